@@ -1,0 +1,32 @@
+"""chainrule: train, compare, explain and serve every sequence model on your own data.
+
+The facade is lazy: importing the package imports no torch; the first use of a name does.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "compare": "chainrule.report.compare",
+    "evaluate": "chainrule.using",
+    "generate": "chainrule.using",
+    "load": "chainrule.using",
+    "read": "chainrule.data",
+    "score": "chainrule.using",
+    "train": "chainrule.training.train",
+}
+__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 (names of the lazy facade)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'chainrule' has no attribute '{name}'; it offers {', '.join(_WHERE)}")
+    return getattr(import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

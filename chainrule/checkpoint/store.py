@@ -1,0 +1,279 @@
+"""Files that are whole or absent, folders that know what they should contain. Tensors as safetensors, never pickle.
+
+A file is written under a temporary name, flushed to the disk, then renamed: whoever looks, at any instant, finds the
+old content or the new. No format for weights notices a flipped bit (safetensors keeps no checksum, by design), so a
+``MANIFEST.json`` of sizes and SHA-256 stands beside them and nothing is used before its bytes agree with it.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors.torch
+from torch import Tensor
+
+from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
+
+MANIFEST = "MANIFEST.json"
+FORMAT = 1
+
+HEADER_LIMIT = 16 << 20
+"""Bytes of a safetensors header: over 100,000 tensors. Parsing costs many times its size, so this bounds the memory."""
+JSON_LIMIT = 64 << 20
+"""Bytes of a JSON file that no manifest vouches for."""
+
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_TEMPORARY = re.compile(r".+\.tmp-\d+")
+_CAUSES = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk quota used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "read-only file system",
+    errno.EIO: "input/output error of the disk",
+    errno.ENOENT: "no such folder",
+}
+
+
+def corrupt(path: Path, what: str) -> CheckpointCorrupt:
+    """The error that names a damaged file and what is wrong with it."""
+    return CheckpointCorrupt(f"{path}: {what}; restore it from a copy or train again")
+
+
+@contextmanager
+def machine_errors(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn an OSError into one line that names the path and the cause (exit status 3)."""
+    try:
+        yield
+    except OSError as error:
+        cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
+        raise MachineError(f"cannot {action} {path}: {cause}; what was saved before is untouched") from error
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def temporary_name(path: Path) -> Path:
+    """Where ``path`` is built before it is renamed: same folder, hence same file system."""
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is what a killed writer left behind."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace the content of ``path`` at one instant. MachineError leaves the old content or the whole new one."""
+    temporary = temporary_name(path)
+    with machine_errors(path):
+        try:
+            _write_new(temporary, data)
+            os.replace(temporary, path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+def _discard(temporary: Path) -> None:
+    try:
+        os.unlink(temporary)
+    except OSError:
+        return  # never made, or a disk that refuses everything: the next start cleans up
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside ``path`` survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems have no fsync of folders
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def save_folder(path: Path, files: dict[str, bytes]) -> None:
+    """Make the folder ``path`` with ``files`` and their manifest appear at one instant, or not at all."""
+    if path.exists():
+        raise UserError(f"{path}: exists already; a checkpoint is only ever written to a new folder")
+    temporary = temporary_name(path)
+    with machine_errors(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)  # of an earlier save whose disk refused even the removal
+            os.mkdir(temporary)
+            for name, data in files.items():
+                _write_new(temporary / name, data)
+            manifest = Manifest({name: Entry.of(data) for name, data in files.items()})
+            _write_new(temporary / MANIFEST, manifest.to_bytes())
+            sync_folder(temporary)
+            os.rename(temporary, path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        sync_folder(path.parent)
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """A regular file of at most ``limit`` bytes; a missing, larger or strange one is CheckpointCorrupt."""
+    with machine_errors(path, "read"):
+        try:
+            status = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise corrupt(path, "missing") from None
+        if not stat.S_ISREG(status.st_mode):
+            raise corrupt(path, "not a regular file")
+        if status.st_size > limit:
+            raise corrupt(path, f"{status.st_size:,} bytes where at most {limit:,} can be")
+        return path.read_bytes()
+
+
+def parse_json(data: bytes, path: Path) -> dict[str, Any]:
+    """A JSON object; anything else is CheckpointCorrupt."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise corrupt(path, f"not valid JSON ({type(error).__name__})") from None
+    if not isinstance(values, dict):
+        raise corrupt(path, f"a JSON {type(values).__name__} where an object was written")
+    return values
+
+
+def json_bytes(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a file must be: its size in bytes and its SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        return cls(len(data), hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a folder must contain. While a file is being replaced, ``pending`` says what else it may be.
+
+    The seal is the SHA-256 of the rest, and the text is canonical: a changed byte of the manifest itself is noticed.
+    """
+
+    files: dict[str, Entry]
+    pending: dict[str, Entry] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        body = {"format": FORMAT, **asdict(self)}
+        seal = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        return (json.dumps({**body, "seal": seal}, indent=1, sort_keys=True) + "\n").encode()
+
+    @classmethod
+    def parse(cls, data: bytes, path: Path) -> Self:
+        values = parse_json(data, path)
+        version = values.get("format")
+        try:
+            manifest = cls(*({n: Entry(**e) for n, e in values[part].items()} for part in ("files", "pending")))
+            sound = manifest.to_bytes() == data
+            names_are_plain = all(_PLAIN_NAME.fullmatch(name) for name in manifest.names())
+            sizes = [entry.size for part in (manifest.files, manifest.pending) for entry in part.values()]
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+            raise corrupt(path, f"not a manifest of format {FORMAT} (its format says {version!r})") from None
+        if not (sound and names_are_plain and all(type(size) is int and size >= 0 for size in sizes)):
+            raise corrupt(path, f"changed since it was written, or not of format {FORMAT}")
+        return manifest
+
+    def names(self) -> list[str]:
+        return sorted({*self.files, *self.pending})
+
+    def accepted(self, name: str) -> list[Entry]:
+        """What the file may be."""
+        return [part[name] for part in (self.files, self.pending) if name in part]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    path = folder / MANIFEST
+    return Manifest.parse(read_bytes(path, JSON_LIMIT), path)
+
+
+def read_verified(path: Path, accepted: Sequence[Entry]) -> bytes:
+    """The bytes of ``path``, which are one of ``accepted``; else CheckpointCorrupt says in what they differ."""
+    data = read_bytes(path, max(entry.size for entry in accepted))
+    found = Entry.of(data)
+    if found in accepted:
+        return data
+    if found.size not in {entry.size for entry in accepted}:
+        raise corrupt(path, f"{found.size:,} bytes where {accepted[0].size:,} were written")
+    wanted = accepted[0].sha256
+    raise corrupt(path, f"content changed since it was written (SHA-256 {found.sha256[:12]}…, not {wanted[:12]}…)")
+
+
+def read_folder(path: Path) -> dict[str, bytes]:
+    """All files of a folder that ``save_folder`` made, verified. Files that the manifest does not list are ignored."""
+    manifest = read_manifest(path)
+    return {name: read_verified(path / name, manifest.accepted(name)) for name in manifest.names()}
+
+
+def verify_folder(path: Path) -> None:
+    """CheckpointCorrupt names the first file that is not what was written."""
+    manifest = read_manifest(path)
+    for name in manifest.names():
+        read_verified(path / name, manifest.accepted(name))
+
+
+# --- tensors ---------------------------------------------------------------------------------------------------------
+
+
+def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
+    """safetensors bytes. Copies, so that tied weights (one memory, two names) and views may be passed."""
+    data = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
+    if int.from_bytes(data[:8], "little") > HEADER_LIMIT:
+        raise ValueError(f"{len(tensors):,} tensors are too many for one file")
+    return data
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """Tensors from safetensors bytes; ``path`` is named in CheckpointCorrupt. Memory is bounded by the data's size."""
+    header = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or header > min(len(data) - 8, HEADER_LIMIT):
+        raise corrupt(path, f"a safetensors header of {header:,} bytes cannot be, in {len(data):,}")
+    try:
+        return safetensors.torch.load(data)
+    except Exception as error:  # the library's error type differs with the damage; all mean the same here
+        reason = (str(error).splitlines() or [""])[0][:120]
+        raise corrupt(path, f"not valid safetensors ({type(error).__name__}: {reason})") from None
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a file that no manifest vouches for: well formed, but a flipped bit of the data goes unnoticed."""
+    with machine_errors(path, "read"):
+        size = path.stat().st_size if path.is_file() else 0
+    return parse_tensors(read_bytes(path, size), path)

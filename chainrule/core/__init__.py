@@ -1,0 +1,60 @@
+"""What a batch, a prediction, a state, a model, a config and a registry are. Nothing runs here.
+
+Dimension legend, one letter one meaning in the whole package, used as suffixes of names (``scores_BHTS``):
+
+    B batch          T target time     S source time    D width           H heads       K head width
+    V vocabulary     N hidden states   L layers         P patches         F feed-forward width
+    G gates          C window (the most that is seen at once)
+"""
+
+from chainrule.core.batch import Batch
+from chainrule.core.config import Config
+from chainrule.core.errors import (
+    ChainruleError,
+    CheckpointCorrupt,
+    ConfigError,
+    DataError,
+    MachineError,
+    NotRewindable,
+    UserError,
+    nearest,
+)
+from chainrule.core.model import Autoregressive, Counting, Objective, SequenceModel, Terms, total
+from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw
+from chainrule.core.protocols import Encoded, Tokenizer
+from chainrule.core.registry import Family, Recipe, families, family, load_file, register
+from chainrule.core.state import State
+
+__all__ = [
+    "IGNORED",
+    "Autoregressive",
+    "Batch",
+    "Categorical",
+    "ChainruleError",
+    "CheckpointCorrupt",
+    "Config",
+    "ConfigError",
+    "Counting",
+    "DataError",
+    "Encoded",
+    "Family",
+    "MachineError",
+    "Normal",
+    "NotRewindable",
+    "Objective",
+    "Prediction",
+    "Projected",
+    "Recipe",
+    "SequenceModel",
+    "State",
+    "Terms",
+    "Tokenizer",
+    "UserError",
+    "draw",
+    "families",
+    "family",
+    "load_file",
+    "nearest",
+    "register",
+    "total",
+]

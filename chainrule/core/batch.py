@@ -1,0 +1,35 @@
+"""A batch of sequences, batch first. Readers make them; objectives and counting models take them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """``targets[b, t]`` is the symbol that follows ``inputs[b, t]``; IGNORED targets are not scored.
+
+    An input equal to the model's start symbol means: forget everything, a new record begins here. ``carried`` says that
+    the rows go on where the previous batch's rows stopped, so that the State is carried over.
+    """
+
+    inputs_BT: Tensor
+    targets_BT: Tensor
+    lengths_B: Tensor | None = None
+    carried: bool = False
+
+    def rows(self, start: int, stop: int) -> Self:
+        """Some of the rows: what gradient accumulation splits a batch into."""
+        lengths = None if self.lengths_B is None else self.lengths_B[start:stop]
+        return replace(
+            self, inputs_BT=self.inputs_BT[start:stop], targets_BT=self.targets_BT[start:stop], lengths_B=lengths
+        )
+
+    def to(self, device: str) -> Self:
+        lengths = None if self.lengths_B is None else self.lengths_B.to(device)
+        return replace(
+            self, inputs_BT=self.inputs_BT.to(device), targets_BT=self.targets_BT.to(device), lengths_B=lengths
+        )

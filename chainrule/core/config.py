@@ -1,0 +1,76 @@
+"""Frozen configurations. YAML and JSON are serialisations of them; an unknown key is an error that names the nearest."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import pydantic
+import yaml
+
+from chainrule.core.errors import ConfigError, nearest
+
+
+class Config(pydantic.BaseModel):
+    """Base of every configuration: immutable, keyword-only, no unknown keys."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {}
+    """Named settings; ``tiny`` is mandatory for a family (tests run on it)."""
+
+    @classmethod
+    def make(cls, values: dict[str, Any]) -> Self:
+        """Check ``values`` (strings from a command line are converted) and build."""
+        known = cls.model_fields
+        for key in values:
+            if key not in known:
+                raise ConfigError(f"unknown setting '{key}': {nearest(key, known)}")
+        try:
+            return cls(**values)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(p) for p in first["loc"]) or "the settings"
+            raise ConfigError(f"{place}={first['input']!r}: {first['msg']}") from None
+
+    @classmethod
+    def preset(cls, name: str, **values: Any) -> Self:
+        """The named preset with ``values`` on top."""
+        if name not in cls.presets:
+            raise ConfigError(f"unknown preset '{name}': {nearest(name, cls.presets)}")
+        return cls.make({**cls.presets[name], **values})
+
+    def replace(self, **values: Any) -> Self:
+        return self.make({**self.model_dump(), **values})
+
+
+def read_yaml(text: str, where: str) -> dict[str, Any]:
+    """A YAML mapping as plain data (safe loader only)."""
+    try:
+        values = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: not valid YAML: {str(error).splitlines()[0]}") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{where}: expected 'key: value' lines, found {type(values).__name__}")
+    return values
+
+
+def write_yaml(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """``["model.n=5", "train.rate=1e-3"]`` as a nested mapping; values are read as YAML scalars."""
+    nested: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"--set {pair}: expected key=value, for example --set model.layers=2")
+        *path, last = key.split(".")
+        place = nested
+        for name in path:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {pair}: '{name}' was already given a value")
+        parsed = yaml.safe_load(value)
+        place[last] = value if isinstance(parsed, str) else parsed
+    return nested

@@ -1,0 +1,116 @@
+"""What a model is. p(x_1..T) = prod_t p(x_t | x_<t), and every model answers one question: what do you remember of x_<t?
+
+The call has the shape of ``torch.nn.LSTM``'s, ``output, state = model(inputs, state)``, with the batch first everywhere,
+the State included. T long is training or prefill, T = 1 a decoding step, T = k the verification of k drafted symbols: one
+``forward`` serves all.
+
+**The start symbol.** An alphabet of V symbols has the ids 0..V-1; the id V (``model.start_symbol``) is read, never
+predicted, and means *forget everything: nothing is known from here on*. ``start()`` reads it once. Because it may stand
+anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, Generic, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from chainrule.core.batch import Batch
+from chainrule.core.config import Config
+from chainrule.core.prediction import Prediction
+from chainrule.core.state import State
+
+StatsT = TypeVar("StatsT")
+
+
+class SequenceModel(nn.Module):
+    """A plain single-device module with its frozen config. Parallelism and compilation are applied from outside."""
+
+    config: Config
+
+    def __init__(self, config: Config):
+        super().__init__()
+        self.config = config
+
+
+class Autoregressive(SequenceModel, ABC):
+    """p(x), symbol by symbol."""
+
+    symbols: int
+    """V: how many symbols can be predicted."""
+
+    context: int | None = None
+    """How many symbols back a prediction can see at most; None: no limit."""
+
+    window: int | None = None
+    """How many symbols it was made to read at once, where more costs more than it brings; None: rows of any length."""
+
+    @property
+    def start_symbol(self) -> int:
+        return self.symbols
+
+    @abstractmethod
+    def empty(self, batch: int, capacity: int | None = None) -> State:
+        """A State that has read nothing, not even the start symbol. ``capacity``: symbols that will be read, if known."""
+
+    @abstractmethod
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Prediction, State]:
+        """Read ``inputs_BT``; position t predicts the symbol after ``inputs[:, t]``.
+
+        ``lengths_B``: rows are valid up to their own length; a pad leaves its row's State unchanged. ``state`` None is
+        ``empty``. The State passed in is consumed.
+        """
+
+    def start(
+        self,
+        prompt: Any = None,
+        lengths_B: Tensor | None = None,
+        *,
+        batch: int,
+        capacity: int | None = None,
+    ) -> tuple[Prediction, State]:
+        """p(x_1 | what is known) and the State that knows it; ``prompt`` is what is known before x_1 (a source
+        sentence, an image). A prefix of x itself goes through ``forward``.
+        """
+        if prompt is not None:
+            raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
+        device = next(iter(self.parameters()), next(iter(self.buffers()), torch.empty(0))).device
+        first_B1 = torch.full((batch, 1), self.start_symbol, dtype=torch.long, device=device)
+        return self(first_B1, self.empty(batch, capacity))
+
+
+class Counting(ABC, Generic[StatsT]):
+    """A model that is trained by counting: statistics of parts add up (shards, workers, machines)."""
+
+    @abstractmethod
+    def summarize(self, batch: Batch) -> StatsT:
+        """Sufficient statistics of a batch; ``a + b`` are the statistics of both."""
+
+    @abstractmethod
+    def update(self, stats: StatsT, rate: float = 1.0) -> Self:
+        """Re-estimate the model from statistics; ``rate`` < 1 moves only part of the way (minibatch EM)."""
+
+
+Terms = dict[str, tuple[Tensor, Tensor, float]]
+"""name -> (sum over valid targets, their count, weight)."""
+
+
+class Objective(nn.Module, ABC):
+    """Wraps a model: what a data-parallel wrapper or a compiler wraps in turn."""
+
+    model: SequenceModel
+
+    @abstractmethod
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
+        """Terms as sums and counts, and the State to carry (None where nothing is carried)."""
+
+
+def total(terms: Terms, counts: dict[str, Tensor]) -> Tensor:
+    """Each term divided once by its *global* count, then weighted: 1 x 8 rows and 8 x 1 row give the same gradient."""
+    parts: Iterable[Tensor] = (w * s / counts[name].clamp(min=1) for name, (s, _, w) in terms.items())
+    return torch.stack(list(parts)).sum()

@@ -1,0 +1,31 @@
+"""Protocols that siblings get passed in, so that they need not know each other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Ids of a text, and which of them stand for something outside the vocabulary (with its length in bytes)."""
+
+    ids: np.ndarray
+    unknown_at: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    unknown_bytes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+
+class Tokenizer(Protocol):
+    """Text to ids and back, reversible up to what is declared unknown."""
+
+    name: str
+    symbols: int
+    unknown: int | None
+
+    def encode(self, text: bytes) -> Encoded: ...
+
+    def decode(self, ids: Any) -> bytes: ...
+
+    def to_json(self) -> dict[str, Any]: ...

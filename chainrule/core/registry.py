@@ -1,0 +1,164 @@
+"""Families are found by name and used by capability; adding one is adding one file.
+
+A family is a row: a name, a task, a frozen config, a recipe (plain data) and a builder. The files of ``chainrule.models``
+register themselves when the registry is first asked; files of the user's are loaded by path; installed packages announce
+themselves in the entry-point group ``chainrule.families``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+from chainrule.core.config import Config
+from chainrule.core.errors import ConfigError, UserError, nearest
+from chainrule.core.model import SequenceModel
+
+ModelT = TypeVar("ModelT", bound=type[SequenceModel])
+
+
+class Recipe(Config):
+    """How a family is trained: plain data, so that a board can state that every family had its own tuned recipe."""
+
+    update: Literal["gradient", "counting"] = "gradient"
+    optimiser: Literal["adamw", "muon"] = "adamw"
+    rate: float = 2e-3
+    matrix_rate: float = 0.02
+    """Rate of Muon's matrices; ``rate`` then holds for the rest."""
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    rows: int = 32
+    window: int = 64
+    windows: Literal["carried", "fresh"] = "carried"
+    """carried: rows are long streams and the State goes on; fresh: every window begins with nothing known."""
+    forget: float = 0.03
+    """Share of carried windows that begin with nothing known, so that ``start`` is trained too."""
+    warmup: float = 0.02
+    decay: float = 0.5
+    """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
+    accumulate: int = 1
+    bf16: bool = False
+    """Faster in bf16 on a CPU with AVX512-BF16 or AMX, or on a GPU (measured once, for the family)."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the registry."""
+
+    name: str
+    task: str
+    config: type[Config]
+    build: Callable[[Any], SequenceModel]
+    recipe: Recipe
+    width: str | None = None
+    """The setting that ``sized`` turns; None where the number of parameters follows from the data."""
+    width_step: int = 16
+    fixed: tuple[tuple[str, Any], ...] = ()
+    """Settings that the name itself implies (Markov is n = 2)."""
+
+    def configure(self, preset: str = "small", **settings: Any) -> Config:
+        return self.config.preset(preset, **{**dict(self.fixed), **settings})
+
+    def parameters(self, config: Config) -> int:
+        """Number of weights, without allocating any."""
+        with torch.device("meta"):
+            return sum(p.numel() for p in self.build(config).parameters())
+
+    def sized(self, parameters: int, symbols: int, preset: str = "small", **settings: Any) -> Config:
+        """The largest config of at most ``parameters`` weights, by turning the width."""
+        config = self.configure(preset, symbols=symbols, **settings)
+        if self.width is None or self.width in settings:
+            return config
+        low, high = 1, 2
+        measure = lambda units: self.parameters(config.replace(**{self.width: units * self.width_step}))  # noqa: E731
+        if measure(1) > parameters:
+            raise ConfigError(
+                f"--params {parameters:,} is too few for {self.name} over {symbols:,} symbols: "
+                f"the smallest has {measure(1):,}"
+            )
+        while measure(high) <= parameters:
+            low, high = high, 2 * high
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (middle, high) if measure(middle) <= parameters else (low, middle)
+        return config.replace(**{self.width: low * self.width_step})
+
+
+_families: dict[tuple[str, str], Family] = {}
+
+
+def register(
+    name: str,
+    *,
+    config: type[Config],
+    recipe: Recipe,
+    task: str = "generate",
+    width: str | None = None,
+    width_step: int = 16,
+    fixed: dict[str, Any] | None = None,
+) -> Callable[[ModelT], ModelT]:
+    """Class decorator: announce ``model(config)`` as the family ``name`` for ``task``."""
+
+    def decorate(model: ModelT) -> ModelT:
+        pairs = tuple((fixed or {}).items())
+        _families[name, task] = Family(name, task, config, model, recipe, width, width_step, pairs)
+        return model
+
+    return decorate
+
+
+@cache
+def _discover() -> None:
+    package = importlib.import_module("chainrule.models")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    for entry in importlib.metadata.entry_points(group="chainrule.families"):
+        entry.load()
+
+
+def families(task: str = "generate") -> list[Family]:
+    """All families of a task, in order of registration."""
+    _discover()
+    return [f for (_, t), f in _families.items() if t == task]
+
+
+def load_file(path: Path, task: str = "generate") -> list[Family]:
+    """Run the user's file and return the families it registered."""
+    _discover()
+    if not path.is_file():
+        raise UserError(f"{path}: no such file (a family of your own is a Python file that calls register)")
+    before = dict(_families)
+    spec = importlib.util.spec_from_file_location(f"chainrule_family_{path.stem}", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path}: {type(error).__name__} while loading: {error}") from error
+    new = [f for key, f in _families.items() if before.get(key) is not f and f.task == task]
+    if not new:
+        raise UserError(f"{path}: registers no family for '{task}' (decorate the model with @register(name, …))")
+    return new
+
+
+def family(name: str, task: str = "generate") -> Family:
+    """A family by name, or by the path of a file that registers exactly one."""
+    if name.endswith(".py"):
+        return load_file(Path(name), task)[0]
+    _discover()
+    if (name, task) not in _families:
+        known = [n for n, t in _families if t == task]
+        raise UserError(f"unknown model '{name}' for {task}: {nearest(name, known)}")
+    return _families[name, task]

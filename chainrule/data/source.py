@@ -1,0 +1,321 @@
+"""Recognise DATA and read it as bytes that are known to be UTF-8.
+
+A plain file is memory-mapped and never loaded whole; what has to be written anew (unpacked, joined, with bad lines
+dropped) stays in memory up to 64 MB and goes to a memory-mapped file in the cache folder beyond that.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import itertools
+import logging
+import os
+import tempfile
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from chainrule.core.errors import DataError, MachineError, UserError, nearest
+
+log = logging.getLogger(__name__)
+
+CHUNK = 1 << 22
+MEMORY_LIMIT = 64 << 20
+UNITS = ("stream", "lines", "docs")
+PARTS = ("train", "valid", "test")
+PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
+NOT_YET = (".csv", ".tsv", ".jsonl", ".parquet", ".npz", ".npy", ".fasta", ".fa", ".abc")
+BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What DATA is: its name and the files of each part; the single part ``all`` where no split is given."""
+
+    name: str
+    parts: dict[str, list[Path]]
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Text:
+    """Checked bytes of one file or several in a row; file i is ``content[bounds[i]:bounds[i + 1]]``."""
+
+    content: np.ndarray
+    bounds: np.ndarray
+    files: tuple[str, ...]
+
+    def where(self, offset: int) -> str:
+        """``corpus.txt: line 12`` for a byte offset into ``content``."""
+        file = int(np.searchsorted(self.bounds, offset, "right")) - 1
+        before = self.content[self.bounds[file] : offset]
+        return f"{self.files[file]}: line {count_byte(before, 10) + 1}"
+
+
+def chunked(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """(offset, view) of consecutive chunks, so that a mapped file passes through memory piece by piece."""
+    for start in range(0, len(array), CHUNK):
+        yield start, array[start : start + CHUNK]
+
+
+def count_byte(array: np.ndarray, value: int) -> int:
+    return sum(int(np.count_nonzero(chunk == value)) for _, chunk in chunked(array))
+
+
+def sha256(arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        for _, chunk in chunked(array):
+            digest.update(np.ascontiguousarray(chunk).data)
+    return digest.hexdigest()
+
+
+def check_unit(unit: str | None) -> str:
+    """The unit, ``stream`` by default; an unknown one is a UserError."""
+    if unit is not None and unit not in UNITS:
+        raise UserError(f"--unit {unit}: no such unit; {nearest(unit, UNITS)}")
+    return unit or "stream"
+
+
+def locate(source: str | Path) -> Found:
+    """Find the files behind DATA and the part that each belongs to.
+
+    In a folder, text files named ``train.*``, ``valid.*`` (or ``val``, ``dev``, ``validation``) and ``test.*``, or
+    lying in folders of these names, are a given split.
+
+    Raises:
+        DataError: nothing there, nothing that is text, or a format that cannot be read yet.
+        MachineError: no permission.
+    """
+    path = Path(source)
+    try:
+        if path.is_dir():
+            return _locate_in_folder(path)
+        if not path.exists():
+            raise DataError(f"{path}: no such file or folder")
+    except OSError as error:
+        raise MachineError(f"{path}: {error.strerror or error}") from error
+    if not path.is_file():
+        raise DataError(f"{path}: neither a file nor a folder")
+    if _suffix(path) in NOT_YET:
+        raise DataError(
+            f"{path}: not yet supported: {_suffix(path)}; give a text file (.txt, .txt.gz) or a folder of them"
+        )
+    return Found(path.name.split(".")[0] or path.name, {"all": [path]})
+
+
+def _suffix(path: Path) -> str:
+    """The last suffix in lower case, a final ``.gz`` aside."""
+    return Path(path.name.lower().removesuffix(".gz")).suffix
+
+
+def _locate_in_folder(folder: Path) -> Found:
+    name = folder.resolve().name
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    texts = [p for p in files if _suffix(p) == ".txt"]
+    if not texts:
+        other = sorted({_suffix(p) for p in files if _suffix(p) in NOT_YET})
+        reason = f"not yet supported: {', '.join(other)}" if other else "no text files in this folder"
+        raise DataError(f"{folder}: {reason}; put .txt or .txt.gz files there")
+    given: dict[str, list[Path]] = {}
+    for path in texts:
+        part = PART_NAMES.get(path.relative_to(folder).parts[0].split(".")[0].lower())
+        if part:
+            given.setdefault(part, []).append(path)
+    if set(given) == {"train"} or not given:
+        return Found(name, {"all": given.get("train", texts)})
+    if "train" not in given:
+        raise DataError(f"{folder}: {', '.join(sorted(given))} given, but no train.txt to go with it")
+    left = len(texts) - sum(map(len, given.values()))
+    notes = [f"{left} text files outside the given split are left out"] if left else []
+    return Found(name, {part: given[part] for part in PARTS if part in given}, notes)
+
+
+def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
+    """The bytes of a file (unpacked, without byte-order mark), checked to be UTF-8 text; uint8, mapped where possible.
+
+    Raises:
+        DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line and byte), or too much to skip.
+        MachineError: the file cannot be opened or the cache cannot be written.
+    """
+    raw = _unpack(path) if path.name.lower().endswith(".gz") else _map(path)
+    bad = _bad_lines(path, raw, on_bad)
+    if bad:
+        raw = gather(chunk for start, end in _complement(bad, len(raw)) for _, chunk in chunked(raw[start:end]))
+        notes.append(f"{path.name}: {len(bad)} bad line{'s' * (len(bad) > 1)} dropped (--on-bad skip)")
+    if raw[:3].tobytes() == BOM:
+        raw = raw[3:]
+        notes.append(f"{path.name}: byte-order mark dropped")
+    if not any(np.any(chunk > 32) for _, chunk in chunked(raw)):
+        raise DataError(f"{path}: {'only white space' if len(raw) else 'empty'}; give a file that holds text")
+    if any(b"\r\n" in chunk.tobytes() for _, chunk in chunked(raw)):
+        notes.append(f"{path.name}: Windows line ends (CRLF) are kept as they are")
+    return raw
+
+
+def _map(path: Path) -> np.ndarray:
+    try:
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: empty; give a file that holds text")
+        return np.memmap(path, np.uint8, mode="r")
+    except OSError as error:
+        raise MachineError(f"{path}: {error.strerror or error}") from error
+
+
+def _unpack(path: Path) -> np.ndarray:
+    def chunks() -> Iterator[np.ndarray]:
+        with gzip.open(path, "rb") as file:
+            while block := file.read(CHUNK):
+                yield np.frombuffer(block, np.uint8)
+
+    try:
+        return gather(chunks())
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: damaged or cut short ({error}); unpack a good copy") from error
+    except OSError as error:
+        raise MachineError(f"{path}: {error.strerror or error}") from error
+
+
+def gather(chunks: Iterable[np.ndarray]) -> np.ndarray:
+    """Chunks of one dtype in a row: in memory while small, else a mapped file of the cache folder."""
+    held: list[np.ndarray] = []
+    size, rest = 0, iter(chunks)
+    for chunk in rest:
+        held.append(chunk)
+        size += chunk.nbytes
+        if size > MEMORY_LIMIT:
+            return _spill(itertools.chain(held, rest), chunk.dtype)
+    return np.concatenate(held) if held else np.zeros(0, np.uint8)
+
+
+def cache_folder() -> Path:
+    """Where derived arrays go: ``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``."""
+    return Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
+
+
+def _spill(chunks: Iterable[np.ndarray], dtype: np.dtype) -> np.ndarray:
+    folder, digest = cache_folder(), hashlib.sha256(dtype.str.encode())
+    temporary = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix="part-", delete=False) as file:
+            temporary = Path(file.name)
+            for chunk in chunks:
+                block = np.ascontiguousarray(chunk).data
+                file.write(block)
+                digest.update(block)
+        final = folder / f"{digest.hexdigest()}.{dtype.name}"
+        temporary.replace(final)  # the name is the content: a reader never meets half a file
+        return np.memmap(final, dtype, mode="r")
+    except gzip.BadGzipFile:
+        raise
+    except OSError as error:
+        raise MachineError(f"{folder}: {error.strerror or error}; CHAINRULE_CACHE names another folder") from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]]:
+    """Spans of the lines that are no text; the first is an error unless they are to be skipped.
+
+    At most 0.1 % of the lines, or ten, are skipped: a file with more is not what it was taken for.
+    """
+    if on_bad not in ("stop", "skip"):
+        raise UserError(f"--on-bad {on_bad}: {nearest(on_bad, ('stop', 'skip'))}")
+    bad: list[tuple[int, int]] = []
+    position, line, counted, allowed = 0, 1, 0, None
+    while (offset := _first_bad(raw, position)) is not None:
+        start = _line_start(raw, offset)
+        line, counted = line + count_byte(raw[counted:start], 10), start
+        message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_what(raw, offset)}"
+        if on_bad == "stop":
+            raise DataError(f"{message}; --on-bad skip drops such lines and counts them")
+        allowed = max(10, count_byte(raw, 10) // 1000) if allowed is None else allowed
+        if len(bad) == allowed:
+            raise DataError(f"{message}; more than {allowed:,} lines are bad, too many to skip: is this a text file?")
+        log.warning("%s; line dropped", message)
+        position = _line_end(raw, offset)
+        bad.append((start, position))
+    return bad
+
+
+def _what(raw: np.ndarray, offset: int) -> str:
+    value = int(raw[offset])
+    if offset == 0 and raw[:2].tobytes() in (b"\xff\xfe", b"\xfe\xff"):
+        return f"not UTF-8 (0x{value:02x}): looks like UTF-16, which iconv -f UTF-16 -t UTF-8 converts"
+    return f"not UTF-8 (0x{value:02x})" if value else "a NUL byte (0x00): looks like a binary file"
+
+
+def _first_bad(raw: np.ndarray, position: int) -> int | None:
+    """Offset of the first byte from ``position`` on that is NUL or does not belong to UTF-8."""
+    while position < len(raw):
+        block = raw[position : position + CHUNK].tobytes()
+        last = position + len(block) == len(raw)
+        valid, cut = len(block), False
+        try:
+            block.decode("utf-8")
+        except UnicodeDecodeError as error:
+            valid = error.start
+            cut = not last and error.end == len(block) and error.reason == "unexpected end of data"
+        nul = block.find(b"\0", 0, valid)
+        if nul >= 0:
+            return position + nul
+        if valid < len(block) and not cut:
+            return position + valid
+        position += valid  # a character cut by the chunk's end is read again, whole
+    return None
+
+
+def _line_start(raw: np.ndarray, offset: int) -> int:
+    end = offset
+    while end > 0:
+        start = max(0, end - CHUNK)
+        found = raw[start:end].tobytes().rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def _line_end(raw: np.ndarray, offset: int) -> int:
+    for start, chunk in chunked(raw[offset:]):
+        found = chunk.tobytes().find(b"\n")
+        if found >= 0:
+            return offset + start + found + 1
+    return len(raw)
+
+
+def _complement(spans: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    position = 0
+    for start, end in [*spans, (size, size)]:
+        if start > position:
+            yield position, start
+        position = end
+
+
+def terminator(unit: str, files: bool) -> bytes:
+    """What ends a record: a newline, a blank line, or a NUL where a record is a ``files``; a stream has no end."""
+    return {"stream": b"", "lines": b"\n", "docs": b"\0" if files else b"\n\n"}[unit]
+
+
+def read_files(paths: list[Path], end: bytes, on_bad: str, notes: list[str]) -> Text:
+    """Read files in order into one text, each closed with the terminator ``end`` where it lacks it."""
+    arrays = [read_file(path, on_bad, notes) for path in paths]
+    missing = [_missing(array, end) for array in arrays]
+    if len(arrays) == 1 and not missing[0]:
+        content = arrays[0]
+    else:
+        pairs = zip(arrays, missing, strict=True)
+        content = gather(c for a, m in pairs for c in [*(c for _, c in chunked(a)), np.frombuffer(m, np.uint8)])
+    sizes = [len(a) + len(m) for a, m in zip(arrays, missing, strict=True)]
+    return Text(content, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), tuple(str(p) for p in paths))
+
+
+def _missing(array: np.ndarray, end: bytes) -> bytes:
+    tail = array[-2:].tobytes()
+    return next(end[k:] for k in range(len(end), -1, -1) if tail.endswith(end[:k]))

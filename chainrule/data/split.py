@@ -1,0 +1,195 @@
+"""Records, and which part each belongs to: train, valid or test.
+
+A stream is split into many contiguous blocks spread over the text, so that drift from beginning to end does not decide,
+with a guard gap that belongs to no part. Records are split by a hash of what they say, so that duplicates stay on one
+side and a record keeps its side when the data grows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.core.errors import DataError, UserError
+from chainrule.data.source import Text, chunked
+
+BLOCKS = 32
+BLOCK = 4096
+"""Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Sorted, disjoint byte ranges of a text: record r is ``text.content[starts[r]:ends[r]]``."""
+
+    text: Text
+    starts: np.ndarray
+    ends: np.ndarray
+
+    @property
+    def nbytes(self) -> int:
+        return int((self.ends - self.starts).sum())
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """The covered bytes in order, chunk by chunk."""
+        return pieces(self.text.content, self.starts, self.ends)
+
+    def head(self, limit: int) -> bytes:
+        """At most the first ``limit`` covered bytes."""
+        held, size = [], 0
+        for piece in self.pieces():
+            held.append(piece.tobytes())
+            size += len(piece)
+            if size >= limit:
+                break
+        return b"".join(held)[:limit]
+
+    def where(self, keep: np.ndarray) -> Spans:
+        return Spans(self.text, self.starts[keep], self.ends[keep])
+
+
+def pieces(array: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
+    """The elements of an array that lie inside sorted, disjoint spans, chunk by chunk."""
+    for offset, chunk in chunked(array):
+        first = np.searchsorted(ends, offset, "right")
+        last = np.searchsorted(starts, offset + len(chunk), "left")
+        low = np.maximum(starts[first:last] - offset, 0)
+        high = np.minimum(ends[first:last] - offset, len(chunk))
+        if last - first == 1:
+            yield chunk[low[0] : high[0]]
+        elif last > first:
+            edges = np.zeros(len(chunk) + 1, np.int8)
+            np.add.at(edges, low, 1)
+            np.subtract.at(edges, high, 1)
+            yield chunk[np.cumsum(edges[:-1], dtype=np.int8).view(bool)]
+
+
+def records(text: Text, unit: str, end: bytes, notes: list[str]) -> Spans:
+    """The records of a text: files (stream, docs of files), lines, or blocks between blank lines (docs).
+
+    Each includes its terminator ``end``. Lines of white space alone are no records; they are counted in a note.
+    """
+    if end in (b"", b"\0"):
+        return Spans(text, text.bounds[:-1], text.bounds[1:])
+    starts, ends, blank = _lines(text.content)
+    if unit == "lines":
+        if blank.any():
+            notes.append(f"{int(blank.sum()):,} empty lines are no records and are left out")
+        return Spans(text, starts[~blank], ends[~blank])
+    before = np.concatenate([[True], blank[:-1]])
+    after = np.concatenate([blank[1:], [True]])
+    last = np.flatnonzero(~blank & after)
+    closing = np.minimum(last + 1, len(ends) - 1)  # the blank line after a block is its terminator
+    return Spans(text, starts[~blank & before], ends[closing])
+
+
+def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Starts and ends of lines, newline included, and which hold nothing but white space."""
+    found, ink, total = [], [], 0
+    for offset, chunk in chunked(content):
+        at = np.flatnonzero(chunk == 10)
+        running = np.cumsum(chunk > 32)
+        found.append(at + offset + 1)
+        ink.append(running[at] + total)
+        total += int(running[-1])
+    ends = np.concatenate(found)
+    starts = np.concatenate([[0], ends[:-1]])
+    return starts, ends, np.diff(np.concatenate(ink), prepend=0) == 0
+
+
+def check_split(split: tuple[float, float, float]) -> dict[str, float]:
+    """Shares by part; they are positive (test may be 0) and sum to 1, or a UserError says so."""
+    given = "/".join(f"{x:g}" for x in split)
+    if len(split) != 3 or abs(sum(split) - 1) > 1e-6 or not (split[0] > 0 and split[1] > 0 and split[2] >= 0):
+        raise UserError(f"--split {given}: train/valid/test shares that sum to 1 are needed, such as 0.9/0.05/0.05")
+    return dict(zip(("train", "valid", "test"), split, strict=True))
+
+
+def divide(spans: Spans, unit: str, shares: dict[str, float]) -> dict[str, Spans]:
+    """Split records, or a stream, into parts of the given shares; a part whose share is 0 is absent."""
+    wanted = {part: share for part, share in shares.items() if share > 0}
+    return _by_blocks(spans, wanted) if unit == "stream" else _by_hash(spans, wanted)
+
+
+def group_hashes(spans: Spans) -> np.ndarray:
+    """A 64-bit hash (BLAKE2b) of each record with white space stripped and collapsed; equal for duplicates. uint64."""
+    view = np.ascontiguousarray(spans.text.content).data
+    bounds = zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)
+    digests = (hashlib.blake2b(b" ".join(bytes(view[s:e]).split()), digest_size=8).digest() for s, e in bounds)
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
+def _by_hash(spans: Spans, shares: dict[str, float]) -> dict[str, Spans]:
+    groups = group_hashes(spans)
+    held = [part for part in ("test", "valid") if part in shares]
+    limits = np.cumsum([shares[part] for part in held])
+    side = np.searchsorted(limits, groups / 2.0**64, "right")
+    if len(np.unique(side)) < len(shares):
+        side = _by_rank(groups, [shares[part] for part in held], spans.text.files[0])
+    return {part: spans.where(side == index) for index, part in reversed(list(enumerate([*held, "train"])))}
+
+
+def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
+    """For a handful of records, where the hash alone may leave a part empty: at least one group to every part."""
+    distinct, which = np.unique(groups, return_inverse=True)
+    if len(distinct) <= len(shares):
+        needed = len(shares) + 1
+        raise DataError(
+            f"{name}: {len(distinct)} distinct records cannot be split into {needed} parts; try --unit stream"
+        )
+    limits = np.cumsum([max(1, round(share * len(distinct))) for share in shares])
+    return np.searchsorted(np.minimum(limits, len(distinct) - 1), which, "right")
+
+
+def _by_blocks(spans: Spans, shares: dict[str, float]) -> dict[str, Spans]:
+    content, bounds = spans.text.content, spans.text.bounds
+    blocks, guard = _place(len(content), {part: share for part, share in shares.items() if part != "train"})
+    reach = min(128, guard // 2)  # less than the guard, so that a snapped gap never closes
+    cut = np.array([(_snap(content, s, reach), _snap(content, e, reach)) for _, s, e in blocks])
+    outer = np.array([(_snap(content, s - guard, reach), _snap(content, e + guard, reach)) for _, s, e in blocks])
+    names = np.array([part for part, _, _ in blocks])
+    result = {"train": (np.concatenate([[0], outer[:, 1]]), np.concatenate([outer[:, 0], [len(content)]]))}
+    result |= {part: (cut[names == part, 0], cut[names == part, 1]) for part in shares if part != "train"}
+    return {part: _cut_at(Spans(spans.text, s, e).where(s < e), bounds) for part, (s, e) in result.items()}
+
+
+def _place(size: int, shares: dict[str, float]) -> tuple[list[tuple[str, int, int]], int]:
+    """Blocks (part, start, end) in order, and the guard gap: in each of equal stretches of the text lies one block of
+    every held-out part, at a place drawn from a generator seeded by the size of the text."""
+    smallest = min(shares.values()) * size
+    count = int(np.clip(max(smallest // BLOCK, min(8, smallest // 512)), 1, BLOCKS))
+    stretch = size // count
+    lengths = {part: max(1, int(share * size / count)) for part, share in shares.items()}
+    free = stretch - sum(lengths.values())
+    guard = min(1024, min(lengths.values()) // 8, free // (2 * len(shares)))
+    slack = free - guard * len(shares)
+    rng, blocks = np.random.default_rng(size), []
+    for index in range(count):
+        start = index * stretch
+        places = np.sort(rng.integers(0, slack + 1, len(shares)))
+        for part, gap in zip(rng.permutation(list(shares)), np.diff(places, prepend=0), strict=True):
+            start += guard + int(gap)
+            blocks.append((str(part), start, start + lengths[part]))
+            start += lengths[part]
+    return blocks, guard
+
+
+def _snap(content: np.ndarray, offset: int, reach: int) -> int:
+    """The next line start within ``reach`` bytes, else the next start of a character."""
+    if offset <= 0 or offset >= len(content):
+        return min(max(offset, 0), len(content))
+    found = content[offset - 1 : offset + reach].tobytes().find(b"\n")
+    if found >= 0:
+        return offset + found
+    tail = content[offset : offset + 4]
+    return offset + next((i for i, byte in enumerate(tail) if byte & 0xC0 != 0x80), len(tail))
+
+
+def _cut_at(spans: Spans, bounds: np.ndarray) -> Spans:
+    """The same bytes with no span across a boundary of files."""
+    index = np.searchsorted(spans.starts, bounds, "right") - 1
+    inside = bounds[(index >= 0) & (bounds > spans.starts[index]) & (bounds < spans.ends[index])]
+    return Spans(spans.text, np.sort(np.append(spans.starts, inside)), np.sort(np.append(spans.ends, inside)))

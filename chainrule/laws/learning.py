@@ -1,0 +1,193 @@
+"""Building, saving, looking inside and learning: the same twice, nothing lost, nothing idle, parts add up."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from chainrule.core import Autoregressive, Batch, Counting, SequenceModel, total
+from chainrule.explain.recorder import Recorder
+from chainrule.laws.subject import LawBroken, Subject, same
+from chainrule.scoring.objectives import NextSymbol
+
+
+def _table(subject: Subject, model: SequenceModel) -> Tensor:
+    """What ``model`` predicts on fixed rows, one step after them, and on the same rows without a State."""
+    assert isinstance(model, Autoregressive)
+    with torch.no_grad():
+        _, state = subject.begin(model, range(3))
+        rows, more = subject.rows(3, 7, salt=60), subject.rows(3, 1, salt=61)
+        prediction, state = model(rows, state)
+        table = subject.table(prediction, rows)
+        prediction, _ = model(more, state)
+        tables = [table, subject.table(prediction, more)]
+        prediction, _ = model(rows)
+        tables.append(subject.table(prediction, rows))
+        return torch.cat(tables, dim=1)
+
+
+def sizes(subject: Subject) -> str:
+    """The presets exist, parameters are counted without allocating, and ``sized`` stays within its bound."""
+    family = subject.family
+    config = subject.configure(subject.symbols)
+    counted, held = family.parameters(config), sum(p.numel() for p in subject.raw().parameters())
+    if counted != held:
+        raise LawBroken(f"{held} parameters when built, {counted} when built without memory")
+    if family.width is None:
+        return f"{held} parameters, no width to turn"
+    small, large = (
+        family.parameters(family.sized(bound, subject.symbols, preset="tiny")) for bound in (20 * held, 80 * held)
+    )
+    if not held <= small <= 20 * held or not small < large <= 80 * held:
+        raise LawBroken(f"sized({20 * held}) has {small} parameters and sized({80 * held}) has {large}")
+    return f"{held} parameters; sized({80 * held:,}) has {large:,}"
+
+
+def deterministic(subject: Subject) -> None:
+    """The same seed builds the same model, and the same question has the same answer, bit for bit."""
+    one, other = subject.build(), subject.build()
+    for (name, mine), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
+        same(mine, theirs, f"{name} of two builds with one seed", 0)
+    first = _table(subject, one)
+    same(_table(subject, one), first, "the second answer of one model", 0)
+    same(_table(subject, other), first, "the answers of two builds with one seed", 0)
+
+
+def saved(subject: Subject) -> str:
+    """Config through JSON, weights through safetensors bytes, into a new model: the answers are bit-equal."""
+    model = subject.build()
+    values = json.loads(json.dumps(model.config.model_dump()))
+    config = type(model.config).make(values)
+    if config != model.config:
+        raise LawBroken(f"the config does not survive JSON: {values}")
+    stored = save({name: t.detach().contiguous().clone() for name, t in model.state_dict().items()})
+    with torch.random.fork_rng():
+        torch.manual_seed(subject.seed + 1)
+        copy = subject.family.build(config).double().eval()
+    copy.load_state_dict(load(stored))
+    same(_table(subject, copy), _table(subject, model), "after saving and loading", 0)
+    return f"{len(stored)} bytes"
+
+
+def _gradients(model: SequenceModel) -> list[Tensor]:
+    return [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+
+def every_parameter_learns(subject: Subject) -> str:
+    """A finite gradient, not all zero, from a random batch."""
+    model = subject.build()
+    assert isinstance(model, Autoregressive)
+    rows = subject.rows(5, 13, salt=62)
+    if subject.prompted:
+        nats = _nats_through_state(subject, model, rows, [12])
+    else:
+        prediction, _ = model(torch.cat([subject.start_rows(5), rows[:, :-1]], dim=1))
+        nats = -prediction.log_prob(rows).sum()
+    nats.backward()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        if parameter.grad is None or not bool(parameter.grad.any()):
+            raise LawBroken(f"{name} gets no gradient from a random batch")
+        if not bool(parameter.grad.isfinite().all()):
+            raise LawBroken(f"{name} gets a gradient that is not finite")
+    return f"{sum(p.requires_grad for p in model.parameters())} tensors"
+
+
+def _nats_through_state(subject: Subject, model: Autoregressive, rows: Tensor, sizes: list[int]) -> Tensor:
+    """-log p(rows) by start() and then chunks of these sizes, all in one graph."""
+    prediction, state = subject.begin(model, range(len(rows)))
+    nats, read = -prediction.log_prob(rows[:, :1]).sum(), 0
+    for size in sizes:
+        prediction, state = model(rows[:, read : read + size], state)
+        nats = nats - prediction.log_prob(rows[:, read + 1 : read + size + 1]).sum()
+        read += size
+    return nats
+
+
+def gradients_pass_through_state(subject: Subject) -> None:
+    """Only detach() cuts the graph: the gradient by start() and chunks is the gradient all at once (teacher forcing
+    after a prompt needs it).
+    """
+    model = subject.build()
+    assert isinstance(model, Autoregressive)
+    rows, found = subject.rows(3, 11, salt=66), []
+    for sizes in ([10], [4, 1, 1, 4]):
+        model.zero_grad()
+        _nats_through_state(subject, model, rows, sizes).backward()
+        found.append(_gradients(model))
+    for (name, _), whole, parts in zip(model.named_parameters(), *found, strict=True):
+        same(parts, whole, f"gradient of {name} through chunks against all at once")
+
+
+def accumulation(subject: Subject) -> None:
+    """A batch of 8 ragged rows and 8 batches of one give one gradient: each term is divided by its global count."""
+    model = subject.build()
+    assert isinstance(model, Autoregressive)
+    objective, batch = NextSymbol(model), subject.batch(8, 13, salt=63)
+
+    def gradients(parts: list[Batch], counts: dict[str, Tensor]) -> list[Tensor]:
+        model.zero_grad()
+        for part in parts:
+            terms, _ = objective(part)
+            total(terms, counts).backward()
+        return _gradients(model)
+
+    with torch.no_grad():
+        counts = {name: count for name, (_, count, _) in objective(batch)[0].items()}
+    together = gradients([batch], counts)
+    apart = gradients([batch.rows(b, b + 1) for b in range(8)], counts)
+    for (name, _), one, eight in zip(model.named_parameters(), together, apart, strict=True):
+        same(eight, one, f"gradient of {name} in 8 x 1 rows against 1 x 8")
+
+
+def looked_at(subject: Subject) -> str:
+    """With every probe recorded the answers stay as they are (an observed layer may take its explicit path)."""
+    model = subject.build()
+    plain = _table(subject, model)
+    with Recorder(model) as seen:
+        same(_table(subject, model), plain, "with every probe recorded")
+    silent = [name for name, values in seen.values.items() if not values]
+    if silent:
+        raise LawBroken(f"nothing passes through the probe {silent[0]}")
+    same(_table(subject, model), plain, "after the recorder let go", 0)
+    return f"{len(seen.values)} probes"
+
+
+def _counted(subject: Subject, *batches: Batch) -> SequenceModel:
+    """A new model updated once, from the sum of the statistics of the batches."""
+    model = subject.raw()
+    assert isinstance(model, Counting)
+    stats = model.summarize(batches[0])
+    for batch in batches[1:]:
+        stats = stats + model.summarize(batch)
+    updated = model.update(stats)
+    assert isinstance(updated, SequenceModel)
+    return updated.eval()
+
+
+def statistics_add_up(subject: Subject) -> None:
+    """Statistics of parts, in any order, are the statistics of the whole; pads are not counted."""
+    batch = subject.batch(7, 23, salt=64)
+    one, two, three = batch.rows(0, 3), batch.rows(3, 4), batch.rows(4, 7)
+    whole = _table(subject, _counted(subject, batch))
+    same(_table(subject, _counted(subject, one, two, three)), whole, "a model of summed statistics")
+    same(_table(subject, _counted(subject, three, one, two)), whole, "a model of statistics summed in another order")
+    assert batch.lengths_B is not None
+    pad_BT = torch.arange(23) >= batch.lengths_B[:, None]
+    other = replace(batch, inputs_BT=torch.where(pad_BT, (batch.inputs_BT + 1) % subject.symbols, batch.inputs_BT))
+    same(_table(subject, _counted(subject, other)), whole, "a model of the same rows with other pads")
+
+
+def counting_is_deterministic(subject: Subject) -> None:
+    batch = subject.batch(7, 23, salt=65)
+    same(
+        _table(subject, _counted(subject, batch)),
+        _table(subject, _counted(subject, batch)),
+        "two models updated from the same statistics",
+        0,
+    )

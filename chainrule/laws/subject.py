@@ -1,0 +1,173 @@
+"""The family under test, and everything a law may ask of it. A citizen with other data overrides the hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chainrule.core import (
+    IGNORED,
+    Autoregressive,
+    Batch,
+    Config,
+    Counting,
+    Family,
+    Prediction,
+    SequenceModel,
+    State,
+)
+from chainrule.layers.probes import Probe
+
+TOLERANCE = 1e-9
+"""Nats, in float64: two paths through the same arithmetic."""
+
+
+class LawBroken(AssertionError):
+    """One line: what differed, where, and by how much."""
+
+
+def same(got: Tensor, want: Tensor, what: str, tolerance: float = TOLERANCE) -> None:
+    """Equal shapes and values within ``tolerance`` (equal infinities are equal), or LawBroken with the worst place."""
+    if got.shape != want.shape:
+        raise LawBroken(f"{what}: shape {tuple(got.shape)} instead of {tuple(want.shape)}")
+    if torch.equal(got, want):
+        return
+    gap = torch.where(got == want, 0.0, (got.double() - want.double()).abs()).nan_to_num(nan=torch.inf)
+    if gap.max() <= tolerance:
+        return
+    place = tuple(int(i) for i in torch.unravel_index(gap.argmax(), gap.shape))
+    raise LawBroken(
+        f"{what}: {float(got[place]):.6g} instead of {float(want[place]):.6g} at {place} "
+        f"(off by {float(gap[place]):.2g}, allowed {tolerance:.0e})"
+    )
+
+
+class Subject:
+    """A family's ``tiny`` preset in float64, over a small alphabet, with values that make every part matter.
+
+    Parameters are jittered (zero-initialised projections would let broken models pass); a Counting model without
+    parameters is fitted first. ``values_K`` are the symbols at which predictions are compared: all of them here.
+    """
+
+    symbols = 11
+    discrete = True
+    """One symbol out of a finite alphabet at each step: probabilities can be summed and draws counted."""
+    prompted = False
+    """``begin`` gives every row a prompt, and some parameters are reached through it only."""
+    ignored: float = IGNORED
+    """What ``log_prob`` does not score."""
+
+    def __init__(self, family: Family, seed: int = 0, settings: dict[str, Any] | None = None):
+        self.family, self.seed, self.settings = family, seed, settings or {}
+
+    def configure(self, symbols: int) -> Config:
+        return self.family.configure("tiny", symbols=symbols, **self.settings)
+
+    def raw(self, symbols: int | None = None) -> SequenceModel:
+        """As built from the seed, untouched but for float64 and eval mode."""
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            return self.family.build(self.configure(symbols or self.symbols)).double().eval()
+
+    def build(self, symbols: int | None = None) -> SequenceModel:
+        """A new model, always the same."""
+        model = self.raw(symbols)
+        rng = torch.Generator().manual_seed(self.seed)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.1 * torch.randn(parameter.shape, generator=rng, dtype=parameter.dtype)
+            if isinstance(model, Counting):
+                model = model.update(model.summarize(self.batch(7, 23, 1, symbols)))
+        assert isinstance(model, SequenceModel)
+        return model.eval()
+
+    @cached_property
+    def model(self) -> Autoregressive:
+        model = self.build()
+        assert isinstance(model, Autoregressive)
+        return model
+
+    @cached_property
+    def capabilities(self) -> frozenset[str]:
+        """What the laws' third column refers to."""
+        model = self.build()
+        autoregressive = isinstance(model, Autoregressive)
+        held = {
+            "a model": True,
+            "autoregressive": autoregressive,
+            "discrete": autoregressive and self.discrete,
+            "counting": isinstance(model, Counting),
+            "gradient": autoregressive and any(p.requires_grad for p in model.parameters()),
+            "probes": autoregressive and any(isinstance(m, Probe) for m in model.modules()),
+        }
+        return frozenset(name for name, has in held.items() if has)
+
+    def rng(self, salt: int) -> torch.Generator:
+        return torch.Generator().manual_seed(1_000_003 * self.seed + salt)
+
+    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
+        """Random B x T symbols that often repeat what stood three places before."""
+        rng = self.rng(salt)
+        rows_BT = torch.randint(symbols or self.symbols, (batch, length), generator=rng)
+        copied_BT = torch.rand((batch, length), generator=rng) < 0.5
+        for t in range(3, length):
+            rows_BT[:, t] = torch.where(copied_BT[:, t], rows_BT[:, t - 3], rows_BT[:, t])
+        return rows_BT
+
+    def other(self, rows_BT: Tensor) -> Tensor:
+        """Values that differ from these everywhere."""
+        return (rows_BT + 1) % self.symbols
+
+    def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
+        """B x 1: what is read to forget everything."""
+        return torch.full((batch, 1), symbols or self.symbols)
+
+    def batch(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Batch:
+        """Ragged records, each begun by the start symbol; pads are arbitrary, and not scored."""
+        targets_BT = self.rows(batch, length, salt, symbols)
+        inputs_BT = torch.cat([self.start_rows(batch, symbols), targets_BT[:, :-1]], dim=1)
+        lengths_B = torch.tensor([length - (5 * b) % (length - 1) for b in range(batch)])
+        pad_BT = (torch.arange(length) >= lengths_B[:, None]).view(batch, length, *[1] * (targets_BT.dim() - 2))
+        return Batch(inputs_BT, targets_BT.masked_fill(pad_BT, self.ignored), lengths_B)
+
+    def begin(
+        self, model: Autoregressive, rows: Sequence[int], capacity: int | None = None
+    ) -> tuple[Prediction, State]:
+        """p(x_1) and the State that knows it, for the rows of these numbers (a prompt may differ by row)."""
+        return model.start(batch=len(rows), capacity=capacity)
+
+    @cached_property
+    def values_K(self) -> Tensor:
+        return torch.arange(self.symbols)
+
+    def table(self, prediction: Prediction, like_BT: Tensor, values_K: Tensor | None = None) -> Tensor:
+        """log p of every value at every position, B x T x K."""
+        chosen = self.values_K if values_K is None else values_K
+        columns = [prediction.log_prob(value.expand(like_BT.shape).contiguous()) for value in chosen]
+        return torch.stack(columns, dim=-1)
+
+    @torch.no_grad()
+    def read(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Tensor, State]:
+        """``model(...)`` with the prediction written out as a table; the State passed in is consumed."""
+        prediction, after = self.model(inputs_BT, state, lengths_B)
+        return self.table(prediction, inputs_BT), after
+
+    @torch.no_grad()
+    def begun(self, *rows: int, capacity: int | None = None) -> State:
+        return self.begin(self.model, rows, capacity)[1]
+
+    @torch.no_grad()
+    def steps(self, inputs_BT: Tensor, state: State | None, sizes: Sequence[int]) -> tuple[Tensor, State]:
+        """Read in chunks of these sizes."""
+        tables = []
+        for chunk in inputs_BT.split(list(sizes), dim=1):
+            table, state = self.read(chunk, state)
+            tables.append(table)
+        assert state is not None
+        return torch.cat(tables, dim=1), state

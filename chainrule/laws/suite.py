@@ -1,0 +1,100 @@
+"""The table of laws, and what runs it on one family."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from chainrule.core import Family
+from chainrule.laws import learning, memory, predicting, reading
+from chainrule.laws.subject import LawBroken, Subject
+
+Law = Callable[[Subject], str | None]
+"""Returns a note for the reader, or None; raises LawBroken."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one law says of one family. A law asking for a capability that is lacking is skipped, and counts as ok."""
+
+    law: str
+    ok: bool
+    detail: str
+    seconds: float
+    skipped: bool = False
+
+
+LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
+    ("sizes", learning.sizes, ("a model",)),
+    ("deterministic", learning.deterministic, ("autoregressive",)),
+    ("saved = loaded", learning.saved, ("autoregressive",)),
+    ("start() reads the start symbol", reading.start_is_reading_start, ("autoregressive",)),
+    ("all at once = one at a time", reading.one_at_a_time, ("autoregressive",)),
+    ("all at once = in chunks", reading.in_chunks, ("autoregressive",)),
+    ("padded batches = rows alone", reading.ragged, ("autoregressive",)),
+    ("padded records = records alone", reading.ragged_from_nothing, ("autoregressive",)),
+    ("packed records = separate records", reading.start_forgets, ("autoregressive",)),
+    ("rows are independent", reading.rows_are_independent, ("autoregressive",)),
+    ("beyond the trained window", reading.beyond_the_window, ("autoregressive",)),
+    ("context is true", reading.context_is_true, ("counting", "discrete")),
+    ("p sums to 1", predicting.sums_to_one, ("discrete",)),
+    ("p of all strings sums to 1", predicting.all_strings, ("discrete",)),
+    ("the future is not seen", predicting.causality, ("autoregressive",)),
+    ("the future sends no gradient", predicting.causality_of_gradients, ("gradient",)),
+    ("draws follow p", predicting.sampling, ("discrete",)),
+    ("state: reorder", memory.reorder, ("autoregressive",)),
+    ("state: concat", memory.concat, ("autoregressive",)),
+    ("state: where", memory.where, ("autoregressive",)),
+    ("state: clone", memory.clone, ("autoregressive",)),
+    ("state: rewind", memory.rewind, ("autoregressive",)),
+    ("state: length and bytes", memory.counted, ("autoregressive",)),
+    ("every parameter learns", learning.every_parameter_learns, ("gradient",)),
+    ("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
+    ("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("gradient", "discrete")),
+    ("looked at = not looked at", learning.looked_at, ("probes",)),
+    ("statistics add up", learning.statistics_add_up, ("counting", "discrete")),
+    ("counting is deterministic", learning.counting_is_deterministic, ("counting", "discrete")),
+)
+"""Name, function, and the capabilities that the law asks for."""
+
+
+def apply(subject: Subject, name: str, law: Law, needs: tuple[str, ...]) -> Verdict:
+    """One verdict. What a model raises inside a law is the law broken too: it is reported, never passed on."""
+    began = time.perf_counter()
+    try:
+        missing = [need for need in needs if need not in subject.capabilities]
+        if missing:
+            return Verdict(name, True, f"not {missing[0]}", time.perf_counter() - began, skipped=True)
+        note, ok = law(subject) or "", True
+    except LawBroken as broken:
+        note, ok = str(broken), False
+    except Exception as error:
+        first_line = next(iter(str(error).splitlines()), "")
+        note, ok = f"{type(error).__name__}: {first_line}", False
+    return Verdict(name, ok, note, time.perf_counter() - began)
+
+
+def examine(subject: Subject) -> list[Verdict]:
+    """All laws on one subject."""
+    return [apply(subject, name, law, needs) for name, law, needs in LAWS]
+
+
+def check(family: Family, *, seed: int = 0) -> list[Verdict]:
+    """All laws on the ``tiny`` preset of a family over discrete symbols, in float64 on the CPU: a few seconds."""
+    return examine(Subject(family, seed))
+
+
+def report(verdicts: list[Verdict]) -> str:
+    """A plain-text table: law, verdict, milliseconds, detail; the last line is the sum."""
+    width = max((len(v.law) for v in verdicts), default=0)
+    words = {True: "ok", False: "BROKEN"}
+    lines = [
+        f"{v.law:<{width}}  {'-' if v.skipped else words[v.ok]:<6}  {1000 * v.seconds:>6.0f} ms  {v.detail}".rstrip()
+        for v in verdicts
+    ]
+    broken = sum(not v.ok for v in verdicts)
+    skipped = sum(v.skipped for v in verdicts)
+    kept = len(verdicts) - broken - skipped
+    lines.append(f"{kept} laws kept, {broken} broken, {skipped} do not apply, {sum(v.seconds for v in verdicts):.1f} s")
+    return "\n".join(lines)

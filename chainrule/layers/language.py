@@ -1,0 +1,90 @@
+"""A recurrent network as a model of sequences: embed, recur, predict. Shared by rnn, lstm and gru."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Autoregressive, Config, Prediction, Projected, State
+from chainrule.layers.recurrent import Carried, Recurrent, Skip
+
+
+class RecurrentConfig(Config):
+    """What rnn, lstm and gru have in common."""
+
+    symbols: int
+    width: int = 256
+    embedding: int = 64
+    layers: int = 1
+    dropout: float = 0.0
+    """Between layers and before the output, never on the recurrence (Zaremba et al. 2014)."""
+    skip: Skip = "none"
+    init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "orthogonal"
+    reach: int = 64
+    """The longest dependency that ``init=chrono`` prepares for."""
+
+
+@dataclass
+class RecurrentState(State):
+    """One vector a layer (and the cell beside it): constant in size, however long the past."""
+
+    parts_BLH: Carried
+
+
+class RecurrentModel(Autoregressive):
+    """p(x_t | x_<t) = softmax(W_o h_{t-1} + b_o), h from a recurrent stack over embedded symbols."""
+
+    config: RecurrentConfig
+
+    def __init__(self, config: RecurrentConfig, stack: Recurrent):
+        super().__init__(config)
+        self.symbols = config.symbols
+        self.embedding = nn.Embedding(config.symbols + 1, config.embedding)
+        self.stack = stack
+        self.head = nn.Linear(stack.output_size, config.symbols)
+        nn.init.normal_(self.embedding.weight, std=0.1)
+        nn.init.zeros_(self.head.bias)
+
+    def empty(self, batch: int, capacity: int | None = None) -> RecurrentState:
+        like = self.embedding.weight
+        return RecurrentState(torch.zeros(batch, dtype=torch.long, device=like.device), self.stack.initial(batch, like))
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Prediction, RecurrentState]:
+        B, T = inputs_BT.shape
+        old = state if isinstance(state, RecurrentState) else self.empty(B)
+        x_BTD = self.embedding(inputs_BT)
+        parts, outputs = old.parts_BLH, []
+        forget_BT = inputs_BT == self.start_symbol
+        for begin, end in _segments(forget_BT, lengths_B):
+            parts = tuple(p.masked_fill(forget_BT[:, begin, None, None], 0) for p in parts)
+            out_BTH, new = self.stack(x_BTD[:, begin:end], parts)
+            new = new if isinstance(new, tuple) else (new,)
+            if lengths_B is not None:
+                alive_B11 = (begin < lengths_B)[:, None, None]
+                new = tuple(torch.where(alive_B11, n, p.to(n.dtype)) for n, p in zip(new, parts))
+            parts = new
+            outputs.append(out_BTH)
+        hidden_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+        hidden_BTD = F.dropout(hidden_BTD, self.config.dropout, self.training)
+        read_B = T if lengths_B is None else lengths_B
+        keep = tuple(p.to(self.embedding.weight.dtype) for p in parts)
+        return Projected(hidden_BTD, self.head, self.symbols), RecurrentState(old.length_B + read_B, keep)
+
+
+def _segments(forget_BT: Tensor, lengths_B: Tensor | None) -> Iterator[tuple[int, int]]:
+    """Stretches of time in which no row is reset and no row ends: between their borders one kernel call serves all."""
+    T = forget_BT.shape[1]
+    borders = {0, T}
+    if T > 1:
+        borders.update(forget_BT.any(0).nonzero().flatten().tolist())
+        if lengths_B is not None:
+            borders.update(int(n) for n in lengths_B.tolist() if n < T)
+    ordered = sorted(borders)
+    return zip(ordered[:-1], ordered[1:], strict=True)

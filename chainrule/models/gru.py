@@ -1,0 +1,35 @@
+"""GRU: one vector, two gates, no separate cell; fewer parameters than the LSTM, often as good.
+
+    r, z = sigma(W x_t + U h_{t-1} + b),   n = tanh(W_n x_t + b_n + r * (U_n h_{t-1} + c_n))
+    h_t = (1 - z) * n + z * h_{t-1}
+
+Cho et al. 2014, in the form that torch and cuDNN run (reset *after* the product, as in the paper's first version). z is
+the share that is kept: z = 1 copies the past unchanged, which is the skip through time. What is remembered of x_<t: one vector.
+
+Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them; orthogonal recurrent weights.
+"""
+
+from __future__ import annotations
+
+from chainrule.core import Recipe, register
+from chainrule.layers.language import RecurrentConfig, RecurrentModel
+from chainrule.layers.recurrent import GRU, initialise
+
+
+class GRUConfig(RecurrentConfig):
+    presets = {
+        "tiny": {"width": 16, "embedding": 8, "layers": 2},
+        "small": {"width": 256, "embedding": 64},
+        "base": {"width": 512, "embedding": 128, "layers": 2},
+    }
+
+
+@register("gru", config=GRUConfig, recipe=Recipe(rate=3e-3, rows=32, window=64, bf16=True), width="width")
+class GatedRecurrentUnit(RecurrentModel):
+    """Remembers one vector and decides, unit by unit, how much of it to replace."""
+
+    def __init__(self, config: GRUConfig):
+        c = config
+        stack = GRU(c.embedding, c.width, c.layers, dropout=c.dropout, skip=c.skip)
+        initialise(stack, c.init)
+        super().__init__(c, stack)

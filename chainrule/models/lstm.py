@@ -1,0 +1,40 @@
+"""LSTM: a memory cell that is added to, and three gates that decide what enters, stays and shows.
+
+    i, f, o = sigma(W x_t + U h_{t-1} + b),   g = tanh(W x_t + U h_{t-1} + b)
+    c_t = f * c_{t-1} + i * g,                h_t = o * tanh(c_t)
+
+Hochreiter & Schmidhuber 1997; the forget gate is Gers, Schmidhuber & Cummins 2000 (the first paper had none, f = 1). Along c the
+gradient is multiplied by f alone: with f near 1 information from far back survives. What is remembered of x_<t: two vectors.
+
+Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them; total forget bias 1 and orthogonal
+recurrent weights at the start (Jozefowicz et al. 2015), other starts through ``init``; no peepholes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from chainrule.core import Recipe, register
+from chainrule.layers.language import RecurrentConfig, RecurrentModel
+from chainrule.layers.recurrent import LSTM, initialise
+
+
+class LSTMConfig(RecurrentConfig):
+    init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "forget"
+
+    presets = {
+        "tiny": {"width": 16, "embedding": 8, "layers": 2},
+        "small": {"width": 256, "embedding": 64},
+        "base": {"width": 512, "embedding": 128, "layers": 2},
+    }
+
+
+@register("lstm", config=LSTMConfig, recipe=Recipe(rate=3e-3, rows=32, window=64, bf16=True), width="width")
+class LongShortTermMemory(RecurrentModel):
+    """Remembers two vectors: what is shown (h) and what is kept (c)."""
+
+    def __init__(self, config: LSTMConfig):
+        c = config
+        stack = LSTM(c.embedding, c.width, c.layers, dropout=c.dropout, skip=c.skip)
+        initialise(stack, c.init, forget_gate=slice(c.width, 2 * c.width), reach=c.reach)
+        super().__init__(c, stack)

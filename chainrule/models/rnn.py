@@ -1,0 +1,40 @@
+"""Vanilla (Elman) RNN: the step feeds itself.
+
+    h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh),   p(x_{t+1} | x_<=t) = softmax(W_o h_t + b_o)
+
+Elman, "Finding structure in time", 1990. Unrolled over time it is one fully connected layer applied T times, so that
+dh_T/dh_t is a product of T - t Jacobians diag(f') W_hh: information from far back fades (or explodes) geometrically with the
+spectral radius times the slope of f. What is remembered of x_<t: one vector.
+
+Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them; recurrent weights start orthogonal
+(``init=torch`` and ``init=identity``, the IRNN, are there to compare).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from chainrule.core import Recipe, register
+from chainrule.layers.language import RecurrentConfig, RecurrentModel
+from chainrule.layers.recurrent import RNN, initialise
+
+
+class RNNConfig(RecurrentConfig):
+    activation: Literal["tanh", "relu", "sigmoid"] = "tanh"
+
+    presets = {
+        "tiny": {"width": 16, "embedding": 8, "layers": 2},
+        "small": {"width": 512, "embedding": 64},
+        "base": {"width": 1024, "embedding": 128, "layers": 2},
+    }
+
+
+@register("rnn", config=RNNConfig, recipe=Recipe(rate=1e-3, rows=32, window=64, bf16=True), width="width")
+class VanillaRNN(RecurrentModel):
+    """Remembers one vector; every step overwrites it."""
+
+    def __init__(self, config: RNNConfig):
+        c = config
+        stack = RNN(c.embedding, c.width, c.layers, nonlinearity=c.activation, dropout=c.dropout, skip=c.skip)
+        initialise(stack, c.init)
+        super().__init__(c, stack)

@@ -1,0 +1,18 @@
+"""Objectives: what is minimised, as sums and counts, so that every split of a batch gives the same gradient."""
+
+from __future__ import annotations
+
+from chainrule.core import IGNORED, Autoregressive, Batch, Objective, State, Terms
+
+
+class NextSymbol(Objective):
+    """-sum_t log p(x_t | x_<t) over the targets that count: the negative log-likelihood of the chain rule itself."""
+
+    def __init__(self, model: Autoregressive):
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State]:
+        prediction, state = self.model(batch.inputs_BT, state, batch.lengths_B)
+        nats_BT = prediction.log_prob(batch.targets_BT)
+        return {"nats": (-nats_BT.sum(), (batch.targets_BT != IGNORED).sum(), 1.0)}, state

@@ -1,0 +1,221 @@
+"""One training loop, in acts: next batch, update, log, maybe evaluate, maybe save.
+
+Everything that decides what happens next is a function of (seed, step) or stands in ``Progress``, which is saved with the
+weights: a run that is cut anywhere and resumed makes the same weights, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+import torch
+from torch import Tensor
+
+from chainrule.checkpoint import RunFolder
+from chainrule.core import Autoregressive, Batch, Recipe
+from chainrule.core.compute import Compute
+from chainrule.training.budget import Budget
+from chainrule.training.rules import NonFinite, Rule, Step
+
+WARM_UP = 0.06
+"""Share of a budget in seconds after which seconds become steps."""
+EVALUATIONS = 10
+"""How often a run is evaluated on validation, at least."""
+
+
+@dataclass
+class Progress:
+    """Where a run stands. ``total`` is the number of steps it will take; None until the speed has been measured."""
+
+    step: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+    total: int | None = None
+    best: float | None = None
+    best_step: int = -1
+    clipped: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    done: bool = False
+
+    @property
+    def share(self) -> float:
+        """How much of the budget is spent, 0..1."""
+        return min(1.0, self.step / self.total) if self.total else 0.0
+
+
+class Source:
+    """Batches by step number alone: epoch and place follow from it."""
+
+    def __init__(self, steps_per_epoch: int, at: Callable[[int, int], Batch]):
+        self.steps_per_epoch, self._at = steps_per_epoch, at
+
+    def __call__(self, step: int) -> tuple[str, Batch]:
+        epoch, place = divmod(step, self.steps_per_epoch)
+        return f"epoch {epoch}, batch {place}", self._at(epoch, place)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is to do; plain values."""
+
+    budget: Budget
+    recipe: Recipe
+    compute: Compute
+    seed: int
+    save_every: Budget | None = None
+
+
+class Trainer:
+    """Trains one model in slices of any length; ``advance`` may be called again and again until ``progress.done``."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        model: Autoregressive,
+        rule: Rule,
+        source: Source,
+        plan: Plan,
+        validate: Callable[[Autoregressive], float],
+        *,
+        tell: Callable[[Progress, Step], None] = lambda progress, step: None,
+    ):
+        self.run, self.model, self.rule, self.source, self.plan = run, model, rule, source, plan
+        self.validate, self.tell = validate, tell
+        self.progress = Progress()
+        self.best: dict[str, Tensor] = {}
+        self._saved_at = (0, 0.0)
+        self._logged = 0.0
+        torch.manual_seed(plan.seed)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    def advance(self, seconds: float = math.inf, stop: Callable[[], bool] = lambda: False) -> None:
+        """Train for about ``seconds`` (evaluation and saving not counted), to the end of the budget, or until ``stop``."""
+        p, until = self.progress, self.progress.seconds + seconds
+        p.total = p.total or self._planned()
+        while not p.done and p.seconds < until and not stop():
+            began = time.perf_counter()
+            name, batch = self.source(p.step)
+            step = self._update(name, batch)
+            p.step += 1
+            p.tokens += step.tokens
+            p.clipped += step.clipped
+            p.seconds += time.perf_counter() - began
+            self._measure_speed()
+            self._log(step)
+            if self._evaluation_is_due():
+                self.evaluate()
+            if p.total and p.step >= p.total:
+                self.finish()
+            elif self._saving_is_due():
+                self.save()
+
+    def _update(self, name: str, batch: Batch) -> Step:
+        self.model.train()
+        try:
+            return self.rule.step(batch, self.progress.share)
+        except NonFinite as error:
+            raise NonFinite(
+                f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the step "
+                "before. Try a smaller --set recipe.rate, or --precision fp32"
+            ) from None
+
+    def finish(self) -> None:
+        """The end of the budget: estimate what is left to estimate, evaluate once more, save."""
+        began = time.perf_counter()
+        self.rule.finish()
+        self.progress.seconds += time.perf_counter() - began
+        self.progress.done = True
+        self.evaluate()
+        self.save()
+
+    # --- budget -------------------------------------------------------------------------------------------------------
+
+    def _planned(self) -> int | None:
+        recipe = self.plan.recipe
+        if recipe.update == "counting":
+            return self.source.steps_per_epoch
+        return self.plan.budget.steps(recipe.rows * recipe.window, self.source.steps_per_epoch)
+
+    def _measure_speed(self) -> None:
+        """After the warm-up a budget in seconds becomes a number of steps, once; it is recorded."""
+        p, budget = self.progress, self.plan.budget
+        if p.total is None and p.step >= 3 and p.seconds >= WARM_UP * budget.amount:
+            left = budget.amount - p.seconds
+            p.total = p.step + max(1, round(left / (p.seconds / p.step)))
+            self.run.log({"event": "plan", "step": p.step, "seconds": round(p.seconds, 3), "total_steps": p.total})
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def _log(self, step: Step) -> None:
+        p = self.progress
+        self.tell(p, step)
+        if p.seconds - self._logged >= 0.5 or p.step == 1 or p.step == p.total:
+            self._logged = p.seconds
+            event = {"event": "train", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3)}
+            self.run.log({**event, "loss": step.loss, "norm": step.norm, "clipped": p.clipped / p.step})
+
+    def _evaluation_is_due(self) -> bool:
+        p = self.progress
+        if self.plan.recipe.update == "counting" or not p.total or p.step >= p.total:
+            return False
+        every = max(1, p.total // EVALUATIONS)
+        return p.step % every == 0 or (not p.curve and p.step >= WARM_UP * p.total)
+
+    def evaluate(self) -> None:
+        """Validation; the best weights so far are kept aside and written to the run."""
+        p = self.progress
+        value = self.validate(self.model)
+        p.curve.append({"seconds": p.seconds, "tokens": p.tokens, "step": p.step, "value": value})
+        self.run.log({"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value})
+        if p.best is None or value < p.best:
+            p.best, p.best_step = value, p.step
+            self.best = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
+            self.run.write_model(self.best)
+
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    def _saving_is_due(self) -> bool:
+        every = self.plan.save_every
+        if every is None or self.plan.recipe.update == "counting":
+            return False
+        if every.kind == "seconds":
+            return self.progress.seconds - self._saved_at[1] >= every.amount
+        return self.progress.step - self._saved_at[0] >= (every.steps(1.0, self.source.steps_per_epoch) or 1)
+
+    def save(self) -> None:
+        """All that resuming needs. Counting models have nothing between the beginning and the end."""
+        p = self.progress
+        self._saved_at = (p.step, p.seconds)
+        if self.plan.recipe.update == "counting" and not p.done:
+            return
+        groups = {"model": dict(self.model.state_dict()), "best": self.best, **self.rule.tensors()}
+        groups["random"] = {"torch": torch.get_rng_state()}
+        self.run.save_checkpoint(p.step, {k: v for k, v in groups.items() if v}, {"progress": asdict(p)})
+
+    def resume(self) -> list[str]:
+        """Continue from the newest valid checkpoint; returns a line for each damaged newer one."""
+        found = self.run.newest_checkpoint()
+        saved = found.checkpoint
+        if saved is None:
+            self.run.truncate_log(-1)
+            return found.reports
+        self.progress = Progress(**saved.meta["progress"])
+        self.model.load_state_dict(saved.groups["model"])
+        self.best = saved.groups.get("best", {})
+        if not self.progress.done:
+            self.rule.restore(saved.groups)
+            torch.set_rng_state(saved.groups["random"]["torch"])
+        self._saved_at = (self.progress.step, self.progress.seconds)
+        self._logged = self.progress.seconds
+        self.run.truncate_log(self.progress.step)
+        return found.reports
+
+
+def peak_memory() -> int:
+    """Bytes of the largest resident size of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

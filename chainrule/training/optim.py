@@ -1,0 +1,106 @@
+"""Optimisers and the schedule. AdamW for everything, or Muon for the matrices and AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from chainrule.core import Recipe
+
+
+def orthogonalise(update_NRC: Tensor, steps: int = 5) -> Tensor:
+    """Each matrix of a stack with its singular values drawn to about 1, by the quintic Newton-Schulz iteration.
+
+    Jordan et al. 2024 (Muon); coefficients 3.4445, -4.7750, 2.0315. Many matrices of one shape go through one batched product.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = update_NRC.shape[-2] <= update_NRC.shape[-1]
+    x = update_NRC if wide else update_NRC.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x if wide else x.mT
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose direction is orthogonalised: for the matrices of hidden layers only.
+
+    The step is scaled by sqrt(max(1, rows/columns)), as in the authors' code. Decay is decoupled.
+    """
+
+    def __init__(self, params: Any, lr: float, momentum: float = 0.95, weight_decay: float = 0.0, bf16: bool = False):
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+        self.bf16 = bf16
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            shapes: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    shapes[weight.shape].append(weight)
+            for weights in shapes.values():
+                self._step(weights, group)
+
+    def _step(self, weights: list[Tensor], group: dict[str, Any]) -> None:
+        directions = []
+        for weight in weights:
+            state = self.state[weight]
+            velocity = state.setdefault("momentum", torch.zeros_like(weight))
+            velocity.lerp_(weight.grad, 1 - group["momentum"])
+            directions.append(weight.grad.lerp(velocity, group["momentum"]))  # Nesterov
+        stack_NRC = torch.stack(directions)
+        update_NRC = orthogonalise(stack_NRC.bfloat16() if self.bf16 else stack_NRC).to(stack_NRC.dtype)
+        rows, columns = weights[0].shape
+        scale = max(1.0, rows / columns) ** 0.5
+        for weight, update in zip(weights, update_NRC):
+            weight.mul_(1 - group["lr"] * group["weight_decay"])
+            weight.add_(update, alpha=-group["lr"] * scale)
+
+
+def is_hidden_matrix(name: str, weight: nn.Parameter) -> bool:
+    """Muon is meant for maps between hidden vectors: not for embeddings, heads, biases or gains."""
+    return weight.dim() == 2 and not any(part in name for part in ("embedding", "position", "head"))
+
+
+def make_optimisers(model: nn.Module, recipe: Recipe, *, bf16: bool) -> list[torch.optim.Optimizer]:
+    """The optimisers of a recipe; every parameter is in exactly one. Only matrices decay."""
+    named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
+    muon = {n for n, p in named if recipe.optimiser == "muon" and is_hidden_matrix(n, p)}
+    decayed = [p for n, p in named if n not in muon and p.dim() == 2]
+    plain = [p for n, p in named if n not in muon and p.dim() != 2]
+    groups = [
+        {"params": ps, "weight_decay": wd} for ps, wd in ((decayed, recipe.weight_decay), (plain, 0.0)) if ps
+    ]
+    optimisers: list[torch.optim.Optimizer] = []
+    if groups:
+        optimisers.append(torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, fused=True))
+    if muon:
+        matrices = [p for n, p in named if n in muon]
+        optimisers.append(Muon(matrices, recipe.matrix_rate, weight_decay=recipe.weight_decay, bf16=bf16))
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["base_lr"] = group["lr"]
+    return optimisers
+
+
+def rate_factor(progress: float, recipe: Recipe) -> float:
+    """Warm up, stay, fall linearly to zero over the last ``decay`` of the budget.
+
+    While it stays, the run does not depend on where the end will be: it can be cut there at any time and then decayed (Zhai et al.
+    2022; Hägele et al. 2024).
+    """
+    if progress < recipe.warmup:
+        return max(progress / recipe.warmup, 0.02)
+    left = (1 - progress) / recipe.decay if recipe.decay else 1.0
+    return min(1.0, max(left, 0.0))
+
+
+def set_rates(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["lr"] = group["base_lr"] * factor

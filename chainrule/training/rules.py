@@ -1,0 +1,136 @@
+"""The two update rules: by gradient, and by counting. The loop knows neither."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Objective, Recipe, State, total
+from chainrule.core.compute import Compute
+from chainrule.training.optim import make_optimisers, rate_factor, set_rates
+
+
+class NonFinite(ChainruleError):
+    """A loss or gradient that is not a number was stopped before it reached the weights."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one update reports: mean nats a symbol, symbols trained on, gradient norm and whether it was clipped."""
+
+    loss: float
+    tokens: int
+    norm: float = 0.0
+    clipped: bool = False
+
+
+class Rule(Protocol):
+    """One update from one batch; everything it keeps can be saved and restored."""
+
+    def step(self, batch: Batch, progress: float) -> Step: ...
+
+    def finish(self) -> None: ...
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]: ...
+
+    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None: ...
+
+
+class GradientRule:
+    """Forward, backward, check, clip, step. State is carried from batch to batch where the data says so."""
+
+    def __init__(self, objective: Objective, recipe: Recipe, compute: Compute):
+        self.objective, self.recipe, self.compute = objective, recipe, compute
+        self.weights = [p for p in objective.parameters() if p.requires_grad]
+        self.optimisers = make_optimisers(objective.model, recipe, bf16=compute.bf16)
+        self.states: list[State | None] = [None] * recipe.accumulate
+
+    def step(self, batch: Batch, progress: float) -> Step:
+        set_rates(self.optimisers, rate_factor(progress, self.recipe))
+        loss, tokens = self._backward(batch.to(self.compute.device))
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.clip or math.inf).item()
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            for optimiser in self.optimisers:
+                optimiser.zero_grad(set_to_none=True)
+            raise NonFinite(f"loss {loss}, gradient norm {norm}")
+        for optimiser in self.optimisers:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        return Step(loss, tokens, norm, norm > self.recipe.clip > 0)
+
+    def _backward(self, batch: Batch) -> tuple[float, int]:
+        """Gradient of the whole batch, in as many parts as the recipe says; each term divided once by its global count."""
+        counts = {"nats": (batch.targets_BT >= 0).sum()}
+        rows = len(batch.inputs_BT)
+        borders = [rows * i // self.recipe.accumulate for i in range(self.recipe.accumulate + 1)]
+        sums = 0.0
+        for i, part in enumerate(batch.rows(a, b) for a, b in zip(borders[:-1], borders[1:])):
+            with self.compute.autocast():
+                terms, state = self.objective(part, self.states[i] if batch.carried else None)
+            loss = total(terms, counts)
+            loss.backward()
+            sums += loss.item()
+            self.states[i] = state.detach() if batch.carried and state is not None else None
+        return sums, int(counts["nats"])
+
+    def finish(self) -> None:
+        self.states = [None] * self.recipe.accumulate
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Optimiser moments and carried states, by flat names."""
+        moments: dict[str, Tensor] = {}
+        for o, optimiser in enumerate(self.optimisers):
+            for p, values in optimiser.state_dict()["state"].items():
+                moments |= {f"{o}.{p}.{key}": torch.as_tensor(value) for key, value in values.items()}
+        carried = {
+            f"{i}.{j}": x for i, state in enumerate(self.states) if state is not None for j, x in enumerate(state.tensors())
+        }
+        return {"optimiser": moments, "carried": carried}
+
+    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        for o, optimiser in enumerate(self.optimisers):
+            saved = optimiser.state_dict()
+            state: dict[int, dict[str, Any]] = {}
+            for name, value in groups.get("optimiser", {}).items():
+                which, index, key = name.split(".", 2)
+                if int(which) == o:
+                    state.setdefault(int(index), {})[key] = value
+            optimiser.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+        self._restore_carried(groups.get("carried", {}))
+
+    def _restore_carried(self, carried: dict[str, Tensor]) -> None:
+        model = self.objective.model
+        if not isinstance(model, Autoregressive):
+            return
+        for i in range(self.recipe.accumulate):
+            mine = [carried[f"{i}.{j}"] for j in range(sum(name.startswith(f"{i}.") for name in carried))]
+            if mine:
+                values: Iterator[Tensor] = iter(mine)
+                self.states[i] = model.empty(len(mine[0])).map(lambda _x, values=values: next(values))
+
+
+class CountingRule:
+    """Statistics of all batches are added up; one estimate at the end. A run that is cut counts again: it takes seconds."""
+
+    def __init__(self, model: Counting[Any]):
+        self.model, self.stats = model, None
+
+    def step(self, batch: Batch, progress: float) -> Step:
+        stats = self.model.summarize(batch)
+        self.stats = stats if self.stats is None else self.stats + stats
+        return Step(math.nan, int((batch.targets_BT >= 0).sum()))
+
+    def finish(self) -> None:
+        if self.stats is not None:
+            self.model.update(self.stats)
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {}
+
+    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        raise ChainruleError("counting is not resumed in the middle")

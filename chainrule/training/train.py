@@ -1,0 +1,174 @@
+"""Train one model into a run folder: what the verb ``train`` and ``chainrule.train`` do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from chainrule.checkpoint import RunFolder
+from chainrule.core import ChainruleError, UserError
+from chainrule.data import Corpus
+from chainrule.training.loop import Progress, Trainer
+from chainrule.training.rules import Step
+from chainrule.training.runs import Prepared, RunConfig, describe, make_trainer, prepare, read_corpus
+
+
+class Interrupted(ChainruleError):
+    """Stopped by a signal, after saving. The exit status is 128 + the signal."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_status = 128 + number
+
+
+class Stop:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> bool:
+        return bool(self.number)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+        print("\nstopping after this step; saving (again to stop at once)", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Handlers are installed in the main thread only, and put back afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        old = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+class Meter:
+    """Progress for people: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
+
+    def __init__(self, label: str, budget: str, *, every: float = 5.0):
+        self.label, self.budget, self.every = label, budget, every
+        self.shown, self.window = 0.0, [(0.0, 0)]
+        self.bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
+            self.task = self.bar.add_task(label, total=1.0, note="")
+            self.bar.start()
+
+    def __call__(self, progress: Progress, step: Step) -> None:
+        now = time.perf_counter()
+        if now - self.shown < (0.1 if self.bar else self.every) and progress.step != progress.total:
+            return
+        self.shown = now
+        self.window = [*self.window[-20:], (progress.seconds, progress.tokens)]
+        (s0, t0), (s1, t1) = self.window[0], self.window[-1]
+        speed = (t1 - t0) / max(s1 - s0, 1e-9)
+        valid = f", valid {progress.curve[-1]['value']:.4f} bits" if progress.curve else ""
+        loss = f"loss {step.loss:.4f} nats, " if step.loss == step.loss else ""
+        note = f"{loss}{speed:,.0f} symbols/s{valid}"
+        if self.bar:
+            self.bar.update(self.task, completed=progress.share, note=note)
+            return
+        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if progress.share else ""
+        print(f"{self.label}: step {progress.step}, {progress.seconds:.0f} s of {self.budget}{left}: {note}", file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def train(
+    settings: RunConfig,
+    out: Path | str,
+    *,
+    resume: str = "never",
+    overwrite: bool = False,
+    corpus: Corpus | None = None,
+) -> Trainer:
+    """Train to the end of the budget; on a signal save and raise ``Interrupted``.
+
+    ``resume``: never; auto (the newest valid checkpoint, or afresh where there is none); or the path of the run to continue.
+    """
+    if resume not in ("auto", "never"):
+        if Path(resume).resolve() != Path(out).resolve():
+            raise UserError(f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto")
+        resume = "auto"
+    mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
+    corpus = corpus or read_corpus(settings)
+    ready = prepare(settings, corpus)
+    run = RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
+    meter = Meter(ready.family.name, str(ready.budget))
+    try:
+        trainer = make_trainer(ready, corpus, run, tell=meter)
+        if mode == "auto":
+            _continue(trainer, run, ready)
+        if not trainer.progress.step:
+            describe(run, ready, corpus)
+        for note in corpus.notes:
+            say(f"note: {note}")
+        say(f"{ready.family.name}: {parameters(trainer):,} parameters, {ready.compute}, budget {ready.budget}")
+        with Stop().listening() as stop:
+            trainer.advance(stop=stop)
+    finally:
+        meter.close()
+    if not trainer.progress.done:
+        trainer.save()
+        raise Interrupted(
+            f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {out}", stop.number
+        )
+    return trainer
+
+
+def _continue(trainer: Trainer, run: RunFolder, ready: Prepared) -> None:
+    """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
+    if run.has("config.yaml"):
+        old = run.read_settings()
+        mine = {**ready.settings.model_dump(), "model": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"}}
+        for key in ("model", "tokenizer", "unit", "seed", "budget"):
+            if old.get(key) != mine[key]:
+                raise UserError(
+                    f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
+                    "or start another --out"
+                )
+    for report in trainer.resume():
+        say(f"damaged, passed over: {report}")
+    if trainer.progress.done:
+        say(f"{run.path}: finished already, at step {trainer.progress.step}")
+    elif trainer.progress.step:
+        say(f"continuing at step {trainer.progress.step}")
+
+
+def parameters(trainer: Trainer) -> int:
+    """Weights that are learnt; for a counting model the entries of its tables (0 until it has counted)."""
+    return count_parameters(trainer.model)
+
+
+def count_parameters(model: object) -> int:
+    """Number of free numbers in a model."""
+    entries = getattr(model, "parameters_count", None)
+    return int(entries) if entries is not None else sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
+
+

@@ -1,0 +1,123 @@
+"""Using a trained run: evaluate, score, generate. What the verbs print, as plain values."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import UserError
+from chainrule.data import Part, read_part, read_texts
+from chainrule.decoding.sample import Filters, generate
+from chainrule.scoring.evaluate import Reading, token_nats
+from chainrule.training.runs import Loaded, part_bytes, symbol_bytes
+
+
+def evaluate(loaded: Loaded, data: Path | str, *, unit: str | None = None, on_bad: str = "stop", predictions: Path | None = None) -> dict[str, Any]:
+    """All metrics of the task on a held-out file: every symbol scored, the first from ``start``."""
+    return metrics(loaded, read_part(data, loaded.tokenizer, unit or loaded.unit, on_bad), predictions=predictions)
+
+
+def metrics(loaded: Loaded, part: Part, *, predictions: Path | None = None) -> dict[str, Any]:
+    began = time.perf_counter()
+    reading = Reading.of(loaded.model)
+    nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
+    assert hits is not None
+    bits, window = nats.sum() / math.log(2), loaded.model.window
+    if predictions:
+        _write_predictions(predictions, loaded, part, nats)
+    return {
+        "task": "generate",
+        "model": loaded.name,
+        "bits_per_byte": bits / part.nbytes,
+        "bits_per_char": bits / part.nchars,
+        "nats": float(nats.sum()),
+        "bytes": part.nbytes,
+        "chars": part.nchars,
+        "tokens": len(nats),
+        "accuracy": float(hits.mean()),
+        "context": window or loaded.model.context,
+        "stride": reading.stride if window else None,
+        "reading": reading.text,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _write_predictions(path: Path, loaded: Loaded, part: Part, nats: np.ndarray) -> None:
+    import json
+
+    ends = np.cumsum(part.ends - part.starts)
+    sizes = symbol_bytes(part)
+    lines = []
+    for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), ends.tolist()):
+        mine = slice(stop - (e - s), stop)
+        text = loaded.tokenizer.decode(part.ids[s:e]).decode(errors="replace")
+        lines.append(json.dumps({"text": text, "nats": -float(nats[mine].sum()), "bytes": int(sizes[mine].sum())}, ensure_ascii=False))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def score(loaded: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
+    """log p (nats, negative) of each text, each read from ``start``; the texts are taken as they are."""
+    part = read_texts(texts, loaded.tokenizer, "lines")
+    nats, _ = token_nats(loaded.model, part, loaded.compute)
+    lines = []
+    place = 0
+    for text, s, e in zip(texts, part.starts.tolist(), part.ends.tolist()):
+        mine = -nats[place : place + e - s]
+        place += e - s
+        line: dict[str, Any] = {"nats": float(mine.sum()), "bytes": len(text), "tokens": e - s}
+        if tokens:
+            shown = [loaded.tokenizer.decode([i]).decode(errors="replace") for i in part.ids[s:e].tolist()]
+            line |= {"token_texts": shown, "token_nats": mine.tolist()}
+        lines.append(line)
+    return {"nats": float(-nats.sum()), "bytes": sum(map(len, texts)), "lines": lines}
+
+
+def score_file(loaded: Loaded, path: Path, *, unit: str = "lines", tokens: bool = False, on_bad: str = "stop") -> dict[str, Any]:
+    """``lines``: every line starts afresh, its end counted; ``stream``: the whole file is one sequence."""
+    part = read_part(path, loaded.tokenizer, unit, on_bad)
+    texts = [bytes(loaded_text(loaded, part, s, e)) for s, e in zip(part.starts.tolist(), part.ends.tolist())]
+    return score(loaded, texts, tokens=tokens)
+
+
+def loaded_text(loaded: Loaded, part: Part, start: int, end: int) -> bytes:
+    """Text of a stretch of a part. Unknown symbols stay what they are in the file: they are read from there by ``read_part``."""
+    return loaded.tokenizer.decode(part.ids[start:end])
+
+
+def continuations(
+    loaded: Loaded,
+    prompts: Sequence[str],
+    *,
+    max_tokens: int = 200,
+    filters: Filters = Filters(),  # noqa: B008 (frozen)
+    seed: int = 42,
+    stop: Sequence[str] = (),
+    count: int = 1,
+) -> dict[str, Any]:
+    """``count`` continuations of each prompt. Records end at their terminator; ``stop`` ends a text where it appears."""
+    if max_tokens < 1 or count < 1:
+        raise UserError(f"--max-tokens {max_tokens} and -n {count}: both at least 1")
+    limit = loaded.model.window if loaded.config["model"].get("positions") == "learned" else None
+    encoded = [loaded.tokenizer.encode(p.encode()).ids.tolist() for p in prompts for _ in range(count)]
+    longest = max(map(len, encoded))
+    if limit is not None and longest + max_tokens >= limit:
+        max_tokens = limit - 1 - longest
+        if max_tokens < 1:
+            raise UserError(f"learned positions end at {limit} symbols and the prompt has {longest}: shorten the prompt")
+    unknown = loaded.tokenizer.unknown
+    blocked = (unknown,) if unknown is not None else ()
+    filters = Filters(filters.temperature, filters.top_k, filters.top_p, filters.min_p, (*filters.forbidden, *blocked))
+    ends = [s.encode() for s in stop] + ([loaded.terminator] if loaded.terminator else [])
+
+    def finished(ids: list[int]) -> bool:
+        tail = loaded.tokenizer.decode(ids[-64:]) if ends else b""
+        return any(tail.endswith(e) for e in ends)
+
+    made = generate(loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=finished)
+    texts = [loaded.tokenizer.decode(ids).decode(errors="replace") for ids in made.ids]
+    return {"texts": texts, "nats": made.nats, "tokens_per_second": made.tokens_per_second}

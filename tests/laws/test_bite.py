@@ -1,0 +1,335 @@
+"""Every law bites: for each there is a model that breaks it, beside the same model unbroken that keeps all."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import torch
+from citizens import WORDS, Events, SmallConfig, Words, alive, family
+from torch import Tensor, nn
+
+from chainrule.core import Autoregressive, Batch, Categorical, Family, Prediction, State, UserError
+from chainrule.laws import LAWS, Subject, apply, examine
+from chainrule.layers.probes import Probe, observed
+
+
+@dataclass
+class Vector(State):
+    hidden_BD: Tensor
+
+
+class Plain(Autoregressive):
+    """A GRU cell in a loop; the broken models below each change one thing."""
+
+    kind: type[Vector] = Vector
+
+    def __init__(self, config: SmallConfig):
+        super().__init__(config)
+        self.symbols, width = config.symbols, config.width
+        self.embedding = nn.Embedding(config.symbols + 1, width)
+        self.cell, self.output, self.look = nn.GRUCell(width, width), nn.Linear(width, config.symbols), Probe()
+
+    def empty(self, batch: int, capacity: int | None = None) -> Vector:
+        return self.kind(torch.zeros(batch, dtype=torch.long), self.output.weight.new_zeros(batch, self.config.width))
+
+    def embed(self, inputs_BT: Tensor) -> Tensor:
+        return self.embedding(inputs_BT)
+
+    def step(self, x_BD: Tensor, hidden_BD: Tensor, forget_B1: Tensor) -> Tensor:
+        return self.cell(x_BD, torch.where(forget_B1, 0.0, hidden_BD))
+
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return Categorical(self.output(hidden_BTD))
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Prediction, Vector]:
+        state = state or self.empty(len(inputs_BT))
+        assert isinstance(state, Vector)
+        hidden, seen, read_BT = state.hidden_BD, [], alive(inputs_BT, lengths_B)
+        x_BTD = self.embed(inputs_BT)
+        for t in range(inputs_BT.shape[1]):
+            new = self.step(x_BTD[:, t], hidden, inputs_BT[:, t, None] == self.start_symbol)
+            hidden = torch.where(read_BT[:, t, None], new, hidden)
+            seen.append(self.look(new))
+        return self.predict(torch.stack(seen, 1)), self.kind(state.length_B + read_BT.sum(1), hidden)
+
+
+class GrowsWhenBuilt(Plain):
+    def __init__(self, config: SmallConfig):
+        super().__init__(config)
+        if torch.get_default_device().type != "meta":
+            self.more = nn.Parameter(torch.zeros(3))
+
+
+class Noisy(Plain):
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return super().predict(hidden_BTD + 1e-6 * torch.rand_like(hidden_BTD))
+
+
+class KeepsWeightsToItself(Plain):
+    def __init__(self, config: SmallConfig):
+        super().__init__(config)
+        self.secret_D = torch.randn(config.width)
+
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return super().predict(hidden_BTD + self.secret_D)
+
+
+class StartsWithSymbolZero(Plain):
+    def start(
+        self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
+    ) -> tuple[Prediction, State]:
+        return self(torch.zeros(batch, 1, dtype=torch.long), self.empty(batch))
+
+
+class OtherStep(Plain):
+    """Single steps are not what long rows are."""
+
+    def embed(self, inputs_BT: Tensor) -> Tensor:
+        return self.embedding(inputs_BT) * (1.001 if inputs_BT.shape[1] == 1 else 1.0)
+
+
+class DropsState(Plain):
+    """Right for whole rows and for single steps."""
+
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        return super().forward(inputs_BT, None if 1 < inputs_BT.shape[1] < 6 else state, lengths_B)
+
+
+class ReadsPads(Plain):
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        return super().forward(inputs_BT, state, None)
+
+
+class ForgetsInPads(Plain):
+    """A pad that happens to be the start symbol wipes the memory of its row."""
+
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        prediction, after = super().forward(inputs_BT, state, lengths_B)
+        pads_BT = ~alive(inputs_BT, lengths_B) & (inputs_BT == self.start_symbol)
+        after.hidden_BD = torch.where(pads_BT.any(1, keepdim=True), 0.0, after.hidden_BD)
+        return prediction, after
+
+
+class NeverForgets(Plain):
+    def step(self, x_BD: Tensor, hidden_BD: Tensor, forget_B1: Tensor) -> Tensor:
+        return self.cell(x_BD, hidden_BD)
+
+
+class LooksAtItsNeighbours(Plain):
+    def step(self, x_BD: Tensor, hidden_BD: Tensor, forget_B1: Tensor) -> Tensor:
+        return super().step(x_BD + 1e-3 * x_BD.mean(0), hidden_BD, forget_B1)
+
+
+class RefusesOneWay(Plain):
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        if inputs_BT.shape[1] > 30:
+            raise UserError("at most 30 symbols")
+        return super().forward(inputs_BT, state, lengths_B)
+
+
+class Unnormalised(Categorical):
+    def log_prob(self, targets_BT: Tensor) -> Tensor:
+        return 1.001 * super().log_prob(targets_BT)
+
+
+class SumsToLess(Plain):
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return Unnormalised(self.output(hidden_BTD))
+
+
+class SeesAhead(Plain):
+    def embed(self, inputs_BT: Tensor) -> Tensor:
+        x_BTD = self.embedding(inputs_BT)
+        return x_BTD + 1e-6 * x_BTD.roll(-1, dims=1)
+
+
+class SendsGradientBack(Plain):
+    """The value of the next symbol cancels, its gradient does not."""
+
+    def embed(self, inputs_BT: Tensor) -> Tensor:
+        x_BTD = self.embedding(inputs_BT)
+        ahead_BTD = x_BTD.roll(-1, dims=1)
+        return x_BTD + ahead_BTD - ahead_BTD.detach()
+
+
+class Warm(Categorical):
+    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+        return Categorical(0.5 * self.logits_BTV).sample(rng)
+
+
+class DrawsTooWarm(Plain):
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return Warm(4 * self.output(hidden_BTD))
+
+
+class ReordersLengthsOnly(Vector):
+    def reorder(self, index_B: Tensor) -> ReordersLengthsOnly:
+        right = super().reorder(index_B)
+        return dataclasses.replace(right, hidden_BD=self.hidden_BD[index_B.sort().values])
+
+
+class ConcatsBackwards(Vector):
+    def concat(self, *others: State) -> ConcatsBackwards:
+        return self.map(lambda *rows: torch.cat(rows[::-1]), *others)
+
+
+class ChoosesTheOther(Vector):
+    def where(self, keep_B: Tensor, other: State) -> State:
+        return super().where(~keep_B, other)
+
+
+class ClonesNothing(Vector):
+    def clone(self) -> ClonesNothing:
+        return dataclasses.replace(self)
+
+
+class RewindsTheCountOnly(Vector):
+    def rewind(self, n_B: Tensor) -> RewindsTheCountOnly:
+        return dataclasses.replace(self, length_B=self.length_B - n_B)
+
+
+def with_state(state: type[Vector]) -> type[Plain]:
+    return type(f"With{state.__name__}", (Plain,), {"kind": state})
+
+
+class WritesInPlace(with_state(ClonesNothing)):
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        prediction, after = super().forward(inputs_BT, state, lengths_B)
+        if isinstance(state, Vector) and not torch.is_grad_enabled():
+            state.hidden_BD.copy_(after.hidden_BD)
+            after.hidden_BD = state.hidden_BD
+        return prediction, after
+
+
+class CountsCalls(Plain):
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        prediction, after = super().forward(inputs_BT, state, lengths_B)
+        after.length_B = 1 + (torch.zeros_like(after.length_B) if state is None else state.length_B)
+        return prediction, after
+
+
+class HasAnIdlePart(Plain):
+    def __init__(self, config: SmallConfig):
+        super().__init__(config)
+        self.idle = nn.Linear(3, 5)
+
+
+class DetachesItsState(Plain):
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        prediction, after = super().forward(inputs_BT, state, lengths_B)
+        return prediction, after.detach()
+
+
+class MinusMean(Plain):
+    """Normalises over the batch, as batch normalisation does."""
+
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return super().predict(hidden_BTD - hidden_BTD.mean(0))
+
+
+class ShyOfObservers(Plain):
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return super().predict(hidden_BTD * (1.001 if observed(self) else 1.0))
+
+
+class SeesOneMore(Words):
+    context = 1
+
+
+class CountsPads(Words):
+    def summarize(self, batch: Batch) -> Events:
+        return super().summarize(dataclasses.replace(batch, targets_BT=batch.targets_BT.clamp(min=0), lengths_B=None))
+
+
+class LosesSome(Events):
+    def __add__(self, other: Events) -> LosesSome:
+        return LosesSome(torch.cat([self.keys, other.keys[1:]]))
+
+
+class AddsBadly(Words):
+    def summarize(self, batch: Batch) -> Events:
+        return LosesSome(super().summarize(batch).keys)
+
+
+class CountsAtRandom(Words):
+    def update(self, stats: Events, rate: float = 1.0) -> Words:
+        return super().update(Events(stats.keys[torch.rand(len(stats.keys)) < 0.5]))
+
+
+BREAKERS: list[tuple[str, type[Autoregressive]]] = [
+    ("sizes", GrowsWhenBuilt),
+    ("deterministic", Noisy),
+    ("saved = loaded", KeepsWeightsToItself),
+    ("start() reads the start symbol", StartsWithSymbolZero),
+    ("all at once = one at a time", OtherStep),
+    ("all at once = in chunks", DropsState),
+    ("padded batches = rows alone", ReadsPads),
+    ("padded batches = rows alone", ForgetsInPads),
+    ("padded records = records alone", ReadsPads),
+    ("packed records = separate records", NeverForgets),
+    ("rows are independent", LooksAtItsNeighbours),
+    ("beyond the trained window", RefusesOneWay),
+    ("context is true", SeesOneMore),
+    ("p sums to 1", SumsToLess),
+    ("p of all strings sums to 1", SumsToLess),
+    ("the future is not seen", SeesAhead),
+    ("the future sends no gradient", SendsGradientBack),
+    ("draws follow p", DrawsTooWarm),
+    ("state: reorder", with_state(ReordersLengthsOnly)),
+    ("state: concat", with_state(ConcatsBackwards)),
+    ("state: where", with_state(ChoosesTheOther)),
+    ("state: clone", WritesInPlace),
+    ("state: rewind", with_state(RewindsTheCountOnly)),
+    ("state: length and bytes", CountsCalls),
+    ("every parameter learns", HasAnIdlePart),
+    ("gradients pass through the state", DetachesItsState),
+    ("1 x 8 rows = 8 x 1 rows", MinusMean),
+    ("looked at = not looked at", ShyOfObservers),
+    ("statistics add up", AddsBadly),
+    ("statistics add up", CountsPads),
+    ("counting is deterministic", CountsAtRandom),
+]
+
+
+def broken(model: type[Autoregressive]) -> Family:
+    if issubclass(model, Words):
+        return dataclasses.replace(WORDS, name=model.__name__, build=model)
+    return family(model.__name__, SmallConfig, model)
+
+
+def test_the_unbroken_model_keeps_every_law() -> None:
+    verdicts = examine(Subject(family("plain", SmallConfig, Plain)))
+    assert [v for v in verdicts if not v.ok] == []
+    assert {v.law for v in verdicts if v.skipped} == {
+        "context is true",
+        "statistics add up",
+        "counting is deterministic",
+    }
+
+
+@pytest.mark.parametrize(("name", "model"), BREAKERS, ids=[m.__name__ for _, m in BREAKERS])
+def test_law_catches_the_model_that_breaks_it(name: str, model: type[Autoregressive]) -> None:
+    function, needs = next((f, n) for law, f, n in LAWS if law == name)
+    verdict = apply(Subject(broken(model)), name, function, needs)
+    assert not verdict.skipped, verdict.detail
+    assert not verdict.ok, f"{model.__name__} gets away with breaking '{name}'"
+    assert "Error: " not in verdict.detail, verdict.detail
+
+
+def test_every_law_has_a_model_that_breaks_it() -> None:
+    assert {name for name, _ in BREAKERS} == {name for name, _, _ in LAWS}
+
+
+def test_a_model_that_raises_breaks_the_law_in_one_line() -> None:
+    class Raises(Plain):
+        def predict(self, hidden_BTD: Tensor) -> Prediction:
+            raise ValueError("no prediction\nsecond line")
+
+    name, function, needs = next(row for row in LAWS if row[0] == "p sums to 1")
+    verdict = apply(Subject(broken(Raises)), name, function, needs)
+    assert (verdict.ok, verdict.detail) == (False, "ValueError: no prediction")

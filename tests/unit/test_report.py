@@ -1,0 +1,404 @@
+"""The report page: everything a reader needs stands in the HTML without scripts, and no text of a board can act."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from chainrule.core.errors import UserError
+from chainrule.report.html import render
+
+VISIBLE = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
+HOSTILE = "<!--<script </script x=y><script>alert('x')</script><img src=x onerror=alert(1)>{{table}}\u2028"
+# name, label, floor in bits per byte, context that it can use, window (None: none), parameters, seconds, symbols per s
+FAMILIES = [
+    ("markov", "Markov", 3.571, 1, 1, 4_225, 0.11, 9.1e6),
+    ("ngram", "n-gram (n = 6)", 2.243, 5, 5, 2_417_113, 2.9, 3.6e5),
+    ("rnn", "RNN", 2.327, 40, None, 331_264, 45.1, 92_000),
+    ("lstm", "LSTM", 2.118, 110, None, 346_944, 45.0, 61_000),
+    ("gru", "GRU", 2.131, 90, None, 349_184, 45.2, 66_000),
+    ("gpt", "GPT", 2.204, 200, 256, 1_843_200, 45.3, 118_000),
+]
+PROSE = [
+    "ROMEO:\nWhat say you to the prince, that I may speak\nThe better of his honour?\n\nNURSE:\nAy, my lord;",
+    "the sher wime, and thand me fathe lou be;\nAnd whe thall, sir.\n",
+    "I will not be the king of my soul’s delight,\nNor stand so still upon the morning — 아침.\n\nJULIET:\nO,",
+]
+
+
+def _curve(rng: random.Random, floor: float, seconds: float, speed: float) -> list[dict[str, float]]:
+    at = [seconds * 1.45 ** (step - 11) for step in range(12)]
+    values = [floor + 2.1 * (t / seconds + 0.03) ** -0.25 - 2.08 + rng.uniform(-0.01, 0.01) for t in at]
+    return [{"seconds": t, "tokens": int(t * speed), "value": value} for t, value in zip(at, values)]
+
+
+def _row(rng: random.Random, family: tuple[Any, ...]) -> dict[str, Any]:
+    name, label, floor, uses, window, params, seconds, speed = family
+    counting = name in ("markov", "ngram")
+    reach = math.log1p(uses)
+    seen = [min(k, window or k) for k in VISIBLE]
+    memory = [
+        {"visible": k, "value": floor + (4.79 - floor) * math.exp(-4 * math.log1p(s) / reach)}
+        for k, s in zip(VISIBLE, seen)
+    ]
+    return {
+        "model": name, "label": label, "status": "done", "params": params, "train_seconds": seconds,
+        "train_tokens": int(seconds * speed), "bits_per_byte": floor, "bits_per_char": floor * 1.004, "nats": 81_711.0,
+        "bytes": 55_765, "chars": 55_541, "tokens": 55_765, "accuracy": 0.62 - floor / 20,
+        "interval": [floor - 0.021, floor + 0.023], "seeds": [{"seed": 42, "value": floor}], "tokenizer": "byte",
+        "context": window, "stride": 128 if name == "gpt" else None,
+        "evaluation": "windows, at least 128 symbols seen" if name == "gpt" else "carried through the whole test part",
+        "tokens_per_second_train": speed, "tokens_per_second_generate": speed / 41,
+        "state_bytes_fixed": 8 if counting else 1024 if name != "gpt" else 0,
+        "state_bytes_per_token": 2048 if name == "gpt" else 0, "peak_memory_bytes": 211e6 + params * 40,
+        "curve": _curve(rng, floor, seconds, speed)[-1 if counting else 0 :], "memory": memory,
+        "samples": PROSE if name == "lstm" else [rng.choice(PROSE) + " and so the night is gone" * rng.randrange(1, 6)],
+        "recipe": {"optimizer": "adamw", "learning_rate": 2e-3, "batch": 32, "clip": 1.0, "warmup": 0.02},
+        "config": {"layers": 2, "width": 256, "dropout": 0.1, "tied": True, "positions": None},
+        "gap": {"value": floor - 2.118, "low": floor - 2.118 - 0.016, "high": floor - 2.118 + 0.015},
+    }  # fmt: skip
+
+
+def sample_board(status: str = "finished") -> dict[str, Any]:
+    """A board like one of the bundled plays; the same numbers every time."""
+    rng = random.Random(42)
+    rows = [_row(rng, family) for family in FAMILIES]
+    lengths = [64, 128, 256, 512, 1024, 2048, 4096]
+    growth = [
+        {
+            "model": row["model"],
+            "seconds": [1.7e-5 * n * (1 + index / 3) * (1 + n / 900 * (row["model"] == "gpt")) for n in lengths],
+            "bytes": [row["state_bytes_fixed"] + n * row["state_bytes_per_token"] for n in lengths],
+            "time_exponent": 1.42 if row["model"] == "gpt" else 1.0,
+            "memory_exponent": 1.0 if row["model"] == "gpt" else 0.0,
+        }
+        for index, row in enumerate(rows)
+    ]
+    return {
+        "format": 1, "title": "plays", "task": "generate", "status": status, "created": "2026-11-24 10:00",
+        "command": "chainrule compare plays.txt --budget 45s --out board", "unit_name": "byte",
+        "budget": {"text": "45s per model", "seconds": 45},
+        "data": {
+            "name": "plays.txt", "unit": "stream", "tokenizer": "byte", "symbols": 256, "entropy": 4.7912,
+            "parts": {
+                "train": {"bytes": 1_003_854, "chars": 1_000_211, "symbols": 1_003_854, "records": 18},
+                "valid": {"bytes": 55_775, "chars": 55_590, "symbols": 55_775, "records": 18},
+                "test": {"bytes": 55_765, "chars": 55_541, "symbols": 55_765, "records": 18},
+            },
+            "xz": {"bits_per_byte": 2.7143}, "duplicates": 0.0031, "sha256": "86c4e6aa9db7c042" * 4,
+            "examples": ["First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n"],
+            "notes": ["One long text in 18 blocks for each part, with a guard gap of 1,024 symbols between parts."],
+        },
+        "machine": {
+            "cpu": "AMD EPYC 9R14", "cores": 2, "threads": 2, "memory_bytes": 8_100_000_000,
+            "torch": "2.13.0", "device": "cpu", "bf16": True,
+        },
+        "ladder": [{"n": n, "value": v} for n, v in enumerate([4.79, 3.58, 2.94, 2.51, 2.31, 2.24, 2.246, 2.262], 1)],
+        "rows": rows, "references": {"xz": 2.7143, "uniform": 8.0, "entropy0": 4.7912}, "prompt": "ROMEO:\n",
+        "growth": {"lengths": lengths, "rows": growth},
+        "warnings": [
+            {
+                "code": "still_improving",
+                "text": "GPT was still improving when its budget ended: at about 4 times the time it might lead.",
+                "text_ko": "GPT는 예산이 끝날 때에도 나아지고 있었습니다. 시간을 네 배쯤 주면 앞설 수 있습니다.",
+            },
+            {
+                "code": "small",
+                "text": "The text is small (1.0 MB): differences below 0.02 bits are within the interval.",
+                "text_ko": "글이 작습니다(1.0 MB). 0.02비트보다 작은 차이는 구간 안에 있습니다.",
+            },
+        ],
+        "verdict": {
+            "text": "LSTM and GRU tie at 2.12 bits per byte; both use 100 symbols, and GRU is the cheaper one.",
+            "text_ko": "LSTM과 GRU가 바이트당 2.12비트로 무승부입니다. 둘 다 기호 100개를 쓰며, GRU가 더 저렴합니다.",
+            "best": "gru", "tie": ["lstm", "gru"], "confidence": "tie",
+        },
+    }  # fmt: skip
+
+
+def running_board() -> dict[str, Any]:
+    """Two families done, one under way, the rest waiting, and no verdict worth the name."""
+    board = sample_board("running")
+    for row in board["rows"][3:]:
+        for key in set(row) - {"model", "label"}:
+            row[key] = None
+        row["status"] = "waiting"
+    board["rows"][2]["status"] = "running"
+    board["rows"][2]["interval"] = None
+    board |= {
+        "growth": None,
+        "warnings": [],
+        "verdict": {
+            "text": "So far n-gram leads with 2.243 bits per byte.",
+            "best": "ngram",
+            "tie": [],
+            "confidence": "so far",
+        },
+    }
+    return board
+
+
+def failed_board() -> dict[str, Any]:
+    """An interrupted comparison in which one family failed and one never started."""
+    board = sample_board("interrupted")
+    board["rows"][5] = {
+        "model": "gpt",
+        "label": "GPT",
+        "status": "failed",
+        "error": "the loss is not finite at step 312 (batch 312): try --set recipe.learning_rate=3e-4",
+    }
+    board["rows"][4] = {"model": "gru", "label": "GRU", "status": "waiting"}
+    board["verdict"] = {
+        "text": "Cannot tell: the intervals overlap and GRU was not reached.",
+        "best": None,
+        "tie": [],
+        "confidence": "cannot tell",
+    }
+    return board
+
+
+class _Page(HTMLParser):
+    """What a browser without scripts would find: rows of the board table, scripts, attributes."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.rows: list[str] = []
+        self.scripts: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.in_board = False
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(name, value or "") for name, value in attrs]
+        if tag == "table":
+            self.in_board = ("class", "board") in attrs
+        if tag == "tr" and self.in_board:
+            self.rows.append("")
+        if tag == "script":
+            self.scripts.append("")
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self.in_board = False
+        self.open.append("/" + tag)
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+        elif self.in_board and self.rows:
+            self.rows[-1] += data + " "
+
+
+def _visible(page: str) -> str:
+    """The page without its scripts, which carry every word of the language and every text of the board."""
+    return re.sub(r"<script.*?</script>", "", page, flags=re.S)
+
+
+def _row_of(page: str, label: str) -> str:
+    (found,) = [row for row in _Page(page).rows if row.startswith(label)]
+    return found
+
+
+def test_a_board_comes_back_unchanged_from_the_page() -> None:
+    board = sample_board()
+    assert json.loads(_Page(render(board)).scripts[0]) == board
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_hostile_text_anywhere_stays_text(lang: str) -> None:
+    board = failed_board()
+    quiet = _Page(render(board, lang))
+
+    def poison(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {HOSTILE + key if key in ("width", "batch") else key: poison(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [poison(item) for item in value]
+        return value + HOSTILE if isinstance(value, str) else value
+
+    poisoned = poison(board)
+    poisoned["status"], poisoned["unit_name"] = board["status"], board["unit_name"]
+    page = _Page(render(poisoned, lang))
+    assert set(page.tags) == set(quiet.tags)
+    assert len(page.scripts) == len(quiet.scripts) == 3
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert json.loads(page.scripts[0])["prompt"] == "ROMEO:\n" + HOSTILE
+    assert "<" not in page.scripts[0] + page.scripts[1]
+
+
+def test_a_slot_name_inside_a_text_is_not_filled() -> None:
+    board = sample_board()
+    board["rows"][0]["samples"] = ["{{title}} and {{w.theme}}"]
+    assert "{{title}} and {{w.theme}}</p>" in _visible(render(board))
+
+
+@pytest.mark.parametrize("board", [sample_board(), running_board(), failed_board()], ids=lambda board: board["status"])
+def test_every_row_stands_in_the_table_without_scripts(board: dict[str, Any]) -> None:
+    page = render(board)
+    for row in board["rows"]:
+        assert _row_of(page, row["label"])
+
+
+def test_the_table_shows_the_numbers_and_the_differences() -> None:
+    row = _row_of(render(sample_board()), "LSTM")
+    # 2.118 − 2.243 (n-gram) and 2.118 − 2.7143 (xz), by hand; 2.118 × 1.004 = 2.126472 bits per character
+    for figure in (
+        "2.118",
+        "2.097",
+        "2.141",
+        "2.126",
+        "−0.125",
+        "−0.596",
+        "347k",
+        "45.0",
+        "61.0k",
+        "1.02 kB",
+        "225 MB",
+    ):
+        assert figure in row
+    assert "constant" in row
+    assert "+ 2.05 kB per symbol" in _row_of(render(sample_board()), "GPT")
+
+
+def test_a_failed_row_shows_its_error_and_is_never_the_best() -> None:
+    board = failed_board()
+    board["verdict"]["best"] = "gpt"
+    page = render(board)
+    row = _row_of(page, "GPT")
+    assert "Failed" in row
+    assert "not finite at step 312" in row
+    classes = re.findall(r'<tr class="([^"]*)"', page)
+    assert classes == ["done", "done", "done", "done", "waiting", "failed"]
+
+
+def test_a_running_board_says_so_and_shows_what_is_known() -> None:
+    page = _visible(render(running_board()))
+    assert "Still running." in page
+    assert "2 of 6 models are done" in page
+    assert "2.243" in _row_of(page, "n-gram")
+    assert "Waiting" in _row_of(page, "LSTM")
+    assert "training" in _row_of(page, "RNN")
+
+
+def test_a_row_that_was_not_reached_does_not_pretend_to_wait() -> None:
+    assert "not reached" in _row_of(render(failed_board()), "GRU")
+
+
+@pytest.mark.parametrize("board", [{}, {"rows": None, "status": "running"}, {"rows": [{"model": "gru"}]}])
+def test_a_board_with_almost_nothing_still_renders(board: dict[str, Any]) -> None:
+    page = _visible(render(board))
+    assert "No verdict yet" in page
+    assert "None" not in page.replace("<p>None.</p>", "")
+
+
+def test_numbers_that_json_cannot_hold_become_dashes() -> None:
+    board = sample_board()
+    board["rows"][0]["bits_per_byte"] = math.nan
+    board["rows"][0]["params"] = math.inf
+    page = render(board)
+    assert json.loads(_Page(page).scripts[0])["rows"][0]["bits_per_byte"] is None
+    assert "nan" not in _row_of(page, "Markov")
+    assert "inf" not in _row_of(page, "Markov")
+
+
+def test_a_sample_of_broken_bytes_can_be_written_as_utf8() -> None:
+    board = sample_board()
+    board["rows"][0]["samples"] = ["a\udcff\x00b\x1b"]
+    assert "a?␀b␛" in _visible(render(board)).encode("utf-8").decode("utf-8")
+
+
+def test_the_page_refers_to_nothing_outside() -> None:
+    page = render(sample_board())
+    assert re.findall(r"https?://[^\"' ]*", page) == ["http://www.w3.org/2000/svg"]
+    links = [value for name, value in _Page(page).attributes if name in ("src", "href", "action", "data")]
+    assert {link[0] for link in links if link != "data:,"} == {"#"}
+    assert not re.search(r"@import|url\((?!#)", page.replace("url(#${", "url(#"))
+    assert "default-src 'none'" in page
+
+
+def test_both_languages_have_the_same_words_and_the_same_blanks() -> None:
+    words = json.loads(files("chainrule.report").joinpath("words.json").read_text(encoding="utf-8"))
+    assert words.keys() == {"en", "ko"}
+    blanks = {lang: {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in words[lang].items()} for lang in words}
+    assert blanks["en"] == blanks["ko"]
+
+
+def test_every_word_is_used_somewhere() -> None:
+    report = files("chainrule.report")
+    words = json.loads(report.joinpath("words.json").read_text(encoding="utf-8"))["en"]
+    sources = report.joinpath("html.py").read_text(encoding="utf-8") + report.joinpath("page.html").read_text(
+        encoding="utf-8"
+    )
+    composed = ("confidence_", "unit_", "part_", "state_", "status_", "col_", "growth_")
+    assert [key for key in words if not re.search(rf"\b{key}\b", sources) and not key.startswith(composed)] == []
+
+
+def test_the_korean_page_is_korean() -> None:
+    page = _visible(render(sample_board(), "ko"))
+    assert '<html lang="ko">' in page
+    assert "LSTM과 GRU가 바이트당 2.12비트로 무승부입니다." in page
+    assert "시간을 네 배쯤 주면" in page
+    assert "비교표" in page
+
+
+def test_a_missing_translation_falls_back_to_english() -> None:
+    board = sample_board()
+    del board["verdict"]["text_ko"]
+    assert "LSTM and GRU tie" in _visible(render(board, "ko"))
+
+
+def test_an_unknown_language_is_refused_with_what_is_allowed() -> None:
+    with pytest.raises(UserError, match=r"'fr'.*en, ko"):
+        render(sample_board(), "fr")
+
+
+def test_a_board_over_symbols_speaks_of_symbols() -> None:
+    board = sample_board()
+    board["unit_name"], board["references"] = "symbol", {"xz": None, "uniform": 2.0, "entropy0": 1.98}
+    for row in board["rows"]:
+        row["bits_per_symbol"] = row.pop("bits_per_byte") / 2
+        row.pop("bits_per_char")
+    page = _visible(render(board))
+    assert "1.059" in _row_of(page, "LSTM")
+    assert "bits per symbol" in page
+    assert ">character<" not in page
+    assert "xz is a general compressor that" not in page
+
+
+def test_two_rows_of_one_family_are_drawn_differently() -> None:
+    board = sample_board()
+    board["rows"] += [
+        {**board["rows"][5], "model": f"gpt:positions={kind}", "label": kind} for kind in ("alibi", "rotary")
+    ]
+    styles = json.loads(_Page(render(board)).scripts[1])["styles"]
+    assert len(set(styles.values())) == len(styles) == 8
+    assert styles["gpt"] == json.loads(_Page(render(sample_board())).scripts[1])["styles"]["gpt"]
+
+
+def test_the_reach_is_where_a_curve_stays_within_a_hundredth_of_its_end() -> None:
+    board = sample_board()
+    # falls, dips at 4 to the last value, rises at 8, and settles from 16 on
+    values = {0: 4.0, 1: 3.0, 4: 2.0, 8: 2.2, 16: 2.009, 32: 2.0}
+    board["rows"][3]["memory"] = [{"visible": k, "value": value} for k, value in values.items()]
+    page = render(board)
+    (line,) = re.findall(r'<tr><th scope="row">LSTM</th>(<td>4\.000.*?)</tr>', page)
+    assert re.findall(r"<td>(.*?)</td>", line)[-1] == "16"
+
+
+def test_rows_keep_the_order_in_which_they_were_given() -> None:
+    board = sample_board()
+    board["rows"].reverse()
+    labels = [row.split("  ")[0].strip() for row in _Page(render(board)).rows[2:]]
+    assert [label.split(" ")[0] for label in labels] == ["GPT", "GRU", "LSTM", "RNN", "n-gram", "Markov"]
