@@ -193,22 +193,25 @@ class Manifest:
 
     def to_bytes(self) -> bytes:
         body = {"format": FORMAT, **asdict(self)}
-        seal = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-        return (json.dumps({**body, "seal": seal}, indent=1, sort_keys=True) + "\n").encode()
+        return (json.dumps({**body, "seal": _seal(body)}, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> Self:
         values = parse_json(data, path)
-        version = values.get("format")
+        if values.pop("seal", None) != _seal(values):
+            raise corrupt(path, "changed since it was written")
+        if values.get("format") != FORMAT:
+            version = values.get("format")
+            raise UserError(f"{path}: format {version}, this version reads {FORMAT}; use the version that wrote it")
         try:
             manifest = cls(*({n: Entry(**e) for n, e in values[part].items()} for part in ("files", "pending")))
             sound = manifest.to_bytes() == data
             names_are_plain = all(_PLAIN_NAME.fullmatch(name) for name in manifest.names())
             sizes = [entry.size for part in (manifest.files, manifest.pending) for entry in part.values()]
         except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
-            raise corrupt(path, f"not a manifest of format {FORMAT} (its format says {version!r})") from None
+            raise corrupt(path, f"not a manifest of format {FORMAT}") from None
         if not (sound and names_are_plain and all(type(size) is int and size >= 0 for size in sizes)):
-            raise corrupt(path, f"changed since it was written, or not of format {FORMAT}")
+            raise corrupt(path, f"not a manifest as format {FORMAT} writes it")
         return manifest
 
     def names(self) -> list[str]:
@@ -217,6 +220,10 @@ class Manifest:
     def accepted(self, name: str) -> list[Entry]:
         """What the file may be."""
         return [part[name] for part in (self.files, self.pending) if name in part]
+
+
+def _seal(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -6,7 +6,8 @@ the State included. T long is training or prefill, T = 1 a decoding step, T = k 
 
 **The start symbol.** An alphabet of V symbols has the ids 0..V-1; the id V (``model.start_symbol``) is read, never
 predicted, and means *forget everything: nothing is known from here on*. ``start()`` reads it once. Because it may stand
-anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it.
+anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it (a prompt
+given to ``start`` included). Where x is real, NaN is the start symbol among the inputs and IGNORED among the targets.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class SequenceModel(nn.Module):
         super().__init__()
         self.config = config
 
+    @property
+    def parameters_count(self) -> int:
+        """How many numbers were learnt: weights, or the entries of a counting model's tables."""
+        return sum(p.numel() for p in self.parameters())
+
 
 class Autoregressive(SequenceModel, ABC):
     """p(x), symbol by symbol."""
@@ -43,7 +49,9 @@ class Autoregressive(SequenceModel, ABC):
     """V: how many symbols can be predicted."""
 
     context: int | None = None
-    """How many symbols back a prediction can see at most; None: no limit."""
+    """How many symbols back one look reaches; None: no limit. Exact for counting models; a stack of sliding layers passes
+    on a little of what lay before.
+    """
 
     window: int | None = None
     """How many symbols it was made to read at once, where more costs more than it brings; None: rows of any length."""
@@ -80,8 +88,11 @@ class Autoregressive(SequenceModel, ABC):
         if prompt is not None:
             raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
         device = next(iter(self.parameters()), next(iter(self.buffers()), torch.empty(0))).device
-        first_B1 = torch.full((batch, 1), self.start_symbol, dtype=torch.long, device=device)
-        return self(first_B1, self.empty(batch, capacity))
+        return self(self.first(batch).to(device), self.empty(batch, capacity))
+
+    def first(self, batch: int) -> Tensor:
+        """What is read to begin, B x 1: the start symbol; NaN where x is real."""
+        return torch.full((batch, 1), self.start_symbol, dtype=torch.long)
 
 
 class Counting(ABC, Generic[StatsT]):

@@ -114,14 +114,16 @@ class Projected(Prediction):
 
 
 class Normal(Prediction):
-    """Gaussian x_t ~ N(mean, scale^2): the prediction of AR(p), Kalman filters and recurrent nets on numbers."""
+    """Gaussian x_t ~ N(mean, scale^2), NaN targets ignored: the prediction of AR(p), Kalman filters and recurrent nets on numbers."""
 
     def __init__(self, mean_BT: Tensor, scale_BT: Tensor):
         self.mean_BT, self.scale_BT = mean_BT, scale_BT
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
-        z = (targets_BT - self.mean_BT) / self.scale_BT
-        return -0.5 * z**2 - self.scale_BT.log() - 0.5 * math.log(2 * math.pi)
+        ignored_BT = targets_BT.isnan()
+        z = (targets_BT.masked_fill(ignored_BT, 0) - self.mean_BT) / self.scale_BT
+        nats_BT = -0.5 * z**2 - self.scale_BT.log() - 0.5 * math.log(2 * math.pi)
+        return nats_BT.masked_fill(ignored_BT, 0)
 
     def select(self, time_B: Tensor) -> Normal:
         rows = torch.arange(len(time_B), device=time_B.device)

@@ -1,7 +1,7 @@
 """State: what a model remembers of x_<t, as plain tensors with the batch first.
 
-A State passed into ``forward`` is consumed (a cache may be written in place); ``clone()`` it to branch. Every model's
-State is a dataclass of tensors (or tuples of tensors, one a layer); everything below is written once for all of them.
+A State passed into ``forward`` is consumed (while no gradients are recorded, a cache may be written in place); ``clone()`` it to
+branch. Gradients pass through a State; only ``detach()`` cuts them. Every model's State is a dataclass of tensors (or tuples of tensors, one a layer); everything below is written once for all of them.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 @dataclasses.dataclass
 class State:
-    """What is remembered; ``length_B`` counts the symbols read in each row (the start symbol is one)."""
+    """What is remembered; ``length_B`` counts the symbols read in each row, every start symbol among them."""
 
     length_B: Tensor
 

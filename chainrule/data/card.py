@@ -85,7 +85,10 @@ def duplicates(train: Spans, test: Spans, unit: str) -> float:
 
 
 def _occurring(windows: list[bytes], text: np.ndarray) -> set[bytes]:
-    """Which of the 64-byte windows occur in a text: candidates by a hash of every position, then byte by byte."""
+    """Pieces of a text, as they stand there, among which is every one of the 64-byte windows that occurs in it.
+
+    A hash of every position picks them; the caller compares bytes, so that a collision adds no duplicate.
+    """
     if not windows:
         return set()
     wanted = np.unique(_window_hashes(np.frombuffer(b"".join(windows), np.uint8))[::WINDOW])
@@ -98,7 +101,7 @@ def _occurring(windows: list[bytes], text: np.ndarray) -> set[bytes]:
         at = np.flatnonzero(marked[hashes >> np.uint64(44)])
         at = at[np.isin(hashes[at], wanted)]
         seen.update(block[i : i + WINDOW].tobytes() for i in at.tolist())
-    return seen & set(windows)
+    return seen
 
 
 def _window_hashes(text: np.ndarray) -> np.ndarray:

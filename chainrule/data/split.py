@@ -117,9 +117,14 @@ def divide(spans: Spans, unit: str, shares: dict[str, float]) -> dict[str, Spans
 def group_hashes(spans: Spans) -> np.ndarray:
     """A 64-bit hash (BLAKE2b) of each record with white space stripped and collapsed; equal for duplicates. uint64."""
     view = np.ascontiguousarray(spans.text.content).data
-    bounds = zip(spans.starts.tolist(), spans.ends.tolist(), strict=True)
-    digests = (hashlib.blake2b(b" ".join(bytes(view[s:e]).split()), digest_size=8).digest() for s, e in bounds)
-    return np.frombuffer(b"".join(digests), "<u8")
+
+    def digests(some: slice) -> bytes:
+        bounds = zip(spans.starts[some].tolist(), spans.ends[some].tolist(), strict=True)
+        return b"".join(hashlib.blake2b(b" ".join(bytes(view[s:e]).split()), digest_size=8).digest() for s, e in bounds)
+
+    step = 1 << 16  # so that millions of short records cost no more memory than their hashes
+    blocks = [digests(slice(start, start + step)) for start in range(0, len(spans.starts), step)]
+    return np.frombuffer(b"".join(blocks), "<u8")
 
 
 def _by_hash(spans: Spans, shares: dict[str, float]) -> dict[str, Spans]:

@@ -62,6 +62,8 @@ class RecurrentModel(Autoregressive):
         x_BTD = self.embedding(inputs_BT)
         parts, outputs = old.parts_BLH, []
         forget_BT = inputs_BT == self.start_symbol
+        if lengths_B is not None:  # a start symbol among the pads resets nothing
+            forget_BT &= torch.arange(T, device=inputs_BT.device) < lengths_B[:, None]
         for begin, end in _segments(forget_BT, lengths_B):
             parts = tuple(p.masked_fill(forget_BT[:, begin, None, None], 0) for p in parts)
             out_BTH, new = self.stack(x_BTD[:, begin:end], parts)

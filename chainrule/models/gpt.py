@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Autoregressive, Config, Prediction, Projected, Recipe, State, UserError, register
+from chainrule.core import Autoregressive, Config, NotRewindable, Prediction, Projected, Recipe, State, UserError, register
 from chainrule.layers.attention import Attention, Sight, as_bias
 from chainrule.layers.blocks import Activation, Block, FeedForward
 from chainrule.layers.positions import Layout, Positions, Timescale, alibi_slopes, rotation, sinusoidal
@@ -72,7 +72,7 @@ class Cache(State):
 
     def rewind(self, n_B: Tensor) -> Cache:
         if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
-            raise UserError(f"at most {self.slack} symbols, all after the last start, can be taken back")
+            raise NotRewindable(f"at most {self.slack} symbols, all after the last start, can be taken back")
         return replace(self, length_B=self.length_B - n_B)
 
     def positions(self) -> Tensor:
@@ -87,12 +87,28 @@ class Cache(State):
         needed = min(int(self.length_B.max()) + symbols, most)
         if S >= needed:
             return self
-        more = min(max(2 * S, needed), most) - S  # nothing has wrapped yet: the new slots belong at the end
-        grow = lambda x: F.pad(x, (0, 0, 0, more))  # noqa: E731
-        return replace(self, keys=tuple(map(grow, self.keys)), values=tuple(map(grow, self.values)))
+        return self.resized(min(max(2 * S, needed), most))
+
+    def resized(self, slots: int) -> Cache:
+        """The same memory in a ring of ``slots``: the symbol at position p moves to slot p mod ``slots``."""
+        B, G, S, K = self.keys[0].shape
+        if slots == S:
+            return self
+        slot = (self.positions() % slots)[:, None, :, None].expand(B, G, S, K)
+        move = lambda x: x.new_zeros(B, G, slots, K).scatter(2, slot, x)  # noqa: E731
+        return replace(self, keys=tuple(map(move, self.keys)), values=tuple(map(move, self.values)))
+
+    def concat(self, *others: Cache) -> Cache:
+        slots = max(cache.keys[0].shape[2] for cache in (self, *others))
+        return State.concat(self.resized(slots), *(cache.resized(slots) for cache in others))
+
+    def where(self, keep_B: Tensor, other: State) -> Cache:
+        assert isinstance(other, Cache)
+        slots = max(self.keys[0].shape[2], other.keys[0].shape[2])
+        return State.where(self.resized(slots), keep_B, other.resized(slots))
 
     def remember(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, read_B: Tensor) -> None:
-        """Write the last of the new keys and values in place (those of pads are not written)."""
+        """Write the last of the new keys and values (those of pads are not written), in place where no graph is kept."""
         B, G, T, K = k_BGTK.shape
         S = self.keys[layer].shape[2]
         n = min(T, S)
@@ -100,9 +116,14 @@ class Cache(State):
         slot = ((self.length_B[:, None] + time_Bn) % S)[:, None, :, None].expand(B, G, n, K)
         new = (time_Bn >= 0)[:, None, :, None]
         time = time_Bn.clamp(min=0)[:, None, :, None].expand(B, G, n, K)
-        for store, value in ((self.keys[layer], k_BGTK), (self.values[layer], v_BGTK)):
-            value = value.gather(2, time).to(store.dtype)
-            store.scatter_(2, slot, torch.where(new, value, store.gather(2, slot)))
+
+        def write(stores: tuple[Tensor, ...], value: Tensor) -> tuple[Tensor, ...]:
+            store = stores[layer]
+            value = torch.where(new, value.gather(2, time).to(store.dtype), store.gather(2, slot))
+            put = store.scatter if torch.is_grad_enabled() else store.scatter_
+            return (*stores[:layer], put(2, slot, value), *stores[layer + 1 :])
+
+        self.keys, self.values = write(self.keys, k_BGTK), write(self.values, v_BGTK)
 
 
 @register(

@@ -26,9 +26,10 @@ n-gram spans it. Where nothing is known (a stream joined in the middle) the cont
 that never saw a start symbol reads one as "nothing is known". A context never seen backs off wholly to h'; ``ml``
 cannot, and says so, and ``add_k`` is uniform there.
 
-**Deviations.** Where n_j is 0 or D_j is not in (0, j] for some j, that order takes 0.5, 1, 1.5 instead, and ``notes``
-says so; D_j = 0 counts as outside, because it would leave unseen symbols impossible. The base 1 / V is over the V
-symbols that can be predicted. ``auto`` is the family's own choice: add_k for Markov, kneser_ney for the n-gram.
+**Deviations.** Where n_j is 0 or D_j is not above 0 for some j (D_j never exceeds j), that order takes 0.5, 1, 1.5
+instead, and ``notes`` says so; D_j = 0 falls back too, because it would leave unseen symbols impossible. The base 1 / V
+is over the V symbols that can be predicted. ``auto`` is the family's own choice: add_k for Markov, kneser_ney for the
+n-gram.
 
 **Storage.** The windows of 1 .. n symbols that occur form a trie, numbered breadth-first. ``keys[i]``, parent * (V + 1)
 + last symbol, increases strictly, so that one binary search finds a child: exact, no hashing, for any V and n. The
@@ -260,7 +261,7 @@ def discounts(many: np.ndarray) -> tuple[np.ndarray, str | None]:
     y = n[1] / (n[1] + 2 * n[2])
     found = np.array([0.0, *(j - (j + 1) * y * n[j + 1] / n[j] for j in (1, 2, 3))])
     for j in (1, 2, 3):
-        if not 0 < found[j] <= j:
+        if found[j] <= 0:
             return given, f"D{j} would be {found[j]:.2f}"
     return found, None
 
@@ -440,7 +441,7 @@ class CountModel(Autoregressive, Counting[Counts]):
         return len(self.keys) - 1
 
     def summarize(self, batch: Batch) -> Counts:
-        """Count a batch. Where a row goes on from another (a shard), repeat the last n symbols of the other with the
+        """Count a batch. Where a row goes on from another (a shard), repeat its last max(n, 2) symbols with the
         targets among them ``IGNORED``: context, not counted, so that the counts of shards add up to those of the whole.
         """
         return Counts.of(batch, self.symbols, self.config.n)

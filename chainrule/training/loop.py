@@ -215,6 +215,10 @@ class Trainer:
         self.run.truncate_log(self.progress.step)
         return found.reports
 
+    def restore_best(self) -> None:
+        """Put the weights that were best on validation into the model."""
+        self.model.load_state_dict(self.best)
+
 
 def peak_memory() -> int:
     """Bytes of the largest resident size of this process so far."""

@@ -112,7 +112,7 @@ def _learning(model: Autoregressive, part: Part, ready: Prepared) -> tuple[Sourc
     if r.update == "counting":
         if not isinstance(model, Counting):
             raise ConfigError(f"{ready.family.name} is no Counting model: its recipe cannot say update=counting")
-        return _counted_once(part, model.symbols, model.context or 0), CountingRule(model)
+        return _counted_once(part, model.symbols, max(2, (model.context or 0) + 1)), CountingRule(model)
     made = make_batches(
         part, model.symbols, rows=r.rows, window=r.window, windows=r.windows, forget=r.forget, seed=ready.settings.seed
     )

@@ -129,7 +129,7 @@ def train(
             describe(run, ready, corpus)
         for note in corpus.notes:
             say(f"note: {note}")
-        say(f"{ready.family.name}: {parameters(trainer):,} parameters, {ready.compute}, budget {ready.budget}")
+        say(f"{ready.family.name}: {trainer.model.parameters_count:,} parameters, {ready.compute}, budget {ready.budget}")
         with Stop().listening() as stop:
             trainer.advance(stop=stop)
     finally:
@@ -159,16 +159,3 @@ def _continue(trainer: Trainer, run: RunFolder, ready: Prepared) -> None:
         say(f"{run.path}: finished already, at step {trainer.progress.step}")
     elif trainer.progress.step:
         say(f"continuing at step {trainer.progress.step}")
-
-
-def parameters(trainer: Trainer) -> int:
-    """Weights that are learnt; for a counting model the entries of its tables (0 until it has counted)."""
-    return count_parameters(trainer.model)
-
-
-def count_parameters(model: object) -> int:
-    """Number of free numbers in a model."""
-    entries = getattr(model, "parameters_count", None)
-    return int(entries) if entries is not None else sum(p.numel() for p in model.parameters())  # type: ignore[attr-defined]
-
-

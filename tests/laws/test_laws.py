@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,11 @@ def test_strangers_file_is_short_and_imports_only_core_and_torch() -> None:
 
 
 def test_check_grades_a_strangers_file_within_seconds() -> None:
+    began = time.thread_time()  # of this thread's processor, so that a busy machine does not decide
     verdicts = check(stranger())
+    assert time.thread_time() - began < 5
     assert len(verdicts) == len(LAWS)
     assert [v for v in verdicts if not v.ok] == []
-    assert sum(v.seconds for v in verdicts) < 5
 
 
 def test_report_has_a_line_for_each_law_and_a_sum() -> None:

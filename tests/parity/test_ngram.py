@@ -132,13 +132,15 @@ def test_discounts_fall_back_and_say_why(many, reason):
 class Slow:
     """The formulas with dictionaries of tuples and recursion; nothing shared with the model."""
 
-    def __init__(self, texts: list[list[int]], symbols: int, n: int, smoothing: str):
-        """A text that begins with ``symbols`` begins a record; no other symbol of a text may be that."""
+    def __init__(self, texts: list[list[int]], symbols: int, n: int, smoothing: str, known: int = 0):
+        """A text that begins with ``symbols`` begins a record; no other symbol of a text may be that. The first
+        ``known`` symbols of a text are context only.
+        """
         self.V, self.n, self.smoothing = symbols, n, smoothing
         raw: list[dict[tuple, int]] = [defaultdict(int) for _ in range(n + 1)]
         for text in texts:
             for t, w in enumerate(text):
-                if w == symbols:
+                if w == symbols or t < known:
                     continue
                 for m in range(1, min(n, t + 1) + 1):
                     raw[m][tuple(text[t - m + 1 : t + 1])] += 1
@@ -202,13 +204,26 @@ def test_every_context_has_the_probabilities_of_the_slow_dictionary(smoothing, n
     model = model_of(symbols, n, smoothing, batches)
     slow = Slow([[symbols, *t] if records else t for t in texts], symbols, n, smoothing)
     full = [[symbols, *t] if records else t for t in texts]
-    contexts = {tuple(t[max(0, i - 5) : i]) for t in full for i in range(len(t)) if i % 7 == 0}
+    contexts = {tuple(t[max(0, i - 5) : i]) for t in full for i in range(len(t)) if i % 7 < 3}
     rng = np.random.default_rng(1)
     contexts |= {tuple(rng.integers(symbols, size=4).tolist()) for _ in range(17)}
     for context in contexts:
         expected = [slow.p(w, context) for w in range(symbols)]
         np.testing.assert_allclose(distribution(model, list(context)), expected, rtol=0, atol=1e-12)
         np.testing.assert_allclose(scored(model, list(context)), expected, rtol=0, atol=1e-12)
+
+
+def test_what_is_context_only_is_not_a_continuation_either():
+    """The overlap of a shard by itself: its windows were never predicted, so nothing was seen before their suffixes."""
+    text = [2, 5, 0, 3, 4, 1, 2, 5, 4, 2, 3, 1, 2, 3, 4, 5, 5, 1]
+    row = torch.tensor([text])
+    targets = row[:, 1:].clone()
+    targets[:, :3] = IGNORED
+    model = model_of(6, 4, "kneser_ney", [Batch(row[:, :-1], targets)])
+    slow = Slow([text], 6, 4, "kneser_ney", known=4)
+    for context in [(), *itertools.product(range(6), repeat=1), *itertools.product(range(6), repeat=3)]:
+        expected = [slow.p(w, context) for w in range(6)]
+        np.testing.assert_allclose(distribution(model, list(context)), expected, rtol=0, atol=1e-12)
 
 
 def test_the_slow_dictionary_is_tried_with_closed_form_discounts_too():
@@ -262,6 +277,8 @@ def test_maximum_likelihood_gives_zero_to_the_impossible_and_refuses_an_unseen_c
     with pytest.raises(UserError, match="never seen"):
         prediction.sample()
     assert not prediction.select(torch.tensor([1])).logits().isnan().any()
+    ragged, _ = model(torch.tensor([[A, B, 3], [A, B, A]]), lengths_B=torch.tensor([2, 3]))
+    assert ragged.logits()[0, :2].exp().sum().item() == pytest.approx(2, abs=1e-12)
 
 
 # ------------------------------------------------------------------------------------------------------ counting
@@ -298,12 +315,12 @@ def test_shortened_counts_are_those_of_counting_with_the_smaller_n():
 
 
 def test_rows_padding_and_records_packed_in_one_row_count_the_same():
-    """S a b c | S b a as two ragged rows, or as one row in which the target before the second S is IGNORED."""
+    """S a b c | S b a as two ragged rows (whose pads happen to equal the last targets), or packed in one row."""
     symbols, S = 4, 4
     packed = Batch(torch.tensor([[S, 0, 1, S, 1]]), torch.tensor([[0, 1, 2, 1, 0]]))
     packed_gap = Batch(torch.tensor([[S, 0, 1, 2, S, 1]]), torch.tensor([[0, 1, 2, IGNORED, 1, 0]]))
     ragged = Batch(
-        torch.tensor([[S, 0, 1, 3], [S, 1, 3, 3]]), torch.tensor([[0, 1, 2, 3], [1, 0, 3, 3]]), torch.tensor([3, 2])
+        torch.tensor([[S, 0, 1, 2], [S, 1, 0, 3]]), torch.tensor([[0, 1, 2, 3], [1, 0, 3, 3]]), torch.tensor([3, 2])
     )
     model = Ngram(NgramConfig(symbols=symbols, n=3))
     assert same(model.summarize(packed), model.summarize(ragged))

@@ -1,0 +1,145 @@
+"""What is measured of a trained row for the board: once on the test part, on the same blocks for every row."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive
+from chainrule.core.compute import Compute
+from chainrule.data import Part
+from chainrule.decoding.sample import Filters, generate
+from chainrule.explain.memory import memory_curve
+from chainrule.scoring.evaluate import Blocks, Reading, token_nats
+from chainrule.training.runs import Loaded, symbol_bytes
+from chainrule.using import continuations
+
+BLOCKS = 200
+GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
+
+
+def make_blocks(part: Part, nats: np.ndarray) -> Blocks:
+    """About 200 blocks of neighbouring symbols (whole records where there are many): what the bootstrap resamples."""
+    sizes = symbol_bytes(part).astype(np.float64)
+    records = np.cumsum(part.ends - part.starts)
+    if len(records) >= 2 * BLOCKS:
+        edges = records[np.linspace(0, len(records) - 1, BLOCKS + 1).astype(int)[1:]]
+    else:
+        edges = np.linspace(0, len(nats), min(BLOCKS, max(2, len(nats) // 256)) + 1).astype(int)[1:]
+    borders = np.concatenate([[0], edges[:-1]])
+    return Blocks(np.add.reduceat(nats, borders), np.add.reduceat(sizes, borders))
+
+
+@dataclass
+class Scored:
+    """The test part, scored once."""
+
+    nats: np.ndarray
+    blocks: Blocks
+    metrics: dict[str, Any]
+
+
+def score_test(loaded: Loaded, part: Part) -> Scored:
+    """Every symbol of the part, the first of a record from ``start``."""
+    reading = Reading.of(loaded.model)
+    began = time.perf_counter()
+    nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
+    assert hits is not None
+    bits, window = float(nats.sum() / math.log(2)), loaded.model.window
+    metrics = {
+        "bits_per_byte": bits / part.nbytes, "bits_per_char": bits / part.nchars, "nats": float(nats.sum()),
+        "bytes": part.nbytes, "chars": part.nchars, "tokens": len(nats), "accuracy": float(hits.mean()),
+        "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
+        "evaluation": reading.text, "evaluation_seconds": time.perf_counter() - began,
+    }  # fmt: skip
+    return Scored(nats, make_blocks(part, nats), metrics)
+
+
+def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[str, float]]:
+    return memory_curve(loaded.model, part, nats, loaded.compute, part.nbytes / len(nats))
+
+
+@torch.no_grad()
+def state_bytes(model: Autoregressive, compute: Compute) -> tuple[int, int]:
+    """(bytes held whatever the length, bytes more for each symbol read), for one sequence."""
+    short, long = 16, 32
+    sizes = []
+    for length in (short, long):
+        with compute.autocast():
+            _, state = model(torch.full((1, length), 0, device=compute.device))
+        sizes.append(state.nbytes())
+    per_symbol = (sizes[1] - sizes[0]) // (long - short)
+    return sizes[0] - short * per_symbol, per_symbol
+
+
+def samples(loaded: Loaded, prompt: str, seed: int) -> tuple[list[str], float]:
+    """One continuation of the board's prompt, and symbols a second for one sequence at a time."""
+    made = continuations(loaded, [prompt], max_tokens=240, filters=Filters(temperature=0.8), seed=seed)
+    return made["texts"], made["tokens_per_second"]
+
+
+@torch.no_grad()
+def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, Any]:
+    """Seconds to read one sequence, and bytes remembered after it, against its length; with exponents fitted in log-log."""
+    rng = torch.Generator().manual_seed(seed)
+    seconds, sizes, lengths = [], [], []
+    for length in GROWTH_LENGTHS:
+        read = torch.randint(0, model.symbols, (1, length), generator=rng).to(compute.device)
+        times = []
+        try:
+            for _ in range(3):
+                began = time.perf_counter()
+                with compute.autocast():
+                    prediction, state = model(read)
+                    prediction.select(torch.tensor([length - 1], device=compute.device)).logits()
+                times.append(time.perf_counter() - began)
+        except ValueError:
+            break
+        seconds.append(sorted(times)[1])
+        sizes.append(state.nbytes())
+        lengths.append(length)
+    longest = slice(-4, None)  # short sequences time the call, not the reading
+    fit = lambda y: float(np.polyfit(np.log(lengths[longest]), np.log(y[longest]), 1)[0])  # noqa: E731
+    return {"seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds), "memory_exponent": fit(sizes)}
+
+
+class MemoryWatch:
+    """Peak resident memory of the process while the block runs, sampled every 5 ms, less what it held at the beginning."""
+
+    def __init__(self) -> None:
+        self.extra = 0
+
+    def __enter__(self) -> MemoryWatch:
+        self._over = threading.Event()
+        self._base = _resident()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.005):
+            self.extra = max(self.extra, _resident() - self._base)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def _resident() -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0
+
+
+__all__ = [
+    "MemoryWatch", "Scored", "curve_of_memory", "generate", "growth", "make_blocks", "samples", "score_test", "state_bytes",
+]  # fmt: skip
