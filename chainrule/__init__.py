@@ -19,7 +19,7 @@ _WHERE = {
     "score": "chainrule.using",
     "train": "chainrule.training.train",
 }
-__all__ = ["__version__", *_WHERE]  # noqa: PLE0604 (names of the lazy facade)
+__all__ = ["__version__", *_WHERE]
 
 
 def __getattr__(name: str) -> Any:

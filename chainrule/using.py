@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -12,51 +13,56 @@ import numpy as np
 
 from chainrule.core import UserError
 from chainrule.data import Part, read_part, read_texts
-from chainrule.decoding.sample import Filters, generate
+from chainrule.decoding import sample
+from chainrule.decoding.sample import Filters
 from chainrule.scoring.evaluate import Reading, token_nats
-from chainrule.training.runs import Loaded, part_bytes, symbol_bytes
+from chainrule.training.runs import Loaded, open_run, symbol_bytes
+
+load = open_run
 
 
-def evaluate(loaded: Loaded, data: Path | str, *, unit: str | None = None, on_bad: str = "stop", predictions: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    loaded: Loaded, data: Path | str, *, unit: str | None = None, on_bad: str = "stop", predictions: Path | None = None
+) -> dict[str, Any]:
     """All metrics of the task on a held-out file: every symbol scored, the first from ``start``."""
     return metrics(loaded, read_part(data, loaded.tokenizer, unit or loaded.unit, on_bad), predictions=predictions)
 
 
 def metrics(loaded: Loaded, part: Part, *, predictions: Path | None = None) -> dict[str, Any]:
+    result, nats = score_part(loaded, part)
+    if predictions:
+        _write_predictions(predictions, loaded, part, nats)
+    return {"task": "generate", "model": loaded.name, **result}
+
+
+def score_part(loaded: Loaded, part: Part) -> tuple[dict[str, Any], np.ndarray]:
+    """The metrics of a part, and -log p of each of its symbols (nats)."""
     began = time.perf_counter()
     reading = Reading.of(loaded.model)
     nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
     assert hits is not None
-    bits, window = nats.sum() / math.log(2), loaded.model.window
-    if predictions:
-        _write_predictions(predictions, loaded, part, nats)
-    return {
-        "task": "generate",
-        "model": loaded.name,
-        "bits_per_byte": bits / part.nbytes,
-        "bits_per_char": bits / part.nchars,
-        "nats": float(nats.sum()),
-        "bytes": part.nbytes,
-        "chars": part.nchars,
-        "tokens": len(nats),
-        "accuracy": float(hits.mean()),
-        "context": window or loaded.model.context,
-        "stride": reading.stride if window else None,
-        "reading": reading.text,
-        "seconds": time.perf_counter() - began,
-    }
+    bits, window = float(nats.sum() / math.log(2)), loaded.model.window
+    result = {
+        "bits_per_byte": bits / part.nbytes, "bits_per_char": bits / part.nchars, "nats": float(nats.sum()),
+        "bytes": part.nbytes, "chars": part.nchars, "tokens": len(nats), "accuracy": float(hits.mean()),
+        "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
+        "evaluation": reading.text, "seconds": time.perf_counter() - began,
+    }  # fmt: skip
+    return result, nats
 
 
 def _write_predictions(path: Path, loaded: Loaded, part: Part, nats: np.ndarray) -> None:
-    import json
-
     ends = np.cumsum(part.ends - part.starts)
     sizes = symbol_bytes(part)
     lines = []
     for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), ends.tolist()):
         mine = slice(stop - (e - s), stop)
         text = loaded.tokenizer.decode(part.ids[s:e]).decode(errors="replace")
-        lines.append(json.dumps({"text": text, "nats": -float(nats[mine].sum()), "bytes": int(sizes[mine].sum())}, ensure_ascii=False))
+        lines.append(
+            json.dumps(
+                {"text": text, "nats": -float(nats[mine].sum()), "bytes": int(sizes[mine].sum())}, ensure_ascii=False
+            )
+        )
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -77,19 +83,24 @@ def score(loaded: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> di
     return {"nats": float(-nats.sum()), "bytes": sum(map(len, texts)), "lines": lines}
 
 
-def score_file(loaded: Loaded, path: Path, *, unit: str = "lines", tokens: bool = False, on_bad: str = "stop") -> dict[str, Any]:
-    """``lines``: every line starts afresh, its end counted; ``stream``: the whole file is one sequence."""
-    part = read_part(path, loaded.tokenizer, unit, on_bad)
-    texts = [bytes(loaded_text(loaded, part, s, e)) for s, e in zip(part.starts.tolist(), part.ends.tolist())]
-    return score(loaded, texts, tokens=tokens)
+def score_bytes(
+    loaded: Loaded, text: bytes, *, unit: str = "lines", tokens: bool = False, where: str = "the text"
+) -> dict[str, Any]:
+    """``lines``: every line starts afresh, its end counted (one is added where the last lacks it); ``stream``: one sequence."""
+    if unit not in ("lines", "stream"):
+        raise UserError(f"--unit {unit}: score takes lines or stream")
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{where}: line {line}: not UTF-8 at byte {error.start} of the text") from None
+    if not text.strip():
+        raise UserError(f"{where}: nothing to score: give at least one line of text")
+    lines = [line + b"\n" for line in text.removesuffix(b"\n").split(b"\n")] if unit == "lines" else [text]
+    return score(loaded, lines, tokens=tokens)
 
 
-def loaded_text(loaded: Loaded, part: Part, start: int, end: int) -> bytes:
-    """Text of a stretch of a part. Unknown symbols stay what they are in the file: they are read from there by ``read_part``."""
-    return loaded.tokenizer.decode(part.ids[start:end])
-
-
-def continuations(
+def generate(
     loaded: Loaded,
     prompts: Sequence[str],
     *,
@@ -108,7 +119,9 @@ def continuations(
     if limit is not None and longest + max_tokens >= limit:
         max_tokens = limit - 1 - longest
         if max_tokens < 1:
-            raise UserError(f"learned positions end at {limit} symbols and the prompt has {longest}: shorten the prompt")
+            raise UserError(
+                f"learned positions end at {limit} symbols and the prompt has {longest}: shorten the prompt"
+            )
     unknown = loaded.tokenizer.unknown
     blocked = (unknown,) if unknown is not None else ()
     filters = Filters(filters.temperature, filters.top_k, filters.top_p, filters.min_p, (*filters.forbidden, *blocked))
@@ -118,6 +131,8 @@ def continuations(
         tail = loaded.tokenizer.decode(ids[-64:]) if ends else b""
         return any(tail.endswith(e) for e in ends)
 
-    made = generate(loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=finished)
+    made = sample.generate(
+        loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=finished
+    )
     texts = [loaded.tokenizer.decode(ids).decode(errors="replace") for ids in made.ids]
     return {"texts": texts, "nats": made.nats, "tokens_per_second": made.tokens_per_second}

@@ -35,7 +35,9 @@ def cpu_has_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def decide(device: str = "auto", precision: str = "auto", threads: int | None = None, *, prefers_bf16: bool = False) -> Compute:
+def decide(
+    device: str = "auto", precision: str = "auto", threads: int | None = None, *, prefers_bf16: bool = False
+) -> Compute:
     """``prefers_bf16``: the family was measured to be faster in bf16 where the hardware has it."""
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"--precision {precision}: allowed are auto, fp32, bf16")
@@ -48,6 +50,8 @@ def decide(device: str = "auto", precision: str = "auto", threads: int | None = 
     bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16 and hardware)
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: at least 1")
-    count = threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    count = (
+        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
+    )
     torch.set_num_threads(count)
     return Compute(device, bf16, count)

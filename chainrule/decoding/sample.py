@@ -80,7 +80,7 @@ def generate(
     max_tokens: int,
     compute: Compute,
     *,
-    filters: Filters = Filters(),  # noqa: B008 (frozen)
+    filters: Filters = Filters(),
     seed: int = 42,
     finished: Callable[[list[int]], bool] = lambda ids: False,
 ) -> Generated:

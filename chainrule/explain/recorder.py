@@ -33,7 +33,9 @@ class Recorder:
             self._handles.append(module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out)))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -34,7 +34,9 @@ class FeedForward(nn.Module):
 class Block(nn.Module):
     """Pre-norm: x + f(norm(x)); post-norm: norm(x + f(x)), the 2017 form."""
 
-    def __init__(self, attention: Attention, feed_forward: FeedForward, width: int, *, norm: str, bias: bool, dropout: float):
+    def __init__(
+        self, attention: Attention, feed_forward: FeedForward, width: int, *, norm: str, bias: bool, dropout: float
+    ):
         super().__init__()
         self.attention, self.feed_forward, self.pre = attention, feed_forward, norm == "pre"
         self.norm_attention = nn.LayerNorm(width, bias=bias)

@@ -139,7 +139,9 @@ class RNN(Recurrent):
 
     gates, parts = 1, 1
 
-    def __init__(self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any):
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
+    ):
         if nonlinearity not in ("tanh", "relu", "sigmoid"):
             raise ConfigError(f"nonlinearity '{nonlinearity}': allowed are tanh, relu, sigmoid")
         self.nonlinearity = nonlinearity

@@ -20,7 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Autoregressive, Config, NotRewindable, Prediction, Projected, Recipe, State, UserError, register
+from chainrule.core import (
+    Autoregressive,
+    Config,
+    NotRewindable,
+    Prediction,
+    Projected,
+    Recipe,
+    State,
+    UserError,
+    register,
+)
 from chainrule.layers.attention import Attention, Sight, as_bias
 from chainrule.layers.blocks import Activation, Block, FeedForward
 from chainrule.layers.positions import Layout, Positions, Timescale, alibi_slopes, rotation, sinusoidal
@@ -85,7 +95,7 @@ class Cache(State):
         """At least ``symbols`` more can be written without losing any that a window still sees."""
         S, most = self.keys[0].shape[2], context + self.slack
         needed = min(int(self.length_B.max()) + symbols, most)
-        if S >= needed:
+        if needed <= S:
             return self
         return self.resized(min(max(2 * S, needed), most))
 
@@ -130,7 +140,14 @@ class Cache(State):
     "gpt",
     config=GPTConfig,
     recipe=Recipe(
-        optimiser="muon", rate=3e-3, matrix_rate=0.02, rows=16, window=256, windows="fresh", bf16=True, weight_decay=0.01
+        optimiser="muon",
+        rate=3e-3,
+        matrix_rate=0.02,
+        rows=16,
+        window=256,
+        windows="fresh",
+        bf16=True,
+        weight_decay=0.01,
     ),
     width="width",
     width_step=48,
@@ -246,7 +263,7 @@ class GPT(Autoregressive):
         T = x_BTD.shape[1]
         packed = bool(origin_BT[:, -1:].any())
         rows = slice(None) if packed else slice(1)  # without inner starts one mask serves all rows
-        plain = self.slopes is None and T <= self.config.context and not packed
+        plain = self.slopes is None and self.config.context >= T and not packed
         sight = Sight(causal=True) if plain else self._sight(place_BT[rows], place_BT[rows], origin_BT[rows])
         keys, values = [], []
         for block in self.blocks:

@@ -89,14 +89,18 @@ def parse_models(text: str, task: str = "generate") -> list[tuple[str, str, dict
         raise UserError("--models: name at least one, for example --models ngram,gru")
     doubled = {name for name, *_ in rows if sum(r[0] == name for r in rows) > 1}
     if doubled:
-        raise UserError(f"--models: {', '.join(sorted(doubled))} stands there twice; give the second one settings, gru:layers=2")
+        raise UserError(
+            f"--models: {', '.join(sorted(doubled))} stands there twice; give the second one settings, gru:layers=2"
+        )
     return rows
 
 
 class Comparison:
     """Builds the board act by act; ``publish`` writes it at any time."""
 
-    def __init__(self, settings: RunConfig, models: str, out: Path, *, seeds: int = 1, lang: str = "en", overwrite: bool = False):
+    def __init__(
+        self, settings: RunConfig, models: str, out: Path, *, seeds: int = 1, lang: str = "en", overwrite: bool = False
+    ):
         if seeds < 1:
             raise UserError(f"--seeds {seeds}: at least 1")
         self.out, self.lang, self.overwrite = out, lang, overwrite
@@ -126,7 +130,9 @@ class Comparison:
         entry = Entry(name, mine, family(chosen), row={"model": name, "label": shown, "status": "waiting"})
         folder = re.sub(r"[^\w.=+-]+", "-", name)
         for k in range(seeds):
-            entry.cells.append(Cell(settings.seed + k, self.out / "runs" / (f"{folder}-seed{settings.seed + k}" if k else folder)))
+            entry.cells.append(
+                Cell(settings.seed + k, self.out / "runs" / (f"{folder}-seed{settings.seed + k}" if k else folder))
+            )
         return entry
 
     def _claim(self) -> dict[str, Any]:
@@ -209,7 +215,11 @@ class Comparison:
         for n, model in zip(LADDER, top.ladder(stats, LADDER)):  # type: ignore[attr-defined]
             value = float(token_nats(model, valid, compute)[0].sum() / size)
             self.board["ladder"].append({"n": n, "value": value})
-        say("ladder: " + ", ".join(f"n={r['n']} {r['value']:.3f}" for r in self.board["ladder"]) + " bits per byte (validation)")
+        say(
+            "ladder: "
+            + ", ".join(f"n={r['n']} {r['value']:.3f}" for r in self.board["ladder"])
+            + " bits per byte (validation)"
+        )
 
     def _choose_n(self) -> None:
         """The n-gram row is the rung that is best on validation, unless its n was given."""
@@ -243,7 +253,9 @@ class Comparison:
         for cell in entry.cells:
             ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
             run = RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
-            cell.trainer = make_trainer(ready, self.corpus, run, tell=Meter(entry.row["label"], str(ready.budget), every=10))
+            cell.trainer = make_trainer(
+                ready, self.corpus, run, tell=Meter(entry.row["label"], str(ready.budget), every=10)
+            )
             for report in [] if self.overwrite else cell.trainer.resume():
                 say(f"{entry.row['label']}: damaged, passed over: {report}")
             if not cell.trainer.progress.step:
@@ -294,7 +306,10 @@ class Comparison:
         nats = np.mean([s.nats for s in scored], axis=0)
         entry.blocks = measure.make_blocks(self.test, nats)
         first, loaded = entry.cells[0], self._loaded(entry.cells[0])
-        mean = {k: float(np.mean([s.metrics[k] for s in scored])) for k in ("bits_per_byte", "bits_per_char", "nats", "accuracy")}
+        mean = {
+            k: float(np.mean([s.metrics[k] for s in scored]))
+            for k in ("bits_per_byte", "bits_per_char", "nats", "accuracy")
+        }
         fixed, per_symbol = measure.state_bytes(loaded.model, loaded.compute)
         texts, speed = measure.samples(loaded, self.board["prompt"], seed=first.seed)
         weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
@@ -369,7 +384,7 @@ def compare(
         comparison = Comparison(config, models, Path(out), seeds=seeds, lang=lang, overwrite=overwrite)
         comparison.run(stop)
         if comparison.board["status"] == "interrupted":
-            raise Interrupted(f"stopped; the report so far is {Path(out) / 'report.html'}: the same command continues", stop.number)
+            raise Interrupted(
+                f"stopped; the report so far is {Path(out) / 'report.html'}: the same command continues", stop.number
+            )
     return comparison.board
-
-

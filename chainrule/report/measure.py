@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 import time
@@ -15,11 +14,11 @@ import torch
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
 from chainrule.data import Part
-from chainrule.decoding.sample import Filters, generate
+from chainrule.decoding.sample import Filters
 from chainrule.explain.memory import memory_curve
-from chainrule.scoring.evaluate import Blocks, Reading, token_nats
+from chainrule.scoring.evaluate import Blocks
 from chainrule.training.runs import Loaded, symbol_bytes
-from chainrule.using import continuations
+from chainrule.using import generate, score_part
 
 BLOCKS = 200
 GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
@@ -48,17 +47,7 @@ class Scored:
 
 def score_test(loaded: Loaded, part: Part) -> Scored:
     """Every symbol of the part, the first of a record from ``start``."""
-    reading = Reading.of(loaded.model)
-    began = time.perf_counter()
-    nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
-    assert hits is not None
-    bits, window = float(nats.sum() / math.log(2)), loaded.model.window
-    metrics = {
-        "bits_per_byte": bits / part.nbytes, "bits_per_char": bits / part.nchars, "nats": float(nats.sum()),
-        "bytes": part.nbytes, "chars": part.nchars, "tokens": len(nats), "accuracy": float(hits.mean()),
-        "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
-        "evaluation": reading.text, "evaluation_seconds": time.perf_counter() - began,
-    }  # fmt: skip
+    metrics, nats = score_part(loaded, part)
     return Scored(nats, make_blocks(part, nats), metrics)
 
 
@@ -81,7 +70,7 @@ def state_bytes(model: Autoregressive, compute: Compute) -> tuple[int, int]:
 
 def samples(loaded: Loaded, prompt: str, seed: int) -> tuple[list[str], float]:
     """One continuation of the board's prompt, and symbols a second for one sequence at a time."""
-    made = continuations(loaded, [prompt], max_tokens=240, filters=Filters(temperature=0.8), seed=seed)
+    made = generate(loaded, [prompt], max_tokens=240, filters=Filters(temperature=0.8), seed=seed)
     return made["texts"], made["tokens_per_second"]
 
 
@@ -138,8 +127,3 @@ def _resident() -> int:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0
-
-
-__all__ = [
-    "MemoryWatch", "Scored", "curve_of_memory", "generate", "growth", "make_blocks", "samples", "score_test", "state_bytes",
-]  # fmt: skip

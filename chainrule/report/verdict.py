@@ -67,7 +67,9 @@ def _cheapest(names: list[str], rows: dict[str, dict[str, Any]]) -> str:
     return min(names, key=lambda n: (rows[n]["state_bytes_per_token"] > 0, rows[n]["params"]))
 
 
-def make_verdict(rows: dict[str, dict[str, Any]], blocks: dict[str, Blocks], *, running: bool, unit: str) -> dict[str, Any]:
+def make_verdict(
+    rows: dict[str, dict[str, Any]], blocks: dict[str, Blocks], *, running: bool, unit: str
+) -> dict[str, Any]:
     """``{"text", "text_ko", "best", "tie", "confidence", "horizon"}``."""
     standing = rank(blocks)
     if standing is None:
@@ -102,7 +104,9 @@ def make_verdict(rows: dict[str, dict[str, Any]], blocks: dict[str, Blocks], *, 
     return _verdict((sentences, sentences_ko), chosen, tie, "tie" if len(tie) > 1 else "clear", reach)
 
 
-def _verdict(text: tuple[str, str], best: str | None, tie: list[str], confidence: str, reach: int | None) -> dict[str, Any]:
+def _verdict(
+    text: tuple[str, str], best: str | None, tie: list[str], confidence: str, reach: int | None
+) -> dict[str, Any]:
     return {"text": text[0], "text_ko": text[1], "best": best, "tie": tie, "confidence": confidence, "horizon": reach}
 
 
@@ -136,7 +140,11 @@ def _reach(symbols: int) -> str:
 
 
 def _reach_ko(symbols: int) -> str:
-    return "앞의 기호는 아무것도 알려 주지 않습니다." if symbols == 0 else f"최선의 1% 이내에 들려면 직전 {symbols}개 기호가 필요합니다."
+    return (
+        "앞의 기호는 아무것도 알려 주지 않습니다."
+        if symbols == 0
+        else f"최선의 1% 이내에 들려면 직전 {symbols}개 기호가 필요합니다."
+    )
 
 
 def label(rows: dict[str, dict[str, Any]], name: str) -> str:
@@ -159,7 +167,13 @@ def make_warnings(card: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list
         found.append(("little_train", f"Only {train:,} bytes to train on: small models and counting have the advantage here.",
                       f"학습 데이터가 {train:,}바이트뿐입니다. 작은 모델과 세기 방식이 유리합니다."))  # fmt: skip
     if test < 10 * LITTLE_TEST:
-        found.append(("little_test", f"Only {test:,} bytes to test on: intervals are wide.", f"시험 데이터가 {test:,}바이트뿐이라 구간이 넓습니다."))
+        found.append(
+            (
+                "little_test",
+                f"Only {test:,} bytes to test on: intervals are wide.",
+                f"시험 데이터가 {test:,}바이트뿐이라 구간이 넓습니다.",
+            )
+        )
     if card.get("duplicates", 0) > 0.01:
         share = card["duplicates"]
         found.append(("duplicates", f"{share:.1%} of the test part also stands in the training part: memorising pays here.",

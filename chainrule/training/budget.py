@@ -30,7 +30,9 @@ class Budget:
         except ValueError:
             amount = math.nan
         if kind is None or not math.isfinite(amount):
-            raise UserError(f"--budget {text}: expected a number with a unit: 60s, 5min, 2000steps, 1e7tokens or 3epochs")
+            raise UserError(
+                f"--budget {text}: expected a number with a unit: 60s, 5min, 2000steps, 1e7tokens or 3epochs"
+            )
         if kind in ("minutes", "hours"):
             amount, kind = amount * (60 if kind == "minutes" else 3600), "seconds"
         smallest = 1.0 if kind != "epochs" else 0.0

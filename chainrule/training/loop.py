@@ -171,7 +171,9 @@ class Trainer:
         p = self.progress
         value = self.validate(self.model)
         p.curve.append({"seconds": p.seconds, "tokens": p.tokens, "step": p.step, "value": value})
-        self.run.log({"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value})
+        self.run.log(
+            {"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value}
+        )
         if p.best is None or value < p.best:
             p.best, p.best_step = value, p.step
             self.best = {name: x.detach().clone() for name, x in self.model.state_dict().items()}

@@ -73,9 +73,7 @@ def make_optimisers(model: nn.Module, recipe: Recipe, *, bf16: bool) -> list[tor
     muon = {n for n, p in named if recipe.optimiser == "muon" and is_hidden_matrix(n, p)}
     decayed = [p for n, p in named if n not in muon and p.dim() == 2]
     plain = [p for n, p in named if n not in muon and p.dim() != 2]
-    groups = [
-        {"params": ps, "weight_decay": wd} for ps, wd in ((decayed, recipe.weight_decay), (plain, 0.0)) if ps
-    ]
+    groups = [{"params": ps, "weight_decay": wd} for ps, wd in ((decayed, recipe.weight_decay), (plain, 0.0)) if ps]
     optimisers: list[torch.optim.Optimizer] = []
     if groups:
         optimisers.append(torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, fused=True))

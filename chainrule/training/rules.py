@@ -88,7 +88,10 @@ class GradientRule:
             for p, values in optimiser.state_dict()["state"].items():
                 moments |= {f"{o}.{p}.{key}": torch.as_tensor(value) for key, value in values.items()}
         carried = {
-            f"{i}.{j}": x for i, state in enumerate(self.states) if state is not None for j, x in enumerate(state.tensors())
+            f"{i}.{j}": x
+            for i, state in enumerate(self.states)
+            if state is not None
+            for j, x in enumerate(state.tensors())
         }
         return {"optimiser": moments, "carried": carried}
 

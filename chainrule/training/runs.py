@@ -138,7 +138,10 @@ def head(part: Part, symbols: int) -> Part:
         keep[:: math.ceil(size / symbols)] = True
         starts, ends = part.starts[keep], part.ends[keep]
     else:
-        pieces = [np.linspace(s, e, max(2, round(64 * (e - s) / size) + 1)).astype(int)[:-1] for s, e in zip(part.starts, part.ends)]
+        pieces = [
+            np.linspace(s, e, max(2, round(64 * (e - s) / size) + 1)).astype(int)[:-1]
+            for s, e in zip(part.starts, part.ends)
+        ]
         starts = np.concatenate(pieces)
         limits = np.concatenate([np.append(p[1:], e) for p, e in zip(pieces, part.ends)])
         ends = np.minimum(limits, starts + math.ceil(symbols / len(starts)))
@@ -149,7 +152,9 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
     """The part that consists of these stretches of ``part.ids`` alone."""
     index = np.searchsorted(starts, part.unknown_at, "right") - 1
     inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
-    small = Part(part.ids, starts, ends, part.unit, 0, 0, part.unknown_at[inside], part.unknown_bytes[inside], part.symbol_bytes)
+    small = Part(
+        part.ids, starts, ends, part.unit, 0, 0, part.unknown_at[inside], part.unknown_bytes[inside], part.symbol_bytes
+    )
     small.nbytes = part_bytes(small)
     return small
 
@@ -196,7 +201,9 @@ def machine() -> dict[str, Any]:
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
-        names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
         cpu = names[0] if names else cpu
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
     return {
@@ -229,9 +236,7 @@ class Loaded:
         return self.data["terminator"].encode()
 
 
-def open_run(
-    path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None
-) -> Loaded:
+def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Loaded:
     """Load a run folder, verified. Loading never runs code from the folder: a family from a file of the user's must have
     been loaded before (``--family my_model.py``).
     """
@@ -245,7 +250,9 @@ def open_run(
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise UserError(f"{path}: weights do not fit the family '{chosen.name}': {str(error).splitlines()[-1].strip()}") from None
+        raise UserError(
+            f"{path}: weights do not fit the family '{chosen.name}': {str(error).splitlines()[-1].strip()}"
+        ) from None
     settings = run.read_settings()
     compute = decide(device, precision, threads, prefers_bf16=settings["recipe"].get("bf16", False))
     assert isinstance(model, Autoregressive)

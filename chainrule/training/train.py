@@ -69,7 +69,12 @@ class Meter:
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            )
             self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
             self.task = self.bar.add_task(label, total=1.0, note="")
             self.bar.start()
@@ -89,7 +94,11 @@ class Meter:
             self.bar.update(self.task, completed=progress.share, note=note)
             return
         left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if progress.share else ""
-        print(f"{self.label}: step {progress.step}, {progress.seconds:.0f} s of {self.budget}{left}: {note}", file=sys.stderr, flush=True)
+        print(
+            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s of {self.budget}{left}: {note}",
+            file=sys.stderr,
+            flush=True,
+        )
 
     def close(self) -> None:
         if self.bar:
@@ -114,7 +123,9 @@ def train(
     """
     if resume not in ("auto", "never"):
         if Path(resume).resolve() != Path(out).resolve():
-            raise UserError(f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto")
+            raise UserError(
+                f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto"
+            )
         resume = "auto"
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
     corpus = corpus or read_corpus(settings)
@@ -129,7 +140,9 @@ def train(
             describe(run, ready, corpus)
         for note in corpus.notes:
             say(f"note: {note}")
-        say(f"{ready.family.name}: {trainer.model.parameters_count:,} parameters, {ready.compute}, budget {ready.budget}")
+        say(
+            f"{ready.family.name}: {trainer.model.parameters_count:,} parameters, {ready.compute}, budget {ready.budget}"
+        )
         with Stop().listening() as stop:
             trainer.advance(stop=stop)
     finally:
@@ -146,7 +159,10 @@ def _continue(trainer: Trainer, run: RunFolder, ready: Prepared) -> None:
     """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
     if run.has("config.yaml"):
         old = run.read_settings()
-        mine = {**ready.settings.model_dump(), "model": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"}}
+        mine = {
+            **ready.settings.model_dump(),
+            "model": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
+        }
         for key in ("model", "tokenizer", "unit", "seed", "budget"):
             if old.get(key) != mine[key]:
                 raise UserError(

@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+BIN := .venv/bin
+DATA ?= ../shared/data
+
+.PHONY: demo test check check-all evidence-main clean
+
+.venv/core: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+.venv/test: .venv/core
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+.venv/dev: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+demo: .venv/core  ## set up, compare six families on the bundled plays, say where the report is
+	$(BIN)/chainrule compare --budget 45s --out demo
+
+test: .venv/test  ## set up, run the suite
+	$(BIN)/python -m pytest -m "not slow"
+
+check: .venv/dev  ## format, lint, types, arrows
+	$(BIN)/ruff format --check chainrule tests examples benchmarks
+	$(BIN)/ruff check chainrule tests examples benchmarks
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+check-all: check  ## everything, the slow and statistical tests too
+	$(BIN)/python -m pytest
+
+evidence-main: .venv/test  ## measure what the first milestone must show; tables under docs/evidence (DATA=path)
+	$(BIN)/python benchmarks/evidence_main.py --data $(DATA)
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,406 @@
+"""The command line: parse, call, print. Nothing heavy is imported before a verb needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from chainrule.training.runs import Loaded
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class Usage(Exception):
+    """A command line that cannot be understood; one line, exit status 2."""
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise Usage(f"{message} (see: {self.prog} --help)")
+
+
+def data_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("data")
+    group.add_argument("--tokenizer", metavar="byte|char|char:complete", help="units of the text (default: byte)")
+    group.add_argument("--unit", metavar="stream|lines|docs", help="what a record is (default: stream, one long text)")
+    group.add_argument("--split", metavar="0.9/0.05/0.05", help="shares of train, valid and test")
+    group.add_argument("--on-bad", choices=["stop", "skip"], help="lines that are not UTF-8 (default: stop)")
+
+
+def machine_flags(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", help="auto, cpu or cuda")
+    group.add_argument("--precision", metavar="auto|fp32|bf16", help="auto: bf16 where this CPU and family gain by it")
+    group.add_argument("--threads", type=int, help="processor threads (default: all)")
+    group.add_argument("--family", metavar="FILE.py", help="load a family of your own first")
+
+
+def training_flags(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--task", default="generate", help="generate (default)")
+    parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
+    parser.add_argument("--params", type=float, help="make every model about this many parameters")
+    parser.add_argument("--context", type=int, metavar="N", help="symbols a windowed model sees at once")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="key=value",
+        help="any setting: model.layers=2, recipe.rate=1e-3, size=base",
+    )
+    parser.add_argument("--config", metavar="FILE", help="settings as YAML (a run's config.yaml will do)")
+    parser.add_argument("--seed", type=int, help="default 42")
+    parser.add_argument("--overwrite", action="store_true", help="replace what --out holds")
+
+
+def make_parser() -> Parser:
+    parser = Parser(
+        prog="chainrule",
+        description="Train, compare and use sequence models on your own data: Markov, n-gram, RNN, LSTM, GRU, GPT.",
+    )
+    parser.add_argument("--version", action="store_true", help="print the version")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
+
+    p = verbs.add_parser("compare", help="which sequence model to use on this data, and why: the main job")
+    p.add_argument("data", nargs="?", help="a text file or a folder (default: the plays that ship with the package)")
+    p.add_argument("--models", help="a,b:setting=1+other=2,file.py (default: markov,ngram,rnn,lstm,gru,gpt)")
+    p.add_argument("--seeds", type=int, default=1, help="how many seeds each model is trained from")
+    p.add_argument("--lang", default="en", help="language of the report: en or ko")
+    training_flags(p)
+    p.add_argument("--out", required=True, help="folder for board.json, report.html, runs/ and best")
+
+    p = verbs.add_parser("train", help="train one model into a run folder")
+    p.add_argument("data")
+    p.add_argument("--model", required=True, help="markov, ngram, rnn, lstm, gru, gpt, or a file of your own")
+    training_flags(p)
+    p.add_argument("--resume", default="never", metavar="auto|never|PATH", help="continue what --out holds")
+    p.add_argument("--save-every", metavar="30s|50steps", help="how often a checkpoint is written (default: 30s)")
+    p.add_argument("--out", required=True, help="the run folder")
+
+    p = verbs.add_parser("data", help="the data card; or: data make KIND --out DIR, sources with known truth")
+    p.add_argument("data", help="a text file or a folder, or the word make")
+    p.add_argument("kind", nargs="?", help="after make: markov, hmm, copy, uniform")
+    p.add_argument("--out", help="after make: the folder to write")
+    p.add_argument("--size", type=float, default=1e6, help="after make: training symbols (default: 1e6)")
+    p.add_argument("--seed", type=int, help="after make: default 42")
+
+    p = verbs.add_parser("laws", help="grade a family (by name, or a file of your own) by the law suite")
+    p.add_argument("name", metavar="FILE.py|FAMILY")
+
+    p = verbs.add_parser("evaluate", help="all metrics of a run on a held-out file")
+    p.add_argument("run")
+    p.add_argument("data")
+    p.add_argument("--predictions", metavar="FILE.jsonl", help="also write every record's own result")
+
+    p = verbs.add_parser("score", help="joint log-probability, line by line or of the whole")
+    p.add_argument("run")
+    p.add_argument("file", nargs="?", help="default: standard input")
+    p.add_argument("--tokens", action="store_true", help="also every symbol with its own nats")
+
+    p = verbs.add_parser("generate", help="continue a sequence")
+    p.add_argument("run")
+    p.add_argument("--prompt", action="append", help="text to continue (may be given several times)")
+    p.add_argument("--max-tokens", type=int, default=200)
+    p.add_argument("--temperature", type=float, default=1.0)
+    p.add_argument("--top-k", type=int, default=0)
+    p.add_argument("--top-p", type=float, default=1.0)
+    p.add_argument("--min-p", type=float, default=0.0)
+    p.add_argument("--stop", action="append", default=[], help="end the text where this appears")
+    p.add_argument("--seed", type=int)
+    p.add_argument("-n", type=int, default=1, help="continuations of each prompt")
+
+    for p in verbs.choices.values():
+        p.add_argument("--json", action="store_true", help="one JSON object on standard output and nothing else there")
+        data_flags(p)
+        machine_flags(p)
+    return parser
+
+
+# --- verbs ------------------------------------------------------------------------------------------------------------
+
+
+def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
+    """Settings of a run: the config file, then flags, then --set."""
+    from chainrule.core.config import parse_settings, read_yaml
+
+    values: dict[str, Any] = read_yaml(read_text(a.config), a.config) if a.config else {}
+    flags = {
+        "tokenizer",
+        "unit",
+        "on_bad",
+        "budget",
+        "params",
+        "context",
+        "seed",
+        "device",
+        "precision",
+        "threads",
+        "save_every",
+    }
+    values |= {k: v for k, v in vars(a).items() if k in flags and v is not None}
+    if a.split:
+        values["split"] = split_shares(a.split)
+    if a.task != "generate":
+        raise Usage(f"--task {a.task}: allowed is generate")
+    for key, value in parse_settings(a.set).items():
+        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+    return values | fixed
+
+
+def split_shares(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(x) for x in text.split("/"))
+    except ValueError:
+        raise Usage(f"--split {text}: expected three shares such as 0.9/0.05/0.05") from None
+
+
+def read_text(path: str) -> str:
+    from chainrule.core import UserError
+
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def compare(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.report.compare import MODELS, compare
+
+    values = run_settings(a)
+    for key in ("data", "family"):
+        values.pop(key, None)
+    board = compare(
+        a.data, a.out, models=a.models or MODELS, seeds=a.seeds, lang=a.lang, overwrite=a.overwrite, **values
+    )
+    if not a.json:
+        width = max(len(row["label"]) for row in board["rows"])
+        for row in board["rows"]:
+            value = f"{row['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in row else f"failed: {row['error']}"
+            print(f"{row['label']:<{width}}  {value}")
+        print(f"\n{board['verdict']['text_ko' if a.lang == 'ko' else 'text']}\nreport: {Path(a.out) / 'report.html'}")
+    return board
+
+
+def train(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.core import family
+    from chainrule.training.runs import RunConfig
+    from chainrule.training.train import train
+
+    settings = RunConfig.make(run_settings(a, data=a.data, family=family(a.model).name))
+    p = train(settings, a.out, resume=a.resume, overwrite=a.overwrite).progress
+    if not a.json:
+        print(
+            f"{a.out}: {p.best:.4f} bits per byte on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s"
+        )
+    return {
+        "run": str(a.out),
+        "steps": p.step,
+        "tokens": p.tokens,
+        "seconds": p.seconds,
+        "best": p.best,
+        "best_step": p.best_step,
+    }
+
+
+def data(a: argparse.Namespace) -> dict[str, Any]:
+    if a.data == "make":
+        return make_data(a)
+    from chainrule.data import read
+
+    options: dict[str, Any] = {"tokenizer": a.tokenizer or "byte", "unit": a.unit, "on_bad": a.on_bad or "stop"}
+    if a.split:
+        options["split"] = split_shares(a.split)
+    card = read(a.data, **options).card()
+    if not a.json:
+        print(f"{card['name']}: {card['unit']}, {card['tokenizer']}, {card['symbols']} symbols")
+        for name, part in card["parts"].items():
+            print(
+                f"  {name:<6}{part['bytes']:>14,} bytes {part['chars']:>14,} characters {part['records']:>9,} records"
+            )
+        print(
+            f"  entropy of single symbols {card['entropy']:.3f} bits; xz needs {card['xz']['bits_per_byte']:.3f} bits per byte"
+        )
+        print(f"  {card['duplicates']:.1%} of the test part stands in the training part too")
+        print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+    return card
+
+
+def make_data(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.core import UserError, nearest
+    from chainrule.data.synthetic import generators, make, write
+
+    if a.kind not in generators:
+        raise UserError(f"data make {a.kind or ''}: {nearest(a.kind or '', generators)}")
+    if not a.out:
+        raise UserError(f"data make {a.kind}: say where to, with --out DIR")
+    source = make(a.kind, size=int(a.size), seed=42 if a.seed is None else a.seed)
+    write(source, Path(a.out))
+    if not a.json:
+        print(f"{a.out}: {source.description}; entropy rate {source.entropy_rate} bits per symbol")
+    return {"out": a.out, "kind": a.kind, "entropy_rate": source.entropy_rate, "lag": source.lag}
+
+
+def laws(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.core import UserError, family, load_file
+    from chainrule.laws import check, report
+
+    results = {}
+    for chosen in load_file(Path(a.name)) if a.name.endswith(".py") else [family(a.name)]:
+        verdicts = check(chosen)
+        if not a.json:
+            print(f"{chosen.name}\n{report(verdicts)}")
+        results[chosen.name] = [{"law": v.law, "ok": v.ok, "detail": v.detail, "skipped": v.skipped} for v in verdicts]
+    broken = [f"{name}: {v['law']}" for name, found in results.items() for v in found if not v["ok"]]
+    if broken:
+        if a.json:
+            print(json.dumps({"families": results}))
+        raise UserError(f"{len(broken)} law(s) broken: {'; '.join(broken)}")
+    return {"families": results}
+
+
+def load(a: argparse.Namespace) -> Loaded:
+    from chainrule.using import load
+
+    return load(a.run, device=a.device or "auto", precision=a.precision or "auto", threads=a.threads)
+
+
+def evaluate(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import evaluate
+
+    predictions = Path(a.predictions) if a.predictions else None
+    result = evaluate(load(a), a.data, unit=a.unit, on_bad=a.on_bad or "stop", predictions=predictions)
+    if not a.json:
+        print("\n".join(f"{k:<14} {v:.6g}" if isinstance(v, float) else f"{k:<14} {v}" for k, v in result.items()))
+    return result
+
+
+def score(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import score_bytes
+
+    text = sys.stdin.buffer.read() if a.file in (None, "-") else read_bytes(a.file)
+    result = score_bytes(load(a), text, unit=a.unit or "lines", tokens=a.tokens, where=a.file or "standard input")
+    if not a.json:
+        for line in result["lines"]:
+            print(f"{line['nats']:.4f}")
+    return result
+
+
+def read_bytes(path: str) -> bytes:
+    from chainrule.core import UserError
+
+    try:
+        content = Path(path).read_bytes()
+        if path.endswith(".gz"):
+            import gzip
+
+            content = gzip.decompress(content)
+        return content
+    except (OSError, EOFError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def generate(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.decoding.sample import Filters
+    from chainrule.using import generate
+
+    filters = Filters(a.temperature, a.top_k, a.top_p, a.min_p)
+    prompts, seed = a.prompt or [""], 42 if a.seed is None else a.seed
+    result = generate(load(a), prompts, max_tokens=a.max_tokens, filters=filters, seed=seed, stop=a.stop, count=a.n)
+    if not a.json:
+        for k, text in enumerate(result["texts"]):
+            print(("\n---\n" if k else "") + prompts[k // a.n] + text)
+    return result
+
+
+VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
+    "compare": compare, "train": train, "data": data, "laws": laws, "evaluate": evaluate, "score": score, "generate": generate,
+}  # fmt: skip
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace | None:
+    parser = make_parser()
+    first = argv[0] if argv else ""
+    if first and not first.startswith("-") and first not in VERBS:
+        from chainrule.core.errors import nearest
+
+        raise Usage(f"unknown verb '{first}': {nearest(first, VERBS)}")
+    a = parser.parse_args(argv)
+    if a.version:
+        from chainrule import __version__
+
+        print(__version__)
+        return None
+    if a.verb is None:
+        parser.print_help()
+        return None
+    return a
+
+
+def run(a: argparse.Namespace) -> int:
+    import torch  # noqa: F401  (before the errors below: its own allocation failures are RuntimeErrors)
+
+    from chainrule.core import ChainruleError
+
+    try:
+        if a.family:
+            from chainrule.core import load_file
+
+            load_file(Path(a.family))
+        result = VERBS[a.verb](a)
+    except ChainruleError as error:
+        return complain(str(error), error.exit_status)
+    except MemoryError:
+        return complain("out of memory: give a smaller --params, --context or --set recipe.rows", 3)
+    except RuntimeError as error:
+        if "allocate" in str(error):
+            return complain(
+                f"out of memory ({str(error).splitlines()[0]}): give a smaller --params, --context or --set recipe.rows",
+                3,
+            )
+        raise
+    except PermissionError as error:
+        return complain(f"{error.filename}: no permission: choose another place, or change its rights", 3)
+    except OSError as error:
+        if error.errno in (28, 122):  # ENOSPC, EDQUOT
+            return complain(
+                f"{error.filename or 'the disk'}: disk full: free some space; what was saved before is intact", 3
+            )
+        raise
+    if a.json:
+        print(json.dumps(result, ensure_ascii=False, default=float))
+    return 0
+
+
+def complain(message: str, status: int) -> int:
+    print(f"chainrule: {message}", file=sys.stderr)
+    return status
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        a = parse(sys.argv[1:] if argv is None else argv)
+    except Usage as error:
+        return complain(str(error), 2)
+    if a is None:
+        return 0
+    try:
+        return run(a)
+    except Usage as error:
+        return complain(str(error), 2)
+    except KeyboardInterrupt:
+        return complain("interrupted", 130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
