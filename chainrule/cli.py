@@ -148,7 +148,8 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     if a.task != "generate":
         raise Usage(f"--task {a.task}: allowed is generate")
     for key, value in parse_settings(a.set).items():
-        values[key] = {**values.get(key, {}), **value} if isinstance(value, dict) else value
+        under = values.get(key)
+        values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
     return values | fixed
 
 

@@ -81,7 +81,7 @@ class Family:
         if self.width is None or self.width in settings:
             return config
         low, high = 1, 2
-        measure = lambda units: self.parameters(config.replace(**{self.width: units * self.width_step}))  # noqa: E731
+        measure = lambda units: self.parameters(config.replace(**{str(self.width): units * self.width_step}))  # noqa: E731
         if measure(1) > parameters:
             raise ConfigError(
                 f"--params {parameters:,} is too few for {self.name} over {symbols:,} symbols: "

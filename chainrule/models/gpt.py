@@ -14,7 +14,7 @@ ends and say so; all others slide.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -80,7 +80,7 @@ class Cache(State):
     slack = 16
     """Slots beyond the window, so that up to as many symbols can be taken back exactly."""
 
-    def rewind(self, n_B: Tensor) -> Cache:
+    def rewind(self, n_B: Tensor) -> Self:
         if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
             raise NotRewindable(f"at most {self.slack} symbols, all after the last start, can be taken back")
         return replace(self, length_B=self.length_B - n_B)
@@ -91,7 +91,7 @@ class Cache(State):
         last_B1 = self.length_B[:, None] - 1
         return last_B1 - (last_B1 - torch.arange(S, device=last_B1.device)) % S
 
-    def room(self, symbols: int, context: int) -> Cache:
+    def room(self, symbols: int, context: int) -> Self:
         """At least ``symbols`` more can be written without losing any that a window still sees."""
         S, most = self.keys[0].shape[2], context + self.slack
         needed = min(int(self.length_B.max()) + symbols, most)
@@ -99,7 +99,7 @@ class Cache(State):
             return self
         return self.resized(min(max(2 * S, needed), most))
 
-    def resized(self, slots: int) -> Cache:
+    def resized(self, slots: int) -> Self:
         """The same memory in a ring of ``slots``: the symbol at position p moves to slot p mod ``slots``."""
         B, G, S, K = self.keys[0].shape
         if slots == S:
@@ -108,14 +108,14 @@ class Cache(State):
         move = lambda x: x.new_zeros(B, G, slots, K).scatter(2, slot, x)  # noqa: E731
         return replace(self, keys=tuple(map(move, self.keys)), values=tuple(map(move, self.values)))
 
-    def concat(self, *others: Cache) -> Cache:
+    def concat(self, *others: Self) -> Self:
         slots = max(cache.keys[0].shape[2] for cache in (self, *others))
-        return State.concat(self.resized(slots), *(cache.resized(slots) for cache in others))
+        return super(Cache, self.resized(slots)).concat(*(cache.resized(slots) for cache in others))
 
-    def where(self, keep_B: Tensor, other: State) -> Cache:
+    def where(self, keep_B: Tensor, other: State) -> Self:
         assert isinstance(other, Cache)
         slots = max(self.keys[0].shape[2], other.keys[0].shape[2])
-        return State.where(self.resized(slots), keep_B, other.resized(slots))
+        return super(Cache, self.resized(slots)).where(keep_B, other.resized(slots))
 
     def remember(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, read_B: Tensor) -> None:
         """Write the last of the new keys and values (those of pads are not written), in place where no graph is kept."""
@@ -156,6 +156,7 @@ class GPT(Autoregressive):
     """Remembers everything in its window."""
 
     config: GPTConfig
+    slopes: Tensor | None
 
     def __init__(self, config: GPTConfig):
         super().__init__(config)
@@ -179,9 +180,13 @@ class GPT(Autoregressive):
         self.register_buffer("slopes", alibi_slopes(c.heads) if c.positions == "alibi" else None, persistent=False)
         self._initialise()
 
+    def stack(self) -> list[Block]:
+        """The blocks, first to last."""
+        return [block for block in self.blocks if isinstance(block, Block)]
+
     def _initialise(self) -> None:
         """Matrices N(0, 1/fan_in), embeddings N(0, 0.02) (scaled up where no norm precedes), residual outputs near zero."""
-        for block in self.blocks:
+        for block in self.stack():
             for linear in (m for m in block.modules() if isinstance(m, nn.Linear)):
                 nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
                 if linear.bias is not None:
@@ -266,7 +271,7 @@ class GPT(Autoregressive):
         plain = self.slopes is None and self.config.context >= T and not packed
         sight = Sight(causal=True) if plain else self._sight(place_BT[rows], place_BT[rows], origin_BT[rows])
         keys, values = [], []
-        for block in self.blocks:
+        for block in self.stack():
             q, k, v = block.attention.split(block.before(x_BTD), turn)
             x_BTD = block.after(x_BTD, block.attention.attend(q, k, v, sight))
             keys.append(k)
@@ -289,7 +294,7 @@ class GPT(Autoregressive):
         slots_BS = (after if single else cache).positions()
         seen_BS = slots_BS if single else torch.cat([slots_BS, place_BT], 1)
         sight = self._sight(seen_BS, place_BT, origin_BT)
-        for i, block in enumerate(self.blocks):
+        for i, block in enumerate(self.stack()):
             q, k, v = block.attention.split(block.before(x_BTD), turn)
             if single:
                 cache.remember(i, k, v, read_B)
@@ -301,3 +306,34 @@ class GPT(Autoregressive):
             if not single:
                 cache.remember(i, k, v, read_B)
         return x_BTD
+
+
+FROM_GPT2: dict[str, Any] = {
+    "pairs": [
+        ("embedding.weight", "wte.weight"),
+        ("position.weight", "wpe.weight"),
+        ("norm.weight", "ln_f.weight"),
+        ("norm.bias", "ln_f.bias"),
+        *(
+            pair
+            for kind in ("weight", "bias")
+            for pair in (
+                (f"blocks.{{i}}.norm_attention.{kind}", f"h.{{i}}.ln_1.{kind}"),
+                (
+                    tuple(f"blocks.{{i}}.attention.{part}.{kind}" for part in ("queries", "keys", "values")),
+                    f"h.{{i}}.attn.c_attn.{kind}",
+                ),
+                (f"blocks.{{i}}.attention.out.{kind}", f"h.{{i}}.attn.c_proj.{kind}"),
+                (f"blocks.{{i}}.norm_feed_forward.{kind}", f"h.{{i}}.ln_2.{kind}"),
+                (f"blocks.{{i}}.feed_forward.inner.{kind}", f"h.{{i}}.mlp.c_fc.{kind}"),
+                (f"blocks.{{i}}.feed_forward.out.{kind}", f"h.{{i}}.mlp.c_proj.{kind}"),
+            )
+        ),
+    ],
+    "transpose": {f"h.{{i}}.{part}.weight" for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")},
+    "ignore": {"h.{i}.attn.bias", "h.{i}.attn.masked_bias", "lm_head.weight"},
+}
+"""``Rename(**FROM_GPT2)`` turns the weights of Hugging Face's ``GPT2Model`` into those of ``preset="gpt2"``: matrices lie the
+other way round, and queries, keys and values are one. Our embedding has one row more, the start symbol's, which GPT-2 has
+not: append it on the way in and cut it off on the way out.
+"""

@@ -159,7 +159,7 @@ class Comparison:
 
     def key(self) -> str:
         """What must agree for a comparison to be continued."""
-        shared = {k: v for k, v in self.settings.model_dump().items() if k not in ("family", "model", "save_every")}
+        shared = {k: v for k, v in self.settings.model_dump().items() if k not in ("family", "save_every")}
         return json.dumps([self.corpus.split_sha256, {**shared, "data": self.corpus.name}], sort_keys=True, default=str)
 
     def _prompt(self, unit: str) -> str:
@@ -252,15 +252,14 @@ class Comparison:
         """Build every cell; one that is finished already comes back as it was."""
         for cell in entry.cells:
             ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
-            run = RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
-            cell.trainer = make_trainer(
-                ready, self.corpus, run, tell=Meter(entry.row["label"], str(ready.budget), every=10)
-            )
+            run, meter = RunFolder(cell.folder), Meter(entry.row["label"], str(ready.budget), every=10)
+            cell.trainer = make_trainer(ready, self.corpus, run, tell=meter)
+            RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
             for report in [] if self.overwrite else cell.trainer.resume():
                 say(f"{entry.row['label']}: damaged, passed over: {report}")
-            if not cell.trainer.progress.step:
-                describe(run, ready, self.corpus)
+            describe(run, ready, self.corpus)
         config = {k: v for k, v in ready.config.model_dump().items() if k != "symbols"}
+        assert cell.trainer is not None
         entry.row |= {
             "params": cell.trainer.model.parameters_count, "config": config,
             "recipe": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
@@ -313,11 +312,14 @@ class Comparison:
         fixed, per_symbol = measure.state_bytes(loaded.model, loaded.compute)
         texts, speed = measure.samples(loaded, self.board["prompt"], seed=first.seed)
         weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
+        before = self.old.get(entry.name, {}).get(
+            "peak_memory_bytes", 0
+        )  # where a finished row comes back, nothing peaks
         entry.row |= scored[0].metrics | mean
         entry.row |= {
             "status": "done", "interval": interval(entry.blocks), "params": loaded.model.parameters_count,
             "state_bytes_fixed": fixed, "state_bytes_per_token": per_symbol, "samples": texts, "tokens_per_second_generate": speed,
-            "peak_memory_bytes": max(c.peak for c in entry.cells) + weights, "gain_of_doubling": _gain_of_doubling(entry.row),
+            "peak_memory_bytes": max(before, max(c.peak for c in entry.cells) + weights), "gain_of_doubling": _gain_of_doubling(entry.row),
             "memory": measure.curve_of_memory(loaded, self.test, scored[0].nats),
         }  # fmt: skip
         entry.row.pop("so_far", None)
@@ -355,8 +357,9 @@ class Comparison:
         board = {**self.board, "key": self.key(), "rows": list(rows.values()), "verdict": verdict}
         board["warnings"] = make_warnings(self.card, rows)
         self.board = board
+        page = render(board, self.lang)  # before anything is written: an unknown language must leave no board behind
         write_file(self.out / "board.json", json.dumps(board, ensure_ascii=False, indent=1, default=float).encode())
-        write_file(self.out / "report.html", render(board, self.lang).encode())
+        write_file(self.out / "report.html", page.encode())
         if verdict["best"]:
             best = next(e for e in self.entries if e.name == verdict["best"])
             link = self.out / "best.tmp"

@@ -116,7 +116,7 @@ def _clear(rows: dict[str, dict[str, Any]], standing: Standing, best: str, unit:
     if len(standing.order) > 1:
         second = standing.order[1]
         value, low, high = standing.gaps[second]
-        text += f", {value:.3f} better than {label(rows, second)} (95 % interval {low:.3f} to {high:.3f})"
+        text += f", {value:.3f} better than {label(rows, second)} (95% interval {low:.3f} to {high:.3f})"
         text_ko += f", {label(rows, second)}보다 {value:.3f} 낮습니다(95% 구간 {low:.3f}~{high:.3f})"
     counted = next((n for n in standing.order if n.split(":")[0] == "ngram" and n != best), None)
     if counted and counted != standing.order[1]:
@@ -136,7 +136,7 @@ def _tie(rows: dict[str, dict[str, Any]], standing: Standing, chosen: str, unit:
 def _reach(symbols: int) -> str:
     if symbols == 0:
         return "What came before tells it nothing."
-    return f"It needs the last {symbols} symbol{'s' if symbols > 1 else ''} to come within 1 % of its best."
+    return f"It needs the last {symbols} symbol{'s' if symbols > 1 else ''} to come within 1% of its best."
 
 
 def _reach_ko(symbols: int) -> str:

@@ -12,7 +12,7 @@ class NextSymbol(Objective):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State]:
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         prediction, state = self.model(batch.inputs_BT, state, batch.lengths_B)
         nats_BT = prediction.log_prob(batch.targets_BT)
         return {"nats": (-nats_BT.sum(), (batch.targets_BT != IGNORED).sum(), 1.0)}, state

@@ -22,7 +22,8 @@ class Budget:
     kind: str
 
     @staticmethod
-    def parse(text: str) -> Budget:
+    def parse(text: str, flag: str = "--budget") -> Budget:
+        """``flag`` is what the user is told to mend."""
         match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)", text.strip().lower())
         kind = _UNITS.get(match[2] or "s") if match else None
         try:
@@ -30,14 +31,12 @@ class Budget:
         except ValueError:
             amount = math.nan
         if kind is None or not math.isfinite(amount):
-            raise UserError(
-                f"--budget {text}: expected a number with a unit: 60s, 5min, 2000steps, 1e7tokens or 3epochs"
-            )
+            raise UserError(f"{flag} {text}: expected a number with a unit: 60s, 5min, 2000steps, 1e7tokens or 3epochs")
         if kind in ("minutes", "hours"):
             amount, kind = amount * (60 if kind == "minutes" else 3600), "seconds"
         smallest = 1.0 if kind != "epochs" else 0.0
         if amount < smallest or amount == 0:
-            raise UserError(f"--budget {text}: at least {'1 ' + kind if smallest else 'more than 0 epochs'}")
+            raise UserError(f"{flag} {text}: at least {'1 ' + kind if smallest else 'more than 0 epochs'}")
         return Budget(amount, kind)
 
     def steps(self, tokens_per_step: float, steps_per_epoch: int) -> int | None:

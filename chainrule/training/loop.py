@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from chainrule.checkpoint import RunFolder
-from chainrule.core import Autoregressive, Batch, Recipe
+from chainrule.core import Autoregressive, Batch, CheckpointCorrupt, Recipe
 from chainrule.core.compute import Compute
 from chainrule.training.budget import Budget
 from chainrule.training.rules import NonFinite, Rule, Step
@@ -200,12 +200,20 @@ class Trainer:
         self.run.save_checkpoint(p.step, {k: v for k, v in groups.items() if v}, {"progress": asdict(p)})
 
     def resume(self) -> list[str]:
-        """Continue from the newest valid checkpoint; returns a line for each damaged newer one."""
+        """Continue from the newest valid checkpoint; returns a line for each damaged newer one.
+
+        Raises:
+            CheckpointCorrupt: all checkpoints are damaged; beginning afresh must be the user's decision.
+        """
         found = self.run.newest_checkpoint()
         saved = found.checkpoint
         if saved is None:
+            if found.reports:
+                raise CheckpointCorrupt(
+                    f"{self.run.path}: no checkpoint is sound ({'; '.join(found.reports)}); --overwrite begins afresh"
+                )
             self.run.truncate_log(-1)
-            return found.reports
+            return []
         self.progress = Progress(**saved.meta["progress"])
         self.model.load_state_dict(saved.groups["model"])
         self.best = saved.groups.get("best", {})

@@ -50,6 +50,7 @@ class Muon(torch.optim.Optimizer):
         directions = []
         for weight in weights:
             state = self.state[weight]
+            assert weight.grad is not None
             velocity = state.setdefault("momentum", torch.zeros_like(weight))
             velocity.lerp_(weight.grad, 1 - group["momentum"])
             directions.append(weight.grad.lerp(velocity, group["momentum"]))  # Nesterov

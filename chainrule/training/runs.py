@@ -59,6 +59,7 @@ class Prepared:
     recipe: Recipe
     compute: Compute
     budget: Budget
+    save_every: Budget
 
 
 def read_corpus(settings: RunConfig) -> Corpus:
@@ -82,7 +83,8 @@ def prepare(settings: RunConfig, corpus: Corpus) -> Prepared:
     if window is not None and recipe.windows == "fresh" and "window" not in settings.recipe:
         recipe = recipe.replace(window=window)
     compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
-    return Prepared(settings, chosen, config, recipe, compute, Budget.parse(settings.budget))
+    save_every = Budget.parse(settings.save_every, "--save-every")
+    return Prepared(settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every)
 
 
 def make_trainer(ready: Prepared, corpus: Corpus, run: RunFolder, **options: Any) -> Trainer:
@@ -97,7 +99,7 @@ def make_trainer(ready: Prepared, corpus: Corpus, run: RunFolder, **options: Any
         raise ConfigError(f"{ready.family.name} cannot be built with these settings: {error}") from error
     assert isinstance(model, Autoregressive)
     source, rule = _learning(model, corpus.parts["train"], ready)
-    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, Budget.parse(s.save_every))
+    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every)
     part = head(corpus.parts["valid"], VALIDATION_SYMBOLS)
     size = part_bytes(part)
 
@@ -173,22 +175,27 @@ def symbol_bytes(part: Part) -> np.ndarray:
     return sizes
 
 
-def describe(run: RunFolder, ready: Prepared, corpus: Corpus) -> None:
-    """Write what the run is, so that it can be understood and loaded without this command."""
-    s, f = ready.settings, ready.family
-    resolved = {
+def resolved(ready: Prepared) -> dict[str, Any]:
+    """All settings with nothing left open: what ``config.yaml`` holds."""
+    s = ready.settings
+    return {
         **s.model_dump(),
         "split": list(s.split),
-        "family": f.name,
+        "family": ready.family.name,
         "model": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
         "recipe": {**ready.recipe.model_dump(), "betas": list(ready.recipe.betas)},
     }
+
+
+def describe(run: RunFolder, ready: Prepared, corpus: Corpus) -> None:
+    """Write what the run is, so that it can be understood and loaded without this command. May be repeated."""
+    f = ready.family
     data = {
         "sha256": corpus.sha256, "split_sha256": corpus.split_sha256, "unit": corpus.unit,
         "terminator": corpus.terminator.decode(), "parts": {n: len(p) for n, p in corpus.parts.items()}, "notes": corpus.notes,
     }  # fmt: skip
     run.write_description(
-        resolved,
+        resolved(ready),
         {"model_type": f.name, "task": f.task, "model": ready.config.model_dump()},
         corpus.tokenizer.to_json(),
         data,

@@ -14,10 +14,11 @@ from typing import Literal
 
 from chainrule.checkpoint import RunFolder
 from chainrule.core import ChainruleError, UserError
+from chainrule.core.config import read_yaml, write_yaml
 from chainrule.data import Corpus
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
-from chainrule.training.runs import Prepared, RunConfig, describe, make_trainer, prepare, read_corpus
+from chainrule.training.runs import Prepared, RunConfig, describe, make_trainer, prepare, read_corpus, resolved
 
 
 class Interrupted(ChainruleError):
@@ -130,14 +131,14 @@ def train(
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
     corpus = corpus or read_corpus(settings)
     ready = prepare(settings, corpus)
-    run = RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
+    run = RunFolder(out)
     meter = Meter(ready.family.name, str(ready.budget))
     try:
-        trainer = make_trainer(ready, corpus, run, tell=meter)
+        trainer = make_trainer(ready, corpus, run, tell=meter)  # a model that cannot be built must not cost the old run
+        RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
         if mode == "auto":
-            _continue(trainer, run, ready)
-        if not trainer.progress.step:
-            describe(run, ready, corpus)
+            _continue(trainer, run, ready, corpus)
+        describe(run, ready, corpus)
         for note in corpus.notes:
             say(f"note: {note}")
         say(
@@ -155,15 +156,16 @@ def train(
     return trainer
 
 
-def _continue(trainer: Trainer, run: RunFolder, ready: Prepared) -> None:
+def _continue(trainer: Trainer, run: RunFolder, ready: Prepared, corpus: Corpus) -> None:
     """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
     if run.has("config.yaml"):
-        old = run.read_settings()
-        mine = {
-            **ready.settings.model_dump(),
-            "model": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
-        }
-        for key in ("model", "tokenizer", "unit", "seed", "budget"):
+        old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
+        if run.read_json("data.json")["split_sha256"] != corpus.split_sha256:
+            raise UserError(
+                f"{run.path}: was trained on other data or another split than {ready.settings.data}: continue it with the "
+                "same, or start another --out"
+            )
+        for key in ("family", "model", "recipe", "tokenizer", "unit", "seed", "budget"):
             if old.get(key) != mine[key]:
                 raise UserError(
                     f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
