@@ -112,8 +112,7 @@ class Cache(State):
         slots = max(cache.keys[0].shape[2] for cache in (self, *others))
         return super(Cache, self.resized(slots)).concat(*(cache.resized(slots) for cache in others))
 
-    def where(self, keep_B: Tensor, other: State) -> Self:
-        assert isinstance(other, Cache)
+    def where(self, keep_B: Tensor, other: Self) -> Self:
         slots = max(self.keys[0].shape[2], other.keys[0].shape[2])
         return super(Cache, self.resized(slots)).where(keep_B, other.resized(slots))
 

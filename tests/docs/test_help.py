@@ -32,7 +32,10 @@ def test_help_answers_in_under_0_3_seconds() -> None:
 
 
 def test_help_imports_no_torch_and_no_numpy() -> None:
-    trace = "import sys; from chainrule import cli; cli.main(['--help']); print('loaded:', *sys.modules)"
+    trace = (
+        "import atexit, sys; from chainrule import cli;"
+        "atexit.register(lambda: print('loaded:', *sys.modules)); cli.main(['--help'])"
+    )
     done = subprocess.run([sys.executable, "-c", trace], capture_output=True, text=True, check=True)
     loaded = done.stdout.rpartition("loaded:")[2].split()
     assert "argparse" in loaded

@@ -59,7 +59,7 @@ def ours(reference, dtype=torch.float64):
     setting = GPTConfig.preset("gpt2", symbols=V, width=D, layers=LAYERS, heads=HEADS, context=CONTEXT, dropout=0.0)
     weights = TABLE.to_ours(reference.transformer.state_dict())
     weights["embedding.weight"] = torch.cat([weights["embedding.weight"], torch.full((1, D), 1e3).double()])
-    model = GPT(setting)
+    model = GPT(setting).double()
     model.load_state_dict(weights)
     return model.eval().to(dtype)
 
@@ -261,10 +261,10 @@ def looked_at(bias_free, sight, groups, watched):
     torch.manual_seed(2)
     attention = Attention(12, 6, groups, bias=not bias_free).double()
     x = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
-    with Recorder(attention if watched else Attention(2, 1)) as seen:
+    weigh, unseen = torch.randn(x.shape, dtype=torch.float64), Attention(2, 1)
+    with Recorder(attention if watched else unseen) as seen:
         out = attention.attend(*attention.split(x, None), sight)
     assert bool(seen.values["weights"]) == watched
-    weigh = torch.randn(out.shape, dtype=torch.float64)
     return out, torch.autograd.grad((out * weigh).sum(), [x, *attention.parameters()])
 
 

@@ -39,19 +39,20 @@ def trained(make, steps=5):
 def test_muon_is_torchs_muon_in_float32(momentum, decay, monkeypatch):
     options = {"lr": 0.07, "momentum": momentum, "weight_decay": decay}
     mine = trained(lambda weights: Muon(weights, **options))
-    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.clone)
+    monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)
     theirs = trained(lambda weights: torch.optim.Muon(weights, **options))
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_muon_in_bf16_is_torchs_muon_up_to_bf16_rounding():
-    """Entries of five steps of 0.07 sum to about 0.1: two digits of bf16 leave 0.003."""
+    """The way walked in five steps agrees to 3 %: bf16 keeps 8 bits, and the iteration multiplies 15 times."""
     options = {"lr": 0.07, "momentum": 0.95, "weight_decay": 0.1}
+    start = trained(lambda weights: Muon(weights, **options), steps=0)
     mine = trained(lambda weights: Muon(weights, bf16=True, **options))
     theirs = trained(lambda weights: torch.optim.Muon(weights, **options))
-    for a, b in zip(mine, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=0, atol=3e-3)
+    for a, b, origin in zip(mine, theirs, start, strict=True):
+        assert (a - b).norm() < 0.03 * (b - origin).norm()
         assert a.dtype == torch.float32
 
 

@@ -109,10 +109,9 @@ def model(request):
     row = family(request.param)
     model = row.build(row.configure("tiny", symbols=V)).double().eval()
     with torch.no_grad():
-        for weight in model.parameters():
-            weight.mul_(3)
-        model.embedding.weight.normal_(std=2.0)
-        model.head.weight.normal_(std=1.0)
+        for name, weight in model.named_parameters():
+            if weight.dim() == 2:
+                weight.normal_(std=0.4 if "head" in name else 1.0)
     return model
 
 
