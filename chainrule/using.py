@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.checkpoint import write_file
 from chainrule.core import UserError
 from chainrule.data import Part, read_part, read_texts
 from chainrule.decoding import sample
@@ -25,6 +26,8 @@ def evaluate(
     loaded: Loaded, data: Path | str, *, unit: str | None = None, on_bad: str = "stop", predictions: Path | None = None
 ) -> dict[str, Any]:
     """All metrics of the task on a held-out file: every symbol scored, the first from ``start``."""
+    if predictions and not predictions.parent.is_dir():
+        raise UserError(f"--predictions {predictions}: no such folder; make it first")
     return metrics(loaded, read_part(data, loaded.tokenizer, unit or loaded.unit, on_bad), predictions=predictions)
 
 
@@ -63,7 +66,7 @@ def _write_predictions(path: Path, loaded: Loaded, part: Part, nats: np.ndarray)
                 {"text": text, "nats": -float(nats[mine].sum()), "bytes": int(sizes[mine].sum())}, ensure_ascii=False
             )
         )
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_file(path, ("\n".join(lines) + "\n").encode())
 
 
 def score(loaded: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:

@@ -47,7 +47,6 @@ class RecurrentModel(Autoregressive):
         self.embedding = nn.Embedding(config.symbols + 1, config.embedding)
         self.stack = stack
         self.head = nn.Linear(stack.output_size, config.symbols)
-        nn.init.normal_(self.embedding.weight, std=0.1)
         nn.init.zeros_(self.head.bias)
 
     def empty(self, batch: int, capacity: int | None = None) -> RecurrentState:

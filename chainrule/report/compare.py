@@ -110,6 +110,7 @@ class Comparison:
         self.card = self.corpus.card()
         self.entries = [self._entry(name, chosen, values, settings, seeds) for name, chosen, values in wanted]
         self.settings = settings
+        self._check()
         old = self._claim()
         unit = self.corpus.parts["train"]
         self.board: dict[str, Any] = {
@@ -134,6 +135,17 @@ class Comparison:
                 Cell(settings.seed + k, self.out / "runs" / (f"{folder}-seed{settings.seed + k}" if k else folder))
             )
         return entry
+
+    def _check(self) -> None:
+        """Settings that no entry can take are a slip in the command, not the failure of a cell."""
+        errors: list[UserError] = []
+        for entry in self.entries:
+            try:
+                prepare(entry.settings, self.corpus)
+                return
+            except UserError as error:
+                errors.append(error)
+        raise errors[0]
 
     def _claim(self) -> dict[str, Any]:
         """The folder is ours, empty, or holds the same comparison, which is then continued."""
@@ -204,7 +216,10 @@ class Comparison:
     def climb(self) -> None:
         """The ladder: one count of the training part at n = 8, eight estimates, validation bits of each."""
         train, valid = self.corpus.parts["train"], head(self.corpus.parts["valid"], LADDER_SYMBOLS)
-        chosen, compute = family("ngram"), prepare(self.settings.replace(family="ngram", model={}), self.corpus).compute
+        chosen, compute = (
+            family("ngram"),
+            prepare(self.settings.replace(family="ngram", model={}, size="small"), self.corpus).compute,
+        )
         top = chosen.build(chosen.configure(symbols=self.corpus.tokenizer.symbols, n=LADDER[-1]))
         assert isinstance(top, Counting)
         stats = None
