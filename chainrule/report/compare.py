@@ -25,7 +25,7 @@ from chainrule.core.config import parse_settings
 from chainrule.data import counting_batches, plays
 from chainrule.report import measure
 from chainrule.report.html import render
-from chainrule.report.verdict import _gain_of_doubling, make_verdict, make_warnings
+from chainrule.report.verdict import gain_of_doubling, make_verdict, make_warnings, rank
 from chainrule.scoring.evaluate import Blocks, interval, token_nats
 from chainrule.training.loop import Trainer
 from chainrule.training.runs import (
@@ -334,7 +334,7 @@ class Comparison:
         entry.row |= {
             "status": "done", "interval": interval(entry.blocks), "params": loaded.model.parameters_count,
             "state_bytes_fixed": fixed, "state_bytes_per_token": per_symbol, "samples": texts, "tokens_per_second_generate": speed,
-            "peak_memory_bytes": max(before, max(c.peak for c in entry.cells) + weights), "gain_of_doubling": _gain_of_doubling(entry.row),
+            "peak_memory_bytes": max(before, max(c.peak for c in entry.cells) + weights), "gain_of_doubling": gain_of_doubling(entry.row),
             "memory": measure.curve_of_memory(loaded, self.test, scored[0].nats),
         }  # fmt: skip
         entry.row.pop("so_far", None)
@@ -368,6 +368,9 @@ class Comparison:
         rows = {entry.name: entry.row for entry in self.entries}
         done = {e.name: e.blocks for e in self.entries if e.blocks is not None}
         running = any(entry.open for entry in self.entries)
+        standing = rank(done)
+        for name, (value, low, high) in (standing.gaps if standing else {}).items():
+            rows[name]["gap"] = {"value": value, "low": low, "high": high}
         verdict = make_verdict({n: rows[n] for n in done}, done, running=running, unit=self.board["unit_name"])
         board = {**self.board, "key": self.key(), "rows": list(rows.values()), "verdict": verdict}
         board["warnings"] = make_warnings(self.card, rows)

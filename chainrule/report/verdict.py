@@ -43,7 +43,7 @@ def flip(rows: dict[str, dict[str, Any]], standing: Standing) -> tuple[str, floa
     budget is what a doubling of time brings. An estimate, and only as good as that line.
     """
     best = standing.order[0]
-    gain = {name: _gain_of_doubling(rows[name]) for name in standing.order}
+    gain = {name: gain_of_doubling(rows[name]) for name in standing.order}
     found = []
     for name in standing.order[1:]:
         faster = gain[name] - gain[best]
@@ -53,7 +53,7 @@ def flip(rows: dict[str, dict[str, Any]], standing: Standing) -> tuple[str, floa
     return (name, times) if times <= 32 else None
 
 
-def _gain_of_doubling(row: dict[str, Any]) -> float:
+def gain_of_doubling(row: dict[str, Any]) -> float:
     curve = row.get("curve") or []
     if len(curve) < 5:
         return 0.0

@@ -23,7 +23,7 @@ from chainrule.training.loop import Plan, Source, Trainer
 from chainrule.training.rules import CountingRule, GradientRule, Rule
 
 VALIDATION_SYMBOLS = 1 << 15
-"""Symbols of validation text that are looked at during training (all of them at the end)."""
+"""Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
 
 
 class RunConfig(Config):

@@ -141,9 +141,8 @@ def train(
         describe(run, ready, corpus)
         for note in corpus.notes:
             say(f"note: {note}")
-        say(
-            f"{ready.family.name}: {trainer.model.parameters_count:,} parameters, {ready.compute}, budget {ready.budget}"
-        )
+        size = "counting" if ready.recipe.update == "counting" else f"{trainer.model.parameters_count:,} parameters"
+        say(f"{ready.family.name}: {size}, {ready.compute}, budget {ready.budget}")
         with Stop().listening() as stop:
             trainer.advance(stop=stop)
     finally:

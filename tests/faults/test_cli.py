@@ -584,11 +584,11 @@ def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
         if self.plan.recipe.update == "gradient":
             trained.append(self.progress.step)
             if len(trained) == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), signal.SIGINT)
         return update(self, name, batch)
 
     monkeypatch.setattr(comparing.Trainer, "_update", counted)
-    assert cli.main(command) == 143
+    assert cli.main(command) == 130
     assert "the same command continues" in capsys.readouterr().err.splitlines()[-1]
     board = read_board(tmp_path / "board")
     assert board["status"] == "interrupted"
