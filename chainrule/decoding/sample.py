@@ -47,7 +47,8 @@ class Filters:
         if self.top_p < 1:
             ordered, index = x.sort(descending=True)
             p = ordered.softmax(-1)
-            out = p.cumsum(-1) - p > self.top_p  # the symbol that crosses p stays
+            out = p.cumsum(-1) - p >= self.top_p  # the symbol that crosses p stays
+            out[..., 0] = False
             x = x.masked_fill(torch.zeros_like(out).scatter(-1, index, out), -torch.inf)
         if self.min_p > 0:
             p = x.softmax(-1)

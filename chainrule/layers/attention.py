@@ -87,5 +87,6 @@ class Attention(nn.Module):
         bias = sight.dense(q.shape[2], k.shape[2], scores_BHTS)
         if bias is not None:
             scores_BHTS = scores_BHTS + bias
-        weights_BHTS = scores_BHTS.softmax(-1).masked_fill(scores_BHTS.amax(-1, keepdim=True) == -math.inf, 0)
+        blind_BHT1 = scores_BHTS.amax(-1, keepdim=True) == -math.inf
+        weights_BHTS = scores_BHTS.masked_fill(blind_BHT1, 0).softmax(-1).masked_fill(blind_BHT1, 0)
         return self.weights(weights_BHTS) @ v

@@ -100,9 +100,18 @@ class Recurrent(nn.Module):
         if state is None:
             return self.initial(len(like), like)
         parts = state if isinstance(state, tuple) else (state,)
+        B, L, H = len(like), self.num_layers, self.hidden_size
+        axes, shape = (
+            ("(batch, layers, width)", (B, L, H)) if self.batch_first else ("(layers, batch, width)", (L, B, H))
+        )
+        if len(parts) != self.parts or any(tuple(p.shape) != shape for p in parts):
+            found = ", ".join(str(tuple(p.shape)) for p in parts)
+            raise ValueError(f"expected {self.parts} state tensor(s) {axes} = {shape}, got {found}")
         return parts if self.batch_first else tuple(p.transpose(0, 1) for p in parts)
 
     def _join(self, x_BTD: Tensor, out_BTH: Tensor, layer: int) -> Tensor:
+        if layer < self.num_layers - 1 and self.dropout and self.skip == "dense":
+            out_BTH = F.dropout(out_BTH, self.dropout, self.training)
         if self.skip == "dense":
             return torch.cat([x_BTD, out_BTH], -1)
         if self.skip == "residual" and layer > 0:
@@ -225,10 +234,13 @@ def initialise(layer: Recurrent, kind: str, *, forget_gate: slice | None = None,
         for block in layer.weights(k)[1].split(H):
             (nn.init.eye_ if kind == "identity" else nn.init.orthogonal_)(block)
         if not layer.bias:
+            if kind in ("forget", "chrono"):
+                raise ConfigError(f"init '{kind}' sets biases, and this layer has none: use orthogonal or torch")
             continue
         bias_ih, bias_hh = layer.weights(k)[2:]
         if kind == "identity":
-            bias_ih.zero_(), bias_hh.zero_()
+            bias_ih.zero_()
+            bias_hh.zero_()
         elif kind in ("forget", "chrono"):
             if forget_gate is None:
                 raise ConfigError(f"init '{kind}' sets a forget gate, and this cell has none: use orthogonal or torch")

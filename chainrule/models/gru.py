@@ -19,12 +19,12 @@ from chainrule.layers.recurrent import GRU, initialise
 class GRUConfig(RecurrentConfig):
     presets = {
         "tiny": {"width": 16, "embedding": 8, "layers": 2},
-        "small": {"width": 256, "embedding": 64},
+        "small": {"width": 288, "embedding": 64, "dropout": 0.1},
         "base": {"width": 512, "embedding": 128, "layers": 2},
     }
 
 
-@register("gru", config=GRUConfig, recipe=Recipe(rate=3e-3, rows=32, window=64, bf16=True), width="width")
+@register("gru", config=GRUConfig, recipe=Recipe(rate=3e-3, weight_decay=0.05, bf16=True), width="width")
 class GatedRecurrentUnit(RecurrentModel):
     """Remembers one vector and decides, unit by unit, how much of it to replace."""
 

@@ -24,12 +24,12 @@ class LSTMConfig(RecurrentConfig):
 
     presets = {
         "tiny": {"width": 16, "embedding": 8, "layers": 2},
-        "small": {"width": 256, "embedding": 64},
+        "small": {"width": 256, "embedding": 64, "dropout": 0.1},
         "base": {"width": 512, "embedding": 128, "layers": 2},
     }
 
 
-@register("lstm", config=LSTMConfig, recipe=Recipe(rate=3e-3, rows=32, window=64, bf16=True), width="width")
+@register("lstm", config=LSTMConfig, recipe=Recipe(rate=5e-3, weight_decay=0.05, bf16=True), width="width")
 class LongShortTermMemory(RecurrentModel):
     """Remembers two vectors: what is shown (h) and what is kept (c)."""
 

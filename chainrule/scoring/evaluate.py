@@ -47,7 +47,11 @@ class Reading:
                 w, max(1, w // 2), f"windows of {w} with stride {max(1, w // 2)}: {w - max(1, w // 2)} to {w} visible"
             )
         if model.context is not None:
-            return Reading(model.context + 65536, 65536, f"the last {model.context} symbol{'s' if model.context != 1 else ''}, all it can use")
+            return Reading(
+                model.context + 65536,
+                65536,
+                f"the last {model.context} symbol{'s' if model.context != 1 else ''}, all it can use",
+            )
         return Reading(4 * BURN_IN, 3 * BURN_IN, f"carried: at least the last {BURN_IN:,} symbols")
 
 

@@ -178,6 +178,26 @@ def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed
     assert fingerprint(tmp_path / "random")["groups"]["model"] != expected["groups"]["model"]
 
 
+def test_weights_that_were_best_before_the_cut_are_still_the_best_after_it(
+    tmp_path: Path, text: Path, corpus: Corpus
+) -> None:
+    chosen = settings(text, "gru", recipe={"rows": 7, "window": 13, "decay": 0.0})
+
+    def lived(folder: Path, *cuts: int) -> dict[str, Any]:
+        for cut in (*cuts, STEPS):
+            trainer = start(folder, chosen, corpus)
+            trainer.validate = lambda _model, trainer=trainer: abs(trainer.progress.step - 6.0)
+            trainer.advance(stop=lambda trainer=trainer, cut=cut: trainer.progress.step >= cut)
+        trainer.restore_best()
+        assert sha(dict(trainer.model.state_dict())) == fingerprint(folder)["served"]
+        return fingerprint(folder)
+
+    whole = lived(tmp_path / "whole")
+    assert whole["progress"]["best_step"] == 6
+    assert whole["groups"]["best"] == whole["served"] != whole["groups"]["model"]
+    assert lived(tmp_path / "cut", 13, 19) == whole
+
+
 def test_the_log_of_a_resumed_run_tells_each_evaluation_once(tmp_path: Path, text: Path, corpus: Corpus) -> None:
     chosen = settings(text, "gru", save_every="7steps")
     first = start(tmp_path / "run", chosen, corpus)

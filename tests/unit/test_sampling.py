@@ -54,7 +54,7 @@ P = [0.05, 0.4, 0.1, 0.3, 0.15]
         ({"min_p": 0.9}, [0, 1, 0, 0, 0]),
         ({"forbidden": (1, 4)}, [1 / 9, 0, 2 / 9, 6 / 9, 0]),
         ({"forbidden": (1,), "temperature": 0}, [0, 0, 0, 1, 0]),
-        # without 1 the others are .05, .1, .3, .15 of .6: 1/12, 1/6, 1/2, 1/4; half is not crossed before 3/4 is reached
+        # without 1 the others are .05, .1, .3, .15 of .6: 1/12, 1/6, 1/2, 1/4; the sums .5, .75 cross .6 at the second
         ({"forbidden": (1,), "top_p": 0.6}, [0, 0, 0, 2 / 3, 1 / 3]),
         # top-k first: .4 and .3 become 4/7 = .57 and 3/7, so that .5 is crossed at once
         ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0, 0]),
@@ -79,9 +79,11 @@ def test_temperature_comes_before_top_p_and_min_p():
     assert kept(sixths, min_p=0.5)[0] == 0 and kept(sixths, temperature=2, min_p=0.5)[0] > 0
 
 
-def test_each_row_is_filtered_by_itself():
-    rows = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]]).log()
-    out = Filters(top_k=1, min_p=0.1)(rows)
+@pytest.mark.parametrize("options", [{"top_k": 1}, {"top_p": 0.3}, {"min_p": 0.9}], ids=str)
+def test_each_row_is_filtered_by_itself(options):
+    """.9 of .8 is .72, of .4 it is .36: by the first row's measure nothing of the second would stay."""
+    rows = torch.tensor([[0.8, 0.1, 0.1], [0.35, 0.25, 0.4]]).log()
+    out = Filters(**options)(rows)
     assert torch.equal(out.isfinite(), torch.tensor([[True, False, False], [False, False, True]]))
 
 
