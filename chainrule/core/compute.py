@@ -50,8 +50,14 @@ def decide(
     bf16 = precision == "bf16" or (precision == "auto" and prefers_bf16 and hardware)
     if threads is not None and threads < 1:
         raise UserError(f"--threads {threads}: at least 1")
-    count = (
-        threads or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else threads or os.cpu_count() or 1
-    )
+    count = threads or _usable_threads()
     torch.set_num_threads(count)
     return Compute(device, bf16, count)
+
+
+def _usable_threads() -> int:
+    """What OMP_NUM_THREADS says, else all processors this process may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

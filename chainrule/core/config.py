@@ -71,6 +71,9 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {pair}: '{name}' was already given a value")
-        parsed = yaml.safe_load(value)
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {pair}: the value is not valid YAML; put it in quotes") from None
         place[last] = value if isinstance(parsed, str) else parsed
     return nested
