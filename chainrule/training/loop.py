@@ -109,6 +109,7 @@ class Trainer:
             self._log(step)
             if self._evaluation_is_due():
                 self.evaluate()
+                self._correct_speed()
             if p.total and p.step >= p.total:
                 self.finish()
             elif self._saving_is_due():
@@ -142,12 +143,21 @@ class Trainer:
         return self.plan.budget.steps(recipe.rows * recipe.window, self.source.steps_per_epoch)
 
     def _measure_speed(self) -> None:
-        """After the warm-up a budget in seconds becomes a number of steps, once; it is recorded."""
-        p, budget = self.progress, self.plan.budget
-        if p.total is None and p.step >= 3 and p.seconds >= WARM_UP * budget.amount:
-            left = budget.amount - p.seconds
-            p.total = p.step + max(1, round(left / (p.seconds / p.step)))
-            self.run.log({"event": "plan", "step": p.step, "seconds": round(p.seconds, 3), "total_steps": p.total})
+        """After the warm-up a budget in seconds becomes a number of steps."""
+        p = self.progress
+        if p.total is None and p.step >= 3 and p.seconds >= WARM_UP * self.plan.budget.amount:
+            self._plan_steps()
+
+    def _correct_speed(self) -> None:
+        """While the rate is still constant, the number of steps may follow the machine: the weights do not depend on it yet."""
+        if self.plan.budget.kind == "seconds" and self.progress.share < 1 - self.plan.recipe.decay:
+            self._plan_steps()
+
+    def _plan_steps(self) -> None:
+        """Steps that fit into the seconds at the speed seen so far; recorded, so that a resumed run keeps them."""
+        p, left = self.progress, self.plan.budget.amount - self.progress.seconds
+        p.total = p.step + max(1, round(left / (p.seconds / p.step)))
+        self.run.log({"event": "plan", "step": p.step, "seconds": round(p.seconds, 3), "total_steps": p.total})
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
