@@ -142,7 +142,7 @@ class Cache(State):
         optimiser="muon",
         rate=3e-3,
         matrix_rate=0.02,
-        rows=16,
+        rows=8,
         window=256,
         windows="fresh",
         bf16=True,
