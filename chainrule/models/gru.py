@@ -24,7 +24,7 @@ class GRUConfig(RecurrentConfig):
     }
 
 
-@register("gru", config=GRUConfig, recipe=Recipe(rate=3e-3, weight_decay=0.05), width="width")
+@register("gru", config=GRUConfig, recipe=Recipe(rate=3e-3, weight_decay=0.05, bf16=True), width="width")
 class GatedRecurrentUnit(RecurrentModel):
     """Remembers one vector and decides, unit by unit, how much of it to replace."""
 
