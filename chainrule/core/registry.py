@@ -44,7 +44,8 @@ class Recipe(Config):
     """carried: rows are long streams and the State goes on; fresh: every window begins with nothing known."""
     forget: float = 0.03
     """Share of carried windows that begin with nothing known, so that ``start`` is trained too."""
-    warmup: float = 0.02
+    warmup: int = 40
+    """Steps over which the rate rises; steps, because how many a budget in seconds holds is not known when it begins."""
     decay: float = 0.5
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
     accumulate: int = 1

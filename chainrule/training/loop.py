@@ -19,6 +19,7 @@ from chainrule.checkpoint import RunFolder
 from chainrule.core import Autoregressive, Batch, CheckpointCorrupt, Recipe
 from chainrule.core.compute import Compute
 from chainrule.training.budget import Budget
+from chainrule.training.optim import rate_factor
 from chainrule.training.rules import NonFinite, Rule, Step
 
 WARM_UP = 0.06
@@ -118,7 +119,7 @@ class Trainer:
     def _update(self, name: str, batch: Batch) -> Step:
         self.model.train()
         try:
-            return self.rule.step(batch, self.progress.share)
+            return self.rule.step(batch, rate_factor(self.progress.step, self.progress.share, self.plan.recipe))
         except NonFinite as error:
             raise NonFinite(
                 f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the step "

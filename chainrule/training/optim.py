@@ -87,16 +87,15 @@ def make_optimisers(model: nn.Module, recipe: Recipe, *, bf16: bool) -> list[tor
     return optimisers
 
 
-def rate_factor(progress: float, recipe: Recipe) -> float:
-    """Warm up, stay, fall linearly to zero over the last ``decay`` of the budget.
+def rate_factor(step: int, share: float, recipe: Recipe) -> float:
+    """Rise over the first ``warmup`` steps, stay, fall linearly to zero over the last ``decay`` of the budget.
 
     While it stays, the run does not depend on where the end will be: it can be cut there at any time and then decayed (Zhai et al.
     2022; Hägele et al. 2024).
     """
-    if progress < recipe.warmup:
-        return max(progress / recipe.warmup, 0.02)
-    left = (1 - progress) / recipe.decay if recipe.decay else 1.0
-    return min(1.0, max(left, 0.0))
+    rise = (step + 1) / recipe.warmup if recipe.warmup else 1.0
+    fall = (1 - share) / recipe.decay if recipe.decay else 1.0
+    return min(1.0, rise, max(fall, 0.0))
 
 
 def set_rates(optimisers: list[torch.optim.Optimizer], factor: float) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Objective, Recipe, State, total
 from chainrule.core.compute import Compute
-from chainrule.training.optim import make_optimisers, rate_factor, set_rates
+from chainrule.training.optim import make_optimisers, set_rates
 
 
 class NonFinite(ChainruleError):
@@ -30,9 +30,9 @@ class Step:
 
 
 class Rule(Protocol):
-    """One update from one batch; everything it keeps can be saved and restored."""
+    """One update from one batch, at ``rate`` times the recipe's rates; everything it keeps can be saved and restored."""
 
-    def step(self, batch: Batch, progress: float) -> Step: ...
+    def step(self, batch: Batch, rate: float) -> Step: ...
 
     def finish(self) -> None: ...
 
@@ -50,8 +50,8 @@ class GradientRule:
         self.optimisers = make_optimisers(objective.model, recipe, bf16=compute.bf16)
         self.states: list[State | None] = [None] * recipe.accumulate
 
-    def step(self, batch: Batch, progress: float) -> Step:
-        set_rates(self.optimisers, rate_factor(progress, self.recipe))
+    def step(self, batch: Batch, rate: float) -> Step:
+        set_rates(self.optimisers, rate)
         loss, tokens = self._backward(batch.to(self.compute.device))
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.clip or math.inf).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -123,7 +123,7 @@ class CountingRule:
     def __init__(self, model: Counting[Any]):
         self.model, self.stats = model, None
 
-    def step(self, batch: Batch, progress: float) -> Step:
+    def step(self, batch: Batch, rate: float) -> Step:
         stats = self.model.summarize(batch)
         self.stats = stats if self.stats is None else self.stats + stats
         return Step(math.nan, int((batch.targets_BT >= 0).sum()))

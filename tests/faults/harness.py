@@ -103,11 +103,14 @@ def kill_at_random(
     folder: Path,
     *,
     kills: int = 20,
+    mid_writes: int = 5,
     longest: float = 0.15,
     seed: int = 5,
     finished: Work = shutil.rmtree,
 ) -> Tally:
-    """Start ``work(folder)``, kill -9 it within ``longest`` seconds, ``check(folder)``; again in the same folder.
+    """Start ``work(folder)``, kill -9 it within ``longest`` seconds, ``check(folder)``; again in the same folder, until
+    there were ``kills`` of them and ``mid_writes`` in the middle of a write (how many land there depends on the machine;
+    200 kills without them is an AssertionError: nothing was tested).
 
     ``work`` must go on from what it finds. ``check`` raises where the folder is not what was promised; it is then
     counted, and the next child begins in an empty one. Where ``work`` came to its end before the kill,
@@ -116,7 +119,8 @@ def kill_at_random(
     """
     rng, tally = random.Random(seed), Tally()
     warm()
-    while tally.kills < kills:
+    while tally.kills < kills or tally.mid_write < mid_writes:
+        assert tally.kills < 200, tally
         child = fork(work, folder)
         time.sleep(rng.uniform(0, longest))
         os.kill(child, signal.SIGKILL)  # a child that has ended stays a zombie until it is waited for

@@ -100,7 +100,7 @@ def test_kill_9_at_random_instants_never_loses_what_was_promised(tmp_path: Path)
 
     tally = harness.kill_at_random(train, check, tmp_path / "run", longest=0.4)
     assert tally.unreadable == []
-    assert tally.kills == 20
+    assert tally.kills >= 20
     assert tally.mid_write >= 5
     assert resumed.value >= 5
 
@@ -117,7 +117,7 @@ def test_the_harness_catches_a_writer_that_overwrites_in_place(tmp_path: Path) -
         if (folder / "model.safetensors").exists():
             read_tensors(folder / "model.safetensors")
 
-    assert len(harness.kill_at_random(train, check, tmp_path / "run").unreadable) >= 1
+    assert len(harness.kill_at_random(train, check, tmp_path / "run", mid_writes=0).unreadable) >= 1
 
 
 def new_model(folder: Path) -> None:

@@ -314,7 +314,7 @@ def test_20_kills_of_real_training_lose_nothing_and_the_weights_are_those_of_the
     resumed.value = 0
     tally = harness.kill_at_random(work, check, tmp_path / "run", longest=0.35, finished=finished)
     assert tally.unreadable == []
-    assert tally.kills == 20
+    assert tally.kills >= 20
     assert tally.mid_write >= 5, tally
     assert resumed.value >= 5
     assert harness.in_child(work, tmp_path / "run") == 0
