@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from chainrule.training.runs import Loaded
+    from chainrule.training.tasks import Loaded
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -42,7 +42,7 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def training_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", default="generate", help="generate (default)")
+    parser.add_argument("--task", default="generate", help="generate (the default)")
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
     parser.add_argument("--context", type=int, metavar="N", help="symbols a windowed model sees at once")
@@ -141,12 +141,11 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
         "precision",
         "threads",
         "save_every",
+        "task",
     }
     values |= {k: v for k, v in vars(a).items() if k in flags and v is not None}
     if a.split:
         values["split"] = split_shares(a.split)
-    if a.task != "generate":
-        raise Usage(f"--task {a.task}: allowed is generate")
     for key, value in parse_settings(a.set).items():
         under = values.get(key)
         values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
@@ -170,18 +169,18 @@ def read_text(path: str) -> str:
 
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
-    from chainrule.report.compare import MODELS, compare
+    from chainrule.report.compare import compare
+    from chainrule.training.tasks import find_task
 
     values = run_settings(a)
     for key in ("data", "family"):
         values.pop(key, None)
-    board = compare(
-        a.data, a.out, models=a.models or MODELS, seeds=a.seeds, lang=a.lang, overwrite=a.overwrite, **values
-    )
+    board = compare(a.data, a.out, models=a.models, seeds=a.seeds, lang=a.lang, overwrite=a.overwrite, **values)
     if not a.json:
+        task = find_task(board["task"])
         width = max(len(row["label"]) for row in board["rows"])
         for row in board["rows"]:
-            value = f"{row['bits_per_byte']:.4f} bits per byte" if "bits_per_byte" in row else f"failed: {row['error']}"
+            value = f"{row[task.metric]:.4f} {task.metric_words}" if task.metric in row else f"failed: {row['error']}"
             print(f"{row['label']:<{width}}  {value}")
         print(f"\n{board['verdict']['text_ko' if a.lang == 'ko' else 'text']}\nreport: {Path(a.out) / 'report.html'}")
     return board
@@ -189,15 +188,15 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
 
 def train(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.core import family
-    from chainrule.training.runs import RunConfig
+    from chainrule.training.settings import RunConfig
+    from chainrule.training.tasks import find_task
     from chainrule.training.train import train
 
-    settings = RunConfig.make(run_settings(a, data=a.data, family=family(a.model).name))
+    words = find_task(a.task).metric_words
+    settings = RunConfig.make(run_settings(a, data=a.data, family=family(a.model, a.task).name))
     p = train(settings, a.out, resume=a.resume, overwrite=a.overwrite).progress
     if not a.json:
-        print(
-            f"{a.out}: {p.best:.4f} bits per byte on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s"
-        )
+        print(f"{a.out}: {p.best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
         "run": str(a.out),
         "steps": p.step,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,13 @@ import numpy as np
 
 from chainrule.checkpoint import write_file
 from chainrule.core import UserError
-from chainrule.data import Part, read_part, read_texts
+from chainrule.data import Part, read_texts
 from chainrule.decoding import sample
 from chainrule.decoding.sample import Filters
-from chainrule.scoring.evaluate import Reading, token_nats
-from chainrule.training.runs import Loaded, open_run, symbol_bytes
+from chainrule.scoring.evaluate import token_nats
+from chainrule.training.runs import open_run
+from chainrule.training.tasks import Loaded, find_task
+from chainrule.training.tasks.generate import symbol_bytes
 
 load = open_run
 
@@ -25,33 +25,19 @@ load = open_run
 def evaluate(
     loaded: Loaded, data: Path | str, *, unit: str | None = None, on_bad: str = "stop", predictions: Path | None = None
 ) -> dict[str, Any]:
-    """All metrics of the task on a held-out file: every symbol scored, the first from ``start``."""
+    """All metrics of the run's task on a held-out file (generate: every symbol scored, the first from ``start``)."""
     if predictions and not predictions.parent.is_dir():
         raise UserError(f"--predictions {predictions}: no such folder; make it first")
-    return metrics(loaded, read_part(data, loaded.tokenizer, unit or loaded.unit, on_bad), predictions=predictions)
+    part = find_task(loaded.task).read_part(loaded, data, unit, on_bad)
+    return metrics(loaded, part, predictions=predictions)
 
 
-def metrics(loaded: Loaded, part: Part, *, predictions: Path | None = None) -> dict[str, Any]:
-    result, nats = score_part(loaded, part)
+def metrics(loaded: Loaded, part: Any, *, predictions: Path | None = None) -> dict[str, Any]:
+    """The same on a part that was read already."""
+    measured = find_task(loaded.task).measure(loaded, part)
     if predictions:
-        _write_predictions(predictions, loaded, part, nats)
-    return {"task": "generate", "model": loaded.name, **result}
-
-
-def score_part(loaded: Loaded, part: Part) -> tuple[dict[str, Any], np.ndarray]:
-    """The metrics of a part, and -log p of each of its symbols (nats)."""
-    began = time.perf_counter()
-    reading = Reading.of(loaded.model)
-    nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
-    assert hits is not None
-    bits, window = float(nats.sum() / math.log(2)), loaded.model.window
-    result = {
-        "bits_per_byte": bits / part.nbytes, "bits_per_char": bits / part.nchars, "nats": float(nats.sum()),
-        "bytes": part.nbytes, "chars": part.nchars, "tokens": len(nats), "accuracy": float(hits.mean()),
-        "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
-        "evaluation": reading.text, "seconds": time.perf_counter() - began,
-    }  # fmt: skip
-    return result, nats
+        _write_predictions(predictions, loaded, part, measured.losses)
+    return {"task": loaded.task, "model": loaded.name, **measured.metrics}
 
 
 def _write_predictions(path: Path, loaded: Loaded, part: Part, nats: np.ndarray) -> None:

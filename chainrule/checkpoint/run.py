@@ -28,7 +28,7 @@ from chainrule.checkpoint.store import MANIFEST, Entry, Manifest
 from chainrule.core.config import read_yaml, write_yaml
 from chainrule.core.errors import CheckpointCorrupt, UserError
 
-MODEL, CONFIG, TOKENIZER, METRICS = "model.safetensors", "config.json", "tokenizer.json", "metrics.jsonl"
+MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
 _OURS = re.compile(
     r"config\.(yaml|json)|model\.safetensors|tokenizer(\.\w+)?\.json|(labels|data|environment)\.json"
     r"|metrics\.jsonl|report\.html"
@@ -130,19 +130,19 @@ class RunFolder:
         self,
         config_yaml: dict[str, Any],
         config_json: dict[str, Any],
-        tokenizer_json: dict[str, Any],
-        data_json: dict[str, Any],
+        files: dict[str, dict[str, Any]],
         environment: dict[str, Any],
     ) -> None:
-        """What the run is. ``config_json`` names the family (``model_type``) and its settings; the format is added."""
+        """What the run is. ``config_json`` names the family (``model_type``) and its settings; the format is added.
+        ``files``: what else using the model needs, by name (``data.json``, ``tokenizer.json``, ``labels.json``).
+        """
         if "model_type" not in config_json:
             raise ValueError("config_json needs 'model_type'")
         self._replace(
             {
                 "config.yaml": write_yaml(config_yaml).encode(),
                 CONFIG: store.json_bytes({**config_json, "format": store.FORMAT}),
-                TOKENIZER: store.json_bytes(tokenizer_json),
-                "data.json": store.json_bytes(data_json),
+                **{name: store.json_bytes(content) for name, content in files.items()},
                 "environment.json": store.json_bytes(environment),
             }
         )
@@ -172,8 +172,8 @@ class RunFolder:
             return False
         return True
 
-    def load_model(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Any]]:
-        """(config.json, weights, tokenizer.json). Every file that the manifest lists is verified before any is used.
+    def load_model(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, dict[str, Any]]]:
+        """(config.json, weights, the other JSON files by name). Every file that the manifest lists is verified before any is used.
 
         CheckpointCorrupt names the damaged file; UserError says what was expected where there is no run or no model.
         """
@@ -184,8 +184,11 @@ class RunFolder:
                 f"{self.path / CONFIG}: format {config.get('format')!r}, this version reads {store.FORMAT}; "
                 "use the version that wrote it"
             )
-        tokenizer = store.parse_json(self._listed(files, TOKENIZER), self.path / TOKENIZER)
-        return config, store.parse_tensors(self._listed(files, MODEL), self.path / MODEL), tokenizer
+        tensors = store.parse_tensors(self._listed(files, MODEL), self.path / MODEL)
+        others = {
+            n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG
+        }
+        return config, tensors, others
 
     def read_json(self, name: str) -> dict[str, Any]:
         """One of the JSON files (``config.json``, ``data.json`` …), verified."""

@@ -76,17 +76,16 @@ class Family:
         with torch.device("meta"):
             return sum(p.numel() for p in self.build(config).parameters())
 
-    def sized(self, parameters: int, symbols: int, preset: str = "small", **settings: Any) -> Config:
+    def sized(self, parameters: int, preset: str = "small", **settings: Any) -> Config:
         """The largest config of at most ``parameters`` weights, by turning the width."""
-        config = self.configure(preset, symbols=symbols, **settings)
+        config = self.configure(preset, **settings)
         if self.width is None or self.width in settings:
             return config
         low, high = 1, 2
         measure = lambda units: self.parameters(config.replace(**{str(self.width): units * self.width_step}))  # noqa: E731
         if measure(1) > parameters:
             raise ConfigError(
-                f"--params {parameters:,} is too few for {self.name} over {symbols:,} symbols: "
-                f"the smallest has {measure(1):,}"
+                f"--params {parameters:,} is too few for {self.name} on this data: the smallest has {measure(1):,}"
             )
         while measure(high) <= parameters:
             low, high = high, 2 * high

@@ -40,7 +40,7 @@ def sizes(subject: Subject) -> str:
     if family.width is None:
         return f"{held} parameters, no width to turn"
     small, large = (
-        family.parameters(family.sized(bound, subject.symbols, preset="tiny")) for bound in (20 * held, 80 * held)
+        family.parameters(family.sized(bound, "tiny", symbols=subject.symbols)) for bound in (20 * held, 80 * held)
     )
     if not held <= small <= 20 * held or not small < large <= 80 * held:
         raise LawBroken(f"sized({20 * held}) has {small} parameters and sized({80 * held}) has {large}")

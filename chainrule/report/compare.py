@@ -28,20 +28,12 @@ from chainrule.report.html import render
 from chainrule.report.verdict import gain_of_doubling, make_verdict, make_warnings, rank
 from chainrule.scoring.evaluate import Blocks, interval, token_nats
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import (
-    Loaded,
-    RunConfig,
-    describe,
-    head,
-    machine,
-    make_trainer,
-    part_bytes,
-    prepare,
-    read_corpus,
-)
+from chainrule.training.runs import describe, machine, make_trainer, prepare, read_data
+from chainrule.training.settings import RunConfig
+from chainrule.training.tasks import Loaded, find_task
+from chainrule.training.tasks.generate import head, part_bytes
 from chainrule.training.train import Interrupted, Meter, Stop, say
 
-MODELS = "markov,ngram,rnn,lstm,gru,gpt"
 LADDER = tuple(range(1, 9))
 LADDER_SYMBOLS = 1 << 17
 SLICES = 6
@@ -99,13 +91,21 @@ class Comparison:
     """Builds the board act by act; ``publish`` writes it at any time."""
 
     def __init__(
-        self, settings: RunConfig, models: str, out: Path, *, seeds: int = 1, lang: str = "en", overwrite: bool = False
+        self,
+        settings: RunConfig,
+        models: str | None,
+        out: Path,
+        *,
+        seeds: int = 1,
+        lang: str = "en",
+        overwrite: bool = False,
     ):
         if seeds < 1:
             raise UserError(f"--seeds {seeds}: at least 1")
         self.out, self.lang, self.overwrite = out, lang, overwrite
-        wanted = parse_models(models)
-        self.corpus = read_corpus(settings)
+        self.task = find_task(settings.task)
+        wanted = parse_models(models or self.task.rows, settings.task)
+        self.corpus: Any = read_data(settings)
         self.test = self.corpus.parts.get("test") or self.corpus.parts["valid"]
         self.card = self.corpus.card()
         self.entries = [self._entry(name, chosen, values, settings, seeds) for name, chosen, values in wanted]
@@ -114,7 +114,7 @@ class Comparison:
         old = self._claim()
         unit = self.corpus.parts["train"]
         self.board: dict[str, Any] = {
-            "format": 1, "title": self.corpus.name, "task": "generate", "status": "running",
+            "format": 1, "title": self.corpus.name, "task": self.task.name, "status": "running",
             "created": old.get("created") or time.strftime("%Y-%m-%d %H:%M"),
             "command": "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None,
             "budget": {"text": f"{settings.budget} for each model"}, "unit_name": "byte", "data": self.card,
@@ -128,7 +128,9 @@ class Comparison:
     def _entry(self, name: str, chosen: str, values: dict[str, Any], settings: RunConfig, seeds: int) -> Entry:
         mine = settings.replace(family=chosen, model={**settings.model, **values})
         shown = LABELS.get(chosen, chosen) + name[len(chosen) :] if name.startswith(chosen) else name
-        entry = Entry(name, mine, family(chosen), row={"model": name, "label": shown, "status": "waiting"})
+        entry = Entry(
+            name, mine, family(chosen, settings.task), row={"model": name, "label": shown, "status": "waiting"}
+        )
         folder = re.sub(r"[^\w.=+-]+", "-", name)
         for k in range(seeds):
             entry.cells.append(
@@ -313,13 +315,12 @@ class Comparison:
         for cell in entry.cells:
             assert cell.trainer is not None
             cell.trainer.restore_best()
-            loaded = self._loaded(cell)
-            scored.append(measure.score_test(loaded, self.test))
-            cell.nats, cell.value = scored[-1].nats, scored[-1].metrics["bits_per_byte"]
+            loaded = self._loaded(entry, cell)
+            scored.append(self.task.measure(loaded, self.test))
+            cell.nats, cell.value = scored[-1].losses, scored[-1].metrics[self.task.metric]
             entry.row["seeds"].append({"seed": cell.seed, "value": cell.value})
-        nats = np.mean([s.nats for s in scored], axis=0)
-        entry.blocks = measure.make_blocks(self.test, nats)
-        first, loaded = entry.cells[0], self._loaded(entry.cells[0])
+        entry.blocks = measure.make_blocks(scored[0], np.mean([s.losses for s in scored], axis=0))
+        first, loaded = entry.cells[0], self._loaded(entry, entry.cells[0])
         mean = {
             k: float(np.mean([s.metrics[k] for s in scored]))
             for k in ("bits_per_byte", "bits_per_char", "nats", "accuracy")
@@ -335,23 +336,26 @@ class Comparison:
             "status": "done", "interval": interval(entry.blocks), "params": loaded.model.parameters_count,
             "state_bytes_fixed": fixed, "state_bytes_per_token": per_symbol, "samples": texts, "tokens_per_second_generate": speed,
             "peak_memory_bytes": max(before, max(c.peak for c in entry.cells) + weights), "gain_of_doubling": gain_of_doubling(entry.row),
-            "memory": measure.curve_of_memory(loaded, self.test, scored[0].nats),
+            "memory": measure.curve_of_memory(loaded, self.test, scored[0].losses),
         }  # fmt: skip
         entry.row.pop("so_far", None)
-        say(f"{entry.row['label']}: {entry.row['bits_per_byte']:.4f} bits per byte (test)")
+        say(f"{entry.row['label']}: {entry.row[self.task.metric]:.4f} {self.task.metric_words} (test)")
 
-    def _loaded(self, cell: Cell) -> Loaded:
+    def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
         assert cell.trainer is not None
         data = {"unit": self.corpus.unit, "terminator": self.corpus.terminator.decode()}
-        config = {"model_type": cell.trainer.model.__class__.__name__, "model": cell.trainer.model.config.model_dump()}
+        config = {
+            "model_type": entry.family.name,
+            "task": self.task.name,
+            "model": cell.trainer.model.config.model_dump(),
+        }
         return Loaded(cell.trainer.model, self.corpus.tokenizer, data, {}, config, cell.trainer.plan.compute)
 
     def _grow(self) -> None:
         rows = []
         for entry in self.entries:
             if entry.row["status"] == "done":
-                trainer = entry.cells[0].trainer
-                assert trainer is not None
+                trainer: Any = entry.cells[0].trainer
                 rows.append({"model": entry.name, **measure.growth(trainer.model, trainer.plan.compute)})
         self.board["growth"] = {"lengths": list(measure.GROWTH_LENGTHS), "rows": rows}
 
@@ -390,7 +394,7 @@ def compare(
     data: str | Path | None = None,
     out: str | Path = "runs/compare",
     *,
-    models: str = MODELS,
+    models: str | None = None,
     seeds: int = 1,
     lang: str = "en",
     overwrite: bool = False,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,38 +16,22 @@ from chainrule.data import Part
 from chainrule.decoding.sample import Filters
 from chainrule.explain.memory import memory_curve
 from chainrule.scoring.evaluate import Blocks
-from chainrule.training.runs import Loaded, symbol_bytes
-from chainrule.using import generate, score_part
+from chainrule.training.tasks import Loaded, Measured
+from chainrule.using import generate
 
 BLOCKS = 200
 GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
 
 
-def make_blocks(part: Part, nats: np.ndarray) -> Blocks:
-    """About 200 blocks of neighbouring symbols (whole records where there are many): what the bootstrap resamples."""
-    sizes = symbol_bytes(part).astype(np.float64)
-    records = np.cumsum(part.ends - part.starts)
+def make_blocks(measured: Measured, losses: np.ndarray) -> Blocks:
+    """About 200 blocks of neighbouring items (whole records where there are many): what the bootstrap resamples."""
+    records = measured.records
     if len(records) >= 2 * BLOCKS:
         edges = records[np.linspace(0, len(records) - 1, BLOCKS + 1).astype(int)[1:]]
     else:
-        edges = np.linspace(0, len(nats), min(BLOCKS, max(2, len(nats) // 256)) + 1).astype(int)[1:]
+        edges = np.linspace(0, len(losses), min(BLOCKS, max(2, len(losses) // 256)) + 1).astype(int)[1:]
     borders = np.concatenate([[0], edges[:-1]])
-    return Blocks(np.add.reduceat(nats, borders), np.add.reduceat(sizes, borders))
-
-
-@dataclass
-class Scored:
-    """The test part, scored once."""
-
-    nats: np.ndarray
-    blocks: Blocks
-    metrics: dict[str, Any]
-
-
-def score_test(loaded: Loaded, part: Part) -> Scored:
-    """Every symbol of the part, the first of a record from ``start``."""
-    metrics, nats = score_part(loaded, part)
-    return Scored(nats, make_blocks(part, nats), metrics)
+    return Blocks(np.add.reduceat(losses, borders), np.add.reduceat(measured.sizes, borders))
 
 
 def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[str, float]]:

@@ -11,12 +11,13 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from chainrule.checkpoint import RunFolder
-from chainrule.core import Autoregressive, Batch, CheckpointCorrupt, Recipe
+from chainrule.core import Batch, CheckpointCorrupt, Recipe, SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.training.budget import Budget
 from chainrule.training.optim import rate_factor
@@ -76,11 +77,11 @@ class Trainer:
     def __init__(
         self,
         run: RunFolder,
-        model: Autoregressive,
+        model: SequenceModel,
         rule: Rule,
         source: Source,
         plan: Plan,
-        validate: Callable[[Autoregressive], float],
+        validate: Callable[[Any], float],
         *,
         tell: Callable[[Progress, Step], None] = lambda progress, step: None,
     ):

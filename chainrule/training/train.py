@@ -15,10 +15,11 @@ from typing import Literal
 from chainrule.checkpoint import RunFolder
 from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
-from chainrule.data import Corpus
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
-from chainrule.training.runs import Prepared, RunConfig, describe, make_trainer, prepare, read_corpus, resolved
+from chainrule.training.runs import describe, make_trainer, prepare, read_data, resolved
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Data
 
 
 class Interrupted(ChainruleError):
@@ -116,7 +117,7 @@ def train(
     *,
     resume: str = "never",
     overwrite: bool = False,
-    corpus: Corpus | None = None,
+    corpus: Data | None = None,
 ) -> Trainer:
     """Train to the end of the budget; on a signal save and raise ``Interrupted``.
 
@@ -129,7 +130,7 @@ def train(
             )
         resume = "auto"
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
-    corpus = corpus or read_corpus(settings)
+    corpus = corpus or read_data(settings)
     ready = prepare(settings, corpus)
     run = RunFolder(out)
     meter = Meter(ready.family.name, str(ready.budget))
@@ -155,7 +156,7 @@ def train(
     return trainer
 
 
-def _continue(trainer: Trainer, run: RunFolder, ready: Prepared, corpus: Corpus) -> None:
+def _continue(trainer: Trainer, run: RunFolder, ready: Prepared, corpus: Data) -> None:
     """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
     if run.has("config.yaml"):
         old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")

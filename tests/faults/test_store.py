@@ -39,7 +39,12 @@ def value_of(tensors: dict[str, torch.Tensor]) -> int:
 
 
 def describe(run: RunFolder) -> None:
-    run.write_description({"seed": 2}, {"model_type": "gru"}, {"name": "byte"}, {"sha256": "x"}, {"cpu": "any"})
+    run.write_description(
+        {"seed": 2},
+        {"model_type": "gru"},
+        {"data.json": {"sha256": "x"}, "tokenizer.json": {"name": "byte"}},
+        {"cpu": "any"},
+    )
 
 
 def small_run(folder: Path, seed: int = 2) -> RunFolder:

@@ -24,7 +24,8 @@ from chainrule.data import Corpus
 from chainrule.training import rules
 from chainrule.training.loop import Trainer
 from chainrule.training.rules import GradientRule, NonFinite
-from chainrule.training.runs import RunConfig, describe, make_trainer, prepare, read_corpus
+from chainrule.training.runs import describe, make_trainer, prepare, read_data
+from chainrule.training.settings import RunConfig
 from chainrule.training.train import train
 from tests.faults import harness
 
@@ -55,7 +56,7 @@ def instant_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def corpus(text: Path) -> Corpus:
-    return read_corpus(RunConfig.make({"data": str(text), "family": "gru"}))
+    return read_data(RunConfig.make({"data": str(text), "family": "gru"}))
 
 
 def settings(text: Path, kind: str, **more: Any) -> RunConfig:
@@ -257,7 +258,7 @@ def test_a_model_that_cannot_be_built_costs_nothing_even_with_overwrite(
 def accumulated(folder: Path, text: Path, parts: int) -> dict[str, torch.Tensor]:
     recipe = {"rows": 8, "window": 13, "accumulate": parts, "forget": 0.2}
     chosen = settings(text, "gru", recipe=recipe, model={}, unit="lines")  # rows differ in how many targets they have
-    trainer = start(folder, chosen, read_corpus(chosen))
+    trainer = start(folder, chosen, read_data(chosen))
     trainer.model.double()  # so that only a wrong weighting is seen, not the rounding that AdamW amplifies
     trainer.advance(stop=lambda: trainer.progress.step >= 7)
     return {name: x.clone() for name, x in trainer.model.state_dict().items()}

@@ -19,8 +19,7 @@ def run(tmp_path: Path) -> RunFolder:
     run.write_description(
         {"model": "gru", "text": "한글"},
         {"model_type": "gru", "width": 13},
-        {"name": "char", "symbols": ["가", "\n"]},
-        {"sha256": "ab"},
+        {"tokenizer.json": {"name": "char", "symbols": ["가", "\n"]}, "data.json": {"sha256": "ab"}},
         {"threads": 2},
     )
     return run
@@ -67,9 +66,11 @@ def test_a_run_holds_exactly_the_documented_files(run: RunFolder) -> None:
 
 def test_what_was_written_is_read(run: RunFolder) -> None:
     run.write_model(weights(2))
-    config, tensors, tokenizer = RunFolder(run.path).load_model()
+    config, tensors, files = RunFolder(run.path).load_model()
     assert config == {"model_type": "gru", "format": 1, "width": 13}
-    assert tokenizer == {"name": "char", "symbols": ["가", "\n"]}
+    assert files["tokenizer.json"] == {"name": "char", "symbols": ["가", "\n"]} and files["data.json"] == {
+        "sha256": "ab"
+    }
     assert torch.equal(tensors["weight"], torch.full((3, 5), 2.0))
     assert run.read_settings() == {"model": "gru", "text": "한글"}
     assert run.read_json("data.json") == {"sha256": "ab"}
@@ -78,7 +79,7 @@ def test_what_was_written_is_read(run: RunFolder) -> None:
 
 def test_a_second_description_replaces_the_first_and_keeps_the_model(run: RunFolder) -> None:
     run.write_model(weights(2))
-    run.write_description({}, {"model_type": "gru"}, {}, {"sha256": "cd"}, {"threads": 1})
+    run.write_description({}, {"model_type": "gru"}, {"data.json": {"sha256": "cd"}}, {"threads": 1})
     assert run.read_json("environment.json") == {"threads": 1}
     assert run.load_model()[1]["weight"][0, 0] == 2
 
@@ -184,7 +185,7 @@ def test_a_run_of_a_later_format_is_refused(run: RunFolder, monkeypatch: pytest.
     run.write_model(weights(2))
     monkeypatch.setattr("chainrule.checkpoint.store.FORMAT", 2)
     later = RunFolder.create(run.path.with_name("later"))
-    later.write_description({}, {"model_type": "gru"}, {}, {}, {})
+    later.write_description({}, {"model_type": "gru"}, {"tokenizer.json": {}}, {})
     later.write_model(weights(2))
     monkeypatch.undo()
     with pytest.raises(UserError, match="format 2, this version reads 1; use the version that wrote it") as caught:

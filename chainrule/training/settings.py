@@ -1,0 +1,46 @@
+"""What a run depends on, as the user gave it and as it was resolved against a family."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from chainrule.core import Config, Family, Recipe
+from chainrule.core.compute import Compute
+from chainrule.training.budget import Budget
+
+
+class RunConfig(Config):
+    """Everything that a run depends on; ``config.yaml`` is this, fully resolved."""
+
+    data: str
+    family: str
+    task: str = "generate"
+    size: str = "small"
+    model: dict[str, Any] = {}
+    recipe: dict[str, Any] = {}
+    tokenizer: str = "byte"
+    unit: Literal["stream", "lines", "docs"] | None = None
+    split: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    on_bad: Literal["stop", "skip"] = "stop"
+    context: int | None = None
+    budget: str = "60s"
+    params: float | None = None
+    seed: int = 42
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = None
+    save_every: str = "30s"
+
+
+@dataclass
+class Prepared:
+    """Settings resolved against a family: what ``Trainer`` is built from."""
+
+    settings: RunConfig
+    family: Family
+    config: Config
+    recipe: Recipe
+    compute: Compute
+    budget: Budget
+    save_every: Budget

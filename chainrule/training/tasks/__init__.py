@@ -1,0 +1,145 @@
+"""Tasks: what is read, what is learned from it, and how it is judged. The loop, the run folder and the board know only this.
+
+Adding a task is adding one file here that registers it, families for it in ``chainrule.models``, and its verb.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from chainrule.core import SequenceModel, UserError
+from chainrule.core.compute import Compute
+from chainrule.core.errors import nearest
+from chainrule.training.loop import Source
+from chainrule.training.rules import Rule
+from chainrule.training.settings import Prepared, RunConfig
+
+
+class Data(Protocol):
+    """What a task reads: parts of a split, whose items its model learns or is judged on."""
+
+    name: str
+    unit: str
+    parts: dict[str, Any]
+    notes: list[str]
+    sha256: str
+    split_sha256: str
+
+    def card(self) -> dict[str, Any]: ...
+
+
+@dataclass
+class Loaded:
+    """A trained model with what is needed to use it."""
+
+    model: Any
+    tokenizer: Any
+    """None where the task has none (numbers)."""
+    data: dict[str, Any]
+    settings: dict[str, Any]
+    config: dict[str, Any]
+    compute: Compute
+    labels: tuple[str, ...] = ()
+    """Names of the classes or tags by id."""
+
+    @property
+    def name(self) -> str:
+        return self.config["model_type"]
+
+    @property
+    def task(self) -> str:
+        return self.config.get("task", "generate")
+
+    @property
+    def unit(self) -> str:
+        return self.data["unit"]
+
+    @property
+    def terminator(self) -> bytes:
+        return self.data["terminator"].encode()
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A part, judged once. The figure is sum(losses) / sum(sizes), up to the unit: what a bootstrap resamples.
+
+    ``losses`` and ``sizes`` have one number an item (symbol, value, token, record); ``records`` says where records end.
+    """
+
+    metrics: dict[str, Any]
+    losses: np.ndarray
+    sizes: np.ndarray
+    records: np.ndarray
+
+
+class Task(ABC):
+    """One task. It keeps nothing: everything about a run stands in its settings, its data and its model."""
+
+    name: ClassVar[str]
+    metric: ClassVar[str]
+    """The main figure among ``measure``'s metrics."""
+    metric_words: ClassVar[str]
+    """The same in words with its unit, for progress lines."""
+    higher_is_better: ClassVar[bool] = False
+    rows: ClassVar[str]
+    """The families that ``compare`` takes when none are named."""
+
+    @abstractmethod
+    def read(self, settings: RunConfig) -> Data:
+        """DATA, split."""
+
+    @abstractmethod
+    def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Any:
+        """A held-out file, as a part that ``measure`` takes, under the run's own tokenizer and labels."""
+
+    @abstractmethod
+    def shape(self, data: Any) -> dict[str, Any]:
+        """Settings of a model that follow from the data: the size of the alphabet, the number of labels."""
+
+    @abstractmethod
+    def files(self, data: Any) -> dict[str, dict[str, Any]]:
+        """JSON files of the run folder that using the model needs: ``data.json`` always, ``tokenizer.json``, ``labels.json``."""
+
+    @abstractmethod
+    def learning(self, model: Any, data: Any, ready: Prepared) -> tuple[Source, Rule]:
+        """Batches by step number, and the update rule."""
+
+    @abstractmethod
+    def validator(self, data: Any, ready: Prepared) -> Callable[[SequenceModel], float]:
+        """The figure on validation by which the best weights are chosen; lower is better."""
+
+    @abstractmethod
+    def measure(self, loaded: Loaded, part: Any) -> Measured:
+        """All metrics of a part."""
+
+
+_tasks: dict[str, Task] = {}
+
+
+def register_task(kind: type[Task]) -> type[Task]:
+    """Class decorator: announce a task by its name."""
+    _tasks[kind.name] = kind()
+    return kind
+
+
+@cache
+def _discover() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+def find_task(name: str) -> Task:
+    """A task by name, or a UserError that says which exist."""
+    _discover()
+    if name not in _tasks:
+        raise UserError(f"--task {name}: no such task; {nearest(name, list(_tasks))}")
+    return _tasks[name]

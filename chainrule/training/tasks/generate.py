@@ -1,0 +1,141 @@
+"""generate: continue a sequence of symbols. Judged by the bits that the text costs, symbol after symbol."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import Autoregressive, ConfigError, Counting, SequenceModel
+from chainrule.data import Corpus, Part, counting_batches, make_batches, read, read_part
+from chainrule.scoring.evaluate import Reading, places, token_nats
+from chainrule.scoring.objectives import NextSymbol
+from chainrule.training.loop import Source
+from chainrule.training.rules import CountingRule, GradientRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+
+VALIDATION_SYMBOLS = 1 << 15
+"""Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
+
+
+@register_task
+class Generate(Task):
+    name = "generate"
+    metric = "bits_per_byte"
+    metric_words = "bits per byte"
+    rows = "markov,ngram,rnn,lstm,gru,gpt"
+
+    def read(self, settings: RunConfig) -> Corpus:
+        s = settings
+        return read(s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad)
+
+    def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Part:
+        return read_part(source, loaded.tokenizer, unit or loaded.unit, on_bad)
+
+    def shape(self, data: Corpus) -> dict[str, Any]:
+        return {"symbols": data.tokenizer.symbols}
+
+    def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
+        described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
+        return {"data.json": described, "tokenizer.json": data.tokenizer.to_json()}
+
+    def learning(self, model: Autoregressive, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
+        part, r = data.parts["train"], ready.recipe
+        if r.update == "counting":
+            if not isinstance(model, Counting):
+                raise ConfigError(f"{ready.family.name} is no Counting model: its recipe cannot say update=counting")
+            return _counted_once(part, model.symbols, max(2, (model.context or 0) + 1)), CountingRule(model)
+        made = make_batches(
+            part,
+            model.symbols,
+            rows=r.rows,
+            window=r.window,
+            windows=r.windows,
+            forget=r.forget,
+            seed=ready.settings.seed,
+        )
+        return Source(made.steps_per_epoch, made.at), GradientRule(NextSymbol(model), r, ready.compute)
+
+    def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part = head(data.parts["valid"], VALIDATION_SYMBOLS)
+        size = part_bytes(part)
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return float(token_nats(model, part, ready.compute)[0].sum() / size / math.log(2))
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: Part) -> Measured:
+        """Every symbol scored, the first of a record from ``start``; losses in nats, sizes in bytes."""
+        began = time.perf_counter()
+        reading = Reading.of(loaded.model)
+        nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
+        assert hits is not None
+        bits, window = float(nats.sum() / math.log(2)), loaded.model.window
+        metrics = {
+            "bits_per_byte": bits / part.nbytes, "bits_per_char": bits / part.nchars, "nats": float(nats.sum()),
+            "bytes": part.nbytes, "chars": part.nchars, "tokens": len(nats), "accuracy": float(hits.mean()),
+            "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
+            "evaluation": reading.text, "seconds": time.perf_counter() - began,
+        }  # fmt: skip
+        return Measured(metrics, nats, symbol_bytes(part).astype(np.float64), np.cumsum(part.ends - part.starts))
+
+
+def _counted_once(part: Part, symbols: int, overlap: int) -> Source:
+    """Every chunk once, in order, read when it is asked for."""
+    steps = sum(1 for _ in counting_batches(part, symbols, overlap))
+    batches = counting_batches(part, symbols, overlap)
+    return Source(max(1, steps), lambda _epoch, _step: next(batches))
+
+
+def head(part: Part, symbols: int) -> Part:
+    """About the first ``symbols`` of a part, taken evenly from all over it: every record (or 64 stretches of a stream) gives
+    its share from its beginning.
+    """
+    size = len(part)
+    if size <= symbols:
+        return part
+    if len(part.starts) >= 64:
+        keep = np.zeros(len(part.starts), dtype=bool)
+        keep[:: math.ceil(size / symbols)] = True
+        starts, ends = part.starts[keep], part.ends[keep]
+    else:
+        pieces = [
+            np.linspace(s, e, max(2, round(64 * (e - s) / size) + 1)).astype(int)[:-1]
+            for s, e in zip(part.starts, part.ends)
+        ]
+        starts = np.concatenate(pieces)
+        limits = np.concatenate([np.append(p[1:], e) for p, e in zip(pieces, part.ends)])
+        ends = np.minimum(limits, starts + math.ceil(symbols / len(starts)))
+    return restrict(part, starts, ends)
+
+
+def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
+    """The part that consists of these stretches of ``part.ids`` alone."""
+    index = np.searchsorted(starts, part.unknown_at, "right") - 1
+    inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
+    small = Part(
+        part.ids, starts, ends, part.unit, 0, 0, part.unknown_at[inside], part.unknown_bytes[inside], part.symbol_bytes
+    )
+    small.nbytes = part_bytes(small)
+    return small
+
+
+def part_bytes(part: Part) -> int:
+    """Bytes of text in a part."""
+    return sum(part.bytes_between(s, e) for s, e in zip(part.starts.tolist(), part.ends.tolist()))
+
+
+def symbol_bytes(part: Part) -> np.ndarray:
+    """Bytes of text that each symbol of the part stands for, records in order."""
+    if part.symbol_bytes is None:
+        return np.ones(len(part), dtype=np.int64)
+    sizes = np.concatenate([part.symbol_bytes[part.ids[s:e]] for s, e in zip(part.starts, part.ends)])
+    sizes[places(part, part.unknown_at)] += part.unknown_bytes
+    return sizes
