@@ -120,7 +120,7 @@ class Trainer:
     def _update(self, name: str, batch: Batch) -> Step:
         self.model.train()
         try:
-            return self.rule.step(batch, rate_factor(self.progress.step, self.progress.share, self.plan.recipe))
+            return self.rule.step(batch, rate_factor(self.progress.step, self.progress.total, self.plan.recipe))
         except NonFinite as error:
             raise NonFinite(
                 f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the step "

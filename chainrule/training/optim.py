@@ -87,14 +87,16 @@ def make_optimisers(model: nn.Module, recipe: Recipe, *, bf16: bool) -> list[tor
     return optimisers
 
 
-def rate_factor(step: int, share: float, recipe: Recipe) -> float:
-    """Rise over the first ``warmup`` steps, stay, fall linearly to zero over the last ``decay`` of the budget.
+def rate_factor(step: int, total: int | None, recipe: Recipe) -> float:
+    """Rise over the first ``warmup`` steps, stay, fall linearly to zero over the last ``decay`` of ``total`` steps (None: not
+    known yet). A short run spends at most a fifth of its steps on rising.
 
     While it stays, the run does not depend on where the end will be: it can be cut there at any time and then decayed (Zhai et al.
     2022; Hägele et al. 2024).
     """
-    rise = (step + 1) / recipe.warmup if recipe.warmup else 1.0
-    fall = (1 - share) / recipe.decay if recipe.decay else 1.0
+    warmup = min(recipe.warmup, total / 5) if total else recipe.warmup
+    rise = (step + 1) / warmup if warmup else 1.0
+    fall = (1 - step / total) / recipe.decay if total and recipe.decay else 1.0
     return min(1.0, rise, max(fall, 0.0))
 
 

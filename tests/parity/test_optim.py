@@ -136,25 +136,27 @@ def test_frozen_parameters_are_in_none():
 
 
 @pytest.mark.parametrize(
-    ("step", "share", "factor"),
-    [(0, 0.0, 0.1), (4, 0.0, 0.5), (9, 0.1, 1.0), (30, 0.3, 1.0), (60, 0.6, 1.0), (70, 0.7, 0.75), (100, 1.0, 0.0)],
+    ("step", "factor"), [(0, 0.1), (4, 0.5), (9, 1.0), (30, 1.0), (60, 1.0), (70, 0.75), (90, 0.25), (100, 0.0), (110, 0.0)]
 )
-def test_the_rate_rises_stays_and_falls_linearly_to_zero(step, share, factor):
-    assert rate_factor(step, share, Recipe(warmup=10, decay=0.4)) == pytest.approx(factor, abs=1e-12)
+def test_the_rate_rises_stays_and_falls_linearly_to_zero(step, factor):
+    assert rate_factor(step, 100, Recipe(warmup=10, decay=0.4)) == pytest.approx(factor, abs=1e-12)
 
 
 def test_the_rate_rises_where_the_length_of_the_run_is_not_known_yet():
-    """A budget in seconds has share 0 until its speed was measured; held down until then, a GRU lost 0.25 bits a byte."""
-    assert rate_factor(40, 0.0, Recipe()) == 1.0
+    """The length of a run of so many seconds is known late; held down until then, a GRU lost 0.3 bits a byte."""
+    assert [rate_factor(step, None, Recipe(warmup=10)) for step in (0, 9, 500)] == [0.1, 1.0, 1.0]
+
+
+def test_a_short_run_spends_a_fifth_of_its_steps_on_rising():
+    assert [rate_factor(step, 20, Recipe(warmup=150)) for step in (0, 1, 3, 4)] == [0.25, 0.5, 1.0, 1.0]
 
 
 def test_without_warmup_and_decay_the_rate_is_constant():
-    assert [rate_factor(int(100 * p), p, Recipe(warmup=0, decay=0)) for p in (0, 0.31, 0.97)] == [1, 1, 1]
+    assert [rate_factor(step, 100, Recipe(warmup=0, decay=0)) for step in (0, 31, 97)] == [1, 1, 1]
 
 
 def test_while_the_rate_stays_it_does_not_depend_on_where_the_end_is():
-    recipe = Recipe(decay=0.5)
-    assert {rate_factor(step, step / total, recipe) for total in (100, 211) for step in range(40, 50)} == {1.0}
+    assert {rate_factor(step, total, Recipe(decay=0.5)) for total in (200, 211, None) for step in range(40, 90)} == {1.0}
 
 
 def test_rates_are_factors_of_the_recipes_own_and_do_not_compound():

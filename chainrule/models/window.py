@@ -1,0 +1,94 @@
+"""window: the neural fixed-lag model. Remember the last tau symbols exactly, and let a network read them.
+
+    p(x_t | x_<t)  =  softmax(W f(e(x_{t-tau}), ..., e(x_{t-1})) + b),        f: a network over the concatenated embeddings
+
+Bengio, Ducharme, Vincent & Jauvin 2003. It knows no more of the past than an n-gram with n = tau + 1, but contexts that
+look alike share what was learnt: the rung between counting and recurrence. What is remembered of x_<t: tau symbols.
+
+Deviations: two hidden layers with a residual connection and ReLU where the paper has one tanh layer; no direct
+connections from the embeddings to the output; Adam where the paper has plain gradient steps. Places before the beginning
+hold the start symbol.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Autoregressive, Config, Projected, Recipe, State, register
+
+
+class WindowConfig(Config):
+    """``lag`` is tau: how many symbols back it sees."""
+
+    symbols: int
+    lag: int = Field(default=16, ge=1, le=1024)
+    width: int = 512
+    embedding: int = 32
+    dropout: float = 0.0
+
+    presets: ClassVar = {
+        "tiny": {"lag": 3, "width": 16, "embedding": 8},
+        "small": {"lag": 16, "width": 512, "embedding": 32, "dropout": 0.1},
+        "base": {"lag": 32, "width": 1024, "embedding": 64, "dropout": 0.1},
+    }
+
+
+@dataclass
+class WindowState(State):
+    """The last tau symbols, oldest first; the start symbol stands where nothing is known."""
+
+    recent_Bm: Tensor
+
+
+@register(
+    "window",
+    config=WindowConfig,
+    recipe=Recipe(rate=2e-3, weight_decay=0.05, rows=16, window=128, bf16=True),
+    width="width",
+)
+class Window(Autoregressive):
+    """Reads the last tau symbols at every place anew."""
+
+    config: WindowConfig
+
+    def __init__(self, config: WindowConfig):
+        super().__init__(config)
+        self.symbols, self.context = config.symbols, config.lag
+        self.embedding = nn.Embedding(config.symbols + 1, config.embedding)
+        self.read = nn.Linear(config.lag * config.embedding, config.width)
+        self.think = nn.Linear(config.width, config.width)
+        self.head = nn.Linear(config.width, config.symbols)
+        nn.init.zeros_(self.head.bias)
+
+    def empty(self, batch: int, capacity: int | None = None) -> WindowState:
+        device = self.embedding.weight.device
+        nothing = torch.full((batch, self.config.lag), self.start_symbol, device=device)
+        return WindowState(torch.zeros(batch, dtype=torch.long, device=device), nothing)
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Projected, WindowState]:
+        B, T = inputs_BT.shape
+        old = state if isinstance(state, WindowState) else self.empty(B)
+        read_B = torch.full_like(old.length_B, T) if lengths_B is None else lengths_B
+        known = torch.cat([old.recent_Bm, inputs_BT], 1)
+        visible_BTm = self._since_start(known.unfold(1, self.config.lag, 1)[:, 1:])
+        hidden = F.relu(self.read(self.embedding(visible_BTm).flatten(2)))
+        hidden = hidden + F.relu(self.think(F.dropout(hidden, self.config.dropout, self.training)))
+        hidden_BTD = F.dropout(hidden, self.config.dropout, self.training)
+        last_Bm = read_B[:, None] + torch.arange(self.config.lag, device=inputs_BT.device)
+        return Projected(hidden_BTD, self.head, self.symbols), WindowState(
+            old.length_B + read_B, known.gather(1, last_Bm)
+        )
+
+    def _since_start(self, windows_BTm: Tensor) -> Tensor:
+        """The windows with everything before their last start symbol replaced by start symbols."""
+        begins_BTm = windows_BTm == self.start_symbol
+        forgotten_BTm = begins_BTm.flip(-1).cumsum(-1).flip(-1) > 0
+        return windows_BTm.masked_fill(forgotten_BTm, self.start_symbol)
