@@ -24,7 +24,7 @@ class RecurrentConfig(Config):
     dropout: float = 0.0
     """Between layers and before the output, never on the recurrence (Zaremba et al. 2014)."""
     skip: Skip = "none"
-    init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "orthogonal"
+    init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "torch"
     reach: int = 64
     """The longest dependency that ``init=chrono`` prepares for."""
 

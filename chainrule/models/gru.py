@@ -6,7 +6,7 @@
 Cho et al. 2014, in the form that torch and cuDNN run (reset *after* the product, as in the paper's first version). z is
 the share that is kept: z = 1 copies the past unchanged, which is the skip through time. What is remembered of x_<t: one vector.
 
-Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them; orthogonal recurrent weights.
+Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class GRUConfig(RecurrentConfig):
     }
 
 
-@register("gru", config=GRUConfig, recipe=Recipe(rate=3e-3, weight_decay=0.05, bf16=True), width="width")
+@register("gru", config=GRUConfig, recipe=Recipe(rate=5e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
 class GatedRecurrentUnit(RecurrentModel):
     """Remembers one vector and decides, unit by unit, how much of it to replace."""
 

@@ -6,13 +6,12 @@
 Hochreiter & Schmidhuber 1997; the forget gate is Gers, Schmidhuber & Cummins 2000 (the first paper had none, f = 1). Along c the
 gradient is multiplied by f alone: with f near 1 information from far back survives. What is remembered of x_<t: two vectors.
 
-Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them; total forget bias 1 and orthogonal
-recurrent weights at the start (Jozefowicz et al. 2015), other starts through ``init``; no peepholes.
+Deviations: symbols enter through a learned embedding; two biases, as torch.nn has them; no peepholes. Weights start uniform
+within 1 / sqrt(width); ``init=forget`` starts with a total forget bias of 1 (Jozefowicz et al. 2015), ``chrono`` prepares for
+long lags.
 """
 
 from __future__ import annotations
-
-from typing import Literal
 
 from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
@@ -20,8 +19,6 @@ from chainrule.layers.recurrent import LSTM, initialise
 
 
 class LSTMConfig(RecurrentConfig):
-    init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "forget"
-
     presets = {
         "tiny": {"width": 16, "embedding": 8, "layers": 2},
         "small": {"width": 256, "embedding": 64, "dropout": 0.1},
@@ -29,7 +26,12 @@ class LSTMConfig(RecurrentConfig):
     }
 
 
-@register("lstm", config=LSTMConfig, recipe=Recipe(rate=5e-3, weight_decay=0.05, bf16=True), width="width")
+@register(
+    "lstm",
+    config=LSTMConfig,
+    recipe=Recipe(rate=8e-3, weight_decay=0.05, rows=16, warmup=150, bf16=True),
+    width="width",
+)
 class LongShortTermMemory(RecurrentModel):
     """Remembers two vectors: what is shown (h) and what is kept (c)."""
 

@@ -136,7 +136,8 @@ def test_frozen_parameters_are_in_none():
 
 
 @pytest.mark.parametrize(
-    ("step", "factor"), [(0, 0.1), (4, 0.5), (9, 1.0), (30, 1.0), (60, 1.0), (70, 0.75), (90, 0.25), (100, 0.0), (110, 0.0)]
+    ("step", "factor"),
+    [(0, 0.1), (4, 0.5), (9, 1.0), (30, 1.0), (60, 1.0), (70, 0.75), (90, 0.25), (100, 0.0), (110, 0.0)],
 )
 def test_the_rate_rises_stays_and_falls_linearly_to_zero(step, factor):
     assert rate_factor(step, 100, Recipe(warmup=10, decay=0.4)) == pytest.approx(factor, abs=1e-12)
@@ -156,7 +157,9 @@ def test_without_warmup_and_decay_the_rate_is_constant():
 
 
 def test_while_the_rate_stays_it_does_not_depend_on_where_the_end_is():
-    assert {rate_factor(step, total, Recipe(decay=0.5)) for total in (200, 211, None) for step in range(40, 90)} == {1.0}
+    assert {rate_factor(step, total, Recipe(decay=0.5)) for total in (200, 211, None) for step in range(40, 90)} == {
+        1.0
+    }
 
 
 def test_rates_are_factors_of_the_recipes_own_and_do_not_compound():

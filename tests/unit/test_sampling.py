@@ -108,7 +108,7 @@ def test_impossible_filters_are_refused_by_name(options, text):
 @pytest.fixture(params=["rnn", "lstm", "gru", "gpt"])
 def model(request):
     """Tiny and random, with weights large enough that what was read decides what comes."""
-    torch.manual_seed(0)  # a draw in which no family falls at once into repeating one symbol
+    torch.manual_seed(2)  # a draw in which no family falls at once into repeating one symbol
     row = family(request.param)
     model = row.build(row.configure("tiny", symbols=V)).double().eval()
     with torch.no_grad():
