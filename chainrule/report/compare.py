@@ -108,6 +108,9 @@ class Comparison:
         self.corpus: Any = read_data(settings)
         self.test = self.corpus.parts.get("test") or self.corpus.parts["valid"]
         self.card = self.corpus.card()
+        known = {k for _, chosen, _ in wanted for k in family(chosen, settings.task).config.model_fields}
+        self.strange = settings.model.keys() - known
+        """Shared settings that no row knows: a slip. One that some rows know goes to those."""
         self.entries = [self._entry(name, chosen, values, settings, seeds) for name, chosen, values in wanted]
         self.settings = settings
         self._check()
@@ -126,11 +129,11 @@ class Comparison:
     # --- setting out --------------------------------------------------------------------------------------------------
 
     def _entry(self, name: str, chosen: str, values: dict[str, Any], settings: RunConfig, seeds: int) -> Entry:
-        mine = settings.replace(family=chosen, model={**settings.model, **values})
+        found = family(chosen, settings.task)
+        shared = {k: v for k, v in settings.model.items() if k in found.config.model_fields or k in self.strange}
+        mine = settings.replace(family=chosen, model={**shared, **values})
         shown = LABELS.get(chosen, chosen) + name[len(chosen) :] if name.startswith(chosen) else name
-        entry = Entry(
-            name, mine, family(chosen, settings.task), row={"model": name, "label": shown, "status": "waiting"}
-        )
+        entry = Entry(name, mine, found, row={"model": name, "label": shown, "status": "waiting"})
         folder = re.sub(r"[^\w.=+-]+", "-", name)
         for k in range(seeds):
             entry.cells.append(

@@ -598,3 +598,11 @@ def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
     assert trained == [0, 1, 2, 3, 4, 5, 6]
     assert board["status"] == "finished"
     assert [row["status"] for row in board["rows"]] == ["done", "done"]
+
+
+def test_a_shared_setting_goes_to_the_rows_that_know_it(text: str, tmp_path: Path, prints: Any) -> None:
+    board = prints(
+        "compare", text, "--models", "markov,gru", *TINY, "--set", "model.width=16", "--out", str(tmp_path / "b")
+    )
+    rows = {row["model"]: row for row in board["rows"]}
+    assert "error" not in rows["markov"] and rows["gru"]["config"]["width"] == 16
