@@ -28,7 +28,9 @@ MEMORY_LIMIT = 64 << 20
 UNITS = ("stream", "lines", "docs")
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
-NOT_YET = (".csv", ".tsv", ".jsonl", ".parquet", ".npz", ".npy", ".fasta", ".fa", ".abc")
+TEXTS = (".txt",)
+FORMATS = (*TEXTS, ".csv", ".tsv", ".jsonl", ".parquet", ".npz", ".npy", ".fasta", ".fa", ".fna", ".faa", ".abc")
+"""Suffixes that say what a file is; a file with any other is text."""
 BOM = b"\xef\xbb\xbf"
 
 
@@ -81,57 +83,61 @@ def check_unit(unit: str | None) -> str:
     return unit or "stream"
 
 
-def locate(source: str | Path) -> Found:
-    """Find the files behind DATA and the part that each belongs to.
+def locate(source: str | Path, suffixes: tuple[str, ...] = TEXTS) -> Found:
+    """Find the files behind DATA, of the given suffixes, and the part that each belongs to.
 
-    In a folder, text files named ``train.*``, ``valid.*`` (or ``val``, ``dev``, ``validation``) and ``test.*``, or
-    lying in folders of these names, are a given split.
+    In a folder, files named ``train.*``, ``valid.*`` (or ``val``, ``dev``, ``validation``) and ``test.*``, or lying in
+    folders of these names, are a given split.
 
     Raises:
-        DataError: nothing there, nothing that is text, or a format that cannot be read yet.
+        DataError: nothing there, nothing of these suffixes, or a file whose suffix says that it is something else.
         MachineError: no permission.
     """
     path = Path(source)
     try:
         if path.is_dir():
-            return _locate_in_folder(path)
+            return _locate_in_folder(path, suffixes)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
     except OSError as error:
         raise MachineError(f"{path}: {error.strerror or error}") from error
     if not path.is_file():
         raise DataError(f"{path}: neither a file nor a folder")
-    if _suffix(path) in NOT_YET:
+    if suffix(path) in FORMATS and suffix(path) not in suffixes:
         raise DataError(
-            f"{path}: not yet supported: {_suffix(path)}; give a text file (.txt, .txt.gz) or a folder of them"
+            f"{path}: {suffix(path)} cannot be read as {_wanted(suffixes)}; give such a file or a folder of them"
         )
     return Found(path.name.split(".")[0] or path.name, {"all": [path]})
 
 
-def _suffix(path: Path) -> str:
+def _wanted(suffixes: tuple[str, ...]) -> str:
+    return "text (.txt, .txt.gz)" if suffixes == TEXTS else f"{', '.join(suffixes)} (or .gz)"
+
+
+def suffix(path: Path) -> str:
     """The last suffix in lower case, a final ``.gz`` aside."""
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _locate_in_folder(folder: Path) -> Found:
+def _locate_in_folder(folder: Path, suffixes: tuple[str, ...]) -> Found:
     name = folder.resolve().name
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
-    texts = [p for p in files if _suffix(p) == ".txt"]
-    if not texts:
-        other = sorted({_suffix(p) for p in files if _suffix(p) in NOT_YET})
-        reason = f"not yet supported: {', '.join(other)}" if other else "no text files in this folder"
-        raise DataError(f"{folder}: {reason}; put .txt or .txt.gz files there")
+    wanted = [p for p in files if suffix(p) in suffixes]
+    if not wanted:
+        other = sorted({suffix(p) for p in files if suffix(p) in FORMATS})
+        reason = f"holds {', '.join(other)}" if other else "no data files in this folder"
+        raise DataError(f"{folder}: {reason}; {_wanted(suffixes)} would be read here")
     given: dict[str, list[Path]] = {}
-    for path in texts:
+    for path in wanted:
         part = PART_NAMES.get(path.relative_to(folder).parts[0].split(".")[0].lower())
         if part:
             given.setdefault(part, []).append(path)
     if set(given) == {"train"} or not given:
-        return Found(name, {"all": given.get("train", texts)})
+        return Found(name, {"all": given.get("train", wanted)})
     if "train" not in given:
-        raise DataError(f"{folder}: {', '.join(sorted(given))} given, but no train.txt to go with it")
-    left = len(texts) - sum(map(len, given.values()))
-    notes = [f"{left} text files outside the given split are left out"] if left else []
+        raise DataError(f"{folder}: {', '.join(sorted(given))} given, but no train file to go with it")
+    left = len(wanted) - sum(map(len, given.values()))
+    notes = [f"{left} files outside the given split are left out"] if left else []
     return Found(name, {part: given[part] for part in PARTS if part in given}, notes)
 
 
@@ -142,7 +148,7 @@ def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
         DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line and byte), or too much to skip.
         MachineError: the file cannot be opened or the cache cannot be written.
     """
-    raw = _unpack(path) if path.name.lower().endswith(".gz") else _map(path)
+    raw = unpacked(path)
     bad = _bad_lines(path, raw, on_bad)
     if bad:
         raw = gather(chunk for start, end in _complement(bad, len(raw)) for _, chunk in chunked(raw[start:end]))
@@ -152,9 +158,12 @@ def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
         notes.append(f"{path.name}: byte-order mark dropped")
     if not any(np.any(chunk > 32) for _, chunk in chunked(raw)):
         raise DataError(f"{path}: {'only white space' if len(raw) else 'empty'}; give a file that holds text")
-    if any(b"\r\n" in chunk.tobytes() for _, chunk in chunked(raw)):
-        notes.append(f"{path.name}: Windows line ends (CRLF) are kept as they are")
     return raw
+
+
+def unpacked(path: Path) -> np.ndarray:
+    """The bytes of a file, out of its ``.gz`` if it is in one; mapped where possible. Raises as ``read_file`` does."""
+    return _unpack(path) if path.name.lower().endswith(".gz") else _map(path)
 
 
 def _map(path: Path) -> np.ndarray:
@@ -306,6 +315,9 @@ def terminator(unit: str, files: bool) -> bytes:
 def read_files(paths: list[Path], end: bytes, on_bad: str, notes: list[str]) -> Text:
     """Read files in order into one text, each closed with the terminator ``end`` where it lacks it."""
     arrays = [read_file(path, on_bad, notes) for path in paths]
+    for path, array in zip(paths, arrays, strict=True):
+        if any(b"\r\n" in chunk.tobytes() for _, chunk in chunked(array)):
+            notes.append(f"{path.name}: Windows line ends (CRLF) are kept as they are")
     missing = [_missing(array, end) for array in arrays]
     if len(arrays) == 1 and not missing[0]:
         content = arrays[0]

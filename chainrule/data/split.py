@@ -8,7 +8,7 @@ side and a record keeps its side when the data grows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,10 @@ def check_split(split: tuple[float, float, float]) -> dict[str, float]:
 def divide(spans: Spans, unit: str, shares: dict[str, float]) -> dict[str, Spans]:
     """Split records, or a stream, into parts of the given shares; a part whose share is 0 is absent."""
     wanted = {part: share for part, share in shares.items() if share > 0}
-    return _by_blocks(spans, wanted) if unit == "stream" else _by_hash(spans, wanted)
+    if unit == "stream":
+        return _by_blocks(spans, wanted)
+    rows = by_hash(group_hashes(spans), wanted, spans.text.files[0])
+    return {part: spans.where(chosen) for part, chosen in rows.items()}
 
 
 def group_hashes(spans: Spans) -> np.ndarray:
@@ -127,14 +130,23 @@ def group_hashes(spans: Spans) -> np.ndarray:
     return np.frombuffer(b"".join(blocks), "<u8")
 
 
-def _by_hash(spans: Spans, shares: dict[str, float]) -> dict[str, Spans]:
-    groups = group_hashes(spans)
-    held = [part for part in ("test", "valid") if part in shares]
+def text_hashes(texts: Iterable[str]) -> np.ndarray:
+    """A 64-bit hash (BLAKE2b) of each text, white space stripped and collapsed. uint64."""
+    digests = (hashlib.blake2b(b" ".join(text.encode().split()), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(digests), "<u8")
+
+
+def by_hash(groups: np.ndarray, shares: dict[str, float], name: str) -> dict[str, np.ndarray]:
+    """Which records (ascending) belong to each part of a positive share; records of one hash stay together.
+
+    ``name`` is what an error names where there are fewer groups than parts.
+    """
+    held = [part for part in ("test", "valid") if shares.get(part, 0) > 0]
     limits = np.cumsum([shares[part] for part in held])
     side = np.searchsorted(limits, groups / 2.0**64, "right")
-    if len(np.unique(side)) < len(shares):
-        side = _by_rank(groups, [shares[part] for part in held], spans.text.files[0])
-    return {part: spans.where(side == index) for index, part in reversed(list(enumerate([*held, "train"])))}
+    if len(np.unique(side)) < len(held) + 1:
+        side = _by_rank(groups, [shares[part] for part in held], name)
+    return {part: np.flatnonzero(side == index) for index, part in reversed(list(enumerate([*held, "train"])))}
 
 
 def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
