@@ -6,7 +6,10 @@ from pathlib import Path
 from chainrule.data.batches import Batches, counting_batches, make_batches
 from chainrule.data.card import make_card
 from chainrule.data.corpus import Corpus, Part, read, read_part, read_texts
-from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, fit_tokenizer, tokenizer_from_json
+from chainrule.data.symbols import SymbolTokenizer
+from chainrule.data.table import Table, divide_tables, read_table, read_tables
+from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_json
+from chainrule.data.words import WordTokenizer
 
 __all__ = [
     "Batches",
@@ -14,13 +17,18 @@ __all__ = [
     "CharTokenizer",
     "Corpus",
     "Part",
+    "SymbolTokenizer",
+    "Table",
+    "WordTokenizer",
     "counting_batches",
-    "fit_tokenizer",
+    "divide_tables",
     "make_batches",
     "make_card",
     "plays",
     "read",
     "read_part",
+    "read_table",
+    "read_tables",
     "read_texts",
     "tokenizer_from_json",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 
 from chainrule.data.source import CHUNK, chunked
 from chainrule.data.split import Spans, group_hashes, pieces
+from chainrule.data.symbols import SymbolTokenizer
 
 if TYPE_CHECKING:
     from chainrule.data.corpus import Corpus, Part
@@ -25,38 +26,65 @@ EXCERPT = 100
 def make_card(corpus: Corpus) -> dict[str, Any]:
     """The ``data`` object of boards and of ``chainrule data --json``.
 
+    ``counted`` is what figures are given per, ``byte`` or ``symbol``; symbols have no bytes, no characters and no ``xz``.
     ``entropy`` is that of single symbols in the training part, in bits; ``xz`` what the compressor (preset 6) needs for
     the test part alone, in bits per byte (the honest figure to compare a board with), and for the training part
-    (its first 2 MB);
-    ``duplicates`` the share of test records that also stand in train, or of 64-byte test windows that occur there.
+    (its first 2 MB); ``duplicates`` the share of test records that also stand in train, or, of a stream, of test windows
+    of 64 bytes (32 symbols) that occur there.
     """
+    card = {
+        "name": corpus.name,
+        "unit": corpus.unit,
+        "tokenizer": corpus.tokenizer.name,
+        "symbols": corpus.tokenizer.symbols,
+        "counted": corpus.counted,
+        "parts": {name: _sizes(part) for name, part in corpus.parts.items()},
+        "entropy": entropy(corpus.parts["train"], corpus.tokenizer.symbols),
+        "sha256": corpus.sha256,
+        "notes": list(corpus.notes),
+    }
+    return card | (_of_text(corpus) if corpus.spans else _of_symbols(corpus))
+
+
+def _of_text(corpus: Corpus) -> dict[str, Any]:
     train = corpus.spans["train"]
     held = corpus.spans.get("test", corpus.spans.get("valid", train))
     with ThreadPoolExecutor(2) as pool:
         xz = [pool.submit(xz_bits_per_byte, text) for text in (held.head(XZ_LIMIT), train.head(XZ_TRAIN_LIMIT))]
         return {
-            "name": corpus.name,
-            "unit": corpus.unit,
-            "tokenizer": corpus.tokenizer.name,
-            "symbols": corpus.tokenizer.symbols,
-            "parts": {name: _sizes(part) for name, part in corpus.parts.items()},
-            "entropy": entropy(corpus.parts["train"], corpus.tokenizer.symbols),
             "duplicates": duplicates(train, held, corpus.unit) if held is not train else 0.0,
             "examples": excerpts(train),
-            "sha256": corpus.sha256,
-            "notes": list(corpus.notes),
             "xz": {"bits_per_byte": xz[0].result(), "bits_per_byte_train": xz[1].result()},
         }
 
 
-def _sizes(part: Part) -> dict[str, int]:
+def _of_symbols(corpus: Corpus) -> dict[str, Any]:
+    train = corpus.parts["train"]
+    held = corpus.parts.get("test", corpus.parts.get("valid", train))
+    assert isinstance(corpus.tokenizer, SymbolTokenizer)
+    picked = np.unique(np.linspace(0, len(train.starts) - 1, 3).astype(int)).tolist()
+    heads = [corpus.tokenizer.symbols_of(train.ids[train.starts[r] : train.ends[r]][:EXCERPT]) for r in picked]
     return {
-        "bytes": part.nbytes,
-        "chars": part.nchars,
-        "symbols": len(part),
-        "records": len(part.starts),
-        "unknown": len(part.unknown_at),
+        "duplicates": _repeated(train, held) if held is not train else 0.0,
+        "examples": [corpus.tokenizer.form.write(symbols)[:EXCERPT] for symbols in heads],
+        "xz": None,
     }
+
+
+def _repeated(train: Part, test: Part) -> float:
+    """``duplicates`` for symbols: records compared by their ids, streams by windows of their ids as two bytes each."""
+    if test.unit != "stream":
+        said = [{part.ids[s:e].tobytes() for s, e in zip(part.starts, part.ends)} for part in (train, test)]
+        return len(said[1] & said[0]) / max(1, len(said[1]))
+    held, known = (np.concatenate([*pieces(p.ids, p.starts, p.ends)]).astype("<u2").tobytes() for p in (test, train))
+    windows = [held[i : i + WINDOW] for i in range(0, len(held) - WINDOW + 1, WINDOW)]
+    found = _occurring(windows, np.frombuffer(known, np.uint8))
+    return sum(window in found for window in windows) / max(1, len(windows))
+
+
+def _sizes(part: Part) -> dict[str, int]:
+    text = {"bytes": part.nbytes, "chars": part.nchars} if part.counted == "byte" else {}
+    return {**text, "symbols": len(part), "records": len(part.starts), "unknown": len(part.unknown_at)}
 
 
 def xz_bits_per_byte(text: bytes) -> float:

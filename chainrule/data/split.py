@@ -8,7 +8,7 @@ side and a record keeps its side when the data grows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -163,14 +163,26 @@ def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
 
 def _by_blocks(spans: Spans, shares: dict[str, float]) -> dict[str, Spans]:
     content, bounds = spans.text.content, spans.text.bounds
-    blocks, guard = _place(len(content), {part: share for part, share in shares.items() if part != "train"})
+    placed = place_blocks(len(content), shares, lambda offset, reach: _snap(content, offset, reach))
+    return {part: Spans(spans.text, *cut_at(s, e, bounds)) for part, (s, e) in placed.items()}
+
+
+def place_blocks(
+    size: int, shares: dict[str, float], snap: Callable[[int, int], int] | None = None
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Starts and ends of each part's blocks in a sequence of ``size``; what lies in a guard gap belongs to no part.
+
+    ``snap(place, reach)`` moves a place by at most ``reach`` to where a cut does no harm.
+    """
+    blocks, guard = _place(size, {part: share for part, share in shares.items() if part != "train"})
     reach = min(128, guard // 2)  # less than the guard, so that a snapped gap never closes
-    cut = np.array([(_snap(content, s, reach), _snap(content, e, reach)) for _, s, e in blocks])
-    outer = np.array([(_snap(content, s - guard, reach), _snap(content, e + guard, reach)) for _, s, e in blocks])
+    move = snap or (lambda place, _reach: min(max(place, 0), size))
+    cut = np.array([(move(s, reach), move(e, reach)) for _, s, e in blocks])
+    outer = np.array([(move(s - guard, reach), move(e + guard, reach)) for _, s, e in blocks])
     names = np.array([part for part, _, _ in blocks])
-    result = {"train": (np.concatenate([[0], outer[:, 1]]), np.concatenate([outer[:, 0], [len(content)]]))}
+    result = {"train": (np.concatenate([[0], outer[:, 1]]), np.concatenate([outer[:, 0], [size]]))}
     result |= {part: (cut[names == part, 0], cut[names == part, 1]) for part in shares if part != "train"}
-    return {part: _cut_at(Spans(spans.text, s, e).where(s < e), bounds) for part, (s, e) in result.items()}
+    return {part: (s[s < e], e[s < e]) for part, (s, e) in result.items()}
 
 
 def _place(size: int, shares: dict[str, float]) -> tuple[list[tuple[str, int, int]], int]:
@@ -205,8 +217,8 @@ def _snap(content: np.ndarray, offset: int, reach: int) -> int:
     return offset + next((i for i, byte in enumerate(tail) if byte & 0xC0 != 0x80), len(tail))
 
 
-def _cut_at(spans: Spans, bounds: np.ndarray) -> Spans:
-    """The same bytes with no span across a boundary of files."""
-    index = np.searchsorted(spans.starts, bounds, "right") - 1
-    inside = bounds[(index >= 0) & (bounds > spans.starts[index]) & (bounds < spans.ends[index])]
-    return Spans(spans.text, np.sort(np.append(spans.starts, inside)), np.sort(np.append(spans.ends, inside)))
+def cut_at(starts: np.ndarray, ends: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same places with no span across one of ``bounds``."""
+    index = np.searchsorted(starts, bounds, "right") - 1
+    inside = bounds[(index >= 0) & (bounds > starts[index]) & (bounds < ends[index])]
+    return np.sort(np.append(starts, inside)), np.sort(np.append(ends, inside))

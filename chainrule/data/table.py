@@ -84,18 +84,25 @@ def items(cell: str) -> list[str]:
     return cell.split()
 
 
-def read_table(path: Path, columns: Names = None, on_bad: str = "stop", notes: list[str] | None = None) -> Table:
-    """Read one file; ``columns`` is what the flag says.
+def read_table(
+    path: Path,
+    columns: Names = None,
+    on_bad: str = "stop",
+    notes: list[str] | None = None,
+    *,
+    keep: Sequence[str] = (),
+) -> Table:
+    """Read one file; ``columns`` is what the flag says, ``keep`` names further columns that a header would hold (a group).
 
     Raises:
         DataError: bad UTF-8, a row of another length than the first, bad JSON (with file and line), a missing column.
         UserError: ``columns`` does not fit the file, or Parquet without pyarrow.
         MachineError: the file cannot be opened.
     """
-    asked = _asked(columns)
+    asked = asked_names(columns)
     reader = {".jsonl": _read_jsonl, ".parquet": _read_parquet}.get(suffix(path), _read_delimited)
     found = [] if notes is None else notes
-    names, rows, lines = reader(path, asked, on_bad, found)
+    names, rows, lines = reader(path, [*asked, *keep], on_bad, found)
     if not rows:
         raise DataError(f"{path}: no rows")
     cells = [list(cells) for cells in zip(*rows, strict=True)]
@@ -110,7 +117,12 @@ def read_table(path: Path, columns: Names = None, on_bad: str = "stop", notes: l
 
 
 def read_tables(
-    source: str | Path, columns: Names = None, on_bad: str = "stop", notes: list[str] | None = None
+    source: str | Path,
+    columns: Names = None,
+    on_bad: str = "stop",
+    notes: list[str] | None = None,
+    *,
+    keep: Sequence[str] = (),
 ) -> tuple[str, dict[str, Table]]:
     """The name of DATA, and its tables by part: files named train, valid and test (or a column ``split``) are kept; the single
     part ``all`` where there is no such split.
@@ -120,7 +132,8 @@ def read_tables(
     if notes is not None:
         notes.extend(found.notes)
     tables = {
-        part: concat([read_table(p, columns, on_bad, told) for p in paths]) for part, paths in found.parts.items()
+        part: concat([read_table(p, columns, on_bad, told, keep=keep) for p in paths])
+        for part, paths in found.parts.items()
     }
     if set(tables) == {"all"} and "split" in tables["all"].columns:
         return found.name, _by_field(tables["all"])
@@ -178,7 +191,8 @@ def _by_field(table: Table) -> dict[str, Table]:
 # ----------------------------------------------------------------------------------------------------- what --columns says
 
 
-def _asked(columns: Names) -> list[str]:
+def asked_names(columns: Names) -> list[str]:
+    """``--columns`` as a list, empty where it was not given. Raises UserError where it names nothing."""
     names = [name.strip() for name in (columns.split(",") if isinstance(columns, str) else columns or [])]
     if "" in names or (names and set(names) == {"-"}):
         raise UserError(f"--columns {','.join(names)}: expected names such as label,text ('-' skips a column)")

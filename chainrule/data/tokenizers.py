@@ -1,4 +1,4 @@
-"""Bytes and characters. A tokenizer is a reversible map of text to ids 0..V-1, up to what it declares unknown.
+"""Bytes, characters, and the way from a name to any tokenizer. A tokenizer is a reversible map of text to ids 0..V-1, up to what it declares unknown.
 
 A character tokenizer that was fitted on the training part meets characters it has never seen: each is one unknown
 symbol, and it is paid for with p(<unk>) and 8 bits for each of its bytes. A *complete* one has no such symbol: its
@@ -8,16 +8,33 @@ alphabet is declared to be all there is.
 from __future__ import annotations
 
 import codecs
+import json
 from collections.abc import Iterable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from chainrule.core.errors import DataError, UserError, nearest
+from chainrule.core.errors import DataError, MachineError, UserError, nearest
 from chainrule.core.protocols import Encoded
 from chainrule.data.source import chunked, gather
+from chainrule.data.split import Spans
+from chainrule.data.symbols import SymbolTokenizer
+from chainrule.data.words import WordTokenizer
 
-SPECS = ("byte", "char", "char:complete")
+if TYPE_CHECKING:
+    from chainrule.data.bpe import BpeTokenizer
+
+Bounds = dict[str, tuple[np.ndarray, np.ndarray]]
+"""Where the records of each part begin and end in a text, in bytes."""
+EncodedParts = dict[str, tuple[Encoded, np.ndarray, np.ndarray]]
+"""For each part: ids, and where its records begin and end in them."""
+SPECS = ("byte", "char", "char:complete", "word", "bpe", "none")
+
+
+TextTokenizer: TypeAlias = "ByteTokenizer | CharTokenizer | WordTokenizer | BpeTokenizer"
+AnyTokenizer: TypeAlias = "TextTokenizer | SymbolTokenizer"
 
 
 class ByteTokenizer:
@@ -28,6 +45,7 @@ class ByteTokenizer:
     unknown: int | None = None
     symbol_bytes: np.ndarray | None = None
     """Length in bytes of each symbol; None: one."""
+    normalises = False
 
     def encode(self, text: bytes) -> Encoded:
         return Encoded(np.frombuffer(text, np.uint8))
@@ -36,9 +54,10 @@ class ByteTokenizer:
         """The array itself: a mapped file stays mapped."""
         return Encoded(content)
 
-    def positions(self, content: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """The symbol that begins at each byte offset."""
-        return offsets
+    def encode_parts(self, content: np.ndarray, parts: Bounds) -> EncodedParts:
+        """The ids of the whole text, which the parts share, and where the records of each lie in them."""
+        encoded = self.encode_array(content)
+        return {name: (encoded, starts, ends) for name, (starts, ends) in parts.items()}
 
     def decode(self, ids: Any) -> bytes:
         return _checked(ids, self.symbols).astype(np.uint8).tobytes()
@@ -49,6 +68,8 @@ class ByteTokenizer:
 
 class CharTokenizer:
     """Unicode characters. ``characters`` is the alphabet by id; the unknown symbol, if any, comes last."""
+
+    normalises = False
 
     def __init__(self, characters: str, complete: bool = False):
         self.characters, self.complete = characters, complete
@@ -100,6 +121,14 @@ class CharTokenizer:
 
         ids = gather(chunks())
         return Encoded(ids, np.concatenate(at), np.concatenate(lengths))
+
+    def encode_parts(self, content: np.ndarray, parts: Bounds) -> EncodedParts:
+        """The ids of the whole text, which the parts share, and where the records of each lie in them."""
+        encoded = self.encode_array(content)
+        return {
+            name: (encoded, self.positions(content, starts), self.positions(content, ends))
+            for name, (starts, ends) in parts.items()
+        }
 
     def positions(self, content: np.ndarray, offsets: np.ndarray) -> np.ndarray:
         """The symbol that begins at each byte offset (sorted): the offset less the continuation bytes before."""
@@ -156,24 +185,88 @@ def _checked(ids: Any, symbols: int) -> np.ndarray:
     return array
 
 
-def check_tokenizer(spec: str) -> str:
-    """The name of a tokenizer, or a UserError that says which exist."""
-    if spec not in SPECS:
-        raise UserError(f"--tokenizer {spec}: no such tokenizer; {nearest(spec, SPECS)}")
-    return spec
+@dataclass(frozen=True)
+class Spec:
+    """What ``--tokenizer`` asks for: a kind, its size where one was given, or the file of one that exists."""
+
+    kind: str
+    size: int | None = None
+    file: Path | None = None
 
 
-def fit_tokenizer(spec: str, pieces: Iterable[np.ndarray]) -> ByteTokenizer | CharTokenizer:
-    """Make the tokenizer named ``spec``; ``pieces`` are the bytes of the training part, in order."""
-    check_tokenizer(spec)
-    return ByteTokenizer() if spec == "byte" else CharTokenizer.fit(pieces, complete=spec == "char:complete")
+def check_tokenizer(spec: str) -> Spec:
+    """``byte``, ``char[:complete]``, ``word[:types]``, ``bpe[:size]``, ``none`` or a path; else a UserError says what exists."""
+    kind, colon, size = spec.partition(":")
+    if spec in SPECS:
+        return Spec(spec)
+    if kind in ("word", "bpe") and size.isdigit() and int(size) > 0:
+        return Spec(kind, int(size))
+    if spec.endswith(".json"):
+        if not Path(spec).is_file():
+            raise UserError(f"--tokenizer {spec}: no such file")
+        return Spec("file", file=Path(spec))
+    known = (
+        "word and bpe take a number, such as bpe:4096" if kind in ("word", "bpe") and colon else nearest(spec, SPECS)
+    )
+    raise UserError(f"--tokenizer {spec}: no such tokenizer; {known}")
 
 
-def tokenizer_from_json(saved: dict[str, Any]) -> ByteTokenizer | CharTokenizer:
+def read_tokenizer(file: Path) -> TextTokenizer:
+    """The tokenizer of a ``tokenizer.json``, ours or a byte-level BPE's. Raises DataError, MachineError."""
+    try:
+        saved = json.loads(file.read_bytes())
+    except OSError as error:
+        raise MachineError(f"{file}: {error.strerror or error}") from error
+    except ValueError as error:
+        raise DataError(f"{file}: not valid JSON: {error}") from None
+    try:
+        made = tokenizer_from_json(saved)
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from None
+    if isinstance(made, SymbolTokenizer):
+        raise DataError(f"{file}: an alphabet of symbols, not a tokenizer of text")
+    return made
+
+
+def fit_tokenizer(spec: Spec, spans: Spans, *, lines: bool) -> TextTokenizer:
+    """Make the tokenizer of a text; ``spans`` is its training part, ``lines`` whether records are lines."""
+    content, starts, ends = spans.text.content, spans.starts, spans.ends
+    match spec.kind:
+        case "byte":
+            return ByteTokenizer()
+        case "word":
+            return WordTokenizer.fit(content, starts, ends, lines=lines, limit=spec.size)
+        case "bpe":
+            return bpe().fit(content, starts, ends, spec.size)
+        case "file":
+            assert spec.file
+            return read_tokenizer(spec.file)
+        case "none":
+            raise UserError("--tokenizer none: symbols without bytes; text takes byte, char, word or bpe")
+    return CharTokenizer.fit(spans.pieces(), complete=spec.kind == "char:complete")
+
+
+def bpe() -> type[BpeTokenizer]:
+    """The class, loaded with its library when it is first needed."""
+    from chainrule.data.bpe import BpeTokenizer
+
+    return BpeTokenizer
+
+
+def tokenizer_from_json(saved: dict[str, Any]) -> AnyTokenizer:
     """The inverse of ``to_json``. Raises DataError where the content is not what ``to_json`` writes."""
     match saved:
         case {"type": "byte"}:
             return ByteTokenizer()
         case {"type": "char", "characters": str(characters), "complete": bool(complete)}:
             return CharTokenizer(characters, complete)
-    raise DataError(f"tokenizer.json: unknown tokenizer type {saved.get('type')!r}; known: byte, char")
+        case {"type": "word", "lines": bool(lines), "words": list(words)} if words and all(
+            isinstance(w, str) and w for w in words
+        ):
+            return WordTokenizer(words, lines)
+        case {"type": "none"}:
+            return SymbolTokenizer.from_json(saved)
+        case {"model": dict()}:
+            return bpe()(saved)
+    kind = saved.get("type") if isinstance(saved, dict) else None
+    raise DataError(f"tokenizer.json: unknown tokenizer type {kind!r}; known: byte, char, word, none, byte-level BPE")

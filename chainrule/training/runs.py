@@ -38,8 +38,9 @@ def read_data(settings: RunConfig) -> Data:
 
 def prepare(settings: RunConfig, data: Data) -> Prepared:
     """Check every setting before anything is written or computed."""
-    chosen = family(settings.family, settings.task)
-    model = {**find_task(settings.task).shape(data), **settings.model}
+    task = find_task(settings.task)
+    settings, chosen = task.resolve(settings, data), family(settings.family, settings.task)
+    model = {**task.shape(data), **settings.model}
     if settings.context is not None and "context" in chosen.config.model_fields:
         model.setdefault("context", settings.context)
     if settings.params:

@@ -19,7 +19,10 @@ class RunConfig(Config):
     size: str = "small"
     model: dict[str, Any] = {}
     recipe: dict[str, Any] = {}
-    tokenizer: str = "byte"
+    tokenizer: str | None = None
+    """None: none for symbols, a folder's own ``tokenizer.json``, else byte."""
+    columns: str | None = None
+    group: str | None = None
     unit: Literal["stream", "lines", "docs"] | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"

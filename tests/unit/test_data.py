@@ -204,7 +204,7 @@ def test_missing_files_and_empty_folders_are_one_clear_line(tmp_path: Path) -> N
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.tsv.gz", "a.jsonl", "a.parquet", "a.npz", "a.fasta", "a.abc"])
+@pytest.mark.parametrize("name", ["a.npz", "a.npy"])
 def test_formats_of_other_tasks_are_named_as_not_yet_supported(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError, match="not yet supported"):
         read(write(tmp_path / name, prose(2003)))

@@ -105,6 +105,10 @@ class Task(ABC):
     def shape(self, data: Any) -> dict[str, Any]:
         """Settings of a model that follow from the data: the size of the alphabet, the number of labels."""
 
+    def resolve(self, settings: RunConfig, data: Any) -> RunConfig:
+        """The settings with nothing left open that the data decided."""
+        return settings
+
     @abstractmethod
     def files(self, data: Any) -> dict[str, dict[str, Any]]:
         """JSON files of the run folder that using the model needs: ``data.json`` always, ``tokenizer.json``, ``labels.json``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +33,18 @@ class Generate(Task):
 
     def read(self, settings: RunConfig) -> Corpus:
         s = settings
-        return read(s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad)
+        return read(
+            s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad, columns=s.columns, group=s.group
+        )
 
     def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Part:
         return read_part(source, loaded.tokenizer, unit or loaded.unit, on_bad)
 
     def shape(self, data: Corpus) -> dict[str, Any]:
         return {"symbols": data.tokenizer.symbols}
+
+    def resolve(self, settings: RunConfig, data: Corpus) -> RunConfig:
+        return settings.replace(tokenizer=data.tokenizer_spec)
 
     def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
         described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
@@ -120,20 +126,21 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
     """The part that consists of these stretches of ``part.ids`` alone."""
     index = np.searchsorted(starts, part.unknown_at, "right") - 1
     inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
-    small = Part(
-        part.ids, starts, ends, part.unit, 0, 0, part.unknown_at[inside], part.unknown_bytes[inside], part.symbol_bytes
-    )
+    small = replace(
+        part, starts=starts, ends=ends, nbytes=0, nchars=0, unknown_at=part.unknown_at[inside],
+        unknown_bytes=part.unknown_bytes[inside],
+    )  # fmt: skip
     small.nbytes = part_bytes(small)
     return small
 
 
 def part_bytes(part: Part) -> int:
-    """Bytes of text in a part."""
+    """Bytes of text in a part; symbols where there are no bytes."""
     return sum(part.bytes_between(s, e) for s, e in zip(part.starts.tolist(), part.ends.tolist()))
 
 
 def symbol_bytes(part: Part) -> np.ndarray:
-    """Bytes of text that each symbol of the part stands for, records in order."""
+    """Bytes of text that each symbol of the part stands for, records in order; 1 where there are no bytes."""
     if part.symbol_bytes is None:
         return np.ones(len(part), dtype=np.int64)
     sizes = np.concatenate([part.symbol_bytes[part.ids[s:e]] for s, e in zip(part.starts, part.ends)])
