@@ -27,7 +27,14 @@ class Parser(argparse.ArgumentParser):
 
 def data_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
-    group.add_argument("--tokenizer", metavar="byte|char|char:complete", help="units of the text (default: byte)")
+    group.add_argument(
+        "--tokenizer",
+        metavar="byte|char|word|bpe|none",
+        help="units: byte, char, char:complete, word[:types], bpe[:size], a tokenizer.json, or none: symbols without bytes "
+        "(default: byte for text, none for the rest)",
+    )
+    group.add_argument("--columns", metavar="a,b", help="what the columns of a table hold, in order; '-' skips one")
+    group.add_argument("--group", metavar="COLUMN", help="rows of one value stay on one side of the split")
     group.add_argument("--unit", metavar="stream|lines|docs", help="what a record is (default: stream, one long text)")
     group.add_argument("--split", metavar="0.9/0.05/0.05", help="shares of train, valid and test")
     group.add_argument("--on-bad", choices=["stop", "skip"], help="lines that are not UTF-8 (default: stop)")
@@ -131,6 +138,8 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     values: dict[str, Any] = read_yaml(read_text(a.config), a.config) if a.config else {}
     flags = {
         "tokenizer",
+        "columns",
+        "group",
         "unit",
         "on_bad",
         "budget",
@@ -177,10 +186,10 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
         values.pop(key, None)
     board = compare(a.data, a.out, models=a.models, seeds=a.seeds, lang=a.lang, overwrite=a.overwrite, **values)
     if not a.json:
-        task = find_task(board["task"])
+        metric, words = find_task(board["task"]).metric(board["unit_name"])
         width = max(len(row["label"]) for row in board["rows"])
         for row in board["rows"]:
-            value = f"{row[task.metric]:.4f} {task.metric_words}" if task.metric in row else f"failed: {row['error']}"
+            value = f"{row[metric]:.4f} {words}" if metric in row else f"failed: {row['error']}"
             print(f"{row['label']:<{width}}  {value}")
         print(f"\n{board['verdict']['text_ko' if a.lang == 'ko' else 'text']}\nreport: {Path(a.out) / 'report.html'}")
     return board
@@ -192,9 +201,10 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.training.tasks import find_task
     from chainrule.training.train import train
 
-    words = find_task(a.task).metric_words
+    task = find_task(a.task)
     settings = RunConfig.make(run_settings(a, data=a.data, family=family(a.model, a.task).name))
-    p = train(settings, a.out, resume=a.resume, overwrite=a.overwrite).progress
+    trainer = train(settings, a.out, resume=a.resume, overwrite=a.overwrite)
+    p, (_, words) = trainer.progress, task.metric(trainer.run.read_json("data.json")["counted"])
     if not a.json:
         print(f"{a.out}: {p.best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
@@ -212,22 +222,24 @@ def data(a: argparse.Namespace) -> dict[str, Any]:
         return make_data(a)
     from chainrule.data import read
 
-    options: dict[str, Any] = {"tokenizer": a.tokenizer or "byte", "unit": a.unit, "on_bad": a.on_bad or "stop"}
+    options: dict[str, Any] = {"on_bad": a.on_bad or "stop", "columns": a.columns, "group": a.group}
     if a.split:
         options["split"] = split_shares(a.split)
-    card = read(a.data, **options).card()
+    card = read(a.data, tokenizer=a.tokenizer, unit=a.unit, **options).card()
     if not a.json:
-        print(f"{card['name']}: {card['unit']}, {card['tokenizer']}, {card['symbols']} symbols")
-        for name, part in card["parts"].items():
-            print(
-                f"  {name:<6}{part['bytes']:>14,} bytes {part['chars']:>14,} characters {part['records']:>9,} records"
-            )
-        print(
-            f"  entropy of single symbols {card['entropy']:.3f} bits; xz needs {card['xz']['bits_per_byte']:.3f} bits per byte"
-        )
-        print(f"  {card['duplicates']:.1%} of the test part stands in the training part too")
-        print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+        print_card(card)
     return card
+
+
+def print_card(card: dict[str, Any]) -> None:
+    print(f"{card['name']}: {card['unit']}, {card['tokenizer']}, {card['symbols']} symbols")
+    for name, part in card["parts"].items():
+        text = f"{part['bytes']:>14,} bytes {part['chars']:>14,} characters" if "bytes" in part else ""
+        print(f"  {name:<6}{text}{part['symbols']:>14,} symbols {part['records']:>9,} records")
+    xz = f"; xz needs {card['xz']['bits_per_byte']:.3f} bits per byte" if card["xz"] else ""
+    print(f"  entropy of single symbols {card['entropy']:.3f} bits{xz}")
+    print(f"  {card['duplicates']:.1%} of the test part stands in the training part too")
+    print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
 
 
 def make_data(a: argparse.Namespace) -> dict[str, Any]:
@@ -273,7 +285,8 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import evaluate
 
     predictions = Path(a.predictions) if a.predictions else None
-    result = evaluate(load(a), a.data, unit=a.unit, on_bad=a.on_bad or "stop", predictions=predictions)
+    told = {"unit": a.unit, "columns": a.columns, "group": a.group}
+    result = evaluate(load(a), a.data, on_bad=a.on_bad or "stop", predictions=predictions, **told)
     if not a.json:
         print("\n".join(f"{k:<14} {v:.6g}" if isinstance(v, float) else f"{k:<14} {v}" for k, v in result.items()))
     return result
@@ -311,7 +324,9 @@ def generate(a: argparse.Namespace) -> dict[str, Any]:
     filters = Filters(a.temperature, a.top_k, a.top_p, a.min_p)
     prompts, seed = a.prompt or [""], 42 if a.seed is None else a.seed
     result = generate(load(a), prompts, max_tokens=a.max_tokens, filters=filters, seed=seed, stop=a.stop, count=a.n)
-    if not a.json:
+    if not a.json and "written" in result:
+        print("\n".join(result["written"]))
+    elif not a.json:
         for k, text in enumerate(result["texts"]):
             print(("\n---\n" if k else "") + prompts[k // a.n] + text)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from chainrule.checkpoint import write_file
 from chainrule.core import UserError
-from chainrule.data import Part, read_texts
+from chainrule.data import Part, SymbolTokenizer, read_texts
 from chainrule.decoding import sample
 from chainrule.decoding.sample import Filters
 from chainrule.scoring.evaluate import token_nats
@@ -23,12 +23,25 @@ load = open_run
 
 
 def evaluate(
-    loaded: Loaded, data: Path | str, *, unit: str | None = None, on_bad: str = "stop", predictions: Path | None = None
+    loaded: Loaded,
+    data: Path | str,
+    *,
+    unit: str | None = None,
+    on_bad: str = "stop",
+    columns: str | None = None,
+    group: str | None = None,
+    predictions: Path | None = None,
 ) -> dict[str, Any]:
-    """All metrics of the run's task on a held-out file (generate: every symbol scored, the first from ``start``)."""
+    """All metrics of the run's task on a held-out file (generate: every symbol scored, the first from ``start``).
+
+    ``unit``, ``columns`` and ``group`` are the run's own where they are not given.
+    """
     if predictions and not predictions.parent.is_dir():
         raise UserError(f"--predictions {predictions}: no such folder; make it first")
-    part = find_task(loaded.task).read_part(loaded, data, unit, on_bad)
+    told = {k: v for k, v in {"unit": unit, "columns": columns, "group": group}.items() if v}
+    part = find_task(loaded.task).read_part(
+        loaded, data, {**loaded.settings, "unit": loaded.data["unit"], **told, "on_bad": on_bad}
+    )
     return metrics(loaded, part, predictions=predictions)
 
 
@@ -42,34 +55,42 @@ def metrics(loaded: Loaded, part: Any, *, predictions: Path | None = None) -> di
 
 def _write_predictions(path: Path, loaded: Loaded, part: Part, nats: np.ndarray) -> None:
     ends = np.cumsum(part.ends - part.starts)
-    sizes = symbol_bytes(part)
+    sizes, size = symbol_bytes(part), "symbols" if part.counted == "symbol" else "bytes"
     lines = []
     for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), ends.tolist()):
         mine = slice(stop - (e - s), stop)
-        text = loaded.tokenizer.decode(part.ids[s:e]).decode(errors="replace")
-        lines.append(
-            json.dumps(
-                {"text": text, "nats": -float(nats[mine].sum()), "bytes": int(sizes[mine].sum())}, ensure_ascii=False
-            )
-        )
+        line = {"text": _shown(loaded, part.ids[s:e]), "nats": -float(nats[mine].sum()), size: int(sizes[mine].sum())}
+        lines.append(json.dumps(line, ensure_ascii=False))
     write_file(path, ("\n".join(lines) + "\n").encode())
 
 
+def _shown(loaded: Loaded, ids: Any) -> str:
+    return loaded.tokenizer.decode(ids).decode(errors="replace")
+
+
 def score(loaded: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
-    """log p (nats, negative) of each text, each read from ``start``; the texts are taken as they are."""
+    """log p (nats, negative) of each text, each read from ``start``; the texts are taken as they are.
+
+    Records of symbols are given as they are written in a file of their kind.
+    """
     part = read_texts(texts, loaded.tokenizer, "lines")
     nats, _ = token_nats(loaded.model, part, loaded.compute)
+    size = "symbols" if part.counted == "symbol" else "bytes"
     lines = []
     place = 0
     for text, s, e in zip(texts, part.starts.tolist(), part.ends.tolist()):
         mine = -nats[place : place + e - s]
         place += e - s
-        line: dict[str, Any] = {"nats": float(mine.sum()), "bytes": len(text), "tokens": e - s}
+        line: dict[str, Any] = {
+            "nats": float(mine.sum()),
+            size: e - s if size == "symbols" else len(text),
+            "tokens": e - s,
+        }
         if tokens:
-            shown = [loaded.tokenizer.decode([i]).decode(errors="replace") for i in part.ids[s:e].tolist()]
+            shown = [_shown(loaded, [i]) for i in part.ids[s:e].tolist()]
             line |= {"token_texts": shown, "token_nats": mine.tolist()}
         lines.append(line)
-    return {"nats": float(-nats.sum()), "bytes": sum(map(len, texts)), "lines": lines}
+    return {"nats": float(-nats.sum()), size: sum(line[size] for line in lines), "lines": lines}
 
 
 def score_bytes(
@@ -85,8 +106,10 @@ def score_bytes(
         raise UserError(f"{where}: line {line}: not UTF-8 at byte {error.start} of the text") from None
     if not text.strip():
         raise UserError(f"{where}: nothing to score: give at least one line of text")
-    lines = [line + b"\n" for line in text.removesuffix(b"\n").split(b"\n")] if unit == "lines" else [text]
-    return score(loaded, lines, tokens=tokens)
+    lines = text.removesuffix(b"\n").split(b"\n") if unit == "lines" else [text]
+    if isinstance(loaded.tokenizer, SymbolTokenizer):
+        return score(loaded, [line for line in lines if line.strip()], tokens=tokens)
+    return score(loaded, [line + b"\n" for line in lines] if unit == "lines" else lines, tokens=tokens)
 
 
 def generate(
@@ -99,7 +122,11 @@ def generate(
     stop: Sequence[str] = (),
     count: int = 1,
 ) -> dict[str, Any]:
-    """``count`` continuations of each prompt. Records end at their terminator; ``stop`` ends a text where it appears."""
+    """``count`` continuations of each prompt. Records end at their terminator; ``stop`` ends a text where it appears.
+
+    Of symbols, ``sequences`` are whole records, the prompt included, as lists of symbols (of steps, where voices are in
+    step), and ``written`` the same as they would stand in a file.
+    """
     if max_tokens < 1 or count < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {count}: both at least 1")
     limit = loaded.model.window if loaded.config["model"].get("positions") == "learned" else None
@@ -114,14 +141,38 @@ def generate(
     unknown = loaded.tokenizer.unknown
     blocked = (unknown,) if unknown is not None else ()
     filters = Filters(filters.temperature, filters.top_k, filters.top_p, filters.min_p, (*filters.forbidden, *blocked))
+    made = sample.generate(
+        loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=_finished(loaded, stop)
+    )
+    given = [prompt for prompt in prompts for _ in range(count)]
+    result = {"nats": made.nats, "tokens_per_second": made.tokens_per_second}
+    if isinstance(loaded.tokenizer, SymbolTokenizer):
+        form = loaded.tokenizer.form
+        whole = [loaded.tokenizer.symbols_of(before + ids) for before, ids in zip(encoded, made.ids)]
+        whole = [symbols[: len(symbols) - len(symbols) % form.step] for symbols in whole]
+        written = [form.write(symbols, number) for number, symbols in enumerate(whole, 1)]
+        return {"sequences": [form.rows(symbols) for symbols in whole], "written": written, **result}
+    texts = [_continuation(loaded, *item) for item in zip(given, encoded, made.ids)]
+    return {"texts": texts, **result}
+
+
+def _finished(loaded: Loaded, stop: Sequence[str]) -> Callable[[list[int]], bool]:
+    """Does a continuation end here?"""
+    if isinstance(loaded.tokenizer, SymbolTokenizer):
+        end = loaded.tokenizer.end
+        return lambda ids: ids[-1] == end or any(_shown(loaded, ids[-64:]).endswith(s) for s in stop)
     ends = [s.encode() for s in stop] + ([loaded.terminator] if loaded.terminator else [])
 
     def finished(ids: list[int]) -> bool:
         tail = loaded.tokenizer.decode(ids[-64:]) if ends else b""
         return any(tail.endswith(e) for e in ends)
 
-    made = sample.generate(
-        loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=finished
-    )
-    texts = [loaded.tokenizer.decode(ids).decode(errors="replace") for ids in made.ids]
-    return {"texts": texts, "nats": made.nats, "tokens_per_second": made.tokens_per_second}
+    return finished
+
+
+def _continuation(loaded: Loaded, prompt: str, before: list[int], ids: list[int]) -> str:
+    """The text of ``ids`` as it goes on from the prompt: words bring a space with them where the prompt ends in a word."""
+    whole, start = loaded.tokenizer.decode(before + ids), prompt.encode()
+    if not whole.startswith(start):  # something in the prompt is unknown
+        start = loaded.tokenizer.decode(before)
+    return whole[len(start) :].decode(errors="replace")

@@ -16,7 +16,7 @@ import torch
 
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
-from chainrule.scoring.evaluate import Symbols
+from chainrule.scoring.evaluate import Symbols, places
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,16 @@ def memory_curve(
     """
     model.eval()
     base, curve = nats.mean(), []
+    spelled = np.zeros(len(nats))
+    spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # paid for whatever is visible
     for tier in TIERS:
         width = min(tier.last + 1, model.window or tier.last + 1)
         begin, place = _windows(part, tier)
         if width <= tier.first or not len(begin):
             break
         cost = _costs(model, part, begin, width, compute)
-        extra = (cost - nats[place[:, None] + np.arange(width)]).mean(0)
+        column = place[:, None] + np.arange(width)
+        extra = (cost + spelled[column] - nats[column]).mean(0)
         k = tier.first
         while k < width:
             stop = min(width, max(k + 1, int(k * (1 + tier.pool))))

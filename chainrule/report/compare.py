@@ -7,6 +7,7 @@ running the same command again continues.
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -22,7 +23,7 @@ import numpy as np
 from chainrule.checkpoint import RunFolder, write_file
 from chainrule.core import ChainruleError, Counting, Family, UserError, family, load_file
 from chainrule.core.config import parse_settings
-from chainrule.data import counting_batches, plays
+from chainrule.data import SymbolTokenizer, counting_batches, plays
 from chainrule.report import measure
 from chainrule.report.html import render
 from chainrule.report.verdict import gain_of_doubling, make_verdict, make_warnings, rank
@@ -108,6 +109,7 @@ class Comparison:
         self.corpus: Any = read_data(settings)
         self.test = self.corpus.parts.get("test") or self.corpus.parts["valid"]
         self.card = self.corpus.card()
+        self.metric, self.words = self.task.metric(self.corpus.counted)
         known = {k for _, chosen, _ in wanted for k in family(chosen, settings.task).config.model_fields}
         self.strange = settings.model.keys() - known
         """Shared settings that no row knows: a slip. One that some rows know goes to those."""
@@ -120,9 +122,9 @@ class Comparison:
             "format": 1, "title": self.corpus.name, "task": self.task.name, "status": "running",
             "created": old.get("created") or time.strftime("%Y-%m-%d %H:%M"),
             "command": "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None,
-            "budget": {"text": f"{settings.budget} for each model"}, "unit_name": "byte", "data": self.card,
+            "budget": {"text": f"{settings.budget} for each model"}, "unit_name": self.corpus.counted, "data": self.card,
             "machine": machine(), "ladder": old.get("ladder", []), "prompt": self._prompt(unit.unit),
-            "references": {"xz": self.card["xz"]["bits_per_byte"], "uniform": 8.0, "entropy0": self._per_byte(self.card["entropy"])},
+            "references": self._references(),
         }  # fmt: skip
         self.old = {row["model"]: row for row in old.get("rows", [])}
 
@@ -187,12 +189,22 @@ class Comparison:
         start, end = int(self.test.starts[middle]), int(self.test.ends[middle])
         if len(self.test.starts) == 1:
             start += (end - start) // 2
+        if isinstance(self.corpus.tokenizer, SymbolTokenizer):
+            form = self.corpus.tokenizer.form
+            start += -(start - int(self.test.starts[middle])) % form.step
+            return form.write(self.corpus.tokenizer.symbols_of(self.test.ids[start : min(end, start + 8 * form.step)]))
         text = self.corpus.tokenizer.decode(self.test.ids[start : min(end, start + 400)]).decode(errors="ignore")
         lines = [line for line in text.split("\n")[1:] if len(line.strip()) >= 16]
         return (lines[0] if lines else text)[:60]
 
-    def _per_byte(self, bits_per_symbol: float) -> float:
-        return bits_per_symbol * len(self.corpus.parts["train"]) / self.corpus.parts["train"].nbytes
+    def _references(self) -> dict[str, float]:
+        """Figures that need no model, in the board's unit; a compressor only where there are bytes to compress."""
+        train, tokenizer = self.corpus.parts["train"], self.corpus.tokenizer
+        spelled = 8.0 * float(train.unknown_bytes.sum())
+        found = {"entropy0": (self.card["entropy"] * len(train) + spelled) / train.nbytes}
+        if train.counted == "symbol":
+            return {"uniform": math.log2(tokenizer.symbols), **found}
+        return {"xz": self.card["xz"]["bits_per_byte"], "uniform": 8.0, **found}
 
     # --- the acts -----------------------------------------------------------------------------------------------------
 
@@ -238,7 +250,7 @@ class Comparison:
         say(
             "ladder: "
             + ", ".join(f"n={r['n']} {r['value']:.3f}" for r in self.board["ladder"])
-            + " bits per byte (validation)"
+            + f" {self.words} (validation)"
         )
 
     def _choose_n(self) -> None:
@@ -320,13 +332,14 @@ class Comparison:
             cell.trainer.restore_best()
             loaded = self._loaded(entry, cell)
             scored.append(self.task.measure(loaded, self.test))
-            cell.nats, cell.value = scored[-1].losses, scored[-1].metrics[self.task.metric]
+            cell.nats, cell.value = scored[-1].losses, scored[-1].metrics[self.metric]
             entry.row["seeds"].append({"seed": cell.seed, "value": cell.value})
         entry.blocks = measure.make_blocks(scored[0], np.mean([s.losses for s in scored], axis=0))
         first, loaded = entry.cells[0], self._loaded(entry, entry.cells[0])
         mean = {
             k: float(np.mean([s.metrics[k] for s in scored]))
-            for k in ("bits_per_byte", "bits_per_char", "nats", "accuracy")
+            for k in (self.metric, "bits_per_char", "nats", "accuracy")
+            if k in scored[0].metrics
         }
         fixed, per_symbol = measure.state_bytes(loaded.model, loaded.compute)
         texts, speed = measure.samples(loaded, self.board["prompt"], seed=first.seed)
@@ -342,7 +355,7 @@ class Comparison:
             "memory": measure.curve_of_memory(loaded, self.test, scored[0].losses),
         }  # fmt: skip
         entry.row.pop("so_far", None)
-        say(f"{entry.row['label']}: {entry.row[self.task.metric]:.4f} {self.task.metric_words} (test)")
+        say(f"{entry.row['label']}: {entry.row[self.metric]:.4f} {self.words} (test)")
 
     def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
         assert cell.trainer is not None

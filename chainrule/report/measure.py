@@ -54,7 +54,7 @@ def state_bytes(model: Autoregressive, compute: Compute) -> tuple[int, int]:
 def samples(loaded: Loaded, prompt: str, seed: int) -> tuple[list[str], float]:
     """One continuation of the board's prompt, and symbols a second for one sequence at a time."""
     made = generate(loaded, [prompt], max_tokens=240, filters=Filters(temperature=0.8), seed=seed)
-    return made["texts"], made["tokens_per_second"]
+    return made.get("texts") or made["written"], made["tokens_per_second"]
 
 
 @torch.no_grad()

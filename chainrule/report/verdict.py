@@ -10,7 +10,7 @@ from chainrule.explain.memory import horizon
 from chainrule.scoring.evaluate import Blocks, difference
 
 LITTLE_TEST = 5_000
-"""Bytes of test text below which no ranking is given."""
+"""Bytes (or symbols) of test data below which no ranking is given."""
 LITTLE_TRAIN = 100_000
 COUNTING = ("markov", "ngram")
 
@@ -86,9 +86,9 @@ def make_verdict(
         return _verdict(text, best, tie, "so far", reach)
     if size < LITTLE_TEST:
         text = (
-            f"Cannot tell: {size:,.0f} bytes of test text are too few to rank models (at least {LITTLE_TEST:,} are needed); "
+            f"Cannot tell: {size:,.0f} {unit}s of test data are too few to rank models (at least {LITTLE_TEST:,} are needed); "
             f"{label(rows, best)} is ahead with {bits(rows, best)} bits per {unit}.",
-            f"판정할 수 없습니다: 시험 텍스트 {size:,.0f}바이트로는 순위를 매길 수 없습니다(최소 {LITTLE_TEST:,}바이트 필요). "
+            f"판정할 수 없습니다: 시험 데이터 {size:,.0f}{counted_ko(unit)}로는 순위를 매길 수 없습니다(최소 {LITTLE_TEST:,}{counted_ko(unit)} 필요). "
             f"{label(rows, best)}이(가) {unit_ko(unit)}당 {bits(rows, best)}비트로 앞서 있습니다.",
         )
         return _verdict(text, best, tie, "cannot tell", reach)
@@ -152,26 +152,34 @@ def label(rows: dict[str, dict[str, Any]], name: str) -> str:
 
 
 def bits(rows: dict[str, dict[str, Any]], name: str) -> str:
-    return f"{rows[name]['bits_per_byte']:.3f}"
+    row = rows[name]
+    return f"{row['bits_per_byte'] if 'bits_per_byte' in row else row['bits_per_symbol']:.3f}"
 
 
 def unit_ko(unit: str) -> str:
     return "바이트" if unit == "byte" else "기호"
 
 
+def counted_ko(unit: str) -> str:
+    """The unit behind a number."""
+    return "바이트" if unit == "byte" else "개 기호"
+
+
 def make_warnings(card: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
     """What a reader must know before believing the table."""
     found = []
-    train, test = card["parts"]["train"]["bytes"], card["parts"].get("test", {}).get("bytes", 0)
+    unit = card.get("counted", "byte")
+    size = "bytes" if unit == "byte" else "symbols"
+    train, test = card["parts"]["train"][size], card["parts"].get("test", {}).get(size, 0)
     if train < LITTLE_TRAIN:
-        found.append(("little_train", f"Only {train:,} bytes to train on: small models and counting have the advantage here.",
-                      f"학습 데이터가 {train:,}바이트뿐입니다. 작은 모델과 세기 방식이 유리합니다."))  # fmt: skip
+        found.append(("little_train", f"Only {train:,} {size} to train on: small models and counting have the advantage here.",
+                      f"학습 데이터가 {train:,}{counted_ko(unit)}뿐입니다. 작은 모델과 세기 방식이 유리합니다."))  # fmt: skip
     if test < 10 * LITTLE_TEST:
         found.append(
             (
                 "little_test",
-                f"Only {test:,} bytes to test on: intervals are wide.",
-                f"시험 데이터가 {test:,}바이트뿐이라 구간이 넓습니다.",
+                f"Only {test:,} {size} to test on: intervals are wide.",
+                f"시험 데이터가 {test:,}{counted_ko(unit)}뿐이라 구간이 넓습니다.",
             )
         )
     if card.get("duplicates", 0) > 0.01:

@@ -88,7 +88,7 @@ def describe(run: RunFolder, ready: Prepared, data: Data) -> None:
     """Write what the run is, so that it can be understood and loaded without this command. May be repeated."""
     f, files = ready.family, find_task(ready.settings.task).files(data)
     files["data.json"] |= {
-        "sha256": data.sha256, "split_sha256": data.split_sha256, "unit": data.unit, "notes": data.notes,
+        "sha256": data.sha256, "split_sha256": data.split_sha256, "unit": data.unit, "counted": data.counted, "notes": data.notes,
     }  # fmt: skip
     run.write_description(
         resolved(ready),

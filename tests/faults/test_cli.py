@@ -119,7 +119,7 @@ BAD_DATA = {
     "Latin-1": (b"caf\xe9 au lait\n" * 500, "line 1"),
     "UTF-16": (("text\n" * 900).encode("utf-16"), "UTF-16"),
     "cut .gz": (b"\x1f\x8b\x08\0\0\0\0\0\0\x03abc", "damaged"),
-    "table": (b"a,b\n1,2\n", "not yet supported"),
+    "table": (b"a,b\n1,2\n", "--columns"),
 }
 
 

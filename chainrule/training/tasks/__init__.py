@@ -29,6 +29,8 @@ class Data(Protocol):
 
     name: str
     unit: str
+    counted: str
+    """What a figure is for: byte, symbol, value, token, record."""
     parts: dict[str, Any]
     notes: list[str]
     sha256: str
@@ -85,21 +87,23 @@ class Task(ABC):
     """One task. It keeps nothing: everything about a run stands in its settings, its data and its model."""
 
     name: ClassVar[str]
-    metric: ClassVar[str]
-    """The main figure among ``measure``'s metrics."""
-    metric_words: ClassVar[str]
-    """The same in words with its unit, for progress lines."""
     higher_is_better: ClassVar[bool] = False
     rows: ClassVar[str]
     """The families that ``compare`` takes when none are named."""
+
+    @abstractmethod
+    def metric(self, counted: str) -> tuple[str, str]:
+        """The main figure among ``measure``'s metrics, and its words for a progress line, where so and so is ``counted``."""
 
     @abstractmethod
     def read(self, settings: RunConfig) -> Data:
         """DATA, split."""
 
     @abstractmethod
-    def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Any:
-        """A held-out file, as a part that ``measure`` takes, under the run's own tokenizer and labels."""
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Any:
+        """A held-out file, as a part that ``measure`` takes, under the run's own tokenizer and labels. ``told``: the run's own
+        data settings (unit, columns, group, on_bad), with those of the user above them.
+        """
 
     @abstractmethod
     def shape(self, data: Any) -> dict[str, Any]:

@@ -27,9 +27,10 @@ VALIDATION_SYMBOLS = 1 << 15
 @register_task
 class Generate(Task):
     name = "generate"
-    metric = "bits_per_byte"
-    metric_words = "bits per byte"
     rows = "markov,ngram,rnn,lstm,gru,gpt"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return f"bits_per_{counted}", f"bits per {counted}"
 
     def read(self, settings: RunConfig) -> Corpus:
         s = settings
@@ -37,8 +38,9 @@ class Generate(Task):
             s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad, columns=s.columns, group=s.group
         )
 
-    def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Part:
-        return read_part(source, loaded.tokenizer, unit or loaded.unit, on_bad)
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Part:
+        more = {"columns": told.get("columns"), "group": told.get("group")}
+        return read_part(source, loaded.tokenizer, told["unit"], told["on_bad"], **more)
 
     def shape(self, data: Corpus) -> dict[str, Any]:
         return {"symbols": data.tokenizer.symbols}
@@ -83,13 +85,14 @@ class Generate(Task):
         reading = Reading.of(loaded.model)
         nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
         assert hits is not None
-        bits, window = float(nats.sum() / math.log(2)), loaded.model.window
+        window = loaded.model.window
         metrics = {
-            "bits_per_byte": bits / part.nbytes, "bits_per_char": bits / part.nchars, "nats": float(nats.sum()),
-            "bytes": part.nbytes, "chars": part.nchars, "tokens": len(nats), "accuracy": float(hits.mean()),
+            **bits(part, nats), "tokens": len(nats), "accuracy": float(hits.mean()),
             "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
             "evaluation": reading.text, "seconds": time.perf_counter() - began,
         }  # fmt: skip
+        if loaded.tokenizer.name == "bpe":
+            metrics["bound"] = "upper: one segmentation of many is scored"
         return Measured(metrics, nats, symbol_bytes(part).astype(np.float64), np.cumsum(part.ends - part.starts))
 
 
@@ -98,6 +101,18 @@ def _counted_once(part: Part, symbols: int, overlap: int) -> Source:
     steps = sum(1 for _ in counting_batches(part, symbols, overlap))
     batches = counting_batches(part, symbols, overlap)
     return Source(max(1, steps), lambda _epoch, _step: next(batches))
+
+
+def bits(part: Part, nats: np.ndarray) -> dict[str, Any]:
+    """Bits per byte and per character; where there are no bytes, per symbol."""
+    total = float(nats.sum())
+    in_bits = total / math.log(2)
+    if part.counted == "symbol":
+        return {"bits_per_symbol": in_bits / len(nats), "nats": total, "symbols": len(nats)}
+    return {
+        "bits_per_byte": in_bits / part.nbytes, "bits_per_char": in_bits / part.nchars, "nats": total,
+        "bytes": part.nbytes, "chars": part.nchars,
+    }  # fmt: skip
 
 
 def head(part: Part, symbols: int) -> Part:
