@@ -30,7 +30,8 @@ ModelT = TypeVar("ModelT", bound=type[SequenceModel])
 class Recipe(Config):
     """How a family is trained: plain data, so that a board can state that every family had its own tuned recipe."""
 
-    update: Literal["gradient", "counting"] = "gradient"
+    update: Literal["gradient", "counting", "em"] = "gradient"
+    """counting: one pass, one estimate at its end; em: expected counts, a pass or a batch at a time, until the budget is spent."""
     optimiser: Literal["adamw", "muon"] = "adamw"
     rate: float = 2e-3
     matrix_rate: float = 0.02
@@ -49,6 +50,10 @@ class Recipe(Config):
     decay: float = 0.5
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
     accumulate: int = 1
+    stepwise: float = 0.7
+    """em: step k moves 1 / (k + 2)^stepwise of the way (0.5 to 1: Cappe & Moulines 2009); 0: all the way, once a pass."""
+    restarts: int = 1
+    """em: random starts that are tried on the first batch; the best one goes on."""
     bf16: bool = False
     """Faster in bf16 on a CPU with AVX512-BF16 or AMX, or on a GPU (measured once, for the family)."""
 

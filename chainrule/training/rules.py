@@ -1,4 +1,4 @@
-"""The two update rules: by gradient, and by counting. The loop knows neither."""
+"""The update rules: by gradient, by counting, and by counting what is expected. The loop knows none of them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Objective, Recipe, State, total
 from chainrule.core.compute import Compute
+from chainrule.layers.scan import HiddenChain, Statistics
 from chainrule.training.optim import make_optimisers, set_rates
 
 
@@ -137,3 +138,58 @@ class CountingRule:
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         raise ChainruleError("counting is not resumed in the middle")
+
+
+class EMRule:
+    """Expectation-maximisation. Stepwise: each batch moves the model a part of the way to its expected counts, 1 / (k + 2)^a in
+    step k (Cappe & Moulines 2009). Full-batch (``stepwise`` 0): counts of a whole pass, then one M-step.
+    """
+
+    TRIAL = 8
+    """EM steps on the first batch by which random starts are compared."""
+
+    def __init__(self, model: HiddenChain, recipe: Recipe, steps_per_epoch: int, device: str):
+        self.model, self.recipe, self.steps_per_epoch, self.device = model, recipe, steps_per_epoch, device
+        self.taken, self.kept = 0, None
+
+    def step(self, batch: Batch, rate: float) -> Step:
+        batch = batch.to(self.device)
+        if self.taken == 0:
+            self._begin(batch)
+        stats = self.model.summarize(batch)
+        self.taken += 1
+        loss, tokens = -float(stats.nats) / max(1, int(stats.size)), int(stats.size)
+        if not math.isfinite(loss):
+            raise NonFinite(f"loss {loss}: an observation that no state can have made")
+        if self.recipe.stepwise:
+            self.model.update(stats, (self.taken + 1) ** -self.recipe.stepwise)
+            return Step(loss, tokens)
+        self.kept = stats if self.kept is None else self.kept + stats
+        if self.taken % self.steps_per_epoch == 0:
+            self.model.update(self.kept)
+            self.kept = None
+        return Step(loss, tokens)
+
+    def _begin(self, batch: Batch) -> None:
+        """The best of some random starts; their seeds follow from the run's."""
+        found = []
+        for seed in torch.randint(1 << 31, (self.recipe.restarts,)).tolist():
+            self.model.initialise(batch, seed)
+            if self.recipe.restarts > 1:
+                for _ in range(self.TRIAL):
+                    self.model.update(self.model.summarize(batch))
+            found.append((-float(self.model.summarize(batch).nats), seed) if self.recipe.restarts > 1 else (0.0, seed))
+        self.model.initialise(batch, min(found)[1])
+
+    def finish(self) -> None:
+        """What was counted of a pass that was cut short moves the model by the share that was read."""
+        if self.kept is not None:
+            self.model.update(self.kept, (self.taken % self.steps_per_epoch) / self.steps_per_epoch)
+            self.kept = None
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {"em": {"taken": torch.tensor(self.taken)}, "counted": self.kept.tensors() if self.kept else {}}
+
+    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        self.taken = int(groups["em"]["taken"])
+        self.kept = Statistics.of(groups["counted"]) if "counted" in groups else None

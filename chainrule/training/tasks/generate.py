@@ -13,10 +13,11 @@ import numpy as np
 
 from chainrule.core import Autoregressive, ConfigError, Counting, SequenceModel
 from chainrule.data import Corpus, Part, counting_batches, make_batches, read, read_part
+from chainrule.layers.scan import HiddenChain
 from chainrule.scoring.evaluate import Reading, places, token_nats
 from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
-from chainrule.training.rules import CountingRule, GradientRule, Rule
+from chainrule.training.rules import CountingRule, EMRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
 
@@ -67,6 +68,10 @@ class Generate(Task):
             forget=r.forget,
             seed=ready.settings.seed,
         )
+        if r.update == "em":
+            if not isinstance(model, HiddenChain):
+                raise ConfigError(f"{ready.family.name} has no hidden chain: its recipe cannot say update=em")
+            return Source(made.steps_per_epoch, made.at), EMRule(model, r, made.steps_per_epoch, ready.compute.device)
         return Source(made.steps_per_epoch, made.at), GradientRule(NextSymbol(model), r, ready.compute)
 
     def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
