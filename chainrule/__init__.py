@@ -11,6 +11,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _WHERE = {
+    "HMM": "chainrule.estimators",
     "compare": "chainrule.report.compare",
     "evaluate": "chainrule.using",
     "generate": "chainrule.using",

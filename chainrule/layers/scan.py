@@ -619,3 +619,15 @@ class HiddenChain(Counting[Statistics]):
     @abstractmethod
     def initialise(self, batch: Batch, seed: int) -> None:
         """A random start that fits the data of ``batch``; transitions that are impossible stay so."""
+
+    @abstractmethod
+    def emit(self, states_BT: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        """One observation from each state."""
+
+    @abstractmethod
+    def tables(self) -> dict[str, Tensor]:
+        """The parameters by their usual names: startprob N, transmat N x N, and those of the emission."""
+
+    @abstractmethod
+    def load_tables(self, **tables: Tensor) -> None:
+        """Set some of them."""

@@ -118,6 +118,11 @@ def move(logits: Tensor, counts: Tensor, rate: float, smoothing: float) -> None:
     logits.copy_(torch.where(moved.sum(-1, keepdim=True) > 0, moved.log(), logits))
 
 
+def held(p: Tensor) -> Tensor:
+    """Probabilities (distributions in rows) as logits that have as much mass in all as one observation has."""
+    return p.log() - math.log(max(1, p.numel() // p.shape[-1]))
+
+
 def random_logits(allowed: Tensor, spread: float, rng: torch.Generator | None = None) -> Tensor:
     """Logits of a random distribution in every row, with as much mass in all as one observation has."""
     noise = spread * torch.randn(allowed.shape, generator=rng)
@@ -155,11 +160,20 @@ class Emission(nn.Module, ABC):
     def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
         """One value from each state."""
 
+    @abstractmethod
+    def tables(self) -> dict[str, Tensor]:
+        """The parameters by their usual names."""
+
+    @abstractmethod
+    def load_tables(self, **tables: Tensor) -> None:
+        """Set some of them."""
+
 
 class Categorical(Emission):
     """b_n(v), a table."""
 
-    spread = 0.5
+    spread = 2.0
+    """Standard deviation of the random start, in nats: states that begin alike take long to part (measured)."""
 
     def __init__(self, states: int, symbols: int):
         super().__init__()
@@ -193,6 +207,13 @@ class Categorical(Emission):
 
     def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
         return draw(self.log_table_NV[states_BT], rng)
+
+    def tables(self) -> dict[str, Tensor]:
+        return {"emissionprob": self.log_table_NV.exp()}
+
+    def load_tables(self, **tables: Tensor) -> None:
+        if "emissionprob" in tables:
+            self.logits_NV.copy_(held(tables["emissionprob"]))
 
 
 class GaussianMixture(Emission):
@@ -324,6 +345,18 @@ class GaussianMixture(Emission):
             x = mean + (lower @ noise[..., None])[..., 0]
         return x[..., 0] if self.dims == 1 else x
 
+    def tables(self) -> dict[str, Tensor]:
+        """means N x M x D, weights N x M, covars as in ``covariance``."""
+        return {"weights": self.weights_NM.softmax(-1), "means": self.mean_NMD, "covars": self.covariance}
+
+    def load_tables(self, **tables: Tensor) -> None:
+        if "weights" in tables:
+            self.weights_NM.copy_(held(tables["weights"]))
+        if "means" in tables:
+            self.mean_NMD.copy_(tables["means"].reshape(self.mean_NMD.shape))
+        if "covars" in tables:
+            self.factor.copy_(self._factor(tables["covars"].reshape(self.factor.shape).to(self.factor)))
+
 
 # ------------------------------------------------------------------------------------------------------------ prediction
 
@@ -385,8 +418,8 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def __init__(self, config: HMMConfig, emission: Emission):
         super().__init__(config)
         first_N, step_NN = config.allowed()
-        self.prior_N = nn.Parameter(random_logits(first_N, 0.1))
-        self.transition_NN = nn.Parameter(random_logits(step_NN, 0.1))
+        self.prior_N = nn.Parameter(random_logits(first_N, 1.0))
+        self.transition_NN = nn.Parameter(random_logits(step_NN, 1.0))
         self.emission, self.belief = emission, Probe()
         self.notes: list[str] = []
         """What a reader should know of the last training."""
@@ -443,6 +476,9 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         lead = (..., *[None] * (inputs.dim() - 2))
         seen = torch.cat([inputs[:, :1], torch.where(scored_BT[lead], targets, follows)], 1)
         known_BT = torch.cat([~starts_BT[:, :1], scored_BT | goes_on_BT], 1)
+        lengths_B = None if batch.lengths_B is None else batch.lengths_B + 1
+        if lengths_B is not None:
+            known_BT &= torch.arange(known_BT.shape[1], device=known_BT.device) < lengths_B[:, None]
         counted_BT = torch.cat([~starts_BT[:, :1] & (not batch.carried), scored_BT], 1)
         values_P, index_BT = self.emission.values(seen, known_BT)
         table = self.table(values_P)
@@ -452,7 +488,6 @@ class HiddenMarkov(Autoregressive, HiddenChain):
             table = torch.cat([table[index_BT].masked_fill(barred_BTN, -torch.inf).flatten(0, 1), table[-1:]])
             values_P, index_BT = seen.masked_fill(~known_BT[lead], 0).flatten(0, 1), place_BT
             counted_BT = counted_BT & known_BT
-        lengths_B = None if batch.lengths_B is None else batch.lengths_B + 1
         begins_BT = torch.cat([torch.ones_like(starts_BT[:, :1]), starts_BT], 1)
         made = chain(
             self.prior_N.log_softmax(-1), self.transition_NN.log_softmax(-1), table, index_BT, lengths_B,
@@ -482,11 +517,26 @@ class HiddenMarkov(Autoregressive, HiddenChain):
             move(self.transition_NN, stats.pairs_NN / size, rate, smoothing)
         return self
 
+    def emit(self, states_BT: Tensor, rng: torch.Generator | None = None) -> Tensor:
+        return self.emission.sample(states_BT, rng)
+
+    @torch.no_grad()
+    def tables(self) -> dict[str, Tensor]:
+        own = {"startprob": self.prior_N.softmax(-1), "transmat": self.transition_NN.softmax(-1)}
+        return {name: x.clone() for name, x in {**own, **self.emission.tables()}.items()}
+
+    @torch.no_grad()
+    def load_tables(self, **tables: Tensor) -> None:
+        for name, logits in (("startprob", self.prior_N), ("transmat", self.transition_NN)):
+            if name in tables:
+                logits.copy_(held(tables.pop(name)))
+        self.emission.load_tables(**tables)
+
     @torch.no_grad()
     def initialise(self, batch: Batch, seed: int) -> None:
         rng = torch.Generator().manual_seed(seed)
-        for logits, spread in ((self.prior_N, 0.1), (self.transition_NN, 0.1)):
-            logits.copy_(random_logits((logits > -torch.inf).cpu(), spread, rng))
+        for logits in (self.prior_N, self.transition_NN):
+            logits.copy_(random_logits((logits > -torch.inf).cpu(), 1.0, rng))
         scored_BT = ~Emitted.ignored(self.prediction(batch.inputs_BT, self.emission), batch.targets_BT)
         if batch.lengths_B is not None:
             scored_BT &= torch.arange(scored_BT.shape[1], device=scored_BT.device) < batch.lengths_B[:, None]

@@ -172,14 +172,16 @@ class EMRule:
 
     def _begin(self, batch: Batch) -> None:
         """The best of some random starts; their seeds follow from the run's."""
-        found = []
-        for seed in torch.randint(1 << 31, (self.recipe.restarts,)).tolist():
-            self.model.initialise(batch, seed)
-            if self.recipe.restarts > 1:
-                for _ in range(self.TRIAL):
-                    self.model.update(self.model.summarize(batch))
-            found.append((-float(self.model.summarize(batch).nats), seed) if self.recipe.restarts > 1 else (0.0, seed))
-        self.model.initialise(batch, min(found)[1])
+        seeds = torch.randint(1 << 31, (self.recipe.restarts,)).tolist()
+        best = min(seeds, key=lambda seed: self._trial(batch, seed)) if len(seeds) > 1 else seeds[0]
+        self.model.initialise(batch, best)
+
+    def _trial(self, batch: Batch, seed: int) -> float:
+        """Nats of one batch after a few EM steps on it."""
+        self.model.initialise(batch, seed)
+        for _ in range(self.TRIAL):
+            self.model.update(self.model.summarize(batch))
+        return -float(self.model.summarize(batch).nats)
 
     def finish(self) -> None:
         """What was counted of a pass that was cut short moves the model by the share that was read."""
