@@ -347,7 +347,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace | None:
         from chainrule.core.errors import nearest
 
         raise Usage(f"unknown verb '{first}': {nearest(first, VERBS)}")
-    a = parser.parse_args(argv)
+    a = parser.parse_args(_joined_columns(argv))
     if a.version:
         from chainrule import __version__
 
@@ -357,6 +357,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace | None:
         parser.print_help()
         return None
     return a
+
+
+def _joined_columns(argv: Sequence[str]) -> list[str]:
+    """``--columns -,text`` as one word: argparse takes what begins with a dash for another flag."""
+    words = list(argv)
+    for k in range(len(words) - 1, 0, -1):
+        if words[k - 1] == "--columns" and words[k].startswith("-,"):
+            words[k - 1 : k + 1] = [f"--columns={words[k]}"]
+    return words
 
 
 def run(a: argparse.Namespace) -> int:

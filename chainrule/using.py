@@ -96,7 +96,10 @@ def score(loaded: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> di
 def score_bytes(
     loaded: Loaded, text: bytes, *, unit: str = "lines", tokens: bool = False, where: str = "the text"
 ) -> dict[str, Any]:
-    """``lines``: every line starts afresh, its end counted (one is added where the last lacks it); ``stream``: one sequence."""
+    """``lines``: every line starts afresh, its end counted (one is added where the last lacks it); ``stream``: one sequence.
+
+    Symbols have records of their own, whatever the unit: lines, tunes, entries.
+    """
     if unit not in ("lines", "stream"):
         raise UserError(f"--unit {unit}: score takes lines or stream")
     try:
@@ -106,10 +109,12 @@ def score_bytes(
         raise UserError(f"{where}: line {line}: not UTF-8 at byte {error.start} of the text") from None
     if not text.strip():
         raise UserError(f"{where}: nothing to score: give at least one line of text")
-    lines = text.removesuffix(b"\n").split(b"\n") if unit == "lines" else [text]
     if isinstance(loaded.tokenizer, SymbolTokenizer):
-        return score(loaded, [line for line in lines if line.strip()], tokens=tokens)
-    return score(loaded, [line + b"\n" for line in lines] if unit == "lines" else lines, tokens=tokens)
+        return score(
+            loaded, [record.encode() for record in loaded.tokenizer.form.records(text.decode())], tokens=tokens
+        )
+    lines = [line + b"\n" for line in text.removesuffix(b"\n").split(b"\n")] if unit == "lines" else [text]
+    return score(loaded, lines, tokens=tokens)
 
 
 def generate(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from chainrule.data.table import TABLES, Names, Table, asked_names, read_tables
 
 FASTA = (".fasta", ".fa", ".fna", ".faa")
 ABC = (".abc",)
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 READABLE = {"text": TEXTS, "table": TABLES, "fasta": FASTA, "abc": ABC}
 OTHER_TASKS = {
     ("source", "target"): "translate",
@@ -63,8 +65,10 @@ def read_sequences(
             raise UserError(f"--{flag}: {source} is no table; columns are those of .csv, .tsv, .jsonl or .parquet")
     found = locate(source, READABLE[kind])
     notes.extend(found.notes)
-    reader = {"fasta": read_fasta, "abc": read_abc, "text": _read_lines}[kind]
-    written = Form({"text": "words"}.get(kind, kind))
+    written = form or Form({"text": "words"}.get(kind, kind))
+    if form and (form.kind if form.kind in READABLE else "text") != kind:
+        raise UserError(f"{source}: {kind} where the run was trained on records of the kind '{form.kind}'")
+    reader = {"fasta": read_fasta, "abc": read_abc, "text": partial(_read_lines, written)}[kind]
     return found.name, {part: _read_all(found, part, reader, written, on_bad, notes) for part in found.parts}
 
 
@@ -140,9 +144,13 @@ def read_abc(path: Path, text: str, notes: list[str]) -> list[str]:
     return tunes
 
 
-def _read_lines(path: Path, text: str, notes: list[str]) -> list[list[str]]:
-    notes.append(f"{path.name}: a line is a record, and what white space separates are its symbols")
-    return [line.split() for line in text.split("\n") if line.strip()]
+def _read_lines(form: Form, path: Path, text: str, notes: list[str]) -> list[list[str]]:
+    if form.kind == "words":
+        notes.append(f"{path.name}: a line is a record, and what white space separates are its symbols")
+    try:
+        return [form.read(record) for record in form.records(text)]
+    except UserError as error:
+        raise DataError(f"{path}: {error}") from None
 
 
 # ----------------------------------------------------------------------------------------------------------------- tables
@@ -160,7 +168,7 @@ def _from_tables(
         made = {part: _steps(table, picked, group, notes) for part, table in tables.items()}
     else:
         cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
-        written = form or _form_of([cell for part in cells.values() for cell in part], first)
+        written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
         made = {part: _records(tables[part], written, cells[part], group, notes) for part in tables}
     return name, made
 
@@ -180,29 +188,29 @@ def _guess(table: Table, notes: list[str]) -> list[str]:
     if len(lists) == 1:
         notes.append(f"symbols are those of the column '{lists[0]}', the only one of lists")
         return lists
-    if len(names) == 1:
-        if all(re.fullmatch(r"\s*[-+]?[\d.]+(e[-+]?\d+)?\s*", cell) for cell in table.columns[names[0]]):
-            raise UserError(
-                f"{table.files[0]}: one column of numbers is for --task series; --columns state would read symbols"
-            )
-        return names
+    if len(names) == 1 and all(NUMBER.fullmatch(cell) for cell in table.columns[names[0]]):
+        raise UserError(f"{table.files[0]}: one column of numbers is for --task series; --columns symbol reads symbols")
     raise UserError(
-        f"{table.files[0]}: {len(names)} columns ({', '.join(names)}): which hold symbols? --columns -,sequence takes the second "
-        "as one record a row, --columns soprano,alto takes two in step; pairs need --task translate, labels --task classify"
+        f"{table.files[0]}: which of the {len(names)} columns ({', '.join(names)}) hold symbols? For example --columns "
+        f"{','.join(['-'] * (len(names) - 1) + ['sequence'])}: a record a row; other names: a symbol a row, columns in step; "
+        "pairs need --task translate, labels --task classify"
     )
 
 
 def _is_list(cells: list[str]) -> bool:
-    return all(cell.startswith("[") and cell.endswith("]") for cell in cells)
+    try:
+        return all(cell.startswith("[") and isinstance(json.loads(cell), list) for cell in cells)
+    except (ValueError, RecursionError):
+        return False
 
 
-def _form_of(cells: list[str], table: Table) -> Form:
-    """How the cells of a column of records are written, all alike."""
+def _form_of(cells: list[str], field: str) -> Form:
+    """How the cells of a column of records are written, all alike. ``field``: the column's name."""
     if _is_list(cells):
-        inner = json.loads(cells[0])
+        inner = json.loads(next((cell for cell in cells if cell.strip("[] ")), "[]"))
         if inner and isinstance(inner[0], list):
-            return Form("chords", tuple(str(k + 1) for k in range(len(inner[0]))), isinstance(inner[0][0], str))
-        return Form("list", plain=not inner or isinstance(inner[0], str))
+            return Form("chords", tuple(str(k + 1) for k in range(len(inner[0]))), bool(inner[0]) and isinstance(inner[0][0], str), field)  # fmt: skip
+        return Form("list", plain=not inner or isinstance(inner[0], str), field=field)
     return Form("words" if any(len(cell.split()) > 1 for cell in cells) else "chars")
 
 

@@ -22,6 +22,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,11 +43,13 @@ WIDTH = 60
 class Form:
     """How records stand in a file. ``voices``: names of the voices in step, in order; empty where there is one sequence.
     ``plain``: the items of JSON lists are strings (else numbers and the like, which are written back as such).
+    ``field``: the key under which a JSON list stands in its line.
     """
 
     kind: str
     voices: tuple[str, ...] = ()
     plain: bool = True
+    field: str = ""
 
     @property
     def step(self) -> int:
@@ -56,23 +59,41 @@ class Form:
     def read(self, text: str) -> list[str]:
         """The symbols of one record as it is written, or of the beginning of one. Raises UserError."""
         if self.kind == "abc":
-            return list(text)
+            return list(re.sub(r"\AX:[^\n]*\n?", "", text))
         if self.kind == "fasta":
             return list("".join(line for line in text.split("\n") if not line.startswith(">")).upper().replace(" ", ""))
         if self.kind == "chars":
             return list(text.strip())
         if not self.voices:
             return self._items(text)
-        steps = self._items(text) if text.lstrip().startswith("[") else [row.split(",") for row in text.split()]
+        steps = self._items(text) if text.lstrip().startswith(("[", "{")) else [row.split(",") for row in text.split()]
         return list(self.interleave(steps))
 
+    def records(self, text: str) -> list[str]:
+        """The records of a text of this form, each as it is written; nothing for blank ones."""
+        match self.kind:
+            case "abc":
+                found = re.split(r"\n[ \t]*\n", text.replace("\r\n", "\n"))
+                found = [tune.strip("\n") for tune in found]
+            case "fasta" if ">" in text:
+                found = re.split(r"^>.*$", text, flags=re.MULTILINE)
+            case "steps":
+                found = [text]
+            case _:
+                found = text.split("\n")
+        return [record for record in found if record.strip()]
+
     def _items(self, text: str) -> list[Any]:
-        if not text.lstrip().startswith("["):
+        if not text.lstrip().startswith(("[", "{")):
             return text.split()
         try:
             found = json.loads(text)
         except ValueError as error:
             raise UserError(f"{text[:40]!r}: not a JSON list: {error}") from None
+        if isinstance(found, dict):
+            found = found.get(self.field)
+        if not isinstance(found, list):
+            raise UserError(f"{text[:40]!r}: a JSON list is needed" + (f" under '{self.field}'" if self.field else ""))
         return found if self.voices else [name_of(item) for item in found]
 
     def interleave(self, steps: Sequence[Sequence[Any]]) -> list[str]:
@@ -110,7 +131,8 @@ class Form:
                 csv.writer(held, lineterminator="\n").writerows(self.rows(symbols) if self.voices else zip(symbols))
                 return held.getvalue().removesuffix("\n")
             case _:
-                return json.dumps(self.rows(symbols), ensure_ascii=False)
+                listed = self.rows(symbols)
+                return json.dumps({self.field: listed} if self.field else listed, ensure_ascii=False)
 
 
 def name_of(item: Any) -> str:
@@ -235,7 +257,7 @@ class SymbolTokenizer:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "type": "none", "kind": self.form.kind, "voices": list(self.form.voices), "plain": self.form.plain,
+            "type": "none", "kind": self.form.kind, "voices": list(self.form.voices), "plain": self.form.plain, "field": self.form.field,
             "symbols": self.names, "ends": self.end is not None,
         }  # fmt: skip
 

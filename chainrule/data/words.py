@@ -187,12 +187,14 @@ def _pieces(content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[
 
 
 def cut_before_space(content: np.ndarray, low: int, high: int) -> int:
-    """The last place in a range where white space follows an ASCII character, else the last where a character begins."""
-    bytes_before, bytes_at = content[low - 1 : high - 1], content[low:high]
-    ink = ~_is_space[bytes_before] & (bytes_before < 0x80)
-    found = np.flatnonzero(ink & _is_space[bytes_at] & (bytes_at > 0))
-    if len(found):
-        return low + int(found[-1])
+    """The last place in a range where white space begins (if possible behind an ASCII character: others may be white space
+    to somebody else), else the last where a character does.
+    """
+    before, at = content[low - 1 : high - 1], content[low:high]
+    begins = ~_is_space[before] & _is_space[at] & (at > 0)
+    for found in (np.flatnonzero(begins & (before < 0x80)), np.flatnonzero(begins)):
+        if len(found):
+            return low + int(found[-1])
     while content[high] & 0xC0 == 0x80:
         high -= 1
     return high

@@ -205,9 +205,10 @@ def test_missing_files_and_empty_folders_are_one_clear_line(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["a.npz", "a.npy"])
-def test_formats_that_hold_no_sequences_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DataError, match=r"\.np[zy] cannot be read as text"):
+def test_formats_that_hold_no_sequences_are_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataError, match=rf"{name}: \.np. cannot be read as text") as error:
         read(write(tmp_path / name, prose(2003)))
+    one_line(error)
 
 
 def test_a_damaged_gz_is_one_clear_line(tmp_path: Path) -> None:
