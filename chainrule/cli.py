@@ -258,15 +258,16 @@ def make_data(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def laws(a: argparse.Namespace) -> dict[str, Any]:
-    from chainrule.core import UserError, family, load_file
-    from chainrule.laws import check, report
+    from chainrule.core import UserError
+    from chainrule.laws import check, named, report
 
     results = {}
-    for chosen in load_file(Path(a.name)) if a.name.endswith(".py") else [family(a.name)]:
+    for chosen in named(a.name):
         verdicts = check(chosen)
+        label = chosen.name if chosen.task == "generate" else f"{chosen.name} ({chosen.task})"
         if not a.json:
-            print(f"{chosen.name}\n{report(verdicts)}")
-        results[chosen.name] = [{"law": v.law, "ok": v.ok, "detail": v.detail, "skipped": v.skipped} for v in verdicts]
+            print(f"{label}\n{report(verdicts)}")
+        results[label] = [{"law": v.law, "ok": v.ok, "detail": v.detail, "skipped": v.skipped} for v in verdicts]
     broken = [f"{name}: {v['law']}" for name, found in results.items() for v in found if not v["ok"]]
     if broken:
         if a.json:

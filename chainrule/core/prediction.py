@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Self
 
 import torch
@@ -34,6 +34,11 @@ class Prediction(ABC):
     @abstractmethod
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         """One draw at each position, B x T."""
+
+    def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
+        """Values that a real x_t stays below with these probabilities, B x T x levels; from draws where there is no formula."""
+        samples = torch.stack([self.sample(rng) for _ in range(draws)]).double()
+        return samples.quantile(torch.tensor(levels, dtype=samples.dtype, device=samples.device), dim=0).movedim(0, -1)
 
     def logits(self) -> Tensor:
         """Normalised or not, B x T x V; only discrete predictions have it."""
@@ -131,3 +136,7 @@ class Normal(Prediction):
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         return torch.normal(self.mean_BT, self.scale_BT, generator=rng)
+
+    def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
+        z_Q = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64, device=self.mean_BT.device))
+        return self.mean_BT[..., None] + self.scale_BT[..., None] * z_Q

@@ -40,7 +40,8 @@ def sizes(subject: Subject) -> str:
     if family.width is None:
         return f"{held} parameters, no width to turn"
     small, large = (
-        family.parameters(family.sized(bound, "tiny", symbols=subject.symbols)) for bound in (20 * held, 80 * held)
+        family.parameters(family.sized(bound, "tiny", **subject.shape(subject.symbols)))
+        for bound in (20 * held, 80 * held)
     )
     if not held <= small <= 20 * held or not small < large <= 80 * held:
         raise LawBroken(f"sized({20 * held}) has {small} parameters and sized({80 * held}) has {large}")
@@ -179,7 +180,7 @@ def statistics_add_up(subject: Subject) -> None:
     same(_table(subject, _counted(subject, three, one, two)), whole, "a model of statistics summed in another order")
     assert batch.lengths_B is not None
     pad_BT = torch.arange(23) >= batch.lengths_B[:, None]
-    other = replace(batch, inputs_BT=torch.where(pad_BT, (batch.inputs_BT + 1) % subject.symbols, batch.inputs_BT))
+    other = replace(batch, inputs_BT=torch.where(pad_BT, subject.other(batch.inputs_BT), batch.inputs_BT))
     same(_table(subject, _counted(subject, other)), whole, "a model of the same rows with other pads")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
@@ -64,8 +65,12 @@ class Subject:
     def __init__(self, family: Family, seed: int = 0, settings: dict[str, Any] | None = None):
         self.family, self.seed, self.settings = family, seed, settings or {}
 
+    def shape(self, symbols: int) -> dict[str, Any]:
+        """Settings of the model that follow from the data."""
+        return {"symbols": symbols}
+
     def configure(self, symbols: int) -> Config:
-        return self.family.configure("tiny", symbols=symbols, **self.settings)
+        return self.family.configure("tiny", **self.shape(symbols), **self.settings)
 
     def raw(self, symbols: int | None = None) -> SequenceModel:
         """As built from the seed, untouched but for float64 and eval mode."""
@@ -171,3 +176,27 @@ class Subject:
             tables.append(table)
         assert state is not None
         return torch.cat(tables, dim=1), state
+
+
+class Numbers(Subject):
+    """Real-valued sequences: NaN is read as the start symbol, and is not scored as a target."""
+
+    discrete = False
+    ignored = math.nan
+    values_K = torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
+
+    def shape(self, symbols: int) -> dict[str, Any]:
+        return {}
+
+    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
+        return torch.randn(batch, length, generator=self.rng(salt), dtype=torch.float64)
+
+    def other(self, rows_BT: Tensor) -> Tensor:
+        return rows_BT + 1
+
+    def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
+        return torch.full((batch, 1), math.nan, dtype=torch.float64)
+
+
+SUBJECTS: dict[str, type[Subject]] = {"generate": Subject, "series": Numbers}
+"""How the families of each task are asked."""

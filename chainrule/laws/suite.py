@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
-from chainrule.core import Family
+from chainrule.core import Family, UserError, families, load_file
+from chainrule.core.errors import nearest
 from chainrule.laws import learning, memory, predicting, reading
-from chainrule.laws.subject import LawBroken, Subject
+from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
 
 Law = Callable[[Subject], str | None]
 """Returns a note for the reader, or None; raises LawBroken."""
@@ -37,7 +39,7 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("packed records = separate records", reading.start_forgets, ("autoregressive",)),
     ("rows are independent", reading.rows_are_independent, ("autoregressive",)),
     ("beyond the trained window", reading.beyond_the_window, ("autoregressive",)),
-    ("context is true", reading.context_is_true, ("counting", "discrete")),
+    ("context is true", reading.context_is_true, ("counting",)),
     ("p sums to 1", predicting.sums_to_one, ("discrete",)),
     ("p of all strings sums to 1", predicting.all_strings, ("discrete",)),
     ("the future is not seen", predicting.causality, ("autoregressive",)),
@@ -51,10 +53,10 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("state: length and bytes", memory.counted, ("autoregressive",)),
     ("every parameter learns", learning.every_parameter_learns, ("gradient",)),
     ("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
-    ("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("gradient", "discrete")),
+    ("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("gradient",)),
     ("looked at = not looked at", learning.looked_at, ("probes",)),
-    ("statistics add up", learning.statistics_add_up, ("counting", "discrete")),
-    ("counting is deterministic", learning.counting_is_deterministic, ("counting", "discrete")),
+    ("statistics add up", learning.statistics_add_up, ("counting",)),
+    ("counting is deterministic", learning.counting_is_deterministic, ("counting",)),
 )
 """Name, function, and the capabilities that the law asks for."""
 
@@ -81,8 +83,24 @@ def examine(subject: Subject) -> list[Verdict]:
 
 
 def check(family: Family, *, seed: int = 0) -> list[Verdict]:
-    """All laws on the ``tiny`` preset of a family over discrete symbols, in float64 on the CPU: a few seconds."""
-    return examine(Subject(family, seed))
+    """All laws on the ``tiny`` preset of a family, in float64 on the CPU: a few seconds."""
+    return examine(SUBJECTS[family.task](family, seed))
+
+
+def named(name: str) -> list[Family]:
+    """The families of this name, or in this file, for every task that has laws."""
+    found: list[Family] = []
+    refusal = UserError(f"unknown model '{name}': {nearest(name, {f.name for t in SUBJECTS for f in families(t)})}")
+    for task in SUBJECTS:
+        try:
+            found += (
+                load_file(Path(name), task) if name.endswith(".py") else [f for f in families(task) if f.name == name]
+            )
+        except UserError as error:
+            refusal = error
+    if not found:
+        raise refusal
+    return found
 
 
 def report(verdicts: list[Verdict]) -> str:

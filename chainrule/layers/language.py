@@ -56,27 +56,31 @@ class RecurrentModel(Autoregressive):
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, RecurrentState]:
-        B, T = inputs_BT.shape
-        old = state if isinstance(state, RecurrentState) else self.empty(B)
-        x_BTD = self.embedding(inputs_BT)
-        parts, outputs = old.parts_BLH, []
-        forget_BT = inputs_BT == self.start_symbol
-        if lengths_B is not None:  # a start symbol among the pads resets nothing
-            forget_BT &= torch.arange(T, device=inputs_BT.device) < lengths_B[:, None]
-        for begin, end in _segments(forget_BT, lengths_B):
-            parts = tuple(p.masked_fill(forget_BT[:, begin, None, None], 0) for p in parts)
-            out_BTH, new = self.stack(x_BTD[:, begin:end], parts)
-            new = new if isinstance(new, tuple) else (new,)
-            if lengths_B is not None:
-                alive_B11 = (begin < lengths_B)[:, None, None]
-                new = tuple(torch.where(alive_B11, n, p.to(n.dtype)) for n, p in zip(new, parts))
-            parts = new
-            outputs.append(out_BTH)
-        hidden_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+        old = state if isinstance(state, RecurrentState) else self.empty(len(inputs_BT))
+        hidden_BTD, new = carry(self.stack, self.embedding(inputs_BT), inputs_BT == self.start_symbol, old, lengths_B)
         hidden_BTD = F.dropout(hidden_BTD, self.config.dropout, self.training)
-        read_B = T if lengths_B is None else lengths_B
-        keep = tuple(p.to(self.embedding.weight.dtype) for p in parts)
-        return Projected(hidden_BTD, self.head, self.symbols), RecurrentState(old.length_B + read_B, keep)
+        return Projected(hidden_BTD, self.head, self.symbols), new
+
+
+def carry(
+    stack: Recurrent, x_BTD: Tensor, forget_BT: Tensor, old: RecurrentState, lengths_B: Tensor | None
+) -> tuple[Tensor, RecurrentState]:
+    """Outputs of the stack at each place, and its memory after each row's own last one; ``forget_BT``: begin anew before reading."""
+    T, parts, outputs = x_BTD.shape[1], old.parts_BLH, []
+    if lengths_B is not None:  # a start symbol among the pads resets nothing
+        forget_BT = forget_BT & (torch.arange(T, device=x_BTD.device) < lengths_B[:, None])
+    for begin, end in _segments(forget_BT, lengths_B):
+        parts = tuple(p.masked_fill(forget_BT[:, begin, None, None], 0) for p in parts)
+        out_BTH, new = stack(x_BTD[:, begin:end], parts)
+        new = new if isinstance(new, tuple) else (new,)
+        if lengths_B is not None:
+            alive_B11 = (begin < lengths_B)[:, None, None]
+            new = tuple(torch.where(alive_B11, n, p.to(n.dtype)) for n, p in zip(new, parts))
+        parts = new
+        outputs.append(out_BTH)
+    hidden_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
+    keep = tuple(p.to(stack.weights(0)[0].dtype) for p in parts)
+    return hidden_BTD, RecurrentState(old.length_B + (T if lengths_B is None else lengths_B), keep)
 
 
 def _segments(forget_BT: Tensor, lengths_B: Tensor | None) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
+from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import GRU, initialise
 
 
@@ -31,5 +32,20 @@ class GatedRecurrentUnit(RecurrentModel):
     def __init__(self, config: GRUConfig):
         c = config
         stack = GRU(c.embedding, c.width, c.layers, dropout=c.dropout, skip=c.skip)
+        initialise(stack, c.init)
+        super().__init__(c, stack)
+
+
+class GRUNumbersConfig(NumbersConfig):
+    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 32}, "base": {"width": 128, "layers": 2}}
+
+
+@register("gru", task="series", config=GRUNumbersConfig, recipe=Recipe(rate=5e-3, rows=16, window=128), width="width")
+class GatedRecurrentUnitOfNumbers(RecurrentNumbers):
+    """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
+
+    def __init__(self, config: GRUNumbersConfig):
+        c = config
+        stack = GRU(c.inputs, c.width, c.layers, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init)
         super().__init__(c, stack)

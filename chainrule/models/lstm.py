@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
+from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import LSTM, initialise
 
 
@@ -38,5 +39,22 @@ class LongShortTermMemory(RecurrentModel):
     def __init__(self, config: LSTMConfig):
         c = config
         stack = LSTM(c.embedding, c.width, c.layers, dropout=c.dropout, skip=c.skip)
+        initialise(stack, c.init, forget_gate=slice(c.width, 2 * c.width), reach=c.reach)
+        super().__init__(c, stack)
+
+
+class LSTMNumbersConfig(NumbersConfig):
+    init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "forget"
+
+    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 32}, "base": {"width": 128, "layers": 2}}
+
+
+@register("lstm", task="series", config=LSTMNumbersConfig, recipe=Recipe(rate=5e-3, rows=16, window=128), width="width")
+class LongShortTermMemoryOfNumbers(RecurrentNumbers):
+    """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
+
+    def __init__(self, config: LSTMNumbersConfig):
+        c = config
+        stack = LSTM(c.inputs, c.width, c.layers, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init, forget_gate=slice(c.width, 2 * c.width), reach=c.reach)
         super().__init__(c, stack)

@@ -16,6 +16,7 @@ from typing import Literal
 
 from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
+from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import RNN, initialise
 
 
@@ -36,5 +37,22 @@ class VanillaRNN(RecurrentModel):
     def __init__(self, config: RNNConfig):
         c = config
         stack = RNN(c.embedding, c.width, c.layers, nonlinearity=c.activation, dropout=c.dropout, skip=c.skip)
+        initialise(stack, c.init)
+        super().__init__(c, stack)
+
+
+class RNNNumbersConfig(NumbersConfig):
+    activation: Literal["tanh", "relu", "sigmoid"] = "tanh"
+
+    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 32}, "base": {"width": 128, "layers": 2}}
+
+
+@register("rnn", task="series", config=RNNNumbersConfig, recipe=Recipe(rate=5e-3, rows=16, window=128), width="width")
+class VanillaRNNOfNumbers(RecurrentNumbers):
+    """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
+
+    def __init__(self, config: RNNNumbersConfig):
+        c = config
+        stack = RNN(c.inputs, c.width, c.layers, nonlinearity=c.activation, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init)
         super().__init__(c, stack)

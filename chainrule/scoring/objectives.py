@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from chainrule.core import IGNORED, Autoregressive, Batch, Objective, State, Terms
+
+
+def scored(targets: Tensor) -> Tensor:
+    """Which targets count: symbols that are not IGNORED, numbers that are numbers."""
+    return ~targets.isnan() if targets.is_floating_point() else targets != IGNORED
 
 
 class NextSymbol(Objective):
@@ -15,4 +22,4 @@ class NextSymbol(Objective):
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         prediction, state = self.model(batch.inputs_BT, state, batch.lengths_B)
         nats_BT = prediction.log_prob(batch.targets_BT)
-        return {"nats": (-nats_BT.sum(), (batch.targets_BT != IGNORED).sum(), 1.0)}, state
+        return {"nats": (-nats_BT.sum(), scored(batch.targets_BT).sum(), 1.0)}, state

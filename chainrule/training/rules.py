@@ -13,6 +13,7 @@ from torch import Tensor
 from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Objective, Recipe, State, total
 from chainrule.core.compute import Compute
 from chainrule.layers.scan import HiddenChain, Statistics
+from chainrule.scoring.objectives import scored
 from chainrule.training.optim import make_optimisers, set_rates
 
 
@@ -66,7 +67,7 @@ class GradientRule:
 
     def _backward(self, batch: Batch) -> tuple[float, int]:
         """Gradient of the whole batch, in as many parts as the recipe says; each term divided once by its global count."""
-        counts = {"nats": (batch.targets_BT >= 0).sum()}
+        counts = {"nats": scored(batch.targets_BT).sum()}
         rows = len(batch.inputs_BT)
         borders = [rows * i // self.recipe.accumulate for i in range(self.recipe.accumulate + 1)]
         sums = 0.0
@@ -127,7 +128,7 @@ class CountingRule:
     def step(self, batch: Batch, rate: float) -> Step:
         stats = self.model.summarize(batch)
         self.stats = stats if self.stats is None else self.stats + stats
-        return Step(math.nan, int((batch.targets_BT >= 0).sum()))
+        return Step(math.nan, int(scored(batch.targets_BT).sum()))
 
     def finish(self) -> None:
         if self.stats is not None:

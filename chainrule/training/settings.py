@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import pydantic
+
 from chainrule.core import Config, Family, Recipe
 from chainrule.core.compute import Compute
 from chainrule.training.budget import Budget
@@ -24,6 +26,7 @@ class RunConfig(Config):
     columns: str | None = None
     group: str | None = None
     unit: Literal["stream", "lines", "docs"] | None = None
+    columns: str | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
     context: int | None = None
@@ -34,6 +37,13 @@ class RunConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = None
     save_every: str = "30s"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _split_of_the_task(cls, values: Any) -> Any:
+        """Where no split is given: a series has few values, and an interval's coverage cannot be told from a dozen."""
+        series = isinstance(values, dict) and values.get("task") == "series"
+        return {"split": (0.7, 0.1, 0.2), **values} if series else values
 
 
 @dataclass

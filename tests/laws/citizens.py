@@ -150,27 +150,6 @@ WORDS = family("words", WordsConfig, Words, update="counting")
 # ------------------------------------------------------------------------------------------------ real numbers
 
 
-class Numbers(Subject):
-    """Real-valued sequences: not-a-number is read as the start symbol, and is not scored as a target."""
-
-    discrete = False
-    ignored = math.nan
-
-    def configure(self, symbols: int) -> Config:
-        return self.family.configure("tiny")
-
-    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
-        return torch.randn(batch, length, generator=self.rng(salt), dtype=torch.float64)
-
-    def other(self, rows_BT: Tensor) -> Tensor:
-        return rows_BT + 1
-
-    def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
-        return torch.full((batch, 1), math.nan, dtype=torch.float64)
-
-    values_K = torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
-
-
 class NumberModel(Autoregressive):
     symbols = 0
 

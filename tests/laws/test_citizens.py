@@ -21,7 +21,6 @@ from citizens import (
     GaussianHMM,
     InVoices,
     MixtureConfig,
-    Numbers,
     SmallConfig,
     Translator,
     Voices,
@@ -35,7 +34,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from chainrule.core import Autoregressive, Batch, SequenceModel, UserError, families
 from chainrule.core import family as by_name
-from chainrule.laws import LAWS, Subject, apply, examine
+from chainrule.laws import LAWS, Numbers, Subject, apply, examine
 
 SUBJECTS = {
     "words": Subject(WORDS),

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from chainrule.core import Family, families, load_file, registry
-from chainrule.laws import LAWS, Subject, Verdict, apply, check, report
+from chainrule.laws import LAWS, SUBJECTS, Subject, Verdict, apply, check, report
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_model.py"
 
 # Settings beyond the presets that take other paths through a family's code.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ngram": [{"smoothing": "add_k"}, {"smoothing": "witten_bell"}, {"n": 1}],
+    "ar (series)": [{"order": None, "longest": 5}, {"method": "yule_walker"}, {"order": 0}],
+    "lstm (series)": [{"skip": "dense"}],
     "rnn": [{"skip": "residual", "layers": 2, "embedding": 16}],
     "gpt": [{"positions": name} for name in ("none", "learned", "sinusoidal", "alibi")]
     + [{"tied": True, "norm": "post", "bias": True}, {"groups": 1, "qk_norm": False}, {"context": 7}],
@@ -34,9 +36,10 @@ def stranger() -> Family:
 @cache
 def subjects() -> dict[str, Subject]:
     rows = {f.name: Subject(f) for f in (stranger(), *families())}
+    rows |= {f"{f.name} ({t})": kind(f) for t, kind in SUBJECTS.items() if t != "generate" for f in families(t)}
     for name, settings in ((n, s) for n, variants in VARIANTS.items() for s in variants if n in rows):
         label = ",".join(f"{k}={v}" for k, v in settings.items())
-        rows[f"{name}:{label}"] = Subject(rows[name].family, settings=settings)
+        rows[f"{name}:{label}"] = type(rows[name])(rows[name].family, settings=settings)
     return rows
 
 

@@ -1,0 +1,316 @@
+"""Series: numbers in time order, one record a column; from a table to parts of a split.
+
+A part is a stretch of time: train comes first, then valid, then test, so that nothing is forecast from its own future. What lies
+before a part is its history: read, never scored. Values keep the file's own units here; ``Scaling`` is what models see.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.errors import DataError, nearest
+from chainrule.data.source import read_file
+from chainrule.data.split import check_split
+
+MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "."})
+"""What stands for a value that was not taken, in lower case."""
+LEAST = 10
+"""Values that a training part needs; a single one to validate or to test on will do."""
+Shares = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One column. ``values`` has no gaps: where ``missing`` is true the last known value stands, to be read, never scored."""
+
+    name: str
+    values: np.ndarray
+    missing: np.ndarray
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Values ``start`` to ``end`` of every series, with all that came before as history."""
+
+    series: tuple[Series, ...]
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+
+    def __len__(self) -> int:
+        """Values that are scored."""
+        return sum(len(values) for values in self.scored())
+
+    def scored(self) -> list[np.ndarray]:
+        """The known values of the stretch, series by series."""
+        return [s.values[a:z][~s.missing[a:z]] for s, a, z in zip(self.series, self.start, self.end)]
+
+    def targets(self) -> list[np.ndarray]:
+        """The values of the stretch, series by series; NaN where one is missing."""
+        return [np.where(s.missing[a:z], math.nan, s.values[a:z]) for s, a, z in zip(self.series, self.start, self.end)]
+
+    def described(self) -> dict[str, int]:
+        return {"values": len(self), "records": len(self.series)}
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What turns values into what models see, (x - mean) / scale, series by series: mean and spread of the training part.
+
+    ``naive`` is the mean absolute error of "as before" over the training part, in the series' own units: what MASE divides by.
+    """
+
+    columns: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    naive: tuple[float, ...]
+
+    @staticmethod
+    def of(part: Stretch) -> Scaling:
+        """Raises DataError for a series that is too short or does not move."""
+        found: list[tuple[float, float, float]] = []
+        for series, known in zip(part.series, part.scored()):
+            if len(known) < LEAST:
+                raise DataError(f"column '{series.name}': {len(known)} values to train on; at least {LEAST} are needed")
+            scale = float(known.std())
+            if scale <= 1e-12 * max(1.0, float(np.abs(known).max())):
+                raise DataError(
+                    f"column '{series.name}': all {len(known)} values to train on are {known[0]:g}; "
+                    "a series that does not move has nothing to learn: take another column, or another --split"
+                )
+            found.append((float(known.mean()), scale, float(np.abs(np.diff(known)).mean())))
+        return Scaling(tuple(s.name for s in part.series), *zip(*found))
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: list(getattr(self, k)) for k in ("columns", "mean", "scale", "naive")}
+
+    @staticmethod
+    def from_json(values: dict[str, Any]) -> Scaling:
+        return Scaling(*(tuple(values[k]) for k in ("columns", "mean", "scale", "naive")))
+
+    def seen(self, index: int, values: np.ndarray) -> np.ndarray:
+        """Values of series ``index`` as models see them."""
+        return (values - self.mean[index]) / self.scale[index]
+
+    def own(self, index: int, values: np.ndarray) -> np.ndarray:
+        """The way back to the series' own units."""
+        return values * self.scale[index] + self.mean[index]
+
+
+@dataclass(frozen=True)
+class SeriesData:
+    """What ``read_series`` found: parts by name, and the scaling of the training part."""
+
+    name: str
+    parts: dict[str, Stretch]
+    scaling: Scaling
+    sha256: str
+    split_sha256: str
+    notes: list[str] = field(default_factory=list)
+    unit: str = "stream"
+
+    def card(self) -> dict[str, Any]:
+        """The ``data`` object of a board."""
+        return {
+            "name": self.name, "unit": self.unit, "columns": list(self.scaling.columns),
+            "parts": {name: part.described() for name, part in self.parts.items()},
+            "mean": list(self.scaling.mean), "scale": list(self.scaling.scale),
+            "sha256": self.sha256, "notes": list(self.notes),
+        }  # fmt: skip
+
+
+def read_series(source: Path | str, columns: str | None = None, split: Shares = (0.7, 0.1, 0.2)) -> SeriesData:
+    """The chosen columns of a table of numbers, split in time order.
+
+    Raises:
+        DataError: no such file, no column of numbers or more than one to choose from, a cell that is no number (with its line), an
+            infinity, too few values, or a training part that does not move.
+    """
+    shares, path, notes = check_split(split), Path(source), []
+    series = tuple(read_columns(path, columns, notes))
+    parts: dict[str, Stretch] = {}
+    begin = tuple(0 for _ in series)
+    for number, name in enumerate(("train", "valid", "test")):
+        if name in shares and shares[name] > 0:
+            until = sum(list(shares.values())[: number + 1])
+            end = tuple(_cut(len(s.values), until, begin[i]) for i, s in enumerate(series))
+            parts[name] = Stretch(series, begin, end)
+            begin = end
+    scaling = Scaling.of(parts["train"])
+    for name, part in parts.items():
+        for column, known in zip(scaling.columns, part.scored()):
+            if not len(known):
+                raise DataError(
+                    f"{path}: column '{column}': no value falls into the {name} part; give more data or another --split"
+                )
+    whole = hashlib.sha256(b"".join(s.values.tobytes() + s.missing.tobytes() for s in series)).hexdigest()
+    ends = ",".join(f"{name}:{part.start}-{part.end}" for name, part in parts.items())
+    return SeriesData(
+        path.name.split(".")[0] or path.name,
+        parts,
+        scaling,
+        whole,
+        hashlib.sha256(f"{whole} {ends}".encode()).hexdigest(),
+        notes,
+    )
+
+
+def _cut(length: int, share: float, begin: int) -> int:
+    """The end of a part that reaches to this share of the series; at least one value long where there is one left."""
+    return min(length, max(begin + 1, round(share * length)))
+
+
+def read_held_out(source: Path | str, scaling: Scaling, columns: str | None = None) -> Stretch:
+    """A held-out file: as many series as the model was trained on, scored from their first value on."""
+    path = Path(source)
+    series = tuple(read_columns(path, columns or _same_columns(path, scaling), []))
+    if len(series) != len(scaling.columns):
+        raise DataError(
+            f"{path}: {len(series)} series, and the model was trained on {len(scaling.columns)} ({', '.join(scaling.columns)}): "
+            "say which with --columns"
+        )
+    if not any((~s.missing).any() for s in series):
+        raise DataError(f"{path}: every value is missing; there is nothing to evaluate")
+    return Stretch(series, tuple(0 for _ in series), tuple(len(s.values) for s in series))
+
+
+def _same_columns(path: Path, scaling: Scaling) -> str | None:
+    """The run's own columns where the file names them."""
+    first = next(iter(_rows(path, [])), (0, []))[1]
+    return ",".join(scaling.columns) if set(scaling.columns) <= set(first) else None
+
+
+# ------------------------------------------------------------------------------------------------------------- reading
+
+
+def read_columns(path: Path, columns: str | None, notes: list[str]) -> list[Series]:
+    """The columns of a table that ``columns`` names, or the only one that holds numbers."""
+    rows = list(_rows(path, notes))
+    if not rows:
+        raise DataError(f"{path}: holds no line of values")
+    width = len(rows[0][1])
+    for line, cells in rows:
+        if len(cells) != width:
+            raise DataError(f"{path}: line {line}: {len(cells)} cells where the first line has {width}")
+    chosen, rows = _choose(path, columns, rows, notes)
+    return [_column(path, name, [(line, cells[k]) for line, cells in rows], notes) for name, k in chosen.items()]
+
+
+def looks_like_series(path: Path) -> bool:
+    """Is this a CSV or TSV file of one column of numbers?"""
+    if path.name.lower().removesuffix(".gz").rpartition(".")[2] not in ("csv", "tsv") or not path.is_file():
+        return False
+    rows = [cells for _, cells in _rows(path, [])]
+    body = rows[not _is_value(rows[0][0]) :] if rows else []
+    return bool(body) and all(len(cells) == 1 and _is_value(cells[0]) for cells in body)
+
+
+def _rows(path: Path, notes: list[str]) -> Iterable[tuple[int, list[str]]]:
+    """(line, cells) of every line that holds something."""
+    if not path.is_file():
+        raise DataError(
+            f"{path}: no such file; a series is a .csv, .tsv or .txt file (also .gz) with a column of numbers"
+        )
+    text = read_file(path, "stop", notes).tobytes().decode().replace("\r\n", "\n").replace("\r", "\n")
+    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    if kind == "txt":
+        lines = enumerate(text.split("\n"), 1)
+        return [(n, line.replace(",", " ").split()) for n, line in lines if line.strip() and not line.startswith("#")]
+    head = text.partition("\n")[0]
+    mark = "\t" if kind == "tsv" else max(",;\t", key=head.count)
+    reader = csv.reader(text.split("\n"), delimiter=mark)
+    return [
+        (reader.line_num, [c.strip() for c in cells])
+        for cells in reader
+        if any(c.strip() for c in cells) or len(cells) == 1
+    ]
+
+
+def _choose(
+    path: Path, columns: str | None, rows: list[tuple[int, list[str]]], notes: list[str]
+) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
+    """Name -> place of the chosen columns, and the lines below the header."""
+    first = rows[0][1]
+    names = [name.strip() for name in columns.split(",")] if columns else []
+    header = bool(names) and set(names) - {"-"} <= set(first)
+    header = header or not names and len(rows) > 1 and _is_header(first, rows[1][1])
+    body = rows[header:]
+    if names and header:
+        return {name: first.index(name) for name in names if name != "-"}, body
+    if names:
+        if len(names) != len(first):
+            known = (
+                f"its header says {', '.join(first)}; {nearest(names[0], first)}"
+                if _is_header(first, rows[-1][1])
+                else (
+                    f"it has {len(first)} columns and no header: name them in order, '-' skips one, such as --columns "
+                    + ",".join(["-"] * (len(first) - 1) + ["value"])
+                )
+            )
+            raise DataError(f"{path}: --columns {columns} does not fit: {known}")
+        return {name: k for k, name in enumerate(names) if name != "-"}, body
+    labels = first if header else [str(k + 1) for k in range(len(first))]
+    numbers = [k for k in range(len(first)) if _mostly_numbers(cells[k] for _, cells in body)]
+    if len(numbers) == 1 or len(first) == 1:
+        only = numbers[0] if numbers else 0
+        name = labels[only] if header else "value"
+        if len(first) > 1:
+            notes.append(f"column {labels[only]} is taken: the only one that holds numbers")
+        return {name: only}, body
+    example = ",".join(labels[k] for k in numbers) if header else ",".join(["-"] * (len(first) - 1) + ["value"])
+    raise DataError(
+        f"{path}: {len(numbers)} of {len(first)} columns hold numbers; say which are the series, for example --columns {example or 'NAME'}"
+    )
+
+
+def _is_header(first: list[str], second: list[str]) -> bool:
+    """Does the first line hold words where the second holds numbers?"""
+    return any(not _is_value(a) and _is_value(b) and b for a, b in zip(first, second))
+
+
+def _mostly_numbers(cells: Iterable[str]) -> bool:
+    known = [cell for cell in cells if cell.lower() not in MISSING]
+    return bool(known) and sum(map(_is_value, known)) > len(known) / 2
+
+
+def _is_value(cell: str) -> bool:
+    if cell.lower() in MISSING:
+        return True
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _column(path: Path, name: str, cells: list[tuple[int, str]], notes: list[str]) -> Series:
+    values = np.array([_number(path, name, line, cell) for line, cell in cells])
+    known = np.flatnonzero(~np.isnan(values))
+    if not len(known):
+        raise DataError(f"{path}: column '{name}': every value is missing")
+    values = values[known[0] : known[-1] + 1]
+    missing = np.isnan(values)
+    if missing.any():
+        notes.append(
+            f"column '{name}': {int(missing.sum())} missing values: the last known one is read in their place, and they are not scored"
+        )
+    last = np.maximum.accumulate(np.where(missing, 0, np.arange(len(values))))
+    return Series(name, values[last], missing)
+
+
+def _number(path: Path, name: str, line: int, cell: str) -> float:
+    if cell.lower() in MISSING:
+        return math.nan
+    value = float(cell) if _is_value(cell) else math.inf
+    if math.isinf(value):
+        raise DataError(
+            f"{path}: line {line}: column '{name}': '{cell[:40]}' is no finite number; mend it, or leave the cell empty where none was taken"
+        )
+    return value

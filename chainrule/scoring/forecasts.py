@@ -1,0 +1,75 @@
+"""One-step forecasts of series: what every value costs, and whether it fell where it was expected."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive
+from chainrule.core.compute import Compute
+from chainrule.data.series import Scaling, Stretch
+
+CHUNK = 4096
+"""Values read at once; the State is carried from chunk to chunk."""
+LEVELS = (0.1, 0.5, 0.9)
+"""The 80 % interval and the median."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One entry a known value of the part, series by series; ``quantiles`` (entries x 3, at ``LEVELS``) in the series' own units."""
+
+    nats: np.ndarray
+    values: np.ndarray
+    quantiles: np.ndarray
+    naive: np.ndarray
+    """The error of "as before" on the training part, repeated for each value of a series."""
+
+    @property
+    def scaled_errors(self) -> np.ndarray:
+        """|value - median| in units of the naive forecast's error on the training part."""
+        return np.abs(self.values - self.quantiles[:, 1]) / self.naive
+
+    @property
+    def covered(self) -> np.ndarray:
+        return (self.quantiles[:, 0] <= self.values) & (self.values <= self.quantiles[:, 2])
+
+
+@torch.no_grad()
+def judge(
+    model: Autoregressive, part: Stretch, scaling: Scaling, compute: Compute, *, intervals: bool = False
+) -> Judged:
+    """Forecast every known value of the part from all that stands before it, history included.
+
+    Nats are those of the density over the series' own units: a model that sees (x - mean) / scale pays log(scale) more a value.
+    Quantiles are NaN unless ``intervals``.
+    """
+    model.eval()
+    found = [_judge_one(model, part, index, scaling, compute, intervals) for index in range(len(part.series))]
+    return Judged(*(np.concatenate(pieces) for pieces in zip(*found)))
+
+
+def _judge_one(
+    model: Autoregressive, part: Stretch, index: int, scaling: Scaling, compute: Compute, intervals: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    start, end, targets = part.start[index], part.end[index], part.targets()[index]
+    seen = scaling.seen(index, part.series[index].values[:end])
+    inputs = np.concatenate([[math.nan], seen[:-1]])
+    wanted = np.concatenate([np.full(start, math.nan), scaling.seen(index, targets)])
+    nats, quantiles, state = [np.zeros(0)], [np.zeros((0, len(LEVELS)))], None
+    rng = torch.Generator(compute.device).manual_seed(0)
+    for first in range(0, end, CHUNK):
+        inputs_1T = torch.from_numpy(inputs[None, first : first + CHUNK]).to(compute.device)
+        targets_1T = torch.from_numpy(wanted[None, first : first + CHUNK]).to(compute.device)
+        with compute.autocast():
+            prediction, state = model(inputs_1T, state)
+        here_T = ~targets_1T[0].isnan()
+        nats.append(-prediction.log_prob(targets_1T)[0, here_T].double().cpu().numpy())
+        if intervals and bool(here_T.any()):
+            quantiles.append(prediction.quantiles(LEVELS, rng)[0, here_T].double().cpu().numpy())
+    known = targets[~np.isnan(targets)]
+    own = scaling.own(index, np.concatenate(quantiles)) if intervals else np.full((len(known), len(LEVELS)), math.nan)
+    return np.concatenate(nats) + math.log(scaling.scale[index]), known, own, np.full(len(known), scaling.naive[index])

@@ -1,0 +1,114 @@
+"""series: numbers in time order, each forecast from all before it. Judged by the nats that a value costs in its own units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, SequenceModel
+from chainrule.data.series import Scaling, SeriesData, Stretch, read_held_out, read_series
+from chainrule.scoring.forecasts import Judged, judge
+from chainrule.scoring.objectives import NextSymbol
+from chainrule.training.loop import Source
+from chainrule.training.rules import CountingRule, GradientRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+
+
+@register_task
+class OfNumbers(Task):
+    name = "series"
+    metric = "nats_per_value"
+    metric_words = "nats per value"
+    rows = "ar,kalman,rnn,lstm,gru"
+
+    def read(self, settings: RunConfig) -> SeriesData:
+        return read_series(settings.data, settings.columns, settings.split)
+
+    def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Stretch:
+        return read_held_out(source, Scaling.from_json(loaded.data["scaling"]), loaded.settings.get("columns"))
+
+    def shape(self, data: SeriesData) -> dict[str, Any]:
+        return {}
+
+    def files(self, data: SeriesData) -> dict[str, dict[str, Any]]:
+        described = {"parts": {n: p.described() for n, p in data.parts.items()}, "scaling": data.scaling.to_json()}
+        return {"data.json": described}
+
+    def learning(self, model: Autoregressive, data: SeriesData, ready: Prepared) -> tuple[Source, Rule]:
+        r, batches = ready.recipe, Windows(data, ready)
+        if r.update == "counting":
+            if not isinstance(model, Counting):
+                raise ConfigError(f"{ready.family.name} is no Counting model: its recipe cannot say update=counting")
+            return Source(1, lambda _epoch, _step: batches.whole()), CountingRule(model)
+        return Source(batches.steps_per_epoch, batches.at), GradientRule(NextSymbol(model), r, ready.compute)
+
+    def validator(self, data: SeriesData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return float(judge(model, data.parts["valid"], data.scaling, ready.compute).nats.mean())
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: Stretch) -> Measured:
+        """Every value is forecast one step ahead from all before it; those before the part are read first."""
+        scaling = Scaling.from_json(loaded.data["scaling"])
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no value")
+        found = judge(loaded.model, part, scaling, loaded.compute, intervals=True)
+        ends = np.cumsum([len(values) for values in part.scored()])
+        return Measured(figures(found), found.nats, np.ones(len(found.nats)), ends)
+
+
+def figures(found: Judged) -> dict[str, Any]:
+    """``mase``: mean absolute error of the median forecast over that of "as before" on the training part (Hyndman & Koehler 2006)."""
+    return {
+        "nats_per_value": float(found.nats.mean()),
+        "mase": float(found.scaled_errors.mean()),
+        "coverage_80": float(found.covered.mean()),
+        "n": len(found.nats),
+    }
+
+
+class Windows:
+    """Training batches: windows of the training part at random places, each begun with nothing known.
+
+    What stands in a batch is a function of (seed, epoch, step) alone. A series shorter than a window is read whole.
+    """
+
+    def __init__(self, data: SeriesData, ready: Prepared):
+        train = data.parts["train"]
+        self.known = [
+            data.scaling.seen(i, s.values[a:z]) for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
+        ]
+        self.targets = [data.scaling.seen(i, values) for i, values in enumerate(train.targets())]
+        self.rows, self.seed = ready.recipe.rows, ready.settings.seed
+        self.window = min(ready.recipe.window, max(map(len, self.known)))
+        self.steps_per_epoch = max(1, round(sum(map(len, self.known)) / (self.rows * self.window)))
+
+    def whole(self) -> Batch:
+        """Every series once, from its first value on."""
+        return self._batch([(i, 0, len(values)) for i, values in enumerate(self.known)])
+
+    def at(self, epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, epoch, step])
+        sizes = np.array([len(values) for values in self.known])
+        chosen = rng.choice(len(sizes), self.rows, p=sizes / sizes.sum())
+        # Beginnings up to half a window before the series, cut there: its first values come as often as any other.
+        begin = [int(rng.integers(-self.window // 2, max(1, sizes[i] - self.window // 2))) for i in chosen]
+        return self._batch([(i, max(0, b), min(sizes[i], b + self.window)) for i, b in zip(chosen.tolist(), begin)])
+
+    def _batch(self, stretches: list[tuple[int, int, int]]) -> Batch:
+        lengths = [z - a for _, a, z in stretches]
+        inputs_BT = np.zeros((len(stretches), max(lengths)))
+        targets_BT = np.full_like(inputs_BT, math.nan)
+        for b, (i, a, z) in enumerate(stretches):
+            inputs_BT[b, 0] = math.nan
+            inputs_BT[b, 1 : z - a] = self.known[i][a : z - 1]
+            targets_BT[b, : z - a] = self.targets[i][a:z]
+        return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), torch.tensor(lengths))
