@@ -6,7 +6,6 @@ before a part is its history: read, never scored. Values keep the file's own uni
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections.abc import Iterable
@@ -16,15 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.errors import DataError, nearest
-from chainrule.data.source import read_file
+from chainrule.core.errors import DataError
+from chainrule.data.source import suffix
 from chainrule.data.split import check_split
+from chainrule.data.table import read_table
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "."})
 """What stands for a value that was not taken, in lower case."""
 LEAST = 10
 """Values that a training part needs; a single one to validate or to test on will do."""
 Shares = tuple[float, float, float]
+Named = dict[str, list[str]]
 
 
 @dataclass(frozen=True)
@@ -183,8 +184,9 @@ def read_held_out(source: Path | str, scaling: Scaling, columns: str | None = No
 
 def _same_columns(path: Path, scaling: Scaling) -> str | None:
     """The run's own columns where the file names them."""
-    first = next(iter(_rows(path, [])), (0, []))[1]
-    return ",".join(scaling.columns) if set(scaling.columns) <= set(first) else None
+    table = read_table(path)
+    first = set(table.columns) | {cells[0].strip() for cells in table.columns.values()}
+    return ",".join(scaling.columns) if set(scaling.columns) <= first else None
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -192,87 +194,56 @@ def _same_columns(path: Path, scaling: Scaling) -> str | None:
 
 def read_columns(path: Path, columns: str | None, notes: list[str]) -> list[Series]:
     """The columns of a table that ``columns`` names, or the only one that holds numbers."""
-    rows = list(_rows(path, notes))
-    if not rows:
-        raise DataError(f"{path}: holds no line of values")
-    width = len(rows[0][1])
-    for line, cells in rows:
-        if len(cells) != width:
-            raise DataError(f"{path}: line {line}: {len(cells)} cells where the first line has {width}")
-    chosen, rows = _choose(path, columns, rows, notes)
-    return [_column(path, name, [(line, cells[k]) for line, cells in rows], notes) for name, k in chosen.items()]
-
-
-def looks_like_series(path: Path) -> bool:
-    """Is this a CSV or TSV file of one column of numbers?"""
-    if path.name.lower().removesuffix(".gz").rpartition(".")[2] not in ("csv", "tsv") or not path.is_file():
-        return False
-    rows = [cells for _, cells in _rows(path, [])]
-    body = rows[not _is_value(rows[0][0]) :] if rows else []
-    return bool(body) and all(len(cells) == 1 and _is_value(cells[0]) for cells in body)
-
-
-def _rows(path: Path, notes: list[str]) -> Iterable[tuple[int, list[str]]]:
-    """(line, cells) of every line that holds something."""
     if not path.is_file():
         raise DataError(
             f"{path}: no such file; a series is a .csv, .tsv or .txt file (also .gz) with a column of numbers"
         )
-    text = read_file(path, "stop", notes).tobytes().decode().replace("\r\n", "\n").replace("\r", "\n")
-    kind = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    if kind == "txt":
-        lines = enumerate(text.split("\n"), 1)
-        return [(n, line.replace(",", " ").split()) for n, line in lines if line.strip() and not line.startswith("#")]
-    head = text.partition("\n")[0]
-    mark = "\t" if kind == "tsv" else max(",;\t", key=head.count)
-    reader = csv.reader(text.split("\n"), delimiter=mark)
-    return [
-        (reader.line_num, [c.strip() for c in cells])
-        for cells in reader
-        if any(c.strip() for c in cells) or len(cells) == 1
-    ]
+    table = read_table(path, columns, notes=notes)
+    named = {name: [cell.strip() for cell in table.columns[name]] for name in table.names}
+    lines = table.lines.tolist()
+    if not columns:
+        named, lines = _only_numbers(path, *_below_header(named, lines), notes)
+    if len(table.columns) == 1:  # an empty line is an empty cell there
+        named, lines = _with_gaps(named, lines)
+    return [_column(path, name, list(zip(lines, cells)), notes) for name, cells in named.items()]
 
 
-def _choose(
-    path: Path, columns: str | None, rows: list[tuple[int, list[str]]], notes: list[str]
-) -> tuple[dict[str, int], list[tuple[int, list[str]]]]:
-    """Name -> place of the chosen columns, and the lines below the header."""
-    first = rows[0][1]
-    names = [name.strip() for name in columns.split(",")] if columns else []
-    header = bool(names) and set(names) - {"-"} <= set(first)
-    header = header or not names and len(rows) > 1 and _is_header(first, rows[1][1])
-    body = rows[header:]
-    if names and header:
-        return {name: first.index(name) for name in names if name != "-"}, body
-    if names:
-        if len(names) != len(first):
-            known = (
-                f"its header says {', '.join(first)}; {nearest(names[0], first)}"
-                if _is_header(first, rows[-1][1])
-                else (
-                    f"it has {len(first)} columns and no header: name them in order, '-' skips one, such as --columns "
-                    + ",".join(["-"] * (len(first) - 1) + ["value"])
-                )
-            )
-            raise DataError(f"{path}: --columns {columns} does not fit: {known}")
-        return {name: k for k, name in enumerate(names) if name != "-"}, body
-    labels = first if header else [str(k + 1) for k in range(len(first))]
-    numbers = [k for k in range(len(first)) if _mostly_numbers(cells[k] for _, cells in body)]
-    if len(numbers) == 1 or len(first) == 1:
-        only = numbers[0] if numbers else 0
-        name = labels[only] if header else "value"
-        if len(first) > 1:
-            notes.append(f"column {labels[only]} is taken: the only one that holds numbers")
-        return {name: only}, body
-    example = ",".join(labels[k] for k in numbers) if header else ",".join(["-"] * (len(first) - 1) + ["value"])
+def looks_like_series(path: Path) -> bool:
+    """Is this a CSV or TSV file of one column of numbers?"""
+    if suffix(path) not in (".csv", ".tsv") or not path.is_file():
+        return False
+    named, _ = _below_header({name: cells for name, cells in read_table(path).columns.items()}, [])
+    return len(named) == 1 and all(_is_value(cell.strip()) for cells in named.values() for cell in cells)
+
+
+def _below_header(named: Named, lines: list[int]) -> tuple[Named, list[int]]:
+    """Columns under the names that their first line gives, where it holds words above numbers."""
+    header = any(not _is_value(c[0]) and len(c) > 1 and _is_value(c[1]) and c[1] for c in named.values())
+    if not header:
+        return named, lines
+    return {cells[0] or name: cells[1:] for name, cells in named.items()}, lines[1:]
+
+
+def _only_numbers(path: Path, named: Named, lines: list[int], notes: list[str]) -> tuple[Named, list[int]]:
+    """The one column that holds numbers, else an error that says what to type."""
+    numbers = [name for name, cells in named.items() if _mostly_numbers(cells)]
+    if len(named) == 1:
+        return {name if not name.isdigit() else "value": cells for name, cells in named.items()}, lines
+    if len(numbers) == 1:
+        notes.append(f"column {numbers[0]} is taken: the only one that holds numbers")
+        return {numbers[0] if not numbers[0].isdigit() else "value": named[numbers[0]]}, lines
+    headless = all(name.isdigit() for name in named)
+    example = ",".join(["-"] * (len(named) - 1) + ["value"]) if headless else ",".join(numbers) or next(iter(named))
     raise DataError(
-        f"{path}: {len(numbers)} of {len(first)} columns hold numbers; say which are the series, for example --columns {example or 'NAME'}"
+        f"{path}: {len(numbers)} of {len(named)} columns hold numbers; say which are the series, for example "
+        f"--columns {example}" + (" ('-' skips a column)" if headless else "")
     )
 
 
-def _is_header(first: list[str], second: list[str]) -> bool:
-    """Does the first line hold words where the second holds numbers?"""
-    return any(not _is_value(a) and _is_value(b) and b for a, b in zip(first, second))
+def _with_gaps(named: Named, lines: list[int]) -> tuple[Named, list[int]]:
+    every = range(lines[0], lines[-1] + 1)
+    filled = {name: dict(zip(lines, cells)) for name, cells in named.items()}
+    return {name: [known.get(line, "") for line in every] for name, known in filled.items()}, list(every)
 
 
 def _mostly_numbers(cells: Iterable[str]) -> bool:

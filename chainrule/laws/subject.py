@@ -183,7 +183,10 @@ class Numbers(Subject):
 
     discrete = False
     ignored = math.nan
-    values_K = torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
+
+    @cached_property
+    def values_K(self) -> Tensor:
+        return torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
 
     def shape(self, symbols: int) -> dict[str, Any]:
         return {}

@@ -126,6 +126,7 @@ class AR(Autoregressive, Counting[Moments]):
     symbols = 0
     weights: Tensor
     scales: Tensor
+    order: Tensor
 
     def __init__(self, config: ARConfig):
         super().__init__(config)

@@ -97,11 +97,11 @@ class Windows:
 
     def at(self, epoch: int, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, epoch, step])
-        sizes = np.array([len(values) for values in self.known])
-        chosen = rng.choice(len(sizes), self.rows, p=sizes / sizes.sum())
+        sizes = [len(values) for values in self.known]
+        chosen = rng.choice(len(sizes), self.rows, p=np.array(sizes) / sum(sizes)).tolist()
         # Beginnings up to half a window before the series, cut there: its first values come as often as any other.
         begin = [int(rng.integers(-self.window // 2, max(1, sizes[i] - self.window // 2))) for i in chosen]
-        return self._batch([(i, max(0, b), min(sizes[i], b + self.window)) for i, b in zip(chosen.tolist(), begin)])
+        return self._batch([(i, max(0, b), min(sizes[i], b + self.window)) for i, b in zip(chosen, begin)])
 
     def _batch(self, stretches: list[tuple[int, int, int]]) -> Batch:
         lengths = [z - a for _, a, z in stretches]

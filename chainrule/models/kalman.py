@@ -1,0 +1,341 @@
+"""Linear-Gaussian state space: a hidden level, slope and season that drift, seen through noise; the Kalman filter remembers a belief.
+
+    z_{t+1} = F z_t + w_t,   w_t ~ N(0, Q)          x_t = H z_t + v_t,   v_t ~ N(0, R)            (Kalman 1960)
+
+The HMM of numbers: the State is the belief N(mean, covariance) of z_t given all that was read. With x_t read,
+
+    e = x_t - H m,   f = H P H' + R,   k = P H' / f          m <- F (m + k e),   P <- F (P - k H P) F' + Q
+
+and p(x_t | x_<t) = N(H m, f). The structure is Harvey's (1989): level l, slope b, and for a season of s steps the harmonics j = 1 .. h,
+
+    l' = l + b + w_l,   b' = b + w_b,   (g_j, g_j*)' = rotate(2 pi j / s) (g_j, g_j*) + w_j,   x = l + sum_j g_j + v
+
+with four variances: R of v, and those of w_l, w_b and of all w_j. A variance may come out as 0: a level that does not drift, say.
+
+**Estimation** is maximum likelihood. Its gradient is exact and comes from one pass of the smoother (Koopman & Shephard 1992): with
+r_t, N_t from r_{t-1} = H' e/f + L' r_t, N_{t-1} = H'H/f + L' N_t L, L = F - F k H,
+
+    d log p / dQ = 1/2 sum_t (r_t r_t' - N_t),      d log p / dR = 1/2 sum_t (u_t^2 - 1/f_t - (Fk)' N_t F k),   u_t = e_t/f_t - (Fk)' r_t
+
+and L-BFGS climbs in log variances. The smoothed belief is m + P r, P - P N P: the answer of Rauch, Tung & Striebel (1965), in the
+form that inverts no covariance (de Jong 1989).
+
+**Counting.** Statistics of the hidden path depend on the parameters that are sought, so what adds up here is the data: records,
+put into one order before use, so that it does not matter who counted first.
+
+**Season.** Its length is ``season``, or, where that is not given, the strongest line in the spectrum of the longest record or of its
+differences, kept if AIC says that it pays.
+
+**Beginnings.** Before anything is read z ~ N(0, P_1) in units of standardised data: level and harmonics have variance 1, the slope 0.01.
+
+**Deviation.** Variances stay above 1e-9: a series that is exactly linear would cost -infinity.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from chainrule.core import Autoregressive, Batch, Config, Counting, Normal, Recipe, State, UserError, register
+
+LEAST_VARIANCE = 1e-9
+SLOPE_PRIOR = 0.01
+NAMES = ("noise", "level", "slope", "season")
+"""The order of the variances."""
+
+
+class KalmanConfig(Config):
+    slope: bool = True
+    season: float | None = Field(default=None, ge=0)
+    """Steps in a season (52.18 will do); 0: no season; None: looked for."""
+    harmonics: int = Field(default=2, ge=0, le=64)
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {
+        "tiny": {"season": 5, "harmonics": 1}, "small": {}, "base": {"harmonics": 6},
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class System:
+    """F, H, Q and R as above, and the belief before anything is read."""
+
+    F_NN: np.ndarray
+    H_N: np.ndarray
+    Q_N: np.ndarray
+    R: float
+    mean_N: np.ndarray
+    cov_NN: np.ndarray
+
+
+@dataclass(frozen=True)
+class Filtered:
+    """What the filter leaves behind at each time: predicted belief, innovation e (NaN: not seen), its variance f, and gain F k."""
+
+    mean_TN: np.ndarray
+    cov_TNN: np.ndarray
+    error_T: np.ndarray
+    variance_T: np.ndarray
+    gain_TN: np.ndarray
+
+    @property
+    def log_prob(self) -> float:
+        e, f = self.error_T, self.variance_T
+        seen = ~np.isnan(e)
+        return float(-0.5 * (np.log(2 * math.pi * f[seen]) + e[seen] ** 2 / f[seen]).sum())
+
+
+@dataclass(frozen=True)
+class Smoothed:
+    """The belief at each time given all of the record, and d log p by the diagonal of Q and by R."""
+
+    mean_TN: np.ndarray
+    cov_TNN: np.ndarray
+    score_Q_N: np.ndarray
+    score_R: float
+
+
+def kalman_filter(s: System, values_T: np.ndarray) -> Filtered:
+    """Read one record; NaN is a value that was not seen."""
+    T, N = len(values_T), len(s.H_N)
+    mean_TN, cov_TNN, gain_TN = np.empty((T, N)), np.empty((T, N, N)), np.zeros((T, N))
+    error_T, variance_T = np.empty(T), np.empty(T)
+    mean, cov, Q_NN, values = s.mean_N, s.cov_NN, np.diag(s.Q_N), values_T.tolist()
+    for t in range(T):
+        mean_TN[t], cov_TNN[t] = mean, cov
+        seen_N = cov @ s.H_N
+        f = variance_T[t] = seen_N @ s.H_N + s.R
+        e = error_T[t] = values[t] - mean @ s.H_N
+        if e == e:
+            k = seen_N / f
+            gain_TN[t] = s.F_NN @ k
+            mean, cov = mean + k * e, cov - np.outer(k, seen_N)
+        mean, cov = s.F_NN @ mean, s.F_NN @ cov @ s.F_NN.T + Q_NN
+    return Filtered(mean_TN, cov_TNN, error_T, variance_T, gain_TN)
+
+
+def smooth(s: System, run: Filtered) -> Smoothed:
+    """The backward pass."""
+    T, N = run.mean_TN.shape
+    r_N, N_NN = np.zeros(N), np.zeros((N, N))
+    mean_TN, cov_TNN = np.empty((T, N)), np.empty((T, N, N))
+    score_Q_N, score_R, H_NN = np.zeros(N), 0.0, np.outer(s.H_N, s.H_N)
+    for t in range(T - 1, -1, -1):
+        e, f, gain_N, cov = run.error_T[t], run.variance_T[t], run.gain_TN[t], run.cov_TNN[t]
+        if t < T - 1:  # w_t led to z_{t+1}; the last one led to nothing that was seen
+            score_Q_N += r_N * r_N - N_NN.diagonal()
+        L_NN = s.F_NN - np.outer(gain_N, s.H_N)
+        if e == e:
+            u = e / f - gain_N @ r_N
+            score_R += u * u - 1 / f - gain_N @ N_NN @ gain_N
+            r_N, N_NN = s.H_N * (e / f) + L_NN.T @ r_N, H_NN / f + L_NN.T @ N_NN @ L_NN
+        else:
+            r_N, N_NN = L_NN.T @ r_N, L_NN.T @ N_NN @ L_NN
+        mean_TN[t], cov_TNN[t] = run.mean_TN[t] + cov @ r_N, cov - cov @ N_NN @ cov
+    return Smoothed(mean_TN, cov_TNN, score_Q_N / 2, score_R / 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """All that was seen, record by record; NaN where a value is missing."""
+
+    values: tuple[np.ndarray, ...]
+
+    def __add__(self, other: Records) -> Records:
+        return Records(self.values + other.values)
+
+    @staticmethod
+    def of(batch: Batch) -> Records:
+        return Records(tuple(_records(batch)))
+
+    def ordered(self) -> list[np.ndarray]:
+        return sorted(self.values, key=lambda x: (len(x), x.tobytes()))
+
+
+def _records(batch: Batch) -> Iterator[np.ndarray]:
+    """From start symbol to start symbol; a row that does not begin with one begins with its own first input."""
+    inputs_BT, targets_BT = batch.inputs_BT.double().cpu().numpy(), batch.targets_BT.double().cpu().numpy()
+    ends = [inputs_BT.shape[1]] * len(inputs_BT) if batch.lengths_B is None else batch.lengths_B.tolist()
+    for inputs_T, targets_T, end in zip(inputs_BT, targets_BT, ends):
+        starts = [t for t in np.flatnonzero(np.isnan(inputs_T[:end])).tolist() if t]
+        for begin, stop in zip([0, *starts], [*starts, end]):
+            known = [] if np.isnan(inputs_T[begin : begin + 1]).all() else [inputs_T[begin]]
+            record = np.concatenate([known, targets_T[begin:stop]])
+            if not np.isnan(record).all():
+                yield record
+
+
+@dataclass
+class Belief(State):
+    """N(mean, covariance) of the hidden state that comes next."""
+
+    mean_BN: Tensor
+    cov_BNN: Tensor
+
+
+@register("kalman", task="series", config=KalmanConfig, recipe=Recipe(update="counting"))
+class Kalman(Autoregressive, Counting[Records]):
+    """Remembers a belief about level, slope and season."""
+
+    config: KalmanConfig
+    symbols = 0
+    variances: Tensor
+    season: Tensor
+
+    def __init__(self, config: KalmanConfig):
+        super().__init__(config)
+        self.notes: list[str] = []
+        self.register_buffer("variances", torch.tensor([0.1, 0.1, 1e-4, 1e-4], dtype=torch.float64))
+        self.register_buffer("season", torch.tensor(config.season or 0.0, dtype=torch.float64))
+
+    @property
+    def parameters_count(self) -> int:
+        """Variances in use, and the season's length."""
+        return 2 + self.config.slope + 2 * bool(self.season > 0)
+
+    # --- estimating ---------------------------------------------------------------------------------------------------
+
+    def summarize(self, batch: Batch) -> Records:
+        return Records.of(batch)
+
+    def update(self, stats: Records, rate: float = 1.0) -> Self:
+        """Maximum likelihood, from records. There is no part of the way: ``rate`` must be 1."""
+        if rate != 1:
+            raise UserError(f"rate={rate}: a state space model is fitted to all its records; rate must be 1")
+        records = stats.ordered()
+        if not records:
+            raise UserError("kalman: no value to estimate from")
+        seasons = [self.config.season] if self.config.season is not None else [0.0, *likely_seasons(records[-1])]
+        fits = [(self._fit(records, season), season) for season in seasons]
+        # AIC = -2 log p + 2 (number of parameters); a season costs its length and its variance.
+        (variances, _), season = min(fits, key=lambda fit: -2 * fit[0][1] + 4 * (fit[1] > 0))
+        self.variances.copy_(torch.from_numpy(variances))
+        self.season.fill_(season)
+        parts = ", ".join(f"{name} {v:.2g}" for name, v in zip(NAMES, variances) if v)
+        self.notes = [f"season {season:.4g}" if season else "no season", f"variances (of standardised data): {parts}"]
+        return self
+
+    def _fit(self, records: list[np.ndarray], season: float) -> tuple[np.ndarray, float]:
+        """(variances, log p) at the maximum for one season."""
+        free = np.array([True, True, self.config.slope, season > 0 and self.config.harmonics > 0])
+        steps = np.concatenate([np.diff(x[~np.isnan(x)]) for x in records])
+        spread = max(float(steps.var()) if len(steps) > 1 else 1.0, 1e-6)
+        theta = torch.from_numpy(np.log(spread * np.array([0.25, 0.25, 1e-3, 1e-3]))[free]).requires_grad_()
+        climb = torch.optim.LBFGS([theta], max_iter=60, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+        best: list[tuple[float, np.ndarray]] = []
+
+        def descend() -> Tensor:
+            climb.zero_grad()
+            variances = np.where(free, LEAST_VARIANCE, 0.0)
+            variances[free] += np.exp(theta.detach().numpy().clip(-60, 20))
+            log_prob, score = self._score(records, variances, season)
+            best.append((log_prob, variances))
+            theta.grad = torch.from_numpy(-(score * (variances - LEAST_VARIANCE))[free])
+            return torch.tensor(-log_prob, dtype=torch.float64)
+
+        with torch.enable_grad():
+            climb.step(descend)  # type: ignore[arg-type]
+        log_prob, variances = max(best, key=lambda one: one[0])
+        return variances, log_prob
+
+    def _score(self, records: list[np.ndarray], variances: np.ndarray, season: float) -> tuple[float, np.ndarray]:
+        """log p of all records and its gradient by the four variances."""
+        system = self.system(variances, season)
+        log_prob, score = 0.0, np.zeros(4)
+        for record in records:
+            run = kalman_filter(system, record)
+            back = smooth(system, run)
+            log_prob += run.log_prob
+            score += [back.score_R, *back.score_Q_N[:2], back.score_Q_N[2:][self._harmonic(season)].sum()]
+        return log_prob, score
+
+    # --- the system ---------------------------------------------------------------------------------------------------
+
+    def _harmonic(self, season: float) -> np.ndarray:
+        """Which of the seasonal states are used: harmonic j needs at least two steps a turn."""
+        turns = np.repeat(np.arange(1, self.config.harmonics + 1), 2)
+        return (season > 0) & (2 * turns <= season)
+
+    def system(self, variances: np.ndarray | None = None, season: float | None = None) -> System:
+        """The model's own system, or that of other variances and season."""
+        noise, level, slope, seasonal = self.variances.cpu().numpy() if variances is None else variances
+        length = float(self.season) if season is None else season
+        used, size = self._harmonic(length), 2 + 2 * self.config.harmonics
+        F_NN = np.eye(size)
+        F_NN[0, 1] = 1.0
+        for j in range(1, self.config.harmonics + 1):
+            angle = 2 * math.pi * j / length if length else 0.0
+            c, d, at = math.cos(angle), math.sin(angle), 2 * j
+            F_NN[at : at + 2, at : at + 2] = [[c, d], [-d, c]]
+        H_N = np.concatenate([[1.0, 0.0], np.tile([1.0, 0.0], self.config.harmonics)])
+        Q_N = np.concatenate([[level, slope], seasonal * used])
+        prior_N = np.concatenate([[1.0, SLOPE_PRIOR * self.config.slope], 1.0 * used])
+        return System(F_NN, H_N, Q_N, float(noise), np.zeros(size), np.diag(prior_N))
+
+    def smooth(self, values: np.ndarray) -> Smoothed:
+        """The belief at each time given the whole of a (standardised) record: level, slope, harmonics in pairs."""
+        system = self.system()
+        return smooth(system, kalman_filter(system, np.asarray(values, np.float64)))
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    def first(self, batch: int) -> Tensor:
+        return torch.full((batch, 1), math.nan, dtype=torch.float64)
+
+    def empty(self, batch: int, capacity: int | None = None) -> Belief:
+        system, device = self.system(), self.variances.device
+        mean_N, cov_NN = (torch.from_numpy(x).to(device) for x in (system.mean_N, system.cov_NN))
+        return Belief(torch.zeros(batch, dtype=torch.long, device=device), mean_N.repeat(batch, 1), cov_NN.repeat(batch, 1, 1))
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Normal, Belief]:
+        rows, length = inputs_BT.shape
+        before = self.empty(rows) if state is None else state
+        assert isinstance(before, Belief)
+        system, device = self.system(), inputs_BT.device
+        F_NN, H_N, Q_N = (torch.from_numpy(x).to(device) for x in (system.F_NN, system.H_N, system.Q_N))
+        nothing, Q_NN = self.empty(rows), torch.diag(Q_N)
+        if lengths_B is None:
+            lengths_B = torch.full((rows,), length, device=device)
+        mean_BN, cov_BNN, expected, spread = before.mean_BN, before.cov_BNN, [], []
+        for t, x_B in enumerate(inputs_BT.double().unbind(1)):
+            seen_BN = cov_BNN @ H_N
+            gain_BN = seen_BN / (seen_BN @ H_N + system.R)[:, None]
+            after_BN = (mean_BN + gain_BN * (x_B - mean_BN @ H_N)[:, None]) @ F_NN.mT
+            after_BNN = F_NN @ (cov_BNN - gain_BN[:, :, None] * seen_BN[:, None]) @ F_NN.mT + Q_NN
+            start_B = x_B.isnan()
+            after_BN = torch.where(start_B[:, None], nothing.mean_BN, after_BN)
+            after_BNN = torch.where(start_B[:, None, None], nothing.cov_BNN, after_BNN)
+            alive_B = t < lengths_B
+            mean_BN = torch.where(alive_B[:, None], after_BN, mean_BN)
+            cov_BNN = torch.where(alive_B[:, None, None], after_BNN, cov_BNN)
+            expected.append(mean_BN @ H_N)
+            spread.append((cov_BNN @ H_N) @ H_N + system.R)
+        return Normal(torch.stack(expected, 1), torch.stack(spread, 1).sqrt()), Belief(
+            before.length_B + lengths_B, mean_BN, cov_BNN
+        )
+
+
+def likely_seasons(values_T: np.ndarray) -> list[float]:
+    """Where the spectrum of a record, and that of its differences, is highest: steps a turn, between 3 and a third of the record."""
+    filled = values_T[~np.isnan(values_T)]
+    T, found = len(filled), []
+    if T < 12:
+        return []
+    time = np.arange(T) - (T - 1) / 2
+    for x in (filled - filled.mean() - time * (time @ filled) / (time @ time), np.diff(filled)):
+        padded = 8 * len(x)  # the line of a season rarely falls on a frequency of the record
+        power = np.abs(np.fft.rfft((x - x.mean()) * np.hanning(len(x)), padded)) ** 2
+        k = np.arange(len(power))
+        power[(k < 3 * 8) | (3 * k > padded)] = 0
+        if power.any():
+            found.append(padded / int(power.argmax()))
+    close = len(found) == 2 and abs(found[0] - found[1]) < 0.02 * found[0]
+    return found[1:] if close else found
