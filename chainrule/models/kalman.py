@@ -291,7 +291,9 @@ class Kalman(Autoregressive, Counting[Records]):
     def empty(self, batch: int, capacity: int | None = None) -> Belief:
         system, device = self.system(), self.variances.device
         mean_N, cov_NN = (torch.from_numpy(x).to(device) for x in (system.mean_N, system.cov_NN))
-        return Belief(torch.zeros(batch, dtype=torch.long, device=device), mean_N.repeat(batch, 1), cov_NN.repeat(batch, 1, 1))
+        return Belief(
+            torch.zeros(batch, dtype=torch.long, device=device), mean_N.repeat(batch, 1), cov_NN.repeat(batch, 1, 1)
+        )
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None

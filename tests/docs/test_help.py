@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -20,12 +20,18 @@ def chainrule(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "chainrule.cli", *arguments], capture_output=True, text=True)
 
 
-def test_help_answers_in_under_0_3_seconds() -> None:
+def computed() -> float:
+    """Seconds that children have computed: what a busy machine does not change, as it does seconds on the clock."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def test_help_computes_for_less_than_0_3_seconds() -> None:
     seconds = []
     for _ in range(3):
-        began = time.perf_counter()
+        before = computed()
         answer = chainrule("--help")
-        seconds.append(time.perf_counter() - began)
+        seconds.append(computed() - before)
         assert answer.returncode == 0
         assert answer.stderr == ""
     assert min(seconds) < 0.3, seconds

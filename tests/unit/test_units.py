@@ -142,6 +142,7 @@ def test_an_unknown_word_pays_the_unknown_symbol_and_eight_bits_a_byte() -> None
     for batch in counting_batches(part, tokenizer.symbols, 0):
         model.update(model.summarize(batch))
     nats, _ = token_nats(model, part, decide("cpu", "fp32", 1))
+
     # seven symbols were counted: the 2, dog 1, ran 2, unknown 1, line break 2; one is added to each of V
     def bits(count: int) -> float:
         return -math.log((count + 1) / (8 + tokenizer.symbols))
