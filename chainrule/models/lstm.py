@@ -13,6 +13,8 @@ long lags.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
