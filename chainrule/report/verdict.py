@@ -99,8 +99,9 @@ def make_verdict(
         sentences_ko += f" {_reach_ko(reach)}"
     turn = flip(rows, standing)
     if turn and turn[0] not in tie:
-        sentences += f" With about {turn[1]:.0f}× the training time {label(rows, turn[0])} would overtake it."
-        sentences_ko += f" 학습 시간이 약 {turn[1]:.0f}배이면 {label(rows, turn[0])}이(가) 앞설 것으로 보입니다."
+        times = f"{max(turn[1], 1.1):.2g}"
+        sentences += f" With about {times}× the training time {label(rows, turn[0])} would overtake it."
+        sentences_ko += f" 학습 시간이 약 {times}배이면 {label(rows, turn[0])}이(가) 앞설 것으로 보입니다."
     return _verdict((sentences, sentences_ko), chosen, tie, "tie" if len(tie) > 1 else "clear", reach)
 
 
