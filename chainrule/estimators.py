@@ -228,6 +228,13 @@ class HMM:
 
     def _begin(self, rows: Sequences, batch: Batch, seed: int) -> HiddenChain:
         """A model at its start: at random, fitting the data, then whatever tables are given."""
+        dims = rows.rows[0].shape[1] if self.emission == "gaussian" else 0
+        model = self._build(dims, self._floor(rows), seed)
+        model.initialise(batch, seed)
+        self._load_given(model)
+        return model
+
+    def _build(self, dims: int, floor: float, seed: int) -> HiddenChain:
         common = {"states": self.states, "topology": self.topology, "band": self.band, "smoothing": self.smoothing}
         if self.mask is not None:
             common["mask"] = tuple(tuple(bool(x) for x in row) for row in self.mask)
@@ -235,27 +242,23 @@ class HMM:
             chosen, own = family("hmm"), {"symbols": len(self.symbols_)}
         elif self.emission == "gaussian":
             chosen = family("hmm", "series")
-            own = {
-                "dims": rows.rows[0].shape[1],
-                "mixture": self.mixture,
-                "covariance": self.covariance,
-                "floor": self._floor(rows),
-            }
+            own = {"dims": dims, "mixture": self.mixture, "covariance": self.covariance, "floor": floor}
         else:
             raise ConfigError(f"emission={self.emission!r}: allowed are 'categorical' and 'gaussian'")
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model = chosen.build(chosen.configure("tiny", **common, **own)).double().to(self.device)
         assert isinstance(model, HiddenChain)
-        model.initialise(batch, seed)
-        given = {name: getattr(self, name) for name in TABLES if getattr(self, name) is not None}
-        shapes = model.tables()
-        model.load_tables(**{name: _table(name, value, shapes) for name, value in given.items()})
         return model
 
+    def _load_given(self, model: HiddenChain) -> None:
+        shapes = model.tables()
+        given = {name: getattr(self, name) for name in TABLES if getattr(self, name) is not None}
+        model.load_tables(**{name: _table(name, value, shapes) for name, value in given.items()})
+
     def _floor(self, rows: Sequences) -> float:
-        if self.min_covar is not None:
-            return float(self.min_covar)
+        if self.min_covar is not None or self.emission != "gaussian":
+            return self.min_covar or 1e-6
         spread = float(np.concatenate(rows.rows).var(0).mean())
         return 1e-6 * spread if spread > 0 else 1e-6
 
@@ -349,8 +352,18 @@ class HMM:
     # --- from X to tensors --------------------------------------------------------------------------------------------
 
     def _fitted(self) -> HiddenChain:
+        """The model: fitted, or made of given tables alone, if they are all there."""
         if not hasattr(self, "model_"):
-            raise UserError("this HMM knows nothing yet: call fit(X) first")
+            needed = ("emissionprob",) if self.emission == "categorical" else ("means", "covars")
+            missing = [name for name in ("startprob", "transmat", *needed) if getattr(self, name) is None]
+            if missing:
+                raise UserError(f"this HMM knows nothing yet: call fit(X) first, or give {', '.join(missing)} too")
+            dims = np.shape(self.means)[-1] if np.ndim(self.means) > 1 else 1
+            if self.emission == "categorical":
+                self.symbols_ = self._alphabet(())
+            model = self._build(dims, self.min_covar or 1e-12, self.seed)
+            self._load_given(model)
+            self.model_ = model
         return self.model_
 
     def _learnt(self, X: Any, lengths: Sequence[int] | None) -> Sequences:
@@ -359,14 +372,16 @@ class HMM:
         if self.emission != "categorical":
             return self._encoded(found)
         plain = Sequences([_plain(row) for row in found.rows], found.listed)
-        seen = {symbol for row in plain.rows for symbol in row}
+        self.symbols_ = self._alphabet(symbol for row in plain.rows for symbol in row)
+        return self._encoded(plain)
+
+    def _alphabet(self, seen: Iterable[Hashable]) -> list[Any]:
+        """What was declared, else numbers up to the width of a given table, else what was seen, in order."""
         if self.symbols is not None:
-            self.symbols_ = list(self.symbols)
-        elif self.emissionprob is not None:
-            self.symbols_ = list(range(np.shape(self.emissionprob)[1]))
-        else:
-            self.symbols_ = sorted(seen, key=lambda s: (str(type(s)), s))
-        return self._encoded(found)
+            return list(self.symbols)
+        if self.emissionprob is not None:
+            return list(range(np.shape(self.emissionprob)[1]))
+        return sorted(set(seen), key=lambda symbol: (type(symbol).__name__, symbol))
 
     def _read(self, X: Any, lengths: Sequence[int] | None) -> Sequences:
         self._fitted()

@@ -269,10 +269,8 @@ class GaussianMixture(Emission):
         return density_PNM + self.weights_NM.log_softmax(-1)
 
     def log_prob(self, values: Tensor) -> Tensor:
-        values_PD = values.reshape(-1, self.dims)
-        lead = values.shape[:-1] if values.dim() == 2 and values.shape[-1] == self.dims else None
-        shape = lead if lead is not None else self.flat(values).shape[:-1]
-        return self._each(values_PD).logsumexp(-1).view(*shape, -1)
+        """P values, each of D numbers (P x D, or P where D = 1), give P x N."""
+        return self._each(values.reshape(-1, self.dims)).logsumexp(-1)
 
     def statistics(self, values_P: Tensor, weights_PN: Tensor) -> tuple[Tensor, ...]:
         """(mass N x M, sum of x - mean N x M x D, of its square or outer product)."""
@@ -371,7 +369,8 @@ class Emitted(Prediction):
         ignored_BT = self.ignored(targets_BT)
         shape = (*ignored_BT.shape, *[1] * (targets_BT.dim() - 2))
         known = targets_BT.masked_fill(ignored_BT.view(shape), 0)
-        nats_BT = (self.log_belief_BTN + self.emission.log_prob(known)).logsumexp(-1)
+        emitted_BTN = self.emission.log_prob(known.flatten(0, 1)).view(*ignored_BT.shape, -1)
+        nats_BT = (self.log_belief_BTN + emitted_BTN).logsumexp(-1)
         return nats_BT.masked_fill(ignored_BT, 0.0)
 
     def ignored(self, targets: Tensor) -> Tensor:
@@ -418,7 +417,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def __init__(self, config: HMMConfig, emission: Emission):
         super().__init__(config)
         first_N, step_NN = config.allowed()
-        self.prior_N = nn.Parameter(random_logits(first_N, 1.0))
+        self.prior_N = nn.Parameter(random_logits(first_N, 1.0), requires_grad=int(first_N.sum()) > 1)
         self.transition_NN = nn.Parameter(random_logits(step_NN, 1.0))
         self.emission, self.belief = emission, Probe()
         self.notes: list[str] = []

@@ -19,6 +19,7 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ngram": [{"smoothing": "add_k"}, {"smoothing": "witten_bell"}, {"n": 1}],
     "ar (series)": [{"order": None, "longest": 5}, {"method": "yule_walker"}, {"order": 0}],
     "lstm (series)": [{"skip": "dense"}],
+    "hmm": [{"topology": "left_right", "band": 2}, {"topology": "banded", "smoothing": 0}],
     "rnn": [{"skip": "residual", "layers": 2, "embedding": 16}],
     "gpt": [{"positions": name} for name in ("none", "learned", "sinusoidal", "alibi")]
     + [{"tied": True, "norm": "post", "bias": True}, {"groups": 1, "qk_norm": False}, {"context": 7}],
