@@ -417,7 +417,8 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def __init__(self, config: HMMConfig, emission: Emission):
         super().__init__(config)
         first_N, step_NN = config.allowed()
-        self.prior_N = nn.Parameter(random_logits(first_N, 1.0), requires_grad=int(first_N.sum()) > 1)
+        chosen = config.states > 1 and config.topology != "left_right"  # else one state is always first
+        self.prior_N = nn.Parameter(random_logits(first_N, 1.0), requires_grad=chosen)
         self.transition_NN = nn.Parameter(random_logits(step_NN, 1.0))
         self.emission, self.belief = emission, Probe()
         self.notes: list[str] = []

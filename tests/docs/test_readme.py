@@ -17,7 +17,16 @@ from chainrule.core import families, load_file
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.ko.md")
-DOCUMENTS = (*READMES, "CONTRIBUTING.md", "CHANGELOG.md", "dev/LOG.md", "docs/api.md", "docs/data.md", "docs/hmm.md", "docs/report.md")
+DOCUMENTS = (
+    *READMES,
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "dev/LOG.md",
+    "docs/api.md",
+    "docs/data.md",
+    "docs/hmm.md",
+    "docs/report.md",
+)
 
 
 def text_of(document: str) -> str:

@@ -14,7 +14,8 @@ from chainrule.checkpoint import RunFolder
 from chainrule.core import ConfigError
 from chainrule.data import Corpus
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import RunConfig, describe, make_trainer, prepare, read_corpus
+from chainrule.training.runs import describe, make_trainer, prepare, read_data
+from chainrule.training.settings import RunConfig
 
 KINDS: dict[str, dict[str, Any]] = {
     "stepwise": {"rows": 5, "window": 61},
@@ -39,7 +40,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(text: Path) -> Corpus:
-    return read_corpus(RunConfig.make({"data": str(text), "family": "hmm"}))
+    return read_data(RunConfig.make({"data": str(text), "family": "hmm"}))
 
 
 def start(folder: Path, corpus: Corpus, text: Path, recipe: dict[str, Any], budget: str) -> Trainer:
