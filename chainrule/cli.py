@@ -49,7 +49,7 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def training_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", default="generate", help="generate (the default)")
+    parser.add_argument("--task", help="generate (text), series (numbers); default: by what DATA is")
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
     parser.add_argument("--context", type=int, metavar="N", help="symbols a windowed model sees at once")
@@ -112,7 +112,7 @@ def make_parser() -> Parser:
     p = verbs.add_parser("generate", help="continue a sequence")
     p.add_argument("run")
     p.add_argument("--prompt", action="append", help="text to continue (may be given several times)")
-    p.add_argument("--max-tokens", type=int, default=200)
+    p.add_argument("--max-tokens", type=int, metavar="N", help="how far (default: 200 symbols, 24 values of a series)")
     p.add_argument("--temperature", type=float, default=1.0)
     p.add_argument("--top-k", type=int, default=0)
     p.add_argument("--top-p", type=float, default=1.0)
@@ -155,10 +155,19 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     values |= {k: v for k, v in vars(a).items() if k in flags and v is not None}
     if a.split:
         values["split"] = split_shares(a.split)
+    if "task" not in values:
+        values["task"] = "generate" if values.get("group") else task_of(a.data, values.get("columns"))
     for key, value in parse_settings(a.set).items():
         under = values.get(key)
         values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
     return values | fixed
+
+
+def task_of(path: str | None, columns: str | None) -> str:
+    """What DATA is, where no task is named: a table of one column of numbers is a series, all else is text."""
+    from chainrule.data.series import looks_like_series
+
+    return "series" if path and looks_like_series(Path(path), columns) else "generate"
 
 
 def split_shares(text: str) -> tuple[float, ...]:
@@ -201,10 +210,10 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.training.tasks import find_task
     from chainrule.training.train import train
 
-    task = find_task(a.task)
-    settings = RunConfig.make(run_settings(a, data=a.data, family=family(a.model, a.task).name))
+    values = run_settings(a, data=a.data)
+    settings = RunConfig.make({**values, "family": family(a.model, values["task"]).name})
     trainer = train(settings, a.out, resume=a.resume, overwrite=a.overwrite)
-    p, (_, words) = trainer.progress, task.metric(trainer.run.read_json("data.json")["counted"])
+    p, (_, words) = trainer.progress, find_task(settings.task).metric(trainer.run.read_json("data.json")["counted"])
     if not a.json:
         print(f"{a.out}: {p.best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
@@ -322,14 +331,40 @@ def generate(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.decoding.sample import Filters
     from chainrule.using import generate
 
+    loaded = load(a)
+    if loaded.task == "series":
+        return continue_series(loaded, a)
     filters = Filters(a.temperature, a.top_k, a.top_p, a.min_p)
     prompts, seed = a.prompt or [""], 42 if a.seed is None else a.seed
-    result = generate(load(a), prompts, max_tokens=a.max_tokens, filters=filters, seed=seed, stop=a.stop, count=a.n)
+    length = 200 if a.max_tokens is None else a.max_tokens
+    result = generate(loaded, prompts, max_tokens=length, filters=filters, seed=seed, stop=a.stop, count=a.n)
     if not a.json and "written" in result:
         print("\n".join(result["written"]))
     elif not a.json:
         for k, text in enumerate(result["texts"]):
             print(("\n---\n" if k else "") + prompts[k // a.n] + text)
+    return result
+
+
+def continue_series(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.core import UserError
+    from chainrule.using import forecast
+
+    if (a.temperature, a.top_k, a.top_p, a.min_p, a.stop) != (1.0, 0, 1.0, 0.0, []):
+        raise UserError(
+            "a series is drawn from the model as it is: leave out --temperature, --top-k, --top-p, --min-p, --stop"
+        )
+    length, seed = 24 if a.max_tokens is None else a.max_tokens, 42 if a.seed is None else a.seed
+    result = forecast(loaded, length, prompts=a.prompt or [], count=a.n, seed=seed)
+    if not a.json:
+        for name, steps in zip(result["columns"], result["quantiles"]):
+            print(f"{name}\n{'step':>6} {'10 %':>12} {'median':>12} {'90 %':>12}")
+            print(
+                "\n".join(
+                    f"{t:>6} {low:>12.6g} {middle:>12.6g} {high:>12.6g}"
+                    for t, (low, middle, high) in enumerate(steps, 1)
+                )
+            )
     return result
 
 

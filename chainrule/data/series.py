@@ -116,11 +116,12 @@ class SeriesData:
     split_sha256: str
     notes: list[str] = field(default_factory=list)
     unit: str = "stream"
+    counted: str = "value"
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
         return {
-            "name": self.name, "unit": self.unit, "columns": list(self.scaling.columns),
+            "name": self.name, "unit": self.unit, "counted": self.counted, "columns": list(self.scaling.columns),
             "parts": {name: part.described() for name, part in self.parts.items()},
             "mean": list(self.scaling.mean), "scale": list(self.scaling.scale),
             "sha256": self.sha256, "notes": list(self.notes),
@@ -171,7 +172,7 @@ def _cut(length: int, share: float, begin: int) -> int:
 def read_held_out(source: Path | str, scaling: Scaling, columns: str | None = None) -> Stretch:
     """A held-out file: as many series as the model was trained on, scored from their first value on."""
     path = Path(source)
-    series = tuple(read_columns(path, columns or _same_columns(path, scaling), []))
+    series = tuple(read_columns(path, _fitting(path, scaling, columns), []))
     if len(series) != len(scaling.columns):
         raise DataError(
             f"{path}: {len(series)} series, and the model was trained on {len(scaling.columns)} ({', '.join(scaling.columns)}): "
@@ -182,11 +183,14 @@ def read_held_out(source: Path | str, scaling: Scaling, columns: str | None = No
     return Stretch(series, tuple(0 for _ in series), tuple(len(s.values) for s in series))
 
 
-def _same_columns(path: Path, scaling: Scaling) -> str | None:
-    """The run's own columns where the file names them."""
-    table = read_table(path)
-    first = set(table.columns) | {cells[0].strip() for cells in table.columns.values()}
-    return ",".join(scaling.columns) if set(scaling.columns) <= first else None
+def _fitting(path: Path, scaling: Scaling, columns: str | None) -> str | None:
+    """``columns`` of the run, unless the file needs none (it has one column) or names the run's series itself."""
+    if not path.is_file():
+        return columns
+    cells = read_table(path).columns
+    if len(cells) == 1:
+        return None
+    return ",".join(scaling.columns) if set(scaling.columns) <= {c[0].strip() for c in cells.values()} else columns
 
 
 # ------------------------------------------------------------------------------------------------------------- reading
@@ -208,12 +212,16 @@ def read_columns(path: Path, columns: str | None, notes: list[str]) -> list[Seri
     return [_column(path, name, list(zip(lines, cells)), notes) for name, cells in named.items()]
 
 
-def looks_like_series(path: Path) -> bool:
-    """Is this a CSV or TSV file of one column of numbers?"""
+def looks_like_series(path: Path, columns: str | None = None) -> bool:
+    """Is this a CSV or TSV file of one column of numbers, or one of which ``columns`` picks just one?"""
     if suffix(path) not in (".csv", ".tsv") or not path.is_file():
         return False
-    named, _ = _below_header({name: cells for name, cells in read_table(path).columns.items()}, [])
-    return len(named) == 1 and all(_is_value(cell.strip()) for cells in named.values() for cell in cells)
+    try:
+        table = read_table(path, columns)
+    except DataError:
+        return False
+    named, _ = _below_header({name: [c.strip() for c in table.columns[name]] for name in table.names}, [])
+    return len(named) == 1 and all(map(_is_value, *named.values()))
 
 
 def _below_header(named: Named, lines: list[int]) -> tuple[Named, list[int]]:

@@ -103,42 +103,17 @@ class Smoothed:
 
 def kalman_filter(s: System, values_T: np.ndarray) -> Filtered:
     """Read one record; NaN is a value that was not seen."""
-    T, N = len(values_T), len(s.H_N)
-    mean_TN, cov_TNN, gain_TN = np.empty((T, N)), np.empty((T, N, N)), np.zeros((T, N))
-    error_T, variance_T = np.empty(T), np.empty(T)
-    mean, cov, Q_NN, values = s.mean_N, s.cov_NN, np.diag(s.Q_N), values_T.tolist()
-    for t in range(T):
-        mean_TN[t], cov_TNN[t] = mean, cov
-        seen_N = cov @ s.H_N
-        f = variance_T[t] = seen_N @ s.H_N + s.R
-        e = error_T[t] = values[t] - mean @ s.H_N
-        if e == e:
-            k = seen_N / f
-            gain_TN[t] = s.F_NN @ k
-            mean, cov = mean + k * e, cov - np.outer(k, seen_N)
-        mean, cov = s.F_NN @ mean, s.F_NN @ cov @ s.F_NN.T + Q_NN
-    return Filtered(mean_TN, cov_TNN, error_T, variance_T, gain_TN)
+    from chainrule.layers.state_space import read  # compiled loops: what needs no fit should not wait for the compiler
+
+    return Filtered(*read(np.asarray(values_T, np.float64), s.F_NN, s.H_N, np.diag(s.Q_N), s.R, s.mean_N, s.cov_NN))
 
 
 def smooth(s: System, run: Filtered) -> Smoothed:
-    """The backward pass."""
-    T, N = run.mean_TN.shape
-    r_N, N_NN = np.zeros(N), np.zeros((N, N))
-    mean_TN, cov_TNN = np.empty((T, N)), np.empty((T, N, N))
-    score_Q_N, score_R, H_NN = np.zeros(N), 0.0, np.outer(s.H_N, s.H_N)
-    for t in range(T - 1, -1, -1):
-        e, f, gain_N, cov = run.error_T[t], run.variance_T[t], run.gain_TN[t], run.cov_TNN[t]
-        if t < T - 1:  # w_t led to z_{t+1}; the last one led to nothing that was seen
-            score_Q_N += r_N * r_N - N_NN.diagonal()
-        L_NN = s.F_NN - np.outer(gain_N, s.H_N)
-        if e == e:
-            u = e / f - gain_N @ r_N
-            score_R += u * u - 1 / f - gain_N @ N_NN @ gain_N
-            r_N, N_NN = s.H_N * (e / f) + L_NN.T @ r_N, H_NN / f + L_NN.T @ N_NN @ L_NN
-        else:
-            r_N, N_NN = L_NN.T @ r_N, L_NN.T @ N_NN @ L_NN
-        mean_TN[t], cov_TNN[t] = run.mean_TN[t] + cov @ r_N, cov - cov @ N_NN @ cov
-    return Smoothed(mean_TN, cov_TNN, score_Q_N / 2, score_R / 2)
+    """What the whole record says of every time, and how its log p depends on the variances."""
+    from chainrule.layers.state_space import look_back
+
+    arrays = (run.mean_TN, run.cov_TNN, run.error_T, run.variance_T, run.gain_TN)
+    return Smoothed(*look_back(s.F_NN, s.H_N, *arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +202,7 @@ class Kalman(Autoregressive, Counting[Records]):
         steps = np.concatenate([np.diff(x[~np.isnan(x)]) for x in records])
         spread = max(float(steps.var()) if len(steps) > 1 else 1.0, 1e-6)
         theta = torch.from_numpy(np.log(spread * np.array([0.25, 0.25, 1e-3, 1e-3]))[free]).requires_grad_()
-        climb = torch.optim.LBFGS([theta], max_iter=60, tolerance_grad=1e-5, line_search_fn="strong_wolfe")
+        climb = torch.optim.LBFGS([theta], max_iter=60, tolerance_grad=1e-3, line_search_fn="strong_wolfe")
         best: list[tuple[float, np.ndarray]] = []
 
         def descend() -> Tensor:

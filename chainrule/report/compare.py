@@ -7,7 +7,6 @@ running the same command again continues.
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import shlex
@@ -21,25 +20,36 @@ from typing import Any
 import numpy as np
 
 from chainrule.checkpoint import RunFolder, write_file
-from chainrule.core import ChainruleError, Counting, Family, UserError, family, load_file
+from chainrule.core import ChainruleError, Family, UserError, family, load_file
 from chainrule.core.config import parse_settings
-from chainrule.data import SymbolTokenizer, counting_batches, plays
+from chainrule.data import plays, tokenizer_from_json
 from chainrule.report import measure
+from chainrule.report.exhibit import Exhibit
+from chainrule.report.generate import OfText
 from chainrule.report.html import render
-from chainrule.report.verdict import gain_of_doubling, make_verdict, make_warnings, rank
-from chainrule.scoring.evaluate import Blocks, interval, token_nats
+from chainrule.report.series import OfForecasts
+from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
+from chainrule.scoring.evaluate import Blocks, interval
 from chainrule.training.loop import Trainer
 from chainrule.training.runs import describe, machine, make_trainer, prepare, read_data
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
-from chainrule.training.tasks.generate import head, part_bytes
 from chainrule.training.train import Interrupted, Meter, Stop, say
 
-LADDER = tuple(range(1, 9))
-LADDER_SYMBOLS = 1 << 17
+EXHIBITS: dict[str, type[Exhibit]] = {"generate": OfText, "series": OfForecasts}
 SLICES = 6
 """Turns in which the families train: each sixth of the budget, so that rows fill in together."""
-LABELS = {"markov": "Markov", "ngram": "n-gram", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "gpt": "GPT", "hmm": "HMM"}
+LABELS = {
+    "markov": "Markov",
+    "ngram": "n-gram",
+    "rnn": "RNN",
+    "lstm": "LSTM",
+    "gru": "GRU",
+    "gpt": "GPT",
+    "hmm": "HMM",
+    "ar": "AR",
+    "kalman": "Kalman",
+}
 
 
 @dataclass
@@ -116,17 +126,17 @@ class Comparison:
         self.entries = [self._entry(name, chosen, values, settings, seeds) for name, chosen, values in wanted]
         self.settings = settings
         self._check()
-        old = self._claim()
-        unit = self.corpus.parts["train"]
+        self.before = self._claim()
+        """The board that is continued; empty where there is none."""
+        self.exhibit = EXHIBITS.get(self.task.name, Exhibit)(self)
         self.board: dict[str, Any] = {
             "format": 1, "title": self.corpus.name, "task": self.task.name, "status": "running",
-            "created": old.get("created") or time.strftime("%Y-%m-%d %H:%M"),
+            "created": self.before.get("created") or time.strftime("%Y-%m-%d %H:%M"),
             "command": "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None,
-            "budget": {"text": f"{settings.budget} for each model"}, "unit_name": self.corpus.counted, "data": self.card,
-            "machine": machine(), "ladder": old.get("ladder", []), "prompt": self._prompt(unit.unit),
-            "references": self._references(),
+            "budget": {"text": f"{settings.budget} for each model"}, "unit_name": self.corpus.counted, "metric": self.metric,
+            "data": self.card, "machine": machine(), **self.exhibit.board(),
         }  # fmt: skip
-        self.old = {row["model"]: row for row in old.get("rows", [])}
+        self.old = {row["model"]: row for row in self.before.get("rows", [])}
 
     # --- setting out --------------------------------------------------------------------------------------------------
 
@@ -181,40 +191,13 @@ class Comparison:
         shared = {k: v for k, v in self.settings.model_dump().items() if k not in ("family", "save_every")}
         return json.dumps([self.corpus.split_sha256, {**shared, "data": self.corpus.name}], sort_keys=True, default=str)
 
-    def _prompt(self, unit: str) -> str:
-        """The beginning of a line in the middle of the test text; nothing for short records (they begin at the beginning)."""
-        if unit == "lines":
-            return ""
-        middle = len(self.test.starts) // 2
-        start, end = int(self.test.starts[middle]), int(self.test.ends[middle])
-        if len(self.test.starts) == 1:
-            start += (end - start) // 2
-        if isinstance(self.corpus.tokenizer, SymbolTokenizer):
-            form = self.corpus.tokenizer.form
-            start += -(start - int(self.test.starts[middle])) % form.step
-            return form.write(self.corpus.tokenizer.symbols_of(self.test.ids[start : min(end, start + 8 * form.step)]))
-        text = self.corpus.tokenizer.decode(self.test.ids[start : min(end, start + 400)]).decode(errors="ignore")
-        lines = [line for line in text.split("\n")[1:] if len(line.strip()) >= 16]
-        return (lines[0] if lines else text)[:60]
-
-    def _references(self) -> dict[str, float]:
-        """Figures that need no model, in the board's unit; a compressor only where there are bytes to compress."""
-        train, tokenizer = self.corpus.parts["train"], self.corpus.tokenizer
-        spelled = 8.0 * float(train.unknown_bytes.sum())
-        found = {"entropy0": (self.card["entropy"] * len(train) + spelled) / train.nbytes}
-        if train.counted == "symbol":
-            return {"uniform": math.log2(tokenizer.symbols), **found}
-        return {"xz": self.card["xz"]["bits_per_byte"], "uniform": 8.0, **found}
-
     # --- the acts -----------------------------------------------------------------------------------------------------
 
     def run(self, stop: Callable[[], bool]) -> None:
-        """Ladder, counting rows, neural rows in turns; every failure stays in its own row."""
+        """What comes before, counting rows, neural rows in turns; every failure stays in its own row."""
         self.out.mkdir(parents=True, exist_ok=True)
         self.publish()
-        if not self.board["ladder"]:
-            self.climb()
-        self._choose_n()
+        self.exhibit.before()
         self.publish()
         for entry in self.entries:
             self._guard(entry, self._begin)
@@ -226,40 +209,9 @@ class Comparison:
                     self.publish()
         self.board["status"] = "interrupted" if any(entry.open for entry in self.entries) else "finished"
         if self.board["status"] == "finished":
-            self._grow()
+            self.exhibit.after()
         self._save_open()
         self.publish()
-
-    def climb(self) -> None:
-        """The ladder: one count of the training part at n = 8, eight estimates, validation bits of each."""
-        train, valid = self.corpus.parts["train"], head(self.corpus.parts["valid"], LADDER_SYMBOLS)
-        chosen, compute = (
-            family("ngram"),
-            prepare(self.settings.replace(family="ngram", model={}, size="small"), self.corpus).compute,
-        )
-        top = chosen.build(chosen.configure(symbols=self.corpus.tokenizer.symbols, n=LADDER[-1]))
-        assert isinstance(top, Counting)
-        stats = None
-        for batch in counting_batches(train, self.corpus.tokenizer.symbols, overlap=LADDER[-1]):
-            new = top.summarize(batch)
-            stats = new if stats is None else stats + new
-        size = part_bytes(valid) * np.log(2)
-        for n, model in zip(LADDER, top.ladder(stats, LADDER)):  # type: ignore[attr-defined]
-            value = float(token_nats(model, valid, compute)[0].sum() / size)
-            self.board["ladder"].append({"n": n, "value": value})
-        say(
-            "ladder: "
-            + ", ".join(f"n={r['n']} {r['value']:.3f}" for r in self.board["ladder"])
-            + f" {self.words} (validation)"
-        )
-
-    def _choose_n(self) -> None:
-        """The n-gram row is the rung that is best on validation, unless its n was given."""
-        best = min(self.board["ladder"], key=lambda rung: rung["value"])["n"]
-        for entry in self.entries:
-            if entry.family.name == "ngram" and "n" not in entry.settings.model:
-                entry.settings = entry.settings.replace(model={**entry.settings.model, "n": best})
-                entry.row["label"] = f"n-gram (n = {best})" if entry.name == "ngram" else entry.row["label"]
 
     def _guard(self, entry: Entry, act: Callable[[Entry], None]) -> None:
         """A cell that fails is shown as failed and stops nobody else."""
@@ -295,7 +247,7 @@ class Comparison:
         entry.row |= {
             "params": cell.trainer.model.parameters_count, "config": config,
             "recipe": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
-            "tokenizer": self.corpus.tokenizer.name, "seeds": [],
+            "tokenizer": self.card.get("tokenizer"), "seeds": [],
         }  # fmt: skip
 
     def _turn(self, entry: Entry, stop: Callable[[], bool]) -> None:
@@ -334,15 +286,14 @@ class Comparison:
             scored.append(self.task.measure(loaded, self.test))
             cell.nats, cell.value = scored[-1].losses, scored[-1].metrics[self.metric]
             entry.row["seeds"].append({"seed": cell.seed, "value": cell.value})
-        entry.blocks = measure.make_blocks(scored[0], np.mean([s.losses for s in scored], axis=0))
-        first, loaded = entry.cells[0], self._loaded(entry, entry.cells[0])
+        entry.blocks = measure.make_blocks(scored[0], np.mean([s.losses for s in scored], axis=0), self.exhibit.figure)
+        loaded = self._loaded(entry, entry.cells[0])
         mean = {
             k: float(np.mean([s.metrics[k] for s in scored]))
-            for k in (self.metric, "bits_per_char", "nats", "accuracy")
-            if k in scored[0].metrics
+            for k, v in scored[0].metrics.items()
+            if isinstance(v, float)
         }
         fixed, per_symbol = measure.state_bytes(loaded.model, loaded.compute)
-        texts, speed = measure.samples(loaded, self.board["prompt"], seed=first.seed)
         weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
         before = self.old.get(entry.name, {}).get(
             "peak_memory_bytes", 0
@@ -350,30 +301,24 @@ class Comparison:
         entry.row |= scored[0].metrics | mean
         entry.row |= {
             "status": "done", "interval": interval(entry.blocks), "params": loaded.model.parameters_count,
-            "state_bytes_fixed": fixed, "state_bytes_per_token": per_symbol, "samples": texts, "tokens_per_second_generate": speed,
+            "state_bytes_fixed": fixed, "state_bytes_per_token": per_symbol,
             "peak_memory_bytes": max(before, max(c.peak for c in entry.cells) + weights), "gain_of_doubling": gain_of_doubling(entry.row),
-            "memory": measure.curve_of_memory(loaded, self.test, scored[0].losses),
+            **self.exhibit.row(entry, loaded, scored[0]),
         }  # fmt: skip
         entry.row.pop("so_far", None)
         say(f"{entry.row['label']}: {entry.row[self.metric]:.4f} {self.words} (test)")
 
     def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
         assert cell.trainer is not None
-        data = {"unit": self.corpus.unit, "terminator": self.corpus.terminator.decode()}
+        files = self.task.files(self.corpus)
+        tokenizer = tokenizer_from_json(files["tokenizer.json"]) if "tokenizer.json" in files else None
+        data = {**files["data.json"], "unit": self.corpus.unit, "counted": self.corpus.counted}
         config = {
             "model_type": entry.family.name,
             "task": self.task.name,
             "model": cell.trainer.model.config.model_dump(),
         }
-        return Loaded(cell.trainer.model, self.corpus.tokenizer, data, {}, config, cell.trainer.plan.compute)
-
-    def _grow(self) -> None:
-        rows = []
-        for entry in self.entries:
-            if entry.row["status"] == "done":
-                trainer: Any = entry.cells[0].trainer
-                rows.append({"model": entry.name, **measure.growth(trainer.model, trainer.plan.compute)})
-        self.board["growth"] = {"lengths": list(measure.GROWTH_LENGTHS), "rows": rows}
+        return Loaded(cell.trainer.model, tokenizer, data, {}, config, cell.trainer.plan.compute)
 
     def _save_open(self) -> None:
         for entry in self.entries:
@@ -391,9 +336,9 @@ class Comparison:
         standing = rank(done)
         for name, (value, low, high) in (standing.gaps if standing else {}).items():
             rows[name]["gap"] = {"value": value, "low": low, "high": high}
-        verdict = make_verdict({n: rows[n] for n in done}, done, running=running, unit=self.board["unit_name"])
+        verdict = make_verdict({n: rows[n] for n in done}, done, running=running, figure=self.exhibit.figure)
         board = {**self.board, "key": self.key(), "rows": list(rows.values()), "verdict": verdict}
-        board["warnings"] = make_warnings(self.card, rows)
+        board["warnings"] = self.exhibit.warnings(rows)
         self.board = board
         page = render(board, self.lang)  # before anything is written: an unknown language must leave no board behind
         write_file(self.out / "board.json", json.dumps(board, ensure_ascii=False, indent=1, default=float).encode())

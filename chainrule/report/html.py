@@ -17,10 +17,11 @@ from importlib.resources import files
 from typing import Any
 
 from chainrule.core.errors import UserError, nearest
+from chainrule.report.forecasts import panel
 
 DASH = "–"
 NEAR = 0.01  # bits; a memory curve this close to its last value has reached it
-STYLES = {"markov": 0, "ngram": 1, "rnn": 2, "lstm": 3, "gru": 4, "gpt": 5, "hmm": 6, "window": 7}
+STYLES = {"ar": 1, "kalman": 0, "markov": 0, "ngram": 1, "rnn": 2, "lstm": 3, "gru": 4, "gpt": 5, "hmm": 6, "window": 7}
 STYLE_COUNT = 10
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
@@ -39,7 +40,11 @@ class _View:
 
     @property
     def metric(self) -> str:
-        return f"bits_per_{self.unit}"
+        return str(self.board.get("metric") or f"bits_per_{self.unit}")
+
+    @property
+    def task(self) -> str:
+        return str(self.board.get("task") or "generate")
 
     def word(self, key: str, **values: str) -> str:
         """A phrase, escaped; ``values`` are escaped with it."""
@@ -61,6 +66,7 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         "lang": lang,
         "title": _text(_title(view)),
         **_top(view),
+        "panel": panel(view.board, view.words, view.styles, view.labels),
         "memory_lead": view.word("memory_lead", unit=_unit(view)[:1].upper() + _unit(view)[1:]),
         "memory_table": _memory_table(view),
         "table_lead": view.word("table_lead"),
@@ -87,6 +93,9 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         ),
     }
     template = files("chainrule.report").joinpath("page.html").read_text(encoding="utf-8")
+    template = re.sub(
+        r"<!--only (\w+)-->(.*?)<!--end-->", lambda part: part[2] * (part[1] == view.task), template, flags=re.S
+    )
     # One pass: what is put in is never searched again, so a text that reads {{table}} stays a text.
     return re.sub(r"\{\{(w\.)?(\w+)\}\}", lambda slot: view.word(slot[2]) if slot[1] else parts[slot[2]], template)
 
@@ -157,6 +166,11 @@ def _bits(value: Any, signed: bool = False) -> str:
     if number is None:
         return DASH
     return (f"{number:+.3f}" if signed else f"{number:.3f}").replace("-", "−")
+
+
+def _percent(value: Any) -> str:
+    number = _number(value)
+    return DASH if number is None else f"{100 * number:.0f} %"
 
 
 def _count(value: Any) -> str:
@@ -343,16 +357,18 @@ class _Cell:
 def _columns(view: _View) -> list[tuple[str, list[str]]]:
     """Groups of columns: (word of the group or "", words of its columns). A column nobody fills is left out."""
     bits = [f"col_{view.unit}"] + ["col_char"] * _any(view, "bits_per_char")
+    bits += ["col_mase"] * _any(view, "mase") + ["col_coverage"] * _any(view, "coverage_80")
     gaps = ["col_best"] * _any(view, "gap")
     gaps += ["col_ngram"] * (_baseline(view) is not None)
     gaps += ["col_xz"] * (_number((view.board.get("references") or {}).get("xz")) is not None)
+    gaps += ["col_naive"] * (_number((view.board.get("references") or {}).get("naive")) is not None)
     groups = [
         ("", ["col_model"]),
-        ("group_bits", bits),
+        ("group_bits" if view.task == "generate" else "group_test", bits),
         ("group_gap", gaps),
         ("", ["col_params"]),
         ("group_training", ["col_seconds", "col_train_speed"]),
-        ("group_generation", ["col_generate_speed"]),
+        ("group_generation", ["col_generate_speed"] * _any(view, "tokens_per_second_generate")),
         ("group_memory", ["col_state", "col_peak"]),
     ]
     return [group for group in groups if group[1]]
@@ -434,6 +450,8 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
         "col_train_speed": ("tokens_per_second_train", _compact),
         "col_generate_speed": ("tokens_per_second_generate", _compact),
         "col_peak": ("peak_memory_bytes", _bytes),
+        "col_mase": ("mase", _bits),
+        "col_coverage": ("coverage_80", _percent),
     }
     cells = {name: _Cell(shown(row.get(key)), _number(row.get(key))) for name, (key, shown) in plain.items()}
     seconds = _number(row.get("train_seconds"))
@@ -442,6 +460,7 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
     cells["col_best"] = _paired(row.get("gap") or {})
     cells["col_ngram"] = _difference(value, baseline)
     cells["col_xz"] = _difference(value, xz)
+    cells["col_naive"] = _difference(value, _number((view.board.get("references") or {}).get("naive")))
     cells["col_state"] = _Cell(_state_size(view, fixed, growing), (fixed or 0) + 1024 * (growing or 0))
     return cells
 
@@ -604,7 +623,7 @@ def _known(view: _View, word: str, value: Any) -> str:
 
 def _parts(view: _View, data: dict[str, Any]) -> str:
     parts = {name: part for name, part in (data.get("parts") or {}).items() if part}
-    keys = {"bytes": "bytes", "chars": "characters", "symbols": "tokens", "records": "records"}
+    keys = {"bytes": "bytes", "chars": "characters", "symbols": "tokens", "values": "values", "records": "records"}
     kept = [key for key in keys if any(part.get(key) is not None for part in parts.values())]
     if not kept:
         return ""
@@ -688,6 +707,10 @@ def _evaluation(view: _View) -> str:
 
 
 def _small_print(view: _View) -> str:
+    if view.task != "generate":
+        budget = str((view.board.get("budget") or {}).get("text") or DASH)
+        keys = ["print_budget", f"print_{view.task}", "print_interval", "print_choice", "print_speed"]
+        return f"<ul>{''.join(f'<li>{view.word(key, budget=budget)}</li>' for key in keys if key in view.words)}</ul>"
     references = view.board.get("references") or {}
     budget = str((view.board.get("budget") or {}).get("text") or DASH)
     size = view.words["bytes"] if view.unit == "byte" else view.words["tokens"]

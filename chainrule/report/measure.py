@@ -15,6 +15,7 @@ from chainrule.core.compute import Compute
 from chainrule.data import Part
 from chainrule.decoding.sample import Filters
 from chainrule.explain.memory import memory_curve
+from chainrule.report.exhibit import Figure
 from chainrule.scoring.evaluate import Blocks
 from chainrule.training.tasks import Loaded, Measured
 from chainrule.using import generate
@@ -23,15 +24,15 @@ BLOCKS = 200
 GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
 
 
-def make_blocks(measured: Measured, losses: np.ndarray) -> Blocks:
+def make_blocks(measured: Measured, losses: np.ndarray, figure: Figure) -> Blocks:
     """About 200 blocks of neighbouring items (whole records where there are many): what the bootstrap resamples."""
     records = measured.records
     if len(records) >= 2 * BLOCKS:
         edges = records[np.linspace(0, len(records) - 1, BLOCKS + 1).astype(int)[1:]]
     else:
-        edges = np.linspace(0, len(losses), min(BLOCKS, max(2, len(losses) // 256)) + 1).astype(int)[1:]
+        edges = np.linspace(0, len(losses), min(BLOCKS, max(2, len(losses) // figure.block)) + 1).astype(int)[1:]
     borders = np.concatenate([[0], edges[:-1]])
-    return Blocks(np.add.reduceat(losses, borders), np.add.reduceat(measured.sizes, borders))
+    return Blocks(np.add.reduceat(losses, borders), np.add.reduceat(measured.sizes, borders), figure.unit)
 
 
 def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[str, float]]:
@@ -45,7 +46,7 @@ def state_bytes(model: Autoregressive, compute: Compute) -> tuple[int, int]:
     sizes = []
     for length in (short, long):
         with compute.autocast():
-            _, state = model(torch.full((1, length), 0, device=compute.device))
+            _, state = model(torch.zeros((1, length), dtype=model.first(1).dtype, device=compute.device))
         sizes.append(state.nbytes())
     per_symbol = (sizes[1] - sizes[0]) // (long - short)
     return sizes[0] - short * per_symbol, per_symbol

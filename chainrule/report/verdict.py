@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chainrule.explain.memory import horizon
+from chainrule.report.exhibit import Figure
 from chainrule.scoring.evaluate import Blocks, difference
 
 LITTLE_TEST = 5_000
@@ -68,7 +69,7 @@ def _cheapest(names: list[str], rows: dict[str, dict[str, Any]]) -> str:
 
 
 def make_verdict(
-    rows: dict[str, dict[str, Any]], blocks: dict[str, Blocks], *, running: bool, unit: str
+    rows: dict[str, dict[str, Any]], blocks: dict[str, Blocks], *, running: bool, figure: Figure
 ) -> dict[str, Any]:
     """``{"text", "text_ko", "best", "tie", "confidence", "horizon"}``."""
     standing = rank(blocks)
@@ -80,20 +81,20 @@ def make_verdict(
     reach = horizon(rows[best].get("memory") or [])
     if running:
         text = (
-            f"So far {label(rows, best)} leads with {bits(rows, best)} bits per {unit}; not all models have finished.",
-            f"지금까지는 {label(rows, best)}이(가) {unit_ko(unit)}당 {bits(rows, best)}비트로 앞섭니다. 아직 끝나지 않은 모델이 있습니다.",
+            f"So far {label(rows, best)} leads with {said(rows, best, figure)}; not all models have finished.",
+            f"지금까지는 {label(rows, best)}이(가) {said_ko(rows, best, figure)}로 앞섭니다. 아직 끝나지 않은 모델이 있습니다.",
         )
         return _verdict(text, best, tie, "so far", reach)
-    if size < LITTLE_TEST:
+    if size < figure.least:
         text = (
-            f"Cannot tell: {size:,.0f} {unit}s of test data are too few to rank models (at least {LITTLE_TEST:,} are needed); "
-            f"{label(rows, best)} is ahead with {bits(rows, best)} bits per {unit}.",
-            f"판정할 수 없습니다: 시험 데이터 {size:,.0f}{counted_ko(unit)}로는 순위를 매길 수 없습니다(최소 {LITTLE_TEST:,}{counted_ko(unit)} 필요). "
-            f"{label(rows, best)}이(가) {unit_ko(unit)}당 {bits(rows, best)}비트로 앞서 있습니다.",
+            f"Cannot tell: {size:,.0f} {figure.items} are too few to rank models (at least {figure.least:,} are needed); "
+            f"{label(rows, best)} is ahead with {said(rows, best, figure)}.",
+            f"판정할 수 없습니다: {figure.items_ko.format(f'{size:,.0f}')}로는 순위를 매길 수 없습니다(최소 {figure.least:,}개 필요). "
+            f"{label(rows, best)}이(가) {said_ko(rows, best, figure)}로 앞서 있습니다.",
         )
         return _verdict(text, best, tie, "cannot tell", reach)
     chosen = _cheapest(tie, rows)
-    sentences, sentences_ko = (_tie if len(tie) > 1 else _clear)(rows, standing, chosen, unit)
+    sentences, sentences_ko = (_tie if len(tie) > 1 else _clear)(rows, standing, chosen, figure)
     if reach is not None:
         sentences += f" {_reach(reach)}"
         sentences_ko += f" {_reach_ko(reach)}"
@@ -111,9 +112,9 @@ def _verdict(
     return {"text": text[0], "text_ko": text[1], "best": best, "tie": tie, "confidence": confidence, "horizon": reach}
 
 
-def _clear(rows: dict[str, dict[str, Any]], standing: Standing, best: str, unit: str) -> tuple[str, str]:
-    text = f"Use {label(rows, best)}: {bits(rows, best)} bits per {unit}"
-    text_ko = f"{label(rows, best)}을(를) 쓰십시오: {unit_ko(unit)}당 {bits(rows, best)}비트"
+def _clear(rows: dict[str, dict[str, Any]], standing: Standing, best: str, figure: Figure) -> tuple[str, str]:
+    text = f"Use {label(rows, best)}: {said(rows, best, figure)}"
+    text_ko = f"{label(rows, best)}을(를) 쓰십시오: {said_ko(rows, best, figure)}"
     if len(standing.order) > 1:
         second = standing.order[1]
         value, low, high = standing.gaps[second]
@@ -127,10 +128,10 @@ def _clear(rows: dict[str, dict[str, Any]], standing: Standing, best: str, unit:
     return text + ".", text_ko + "."
 
 
-def _tie(rows: dict[str, dict[str, Any]], standing: Standing, chosen: str, unit: str) -> tuple[str, str]:
+def _tie(rows: dict[str, dict[str, Any]], standing: Standing, chosen: str, figure: Figure) -> tuple[str, str]:
     names = ", ".join(label(rows, n) for n in standing.tie)
-    text = f"Tie between {names} at {bits(rows, standing.order[0])} bits per {unit}: take {label(rows, chosen)}, the cheapest to keep."
-    text_ko = f"{names} 사이에 차이가 없습니다({unit_ko(unit)}당 {bits(rows, standing.order[0])}비트): 가장 가벼운 {label(rows, chosen)}을(를) 쓰십시오."
+    text = f"Tie between {names} at {said(rows, standing.order[0], figure)}: take {label(rows, chosen)}, the cheapest to keep."
+    text_ko = f"{names} 사이에 차이가 없습니다({said_ko(rows, standing.order[0], figure)}): 가장 가벼운 {label(rows, chosen)}을(를) 쓰십시오."
     return text, text_ko
 
 
@@ -152,13 +153,12 @@ def label(rows: dict[str, dict[str, Any]], name: str) -> str:
     return rows[name]["label"]
 
 
-def bits(rows: dict[str, dict[str, Any]], name: str) -> str:
-    row = rows[name]
-    return f"{row['bits_per_byte'] if 'bits_per_byte' in row else row['bits_per_symbol']:.3f}"
+def said(rows: dict[str, dict[str, Any]], name: str, figure: Figure) -> str:
+    return figure.said.format(f"{rows[name][figure.metric]:.3f}")
 
 
-def unit_ko(unit: str) -> str:
-    return "바이트" if unit == "byte" else "기호"
+def said_ko(rows: dict[str, dict[str, Any]], name: str, figure: Figure) -> str:
+    return figure.said_ko.format(f"{rows[name][figure.metric]:.3f}")
 
 
 def counted_ko(unit: str) -> str:

@@ -140,10 +140,12 @@ class Blocks:
 
     nats: np.ndarray
     size: np.ndarray
+    unit: float = math.log(2)
+    """Nats in one unit of the figure: bits, unless said otherwise."""
 
     def bits(self) -> float:
-        """Bits per unit of ``size`` (bytes, characters or symbols)."""
-        return float(self.nats.sum() / self.size.sum() / math.log(2))
+        """Bits (or units) per unit of ``size`` (bytes, characters, symbols or values)."""
+        return float(self.nats.sum() / self.size.sum() / self.unit)
 
 
 def resample(count: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
@@ -155,7 +157,7 @@ def resample(count: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
 def interval(blocks: Blocks, level: float = 0.95) -> tuple[float, float]:
     """Percentile bootstrap over blocks for bits per unit (Efron 1979)."""
     weights = resample(len(blocks.nats))
-    values = (weights @ blocks.nats) / (weights @ blocks.size) / math.log(2)
+    values = (weights @ blocks.nats) / (weights @ blocks.size) / blocks.unit
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -163,6 +165,6 @@ def interval(blocks: Blocks, level: float = 0.95) -> tuple[float, float]:
 def difference(a: Blocks, b: Blocks, level: float = 0.95) -> tuple[float, float, float]:
     """Bits per unit of a minus b on the same blocks, with its paired bootstrap interval."""
     weights = resample(len(a.nats))
-    values = (weights @ (a.nats - b.nats)) / (weights @ a.size) / math.log(2)
+    values = (weights @ (a.nats - b.nats)) / (weights @ a.size) / a.unit
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return a.bits() - b.bits(), float(low), float(high)

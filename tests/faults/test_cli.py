@@ -545,7 +545,7 @@ def test_a_finished_comparison_comes_back_without_training(
     before = read_board(compared)
     weights = {k: v for k, v in content(compared).items() if k.endswith("model.safetensors")}
     monkeypatch.setattr(comparing.Trainer, "_update", trained_again)
-    monkeypatch.setattr(comparing.Comparison, "climb", trained_again)
+    monkeypatch.setattr(comparing.OfText, "climb", trained_again)
     board = prints(*compare(text, compared, f"ngram,gru,gpt:heads=7,{MY_MODEL}"))
     assert board["status"] == "finished"
     for old, new in zip(before["rows"], board["rows"], strict=True):

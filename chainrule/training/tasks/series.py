@@ -19,26 +19,35 @@ from chainrule.training.rules import CountingRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
 
+TAIL = 1024
+"""How many of the last known values a run folder keeps of each series: what ``generate`` continues."""
+
 
 @register_task
 class OfNumbers(Task):
     name = "series"
-    metric = "nats_per_value"
-    metric_words = "nats per value"
     rows = "ar,kalman,rnn,lstm,gru"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return f"nats_per_{counted}", f"nats per {counted}"
 
     def read(self, settings: RunConfig) -> SeriesData:
         return read_series(settings.data, settings.columns, settings.split)
 
-    def read_part(self, loaded: Loaded, source: Path | str, unit: str | None, on_bad: str) -> Stretch:
-        return read_held_out(source, Scaling.from_json(loaded.data["scaling"]), loaded.settings.get("columns"))
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Stretch:
+        return read_held_out(source, Scaling.from_json(loaded.data["scaling"]), told.get("columns"))
 
     def shape(self, data: SeriesData) -> dict[str, Any]:
         return {}
 
     def files(self, data: SeriesData) -> dict[str, dict[str, Any]]:
         described = {"parts": {n: p.described() for n, p in data.parts.items()}, "scaling": data.scaling.to_json()}
-        return {"data.json": described}
+        return {
+            "data.json": {
+                **described,
+                "tail": [series.values[-TAIL:].tolist() for series in data.parts["train"].series],
+            }
+        }
 
     def learning(self, model: Autoregressive, data: SeriesData, ready: Prepared) -> tuple[Source, Rule]:
         r, batches = ready.recipe, Windows(data, ready)
@@ -78,7 +87,7 @@ def figures(found: Judged) -> dict[str, Any]:
 class Windows:
     """Training batches: windows of the training part at random places, each begun with nothing known.
 
-    What stands in a batch is a function of (seed, epoch, step) alone. A series shorter than a window is read whole.
+    What stands in a batch is a function of (seed, epoch, step) alone.
     """
 
     def __init__(self, data: SeriesData, ready: Prepared):
