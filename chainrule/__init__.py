@@ -14,6 +14,7 @@ _WHERE = {
     "HMM": "chainrule.estimators",
     "compare": "chainrule.report.compare",
     "evaluate": "chainrule.using",
+    "forecast": "chainrule.using",
     "generate": "chainrule.using",
     "load": "chainrule.using",
     "read": "chainrule.data",

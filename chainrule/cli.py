@@ -156,18 +156,18 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     if a.split:
         values["split"] = split_shares(a.split)
     if "task" not in values:
-        values["task"] = "generate" if values.get("group") else task_of(a.data, values.get("columns"))
+        values["task"] = task_of(a.data, values.get("columns"), values.get("group"))
     for key, value in parse_settings(a.set).items():
         under = values.get(key)
         values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
     return values | fixed
 
 
-def task_of(path: str | None, columns: str | None) -> str:
-    """What DATA is, where no task is named: a table of one column of numbers is a series, all else is text."""
+def task_of(path: str | None, columns: str | None, group: str | None) -> str:
+    """What DATA is, where no task is named: a table of one column of numbers is a series, all else is text or symbols."""
     from chainrule.data.series import looks_like_series
 
-    return "series" if path and looks_like_series(Path(path), columns) else "generate"
+    return "series" if path and not group and looks_like_series(Path(path), columns) else "generate"
 
 
 def split_shares(text: str) -> tuple[float, ...]:
@@ -229,6 +229,8 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 def data(a: argparse.Namespace) -> dict[str, Any]:
     if a.data == "make":
         return make_data(a)
+    if task_of(a.data, a.columns, a.group) == "series":
+        return series_card(a)
     from chainrule.data import read
 
     options: dict[str, Any] = {"on_bad": a.on_bad or "stop", "columns": a.columns, "group": a.group}
@@ -249,6 +251,20 @@ def print_card(card: dict[str, Any]) -> None:
     print(f"  entropy of single symbols {card['entropy']:.3f} bits{xz}")
     print(f"  {card['duplicates']:.1%} of the test part stands in the training part too")
     print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+
+
+def series_card(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.data.series import read_series
+
+    card = read_series(a.data, a.columns, *([split_shares(a.split)] if a.split else [])).card()  # type: ignore[arg-type]
+    if not a.json:
+        print(f"{card['name']}: a series of numbers, {', '.join(card['columns'])}")
+        for name, part in card["parts"].items():
+            print(f"  {name:<6}{part['values']:>14,} values")
+        for name, mean, scale in zip(card["columns"], card["mean"], card["scale"]):
+            print(f"  {name}: mean {mean:.6g}, standard deviation {scale:.6g} (training part)")
+        print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+    return card
 
 
 def make_data(a: argparse.Namespace) -> dict[str, Any]:

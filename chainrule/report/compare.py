@@ -236,7 +236,8 @@ class Comparison:
         """Build every cell; one that is finished already comes back as it was."""
         for cell in entry.cells:
             ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
-            run, meter = RunFolder(cell.folder), Meter(entry.row["label"], str(ready.budget), every=10)
+            run = RunFolder(cell.folder)
+            meter = Meter(entry.row["label"], str(ready.budget), self.words, every=10)
             cell.trainer = make_trainer(ready, self.corpus, run, tell=meter)
             RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
             for report in [] if self.overwrite else cell.trainer.resume():

@@ -12,7 +12,7 @@ WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 190, 52, 24, 10
 
 def panel(board: dict[str, Any], words: dict[str, str], styles: dict[str, int], labels: dict[str, str]) -> str:
     """A section of HTML, drawn here: it needs no script. Empty before there is anything to show."""
-    shown, rows = board.get("forecast") or {}, [row for row in board.get("rows") or [] if row.get("forecast")]
+    shown, rows = board.get("forecast") or {}, [row for row in board.get("rows") or [] if _whole(row.get("forecast"))]
     values = shown.get("values") or []
     if not values or not rows:
         return ""
@@ -30,11 +30,18 @@ def panel(board: dict[str, Any], words: dict[str, str], styles: dict[str, int], 
     )
 
 
+def _whole(forecast: dict[str, Any] | None) -> bool:
+    """A forecast that ran off to infinity has no picture."""
+    return bool(forecast) and all(
+        isinstance(v, float | int) for key in ("low", "middle", "high") for v in forecast[key]
+    )
+
+
 def _scale(values: Sequence[float], forecasts: Sequence[dict[str, Any]]) -> tuple[float, float]:
     """One vertical scale for all: twice the values' own range at most, so that one wild forecast does not flatten the rest."""
     least, most = min(values), max(values)
     room = (most - least) / 2 or 1.0
-    ends = [v for f in forecasts for key in ("low", "high") for v in f[key] if isinstance(v, float | int)]
+    ends = [v for f in forecasts for key in ("low", "high") for v in f[key]]
     low, high = max(min([*ends, least]), least - room), min(max([*ends, most]), most + room)
     return low, high
 

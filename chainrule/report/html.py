@@ -699,7 +699,7 @@ def _evaluation(view: _View) -> str:
                 _count(row.get("stride")),
                 DASH if accuracy is None else f"{100 * accuracy:.1f} %",
                 _compact(row.get("train_tokens")),
-                _count(row.get("tokens") or row.get("symbols")),
+                _count(row.get("tokens") or row.get("symbols") or row.get("n")),
                 _text(row.get("evaluation") or DASH),
             ]
         )

@@ -19,7 +19,7 @@ from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
 from chainrule.training.runs import describe, make_trainer, prepare, read_data, resolved
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Data
+from chainrule.training.tasks import Data, find_task
 
 
 class Interrupted(ChainruleError):
@@ -63,8 +63,8 @@ class Stop:
 class Meter:
     """Progress for people: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
 
-    def __init__(self, label: str, budget: str, *, every: float = 5.0):
-        self.label, self.budget, self.every = label, budget, every
+    def __init__(self, label: str, budget: str, figure: str, *, every: float = 5.0):
+        self.label, self.budget, self.figure, self.every = label, budget, figure, every
         self.shown, self.window = 0.0, [(0.0, 0)]
         self.bar = None
         if sys.stderr.isatty():
@@ -89,7 +89,7 @@ class Meter:
         self.window = [*self.window[-20:], (progress.seconds, progress.tokens)]
         (s0, t0), (s1, t1) = self.window[0], self.window[-1]
         speed = (t1 - t0) / max(s1 - s0, 1e-9)
-        valid = f", valid {progress.curve[-1]['value']:.4f} bits" if progress.curve else ""
+        valid = f", valid {progress.curve[-1]['value']:.4f} {self.figure}" if progress.curve else ""
         loss = f"loss {step.loss:.4f} nats, " if step.loss == step.loss else ""
         note = f"{loss}{speed:,.0f} symbols/s{valid}"
         if self.bar:
@@ -132,8 +132,8 @@ def train(
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
     corpus = corpus or read_data(settings)
     ready = prepare(settings, corpus)
-    run = RunFolder(out)
-    meter = Meter(ready.family.name, str(ready.budget))
+    run, (_, words) = RunFolder(out), find_task(settings.task).metric(corpus.counted)
+    meter = Meter(ready.family.name, str(ready.budget), words)
     try:
         trainer = make_trainer(ready, corpus, run, tell=meter)  # a model that cannot be built must not cost the old run
         RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
