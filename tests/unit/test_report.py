@@ -229,7 +229,8 @@ def test_hostile_text_anywhere_stays_text(lang: str) -> None:
         return value + HOSTILE if isinstance(value, str) else value
 
     poisoned = poison(board)
-    poisoned["status"], poisoned["unit_name"] = board["status"], board["unit_name"]
+    for key in ("status", "unit_name", "task"):  # these three are looked up, not shown
+        poisoned[key] = board[key]
     page = _Page(render(poisoned, lang))
     assert set(page.tags) == set(quiet.tags)
     assert len(page.scripts) == len(quiet.scripts) == 3
@@ -338,10 +339,8 @@ def test_both_languages_have_the_same_words_and_the_same_blanks() -> None:
 def test_every_word_is_used_somewhere() -> None:
     report = files("chainrule.report")
     words = json.loads(report.joinpath("words.json").read_text(encoding="utf-8"))["en"]
-    sources = report.joinpath("html.py").read_text(encoding="utf-8") + report.joinpath("page.html").read_text(
-        encoding="utf-8"
-    )
-    composed = ("confidence_", "unit_", "part_", "state_", "status_", "col_", "growth_")
+    sources = "".join(report.joinpath(n).read_text(encoding="utf-8") for n in ("html.py", "forecasts.py", "page.html"))
+    composed = ("confidence_", "unit_", "part_", "state_", "status_", "col_", "growth_", "print_series")
     assert [key for key in words if not re.search(rf"\b{key}\b", sources) and not key.startswith(composed)] == []
 
 
