@@ -153,8 +153,9 @@ def generate(
     blocked = (unknown,) if unknown is not None else ()
     filters = Filters(filters.temperature, filters.top_k, filters.top_p, filters.min_p, (*filters.forbidden, *blocked))
     made = sample.generate(
-        loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=_finished(loaded, stop)
-    )
+        loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=_finished(loaded, stop),
+        barred=_barred(loaded, encoded),
+    )  # fmt: skip
     given = [prompt for prompt in prompts for _ in range(count)]
     result = {"nats": made.nats, "tokens_per_second": made.tokens_per_second}
     if isinstance(loaded.tokenizer, SymbolTokenizer):
@@ -179,6 +180,14 @@ def _finished(loaded: Loaded, stop: Sequence[str]) -> Callable[[list[int]], bool
         return any(tail.endswith(e) for e in ends)
 
     return finished
+
+
+def _barred(loaded: Loaded, prompts: list[list[int]]) -> Callable[[int, int], Sequence[int]]:
+    """What may not come next: where voices are in step, any but the voice whose turn it is."""
+    turns = loaded.tokenizer.turns() if isinstance(loaded.tokenizer, SymbolTokenizer) else []
+    if not turns:
+        return lambda row, step: ()
+    return lambda row, step: turns[(len(prompts[row]) + step) % len(turns)]
 
 
 def _continuation(loaded: Loaded, prompt: str, before: list[int], ids: list[int]) -> str:

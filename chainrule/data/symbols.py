@@ -161,10 +161,10 @@ class Sequences:
 
     @classmethod
     def of(cls, form: Form, records: Sequence[Sequence[str]], keys: Sequence[str] | None, file: str) -> Sequences:
-        """``records`` are strings where symbols are characters, else lists. Without ``keys`` a record is its own."""
+        """Records as lists, or as strings where symbols are characters. Without ``keys`` a record is its own."""
         bounds = np.cumsum([0, *map(len, records)], dtype=np.int64)
         if form.kind in CHARACTERS:
-            points = np.frombuffer("".join(map(str, records)).encode("utf-32-le"), np.uint32)
+            points = np.frombuffer("".join(map("".join, records)).encode("utf-32-le"), np.uint32)
             found, ids = np.unique(points, return_inverse=True)
             names = [chr(p) for p in found.tolist()]
         else:
@@ -242,6 +242,15 @@ class SymbolTokenizer:
     def _spelling(self, name: str) -> int:
         return len(self.form.bare(name).encode()) + (self.form.kind not in CHARACTERS)
 
+    def turns(self) -> list[np.ndarray]:
+        """For each voice of a step, which ids may not stand there: other voices' symbols, and an end within a step."""
+        names = [name.partition("=")[0] for name in self.names]
+        found = []
+        for turn, voice in enumerate(self.form.voices):
+            others = [k for k, name in enumerate(names) if name != voice]
+            found.append(np.array(others + [self.end] * (turn > 0 and self.end is not None), np.int64))
+        return found
+
     def symbols_of(self, ids: Any) -> list[str]:
         """The symbols of ids, ends left out; U+FFFD for the unknown one."""
         array = np.asarray(ids).reshape(-1)
@@ -267,5 +276,6 @@ class SymbolTokenizer:
             case {"kind": str(kind), "voices": list(voices), "symbols": list(names), "ends": bool(ends)} if (
                 kind in KINDS
             ):
-                return cls(Form(kind, tuple(voices)), names, ends)
+                form = Form(kind, tuple(voices), bool(saved.get("plain", True)), str(saved.get("field", "")))
+                return cls(form, names, ends)
         raise DataError("tokenizer.json: not an alphabet of symbols as we write it")

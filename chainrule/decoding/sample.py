@@ -84,8 +84,10 @@ def generate(
     filters: Filters = Filters(),
     seed: int = 42,
     finished: Callable[[list[int]], bool] = lambda ids: False,
+    barred: Callable[[int, int], Sequence[int]] = lambda row, step: (),
 ) -> Generated:
-    """Continue each prompt by at most ``max_tokens`` symbols, or until ``finished(continuation)``.
+    """Continue each prompt by at most ``max_tokens`` symbols, or until ``finished(continuation)``; the symbols
+    ``barred(row, step)`` are not drawn there.
 
     Prompts may differ in length; a row's text depends on its seed and place in the batch, not on the others' lengths.
     """
@@ -101,7 +103,12 @@ def generate(
         prediction = prediction.select(lengths_B - 1)
         for step in range(max_tokens):
             logits_BV = prediction.logits()[:, 0].double()
-            next_B = draw(filters(logits_BV), rng)
+            allowed_BV = logits_BV
+            for b in range(len(prompts)):
+                if len(out := barred(b, step)):
+                    allowed_BV = allowed_BV.clone() if allowed_BV is logits_BV else allowed_BV
+                    allowed_BV[b, torch.as_tensor(out, device=allowed_BV.device)] = -torch.inf
+            next_B = draw(filters(allowed_BV), rng)
             log_p_B = logits_BV.log_softmax(-1).gather(-1, next_B[:, None])[:, 0]
             nats += torch.where(alive_B, log_p_B, 0.0)
             for b, symbol in enumerate(next_B.tolist()):
