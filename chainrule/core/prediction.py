@@ -110,6 +110,12 @@ class Projected(Prediction):
         ]
         return torch.cat([p for p in pieces if p is not None]).view(targets_BT.shape)
 
+    def top(self, k: int) -> tuple[Tensor, Tensor]:
+        size = max(1, self.chunk_elements // self.symbols)
+        found = [self.project(h).log_softmax(-1).topk(k, dim=-1) for h in self.hidden_BTD.flatten(0, 1).split(size)]
+        shape = (*self.hidden_BTD.shape[:2], k)
+        return torch.cat([f.values for f in found]).view(shape), torch.cat([f.indices for f in found]).view(shape)
+
     def select(self, time_B: Tensor) -> Projected:
         rows = torch.arange(len(time_B), device=time_B.device)
         return Projected(self.hidden_BTD[rows, time_B].unsqueeze(1), self.project, self.symbols)
