@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tokenizers
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.core import DataError, UserError, family
+from chainrule.core import DataError, Projected, UserError, family
 from chainrule.core.compute import decide
 from chainrule.data import counting_batches, read, read_part, read_texts, tokenizer_from_json, words
 from chainrule.data.bpe import BpeTokenizer
@@ -297,3 +298,14 @@ def test_a_held_out_file_is_read_under_the_same_words(tmp_path: Path) -> None:
     counts = Counter(part.ids.tolist())
     assert counts[tokenizer.unknown] == 1
     assert part.nbytes == 23
+
+
+def test_the_most_probable_of_many_symbols_are_found_in_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(3)
+    weight_DV = torch.randn(7, 11)
+    prediction = Projected(torch.randn(3, 5, 7), lambda hidden: hidden @ weight_DV, 11)
+    p = (prediction.hidden_BTD.double() @ weight_DV.double()).softmax(-1)
+    monkeypatch.setattr(Projected, "chunk_elements", 2 * 11)
+    values, index = prediction.top(2)
+    assert torch.equal(index, p.argsort(-1, descending=True)[..., :2])
+    assert torch.allclose(values.exp().double(), p.gather(-1, index), atol=1e-6)
