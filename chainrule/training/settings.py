@@ -26,7 +26,6 @@ class RunConfig(Config):
     columns: str | None = None
     group: str | None = None
     unit: Literal["stream", "lines", "docs"] | None = None
-    columns: str | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
     context: int | None = None

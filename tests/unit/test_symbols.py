@@ -17,8 +17,8 @@ from chainrule.core.compute import decide
 from chainrule.data import Part, SymbolTokenizer, counting_batches, read, read_part, tokenizer_from_json
 from chainrule.data.corpus import Corpus
 from chainrule.scoring.evaluate import token_nats
-from chainrule.training.runs import Loaded
-from chainrule.using import generate, score_bytes, score_part
+from chainrule.training.tasks import Loaded, find_task
+from chainrule.using import generate, score_bytes
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -249,7 +249,8 @@ def test_bits_per_symbol_count_the_end_and_unknown_symbols_are_spelled_out(tmp_p
     folder = given(tmp_path / "d", "{}.tsv", "a\tb c c\na\tb\n", "a\tb xyz\n")
     corpus = read(folder, columns="-,sequence")
     loaded = counted(corpus, 1)
-    result, nats = score_part(loaded, corpus.parts["test"])
+    measured = find_task("generate").measure(loaded, corpus.parts["test"])
+    result, nats = measured.metrics, measured.losses
     # train: b 2, c 2, end 2, unknown 0; one added to each of the 4
     wanted = [-math.log(3 / 10), -math.log(1 / 10) + 4 * math.log(256), -math.log(3 / 10)]
     assert nats.tolist() == pytest.approx(wanted, rel=1e-6)
