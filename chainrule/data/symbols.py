@@ -242,13 +242,13 @@ class SymbolTokenizer:
     def _spelling(self, name: str) -> int:
         return len(self.form.bare(name).encode()) + (self.form.kind not in CHARACTERS)
 
-    def turns(self) -> list[np.ndarray]:
+    def turns(self) -> list[list[int]]:
         """For each voice of a step, which ids may not stand there: other voices' symbols, and an end within a step."""
         names = [name.partition("=")[0] for name in self.names]
         found = []
         for turn, voice in enumerate(self.form.voices):
             others = [k for k, name in enumerate(names) if name != voice]
-            found.append(np.array(others + [self.end] * (turn > 0 and self.end is not None), np.int64))
+            found.append(others + ([self.end] if turn and self.end is not None else []))
         return found
 
     def symbols_of(self, ids: Any) -> list[str]:
