@@ -211,9 +211,10 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.training.train import train
 
     values = run_settings(a, data=a.data)
-    settings = RunConfig.make({**values, "family": family(a.model, values["task"]).name})
+    task = find_task(values["task"])
+    settings = RunConfig.make({**values, "family": family(a.model, task.name).name})
     trainer = train(settings, a.out, resume=a.resume, overwrite=a.overwrite)
-    p, (_, words) = trainer.progress, find_task(settings.task).metric(trainer.run.read_json("data.json")["counted"])
+    p, (_, words) = trainer.progress, task.metric(trainer.run.read_json("data.json")["counted"])
     if not a.json:
         print(f"{a.out}: {p.best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
