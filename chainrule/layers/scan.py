@@ -293,8 +293,8 @@ def chain(
     counted_BT = read_BT if counted_BT is None else counted_BT & read_BT
     index_BT = torch.where(read_BT, index_BT, len(log_evidence_VN) - 1)
     ends_BT = pad(begins_BT[:, 1:], (0, 1), value=True) | (place_T == lengths_B[:, None] - 1)
-    index, begins, ends, counted = (x.T.contiguous() for x in (index_BT, begins_BT, ends_BT, counted_BT))
-    return Chain(log_prior_N, log_transition_NN, log_evidence_VN, index, begins, ends, counted, entry_BN)
+    index_TB, begins_TB, ends_TB, counted_TB = (x.T.contiguous() for x in (index_BT, begins_BT, ends_BT, counted_BT))
+    return Chain(log_prior_N, log_transition_NN, log_evidence_VN, index_TB, begins_TB, ends_TB, counted_TB, entry_BN)
 
 
 # ------------------------------------------------------------------------------------------------------- the recursion

@@ -67,9 +67,14 @@ class HMMConfig(Config):
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"states": 5},
-        "small": {"states": 64},
-        "base": {"states": 256},
+        "small": {"states": 256},
+        "base": {"states": 512},
     }
+
+    @property
+    def free_start(self) -> bool:
+        """Is there more than one state to begin in?"""
+        return self.states > 1 and (self.mask is not None or self.topology != "left_right")
 
     def allowed(self) -> tuple[Tensor, Tensor]:
         """(which states may come first, N; which transitions are possible, N x N)."""
@@ -237,14 +242,13 @@ class GaussianMixture(Emission):
         self.factor = nn.Parameter(torch.zeros(shape))
 
     def flat(self, x: Tensor) -> Tensor:
-        """... x D, whatever the number of dimensions."""
-        return x.unsqueeze(-1) if self.dims == 1 and (x.dim() < 3 or x.shape[-1] != 1) else x
+        """... x D: with one number at each step, observations come without that dimension."""
+        return x.unsqueeze(-1) if self.dims == 1 else x
 
     def values(self, seen_BT: Tensor, known_BT: Tensor) -> tuple[Tensor, Tensor]:
         place_BT = torch.arange(known_BT.numel(), device=known_BT.device).view(known_BT.shape)
-        values_PD = self.flat(seen_BT).flatten(0, 1)
-        known_P1 = known_BT.reshape(-1, 1)
-        return torch.where(known_P1, values_PD, 0.0), place_BT.masked_fill(~known_BT, known_BT.numel())
+        known = known_BT if self.dims == 1 else known_BT[..., None]
+        return torch.where(known, seen_BT, 0.0).flatten(0, 1), place_BT.masked_fill(~known_BT, known_BT.numel())
 
     def cholesky(self) -> Tensor:
         """Lower factors of the covariances (full: N x M x D x D, tied: D x D)."""
@@ -269,13 +273,14 @@ class GaussianMixture(Emission):
         return density_PNM + self.weights_NM.log_softmax(-1)
 
     def log_prob(self, values: Tensor) -> Tensor:
-        """P values, each of D numbers (P x D, or P where D = 1), give P x N."""
-        return self._each(values.reshape(-1, self.dims)).logsumexp(-1)
+        each = self.flat(values)
+        return self._each(each.reshape(-1, self.dims)).logsumexp(-1).view(*each.shape[:-1], -1)
 
     def statistics(self, values_P: Tensor, weights_PN: Tensor) -> tuple[Tensor, ...]:
         """(mass N x M, sum of x - mean N x M x D, of its square or outer product)."""
-        share_PNM = weights_PN[..., None] * self._each(values_P).softmax(-1)
-        gap_PNMD = values_P[:, None, None] - self.mean_NMD
+        values_PD = self.flat(values_P)
+        share_PNM = weights_PN[..., None] * self._each(values_PD).softmax(-1)
+        gap_PNMD = values_PD[:, None, None] - self.mean_NMD
         weighted_PNMD = share_PNM[..., None] * gap_PNMD
         if self.kind == "diag":
             square = (weighted_PNMD * gap_PNMD).sum(0)
@@ -317,7 +322,7 @@ class GaussianMixture(Emission):
     def initialise(self, values_P: Tensor, rng: torch.Generator) -> None:
         """Means at points of the data, chosen far from each other (k-means++: Arthur & Vassilvitskii 2007); its covariance for all."""
         n, m, d = self.mean_NMD.shape
-        points = values_P.reshape(-1, d).to(self.mean_NMD)
+        points = self.flat(values_P).to(self.mean_NMD)
         if not len(points):
             return
         chosen = [int(torch.randint(len(points), (), generator=rng))]
@@ -369,8 +374,7 @@ class Emitted(Prediction):
         ignored_BT = self.ignored(targets_BT)
         shape = (*ignored_BT.shape, *[1] * (targets_BT.dim() - 2))
         known = targets_BT.masked_fill(ignored_BT.view(shape), 0)
-        emitted_BTN = self.emission.log_prob(known.flatten(0, 1)).view(*ignored_BT.shape, -1)
-        nats_BT = (self.log_belief_BTN + emitted_BTN).logsumexp(-1)
+        nats_BT = (self.log_belief_BTN + self.emission.log_prob(known)).logsumexp(-1)
         return nats_BT.masked_fill(ignored_BT, 0.0)
 
     def ignored(self, targets: Tensor) -> Tensor:
@@ -417,8 +421,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def __init__(self, config: HMMConfig, emission: Emission):
         super().__init__(config)
         first_N, step_NN = config.allowed()
-        chosen = config.states > 1 and config.topology != "left_right"  # else one state is always first
-        self.prior_N = nn.Parameter(random_logits(first_N, 1.0), requires_grad=chosen)
+        self.prior_N = nn.Parameter(random_logits(first_N, 1.0), requires_grad=config.free_start)
         self.transition_NN = nn.Parameter(random_logits(step_NN, 1.0))
         self.emission, self.belief = emission, Probe()
         self.notes: list[str] = []
