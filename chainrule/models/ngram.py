@@ -31,24 +31,26 @@ instead, and ``notes`` says so; D_j = 0 falls back too, because it would leave u
 is over the V symbols that can be predicted. ``auto`` is the family's own choice: add_k for Markov, kneser_ney for the
 n-gram.
 
-**Storage.** The windows of 1 .. n symbols that occur form a trie, numbered breadth-first. ``keys[i]``, parent * (V + 1)
-+ last symbol, increases strictly, so that one binary search finds a child: exact, no hashing, for any V and n. The
-table is closed under dropping the first or the last symbol. A look-up is in back-off form: p of the longest window
-found, times g of the longer contexts.
+**Pruning.** ``prune=[0, 0, 1]`` drops what was counted at most so often (by length of the window; the last number serves
+all longer ones): such an n-gram gives up its whole count to g. Counts of lower orders and discounts are those of all
+n-grams (as KenLM).
+
+**Storage.** The windows of 1 .. n symbols that occur form a trie (``chainrule.layers.counts``): exact, no hashing, for any
+V and n. A look-up is in back-off form: p of the longest window found, times g of the longer contexts. Where the tables
+come from elsewhere (``smoothing="backoff"``), they are used as they are, and there is nothing to estimate.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from chainrule.core import (
@@ -64,8 +66,21 @@ from chainrule.core import (
     draw,
     register,
 )
+from chainrule.layers.counts import Counts, Room, estimate, first_children, parse_memory
 
-Smoothing = Literal["auto", "ml", "add_k", "witten_bell", "kneser_ney"]
+Smoothing = Literal["auto", "ml", "add_k", "witten_bell", "kneser_ney", "backoff"]
+
+
+def _thresholds(prune: list[int]) -> list[int]:
+    if any(many < 0 for many in prune) or prune != sorted(prune):
+        raise ValueError("expected counts that do not fall with the length of the n-gram, such as [0, 0, 1]")
+    return prune
+
+
+def _size(memory: str | None) -> str | None:
+    if memory is not None:
+        parse_memory(memory)
+    return memory
 
 
 class NgramConfig(Config):
@@ -76,6 +91,10 @@ class NgramConfig(Config):
     smoothing: Smoothing = "auto"
     k: float = Field(default=1.0, gt=0)
     """What add_k adds to every count."""
+    prune: Annotated[list[int], AfterValidator(_thresholds)] = []
+    """What was counted at most so often is dropped: one number a length, the last for all longer ones."""
+    memory: Annotated[str | None, AfterValidator(_size)] = None
+    """Tables that take more than this, such as 2G, are counted and estimated in temporary files; None: never."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"n": 3}, "small": {"n": 5}, "base": {"n": 7}}
 
@@ -88,219 +107,12 @@ class MarkovConfig(NgramConfig):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {}, "small": {}, "base": {}}
 
 
-# ------------------------------------------------------------------------------------------------------------ counting
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """How often every window of 1 .. n symbols was predicted, as a breadth-first trie (see the top of the file).
-
-    ``keys[0]`` = -1 is the root. A window that only ever was context has count 0. Counts of parts add up exactly.
-    """
-
-    symbols: int
-    n: int
-    keys: np.ndarray
-    counts: np.ndarray
-
-    @property
-    def base(self) -> int:
-        return self.symbols + 1
-
-    @functools.cached_property
-    def parent(self) -> np.ndarray:
-        return self.keys // self.base
-
-    @functools.cached_property
-    def last(self) -> np.ndarray:
-        return self.keys % self.base
-
-    @functools.cached_property
-    def levels(self) -> list[slice]:
-        """``levels[m]``: where the windows of m symbols stand, m = 0 .. n."""
-        bounds = [0, 1]
-        for _ in range(self.n):
-            bounds.append(int(np.searchsorted(self.keys, bounds[-1] * self.base)))
-        return [slice(a, b) for a, b in itertools.pairwise(bounds)]
-
-    @property
-    def events(self) -> int:
-        """Number of symbols that were counted."""
-        return int(self.counts[self.levels[1]].sum())
-
-    @classmethod
-    def of(cls, batch: Batch, symbols: int, n: int) -> Self:
-        """Count a batch: every scored target with the up to n - 1 symbols before it."""
-        previous, symbol, event = _occurrences(batch, symbols)
-        window = np.zeros(len(symbol), np.int64)
-        keys, counts, size = [np.array([-1])], [np.zeros(1, np.int64)], 1
-        for m in range(1, n + 1):
-            shorter = window if m == 1 else np.where(previous >= 0, window[previous], -1)
-            alive = np.flatnonzero((shorter >= 0) & (symbol >= 0))
-            found, index = np.unique(shorter[alive] * (symbols + 1) + symbol[alive], return_inverse=True)
-            keys.append(found)
-            counts.append(np.bincount(index[event[alive]], minlength=len(found)))
-            window = np.full(len(symbol), -1)
-            window[alive] = size + index
-            size += len(found)
-        return cls(symbols, n, np.concatenate(keys), np.concatenate(counts))._pruned()
-
-    @classmethod
-    def merge(cls, parts: Sequence[Self]) -> Self:
-        """The counts of all parts together."""
-        first = parts[0]
-        if any((part.symbols, part.n) != (first.symbols, first.n) for part in parts):
-            raise UserError("counts over different alphabets or of different n cannot be added")
-        moved = [np.zeros(len(part.keys), np.int64) for part in parts]
-        keys, counts, size = [np.array([-1])], [np.zeros(1, np.int64)], 1
-        for m in range(1, first.n + 1):
-            at = [part.levels[m] for part in parts]
-            asked = [new[p.parent[s]] * first.base + p.last[s] for p, s, new in zip(parts, at, moved, strict=True)]
-            found, index = np.unique(np.concatenate(asked), return_inverse=True)
-            many = np.concatenate([p.counts[s] for p, s in zip(parts, at, strict=True)])
-            keys.append(found)
-            counts.append(np.bincount(index, weights=many, minlength=len(found)).astype(np.int64))
-            ends = np.cumsum([s.stop - s.start for s in at])
-            for new, s, piece in zip(moved, at, np.split(index, ends[:-1]), strict=True):
-                new[s] = size + piece
-            size += len(found)
-        return cls(first.symbols, first.n, np.concatenate(keys), np.concatenate(counts))
-
-    def __add__(self, other: Self) -> Self:
-        return self.merge([self, other])
-
-    def shorten(self, n: int) -> Self:
-        """What counting with a smaller ``n`` would have given, without counting again."""
-        if not 1 <= n <= self.n:
-            raise UserError(f"n={n}: these counts hold n = 1 to {self.n}; count again with n={n}")
-        stop = self.levels[n].stop
-        return type(self)(self.symbols, n, self.keys[:stop], self.counts[:stop])._pruned()
-
-    def _pruned(self) -> Self:
-        """Keep what was predicted and what stands before it."""
-        keep = self.counts > 0
-        keep[0] = True
-        for level in reversed(self.levels[1:]):
-            keep[self.parent[level][keep[level]]] = True
-        number = np.cumsum(keep) - 1
-        keys = number[self.parent[keep]] * self.base + self.last[keep]
-        keys[0] = -1
-        return type(self)(self.symbols, self.n, keys, self.counts[keep])
-
-    @functools.cached_property
-    def suffix(self) -> np.ndarray:
-        """The window without its first symbol."""
-        suffix = np.zeros(len(self.keys), np.int64)
-        for m in range(2, self.n + 1):
-            level, below = self.levels[m], self.levels[m - 1]
-            asked = suffix[self.parent[level]] * self.base + self.last[level]
-            suffix[level] = below.start + np.searchsorted(self.keys[below], asked)
-        return suffix
-
-    def continuations(self) -> np.ndarray:
-        """N1+(.g) below the highest order; the count itself at the highest, and where g begins a record."""
-        many = np.zeros(len(self.keys), np.int64)
-        begins = self.last == self.symbols
-        for m in range(1, self.n + 1):
-            level = self.levels[m]
-            if m > 1:
-                begins[level] = begins[self.parent[level]]
-            if m == self.n:
-                many[level] = self.counts[level]
-                break
-            longer = self.levels[m + 1]
-            seen = self.suffix[longer][self.counts[longer] > 0] - level.start
-            before = np.bincount(seen, minlength=level.stop - level.start)
-            many[level] = np.where(begins[level], self.counts[level], before)
-        return many
-
-
-def _occurrences(batch: Batch, symbols: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A batch as a flat list of symbols: (index of the symbol before it or -1, symbol or -1 for a pad, is it counted?).
-
-    Inputs come first. A target that is also the next input is that input; any other (the last of a row, the last before
-    a start symbol) is added at the end. The first input of a row that joins a stream (no start symbol, not carried, its
-    target scored) is counted with an empty context: nothing else would count it.
-    """
-    inputs, targets = batch.inputs_BT.cpu().numpy().astype(np.int64), batch.targets_BT.cpu().numpy().astype(np.int64)
-    rows, length = inputs.shape
-    valid = np.ones(inputs.shape, bool)
-    if batch.lengths_B is not None:
-        valid = np.arange(length) < batch.lengths_B.cpu().numpy()[:, None]
-    scored = valid & (targets != IGNORED)
-    if (valid & ((inputs < 0) | (inputs > symbols))).any() or (scored & ((targets < 0) | (targets >= symbols))).any():
-        raise UserError(f"a batch holds ids outside 0..{symbols - 1} (inputs may also be the start symbol {symbols})")
-
-    index = np.arange(rows * length).reshape(rows, length)
-    previous = index - 1
-    previous[:, :1] = -1
-    previous[inputs == symbols] = -1
-    follows = np.zeros(inputs.shape, bool)
-    follows[:, :-1] = (targets == np.roll(inputs, -1, axis=1))[:, :-1] & (scored & np.roll(valid, -1, axis=1))[:, :-1]
-    event = np.roll(follows, 1, axis=1)
-    event[:, :1] = False if batch.carried else scored[:, :1] & (inputs[:, :1] != symbols)
-
-    extra = scored & ~follows
-    symbol = np.concatenate([np.where(valid, inputs, -1).ravel(), targets[extra]])
-    return np.concatenate([previous.ravel(), index[extra]]), symbol, np.append(event, np.ones(extra.sum(), bool))
-
-
-# ---------------------------------------------------------------------------------------------------------- estimation
-
-
-def discounts(many: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Kneser-Ney's (0, D1, D2, D3+) from the counts of one order; with a reason where the closed form does not hold.
-
-    Chen & Goodman (1999). Little data and small alphabets break it: see Deviations.
-    """
-    n = [0, *(int((many == j).sum()) for j in (1, 2, 3, 4))]
-    given = np.array([0.0, 0.5, 1.0, 1.5])
-    for j in (1, 2, 3):
-        if n[j] == 0:
-            return given, f"no n-gram has count {j}"
-    y = n[1] / (n[1] + 2 * n[2])
-    found = np.array([0.0, *(j - (j + 1) * y * n[j + 1] / n[j] for j in (1, 2, 3))])
-    for j in (1, 2, 3):
-        if found[j] <= 0:
-            return given, f"D{j} would be {found[j]:.2f}"
-    return found, None
-
-
-def estimate(counts: Counts, smoothing: Smoothing, k: float) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """(log p of every window's last symbol given the others, log g of every window as a context, notes)."""
-    many = counts.continuations() if smoothing == "kneser_ney" else counts.counts
-    interpolated = smoothing in ("witten_bell", "kneser_ney")
-    p, g = np.full(len(counts.keys), 1 / counts.symbols), np.ones(len(counts.keys))
-    notes: list[str] = []
-    for m in range(1, counts.n + 1):
-        level, above = counts.levels[m], counts.levels[m - 1]
-        c, context = many[level], counts.parent[level] - above.start
-        per_context = functools.partial(np.bincount, context, minlength=above.stop - above.start)
-        d, e = np.zeros(len(c)), np.zeros(above.stop - above.start)
-        if smoothing == "add_k":
-            e += k * counts.symbols
-        elif smoothing == "witten_bell":
-            e += per_context(weights=c > 0)
-        elif smoothing == "kneser_ney":
-            by_count, wrong = discounts(c)
-            d = by_count[np.minimum(c, 3)]
-            if wrong is not None:
-                notes.append(f"order {m}: {wrong}, so the discounts are 0.5, 1, 1.5")
-        total = per_context(weights=c)
-        whole = np.where(total > 0, total + e, 1.0)
-        g[above] = np.where(total > 0, (per_context(weights=d) + e) / whole, 1.0)
-        lower = p[counts.suffix[level]] if interpolated else 1 / counts.symbols
-        p[level] = (c - d) / whole[context] + g[above][context] * lower
-    with np.errstate(divide="ignore"):
-        return np.log(p), np.log(g), notes
-
-
 # ---------------------------------------------------------------------------------------------------------- prediction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Tables:
-    """The trie with its two numbers a window."""
+    """The trie with its two numbers a window; the longest windows are no contexts and need no ``log_backoff``."""
 
     symbols: int
     keys: Tensor
@@ -319,11 +131,22 @@ class Tables:
         """log g, and 0 for a window that is not in the table."""
         return torch.where(window >= 0, self.log_backoff[window.clamp(min=0)], 0.0)
 
+    @functools.cached_property
+    def arrays(self) -> tuple[np.ndarray, ...]:
+        """What the loop for ``top`` reads: (keys, first child and best child of each context, log p, log g)."""
+        from chainrule.layers import kernels
+
+        keys, log_prob, log_backoff = (x.numpy() for x in (self.keys, self.log_prob, self.log_backoff))
+        first = first_children(keys, self.symbols + 1, len(log_backoff))
+        best = np.empty(len(log_backoff), np.int64)
+        kernels.best_children(first, keys, log_prob, self.symbols + 1, best)
+        return keys, first, best, log_prob, log_backoff
+
 
 class Backoff(Prediction):
     """Distributions that are looked up. ``contexts_BTm``: the contexts to try, longest first; -1 is not in the table.
 
-    ``log_prob`` needs B x T x n numbers whatever V is; ``sample`` and ``top`` make logits for some positions at a time.
+    ``log_prob`` and ``top`` need B x T x n numbers whatever V is; ``sample`` makes logits for some positions at a time.
     """
 
     chunk_elements = 1 << 22
@@ -381,9 +204,20 @@ class Backoff(Prediction):
         return (type(self)(self.tables, part.unsqueeze(0)) for part in self.contexts_BTm.flatten(0, 1).split(size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        values, index = zip(*(Prediction.top(piece, k) for piece in self._pieces()), strict=True)
+        """Exact, from the entries of the contexts alone; on an accelerator from logits."""
+        from chainrule.layers import kernels
+
         shape = (*self.contexts_BTm.shape[:2], k)
-        return torch.cat(values, 1).view(shape), torch.cat(index, 1).view(shape)
+        if self.contexts_BTm.device.type != "cpu" or k > self.tables.symbols:
+            values, index = zip(*(Prediction.top(piece, k) for piece in self._pieces()), strict=True)
+            return torch.cat(values, 1).view(shape), torch.cat(index, 1).view(shape)
+        contexts = self.contexts_BTm.flatten(0, 1)
+        self.check(contexts)
+        values, index = np.empty((len(contexts), k)), np.empty((len(contexts), k), np.int64)
+        keys, first, best, log_prob, log_backoff = self.tables.arrays
+        rows = contexts.contiguous().numpy()
+        kernels.top(keys, first, best, log_prob, log_backoff, rows, self.tables.symbols + 1, values, index)
+        return torch.from_numpy(values).view(shape), torch.from_numpy(index).view(shape)
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         drawn = [draw(piece.logits(), rng) for piece in self._pieces()]
@@ -431,6 +265,8 @@ class CountModel(Autoregressive, Counting[Counts]):
         self.smoothing: Smoothing = self.customary if config.smoothing == "auto" else config.smoothing
         self.notes: list[str] = []
         """One line for each thing about the last ``update`` that a reader should know."""
+        self.room = Room(None if config.memory is None else parse_memory(config.memory))
+        self._tables: Tables | None = None
         self.register_buffer("keys", torch.full((1,), -1))
         self.register_buffer("log_table", torch.full((1,), -math.log(config.symbols), dtype=torch.float64))
         self.register_buffer("log_backoff", torch.zeros(1, dtype=torch.float64))
@@ -444,7 +280,7 @@ class CountModel(Autoregressive, Counting[Counts]):
         """Count a batch. Where a row goes on from another (a shard), repeat its last max(n, 2) symbols with the
         targets among them ``IGNORED``: context, not counted, so that the counts of shards add up to those of the whole.
         """
-        return Counts.of(batch, self.symbols, self.config.n)
+        return Counts.of(batch, self.symbols, self.config.n, self.room)
 
     def update(self, stats: Counts, rate: float = 1.0) -> Self:
         """Estimate from counts (those of a larger n will do). There is no part of the way: ``rate`` must be 1."""
@@ -452,13 +288,27 @@ class CountModel(Autoregressive, Counting[Counts]):
             raise UserError(f"rate={rate}: an n-gram is estimated at once from all its counts; rate must be 1")
         if stats.symbols != self.symbols:
             raise UserError(f"counts over {stats.symbols} symbols do not fit a model over {self.symbols}")
+        if self.smoothing in ("auto", "backoff"):
+            raise UserError(
+                "smoothing=backoff is that of an imported table; use kneser_ney or witten_bell to estimate one"
+            )
         stats = stats if stats.n == self.config.n else stats.shorten(self.config.n)
-        log_prob, log_backoff, self.notes = estimate(stats, self.smoothing, self.config.k)
+        found = estimate(stats, self.smoothing, self.config.k, self.config.prune)
+        self.notes = found.notes
         device = self.keys.device
         self.keys, self.log_table, self.log_backoff = (
-            torch.from_numpy(x).to(device) for x in (stats.keys, log_prob, log_backoff)
+            torch.from_numpy(x).to(device) for x in (found.keys, found.log_prob, found.log_backoff)
         )
         return self
+
+    @property
+    def tables(self) -> Tables:
+        """The tables of now, with what was derived from them."""
+        mine = self.keys, self.log_table, self.log_backoff
+        held = self._tables
+        if held is None or any(a is not b for a, b in zip(mine, (held.keys, held.log_prob, held.log_backoff))):
+            held = self._tables = Tables(self.symbols, *mine)
+        return held
 
     def ladder(self, stats: Counts, orders: Sequence[int]) -> list[Self]:
         """A model of this kind for every n in ``orders``, from one pass of counting at the largest."""
@@ -481,9 +331,9 @@ class CountModel(Autoregressive, Counting[Counts]):
         read_BT = torch.cat([before.context_Bm, inputs_BT.masked_fill(pad_BT, -1)], 1)
         last_Bm = lengths_B[:, None] + torch.arange(self.config.n - 1, device=inputs_BT.device)
         after = NgramState(before.length_B + lengths_B, read_BT.gather(1, last_Bm))
-        tables = Tables(self.symbols, self.keys, self.log_table, self.log_backoff)
+        tables = self.tables
         windows_BTm = self._windows(tables, read_BT)[:, self.config.n - 1 :]
-        if self.smoothing in ("witten_bell", "kneser_ney"):
+        if self.smoothing in ("witten_bell", "kneser_ney", "backoff"):
             return Backoff(tables, windows_BTm.flip(-1)), after
         depth_BT = self._depth(tables, read_BT)[:, self.config.n - 1 :]
         only_BT1 = windows_BTm.gather(2, depth_BT[..., None])
@@ -506,10 +356,12 @@ class CountModel(Autoregressive, Counting[Counts]):
         return (place - cut_BT.cummax(1).values).clamp(max=self.config.n - 1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """The size of the tables is known from the data only: take that of the saved ones."""
+        """The size of the tables is known from the data only: take the saved ones themselves, mapped files included."""
         for name in ("keys", "log_table", "log_backoff"):
             if prefix + name in state_dict:
-                setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
+                saved, mine = state_dict[prefix + name], getattr(self, name)
+                state_dict[prefix + name] = saved.to(device=mine.device, dtype=mine.dtype)
+                setattr(self, name, state_dict[prefix + name])
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 

@@ -25,6 +25,7 @@ import pytest
 import torch
 
 from chainrule.core import IGNORED, Batch, ConfigError, UserError, families, family
+from chainrule.layers import counts
 from chainrule.models import ngram as chapter
 from chainrule.models.ngram import Counts, Markov, MarkovConfig, Ngram, NgramConfig
 
@@ -106,7 +107,7 @@ def test_add_k_adds_the_k_that_is_set():
 def test_discounts_are_the_closed_form_where_it_holds():
     """n_1..n_4 = 10, 4, 2, 1: Y = 10/18; D1 = 1 - 2Y*4/10 = 5/9; D2 = 2 - 3Y*2/4 = 7/6; D3 = 3 - 4Y*1/2 = 17/9."""
     many = np.array([1] * 10 + [2] * 4 + [3] * 2 + [4] + [9, 0, 0])
-    found, wrong = chapter.discounts(many)
+    found, wrong = counts.discounts(many)
     np.testing.assert_allclose(found, [0, 5 / 9, 7 / 6, 17 / 9], atol=1e-12)
     assert wrong is None
 
@@ -121,7 +122,7 @@ def test_discounts_are_the_closed_form_where_it_holds():
 )
 def test_discounts_fall_back_and_say_why(many, reason):
     """The last: Y = 4/8, D2 = 2 - 3 * .5 * 7/2 = -3.25."""
-    found, wrong = chapter.discounts(np.array(many))
+    found, wrong = counts.discounts(np.array(many))
     np.testing.assert_array_equal(found, [0, 0.5, 1, 1.5])
     assert wrong == reason
 
