@@ -270,12 +270,17 @@ def child(keys: ndarray, low: int, high: int, key: int) -> int:
 
 @compiled
 def suffixes(keys: ndarray, first: ndarray, base: int, second: int, suffix: ndarray) -> None:
-    """The window without its first symbol, for windows from ``second`` (the first of two symbols) on; before it the root."""
+    """The window without its first symbol, for windows from ``second`` (the first of two symbols) on, MISSING where the table
+    does not have it; before ``second`` the root.
+    """
     suffix[:second] = 0
     parent, low = -1, 0
     for i in range(second, len(keys)):
         above = keys[i] // base
         shorter = suffix[above]
+        if shorter == MISSING:
+            suffix[i] = MISSING
+            continue
         if above != parent:
             parent, low = above, first[shorter]
         found = child(keys, low, first[shorter + 1], shorter * base + keys[i] - above * base)

@@ -1,0 +1,89 @@
+"""Words: maximal runs of bytes that are not ASCII white space, and their numbers. KenLM's units."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.core import DataError, UserError
+
+UNKNOWN, BEGIN, END = b"<unk>", b"<s>", b"</s>"
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Words in the order of their ids; ``unknown`` and ``end`` are the ids of <unk> and </s>. The start of a sentence is
+    no word: its id is ``len(words)``, the start symbol of a model over these words.
+    """
+
+    words: Sequence[bytes]
+    unknown: int
+    end: int
+
+    def __post_init__(self) -> None:
+        if len(set(self.words)) != len(self.words):
+            raise DataError("a vocabulary holds each word once")
+
+    @classmethod
+    def of(cls, words: Iterable[bytes]) -> Vocabulary:
+        """These words, with <unk> as id 0 and </s> as id 1; the three reserved names among them are left out."""
+        return cls([UNKNOWN, END, *(w for w in words if w not in (UNKNOWN, BEGIN, END))], 0, 1)
+
+    @classmethod
+    def fit(cls, text: bytes, limit: int | None = None) -> Vocabulary:
+        """The words of a text, most frequent first (equally frequent ones in the order of their bytes), at most ``limit``."""
+        from chainrule.layers import word_kernels
+
+        if limit is not None and limit < 1:
+            raise UserError(f"a vocabulary of {limit} words: at least 1")
+        content = buffer(text)
+        places, counts = word_kernels.distinct(content)
+        words = [text[a:b] for a, b in places.tolist()]
+        order = sorted(range(len(words)), key=lambda i: (-counts[i], words[i]))
+        return cls.of([words[i] for i in order][:limit])
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @functools.cached_property
+    def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Hash table: (bytes of all words, where each begins and the last ends, slots of 32 bits of hash and 32 of id + 1)."""
+        from chainrule.layers import word_kernels
+
+        pool = buffer(b"".join(self.words))
+        starts = np.zeros(len(self.words) + 1, np.int64)
+        np.cumsum([len(w) for w in self.words], out=starts[1:])
+        slots = np.zeros(1 << (2 * len(self.words)).bit_length(), np.int64)
+        word_kernels.fill(pool, starts, slots)
+        return pool, starts, slots
+
+    def encode(self, text: np.ndarray, ends: np.ndarray, *, eos: bool = True) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of the sentences that end at these bytes, each followed by </s> where ``eos``; where each stops among them."""
+        from chainrule.layers import word_kernels
+
+        ids, stops = np.empty(len(text) // 2 + 2 * len(ends) + 1, np.int64), np.empty(len(ends), np.int64)
+        end = self.end if eos else word_kernels.MISSING
+        size = word_kernels.encode(text, ends, *self.table, self.unknown, end, ids, stops)
+        return ids[:size], stops
+
+    def sentences(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of a text of one sentence a line, each with </s> at its end, lines without a word left out; and where each
+        sentence stops among them.
+        """
+        from chainrule.layers import word_kernels
+
+        content = buffer(text)
+        ids, stops = self.encode(content, word_kernels.lines(content))
+        empty = np.diff(stops, prepend=0) == 1
+        if empty.any():
+            ids = np.delete(ids, stops[empty] - 1)
+            stops = (stops - np.cumsum(empty))[~empty]
+        return ids, stops
+
+
+def buffer(text: bytes) -> np.ndarray:
+    """Bytes as an array of the one type that the loops are compiled for."""
+    return np.frombuffer(bytearray(text), np.uint8)

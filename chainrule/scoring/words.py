@@ -1,0 +1,127 @@
+"""Scoring strings of words by an n-gram table, many at a time: what KenLM's ``model.score`` does one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from chainrule.core import UserError
+from chainrule.layers.counts import first_children
+from chainrule.layers.words import Vocabulary, buffer
+
+PIECE = 1 << 14
+"""Bytes of text below which a thread of its own does not pay."""
+
+
+@dataclass(frozen=True)
+class WordScores:
+    """Every word of many sentences, </s> where it was asked for: ``values``, log p; ``lengths``, of the n-gram that gave it
+    (0: p of a word that was never seen); ``unknown``, whether it is <unk>; sentence i stops before ``stops[i]``.
+    """
+
+    values: np.ndarray
+    lengths: np.ndarray
+    unknown: np.ndarray
+    stops: np.ndarray
+
+
+class WordScorer:
+    """Log-probabilities of sentences under an n-gram table over words, in units of ``base`` (10: log10; None: nats).
+
+    ``keys``, ``log_prob`` and ``log_backoff`` (nats) are the tables of the family ``ngram``, closed under dropping the
+    first or the last symbol; they are read where they lie. A sentence begins with <s> (``bos``) and ends with </s>
+    (``eos``). A word outside the vocabulary costs p(<unk>), nothing for its letters.
+    """
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        n: int,
+        tables: tuple[np.ndarray, np.ndarray, np.ndarray],
+        *,
+        base: float | None = 10.0,
+        threads: int = 1,
+    ):
+        from chainrule.layers import kernels
+
+        if threads < 1:
+            raise UserError(f"threads={threads}: at least 1")
+        self.vocabulary, self.n, self.threads = vocabulary, n, threads
+        self.unit = 1.0 if base is None else math.log(base)
+        self.keys, self.log_prob, self.log_backoff = tables
+        symbols = len(vocabulary)
+        self.first = first_children(self.keys, symbols + 1, len(self.log_backoff))
+        self.unigrams = np.full(symbols + 1, kernels.MISSING)
+        singles = self.keys[1 : max(1, int(np.searchsorted(self.keys, symbols + 1)))]
+        self.unigrams[singles] = np.arange(1, len(singles) + 1)
+
+    def score(self, sentences: Sequence[str | bytes], *, bos: bool = True, eos: bool = True) -> np.ndarray:
+        """log p of each sentence, float64; an empty list gives an empty array."""
+        from chainrule.layers import word_kernels
+
+        text, ends = joined(sentences)
+        totals = np.empty(len(ends))
+
+        def work(low: int, high: int, place: int) -> None:
+            values, _, _, stops = self._piece(text, ends, low, high, place, bos, eos)
+            word_kernels.sums(values, stops, totals[low:high])
+
+        self._spread(ends, work)
+        return totals / self.unit
+
+    def full_scores(self, sentences: Sequence[str | bytes], *, bos: bool = True, eos: bool = True) -> WordScores:
+        """Every word by itself."""
+        text, ends = joined(sentences)
+        values, lengths, ids, stops = self._piece(text, ends, 0, len(ends), 0, bos, eos)
+        return WordScores(values / self.unit, lengths, ids == self.vocabulary.unknown, stops)
+
+    def _piece(
+        self, text: np.ndarray, ends: np.ndarray, low: int, high: int, place: int, bos: bool, eos: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """(log p in nats, lengths, ids, stops) of the sentences ``low:high``, the first of which begins at ``place``."""
+        from chainrule.layers import kernels, word_kernels
+
+        mine = ends[low:high] - place
+        ids, stops = self.vocabulary.encode(text[place : place + int(mine[-1]) if len(mine) else place], mine, eos=eos)
+        values, lengths = np.empty(len(ids)), np.empty(len(ids), np.int64)
+        begin = self.unigrams[-1] if bos else kernels.MISSING
+        word_kernels.scores(
+            ids, stops, self.keys, self.first, self.unigrams, self.log_prob, self.log_backoff, begin, self.n - 1, values, lengths
+        )  # fmt: skip
+        return values, lengths, ids, stops
+
+    def _spread(self, ends: np.ndarray, work: Callable[[int, int, int], None]) -> None:
+        """Give every thread about the same number of bytes: ``work(low, high, place of the first)``."""
+        size = int(ends[-1]) if len(ends) else 0
+        many = min(self.threads, 1 + size // PIECE)
+        borders = np.searchsorted(ends, np.linspace(0, size, many + 1)[1:-1])
+        borders = [0, *borders.tolist(), len(ends)]
+        pieces = [(a, b, int(ends[a - 1]) + 1 if a else 0) for a, b in itertools.pairwise(borders) if a < b]
+        if len(pieces) == 1:
+            work(*pieces[0])
+            return
+        with ThreadPoolExecutor(max(1, len(pieces))) as pool:
+            list(pool.map(lambda piece: work(*piece), pieces))
+
+
+def joined(sentences: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
+    """All sentences as bytes with a line feed between them, and where each ends; line feeds inside become spaces."""
+    if isinstance(sentences, str | bytes):
+        raise UserError("score takes a list of sentences: put the one sentence in [ ]")
+    if not sentences:
+        return buffer(b""), np.zeros(0, np.int64)
+    try:
+        text = "\n".join(sentences).encode()  # type: ignore[arg-type]
+    except TypeError:
+        text = b"\n".join(s.encode() if isinstance(s, str) else s for s in sentences)
+    except UnicodeEncodeError as error:
+        raise UserError(f"a sentence holds a lone surrogate ({error.reason}): it is no text") from None
+    if text.count(b"\n") >= len(sentences):
+        return joined([(s.encode() if isinstance(s, str) else s).replace(b"\n", b" ") for s in sentences])
+    content = buffer(text)
+    return content, np.append(np.flatnonzero(content == ord("\n")), len(content))
