@@ -7,7 +7,12 @@ from numpy import ndarray
 
 from chainrule.layers.kernels import MISSING, child, compiled
 
-_FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
+_ODD, _OTHER, _HALF, _BYTE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np.uint64(32), np.uint64(8)
+BLOCK = 32
+"""Words whose places in the index are worked out, and fetched from memory, before the first of them is scored."""
+
+
+# --------------------------------------------------------------------------------------------------------------- words
 
 
 @compiled
@@ -17,47 +22,63 @@ def blank(byte: int) -> bool:
 
 
 @compiled
-def word_end(text: ndarray, place: int, stop: int) -> int:
-    while place < stop and not blank(text[place]):
+def word_at(text: ndarray, place: int, limit: int) -> tuple[int, int]:
+    """(where the word that begins at ``place`` stops, its key). The key of at most 8 bytes is these bytes themselves."""
+    folded, chunk, shift = np.uint64(0), np.uint64(0), np.uint64(0)
+    while place < limit:
+        byte = text[place]
+        if byte <= 32 and blank(byte):
+            break
+        if shift == np.uint64(64):
+            folded = (folded ^ chunk) * _ODD
+            folded ^= folded >> _HALF
+            chunk, shift = np.uint64(0), np.uint64(0)
+        chunk |= np.uint64(byte) << shift
+        shift += _BYTE
         place += 1
-    return place
+    return place, np.int64(folded ^ chunk)
 
 
 @compiled
-def hashed(text: ndarray, start: int, stop: int) -> int:
-    """FNV-1a with its high bits folded down (Fowler, Noll, Vo), below 2^63."""
-    value = _FNV
-    for i in range(start, stop):
-        value = (value ^ np.uint64(text[i])) * _PRIME
-    return int(np.int64((value ^ (value >> np.uint64(29))) & np.uint64(0x7FFFFFFFFFFFFFFF)))
+def same(text: ndarray, start: int, stop: int, pool: ndarray, first: int) -> bool:
+    i = 0
+    while i < stop - start and pool[first + i] == text[start + i]:
+        i += 1
+    return i == stop - start
 
 
 @compiled
-def find(text: ndarray, start: int, stop: int, pool: ndarray, starts: ndarray, slots: ndarray) -> tuple[int, int]:
-    """(id of a word or MISSING, the slot where it is or belongs). The bytes decide; the hash only says where to look."""
-    value = hashed(text, start, stop)
-    mask = len(slots) - 1
-    slot, tag = value & mask, value >> 32
-    while slots[slot] != 0:
-        if slots[slot] >> 32 == tag:
-            word = (slots[slot] & 0xFFFFFFFF) - 1
-            first = starts[word]
-            if starts[word + 1] - first == stop - start:
-                i = 0
-                while i < stop - start and pool[first + i] == text[start + i]:
-                    i += 1
-                if i == stop - start:
-                    return int(word), slot
+def find(text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: ndarray, slots: ndarray) -> int:
+    """The slot of a word, or the empty one where it belongs: a pair of key and (length, id + 1). The bytes decide; what is
+    made of them only says where to look.
+    """
+    mask, length = len(slots) // 2 - 1, stop - start
+    slot = np.int64((np.uint64(key) * _ODD) >> _HALF) & mask
+    while slots[2 * slot + 1] != 0:
+        entry = slots[2 * slot + 1]
+        if (
+            slots[2 * slot] == key
+            and entry >> 32 == length
+            and (length <= 8 or same(text, start, stop, pool, starts[(entry & 0xFFFFFFFF) - 1]))
+        ):
+            break
         slot = (slot + 1) & mask
-    return MISSING, slot
+    return slot
+
+
+@compiled
+def number(slots: ndarray, slot: int) -> int:
+    """The id of the word in a slot, MISSING in an empty one."""
+    return (slots[2 * slot + 1] & 0xFFFFFFFF) - 1
 
 
 @compiled
 def fill(pool: ndarray, starts: ndarray, slots: ndarray) -> None:
     """Enter all words of ``pool``, which are different, into empty ``slots``."""
     for word in range(len(starts) - 1):
-        _, slot = find(pool, starts[word], starts[word + 1], pool, starts, slots)
-        slots[slot] = ((hashed(pool, starts[word], starts[word + 1]) >> 32) << 32) | (word + 1)
+        _, key = word_at(pool, starts[word], starts[word + 1])
+        slot = find(pool, starts[word], starts[word + 1], key, pool, starts, slots)
+        slots[2 * slot], slots[2 * slot + 1] = key, (starts[word + 1] - starts[word]) << 32 | (word + 1)
 
 
 @compiled
@@ -98,8 +119,8 @@ def encode(
             if blank(text[place]):
                 place += 1
                 continue
-            stop = word_end(text, place, ends[s])
-            word, _ = find(text, place, stop, pool, starts, slots)
+            stop, key = word_at(text, place, ends[s])
+            word = number(slots, find(text, place, stop, key, pool, starts, slots))
             ids[size] = unknown if word == MISSING else word
             size += 1
             place = stop
@@ -112,128 +133,161 @@ def encode(
 
 
 @compiled
-def distinct(text: ndarray) -> tuple[ndarray, ndarray]:
-    """(where each different word first stands, start and stop; how often it occurs), in the order of first occurrence."""
-    slots = np.zeros(1 << 12, np.int64)
-    places, counts = np.empty((1 << 11, 2), np.int64), np.empty(1 << 11, np.int64)
-    size, place = 0, 0
+def distinct(text: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+    """(where each different word first begins, where it stops, how often it occurs), in the order of first occurrence."""
+    slots, size, place = np.zeros(1 << 13, np.int64), 0, 0
+    begins, stops, counts = np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int64)
     while place < len(text):
         if blank(text[place]):
             place += 1
             continue
-        stop = word_end(text, place, len(text))
-        value = hashed(text, place, stop)
-        slot = value & (len(slots) - 1)
-        word = MISSING
-        while slots[slot] != 0 and word == MISSING:
-            other = slots[slot] - 1
-            if same(text, places[other, 0], places[other, 1], place, stop):
-                word = other
-            else:
-                slot = (slot + 1) & (len(slots) - 1)
+        if size == len(counts):
+            begins, stops, counts = doubled(begins), doubled(stops), doubled(counts)
+            slots = np.zeros(2 * len(slots), np.int64)
+            for word in range(size):
+                _, key = word_at(text, begins[word], stops[word])
+                slot = find(text, begins[word], stops[word], key, text, begins, slots)
+                slots[2 * slot], slots[2 * slot + 1] = key, (stops[word] - begins[word]) << 32 | (word + 1)
+        stop, key = word_at(text, place, len(text))
+        slot = find(text, place, stop, key, text, begins, slots)
+        word = number(slots, slot)
         if word == MISSING:
-            if size == len(counts):
-                places, counts, slots = grown(text, places, counts)
-                slot = value & (len(slots) - 1)
-                while slots[slot] != 0:
-                    slot = (slot + 1) & (len(slots) - 1)
             word = size
-            places[word, 0], places[word, 1], counts[word] = place, stop, 0
-            slots[slot] = word + 1
+            begins[word], stops[word], counts[word] = place, stop, 0
+            slots[2 * slot], slots[2 * slot + 1] = key, (stop - place) << 32 | (word + 1)
             size += 1
         counts[word] += 1
         place = stop
-    return places[:size], counts[:size]
+    return begins[:size], stops[:size], counts[:size]
 
 
 @compiled
-def same(text: ndarray, a: int, a_stop: int, b: int, b_stop: int) -> bool:
-    if a_stop - a != b_stop - b:
-        return False
-    while a < a_stop and text[a] == text[b]:
-        a += 1
-        b += 1
-    return a == a_stop
-
-
-@compiled
-def grown(text: ndarray, places: ndarray, counts: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-    """Twice the room for different words, the slots filled anew."""
-    size = len(counts)
-    more, many = np.empty((2 * size, 2), np.int64), np.empty(2 * size, np.int64)
-    more[:size], many[:size] = places, counts
-    slots = np.zeros(4 * size, np.int64)
-    for word in range(size):
-        slot = hashed(text, places[word, 0], places[word, 1]) & (len(slots) - 1)
-        while slots[slot] != 0:
-            slot = (slot + 1) & (len(slots) - 1)
-        slots[slot] = word + 1
-    return more, many, slots
+def doubled(array: ndarray) -> ndarray:
+    """The array with as much room again behind it."""
+    more = np.empty(2 * len(array), array.dtype)
+    more[: len(array)] = array
+    return more
 
 
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 
 @compiled
-def advance(
-    word: int,
-    keys: ndarray,
-    first: ndarray,
-    unigrams: ndarray,
-    log_prob: ndarray,
-    log_backoff: ndarray,
-    base: int,
-    path: ndarray,
-    after: ndarray,
-    depth: int,
-) -> tuple[float, int]:
-    """(log p of ``word``, length of the longest window found). ``path[m]``: the window of the last m symbols, m = 0 .. depth;
-    ``after`` gets those that end with the word. In a table closed under dropping the first symbol, where a window is
-    missing, no longer one is there.
+def mixed(history: int, word: int) -> int:
+    """The hash of a window, from that of the window without its last word."""
+    value = (np.uint64(history) + np.uint64(word) + np.uint64(1)) * _ODD
+    return value ^ (value >> _HALF)
+
+
+@compiled
+def spot(history: int, size: int) -> int:
+    """Where in an index of so many slots to look first."""
+    return np.int64((((np.uint64(history) * _OTHER) >> _HALF) * np.uint64(size)) >> _HALF)
+
+
+@compiled
+def locate(slots: ndarray, slot: int, key: int) -> int:
+    """The slot that holds ``key``, or the empty one where it belongs."""
+    size = len(slots) // 2
+    while slots[2 * slot] != key and slots[2 * slot] != MISSING:
+        slot += 1
+        if slot == size:
+            slot = 0
+    return slot
+
+
+@compiled
+def fill_index(
+    keys: ndarray, log_prob: ndarray, log_backoff: ndarray, base: int, slots: ndarray, values: ndarray
+) -> None:
+    """Enter all windows of a table. A slot is 16 bytes, one cache line at most: its key (slot of the window without the
+    last word * base + that word; ``size`` stands for the root), and in ``values``, the same memory, log p and log g as
+    float32. Where to look follows from the words alone, so that memory is asked early; the key decides.
     """
-    found, entry = 0, unigrams[word]
-    while entry != MISSING:
-        found += 1
-        after[found] = entry
-        if found > depth:
-            break
-        h = path[found]
-        entry = child(keys, first[h], first[h + 1], h * base + word)
-    value = log_prob[after[found]] if found else -np.log(base - 1)
-    for m in range(found, depth + 1):
-        value += log_backoff[path[m]]
-    return float(value), found
+    size, contexts = len(slots) // 2, len(log_backoff)
+    history, at = np.zeros(contexts, np.uint64), np.empty(contexts, np.int64)
+    for slot in range(size):
+        slots[2 * slot] = MISSING
+    at[0] = size
+    for i in range(1, len(keys)):
+        parent = keys[i] // base
+        word = keys[i] - parent * base
+        mine = mixed(history[parent], word)
+        key = at[parent] * base + word
+        slot = locate(slots, spot(mine, size), key)
+        slots[2 * slot] = key
+        values[4 * slot + 2] = log_prob[i]
+        values[4 * slot + 3] = log_backoff[i] if i < contexts else 0.0
+        if i < contexts:
+            history[i], at[i] = mine, slot
+
+
+@compiled
+def aim(ids: ndarray, slots: ndarray, history: ndarray, known: int, spots: ndarray) -> int:
+    """Where each word of a block is looked for behind 0, 1, .. words of context; asks for these places in memory, all
+    before the first answer is needed. ``known``: words before the block that its first word may look back to. Returns
+    something made of what was read, so that reading is not left out.
+    """
+    size, longest, read = len(slots) // 2, spots.shape[1] - 1, 0
+    for t in range(len(ids)):
+        for m in range(min(known + t, longest), -1, -1):
+            value = mixed(history[m], ids[t])
+            spots[t, m] = spot(value, size)
+            read ^= slots[2 * spots[t, m]]
+            if m < longest:
+                history[m + 1] = value
+    return read
 
 
 @compiled
 def scores(
     ids: ndarray,
     stops: ndarray,
-    keys: ndarray,
-    first: ndarray,
-    unigrams: ndarray,
-    log_prob: ndarray,
-    log_backoff: ndarray,
-    begin: int,
-    longest: int,
+    slots: ndarray,
     values: ndarray,
-    found: ndarray,
-) -> None:
-    """log p of each symbol and the length of the window that gave it. Sentences stop at ``stops``; each begins with
-    the window ``begin``, or with nothing known where that is MISSING. ``longest``: n - 1.
+    base: int,
+    nothing: float,
+    longest: int,
+    bos: bool,
+    out: ndarray,
+    lengths: ndarray,
+) -> int:
+    """log p of each word and the length of the window that gave it. Sentences stop at ``stops`` and begin with the start
+    symbol (``bos``) or with nothing known. ``nothing``: log g of the root; ``longest``: n - 1. In a table closed under
+    dropping the first symbol, where a window is missing, no longer one is there.
     """
-    base, place = len(unigrams), 0
-    path, after = np.zeros(longest + 2, np.int64), np.zeros(longest + 2, np.int64)
+    size, place, read = len(slots) // 2, 0, 0
+    path, after = np.full(longest + 2, size), np.full(longest + 2, size)
+    weight, weight_after = np.full(longest + 2, nothing), np.full(longest + 2, nothing)
+    history, spots = np.zeros(longest + 2, np.uint64), np.empty((BLOCK, longest + 1), np.int64)
+    start = mixed(np.uint64(0), base - 1)
+    begin = locate(slots, spot(start, size), size * base + base - 1)
+    bos = bos and longest > 0 and slots[2 * begin] != MISSING
     for s in range(len(stops)):
-        depth = min(longest, int(begin != MISSING))
-        path[1] = begin
+        depth = known = int(bos)
+        if bos:
+            history[1], path[1], weight[1] = start, begin, values[4 * begin + 3]
         while place < stops[s]:
-            values[place], found[place] = advance(
-                ids[place], keys, first, unigrams, log_prob, log_backoff, base, path, after, depth
-            )
-            depth = min(found[place], longest)
-            path, after = after, path
-            place += 1
+            block = ids[place : min(stops[s], place + BLOCK)]
+            read ^= aim(block, slots, history, known, spots)
+            known += len(block)
+            for t in range(len(block)):
+                found, value = 0, -np.log(base - 1)
+                while found <= depth:
+                    key = path[found] * base + block[t]
+                    slot = locate(slots, spots[t, found], key)
+                    if slots[2 * slot] == MISSING:
+                        break
+                    found += 1
+                    value, after[found], weight_after[found] = values[4 * slot + 2], slot, values[4 * slot + 3]
+                lengths[place + t] = found
+                for m in range(found, depth + 1):
+                    value += weight[m]
+                out[place + t] = value
+                depth = min(found, longest)
+                path, after, weight, weight_after = after, path, weight_after, weight
+            place += len(block)
+    return read
 
 
 @compiled
@@ -300,7 +354,7 @@ def entries(text: ndarray, place: int, order: int, numbers: ndarray, words: ndar
             if blank(text[at]):
                 at += 1
                 continue
-            stop = word_end(text, at, len(text))
+            stop, _ = word_at(text, at, len(text))
             if found < order + 2:
                 spans[found, 0], spans[found, 1] = at, stop
             found += 1
@@ -330,7 +384,8 @@ def numbered(text: ndarray, words: ndarray, pool: ndarray, starts: ndarray, slot
     """Ids of words given by place; returns the first row with a word that is not in the vocabulary, or MISSING."""
     for i in range(len(words)):
         for w in range(words.shape[1]):
-            ids[i, w], _ = find(text, words[i, w, 0], words[i, w, 1], pool, starts, slots)
+            stop, key = word_at(text, words[i, w, 0], words[i, w, 1])
+            ids[i, w] = number(slots, find(text, words[i, w, 0], stop, key, pool, starts, slots))
             if ids[i, w] == MISSING:
                 return i
     return MISSING

@@ -40,23 +40,23 @@ class Vocabulary:
         if limit is not None and limit < 1:
             raise UserError(f"a vocabulary of {limit} words: at least 1")
         content = buffer(text)
-        places, counts = word_kernels.distinct(content)
-        words = [text[a:b] for a, b in places.tolist()]
-        order = sorted(range(len(words)), key=lambda i: (-counts[i], words[i]))
-        return cls.of([words[i] for i in order][:limit])
+        begins, stops, counts = word_kernels.distinct(content)
+        words = [text[a:b] for a, b in zip(begins.tolist(), stops.tolist())]
+        ranked = sorted(zip((-counts).tolist(), words))
+        return cls.of([word for _, word in ranked][:limit])
 
     def __len__(self) -> int:
         return len(self.words)
 
     @functools.cached_property
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hash table: (bytes of all words, where each begins and the last ends, slots of 32 bits of hash and 32 of id + 1)."""
+        """Hash table: (bytes of all words, where each begins and the last ends, slots)."""
         from chainrule.layers import word_kernels
 
         pool = buffer(b"".join(self.words))
         starts = np.zeros(len(self.words) + 1, np.int64)
         np.cumsum([len(w) for w in self.words], out=starts[1:])
-        slots = np.zeros(1 << (2 * len(self.words)).bit_length(), np.int64)
+        slots = np.zeros(2 << (2 * len(self.words)).bit_length(), np.int64)
         word_kernels.fill(pool, starts, slots)
         return pool, starts, slots
 
