@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy import ndarray
 
 from chainrule.layers.kernels import MISSING, child, compiled
 
-_ODD, _OTHER, _HALF, _BYTE = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np.uint64(32), np.uint64(8)
-BLOCK = 32
+_ODD, _OTHER, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93), np.uint64(32)
+_ONE, _WIDTH, _PLACES = np.uint64(1), np.uint64(64), np.uint64(0x0001020304050607)
+_BLANKS, _HIGH = np.uint64(0x2121212121212121), np.uint64(0x8080808080808080)
+BLOCK = 64
 """Words whose places in the index are worked out, and fetched from memory, before the first of them is scored."""
 
 
@@ -22,19 +26,47 @@ def blank(byte: int) -> bool:
 
 
 @compiled
-def word_at(text: ndarray, place: int, limit: int) -> tuple[int, int]:
-    """(where the word that begins at ``place`` stops, its key). The key of at most 8 bytes is these bytes themselves."""
+def word_at(text: ndarray, wide: ndarray, place: int, limit: int) -> tuple[Any, Any]:
+    """(where the word that begins at ``place`` stops, its key). The key of less than 8 bytes is these bytes themselves.
+
+    ``wide`` is ``text`` in units of 8 bytes, with 8 more behind it. Eight bytes are looked at once: in x - 0x21.. the
+    lowest byte that borrowed, and had no high bit, is the first below 0x21 (Mycroft's test for zero bytes).
+    """
+    folded, at = np.uint64(0), place
+    while True:
+        shift = np.uint64((at & 7) << 3)
+        chunk = wide[at >> 3] >> shift
+        if shift:
+            chunk |= wide[(at >> 3) + 1] << (_WIDTH - shift)
+        small = (chunk - _BLANKS) & ~chunk & _HIGH
+        size = 8
+        if small:
+            unit = (small & (~small + _ONE)) >> np.uint64(7)  # 256 to the power of the place of the small byte
+            chunk &= unit - _ONE
+            size = np.int64((unit * _PLACES) >> np.uint64(56))
+        if at + size > limit:
+            size = limit - at
+            chunk &= (_ONE << np.uint64(size << 3)) - _ONE
+        at += size
+        if size < 8:
+            if at < limit and not blank(text[at]):
+                return slow_word_at(text, place, limit)
+            return at, np.int64(folded ^ chunk)
+        folded = (folded ^ chunk) * _ODD
+        folded ^= folded >> _HALF
+
+
+@compiled
+def slow_word_at(text: ndarray, place: int, limit: int) -> tuple[Any, Any]:
+    """The same byte by byte, for words with control characters."""
     folded, chunk, shift = np.uint64(0), np.uint64(0), np.uint64(0)
-    while place < limit:
-        byte = text[place]
-        if byte <= 32 and blank(byte):
-            break
-        if shift == np.uint64(64):
+    while place < limit and not blank(text[place]):
+        chunk |= np.uint64(text[place]) << shift
+        shift += np.uint64(8)
+        if shift == _WIDTH:
             folded = (folded ^ chunk) * _ODD
             folded ^= folded >> _HALF
             chunk, shift = np.uint64(0), np.uint64(0)
-        chunk |= np.uint64(byte) << shift
-        shift += _BYTE
         place += 1
     return place, np.int64(folded ^ chunk)
 
@@ -48,7 +80,7 @@ def same(text: ndarray, start: int, stop: int, pool: ndarray, first: int) -> boo
 
 
 @compiled
-def find(text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: ndarray, slots: ndarray) -> int:
+def find(text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: ndarray, slots: ndarray) -> Any:
     """The slot of a word, or the empty one where it belongs: a pair of key and (length, id + 1). The bytes decide; what is
     made of them only says where to look.
     """
@@ -59,7 +91,7 @@ def find(text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: 
         if (
             slots[2 * slot] == key
             and entry >> 32 == length
-            and (length <= 8 or same(text, start, stop, pool, starts[(entry & 0xFFFFFFFF) - 1]))
+            and (length < 8 or same(text, start, stop, pool, starts[(entry & 0xFFFFFFFF) - 1]))
         ):
             break
         slot = (slot + 1) & mask
@@ -73,10 +105,10 @@ def number(slots: ndarray, slot: int) -> int:
 
 
 @compiled
-def fill(pool: ndarray, starts: ndarray, slots: ndarray) -> None:
+def fill(pool: ndarray, wide: ndarray, starts: ndarray, slots: ndarray) -> None:
     """Enter all words of ``pool``, which are different, into empty ``slots``."""
     for word in range(len(starts) - 1):
-        _, key = word_at(pool, starts[word], starts[word + 1])
+        _, key = word_at(pool, wide, starts[word], starts[word + 1])
         slot = find(pool, starts[word], starts[word + 1], key, pool, starts, slots)
         slots[2 * slot], slots[2 * slot + 1] = key, (starts[word + 1] - starts[word]) << 32 | (word + 1)
 
@@ -100,6 +132,8 @@ def lines(text: ndarray) -> ndarray:
 @compiled
 def encode(
     text: ndarray,
+    wide: ndarray,
+    place: int,
     ends: ndarray,
     pool: ndarray,
     starts: ndarray,
@@ -111,15 +145,15 @@ def encode(
 ) -> int:
     """Ids of all words, and ``end`` (unless MISSING) after each sentence; where the sentences stop among them; how many.
 
-    A sentence begins one byte after the end of the one before.
+    The first sentence begins at ``place``, each other one byte after the end of the one before.
     """
-    place, size = 0, 0
+    size = 0
     for s in range(len(ends)):
         while place < ends[s]:
             if blank(text[place]):
                 place += 1
                 continue
-            stop, key = word_at(text, place, ends[s])
+            stop, key = word_at(text, wide, place, ends[s])
             word = number(slots, find(text, place, stop, key, pool, starts, slots))
             ids[size] = unknown if word == MISSING else word
             size += 1
@@ -133,7 +167,7 @@ def encode(
 
 
 @compiled
-def distinct(text: ndarray) -> tuple[ndarray, ndarray, ndarray]:
+def distinct(text: ndarray, wide: ndarray) -> tuple[ndarray, ndarray, ndarray]:
     """(where each different word first begins, where it stops, how often it occurs), in the order of first occurrence."""
     slots, size, place = np.zeros(1 << 13, np.int64), 0, 0
     begins, stops, counts = np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int64)
@@ -145,10 +179,10 @@ def distinct(text: ndarray) -> tuple[ndarray, ndarray, ndarray]:
             begins, stops, counts = doubled(begins), doubled(stops), doubled(counts)
             slots = np.zeros(2 * len(slots), np.int64)
             for word in range(size):
-                _, key = word_at(text, begins[word], stops[word])
+                _, key = word_at(text, wide, begins[word], stops[word])
                 slot = find(text, begins[word], stops[word], key, text, begins, slots)
                 slots[2 * slot], slots[2 * slot + 1] = key, (stops[word] - begins[word]) << 32 | (word + 1)
-        stop, key = word_at(text, place, len(text))
+        stop, key = word_at(text, wide, place, len(text))
         slot = find(text, place, stop, key, text, begins, slots)
         word = number(slots, slot)
         if word == MISSING:
@@ -173,26 +207,26 @@ def doubled(array: ndarray) -> ndarray:
 
 
 @compiled
-def mixed(history: int, word: int) -> int:
+def mixed(history: int, word: int) -> Any:
     """The hash of a window, from that of the window without its last word."""
-    value = (np.uint64(history) + np.uint64(word) + np.uint64(1)) * _ODD
+    value = (np.uint64(history) + np.uint64(word) + _ONE) * _ODD
     return value ^ (value >> _HALF)
 
 
 @compiled
-def spot(history: int, size: int) -> int:
-    """Where in an index of so many slots to look first."""
-    return np.int64((((np.uint64(history) * _OTHER) >> _HALF) * np.uint64(size)) >> _HALF)
+def spot(history: int, base: int, size: int) -> Any:
+    """Where in an index of so many slots to look first for a window of several words."""
+    return base + np.int64((((np.uint64(history) * _OTHER) >> _HALF) * np.uint64(size - base)) >> _HALF)
 
 
 @compiled
-def locate(slots: ndarray, slot: int, key: int) -> int:
+def locate(slots: ndarray, slot: int, base: int, key: int) -> int:
     """The slot that holds ``key``, or the empty one where it belongs."""
     size = len(slots) // 2
     while slots[2 * slot] != key and slots[2 * slot] != MISSING:
         slot += 1
         if slot == size:
-            slot = 0
+            slot = base
     return slot
 
 
@@ -200,42 +234,54 @@ def locate(slots: ndarray, slot: int, key: int) -> int:
 def fill_index(
     keys: ndarray, log_prob: ndarray, log_backoff: ndarray, base: int, slots: ndarray, values: ndarray
 ) -> None:
-    """Enter all windows of a table. A slot is 16 bytes, one cache line at most: its key (slot of the window without the
-    last word * base + that word; ``size`` stands for the root), and in ``values``, the same memory, log p and log g as
-    float32. Where to look follows from the words alone, so that memory is asked early; the key decides.
+    """Enter all windows of a table, and every single word (unseen ones with p = g / V).
+
+    A slot is 16 bytes, within one cache line: its key (slot of the window without the last word * base + that word), and
+    in ``values``, the same memory, log p and log g as float32. Single words have slots of their own, ``base`` of them.
+    Where to look for a longer window follows from its words alone, so that memory can be asked early; the key decides.
+    Where log g is 0 it is stored as -0 if the window has no children: then nobody need ask for them (as in KenLM).
     """
     size, contexts = len(slots) // 2, len(log_backoff)
     history, at = np.zeros(contexts, np.uint64), np.empty(contexts, np.int64)
     for slot in range(size):
         slots[2 * slot] = MISSING
+    for word in range(base):
+        slots[2 * word] = size * base + word
+        values[4 * word + 2], values[4 * word + 3] = log_backoff[0] - np.log(base - 1), -0.0
     at[0] = size
     for i in range(1, len(keys)):
         parent = keys[i] // base
         word = keys[i] - parent * base
-        mine = mixed(history[parent], word)
-        key = at[parent] * base + word
-        slot = locate(slots, spot(mine, size), key)
-        slots[2 * slot] = key
-        values[4 * slot + 2] = log_prob[i]
-        values[4 * slot + 3] = log_backoff[i] if i < contexts else 0.0
+        mine, slot = mixed(history[parent], word), word
+        if parent > 0:
+            key, above = at[parent] * base + word, at[parent]
+            slot = locate(slots, spot(mine, base, size), base, key)
+            slots[2 * slot] = key
+            if values[4 * above + 3] == 0:
+                values[4 * above + 3] = 0.0
+        weight = log_backoff[i] if i < contexts else 0.0
+        values[4 * slot + 2], values[4 * slot + 3] = log_prob[i], weight if weight != 0 else -0.0
         if i < contexts:
             history[i], at[i] = mine, slot
 
 
 @compiled
-def aim(ids: ndarray, slots: ndarray, history: ndarray, known: int, spots: ndarray) -> int:
+def aim(ids: ndarray, slots: ndarray, base: int, history: ndarray, known: int, spots: ndarray) -> Any:
     """Where each word of a block is looked for behind 0, 1, .. words of context; asks for these places in memory, all
     before the first answer is needed. ``known``: words before the block that its first word may look back to. Returns
     something made of what was read, so that reading is not left out.
     """
     size, longest, read = len(slots) // 2, spots.shape[1] - 1, 0
     for t in range(len(ids)):
-        for m in range(min(known + t, longest), -1, -1):
+        for m in range(min(known + t, longest), 0, -1):
             value = mixed(history[m], ids[t])
-            spots[t, m] = spot(value, size)
+            spots[t, m] = spot(value, base, size)
             read ^= slots[2 * spots[t, m]]
             if m < longest:
                 history[m + 1] = value
+        spots[t, 0] = ids[t]
+        if longest > 0:
+            history[1] = mixed(np.uint64(0), ids[t])
     return read
 
 
@@ -246,47 +292,44 @@ def scores(
     slots: ndarray,
     values: ndarray,
     base: int,
-    nothing: float,
     longest: int,
     bos: bool,
     out: ndarray,
     lengths: ndarray,
-) -> int:
+) -> Any:
     """log p of each word and the length of the window that gave it. Sentences stop at ``stops`` and begin with the start
-    symbol (``bos``) or with nothing known. ``nothing``: log g of the root; ``longest``: n - 1. In a table closed under
-    dropping the first symbol, where a window is missing, no longer one is there.
+    symbol (``bos``) or with nothing known. ``longest``: n - 1. In a table closed under dropping the first symbol, where a
+    window is missing, no longer one is there.
     """
-    size, place, read = len(slots) // 2, 0, 0
-    path, after = np.full(longest + 2, size), np.full(longest + 2, size)
-    weight, weight_after = np.full(longest + 2, nothing), np.full(longest + 2, nothing)
+    size, place, now, read = len(slots) // 2, 0, 0, 0
+    path, weight = np.full((2, longest + 2), size), np.zeros((2, longest + 2))
     history, spots = np.zeros(longest + 2, np.uint64), np.empty((BLOCK, longest + 1), np.int64)
-    start = mixed(np.uint64(0), base - 1)
-    begin = locate(slots, spot(start, size), size * base + base - 1)
-    bos = bos and longest > 0 and slots[2 * begin] != MISSING
     for s in range(len(stops)):
-        depth = known = int(bos)
+        depth = known = min(longest, int(bos))
         if bos:
-            history[1], path[1], weight[1] = start, begin, values[4 * begin + 3]
+            history[1], path[now, 1], weight[now, 1] = mixed(np.uint64(0), base - 1), base - 1, values[4 * base - 1]
         while place < stops[s]:
-            block = ids[place : min(stops[s], place + BLOCK)]
-            read ^= aim(block, slots, history, known, spots)
-            known += len(block)
-            for t in range(len(block)):
-                found, value = 0, -np.log(base - 1)
+            stop = min(stops[s], place + BLOCK)
+            read ^= aim(ids[place:stop], slots, base, history, known, spots)
+            known += stop - place
+            for t in range(stop - place):
+                found, value, after = 0, 0.0, 1 - now
                 while found <= depth:
-                    key = path[found] * base + block[t]
-                    slot = locate(slots, spots[t, found], key)
+                    key = path[now, found] * base + ids[place + t]
+                    slot = locate(slots, spots[t, found], base, key)
                     if slots[2 * slot] == MISSING:
                         break
                     found += 1
-                    value, after[found], weight_after[found] = values[4 * slot + 2], slot, values[4 * slot + 3]
+                    value, path[after, found] = np.float64(values[4 * slot + 2]), slot
+                    weight[after, found] = values[4 * slot + 3]
                 lengths[place + t] = found
                 for m in range(found, depth + 1):
-                    value += weight[m]
+                    value += weight[now, m]
                 out[place + t] = value
-                depth = min(found, longest)
-                path, after, weight, weight_after = after, path, weight_after, weight
-            place += len(block)
+                depth, now = min(found, longest), after
+                while depth > 0 and weight[now, depth] == 0 and np.signbit(weight[now, depth]):
+                    depth -= 1
+            place = stop
     return read
 
 
@@ -342,7 +385,9 @@ def decimal(text: ndarray, start: int, stop: int) -> float:
 
 
 @compiled
-def entries(text: ndarray, place: int, order: int, numbers: ndarray, words: ndarray) -> tuple[int, int, int]:
+def entries(
+    text: ndarray, wide: ndarray, place: int, order: int, numbers: ndarray, words: ndarray
+) -> tuple[int, int, int]:
     """Read ``len(numbers)`` lines: probability and back-off weight (log10), where each word begins and ends.
 
     Returns (place after them, how many were read, what is wrong with the next one or 0).
@@ -354,7 +399,7 @@ def entries(text: ndarray, place: int, order: int, numbers: ndarray, words: ndar
             if blank(text[at]):
                 at += 1
                 continue
-            stop, _ = word_at(text, at, len(text))
+            stop, _ = word_at(text, wide, at, len(text))
             if found < order + 2:
                 spans[found, 0], spans[found, 1] = at, stop
             found += 1
@@ -380,11 +425,13 @@ def entries(text: ndarray, place: int, order: int, numbers: ndarray, words: ndar
 
 
 @compiled
-def numbered(text: ndarray, words: ndarray, pool: ndarray, starts: ndarray, slots: ndarray, ids: ndarray) -> int:
+def numbered(
+    text: ndarray, wide: ndarray, words: ndarray, pool: ndarray, starts: ndarray, slots: ndarray, ids: ndarray
+) -> int:
     """Ids of words given by place; returns the first row with a word that is not in the vocabulary, or MISSING."""
     for i in range(len(words)):
         for w in range(words.shape[1]):
-            stop, key = word_at(text, words[i, w, 0], words[i, w, 1])
+            stop, key = word_at(text, wide, words[i, w, 0], words[i, w, 1])
             ids[i, w] = number(slots, find(text, words[i, w, 0], stop, key, pool, starts, slots))
             if ids[i, w] == MISSING:
                 return i

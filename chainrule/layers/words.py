@@ -10,6 +10,8 @@ import numpy as np
 
 from chainrule.core import DataError, UserError
 
+Bytes = tuple[np.ndarray, np.ndarray]
+"""A text as ``buffer`` makes it."""
 UNKNOWN, BEGIN, END = b"<unk>", b"<s>", b"</s>"
 
 
@@ -40,7 +42,7 @@ class Vocabulary:
         if limit is not None and limit < 1:
             raise UserError(f"a vocabulary of {limit} words: at least 1")
         content = buffer(text)
-        begins, stops, counts = word_kernels.distinct(content)
+        begins, stops, counts = word_kernels.distinct(*content)
         words = [text[a:b] for a, b in zip(begins.tolist(), stops.tolist())]
         ranked = sorted(zip((-counts).tolist(), words))
         return cls.of([word for _, word in ranked][:limit])
@@ -53,20 +55,25 @@ class Vocabulary:
         """Hash table: (bytes of all words, where each begins and the last ends, slots)."""
         from chainrule.layers import word_kernels
 
-        pool = buffer(b"".join(self.words))
+        pool, wide = buffer(b"".join(self.words))
         starts = np.zeros(len(self.words) + 1, np.int64)
         np.cumsum([len(w) for w in self.words], out=starts[1:])
         slots = np.zeros(2 << (2 * len(self.words)).bit_length(), np.int64)
-        word_kernels.fill(pool, starts, slots)
+        word_kernels.fill(pool, wide, starts, slots)
         return pool, starts, slots
 
-    def encode(self, text: np.ndarray, ends: np.ndarray, *, eos: bool = True) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of the sentences that end at these bytes, each followed by </s> where ``eos``; where each stops among them."""
+    def encode(
+        self, text: Bytes, ends: np.ndarray, place: int = 0, *, eos: bool = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ids of the sentences that end at these bytes, each followed by </s> where ``eos``; where each stops among them.
+        The first begins at ``place``, each other one byte after the end of the one before.
+        """
         from chainrule.layers import word_kernels
 
-        ids, stops = np.empty(len(text) // 2 + 2 * len(ends) + 1, np.int64), np.empty(len(ends), np.int64)
+        size = int(ends[-1]) - place if len(ends) else 0
+        ids, stops = np.empty(size // 2 + 2 * len(ends) + 1, np.int64), np.empty(len(ends), np.int64)
         end = self.end if eos else word_kernels.MISSING
-        size = word_kernels.encode(text, ends, *self.table, self.unknown, end, ids, stops)
+        size = word_kernels.encode(*text, place, ends, *self.table, self.unknown, end, ids, stops)
         return ids[:size], stops
 
     def sentences(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +83,7 @@ class Vocabulary:
         from chainrule.layers import word_kernels
 
         content = buffer(text)
-        ids, stops = self.encode(content, word_kernels.lines(content))
+        ids, stops = self.encode(content, word_kernels.lines(content[0]))
         empty = np.diff(stops, prepend=0) == 1
         if empty.any():
             ids = np.delete(ids, stops[empty] - 1)
@@ -84,6 +91,9 @@ class Vocabulary:
         return ids, stops
 
 
-def buffer(text: bytes) -> np.ndarray:
-    """Bytes as an array of the one type that the loops are compiled for."""
-    return np.frombuffer(bytearray(text), np.uint8)
+def buffer(text: bytes) -> Bytes:
+    """Bytes as the loops read them: one by one, and in units of 8 with 8 more behind them."""
+    room = np.zeros(len(text) // 8 + 2, np.uint64)
+    content = room.view(np.uint8)[: len(text)]
+    content[:] = np.frombuffer(text, np.uint8)
+    return content, room

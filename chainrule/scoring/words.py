@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -11,8 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.layers.words import Vocabulary, buffer
+from chainrule.layers.words import Bytes, Vocabulary, buffer
 
+ROOM = 2
+"""Slots of the index for each n-gram: half of them stay empty, so that what is not there is soon known."""
 PIECE = 1 << 14
 """Bytes of text below which a thread of its own does not pay."""
 
@@ -33,7 +36,7 @@ class WordScorer:
     """Log-probabilities of sentences under an n-gram table over words, in units of ``base`` (10: log10; None: nats).
 
     ``tables`` are the ``keys``, ``log_prob`` and ``log_backoff`` (nats) of the family ``ngram``, closed under dropping the
-    first or the last symbol. They are copied into an index of 24 bytes an n-gram, values as float32 (as KenLM's). A sentence begins with <s> (``bos``) and ends with </s>
+    first or the last symbol. They are copied into an index of 32 bytes an n-gram, values as float32 (as KenLM's). A sentence begins with <s> (``bos``) and ends with </s>
     (``eos``). A word outside the vocabulary costs p(<unk>), nothing for its letters.
     """
 
@@ -53,8 +56,7 @@ class WordScorer:
         self.vocabulary, self.n, self.threads = vocabulary, n, threads
         self.unit = 1.0 if base is None else math.log(base)
         keys, log_prob, log_backoff = tables
-        self.nothing = float(log_backoff[0])
-        self.slots = np.empty(2 * (len(keys) * 3 // 2 + 1), np.int64)
+        self.slots = np.empty(2 * (len(vocabulary) + 1 + ROOM * len(keys)), np.int64)
         self.values = self.slots.view(np.float32)
         word_kernels.fill_index(keys, log_prob, log_backoff, len(vocabulary) + 1, self.slots, self.values)
 
@@ -79,16 +81,15 @@ class WordScorer:
         return WordScores(values / self.unit, lengths, ids == self.vocabulary.unknown, stops)
 
     def _piece(
-        self, text: np.ndarray, ends: np.ndarray, low: int, high: int, place: int, bos: bool, eos: bool
+        self, text: Bytes, ends: np.ndarray, low: int, high: int, place: int, bos: bool, eos: bool
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(log p in nats, lengths, ids, stops) of the sentences ``low:high``, the first of which begins at ``place``."""
         from chainrule.layers import word_kernels
 
-        mine = ends[low:high] - place
-        ids, stops = self.vocabulary.encode(text[place : place + int(mine[-1]) if len(mine) else place], mine, eos=eos)
+        ids, stops = self.vocabulary.encode(text, ends[low:high], place, eos=eos)
         values, lengths = np.empty(len(ids)), np.empty(len(ids), np.int64)
         word_kernels.scores(
-            ids, stops, self.slots, self.values, len(self.vocabulary) + 1, self.nothing, self.n - 1, bos, values, lengths
+            ids, stops, self.slots, self.values, len(self.vocabulary) + 1, self.n - 1, bos, values, lengths
         )  # fmt: skip
         return values, lengths, ids, stops
 
@@ -102,11 +103,14 @@ class WordScorer:
         if len(pieces) == 1:
             work(*pieces[0])
             return
-        with ThreadPoolExecutor(max(1, len(pieces))) as pool:
-            list(pool.map(lambda piece: work(*piece), pieces))
+        list(self._pool.map(lambda piece: work(*piece), pieces))
+
+    @functools.cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.threads)
 
 
-def joined(sentences: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
+def joined(sentences: Sequence[str | bytes]) -> tuple[Bytes, np.ndarray]:
     """All sentences as bytes with a line feed between them, and where each ends; line feeds inside become spaces."""
     if isinstance(sentences, str | bytes):
         raise UserError("score takes a list of sentences: put the one sentence in [ ]")
@@ -121,4 +125,4 @@ def joined(sentences: Sequence[str | bytes]) -> tuple[np.ndarray, np.ndarray]:
     if text.count(b"\n") >= len(sentences):
         return joined([(s.encode() if isinstance(s, str) else s).replace(b"\n", b" ") for s in sentences])
     content = buffer(text)
-    return content, np.append(np.flatnonzero(content == ord("\n")), len(content))
+    return content, np.append(np.flatnonzero(content[0] == ord("\n")), len(text))
