@@ -13,7 +13,7 @@ _ODD, _OTHER, _HALF = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD9
 _ONE, _WIDTH, _PLACES = np.uint64(1), np.uint64(64), np.uint64(0x0001020304050607)
 _BLANKS, _HIGH = np.uint64(0x2121212121212121), np.uint64(0x8080808080808080)
 BLOCK = 64
-"""Words whose places in the index are worked out, and fetched from memory, before the first of them is scored."""
+"""Words whose places in a table are worked out, and asked for in memory, before the first of them is needed."""
 
 
 # --------------------------------------------------------------------------------------------------------------- words
@@ -80,12 +80,17 @@ def same(text: ndarray, start: int, stop: int, pool: ndarray, first: int) -> boo
 
 
 @compiled
+def hashed(key: int) -> Any:
+    return np.int64((np.uint64(key) * _ODD) >> _HALF)
+
+
+@compiled
 def find(text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: ndarray, slots: ndarray) -> Any:
     """The slot of a word, or the empty one where it belongs: a pair of key and (length, id + 1). The bytes decide; what is
     made of them only says where to look.
     """
     mask, length = len(slots) // 2 - 1, stop - start
-    slot = np.int64((np.uint64(key) * _ODD) >> _HALF) & mask
+    slot = hashed(key) & mask
     while slots[2 * slot + 1] != 0:
         entry = slots[2 * slot + 1]
         if (
@@ -130,6 +135,38 @@ def lines(text: ndarray) -> ndarray:
 
 
 @compiled
+def take(
+    text: ndarray,
+    wide: ndarray,
+    place: int,
+    limit: int,
+    pool: ndarray,
+    starts: ndarray,
+    slots: ndarray,
+    unknown: int,
+    ids: ndarray,
+    spans: ndarray,
+) -> tuple[Any, Any, Any]:
+    """Ids of the next words before ``limit``, as many as ``ids`` and ``spans`` have room for; their slots are all asked for
+    in memory before the first is needed. Returns (how many, the place after them, something made of what was read ahead).
+    """
+    mask, many, read = len(slots) // 2 - 1, 0, 0
+    while place < limit and many < len(ids):
+        if blank(text[place]):
+            place += 1
+            continue
+        stop, key = word_at(text, wide, place, limit)
+        spans[many, 0], spans[many, 1], spans[many, 2] = place, stop, key
+        read ^= slots[2 * (hashed(key) & mask)]
+        many += 1
+        place = stop
+    for w in range(many):
+        word = number(slots, find(text, spans[w, 0], spans[w, 1], spans[w, 2], pool, starts, slots))
+        ids[w] = unknown if word == MISSING else word
+    return many, place, read
+
+
+@compiled
 def encode(
     text: ndarray,
     wide: ndarray,
@@ -142,28 +179,24 @@ def encode(
     end: int,
     ids: ndarray,
     stops: ndarray,
-) -> int:
-    """Ids of all words, and ``end`` (unless MISSING) after each sentence; where the sentences stop among them; how many.
+) -> tuple[int, int]:
+    """Ids of all words, and ``end`` (unless MISSING) after each sentence; where the sentences stop among them. Returns how
+    many ids there are, and something made of what was read ahead.
 
     The first sentence begins at ``place``, each other one byte after the end of the one before.
     """
-    size = 0
+    size, read, spans = 0, 0, np.empty((BLOCK, 3), np.int64)
     for s in range(len(ends)):
         while place < ends[s]:
-            if blank(text[place]):
-                place += 1
-                continue
-            stop, key = word_at(text, wide, place, ends[s])
-            word = number(slots, find(text, place, stop, key, pool, starts, slots))
-            ids[size] = unknown if word == MISSING else word
-            size += 1
-            place = stop
+            room = ids[size : size + BLOCK]
+            many, place, more = take(text, wide, place, ends[s], pool, starts, slots, unknown, room, spans)
+            size, read = size + many, read ^ more
         if end != MISSING:
             ids[size] = end
             size += 1
         stops[s] = size
         place = ends[s] + 1
-    return size
+    return size, read
 
 
 @compiled
@@ -280,13 +313,55 @@ def aim(ids: ndarray, slots: ndarray, base: int, history: ndarray, known: int, s
             if m < longest:
                 history[m + 1] = value
         spots[t, 0] = ids[t]
+        read ^= slots[2 * ids[t]]
         if longest > 0:
             history[1] = mixed(np.uint64(0), ids[t])
     return read
 
 
 @compiled
-def scores(
+def look_up(
+    ids: ndarray,
+    slots: ndarray,
+    values: ndarray,
+    base: int,
+    spots: ndarray,
+    path: ndarray,
+    weight: ndarray,
+    depth: int,
+    out: ndarray,
+    lengths: ndarray,
+) -> int:
+    """log p of each word of a block and the length of the window that gave it.
+
+    ``path[0, m]`` and ``weight[0, m]``: slot and log g of the window of the last m words, m = 0 .. ``depth``; they are
+    those after the block at the end, and so is the depth that is returned. In a table closed under dropping the first
+    symbol, where a window is missing, no longer one is there.
+    """
+    now, longest = 0, spots.shape[1] - 1
+    for t in range(len(ids)):
+        found, value, after = 0, 0.0, 1 - now
+        while found <= depth:
+            slot = locate(slots, spots[t, found], base, path[now, found] * base + ids[t])
+            if slots[2 * slot] == MISSING:
+                break
+            found += 1
+            value, path[after, found] = np.float64(values[4 * slot + 2]), slot
+            weight[after, found] = values[4 * slot + 3]
+        lengths[t] = found
+        for m in range(found, depth + 1):
+            value += weight[now, m]
+        out[t] = value
+        depth, now = min(found, longest), after
+        while depth > 0 and weight[now, depth] == 0 and np.signbit(weight[now, depth]):
+            depth -= 1
+    if now == 1:
+        path[0], weight[0] = path[1], weight[1]
+    return depth
+
+
+@compiled
+def score_ids(
     ids: ndarray,
     stops: ndarray,
     slots: ndarray,
@@ -296,53 +371,68 @@ def scores(
     bos: bool,
     out: ndarray,
     lengths: ndarray,
-) -> Any:
-    """log p of each word and the length of the window that gave it. Sentences stop at ``stops`` and begin with the start
-    symbol (``bos``) or with nothing known. ``longest``: n - 1. In a table closed under dropping the first symbol, where a
-    window is missing, no longer one is there.
+) -> int:
+    """``look_up`` of sentences that stop at ``stops`` and begin with the start symbol (``bos``) or with nothing known.
+    ``longest``: n - 1.
     """
-    size, place, now, read = len(slots) // 2, 0, 0, 0
-    path, weight = np.full((2, longest + 2), size), np.zeros((2, longest + 2))
+    place, read = 0, 0
+    path, weight = np.full((2, longest + 2), len(slots) // 2), np.zeros((2, longest + 2))
     history, spots = np.zeros(longest + 2, np.uint64), np.empty((BLOCK, longest + 1), np.int64)
     for s in range(len(stops)):
         depth = known = min(longest, int(bos))
-        if bos:
-            history[1], path[now, 1], weight[now, 1] = mixed(np.uint64(0), base - 1), base - 1, values[4 * base - 1]
+        history[1], path[0, 1], weight[0, 1] = mixed(np.uint64(0), base - 1), base - 1, values[4 * base - 1]
         while place < stops[s]:
             stop = min(stops[s], place + BLOCK)
             read ^= aim(ids[place:stop], slots, base, history, known, spots)
+            depth = look_up(
+                ids[place:stop], slots, values, base, spots, path, weight, depth, out[place:stop], lengths[place:stop]
+            )
             known += stop - place
-            for t in range(stop - place):
-                found, value, after = 0, 0.0, 1 - now
-                while found <= depth:
-                    key = path[now, found] * base + ids[place + t]
-                    slot = locate(slots, spots[t, found], base, key)
-                    if slots[2 * slot] == MISSING:
-                        break
-                    found += 1
-                    value, path[after, found] = np.float64(values[4 * slot + 2]), slot
-                    weight[after, found] = values[4 * slot + 3]
-                lengths[place + t] = found
-                for m in range(found, depth + 1):
-                    value += weight[now, m]
-                out[place + t] = value
-                depth, now = min(found, longest), after
-                while depth > 0 and weight[now, depth] == 0 and np.signbit(weight[now, depth]):
-                    depth -= 1
             place = stop
     return read
 
 
 @compiled
-def sums(values: ndarray, stops: ndarray, totals: ndarray) -> None:
-    """Sum of each sentence."""
-    place = 0
-    for s in range(len(stops)):
-        total = 0.0
-        while place < stops[s]:
-            total += values[place]
-            place += 1
+def score_sentences(
+    text: ndarray,
+    wide: ndarray,
+    place: int,
+    ends: ndarray,
+    pool: ndarray,
+    starts: ndarray,
+    words: ndarray,
+    unknown: int,
+    end: int,
+    slots: ndarray,
+    values: ndarray,
+    longest: int,
+    bos: bool,
+    totals: ndarray,
+) -> int:
+    """log p of whole sentences: ``encode`` and ``score_ids`` block by block, so that nothing is held but sums."""
+    base, read = len(starts), 0
+    path, weight = np.full((2, longest + 2), len(slots) // 2), np.zeros((2, longest + 2))
+    history, spots = np.zeros(longest + 2, np.uint64), np.empty((BLOCK, longest + 1), np.int64)
+    ids, spans = np.empty(BLOCK, np.int64), np.empty((BLOCK, 3), np.int64)
+    out, lengths = np.empty(BLOCK), np.empty(BLOCK, np.int64)
+    for s in range(len(ends)):
+        depth = known = min(longest, int(bos))
+        history[1], path[0, 1], weight[0, 1] = mixed(np.uint64(0), base - 1), base - 1, values[4 * base - 1]
+        total, going = 0.0, True
+        while going:
+            many, place, more = take(text, wide, place, ends[s], pool, starts, words, unknown, ids[: BLOCK - 1], spans)
+            going = place < ends[s]
+            if not going and end != MISSING:
+                ids[many] = end
+                many += 1
+            read ^= more ^ aim(ids[:many], slots, base, history, known, spots)
+            depth = look_up(ids[:many], slots, values, base, spots, path, weight, depth, out, lengths)
+            known += many
+            for t in range(many):
+                total += out[t]
         totals[s] = total
+        place = ends[s] + 1
+    return read
 
 
 # ---------------------------------------------------------------------------------------------------------------- ARPA

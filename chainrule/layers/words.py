@@ -73,7 +73,7 @@ class Vocabulary:
         size = int(ends[-1]) - place if len(ends) else 0
         ids, stops = np.empty(size // 2 + 2 * len(ends) + 1, np.int64), np.empty(len(ends), np.int64)
         end = self.end if eos else word_kernels.MISSING
-        size = word_kernels.encode(*text, place, ends, *self.table, self.unknown, end, ids, stops)
+        size, _ = word_kernels.encode(*text, place, ends, *self.table, self.unknown, end, ids, stops)
         return ids[:size], stops
 
     def sentences(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:

@@ -65,33 +65,28 @@ class WordScorer:
         from chainrule.layers import word_kernels
 
         text, ends = joined(sentences)
-        totals = np.empty(len(ends))
+        totals, v = np.empty(len(ends)), self.vocabulary
+        end = v.end if eos else word_kernels.MISSING
 
         def work(low: int, high: int, place: int) -> None:
-            values, _, _, stops = self._piece(text, ends, low, high, place, bos, eos)
-            word_kernels.sums(values, stops, totals[low:high])
+            word_kernels.score_sentences(
+                *text, place, ends[low:high], *v.table, v.unknown, end, self.slots, self.values, self.n - 1, bos,
+                totals[low:high],
+            )  # fmt: skip
 
         self._spread(ends, work)
         return totals / self.unit
 
     def full_scores(self, sentences: Sequence[str | bytes], *, bos: bool = True, eos: bool = True) -> WordScores:
         """Every word by itself."""
-        text, ends = joined(sentences)
-        values, lengths, ids, stops = self._piece(text, ends, 0, len(ends), 0, bos, eos)
-        return WordScores(values / self.unit, lengths, ids == self.vocabulary.unknown, stops)
-
-    def _piece(
-        self, text: Bytes, ends: np.ndarray, low: int, high: int, place: int, bos: bool, eos: bool
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(log p in nats, lengths, ids, stops) of the sentences ``low:high``, the first of which begins at ``place``."""
         from chainrule.layers import word_kernels
 
-        ids, stops = self.vocabulary.encode(text, ends[low:high], place, eos=eos)
+        ids, stops = self.vocabulary.encode(*joined(sentences), eos=eos)
         values, lengths = np.empty(len(ids)), np.empty(len(ids), np.int64)
-        word_kernels.scores(
+        word_kernels.score_ids(
             ids, stops, self.slots, self.values, len(self.vocabulary) + 1, self.n - 1, bos, values, lengths
-        )  # fmt: skip
-        return values, lengths, ids, stops
+        )
+        return WordScores(values / self.unit, lengths, ids == self.vocabulary.unknown, stops)
 
     def _spread(self, ends: np.ndarray, work: Callable[[int, int, int], None]) -> None:
         """Give every thread about the same number of bytes: ``work(low, high, place of the first)``."""
