@@ -40,7 +40,7 @@ FLOOR = 1e-4
 class ARConfig(Config):
     order: int | None = Field(default=None, ge=0, le=1000)
     """p; None: chosen by AIC."""
-    longest: int = Field(default=36, ge=1, le=1000)
+    longest: int = Field(default=60, ge=1, le=1000)
     """The largest p that AIC may choose."""
     method: Literal["least_squares", "yule_walker"] = "least_squares"
 
