@@ -7,7 +7,7 @@ Dimension legend, one letter one meaning in the whole package, used as suffixes 
     G gates          C window (the most that is seen at once)
 """
 
-from chainrule.core.batch import Batch
+from chainrule.core.batch import Batch, Texts, Words
 from chainrule.core.config import Config
 from chainrule.core.errors import (
     ChainruleError,
@@ -19,7 +19,7 @@ from chainrule.core.errors import (
     UserError,
     nearest,
 )
-from chainrule.core.model import Autoregressive, Counting, Objective, SequenceModel, Terms, total
+from chainrule.core.model import Autoregressive, Classifier, Counting, Objective, SequenceModel, Tagger, Terms, total
 from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw
 from chainrule.core.protocols import Encoded, Tokenizer
 from chainrule.core.registry import Family, Recipe, families, family, load_file, register
@@ -32,6 +32,7 @@ __all__ = [
     "Categorical",
     "ChainruleError",
     "CheckpointCorrupt",
+    "Classifier",
     "Config",
     "ConfigError",
     "Counting",
@@ -47,9 +48,12 @@ __all__ = [
     "Recipe",
     "SequenceModel",
     "State",
+    "Tagger",
     "Terms",
+    "Texts",
     "Tokenizer",
     "UserError",
+    "Words",
     "draw",
     "families",
     "family",

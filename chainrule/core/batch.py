@@ -33,3 +33,28 @@ class Batch:
         return replace(
             self, inputs_BT=self.inputs_BT.to(device), targets_BT=self.targets_BT.to(device), lengths_B=lengths
         )
+
+
+@dataclass(frozen=True)
+class Words(Batch):
+    """Sequences of tokens with a tag each: ``words[b][t]`` is the token, ``targets_BT[b, t]`` its tag (IGNORED: none given).
+
+    ``columns[b][t]`` is what else was written beside the token in training data (a finer tag); empty where nothing was.
+    ``inputs_BT`` is empty: a tagger reads the words themselves, for their spelling.
+    """
+
+    words: tuple[tuple[str, ...], ...] = ()
+    columns: tuple[tuple[str, ...], ...] = ()
+
+    def rows(self, start: int, stop: int) -> Self:
+        return replace(super().rows(start, stop), words=self.words[start:stop], columns=self.columns[start:stop])
+
+
+@dataclass(frozen=True)
+class Texts(Batch):
+    """Texts with a label each, ``targets_BT`` being B x 1 (IGNORED: none given). ``inputs_BT`` is empty."""
+
+    texts: tuple[str, ...] = ()
+
+    def rows(self, start: int, stop: int) -> Self:
+        return replace(super().rows(start, stop), texts=self.texts[start:stop])

@@ -107,6 +107,22 @@ class Counting(ABC, Generic[StatsT]):
         """Re-estimate the model from statistics; ``rate`` < 1 moves only part of the way (minibatch EM)."""
 
 
+class Tagger(ABC):
+    """A model that gives every token of a sequence its tag, knowing the whole sequence."""
+
+    @abstractmethod
+    def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The most probable tags, B x T (IGNORED beyond a row's end), and log p(these tags | tokens), B, in nats."""
+
+
+class Classifier(ABC):
+    """A model that gives a whole record its label."""
+
+    @abstractmethod
+    def classify(self, batch: Batch) -> Tensor:
+        """log p(label | record), normalised, B x C."""
+
+
 Terms = dict[str, tuple[Tensor, Tensor, float]]
 """name -> (sum over valid targets, their count, weight)."""
 

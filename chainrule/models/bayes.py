@@ -1,0 +1,537 @@
+"""Naive Bayes with n-grams: which label's language model expects this text most?
+
+    p(c | x)  ~  p(c) * p(x | c)^s,        p(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
+
+Each label c has an n-gram model of its own over characters, bytes or words; a start symbol stands before every text and
+an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is the multinomial
+Bayes of a bag of words (McCallum & Nigam 1998): the row ``bag``.
+
+Write h for the context, h' for h without its oldest symbol, c() for counts *in one label*. All smoothings have the form
+
+    p(w | h) = (c(hw) - d + r(h) p(w | h')) / (c(h.) + e(h))
+
+| smoothing   | d             | r(h)        | e(h)     | below it          | source                       |
+|-------------|---------------|-------------|----------|-------------------|------------------------------|
+| witten_bell | 0             | N1+(h.)     | N1+(h.)  | p(w | h')         | Witten & Bell 1991, method C |
+| kneser_ney  | D1, D2 or D3+ | sum of d    | 0        | p(w | h')         | Chen & Goodman 1999          |
+| add_k       | 0             | k V         | k V      | 1 / V             | Lidstone 1920                |
+
+V is the number of symbols that training texts use, and one for all others. The lowest order interpolates with 1 / V. A
+context that a label never saw is passed over. Kneser-Ney's lower orders count different symbols before (within a label),
+and its discounts are those of each order over all labels together, since one label may hold a handful of texts only.
+
+``positional=true`` is for texts that are aligned (a window of DNA around a splice site): every position has counts of its
+own, p(x_t | c, t, the n - 1 symbols before). Positions beyond the longest training text share one that was never seen.
+
+**The exponent s.** The symbols of a text are no independent witnesses, so that p(x | c) is far too sure of itself against
+p(c). s, n, the units, the smoothing's k (whatever is not set) are chosen by cross-validation over five parts of the training texts,
+cut by a hash of the text, so that equal texts are on one side: s by held-out log p, all else by held-out accuracy, then by
+held-out log p. The validation part is not looked at. Sources of the idea: Cavnar & Trenkle 1994 (n-grams of characters for
+languages), Peng & Schuurmans 2003 (n-gram models as Bayes classifiers), Frank & Bouckaert 2006 (overconfidence).
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from chainrule.core import Batch, Classifier, Config, Counting, DataError, Recipe, SequenceModel, Texts, UserError, register
+
+Units = Literal["char", "byte", "word"]
+Smoothing = Literal["witten_bell", "kneser_ney", "add_k"]
+FOLDS = 5
+CHUNK = 1 << 21
+"""Numbers in one table of positions x labels."""
+LIMITS = {"char": 6, "byte": 8, "word": 3}
+"""The largest n that is tried."""
+ADDED = (1.0, 0.3, 0.1, 0.03, 0.01)
+"""The k that are tried."""
+
+
+class BayesConfig(Config):
+    """What is None is chosen by cross-validation on the training part."""
+
+    symbols: int = Field(ge=2)
+    """How many labels."""
+    units: Units | None = None
+    """None: char or word."""
+    n: int | None = Field(default=None, ge=1, le=16)
+    smoothing: Smoothing = "witten_bell"
+    k: float | None = Field(default=None, gt=0)
+    """What add_k adds."""
+    positional: bool = False
+    ends: bool = True
+    """Start and end are symbols."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"n": 2, "units": "char"}, "small": {}, "base": {}}
+
+
+# -------------------------------------------------------------------------------------------------------------- texts
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Texts with labels; those of parts add up. They are kept until n is chosen: choosing needs texts held out."""
+
+    texts: tuple[str, ...]
+    labels: np.ndarray
+
+    def __add__(self, other: Self) -> Self:
+        return type(self)(self.texts + other.texts, np.concatenate([self.labels, other.labels]))
+
+
+def pieces(text: str, units: str) -> list[int] | list[str]:
+    """A text in units: code points, bytes, or words (lower case; a sign that is no letter or digit stands alone)."""
+    if units == "char":
+        return [ord(x) for x in text]
+    return list(text.encode(errors="replace")) if units == "byte" else re.findall(r"\w+|[^\w\s]", text.lower())
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Known units, sorted. Ids: 0 the end, 1 .. known units, then one for all others, then the start, which is only read."""
+
+    units: str
+    known: tuple[Any, ...]
+    ends: bool
+
+    @functools.cached_property
+    def ids(self) -> dict[Any, int]:
+        return {unit: i for i, unit in enumerate(self.known, 1)}
+
+    @property
+    def symbols(self) -> int:
+        """V: symbols that can be predicted."""
+        return len(self.known) + 1 + self.ends
+
+    @property
+    def base(self) -> int:
+        return len(self.known) + 3
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """All texts in a row, and where each ends."""
+        unknown, start = self.base - 2, self.base - 1
+        rows = []
+        for text in texts:
+            inside = [self.ids.get(unit, unknown) for unit in pieces(text, self.units)]
+            rows.append([start, *inside, 0] if self.ends else inside)
+        flat = np.fromiter((i for row in rows for i in row), np.int64)
+        return flat, np.cumsum([len(row) for row in rows], dtype=np.int64)
+
+    @classmethod
+    def of(cls, texts: Sequence[str], units: str, ends: bool) -> Self:
+        return cls(units, tuple(sorted({unit for text in texts for unit in pieces(text, units)})), ends)
+
+
+# ----------------------------------------------------------------------------------------------------------- counting
+
+
+@dataclass(frozen=True)
+class Level:
+    """n-grams of one length. ``keys`` = (number of the n-gram without its last symbol) * base + last symbol, ascending; each
+    was seen in the labels ``label[first[g]:first[g + 1]]``, ``count`` times."""
+
+    keys: np.ndarray
+    first: np.ndarray
+    label: np.ndarray
+    count: np.ndarray
+
+    def gram(self) -> np.ndarray:
+        """The n-gram that each entry belongs to."""
+        return np.repeat(np.arange(len(self.keys)), np.diff(self.first))
+
+
+def before(symbols: np.ndarray, ends: np.ndarray) -> np.ndarray:
+    """How many symbols of its own text stand before each."""
+    starts = np.concatenate([[0], ends[:-1]])
+    return np.arange(len(symbols)) - np.repeat(starts, ends - starts)
+
+
+@dataclass(frozen=True)
+class Grams:
+    """The n-grams that end at each symbol of some texts: ``at[m]`` the number of the one of length m, -1 where it was never seen
+    or does not fit; ``at[0]`` the position, or 0."""
+
+    at: list[np.ndarray]
+
+    def context(self, m: int) -> np.ndarray:
+        """The m - 1 symbols before each symbol, by number; the number of ``at[0]`` is the symbol's own position."""
+        if m == 1:
+            return self.at[0]
+        return np.concatenate([[-1], self.at[m - 1][:-1]])
+
+
+def number(symbols: np.ndarray, ends: np.ndarray, levels: Sequence[Level], base: int, positions: int) -> Grams:
+    """Look the n-grams of some texts up."""
+    depth = before(symbols, ends)
+    grams = Grams([np.minimum(depth, positions - 1) if positions > 1 else np.zeros(len(symbols), np.int64)])
+    for m, level in enumerate(levels, 1):
+        parent = np.where(depth >= m - 1, grams.context(m), -1)
+        key = np.where(parent >= 0, parent * base + symbols, -1)
+        place = np.minimum(np.searchsorted(level.keys, key), max(0, len(level.keys) - 1))
+        found = (key >= 0) & (level.keys[place] == key) if len(level.keys) else np.zeros(len(key), bool)
+        grams.at.append(np.where(found, place, -1))
+    return grams
+
+
+def count(symbols: np.ndarray, ends: np.ndarray, labels: np.ndarray, n: int, vocabulary: Vocabulary, positions: int, classes: int) -> list[Level]:  # fmt: skip
+    """Count the n-grams of texts in each label; a start symbol is context, never counted."""
+    base, depth = vocabulary.base, before(symbols, ends)
+    label = np.repeat(labels, np.diff(ends, prepend=0))
+    event = symbols != base - 1
+    at = np.minimum(depth, positions - 1) if positions > 1 else np.zeros(len(symbols), np.int64)
+    levels: list[Level] = []
+    for m in range(1, n + 1):
+        parent = at if m == 1 else np.concatenate([[-1], at[:-1]])
+        alive = np.flatnonzero((depth >= m - 1) & (parent >= 0))
+        keys, index = np.unique(parent[alive] * base + symbols[alive], return_inverse=True)
+        at = np.full(len(symbols), -1)
+        at[alive] = index
+        scored = event[alive]
+        pairs, many = np.unique(index[scored] * classes + label[alive][scored], return_counts=True)
+        first = np.searchsorted(pairs // classes, np.arange(len(keys) + 1))
+        levels.append(Level(keys, first, pairs % classes, many))
+    return levels
+
+
+# --------------------------------------------------------------------------------------------------------- estimation
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the formula at the top needs of one level: ``c(hw) - d`` by n-gram and label, r(h) and c(h.) + e(h) by context and label."""
+
+    level: Level
+    kept: np.ndarray
+    first: np.ndarray
+    label: np.ndarray
+    reserve: np.ndarray
+    whole: np.ndarray
+
+
+def discounts(many: np.ndarray) -> np.ndarray:
+    """Kneser-Ney's (0, D1, D2, D3+) from the counts of one order; 0.5, 1, 1.5 where the closed form does not hold."""
+    given = np.array([0.0, 0.5, 1.0, 1.5])
+    n = [0, *(int((many == j).sum()) for j in (1, 2, 3, 4))]
+    if min(n[1:4]) == 0:
+        return given
+    y = n[1] / (n[1] + 2 * n[2])
+    found = np.array([0.0, *(j - (j + 1) * y * n[j + 1] / n[j] for j in (1, 2, 3))])
+    return found if (found[1:] > 0).all() else given
+
+
+@dataclass(frozen=True)
+class Estimator:
+    """A smoothing with what it needs to know. ``suffix[m]`` gives each n-gram of length m without its first symbol."""
+
+    smoothing: str
+    k: float
+    symbols: int
+    classes: int
+    base: int
+    suffix: list[np.ndarray]
+
+    def weigh(self, levels: Sequence[Level], counts: Sequence[np.ndarray], m: int, highest: int) -> Weights:
+        """Level m of a model whose highest order is ``highest``; ``counts`` are those to estimate from."""
+        level, c = levels[m - 1], counts[m - 1]
+        if self.smoothing == "kneser_ney" and m < highest:
+            c = self._continuations(levels, counts, m)
+        parent, label = (level.keys // self.base)[level.gram()], level.label
+        contexts = int(parent.max(initial=-1)) + 1
+        pairs, index = np.unique(parent * self.classes + label, return_inverse=True)
+        sums = functools.partial(np.bincount, index, minlength=len(pairs))
+        total = sums(weights=c)
+        d = np.zeros(len(c))
+        if self.smoothing == "kneser_ney":
+            d = discounts(c)[np.minimum(c, 3)]
+            reserve, whole = sums(weights=d), total
+        elif self.smoothing == "witten_bell":
+            reserve = sums(weights=c > 0)
+            whole = total + reserve
+        else:
+            reserve = np.full(len(pairs), self.k * self.symbols)
+            whole = total + reserve
+        first = np.searchsorted(pairs // self.classes, np.arange(contexts + 1))
+        return Weights(level, c - d, first, pairs % self.classes, reserve * (total > 0), whole * (total > 0))
+
+    def _continuations(self, levels: Sequence[Level], counts: Sequence[np.ndarray], m: int) -> np.ndarray:
+        """Different symbols before each n-gram in each label; the count itself where nothing stands before (a beginning)."""
+        level, longer = levels[m - 1], levels[m]
+        seen = counts[m] > 0
+        key = self.suffix[m + 1][longer.gram()[seen]] * self.classes + longer.label[seen]
+        mine = level.gram() * self.classes + level.label
+        many = np.bincount(np.searchsorted(mine, key), minlength=len(mine))
+        return np.where(many > 0, many, counts[m - 1])
+
+    def probabilities(self, weights: Sequence[Weights], grams: Grams, rows: slice) -> Iterator[np.ndarray]:
+        """p(symbol | label, context) of some symbols, T x C, for n = 1, 2, …"""
+        size = rows.stop - rows.start
+        p_TC = np.full((size, self.classes), 1 / self.symbols)
+        for m, w in enumerate(weights, 1):
+            context = grams.context(m)[rows]
+            context = np.where(context < len(w.first) - 1, context, -1)
+            kept_TC = _spread(grams.at[m][rows], w.level.first, w.level.label, w.kept, self.classes)
+            reserve_TC = _spread(context, w.first, w.label, w.reserve, self.classes)
+            whole_TC = _spread(context, w.first, w.label, w.whole, self.classes)
+            lower_TC = 1 / self.symbols if self.smoothing == "add_k" else p_TC
+            known_TC = whole_TC > 0
+            p_TC = np.where(known_TC, (kept_TC + reserve_TC * lower_TC) / np.where(known_TC, whole_TC, 1.0), p_TC)
+            yield p_TC
+
+
+def _spread(index: np.ndarray, first: np.ndarray, label: np.ndarray, value: np.ndarray, classes: int) -> np.ndarray:
+    """Sparse rows ``index`` as a dense table, T x C; -1 is a row of zeros."""
+    table = np.zeros((len(index), classes))
+    there = np.flatnonzero(index >= 0)
+    start = first[index[there]]
+    many = first[index[there] + 1] - start
+    entry = np.repeat(start - (np.cumsum(many) - many), many) + np.arange(int(many.sum()))
+    table[np.repeat(there, many), label[entry]] = value[entry]
+    return table
+
+
+def log_likelihoods(estimator: Estimator, weights: Sequence[Weights], grams: Grams, symbols: np.ndarray, ends: np.ndarray, orders: Sequence[int]) -> np.ndarray:  # fmt: skip
+    """log p(text | label) for each of some n, O x B x C. Start symbols are read only."""
+    text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    nats = np.zeros((len(orders), len(ends), estimator.classes))
+    step = max(1, CHUNK // estimator.classes)
+    for begin in range(0, len(symbols), step):
+        rows = slice(begin, min(begin + step, len(symbols)))
+        scored = symbols[rows] != estimator.base - 1
+        for n, p_TC in enumerate(estimator.probabilities(weights, grams, rows), 1):
+            if n in orders:
+                log_TC = np.where(scored[:, None], np.log(p_TC), 0.0)
+                here, begins = np.unique(text[rows], return_index=True)
+                nats[orders.index(n)][here] += np.add.reduceat(log_TC, begins)
+    return nats
+
+
+def suffixes(levels: Sequence[Level], base: int) -> list[np.ndarray]:
+    """``suffix[m]``: the number of each n-gram of length m without its first symbol."""
+    found = [np.zeros(1, np.int64)]
+    for m, level in enumerate(levels, 1):
+        shorter = found[-1][level.keys // base] * base + level.keys % base
+        found.append(np.searchsorted(levels[m - 2].keys, shorter) if m > 1 else np.zeros(len(level.keys), np.int64))
+    return found
+
+
+# ----------------------------------------------------------------------------------------------------------- choosing
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What cross-validation settled: settings, the exponent s, and held-out accuracy and nats a text."""
+
+    units: str
+    n: int
+    k: float
+    exponent: float
+    accuracy: float
+    nats: float
+
+
+def folds(texts: Sequence[str]) -> np.ndarray:
+    """A part for every text, by a hash of the text: equal texts are on one side."""
+    return np.array([zlib.crc32(" ".join(text.split()).encode(errors="replace")) % FOLDS for text in texts])
+
+
+def log_priors(labels: np.ndarray, classes: int) -> np.ndarray:
+    """log p(c) from counts, one added to each."""
+    many = np.bincount(labels, minlength=classes) + 1
+    return np.log(many / many.sum())
+
+
+def best_exponent(prior_BC: np.ndarray, nats_BC: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
+    """(s, accuracy, nats a text) at the s of least held-out nats among 2^0, 2^-1/2, 2^-1 ... 2^-8."""
+    results = []
+    for s in 2.0 ** -np.arange(0, 8.5, 0.5):
+        score_BC = prior_BC + s * nats_BC
+        top_B = score_BC.max(1, keepdims=True)
+        loss = np.log(np.exp(score_BC - top_B).sum(1)) + top_B[:, 0] - score_BC[np.arange(len(labels)), labels]
+        results.append((float(loss.mean()), float(s), float((score_BC.argmax(1) == labels).mean())))
+    nats, s, accuracy = min(results)
+    return s, accuracy, nats
+
+
+def choose(examples: Examples, config: BayesConfig) -> Choice:
+    """Cross-validate whatever the config leaves open."""
+    side, open_units = folds(examples.texts), ("char", "word")
+    found: list[Choice] = []
+    for units in (config.units,) if config.units else open_units:
+        orders = [config.n] if config.n else list(range(1, LIMITS[units] + 1))
+        vocabulary = Vocabulary.of(examples.texts, units, config.ends)
+        counted = Counted.of(examples, vocabulary, orders[-1], config)
+        ks = ADDED if config.smoothing == "add_k" and config.k is None else (config.k or 1.0,)
+        for k in ks:
+            prior_BC, nats_OBC = counted.held_out(examples.labels, side, config.smoothing, k, orders)
+            for n, nats_BC in zip(orders, nats_OBC):
+                found.append(Choice(units, n, k, *best_exponent(prior_BC, nats_BC, examples.labels)))
+    return max(found, key=lambda c: (round(c.accuracy, 6), -c.nats))
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Training texts with their n-grams looked up and counted: what leaving a part out is quick with."""
+
+    vocabulary: Vocabulary
+    symbols: np.ndarray
+    ends: np.ndarray
+    levels: list[Level]
+    positions: int
+    classes: int
+
+    @classmethod
+    def of(cls, examples: Examples, vocabulary: Vocabulary, n: int, config: BayesConfig) -> Self:
+        symbols, ends = vocabulary.encode(examples.texts)
+        longest = int(np.diff(ends, prepend=0).max(initial=0))
+        positions = longest + 1 if config.positional else 1
+        levels = count(symbols, ends, examples.labels, n, vocabulary, positions, config.symbols)
+        return cls(vocabulary, symbols, ends, levels, positions, config.symbols)
+
+    def estimator(self, smoothing: str, k: float) -> Estimator:
+        suffix = suffixes(self.levels, self.vocabulary.base) if smoothing == "kneser_ney" else []
+        return Estimator(smoothing, k, self.vocabulary.symbols, self.classes, self.vocabulary.base, suffix)
+
+    def held_out(self, labels: np.ndarray, side: np.ndarray, smoothing: str, k: float, orders: list[int]) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+        """log p(c) and log p(text | c) for each n, every text judged by a model of the parts that it is not in."""
+        estimator, base = self.estimator(smoothing, k), self.vocabulary.base
+        nats_OBC = np.zeros((len(orders), len(labels), self.classes))
+        prior_BC = np.zeros((len(labels), self.classes))
+        for part in np.unique(side):
+            out = np.flatnonzero(side == part)
+            prior_BC[out] = log_priors(labels[side != part], self.classes)
+            symbols, ends = self._texts(out)
+            grams = number(symbols, ends, self.levels, base, self.positions)
+            counts = [level.count - self._in(level, m, grams, labels[out], ends) for m, level in enumerate(self.levels, 1)]
+            for highest in orders if smoothing == "kneser_ney" else orders[-1:]:
+                weights = [estimator.weigh(self.levels, counts, m, highest) for m in range(1, highest + 1)]
+                asked = [highest] if smoothing == "kneser_ney" else orders
+                made = log_likelihoods(estimator, weights, grams, symbols, ends, asked)
+                for n, nats_BC in zip(asked, made):
+                    nats_OBC[orders.index(n), out] = nats_BC
+        return prior_BC, nats_OBC
+
+    def _texts(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts = np.concatenate([[0], self.ends[:-1]])
+        rows = [self.symbols[a:z] for a, z in zip(starts[which].tolist(), self.ends[which].tolist())]
+        return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
+
+    def _in(self, level: Level, m: int, grams: Grams, labels: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """How much of each count comes from these texts."""
+        label = np.repeat(labels, np.diff(ends, prepend=0))
+        mine = level.gram() * self.classes + level.label
+        gram = grams.at[m]
+        start = self.vocabulary.base - 1
+        here = (gram >= 0) & (level.keys[gram] % self.vocabulary.base != start)
+        return np.bincount(np.searchsorted(mine, gram[here] * self.classes + label[here]), minlength=len(mine))
+
+
+# --------------------------------------------------------------------------------------------------------------- model
+
+UNITS = ("char", "byte", "word")
+
+
+@register("ngram", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096))
+@register("bag", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096), fixed={"units": "word", "n": 1, "smoothing": "add_k", "ends": False})  # fmt: skip
+class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
+    """A language model for each label, and the labels' shares."""
+
+    config: BayesConfig
+    chosen: Tensor
+    log_prior: Tensor
+    words: Tensor
+    sizes: Tensor
+    keys: Tensor
+    first: Tensor
+    label: Tensor
+    count: Tensor
+    BUFFERS: ClassVar[tuple[str, ...]] = ("chosen", "log_prior", "words", "sizes", "keys", "first", "label", "count")
+
+    def __init__(self, config: BayesConfig):
+        super().__init__(config)
+        if config.positional and config.smoothing == "kneser_ney":
+            raise UserError("positional=true with kneser_ney: its lower orders mix positions; use witten_bell or add_k")
+        self.register_buffer("chosen", torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64))
+        """n, index of the units, k, s, positions."""
+        self.register_buffer("log_prior", torch.full((config.symbols,), -np.log(config.symbols), dtype=torch.float64))
+        for name in self.BUFFERS[2:]:
+            self.register_buffer(name, torch.zeros(0, dtype=torch.uint8 if name == "words" else torch.long))
+        self.notes: list[str] = []
+
+    @property
+    def parameters_count(self) -> int:
+        """Counts that are not 0."""
+        return len(self.count)
+
+    def summarize(self, batch: Batch) -> Examples:
+        assert isinstance(batch, Texts)
+        return Examples(batch.texts, batch.targets_BT[:, 0].numpy().astype(np.int64))
+
+    def update(self, stats: Examples, rate: float = 1.0) -> Self:
+        """Choose what is open, then count everything. Raises UserError for ``rate`` other than 1."""
+        if rate != 1:
+            raise UserError(f"rate={rate}: Bayes is estimated at once from all its counts; rate must be 1")
+        c = choose(stats, self.config)
+        vocabulary = Vocabulary.of(stats.texts, c.units, self.config.ends)
+        counted = Counted.of(stats, vocabulary, c.n, self.config)
+        shown = f"k = {c.k:g}, " if self.config.smoothing == "add_k" else ""
+        self.notes = [
+            f"{c.units}, n = {c.n}, {shown}exponent {c.exponent:.3g}: accuracy {c.accuracy:.4f} by cross-validation on train"
+        ]
+        values = [c.n, UNITS.index(c.units), c.k, c.exponent, counted.positions]
+        self.chosen = torch.tensor(values, dtype=torch.float64)
+        self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.symbols))
+        known = "\0".join(map(str, vocabulary.known)).encode("utf-8", "surrogatepass")
+        self.words = torch.from_numpy(np.frombuffer(known, np.uint8).copy())
+        levels = counted.levels
+        self.sizes = torch.tensor([[len(x.keys), len(x.count)] for x in levels])
+        for name, field in (("keys", "keys"), ("first", "first"), ("label", "label"), ("count", "count")):
+            setattr(self, name, torch.from_numpy(np.concatenate([getattr(x, field) for x in levels]).astype(np.int64)))
+        self._tables.cache_clear()
+        return self
+
+    @functools.cache  # noqa: B019 (one model, one entry; cleared when the buffers change)
+    def _tables(self) -> tuple[Vocabulary, Estimator, list[Level], list[Weights]]:
+        """Everything that follows from the counts."""
+        n, unit, k = int(self.chosen[0]), UNITS[int(self.chosen[1])], float(self.chosen[2])
+        text = self.words.numpy().tobytes().decode("utf-8", "surrogatepass")
+        known = tuple(text.split("\0")) if text else ()
+        vocabulary = Vocabulary(unit, known if unit == "word" else tuple(map(int, known)), self.config.ends)
+        levels, g, e = [], 0, 0
+        for m, (grams, entries) in enumerate(self.sizes.tolist()):
+            first = self.first[g + m : g + m + grams + 1].numpy()
+            cut = slice(e, e + entries)
+            levels.append(Level(self.keys[g : g + grams].numpy(), first, self.label[cut].numpy(), self.count[cut].numpy()))
+            g, e = g + grams, e + entries
+        suffix = suffixes(levels, vocabulary.base) if self.config.smoothing == "kneser_ney" else []
+        estimator = Estimator(self.config.smoothing, k, vocabulary.symbols, self.config.symbols, vocabulary.base, suffix)
+        counts = [level.count for level in levels]
+        return vocabulary, estimator, levels, [estimator.weigh(levels, counts, m, n) for m in range(1, n + 1)]
+
+    def classify(self, batch: Batch) -> Tensor:
+        assert isinstance(batch, Texts)
+        if not len(self.sizes):
+            raise DataError("this model has not been trained")
+        vocabulary, estimator, levels, weights = self._tables()
+        n, s, positions = int(self.chosen[0]), float(self.chosen[3]), int(self.chosen[4])
+        symbols, ends = vocabulary.encode(batch.texts)
+        grams = number(symbols, ends, levels, vocabulary.base, positions)
+        nats_BC = log_likelihoods(estimator, weights, grams, symbols, ends, [n])[0]
+        return (self.log_prior + s * torch.from_numpy(nats_BC)).log_softmax(-1)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """The size of the tables is known from the data only: take that of the saved ones."""
+        for name in self.BUFFERS:
+            if prefix + name in state_dict:
+                setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._tables.cache_clear()
