@@ -490,7 +490,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         values = [c.n, UNITS.index(c.units), c.k, c.exponent, counted.positions]
         self.chosen = torch.tensor(values, dtype=torch.float64)
         self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.symbols))
-        known = "\0".join(map(str, vocabulary.known)).encode("utf-8", "surrogatepass")
+        known = "\n".join(map(str, vocabulary.known)).encode("utf-8", "surrogatepass")
         self.words = torch.from_numpy(np.frombuffer(known, np.uint8).copy())
         levels = counted.levels
         self.sizes = torch.tensor([[len(x.keys), len(x.count)] for x in levels])
@@ -504,7 +504,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         """Everything that follows from the counts."""
         n, unit, k = int(self.chosen[0]), UNITS[int(self.chosen[1])], float(self.chosen[2])
         text = self.words.numpy().tobytes().decode("utf-8", "surrogatepass")
-        known = tuple(text.split("\0")) if text else ()
+        known = tuple(text.split("\n")) if text else ()
         vocabulary = Vocabulary(unit, known if unit == "word" else tuple(map(int, known)), self.config.ends)
         levels, g, e = [], 0, 0
         for m, (grams, entries) in enumerate(self.sizes.tolist()):
