@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from chainrule.checkpoint import write_file
-from chainrule.core import UserError
-from chainrule.data import Part, SymbolTokenizer, read_texts
+from chainrule.core import Classifier, Tagger, Texts, UserError, Words
+from chainrule.data import SymbolTokenizer, read_texts
 from chainrule.data.series import Scaling
 from chainrule.decoding import sample
 from chainrule.decoding.forecast import sample_paths
@@ -22,7 +23,6 @@ from chainrule.scoring.evaluate import token_nats
 from chainrule.scoring.forecasts import LEVELS
 from chainrule.training.runs import open_run
 from chainrule.training.tasks import Loaded, find_task
-from chainrule.training.tasks.generate import symbol_bytes
 
 load = open_run
 FORECAST_PATHS = 1000
@@ -53,21 +53,12 @@ def evaluate(
 
 def metrics(loaded: Loaded, part: Any, *, predictions: Path | None = None) -> dict[str, Any]:
     """The same on a part that was read already."""
-    measured = find_task(loaded.task).measure(loaded, part)
+    task = find_task(loaded.task)
+    measured = task.measure(loaded, part)
     if predictions:
-        _write_predictions(predictions, loaded, part, measured.losses)
+        lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(loaded, part, measured)]
+        write_file(predictions, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     return {"task": loaded.task, "model": loaded.name, **measured.metrics}
-
-
-def _write_predictions(path: Path, loaded: Loaded, part: Part, nats: np.ndarray) -> None:
-    ends = np.cumsum(part.ends - part.starts)
-    sizes, size = symbol_bytes(part), "symbols" if part.counted == "symbol" else "bytes"
-    lines = []
-    for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), ends.tolist()):
-        mine = slice(stop - (e - s), stop)
-        line = {"text": _shown(loaded, part.ids[s:e]), "nats": -float(nats[mine].sum()), size: int(sizes[mine].sum())}
-        lines.append(json.dumps(line, ensure_ascii=False))
-    write_file(path, ("\n".join(lines) + "\n").encode())
 
 
 def _shown(loaded: Loaded, ids: Any) -> str:
@@ -196,6 +187,28 @@ def _continuation(loaded: Loaded, prompt: str, before: list[int], ids: list[int]
     if not whole.startswith(start):  # something in the prompt is unknown
         start = loaded.tokenizer.decode(before)
     return whole[len(start) :].decode(errors="replace")
+
+
+def tag(loaded: Loaded, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
+    """The tags of each sequence of tokens, and log p(these tags | tokens) of each, in nats."""
+    if not isinstance(loaded.model, Tagger):
+        raise UserError(f"tag: this run's task is {loaded.task}; a run of --task tag gives tokens their tags")
+    words = tuple(tuple(row) for row in sequences)
+    tags_BT, nats_B = loaded.model.tag(Words(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words))
+    tags = [[loaded.labels[c] for c in row[: len(w)]] for row, w in zip(tags_BT.tolist(), words)]
+    return {"tokens": [list(row) for row in words], "tags": tags, "nats": nats_B.tolist()}
+
+
+def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
+    """The label of each text, and the probability of every label."""
+    if not isinstance(loaded.model, Classifier):
+        raise UserError(
+            f"classify: this run's task is {loaded.task}; a run of --task classify gives records their labels"
+        )
+    log_p_BC = loaded.model.classify(Texts(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=tuple(texts)))
+    labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
+    shares = [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]
+    return {"labels": labels, "p": shares}
 
 
 def forecast(

@@ -44,7 +44,18 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.core import Batch, Classifier, Config, Counting, DataError, Recipe, SequenceModel, Texts, UserError, register
+from chainrule.core import (
+    Batch,
+    Classifier,
+    Config,
+    Counting,
+    DataError,
+    Recipe,
+    SequenceModel,
+    Texts,
+    UserError,
+    register,
+)
 
 Units = Literal["char", "byte", "word"]
 Smoothing = Literal["witten_bell", "kneser_ney", "add_k"]
@@ -411,7 +422,9 @@ class Counted:
             prior_BC[out] = log_priors(labels[side != part], self.classes)
             symbols, ends = self._texts(out)
             grams = number(symbols, ends, self.levels, base, self.positions)
-            counts = [level.count - self._in(level, m, grams, labels[out], ends) for m, level in enumerate(self.levels, 1)]
+            counts = [
+                level.count - self._in(level, m, grams, labels[out], ends) for m, level in enumerate(self.levels, 1)
+            ]
             for highest in orders if smoothing == "kneser_ney" else orders[-1:]:
                 weights = [estimator.weigh(self.levels, counts, m, highest) for m in range(1, highest + 1)]
                 asked = [highest] if smoothing == "kneser_ney" else orders
@@ -510,10 +523,14 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         for m, (grams, entries) in enumerate(self.sizes.tolist()):
             first = self.first[g + m : g + m + grams + 1].numpy()
             cut = slice(e, e + entries)
-            levels.append(Level(self.keys[g : g + grams].numpy(), first, self.label[cut].numpy(), self.count[cut].numpy()))
+            levels.append(
+                Level(self.keys[g : g + grams].numpy(), first, self.label[cut].numpy(), self.count[cut].numpy())
+            )
             g, e = g + grams, e + entries
         suffix = suffixes(levels, vocabulary.base) if self.config.smoothing == "kneser_ney" else []
-        estimator = Estimator(self.config.smoothing, k, vocabulary.symbols, self.config.symbols, vocabulary.base, suffix)
+        estimator = Estimator(
+            self.config.smoothing, k, vocabulary.symbols, self.config.symbols, vocabulary.base, suffix
+        )
         counts = [level.count for level in levels]
         return vocabulary, estimator, levels, [estimator.weigh(levels, counts, m, n) for m in range(1, n + 1)]
 

@@ -44,7 +44,19 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.core import IGNORED, Batch, Config, Counting, DataError, Recipe, SequenceModel, Tagger, UserError, Words, register
+from chainrule.core import (
+    IGNORED,
+    Batch,
+    Config,
+    Counting,
+    DataError,
+    Recipe,
+    SequenceModel,
+    Tagger,
+    UserError,
+    Words,
+    register,
+)
 
 State = tuple[int, str]
 """A tag, and what the further columns say."""
@@ -166,7 +178,9 @@ def _interpolated(i: np.ndarray, j: np.ndarray, k: np.ndarray, c: np.ndarray, bi
     base = len(bigrams_ZZ)
     total_Z, unigram_Z = bigrams_ZZ.sum(1), bigrams_ZZ.sum(0)
     less = lambda a, b: np.where(b > 1, (a - 1) / np.maximum(b - 1, 1), 0.0)  # noqa: E731
-    votes = np.stack([less(unigram_Z[k], c.sum() + 0 * c), less(bigrams_ZZ[j, k], total_Z[j]), less(c, pairs_Z[i * base + j])])
+    votes = np.stack(
+        [less(unigram_Z[k], c.sum() + 0 * c), less(bigrams_ZZ[j, k], total_Z[j]), less(c, pairs_Z[i * base + j])]
+    )
     share = np.array([c[votes.argmax(0) == v].sum() for v in range(3)]) + 1e-9
     l1, l2, l3 = share / share.sum()
     p1_Z = (unigram_Z + 0.1) / (unigram_Z + 0.1).sum()
@@ -306,7 +320,7 @@ class Lattice:
         return cls(states, scores, torch.tensor(lengths))
 
 
-def _walk(lattice: Lattice, transitions: Transitions):  # noqa: ANN202
+def _walk(lattice: Lattice, transitions: Transitions):
     """For each place t: (log p(k | i, j) B x I x J x K, score B x 1 x K, how many sequences are alive, the ends' log p(end | j, k))."""
     border = transitions.base - 1
     rows = len(lattice.lengths_B)
@@ -425,7 +439,7 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
             )
         return self._made
 
-    def _lattices(self, batch: Batch):  # noqa: ANN202
+    def _lattices(self, batch: Batch):
         """(rows of the batch, their lattice) in pieces of like length, the longest first; rows without tokens are left out."""
         assert isinstance(batch, Words)
         lexicon, transitions = self.tables()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -81,6 +81,8 @@ class Measured:
     losses: np.ndarray
     sizes: np.ndarray
     records: np.ndarray
+    details: dict[str, Any] = field(default_factory=dict)
+    """What reports and predictions show beyond the metrics, by the task's own names."""
 
 
 class Task(ABC):
@@ -88,6 +90,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     higher_is_better: ClassVar[bool] = False
+    """The figure is a share of things that are right; what is minimised and resampled is then the share that is wrong."""
     rows: ClassVar[str]
     """The families that ``compare`` takes when none are named."""
 
@@ -128,6 +131,10 @@ class Task(ABC):
     @abstractmethod
     def measure(self, loaded: Loaded, part: Any) -> Measured:
         """All metrics of a part."""
+
+    def predictions(self, loaded: Loaded, part: Any, measured: Measured) -> Iterable[dict[str, Any]]:
+        """One entry an item, as plain values: what ``--predictions`` writes."""
+        raise UserError(f"--predictions: the task {self.name} writes none")
 
 
 _tasks: dict[str, Task] = {}

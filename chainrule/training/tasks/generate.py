@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,14 @@ class Generate(Task):
         if loaded.tokenizer.name == "bpe":
             metrics["bound"] = "upper: one segmentation of many is scored"
         return Measured(metrics, nats, symbol_bytes(part).astype(np.float64), np.cumsum(part.ends - part.starts))
+
+    def predictions(self, loaded: Loaded, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+        """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
+        sizes, size = measured.sizes.astype(np.int64), f"{part.counted}s"
+        for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), measured.records.tolist()):
+            mine = slice(stop - (e - s), stop)
+            text = loaded.tokenizer.decode(part.ids[s:e]).decode(errors="replace")
+            yield {"text": text, "nats": -float(measured.losses[mine].sum()), size: int(sizes[mine].sum())}
 
 
 def _counted_once(part: Part, symbols: int, overlap: int) -> Source:

@@ -1,0 +1,81 @@
+"""classify: a label for every record. Judged by the share of records that are labelled right, and by how honest the confidence is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import Classifier, ConfigError, Counting, DataError, SequenceModel
+from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
+from chainrule.scoring.labels import calibration_error, confusion
+from chainrule.training.loop import Source
+from chainrule.training.rules import CountingRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+
+ROWS = 512
+"""Records that are judged at once."""
+
+
+@register_task
+class Classify(Task):
+    name = "classify"
+    higher_is_better = True
+    rows = "ngram,bag"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return "accuracy", "accuracy"
+
+    def read(self, settings: RunConfig) -> LabelledData:
+        return read_labelled(settings.data, settings.columns, settings.split, settings.on_bad)
+
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Records:
+        return read_labelled_part(source, loaded.labels, told.get("columns"), told["on_bad"])
+
+    def shape(self, data: LabelledData) -> dict[str, Any]:
+        return {"symbols": len(data.labels)}
+
+    def files(self, data: LabelledData) -> dict[str, dict[str, Any]]:
+        described = {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
+        return {"data.json": described, "labels.json": {"labels": list(data.labels)}}
+
+    def learning(self, model: Any, data: LabelledData, ready: Prepared) -> tuple[Source, Rule]:
+        if not isinstance(model, Counting):
+            raise ConfigError(f"{ready.family.name}: only counting families can be trained to classify yet")
+        part, rows = data.parts["train"], ready.recipe.rows
+        steps = max(1, -(-len(part) // rows))
+        return Source(steps, lambda _epoch, step: part.batch(step * rows, (step + 1) * rows)), CountingRule(model)
+
+    def validator(self, data: LabelledData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part = data.parts["valid"]
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Classifier)
+            return 1 - float((log_probs(model, part).argmax(1) == part.labels).mean())
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: Records) -> Measured:
+        """A loss of 1 for every record with a wrong label."""
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no record")
+        log_p_BC = log_probs(loaded.model, part)
+        guess = log_p_BC.argmax(1)
+        wrong = (guess != part.labels).astype(np.float64)
+        ece = calibration_error(np.exp(log_p_BC.max(1)), 1 - wrong)
+        metrics = {"accuracy": 1 - float(wrong.mean()), "ece": ece, "n": len(part)}
+        details = {"confusion": confusion(part.labels, guess, len(loaded.labels)), "log_probs": log_p_BC}
+        return Measured(metrics, wrong, np.ones(len(wrong)), np.arange(1, len(wrong) + 1), details)
+
+    def predictions(self, loaded: Loaded, part: Records, measured: Measured) -> Iterator[dict[str, Any]]:
+        for text, name, log_p_C in zip(part.texts, part.names, measured.details["log_probs"], strict=True):
+            best = int(log_p_C.argmax())
+            yield {"text": text, "label": name, "predicted": loaded.labels[best], "p": float(np.exp(log_p_C[best]))}
+
+
+def log_probs(model: Classifier, part: Records) -> np.ndarray:
+    """log p(label | record), B x C."""
+    return np.concatenate([model.classify(batch).double().cpu().numpy() for batch in part.batches(ROWS)])
