@@ -49,7 +49,7 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def training_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", help="generate (text), series (numbers); default: by what DATA is")
+    parser.add_argument("--task", help="generate (text), series (numbers), tag, classify; default: by what DATA is")
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
     parser.add_argument("--context", type=int, metavar="N", help="symbols a windowed model sees at once")
@@ -90,7 +90,8 @@ def make_parser() -> Parser:
     p.add_argument("--out", required=True, help="the run folder")
 
     p = verbs.add_parser("data", help="the data card; or: data make KIND --out DIR, sources with known truth")
-    p.add_argument("data", help="a text file or a folder, or the word make")
+    p.add_argument("data", help="a file or a folder, or the word make")
+    p.add_argument("--task", help="series, tag or classify, where the columns do not say so")
     p.add_argument("kind", nargs="?", help="after make: markov, hmm, copy, uniform")
     p.add_argument("--out", help="after make: the folder to write")
     p.add_argument("--size", type=float, default=1e6, help="after make: training symbols (default: 1e6)")
@@ -120,6 +121,16 @@ def make_parser() -> Parser:
     p.add_argument("--stop", action="append", default=[], help="end the text where this appears")
     p.add_argument("--seed", type=int)
     p.add_argument("-n", type=int, default=1, help="continuations of each prompt")
+
+    p = verbs.add_parser("tag", help="give every token its tag")
+    p.add_argument("run")
+    p.add_argument(
+        "file", nargs="?", help="a sequence a line, or a token a line and a blank line between; default: standard input"
+    )
+
+    p = verbs.add_parser("classify", help="give every text its label")
+    p.add_argument("run")
+    p.add_argument("input", nargs="*", help="texts, or files whose lines are texts; default: lines of standard input")
 
     for p in verbs.choices.values():
         p.add_argument("--json", action="store_true", help="one JSON object on standard output and nothing else there")
@@ -164,10 +175,16 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
 
 
 def task_of(path: str | None, columns: str | None, group: str | None) -> str:
-    """What DATA is, where no task is named: a table of one column of numbers is a series, all else is text or symbols."""
+    """What DATA is, where no task is named: labels or tags by their columns, one column of numbers is a series, else text or
+    symbols.
+    """
+    from chainrule.data.recognise import task_of_table
     from chainrule.data.series import looks_like_series
 
-    return "series" if path and not group and looks_like_series(Path(path), columns) else "generate"
+    if path is None:
+        return "generate"
+    found = task_of_table(Path(path), columns)
+    return found or ("series" if not group and looks_like_series(Path(path), columns) else "generate")
 
 
 def split_shares(text: str) -> tuple[float, ...]:
@@ -216,7 +233,8 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     trainer = train(settings, a.out, resume=a.resume, overwrite=a.overwrite)
     p, (_, words) = trainer.progress, task.metric(trainer.run.read_json("data.json")["counted"])
     if not a.json:
-        print(f"{a.out}: {p.best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
+        best = 1 - (p.best or 0) if task.higher_is_better else p.best
+        print(f"{a.out}: {best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
         "run": str(a.out),
         "steps": p.step,
@@ -230,8 +248,11 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 def data(a: argparse.Namespace) -> dict[str, Any]:
     if a.data == "make":
         return make_data(a)
-    if task_of(a.data, a.columns, a.group) == "series":
+    task = a.task or task_of(a.data, a.columns, a.group)
+    if task == "series":
         return series_card(a)
+    if task in ("tag", "classify"):
+        return labelled_card(a, task)
     from chainrule.data import read
 
     options: dict[str, Any] = {"on_bad": a.on_bad or "stop", "columns": a.columns, "group": a.group}
@@ -264,6 +285,29 @@ def series_card(a: argparse.Namespace) -> dict[str, Any]:
             print(f"  {name:<6}{part['values']:>14,} values")
         for name, mean, scale in zip(card["columns"], card["mean"], card["scale"]):
             print(f"  {name}: mean {mean:.6g}, standard deviation {scale:.6g} (training part)")
+        print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+    return card
+
+
+def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
+    from chainrule.training.settings import RunConfig
+    from chainrule.training.tasks import find_task
+
+    values = {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
+    given = {k: v for k, v in values.items() if v is not None}
+    card = find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given})).card()
+    if not a.json:
+        print(f"{card['name']}: {card['unit']}, for --task {task}, {len(card['labels'])} labels")
+        for name, part in card["parts"].items():
+            print(
+                f"  {name:<6}"
+                + ", ".join(f"{n:,} {'tokens' if what == 'symbols' else what}" for what, n in part.items())
+            )
+        shown = ", ".join(f"{x['label']} {x['train']:.1%}" for x in card["labels"][:12])
+        print(f"  labels of train: {shown}{' …' if len(card['labels']) > 12 else ''}")
+        print(f"  {card['duplicates']:.1%} of the held-out records stand in the training part too")
+        if "unseen" in card:
+            print(f"  {card['unseen']:.1%} of the held-out tokens do not occur in the training part")
         print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
     return card
 
@@ -385,8 +429,33 @@ def continue_series(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def tag(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import read_sequences, tag
+
+    text = sys.stdin.buffer.read() if a.file in (None, "-") else read_bytes(a.file)
+    result = tag(load(a), read_sequences(text, a.file or "standard input"))
+    if not a.json:
+        rows = zip(result["tokens"], result["tags"])
+        print("\n\n".join("\n".join(f"{w}\t{t}" for w, t in zip(words, tags)) for words, tags in rows))
+    return result
+
+
+def classify(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import classify, read_lines
+
+    texts: list[str] = [] if a.input else read_lines(sys.stdin.buffer.read(), "standard input")
+    for given in a.input:
+        texts += read_lines(read_bytes(given), given) if os.path.isfile(given) else [given]
+    result = classify(load(a), texts)
+    if not a.json:
+        for label, p, text in zip(result["labels"], result["p"], texts):
+            print(f"{label}\t{p[label]:.4f}\t{text}")
+    return result
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "compare": compare, "train": train, "data": data, "laws": laws, "evaluate": evaluate, "score": score, "generate": generate,
+    "tag": tag, "classify": classify,
 }  # fmt: skip
 
 

@@ -199,6 +199,30 @@ def tag(loaded: Loaded, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
     return {"tokens": [list(row) for row in words], "tags": tags, "nats": nats_B.tolist()}
 
 
+def read_lines(text: bytes, where: str) -> list[str]:
+    """The lines of a text, without blank ones."""
+    try:
+        lines = [line.rstrip("\r") for line in text.decode("utf-8-sig").split("\n")]
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where}: line {text.count(10, 0, error.start) + 1}: not UTF-8") from None
+    if not any(line.strip() for line in lines):
+        raise UserError(f"{where}: only blank lines: give at least one with text")
+    return [line for line in lines if line.strip()]
+
+
+def read_sequences(text: bytes, where: str) -> list[list[str]]:
+    """Sequences of tokens: one a line with white space between tokens; or, where no line holds two words (what follows a tab
+    aside), one token a line with a blank line between sequences.
+    """
+    lines = [line.split("\t")[0] for line in read_lines(text, where)]
+    if any(len(line.split()) > 1 for line in lines):
+        return [line.split() for line in lines]
+    blocks = text.decode("utf-8-sig").replace("\r\n", "\n").split("\n\n")
+    return [
+        [line.split("\t")[0].strip() for line in block.split("\n") if line.strip()] for block in blocks if block.strip()
+    ]
+
+
 def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     """The label of each text, and the probability of every label."""
     if not isinstance(loaded.model, Classifier):

@@ -104,7 +104,7 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
     """
     wanted, notes = check_split(split), []
     name, rows = _read(source, columns, on_bad, notes, wanted)
-    labels = tuple(sorted({tag for row in rows["train"] for tag in row.tags}))
+    labels: tuple[str, ...] = tuple(sorted({tag for row in rows["train"] for tag in row.tags}))
     if len(labels) < 2:
         raise DataError(
             f"{source}: every training token is tagged '{labels[0]}': at least 2 tags are needed to tell apart"
@@ -125,11 +125,6 @@ def read_tagged_part(source: str | Path, labels: Sequence[str], columns: str | N
 
 def _numbered(rows: list[TaggedRow], number: dict[str, int]) -> Tagged:
     return Tagged(tuple(rows), tuple(np.array([number.get(t, UNKNOWN) for t in r.tags], np.int64) for r in rows))
-
-
-def looks_tagged(source: Path, columns: str | None = None) -> bool:
-    """Whether DATA says itself that it is tagged tokens: the columns ``tokens`` and ``tags``."""
-    return set(NAMES) <= set((columns or "").split(","))
 
 
 # -------------------------------------------------------------------------------------------------------------- reading

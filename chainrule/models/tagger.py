@@ -35,7 +35,7 @@ import functools
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Self
 
@@ -81,6 +81,7 @@ class TaggerConfig(Config):
     """The longest ending, in characters of the decomposed form."""
     prefix: int = Field(default=6, ge=0)
     prefix_weight: float = Field(default=0.3, ge=0)
+    transition_backoff: float = Field(default=1.0, gt=0)
     rare: int = Field(default=10, ge=1)
     suffix_backoff: float = Field(default=3.0, gt=0)
     """What Witten-Bell's N1+ is multiplied by among endings."""
@@ -146,8 +147,8 @@ class Transitions:
             total_Z1 = bigrams_ZZ.sum(1, keepdims=True)
             p1_Z = unigram_Z / unigram_Z.sum()
             p2_ZZ = (bigrams_ZZ + np.maximum(reserve_Z1, total_Z1 == 0) * p1_Z) / np.maximum(total_Z1 + reserve_Z1, 1)
-            kinds_Z = np.bincount(i * self.base + j, minlength=cells)
-            g_Z = np.where(pairs_Z > 0, kinds_Z / np.maximum(pairs_Z + kinds_Z, 1), 1.0)
+            kinds_Z = config.transition_backoff * np.bincount(i * self.base + j, minlength=cells)
+            g_Z = np.where(pairs_Z > 0, kinds_Z / np.where(pairs_Z > 0, pairs_Z + kinds_Z, 1.0), 1.0)
             p3 = c / (pairs_Z + kinds_Z)[i * self.base + j] + g_Z[i * self.base + j] * p2_ZZ[j, k]
         else:
             p2_ZZ, g_Z, p3 = _interpolated(i, j, k, c, bigrams_ZZ, pairs_Z)
@@ -233,7 +234,7 @@ class Lexicon:
         features: dict[tuple[str, ...], int] = {}
         entry: list[tuple[int, int]] = []
         for e, (w, first) in enumerate(zip(word_E.tolist(), first_E.tolist())):
-            word = words[w]
+            word = words[int(w)]
             mine: list[tuple[str, ...]] = [("word", word), ("lower", word.lower())]
             if seen_W[w] <= config.rare:
                 mine += endings(word, bool(first), config.suffix) + beginnings(word, config.prefix)
@@ -320,7 +321,7 @@ class Lattice:
         return cls(states, scores, torch.tensor(lengths))
 
 
-def _walk(lattice: Lattice, transitions: Transitions):
+def _walk(lattice: Lattice, transitions: Transitions) -> Iterator[tuple[Tensor, Tensor, int, slice, Tensor]]:
     """For each place t: (log p(k | i, j) B x I x J x K, score B x 1 x K, how many sequences are alive, the ends' log p(end | j, k))."""
     border = transitions.base - 1
     rows = len(lattice.lengths_B)
@@ -439,7 +440,7 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
             )
         return self._made
 
-    def _lattices(self, batch: Batch):
+    def _lattices(self, batch: Batch) -> Iterator[tuple[list[int], Lattice, Transitions]]:
         """(rows of the batch, their lattice) in pieces of like length, the longest first; rows without tokens are left out."""
         assert isinstance(batch, Words)
         lexicon, transitions = self.tables()

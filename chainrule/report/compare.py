@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from chainrule.checkpoint import RunFolder, write_file
-from chainrule.core import ChainruleError, Family, UserError, family, load_file
+from chainrule.core import Autoregressive, ChainruleError, Family, UserError, family, load_file
 from chainrule.core.config import parse_settings
 from chainrule.data import plays, tokenizer_from_json
 from chainrule.report import measure
 from chainrule.report.exhibit import Exhibit
 from chainrule.report.generate import OfText
 from chainrule.report.html import render
+from chainrule.report.labels import OfRecords, OfTokens
 from chainrule.report.series import OfForecasts
 from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
 from chainrule.scoring.evaluate import Blocks, interval
@@ -36,7 +37,12 @@ from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
 from chainrule.training.train import Interrupted, Meter, Stop, say
 
-EXHIBITS: dict[str, type[Exhibit]] = {"generate": OfText, "series": OfForecasts}
+EXHIBITS: dict[str, type[Exhibit]] = {
+    "generate": OfText,
+    "series": OfForecasts,
+    "tag": OfTokens,
+    "classify": OfRecords,
+}
 SLICES = 6
 """Turns in which the families train: each sixth of the budget, so that rows fill in together."""
 LABELS = {
@@ -272,9 +278,10 @@ class Comparison:
         first = entry.cells[0].trainer
         assert first is not None
         p = first.progress
+        curve = [{**point, "value": self._as_figure(point["value"], point["value"])[0]} for point in p.curve]
         entry.row |= {
             "train_seconds": p.seconds, "train_tokens": p.tokens, "tokens_per_second_train": p.tokens / max(p.seconds, 1e-9),
-            "curve": p.curve, "so_far": p.curve[-1]["value"] if p.curve else None,
+            "curve": curve, "so_far": curve[-1]["value"] if curve else None,
         }  # fmt: skip
 
     def _measure(self, entry: Entry) -> None:
@@ -294,20 +301,28 @@ class Comparison:
             for k, v in scored[0].metrics.items()
             if isinstance(v, float)
         }
-        fixed, per_symbol = measure.state_bytes(loaded.model, loaded.compute)
+        fixed, per_symbol = (
+            measure.state_bytes(loaded.model, loaded.compute)
+            if isinstance(loaded.model, Autoregressive)
+            else (None, None)
+        )
         weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
         before = self.old.get(entry.name, {}).get(
             "peak_memory_bytes", 0
         )  # where a finished row comes back, nothing peaks
         entry.row |= scored[0].metrics | mean
         entry.row |= {
-            "status": "done", "interval": interval(entry.blocks), "params": loaded.model.parameters_count,
+            "status": "done", "interval": self._as_figure(*interval(entry.blocks)), "params": loaded.model.parameters_count,
             "state_bytes_fixed": fixed, "state_bytes_per_token": per_symbol,
             "peak_memory_bytes": max(before, max(c.peak for c in entry.cells) + weights), "gain_of_doubling": gain_of_doubling(entry.row),
             **self.exhibit.row(entry, loaded, scored[0]),
         }  # fmt: skip
         entry.row.pop("so_far", None)
         say(f"{entry.row['label']}: {entry.row[self.metric]:.4f} {self.words} (test)")
+
+    def _as_figure(self, low: float, high: float) -> tuple[float, float]:
+        """An interval of what is resampled, as one of the figure: shares that are wrong become shares that are right."""
+        return (1 - high, 1 - low) if self.task.higher_is_better else (low, high)
 
     def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
         assert cell.trainer is not None
@@ -319,7 +334,8 @@ class Comparison:
             "task": self.task.name,
             "model": cell.trainer.model.config.model_dump(),
         }
-        return Loaded(cell.trainer.model, tokenizer, data, {}, config, cell.trainer.plan.compute)
+        labels = tuple(files.get("labels.json", {}).get("labels", ()))
+        return Loaded(cell.trainer.model, tokenizer, data, {}, config, cell.trainer.plan.compute, labels)
 
     def _save_open(self) -> None:
         for entry in self.entries:
@@ -336,6 +352,8 @@ class Comparison:
         running = any(entry.open for entry in self.entries)
         standing = rank(done)
         for name, (value, low, high) in (standing.gaps if standing else {}).items():
+            if self.task.higher_is_better:
+                value, low, high = -value, -high, -low
             rows[name]["gap"] = {"value": value, "low": low, "high": high}
         verdict = make_verdict({n: rows[n] for n in done}, done, running=running, figure=self.exhibit.figure)
         board = {**self.board, "key": self.key(), "rows": list(rows.values()), "verdict": verdict}

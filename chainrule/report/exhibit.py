@@ -28,6 +28,8 @@ class Figure:
     """What one unit of the figure is among a row's losses."""
     block: int = 256
     """The fewest neighbouring items that are resampled together."""
+    better_ko: str = "낮습니다"
+    """What a better figure is, in Korean: lower, or higher."""
 
 
 class Exhibit:

@@ -17,6 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from chainrule.core.errors import UserError, nearest
+from chainrule.report import labels
 from chainrule.report.forecasts import panel
 
 DASH = "–"
@@ -66,12 +67,13 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         "lang": lang,
         "title": _text(_title(view)),
         **_top(view),
-        "panel": panel(view.board, view.words, view.styles, view.labels),
+        "panel": panel(view.board, view.words, view.styles, view.labels)
+        + labels.panel(view.board, view.word, view.labels),
         "memory_lead": view.word("memory_lead", unit=_unit(view)[:1].upper() + _unit(view)[1:]),
         "memory_table": _memory_table(view),
         "table_lead": view.word("table_lead"),
         "table": _table(view),
-        "table_note": view.word("table_note", unit=_unit(view)),
+        "table_note": view.word("table_note_share" if view.unit == "share" else "table_note", unit=_unit(view)),
         "samples_lead": view.word("samples_lead" if view.board.get("prompt") else "samples_lead_empty"),
         "samples": _samples(view),
         "warnings": _warnings(view),
@@ -358,6 +360,7 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
     """Groups of columns: (word of the group or "", words of its columns). A column nobody fills is left out."""
     bits = [f"col_{view.unit}"] + ["col_char"] * _any(view, "bits_per_char")
     bits += ["col_mase"] * _any(view, "mase") + ["col_coverage"] * _any(view, "coverage_80")
+    bits += ["col_span_f1"] * _any(view, "span_f1") + ["col_ece"] * _any(view, "ece")
     gaps = ["col_best"] * _any(view, "gap")
     gaps += ["col_ngram"] * (_baseline(view) is not None)
     gaps += ["col_xz"] * (_number((view.board.get("references") or {}).get("xz")) is not None)
@@ -369,7 +372,7 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
         ("", ["col_params"]),
         ("group_training", ["col_seconds", "col_train_speed"]),
         ("group_generation", ["col_generate_speed"] * _any(view, "tokens_per_second_generate")),
-        ("group_memory", ["col_state", "col_peak"]),
+        ("group_memory", ["col_state"] * _any(view, "state_bytes_fixed") + ["col_peak"]),
     ]
     return [group for group in groups if group[1]]
 
@@ -451,6 +454,8 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
         "col_generate_speed": ("tokens_per_second_generate", _compact),
         "col_peak": ("peak_memory_bytes", _bytes),
         "col_mase": ("mase", _bits),
+        "col_span_f1": ("span_f1", _bits),
+        "col_ece": ("ece", _bits),
         "col_coverage": ("coverage_80", _percent),
     }
     cells = {name: _Cell(shown(row.get(key)), _number(row.get(key))) for name, (key, shown) in plain.items()}

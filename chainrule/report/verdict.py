@@ -65,7 +65,7 @@ def gain_of_doubling(row: dict[str, Any]) -> float:
 
 def _cheapest(names: list[str], rows: dict[str, dict[str, Any]]) -> str:
     """The row of a tie that costs least to keep and to run: constant memory first, then fewer parameters."""
-    return min(names, key=lambda n: (rows[n]["state_bytes_per_token"] > 0, rows[n]["params"]))
+    return min(names, key=lambda n: ((rows[n]["state_bytes_per_token"] or 0) > 0, rows[n]["params"]))
 
 
 def make_verdict(
@@ -119,12 +119,12 @@ def _clear(rows: dict[str, dict[str, Any]], standing: Standing, best: str, figur
         second = standing.order[1]
         value, low, high = standing.gaps[second]
         text += f", {value:.3f} better than {label(rows, second)} (95% interval {low:.3f} to {high:.3f})"
-        text_ko += f", {label(rows, second)}보다 {value:.3f} 낮습니다(95% 구간 {low:.3f}~{high:.3f})"
+        text_ko += f", {label(rows, second)}보다 {value:.3f} {figure.better_ko}(95% 구간 {low:.3f}~{high:.3f})"
     counted = next((n for n in standing.order if n.split(":")[0] == "ngram" and n != best), None)
     if counted and counted != standing.order[1]:
         value = standing.gaps[counted][0]
         text += f" and {value:.3f} better than counting ({label(rows, counted)})"
-        text_ko += f". 세기만 하는 {label(rows, counted)}보다는 {value:.3f} 낮습니다"
+        text_ko += f". 세기만 하는 {label(rows, counted)}보다는 {value:.3f} {figure.better_ko}"
     return text + ".", text_ko + "."
 
 
