@@ -112,7 +112,7 @@ def read_labelled(source: str | Path, columns: str | None = None, split: Shares 
     labels: tuple[str, ...] = tuple(sorted(set(written["train"][1])))
     if len(labels) < 2:
         raise DataError(
-            f"{source}: every training record is labelled '{labels[0]}': at least 2 labels are needed to tell apart"
+            f"{source}: every training record is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
         )
     number = {label: c for c, label in enumerate(labels)}
     parts = {part: _records(rows, number) for part, rows in written.items()}

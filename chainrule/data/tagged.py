@@ -107,7 +107,7 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
     labels: tuple[str, ...] = tuple(sorted({tag for row in rows["train"] for tag in row.tags}))
     if len(labels) < 2:
         raise DataError(
-            f"{source}: every training token is tagged '{labels[0]}': at least 2 tags are needed to tell apart"
+            f"{source}: every training token is tagged '{''.join(labels)}': at least 2 tags are needed to tell apart"
         )
     number = {tag: c for c, tag in enumerate(labels)}
     parts = {part: _numbered(found, number) for part, found in rows.items()}

@@ -339,8 +339,22 @@ def test_both_languages_have_the_same_words_and_the_same_blanks() -> None:
 def test_every_word_is_used_somewhere() -> None:
     report = files("chainrule.report")
     words = json.loads(report.joinpath("words.json").read_text(encoding="utf-8"))["en"]
-    sources = "".join(report.joinpath(n).read_text(encoding="utf-8") for n in ("html.py", "forecasts.py", "page.html"))
-    composed = ("confidence_", "unit_", "part_", "state_", "status_", "col_", "growth_", "print_series")
+    sources = "".join(
+        report.joinpath(n).read_text(encoding="utf-8") for n in ("html.py", "forecasts.py", "labels.py", "page.html")
+    )
+    composed = (
+        "confidence_",
+        "confusion_lead_",
+        "print_tag",
+        "print_classify",
+        "unit_",
+        "part_",
+        "state_",
+        "status_",
+        "col_",
+        "growth_",
+        "print_series",
+    )
     assert [key for key in words if not re.search(rf"\b{key}\b", sources) and not key.startswith(composed)] == []
 
 
