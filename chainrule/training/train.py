@@ -132,8 +132,8 @@ def train(
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
     corpus = corpus or read_data(settings)
     ready = prepare(settings, corpus)
-    run, (_, words) = RunFolder(out), find_task(settings.task).metric(corpus.counted)
-    meter = Meter(ready.family.name, str(ready.budget), words)
+    run = RunFolder(out)
+    meter = Meter(ready.family.name, str(ready.budget), find_task(settings.task).minimised(corpus.counted))
     try:
         trainer = make_trainer(ready, corpus, run, tell=meter)  # a model that cannot be built must not cost the old run
         RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")

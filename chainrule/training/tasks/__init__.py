@@ -98,6 +98,10 @@ class Task(ABC):
     def metric(self, counted: str) -> tuple[str, str]:
         """The main figure among ``measure``'s metrics, and its words for a progress line, where so and so is ``counted``."""
 
+    def minimised(self, counted: str) -> str:
+        """Words for what ``validator`` gives: those of the figure, or what is left of it to 1."""
+        return "wrong" if self.higher_is_better else self.metric(counted)[1]
+
     @abstractmethod
     def read(self, settings: RunConfig) -> Data:
         """DATA, split."""
