@@ -37,10 +37,10 @@ class GatedRecurrentUnit(RecurrentModel):
 
 
 class GRUNumbersConfig(NumbersConfig):
-    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 32}, "base": {"width": 128, "layers": 2}}
+    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 16}, "base": {"width": 128, "layers": 2}}
 
 
-@register("gru", task="series", config=GRUNumbersConfig, recipe=Recipe(rate=5e-3, rows=16, window=128), width="width")
+@register("gru", task="series", config=GRUNumbersConfig, recipe=Recipe(rate=2e-3, rows=16, window=128), width="width")
 class GatedRecurrentUnitOfNumbers(RecurrentNumbers):
     """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
 
