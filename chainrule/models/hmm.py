@@ -364,6 +364,13 @@ class GaussianMixture(Emission):
 # ------------------------------------------------------------------------------------------------------------ prediction
 
 
+def ignored(targets: Tensor) -> Tensor:
+    """B x T: which targets are not scored."""
+    if not targets.is_floating_point():
+        return targets == IGNORED
+    return targets.isnan() if targets.dim() == 2 else targets.isnan().any(-1)
+
+
 class Emitted(Prediction):
     """p(x) = sum_n h(n) b_n(x)."""
 
@@ -371,17 +378,11 @@ class Emitted(Prediction):
         self.log_belief_BTN, self.emission = log_belief_BTN, emission
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
-        ignored_BT = self.ignored(targets_BT)
+        ignored_BT = ignored(targets_BT)
         shape = (*ignored_BT.shape, *[1] * (targets_BT.dim() - 2))
         known = targets_BT.masked_fill(ignored_BT.view(shape), 0)
         nats_BT = (self.log_belief_BTN + self.emission.log_prob(known)).logsumexp(-1)
         return nats_BT.masked_fill(ignored_BT, 0.0)
-
-    def ignored(self, targets: Tensor) -> Tensor:
-        """B x T."""
-        if not targets.is_floating_point():
-            return targets == IGNORED
-        return targets.isnan() if targets.dim() == 2 else targets.isnan().any(-1)
 
     def select(self, time_B: Tensor) -> Self:
         rows = torch.arange(len(time_B), device=time_B.device)
@@ -472,31 +473,38 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     # --- learning -----------------------------------------------------------------------------------------------------
 
     def hidden(self, batch: Batch, allowed_BTN: Tensor | None = None) -> tuple[Chain, Tensor]:
-        inputs, targets = batch.inputs_BT, batch.targets_BT
-        starts_BT, scored_BT = self.starts(inputs), ~Emitted.ignored(self.prediction(inputs, self.emission), targets)
-        follows = torch.cat([inputs[:, 1:], inputs[:, -1:]], 1)
-        goes_on_BT = torch.cat([~starts_BT[:, 1:], torch.zeros_like(starts_BT[:, :1])], 1)
-        lead = (..., *[None] * (inputs.dim() - 2))
-        seen = torch.cat([inputs[:, :1], torch.where(scored_BT[lead], targets, follows)], 1)
-        known_BT = torch.cat([~starts_BT[:, :1], scored_BT | goes_on_BT], 1)
-        lengths_B = None if batch.lengths_B is None else batch.lengths_B + 1
-        if lengths_B is not None:
-            known_BT &= torch.arange(known_BT.shape[1], device=known_BT.device) < lengths_B[:, None]
-        counted_BT = torch.cat([~starts_BT[:, :1] & (not batch.carried), scored_BT], 1)
+        starts_BT = self.starts(batch.inputs_BT)
+        seen, known_BT, counted_BT = self._seen(batch, starts_BT)
         values_P, index_BT = self.emission.values(seen, known_BT)
         table = self.table(values_P)
-        if allowed_BTN is not None:  # the label is part of the evidence, which is then another one at every place
-            place_BT = torch.arange(known_BT.numel(), device=seen.device).view(known_BT.shape)
+        if allowed_BTN is not None:  # a label is part of the evidence, which is then another one at every place
             barred_BTN = torch.cat([torch.zeros_like(allowed_BTN[:, :1]), ~allowed_BTN], 1)
             table = torch.cat([table[index_BT].masked_fill(barred_BTN, -torch.inf).flatten(0, 1), table[-1:]])
-            values_P, index_BT = seen.masked_fill(~known_BT[lead], 0).flatten(0, 1), place_BT
-            counted_BT = counted_BT & known_BT
+            known = known_BT.view(*known_BT.shape, *[1] * (seen.dim() - 2))
+            values_P = torch.where(known, seen, 0).flatten(0, 1)
+            index_BT = torch.arange(known_BT.numel(), device=seen.device).view(known_BT.shape)
         begins_BT = torch.cat([torch.ones_like(starts_BT[:, :1]), starts_BT], 1)
+        lengths_B = None if batch.lengths_B is None else batch.lengths_B + 1
         made = chain(
             self.prior_N.log_softmax(-1), self.transition_NN.log_softmax(-1), table, index_BT, lengths_B,
             begins_BT=begins_BT, counted_BT=counted_BT,
         )  # fmt: skip
         return made, values_P
+
+    def _seen(self, batch: Batch, starts_BT: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """At T + 1 places (the first input, then the targets): what is there, whether it is known, whether it counts."""
+        inputs, targets = batch.inputs_BT, batch.targets_BT
+        scored_BT, last_B1 = ~ignored(targets), torch.zeros_like(starts_BT[:, :1])
+        read_BT = torch.ones_like(starts_BT)
+        if batch.lengths_B is not None:
+            read_BT = torch.arange(inputs.shape[1], device=inputs.device) < batch.lengths_B[:, None]
+        follows = torch.cat([inputs[:, 1:], inputs[:, -1:]], 1)  # what a target that is not scored may be told by
+        told_BT = torch.cat([~starts_BT[:, 1:] & read_BT[:, 1:], last_B1], 1)
+        scored = scored_BT.view(*scored_BT.shape, *[1] * (inputs.dim() - 2))
+        first_B1 = ~starts_BT[:, :1] & read_BT[:, :1]
+        seen = torch.cat([inputs[:, :1], torch.where(scored, targets, follows)], 1)
+        known_BT = torch.cat([first_B1, (scored_BT | told_BT) & read_BT], 1)
+        return seen, known_BT, torch.cat([first_B1 & (not batch.carried), scored_BT], 1)
 
     @torch.no_grad()
     def summarize(self, batch: Batch, allowed_BTN: Tensor | None = None) -> Statistics:
@@ -540,7 +548,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         rng = torch.Generator().manual_seed(seed)
         for logits in (self.prior_N, self.transition_NN):
             logits.copy_(random_logits((logits > -torch.inf).cpu(), 1.0, rng))
-        scored_BT = ~Emitted.ignored(self.prediction(batch.inputs_BT, self.emission), batch.targets_BT)
+        scored_BT = ~ignored(batch.targets_BT)
         if batch.lengths_B is not None:
             scored_BT &= torch.arange(scored_BT.shape[1], device=scored_BT.device) < batch.lengths_B[:, None]
         self.emission.initialise(batch.targets_BT[scored_BT], rng)
