@@ -50,8 +50,8 @@ class Recipe(Config):
     decay: float = 0.5
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
     accumulate: int = 1
-    stepwise: float = 0.5
-    """em: step k moves 1 / (k + 2)^stepwise of the way (0.5 to 1: Cappe & Moulines 2009); 0: all the way, once a pass."""
+    stepwise: float = 0.2
+    """em: step k moves 1 / (k + 2)^stepwise of the way, times what ``decay`` leaves; 0: all the way, once a pass."""
     restarts: int = 1
     """em: random starts that are tried on the first batch; the best one goes on."""
     bf16: bool = False

@@ -556,7 +556,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
 
 @register(
     "hmm", config=CategoricalConfig, width="states", width_step=8,
-    recipe=Recipe(update="em", rows=64, window=256, windows="fresh", warmup=0, decay=0.0),
+    recipe=Recipe(update="em", rows=64, window=256, windows="fresh", warmup=0, decay=0.5),
 )  # fmt: skip
 class CategoricalHMM(HiddenMarkov):
     """Hidden states that emit symbols."""
@@ -570,7 +570,7 @@ class CategoricalHMM(HiddenMarkov):
 
 @register(
     "hmm", task="series", config=GaussianConfig,
-    recipe=Recipe(update="em", rows=64, window=256, windows="fresh", warmup=0, decay=0.0),
+    recipe=Recipe(update="em", rows=64, window=256, windows="fresh", warmup=0, decay=0.5),
 )  # fmt: skip
 class GaussianHMM(HiddenMarkov):
     """Hidden states that emit numbers. x is B x T, or B x T x D where ``dims`` = D > 1; not-a-number is the start symbol."""

@@ -143,7 +143,7 @@ class CountingRule:
 
 class EMRule:
     """Expectation-maximisation. Stepwise: each batch moves the model a part of the way to its expected counts, 1 / (k + 2)^a in
-    step k (Cappe & Moulines 2009). Full-batch (``stepwise`` 0): counts of a whole pass, then one M-step.
+    step k (Cappe & Moulines 2009), which the end of the budget takes down to nothing as it does a rate. Full-batch (``stepwise`` 0): counts of a whole pass, then one M-step.
     """
 
     TRIAL = 8
@@ -163,7 +163,7 @@ class EMRule:
         if not math.isfinite(loss):
             raise NonFinite(f"loss {loss}: an observation that no state can have made")
         if self.recipe.stepwise:
-            self.model.update(stats, (self.taken + 1) ** -self.recipe.stepwise)
+            self.model.update(stats, rate * (self.taken + 1) ** -self.recipe.stepwise)
             return Step(loss, tokens)
         self.kept = stats if self.kept is None else self.kept + stats
         if self.taken % self.steps_per_epoch == 0:
