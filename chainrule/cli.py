@@ -132,6 +132,16 @@ def make_parser() -> Parser:
     p.add_argument("run")
     p.add_argument("input", nargs="*", help="texts, or files whose lines are texts; default: lines of standard input")
 
+    p = verbs.add_parser("export", help="write a run in another format: arpa (word n-grams)")
+    p.add_argument("run")
+    p.add_argument("--to", required=True, metavar="arpa", help="the format")
+    p.add_argument("out", help="the file; gzipped where its name ends in .gz")
+
+    p = verbs.add_parser("import", help="make a run of an ARPA file, plain or .gz")
+    p.add_argument("path")
+    p.add_argument("--out", required=True, help="the run folder")
+    p.add_argument("--overwrite", action="store_true", help="replace what --out holds")
+
     for p in verbs.choices.values():
         p.add_argument("--json", action="store_true", help="one JSON object on standard output and nothing else there")
         data_flags(p)
@@ -453,9 +463,28 @@ def classify(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def export(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import export
+
+    result = export(load(a), a.to, a.out)
+    if not a.json:
+        print(f"{a.out}: written")
+    return result
+
+
+def import_(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import import_arpa
+
+    result = import_arpa(a.path, a.out, overwrite=a.overwrite)
+    if not a.json:
+        print(f"{a.out}: {result['ngrams']:,} n-grams of at most {result['n']} words over {result['words']:,}")
+    return result
+
+
 VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "compare": compare, "train": train, "data": data, "laws": laws, "evaluate": evaluate, "score": score, "generate": generate,
     "tag": tag, "classify": classify,
+    "export": export, "import": import_,
 }  # fmt: skip
 
 

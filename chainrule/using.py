@@ -12,19 +12,25 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.checkpoint import write_file
-from chainrule.core import Classifier, Tagger, Texts, UserError, Words
-from chainrule.data import SymbolTokenizer, read_texts
+from chainrule.checkpoint import RunFolder, write_file
+from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
+from chainrule.core import Classifier, DataError, Tagger, Texts, UserError, Words, family, nearest
+from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
 from chainrule.data.series import Scaling
 from chainrule.decoding import sample
 from chainrule.decoding.forecast import sample_paths
 from chainrule.decoding.sample import Filters
+from chainrule.layers.counts import levels
+from chainrule.layers.words import END, UNKNOWN, Vocabulary
 from chainrule.scoring.evaluate import token_nats
 from chainrule.scoring.forecasts import LEVELS
-from chainrule.training.runs import open_run
+from chainrule.scoring.words import WordScorer
+from chainrule.training.runs import machine, open_run
+from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
 
 load = open_run
+FORMATS = ("arpa",)
 FORECAST_PATHS = 1000
 
 
@@ -279,3 +285,71 @@ def read_numbers(text: str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise UserError(f"--prompt {text[:40]}: only finite numbers")
     return values
+
+
+def arpa_of(loaded: Loaded) -> Arpa:
+    """A word n-gram as KenLM sees it: a line is a sentence, its end is </s>, the start symbol <s>. UserError where the run
+    is no such model.
+    """
+    tables, units = loaded.model.state_dict(), loaded.tokenizer
+    if loaded.task != "generate" or not {"keys", "log_table", "log_backoff"} <= tables.keys():
+        raise UserError(f"ARPA holds n-grams; this run is {loaded.name} for {loaded.task}")
+    if not (isinstance(units, WordTokenizer) and units.lines):
+        raise UserError("ARPA holds words of lines: train with --tokenizer word --unit lines")
+    if loaded.model.smoothing in ("ml", "add_k"):
+        raise UserError(f"ARPA cannot hold smoothing={loaded.model.smoothing}: train with kneser_ney or witten_bell")
+    ended = loaded.terminator.decode()
+    words = [END if word == ended else word.encode() for word in units.words] + [UNKNOWN]
+    vocabulary = Vocabulary(words, len(words) - 1, words.index(END))
+    keys, log_prob, log_backoff = (tables[name].cpu().numpy() for name in ("keys", "log_table", "log_backoff"))
+    return Arpa(vocabulary, loaded.config["model"]["n"], keys, log_prob, log_backoff[: _contexts(keys, words, loaded)])
+
+
+def _contexts(keys: np.ndarray, words: Sequence[bytes], loaded: Loaded) -> int:
+    """How many windows are shorter than n."""
+    return levels(keys, len(words) + 1, loaded.config["model"]["n"])[-1].start
+
+
+def word_scorer(source: Loaded | Path | str, *, base: float | None = 10.0, threads: int = 1) -> WordScorer:
+    """Scores of many sentences at once, by a word n-gram that was trained here, or by an ARPA file of any origin. Units are
+    log10 as KenLM's, nats where ``base`` is None.
+    """
+    if isinstance(source, Loaded):
+        arpa = arpa_of(source)
+    else:
+        arpa = arpa_of(open_run(source)) if Path(source).is_dir() else read_arpa(source)
+    return WordScorer(arpa.vocabulary, arpa.n, arpa.tables, base=base, threads=threads)
+
+
+def export(loaded: Loaded, to: str, out: Path | str) -> dict[str, Any]:
+    """Write the model in another ecosystem's format."""
+    if to not in FORMATS:
+        raise UserError(f"--to {to}: {nearest(to, FORMATS)}")
+    write_arpa(out, arpa_of(loaded))
+    return {"out": str(out), "format": to}
+
+
+def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+    """Make a run of an ARPA file: it evaluates, scores and generates like any other; an unknown word costs p(<unk>) alone."""
+    arpa = read_arpa(path)
+    try:
+        words = ["\n" if word == END else word.decode() for word in arpa.vocabulary.words[:-1]]
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8: convert it, for example with iconv") from None
+    chosen, model = family("ngram"), {"n": arpa.n, "smoothing": "backoff"}
+    config = chosen.configure(symbols=len(arpa.vocabulary), **model)
+    settings = RunConfig.make({"data": str(path), "family": chosen.name, "unit": "lines", "tokenizer": "word"})
+    recipe = {**chosen.recipe.model_dump(), "betas": list(chosen.recipe.betas)}
+    run = RunFolder.create(out, overwrite=overwrite)
+    run.write_description(
+        {**settings.model_dump(), "split": list(settings.split), "model": model, "recipe": recipe},
+        {"model_type": chosen.name, "task": chosen.task, "model": config.model_dump()},
+        {
+            "data.json": {"unit": "lines", "terminator": "\n", "notes": [f"imported from {Path(path).name}"]},
+            "tokenizer.json": WordTokenizer(words, lines=True).to_json(),
+        },
+        machine(),
+    )
+    tables = {"keys": arpa.keys, "log_table": arpa.log_prob, "log_backoff": arpa.log_backoff}
+    run.write_model({name: torch.from_numpy(x) for name, x in tables.items()})
+    return {"run": str(out), "n": arpa.n, "words": len(arpa.vocabulary), "ngrams": len(arpa.keys) - 1}

@@ -246,7 +246,7 @@ class _Reader:
 
 
 def _vocabulary(reader: _Reader, found: tuple[int, np.ndarray, np.ndarray]) -> tuple[Vocabulary, Section]:
-    """The words of the 1-grams in their order but <s>, with <unk> added where it is missing."""
+    """The words of the 1-grams in their order but <s>, and <unk> last, added where it is missing."""
     line, numbers, places = found
     listed = [reader.text[a:b] for a, b in places[:, 0].tolist()]
     row = {word: i for i, word in enumerate(listed)}
@@ -255,14 +255,13 @@ def _vocabulary(reader: _Reader, found: tuple[int, np.ndarray, np.ndarray]) -> t
         reader.fail(f"the 1-gram {listed[twice].decode(errors='replace')!r} stands twice", line + twice)
     if END not in row:
         reader.fail("no </s> among the 1-grams: a model of sentences needs it")
-    words = [word for word in listed if word != BEGIN]
     unknown = next((word for word in (UNKNOWN, b"<UNK>") if word in row), None)
     if unknown is None:
-        words.append(UNKNOWN)
-        numbers = np.append(numbers, [[MISSING_UNKNOWN, 0.0]], 0)
+        unknown, numbers = UNKNOWN, np.append(numbers, [[MISSING_UNKNOWN, 0.0]], 0)
         listed.append(UNKNOWN)
+    words = [*(word for word in listed if word not in (BEGIN, unknown)), unknown]
     ids = {word: i for i, word in enumerate(words)} | {BEGIN: len(words)}
-    vocabulary = Vocabulary(words, ids[unknown or UNKNOWN], ids[END])
+    vocabulary = Vocabulary(words, ids[unknown], ids[END])
     return vocabulary, Section(line, np.array([[ids[word]] for word in listed]), numbers)
 
 

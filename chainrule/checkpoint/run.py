@@ -17,6 +17,7 @@ import math
 import os
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -184,7 +185,7 @@ class RunFolder:
                 f"{self.path / CONFIG}: format {config.get('format')!r}, this version reads {store.FORMAT}; "
                 "use the version that wrote it"
             )
-        tensors = store.parse_tensors(self._listed(files, MODEL), self.path / MODEL)
+        tensors = store.view_tensors(self._listed(files, MODEL), self.path / MODEL)
         others = {
             n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG
         }
@@ -203,15 +204,15 @@ class RunFolder:
         """Whether the run has got as far as this file; says nothing on its soundness."""
         return self.exists() and (self.path / name).is_file()
 
-    def _listed(self, files: dict[str, bytes], name: str) -> bytes:
+    def _listed(self, files: dict[str, Any], name: str) -> Any:
         if name not in files:
             raise UserError(
                 f"{self.path}: no {name} yet: the run stopped before it was written; continue it with --resume auto"
             )
         return files[name]
 
-    def _read(self, wanted: set[str] | None = None) -> dict[str, bytes]:
-        """The listed files, verified. Where training goes on meanwhile, what was replaced under us is read again."""
+    def _read(self, wanted: set[str] | None = None) -> dict[str, Any]:
+        """The listed files, verified, the weights mapped. Where training goes on meanwhile, what was replaced under us is read again."""
         if not self.exists():
             raise UserError(
                 f"{self.path}: no run folder here; expected one that 'chainrule train … --out {self.path}' made, "
@@ -221,7 +222,7 @@ class RunFolder:
             manifest = store.read_manifest(self.path)
             try:
                 return {
-                    name: store.read_verified(self.path / name, manifest.accepted(name))
+                    name: _reading(name)(self.path / name, manifest.accepted(name))
                     for name in (n for n in manifest.names() if wanted is None or n in wanted)
                     if name in manifest.files or (self.path / name).exists()
                 }
@@ -325,6 +326,10 @@ class RunFolder:
             os.rename(path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
         self._valid.discard(path)
+
+
+def _reading(name: str) -> Callable[[Path, Sequence[Entry]], Any]:
+    return store.map_verified if name == MODEL else store.read_verified
 
 
 def _age(path: Path) -> tuple[int, int]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
+import mmap
 import os
 import re
 import shutil
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
@@ -33,6 +36,10 @@ HEADER_LIMIT = 16 << 20
 JSON_LIMIT = 64 << 20
 """Bytes of a JSON file that no manifest vouches for."""
 
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
+    "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _TEMPORARY = re.compile(r".+\.tmp-\d+")
 _CAUSES = {
@@ -154,6 +161,22 @@ def read_bytes(path: Path, limit: int) -> bytes:
         return path.read_bytes()
 
 
+def map_bytes(path: Path, limit: int) -> bytes | mmap.mmap:
+    """The same without reading them: pages come as they are needed, and what is written to them stays private."""
+    with machine_errors(path, "read"):
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except (FileNotFoundError, NotADirectoryError):
+            raise corrupt(path, "missing") from None
+        try:
+            status = os.fstat(descriptor)
+            if not (stat.S_ISREG(status.st_mode) and 0 < status.st_size <= limit):
+                return read_bytes(path, limit)
+            return mmap.mmap(descriptor, 0, access=mmap.ACCESS_COPY)
+        finally:
+            os.close(descriptor)
+
+
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
     """A JSON object; anything else is CheckpointCorrupt."""
     try:
@@ -177,7 +200,7 @@ class Entry:
     sha256: str
 
     @classmethod
-    def of(cls, data: bytes) -> Self:
+    def of(cls, data: bytes | mmap.mmap) -> Self:
         return cls(len(data), hashlib.sha256(data).hexdigest())
 
 
@@ -234,9 +257,22 @@ def read_manifest(folder: Path) -> Manifest:
 def read_verified(path: Path, accepted: Sequence[Entry]) -> bytes:
     """The bytes of ``path``, which are one of ``accepted``; else CheckpointCorrupt says in what they differ."""
     data = read_bytes(path, max(entry.size for entry in accepted))
-    found = Entry.of(data)
+    _verify(path, Entry.of(data), accepted)
+    return data
+
+
+def map_verified(path: Path, accepted: Sequence[Entry]) -> bytes | mmap.mmap:
+    """The same, mapped: the file is read once, to be verified, and then as it is needed. Whoever replaces it by a rename
+    leaves this content as it is.
+    """
+    data = map_bytes(path, max(entry.size for entry in accepted))
+    _verify(path, Entry.of(data), accepted)
+    return data
+
+
+def _verify(path: Path, found: Entry, accepted: Sequence[Entry]) -> None:
     if found in accepted:
-        return data
+        return
     if found.size not in {entry.size for entry in accepted}:
         raise corrupt(path, f"{found.size:,} bytes where {accepted[0].size:,} were written")
     wanted = accepted[0].sha256
@@ -267,11 +303,40 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
     return data
 
 
-def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Tensors from safetensors bytes; ``path`` is named in CheckpointCorrupt. Memory is bounded by the data's size."""
+def view_tensors(data: bytes | mmap.mmap, path: Path) -> dict[str, Tensor]:
+    """Tensors that lie in mapped safetensors bytes: nothing is copied. CheckpointCorrupt as from ``parse_tensors``."""
+    if isinstance(data, bytes):
+        return parse_tensors(data, path)
+    header = _header_size(data, path)
+    described = parse_json(data[8 : 8 + header], path)
+    described.pop("__metadata__", None)
+    tensors: dict[str, Tensor] = {}
+    for name, entry in described.items():
+        try:
+            dtype, shape = _DTYPES[entry["dtype"]], entry["shape"]
+            first, stop = entry["data_offsets"]
+            count = math.prod(shape)
+            fits = min([first, *shape]) >= 0 and stop - first == count * dtype.itemsize
+            if not fits or 8 + header + stop > len(data):
+                raise ValueError("outside the file")
+            at = 8 + header + first
+            flat = torch.frombuffer(data, dtype=dtype, count=count, offset=at) if count else torch.empty(0, dtype=dtype)
+            tensors[name] = flat.view(shape)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise corrupt(path, f"not valid safetensors (tensor {name[:60]!r}: {type(error).__name__})") from None
+    return tensors
+
+
+def _header_size(data: bytes | mmap.mmap, path: Path) -> int:
     header = int.from_bytes(data[:8], "little")
     if len(data) < 8 or header > min(len(data) - 8, HEADER_LIMIT):
         raise corrupt(path, f"a safetensors header of {header:,} bytes cannot be, in {len(data):,}")
+    return header
+
+
+def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
+    """Tensors from safetensors bytes; ``path`` is named in CheckpointCorrupt. Memory is bounded by the data's size."""
+    _header_size(data, path)
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # the library's error type differs with the damage; all mean the same here

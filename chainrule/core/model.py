@@ -56,6 +56,9 @@ class Autoregressive(SequenceModel, ABC):
     window: int | None = None
     """How many symbols it was made to read at once, where more costs more than it brings; None: rows of any length."""
 
+    spells: bool = True
+    """Does an unknown symbol also pay 8 bits for each byte that it stands for? Not in a table from elsewhere."""
+
     @property
     def start_symbol(self) -> int:
         return self.symbols

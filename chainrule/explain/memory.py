@@ -77,7 +77,8 @@ def memory_curve(
     model.eval()
     base, curve = nats.mean(), []
     spelled = np.zeros(len(nats))
-    spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # paid for whatever is visible
+    if model.spells:
+        spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # paid for whatever is visible
     for tier in TIERS:
         width = min(tier.last + 1, model.window or tier.last + 1)
         begin, place = _windows(part, tier)

@@ -263,6 +263,7 @@ class CountModel(Autoregressive, Counting[Counts]):
         super().__init__(config)
         self.symbols, self.context = config.symbols, config.n - 1
         self.smoothing: Smoothing = self.customary if config.smoothing == "auto" else config.smoothing
+        self.spells = self.smoothing != "backoff"
         self.notes: list[str] = []
         """One line for each thing about the last ``update`` that a reader should know."""
         self.room = Room(None if config.memory is None else parse_memory(config.memory))

@@ -105,7 +105,8 @@ def token_nats(
         group = rows[k : k + max(1, budget // len(rows[k]))]
         k += len(group)
         _score(model, part, compute, group, nats, hits)
-    nats[places(part, part.unknown_at)] += part.unknown_bytes * math.log(256)
+    if model.spells:
+        nats[places(part, part.unknown_at)] += part.unknown_bytes * math.log(256)
     return nats, hits
 
 

@@ -120,19 +120,31 @@ class GradientRule:
 
 
 class CountingRule:
-    """Statistics of all batches are added up; one estimate at the end. A run that is cut counts again: it takes seconds."""
+    """Statistics of all batches are added up; one estimate at the end. A run that is cut counts again: it takes seconds.
+
+    Only sums of equally many batches are added (as a binary counter carries), so that where statistics grow with what was
+    seen, each is copied log(batches) times.
+    """
 
     def __init__(self, model: Counting[Any]):
-        self.model, self.stats = model, None
+        self.model = model
+        self.sums: list[tuple[int, Any]] = []
 
     def step(self, batch: Batch, rate: float) -> Step:
-        stats = self.model.summarize(batch)
-        self.stats = stats if self.stats is None else self.stats + stats
+        self.sums.append((1, self.model.summarize(batch)))
+        while len(self.sums) > 1 and self.sums[-2][0] == self.sums[-1][0]:
+            self._add_last()
         return Step(math.nan, int(scored(batch.targets_BT).sum()))
 
+    def _add_last(self) -> None:
+        (many, stats), (more, others) = self.sums.pop(-2), self.sums.pop()
+        self.sums.append((many + more, stats + others))
+
     def finish(self) -> None:
-        if self.stats is not None:
-            self.model.update(self.stats)
+        while len(self.sums) > 1:
+            self._add_last()
+        if self.sums:
+            self.model.update(self.sums.pop()[1])
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         return {}
