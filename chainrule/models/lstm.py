@@ -48,10 +48,10 @@ class LongShortTermMemory(RecurrentModel):
 class LSTMNumbersConfig(NumbersConfig):
     init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "forget"
 
-    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 32}, "base": {"width": 128, "layers": 2}}
+    presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 16}, "base": {"width": 128, "layers": 2}}
 
 
-@register("lstm", task="series", config=LSTMNumbersConfig, recipe=Recipe(rate=5e-3, rows=16, window=128), width="width")
+@register("lstm", task="series", config=LSTMNumbersConfig, recipe=Recipe(rate=2e-3, rows=16, window=128), width="width")
 class LongShortTermMemoryOfNumbers(RecurrentNumbers):
     """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
 
