@@ -249,12 +249,12 @@ def _vocabulary(reader: _Reader, found: tuple[int, np.ndarray, np.ndarray]) -> t
     """The words of the 1-grams in their order but <s>, and <unk> last, added where it is missing."""
     line, numbers, places = found
     listed = [reader.text[a:b] for a, b in places[:, 0].tolist()]
-    row = {word: i for i, word in enumerate(listed)}
-    if len(row) != len(listed):
-        twice = next(i for i, word in enumerate(listed) if row[word] != i)
-        reader.fail(f"the 1-gram {listed[twice].decode(errors='replace')!r} stands twice", line + twice)
+    row: dict[bytes, int] = {}
+    for i, word in enumerate(listed):
+        if row.setdefault(word, i) != i:
+            reader.fail(f"the 1-gram {word.decode(errors='replace')!r} stands twice", line + i)
     if END not in row:
-        reader.fail("no </s> among the 1-grams: a model of sentences needs it")
+        reader.fail("no </s> among the 1-grams: a model of sentences needs it", line - 1)
     unknown = next((word for word in (UNKNOWN, b"<UNK>") if word in row), None)
     if unknown is None:
         unknown, numbers = UNKNOWN, np.append(numbers, [[MISSING_UNKNOWN, 0.0]], 0)
