@@ -73,7 +73,7 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         "memory_table": _memory_table(view),
         "table_lead": view.word("table_lead"),
         "table": _table(view),
-        "table_note": view.word("table_note_share" if view.unit == "share" else "table_note", unit=_unit(view)),
+        "table_note": view.word(_table_note(view), unit=_unit(view)),
         "samples_lead": view.word("samples_lead" if view.board.get("prompt") else "samples_lead_empty"),
         "samples": _samples(view),
         "warnings": _warnings(view),
@@ -161,6 +161,12 @@ def _json(value: Any) -> str:
 def _number(value: Any) -> float | None:
     usable = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if usable else None
+
+
+def _table_note(view: View) -> str:
+    if view.unit == "share":
+        return "table_note_share"
+    return "table_note" if "xz" in (view.board.get("references") or {}) else "table_note_plain"
 
 
 def _bits(value: Any, signed: bool = False) -> str:
