@@ -163,7 +163,7 @@ def _number(value: Any) -> float | None:
     return float(value) if usable else None
 
 
-def _table_note(view: View) -> str:
+def _table_note(view: _View) -> str:
     if view.unit == "share":
         return "table_note_share"
     return "table_note" if "xz" in (view.board.get("references") or {}) else "table_note_plain"
