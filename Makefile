@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all evidence-main clean
+.PHONY: demo test check check-all evidence-main evidence-sequences clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -35,6 +35,9 @@ check-all: check  ## everything, the slow and statistical tests too
 
 evidence-main: .venv/test  ## measure what the first milestone must show; tables under docs/evidence (DATA=path)
 	$(BIN)/python benchmarks/evidence_main.py --data $(DATA)
+
+evidence-sequences: .venv/test  ## the same for Markov and hidden Markov models, tagging and Bayes
+	$(BIN)/python benchmarks/evidence_sequences.py --data $(DATA)
 
 clean:
 	rm -rf .venv demo

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "docs" / "evidence" / "main.json"
 CHAINRULE = [sys.executable, "-m", "chainrule.cli"]
 Line = dict[str, Any]
+Section = Callable[[Path, Path], Iterator[Line]]
+"""(folder of the data sets, folder to work in) -> lines."""
 
 
 def chainrule(*words: str) -> dict[str, Any]:
@@ -164,46 +165,46 @@ def cli(_data: Path, _work: Path) -> Iterator[Line]:
     yield line("chainrule --help, median of 7, seconds", "< 0.3", round(median, 3), median < 0.3, "chainrule --help")
 
 
-SECTIONS: dict[str, Callable[[Path, Path], Iterator[Line]]] = {
+SECTIONS: dict[str, Section] = {
     "cli": cli, "counting": counting, "lstm": lstm, "gpt": gpt, "truth": truth, "boards": boards,
 }  # fmt: skip
 
 
-def write(lines: dict[str, list[Line]]) -> None:
-    OUT.parent.mkdir(parents=True, exist_ok=True)
-    OUT.write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    table = ["# What the first milestone must show, measured", "", "`make evidence-main` writes this page.", ""]
-    table += ["| claim | target | measured | met | command | commit |", "|---|---|---|---|---|---|"]
-    for section in SECTIONS:
-        for x in lines.get(section, []):
-            met = ("yes" if x["ok"] else "**NO**") if x["target"] else ""
-            table.append(f"| {x['claim']} | {x['target']} | {x['value']} | {met} | `{x['command']}` | {x['commit']} |")
-    OUT.with_suffix(".md").write_text("\n".join(table) + "\n", encoding="utf-8")
+def write(out: Path, title: list[str], lines: dict[str, list[Line]]) -> None:
+    """JSON, and the same as a table beside it."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    table = [*title, "", "| claim | target | measured | met | command | commit |", "|---|---|---|---|---|---|"]
+    for x in (x for found in lines.values() for x in found):
+        met = ("yes" if x["ok"] else "**NO**") if x["target"] else ""
+        table.append(f"| {x['claim']} | {x['target']} | {x['value']} | {met} | `{x['command']}` | {x['commit']} |")
+    out.with_suffix(".md").write_text("\n".join(table) + "\n", encoding="utf-8")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def gather(sections: dict[str, Section], out: Path, title: list[str], alone: tuple[str, ...] = ()) -> int:
+    """Measure the sections that were asked for; each replaces its own lines. ``alone``: those that need no data."""
+    parser = argparse.ArgumentParser(description=title[0].removeprefix("# "))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, comma-separated")
+    parser.add_argument("--only", default=",".join(sections), help="sections, comma-separated")
     a = parser.parse_args()
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True
     ).stdout.strip()
-    lines: dict[str, list[Line]] = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}
+    lines: dict[str, list[Line]] = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         for section in a.only.split(","):
-            if section in ("counting", "lstm", "gpt", "boards") and not a.data.is_dir():
+            if section not in alone and not a.data.is_dir():
                 print(f"{section}: skipped, {a.data} is not there (DATA=path)")
                 continue
             began = time.perf_counter()
-            found = [x | {"commit": commit} for x in SECTIONS[section](a.data, Path(folder))]
-            lines[section] = found
-            write(lines)
-            for x in found:
+            lines[section] = [x | {"commit": commit} for x in sections[section](a.data, Path(folder))]
+            write(out, title, {s: lines[s] for s in sections if s in lines})
+            for x in lines[section]:
                 print(f"{'ok ' if x['ok'] else 'NO '} {x['claim']}: {x['value']} ({x['target']})", flush=True)
             print(f"{section}: {time.perf_counter() - began:.0f} s", flush=True)
     return 0 if all(x["ok"] for found in lines.values() for x in found) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    page = ["# What the first milestone must show, measured", "", "`make evidence-main` writes this page."]
+    sys.exit(gather(SECTIONS, ROOT / "docs" / "evidence" / "main.json", page, alone=("cli", "truth")))
