@@ -110,7 +110,7 @@ def read_labelled(source: str | Path, columns: str | None = None, split: Shares 
     shared, notes = check_split(split), []
     name, written = _read(source, columns, on_bad, notes, shared)
     labels: tuple[str, ...] = tuple(sorted(set(written["train"][1])))
-    if len(labels) < 2:
+    if len(set(labels)) < 2:
         raise DataError(
             f"{source}: every training record is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
         )

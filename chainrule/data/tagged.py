@@ -105,7 +105,7 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
     wanted, notes = check_split(split), []
     name, rows = _read(source, columns, on_bad, notes, wanted)
     labels: tuple[str, ...] = tuple(sorted({tag for row in rows["train"] for tag in row.tags}))
-    if len(labels) < 2:
+    if len(set(labels)) < 2:
         raise DataError(
             f"{source}: every training token is tagged '{''.join(labels)}': at least 2 tags are needed to tell apart"
         )

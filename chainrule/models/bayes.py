@@ -1,20 +1,20 @@
 """Naive Bayes with n-grams: which label's language model expects this text most?
 
-    p(c | x)  ~  p(c) * p(x | c)^s,        p(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
+    log p(c | x)  =  log p(c) + b_c + sum_u s_u log p_u(x | c) + const,      p_u(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
 
-Each label c has an n-gram model of its own over characters, bytes or words; a start symbol stands before every text and
-an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is the multinomial
-Bayes of a bag of words (McCallum & Nigam 1998): the row ``bag``.
+Each label c has n-gram models of its own, one over characters (or bytes), one over words, or both; a start symbol
+stands before every text and an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is
+the multinomial Bayes of a bag of words (McCallum & Nigam 1998): the row ``bag``.
 
 Write h for the context, h' for h without its oldest symbol, c() for counts *in one label*. All smoothings have the form
 
     p(w | h) = (c(hw) - d + r(h) p(w | h')) / (c(h.) + e(h))
 
-| smoothing   | d             | r(h)        | e(h)     | below it          | source                       |
-|-------------|---------------|-------------|----------|-------------------|------------------------------|
-| witten_bell | 0             | N1+(h.)     | N1+(h.)  | p(w | h')         | Witten & Bell 1991, method C |
-| kneser_ney  | D1, D2 or D3+ | sum of d    | 0        | p(w | h')         | Chen & Goodman 1999          |
-| add_k       | 0             | k V         | k V      | 1 / V             | Lidstone 1920                |
+| smoothing   | d             | r(h)        | e(h)     | below it    | source                       |
+|-------------|---------------|-------------|----------|-------------|------------------------------|
+| kneser_ney  | D1, D2 or D3+ | sum of d    | 0        | p(w given h') | Chen & Goodman 1999        |
+| witten_bell | 0             | N1+(h.)     | N1+(h.)  | p(w given h') | Witten & Bell 1991, C      |
+| add_k       | 0             | k V         | k V      | 1 / V       | Lidstone 1920                |
 
 V is the number of symbols that training texts use, and one for all others. The lowest order interpolates with 1 / V. A
 context that a label never saw is passed over. Kneser-Ney's lower orders count different symbols before (within a label),
@@ -23,16 +23,18 @@ and its discounts are those of each order over all labels together, since one la
 ``positional=true`` is for texts that are aligned (a window of DNA around a splice site): every position has counts of its
 own, p(x_t | c, t, the n - 1 symbols before). Positions beyond the longest training text share one that was never seen.
 
-**The exponent s.** The symbols of a text are no independent witnesses, so that p(x | c) is far too sure of itself against
-p(c). s, n, the units, the smoothing's k (whatever is not set) are chosen by cross-validation over five parts of the training texts,
-cut by a hash of the text, so that equal texts are on one side: s by held-out log p, all else by held-out accuracy, then by
-held-out log p. The validation part is not looked at. Sources of the idea: Cavnar & Trenkle 1994 (n-grams of characters for
-languages), Peng & Schuurmans 2003 (n-gram models as Bayes classifiers), Frank & Bouckaert 2006 (overconfidence).
+**What is chosen.** The symbols of a text are no independent witnesses, and spelling and words say much the same twice, so that
+p(x | c) is far too sure of itself against p(c): hence the exponents s_u, and a shift b_c a label (with a normal prior of
+variance 0.1 on it). They, n, the units and k of add_k (whatever is not set) are chosen by cross-validation over five parts of the training texts,
+cut by a hash of the text so that equal texts are on one side: s and b by held-out log p, all else by held-out accuracy, then by held-out log p.
+The validation part is not looked at. Sources: Cavnar & Trenkle 1994 (n-grams of characters tell languages), Peng & Schuurmans 2003 (n-gram models as
+Bayes classifiers), Platt 1999 and Zadrozny & Elkan 2002 (calibration of what is too sure).
 """
 
 from __future__ import annotations
 
 import functools
+import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -42,7 +44,7 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from chainrule.core import (
     Batch,
@@ -57,8 +59,8 @@ from chainrule.core import (
     register,
 )
 
-Units = Literal["char", "byte", "word"]
-Smoothing = Literal["witten_bell", "kneser_ney", "add_k"]
+Units = Literal["char", "byte", "word", "char+word", "byte+word"]
+Smoothing = Literal["kneser_ney", "witten_bell", "add_k"]
 FOLDS = 5
 CHUNK = 1 << 21
 """Numbers in one table of positions x labels."""
@@ -66,6 +68,8 @@ LIMITS = {"char": 6, "byte": 8, "word": 3}
 """The largest n that is tried."""
 ADDED = (1.0, 0.3, 0.1, 0.03, 0.01)
 """The k that are tried."""
+SHIFT_VARIANCE = 0.1
+"""Of the prior on the shifts b: a label's text must weigh tens of records before its shift moves far."""
 
 
 class BayesConfig(Config):
@@ -74,14 +78,27 @@ class BayesConfig(Config):
     symbols: int = Field(ge=2)
     """How many labels."""
     units: Units | None = None
-    """None: char or word."""
+    """None: char, word or char+word."""
     n: int | None = Field(default=None, ge=1, le=16)
-    smoothing: Smoothing = "witten_bell"
+    """Of the characters where there are both kinds of units."""
+    smoothing: Smoothing | None = None
+    """None: kneser_ney, and witten_bell by position."""
     k: float | None = Field(default=None, gt=0)
     """What add_k adds."""
     positional: bool = False
     ends: bool = True
     """Start and end are symbols."""
+
+    @property
+    def smooth(self) -> str:
+        return self.smoothing or ("witten_bell" if self.positional else "kneser_ney")
+
+    @property
+    def asked(self) -> list[tuple[str, ...]]:
+        """The sets of units that are tried."""
+        if self.units:
+            return [tuple(self.units.split("+"))]
+        return [("char",)] if self.positional else [("char",), ("word",), ("char", "word")]
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"n": 2, "units": "char"}, "small": {}, "base": {}}
 
@@ -251,11 +268,20 @@ class Estimator:
     base: int
     suffix: list[np.ndarray]
 
-    def weigh(self, levels: Sequence[Level], counts: Sequence[np.ndarray], m: int, highest: int) -> Weights:
-        """Level m of a model whose highest order is ``highest``; ``counts`` are those to estimate from."""
-        level, c = levels[m - 1], counts[m - 1]
-        if self.smoothing == "kneser_ney" and m < highest:
-            c = self._continuations(levels, counts, m)
+    @classmethod
+    def of(cls, smoothing: str, k: float, vocabulary: Vocabulary, classes: int, levels: Sequence[Level]) -> Self:
+        suffix = suffixes(levels, vocabulary.base) if smoothing == "kneser_ney" else []
+        return cls(smoothing, k, vocabulary.symbols, classes, vocabulary.base, suffix)
+
+    def weigh_all(self, levels: Sequence[Level], counts: Sequence[np.ndarray], n: int) -> list[tuple[Weights, Weights]]:
+        """For m = 1 .. n: the weights of level m below a higher one, and as the highest (which Kneser-Ney tells apart)."""
+        highest = [self._weigh(levels[m - 1], counts[m - 1]) for m in range(1, n + 1)]
+        if self.smoothing != "kneser_ney":
+            return list(zip(highest, highest))
+        below = [self._weigh(levels[m - 1], self._continuations(levels, counts, m)) for m in range(1, n)]
+        return list(zip([*below, highest[-1]], highest))
+
+    def _weigh(self, level: Level, c: np.ndarray) -> Weights:
         parent, label = (level.keys // self.base)[level.gram()], level.label
         contexts = int(parent.max(initial=-1)) + 1
         pairs, index = np.unique(parent * self.classes + label, return_inverse=True)
@@ -283,20 +309,25 @@ class Estimator:
         many = np.bincount(np.searchsorted(mine, key), minlength=len(mine))
         return np.where(many > 0, many, counts[m - 1])
 
-    def probabilities(self, weights: Sequence[Weights], grams: Grams, rows: slice) -> Iterator[np.ndarray]:
+    def probabilities(
+        self, weights: Sequence[tuple[Weights, Weights]], grams: Grams, rows: slice
+    ) -> Iterator[np.ndarray]:
         """p(symbol | label, context) of some symbols, T x C, for n = 1, 2, …"""
-        size = rows.stop - rows.start
-        p_TC = np.full((size, self.classes), 1 / self.symbols)
-        for m, w in enumerate(weights, 1):
-            context = grams.context(m)[rows]
-            context = np.where(context < len(w.first) - 1, context, -1)
-            kept_TC = _spread(grams.at[m][rows], w.level.first, w.level.label, w.kept, self.classes)
-            reserve_TC = _spread(context, w.first, w.label, w.reserve, self.classes)
-            whole_TC = _spread(context, w.first, w.label, w.whole, self.classes)
-            lower_TC = 1 / self.symbols if self.smoothing == "add_k" else p_TC
-            known_TC = whole_TC > 0
-            p_TC = np.where(known_TC, (kept_TC + reserve_TC * lower_TC) / np.where(known_TC, whole_TC, 1.0), p_TC)
+        lower_TC = np.full((rows.stop - rows.start, self.classes), 1 / self.symbols)
+        for m, (below, highest) in enumerate(weights, 1):
+            here, context = grams.at[m][rows], grams.context(m)[rows]
+            p_TC = self._step(highest, here, context, lower_TC)
             yield p_TC
+            lower_TC = p_TC if below is highest else self._step(below, here, context, lower_TC)
+
+    def _step(self, w: Weights, here: np.ndarray, context: np.ndarray, lower_TC: np.ndarray) -> np.ndarray:
+        context = np.where(context < len(w.first) - 1, context, -1)
+        kept_TC = _spread(here, w.level.first, w.level.label, w.kept, self.classes)
+        reserve_TC = _spread(context, w.first, w.label, w.reserve, self.classes)
+        whole_TC = _spread(context, w.first, w.label, w.whole, self.classes)
+        known_TC = whole_TC > 0
+        under_TC = 1 / self.symbols if self.smoothing == "add_k" else lower_TC
+        return np.where(known_TC, (kept_TC + reserve_TC * under_TC) / np.where(known_TC, whole_TC, 1.0), lower_TC)
 
 
 def _spread(index: np.ndarray, first: np.ndarray, label: np.ndarray, value: np.ndarray, classes: int) -> np.ndarray:
@@ -310,7 +341,7 @@ def _spread(index: np.ndarray, first: np.ndarray, label: np.ndarray, value: np.n
     return table
 
 
-def log_likelihoods(estimator: Estimator, weights: Sequence[Weights], grams: Grams, symbols: np.ndarray, ends: np.ndarray, orders: Sequence[int]) -> np.ndarray:  # fmt: skip
+def log_likelihoods(estimator: Estimator, weights: Sequence[tuple[Weights, Weights]], grams: Grams, symbols: np.ndarray, ends: np.ndarray, orders: Sequence[int]) -> np.ndarray:  # fmt: skip
     """log p(text | label) for each of some n, O x B x C. Start symbols are read only."""
     text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
     nats = np.zeros((len(orders), len(ends), estimator.classes))
@@ -339,15 +370,52 @@ def suffixes(levels: Sequence[Level], base: int) -> list[np.ndarray]:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What cross-validation settled: settings, the exponent s, and held-out accuracy and nats a text."""
+class Counted:
+    """Training texts in some units, with their n-grams looked up and counted: what leaving a part out is quick with."""
 
-    units: str
-    n: int
-    k: float
-    exponent: float
-    accuracy: float
-    nats: float
+    vocabulary: Vocabulary
+    symbols: np.ndarray
+    ends: np.ndarray
+    levels: list[Level]
+    positions: int
+    classes: int
+
+    @classmethod
+    def of(cls, examples: Examples, units: str, n: int, config: BayesConfig) -> Self:
+        vocabulary = Vocabulary.of(examples.texts, units, config.ends)
+        symbols, ends = vocabulary.encode(examples.texts)
+        longest = int(np.diff(ends, prepend=0).max(initial=0))
+        positions = longest + 1 if config.positional else 1
+        levels = count(symbols, ends, examples.labels, n, vocabulary, positions, config.symbols)
+        return cls(vocabulary, symbols, ends, levels, positions, config.symbols)
+
+    def held_out(self, labels: np.ndarray, side: np.ndarray, smoothing: str, k: float) -> np.ndarray:
+        """log p(text | label) for n = 1, 2, …, N x B x C, every text judged by a model of the parts that it is not in."""
+        base, n = self.vocabulary.base, len(self.levels)
+        estimator = Estimator.of(smoothing, k, self.vocabulary, self.classes, self.levels)
+        nats_NBC = np.zeros((n, len(labels), self.classes))
+        for part in np.unique(side):
+            out = np.flatnonzero(side == part)
+            symbols, ends = self._texts(out)
+            grams = number(symbols, ends, self.levels, base, self.positions)
+            counts = [
+                level.count - self._in(level, grams.at[m], labels[out], ends) for m, level in enumerate(self.levels, 1)
+            ]
+            weights = estimator.weigh_all(self.levels, counts, n)
+            nats_NBC[:, out] = log_likelihoods(estimator, weights, grams, symbols, ends, range(1, n + 1))
+        return nats_NBC
+
+    def _texts(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        starts = np.concatenate([[0], self.ends[:-1]])
+        rows = [self.symbols[a:z] for a, z in zip(starts[which].tolist(), self.ends[which].tolist())]
+        return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
+
+    def _in(self, level: Level, gram: np.ndarray, labels: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """How much of each count comes from these texts."""
+        label = np.repeat(labels, np.diff(ends, prepend=0))
+        mine = level.gram() * self.classes + level.label
+        here = (gram >= 0) & (level.keys[gram] % self.vocabulary.base != self.vocabulary.base - 1)
+        return np.bincount(np.searchsorted(mine, gram[here] * self.classes + label[here]), minlength=len(mine))
 
 
 def folds(texts: Sequence[str]) -> np.ndarray:
@@ -361,129 +429,173 @@ def log_priors(labels: np.ndarray, classes: int) -> np.ndarray:
     return np.log(many / many.sum())
 
 
-def best_exponent(prior_BC: np.ndarray, nats_BC: np.ndarray, labels: np.ndarray) -> tuple[float, float, float]:
-    """(s, accuracy, nats a text) at the s of least held-out nats among 2^0, 2^-1/2, 2^-1 ... 2^-8."""
-    results = []
-    for s in 2.0 ** -np.arange(0, 8.5, 0.5):
-        score_BC = prior_BC + s * nats_BC
-        top_B = score_BC.max(1, keepdims=True)
-        loss = np.log(np.exp(score_BC - top_B).sum(1)) + top_B[:, 0] - score_BC[np.arange(len(labels)), labels]
-        results.append((float(loss.mean()), float(s), float((score_BC.argmax(1) == labels).mean())))
-    nats, s, accuracy = min(results)
-    return s, accuracy, nats
+@dataclass(frozen=True)
+class Choice:
+    """What cross-validation settled: units, n of each, k, the exponents s and shifts b, and held-out accuracy and nats a text."""
+
+    units: tuple[str, ...]
+    n: tuple[int, ...]
+    k: float
+    exponents: np.ndarray
+    shifts: np.ndarray
+    accuracy: float
+    nats: float
+
+    @property
+    def merit(self) -> tuple[float, float]:
+        return round(self.accuracy, 6), -self.nats
+
+
+def weigh_evidence(prior_BC: np.ndarray, evidence: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:  # fmt: skip
+    """(s, b, held-out accuracy, held-out nats a text): the maximum of log p(labels) + log prior of b, by L-BFGS in float64."""
+    prior, truth, given = torch.from_numpy(prior_BC), torch.from_numpy(labels), [torch.from_numpy(e) for e in evidence]
+    log_s = torch.full((len(given),), -2.0, dtype=torch.float64, requires_grad=True)
+    b_C = torch.zeros(prior.shape[1], dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([log_s, b_C], max_iter=60, line_search_fn="strong_wolfe")
+
+    def score() -> Tensor:
+        return prior + b_C + sum(s.exp() * e for s, e in zip(log_s, given))
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        value = torch.nn.functional.cross_entropy(score(), truth) + (b_C**2).sum() / (2 * SHIFT_VARIANCE * len(truth))
+        value.backward()
+        return value
+
+    with torch.enable_grad():
+        optimiser.step(loss)
+    with torch.no_grad():
+        made = score()
+        right = float((made.argmax(1) == truth).double().mean())
+        nats = float(torch.nn.functional.cross_entropy(made, truth))
+    return log_s.detach().exp().numpy(), b_C.detach().numpy(), right, nats
 
 
 def choose(examples: Examples, config: BayesConfig) -> Choice:
-    """Cross-validate whatever the config leaves open."""
-    side, open_units = folds(examples.texts), ("char", "word")
+    """Cross-validate whatever the config leaves open: each kind of unit by itself, then both at their best n."""
+    side, labels = folds(examples.texts), examples.labels
+    prior_BC = np.zeros((len(labels), config.symbols))
+    for part in np.unique(side):
+        prior_BC[side == part] = log_priors(labels[side != part], config.symbols)
     found: list[Choice] = []
-    for units in (config.units,) if config.units else open_units:
-        orders = [config.n] if config.n else list(range(1, LIMITS[units] + 1))
-        vocabulary = Vocabulary.of(examples.texts, units, config.ends)
-        counted = Counted.of(examples, vocabulary, orders[-1], config)
-        ks = ADDED if config.smoothing == "add_k" and config.k is None else (config.k or 1.0,)
-        for k in ks:
-            prior_BC, nats_OBC = counted.held_out(examples.labels, side, config.smoothing, k, orders)
-            for n, nats_BC in zip(orders, nats_OBC):
-                found.append(Choice(units, n, k, *best_exponent(prior_BC, nats_BC, examples.labels)))
-    return max(found, key=lambda c: (round(c.accuracy, 6), -c.nats))
-
-
-@dataclass(frozen=True)
-class Counted:
-    """Training texts with their n-grams looked up and counted: what leaving a part out is quick with."""
-
-    vocabulary: Vocabulary
-    symbols: np.ndarray
-    ends: np.ndarray
-    levels: list[Level]
-    positions: int
-    classes: int
-
-    @classmethod
-    def of(cls, examples: Examples, vocabulary: Vocabulary, n: int, config: BayesConfig) -> Self:
-        symbols, ends = vocabulary.encode(examples.texts)
-        longest = int(np.diff(ends, prepend=0).max(initial=0))
-        positions = longest + 1 if config.positional else 1
-        levels = count(symbols, ends, examples.labels, n, vocabulary, positions, config.symbols)
-        return cls(vocabulary, symbols, ends, levels, positions, config.symbols)
-
-    def estimator(self, smoothing: str, k: float) -> Estimator:
-        suffix = suffixes(self.levels, self.vocabulary.base) if smoothing == "kneser_ney" else []
-        return Estimator(smoothing, k, self.vocabulary.symbols, self.classes, self.vocabulary.base, suffix)
-
-    def held_out(self, labels: np.ndarray, side: np.ndarray, smoothing: str, k: float, orders: list[int]) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
-        """log p(c) and log p(text | c) for each n, every text judged by a model of the parts that it is not in."""
-        estimator, base = self.estimator(smoothing, k), self.vocabulary.base
-        nats_OBC = np.zeros((len(orders), len(labels), self.classes))
-        prior_BC = np.zeros((len(labels), self.classes))
-        for part in np.unique(side):
-            out = np.flatnonzero(side == part)
-            prior_BC[out] = log_priors(labels[side != part], self.classes)
-            symbols, ends = self._texts(out)
-            grams = number(symbols, ends, self.levels, base, self.positions)
-            counts = [
-                level.count - self._in(level, m, grams, labels[out], ends) for m, level in enumerate(self.levels, 1)
-            ]
-            for highest in orders if smoothing == "kneser_ney" else orders[-1:]:
-                weights = [estimator.weigh(self.levels, counts, m, highest) for m in range(1, highest + 1)]
-                asked = [highest] if smoothing == "kneser_ney" else orders
-                made = log_likelihoods(estimator, weights, grams, symbols, ends, asked)
-                for n, nats_BC in zip(asked, made):
-                    nats_OBC[orders.index(n), out] = nats_BC
-        return prior_BC, nats_OBC
-
-    def _texts(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts = np.concatenate([[0], self.ends[:-1]])
-        rows = [self.symbols[a:z] for a, z in zip(starts[which].tolist(), self.ends[which].tolist())]
-        return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
-
-    def _in(self, level: Level, m: int, grams: Grams, labels: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """How much of each count comes from these texts."""
-        label = np.repeat(labels, np.diff(ends, prepend=0))
-        mine = level.gram() * self.classes + level.label
-        gram = grams.at[m]
-        start = self.vocabulary.base - 1
-        here = (gram >= 0) & (level.keys[gram] % self.vocabulary.base != start)
-        return np.bincount(np.searchsorted(mine, gram[here] * self.classes + label[here]), minlength=len(mine))
+    best: dict[str, tuple[Choice, np.ndarray]] = {}
+    for units in dict.fromkeys(unit for asked in config.asked for unit in asked):
+        fixed = config.n if units == config.asked[0][0] or config.units is None else None
+        counted = Counted.of(examples, units, fixed or LIMITS[units], config)
+        for k in ADDED if config.smooth == "add_k" and config.k is None else (config.k or 1.0,):
+            nats_NBC = counted.held_out(labels, side, config.smooth, k)
+            for n in [fixed] if fixed else range(1, len(nats_NBC) + 1):
+                evidence = nats_NBC[n - 1]
+                choice = Choice((units,), (n,), k, *weigh_evidence(prior_BC, [evidence], labels))
+                if units not in best or choice.merit > best[units][0].merit:
+                    best[units] = choice, evidence
+    for asked in config.asked:
+        if len(asked) == 1:
+            found.append(best[asked[0]][0])
+            continue
+        singles, evidence = zip(*(best[units] for units in asked))
+        n, k = tuple(c.n[0] for c in singles), singles[0].k
+        found.append(Choice(asked, n, k, *weigh_evidence(prior_BC, evidence, labels)))
+    return max(found, key=lambda c: c.merit)
 
 
 # --------------------------------------------------------------------------------------------------------------- model
 
-UNITS = ("char", "byte", "word")
 
+class Voice(nn.Module):
+    """n-gram models over one kind of unit, one a label: counts, and what follows from them."""
 
-@register("ngram", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096))
-@register("bag", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096), fixed={"units": "word", "n": 1, "smoothing": "add_k", "ends": False})  # fmt: skip
-class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
-    """A language model for each label, and the labels' shares."""
-
-    config: BayesConfig
-    chosen: Tensor
-    log_prior: Tensor
-    words: Tensor
+    BUFFERS: ClassVar[tuple[str, ...]] = ("known", "shape", "sizes", "keys", "first", "label", "count")
+    known: Tensor
+    shape: Tensor
+    """n and the number of positions."""
     sizes: Tensor
     keys: Tensor
     first: Tensor
     label: Tensor
     count: Tensor
-    BUFFERS: ClassVar[tuple[str, ...]] = ("chosen", "log_prior", "words", "sizes", "keys", "first", "label", "count")
+
+    def __init__(self, units: str, config: BayesConfig):
+        super().__init__()
+        self.units, self.config, self.k = units, config, 1.0
+        for name in self.BUFFERS:
+            self.register_buffer(name, torch.zeros(0, dtype=torch.uint8 if name == "known" else torch.long))
+        self._made: tuple[Vocabulary, Estimator, list[Level], list[tuple[Weights, Weights]]] | None = None
+
+    def hold(self, counted: Counted) -> None:
+        known = "\n".join(map(str, counted.vocabulary.known)).encode("utf-8", "surrogatepass")
+        self.known = torch.from_numpy(np.frombuffer(known, np.uint8).copy())
+        self.shape = torch.tensor([len(counted.levels), counted.positions])
+        self.sizes = torch.tensor([[len(x.keys), len(x.count)] for x in counted.levels])
+        for name in ("keys", "first", "label", "count"):
+            whole = np.concatenate([getattr(level, name) for level in counted.levels])
+            setattr(self, name, torch.from_numpy(whole.astype(np.int64)))
+        self._made = None
+
+    def tables(self) -> tuple[Vocabulary, Estimator, list[Level], list[tuple[Weights, Weights]]]:
+        """Everything that follows from the counts; made once."""
+        if self._made is None:
+            text = self.known.numpy().tobytes().decode("utf-8", "surrogatepass")
+            known = tuple(text.split("\n")) if text else ()
+            vocabulary = Vocabulary(
+                self.units, known if self.units == "word" else tuple(map(int, known)), self.config.ends
+            )
+            levels, g, e = [], 0, 0
+            for m, (grams, entries) in enumerate(self.sizes.tolist()):
+                first, cut = self.first[g + m : g + m + grams + 1].numpy(), slice(e, e + entries)
+                keys = self.keys[g : g + grams].numpy()
+                levels.append(Level(keys, first, self.label[cut].numpy(), self.count[cut].numpy()))
+                g, e = g + grams, e + entries
+            estimator = Estimator.of(self.config.smooth, self.k, vocabulary, self.config.symbols, levels)
+            weights = estimator.weigh_all(levels, [level.count for level in levels], len(levels))
+            self._made = vocabulary, estimator, levels, weights
+        return self._made
+
+    def log_likelihoods(self, texts: Sequence[str]) -> Tensor:
+        """log p(text | label), B x C."""
+        vocabulary, estimator, levels, weights = self.tables()
+        symbols, ends = vocabulary.encode(texts)
+        grams = number(symbols, ends, levels, vocabulary.base, int(self.shape[1]))
+        return torch.from_numpy(log_likelihoods(estimator, weights, grams, symbols, ends, [len(levels)])[0])
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """The size of the tables is known from the data only: take that of the saved ones."""
+        for name in self.BUFFERS:
+            if prefix + name in state_dict:
+                setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._made = None
+
+
+@register("ngram", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096))
+@register("bag", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096), fixed={"units": "word", "n": 1, "smoothing": "add_k", "ends": False})  # fmt: skip
+class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
+    """Language models for each label, and the labels' shares."""
+
+    config: BayesConfig
+    log_prior: Tensor
+    exponents: Tensor
+    """s of each voice, 0 where it is silent; then k."""
+    shifts: Tensor
 
     def __init__(self, config: BayesConfig):
         super().__init__(config)
         if config.positional and config.smoothing == "kneser_ney":
             raise UserError("positional=true with kneser_ney: its lower orders mix positions; use witten_bell or add_k")
-        self.register_buffer("chosen", torch.tensor([1.0, 0.0, 1.0, 1.0, 1.0], dtype=torch.float64))
-        """n, index of the units, k, s, positions."""
-        self.register_buffer("log_prior", torch.full((config.symbols,), -np.log(config.symbols), dtype=torch.float64))
-        for name in self.BUFFERS[2:]:
-            self.register_buffer(name, torch.zeros(0, dtype=torch.uint8 if name == "words" else torch.long))
+        names = dict.fromkeys(unit for asked in config.asked for unit in asked)
+        self.voices = nn.ModuleDict({units: Voice(units, config) for units in names})
+        self.register_buffer("log_prior", torch.full((config.symbols,), -math.log(config.symbols), dtype=torch.float64))
+        self.register_buffer("exponents", torch.zeros(len(names) + 1, dtype=torch.float64))
+        self.register_buffer("shifts", torch.zeros(config.symbols, dtype=torch.float64))
         self.notes: list[str] = []
 
     @property
     def parameters_count(self) -> int:
         """Counts that are not 0."""
-        return len(self.count)
+        return sum(voice.count.numel() for voice in self._voices())
+
+    def _voices(self) -> list[Voice]:
+        return [voice for voice in self.voices.values() if isinstance(voice, Voice)]
 
     def summarize(self, batch: Batch) -> Examples:
         assert isinstance(batch, Texts)
@@ -494,61 +606,29 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         if rate != 1:
             raise UserError(f"rate={rate}: Bayes is estimated at once from all its counts; rate must be 1")
         c = choose(stats, self.config)
-        vocabulary = Vocabulary.of(stats.texts, c.units, self.config.ends)
-        counted = Counted.of(stats, vocabulary, c.n, self.config)
-        shown = f"k = {c.k:g}, " if self.config.smoothing == "add_k" else ""
-        self.notes = [
-            f"{c.units}, n = {c.n}, {shown}exponent {c.exponent:.3g}: accuracy {c.accuracy:.4f} by cross-validation on train"
-        ]
-        values = [c.n, UNITS.index(c.units), c.k, c.exponent, counted.positions]
-        self.chosen = torch.tensor(values, dtype=torch.float64)
         self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.symbols))
-        known = "\n".join(map(str, vocabulary.known)).encode("utf-8", "surrogatepass")
-        self.words = torch.from_numpy(np.frombuffer(known, np.uint8).copy())
-        levels = counted.levels
-        self.sizes = torch.tensor([[len(x.keys), len(x.count)] for x in levels])
-        for name, field in (("keys", "keys"), ("first", "first"), ("label", "label"), ("count", "count")):
-            setattr(self, name, torch.from_numpy(np.concatenate([getattr(x, field) for x in levels]).astype(np.int64)))
-        self._tables.cache_clear()
-        return self
-
-    @functools.cache  # noqa: B019 (one model, one entry; cleared when the buffers change)
-    def _tables(self) -> tuple[Vocabulary, Estimator, list[Level], list[Weights]]:
-        """Everything that follows from the counts."""
-        n, unit, k = int(self.chosen[0]), UNITS[int(self.chosen[1])], float(self.chosen[2])
-        text = self.words.numpy().tobytes().decode("utf-8", "surrogatepass")
-        known = tuple(text.split("\n")) if text else ()
-        vocabulary = Vocabulary(unit, known if unit == "word" else tuple(map(int, known)), self.config.ends)
-        levels, g, e = [], 0, 0
-        for m, (grams, entries) in enumerate(self.sizes.tolist()):
-            first = self.first[g + m : g + m + grams + 1].numpy()
-            cut = slice(e, e + entries)
-            levels.append(
-                Level(self.keys[g : g + grams].numpy(), first, self.label[cut].numpy(), self.count[cut].numpy())
-            )
-            g, e = g + grams, e + entries
-        suffix = suffixes(levels, vocabulary.base) if self.config.smoothing == "kneser_ney" else []
-        estimator = Estimator(
-            self.config.smoothing, k, vocabulary.symbols, self.config.symbols, vocabulary.base, suffix
+        self.shifts = torch.from_numpy(c.shifts)
+        used = dict(zip(c.units, zip(c.n, c.exponents.tolist())))
+        self.exponents = torch.tensor(
+            [*(used.get(units, (0, 0.0))[1] for units in self.voices), c.k], dtype=torch.float64
         )
-        counts = [level.count for level in levels]
-        return vocabulary, estimator, levels, [estimator.weigh(levels, counts, m, n) for m in range(1, n + 1)]
+        for voice in self._voices():
+            voice.__init__(voice.units, self.config)
+            voice.k = c.k
+            if voice.units in used:
+                voice.hold(Counted.of(stats, voice.units, used[voice.units][0], self.config))
+        settled = ", ".join(f"{units} n = {n} to the power {s:.3g}" for units, (n, s) in used.items())
+        added = f", k = {c.k:g}" if self.config.smooth == "add_k" else ""
+        self.notes = [f"{settled}{added}: accuracy {c.accuracy:.4f} by cross-validation on train"]
+        return self
 
     def classify(self, batch: Batch) -> Tensor:
         assert isinstance(batch, Texts)
-        if not len(self.sizes):
+        if not self.exponents.any():
             raise DataError("this model has not been trained")
-        vocabulary, estimator, levels, weights = self._tables()
-        n, s, positions = int(self.chosen[0]), float(self.chosen[3]), int(self.chosen[4])
-        symbols, ends = vocabulary.encode(batch.texts)
-        grams = number(symbols, ends, levels, vocabulary.base, positions)
-        nats_BC = log_likelihoods(estimator, weights, grams, symbols, ends, [n])[0]
-        return (self.log_prior + s * torch.from_numpy(nats_BC)).log_softmax(-1)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """The size of the tables is known from the data only: take that of the saved ones."""
-        for name in self.BUFFERS:
-            if prefix + name in state_dict:
-                setattr(self, name, getattr(self, name).new_empty(state_dict[prefix + name].shape))
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self._tables.cache_clear()
+        score_BC = (self.log_prior + self.shifts).expand(len(batch.texts), -1)
+        for voice, s in zip(self._voices(), self.exponents.tolist()):
+            if s:
+                voice.k = float(self.exponents[-1])
+                score_BC = score_BC + s * voice.log_likelihoods(batch.texts)
+        return score_BC.log_softmax(-1)

@@ -81,7 +81,7 @@ class TaggerConfig(Config):
     """The longest ending, in characters of the decomposed form."""
     prefix: int = Field(default=6, ge=0)
     prefix_weight: float = Field(default=0.3, ge=0)
-    transition_backoff: float = Field(default=1.0, gt=0)
+    transition_backoff: float = Field(default=6.0, gt=0)
     rare: int = Field(default=10, ge=1)
     suffix_backoff: float = Field(default=3.0, gt=0)
     """What Witten-Bell's N1+ is multiplied by among endings."""
