@@ -34,7 +34,7 @@ def chainrule(*words: str) -> dict[str, Any]:
 
 
 def line(claim: str, target: str, value: float | str, ok: bool, command: str) -> Line:
-    return {"claim": claim, "target": target, "value": value, "ok": ok, "command": command}
+    return {"claim": claim, "target": target, "value": value, "ok": bool(ok), "command": command}
 
 
 def tiny_shakespeare(data: Path, work: Path) -> Path:
