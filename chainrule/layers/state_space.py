@@ -65,8 +65,7 @@ def look_back(
     score_Q_N, score_R = np.zeros(N), 0.0
     for t in range(T - 1, -1, -1):
         e, f, gain_N = error_T[t], variance_T[t], gain_TN[t].copy()
-        if t < T - 1:  # w_t led to z_{t+1}; the last one led to nothing that was seen
-            score_Q_N += 0.5 * (r_N * r_N - np.diag(N_NN))
+        score_Q_N += 0.5 * (r_N * r_N - np.diag(N_NN))  # w_t led to z_{t+1}; the last one to nothing seen: r = N = 0
         L_NN = F_NN - np.outer(gain_N, H_N)
         seen = not np.isnan(e)
         if seen:

@@ -195,16 +195,19 @@ def test_likelihood_and_its_maximum_are_those_of_statsmodels() -> None:
     np.testing.assert_allclose(model.smooth(x).mean_TN, states, atol=1e-7)
 
 
-def test_the_model_predicts_what_its_filter_predicts_and_gaps_do_not_matter_to_order() -> None:
+def test_the_model_predicts_what_its_filter_predicts() -> None:
     x = drifting(67)
     model = Kalman(KalmanConfig(season=12))
     model.update(model.summarize(batch(x)))
     prediction, _ = model(batch(x).inputs_BT)
     nats: Tensor = prediction.log_prob(torch.from_numpy(x)[None])
     assert float(nats.sum()) == pytest.approx(kalman_filter(model.system(), x).log_prob, abs=1e-9)
-    one, two = Records((x[:30],)), Records((x[30:],))
-    first = Kalman(KalmanConfig(season=0)).update(one + two).variances
-    assert torch.equal(first, Kalman(KalmanConfig(season=0)).update(two + one).variances)
+
+
+def test_it_does_not_matter_who_counted_first() -> None:
+    one, two, three = (Records((piece,)) for piece in np.split(drifting(67), [31, 54]))
+    first = Kalman(KalmanConfig(season=0)).update(one + two + three).variances
+    assert torch.equal(first, Kalman(KalmanConfig(season=0)).update(three + one + two).variances)
 
 
 def test_a_season_is_found_and_kept_only_where_it_pays() -> None:
