@@ -243,6 +243,7 @@ class GaussianMixture(Emission):
 
     def flat(self, x: Tensor) -> Tensor:
         """... x D: with one number at each step, observations come without that dimension."""
+        x = x.to(self.mean_NMD.dtype)
         return x.unsqueeze(-1) if self.dims == 1 else x
 
     def values(self, seen_BT: Tensor, known_BT: Tensor) -> tuple[Tensor, Tensor]:

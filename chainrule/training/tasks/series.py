@@ -26,7 +26,7 @@ TAIL = 1024
 @register_task
 class OfNumbers(Task):
     name = "series"
-    rows = "ar,kalman,rnn,lstm,gru"
+    rows = "ar,kalman,hmm,rnn,lstm,gru"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return f"nats_per_{counted}", f"nats per {counted}"
