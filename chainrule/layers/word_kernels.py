@@ -199,43 +199,6 @@ def encode(
     return size, read
 
 
-@compiled
-def distinct(text: ndarray, wide: ndarray) -> tuple[ndarray, ndarray, ndarray]:
-    """(where each different word first begins, where it stops, how often it occurs), in the order of first occurrence."""
-    slots, size, place = np.zeros(1 << 13, np.int64), 0, 0
-    begins, stops, counts = np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int64), np.empty(1 << 10, np.int64)
-    while place < len(text):
-        if blank(text[place]):
-            place += 1
-            continue
-        if size == len(counts):
-            begins, stops, counts = doubled(begins), doubled(stops), doubled(counts)
-            slots = np.zeros(2 * len(slots), np.int64)
-            for word in range(size):
-                _, key = word_at(text, wide, begins[word], stops[word])
-                slot = find(text, begins[word], stops[word], key, text, begins, slots)
-                slots[2 * slot], slots[2 * slot + 1] = key, (stops[word] - begins[word]) << 32 | (word + 1)
-        stop, key = word_at(text, wide, place, len(text))
-        slot = find(text, place, stop, key, text, begins, slots)
-        word = number(slots, slot)
-        if word == MISSING:
-            word = size
-            begins[word], stops[word], counts[word] = place, stop, 0
-            slots[2 * slot], slots[2 * slot + 1] = key, (stop - place) << 32 | (word + 1)
-            size += 1
-        counts[word] += 1
-        place = stop
-    return begins[:size], stops[:size], counts[:size]
-
-
-@compiled
-def doubled(array: ndarray) -> ndarray:
-    """The array with as much room again behind it."""
-    more = np.empty(2 * len(array), array.dtype)
-    more[: len(array)] = array
-    return more
-
-
 # ------------------------------------------------------------------------------------------------------------- scoring
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from chainrule.core import DataError, UserError
 
 Bytes = tuple[np.ndarray, np.ndarray]
 """A text as ``buffer`` makes it."""
+PIECE = 1 << 22
+"""Bytes of text that are split at once."""
 UNKNOWN, BEGIN, END = b"<unk>", b"<s>", b"</s>"
 
 
@@ -37,14 +40,15 @@ class Vocabulary:
     @classmethod
     def fit(cls, text: bytes, limit: int | None = None) -> Vocabulary:
         """The words of a text, most frequent first (equally frequent ones in the order of their bytes), at most ``limit``."""
-        from chainrule.layers import word_kernels
-
         if limit is not None and limit < 1:
             raise UserError(f"a vocabulary of {limit} words: at least 1")
-        content = buffer(text)
-        begins, stops, counts = word_kernels.distinct(*content)
-        words = [text[a:b] for a, b in zip(begins.tolist(), stops.tolist())]
-        ranked = sorted(zip((-counts).tolist(), words))
+        counts: Counter[bytes] = Counter()
+        place = 0
+        while place < len(text):
+            stop = text.find(b"\n", place + PIECE) + 1 or len(text)
+            counts.update(text[place:stop].split())
+            place = stop
+        ranked = sorted((-many, word) for word, many in counts.items())
         return cls.of([word for _, word in ranked][:limit])
 
     def __len__(self) -> int:
