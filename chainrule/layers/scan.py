@@ -100,7 +100,7 @@ class Sum(Semiring):
         return message_BN.sum(-1, keepdim=True)
 
     def scaled(self, joint_BN: Tensor, total_B1: Tensor, before_BN: Tensor) -> Tensor:
-        return joint_BN / total_B1.clamp(min=torch.finfo(joint_BN.dtype).tiny)
+        return joint_BN / (total_B1 + torch.finfo(joint_BN.dtype).tiny)
 
     def through(self, message_BN: Tensor, matrix: Tensor) -> Tensor:
         return message_BN @ matrix if matrix.dim() == 2 else (message_BN[:, None] @ matrix)[:, 0]
@@ -113,7 +113,7 @@ class Sum(Semiring):
     def weigh(self, before_BN: Tensor, after_BN: Tensor, counted_B1: Tensor) -> tuple[Tensor, Tensor]:
         """Posteriors from what is said from both sides, and the backward message divided by their sum."""
         both = before_BN * after_BN
-        share = counted_B1 / both.sum(-1, keepdim=True).clamp(min=torch.finfo(both.dtype).tiny)
+        share = counted_B1 / (both.sum(-1, keepdim=True) + torch.finfo(both.dtype).tiny)
         return both * share, after_BN * share
 
     def pairs(self, after_BN: Tensor, weighted_BN: Tensor, matrix_NN: Tensor) -> Tensor:

@@ -130,9 +130,10 @@ def held(p: Tensor) -> Tensor:
 
 def random_logits(allowed: Tensor, spread: float, rng: torch.Generator | None = None) -> Tensor:
     """Logits of a random distribution in every row, with as much mass in all as one observation has."""
-    noise = spread * torch.randn(allowed.shape, generator=rng)
+    noise = spread * torch.randn(allowed.shape, generator=rng, dtype=torch.float64)
     rows = max(1, allowed.numel() // allowed.shape[-1])
-    return noise.masked_fill(~allowed, -torch.inf).log_softmax(-1) - math.log(rows)
+    logits = noise.masked_fill(~allowed, -torch.inf).log_softmax(-1) - math.log(rows)
+    return logits.to(torch.get_default_dtype())
 
 
 # ------------------------------------------------------------------------------------------------------------- emissions
@@ -207,7 +208,7 @@ class Categorical(Emission):
         """Every state has the frequencies of the symbols, each disturbed by a factor of its own."""
         states, symbols = self.logits_NV.shape
         counts_V = torch.bincount(values_P.cpu(), minlength=symbols) + 1.0 / symbols
-        noisy_NV = counts_V.log() + self.spread * torch.randn(states, symbols, generator=rng)
+        noisy_NV = counts_V.log() + self.spread * torch.randn(states, symbols, generator=rng, dtype=torch.float64)
         self.logits_NV.copy_(noisy_NV.log_softmax(-1) - math.log(states))
 
     def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
