@@ -63,13 +63,15 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def alternating(repeats: int, **works: Callable[[], object]) -> dict[str, float]:
-    """Median seconds of each, taken in turns; one round before them does not count."""
+def alternating(repeats: int, burst: int = 1, **works: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each, taken in turns of ``burst`` calls; one call before the first turn does not count."""
     found: dict[str, list[float]] = {name: [] for name in works}
-    for _ in range(repeats + 1):
+    for work in works.values():
+        work()
+    for _ in range(repeats):
         for name, work in works.items():
-            found[name].append(seconds(work))
-    return {name: statistics.median(times[1:]) for name, times in found.items()}
+            found[name] += [seconds(work) for _ in range(burst)]
+    return {name: statistics.median(times) for name, times in found.items()}
 
 
 # ------------------------------------------------------------------------------------------------------------- n-grams
@@ -169,7 +171,8 @@ def against_kenlm(theirs: Any, arpa: Arpa, lines: list[str], repeats: int) -> It
     apart = float(np.abs(one.full_scores(lines).values - expected).max())
     yield at_most("largest difference of a word from KenLM", apart, "log10", 1e-5)
     took = alternating(
-        5 * repeats,
+        repeats,
+        10,  # caches warm on both sides: ten calls in a row
         kenlm=lambda: [theirs.score(line) for line in lines],
         one=lambda: one.score(lines),
         two=lambda: two.score(lines),

@@ -168,7 +168,7 @@ class _Reader:
 
     def __init__(self, path: Path, text: bytes):
         self.path, self.text, self.place = path, text, 0
-        self.array = buffer(text)
+        self.array, _ = buffer(text)
 
     def fail(self, what: str, line: int | None = None) -> NoReturn:
         number = self.text.count(b"\n", 0, self.place) + 1 if line is None else line
@@ -218,7 +218,7 @@ class _Reader:
         self.expect(f"\\{m}-grams:".encode())
         line = self.text.count(b"\n", 0, self.place) + 1
         numbers, words = np.empty((size, 2)), np.empty((size, m, 2), np.int64)
-        self.place, read, wrong = word_kernels.entries(*self.array, self.place, m, numbers, words)
+        self.place, read, wrong = word_kernels.entries(self.array, self.place, m, numbers, words)
         if wrong:
             self.fail(
                 {
@@ -238,8 +238,10 @@ class _Reader:
 
         line, numbers, words = found
         ids = np.empty((len(words), m), np.int64)
-        names = Vocabulary([*vocabulary.words, BEGIN], vocabulary.unknown, vocabulary.end)
-        stranger = word_kernels.numbered(*self.array, words, *names.table, ids)
+        names = Vocabulary(
+            [*vocabulary.words, BEGIN], word_kernels.MISSING, vocabulary.end
+        )  # no word stands for others
+        stranger = word_kernels.numbered(self.array, words, *names.table, ids)
         if stranger != word_kernels.MISSING:
             self.fail("a word that is not among the 1-grams", line + int(stranger))
         return Section(line, ids, numbers)

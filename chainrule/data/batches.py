@@ -229,7 +229,7 @@ def make_batches(
     return _Carried(plan, forget) if windows == "carried" else _Fresh(plan)
 
 
-def counting_batches(part: Part, symbols: int, overlap: int, chunk: int = 1 << 22) -> Iterator[Batch]:
+def counting_batches(part: Part, symbols: int, overlap: int, chunk: int = 1 << 21) -> Iterator[Batch]:
     """Everything once and in order, one row a batch, for models that count.
 
     Spans of a stream come as they are, without START: the first symbol of a span is context only. Records are joined,

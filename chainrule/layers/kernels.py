@@ -215,26 +215,31 @@ def merged(
     """
     number_a[0] = number_b[0] = 0
     keys[0], counts[0] = -1, 0
-    size, i, j = 1, 1, 1
-    largest = np.iinfo(np.int64).max
-    while i < len(keys_a) or j < len(keys_b):
-        a = b = largest
-        if i < len(keys_a):
-            parent = keys_a[i] // base
-            a = number_a[parent] * base + keys_a[i] - parent * base
-        if j < len(keys_b):
-            parent = keys_b[j] // base
-            b = number_b[parent] * base + keys_b[j] - parent * base
-        key = min(a, b)
-        keys[size], counts[size] = key, 0
+    none = np.iinfo(np.int64).max
+    size, i, j, parent_a, parent_b = 1, 1, 1, 0, 0
+    a = keys_a[1] if len(keys_a) > 1 else none
+    b = keys_b[1] if len(keys_b) > 1 else none
+    while a != none or b != none:
+        key, count = min(a, b), 0
         if a == key:
-            counts[size] += counts_a[i]
+            count += counts_a[i]
             number_a[i] = size
             i += 1
+            a = none
+            if i < len(keys_a):
+                while keys_a[i] >= (parent_a + 1) * base:
+                    parent_a += 1
+                a = number_a[parent_a] * base + keys_a[i] - parent_a * base
         if b == key:
-            counts[size] += counts_b[j]
+            count += counts_b[j]
             number_b[j] = size
             j += 1
+            b = none
+            if j < len(keys_b):
+                while keys_b[j] >= (parent_b + 1) * base:
+                    parent_b += 1
+                b = number_b[parent_b] * base + keys_b[j] - parent_b * base
+        keys[size], counts[size] = key, count
         size += 1
     return size
 

@@ -55,16 +55,17 @@ class Vocabulary:
         return len(self.words)
 
     @functools.cached_property
-    def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Hash table: (bytes of all words, where each begins and the last ends, slots)."""
+    def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+        """Hash table: (bytes of all words, where each begins and the last ends, slots, 64 - log2 of the number of slots)."""
         from chainrule.layers import word_kernels
 
-        pool, wide = buffer(b"".join(self.words))
+        pool, _ = buffer(b"".join(self.words))
         starts = np.zeros(len(self.words) + 1, np.int64)
         np.cumsum([len(w) for w in self.words], out=starts[1:])
-        slots = np.zeros(2 << (2 * len(self.words)).bit_length(), np.int64)
-        word_kernels.fill(pool, wide, starts, slots)
-        return pool, starts, slots
+        bits = (2 * len(self.words)).bit_length()
+        slots = np.zeros(2 << bits, np.int64)
+        word_kernels.fill(pool, starts, slots, 64 - bits, self.unknown)
+        return pool, starts, slots, 64 - bits
 
     def encode(
         self, text: Bytes, ends: np.ndarray, place: int = 0, *, eos: bool = True
@@ -77,7 +78,7 @@ class Vocabulary:
         size = int(ends[-1]) - place if len(ends) else 0
         ids, stops = np.empty(size // 2 + 2 * len(ends) + 1, np.int64), np.empty(len(ends), np.int64)
         end = self.end if eos else word_kernels.MISSING
-        size, _ = word_kernels.encode(*text, place, ends, *self.table, self.unknown, end, ids, stops)
+        size = word_kernels.encode(*text, place, ends, *self.table, end, ids, stops)
         return ids[:size], stops
 
     def sentences(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:

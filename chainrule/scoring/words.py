@@ -70,7 +70,7 @@ class WordScorer:
 
         def work(low: int, high: int, place: int) -> None:
             word_kernels.score_sentences(
-                *text, place, ends[low:high], *v.table, v.unknown, end, self.slots, self.values, self.n - 1, bos,
+                *text, place, ends[low:high], *v.table, end, self.slots, self.values, self.n - 1, bos,
                 totals[low:high],
             )  # fmt: skip
 
@@ -95,14 +95,16 @@ class WordScorer:
         borders = np.searchsorted(ends, np.linspace(0, size, many + 1)[1:-1])
         borders = [0, *borders.tolist(), len(ends)]
         pieces = [(a, b, int(ends[a - 1]) + 1 if a else 0) for a, b in itertools.pairwise(borders) if a < b]
-        if len(pieces) == 1:
-            work(*pieces[0])
-            return
-        list(self._pool.map(lambda piece: work(*piece), pieces))
+        others = [self._pool.submit(work, *piece) for piece in pieces[1:]]
+        for piece in pieces[:1]:
+            work(*piece)
+        for other in others:
+            other.result()
 
     @functools.cached_property
     def _pool(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self.threads)
+        """The threads beside the calling one."""
+        return ThreadPoolExecutor(max(1, self.threads - 1))
 
 
 def joined(sentences: Sequence[str | bytes]) -> tuple[Bytes, np.ndarray]:

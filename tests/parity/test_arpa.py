@@ -107,7 +107,7 @@ ngram 3=2
 -1.1\tab\t-0.5
 
 \\2-grams:
--0.2\t<s> long\t-0.1
+-0.2\t<s> long\t0
 -0.35\tlong word\t-0.2
 -2.5\tword ab
 -0.4\tword </s>
@@ -300,6 +300,7 @@ def test_strings_bytes_odd_spaces_and_line_feeds_inside_are_the_same_sentence():
         assert mine.score([other, "x"])[0] == plain
     assert mine.score(["the abcdefgh of a"])[0] != plain
     assert mine.score(["the abcdefghi\x01 of a"])[0] == mine.score(["the never of a"])[0]
+    assert mine.score(["\x01the of a"])[0] == mine.score(["never of a"])[0] != mine.score(["the of a"])[0]
 
 
 def test_sentences_do_not_touch_each_other_however_many_threads_share_them():
