@@ -1,9 +1,9 @@
 """Naive Bayes with n-grams: which label's language model expects this text most?
 
-    log p(c | x)  =  log p(c) + b_c + sum_u s_u log p_u(x | c) + const,      p_u(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
+    log p(c | x) = log p(c) + b_c + sum_u,n s_un log p_un(x | c) + const,     p_un(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
 
-Each label c has n-gram models of its own, one over characters (or bytes), one over words, or both; a start symbol
-stands before every text and an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is
+Each label c has n-gram models of its own: over units u, which are characters (or bytes) and words, and of every order n = 1, 2, … up
+to 6 characters and 3 words. A start symbol stands before every text and an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is
 the multinomial Bayes of a bag of words (McCallum & Nigam 1998): the row ``bag``.
 
 Write h for the context, h' for h without its oldest symbol, c() for counts *in one label*. All smoothings have the form
@@ -23,12 +23,13 @@ and its discounts are those of each order over all labels together, since one la
 ``positional=true`` is for texts that are aligned (a window of DNA around a splice site): every position has counts of its
 own, p(x_t | c, t, the n - 1 symbols before). Positions beyond the longest training text share one that was never seen.
 
-**What is chosen.** The symbols of a text are no independent witnesses, and spelling and words say much the same twice, so that
-p(x | c) is far too sure of itself against p(c): hence the exponents s_u, and a shift b_c a label (with a normal prior of
-variance 0.1 on it). They, n, the units and k of add_k (whatever is not set) are chosen by cross-validation over five parts of the training texts,
-cut by a hash of the text so that equal texts are on one side: s and b by held-out log p, all else by held-out accuracy, then by held-out log p.
-The validation part is not looked at. Sources: Cavnar & Trenkle 1994 (n-grams of characters tell languages), Peng & Schuurmans 2003 (n-gram models as
-Bayes classifiers), Platt 1999 and Zadrozny & Elkan 2002 (calibration of what is too sure).
+**What is chosen.** The symbols of a text are no independent witnesses, and orders and units say much the same again, so that
+p(x | c) is far too sure of itself against p(c): hence the exponents s_un >= 0, which also settle which orders and units are heard at all,
+and a shift b_c a label. Priors keep both in bounds where few texts are held out: exponential with mean 1 for s, normal with variance 0.1 for b. They maximise log p of held-out labels, by cross-validation over five parts
+of the training texts, cut by a hash of the text so that equal texts are on one side; so does k of add_k where it is not set.
+The validation part is not looked at. ``n`` and ``units``, where set, leave one order and these units. Sources: Cavnar & Trenkle 1994 (n-grams of
+characters tell languages), Peng & Schuurmans 2003 (n-gram models as Bayes classifiers), Platt 1999 (calibration by held-out scores), Raina et al. 2003
+(parts of a naive Bayes model weighed against each other).
 """
 
 from __future__ import annotations
@@ -68,21 +69,23 @@ LIMITS = {"char": 6, "byte": 8, "word": 3}
 """The largest n that is tried."""
 ADDED = (1.0, 0.3, 0.1, 0.03, 0.01)
 """The k that are tried."""
+SILENT = 1e-5
+"""Exponents below this are 0."""
 SHIFT_VARIANCE = 0.1
 """Of the prior on the shifts b: a label's text must weigh tens of records before its shift moves far."""
 
 
 class BayesConfig(Config):
-    """What is None is chosen by cross-validation on the training part."""
+    """What is None is settled by cross-validation on the training part."""
 
     symbols: int = Field(ge=2)
     """How many labels."""
     units: Units | None = None
-    """None: char, word or char+word."""
+    """None: char+word; char by position."""
     n: int | None = Field(default=None, ge=1, le=16)
-    """Of the characters where there are both kinds of units."""
+    """The one order that is heard; None: all up to 6 characters, 8 bytes or 3 words."""
     smoothing: Smoothing | None = None
-    """None: kneser_ney, and witten_bell by position."""
+    """None: kneser_ney; witten_bell by position."""
     k: float | None = Field(default=None, gt=0)
     """What add_k adds."""
     positional: bool = False
@@ -94,11 +97,12 @@ class BayesConfig(Config):
         return self.smoothing or ("witten_bell" if self.positional else "kneser_ney")
 
     @property
-    def asked(self) -> list[tuple[str, ...]]:
-        """The sets of units that are tried."""
-        if self.units:
-            return [tuple(self.units.split("+"))]
-        return [("char",)] if self.positional else [("char",), ("word",), ("char", "word")]
+    def voices(self) -> list[str]:
+        asked: str = self.units or ("char" if self.positional else "char+word")
+        return asked.split("+")
+
+    def orders(self, units: str) -> list[int]:
+        return [self.n] if self.n else list(range(1, LIMITS[units] + 1))
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"n": 2, "units": "char"}, "small": {}, "base": {}}
 
@@ -108,13 +112,18 @@ class BayesConfig(Config):
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with labels; those of parts add up. They are kept until n is chosen: choosing needs texts held out."""
+    """Texts with labels; those of parts add up. The texts are kept, because settling the exponents needs texts held out."""
 
     texts: tuple[str, ...]
     labels: np.ndarray
 
     def __add__(self, other: Self) -> Self:
         return type(self)(self.texts + other.texts, np.concatenate([self.labels, other.labels]))
+
+    def sorted(self) -> Self:
+        """In an order of their own, so that sums are the same to the last bit whatever order the parts came in."""
+        order = sorted(range(len(self.texts)), key=lambda b: (self.texts[b], self.labels[b]))
+        return type(self)(tuple(self.texts[b] for b in order), self.labels[order])
 
 
 def pieces(text: str, units: str) -> list[int] | list[str]:
@@ -431,23 +440,17 @@ def log_priors(labels: np.ndarray, classes: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Choice:
-    """What cross-validation settled: units, n of each, k, the exponents s and shifts b, and held-out accuracy and nats a text."""
+    """What cross-validation settled: the exponents s by unit and order, the shifts b, k, and held-out accuracy and nats a text."""
 
-    units: tuple[str, ...]
-    n: tuple[int, ...]
-    k: float
-    exponents: np.ndarray
+    exponents: dict[str, dict[int, float]]
     shifts: np.ndarray
+    k: float
     accuracy: float
     nats: float
 
-    @property
-    def merit(self) -> tuple[float, float]:
-        return round(self.accuracy, 6), -self.nats
-
 
 def weigh_evidence(prior_BC: np.ndarray, evidence: Sequence[np.ndarray], labels: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, float]:  # fmt: skip
-    """(s, b, held-out accuracy, held-out nats a text): the maximum of log p(labels) + log prior of b, by L-BFGS in float64."""
+    """(s, b, held-out accuracy, held-out nats a text): the maximum of log p(labels) + log prior of s and b, by L-BFGS in float64."""
     prior, truth, given = torch.from_numpy(prior_BC), torch.from_numpy(labels), [torch.from_numpy(e) for e in evidence]
     log_s = torch.full((len(given),), -2.0, dtype=torch.float64, requires_grad=True)
     b_C = torch.zeros(prior.shape[1], dtype=torch.float64, requires_grad=True)
@@ -458,7 +461,8 @@ def weigh_evidence(prior_BC: np.ndarray, evidence: Sequence[np.ndarray], labels:
 
     def loss() -> Tensor:
         optimiser.zero_grad()
-        value = torch.nn.functional.cross_entropy(score(), truth) + (b_C**2).sum() / (2 * SHIFT_VARIANCE * len(truth))
+        prior_nats = (b_C**2).sum() / (2 * SHIFT_VARIANCE) + log_s.exp().sum()
+        value = torch.nn.functional.cross_entropy(score(), truth) + prior_nats / len(truth)
         value.backward()
         return value
 
@@ -472,31 +476,23 @@ def weigh_evidence(prior_BC: np.ndarray, evidence: Sequence[np.ndarray], labels:
 
 
 def choose(examples: Examples, config: BayesConfig) -> Choice:
-    """Cross-validate whatever the config leaves open: each kind of unit by itself, then both at their best n."""
+    """Cross-validate whatever the config leaves open."""
     side, labels = folds(examples.texts), examples.labels
     prior_BC = np.zeros((len(labels), config.symbols))
     for part in np.unique(side):
         prior_BC[side == part] = log_priors(labels[side != part], config.symbols)
+    places = [(units, n) for units in config.voices for n in config.orders(units)]
+    counted = {units: Counted.of(examples, units, config.orders(units)[-1], config) for units in config.voices}
     found: list[Choice] = []
-    best: dict[str, tuple[Choice, np.ndarray]] = {}
-    for units in dict.fromkeys(unit for asked in config.asked for unit in asked):
-        fixed = config.n if units == config.asked[0][0] or config.units is None else None
-        counted = Counted.of(examples, units, fixed or LIMITS[units], config)
-        for k in ADDED if config.smooth == "add_k" and config.k is None else (config.k or 1.0,):
-            nats_NBC = counted.held_out(labels, side, config.smooth, k)
-            for n in [fixed] if fixed else range(1, len(nats_NBC) + 1):
-                evidence = nats_NBC[n - 1]
-                choice = Choice((units,), (n,), k, *weigh_evidence(prior_BC, [evidence], labels))
-                if units not in best or choice.merit > best[units][0].merit:
-                    best[units] = choice, evidence
-    for asked in config.asked:
-        if len(asked) == 1:
-            found.append(best[asked[0]][0])
-            continue
-        singles, evidence = zip(*(best[units] for units in asked))
-        n, k = tuple(c.n[0] for c in singles), singles[0].k
-        found.append(Choice(asked, n, k, *weigh_evidence(prior_BC, evidence, labels)))
-    return max(found, key=lambda c: c.merit)
+    for k in ADDED if config.smooth == "add_k" and config.k is None else (config.k or 1.0,):
+        made = {units: counts.held_out(labels, side, config.smooth, k) for units, counts in counted.items()}
+        s, b_C, accuracy, nats = weigh_evidence(prior_BC, [made[units][n - 1] for units, n in places], labels)
+        heard: dict[str, dict[int, float]] = {units: {} for units in config.voices}
+        for (units, n), power in zip(places, s.tolist()):
+            if power > SILENT:
+                heard[units][n] = power
+        found.append(Choice(heard, b_C, k, accuracy, nats))
+    return min(found, key=lambda choice: choice.nats)
 
 
 # --------------------------------------------------------------------------------------------------------------- model
@@ -522,7 +518,13 @@ class Voice(nn.Module):
             self.register_buffer(name, torch.zeros(0, dtype=torch.uint8 if name == "known" else torch.long))
         self._made: tuple[Vocabulary, Estimator, list[Level], list[tuple[Weights, Weights]]] | None = None
 
-    def hold(self, counted: Counted) -> None:
+    def hold(self, counted: Counted | None) -> None:
+        """Take over what was counted; None: this kind of unit is not heard."""
+        self._made = None
+        for name in self.BUFFERS:
+            setattr(self, name, getattr(self, name).new_zeros(0))
+        if counted is None:
+            return
         known = "\n".join(map(str, counted.vocabulary.known)).encode("utf-8", "surrogatepass")
         self.known = torch.from_numpy(np.frombuffer(known, np.uint8).copy())
         self.shape = torch.tensor([len(counted.levels), counted.positions])
@@ -530,7 +532,6 @@ class Voice(nn.Module):
         for name in ("keys", "first", "label", "count"):
             whole = np.concatenate([getattr(level, name) for level in counted.levels])
             setattr(self, name, torch.from_numpy(whole.astype(np.int64)))
-        self._made = None
 
     def tables(self) -> tuple[Vocabulary, Estimator, list[Level], list[tuple[Weights, Weights]]]:
         """Everything that follows from the counts; made once."""
@@ -551,12 +552,12 @@ class Voice(nn.Module):
             self._made = vocabulary, estimator, levels, weights
         return self._made
 
-    def log_likelihoods(self, texts: Sequence[str]) -> Tensor:
-        """log p(text | label), B x C."""
+    def log_likelihoods(self, texts: Sequence[str], orders: Sequence[int]) -> Tensor:
+        """log p(text | label) for each of these orders, O x B x C."""
         vocabulary, estimator, levels, weights = self.tables()
         symbols, ends = vocabulary.encode(texts)
         grams = number(symbols, ends, levels, vocabulary.base, int(self.shape[1]))
-        return torch.from_numpy(log_likelihoods(estimator, weights, grams, symbols, ends, [len(levels)])[0])
+        return torch.from_numpy(log_likelihoods(estimator, weights, grams, symbols, ends, orders))
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """The size of the tables is known from the data only: take that of the saved ones."""
@@ -575,18 +576,21 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
     config: BayesConfig
     log_prior: Tensor
     exponents: Tensor
-    """s of each voice, 0 where it is silent; then k."""
+    """s by unit and order (column n - 1)."""
     shifts: Tensor
+    k: Tensor
+    """0 until it is trained."""
 
     def __init__(self, config: BayesConfig):
         super().__init__(config)
         if config.positional and config.smoothing == "kneser_ney":
             raise UserError("positional=true with kneser_ney: its lower orders mix positions; use witten_bell or add_k")
-        names = dict.fromkeys(unit for asked in config.asked for unit in asked)
-        self.voices = nn.ModuleDict({units: Voice(units, config) for units in names})
+        self.voices = nn.ModuleDict({units: Voice(units, config) for units in config.voices})
+        widest = max(config.orders(units)[-1] for units in config.voices)
         self.register_buffer("log_prior", torch.full((config.symbols,), -math.log(config.symbols), dtype=torch.float64))
-        self.register_buffer("exponents", torch.zeros(len(names) + 1, dtype=torch.float64))
+        self.register_buffer("exponents", torch.zeros(len(config.voices), widest, dtype=torch.float64))
         self.register_buffer("shifts", torch.zeros(config.symbols, dtype=torch.float64))
+        self.register_buffer("k", torch.zeros((), dtype=torch.float64))
         self.notes: list[str] = []
 
     @property
@@ -602,33 +606,34 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         return Examples(batch.texts, batch.targets_BT[:, 0].numpy().astype(np.int64))
 
     def update(self, stats: Examples, rate: float = 1.0) -> Self:
-        """Choose what is open, then count everything. Raises UserError for ``rate`` other than 1."""
+        """Settle what is open, then count everything. Raises UserError for ``rate`` other than 1."""
         if rate != 1:
             raise UserError(f"rate={rate}: Bayes is estimated at once from all its counts; rate must be 1")
+        stats = stats.sorted()
         c = choose(stats, self.config)
         self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.symbols))
-        self.shifts = torch.from_numpy(c.shifts)
-        used = dict(zip(c.units, zip(c.n, c.exponents.tolist())))
-        self.exponents = torch.tensor(
-            [*(used.get(units, (0, 0.0))[1] for units in self.voices), c.k], dtype=torch.float64
-        )
-        for voice in self._voices():
-            voice.__init__(voice.units, self.config)
-            voice.k = c.k
-            if voice.units in used:
-                voice.hold(Counted.of(stats, voice.units, used[voice.units][0], self.config))
-        settled = ", ".join(f"{units} n = {n} to the power {s:.3g}" for units, (n, s) in used.items())
-        added = f", k = {c.k:g}" if self.config.smooth == "add_k" else ""
-        self.notes = [f"{settled}{added}: accuracy {c.accuracy:.4f} by cross-validation on train"]
+        self.shifts, self.k = torch.from_numpy(c.shifts), torch.tensor(c.k, dtype=torch.float64)
+        self.exponents = torch.zeros_like(self.exponents)
+        for row, voice in enumerate(self._voices()):
+            heard = c.exponents[voice.units]
+            for n, power in heard.items():
+                self.exponents[row, n - 1] = power
+            voice.hold(Counted.of(stats, voice.units, max(heard), self.config) if heard else None)
+        settled = ", ".join(f"{u} n = {n}: {s:.3g}" for u, heard in c.exponents.items() for n, s in heard.items())
+        settled = settled or "all 0 (nothing in the texts tells labels apart)"
+        added = f"; k = {c.k:g}" if self.config.smooth == "add_k" else ""
+        self.notes = [f"exponents {settled}{added}; accuracy {c.accuracy:.4f} by cross-validation on train"]
         return self
 
     def classify(self, batch: Batch) -> Tensor:
         assert isinstance(batch, Texts)
-        if not self.exponents.any():
+        if not self.k:
             raise DataError("this model has not been trained")
         score_BC = (self.log_prior + self.shifts).expand(len(batch.texts), -1)
-        for voice, s in zip(self._voices(), self.exponents.tolist()):
-            if s:
-                voice.k = float(self.exponents[-1])
-                score_BC = score_BC + s * voice.log_likelihoods(batch.texts)
+        for voice, powers in zip(self._voices(), self.exponents):
+            orders = (powers.nonzero()[:, 0] + 1).tolist()
+            if orders:
+                voice.k = float(self.k)
+                nats_OBC = voice.log_likelihoods(batch.texts, orders)
+                score_BC = score_BC + torch.einsum("o,obc->bc", powers[powers > 0], nats_OBC)
         return score_BC.log_softmax(-1)
