@@ -2,9 +2,10 @@
 
     log p(c | x) = log p(c) + b_c + sum_u,n s_un log p_un(x | c) + const,     p_un(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
 
-Each label c has n-gram models of its own: over units u, which are characters (or bytes) and words, and of every order n = 1, 2, … up
-to 6 characters and 3 words. A start symbol stands before every text and an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is
-the multinomial Bayes of a bag of words (McCallum & Nigam 1998): the row ``bag``.
+Each label c has n-gram models of its own: over units u, which are characters (in lower case or as they are; or bytes) and
+words (in lower case), and of every order n = 1, 2, … up to 6 characters and 3 words. A start symbol stands before every
+text and an end symbol, which is predicted too, after it. With n = 1 over words without start and end this is the
+multinomial Bayes of a bag of words (McCallum & Nigam 1998): the row ``bag``.
 
 Write h for the context, h' for h without its oldest symbol, c() for counts *in one label*. All smoothings have the form
 
@@ -23,13 +24,14 @@ and its discounts are those of each order over all labels together, since one la
 ``positional=true`` is for texts that are aligned (a window of DNA around a splice site): every position has counts of its
 own, p(x_t | c, t, the n - 1 symbols before). Positions beyond the longest training text share one that was never seen.
 
-**What is chosen.** The symbols of a text are no independent witnesses, and orders and units say much the same again, so that
-p(x | c) is far too sure of itself against p(c): hence the exponents s_un >= 0, which also settle which orders and units are heard at all,
-and a shift b_c a label. Priors keep both in bounds where few texts are held out: exponential with mean 1 for s, normal with variance 0.1 for b. They maximise log p of held-out labels, by cross-validation over five parts
-of the training texts, cut by a hash of the text so that equal texts are on one side; so does k of add_k where it is not set.
-The validation part is not looked at. ``n`` and ``units``, where set, leave one order and these units. Sources: Cavnar & Trenkle 1994 (n-grams of
-characters tell languages), Peng & Schuurmans 2003 (n-gram models as Bayes classifiers), Platt 1999 (calibration by held-out scores), Raina et al. 2003
-(parts of a naive Bayes model weighed against each other).
+**What is chosen.** The symbols of a text are no independent witnesses, and orders and units say much the same again, so
+that p(x | c) is far too sure of itself against p(c): hence the exponents s_un >= 0, which also settle which orders and
+units are heard at all, and a shift b_c a label. Priors keep both in bounds where few texts are held out: exponential with
+mean 1 for s, normal with variance 0.1 for b. They maximise log p of held-out labels, by cross-validation over five parts
+of the training texts, cut by a hash of the text so that equal texts are on one side; so does k of add_k where it is not
+set. The validation part is not looked at. ``n`` and ``units``, where set, leave one order and these units. Sources: Cavnar
+& Trenkle 1994 (n-grams of characters tell languages), Peng & Schuurmans 2003 (n-gram models as Bayes classifiers), Platt
+1999 (calibration by held-out scores), Raina et al. 2003 (parts of a naive Bayes model weighed against each other).
 """
 
 from __future__ import annotations
@@ -60,12 +62,12 @@ from chainrule.core import (
     register,
 )
 
-Units = Literal["char", "byte", "word", "char+word", "byte+word"]
+Units = Literal["letter", "char", "byte", "word", "letter+word", "char+word", "byte+word"]
 Smoothing = Literal["kneser_ney", "witten_bell", "add_k"]
 FOLDS = 5
 CHUNK = 1 << 21
 """Numbers in one table of positions x labels."""
-LIMITS = {"char": 6, "byte": 8, "word": 3}
+LIMITS = {"letter": 6, "char": 6, "byte": 8, "word": 3}
 """The largest n that is tried."""
 ADDED = (1.0, 0.3, 0.1, 0.03, 0.01)
 """The k that are tried."""
@@ -81,7 +83,7 @@ class BayesConfig(Config):
     symbols: int = Field(ge=2)
     """How many labels."""
     units: Units | None = None
-    """None: char+word; char by position."""
+    """``letter`` is a character in lower case. None: letter+word; letter by position."""
     n: int | None = Field(default=None, ge=1, le=16)
     """The one order that is heard; None: all up to 6 characters, 8 bytes or 3 words."""
     smoothing: Smoothing | None = None
@@ -98,7 +100,7 @@ class BayesConfig(Config):
 
     @property
     def voices(self) -> list[str]:
-        asked: str = self.units or ("char" if self.positional else "char+word")
+        asked: str = self.units or ("letter" if self.positional else "letter+word")
         return asked.split("+")
 
     def orders(self, units: str) -> list[int]:
@@ -127,9 +129,9 @@ class Examples:
 
 
 def pieces(text: str, units: str) -> list[int] | list[str]:
-    """A text in units: code points, bytes, or words (lower case; a sign that is no letter or digit stands alone)."""
-    if units == "char":
-        return [ord(x) for x in text]
+    """A text in units: code points, bytes, or words (a sign that is no letter or digit stands alone)."""
+    if units in ("letter", "char"):
+        return [ord(x) for x in (text.lower() if units == "letter" else text)]
     return list(text.encode(errors="replace")) if units == "byte" else re.findall(r"\w+|[^\w\s]", text.lower())
 
 
