@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,6 +56,8 @@ class LabelledData:
     notes: list[str] = field(default_factory=list)
     unit: str = "records"
     counted: str = "record"
+    carved: bool = False
+    """Nobody gave a validation part: it was split off, and may be learned from once it has been looked at."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
@@ -108,8 +111,9 @@ def read_labelled(source: str | Path, columns: str | None = None, split: Shares 
         DataError: nothing to read, no column ``text`` or ``label``, an empty label (with its line), a single label.
     """
     shared, notes = check_split(split), []
-    name, written = _read(source, columns, on_bad, notes, shared)
-    labels: tuple[str, ...] = tuple(sorted(set(written["train"][1])))
+    name, written, carved = _read(source, columns, on_bad, notes, shared)
+    learned = written["train"][1] + (written["valid"][1] if carved else [])
+    labels: tuple[str, ...] = tuple(sorted(set(learned)))
     if len(set(labels)) < 2:
         raise DataError(
             f"{source}: every training record is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
@@ -118,17 +122,19 @@ def read_labelled(source: str | Path, columns: str | None = None, split: Shares 
     parts = {part: _records(rows, number) for part, rows in written.items()}
     for part, records in parts.items():
         tell_unknown(part, records.names, number, "record", notes)
-    rare = [label for label in labels if written["train"][1].count(label) == 1]
+    rare = [label for label, count in Counter(learned).items() if count == 1]
     if rare:
-        notes.append(f"only one training record each: {_some(rare)}")
+        notes.append(f"only one training record each: {_some(sorted(rare))}")
+    if carved:
+        notes.append(carved_note(f"{len(parts['valid']):,} records"))
     whole, cut = digests({part: (f"{n}\0{x}" for n, x in zip(r.names, r.texts)) for part, r in parts.items()})
-    return LabelledData(name, parts, labels, whole, cut, notes)
+    return LabelledData(name, parts, labels, whole, cut, notes, carved=carved)
 
 
 def read_labelled_part(source: str | Path, labels: Sequence[str], columns: str | None, on_bad: str = "stop") -> Records:
     """A held-out file (or folder, all of whose parts are taken in order) under labels that exist already."""
     number = {label: c for c, label in enumerate(labels)}
-    _, written = _read(source, columns, on_bad, [], None)
+    _, written, _ = _read(source, columns, on_bad, [], None)
     texts, names = zip(*(pair for rows in written.values() for pair in zip(*rows)))
     return _records((list(texts), list(names)), number)
 
@@ -140,6 +146,10 @@ def tell_unknown(part: str, names: Iterable[str], known: dict[str, int], what: s
         notes.append(f"{part}: {len(strange)} {what}{'s' * (len(strange) > 1)} with a label that train lacks ({_some(sorted(set(strange)))}): always wrong")  # fmt: skip
 
 
+def carved_note(what: str) -> str:
+    return f"no validation part was given: {what} were split off; their figure is of a model that did not count them, the model that is kept counts them too"  # fmt: skip
+
+
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -148,15 +158,16 @@ Rows = tuple[list[str], list[str]]
 """Texts, and the labels as they were written."""
 
 
-def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str], shares: dict[str, float] | None) -> tuple[str, dict[str, Rows]]:  # fmt: skip
-    """The name of DATA and its parts; ``shares`` None: as they lie, whatever they are called."""
+def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str], shares: dict[str, float] | None) -> tuple[str, dict[str, Rows], bool]:  # fmt: skip
+    """The name of DATA, its parts, and whether valid was split off; ``shares`` None: as they lie, whatever they are called."""
     path = Path(source)
     if path.is_dir() and not any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
         return _from_folders(path, on_bad, notes, shares)
     name, tables = read_tables(path, columns, on_bad, notes)
+    carved = "valid" not in tables
     if shares is not None:
         tables = divide_tables(tables, shares, _key)
-    return name, {part: _pairs(table) for part, table in tables.items()}
+    return name, {part: _pairs(table) for part, table in tables.items()}, carved
 
 
 def _key(table: Table) -> list[str]:
@@ -183,7 +194,7 @@ def _records(rows: Rows, number: dict[str, int]) -> Records:
 
 def _from_folders(
     path: Path, on_bad: str, notes: list[str], shares: dict[str, float] | None
-) -> tuple[str, dict[str, Rows]]:
+) -> tuple[str, dict[str, Rows], bool]:
     """``spam/1.txt ham/2.txt``, or that below ``train``, ``valid`` and ``test``; a file is a record."""
     given = {
         PART_NAMES[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in PART_NAMES
@@ -191,7 +202,7 @@ def _from_folders(
     parts = {part: given[part] for part in PARTS if part in given} or {"all": path}
     read = {part: _classes(folder, on_bad, notes) for part, folder in parts.items()}
     if shares is None or "valid" in read:
-        return path.resolve().name, read
+        return path.resolve().name, read, False
     if "all" not in read and "train" not in read:
         raise DataError(f"{path}: {', '.join(read)} given, but no train folder to go with it")
     texts, labels = read.get("all") or read["train"]
@@ -200,7 +211,7 @@ def _from_folders(
         shares = {"train": shares["train"] / rest, "valid": shares["valid"] / rest}
     rows = by_hash(text_hashes(texts), shares, str(path))
     made = {part: ([texts[r] for r in chosen], [labels[r] for r in chosen]) for part, chosen in rows.items()}
-    return path.resolve().name, made | ({"test": read["test"]} if "test" in read else {})
+    return path.resolve().name, made | ({"test": read["test"]} if "test" in read else {}), True
 
 
 def _classes(folder: Path, on_bad: str, notes: list[str]) -> Rows:

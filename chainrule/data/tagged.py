@@ -17,7 +17,7 @@ import torch
 from chainrule.core.batch import Words
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
-from chainrule.data.labelled import SHOWN, UNKNOWN, Shares, digests, repeated, shares, tell_unknown
+from chainrule.data.labelled import SHOWN, UNKNOWN, Shares, carved_note, digests, repeated, shares, tell_unknown
 from chainrule.data.source import TEXTS, locate, read_file, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, divide_tables, is_header, items, read_tables
@@ -80,6 +80,8 @@ class TaggedData:
     notes: list[str] = field(default_factory=list)
     unit: str = "sequences"
     counted: str = "token"
+    carved: bool = False
+    """Nobody gave a validation part: it was split off, and may be learned from once it has been looked at."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board. ``unseen``: share of held-out tokens that do not occur in train."""
@@ -103,8 +105,9 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
         DataError: nothing to read, a token without a tag, rows of different lengths (with file and line), a single tag.
     """
     wanted, notes = check_split(split), []
-    name, rows = _read(source, columns, on_bad, notes, wanted)
-    labels: tuple[str, ...] = tuple(sorted({tag for row in rows["train"] for tag in row.tags}))
+    name, rows, carved = _read(source, columns, on_bad, notes, wanted)
+    learned = [*rows["train"], *(rows["valid"] if carved else [])]
+    labels: tuple[str, ...] = tuple(sorted({tag for row in learned for tag in row.tags}))
     if len(set(labels)) < 2:
         raise DataError(
             f"{source}: every training token is tagged '{''.join(labels)}': at least 2 tags are needed to tell apart"
@@ -114,12 +117,14 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
     for part, found in rows.items():
         tell_unknown(part, [tag for row in found for tag in row.tags], number, "token", notes)
     whole, cut = digests({p: ("\0".join((*r.words, *r.tags, *r.columns)) for r in found) for p, found in rows.items()})
-    return TaggedData(name, parts, labels, whole, cut, notes)
+    if carved:
+        notes.append(carved_note(f"{len(rows['valid']):,} sequences"))
+    return TaggedData(name, parts, labels, whole, cut, notes, carved=carved)
 
 
 def read_tagged_part(source: str | Path, labels: Sequence[str], columns: str | None, on_bad: str = "stop") -> Tagged:
     """A held-out file (or folder, all of whose parts are taken in order) under tags that exist already."""
-    _, rows = _read(source, columns, on_bad, [], None)
+    _, rows, _ = _read(source, columns, on_bad, [], None)
     return _numbered([row for found in rows.values() for row in found], {tag: c for c, tag in enumerate(labels)})
 
 
@@ -130,8 +135,8 @@ def _numbered(rows: list[TaggedRow], number: dict[str, int]) -> Tagged:
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str], wanted: dict[str, float] | None) -> tuple[str, dict[str, list[TaggedRow]]]:  # fmt: skip
-    """The name of DATA and its parts; ``wanted`` None: as they lie, whatever they are called."""
+def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str], wanted: dict[str, float] | None) -> tuple[str, dict[str, list[TaggedRow]], bool]:  # fmt: skip
+    """The name of DATA, its parts, and whether valid was split off; ``wanted`` None: as they lie, whatever they are called."""
     found = locate(source, tuple(dict.fromkeys((*LINES, *TABLES))))
     files = [path for paths in found.parts.values() for path in paths]
     tables = [_is_table(path, on_bad) for path in files]
@@ -139,15 +144,17 @@ def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str]
         if not all(tables):
             raise DataError(f"{source}: tables and files of one token a line are mixed; give one kind")
         name, read = read_tables(source, columns, on_bad, notes)
+        carved = "valid" not in read
         if wanted is not None:
             read = divide_tables(read, wanted, lambda t: t.columns.get("group") or t.need("tokens")[0])
-        return name, {part: _from_table(table) for part, table in read.items()}
+        return name, {part: _from_table(table) for part, table in read.items()}, carved
     notes.extend(found.notes)
     rows = {
         part: [r for path in paths for r in _from_lines(path, columns, on_bad, notes)]
         for part, paths in found.parts.items()
     }
-    return found.name, rows if wanted is None else _divided(rows, wanted, str(source))
+    carved = "valid" not in rows
+    return found.name, rows if wanted is None else _divided(rows, wanted, str(source)), carved
 
 
 def _is_table(path: Path, on_bad: str) -> bool:

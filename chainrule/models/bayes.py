@@ -1,6 +1,7 @@
 """Naive Bayes with n-grams: which label's language model expects this text most?
 
-    log p(c | x) = log p(c) + b_c + sum_u,n s_un log p_un(x | c) + const,     p_un(x | c) = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
+    log p(c | x) = log p(c) + b_c + sqrt(L / |x|) sum_u,n s_un log p_un(x | c) + const
+    p_un(x | c)  = prod_t p(x_t | c, x_{t-n+1} .. x_{t-1})
 
 Each label c has n-gram models of its own: over units u, which are characters (in lower case or as they are; or bytes) and
 words (in lower case), and of every order n = 1, 2, … up to 6 characters and 3 words. A start symbol stands before every
@@ -26,8 +27,9 @@ own, p(x_t | c, t, the n - 1 symbols before). Positions beyond the longest train
 
 **What is chosen.** The symbols of a text are no independent witnesses, and orders and units say much the same again, so
 that p(x | c) is far too sure of itself against p(c): hence the exponents s_un >= 0, which also settle which orders and
-units are heard at all, and a shift b_c a label. Priors keep both in bounds where few texts are held out: exponential with
-mean 1 for s, normal with variance 0.1 for b. They maximise log p of held-out labels, by cross-validation over five parts
+units are heard at all, and a shift b_c a label; and hence the root: twice the text is less than twice the evidence (L is the
+typical length). Priors keep both in bounds where few texts are held out: exponential with
+mean 1 for s, normal with variance 1 for b. They maximise log p of held-out labels, by cross-validation over five parts
 of the training texts, cut by a hash of the text so that equal texts are on one side; so does k of add_k where it is not
 set. The validation part is not looked at. ``n`` and ``units``, where set, leave one order and these units. Sources: Cavnar
 & Trenkle 1994 (n-grams of characters tell languages), Peng & Schuurmans 2003 (n-gram models as Bayes classifiers), Platt
@@ -73,8 +75,8 @@ ADDED = (1.0, 0.3, 0.1, 0.03, 0.01)
 """The k that are tried."""
 SILENT = 1e-5
 """Exponents below this are 0."""
-SHIFT_VARIANCE = 0.1
-"""Of the prior on the shifts b: a label's text must weigh tens of records before its shift moves far."""
+SHIFT_VARIANCE = 1.0
+"""Of the prior on the shifts b."""
 
 
 class BayesConfig(Config):
@@ -101,7 +103,7 @@ class BayesConfig(Config):
     @property
     def voices(self) -> list[str]:
         asked: str = self.units or ("letter" if self.positional else "letter+word")
-        return asked.split("+")
+        return [str(units) for units in asked.split("+")]
 
     def orders(self, units: str) -> list[int]:
         return [self.n] if self.n else list(range(1, LIMITS[units] + 1))
@@ -477,9 +479,19 @@ def weigh_evidence(prior_BC: np.ndarray, evidence: Sequence[np.ndarray], labels:
     return log_s.detach().exp().numpy(), b_C.detach().numpy(), right, nats
 
 
+def typical_length(texts: Sequence[str]) -> float:
+    """The geometric mean of the lengths in characters, one added to each."""
+    return math.exp(float(np.log1p([len(text) for text in texts]).mean()))
+
+
+def damped(nats_OBC: np.ndarray, texts: Sequence[str], typical: float) -> np.ndarray:
+    """Evidence grows with the root of the length."""
+    return nats_OBC * np.sqrt(typical / (1.0 + np.array([len(text) for text in texts])))[:, None]
+
+
 def choose(examples: Examples, config: BayesConfig) -> Choice:
     """Cross-validate whatever the config leaves open."""
-    side, labels = folds(examples.texts), examples.labels
+    side, labels, typical = folds(examples.texts), examples.labels, typical_length(examples.texts)
     prior_BC = np.zeros((len(labels), config.symbols))
     for part in np.unique(side):
         prior_BC[side == part] = log_priors(labels[side != part], config.symbols)
@@ -487,7 +499,10 @@ def choose(examples: Examples, config: BayesConfig) -> Choice:
     counted = {units: Counted.of(examples, units, config.orders(units)[-1], config) for units in config.voices}
     found: list[Choice] = []
     for k in ADDED if config.smooth == "add_k" and config.k is None else (config.k or 1.0,):
-        made = {units: counts.held_out(labels, side, config.smooth, k) for units, counts in counted.items()}
+        made = {
+            units: damped(counts.held_out(labels, side, config.smooth, k), examples.texts, typical)
+            for units, counts in counted.items()
+        }
         s, b_C, accuracy, nats = weigh_evidence(prior_BC, [made[units][n - 1] for units, n in places], labels)
         heard: dict[str, dict[int, float]] = {units: {} for units in config.voices}
         for (units, n), power in zip(places, s.tolist()):
@@ -554,12 +569,12 @@ class Voice(nn.Module):
             self._made = vocabulary, estimator, levels, weights
         return self._made
 
-    def log_likelihoods(self, texts: Sequence[str], orders: Sequence[int]) -> Tensor:
+    def log_likelihoods(self, texts: Sequence[str], orders: Sequence[int]) -> np.ndarray:
         """log p(text | label) for each of these orders, O x B x C."""
         vocabulary, estimator, levels, weights = self.tables()
         symbols, ends = vocabulary.encode(texts)
         grams = number(symbols, ends, levels, vocabulary.base, int(self.shape[1]))
-        return torch.from_numpy(log_likelihoods(estimator, weights, grams, symbols, ends, orders))
+        return log_likelihoods(estimator, weights, grams, symbols, ends, orders)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """The size of the tables is known from the data only: take that of the saved ones."""
@@ -580,6 +595,8 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
     exponents: Tensor
     """s by unit and order (column n - 1)."""
     shifts: Tensor
+    length: Tensor
+    """L"""
     k: Tensor
     """0 until it is trained."""
 
@@ -592,6 +609,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         self.register_buffer("log_prior", torch.full((config.symbols,), -math.log(config.symbols), dtype=torch.float64))
         self.register_buffer("exponents", torch.zeros(len(config.voices), widest, dtype=torch.float64))
         self.register_buffer("shifts", torch.zeros(config.symbols, dtype=torch.float64))
+        self.register_buffer("length", torch.ones((), dtype=torch.float64))
         self.register_buffer("k", torch.zeros((), dtype=torch.float64))
         self.notes: list[str] = []
 
@@ -615,6 +633,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         c = choose(stats, self.config)
         self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.symbols))
         self.shifts, self.k = torch.from_numpy(c.shifts), torch.tensor(c.k, dtype=torch.float64)
+        self.length = torch.tensor(typical_length(stats.texts), dtype=torch.float64)
         self.exponents = torch.zeros_like(self.exponents)
         for row, voice in enumerate(self._voices()):
             heard = c.exponents[voice.units]
@@ -636,6 +655,6 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
             orders = (powers.nonzero()[:, 0] + 1).tolist()
             if orders:
                 voice.k = float(self.k)
-                nats_OBC = voice.log_likelihoods(batch.texts, orders)
-                score_BC = score_BC + torch.einsum("o,obc->bc", powers[powers > 0], nats_OBC)
+                nats_OBC = damped(voice.log_likelihoods(batch.texts, orders), batch.texts, float(self.length))
+                score_BC = score_BC + torch.einsum("o,obc->bc", powers[powers > 0], torch.from_numpy(nats_OBC))
         return score_BC.log_softmax(-1)

@@ -3,11 +3,12 @@
     p(tags, words)  =  prod_t p(q_t | q_{t-2}, q_{t-1}) p(w_t | q_t) * p(end | q_{T-1}, q_T)      (Brants 2000, TnT)
 
 **States.** A state is a tag, or the tag together with what the further columns of the training file say of the token (a finer
-tag): the finer chain knows more of what follows what, and its tags are read off its states. ``states=tags`` ignores the columns.
+tag): the finer chain knows more of what follows what, and its tags are read off its states. Finer states that are rare are merged into one
+of their tag. ``states=tags`` ignores the columns.
 
 **Transitions** are counted trigrams of states, with a border state before and after each sequence. Smoothed by Witten-Bell,
 
-    p(k | i, j) = (c(ijk) + N1+(ij.) p(k | j)) / (c(ij.) + N1+(ij.)),        down to p(k) with 0.1 added to each count,
+    p(k | i, j) = (c(ijk) + a N1+(ij.) p(k | j)) / (c(ij.) + a N1+(ij.)),      a = 15 (1 below), down to p(k) with 0.1 added to each count,
 
 or, ``smoothing=deleted_interpolation``, l1 p(k) + l2 p(k | j) + l3 p(k | i, j), with l by leaving each trigram out once
 (Jelinek & Mercer 1980, as in Brants 2000, fig. 1).
@@ -22,8 +23,8 @@ of one shape (figures, capitals, an affixed sign), in lower case with figures as
 syllables are cut into letters. Beginnings count with the weight a: p(q | w) ~ p(q | ending) (p(q | beginning) / p(q))^a.
 
 **Deviations** from TnT: word and suffix model are one back-off chain, so that a word seen once still listens to its
-ending; suffixes are weighed by Witten-Bell (times 3), not by one standard deviation; there are beginnings, shapes and finer states;
-no beam: instead a word *has* only its ``most`` likeliest states, and none below ``least`` of its best, and over these
+ending; suffixes are weighed by Witten-Bell (times 2), not by one standard deviation; there are beginnings, shapes and finer states;
+the tags are the likeliest one by one, from exact posteriors (``decode=viterbi``: the likeliest sequence of states); no beam: instead a word *has* only its ``most`` likeliest states, and none below ``least`` of its best, and over these
 Viterbi's algorithm and the sums are exact.
 
 **Storage.** The counts. All tables follow from them when the model is first used.
@@ -32,6 +33,7 @@ Viterbi's algorithm and the sums are exact.
 from __future__ import annotations
 
 import functools
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -76,14 +78,20 @@ class TaggerConfig(Config):
     """How many tags."""
     n: Literal[2, 3] = 3
     states: Literal["columns", "tags"] = "columns"
+    merge: int = Field(default=20, ge=1)
+    """Finer states that were seen less often than this are one state of their tag."""
+    decode: Literal["posterior", "viterbi"] = "posterior"
+    """posterior: each token's likeliest tag, the fewest wrong ones to be expected; viterbi: the likeliest sequence of states."""
     smoothing: Literal["witten_bell", "deleted_interpolation"] = "witten_bell"
     suffix: int = Field(default=10, ge=0)
     """The longest ending, in characters of the decomposed form."""
     prefix: int = Field(default=6, ge=0)
+    """The longest beginning, likewise."""
     prefix_weight: float = Field(default=0.3, ge=0)
-    transition_backoff: float = Field(default=6.0, gt=0)
+    transition_backoff: float = Field(default=15.0, gt=0)
+    """What Witten-Bell's N1+ is multiplied by among trigrams."""
     rare: int = Field(default=10, ge=1)
-    suffix_backoff: float = Field(default=3.0, gt=0)
+    suffix_backoff: float = Field(default=2.0, gt=0)
     """What Witten-Bell's N1+ is multiplied by among endings."""
     most: int = Field(default=16, ge=1)
     least: float = Field(default=1e-4, ge=0, lt=1)
@@ -118,14 +126,17 @@ class TagCounts:
             counts.transitions.update(zip(row, row[1:], row[2:]))
         return counts
 
-    def coarse(self) -> Self:
-        """The same without further columns."""
+    def merged(self, least: float) -> Self:
+        """States that were seen less often than ``least`` become one state of their tag."""
+        many: Counter[State] = Counter()
+        for (_, _, q), c in self.emissions.items():
+            many[q] += c
+        to = {q: q if c >= least else (q[0], "") for q, c in many.items()} | {BORDER: BORDER}
         made = type(self)()
-        for (word, first, (tag, _)), c in self.emissions.items():
-            made.emissions[word, first, (tag, "")] += c
-        for row, c in self.transitions.items():
-            i, j, k = ((tag, "") for tag, _ in row)
-            made.transitions[i, j, k] += c
+        for (word, first, q), c in self.emissions.items():
+            made.emissions[word, first, to[q]] += c
+        for (i, j, k), c in self.transitions.items():
+            made.transitions[to[i], to[j], to[k]] += c
         return made
 
 
@@ -220,7 +231,7 @@ def endings(word: str, first: bool, longest: int) -> list[tuple[str, ...]]:
 
 
 def beginnings(word: str, longest: int) -> list[tuple[str, ...]]:
-    letters = re.sub(r"\d", "0", word).lower()
+    letters = unicodedata.normalize("NFD", re.sub(r"\d", "0", word)).lower()
     return [("begin", letters[:m]) for m in range(1, min(len(letters), longest) + 1)]
 
 
@@ -407,11 +418,11 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
         if rate != 1:
             raise UserError(f"rate={rate}: a tagger is estimated at once from all its counts; rate must be 1")
         self.notes = []
+        stats = stats.merged(math.inf if self.config.states == "tags" else self.config.merge)
         found = {q for _, _, q in stats.emissions}
-        if self.config.states == "tags" or len(found) > MOST_STATES:
-            if self.config.states == "columns":
-                self.notes.append(f"{len(found):,} different further columns are too many to be states: tags alone are")
-            stats = stats.coarse()
+        if len(found) > MOST_STATES:
+            self.notes.append(f"{len(found):,} different further columns are too many to be states: tags alone are")
+            stats = stats.merged(math.inf)
         states = sorted({q for _, _, q in stats.emissions})
         number = {q: s for s, q in enumerate(states)} | {BORDER: len(states)}
         words = sorted({word for word, _, _ in stats.emissions})
@@ -454,13 +465,27 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
         assert isinstance(batch, Words)
         longest = max((len(row) for row in batch.words), default=0)
         tags_BT = torch.full((len(batch.words), longest), IGNORED)
+        if self.config.decode == "posterior" and longest:
+            likeliest_BT = self.posteriors(batch).argmax(-1)
+            for b, row in enumerate(batch.words):
+                tags_BT[b, : len(row)] = likeliest_BT[b, : len(row)]
+        elif longest:
+            for mine, lattice, transitions in self._lattices(batch):
+                for b, path in zip(mine, viterbi(lattice, transitions)[0]):
+                    tags_BT[b, : len(path)] = self.tags[path]
+        return tags_BT, self._log_prob(batch, tags_BT)
+
+    def _log_prob(self, batch: Words, tags_BT: Tensor) -> Tensor:
+        """log p(tags | tokens), B: all sequences of states with these tags, against all."""
         nats_B = torch.zeros(len(batch.words), dtype=torch.float64)
         for mine, lattice, transitions in self._lattices(batch):
-            paths, scores = viterbi(lattice, transitions)
-            nats_B[mine] = scores - partition(lattice, transitions)
-            for b, path in zip(mine, paths):
-                tags_BT[b, : len(path)] = self.tags[path]
-        return tags_BT, nats_B
+            scores = [
+                score_BM.masked_fill(self.tags[q_BM] != tags_BT[mine[: len(q_BM)], t, None], IMPOSSIBLE)
+                for t, (q_BM, score_BM) in enumerate(zip(lattice.states, lattice.scores))
+            ]
+            these = Lattice(lattice.states, scores, lattice.lengths_B)
+            nats_B[mine] = partition(these, transitions) - partition(lattice, transitions)
+        return nats_B
 
     def posteriors(self, batch: Batch) -> Tensor:
         """p(tag at t | all tokens), B x T x C: the gradient of the log-sum in the scores (Eisner 2016)."""
@@ -470,8 +495,8 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
         for mine, lattice, transitions in self._lattices(batch):
             scores = [score.requires_grad_() for score in lattice.scores]
             with torch.enable_grad():
-                sums_B = partition(lattice, transitions)
-            for t, (q_BM, p_BM) in enumerate(zip(lattice.states, torch.autograd.grad(sums_B.sum(), scores))):
+                total = partition(lattice, transitions).sum()
+            for t, (q_BM, p_BM) in enumerate(zip(lattice.states, torch.autograd.grad(total, scores))):
                 p_BTC[mine[: len(q_BM)], t] = p_BTC[mine[: len(q_BM)], t].scatter_add(1, self.tags[q_BM], p_BM)
         return p_BTC
 

@@ -120,7 +120,9 @@ def test_a_bag_of_words_is_scikit_learns_multinomial_bayes() -> None:
     expected = peer.feature_log_prob_ @ np.array([1, 0, 2, 0, 0])
     assert nats(rows, asked, 1, "word", smoothing="add_k", ends=False) == pytest.approx(expected.tolist(), abs=1e-12)
     s = float(model.exponents[0, 0])
-    expected_score = torch.tensor(expected) * s + model.log_prior + model.shifts
+    root = math.sqrt(float(model.length) / (1 + len(asked)))
+    assert float(model.length) == pytest.approx(math.prod((1 + len(text)) ** (1 / len(rows)) for text, _ in rows))
+    expected_score = torch.tensor(expected) * s * root + model.log_prior + model.shifts
     assert torch.allclose(model.classify(texts([(asked, 0)]))[0], expected_score.log_softmax(-1), atol=1e-12)
 
 

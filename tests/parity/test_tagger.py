@@ -68,7 +68,7 @@ def scored(model: SequenceModel, row: list[str]) -> dict[tuple[int, ...], float]
 def test_the_tags_found_are_the_best_of_all_sequences_and_their_probability_is_exact(
     seed: int, smoothing: str, n: int
 ) -> None:
-    model = tagger(random_rows(seed), smoothing=smoothing, n=n, least=0.0)
+    model = tagger(random_rows(seed), smoothing=smoothing, n=n, least=0.0, decode="viterbi")
     rows = [["a", "unseen", "b", "Ca"], ["xy"], ["b", "b", "a", "d1", "zz"]]
     tags_BT, nats_B = model.tag(words([[(w, 0) for w in row] for row in rows]))
     for row, tags, nats in zip(rows, tags_BT.tolist(), nats_B.tolist()):
@@ -91,6 +91,31 @@ def test_posteriors_are_the_sums_over_all_sequences() -> None:
             expected = sum(math.exp(v) for path, v in every.items() if path[t] == q) / whole
             assert float(p_BTC[0, t, tag]) == pytest.approx(expected, abs=1e-9)
     assert float(p_BTC[1, 1:].abs().sum()) == 0
+
+
+def test_by_default_every_token_gets_its_likeliest_tag_and_the_probability_is_that_of_the_tags() -> None:
+    """With finer states (two for tag 0), so that a tag is a sum over states."""
+    rows = random_rows(29, count=40)
+    fine = [["xy"[k % 2] if tag == 0 else "" for k, (_, tag) in enumerate(row)] for row in rows]
+    model = tagger(rows, fine, least=0.0, merge=1)
+    assert len(model.tags) == TAGS + 1
+    row = ["a", "b", "new", "Ca"]
+    tags_BT, nats_B = model.tag(words([[(w, 0) for w in row]]))
+    every, tag_of = scored(model, row), model.tags.tolist()
+    whole = sum(math.exp(v) for v in every.values())
+    shares = np.zeros((len(row), TAGS))
+    for path, v in every.items():
+        for t, q in enumerate(path):
+            shares[t, tag_of[q]] += math.exp(v) / whole
+    assert tags_BT[0].tolist() == shares.argmax(1).tolist()
+    mine = sum(math.exp(v) for path, v in every.items() if [tag_of[q] for q in path] == tags_BT[0].tolist())
+    assert float(nats_B[0]) == pytest.approx(math.log(mine / whole), abs=1e-9)
+
+
+def test_rare_finer_states_are_merged_into_one_of_their_tag() -> None:
+    rows, fine = [[("a", 0), ("b", 1)]] * 9, [["often", "x"]] * 7 + [["rare", "x"]] * 2
+    assert len(tagger(rows, fine, merge=3).tags) == 3
+    assert len(tagger(rows, fine, merge=8).tags) == 2
 
 
 def test_a_sequence_is_tagged_the_same_alone_and_among_others() -> None:
@@ -164,7 +189,7 @@ def test_a_finer_column_disambiguates_what_follows() -> None:
     rows = [[("give", 0), ("m", 1)], [("go", 0), ("m", 2)]]
     data, columns = rows * 7, fine * 7
     asked = words([[("give", 0), ("m", 0)], [("go", 0), ("m", 0)]])
-    by_column, _ = tagger(data, columns, n=2).tag(asked)
+    by_column, _ = tagger(data, columns, n=2, merge=1).tag(asked)
     assert by_column.tolist() == [[0, 1], [0, 2]]
     by_tag = tagger(data, columns, n=2, states="tags")
     assert len(by_tag.tags) == TAGS

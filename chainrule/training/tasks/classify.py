@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Classifier, ConfigError, Counting, DataError, SequenceModel
+from chainrule.core import Classifier, DataError, SequenceModel
 from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
 from chainrule.scoring.labels import calibration_error, confusion
+from chainrule.training.counted import counting, judged
 from chainrule.training.loop import Source
-from chainrule.training.rules import CountingRule, Rule
+from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
 
@@ -43,16 +44,13 @@ class Classify(Task):
         return {"data.json": described, "labels.json": {"labels": list(data.labels)}}
 
     def learning(self, model: Any, data: LabelledData, ready: Prepared) -> tuple[Source, Rule]:
-        if not isinstance(model, Counting):
-            raise ConfigError(f"{ready.family.name}: only counting families can be trained to classify yet")
-        part, rows = data.parts["train"], ready.recipe.rows
-        steps = max(1, -(-len(part) // rows))
-        return Source(steps, lambda _epoch, step: part.batch(step * rows, (step + 1) * rows)), CountingRule(model)
+        return counting(model, data, ready)
 
     def validator(self, data: LabelledData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
 
         def validate(model: SequenceModel) -> float:
+            model = judged(model, data, ready)
             assert isinstance(model, Classifier)
             return 1 - float((log_probs(model, part).argmax(1) == part.labels).mean())
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import ConfigError, Counting, DataError, SequenceModel, Tagger
+from chainrule.core import DataError, SequenceModel, Tagger
 from chainrule.data.tagged import Tagged, TaggedData, read_tagged, read_tagged_part
 from chainrule.scoring.labels import confusion, mark_spans, span_f1
+from chainrule.training.counted import counting, judged
 from chainrule.training.loop import Source
-from chainrule.training.rules import CountingRule, Rule
+from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
 
@@ -43,16 +44,13 @@ class Tag(Task):
         return {"data.json": described, "labels.json": {"labels": list(data.labels)}}
 
     def learning(self, model: Any, data: TaggedData, ready: Prepared) -> tuple[Source, Rule]:
-        if not isinstance(model, Counting):
-            raise ConfigError(f"{ready.family.name}: only counting families can be trained to tag yet")
-        part, rows = data.parts["train"], ready.recipe.rows
-        steps = max(1, -(-len(part.rows) // rows))
-        return Source(steps, lambda _epoch, step: part.batch(step * rows, (step + 1) * rows)), CountingRule(model)
+        return counting(model, data, ready)
 
     def validator(self, data: TaggedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
 
         def validate(model: SequenceModel) -> float:
+            model = judged(model, data, ready)
             assert isinstance(model, Tagger)
             return 1 - float((np.concatenate(tags_of(model, part)) == part.flat).mean())
 
