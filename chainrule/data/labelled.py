@@ -165,6 +165,8 @@ def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str]
         return _from_folders(path, on_bad, notes, shares)
     name, tables = read_tables(path, columns, on_bad, notes)
     carved = "valid" not in tables
+    for table in tables.values():
+        _pairs(table)  # what is wrong with a row is said before anything about the split
     if shares is not None:
         tables = divide_tables(tables, shares, _key)
     return name, {part: _pairs(table) for part, table in tables.items()}, carved

@@ -108,6 +108,8 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
     name, rows, carved = _read(source, columns, on_bad, notes, wanted)
     learned = [*rows["train"], *(rows["valid"] if carved else [])]
     labels: tuple[str, ...] = tuple(sorted({tag for row in learned for tag in row.tags}))
+    if not labels:
+        raise DataError(f"{source}: no token to train on; expected token<TAB>tag lines")
     if len(set(labels)) < 2:
         raise DataError(
             f"{source}: every training token is tagged '{''.join(labels)}': at least 2 tags are needed to tell apart"
@@ -145,6 +147,8 @@ def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str]
             raise DataError(f"{source}: tables and files of one token a line are mixed; give one kind")
         name, read = read_tables(source, columns, on_bad, notes)
         carved = "valid" not in read
+        for table in read.values():
+            _from_table(table)  # what is wrong with a row is said before anything about the split
         if wanted is not None:
             read = divide_tables(read, wanted, lambda t: t.columns.get("group") or t.need("tokens")[0])
         return name, {part: _from_table(table) for part, table in read.items()}, carved
