@@ -14,6 +14,7 @@ from chainrule.cli import main, task_of
 from chainrule.core import DataError, UserError
 from chainrule.data.labelled import UNKNOWN, read_labelled, read_labelled_part
 from chainrule.data.tagged import read_tagged, read_tagged_part
+from chainrule.report.html import render
 from chainrule.report.labels import most_frequent_tag, trimmed
 from chainrule.scoring.labels import calibration_error, confusion, mark_spans, span_f1, spans
 
@@ -345,6 +346,24 @@ def test_a_board_has_the_figure_its_interval_and_a_matrix(task: str, tagging: Pa
     assert page.count('<table class="confusion">') == 2 and "무엇을 무엇으로" in page
     assert 0 < board["references"]["guessing"] < 1
     assert (tmp_path / "b" / "best" / "model.safetensors").is_file()
+
+
+def test_a_label_cannot_act_in_the_page() -> None:
+    hostile = "<script>alert(1)</script>"
+    found = {
+        "labels": [hostile, "b"],
+        "others": 0,
+        "counts": [[1, 2], [0, 3]],
+        "worst": [{"true": hostile, "called": "b", "count": 2}],
+    }
+    board = {
+        "task": "tag",
+        "metric": "accuracy",
+        "unit_name": "share",
+        "rows": [{"model": "hmm", "status": "done", "confusion": found}],
+    }
+    page = render(board)
+    assert hostile not in page and page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
 
 
 def test_the_most_frequent_tag_of_each_word_by_hand(tmp_path: Path) -> None:
