@@ -68,14 +68,14 @@ def training_flags(parser: argparse.ArgumentParser) -> None:
 def make_parser() -> Parser:
     parser = Parser(
         prog="chainrule",
-        description="Train, compare and use sequence models on your own data: Markov, n-gram, RNN, LSTM, GRU, GPT.",
+        description="Train, compare and use sequence models on your own data, from a Markov chain to a Transformer.",
     )
     parser.add_argument("--version", action="store_true", help="print the version")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", parser_class=Parser)
 
     p = verbs.add_parser("compare", help="which sequence model to use on this data, and why: the main job")
     p.add_argument("data", nargs="?", help="a text file or a folder (default: the plays that ship with the package)")
-    p.add_argument("--models", help="a,b:setting=1+other=2,file.py (default: markov,ngram,rnn,lstm,gru,gpt)")
+    p.add_argument("--models", help="a,b:setting=1+other=2,file.py (default for text: markov,ngram,rnn,lstm,gru,gpt)")
     p.add_argument("--seeds", type=int, default=1, help="how many seeds each model is trained from")
     p.add_argument("--lang", default="en", help="language of the report: en or ko")
     training_flags(p)
@@ -184,7 +184,7 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     return values | fixed
 
 
-def task_of(path: str | None, columns: str | None, group: str | None) -> str:
+def task_of(path: str | None, columns: str | None, group: str | None = None) -> str:
     """What DATA is, where no task is named: labels or tags by their columns, one column of numbers is a series, else text or
     symbols.
     """

@@ -14,7 +14,7 @@ import torch
 
 from chainrule.checkpoint import RunFolder, write_file
 from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
-from chainrule.core import Classifier, DataError, Tagger, Texts, UserError, Words, family, nearest
+from chainrule.core import DataError, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
 from chainrule.data.series import Scaling
 from chainrule.decoding import sample
@@ -67,6 +67,11 @@ def metrics(loaded: Loaded, part: Any, *, predictions: Path | None = None) -> di
     return {"task": loaded.task, "model": loaded.name, **measured.metrics}
 
 
+def _need(loaded: Loaded, task: str, verb: str, does: str) -> None:
+    if loaded.task != task:
+        raise UserError(f"{verb}: this run's task is {loaded.task}; a run of --task {task} {does}")
+
+
 def _shown(loaded: Loaded, ids: Any) -> str:
     return loaded.tokenizer.decode(ids).decode(errors="replace")
 
@@ -76,6 +81,7 @@ def score(loaded: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> di
 
     Records of symbols are given as they are written in a file of their kind.
     """
+    _need(loaded, "generate", "score", "has log-probabilities of texts")
     part = read_texts(texts, loaded.tokenizer, "lines")
     nats, _ = token_nats(loaded.model, part, loaded.compute)
     size = "symbols" if part.counted == "symbol" else "bytes"
@@ -135,6 +141,7 @@ def generate(
     Of symbols, ``sequences`` are whole records, the prompt included, as lists of symbols (of steps, where voices are in
     step), and ``written`` the same as they would stand in a file.
     """
+    _need(loaded, "generate", "generate", "continues sequences")
     if max_tokens < 1 or count < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {count}: both at least 1")
     limit = loaded.model.window if loaded.config["model"].get("positions") == "learned" else None
@@ -197,8 +204,7 @@ def _continuation(loaded: Loaded, prompt: str, before: list[int], ids: list[int]
 
 def tag(loaded: Loaded, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
     """The tags of each sequence of tokens, and log p(these tags | tokens) of each, in nats."""
-    if not isinstance(loaded.model, Tagger):
-        raise UserError(f"tag: this run's task is {loaded.task}; a run of --task tag gives tokens their tags")
+    _need(loaded, "tag", "tag", "gives tokens their tags")
     words = tuple(tuple(row) for row in sequences)
     tags_BT, nats_B = loaded.model.tag(Words(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words))
     tags = [[loaded.labels[c] for c in row[: len(w)]] for row, w in zip(tags_BT.tolist(), words)]
@@ -231,10 +237,7 @@ def read_sequences(text: bytes, where: str) -> list[list[str]]:
 
 def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     """The label of each text, and the probability of every label."""
-    if not isinstance(loaded.model, Classifier):
-        raise UserError(
-            f"classify: this run's task is {loaded.task}; a run of --task classify gives records their labels"
-        )
+    _need(loaded, "classify", "classify", "gives records their labels")
     log_p_BC = loaded.model.classify(Texts(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=tuple(texts)))
     labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
     shares = [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]
@@ -249,8 +252,7 @@ def forecast(
     ``sequences`` holds ``count`` sampled paths of each, with their ``nats``; ``quantiles`` the 80 % interval and the median at each
     step, from 1,000 paths. All in the series' own units.
     """
-    if loaded.task != "series":
-        raise UserError(f"forecast: this run's task is {loaded.task}; a run of --task series can be forecast")
+    _need(loaded, "series", "forecast", "can be forecast")
     if horizon < 1 or count < 1:
         raise UserError(f"--max-tokens {horizon} and -n {count}: both at least 1")
     scaling = Scaling.from_json(loaded.data["scaling"])

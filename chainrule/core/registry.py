@@ -164,6 +164,7 @@ def family(name: str, task: str = "generate") -> Family:
         return load_file(Path(name), task)[0]
     _discover()
     if (name, task) not in _families:
-        known = [n for n, t in _families if t == task]
-        raise UserError(f"unknown model '{name}' for {task}: {nearest(name, known)}")
+        known, elsewhere = [n for n, t in _families if t == task], [t for n, t in _families if n == name]
+        told = f"it is a model of --task {' or '.join(elsewhere)}; " if elsewhere else ""
+        raise UserError(f"unknown model '{name}' for {task}: {told}{nearest(name, known)}")
     return _families[name, task]

@@ -20,7 +20,7 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.protocols import Encoded
 from chainrule.data.source import gather
-from chainrule.data.words import cut_before_space
+from chainrule.data.words import OfSpans, cut_before_space
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before the library is loaded; it would warn after a fork
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,7 +31,7 @@ PIECE = 1 << 12
 """Bytes that are handed to the library at once."""
 
 
-class BpeTokenizer:
+class BpeTokenizer(OfSpans):
     """Byte-level BPE: complete, reversible, several bytes a symbol."""
 
     name: str = "bpe"
@@ -68,18 +68,6 @@ class BpeTokenizer:
         )
         tokenizer.train_from_iterator((text for text, _ in _texts(content, starts, ends)), trainer)
         return cls(json.loads(tokenizer.to_str()))
-
-    def encode(self, text: bytes) -> Encoded:
-        """Raises DataError where the text is not UTF-8."""
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
-        return self.encode_spans(np.frombuffer(text, np.uint8), np.array([0]), np.array([len(text)]))[0]
-
-    def encode_parts(self, content: np.ndarray, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-        """For each part (where its records lie in ``content``): its ids, and where its records lie in them."""
-        return {name: self.encode_spans(content, starts, ends) for name, (starts, ends) in parts.items()}
 
     def encode_spans(
         self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray

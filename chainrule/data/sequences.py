@@ -193,7 +193,7 @@ def _guess(table: Table, notes: list[str]) -> list[str]:
     raise UserError(
         f"{table.files[0]}: which of the {len(names)} columns ({', '.join(names)}) hold symbols? For example --columns "
         f"{','.join(['-'] * (len(names) - 1) + ['sequence'])}: a record a row; other names: a symbol a row, columns in step; "
-        "pairs need --task translate, labels --task classify"
+        "numbers need --task series, labels --task classify"
     )
 
 

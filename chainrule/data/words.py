@@ -15,6 +15,7 @@ stream begins with white space or ends within a word, its symbols stand for a by
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,7 +32,29 @@ ALWAYS = (b"\n", b"\t", b"\r", b"\v", b"\f", b" ")
 _is_space = np.isin(np.arange(256), list(SPACES))
 
 
-class WordTokenizer:
+class OfSpans(ABC):
+    """A tokenizer whose symbols may reach across bytes: it encodes record by record, never over a border."""
+
+    @abstractmethod
+    def encode_spans(
+        self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray
+    ) -> tuple[Encoded, np.ndarray, np.ndarray]:
+        """The ids of records that lie in ``content``, one record after the other, and where each begins and ends there."""
+
+    def encode(self, text: bytes) -> Encoded:
+        """Raises DataError where the text is not UTF-8."""
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
+        return self.encode_spans(np.frombuffer(text, np.uint8), np.array([0]), np.array([len(text)]))[0]
+
+    def encode_parts(self, content: np.ndarray, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
+        """For each part (where its records lie in ``content``): its ids, and where its records lie in them."""
+        return {name: self.encode_spans(content, starts, ends) for name, (starts, ends) in parts.items()}
+
+
+class WordTokenizer(OfSpans):
     """Words and runs of white space by id, most frequent first; the unknown symbol comes last."""
 
     name: str = "word"
@@ -65,18 +88,6 @@ class WordTokenizer:
         frequent = sorted((w for w, c in counts.items() if c >= 2 and w not in always), key=lambda w: (-counts[w], w))
         kept = frequent[:limit] + always
         return cls([w.decode() for w in sorted(kept, key=lambda w: (-counts[w], w))], lines)
-
-    def encode(self, text: bytes) -> Encoded:
-        """Raises DataError where the text is not UTF-8."""
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
-        return self.encode_spans(np.frombuffer(text, np.uint8), np.array([0]), np.array([len(text)]))[0]
-
-    def encode_parts(self, content: np.ndarray, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-        """For each part (where its records lie in ``content``): its ids, and where its records lie in them."""
-        return {name: self.encode_spans(content, starts, ends) for name, (starts, ends) in parts.items()}
 
     def encode_spans(
         self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray

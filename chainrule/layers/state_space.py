@@ -5,19 +5,9 @@ Imported where it is used, never at the top of a file: the compiler takes a seco
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 
-
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; keep the result beside the source, or in memory alone where no folder can be written."""
-    try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
-    except RuntimeError:
-        return numba.njit(nogil=True, error_model="numpy")(function)
+from chainrule.layers.kernels import compiled
 
 
 @compiled

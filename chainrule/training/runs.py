@@ -18,18 +18,6 @@ from chainrule.training.loop import Plan, Trainer
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Data, Loaded, find_task
 
-__all__ = [
-    "Loaded",
-    "Prepared",
-    "RunConfig",
-    "describe",
-    "make_trainer",
-    "open_run",
-    "prepare",
-    "read_data",
-    "resolved",
-]
-
 
 def read_data(settings: RunConfig) -> Data:
     """DATA as the task of these settings reads it."""
