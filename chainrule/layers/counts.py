@@ -121,7 +121,8 @@ class Counts:
 
         text, event = _chains(batch, symbols, n)
         order = kernels.sorted_places(text, n, symbols + 2, DIGIT_BITS)
-        shared, new = kernels.shared_lengths(text, order, n)
+        shared, new = np.empty(len(order), np.int8), np.zeros(n + 1, np.int64)
+        kernels.shared_lengths(text, order, shared, new)
         size = 1 + int(new.sum())
         keys, counts = room.empty(size, np.int64, size), room.full(size, 0, np.int64, size)
         kernels.trie(text, event, order, shared, new, symbols + 1, keys, counts)

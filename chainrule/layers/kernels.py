@@ -16,12 +16,13 @@ from numpy import ndarray
 MISSING = -1
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """Compile at the first call; keep the result beside the source, or in memory alone where no folder can be written."""
+    options = {"nogil": True, "error_model": "numpy", **options}
     try:
-        return numba.njit(cache=True, nogil=True, error_model="numpy")(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(nogil=True, error_model="numpy")(function)
+        return numba.njit(**options)(function)
 
 
 # ------------------------------------------------------------------------------------------------------------ counting
@@ -124,10 +125,11 @@ def sorted_places(text: ndarray, n: int, size: int, bits: int) -> ndarray:
 
 
 @compiled
-def shared_lengths(text: ndarray, order: ndarray, n: int) -> tuple[ndarray, ndarray]:
-    """How many symbols each window has in common with the one sorted before it; number of new windows of 1 .. n symbols."""
-    shared = np.zeros(len(order), np.int8)
-    new = np.zeros(n + 1, np.int64)
+def shared_lengths(text: ndarray, order: ndarray, shared: ndarray, new: ndarray) -> None:
+    """How many symbols each window has in ``shared`` with the one sorted before it; in ``new`` (zeros) how many windows of
+    1 .. n symbols are new.
+    """
+    n = len(new) - 1
     for r in range(len(order)):
         i, m = order[r], 0
         if r > 0:
@@ -138,7 +140,6 @@ def shared_lengths(text: ndarray, order: ndarray, n: int) -> tuple[ndarray, ndar
         while m < n and text[i + m] != 0:
             m += 1
             new[m] += 1
-    return shared, new
 
 
 @compiled

@@ -83,6 +83,18 @@ class Semiring(ABC):
         """Evidence lifted, and what was taken out of every row (V, in logs) so that lifting does not underflow."""
         return self.lift(log_VN), log_VN.new_zeros(len(log_VN))
 
+    def observed(self, message_BN: Tensor, table_VN: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        """(the message scaled after these rows of the evidence, its total before: B x 1)."""
+        joint_BN = self.times(message_BN, table_VN.index_select(0, index_B))
+        total_B1 = self.total(joint_BN)
+        return self.scaled(joint_BN, total_B1, message_BN), total_B1
+
+
+def _loops_over(*tensors: Tensor) -> bool:
+    """Can compiled loops read these? They are for the processor, and have no gradient."""
+    grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    return not grad and all(x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) for x in tensors)
+
 
 class Sum(Semiring):
     """Probabilities."""
@@ -102,6 +114,18 @@ class Sum(Semiring):
     def scaled(self, joint_BN: Tensor, total_B1: Tensor, before_BN: Tensor) -> Tensor:
         return joint_BN / (total_B1 + torch.finfo(joint_BN.dtype).tiny)
 
+    def observed(self, message_BN: Tensor, table_VN: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
+        if not _loops_over(message_BN, table_VN):
+            return super().observed(message_BN, table_VN, index_B)
+        from chainrule.layers import scan_kernels
+
+        message_BN = message_BN.contiguous()
+        after_BN, total_B1 = torch.empty_like(message_BN), message_BN.new_empty(len(message_BN), 1)
+        arrays = (x.numpy() for x in (message_BN, table_VN, index_B))
+        tiny = torch.finfo(message_BN.dtype).tiny
+        scan_kernels.observe(*arrays, tiny, after_BN.numpy(), total_B1.numpy())
+        return after_BN, total_B1
+
     def through(self, message_BN: Tensor, matrix: Tensor) -> Tensor:
         return message_BN @ matrix if matrix.dim() == 2 else (message_BN[:, None] @ matrix)[:, 0]
 
@@ -112,13 +136,24 @@ class Sum(Semiring):
 
     def weigh(self, before_BN: Tensor, after_BN: Tensor, counted_B1: Tensor) -> tuple[Tensor, Tensor]:
         """Posteriors from what is said from both sides, and the backward message divided by their sum."""
+        tiny = torch.finfo(before_BN.dtype).tiny
+        if _loops_over(before_BN, after_BN):
+            from chainrule.layers import scan_kernels
+
+            both, weighted = torch.empty_like(after_BN), torch.empty_like(after_BN)
+            arrays = (x.numpy() for x in (before_BN.contiguous(), after_BN, counted_B1))
+            scan_kernels.weigh(*arrays, tiny, both.numpy(), weighted.numpy())
+            return both, weighted
         both = before_BN * after_BN
-        share = counted_B1 / (both.sum(-1, keepdim=True) + torch.finfo(both.dtype).tiny)
+        share = counted_B1 / (both.sum(-1, keepdim=True) + tiny)
         return both * share, after_BN * share
 
-    def pairs(self, after_BN: Tensor, weighted_BN: Tensor, matrix_NN: Tensor) -> Tensor:
-        """N x N: expected transitions from one step to the next, over all rows."""
-        return matrix_NN * (after_BN.T @ weighted_BN)
+    def pairs(self, into_NN: Tensor, after_BN: Tensor, weighted_BN: Tensor, matrix_NN: Tensor) -> None:
+        """Add expected transitions from one step to the next, over all rows, all but the factor that ``paired`` brings."""
+        into_NN.addmm_(after_BN.T, weighted_BN)
+
+    def paired(self, pairs_NN: Tensor, matrix_NN: Tensor) -> Tensor:
+        return pairs_NN * matrix_NN
 
 
 class LogSum(Semiring):
@@ -160,12 +195,13 @@ class LogSum(Semiring):
         total = total.masked_fill(nothing, torch.inf)
         return (both - total).exp(), after_BN - total
 
-    def pairs(self, after_BN: Tensor, weighted_BN: Tensor, matrix_NN: Tensor) -> Tensor:
+    def pairs(self, into_NN: Tensor, after_BN: Tensor, weighted_BN: Tensor, matrix_NN: Tensor) -> None:
         size = max(1, ELEMENTS // len(matrix_NN) ** 2)
-        parts = zip(after_BN.split(size), weighted_BN.split(size), strict=True)
-        return sum(
-            ((a[:, :, None] + w[:, None] + matrix_NN).exp().sum(0) for a, w in parts), torch.zeros_like(matrix_NN)
-        )
+        for a, w in zip(after_BN.split(size), weighted_BN.split(size), strict=True):
+            into_NN += (a[:, :, None] + w[:, None] + matrix_NN).exp().sum(0)
+
+    def paired(self, pairs_NN: Tensor, matrix_NN: Tensor) -> Tensor:
+        return pairs_NN
 
 
 class Max(LogSum):
@@ -320,9 +356,7 @@ def scan(semiring: Semiring, c: Chain, *, back: bool = False) -> Iterator[Step]:
     for t in reversed(range(c.places)) if back else range(c.places):
         if renewed[t]:
             message = torch.where(renew_TB[t, :, None], fresh_N, message)
-        joint = semiring.times(message, table.index_select(0, c.index_TB[t]))
-        total = semiring.total(joint)
-        after = semiring.scaled(joint, total, message)
+        after, total = semiring.observed(message, table, c.index_TB[t])
         yield Step(t, message, after, total)
         message = semiring.through(after, matrix)
 
@@ -501,10 +535,11 @@ def _expected(c: Chain, semiring: Sum | LogSum) -> tuple[Expected, Tensor]:
             first_N += (gamma_BN * begins_B1).sum(0)
             weighted_BN = torch.where(begins_B1, nothing, weighted_BN)
         if t:
-            pairs_NN += semiring.pairs(walk.forward[t - 1].after, weighted_BN, matrix)
+            semiring.pairs(pairs_NN, walk.forward[t - 1].after, weighted_BN, matrix)
     nats_TB = walk.nats()
     counted_TB = walk.counted_TB
     nats = nats_TB.double().masked_fill(~counted_TB, 0.0).sum()
+    pairs_NN = semiring.paired(pairs_NN, matrix)
     return Expected(first_N, pairs_NN, rows_VN, nats, counted_TB.sum()), walk.unsure_B
 
 

@@ -79,22 +79,6 @@ def fill(pool: ndarray, starts: ndarray, slots: ndarray, shift: int, unknown: in
 
 
 @compiled
-def lines(text: ndarray) -> ndarray:
-    """Where each line ends: at its line feed, the last one perhaps without."""
-    many = 0
-    for byte in text:
-        many += byte == 10
-    many += len(text) > 0 and text[-1] != 10
-    ends = np.full(many, len(text))
-    line = 0
-    for i in range(len(text)):
-        if text[i] == 10:
-            ends[line] = i
-            line += 1
-    return ends
-
-
-@compiled
 def encode(
     text: ndarray,
     wide: ndarray,

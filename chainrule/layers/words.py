@@ -85,15 +85,19 @@ class Vocabulary:
         """Ids of a text of one sentence a line, each with </s> at its end, lines without a word left out; and where each
         sentence stops among them.
         """
-        from chainrule.layers import word_kernels
-
         content = buffer(text)
-        ids, stops = self.encode(content, word_kernels.lines(content[0]))
+        ids, stops = self.encode(content, line_ends(content[0]))
         empty = np.diff(stops, prepend=0) == 1
         if empty.any():
             ids = np.delete(ids, stops[empty] - 1)
             stops = (stops - np.cumsum(empty))[~empty]
         return ids, stops
+
+
+def line_ends(text: np.ndarray) -> np.ndarray:
+    """Where each line ends: at its line feed, the last one perhaps without."""
+    ends = np.flatnonzero(text == ord("\n"))
+    return ends if not len(text) or text[-1] == ord("\n") else np.append(ends, len(text))
 
 
 def buffer(text: bytes) -> Bytes:
