@@ -1,10 +1,10 @@
 """Classical models beside the libraries that people use for them, in one run on one machine: medians of several, and ratios.
 
-    python benchmarks/classical.py --data ../shared/data [--only ngram] [--repeats 7] [--json OUT]
+    python benchmarks/classical.py --data ../shared/data [--only ngram,hmm,nltk,statsmodels] [--repeats 7] [--json OUT]
 
 A section is a function that yields ``Line``s; it is added to ``SECTIONS``. Whatever is compared alternates within one process,
 so that a busy moment meets both sides; memory and cold starts are measured in processes of their own. Nothing else should
-run on the machine meanwhile. Needs ``kenlm`` for the section ``ngram``.
+run on the machine meanwhile. Needs kenlm, hmmlearn, nltk and statsmodels, each for the section of its name.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -183,7 +184,91 @@ def against_kenlm(theirs: Any, arpa: Arpa, lines: list[str], repeats: int) -> It
     yield at_least("two threads against KenLM's module", took["kenlm"] / took["two"], "x", 2.5)
 
 
-SECTIONS: dict[str, Callable[[Path, int], Iterator[Line]]] = {"ngram": ngram}
+# ------------------------------------------------------------------------------------- hidden Markov models, and others
+
+
+def hmm(data: Path, repeats: int) -> Iterator[Line]:
+    """EM over 200,000 characters in sequences of 200, beside both of hmmlearn's implementations (see classical_hmm.py)."""
+    from classical_hmm import compare
+
+    for states in (64, 128):
+        rows = {row.name: row for row in compare(states, 200_000, repeats)}
+        for row in rows.values():
+            yield Line(f"{row.name}, {states} states", row.symbols_per_second, "symbols/s")
+            yield at_most(f"{row.name}, {states} states: likelihood differs by", row.agrees_within, "of it", 1e-8)
+        for implementation, bound in (("log", 100), ("scaling", 10)):
+            slow = rows[f"hmmlearn, {implementation}"].symbols_per_second
+            for precision in ("float64", "float32"):
+                name = f"{precision} against hmmlearn's {implementation}, {states} states"
+                yield at_least(name, rows[f"chainrule, {precision}"].symbols_per_second / slow, "x", bound)
+
+
+def nltk(data: Path, repeats: int) -> Iterator[Line]:
+    """Interpolated Kneser-Ney, n = 3, of 2,000 verses: from words to a model that scores 200 sentences."""
+    from nltk.lm import KneserNeyInterpolated
+    from nltk.lm.preprocessing import pad_both_ends, padded_everygram_pipeline
+    from nltk.util import ngrams
+
+    verses = [line for line in words_of(data, "train").decode().split("\n") if line.strip()][:2000]
+    asked = [line for line in words_of(data, "test").decode().split("\n") if line.strip()][:200]
+
+    def theirs() -> float:
+        grams, words = padded_everygram_pipeline(3, [verse.split() for verse in verses])
+        model = KneserNeyInterpolated(3)
+        model.fit(grams, words)
+        windows = (g for line in asked[:20] for g in ngrams(pad_both_ends(line.split(), 3), 3))
+        return sum(model.score(g[-1], g[:-1]) for g in windows)
+
+    def ours() -> np.ndarray:
+        arpa = train("\n".join(verses).encode(), 3)
+        return WordScorer(arpa.vocabulary, arpa.n, arpa.tables).score(asked)
+
+    took = alternating(max(1, repeats // 2), theirs=theirs, ours=ours)
+    yield Line("NLTK: 2,000 verses counted, 20 scored", took["theirs"], "s")
+    yield Line("the same verses counted, 200 scored", took["ours"], "s")
+    yield Line("faster than NLTK by", took["theirs"] / took["ours"], "x")
+
+
+def statsmodels(data: Path, repeats: int) -> Iterator[Line]:
+    """Maximum likelihood of a local linear trend with a season, 600 months, from the same kind of start."""
+    from statsmodels.tsa.statespace.structural import UnobservedComponents
+
+    from chainrule.models.kalman import Kalman, KalmanConfig, kalman_filter
+
+    rng, t = np.random.default_rng(8), np.arange(600)
+    x = 0.3 * rng.normal(size=600).cumsum() + np.sin(2 * np.pi * t / 12) + 0.2 * rng.normal(size=600)
+    shape = {"level": "lltrend", "freq_seasonal": [{"period": 12, "harmonics": 2}]}
+    inputs = torch.from_numpy(np.append(np.nan, x[:-1]))
+    batch = Batch(inputs[None], torch.from_numpy(x)[None], torch.tensor([len(x)]))
+
+    def ours() -> Kalman:
+        model = Kalman(KalmanConfig(season=12, harmonics=2))
+        return model.update(model.summarize(batch))
+
+    def theirs() -> Any:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return UnobservedComponents(x, **shape).fit(disp=0)
+
+    fitted, model = ours(), UnobservedComponents(x, **shape)
+    s = fitted.system()
+    model.ssm.initialize_known(s.mean_N, s.cov_NN)
+    model.loglikelihood_burn = 0
+    apart = abs(kalman_filter(s, x).log_prob - model.loglike(fitted.variances.numpy()))
+    yield at_most("log p of the series differs from statsmodels' by", apart, "nats", 1e-6)
+    own = model.loglike(fitted.variances.numpy()) - model.loglike(theirs().params)
+    yield Line("log p at our maximum above that at statsmodels' maximum", own, "nats")
+    took = alternating(max(1, repeats // 2), theirs=theirs, ours=ours)
+    yield Line("statsmodels: fit", took["theirs"], "s")
+    yield Line("fit", took["ours"], "s")
+
+
+SECTIONS: dict[str, Callable[[Path, int], Iterator[Line]]] = {
+    "ngram": ngram,
+    "hmm": hmm,
+    "nltk": nltk,
+    "statsmodels": statsmodels,
+}
 
 
 def main() -> None:
@@ -203,7 +288,7 @@ def main() -> None:
         results[name] = []
         for line in SECTIONS[name](a.data, a.repeats):
             verdict = "" if line.ok is None else f"{line.bound}: {'kept' if line.ok else 'NOT KEPT'}"
-            print(f"{name:<8} {line.name:<44} {line.value:>14,.4g} {line.unit:<8} {verdict}", flush=True)
+            print(f"{name:<12} {line.name:<58} {line.value:>14,.4g} {line.unit:<8} {verdict}", flush=True)
             results[name].append(asdict(line))
     if a.json:
         a.json.write_text(json.dumps(results, indent=1))

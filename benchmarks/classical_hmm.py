@@ -1,6 +1,4 @@
-"""EM of hidden Markov models beside hmmlearn's two implementations, in one run: medians, ratios, and that they agree.
-
-    python benchmarks/classical_hmm.py [--states 64,128] [--symbols 200000] [--repeats 5] [--json]
+"""EM of hidden Markov models beside hmmlearn's two implementations: the section ``hmm`` of classical.py.
 
 The text is 200,000 characters in sequences of 200. An iteration is one E-step over all of it and one M-step. hmmlearn's
 iterations take from seconds to a minute, so that it reads a tenth of the sequences (its time is proportional to them) as
@@ -9,19 +7,16 @@ often as we read all.
 
 from __future__ import annotations
 
-import argparse
 import gzip
-import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.resources import files
 
 import numpy as np
 import torch
 
-import chainrule
 from chainrule.core import Batch, family
 from chainrule.layers.scan import HiddenChain
 
@@ -124,35 +119,3 @@ def compare(states: int, symbols: int, repeats: int) -> list[Row]:
         Row(name, states, speed[name], base / speed[name], abs(nats / (whole if read is ids else wanted) - 1))
         for name, (_, nats, read) in entries.items()
     ]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--states", default="64,128")
-    parser.add_argument("--symbols", type=int, default=200_000)
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    rows = [row for n in given.states.split(",") for row in compare(int(n), given.symbols, given.repeats)]
-    if given.json:
-        print(
-            json.dumps(
-                {
-                    "version": chainrule.__version__,
-                    "threads": torch.get_num_threads(),
-                    "rows": [asdict(r) for r in rows],
-                }
-            )
-        )
-        return
-    print(
-        f"| EM, {torch.get_num_threads()} threads | states | symbols/s | ours is faster by | likelihood differs by |\n|---|---|---|---|---|"
-    )
-    for row in rows:
-        print(
-            f"| {row.name} | {row.states} | {row.symbols_per_second:,.0f} | {row.slower:.1f}× | {row.agrees_within:.0e} |"
-        )
-
-
-if __name__ == "__main__":
-    main()
