@@ -51,11 +51,11 @@ class Line:
 
 
 def at_most(name: str, value: float, unit: str, bound: float) -> Line:
-    return Line(name, value, unit, f"<= {bound:g}", value <= bound)
+    return Line(name, float(value), unit, f"<= {bound:g}", bool(value <= bound))
 
 
 def at_least(name: str, value: float, unit: str, bound: float) -> Line:
-    return Line(name, value, unit, f">= {bound:g}", value >= bound)
+    return Line(name, float(value), unit, f">= {bound:g}", bool(value >= bound))
 
 
 def seconds(work: Callable[[], object]) -> float:
