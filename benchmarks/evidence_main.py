@@ -197,7 +197,11 @@ def gather(sections: dict[str, Section], out: Path, title: list[str], alone: tup
                 print(f"{section}: skipped, {a.data} is not there (DATA=path)")
                 continue
             began = time.perf_counter()
-            lines[section] = [x | {"commit": commit} for x in sections[section](a.data, Path(folder))]
+            try:
+                lines[section] = [x | {"commit": commit} for x in sections[section](a.data, Path(folder))]
+            except ModuleNotFoundError as error:
+                print(f"{section}: skipped, pip install {error.name}")
+                continue
             write(out, title, {s: lines[s] for s in sections if s in lines})
             for x in lines[section]:
                 print(f"{'ok ' if x['ok'] else 'NO '} {x['claim']}: {x['value']} ({x['target']})", flush=True)

@@ -63,6 +63,7 @@ from chainrule.core import (
     UserError,
     register,
 )
+from chainrule.layers.counts import discounts
 
 Units = Literal["letter", "char", "byte", "word", "letter+word", "char+word", "byte+word"]
 Smoothing = Literal["kneser_ney", "witten_bell", "add_k"]
@@ -259,17 +260,6 @@ class Weights:
     whole: np.ndarray
 
 
-def discounts(many: np.ndarray) -> np.ndarray:
-    """Kneser-Ney's (0, D1, D2, D3+) from the counts of one order; 0.5, 1, 1.5 where the closed form does not hold."""
-    given = np.array([0.0, 0.5, 1.0, 1.5])
-    n = [0, *(int((many == j).sum()) for j in (1, 2, 3, 4))]
-    if min(n[1:4]) == 0:
-        return given
-    y = n[1] / (n[1] + 2 * n[2])
-    found = np.array([0.0, *(j - (j + 1) * y * n[j + 1] / n[j] for j in (1, 2, 3))])
-    return found if (found[1:] > 0).all() else given
-
-
 @dataclass(frozen=True)
 class Estimator:
     """A smoothing with what it needs to know. ``suffix[m]`` gives each n-gram of length m without its first symbol."""
@@ -302,7 +292,7 @@ class Estimator:
         total = sums(weights=c)
         d = np.zeros(len(c))
         if self.smoothing == "kneser_ney":
-            d = discounts(c)[np.minimum(c, 3)]
+            d = discounts(c)[0][np.minimum(c, 3)]
             reserve, whole = sums(weights=d), total
         elif self.smoothing == "witten_bell":
             reserve = sums(weights=c > 0)

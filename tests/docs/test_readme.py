@@ -25,7 +25,10 @@ DOCUMENTS = (
     "docs/api.md",
     "docs/data.md",
     "docs/hmm.md",
+    "docs/labels.md",
+    "docs/ngram.md",
     "docs/report.md",
+    "docs/series.md",
 )
 
 
