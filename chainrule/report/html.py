@@ -173,6 +173,7 @@ def _bits(value: Any, signed: bool = False) -> str:
     number = _number(value)
     if number is None:
         return DASH
+    number = round(number, 3) + 0.0  # -0.0 + 0.0 is 0.0: nothing is no loss
     return (f"{number:+.3f}" if signed else f"{number:.3f}").replace("-", "−")
 
 
