@@ -7,7 +7,7 @@ Dimension legend, one letter one meaning in the whole package, used as suffixes 
     G gates          C window (the most that is seen at once)
 """
 
-from chainrule.core.batch import Batch, Texts, Words
+from chainrule.core.batch import Batch, Pairs, Texts, Words
 from chainrule.core.config import Config
 from chainrule.core.errors import (
     ChainruleError,
@@ -43,6 +43,7 @@ __all__ = [
     "Normal",
     "NotRewindable",
     "Objective",
+    "Pairs",
     "Prediction",
     "Projected",
     "Recipe",

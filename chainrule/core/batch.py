@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Self
 
+import torch
 from torch import Tensor
 
 
@@ -33,6 +34,26 @@ class Batch:
         return replace(
             self, inputs_BT=self.inputs_BT.to(device), targets_BT=self.targets_BT.to(device), lengths_B=lengths
         )
+
+
+@dataclass(frozen=True)
+class Pairs(Batch):
+    """Targets with what each is said of: ``sources_BS`` (symbols of the source's own alphabet, padded on the right) is known
+    before the first target. ``inputs_BT`` begins with the start symbol; the last target of a row is the end.
+    """
+
+    sources_BS: Tensor = torch.zeros(0, 0, dtype=torch.long)
+    source_lengths_B: Tensor = torch.zeros(0, dtype=torch.long)
+
+    def rows(self, start: int, stop: int) -> Self:
+        mine = slice(start, stop)
+        return replace(
+            super().rows(start, stop), sources_BS=self.sources_BS[mine], source_lengths_B=self.source_lengths_B[mine]
+        )
+
+    def to(self, device: str) -> Self:
+        sources, lengths = self.sources_BS.to(device), self.source_lengths_B.to(device)
+        return replace(super().to(device), sources_BS=sources, source_lengths_B=lengths)
 
 
 @dataclass(frozen=True)

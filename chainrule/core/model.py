@@ -5,9 +5,9 @@ the State included. T long is training or prefill, T = 1 a decoding step, T = k 
 ``forward`` serves all.
 
 **The start symbol.** An alphabet of V symbols has the ids 0..V-1; the id V (``model.start_symbol``) is read, never
-predicted, and means *forget everything: nothing is known from here on*. ``start()`` reads it once. Because it may stand
-anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it (a prompt
-given to ``start`` included). Where x is real, NaN is the start symbol among the inputs and IGNORED among the targets.
+predicted, and means *a record begins: forget every symbol before*. ``start()`` reads it once. Because it may stand
+anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it, only
+the row's prompt, where there is one. Where x is real, NaN is the start symbol among the inputs and IGNORED among the targets.
 """
 
 from __future__ import annotations
@@ -86,12 +86,15 @@ class Autoregressive(SequenceModel, ABC):
         capacity: int | None = None,
     ) -> tuple[Prediction, State]:
         """p(x_1 | what is known) and the State that knows it; ``prompt`` is what is known before x_1 (a source
-        sentence, an image). A prefix of x itself goes through ``forward``.
+        sentence, an image), ``lengths_B`` its valid lengths. A prefix of x itself goes through ``forward``.
         """
-        if prompt is not None:
-            raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
+        state = self.empty(batch, capacity) if prompt is None else self.prompted(prompt, lengths_B, capacity=capacity)
         device = next(iter(self.parameters()), next(iter(self.buffers()), torch.empty(0))).device
-        return self(self.first(batch).to(device), self.empty(batch, capacity))
+        return self(self.first(batch).to(device), state)
+
+    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> State:
+        """A State that knows the prompt and has read nothing yet, not even the start symbol: what ``start`` and training begin from."""
+        raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
 
     def first(self, batch: int) -> Tensor:
         """What is read to begin, B x 1: the start symbol; NaN where x is real."""

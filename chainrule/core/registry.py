@@ -50,6 +50,8 @@ class Recipe(Config):
     decay: float = 0.5
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
     accumulate: int = 1
+    smoothing: float = 0.0
+    """Share of a target's probability that is spread over all symbols (Szegedy et al. 2016), in training only."""
     stepwise: float = 0.2
     """em: step k moves 1 / (k + 2)^stepwise of the way, times what ``decay`` leaves; 0: all the way, once a pass."""
     restarts: int = 1
