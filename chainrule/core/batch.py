@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -42,8 +42,8 @@ class Pairs(Batch):
     before the first target. ``inputs_BT`` begins with the start symbol; the last target of a row is the end.
     """
 
-    sources_BS: Tensor = torch.zeros(0, 0, dtype=torch.long)
-    source_lengths_B: Tensor = torch.zeros(0, dtype=torch.long)
+    sources_BS: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    source_lengths_B: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
 
     def rows(self, start: int, stop: int) -> Self:
         mine = slice(start, stop)
