@@ -14,13 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core.errors import ConfigError
+from chainrule.layers.masks import Mask
 from chainrule.layers.positions import rotate
 from chainrule.layers.probes import Probe, observed
+
+Turn = tuple[Tensor, Tensor] | None
+"""Rotary angles as cos and sin, or none."""
 
 
 @dataclass(frozen=True)
 class Sight:
-    """Who sees whom. ``causal`` alone is the fused kernel's own triangle; otherwise ``bias_BHTS`` (0 seen, -inf not)."""
+    """A mask and a bias, resolved for given places: ``causal`` alone is the fused kernel's own triangle; otherwise ``bias_BHTS``
+    (0 seen, -inf not, or what is added to the scores).
+    """
 
     causal: bool = False
     bias_BHTS: Tensor | None = None
@@ -40,31 +46,64 @@ def as_bias(seen: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -math.inf)
 
 
-class Attention(nn.Module):
-    """``heads`` queries over ``groups`` shared keys and values (Ainslie et al. 2023; groups = heads: the 2017 form)."""
+def look(mask: Mask, query_BT: Tensor, key_BS: Tensor, bias_BHTS: Tensor | None, dtype: torch.dtype) -> Sight:
+    """What queries at their places see of keys at theirs, ``bias_BHTS`` (of positions) added."""
+    seen_BHTS = mask.seen(query_BT, key_BS)[:, None]
+    if bias_BHTS is None:
+        return Sight(bias_BHTS=as_bias(seen_BHTS, dtype))
+    return Sight(bias_BHTS=bias_BHTS.to(dtype).masked_fill(~seen_BHTS, -math.inf))
 
-    def __init__(self, width: int, heads: int, groups: int | None = None, *, bias: bool = False, qk_norm: bool = False):
+
+class Attention(nn.Module):
+    """``heads`` queries over ``groups`` shared keys and values (Ainslie et al. 2023; groups = heads: the 2017 form).
+
+    ``head_width`` K: width / heads, so that the heads split the width; any other (the whole width for each head) is brought back
+    by the output map, which is D x heads * value_width. ``value_width`` is K unless it is given.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        heads: int,
+        groups: int | None = None,
+        *,
+        bias: bool = False,
+        qk_norm: bool = False,
+        head_width: int | None = None,
+        value_width: int | None = None,
+    ):
         super().__init__()
-        self.heads, self.groups, self.head_width = heads, groups or heads, width // heads
-        if width % heads or self.heads % self.groups:
+        self.heads, self.groups = heads, groups or heads
+        if (head_width is None and width % heads) or self.heads % self.groups:
             raise ConfigError(f"width {width} must divide by heads {heads}, and heads by groups {self.groups}")
-        self.queries = nn.Linear(width, width, bias=bias)
+        self.head_width = head_width or width // heads
+        self.value_width = value_width or self.head_width
+        self.queries = nn.Linear(width, self.heads * self.head_width, bias=bias)
         self.keys = nn.Linear(width, self.groups * self.head_width, bias=bias)
-        self.values = nn.Linear(width, self.groups * self.head_width, bias=bias)
-        self.out = nn.Linear(width, width, bias=bias)
+        self.values = nn.Linear(width, self.groups * self.value_width, bias=bias)
+        self.out = nn.Linear(self.heads * self.value_width, width, bias=bias)
         self.qk_norm = qk_norm
         self.weights = Probe()
 
-    def split(self, x_BTD: Tensor, turn: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor, Tensor]:
+    def split(self, x_BTD: Tensor, turn: Turn = None) -> tuple[Tensor, Tensor, Tensor]:
         """Queries B x H x T x K, keys and values B x G x T x K, turned by the rotary angles where there are any."""
-        B, T, _ = x_BTD.shape
-        q, k, v = (
-            layer(x_BTD).view(B, T, -1, self.head_width).transpose(1, 2)
-            for layer in (self.queries, self.keys, self.values)
-        )
-        if self.qk_norm:
-            q, k = F.rms_norm(q, (self.head_width,)), F.rms_norm(k, (self.head_width,))
-        return (rotate(q, turn), rotate(k, turn), v) if turn else (q, k, v)
+        return self.ask(x_BTD, turn), *self.hold(x_BTD, turn)
+
+    def ask(self, x_BTD: Tensor, turn: Turn = None) -> Tensor:
+        """Queries, B x H x T x K."""
+        return self._turned(self._heads(self.queries(x_BTD), self.head_width), turn)
+
+    def hold(self, x_BSD: Tensor, turn: Turn = None) -> tuple[Tensor, Tensor]:
+        """Keys and values of what is looked at, B x G x S x K each."""
+        keys = self._turned(self._heads(self.keys(x_BSD), self.head_width), turn)
+        return keys, self._heads(self.values(x_BSD), self.value_width)
+
+    def _heads(self, x_BTF: Tensor, width: int) -> Tensor:
+        return x_BTF.view(*x_BTF.shape[:2], -1, width).transpose(1, 2)
+
+    def _turned(self, x_BHTK: Tensor, turn: Turn) -> Tensor:
+        x_BHTK = F.rms_norm(x_BHTK, (self.head_width,)) if self.qk_norm else x_BHTK
+        return rotate(x_BHTK, turn) if turn else x_BHTK
 
     def attend(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, sight: Sight) -> Tensor:
         """Weighted sum of values for each query, mapped back to B x T x D."""
@@ -87,6 +126,8 @@ class Attention(nn.Module):
         bias = sight.dense(q.shape[2], k.shape[2], scores_BHTS)
         if bias is not None:
             scores_BHTS = scores_BHTS + bias
+        if scores_BHTS.shape[-1] == 0:
+            return self.weights(scores_BHTS) @ v
         blind_BHT1 = scores_BHTS.amax(-1, keepdim=True) == -math.inf
         weights_BHTS = scores_BHTS.masked_fill(blind_BHT1, 0).softmax(-1).masked_fill(blind_BHT1, 0)
         return self.weights(weights_BHTS) @ v

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.layers.attention import Attention
+from chainrule.layers.attention import Attention, Sight
 
-Activation = Literal["gelu", "gelu_tanh", "relu", "relu2"]
+Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "swish"]
 
 
 def activate(x: Tensor, kind: Activation) -> Tensor:
-    """GELU by erf or by tanh (GPT-2's), ReLU, or its square (So et al. 2021)."""
+    """GELU by erf or by tanh (GPT-2's), ReLU, its square (So et al. 2021), or x sigma(x)."""
+    if kind == "swish":
+        return F.silu(x)
     if kind.startswith("gelu"):
         return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
     return F.relu(x).square() if kind == "relu2" else F.relu(x)
@@ -31,29 +35,74 @@ class FeedForward(nn.Module):
         return self.out(activate(self.inner(x_BTD), self.activation))
 
 
+@dataclass(frozen=True)
+class Source:
+    """What cross-attention looks at: keys and values, M x G x S x K, for rows that share them ``share`` by ``share``."""
+
+    keys: Tensor
+    values: Tensor
+    sight: Sight
+    share: int = 1
+
+
 class Block(nn.Module):
-    """Pre-norm: x + f(norm(x)); post-norm: norm(x + f(x)), the 2017 form."""
+    """Pre-norm: x + f(norm(x)); post-norm: norm(x + f(x)), the 2017 form. ``cross``: a second attention, over a source."""
 
     def __init__(
-        self, attention: Attention, feed_forward: FeedForward, width: int, *, norm: str, bias: bool, dropout: float
+        self,
+        attention: Attention,
+        feed_forward: FeedForward,
+        width: int,
+        *,
+        norm: str,
+        bias: bool,
+        dropout: float,
+        cross: Attention | None = None,
+        eps: float = 1e-5,
     ):
         super().__init__()
         self.attention, self.feed_forward, self.pre = attention, feed_forward, norm == "pre"
-        self.norm_attention = nn.LayerNorm(width, bias=bias)
-        self.norm_feed_forward = nn.LayerNorm(width, bias=bias)
+        self.norm_attention = nn.LayerNorm(width, eps, bias=bias)
+        self.norm_feed_forward = nn.LayerNorm(width, eps, bias=bias)
+        self.cross = cross
+        self.norm_cross = None if cross is None else nn.LayerNorm(width, eps, bias=bias)
         self.dropout = dropout
 
     def before(self, x_BTD: Tensor) -> Tensor:
         """What attention reads."""
         return self.norm_attention(x_BTD) if self.pre else x_BTD
 
-    def after(self, x_BTD: Tensor, mixed_BTD: Tensor) -> Tensor:
+    def after(self, x_BTD: Tensor, mixed_BTD: Tensor, source: Source | None = None) -> Tensor:
         """The rest of the block, given what attention answered."""
         x = x_BTD + self.drop(mixed_BTD)
-        if self.pre:
-            return x + self.drop(self.feed_forward(self.norm_feed_forward(x)))
-        x = self.norm_attention(x)
-        return self.norm_feed_forward(x + self.drop(self.feed_forward(x)))
+        x = x if self.pre else self.norm_attention(x)
+        if self.cross is not None and self.norm_cross is not None and source is not None:
+            x = self._add(x, lambda y: look_back(self.cross, y, source), self.norm_cross)
+        return self._add(x, self.feed_forward, self.norm_feed_forward)
+
+    def _add(self, x: Tensor, f: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
+        """One residual step."""
+        return x + self.drop(f(norm(x))) if self.pre else norm(x + self.drop(f(x)))
 
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def look_back(cross: Attention, x_BTD: Tensor, source: Source) -> Tensor:
+    """Cross-attention; rows that share a source are asked as further queries of one row, so that it is never copied."""
+    B, T, D = x_BTD.shape
+    return cross.attend(
+        cross.ask(x_BTD.reshape(-1, source.share * T, D)), source.keys, source.values, source.sight
+    ).view(B, T, D)
+
+
+def initialise(blocks: Iterable[nn.Module], layers: int) -> None:
+    """Matrices N(0, 1/fan_in), what is added to the residual path near zero (0.02 / sqrt(2 layers), Radford et al. 2019)."""
+    for block in blocks:
+        for linear in (m for m in block.modules() if isinstance(m, nn.Linear)):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        for name, module in block.named_modules():
+            if isinstance(module, nn.Linear) and name.split(".")[-1] == "out":
+                nn.init.normal_(module.weight, std=0.02 * (2 * layers) ** -0.5)

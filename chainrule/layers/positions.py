@@ -1,17 +1,21 @@
 """Positions, named by formula. Without them attention cannot tell one order from another.
 
 Additive: learned, or sinusoidal in two layouts and two time scales. On queries and keys: rotary (Su et al. 2021). On scores: ALiBi
-(Press et al. 2022). Every one of them takes positions counted from the start of a record.
+(Press et al. 2022) and relative (Raffel et al. 2020). Every one of them takes positions counted from the start of a record.
+``PositionalEncoding`` is all of them behind one switch, the same in every family.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-Positions = Literal["none", "learned", "sinusoidal", "rotary", "alibi"]
+from chainrule.core.errors import UserError
+
+Positions = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "relative"]
 Layout = Literal["interleaved", "concat"]
 Timescale = Literal["paper", "t2t"]
 
@@ -59,3 +63,89 @@ def alibi_slopes(heads: int) -> Tensor:
     lower = 2 ** (heads.bit_length() - 1)
     extra = powers(2 * lower)[::2][: heads - lower]
     return torch.tensor(powers(lower) + extra, dtype=torch.float64)
+
+
+BUCKETS, FURTHEST = 32, 128
+"""Of relative positions: how many distances are told apart, and from where on they no longer are."""
+
+
+def relative_bucket(distance: Tensor, *, both_ways: bool) -> Tensor:
+    """The bucket of a distance (query - key): the nearest have one each, the rest share them logarithmically up to FURTHEST
+    (Raffel et al. 2020, section 2.1). ``both_ways``: half of the buckets are for keys ahead; else what is ahead counts as 0.
+    """
+    buckets = BUCKETS // 2 if both_ways else BUCKETS
+    ahead = (distance < 0) * buckets if both_ways else 0
+    away = distance.abs() if both_ways else distance.clamp(min=0)
+    exact = buckets // 2
+    share = (away.clamp(min=1).double() / exact).log() / math.log(FURTHEST / exact)
+    far = (exact + (share * (buckets - exact)).long()).clamp(max=buckets - 1)
+    return ahead + torch.where(away < exact, away, far)
+
+
+class PositionalEncoding(nn.Module):
+    """Where a symbol stands, told in one of six ways: what is added to it, the angle of queries and keys, or a bias of scores.
+
+    ``weight``: learned positions, ``limit`` x width, or the bias of relative ones, buckets x heads; the other kinds learn nothing.
+    """
+
+    def __init__(
+        self,
+        kind: Positions,
+        width: int,
+        heads: int,
+        *,
+        limit: int,
+        head_width: int | None = None,
+        both_ways: bool = False,
+        layout: Layout = "interleaved",
+        timescale: Timescale = "paper",
+    ):
+        super().__init__()
+        self.kind, self.width, self.head_width, self.limit = kind, width, head_width or width // heads, limit
+        self.both_ways, self.layout, self.timescale = both_ways, layout, timescale
+        shape = {"learned": (limit, width), "relative": (BUCKETS, heads)}.get(kind)
+        self.weight = nn.Parameter(torch.empty(shape)) if shape else None
+        self.register_buffer("slopes", alibi_slopes(heads) if kind == "alibi" else None, persistent=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        if self.weight is not None:
+            nn.init.normal_(self.weight, std=0.02)
+
+    def add(self, x_BTD: Tensor, place_BT: Tensor) -> Tensor:
+        """Symbols with their places; embeddings are scaled by sqrt(D) first where waves are added (Vaswani et al. 2017, section 3.4).
+
+        Raises:
+            UserError: a place beyond the table of learned positions.
+        """
+        if self.kind == "learned" and self.weight is not None:
+            if place_BT.numel() and int(place_BT.max()) >= self.limit:
+                raise UserError(
+                    f"learned positions end at {self.limit} symbols: give a shorter sequence, or train with "
+                    "--set model.positions=rotary or alibi, which slide on"
+                )
+            return x_BTD + self.weight[place_BT]
+        if self.kind == "sinusoidal":
+            waves = sinusoidal(place_BT, self.width, self.layout, self.timescale)
+            return x_BTD * self.width**0.5 + waves.to(x_BTD.dtype)
+        return x_BTD
+
+    def turn(self, place_BT: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Rotary angles, or None."""
+        return rotation(place_BT, self.head_width) if self.kind == "rotary" else None
+
+    @property
+    def biased(self) -> bool:
+        """Are scores biased?"""
+        return self.kind in ("alibi", "relative")
+
+    def bias(self, query_BT: Tensor, key_BS: Tensor) -> Tensor | None:
+        """What is added to scores, B x H x T x S, or None."""
+        if not self.biased:
+            return None
+        distance_BTS = query_BT[:, :, None] - key_BS[:, None, :]
+        if self.kind == "relative" and self.weight is not None:
+            return self.weight[relative_bucket(distance_BTS, both_ways=self.both_ways)].permute(0, 3, 1, 2)
+        slopes = self.slopes
+        assert isinstance(slopes, Tensor)
+        return -slopes[:, None, None] * distance_BTS[:, None].abs()

@@ -1,0 +1,89 @@
+"""Who sees whom, as objects. A mask tells for queries and keys at their places which key a query sees; masks join by ``&`` and ``|``.
+
+    Causal() & Window(256)           a sliding window
+    Causal() | Prefix(lengths_B)     all see the prefix, the rest is read from left to right (Liu et al. 2018; Raffel et al. 2020)
+    Padding(lengths_B)               an encoder's rows of different lengths
+
+Places count from a row's own beginning. A query that sees nothing at all is given zeros by attention.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+class Mask(ABC):
+    """True where a query at its place sees a key at its place."""
+
+    @abstractmethod
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        """B x T x S (or B = 1 for all rows), bool."""
+
+    def __and__(self, other: Mask) -> Mask:
+        return Both(self, other)
+
+    def __or__(self, other: Mask) -> Mask:
+        return Either(self, other)
+
+
+@dataclass(frozen=True)
+class Both(Mask):
+    a: Mask
+    b: Mask
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        return self.a.seen(query_BT, key_BS) & self.b.seen(query_BT, key_BS)
+
+
+@dataclass(frozen=True)
+class Either(Mask):
+    a: Mask
+    b: Mask
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        return self.a.seen(query_BT, key_BS) | self.b.seen(query_BT, key_BS)
+
+
+@dataclass(frozen=True)
+class Causal(Mask):
+    """Nothing ahead. Places, not indices, are compared: with a cache the triangle lies at the right."""
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        return key_BS[:, None, :] <= query_BT[:, :, None]
+
+
+@dataclass(frozen=True)
+class Window(Mask):
+    """Less than ``size`` places away, on either side."""
+
+    size: int
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        return (query_BT[:, :, None] - key_BS[:, None, :]).abs() < self.size
+
+
+@dataclass(frozen=True)
+class Padding(Mask):
+    """Keys before each row's own end."""
+
+    lengths_B: Tensor
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        return (key_BS < self.lengths_B[:, None])[:, None, :].expand(-1, query_BT.shape[1], -1)
+
+
+class Prefix(Padding):
+    """The first so many keys of each row: joined to ``Causal`` by ``|``, they are seen from everywhere."""
+
+
+@dataclass(frozen=True)
+class Since(Mask):
+    """Keys from each query's own origin on: the record that it belongs to, among several in one row."""
+
+    origin_BT: Tensor
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        return key_BS[:, None, :] >= self.origin_BT[:, :, None]
