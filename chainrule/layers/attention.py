@@ -99,7 +99,7 @@ class Attention(nn.Module):
         return keys, self._heads(self.values(x_BSD), self.value_width)
 
     def _heads(self, x_BTF: Tensor, width: int) -> Tensor:
-        return x_BTF.view(*x_BTF.shape[:2], -1, width).transpose(1, 2)
+        return x_BTF.view(*x_BTF.shape[:2], x_BTF.shape[-1] // width, width).transpose(1, 2)
 
     def _turned(self, x_BHTK: Tensor, turn: Turn) -> Tensor:
         x_BHTK = F.rms_norm(x_BHTK, (self.head_width,)) if self.qk_norm else x_BHTK
@@ -126,8 +126,10 @@ class Attention(nn.Module):
         bias = sight.dense(q.shape[2], k.shape[2], scores_BHTS)
         if bias is not None:
             scores_BHTS = scores_BHTS + bias
-        if scores_BHTS.shape[-1] == 0:
-            return self.weights(scores_BHTS) @ v
-        blind_BHT1 = scores_BHTS.amax(-1, keepdim=True) == -math.inf
-        weights_BHTS = scores_BHTS.masked_fill(blind_BHT1, 0).softmax(-1).masked_fill(blind_BHT1, 0)
-        return self.weights(weights_BHTS) @ v
+        return self.weights(shares(scores_BHTS)) @ v
+
+
+def shares(scores: Tensor) -> Tensor:
+    """softmax over the last axis; zeros where every score is -inf."""
+    blind = scores.amax(-1, keepdim=True) == -math.inf
+    return scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)

@@ -142,7 +142,9 @@ def _with_source(state: SourceCache, rows: Cache, change: Callable[[Tensor], Ten
 
 def _padded(state: SourceCache, length: int) -> SourceCache:
     wider = lambda x: F.pad(x, (0, 0, 0, length - x.shape[2]))  # noqa: E731
-    return replace(state, source_keys=tuple(map(wider, state.source_keys)), source_values=tuple(map(wider, state.source_values)))
+    return replace(
+        state, source_keys=tuple(map(wider, state.source_keys)), source_values=tuple(map(wider, state.source_values))
+    )
 
 
 def _run(of_B: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -63,14 +64,23 @@ class RecurrentModel(Autoregressive):
 
 
 def carry(
-    stack: Recurrent, x_BTD: Tensor, forget_BT: Tensor, old: RecurrentState, lengths_B: Tensor | None
+    stack: Recurrent,
+    x_BTD: Tensor,
+    forget_BT: Tensor,
+    old: RecurrentState,
+    lengths_B: Tensor | None,
+    begin_BLH: Carried | None = None,
 ) -> tuple[Tensor, RecurrentState]:
-    """Outputs of the stack at each place, and its memory after each row's own last one; ``forget_BT``: begin anew before reading."""
+    """Outputs of the stack at each place, and its memory after each row's own last one; ``forget_BT``: begin anew before reading,
+    with ``begin_BLH`` (None: zeros).
+    """
     T, parts, outputs = x_BTD.shape[1], old.parts_BLH, []
+    begin_BLH = begin_BLH or tuple(p.new_zeros(()) for p in parts)
     if lengths_B is not None:  # a start symbol among the pads resets nothing
         forget_BT = forget_BT & (torch.arange(T, device=x_BTD.device) < lengths_B[:, None])
     for begin, end in _segments(forget_BT, lengths_B):
-        parts = tuple(p.masked_fill(forget_BT[:, begin, None, None], 0) for p in parts)
+        anew_B11 = forget_BT[:, begin, None, None]
+        parts = tuple(torch.where(anew_B11, b.to(p.dtype), p) for p, b in zip(parts, begin_BLH))
         out_BTH, new = stack(x_BTD[:, begin:end], parts)
         new = new if isinstance(new, tuple) else (new,)
         if lengths_B is not None:
@@ -80,7 +90,8 @@ def carry(
         outputs.append(out_BTH)
     hidden_BTD = outputs[0] if len(outputs) == 1 else torch.cat(outputs, 1)
     keep = tuple(p.to(stack.weights(0)[0].dtype) for p in parts)
-    return hidden_BTD, RecurrentState(old.length_B + (T if lengths_B is None else lengths_B), keep)
+    read_B = old.length_B + (T if lengths_B is None else lengths_B)
+    return hidden_BTD, dataclasses.replace(old, length_B=read_B, parts_BLH=keep)
 
 
 def _segments(forget_BT: Tensor, lengths_B: Tensor | None) -> Iterator[tuple[int, int]]:

@@ -15,6 +15,7 @@ from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import GRU, initialise
+from chainrule.layers.translation import RecurrentTranslator, TranslatorConfig
 
 
 class GRUConfig(RecurrentConfig):
@@ -49,3 +50,21 @@ class GatedRecurrentUnitOfNumbers(RecurrentNumbers):
         stack = GRU(c.inputs, c.width, c.layers, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init)
         super().__init__(c, stack)
+
+
+@register(
+    "gru",
+    task="translate",
+    config=TranslatorConfig,
+    recipe=Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150),
+    width="width",
+)
+class GatedRecurrentUnitBetweenSequences(RecurrentTranslator):
+    """The same between sequences: a source is read in both directions, a target is written."""
+
+    def __init__(self, config: TranslatorConfig):
+        super().__init__(config, _layer, GRU(config.embedding, config.width, config.layers, dropout=config.dropout))
+
+
+def _layer(inputs: int, width: int) -> GRU:
+    return GRU(inputs, width)

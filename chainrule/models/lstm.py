@@ -19,6 +19,7 @@ from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import LSTM, initialise
+from chainrule.layers.translation import RecurrentTranslator, TranslatorConfig
 
 
 class LSTMConfig(RecurrentConfig):
@@ -60,3 +61,21 @@ class LongShortTermMemoryOfNumbers(RecurrentNumbers):
         stack = LSTM(c.inputs, c.width, c.layers, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init, forget_gate=slice(c.width, 2 * c.width), reach=c.reach)
         super().__init__(c, stack)
+
+
+@register(
+    "lstm",
+    task="translate",
+    config=TranslatorConfig,
+    recipe=Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150),
+    width="width",
+)
+class LongShortTermMemoryBetweenSequences(RecurrentTranslator):
+    """The same between sequences: a source is read in both directions, a target is written."""
+
+    def __init__(self, config: TranslatorConfig):
+        super().__init__(config, _layer, LSTM(config.embedding, config.width, config.layers, dropout=config.dropout))
+
+
+def _layer(inputs: int, width: int) -> LSTM:
+    return LSTM(inputs, width)

@@ -18,6 +18,7 @@ from chainrule.core import Recipe, register
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import RNN, initialise
+from chainrule.layers.translation import RecurrentTranslator, TranslatorConfig
 
 
 class RNNConfig(RecurrentConfig):
@@ -56,3 +57,21 @@ class VanillaRNNOfNumbers(RecurrentNumbers):
         stack = RNN(c.inputs, c.width, c.layers, nonlinearity=c.activation, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init)
         super().__init__(c, stack)
+
+
+@register(
+    "rnn",
+    task="translate",
+    config=TranslatorConfig,
+    recipe=Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150),
+    width="width",
+)
+class ElmanBetweenSequences(RecurrentTranslator):
+    """The same between sequences: a source is read in both directions, a target is written."""
+
+    def __init__(self, config: TranslatorConfig):
+        super().__init__(config, _layer, RNN(config.embedding, config.width, config.layers, dropout=config.dropout))
+
+
+def _layer(inputs: int, width: int) -> RNN:
+    return RNN(inputs, width)

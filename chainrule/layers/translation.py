@@ -1,0 +1,191 @@
+"""A recurrent network that reads a source in both directions and writes a target. Shared by rnn, lstm and gru.
+
+    source:     s_1 .. s_S from a stack that reads in both directions;  summary = (forward at the end, backward at the beginning)
+    beginning:  every memory h_0 = tanh(W_b summary)                                       (Bahdanau et al. 2015, appendix A.2.2)
+    target:     h_t from a recurrent stack over y_<t
+    attention:  none            o_t = h_t: all that is known of the source is in h_0       (Sutskever et al. 2014; Cho et al. 2014)
+                additive        e_ts = v . tanh(W h_t + U s_s)                             (Bahdanau et al. 2015)
+                multiplicative  e_ts = h_t . W s_s                                         (Luong et al. 2015, "general")
+                a_t = softmax(e_t);  o_t = tanh(W_c (sum_s a_ts s_s, h_t))                 (Luong et al. 2015, equation 5)
+    p(y_t | y_<t, source) = softmax(W_o o_t + b_o)
+
+Deviation from Bahdanau et al.: what is attended to joins the output, not the recurrence, so that all target places are trained at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Autoregressive, Config, Prediction, Projected, State
+from chainrule.layers.attention import as_bias, shares
+from chainrule.layers.language import RecurrentState, carry
+from chainrule.layers.probes import Probe
+from chainrule.layers.recurrent import Carried, Recurrent
+
+Make = Callable[[int, int], Recurrent]
+"""One recurrent layer, from its input size and its width."""
+
+
+class TranslatorConfig(Config):
+    """What rnn, lstm and gru between sequences have in common."""
+
+    symbols: int
+    source_symbols: int
+    width: int = 384
+    embedding: int = 192
+    layers: int = 1
+    encoder_layers: int = 1
+    attention: Literal["none", "additive", "multiplicative"] = "multiplicative"
+    dropout: float = 0.0
+    """On embeddings, between layers and before the output, never on the recurrence."""
+    joint: bool = False
+    """Source and target have one vocabulary, and then one embedding."""
+
+    presets = {
+        "tiny": {"width": 16, "embedding": 8, "layers": 2, "encoder_layers": 2},
+        "small": {"dropout": 0.2},
+        "base": {"width": 768, "embedding": 256, "layers": 2, "encoder_layers": 2, "dropout": 0.2},
+    }
+
+
+class BothWays(nn.Module):
+    """A stack of recurrent layers, each a reader from the left and one from the right whose outputs are joined."""
+
+    def __init__(self, make: Make, input_size: int, width: int, layers: int, dropout: float = 0.0):
+        super().__init__()
+        half = width // 2
+        sizes = [input_size, *[2 * half] * (layers - 1)]
+        self.forwards, self.backwards = (nn.ModuleList(make(size, half) for size in sizes) for _ in range(2))
+        self.dropout, self.width = dropout, 2 * half
+
+    def forward(self, x_BSD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs at every place, B x S x width (what stands beyond a row's length means nothing), and what each direction
+        knows at its end, B x width (zeros for an empty row).
+        """
+        turn_BS1 = _mirror(lengths_B, x_BSD.shape[1])[:, :, None]
+        flip = lambda x: x.gather(1, turn_BS1.expand(-1, -1, x.shape[-1]))  # noqa: E731
+        out_BSD = x_BSD
+        for k, (right, left) in enumerate(zip(self.forwards, self.backwards)):
+            x_BSD = F.dropout(out_BSD, self.dropout, self.training) if k else out_BSD
+            out_BSD = torch.cat([right(x_BSD)[0], flip(left(flip(x_BSD))[0])], -1)
+        half = self.width // 2
+        last_B11 = (lengths_B - 1).clamp(min=0)[:, None, None]
+        ends_BD = torch.cat(
+            [out_BSD[..., :half].gather(1, last_B11.expand(-1, 1, half))[:, 0], out_BSD[:, 0, half:]], -1
+        )
+        return out_BSD, ends_BD * (lengths_B > 0)[:, None]
+
+
+def _mirror(lengths_B: Tensor, S: int) -> Tensor:
+    """For each place of a row, the place at the same distance from the row's end; pads stay. B x S."""
+    place_S = torch.arange(S, device=lengths_B.device)
+    mirrored_BS = lengths_B[:, None] - 1 - place_S
+    return torch.where(mirrored_BS >= 0, mirrored_BS, place_S)
+
+
+@dataclass
+class TranslatorState(RecurrentState):
+    """The recurrent memory, what it begins with, and the source: as it is asked (keys), as it is read (values), B x S x D."""
+
+    begin_BLH: Carried
+    keys_BSD: Tensor
+    values_BSD: Tensor
+    source_lengths_B: Tensor
+
+    def concat(self, *others: TranslatorState) -> TranslatorState:
+        states = (self, *others)
+        longest = max(state.keys_BSD.shape[1] for state in states)
+        padded = [_padded(state, longest) for state in states]
+        return super(TranslatorState, padded[0]).concat(*padded[1:])
+
+    def where(self, keep_B: Tensor, other: TranslatorState) -> TranslatorState:
+        longest = max(self.keys_BSD.shape[1], other.keys_BSD.shape[1])
+        return super(TranslatorState, _padded(self, longest)).where(keep_B, _padded(other, longest))
+
+
+def _padded(state: TranslatorState, longest: int) -> TranslatorState:
+    wider = lambda x: F.pad(x, (0, 0, 0, longest - x.shape[1]))  # noqa: E731
+    return TranslatorState(
+        state.length_B,
+        state.parts_BLH,
+        state.begin_BLH,
+        wider(state.keys_BSD),
+        wider(state.values_BSD),
+        state.source_lengths_B,
+    )
+
+
+class RecurrentTranslator(Autoregressive):
+    """Remembers the source as vectors, all of them or the last alone, and the target in a recurrent memory."""
+
+    config: TranslatorConfig
+
+    def __init__(self, config: TranslatorConfig, make: Make, stack: Recurrent):
+        super().__init__(config)
+        c = config
+        self.symbols, self.stack = c.symbols, stack
+        self.embedding = nn.Embedding(c.symbols + 1, c.embedding)
+        self.source_embedding = None if c.joint else nn.Embedding(c.source_symbols, c.embedding)
+        self.encoder = BothWays(make, c.embedding, c.width, c.encoder_layers, c.dropout)
+        self.bridge = nn.Linear(self.encoder.width, stack.parts * c.layers * c.width)
+        self.looks = c.attention != "none"
+        if self.looks:
+            self.keys = nn.Linear(self.encoder.width, c.width, bias=False)
+            self.joined = nn.Linear(self.encoder.width + stack.output_size, c.width, bias=False)
+        if c.attention == "additive":
+            self.queries = nn.Linear(stack.output_size, c.width)
+            self.score = nn.Linear(c.width, 1, bias=False)
+        self.head = nn.Linear(c.width if self.looks else stack.output_size, c.symbols)
+        nn.init.zeros_(self.head.bias)
+        self.weights = Probe()
+
+    def empty(self, batch: int, capacity: int | None = None) -> TranslatorState:
+        """Nothing is known of a source."""
+        return self.prompted(torch.zeros(batch, 0, dtype=torch.long, device=self.head.weight.device))
+
+    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> TranslatorState:
+        """``prompt``: sources, B x S."""
+        if lengths_B is None:
+            lengths_B = prompt.new_full((len(prompt),), prompt.shape[1])
+        prompt = prompt if prompt.shape[1] else F.pad(prompt, (0, 1))
+        x_BSD = self._embed(self.source_embedding or self.embedding, prompt)
+        values_BSD, ends_BD = self.encoder(x_BSD, lengths_B)
+        begin = self.bridge(ends_BD).tanh().view(len(prompt), self.stack.parts, self.config.layers, self.config.width)
+        parts = tuple(part.to(self.head.weight.dtype) for part in begin.unbind(1))
+        keys_BSD = self.keys(values_BSD) if self.looks else values_BSD[..., :0]
+        values_BSD = values_BSD if self.looks else values_BSD[..., :0]
+        return TranslatorState(torch.zeros_like(lengths_B), parts, parts, keys_BSD, values_BSD, lengths_B)
+
+    def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
+        return F.dropout(table(ids), self.config.dropout, self.training)
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Prediction, State]:
+        old = state if isinstance(state, TranslatorState) else self.empty(len(inputs_BT))
+        anew_BT = inputs_BT == self.start_symbol
+        x_BTD = self._embed(self.embedding, inputs_BT)
+        hidden_BTD, new = carry(self.stack, x_BTD, anew_BT, old, lengths_B, old.begin_BLH)
+        if self.looks:
+            hidden_BTD = self.joined(torch.cat([self._looked(hidden_BTD, old), hidden_BTD], -1)).tanh()
+        hidden_BTD = F.dropout(hidden_BTD, self.config.dropout, self.training)
+        return Projected(hidden_BTD, self.head, self.symbols), new
+
+    def _looked(self, hidden_BTD: Tensor, state: TranslatorState) -> Tensor:
+        """The source as each target place sees it, B x T x D."""
+        keys_BSD = state.keys_BSD.to(hidden_BTD.dtype)
+        if self.config.attention == "additive":
+            sum_BTSD = self.queries(hidden_BTD)[:, :, None] + keys_BSD[:, None]
+            scores_BTS = self.score(sum_BTSD.tanh())[..., 0]
+        else:
+            scores_BTS = hidden_BTD @ keys_BSD.transpose(1, 2)
+        place_S = torch.arange(keys_BSD.shape[1], device=keys_BSD.device)
+        seen_B1S = (place_S < state.source_lengths_B[:, None])[:, None]
+        weights_BTS = self.weights(shares(scores_BTS.float() + as_bias(seen_B1S)).to(hidden_BTD.dtype))
+        return weights_BTS @ state.values_BSD.to(hidden_BTD.dtype)

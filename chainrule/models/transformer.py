@@ -1,0 +1,101 @@
+"""Transformer: an encoder reads the source, a decoder writes the target looking back at all of both.
+
+    encoder:  x = x + attend(norm(x), to all of x);                       x = x + ff(norm(x))
+    decoder:  y = y + attend(norm(y), to y before);  y = y + attend(norm(y), to x);  y = y + ff(norm(y));  p = softmax(W norm(y))
+
+Vaswani et al. 2017. What is remembered of y_<t: the source, read once, as a key and a value for each of its symbols and layers of the
+decoder, and the same for every target symbol so far.
+
+``preset="paper"`` is the paper's base model: post-norm, interleaved sinusoids added to embeddings times sqrt(D), ReLU, biases,
+shared embeddings. Its label smoothing is ``recipe.smoothing=0.1``. Deviations, there too: no dropout on attention weights; the start symbol has an
+embedding of its own. The default differs from it as GPT does here: pre-norm, rotary positions, squared ReLU, no biases, RMS-normalised
+queries and keys, maps into the residual path near zero at the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Recipe, State, register
+from chainrule.layers.attention import look
+from chainrule.layers.blocks import Source
+from chainrule.layers.cache import Cache, SourceCache
+from chainrule.layers.decoder import Decoder, TransformerConfig
+from chainrule.layers.encoder import Encoder
+from chainrule.layers.masks import Padding
+
+
+class SequenceToSequenceConfig(TransformerConfig):
+    source_symbols: int
+    encoder_layers: int = 3
+    layers: int = 3
+    joint: bool = False
+    """Source and target have one vocabulary; with ``tied`` they have one embedding too."""
+    tied: bool = True
+
+    presets = {
+        "tiny": {"width": 16, "layers": 2, "encoder_layers": 2, "heads": 2, "context": 32},
+        "small": {"width": 256, "heads": 4, "dropout": 0.1},
+        "base": {"width": 512, "layers": 6, "encoder_layers": 6, "heads": 8, "dropout": 0.1},
+        "paper": {
+            "width": 512, "layers": 6, "encoder_layers": 6, "heads": 8, "positions": "sinusoidal", "norm": "post",
+            "bias": True, "activation": "relu", "qk_norm": False, "dropout": 0.1,
+        },
+    }  # fmt: skip
+
+
+@register(
+    "transformer",
+    task="translate",
+    config=SequenceToSequenceConfig,
+    recipe=Recipe(
+        optimiser="muon", rate=3e-3, matrix_rate=0.02, rows=64, window=64, smoothing=0.1, bf16=True, weight_decay=0.01
+    ),
+    width="width",
+    width_step=64,
+)
+class Transformer(Decoder):
+    """Remembers the source and everything said so far."""
+
+    config: SequenceToSequenceConfig
+
+    def __init__(self, config: SequenceToSequenceConfig):
+        super().__init__(config, cross=True)
+        c = config
+        self.encoder = Encoder(c.replace(layers=c.encoder_layers))
+        self.source_embedding = None if c.tied and c.joint else nn.Embedding(c.source_symbols, c.width)
+        if self.source_embedding is not None:
+            nn.init.normal_(self.source_embedding.weight, std=0.02 if c.tied else 0.3)
+
+    def encode(self, sources_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """What the encoder makes of the source, B x S x D; what stands beyond a row's length means nothing."""
+        embed = self.embedding if self.source_embedding is None else self.source_embedding
+        place_1S = torch.arange(sources_BS.shape[1], device=sources_BS.device)[None]
+        x_BSD = self.encoder.position.add(embed(sources_BS), place_1S)
+        return self.encoder(F.dropout(x_BSD, self.config.dropout, self.training), lengths_B)
+
+    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> SourceCache:
+        """``prompt``: sources, B x S."""
+        if lengths_B is None:
+            lengths_B = prompt.new_full((len(prompt),), prompt.shape[1])
+        memory_BSD = self.encode(prompt if prompt.shape[1] else F.pad(prompt, (0, 1)), lengths_B)
+        held = [block.cross.hold(memory_BSD) for block in self.stack() if block.cross is not None]
+        bare = super().bare(len(prompt))
+        keys, values = zip(*held)
+        return SourceCache(bare.length_B, bare.origin_B, bare.keys, bare.values, keys, values, lengths_B)
+
+    def bare(self, batch: int) -> Cache:
+        """Nothing is known of a source."""
+        return self.prompted(torch.zeros(batch, 0, dtype=torch.long, device=self.embedding.weight.device))
+
+    def sources(self, cache: Cache) -> Sequence[Source | None]:
+        assert isinstance(cache, SourceCache)
+        place_1S = torch.arange(cache.source_keys[0].shape[2], device=cache.length_B.device)[None]
+        sight = look(Padding(cache.source_lengths_M), place_1S[:, :1], place_1S, None, cache.source_keys[0].dtype)
+        return [Source(k, v, sight, cache.share) for k, v in zip(cache.source_keys, cache.source_values)]
