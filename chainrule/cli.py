@@ -241,9 +241,9 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     task = find_task(values["task"])
     settings = RunConfig.make({**values, "family": family(a.model, task.name).name})
     trainer = train(settings, a.out, resume=a.resume, overwrite=a.overwrite)
-    p, (_, words) = trainer.progress, task.metric(trainer.run.read_json("data.json")["counted"])
+    p, counted = trainer.progress, trainer.run.read_json("data.json")["counted"]
     if not a.json:
-        best = 1 - (p.best or 0) if task.higher_is_better else p.best
+        best, words = task.validated(p.best or 0.0, counted)
         print(f"{a.out}: {best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
         "run": str(a.out),

@@ -76,8 +76,9 @@ class Block(nn.Module):
         """The rest of the block, given what attention answered."""
         x = x_BTD + self.drop(mixed_BTD)
         x = x if self.pre else self.norm_attention(x)
-        if self.cross is not None and self.norm_cross is not None and source is not None:
-            x = self._add(x, lambda y: look_back(self.cross, y, source), self.norm_cross)
+        cross, norm = self.cross, self.norm_cross
+        if cross is not None and norm is not None and source is not None:
+            x = self._add(x, lambda y: look_back(cross, y, source), norm)
         return self._add(x, self.feed_forward, self.norm_feed_forward)
 
     def _add(self, x: Tensor, f: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:

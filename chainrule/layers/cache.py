@@ -102,49 +102,40 @@ class SourceCache(Cache):
     def reorder(self, index_B: Tensor) -> Self:
         """Rows of one source that stay neighbours go on sharing it; anything else gives every row its own."""
         of_B = index_B // self.share
-        share = _run(of_B)
-        kept_M = of_B[::share]
+        kept_M = of_B[:: _run(of_B)]
         same = len(kept_M) == len(self.source_lengths_M) and bool((kept_M[1:] > kept_M[:-1]).all())
-        rows = _rows(self).reorder(index_B)
-        pick = (lambda x: x) if same else (lambda x: x.index_select(0, kept_M))
-        return _with_source(self, rows, pick)
+        source = self if same else self._source(lambda x: x.index_select(0, kept_M))
+        pick = lambda x: x.index_select(0, index_B)  # noqa: E731
+        return replace(
+            source, length_B=pick(self.length_B), origin_B=pick(self.origin_B), keys=tuple(map(pick, self.keys)),
+            values=tuple(map(pick, self.values)),
+        )  # fmt: skip
 
     def concat(self, *others: Self) -> Self:
         states = [state._spread() for state in (self, *others)]
         length = max(state.source_keys[0].shape[2] for state in states)
-        padded = [_padded(state, length) for state in states]
-        return super(SourceCache, padded[0]).concat(*padded[1:])
+        first, *rest = [state._padded(length) for state in states]
+        return super(SourceCache, first).concat(*rest)
 
     def where(self, keep_B: Tensor, other: Self) -> Self:
         mine, theirs = self._spread(), other._spread()
         length = max(mine.source_keys[0].shape[2], theirs.source_keys[0].shape[2])
-        return super(SourceCache, _padded(mine, length)).where(keep_B, _padded(theirs, length))
+        return super(SourceCache, mine._padded(length)).where(keep_B, theirs._padded(length))
+
+    def _source(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same rows with every tensor of the source changed."""
+        keys, values = tuple(map(change, self.source_keys)), tuple(map(change, self.source_values))
+        return replace(self, source_keys=keys, source_values=values, source_lengths_M=change(self.source_lengths_M))
 
     def _spread(self) -> Self:
         """Every row with its own source."""
-        if self.share == 1:
-            return self
-        return _with_source(self, _rows(self), lambda x: x.repeat_interleave(self.share, 0))
+        share = self.share
+        return self if share == 1 else self._source(lambda x: x.repeat_interleave(share, 0))
 
-
-def _rows(state: SourceCache) -> Cache:
-    """What each row has of its own."""
-    return Cache(state.length_B, state.origin_B, state.keys, state.values)
-
-
-def _with_source(state: SourceCache, rows: Cache, change: Callable[[Tensor], Tensor]) -> SourceCache:
-    return replace(
-        state, length_B=rows.length_B, origin_B=rows.origin_B, keys=rows.keys, values=rows.values,
-        source_keys=tuple(map(change, state.source_keys)), source_values=tuple(map(change, state.source_values)),
-        source_lengths_M=change(state.source_lengths_M),
-    )  # fmt: skip
-
-
-def _padded(state: SourceCache, length: int) -> SourceCache:
-    wider = lambda x: F.pad(x, (0, 0, 0, length - x.shape[2]))  # noqa: E731
-    return replace(
-        state, source_keys=tuple(map(wider, state.source_keys)), source_values=tuple(map(wider, state.source_values))
-    )
+    def _padded(self, length: int) -> Self:
+        wider = lambda x: F.pad(x, (0, 0, 0, length - x.shape[2]))  # noqa: E731
+        keys, values = tuple(map(wider, self.source_keys)), tuple(map(wider, self.source_values))
+        return replace(self, source_keys=keys, source_values=values)
 
 
 def _run(of_B: Tensor) -> int:

@@ -87,3 +87,8 @@ class Since(Mask):
 
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
         return key_BS[:, None, :] >= self.origin_BT[:, :, None]
+
+
+def ends(ids_BS: Tensor, lengths_B: Tensor | None) -> Tensor:
+    """The rows' lengths, their full ones where none are given. B."""
+    return ids_BS.new_full((len(ids_BS),), ids_BS.shape[1]) if lengths_B is None else lengths_B

@@ -102,7 +102,9 @@ class PositionalEncoding(nn.Module):
     ):
         super().__init__()
         self.kind, self.width, self.head_width, self.limit = kind, width, head_width or width // heads, limit
-        self.both_ways, self.layout, self.timescale = both_ways, layout, timescale
+        self.both_ways = both_ways
+        self.layout: Layout = layout
+        self.timescale: Timescale = timescale
         shape = {"learned": (limit, width), "relative": (BUCKETS, heads)}.get(kind)
         self.weight = nn.Parameter(torch.empty(shape)) if shape else None
         self.register_buffer("slopes", alibi_slopes(heads) if kind == "alibi" else None, persistent=False)

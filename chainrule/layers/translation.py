@@ -15,8 +15,8 @@ Deviation from Bahdanau et al.: what is attended to joins the output, not the re
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from chainrule.core import Autoregressive, Config, Prediction, Projected, State
 from chainrule.layers.attention import as_bias, shares
 from chainrule.layers.language import RecurrentState, carry
+from chainrule.layers.masks import ends
 from chainrule.layers.probes import Probe
 from chainrule.layers.recurrent import Carried, Recurrent
 
@@ -98,27 +99,17 @@ class TranslatorState(RecurrentState):
     values_BSD: Tensor
     source_lengths_B: Tensor
 
-    def concat(self, *others: TranslatorState) -> TranslatorState:
-        states = (self, *others)
-        longest = max(state.keys_BSD.shape[1] for state in states)
-        padded = [_padded(state, longest) for state in states]
-        return super(TranslatorState, padded[0]).concat(*padded[1:])
+    def concat(self, *others: Self) -> Self:
+        longest = max(state.keys_BSD.shape[1] for state in (self, *others))
+        return super(TranslatorState, self._padded(longest)).concat(*(state._padded(longest) for state in others))
 
-    def where(self, keep_B: Tensor, other: TranslatorState) -> TranslatorState:
+    def where(self, keep_B: Tensor, other: Self) -> Self:
         longest = max(self.keys_BSD.shape[1], other.keys_BSD.shape[1])
-        return super(TranslatorState, _padded(self, longest)).where(keep_B, _padded(other, longest))
+        return super(TranslatorState, self._padded(longest)).where(keep_B, other._padded(longest))
 
-
-def _padded(state: TranslatorState, longest: int) -> TranslatorState:
-    wider = lambda x: F.pad(x, (0, 0, 0, longest - x.shape[1]))  # noqa: E731
-    return TranslatorState(
-        state.length_B,
-        state.parts_BLH,
-        state.begin_BLH,
-        wider(state.keys_BSD),
-        wider(state.values_BSD),
-        state.source_lengths_B,
-    )
+    def _padded(self, longest: int) -> Self:
+        wider = lambda x: F.pad(x, (0, 0, 0, longest - x.shape[1]))  # noqa: E731
+        return replace(self, keys_BSD=wider(self.keys_BSD), values_BSD=wider(self.values_BSD))
 
 
 class RecurrentTranslator(Autoregressive):
@@ -151,8 +142,7 @@ class RecurrentTranslator(Autoregressive):
 
     def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> TranslatorState:
         """``prompt``: sources, B x S."""
-        if lengths_B is None:
-            lengths_B = prompt.new_full((len(prompt),), prompt.shape[1])
+        lengths_B = ends(prompt, lengths_B)
         prompt = prompt if prompt.shape[1] else F.pad(prompt, (0, 1))
         x_BSD = self._embed(self.source_embedding or self.embedding, prompt)
         values_BSD, ends_BD = self.encoder(x_BSD, lengths_B)
@@ -187,5 +177,6 @@ class RecurrentTranslator(Autoregressive):
             scores_BTS = hidden_BTD @ keys_BSD.transpose(1, 2)
         place_S = torch.arange(keys_BSD.shape[1], device=keys_BSD.device)
         seen_B1S = (place_S < state.source_lengths_B[:, None])[:, None]
-        weights_BTS = self.weights(shares(scores_BTS.float() + as_bias(seen_B1S)).to(hidden_BTD.dtype))
+        wide = torch.promote_types(scores_BTS.dtype, torch.float32)
+        weights_BTS = self.weights(shares(scores_BTS.to(wide) + as_bias(seen_B1S, wide)).to(hidden_BTD.dtype))
         return weights_BTS @ state.values_BSD.to(hidden_BTD.dtype)

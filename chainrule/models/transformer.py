@@ -15,20 +15,19 @@ queries and keys, maps into the residual path near zero at the start.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Recipe, State, register
+from chainrule.core import Recipe, register
 from chainrule.layers.attention import look
 from chainrule.layers.blocks import Source
 from chainrule.layers.cache import Cache, SourceCache
 from chainrule.layers.decoder import Decoder, TransformerConfig
 from chainrule.layers.encoder import Encoder
-from chainrule.layers.masks import Padding
+from chainrule.layers.masks import Padding, ends
 
 
 class SequenceToSequenceConfig(TransformerConfig):
@@ -82,8 +81,7 @@ class Transformer(Decoder):
 
     def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> SourceCache:
         """``prompt``: sources, B x S."""
-        if lengths_B is None:
-            lengths_B = prompt.new_full((len(prompt),), prompt.shape[1])
+        lengths_B = ends(prompt, lengths_B)
         memory_BSD = self.encode(prompt if prompt.shape[1] else F.pad(prompt, (0, 1)), lengths_B)
         held = [block.cross.hold(memory_BSD) for block in self.stack() if block.cross is not None]
         bare = super().bare(len(prompt))
@@ -99,3 +97,33 @@ class Transformer(Decoder):
         place_1S = torch.arange(cache.source_keys[0].shape[2], device=cache.length_B.device)[None]
         sight = look(Padding(cache.source_lengths_M), place_1S[:, :1], place_1S, None, cache.source_keys[0].dtype)
         return [Source(k, v, sight, cache.share) for k, v in zip(cache.source_keys, cache.source_values)]
+
+
+def _block(ours: str, foreign: str, cross: bool) -> list[tuple[str, str]]:
+    """Names of a block of BART's kind."""
+    parts = [
+        *((f"attention.{part}", f"self_attn.{name}_proj") for part, name in _PARTS),
+        *((f"cross.{part}", f"encoder_attn.{name}_proj") for part, name in _PARTS if cross),
+        *([("norm_cross", "encoder_attn_layer_norm")] if cross else []),
+        ("norm_attention", "self_attn_layer_norm"), ("norm_feed_forward", "final_layer_norm"),
+        ("feed_forward.inner", "fc1"), ("feed_forward.out", "fc2"),
+    ]  # fmt: skip
+    return [(f"{ours}.{a}.{kind}", f"{foreign}.{b}.{kind}") for a, b in parts for kind in ("weight", "bias")]
+
+
+_PARTS = (("queries", "q"), ("keys", "k"), ("values", "v"), ("out", "out"))
+FROM_MARIAN: dict[str, Any] = {
+    "pairs": [
+        ("embedding.weight", "model.shared.weight"),
+        *_block("blocks.{i}", "model.decoder.layers.{i}", cross=True),
+        *_block("encoder.blocks.{e}", "model.encoder.layers.{e}", cross=False),
+    ],
+    "ignore": {
+        "final_logits_bias", "lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
+        "model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight",
+    },
+}  # fmt: skip
+"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and no bias of its final
+logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's activation. Our embedding has one row more,
+the start symbol's: there Marian reads its padding symbol.
+"""

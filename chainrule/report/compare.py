@@ -22,7 +22,7 @@ import numpy as np
 from chainrule.checkpoint import RunFolder, write_file
 from chainrule.core import Autoregressive, ChainruleError, Family, UserError, family, load_file
 from chainrule.core.config import parse_settings
-from chainrule.data import plays, tokenizer_from_json
+from chainrule.data import plays
 from chainrule.report import measure
 from chainrule.report.exhibit import Exhibit
 from chainrule.report.generate import OfText
@@ -32,7 +32,7 @@ from chainrule.report.series import OfForecasts
 from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
 from chainrule.scoring.evaluate import Blocks, interval
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import describe, machine, make_trainer, prepare, read_data
+from chainrule.training.runs import describe, machine, make_trainer, prepare, read_data, use
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
 from chainrule.training.train import Interrupted, Meter, Stop, say
@@ -278,7 +278,7 @@ class Comparison:
         first = entry.cells[0].trainer
         assert first is not None
         p = first.progress
-        curve = [{**point, "value": self._as_figure(point["value"], point["value"])[0]} for point in p.curve]
+        curve = [{**point, "value": self.task.validated(point["value"], self.corpus.counted)[0]} for point in p.curve]
         entry.row |= {
             "train_seconds": p.seconds, "train_tokens": p.tokens, "tokens_per_second_train": p.tokens / max(p.seconds, 1e-9),
             "curve": curve, "so_far": curve[-1]["value"] if curve else None,
@@ -322,20 +322,19 @@ class Comparison:
 
     def _as_figure(self, low: float, high: float) -> tuple[float, float]:
         """An interval of what is resampled, as one of the figure: shares that are wrong become shares that are right."""
-        return (1 - high, 1 - low) if self.task.higher_is_better else (low, high)
+        best = self.task.perfect(self.corpus.counted)
+        return (low, high) if best is None else (best - high, best - low)
 
     def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
         assert cell.trainer is not None
         files = self.task.files(self.corpus)
-        tokenizer = tokenizer_from_json(files["tokenizer.json"]) if "tokenizer.json" in files else None
         data = {**files["data.json"], "unit": self.corpus.unit, "counted": self.corpus.counted}
         config = {
             "model_type": entry.family.name,
             "task": self.task.name,
             "model": cell.trainer.model.config.model_dump(),
         }
-        labels = tuple(files.get("labels.json", {}).get("labels", ()))
-        return Loaded(cell.trainer.model, tokenizer, data, {}, config, cell.trainer.plan.compute, labels)
+        return Loaded(cell.trainer.model, data, {}, config, cell.trainer.plan.compute, **use(files))
 
     def _save_open(self) -> None:
         for entry in self.entries:
@@ -352,7 +351,7 @@ class Comparison:
         running = any(entry.open for entry in self.entries)
         standing = rank(done)
         for name, (value, low, high) in (standing.gaps if standing else {}).items():
-            if self.task.higher_is_better:
+            if self.task.perfect(self.corpus.counted) is not None:
                 value, low, high = -value, -high, -low
             rows[name]["gap"] = {"value": value, "low": low, "high": high}
         verdict = make_verdict({n: rows[n] for n in done}, done, running=running, figure=self.exhibit.figure)

@@ -32,7 +32,8 @@ def make_blocks(measured: Measured, losses: np.ndarray, figure: Figure) -> Block
     else:
         edges = np.linspace(0, len(losses), min(BLOCKS, max(2, len(losses) // figure.block)) + 1).astype(int)[1:]
     borders = np.concatenate([[0], edges[:-1]])
-    return Blocks(np.add.reduceat(losses, borders), np.add.reduceat(measured.sizes, borders), figure.unit)
+    sums, sizes = np.add.reduceat(losses, borders), np.add.reduceat(measured.sizes, borders)
+    return Blocks(sums, sizes, figure.unit, measured.combine)
 
 
 def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[str, float]]:

@@ -122,6 +122,11 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
     settings = run.read_settings()
     compute = decide(device, precision, threads, prefers_bf16=settings["recipe"].get("bf16", False))
     model.to(compute.device).eval()
-    tokenizer = tokenizer_from_json(files["tokenizer.json"]) if "tokenizer.json" in files else None
-    labels = tuple(files.get("labels.json", {}).get("labels", ()))
-    return Loaded(model, tokenizer, files["data.json"], settings, config, compute, labels)
+    return Loaded(model, files["data.json"], settings, config, compute, **use(files))
+
+
+def use(files: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """What of a run's files using its model needs: tokenizers and labels."""
+    made = {"tokenizer": "tokenizer.json", "source_tokenizer": "tokenizer.source.json"}
+    found: dict[str, Any] = {name: tokenizer_from_json(files[file]) for name, file in made.items() if file in files}
+    return found | {"labels": tuple(files.get("labels.json", {}).get("labels", ()))}

@@ -242,7 +242,7 @@ def counted(corpus: Corpus, n: int) -> Loaded:
     stats = [model.summarize(b) for b in counting_batches(corpus.parts["train"], symbols, n)]
     model.update(sum(stats[1:], stats[0]))
     data = {"unit": corpus.unit, "terminator": corpus.terminator.decode(), "counted": corpus.counted}
-    return Loaded(model, corpus.tokenizer, data, {}, {"model_type": "ngram", "model": {}}, decide("cpu", "fp32", 1))
+    return Loaded(model, data, {}, {"model_type": "ngram", "model": {}}, decide("cpu", "fp32", 1), corpus.tokenizer)
 
 
 def test_bits_per_symbol_count_the_end_and_unknown_symbols_are_spelled_out(tmp_path: Path) -> None:

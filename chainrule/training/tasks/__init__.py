@@ -44,14 +44,16 @@ class Loaded:
     """A trained model with what is needed to use it."""
 
     model: Any
-    tokenizer: Any
-    """None where the task has none (numbers)."""
     data: dict[str, Any]
     settings: dict[str, Any]
     config: dict[str, Any]
     compute: Compute
+    tokenizer: Any = None
+    """None where the task has none (numbers)."""
     labels: tuple[str, ...] = ()
     """Names of the classes or tags by id."""
+    source_tokenizer: Any = None
+    """Of what a model is prompted with, where that has units of its own."""
 
     @property
     def name(self) -> str:
@@ -74,13 +76,15 @@ class Loaded:
 class Measured:
     """A part, judged once. The figure is sum(losses) / sum(sizes), up to the unit: what a bootstrap resamples.
 
-    ``losses`` and ``sizes`` have one number an item (symbol, value, token, record); ``records`` says where records end.
+    ``losses`` and ``sizes`` have one number an item (symbol, value, token, record); ``records`` says where records end. Where the
+    figure is no such quotient, ``losses`` has K numbers an item and ``combine`` makes the figure of their sums, (..., K) -> (...).
     """
 
     metrics: dict[str, Any]
     losses: np.ndarray
     sizes: np.ndarray
     records: np.ndarray
+    combine: Callable[[np.ndarray], np.ndarray] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     """What reports and predictions show beyond the metrics, by the task's own names."""
 
@@ -89,8 +93,6 @@ class Task(ABC):
     """One task. It keeps nothing: everything about a run stands in its settings, its data and its model."""
 
     name: ClassVar[str]
-    higher_is_better: ClassVar[bool] = False
-    """The figure is a share of things that are right; what is minimised and resampled is then the share that is wrong."""
     rows: ClassVar[str]
     """The families that ``compare`` takes when none are named."""
 
@@ -98,9 +100,20 @@ class Task(ABC):
     def metric(self, counted: str) -> tuple[str, str]:
         """The main figure among ``measure``'s metrics, and its words for a progress line, where so and so is ``counted``."""
 
+    def perfect(self, counted: str) -> float | None:
+        """The best value of a figure that is better when it is higher; what is minimised and resampled is then what is left to
+        it. None: lower is better.
+        """
+        return None
+
     def minimised(self, counted: str) -> str:
         """Words for what ``validator`` gives: those of the figure, or what is left of it to 1."""
-        return "wrong" if self.higher_is_better else self.metric(counted)[1]
+        return "wrong" if self.perfect(counted) else self.metric(counted)[1]
+
+    def validated(self, value: float, counted: str) -> tuple[float, str]:
+        """What ``validator`` gave, as it is shown: a number and its words."""
+        best = self.perfect(counted)
+        return (value if best is None else best - value), self.metric(counted)[1]
 
     @abstractmethod
     def read(self, settings: RunConfig) -> Data:

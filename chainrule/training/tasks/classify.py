@@ -24,11 +24,13 @@ ROWS = 512
 @register_task
 class Classify(Task):
     name = "classify"
-    higher_is_better = True
     rows = "ngram,bag"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"
+
+    def perfect(self, counted: str) -> float:
+        return 1.0
 
     def read(self, settings: RunConfig) -> LabelledData:
         return read_labelled(settings.data, settings.columns, settings.split, settings.on_bad)
@@ -66,7 +68,7 @@ class Classify(Task):
         ece = calibration_error(np.exp(log_p_BC.max(1)), 1 - wrong)
         metrics = {"accuracy": 1 - float(wrong.mean()), "ece": ece, "n": len(part)}
         details = {"confusion": confusion(part.labels, guess, len(loaded.labels)), "log_probs": log_p_BC}
-        return Measured(metrics, wrong, np.ones(len(wrong)), np.arange(1, len(wrong) + 1), details)
+        return Measured(metrics, wrong, np.ones(len(wrong)), np.arange(1, len(wrong) + 1), details=details)
 
     def predictions(self, loaded: Loaded, part: Records, measured: Measured) -> Iterator[dict[str, Any]]:
         for text, name, log_p_C in zip(part.texts, part.names, measured.details["log_probs"], strict=True):

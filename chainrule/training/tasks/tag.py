@@ -24,11 +24,13 @@ ROWS = 2048
 @register_task
 class Tag(Task):
     name = "tag"
-    higher_is_better = True
     rows = "hmm"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"
+
+    def perfect(self, counted: str) -> float:
+        return 1.0
 
     def read(self, settings: RunConfig) -> TaggedData:
         return read_tagged(settings.data, settings.columns, settings.split, settings.on_bad)
@@ -68,7 +70,7 @@ class Tag(Task):
             f1 = span_f1([row.tags for row in part.rows], [[labels[c] for c in row.tolist()] for row in guessed])
         metrics = {"accuracy": 1 - float(wrong.mean()), "span_f1": f1, "tokens": len(truth)}
         details = {"confusion": confusion(truth, flat, len(labels)), "guesses": guessed}
-        return Measured(metrics, wrong, np.ones(len(wrong)), np.cumsum([len(row) for row in guessed]), details)
+        return Measured(metrics, wrong, np.ones(len(wrong)), np.cumsum([len(row) for row in guessed]), details=details)
 
     def predictions(self, loaded: Loaded, part: Tagged, measured: Measured) -> Iterator[dict[str, Any]]:
         for row, guess in zip(part.rows, measured.details["guesses"], strict=True):

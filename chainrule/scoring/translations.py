@@ -1,0 +1,83 @@
+"""How good translations are: BLEU and chrF by sacrebleu, exact matches, and edits per symbol."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+ORDER, BETA = 6, 2
+"""Of chrF: the longest character n-gram, and how much more recall counts than precision (Popovic 2015)."""
+UNSPACED = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af]")
+"""Hangul, kana and Chinese characters: the tokenizer of BLEU that is made for spaces does not fit them."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """``statistics`` are chrF's counts, sentences x 18 (hypothesis, reference, matches for each order); ``edits`` and ``sizes`` are
+    counted in symbols of the reference.
+    """
+
+    bleu: float
+    chrf: float
+    exact: np.ndarray
+    edits: np.ndarray
+    sizes: np.ndarray
+    statistics: np.ndarray
+    signature: str
+
+    def metrics(self) -> dict[str, Any]:
+        return {
+            "bleu": self.bleu, "chrf": self.chrf, "exact_match": float(self.exact.mean()),
+            "error_rate": float(self.edits.sum() / max(1, self.sizes.sum())), "sentences": len(self.exact),
+            "signature": self.signature,
+        }  # fmt: skip
+
+
+def judge(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
+    """All scores of translations against one reference each. Symbols of the error rate are what white space separates."""
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
+    bleu = BLEU(tokenize="char" if mostly_unspaced(references) else "13a")
+    chrf = CHRF(char_order=ORDER, beta=BETA)
+    found = bleu.corpus_score(hypotheses, [references]).score, chrf.corpus_score(hypotheses, [references]).score
+    pairs = [(h.split(), r.split()) for h, r in zip(hypotheses, references, strict=True)]
+    return Scores(
+        *found,
+        np.array([h == r for h, r in pairs]),
+        np.array([edit_distance(h, r) for h, r in pairs]),
+        np.array([len(r) for _, r in pairs]),
+        np.array(chrf._extract_corpus_statistics(hypotheses, [references]), dtype=np.float64),
+        f"BLEU {bleu.get_signature()}; chrF {chrf.get_signature()}",
+    )
+
+
+def mostly_unspaced(texts: Sequence[str]) -> bool:
+    """Is more than a third of the letters of a script that BLEU is computed over characters for?"""
+    sample = "".join(texts[:1000])
+    return len(UNSPACED.findall(sample)) > len(sample) / 3
+
+
+def chrf_of(statistics: np.ndarray) -> np.ndarray:
+    """chrF (0 to 100) of summed statistics, (..., 18): the mean precision and recall of the orders that occur on both sides, joined."""
+    hyp, ref, match = np.moveaxis(statistics.reshape(*statistics.shape[:-1], ORDER, 3), -1, 0)
+    both = (hyp > 0) & (ref > 0)
+    orders = np.maximum(both.sum(-1), 1)
+    precision = np.where(both, match / np.maximum(hyp, 1), 0).sum(-1) / orders
+    recall = np.where(both, match / np.maximum(ref, 1), 0).sum(-1) / orders
+    below = BETA**2 * precision + recall
+    return np.where(below > 0, 100 * (1 + BETA**2) * precision * recall / np.where(below > 0, below, 1), 0)
+
+
+def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
+    """Insertions, deletions and substitutions that turn a into b (Levenshtein 1966)."""
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
