@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 import torch
 from safetensors.torch import load, save
@@ -13,21 +12,6 @@ from chainrule.core import Autoregressive, Batch, Counting, SequenceModel, total
 from chainrule.explain.recorder import Recorder
 from chainrule.laws.subject import LawBroken, Subject, same
 from chainrule.scoring.objectives import NextSymbol
-
-
-def _table(subject: Subject, model: SequenceModel) -> Tensor:
-    """What ``model`` predicts on fixed rows, one step after them, and on the same rows without a State."""
-    assert isinstance(model, Autoregressive)
-    with torch.no_grad():
-        _, state = subject.begin(model, range(3))
-        rows, more = subject.rows(3, 7, salt=60), subject.rows(3, 1, salt=61)
-        prediction, state = model(rows, state)
-        table = subject.table(prediction, rows)
-        prediction, _ = model(more, state)
-        tables = [table, subject.table(prediction, more)]
-        prediction, _ = model(rows)
-        tables.append(subject.table(prediction, rows))
-        return torch.cat(tables, dim=1)
 
 
 def sizes(subject: Subject) -> str:
@@ -53,9 +37,9 @@ def deterministic(subject: Subject) -> None:
     one, other = subject.build(), subject.build()
     for (name, mine), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         same(mine, theirs, f"{name} of two builds with one seed", 0)
-    first = _table(subject, one)
-    same(_table(subject, one), first, "the second answer of one model", 0)
-    same(_table(subject, other), first, "the answers of two builds with one seed", 0)
+    first = subject.answers(one)
+    same(subject.answers(one), first, "the second answer of one model", 0)
+    same(subject.answers(other), first, "the answers of two builds with one seed", 0)
 
 
 def saved(subject: Subject) -> str:
@@ -70,7 +54,7 @@ def saved(subject: Subject) -> str:
         torch.manual_seed(subject.seed + 1)
         copy = subject.family.build(config).double().eval()
     copy.load_state_dict(load(stored))
-    same(_table(subject, copy), _table(subject, model), "after saving and loading", 0)
+    same(subject.answers(copy), subject.answers(model), "after saving and loading", 0)
     return f"{len(stored)} bytes"
 
 
@@ -149,13 +133,13 @@ def accumulation(subject: Subject) -> None:
 def looked_at(subject: Subject) -> str:
     """With every probe recorded the answers stay as they are (an observed layer may take its explicit path)."""
     model = subject.build()
-    plain = _table(subject, model)
+    plain = subject.answers(model)
     with Recorder(model) as seen:
-        same(_table(subject, model), plain, "with every probe recorded")
+        same(subject.answers(model), plain, "with every probe recorded")
     silent = [name for name, values in seen.values.items() if not values]
     if silent:
         raise LawBroken(f"nothing passes through the probe {silent[0]}")
-    same(_table(subject, model), plain, "after the recorder let go", 0)
+    same(subject.answers(model), plain, "after the recorder let go", 0)
     return f"{len(seen.values)} probes"
 
 
@@ -173,22 +157,21 @@ def _counted(subject: Subject, *batches: Batch) -> SequenceModel:
 
 def statistics_add_up(subject: Subject) -> None:
     """Statistics of parts, in any order, are the statistics of the whole; pads are not counted."""
-    batch = subject.batch(7, 23, salt=64)
-    one, two, three = batch.rows(0, 3), batch.rows(3, 4), batch.rows(4, 7)
-    whole = _table(subject, _counted(subject, batch))
-    same(_table(subject, _counted(subject, one, two, three)), whole, "a model of summed statistics")
-    same(_table(subject, _counted(subject, three, one, two)), whole, "a model of statistics summed in another order")
-    assert batch.lengths_B is not None
-    pad_BT = torch.arange(23) >= batch.lengths_B[:, None]
-    other = replace(batch, inputs_BT=torch.where(pad_BT, subject.other(batch.inputs_BT), batch.inputs_BT))
-    same(_table(subject, _counted(subject, other)), whole, "a model of the same rows with other pads")
+    batch = subject.training(salt=64)
+    rows = len(batch.targets_BT)
+    one, two, three = (batch.rows(rows * a // 7, rows * z // 7) for a, z in ((0, 3), (3, 4), (4, 7)))
+    whole = subject.answers(_counted(subject, batch))
+    same(subject.answers(_counted(subject, one, two, three)), whole, "a model of summed statistics")
+    same(subject.answers(_counted(subject, three, one, two)), whole, "a model of statistics summed in another order")
+    other = subject.other_pads(batch)
+    same(subject.answers(_counted(subject, other)), whole, "a model of the same rows with other pads")
 
 
 def counting_is_deterministic(subject: Subject) -> None:
-    batch = subject.batch(7, 23, salt=65)
+    batch = subject.training(salt=65)
     same(
-        _table(subject, _counted(subject, batch)),
-        _table(subject, _counted(subject, batch)),
+        subject.answers(_counted(subject, batch)),
+        subject.answers(_counted(subject, batch)),
         "two models updated from the same statistics",
         0,
     )

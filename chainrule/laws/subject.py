@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,12 +16,16 @@ from chainrule.core import (
     IGNORED,
     Autoregressive,
     Batch,
+    Classifier,
     Config,
     Counting,
     Family,
     Prediction,
     SequenceModel,
     State,
+    Tagger,
+    Texts,
+    Words,
 )
 from chainrule.layers.probes import Probe
 
@@ -86,7 +92,7 @@ class Subject:
             for parameter in model.parameters():
                 parameter += 0.1 * torch.randn(parameter.shape, generator=rng, dtype=parameter.dtype)
             if isinstance(model, Counting):
-                model = model.update(model.summarize(self.batch(7, 23, 1, symbols)))
+                model = model.update(model.summarize(self.training(1, symbols)))
         assert isinstance(model, SequenceModel)
         return model.eval()
 
@@ -101,13 +107,18 @@ class Subject:
         """What the laws' third column refers to."""
         model = self.build()
         autoregressive = isinstance(model, Autoregressive)
+        labelling = isinstance(model, Tagger | Classifier)
         held = {
             "a model": True,
+            "asked": autoregressive or labelling,
             "autoregressive": autoregressive,
             "discrete": autoregressive and self.discrete,
             "counting": isinstance(model, Counting),
             "gradient": autoregressive and any(p.requires_grad for p in model.parameters()),
-            "probes": autoregressive and any(isinstance(m, Probe) for m in model.modules()),
+            "probes": (autoregressive or labelling) and any(isinstance(m, Probe) for m in model.modules()),
+            "tagger": isinstance(model, Tagger),
+            "classifier": isinstance(model, Classifier),
+            "labelling": labelling,
         }
         return frozenset(name for name, has in held.items() if has)
 
@@ -138,6 +149,30 @@ class Subject:
         lengths_B = torch.tensor([length - (5 * b) % (length - 1) for b in range(batch)])
         pad_BT = (torch.arange(length) >= lengths_B[:, None]).view(batch, length, *[1] * (targets_BT.dim() - 2))
         return Batch(inputs_BT, targets_BT.masked_fill(pad_BT, self.ignored), lengths_B)
+
+    def training(self, salt: int, symbols: int | None = None) -> Batch:
+        """What a Counting model is fitted to; at least 7 rows."""
+        return self.batch(7, 23, salt, symbols)
+
+    def other_pads(self, batch: Batch) -> Batch:
+        """The same rows with other values where nothing may be read."""
+        assert batch.lengths_B is not None
+        pad_BT = torch.arange(batch.inputs_BT.shape[1]) >= batch.lengths_B[:, None]
+        return replace(batch, inputs_BT=torch.where(pad_BT, self.other(batch.inputs_BT), batch.inputs_BT))
+
+    @torch.no_grad()
+    def answers(self, model: SequenceModel) -> Tensor:
+        """What ``model`` predicts on fixed rows, one step after them, and on the same rows without a State."""
+        assert isinstance(model, Autoregressive)
+        _, state = self.begin(model, range(3))
+        rows, more = self.rows(3, 7, salt=60), self.rows(3, 1, salt=61)
+        prediction, state = model(rows, state)
+        table = self.table(prediction, rows)
+        prediction, _ = model(more, state)
+        tables = [table, self.table(prediction, more)]
+        prediction, _ = model(rows)
+        tables.append(self.table(prediction, rows))
+        return torch.cat(tables, dim=1)
 
     def begin(
         self, model: Autoregressive, rows: Sequence[int], capacity: int | None = None
@@ -201,5 +236,117 @@ class Numbers(Subject):
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
-SUBJECTS: dict[str, type[Subject]] = {"generate": Subject, "series": Numbers}
+SPELLINGS = ("the", "The", "run", "running", "ran", "3", "42nd", ",", "U.S.", "co-op", "달리다", "달린", "é")
+"""Words of many shapes, so that a model that reads spelling has something to read."""
+STRANGE = ("zyzzyva", "ZQ-9", "뷁", "\U0001f600", "a\u0301", "\ud800", "x" * 97)
+"""What training never shows: letters, scripts, a combining sign, half a surrogate pair, a word without end."""
+
+
+class Labelling(Subject):
+    """Whole rows are given, and labelled: asked through ``Tagger`` or ``Classifier``, so that counts and networks answer alike.
+
+    A row is a tuple of words; words and labels depend on each other and on the word before.
+    """
+
+    discrete = False
+    symbols = 5
+    """How many labels."""
+
+    def words(self, batch: int, length: int, salt: int) -> list[tuple[str, ...]]:
+        """Ragged rows of known words."""
+        return [
+            tuple(SPELLINGS[i] for i in row[: length - (5 * b) % (length - 1)])
+            for b, row in enumerate(self.rows(batch, length, salt, len(SPELLINGS)).tolist())
+        ]
+
+    @abstractmethod
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> Batch:
+        """These rows with their true labels."""
+
+    @abstractmethod
+    def relabelled(self, batch: Batch) -> Batch:
+        """The same rows with other labels everywhere, where a pad is too, and with whatever else stands in training data only."""
+
+    @abstractmethod
+    def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
+        """Each row's answer by itself, as one vector in nats and numbers of labels."""
+
+    def batch(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Batch:
+        return self.pack(self.words(batch, length, salt))
+
+    def training(self, salt: int, symbols: int | None = None) -> Batch:
+        return self.batch(83, 23, salt, symbols)
+
+    @cached_property
+    def labeller(self) -> SequenceModel:
+        return self.build()
+
+    @torch.no_grad()
+    def answers(self, model: SequenceModel) -> Tensor:
+        rows = [*self.words(5, 13, salt=60), STRANGE, (SPELLINGS[0],), (STRANGE[0],)]
+        return torch.cat(self.judge(model, self.pack(rows)))
+
+
+def _class(word: str) -> int:
+    """A word's place among the spellings; that of a strange one by its length."""
+    return SPELLINGS.index(word) if word in SPELLINGS else len(word)
+
+
+class Tokens(Labelling):
+    """A tag for every word. In training a finer tag stands beside each, frequent enough to be learned from."""
+
+    def tags(self, row: Sequence[str]) -> list[int]:
+        numbers = [_class(word) for word in row]
+        return [(n + before // 7) % self.symbols for before, n in zip([0, *numbers], numbers)]
+
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> Words:
+        targets_BT = torch.full((len(rows), max(map(len, rows), default=0)), IGNORED)
+        for b, row in enumerate(rows):
+            targets_BT[b, : len(row)] = torch.tensor(self.tags(row), dtype=torch.long)
+        finer = tuple(tuple(str(_class(word) % 2) for word in row) for row in rows)
+        return Words(torch.zeros(len(rows), 0), targets_BT, words=tuple(rows), columns=finer)
+
+    def relabelled(self, batch: Batch) -> Words:
+        assert isinstance(batch, Words)
+        other = tuple(tuple("none" for _ in row) for row in batch.words)
+        return replace(batch, targets_BT=(batch.targets_BT.clamp(min=0) + 1) % self.symbols, columns=other)
+
+    def other_pads(self, batch: Batch) -> Words:
+        assert isinstance(batch, Words)
+        return replace(batch, targets_BT=batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, self.symbols - 1))
+
+    def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
+        assert isinstance(model, Tagger) and isinstance(batch, Words)
+        tags_BT, nats_B = model.tag(batch)
+        return [
+            torch.cat([nats_B[b : b + 1].double(), tags_BT[b, : len(row)].double()])
+            for b, row in enumerate(batch.words)
+        ]
+
+
+class Records(Labelling):
+    """A label for every text: the words of a row joined by spaces."""
+
+    symbols = 3
+
+    def label(self, row: Sequence[str]) -> int:
+        return sum(_class(word) // 5 for word in row) // max(1, len(row)) % self.symbols
+
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> Texts:
+        labels_B1 = torch.tensor([[self.label(row)] for row in rows])
+        return Texts(torch.zeros(len(rows), 0), labels_B1, texts=tuple(" ".join(row) for row in rows))
+
+    def relabelled(self, batch: Batch) -> Batch:
+        return replace(batch, targets_BT=(batch.targets_BT + 1) % self.symbols)
+
+    def other_pads(self, batch: Batch) -> Batch:
+        """Texts have no pads."""
+        return batch
+
+    def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
+        assert isinstance(model, Classifier)
+        return list(model.classify(batch).double())
+
+
+SUBJECTS: dict[str, type[Subject]] = {"generate": Subject, "series": Numbers, "tag": Tokens, "classify": Records}
 """How the families of each task are asked."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chainrule.core import Family, UserError, families, load_file
 from chainrule.core.errors import nearest
-from chainrule.laws import learning, memory, predicting, reading
+from chainrule.laws import labelling, learning, memory, predicting, reading
 from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
 
 Law = Callable[[Subject], str | None]
@@ -29,8 +29,8 @@ class Verdict:
 
 LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("sizes", learning.sizes, ("a model",)),
-    ("deterministic", learning.deterministic, ("autoregressive",)),
-    ("saved = loaded", learning.saved, ("autoregressive",)),
+    ("deterministic", learning.deterministic, ("asked",)),
+    ("saved = loaded", learning.saved, ("asked",)),
     ("start() reads the start symbol", reading.start_is_reading_start, ("autoregressive",)),
     ("all at once = one at a time", reading.one_at_a_time, ("autoregressive",)),
     ("all at once = in chunks", reading.in_chunks, ("autoregressive",)),
@@ -39,7 +39,7 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("packed records = separate records", reading.start_forgets, ("autoregressive",)),
     ("rows are independent", reading.rows_are_independent, ("autoregressive",)),
     ("beyond the trained window", reading.beyond_the_window, ("autoregressive",)),
-    ("context is true", reading.context_is_true, ("counting",)),
+    ("context is true", reading.context_is_true, ("autoregressive", "counting")),
     ("p sums to 1", predicting.sums_to_one, ("discrete",)),
     ("p of all strings sums to 1", predicting.all_strings, ("discrete",)),
     ("the future is not seen", predicting.causality, ("autoregressive",)),
@@ -57,6 +57,13 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("looked at = not looked at", learning.looked_at, ("probes",)),
     ("statistics add up", learning.statistics_add_up, ("counting",)),
     ("counting is deterministic", learning.counting_is_deterministic, ("counting",)),
+    ("labels: a row alone = in a ragged batch", labelling.rows_alone, ("labelling",)),
+    ("labels: those given are not read", labelling.labels_are_not_read, ("labelling",)),
+    ("labels: unseen, short and empty rows", labelling.strange_rows, ("labelling",)),
+    ("labels: long rows", labelling.long_rows, ("labelling",)),
+    ("one tag a token, of the set", labelling.one_tag_a_token, ("tagger",)),
+    ("p of the tags is a probability", labelling.tags_are_probable, ("tagger",)),
+    ("p of the labels sums to 1", labelling.labels_sum_to_one, ("classifier",)),
 )
 """Name, function, and the capabilities that the law asks for."""
 
@@ -90,16 +97,17 @@ def check(family: Family, *, seed: int = 0) -> list[Verdict]:
 def named(name: str) -> list[Family]:
     """The families of this name, or in this file, for every task that has laws."""
     found: list[Family] = []
-    refusal = UserError(f"unknown model '{name}': {nearest(name, {f.name for t in SUBJECTS for f in families(t)})}")
+    refusal: UserError | None = None
     for task in SUBJECTS:
         try:
             found += (
                 load_file(Path(name), task) if name.endswith(".py") else [f for f in families(task) if f.name == name]
             )
         except UserError as error:
-            refusal = error
+            refusal = refusal or error
     if not found:
-        raise refusal
+        known = {f.name for t in SUBJECTS for f in families(t)}
+        raise refusal or UserError(f"unknown model '{name}': {nearest(name, known)}")
     return found
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from citizens import WORDS, Events, SmallConfig, Words, alive, family
+from labellers import BREAKERS as LABELLERS
 from torch import Tensor, nn
 
 from chainrule.core import Autoregressive, Batch, Categorical, Family, Prediction, State, UserError
@@ -309,6 +310,7 @@ def test_the_unbroken_model_keeps_every_law() -> None:
         "context is true",
         "statistics add up",
         "counting is deterministic",
+        *(name for name, _ in LABELLERS),
     }
 
 
@@ -322,7 +324,7 @@ def test_law_catches_the_model_that_breaks_it(name: str, model: type[Autoregress
 
 
 def test_every_law_has_a_model_that_breaks_it() -> None:
-    assert {name for name, _ in BREAKERS} == {name for name, _, _ in LAWS}
+    assert {name for name, _ in [*BREAKERS, *LABELLERS]} == {name for name, _, _ in LAWS}
 
 
 def test_a_model_that_raises_breaks_the_law_in_one_line() -> None:

@@ -18,6 +18,8 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "my_model.py"
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ngram": [{"smoothing": "add_k"}, {"smoothing": "witten_bell"}, {"n": 1}],
     "ar (series)": [{"order": None, "longest": 5}, {"method": "yule_walker"}, {"order": 0}],
+    "hmm (tag)": [{"decode": "viterbi"}, {"states": "tags", "smoothing": "deleted_interpolation", "n": 2}],
+    "ngram (classify)": [{"units": "letter+word", "n": None}, {"smoothing": "witten_bell", "positional": True}],
     "lstm (series)": [{"skip": "dense"}],
     "hmm": [{"topology": "left_right", "band": 2}, {"topology": "banded", "smoothing": 0}],
     "rnn": [{"skip": "residual", "layers": 2, "embedding": 16}],

@@ -1,0 +1,106 @@
+"""Laws of taggers and classifiers: networks are asked like counts, every law bites, and a file from outside is graded."""
+
+from __future__ import annotations
+
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+from labellers import BREAKERS, PlainClassifier, PlainTagger, Reader, RefusesLongRows, labeller
+
+from chainrule.cli import main
+from chainrule.core import Batch, Counting, Family, SequenceModel, families, family, registry
+from chainrule.laws import LAWS, SUBJECTS, Labelling, apply, examine
+
+ABOUT_LABELS = [row for row in LAWS if set(row[2]) & {"labelling", "tagger", "classifier"}]
+
+
+@pytest.mark.parametrize("model", [PlainTagger, PlainClassifier, RefusesLongRows])
+def test_networks_that_tag_and_classify_keep_every_law(model: type[Reader]) -> None:
+    verdicts = examine(labeller(model))
+    assert [v for v in verdicts if not v.ok] == []
+    kept = {v.law for v in verdicts if not v.skipped}
+    mine = {"tagger"} if model is not PlainClassifier else {"classifier"}
+    assert kept == {"sizes", "deterministic", "saved = loaded"} | {
+        name for name, _, needs in ABOUT_LABELS if set(needs) <= {"labelling"} | mine
+    }
+
+
+@pytest.mark.parametrize(("name", "model"), BREAKERS, ids=[m.__name__ for _, m in BREAKERS])
+def test_law_about_labels_catches_the_model_that_breaks_it(name: str, model: type[Reader]) -> None:
+    function, needs = next((f, n) for law, f, n in LAWS if law == name)
+    verdict = apply(labeller(model), name, function, needs)
+    assert not verdict.skipped, verdict.detail
+    assert not verdict.ok, f"{model.__name__} gets away with breaking '{name}'"
+
+
+def test_every_law_about_labels_has_a_model_that_breaks_it() -> None:
+    assert {name for name, _ in BREAKERS} == {name for name, _, _ in ABOUT_LABELS}
+
+
+def counting_families() -> list[Family]:
+    return [f for task in ("tag", "classify") for f in families(task) if f.recipe.update == "counting"]
+
+
+@pytest.mark.parametrize("chosen", counting_families(), ids=lambda f: f"{f.name}-{f.task}")
+def test_a_part_that_is_left_out_breaks_the_sum(chosen: Family) -> None:
+    """Each counting family, with statistics that lose the last shard, is caught; and its subject teaches it something."""
+    subject = SUBJECTS[chosen.task](chosen)
+    assert isinstance(subject, Labelling)
+
+    def build(config: object) -> SequenceModel:
+        model = chosen.build(config)
+        assert isinstance(model, Counting)
+        summarize, seen = model.summarize, []
+
+        def forgets(batch: Batch) -> object:
+            seen.append(batch)
+            return summarize(batch) if len(seen) < 3 else summarize(batch.rows(0, 1))
+
+        model.summarize = forgets  # type: ignore[method-assign]
+        return model
+
+    broken = type(subject)(Family(chosen.name, chosen.task, chosen.config, build, chosen.recipe, fixed=chosen.fixed))
+    law = next(row for row in LAWS if row[0] == "statistics add up")
+    assert not apply(broken, *law).ok
+    answers = subject.judge(subject.labeller, subject.batch(11, 13, salt=3))
+    assert any(not torch.equal(a[:2], answers[0][:2]) for a in answers[1:])
+
+
+def test_laws_grades_a_tagger_of_a_file_outside(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one law that it breaks is named, and the exit status says so."""
+    path = tmp_path / "mine.py"
+    path.write_text(
+        textwrap.dedent(
+            """
+            import torch
+            from chainrule.core import Config, Recipe, SequenceModel, Tagger, register
+
+            class MineConfig(Config):
+                symbols: int = 2
+                presets = {"tiny": {}}
+
+            @register("mine", task="tag", config=MineConfig, recipe=Recipe())
+            class Mine(SequenceModel, Tagger):
+                def tag(self, batch):
+                    tags_BT = torch.zeros(batch.targets_BT.shape, dtype=torch.long)
+                    return tags_BT, torch.zeros(len(tags_BT))
+            """
+        )
+    )
+    assert main(["laws", str(path)]) == 2
+    told = capsys.readouterr()
+    assert "mine (tag): one tag a token, of the set" in told.err and "1 law(s) broken" in told.err
+    assert "labels: long rows" in told.out
+    del registry._families["mine", "tag"]
+    assert family("hmm", "tag").task == "tag"
+
+
+def test_laws_on_a_file_without_a_family_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    assert main(["laws", str(path)]) == 2
+    assert "registers no family" in capsys.readouterr().err
