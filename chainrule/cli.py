@@ -52,6 +52,7 @@ def training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", help="generate (text), series (numbers), tag, classify; default: by what DATA is")
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
+    parser.add_argument("--memory", metavar="2G", help="n-gram tables beyond this lie in temporary files: model.memory")
     parser.add_argument("--context", type=int, metavar="N", help="symbols a windowed model sees at once")
     parser.add_argument(
         "--set",
@@ -176,6 +177,8 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     values |= {k: v for k, v in vars(a).items() if k in flags and v is not None}
     if a.split:
         values["split"] = split_shares(a.split)
+    if a.memory:
+        values["model"] = {**(values.get("model") or {}), "memory": memory_size(a.memory)}
     if "task" not in values:
         values["task"] = task_of(a.data, values.get("columns"), values.get("group"))
     for key, value in parse_settings(a.set).items():
@@ -202,6 +205,17 @@ def split_shares(text: str) -> tuple[float, ...]:
         return tuple(float(x) for x in text.split("/"))
     except ValueError:
         raise Usage(f"--split {text}: expected three shares such as 0.9/0.05/0.05") from None
+
+
+def memory_size(text: str) -> str:
+    from chainrule.core import UserError
+    from chainrule.layers.counts import parse_memory
+
+    try:
+        parse_memory(text)
+    except UserError as error:
+        raise Usage(f"--{error}".replace("=", " ", 1)) from None
+    return text
 
 
 def read_text(path: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from chainrule import cli
-from chainrule.checkpoint import store
+from chainrule.checkpoint import RunFolder, store
 from chainrule.report import compare as comparing
 from chainrule.report import measure
 from tests.faults import harness
@@ -106,6 +106,34 @@ def content(folder: Path) -> dict[str, str]:
 
 def train(text: str, out: Path, *more: str) -> list[str]:
     return ["train", text, "--model", "gru", *TINY, "--out", str(out), *more]
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_a_setting_of_the_rows_that_count_ngrams(text: str, tmp_path: Path) -> None:
+    """A board hands it to n-grams only; their tables are the same as without, and --set has the last word."""
+    board = ["compare", text, "--models", "ngram:n=3,gru", *TINY]
+    assert cli.main([*board, "--memory", "64k", "--out", str(tmp_path / "small")]) == 0
+    assert cli.main([*board, "--out", str(tmp_path / "plain")]) == 0
+    small, plain = ((tmp_path / name / "runs" / "ngram-n=3") for name in ("small", "plain"))
+    assert RunFolder(small).read_settings()["model"]["memory"] == "64k"
+    assert RunFolder(plain).read_settings()["model"]["memory"] is None
+    assert (small / "model.safetensors").read_bytes() == (plain / "model.safetensors").read_bytes()
+    one = ["train", text, "--model", "ngram", "--memory", "64k", "--set", "model.memory=1M", "--out"]
+    assert cli.main([*one, str(tmp_path / "run"), *TINY]) == 0
+    assert RunFolder(tmp_path / "run").read_settings()["model"]["memory"] == "1M"
+
+
+@pytest.mark.parametrize("size", ["2Q", "much", "-1G", "nan"])
+def test_a_memory_that_is_no_size_is_one_line(text: str, tmp_path: Path, fails: Any, size: str) -> None:
+    line = fails(2, "train", text, "--model", "ngram", f"--memory={size}", "--out", str(tmp_path / "run"))
+    assert line == f"chainrule: --memory {size}: expected a size such as 2G or 500M"
+    assert not (tmp_path / "run").exists()
+
+
+def test_memory_for_a_model_without_tables_is_refused(text: str, tmp_path: Path, fails: Any) -> None:
+    assert "'memory'" in fails(2, *train(text, tmp_path / "run", "--memory", "2G"))
 
 
 # --- data that cannot be used -----------------------------------------------------------------------------------------
