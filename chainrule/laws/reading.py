@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -104,12 +106,16 @@ def start_forgets(subject: Subject) -> None:
     start = subject.start_rows(1)
     records = [[subject.rows(1, n, salt=100 + 10 * b + i) for i, n in enumerate(cut)] for b, cut in enumerate(cuts)]
     packed = torch.cat([torch.cat([part for r in row for part in (start, r)], dim=1) for row in records])
-    want = torch.cat(
-        [torch.cat([subject.read(torch.cat([start, r], dim=1))[0] for r in row], dim=1) for row in records]
-    )
-    length = packed.shape[1]
+
+    def separate(state: Callable[[int], State | None]) -> Tensor:
+        """Each record read by itself, a row's records side by side."""
+        found = [[subject.read(torch.cat([start, r], 1), state(b))[0] for r in row] for b, row in enumerate(records)]
+        return torch.cat([torch.cat(row, dim=1) for row in found])
+
+    want, length = separate(lambda b: None), packed.shape[1]
     same(subject.read(packed)[0], want, "packed records against separate ones")
-    same(subject.read(packed, subject.begun(*range(ROWS)))[0], want, "packed records read into a used State")
+    used = separate(lambda b: subject.begun(b)) if subject.prompted else want
+    same(subject.read(packed, subject.begun(*range(ROWS)))[0], used, "packed records read into a used State")
     for sizes in ([1] * length, [5] * (length // 5) + [length % 5] * (length % 5 > 0)):
         same(subject.steps(packed, None, sizes)[0], want, f"packed records in chunks of {sizes[0]}")
 

@@ -119,6 +119,7 @@ class Subject:
             "tagger": isinstance(model, Tagger),
             "classifier": isinstance(model, Classifier),
             "labelling": labelling,
+            "prompted": autoregressive and self.prompted,
         }
         return frozenset(name for name, has in held.items() if has)
 
@@ -236,6 +237,29 @@ class Numbers(Subject):
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
+class Sourced(Subject):
+    """Every row has a source of its own, of its own length; pads of sources are arbitrary."""
+
+    prompted = True
+    lengths = (2, 7, 5, 1, 3, 6, 4, 7, 2, 5, 3)
+
+    def shape(self, symbols: int) -> dict[str, Any]:
+        return {"symbols": symbols, "source_symbols": self.symbols}
+
+    def sources(self, rows: Sequence[int], padding: int = 0) -> tuple[Tensor, Tensor]:
+        """The sources of these rows, B x S with ``padding`` more than the longest needs, and their lengths."""
+        index = torch.tensor(list(rows)) % len(self.lengths)
+        lengths_B = torch.tensor(self.lengths)[index]
+        whole_BS = torch.randint(self.symbols, (len(self.lengths), 16), generator=self.rng(90))
+        return whole_BS[index, : int(lengths_B.max()) + padding], lengths_B
+
+    def begin(
+        self, model: Autoregressive, rows: Sequence[int], capacity: int | None = None
+    ) -> tuple[Prediction, State]:
+        sources_BS, lengths_B = self.sources(rows)
+        return model.start(sources_BS, lengths_B, batch=len(rows), capacity=capacity)
+
+
 SPELLINGS = ("the", "The", "run", "running", "ran", "3", "42nd", ",", "U.S.", "co-op", "달리다", "달린", "é")
 """Words of many shapes, so that a model that reads spelling has something to read."""
 STRANGE = ("zyzzyva", "ZQ-9", "뷁", "\U0001f600", "a\u0301", "\ud800", "x" * 97)
@@ -348,5 +372,11 @@ class Records(Labelling):
         return list(model.classify(batch).double())
 
 
-SUBJECTS: dict[str, type[Subject]] = {"generate": Subject, "series": Numbers, "tag": Tokens, "classify": Records}
+SUBJECTS: dict[str, type[Subject]] = {
+    "generate": Subject,
+    "series": Numbers,
+    "tag": Tokens,
+    "classify": Records,
+    "translate": Sourced,
+}
 """How the families of each task are asked."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chainrule.core import Family, UserError, families, load_file
 from chainrule.core.errors import nearest
-from chainrule.laws import labelling, learning, memory, predicting, reading
+from chainrule.laws import labelling, learning, memory, predicting, prompting, reading
 from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
 
 Law = Callable[[Subject], str | None]
@@ -55,6 +55,9 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
     ("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("gradient",)),
     ("looked at = not looked at", learning.looked_at, ("probes",)),
+    ("a source in a padded batch = a source alone", prompting.sources_alone, ("prompted",)),
+    ("the source is remembered", prompting.the_source_is_remembered, ("prompted",)),
+    ("a start symbol keeps the source", prompting.the_start_keeps_the_source, ("prompted",)),
     ("statistics add up", learning.statistics_add_up, ("counting",)),
     ("counting is deterministic", learning.counting_is_deterministic, ("counting",)),
     ("labels: a row alone = in a ragged batch", labelling.rows_alone, ("labelling",)),

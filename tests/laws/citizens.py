@@ -28,7 +28,7 @@ from chainrule.core import (
     State,
     draw,
 )
-from chainrule.laws import Subject
+from chainrule.laws import Sourced, Subject
 
 
 def family(name: str, config: type[Config], build: Callable[[Any], SequenceModel], **recipe: Any) -> Family:
@@ -311,47 +311,36 @@ class Translator(Autoregressive):
             memory_BD = torch.where(read_BS[:, s, None], new_BD, memory_BD)
         return memory_BD
 
-    def start(
-        self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
-    ) -> tuple[Prediction, State]:
-        state = self.empty(batch)
-        if prompt is not None:
-            state.source_BD = self.encode(prompt, lengths_B)
-        first_B1 = torch.full((batch, 1), self.start_symbol)
-        return self.decode(first_B1, state, torch.zeros_like(first_B1, dtype=torch.bool), None)
+    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> Heard:
+        state = self.empty(len(prompt))
+        state.source_BD = self.encode(prompt, lengths_B)
+        return state
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, Heard]:
         state = state or self.empty(len(inputs_BT))
         assert isinstance(state, Heard)
-        return self.decode(inputs_BT, state, inputs_BT == self.start_symbol, lengths_B)
-
-    def decode(
-        self, inputs_BT: Tensor, state: Heard, forget_BT: Tensor, lengths_B: Tensor | None
-    ) -> tuple[Prediction, Heard]:
-        hidden, source, read_BT, seen = state.hidden_BD, state.source_BD, alive(inputs_BT, lengths_B), []
+        hidden, read_BT, seen = state.hidden_BD, alive(inputs_BT, lengths_B), []
         for t in range(inputs_BT.shape[1]):
-            old = torch.where(forget_BT[:, t, None], 0.0, hidden), torch.where(forget_BT[:, t, None], 0.0, source)
-            new_BD = self.decoder(torch.cat([self.embedding(inputs_BT[:, t]), old[1]], dim=-1), old[0])
+            old = torch.where((inputs_BT[:, t] == self.start_symbol)[:, None], 0.0, hidden)
+            new_BD = self.decoder(torch.cat([self.embedding(inputs_BT[:, t]), state.source_BD], dim=-1), old)
             seen.append(new_BD)
             hidden = torch.where(read_BT[:, t, None], new_BD, hidden)
-            source = torch.where(read_BT[:, t, None], old[1], source)
-        return Categorical(self.output(torch.stack(seen, 1))), Heard(state.length_B + read_BT.sum(1), hidden, source)
+        return Categorical(self.output(torch.stack(seen, 1))), Heard(
+            state.length_B + read_BT.sum(1), hidden, state.source_BD
+        )
 
 
-class WithSources(Subject):
-    """Every row translates a source of its own, of its own length."""
+class WithSources(Sourced):
+    """The same alphabet on both sides."""
 
-    prompted = True
+    def shape(self, symbols: int) -> dict[str, Any]:
+        return {"symbols": symbols}
 
-    def begin(
-        self, model: Autoregressive, rows: Sequence[int], capacity: int | None = None
-    ) -> tuple[Prediction, State]:
-        sources = torch.randint(model.symbols, (11, 7), generator=self.rng(90))
-        lengths = torch.tensor([2, 7, 5, 1, 3, 6, 4, 7, 2, 5, 3])
-        index = torch.tensor(list(rows))
-        return model.start(sources[index], lengths[index], batch=len(rows), capacity=capacity)
+    def sources(self, rows: Sequence[int], padding: int = 0) -> tuple[Tensor, Tensor]:
+        sources_BS, lengths_B = super().sources(rows, padding)
+        return sources_BS % 3, lengths_B
 
 
 TRANSLATOR = family("translator", SmallConfig, Translator)

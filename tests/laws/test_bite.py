@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from citizens import WORDS, Events, SmallConfig, Words, alive, family
+from citizens import WORDS, Events, SmallConfig, Translator, WithSources, Words, alive, family
 from labellers import BREAKERS as LABELLERS
 from torch import Tensor, nn
 
@@ -262,6 +262,42 @@ class CountsAtRandom(Words):
         return super().update(Events(stats.keys[torch.rand(len(stats.keys)) < 0.5]))
 
 
+class ReadsPadsOfSources(Translator):
+    def encode(self, source_BS: Tensor, lengths_B: Tensor | None) -> Tensor:
+        return super().encode(source_BS, None)
+
+
+class ForgetsItsSource(Translator):
+    """Knows the source when it begins, and no longer after the first symbol."""
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Prediction, State]:
+        prediction, after = super().forward(inputs_BT[:, :1], state)
+        if inputs_BT.shape[1] == 1:
+            return prediction, after
+        return super().forward(inputs_BT, dataclasses.replace(self.empty(len(inputs_BT)), hidden_BD=after.hidden_BD))
+
+
+class StartsWithoutItsSource(Translator):
+    """The start symbol wipes everything away, the source too."""
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Prediction, State]:
+        state = state or self.empty(len(inputs_BT))
+        begins_B1 = (inputs_BT[:, :1] == self.start_symbol) & (state.length_B > 0)[:, None]
+        return super().forward(
+            inputs_BT, dataclasses.replace(state, source_BD=state.source_BD.masked_fill(begins_B1, 0)), lengths_B
+        )
+
+
+SOURCED: list[tuple[str, type[Translator]]] = [
+    ("a source in a padded batch = a source alone", ReadsPadsOfSources),
+    ("the source is remembered", ForgetsItsSource),
+    ("a start symbol keeps the source", StartsWithoutItsSource),
+]
+
 BREAKERS: list[tuple[str, type[Autoregressive]]] = [
     ("sizes", GrowsWhenBuilt),
     ("deterministic", Noisy),
@@ -310,7 +346,7 @@ def test_the_unbroken_model_keeps_every_law() -> None:
         "context is true",
         "statistics add up",
         "counting is deterministic",
-        *(name for name, _ in LABELLERS),
+        *(name for name, _ in [*LABELLERS, *SOURCED]),
     }
 
 
@@ -323,8 +359,16 @@ def test_law_catches_the_model_that_breaks_it(name: str, model: type[Autoregress
     assert "Error: " not in verdict.detail, verdict.detail
 
 
+@pytest.mark.parametrize(("name", "model"), SOURCED, ids=[m.__name__ for _, m in SOURCED])
+def test_law_catches_the_translator_that_breaks_it(name: str, model: type[Translator]) -> None:
+    function, needs = next((f, n) for law, f, n in LAWS if law == name)
+    verdict = apply(WithSources(broken(model)), name, function, needs)
+    assert not verdict.ok, f"{model.__name__} gets away with breaking '{name}'"
+    assert "Error: " not in verdict.detail, verdict.detail
+
+
 def test_every_law_has_a_model_that_breaks_it() -> None:
-    assert {name for name, _ in [*BREAKERS, *LABELLERS]} == {name for name, _, _ in LAWS}
+    assert {name for name, _ in [*BREAKERS, *LABELLERS, *SOURCED]} == {name for name, _, _ in LAWS}
 
 
 def test_a_model_that_raises_breaks_the_law_in_one_line() -> None:
