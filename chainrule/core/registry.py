@@ -49,6 +49,8 @@ class Recipe(Config):
     """Steps over which the rate rises; steps, because how many a budget in seconds holds is not known when it begins."""
     decay: float = 0.5
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
+    average: int = 0
+    """How many sets of weights from the end of the budget are averaged and tried beside the last ones; 0: none."""
     accumulate: int = 1
     smoothing: float = 0.0
     """Share of a target's probability that is spread over all symbols (Szegedy et al. 2016), in training only."""

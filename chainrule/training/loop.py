@@ -25,6 +25,8 @@ from chainrule.training.rules import NonFinite, Rule, Step
 
 WARM_UP = 0.06
 """Share of a budget in seconds after which seconds become steps."""
+TAIL = 0.1
+"""Last share of the budget from which the weights are taken that ``recipe.average`` asks for."""
 EVALUATIONS = 10
 """How often a run is evaluated on validation, at least."""
 
@@ -40,6 +42,7 @@ class Progress:
     best: float | None = None
     best_step: int = -1
     clipped: int = 0
+    averaged: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     done: bool = False
 
@@ -89,6 +92,8 @@ class Trainer:
         self.validate, self.tell = validate, tell
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
+        self.mean: dict[str, Tensor] = {}
+        """Of the weights that were taken so far to be averaged."""
         self._saved_at = (0, 0.0)
         self._logged = 0.0
         torch.manual_seed(plan.seed)
@@ -109,6 +114,7 @@ class Trainer:
             p.seconds += time.perf_counter() - began
             self._measure_speed()
             self._log(step)
+            self._average()
             if self._evaluation_is_due():
                 self.evaluate()
                 self._correct_speed()
@@ -134,7 +140,25 @@ class Trainer:
         self.progress.seconds += time.perf_counter() - began
         self.progress.done = True
         self.evaluate()
+        if self.progress.averaged > 1:
+            self.model.load_state_dict(self.mean, strict=False)
+            self.evaluate()
         self.save()
+
+    def _average(self) -> None:
+        """Take part in the mean of ``recipe.average`` sets of weights, evenly spaced over the end of the budget; it is evaluated
+        beside the last ones, and the better is kept (Vaswani et al. 2017, section 6.1, average checkpoints).
+        """
+        p, many = self.progress, self.plan.recipe.average
+        if many < 2 or not p.total or p.step < p.total * (1 - TAIL):
+            return
+        if (p.total - p.step) % max(1, round(TAIL * p.total / many)):
+            return
+        p.averaged += 1
+        with torch.no_grad():
+            for name, weight in self.model.named_parameters():
+                mean = self.mean.setdefault(name, torch.zeros_like(weight))
+                mean += (weight - mean) / p.averaged
 
     # --- budget -------------------------------------------------------------------------------------------------------
 
@@ -207,7 +231,7 @@ class Trainer:
         self._saved_at = (p.step, p.seconds)
         if self.plan.recipe.update == "counting" and not p.done:
             return
-        groups = {"model": dict(self.model.state_dict()), "best": self.best, **self.rule.tensors()}
+        groups = {"model": dict(self.model.state_dict()), "best": self.best, "mean": self.mean, **self.rule.tensors()}
         groups["random"] = {"torch": torch.get_rng_state()}
         self.run.save_checkpoint(p.step, {k: v for k, v in groups.items() if v}, {"progress": asdict(p)})
 
@@ -228,7 +252,7 @@ class Trainer:
             return []
         self.progress = Progress(**saved.meta["progress"])
         self.model.load_state_dict(saved.groups["model"])
-        self.best = saved.groups.get("best", {})
+        self.best, self.mean = saved.groups.get("best", {}), saved.groups.get("mean", {})
         if not self.progress.done:
             self.rule.restore(saved.groups)
             torch.set_rng_state(saved.groups["random"]["torch"])

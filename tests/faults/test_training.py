@@ -35,6 +35,7 @@ RUNS: dict[str, dict[str, Any]] = {
     "gru": {"family": "gru", "model": {"dropout": 0.3}, "recipe": {"rows": 7, "window": 13}},
     "gpt": {"family": "gpt", "model": {"dropout": 0.3, "context": 17}, "recipe": {"rows": 11}},
     "accumulated": {"family": "gru", "model": {"dropout": 0.3}, "recipe": {"rows": 7, "window": 13, "accumulate": 3}},
+    "averaged": {"family": "gru", "model": {"dropout": 0.3}, "recipe": {"rows": 7, "window": 13, "average": 3}},
 }
 
 
@@ -125,6 +126,24 @@ def test_cut_at_random_places_and_resumed_is_bit_for_bit_the_uninterrupted_run(
         start(folder, chosen, corpus).advance()
         assert fingerprint(folder) == expected, (cut, every)
         shutil.rmtree(folder)
+
+
+def test_the_average_is_the_mean_of_the_last_weights_and_is_tried_beside_them(
+    tmp_path: Path, text: Path, corpus: Corpus
+) -> None:
+    trainer, seen = start(tmp_path / "run", settings(text, "averaged", budget="60steps"), corpus), {}
+    trainer.tell = lambda progress, step: seen.setdefault(progress.step, parameters(trainer))
+    trainer.advance()
+    assert trainer.progress.averaged == 4
+    for name, mean in trainer.mean.items():
+        expected = torch.stack([seen[step][name] for step in (54, 56, 58, 60)]).mean(0)
+        torch.testing.assert_close(mean, expected, rtol=1e-6, atol=1e-6)
+    assert [point["step"] for point in trainer.progress.curve[-2:]] == [60, 60]
+    assert len({point["value"] for point in trainer.progress.curve[-2:]}) == 2
+
+
+def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
+    return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
 
 
 @pytest.mark.parametrize("kind", ["gru", "accumulated"])
