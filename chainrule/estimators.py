@@ -11,18 +11,22 @@ import dataclasses
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from chainrule.checkpoint import RunFolder
 from chainrule.core import IGNORED, Batch, ConfigError, DataError, UserError, family
 from chainrule.layers.scan import MAX, Chain, HiddenChain, Statistics, filtered, paths, smoothed
 
 PLACES = 1 << 20
 """Observations, pads among them, that are read at once."""
 TABLES = ("startprob", "transmat", "emissionprob", "weights", "means", "covars")
+SAVED = "chainrule.HMM"
+"""What a saved one is called where the folder of a run names its family."""
 
 
 # ------------------------------------------------------------------------------------------------------------- reading X
@@ -349,6 +353,58 @@ class HMM:
                 return table[:, 0] if self.mixture == 1 and name == "means_" else table
         raise AttributeError(f"'HMM' has no '{name}'" + (": fit it first" if name.endswith("_") else ""))
 
+    # --- keeping ------------------------------------------------------------------------------------------------------
+
+    def save(self, path: Path | str, *, overwrite: bool = False) -> None:
+        """Write the tables, the settings, the alphabet and the names of states as a run folder: safetensors and JSON, no pickle.
+
+        Raises UserError where ``path`` holds a run and ``overwrite`` is not set, or for symbols that are no text or numbers.
+        """
+        from chainrule.training.runs import machine
+
+        model, settings = self._fitted(), _written(self)
+        if not overwrite and RunFolder(path).exists():
+            raise UserError(f"{path}: holds a run already; save(path, overwrite=True) replaces it")
+        learnt = {name: getattr(self, name) for name in ("seed_", "parts_") if hasattr(self, name)}
+        for name in ("symbols_", "labels_"):
+            learnt |= {name: _names(name, getattr(self, name))} if hasattr(self, name) else {}
+        task = "generate" if self.emission == "categorical" else "series"
+        run = RunFolder.create(path, overwrite=overwrite)
+        run.write_description(
+            {name: value for name, value in settings.items() if name not in ("symbols", "mask")},
+            {"model_type": SAVED, "task": task, "model": model.config.model_dump(), "estimator": settings},  # type: ignore[attr-defined]
+            {"data.json": {**learnt, "starts_": list(getattr(self, "scores_", {}))}},
+            machine(),
+        )
+        run.write_model(_tensors(self, model))
+
+    @classmethod
+    def load(cls, path: Path | str, *, device: str = "cpu") -> Self:
+        """What ``save`` wrote, every file verified; its answers are those of the one that was saved, bit for bit.
+
+        Raises UserError where no saved HMM is found, CheckpointCorrupt where a file is damaged.
+        """
+        run = RunFolder(path)
+        if not run.exists():
+            raise UserError(f"{path}: no saved HMM here; expected a folder that HMM.save(path) wrote")
+        if (kind := run.read_json("config.json").get("model_type")) != SAVED:
+            raise UserError(
+                f"{path}: holds a run of '{kind}', not an HMM that save(path) wrote; chainrule.load opens it"
+            )
+        config, tensors, files = run.load_model()
+        given: dict[str, Any] = {
+            name: tensors[f"given.{name}"].numpy().copy() for name in TABLES if f"given.{name}" in tensors
+        }
+        made = cls(**config["estimator"], **given, device=device)
+        made.model_ = _rebuilt(config, tensors).to(device)
+        learnt = files["data.json"]
+        made.__dict__ |= {name: learnt[name] for name in ("symbols_", "labels_", "seed_", "parts_") if name in learnt}
+        if "history" in tensors:
+            made.history_ = tensors["history"].tolist()
+        if "scores" in tensors:
+            made.scores_ = dict(zip(learnt["starts_"], tensors["scores"].tolist(), strict=True))
+        return made
+
     # --- from X to tensors --------------------------------------------------------------------------------------------
 
     def _fitted(self) -> HiddenChain:
@@ -495,6 +551,46 @@ class HMM:
                 raise DataError(
                     f"sequence {number} is impossible under this model (p = 0): it has no states; smoothing > 0 would"
                 )
+
+
+def _written(estimator: HMM) -> dict[str, Any]:
+    """The settings as JSON values; given tables and the device are none of them."""
+    settings = {k: v for k, v in estimator.get_params().items() if k not in (*TABLES, "device")}
+    if settings["mask"] is not None:
+        settings["mask"] = [[bool(x) for x in row] for row in settings["mask"]]
+    if settings["symbols"] is not None:
+        settings["symbols"] = _names("symbols", estimator.symbols_)
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
+
+
+def _names(what: str, values: Sequence[Any]) -> list[Any]:
+    """Names as JSON values: those that come back as they were."""
+    plain = [value.item() if isinstance(value, np.generic) else value for value in values]
+    for value in plain:
+        if not (value is None or isinstance(value, str | int | float)):
+            raise UserError(f"{what}: {value!r} cannot be saved; names that are text or numbers can")
+    return plain
+
+
+def _tensors(estimator: HMM, model: HiddenChain) -> dict[str, Tensor]:
+    """Everything that is numbers: the model's own, the tables that were given, and what training came to."""
+    found = {f"model.{name}": t for name, t in model.state_dict().items()}  # type: ignore[attr-defined]
+    for name in TABLES:
+        if getattr(estimator, name) is not None:
+            found[f"given.{name}"] = torch.as_tensor(np.asarray(getattr(estimator, name), dtype=np.float64))
+    if hasattr(estimator, "history_"):
+        found["history"] = torch.tensor(estimator.history_, dtype=torch.float64)
+    if hasattr(estimator, "scores_"):
+        found["scores"] = torch.tensor(list(estimator.scores_.values()), dtype=torch.float64)
+    return found
+
+
+def _rebuilt(config: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
+    chosen = family("hmm", config["task"])
+    model = chosen.build(chosen.config.make(config["model"])).double()
+    prefix = "model."
+    model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})
+    return model
 
 
 def _items(row: Any) -> list[Any]:

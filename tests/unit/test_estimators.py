@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import chainrule
+import chainrule.core
+from chainrule.cli import main
 from chainrule.core import ChainruleError
 
 HALF = {"startprob": [0.5, 0.5], "transmat": [[0.9, 0.1], [0.2, 0.8]], "emissionprob": [[0.7, 0.3], [0.1, 0.9]]}
@@ -160,3 +162,87 @@ def test_bad_input_is_answered_in_one_line(name: str) -> None:
     assert wanted in str(raised.value)
     assert "\n" not in str(raised.value)
     assert raised.value.exit_status == 2
+
+
+# --- keeping ----------------------------------------------------------------------------------------------------------
+
+WORDS = [["the", "dog", "sat", "달", "\ud800"], ["the", "cat"], ["a", "dog", "ran"], ["a", "cat", "sat", "the", "dog"]]
+NUMBERS = [np.random.default_rng(k).normal(size=(17 + k, 3)) for k in range(2)]
+MASK = [[True, True, False], [False, True, True], [True, False, True]]
+KEPT: dict[str, tuple[Any, Any]] = {
+    "words": (chainrule.HMM(3, n_init=2, n_iter=5, seed=7).fit(WORDS), WORDS),
+    "labels": (chainrule.HMM(3).fit(WORDS[1:3], labels=[["D", "N"], ["D", None, "V"]]), [["the", "dog"], ["a", "cat"]]),
+    "mask and alphabet": (
+        chainrule.HMM(3, mask=np.array(MASK), symbols=iter("abcz"), smoothing=1e-5, n_iter=3).fit("abcabbca"),
+        "zab",
+    ),
+    "numbers": (chainrule.HMM(2, "gaussian", covariance="full", mixture=2, n_iter=3).fit(NUMBERS), NUMBERS),
+    "given": (coin(), [0, 1, 1, 0]),
+    "parts": (chainrule.HMM(2, n_iter=3).partial_fit("abba").partial_fit("babb"), "abab"),
+}
+
+
+@pytest.mark.parametrize("kind", KEPT)
+def test_a_saved_model_answers_as_before_bit_for_bit(kind: str, tmp_path: Any) -> None:
+    model, x = KEPT[kind]
+    model.save(tmp_path / "kept")
+    again = chainrule.HMM.load(tmp_path / "kept")
+    assert again.score(x) == model.score(x)
+    for verb in ("predict", "predict_proba", "decode"):
+        np.testing.assert_equal(getattr(again, verb)(x), getattr(model, verb)(x))
+    np.testing.assert_equal(again.sample(13, seed=3), model.sample(13, seed=3))
+    for name in ("symbols_", "labels_", "history_", "scores_", "seed_", "free_parameters"):
+        assert hasattr(again, name) == hasattr(model, name), name
+        assert getattr(again, name, None) == getattr(model, name, None), name
+    for name, value in model.get_params().items():
+        if name != "symbols":  # here an iterator that is spent: what it gave is kept
+            np.testing.assert_equal(again.get_params()[name], value)
+    if kind == "mask and alphabet":
+        assert again.symbols == ["a", "b", "c", "z"]
+
+
+def test_a_saved_model_goes_on_learning_where_it_was(tmp_path: Any) -> None:
+    """The third part moves both by 1 / sqrt(4), and a new fit begins from the same settings."""
+    model = chainrule.HMM(2, seed=5).partial_fit("abba").partial_fit("babb")
+    model.save(tmp_path / "kept")
+    again = chainrule.HMM.load(tmp_path / "kept")
+    np.testing.assert_equal(again.partial_fit("aab").transmat_, model.partial_fit("aab").transmat_)
+    np.testing.assert_equal(again.fit("abba").transmat_, model.fit("abba").transmat_)
+
+
+def test_a_saved_model_holds_no_pickle_and_is_not_overwritten_unasked(tmp_path: Any) -> None:
+    coin().save(tmp_path / "kept")
+    assert {p.name for p in (tmp_path / "kept").iterdir() if p.is_file()} == {
+        "MANIFEST.json", "config.json", "config.yaml", "data.json", "environment.json", "model.safetensors",
+    }  # fmt: skip
+    with pytest.raises(chainrule.core.UserError, match="overwrite=True"):
+        KEPT["words"][0].save(tmp_path / "kept")
+    KEPT["words"][0].save(tmp_path / "kept", overwrite=True)
+    assert chainrule.HMM.load(tmp_path / "kept").symbols_ == KEPT["words"][0].symbols_
+
+
+def test_a_folder_that_is_no_saved_model_is_refused_in_one_line(tmp_path: Any) -> None:
+    load = chainrule.HMM.load
+    with pytest.raises(chainrule.core.UserError, match=r"no saved HMM here; expected a folder that HMM\.save"):
+        load(tmp_path)
+    with pytest.raises(chainrule.core.UserError, match="no saved HMM here"):
+        load(tmp_path / "nowhere")
+    text = tmp_path / "text.txt"
+    text.write_text("to be or not to be\n" * 97)
+    assert main(["train", str(text), "--model", "markov", "--out", str(tmp_path / "run")]) == 0
+    with pytest.raises(chainrule.core.UserError, match=r"a run of 'markov'.*chainrule\.load opens it"):
+        load(tmp_path / "run")
+    coin().save(tmp_path / "kept")
+    with pytest.raises(chainrule.core.UserError, match=r"unknown model 'chainrule\.HMM'"):
+        chainrule.load(tmp_path / "kept")
+    weights = tmp_path / "kept" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"!")
+    with pytest.raises(chainrule.core.CheckpointCorrupt, match=r"model\.safetensors"):
+        load(tmp_path / "kept")
+
+
+def test_symbols_that_would_not_come_back_are_refused(tmp_path: Any) -> None:
+    model = chainrule.HMM(2, symbols=[("a", 1), "b"], n_iter=2).fit(["b", "b"])
+    with pytest.raises(chainrule.core.UserError, match=r"\('a', 1\) cannot be saved"):
+        model.save(tmp_path / "kept")
+    assert not (tmp_path / "kept").exists()
