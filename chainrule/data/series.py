@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "."})
 """What stands for a value that was not taken, in lower case."""
 LEAST = 10
 """Values that a training part needs; a single one to validate or to test on will do."""
+TIMES = 5
+"""Rows by which a column is told to hold times."""
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}([T ].*)?|\d{8}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Shares = tuple[float, float, float]
 Named = dict[str, list[str]]
 
@@ -213,7 +220,7 @@ def read_columns(path: Path, columns: str | None, notes: list[str]) -> list[Seri
 
 
 def looks_like_series(path: Path, columns: str | None = None) -> bool:
-    """Is this a CSV or TSV file of one column of numbers, or one of which ``columns`` picks just one?"""
+    """Is this a CSV or TSV file of one column of numbers, of times and numbers, or one of which ``columns`` picks just one column?"""
     if suffix(path) not in (".csv", ".tsv") or not path.is_file():
         return False
     try:
@@ -221,7 +228,50 @@ def looks_like_series(path: Path, columns: str | None = None) -> bool:
     except DataError:
         return False
     named, _ = _below_header({name: [c.strip() for c in table.columns[name]] for name in table.names}, [])
+    if not columns and (time := time_column(named)):
+        named = {name: cells for name, cells in named.items() if name != time}
     return len(named) == 1 and all(map(_is_value, *named.values()))
+
+
+def time_column(named: Named) -> str | None:
+    """The first of two columns, if it says when each value of the second was taken: dates that rise, or numbers that rise in
+    even steps. None where that is in doubt: few rows, a second column that rises evenly too, numbers that are called ids.
+    """
+    if len(named) != 2 or len(next(iter(named.values()))) < TIMES:
+        return None
+    (first, times), (_, values) = named.items()
+    dated = _days(times) is not None
+    if not dated and (not _rises_evenly(times) or re.fullmatch(r"(.*[_ ])?id", first.lower())):
+        return None
+    doubtful = not _mostly_numbers(values) or _rises_evenly(values) or _days(values) is not None
+    return None if doubtful else first
+
+
+def _days(cells: Sequence[str]) -> list[float] | None:
+    """Days since 1970 of dates that rise: 1959-01, 1959-01-31, 1959/01/31, 19590131, with or without a time of day."""
+    found = []
+    for cell in cells:
+        text = cell.replace("/", "-")
+        text += "-01" if re.fullmatch(r"\d{4}-\d{2}", text) else ""
+        if not _DATE.fullmatch(text):
+            return None
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            return None
+        found.append((moment.replace(tzinfo=moment.tzinfo or UTC) - _EPOCH).total_seconds() / 86400)
+    return found if all(a < b for a, b in zip(found, found[1:])) else None
+
+
+def _rises_evenly(cells: Sequence[str]) -> bool:
+    """Numbers that rise by one step throughout, but for a last place that was rounded (1959.08, 1959.17, 1959.25)."""
+    if not all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in cells):
+        return False
+    places = max(len(cell.partition(".")[2]) for cell in cells)
+    units = [int(Decimal(cell).scaleb(places)) for cell in cells]
+    steps = {b - a for a, b in zip(units, units[1:])}
+    rounded = places > 0 and min(steps, default=0) >= 5 and max(steps) - min(steps) == 1
+    return min(steps, default=0) > 0 and (len(steps) == 1 or rounded)
 
 
 def _below_header(named: Named, lines: list[int]) -> tuple[Named, list[int]]:
@@ -237,14 +287,29 @@ def _only_numbers(path: Path, named: Named, lines: list[int], notes: list[str]) 
     numbers = [name for name, cells in named.items() if _mostly_numbers(cells)]
     if len(named) == 1:
         return {name if not name.isdigit() else "value": cells for name, cells in named.items()}, lines
-    if len(numbers) == 1:
+    if time := time_column(named):
+        numbers = [name for name in numbers if name != time]
+        notes.append(f"column {time} is read as the time, column {numbers[0]} as the values{_gaps(named[time])}")
+    elif len(numbers) == 1:
         notes.append(f"column {numbers[0]} is taken: the only one that holds numbers")
+    if len(numbers) == 1:
         return {numbers[0] if not numbers[0].isdigit() else "value": named[numbers[0]]}, lines
     headless = all(name.isdigit() for name in named)
     example = ",".join(["-"] * (len(named) - 1) + ["value"]) if headless else ",".join(numbers) or next(iter(named))
     raise DataError(
         f"{path}: {len(numbers)} of {len(named)} columns hold numbers; say which are the series, for example "
         f"--columns {example}" + (" ('-' skips a column)" if headless else "")
+    )
+
+
+def _gaps(times: Sequence[str]) -> str:
+    """What is to be said of dates that lie apart unevenly, beyond months of 28 to 31 days."""
+    days = _days(times) or [0.0, 1.0]
+    steps = [b - a for a, b in zip(days, days[1:])]
+    if max(steps) <= 1.2 * min(steps):
+        return ""
+    return (
+        f"; {min(steps):g} to {max(steps):g} days lie between two of them, and values are taken in order all the same"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import json
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from chainrule import cli
+from chainrule.cli import task_of
 from chainrule.core import Autoregressive, Config, DataError, Normal, State, UserError
 from chainrule.core.compute import Compute
 from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out, read_series
@@ -108,6 +110,77 @@ def test_a_csv_of_one_column_of_numbers_is_recognised(tmp_path: Path) -> None:
     pairs = write(tmp_path, [f"{v},{v}" for v in LONG], "two.csv")
     assert not looks_like_series(pairs)
     assert looks_like_series(pairs, "-,v")
+
+
+NUMBERS = [*LONG, "NA", "2.5"]
+TIMES = {
+    "years": ("year,count", [str(1871 + k) for k in range(22)]),
+    "without a header": (None, [str(k) for k in range(22)]),
+    "months": ("month,value", [f"{1959 + k // 12}-{k % 12 + 1:02}" for k in range(22)]),
+    "days": ("date,value", [f"2012-02-{k + 8:02}" for k in range(22)]),
+    "slashes": ("date,value", [f"2012/02/{k + 8:02}" for k in range(22)]),
+    "days without signs": (None, [f"196002{k + 8:02}" for k in range(22)]),
+    "hours": ("time,value", [f"2012-03-25T{k:02}:00:00Z" for k in range(22)]),
+    "rounded fractions of a year": ("t,value", [f"{1959 + k / 12:.2f}" for k in range(22)]),
+    "floats": ("t,value", [f"{k / 10:.1f}" for k in range(22)]),
+}
+
+
+@pytest.mark.parametrize("kind", TIMES)
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_a_column_of_times_beside_one_of_numbers_is_a_series(tmp_path: Path, kind: str, suffix: str) -> None:
+    head, times = TIMES[kind]
+    lines = [*([head] if head else []), *(f"{t},{v}" for t, v in zip(times, NUMBERS, strict=True))]
+    path = write(tmp_path, [line.replace(",", "\t") if suffix == "tsv" else line for line in lines], f"data.{suffix}")
+    assert looks_like_series(path)
+    assert task_of(str(path), None) == "series"
+    data = read_series(path)
+    assert data.scaling.columns == ((head or "2,value").split(",")[1],)
+    (series,) = data.parts["train"].series
+    assert series.values[[0, 1, 2, 19, 20, 21]].tolist() == [3, 1, 4, 4, 4, 2.5]
+    assert series.missing.nonzero()[0].tolist() == [20]
+    assert [note for note in data.notes if "is read as the time" in note and "days lie" not in note]
+
+
+IN_DOUBT = {
+    "uneven numbers": [f"{k * k},{v}" for k, v in enumerate(LONG)],
+    "falling years": [f"{1900 - k},{v}" for k, v in enumerate(LONG)],
+    "falling dates": [f"2012-02-{29 - k:02},{v}" for k, v in enumerate(LONG)],
+    "the same date twice": [f"2012-02-{k // 2 + 1:02},{v}" for k, v in enumerate(LONG)],
+    "no such date": [f"2012-02-{k + 11:02},{v}" for k, v in enumerate(LONG)],
+    "times in the second column": [f"{v},{1900 + k}" for k, v in enumerate(LONG)],
+    "both rise evenly": [f"{1900 + k},{3 * k}" for k in range(20)],
+    "ids": ["user_id,item", *(f"{k},{v}" for k, v in enumerate(LONG))],
+    "words": [f"{1900 + k},word{v}" for k, v in enumerate(LONG)],
+    "a third column": [f"{1900 + k},{v},{v}" for k, v in enumerate(LONG)],
+    "4 rows": [f"{1900 + k},{v}" for k, v in enumerate(LONG[:4])],
+    "a missing time": [f"{1900 + k if k != 7 else ''},{v}" for k, v in enumerate(LONG)],
+}
+
+
+@pytest.mark.parametrize("kind", IN_DOUBT)
+def test_where_times_are_in_doubt_nothing_is_guessed(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, IN_DOUBT[kind])
+    assert not looks_like_series(path)
+    assert task_of(str(path), None) == "generate"
+
+
+def test_years_in_doubt_get_the_error_that_says_what_to_type(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="2 of 2 columns hold numbers; say which"):
+        read_series(write(tmp_path, IN_DOUBT["both rise evenly"]))
+
+
+def test_dates_that_lie_apart_unevenly_are_said(tmp_path: Path) -> None:
+    """Every seventh day of a year's 22 weeks, the tenth of them left out: 7 to 14 days."""
+    weeks = [datetime.date(1958, 3, 29) + datetime.timedelta(7 * (k + (k > 9))) for k in range(20)]
+    data = read_series(write(tmp_path, [f"{day:%Y%m%d},{v}" for day, v in zip(weeks, LONG)]))
+    assert any("7 to 14 days lie between two of them" in note for note in data.notes)
+
+
+def test_a_held_out_file_with_times_fits_a_run_with_times(tmp_path: Path) -> None:
+    scaling = read_series(write(tmp_path, [f"{1900 + k},{v}" for k, v in enumerate(LONG)])).scaling
+    later = read_held_out(write(tmp_path, [f"{1920 + k},{v}" for k, v in enumerate(LONG[:6])], "later.csv"), scaling)
+    assert later.scored()[0].tolist() == [float(v) for v in LONG[:6]]
 
 
 # ------------------------------------------------------------------------------------------------- splitting, scaling
