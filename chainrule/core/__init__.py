@@ -19,7 +19,18 @@ from chainrule.core.errors import (
     UserError,
     nearest,
 )
-from chainrule.core.model import Autoregressive, Classifier, Counting, Objective, SequenceModel, Tagger, Terms, total
+from chainrule.core.model import (
+    Autoregressive,
+    Classifier,
+    Counting,
+    Expected,
+    Expecting,
+    Objective,
+    SequenceModel,
+    Tagger,
+    Terms,
+    total,
+)
 from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw
 from chainrule.core.protocols import Encoded, Tokenizer
 from chainrule.core.registry import Family, Recipe, families, family, load_file, register
@@ -38,6 +49,8 @@ __all__ = [
     "Counting",
     "DataError",
     "Encoded",
+    "Expected",
+    "Expecting",
     "Family",
     "MachineError",
     "Normal",

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,41 @@ class Counting(ABC, Generic[StatsT]):
     @abstractmethod
     def update(self, stats: StatsT, rate: float = 1.0) -> Self:
         """Re-estimate the model from statistics; ``rate`` < 1 moves only part of the way (minibatch EM)."""
+
+
+class Expected(Protocol):
+    """Statistics of what was expected of a batch: they add up, know how probable it was, and can be written down."""
+
+    @property
+    def nats(self) -> Tensor:
+        """log p of what was counted."""
+        ...
+
+    @property
+    def size(self) -> Tensor:
+        """How many symbols that was."""
+        ...
+
+    def __add__(self, other: Self) -> Self: ...
+
+    def tensors(self) -> dict[str, Tensor]: ...
+
+
+ExpectedT = TypeVar("ExpectedT", bound=Expected)
+
+
+class Expecting(Counting[ExpectedT]):
+    """A Counting model whose counts are expectations under itself, so that it is trained in several passes from a random start
+    (EM): ``summarize`` is the E-step, ``update`` the M-step.
+    """
+
+    @abstractmethod
+    def initialise(self, batch: Batch, seed: int) -> None:
+        """A random start that fits the data of ``batch``."""
+
+    @abstractmethod
+    def expected(self, tensors: dict[str, Tensor]) -> ExpectedT:
+        """The statistics whose ``tensors`` these are: what resuming in the middle of a pass begins with."""
 
 
 class Tagger(ABC):

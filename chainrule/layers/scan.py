@@ -35,7 +35,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from chainrule.core import Batch, Counting
+from chainrule.core import Batch, Expecting
 
 ELEMENTS = 1 << 22
 """Numbers that are held at once by what is computed in pieces."""
@@ -638,8 +638,11 @@ class Statistics:
         return Statistics(named["first"], named["pairs"], emission, named["nats"], named["size"])
 
 
-class HiddenChain(Counting[Statistics]):
-    """A counting model whose counts are expectations over a hidden chain: it is trained in several passes (EM)."""
+class HiddenChain(Expecting[Statistics]):
+    """A model whose counts are expectations over a hidden chain."""
+
+    def expected(self, tensors: dict[str, Tensor]) -> Statistics:
+        return Statistics.of(tensors)
 
     @abstractmethod
     def hidden(self, batch: Batch, allowed_BTN: Tensor | None = None) -> tuple[Chain, Tensor]:

@@ -190,6 +190,8 @@ class Trainer:
     def _log(self, step: Step) -> None:
         p = self.progress
         self.tell(p, step)
+        for event in step.events:
+            self.run.log({**event, "step": p.step})
         if p.seconds - self._logged >= 0.5 or p.step == 1 or p.step == p.total:
             self._logged = p.seconds
             event = {"event": "train", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3)}

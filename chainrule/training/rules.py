@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Objective, Recipe, State, total
+from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Expecting, Objective, Recipe, State, total
 from chainrule.core.compute import Compute
-from chainrule.layers.scan import HiddenChain, Statistics
 from chainrule.scoring.objectives import scored
 from chainrule.training.optim import make_optimisers, set_rates
 
@@ -29,6 +28,8 @@ class Step:
     tokens: int
     norm: float = 0.0
     clipped: bool = False
+    events: tuple[dict[str, Any], ...] = ()
+    """What else happened that the run's record should keep; each has the field ``event``."""
 
 
 class Rule(Protocol):
@@ -161,15 +162,17 @@ class EMRule:
     TRIAL = 8
     """EM steps on the first batch by which random starts are compared."""
 
-    def __init__(self, model: HiddenChain, recipe: Recipe, steps_per_epoch: int, device: str):
+    def __init__(self, model: Expecting[Any], recipe: Recipe, steps_per_epoch: int, device: str):
         self.model, self.recipe, self.steps_per_epoch, self.device = model, recipe, steps_per_epoch, device
         self.taken, self.kept = 0, None
 
     def step(self, batch: Batch, rate: float) -> Step:
         batch = batch.to(self.device)
-        if self.taken == 0:
-            self._begin(batch)
-        stats = self.model.summarize(batch)
+        events = self._begin(batch) if self.taken == 0 else ()
+        return replace(self._move(self.model.summarize(batch), rate), events=events)
+
+    def _move(self, stats: Any, rate: float) -> Step:
+        """What these statistics, or those of the whole pass, make of the model."""
         self.taken += 1
         loss, tokens = -float(stats.nats) / max(1, int(stats.size)), int(stats.size)
         if not math.isfinite(loss):
@@ -183,18 +186,25 @@ class EMRule:
             self.kept = None
         return Step(loss, tokens)
 
-    def _begin(self, batch: Batch) -> None:
-        """The best of some random starts; their seeds follow from the run's."""
+    def _begin(self, batch: Batch) -> tuple[dict[str, Any], ...]:
+        """The best of some random starts; their seeds follow from the run's. Tells what each came to, where there was a choice."""
         seeds = torch.randint(1 << 31, (self.recipe.restarts,)).tolist()
-        best = min(seeds, key=lambda seed: self._trial(batch, seed)) if len(seeds) > 1 else seeds[0]
+        tried = {seed: self._trial(batch, seed) for seed in seeds} if len(seeds) > 1 else {seeds[0]: 0.0}
+        best = min(tried, key=lambda seed: tried[seed])
         self.model.initialise(batch, best)
+        if len(seeds) == 1:
+            return ()
+        starts = [{"seed": seed, "nats": nats, "kept": seed == best} for seed, nats in tried.items()]
+        return ({"event": "restarts", "em_steps": self.TRIAL, "starts": starts},)
 
     def _trial(self, batch: Batch, seed: int) -> float:
-        """Nats of one batch after a few EM steps on it."""
+        """Nats a symbol of one batch after a few EM steps on it; infinite where it is impossible."""
         self.model.initialise(batch, seed)
         for _ in range(self.TRIAL):
             self.model.update(self.model.summarize(batch))
-        return -float(self.model.summarize(batch).nats)
+        stats = self.model.summarize(batch)
+        nats = -float(stats.nats) / max(1, int(stats.size))
+        return nats if math.isfinite(nats) else math.inf
 
     def finish(self) -> None:
         """What was counted of a pass that was cut short moves the model by the share that was read."""
@@ -207,4 +217,4 @@ class EMRule:
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         self.taken = int(groups["em"]["taken"])
-        self.kept = Statistics.of(groups["counted"]) if "counted" in groups else None
+        self.kept = self.model.expected(groups["counted"]) if "counted" in groups else None

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from chainrule.checkpoint import RunFolder
-from chainrule.core import ConfigError
+from chainrule.core import Batch, ConfigError, Expecting, Recipe
 from chainrule.data import Corpus
 from chainrule.training.loop import Trainer
+from chainrule.training.rules import EMRule
 from chainrule.training.runs import describe, make_trainer, prepare, read_data
 from chainrule.training.settings import RunConfig
 
@@ -98,7 +103,87 @@ def test_a_budget_in_seconds_ends(tmp_path: Path, corpus: Corpus, text: Path) ->
     assert len(trainer.progress.curve) >= 2
 
 
-def test_a_family_without_a_hidden_chain_cannot_be_trained_so(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_a_family_that_expects_nothing_cannot_be_trained_so(tmp_path: Path, corpus: Corpus, text: Path) -> None:
     values = {"data": str(text), "family": "gru", "size": "tiny", "recipe": {"update": "em"}}
-    with pytest.raises(ConfigError, match="no hidden chain"):
+    with pytest.raises(ConfigError, match="nothing that is hidden"):
         make_trainer(prepare(RunConfig.make(values), corpus), corpus, RunFolder(tmp_path / "run"))
+
+
+def test_the_run_tells_which_restart_was_kept_and_what_each_came_to(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+    """Nats a symbol of the first batch after 8 EM steps, by the same steps taken here; the least is kept."""
+    trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"] | {"restarts": 3}, "3steps")
+    model, (_, batch) = trainer.model, trainer.source(0)
+    trainer.advance()
+    (told,) = [event for event in trainer.run.events() if event["event"] == "restarts"]
+    assert (told["step"], told["em_steps"], len(told["starts"])) == (1, 8, 3)
+    for entry in told["starts"]:
+        model.initialise(batch, entry["seed"])
+        for _ in range(8):
+            model.update(model.summarize(batch))
+        stats = model.summarize(batch)
+        assert entry["nats"] == pytest.approx(-float(stats.nats) / int(stats.size), rel=1e-6)
+    best = min(told["starts"], key=lambda entry: entry["nats"])
+    assert [entry for entry in told["starts"] if entry["kept"]] == [best]
+
+
+def test_one_start_is_no_choice_to_tell_of(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+    trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"], "1steps")
+    trainer.advance()
+    assert {event["event"] for event in trainer.run.events()} == {"train", "valid"}
+
+
+@dataclass
+class Heads:
+    """Expected heads and tails of two coins, one of which is tossed all the time."""
+
+    counts_22: Tensor
+    nats: Tensor
+    size: Tensor
+
+    def __add__(self, other: Heads) -> Heads:
+        return Heads(self.counts_22 + other.counts_22, self.nats + other.nats, self.size + other.size)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"counts": self.counts_22, "nats": self.nats, "size": self.size}
+
+
+class TwoCoins(Expecting[Heads]):
+    """No hidden chain: a mixture of two coins, each row from one of them."""
+
+    p_2: Tensor
+
+    def initialise(self, batch: Batch, seed: int) -> None:
+        self.p_2 = 0.1 + 0.8 * torch.rand(2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+    def summarize(self, batch: Batch) -> Heads:
+        ones_B = batch.targets_BT.double().sum(1)
+        zeros_B = batch.targets_BT.shape[1] - ones_B
+        joint_B2 = ones_B[:, None] * self.p_2.log() + zeros_B[:, None] * (1 - self.p_2).log() - math.log(2)
+        share_B2 = joint_B2.softmax(1)
+        counts = torch.stack([share_B2.T @ ones_B, share_B2.T @ zeros_B], 1)
+        return Heads(counts, joint_B2.logsumexp(1).sum(), torch.tensor(batch.targets_BT.numel()))
+
+    def update(self, stats: Heads, rate: float = 1.0) -> TwoCoins:
+        self.p_2 = (1 - rate) * self.p_2 + rate * stats.counts_22[:, 0] / stats.counts_22.sum(1)
+        return self
+
+    def expected(self, tensors: dict[str, Tensor]) -> Heads:
+        return Heads(*tensors.values())
+
+
+def test_the_rule_asks_for_expectations_not_for_a_hidden_chain() -> None:
+    """A mixture of coins of p = 0.9 and 0.2, and half a pass that is saved and goes on."""
+    rng = torch.Generator().manual_seed(3)
+    true_B1 = torch.tensor([0.9, 0.2]).repeat(31)[:, None]
+    batches = [Batch(torch.zeros(62, 0), (torch.rand(62, 97, generator=rng) < true_B1).long()) for _ in range(2)]
+    rule = EMRule(TwoCoins(), Recipe(update="em", stepwise=0, restarts=2), steps_per_epoch=2, device="cpu")
+    for k in range(11):
+        step = rule.step(batches[k % 2], 1.0)
+        assert [event["event"] for event in step.events] == (["restarts"] if k == 0 else [])
+    other = EMRule(copy.deepcopy(rule.model), rule.recipe, 2, "cpu")
+    other.restore({name: group for name, group in rule.tensors().items() if group})
+    for each in (rule, other):
+        each.step(batches[1], 1.0)
+    assert torch.equal(other.model.p_2, rule.model.p_2)
+    assert sorted(other.model.p_2.tolist()) == pytest.approx([0.2, 0.9], abs=0.02)
+    assert other.kept is None and other.taken == 12

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Autoregressive, ConfigError, Counting, SequenceModel
+from chainrule.core import Autoregressive, ConfigError, Counting, Expecting, SequenceModel
 from chainrule.data import Corpus, Part, counting_batches, make_batches, read, read_part
-from chainrule.layers.scan import HiddenChain
 from chainrule.scoring.evaluate import Reading, places, token_nats
 from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
@@ -69,8 +68,8 @@ class Generate(Task):
             seed=ready.settings.seed,
         )
         if r.update == "em":
-            if not isinstance(model, HiddenChain):
-                raise ConfigError(f"{ready.family.name} has no hidden chain: its recipe cannot say update=em")
+            if not isinstance(model, Expecting):
+                raise ConfigError(f"{ready.family.name} counts nothing that is hidden: its recipe cannot say update=em")
             return Source(made.steps_per_epoch, made.at), EMRule(model, r, made.steps_per_epoch, ready.compute.device)
         return Source(made.steps_per_epoch, made.at), GradientRule(NextSymbol(model), r, ready.compute)
 
