@@ -92,6 +92,16 @@ def test_both_languages_have_the_same_headings_by_level() -> None:
     assert len(english) > 5
 
 
+def figures(document: str) -> list[list[str]]:
+    """The numbers with a decimal point of every row of the tables, in order."""
+    return [re.findall(r"\d+\.\d+", line) for line in text_of(document).splitlines() if line.startswith("| ")]
+
+
+def test_both_languages_show_the_same_tables_with_the_same_figures() -> None:
+    assert figures("README.md") == figures("README.ko.md")
+    assert len(figures("README.md")) > 9
+
+
 def tree(document: str) -> list[str]:
     """The folders of the tree, in order: each line of the block without a language is a path and what is there."""
     (block,) = [b for b in blocks(document, "") if "chainrule/" in b]
