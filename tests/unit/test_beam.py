@@ -1,0 +1,449 @@
+"""Beam search against enumeration, against plain beams that read whole prefixes again, and by hand."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from chainrule.core import Autoregressive, Categorical, Config, Counting, State, UserError, families, family
+from chainrule.core.compute import Compute
+from chainrule.decoding.beam import Beams, Hypothesis, beam_search
+from chainrule.decoding.choose import mbr
+from chainrule.decoding.sample import Filters, generate, pad
+from chainrule.laws.subject import Subject
+
+CPU = Compute("cpu", False, 1)
+PROMPTS = [[3, 1], [], [5, 0, 2, 6, 4, 1, 3], [2], [6, 6]]
+V, END = 7, 4
+NAMES = [f.name for f in families("generate")]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+_built: dict[tuple[str, int], Autoregressive] = {}
+
+
+def build(name: str, symbols: int = V) -> Autoregressive:
+    """Tiny, in float64, and decided enough that what was read matters."""
+    if (name, symbols) not in _built:
+        model = Subject(family(name)).build(symbols)
+        assert isinstance(model, Autoregressive)
+        rng = torch.Generator().manual_seed(3)
+        with torch.no_grad():
+            for weight in (w for w in model.parameters() if w.dim() == 2):
+                weight += torch.randn(weight.shape, generator=rng, dtype=weight.dtype) * (
+                    0.4 if len(weight) == symbols else 1
+                )
+        _built[name, symbols] = model
+    return _built[name, symbols]
+
+
+@pytest.fixture(params=NAMES)
+def model(request):
+    return build(request.param)
+
+
+@torch.no_grad()
+def begin(model, prompts):
+    inputs_BT, lengths_B = pad(prompts, model.start_symbol)
+    prediction, state = model(inputs_BT, None, lengths_B)
+    return prediction.select(lengths_B - 1), state
+
+
+def search(model, prompts, end=END, **options):
+    return beam_search(model, begin(model, prompts), end, CPU, Beams(**options))
+
+
+@torch.no_grad()
+def nats_of(model, prompt, ids):
+    """log p(ids | prompt), from one pass over all of it."""
+    whole = [*prompt, *ids]
+    if not ids:
+        return 0.0
+    prediction, _ = model(torch.tensor([[model.start_symbol, *whole[:-1]]]))
+    return prediction.log_prob(torch.tensor([whole]))[0, len(prompt) :].sum().item()
+
+
+def outcomes(symbols, end, length):
+    """Everything that can be written in ``length`` symbols: (ids, finished)."""
+    others = [v for v in range(symbols) if v != end]
+    if end is not None:
+        yield from ((ids, True) for n in range(length) for ids in itertools.product(others, repeat=n))
+    yield from ((ids, False) for ids in itertools.product(others, repeat=length))
+
+
+def listed(model, prompt, found, end, alpha):
+    """Hypotheses as they should be, best first."""
+    made = []
+    for ids, finished in found:
+        whole = [*ids, end] if finished else list(ids)
+        nats = nats_of(model, prompt, whole)
+        made.append(Hypothesis(list(ids), nats, nats / ((5 + len(whole)) / 6) ** alpha, finished))
+    return sorted(made, key=lambda h: (not h.finished, -h.score))
+
+
+def agree(got, want):
+    """Equal, up to the order of equal scores: under a Markov chain many sequences have one probability."""
+    got, want = (sorted(x, key=lambda h: (not h.finished, round(-h.score, 9), h.ids)) for x in (got, want))
+    assert [(h.ids, h.finished) for h in got] == [(h.ids, h.finished) for h in want]
+    assert [h.nats for h in got] == pytest.approx([h.nats for h in want], abs=1e-9)
+    assert [h.score for h in got] == pytest.approx([h.score for h in want], abs=1e-9)
+
+
+# --- against what is known --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", [1, None])
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_beam_that_holds_all_sequences_is_enumeration(name, alpha, end):
+    model, length = build(name, 3), 4
+    prompts = [[], [0, 2]]
+    found = search(model, prompts, end, width=3**length, n_best=3**length, max_length=length, length_penalty=alpha)
+    for prompt, got in zip(prompts, found, strict=True):
+        agree(got, listed(model, prompt, outcomes(3, end, length), end, alpha))
+        assert sum(math.exp(h.nats) for h in got) == pytest.approx(1, abs=1e-9)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 10.0])
+def test_a_beam_of_one_is_greedy(model, alpha):
+    greedy = generate(model, PROMPTS, 13, CPU, filters=Filters(temperature=0), finished=lambda ids: ids[-1] == END)
+    found = search(model, PROMPTS, width=1, max_length=13, length_penalty=alpha)
+    for [got], ids, nats in zip(found, greedy.ids, greedy.nats, strict=True):
+        assert got.ids + [END] * got.finished == ids
+        assert got.nats == pytest.approx(nats, abs=1e-9)
+
+
+def plain_beams(model, prompt, width, n_best, length, alpha):
+    """The definition, hypothesis by hypothesis, without a State, and never stopping before the length is used up."""
+    live, ended = [((), 0.0)], []
+    for _ in range(length):
+        candidates = [(ids + (v,), nats_of(model, prompt, [*ids, v])) for ids, _ in live for v in range(model.symbols)]
+        ranked = sorted(candidates, key=lambda c: -c[1])
+        ended += [(ids[:-1], True) for ids, _ in ranked[:width] if ids[-1] == END]
+        live = [c for c in ranked if c[0][-1] != END][:width]
+    return listed(model, prompt, [*ended, *((ids, False) for ids, _ in live)], END, alpha)[:n_best]
+
+
+@pytest.mark.parametrize(("width", "n_best", "alpha"), [(3, 3, 0.6), (5, 2, 0.0), (2, 1, 1.5)])
+@pytest.mark.parametrize("name", [n for n in NAMES if not isinstance(build(n), Counting)])
+def test_cached_beams_that_stop_early_find_what_plain_beams_find(name, width, n_best, alpha):
+    """Ragged prompts in one batch, rows that leave it, hypotheses that change places: each row as by the definition."""
+    model = build(name)  # no counts: among equal probabilities a beam may keep any
+    found = search(model, PROMPTS, width=width, n_best=n_best, max_length=6, length_penalty=alpha)
+    for prompt, got in zip(PROMPTS, found, strict=True):
+        agree(got, plain_beams(model, prompt, width, n_best, 6, alpha))
+
+
+def test_a_row_finds_in_a_batch_what_it_finds_alone(model):
+    options = {
+        "width": 3,
+        "n_best": 3,
+        "max_length": 11,
+        "no_repeat": 3,
+        "forbid": ((0, 1), (5,)),
+        "must": ((2, 6), (3,)),
+    }
+    for prompt, got in zip(PROMPTS, search(model, PROMPTS, **options), strict=True):
+        agree(got, search(model, [prompt], **options)[0])
+
+
+def test_rows_that_are_done_leave_with_all_their_hypotheses(monkeypatch):
+    model, sizes, end = build("gpt"), [], 2
+    started, forward = begin(model, PROMPTS * 3), type(model).forward
+    monkeypatch.setattr(type(model), "forward", lambda m, x, *a: sizes.append(len(x)) or forward(m, x, *a))
+    found = beam_search(model, started, end, CPU, Beams(width=3, max_length=40, length_penalty=0))
+    assert all(size % 3 == 0 for size in sizes) and sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) > 2 and len(sizes) < 39, "no row left, or none stopped before the end"
+    assert all(row[0].finished for row in found)
+
+
+# --- a model to calculate by hand -------------------------------------------------------------------------------------
+
+
+class TableConfig(Config):
+    symbols: int = 3
+    presets = {"tiny": {}}
+
+
+@dataclass
+class Read(State):
+    last_B: Tensor
+    coverage_BS: Tensor
+
+
+class Table(Autoregressive):
+    """p(next | last) from a table whose last row follows the start; each symbol read adds its row of ``attention`` to what is covered."""
+
+    def __init__(self, rows, attention):
+        super().__init__(TableConfig(symbols=len(rows) - 1))
+        self.symbols = len(rows) - 1
+        self.rows, self.attention = (torch.tensor(x, dtype=torch.float64) for x in (rows, attention))
+
+    def empty(self, batch, capacity=None):
+        nothing = torch.zeros(batch, dtype=torch.long)
+        return Read(nothing, nothing.clone(), torch.zeros(batch, self.attention.shape[1], dtype=torch.float64))
+
+    def forward(self, inputs_BT, state=None, lengths_B=None):
+        state = state or self.empty(len(inputs_BT))
+        seen_BS = state.coverage_BS + self.attention[inputs_BT].sum(1)
+        last_B = inputs_BT[:, -1]
+        return Categorical(self.rows[inputs_BT].log()), Read(state.length_B + inputs_BT.shape[1], last_B, seen_BS)
+
+
+P = [[0.1, 0.6, 0.3], [0.5, 0.2, 0.3], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.3, 0.2]]
+"""After 0, after 1, (after the end, 2), at the start."""
+LOOKS = [[0.5, 0.5], [1.0, 0.0], [0.0, 0.0], [1.0, 0.0]]
+
+
+def table(rows=P, attention=LOOKS):
+    return Table(rows, attention)
+
+
+def test_the_length_penalty_by_hand():
+    """Best of two symbols with the end: [] .2, [0] .5 x .3, [1] .3 x .3; the logs of .2 and .15 are as 1 to 1.179, and 7 / 6 is 1.167."""
+    for alpha, first in ((0, ([], 0.2)), (1, ([], 0.2)), (1.1, ([0], 0.15)), (2, ([0], 0.15))):
+        best = search(table(), [[]], 2, width=9, max_length=2, length_penalty=alpha)[0][0]
+        assert (best.ids, best.nats) == (first[0], pytest.approx(math.log(first[1])))
+        assert best.score == pytest.approx(math.log(first[1]) / ((6 + len(best.ids)) / 6) ** alpha)
+
+
+def test_the_coverage_penalty_by_hand():
+    """[]: the source is seen as (1, 0), [1]: (2, 0), [0]: (1.5, .5). So [0] loses beta log 2, and the others what log 1e-30 costs."""
+    found = search(table(), [[]], 2, width=9, n_best=3, max_length=2, length_penalty=0, coverage_penalty=0.5)[0]
+    assert [h.ids for h in found] == [[0], [], [1]]
+    assert found[0].score == pytest.approx(math.log(0.15) + 0.5 * math.log(0.5))
+    assert found[1].score == pytest.approx(math.log(0.2) + 0.5 * math.log(1e-30))
+
+
+def test_groups_by_hand():
+    """At the start .5, .3, .2: the second group takes 0 again while its price is below log(.5 / .3) = .511, and then 1."""
+    options = {"width": 2, "groups": 2, "n_best": 2, "max_length": 1}
+    same, other = (search(table(), [[]], None, **options, diversity=d)[0] for d in (0.5, 0.52))
+    assert [h.ids for h in same] == [[0]]
+    assert [(h.ids, h.nats) for h in other] == [
+        ([0], pytest.approx(math.log(0.5))),
+        ([1], pytest.approx(math.log(0.3))),
+    ]
+
+
+def test_each_group_has_its_best_in_the_list():
+    """Two groups of two. Without a price they are one beam twice; with a high one no two groups write the same symbol in one place."""
+    model = build("gru")
+    options = {"width": 4, "groups": 2, "n_best": 2, "max_length": 5, "end": None}
+    agree(
+        search(model, [[3]], diversity=0, **options)[0],
+        search(model, [[3]], width=2, n_best=2, max_length=5, end=None)[0],
+    )
+    first, second = search(model, [[3]], diversity=1e5, **options)[0]
+    assert all(a != b for a, b in zip(first.ids, second.ids))
+    for got in (first, second):
+        assert got.nats == pytest.approx(nats_of(model, [3], got.ids), abs=1e-9)
+
+
+def test_a_symbol_that_cannot_come_is_in_no_hypothesis():
+    never = [[0.0, 1.0, 0.0], [0.0, 0.4, 0.6], [0.0, 0.5, 0.5], [0.5, 0.5, 0.0]]
+    found = search(table(never), [[]], 2, width=5, n_best=5, max_length=2)[0]
+    assert [(h.ids, h.finished) for h in found] == [([1], True), ([0, 1], False), ([1, 1], False)]
+
+
+def test_where_nothing_may_follow_a_hypothesis_is_given_as_it_is():
+    found = search(table(), [[]], None, width=4, n_best=4, max_length=9, no_repeat=1)[0]
+    assert sorted(sorted(h.ids) for h in found) == [[0, 1, 2]] * 4
+    assert not any(h.finished for h in found)
+
+
+# --- constraints ------------------------------------------------------------------------------------------------------
+
+
+def holds(whole, phrase):
+    return any(tuple(whole[i : i + len(phrase)]) == tuple(phrase) for i in range(len(whole) - len(phrase) + 1))
+
+
+def repeats(ids, n):
+    grams = [tuple(ids[i : i + n]) for i in range(len(ids) - n + 1)]
+    return bool(n) and len(set(grams)) < len(grams)
+
+
+def fits(ids, finished, o, no_repeat=True):
+    return (
+        all(holds(ids, p) for p in o.must)
+        and not any(holds(ids, p) for p in o.forbid)
+        and (not finished or len(ids) >= o.min_length)
+        and all(tuple(ids[: len(p)]) == p for p in o.prefix)
+        and not (no_repeat and repeats(ids, o.no_repeat))
+    )
+
+
+phrases = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3).map(tuple), max_size=2).map(tuple)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    must=phrases, forbid=phrases, width=st.integers(1, 5), length=st.integers(1, 5), end=st.sampled_from([3, None]),
+    least=st.integers(0, 2), prefix=st.lists(st.integers(0, 2), max_size=2).map(tuple),
+)  # fmt: skip
+def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
+    must, forbid, width, length, end, least, prefix
+):
+    """Against all that can be written: where nothing meets the phrases, they are refused before anything is searched."""
+    model = build("gru", 4 if end else 3)
+    o = Beams(
+        width=width,
+        n_best=width,
+        max_length=length,
+        min_length=min(least, length),
+        must=must,
+        forbid=forbid,
+        prefix=(prefix,),
+    )
+    fitting = [
+        (ids, done) for ids, done in outcomes(model.symbols, end, length) if fits(ids, done, replace(o, min_length=0))
+    ]
+    forwards, started = [], begin(model, [[], [1]])
+    handle = model.register_forward_hook(lambda *_: forwards.append(1))
+    try:
+        found = beam_search(model, started, end, CPU, o)
+    except UserError:
+        assert not forwards
+        assert not fitting or (not must and len(prefix) == length and not fitting)
+        return
+    finally:
+        handle.remove()
+    if must:
+        assert fitting and all(found)
+    for prompt, row in zip([[], [1]], found, strict=True):
+        assert all(fits(h.ids, h.finished, o) for h in row)
+        assert len({tuple(h.ids) for h in row}) == len(row)
+        assert row == sorted(row, key=lambda h: (not h.finished, -h.score))
+        for h in row:
+            assert h.nats == pytest.approx(nats_of(model, prompt, [*h.ids, end] if h.finished else h.ids), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"must": ((0, 1), (1, 1, 2))},  # overlapping
+        {"forbid": ((0, 0), (1, 2), (2, 1, 0))},
+        {"must": ((0,), (2,)), "forbid": ((0, 2), (2, 0))},  # 1 has to stand between
+        {"no_repeat": 2},
+        {"min_length": 3, "prefix": ((2, 0),)},
+        {"must": ((1, 2),), "forbid": ((0,),), "min_length": 4},
+    ],
+    ids=str,
+)
+def test_a_beam_that_holds_everything_finds_the_best_of_what_is_allowed(options):
+    model, o = build("gru", 4), Beams(width=1024, n_best=9, max_length=5, **options)
+    allowed = [(ids, done) for ids, done in outcomes(4, 3, 5) if fits(ids, done, o)]
+    agree(beam_search(model, begin(model, [[1]]), 3, CPU, o)[0], listed(model, [1], allowed, 3, 0.6)[:9])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_family_writes_what_it_must(name):
+    options = {
+        "must": ((2, 6, 0), (5, 5)),
+        "forbid": ((0, 5), (1,)),
+        "no_repeat": 3,
+        "width": 6,
+        "n_best": 6,
+        "max_length": 9,
+    }
+    for row in search(build(name), PROMPTS, **options):
+        assert row and all(fits(h.ids, h.finished, Beams(**options), no_repeat=False) for h in row)
+
+
+def test_an_n_gram_is_repeated_only_where_a_phrase_needs_it():
+    for row in search(build("gru"), PROMPTS, width=4, n_best=4, max_length=12, no_repeat=1, must=((2, 2),)):
+        for h in row:
+            assert holds(h.ids, (2, 2)) and not repeats([i for i in h.ids if i != 2], 1)
+
+
+def test_rows_begin_with_their_own_prefixes():
+    prefixes = ((3, 3), (), (0,), (6, 1, 2), (5,))
+    for ids, row in zip(
+        prefixes, search(build("gpt"), PROMPTS, width=3, n_best=3, max_length=7, prefix=prefixes), strict=True
+    ):
+        assert row and all(tuple(h.ids[: len(ids)]) == ids for h in row)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"width": 0}, "width=0: allowed is 1 to 1024"),
+        ({"n_best": 5}, "n_best=5: allowed is 1 to 4"),
+        ({"length_penalty": -0.1}, "length_penalty=-0.1"),
+        ({"length_penalty": math.nan}, "length_penalty=nan"),
+        ({"max_length": 0}, "max_length=0"),
+        ({"max_length": 3, "min_length": 4}, "min_length=4: allowed is 0 to 3"),
+        ({"no_repeat": -1}, "no_repeat=-1"),
+        ({"groups": 3}, "width=4 cannot be shared evenly by groups=3"),
+        ({"coverage_penalty": 0.2}, "keeps no coverage"),
+        ({"must": ((),)}, "a phrase of no ids"),
+        ({"must": ((7,),)}, "id 7 in a phrase: allowed are 0 to 6"),
+        ({"forbid": ((END,),)}, "without the end, 4"),
+        ({"must": ((1, 2), (3, 3)), "max_length": 3}, "do not fit: max_length=3 leaves 3 ids"),
+        ({"must": ((1, 2),), "forbid": ((2,),)}, "do not fit"),
+        ({"must": ((0, 1, 2),), "forbid": ((1, 2),)}, "do not fit"),
+        ({"prefix": ((1, 2),), "forbid": ((1, 2),)}, "exclude each other"),
+        ({"prefix": ((1, 2),), "must": ((3,),), "max_length": 2}, "leaves 0 ids"),
+        ({"prefix": ((1, 2),), "max_length": 1}, "a prefix of 2 ids"),
+        ({"prefix": ((1,), (2,))}, "2 prefixes for 5 rows"),
+        ({"must": tuple((k % 4, k // 4 % 4, 3, k // 16) for k in range(30))}, "too many at once"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_meant_is_refused_in_one_line(options, says):
+    with pytest.raises(UserError, match=says) as error:
+        search(build("gru"), PROMPTS, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_half_precision_is_added_up_in_full():
+    """Logits of bf16 are 8 bits wide: their log p is taken in float32, so that 40 of them still sum to what they are."""
+    model = build("gpt").float()
+    try:
+        with Compute("cpu", True, 1).autocast():
+            started = begin(model, [[1, 2]])
+        [best] = beam_search(model, started, None, Compute("cpu", True, 1), Beams(width=2, max_length=23))[0]
+    finally:
+        model.double()
+    assert best.nats == pytest.approx(nats_of(model, [1, 2], best.ids), rel=0.03)
+    assert best.nats != pytest.approx(round(best.nats, 1), abs=1e-4)
+
+
+# --- minimum Bayes risk -----------------------------------------------------------------------------------------------
+
+
+def test_the_least_risk_by_hand():
+    """Utility: 1 if the first letters agree. Two of three begin with b; weighted, the a outweighs them."""
+    texts, first = ["ax", "bx", "by"], lambda a, b: float(a[0] == b[0])
+    assert mbr(texts, None, first) == 1
+    assert mbr(texts, [math.log(0.6), math.log(0.2), math.log(0.2)], first) == 0
+    assert mbr(["ax", "bx", "ax", "by"], None, lambda a, b: float(a == b)) == 0, "what is drawn twice counts twice"
+
+
+def test_the_default_utility_is_chrf():
+    pytest.importorskip("sacrebleu")
+    texts = ["a dog sat there", "the cat sat on the mat", "the cat sat on a mat", "the cat is on the mat"]
+    assert mbr(texts) in (1, 2)
+    assert mbr(texts, [0.0, -50.0, -50.0, -50.0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("texts", "scores"), [([], None), (["a"], [0.0, 1.0]), (["a"], [-math.inf]), (["a"], [math.nan])]
+)
+def test_nothing_to_choose_from_is_refused(texts, scores):
+    with pytest.raises(UserError, match="mbr"):
+        mbr(texts, scores)
