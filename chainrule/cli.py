@@ -120,6 +120,15 @@ def make_parser() -> Parser:
     p.add_argument("--top-p", type=float, default=1.0)
     p.add_argument("--min-p", type=float, default=0.0)
     p.add_argument("--stop", action="append", default=[], help="end the text where this appears")
+    p.add_argument(
+        "--beams",
+        type=int,
+        default=0,
+        metavar="N",
+        help="search for the most probable instead of drawing; -n: the best n",
+    )
+    p.add_argument("--must", action="append", default=[], help="with --beams: appears in every continuation")
+    p.add_argument("--forbid", action="append", default=[], help="with --beams: appears in none")
     p.add_argument("--seed", type=int)
     p.add_argument("-n", type=int, default=1, help="continuations of each prompt")
 
@@ -422,7 +431,8 @@ def generate(a: argparse.Namespace) -> dict[str, Any]:
     filters = Filters(a.temperature, a.top_k, a.top_p, a.min_p)
     prompts, seed = a.prompt or [""], 42 if a.seed is None else a.seed
     length = 200 if a.max_tokens is None else a.max_tokens
-    result = generate(loaded, prompts, max_tokens=length, filters=filters, seed=seed, stop=a.stop, count=a.n)
+    search = {"beams": a.beams, "must": a.must, "forbid": a.forbid}
+    result = generate(loaded, prompts, max_tokens=length, filters=filters, seed=seed, stop=a.stop, count=a.n, **search)
     if not a.json and "written" in result:
         print("\n".join(result["written"]))
     elif not a.json:
@@ -435,9 +445,11 @@ def continue_series(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.core import UserError
     from chainrule.using import forecast
 
-    if (a.temperature, a.top_k, a.top_p, a.min_p, a.stop) != (1.0, 0, 1.0, 0.0, []):
+    drawn = (a.temperature, a.top_k, a.top_p, a.min_p, a.stop, a.beams, a.must, a.forbid)
+    if drawn != (1.0, 0, 1.0, 0.0, [], 0, [], []):
         raise UserError(
-            "a series is drawn from the model as it is: leave out --temperature, --top-k, --top-p, --min-p, --stop"
+            "a series is drawn from the model as it is: leave out --temperature, --top-k, --top-p, --min-p, --stop, --beams, "
+            "--must, --forbid"
         )
     length, seed = 24 if a.max_tokens is None else a.max_tokens, 42 if a.seed is None else a.seed
     result = forecast(loaded, length, prompts=a.prompt or [], count=a.n, seed=seed)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,9 @@ from chainrule.core import DataError, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
 from chainrule.data.series import Scaling
 from chainrule.decoding import sample
+from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.forecast import sample_paths
-from chainrule.decoding.sample import Filters
+from chainrule.decoding.sample import Filters, Generated
 from chainrule.layers.counts import levels
 from chainrule.layers.words import END, UNKNOWN, Vocabulary
 from chainrule.scoring.evaluate import token_nats
@@ -135,32 +137,61 @@ def generate(
     seed: int = 42,
     stop: Sequence[str] = (),
     count: int = 1,
+    beams: int = 0,
+    must: Sequence[str] = (),
+    forbid: Sequence[str] = (),
 ) -> dict[str, Any]:
     """``count`` continuations of each prompt. Records end at their terminator; ``stop`` ends a text where it appears.
 
-    Of symbols, ``sequences`` are whole records, the prompt included, as lists of symbols (of steps, where voices are in
-    step), and ``written`` the same as they would stand in a file.
+    ``beams`` > 0: the ``count`` best that so many beams find, instead of draws; all hold every text of ``must`` and none of
+    ``forbid``, as the symbols that these are encoded to. Of symbols, ``sequences`` are whole records, the prompt included, as
+    lists of symbols (of steps, where voices are in step), and ``written`` the same as they would stand in a file.
     """
     _need(loaded, "generate", "generate", "continues sequences")
     if max_tokens < 1 or count < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {count}: both at least 1")
-    limit = loaded.model.window if loaded.config["model"].get("positions") == "learned" else None
-    encoded = [loaded.tokenizer.encode(p.encode()).ids.tolist() for p in prompts for _ in range(count)]
-    longest = max(map(len, encoded))
-    if limit is not None and longest + max_tokens >= limit:
-        max_tokens = limit - 1 - longest
-        if max_tokens < 1:
+    encoded = [loaded.tokenizer.encode(p.encode()).ids.tolist() for p in prompts]
+    max_tokens = _room(loaded, max(map(len, encoded)), max_tokens)
+    if beams:
+        if (filters, tuple(stop)) != (Filters(), ()):
             raise UserError(
-                f"learned positions end at {limit} symbols and the prompt has {longest}: shorten the prompt"
+                "--beams finds what is most probable: leave out --temperature, --top-k, --top-p, --min-p, --stop"
             )
+        options = Beams(
+            beams,
+            count,
+            max_length=max_tokens,
+            must=_phrases(loaded, "--must", must),
+            forbid=_phrases(loaded, "--forbid", forbid),
+        )
+        made = _most_probable(loaded, encoded, options)
+        return _shown_all(
+            loaded, [p for p in prompts for _ in range(count)], [e for e in encoded for _ in range(count)], made
+        )
+    if must or forbid:
+        raise UserError("--must and --forbid are met by beam search: give --beams too, --beams 8 for example")
     unknown = loaded.tokenizer.unknown
     blocked = (unknown,) if unknown is not None else ()
     filters = Filters(filters.temperature, filters.top_k, filters.top_p, filters.min_p, (*filters.forbidden, *blocked))
+    repeated = [ids for ids in encoded for _ in range(count)]
     made = sample.generate(
-        loaded.model, encoded, max_tokens, loaded.compute, filters=filters, seed=seed, finished=_finished(loaded, stop),
-        barred=_barred(loaded, encoded),
+        loaded.model, repeated, max_tokens, loaded.compute, filters=filters, seed=seed, finished=_finished(loaded, stop),
+        barred=_barred(loaded, repeated),
     )  # fmt: skip
-    given = [prompt for prompt in prompts for _ in range(count)]
+    return _shown_all(loaded, [prompt for prompt in prompts for _ in range(count)], repeated, made)
+
+
+def _room(loaded: Loaded, longest: int, max_tokens: int) -> int:
+    """How far a prompt of ``longest`` symbols can be continued: learned positions end."""
+    limit = loaded.model.window if loaded.config["model"].get("positions") == "learned" else None
+    if limit is None or longest + max_tokens < limit:
+        return max_tokens
+    if longest + 1 >= limit:
+        raise UserError(f"learned positions end at {limit} symbols and the prompt has {longest}: shorten the prompt")
+    return limit - 1 - longest
+
+
+def _shown_all(loaded: Loaded, prompts: Sequence[str], encoded: list[list[int]], made: Generated) -> dict[str, Any]:
     result = {"nats": made.nats, "tokens_per_second": made.tokens_per_second}
     if isinstance(loaded.tokenizer, SymbolTokenizer):
         form = loaded.tokenizer.form
@@ -168,8 +199,47 @@ def generate(
         whole = [symbols[: len(symbols) - len(symbols) % form.step] for symbols in whole]
         written = [form.write(symbols, number) for number, symbols in enumerate(whole, 1)]
         return {"sequences": [form.rows(symbols) for symbols in whole], "written": written, **result}
-    texts = [_continuation(loaded, *item) for item in zip(given, encoded, made.ids)]
+    texts = [_continuation(loaded, *item) for item in zip(prompts, encoded, made.ids)]
     return {"texts": texts, **result}
+
+
+def _phrases(loaded: Loaded, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """The symbols of each text. An unknown one has no symbols of its own: what is never written is not in ``must``, and needs no ``forbid``."""
+    found = [tuple(loaded.tokenizer.encode(text.encode()).ids.tolist()) for text in texts]
+    for text, ids in zip(texts, found):
+        if not ids or loaded.tokenizer.unknown in ids:
+            raise UserError(
+                f"{flag} {text!r}: {'holds a symbol that the run has never seen' if ids else 'holds no symbol'}; leave it out"
+            )
+    return tuple(found)
+
+
+def _most_probable(loaded: Loaded, prompts: list[list[int]], options: Beams) -> Generated:
+    """The n best continuations of each prompt, the end symbol included where there is one; UserError where there are fewer."""
+    if isinstance(loaded.tokenizer, SymbolTokenizer) and loaded.tokenizer.form.voices:
+        raise UserError("--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid")
+    model, unknown, end = loaded.model.eval(), loaded.tokenizer.unknown, _end(loaded)
+    options = replace(options, forbid=(*options.forbid, *(((unknown,),) if unknown is not None else ())))
+    began = time.perf_counter()
+    inputs_BT, lengths_B = (x.to(loaded.compute.device) for x in sample.pad(prompts, model.start_symbol))
+    with torch.no_grad(), loaded.compute.autocast():
+        prediction, state = model(inputs_BT, None, lengths_B)
+    found = beam_search(model, (prediction.select(lengths_B - 1), state), end, loaded.compute, options)
+    if any(len(row) < options.n_best for row in found):
+        raise UserError(
+            f"-n {options.n_best}: there are only {min(map(len, found))} continuations of that length; give a smaller -n"
+        )
+    best = [h for row in found for h in row]
+    ids = [h.ids + [end] if h.finished and end is not None else h.ids for h in best]
+    return Generated(ids, [h.nats for h in best], sum(map(len, ids)) / max(time.perf_counter() - began, 1e-9))
+
+
+def _end(loaded: Loaded) -> int | None:
+    """The symbol that ends a record; None where none does, or several together."""
+    if isinstance(loaded.tokenizer, SymbolTokenizer):
+        return loaded.tokenizer.end
+    ids = loaded.tokenizer.encode(loaded.terminator).ids.tolist() if loaded.terminator else []
+    return ids[0] if len(ids) == 1 else None
 
 
 def _finished(loaded: Loaded, stop: Sequence[str]) -> Callable[[list[int]], bool]:

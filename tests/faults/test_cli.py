@@ -474,6 +474,45 @@ def test_generate_prints_as_many_texts_as_were_asked_for(trained: Path, prints: 
     assert told["tokens_per_second"] > 0
 
 
+def test_beams_give_the_best_n_with_what_must_and_without_what_must_not_appear(trained: Path, prints: Any) -> None:
+    asked = ["--beams", "8", "-n", "3", "--must", "fox", "--must", "a d", "--forbid", "e", "--forbid", "fo q"]
+    told = prints("generate", str(trained), "--prompt", "the ", "--prompt", "a", "--max-tokens", "9", *asked)
+    assert len(set(told["texts"][:3])) == len(set(told["texts"][3:])) == 3
+    for text in told["texts"]:
+        assert len(text) == 9 and "fox" in text and "a d" in text and "e" not in text
+    for nats in (told["nats"][:3], told["nats"][3:]):
+        assert nats == sorted(nats, reverse=True)
+    assert told["tokens_per_second"] > 0
+
+
+def test_beams_end_where_a_record_does(text: str, tmp_path: Path, prints: Any) -> None:
+    """Lines of seven words: in the middle of the seventh, the most probable is its rest and the end of the line."""
+    out, spec = str(tmp_path / "run"), ["--model", "ngram", "--unit", "lines", "--set", "model.n=6", *ONE_THREAD]
+    assert cli.main(["train", text, *spec, "--out", out]) == 0
+    prompt = ["--prompt", "the fox a dog the fox qui", "--max-tokens", "30"]
+    told = prints("generate", out, *prompt, "--beams", "3", "-n", "2")
+    assert told["texts"][0] == "ck\n" and not any("\n" in t[:-1] for t in told["texts"])
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--beams", "4", "--temperature", "0.5"], "leave out --temperature"),
+        (["--beams", "4", "--top-k", "3"], "leave out --temperature, --top-k"),
+        (["--beams", "4", "--stop", "x"], "--stop"),
+        (["--must", "fox"], "give --beams too"),
+        (["--forbid", "fox"], "give --beams too"),
+        (["--beams", "2", "-n", "3"], "n_best=3: allowed is 1 to 2"),
+        (["--beams", "-2"], "width=-2"),
+        (["--beams", "4", "--must", "a fox", "--max-tokens", "4"], "do not fit"),
+        (["--beams", "4", "--must", "fox", "--forbid", "o"], "do not fit"),
+        (["--beams", "4", "--must", ""], "--must '': holds no symbol"),
+    ],
+)
+def test_a_search_that_cannot_be_meant_is_status_2(trained: Path, fails: Any, flags: list[str], says: str) -> None:
+    assert says in fails(2, "generate", str(trained), *flags)
+
+
 def test_data_prints_the_card_and_makes_sources_of_known_entropy(text: str, tmp_path: Path, prints: Any) -> None:
     card = prints("data", text)
     assert (card["unit"], card["tokenizer"], card["symbols"]) == ("stream", "byte", 256)

@@ -347,7 +347,12 @@ def test_a_run_is_evaluated_and_continued(wave: Path, board: tuple[Path, dict[st
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"), [(["--prompt", "a b"], "a series is continued from numbers"), (["--top-k", "3"], "leave out")]
+    ("flags", "says"),
+    [
+        (["--prompt", "a b"], "a series is continued from numbers"),
+        (["--top-k", "3"], "leave out"),
+        (["--beams", "3"], "leave out"),
+    ],
 )
 def test_generate_refuses_what_makes_no_sense_for_numbers(
     board: tuple[Path, dict[str, Any]], flags: list[str], says: str, capsys: Any
