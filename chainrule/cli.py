@@ -49,7 +49,9 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def training_flags(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", help="generate (text), series (numbers), tag, classify; default: by what DATA is")
+    parser.add_argument(
+        "--task", help="generate (text), series (numbers), translate (pairs), tag, classify; default: by what DATA is"
+    )
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
     parser.add_argument("--memory", metavar="2G", help="n-gram tables beyond this lie in temporary files: model.memory")
@@ -131,6 +133,28 @@ def make_parser() -> Parser:
     p.add_argument("--forbid", action="append", default=[], help="with --beams: appears in none")
     p.add_argument("--seed", type=int)
     p.add_argument("-n", type=int, default=1, help="continuations of each prompt")
+
+    p = verbs.add_parser("translate", help="write the target of every source: one line in, one line out")
+    p.add_argument("run")
+    p.add_argument("file", nargs="?", help="a source a line; default: standard input")
+    p.add_argument(
+        "--beams", type=int, default=4, metavar="N", help="hypotheses kept at once (default: 4; 1 is greedy)"
+    )
+    p.add_argument("--n-best", type=int, default=1, metavar="K", help="list so many of each source, with log p")
+    p.add_argument("--must", action="append", default=[], help="appears in every translation")
+    p.add_argument("--forbid", action="append", default=[], help="appears in none")
+    p.add_argument(
+        "--length-penalty", type=float, default=0.6, metavar="A", help="0: none; larger: longer (default: 0.6)"
+    )
+    p.add_argument("--min-length", type=int, default=0, metavar="N", help="symbols that a translation has at least")
+    p.add_argument("--max-length", type=int, metavar="N", help="symbols at most (default: by the source's length)")
+    p.add_argument("--no-repeat", type=int, default=0, metavar="N", help="no N symbols in a row come twice")
+    p.add_argument(
+        "--diverse", type=int, default=1, metavar="G", help="G groups of beams that avoid each other's symbols"
+    )
+    p.add_argument(
+        "--least-risk", action="store_true", help="of what was found, what is closest to all the rest by chrF"
+    )
 
     p = verbs.add_parser("tag", help="give every token its tag")
     p.add_argument("run")
@@ -465,6 +489,29 @@ def continue_series(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def translate(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import read_lines, translate
+
+    text = sys.stdin.buffer.read() if a.file in (None, "-") else read_bytes(a.file)
+    search = {
+        "length_penalty": a.length_penalty,
+        "min_length": a.min_length,
+        "no_repeat": a.no_repeat,
+        "groups": a.diverse,
+    }
+    result = translate(
+        load(a), read_lines(text, a.file or "standard input", blank=True), n_best=a.n_best, must=a.must, forbid=a.forbid,
+        least_risk=a.least_risk, width=a.beams, **search, **({"max_length": a.max_length} if a.max_length else {}),
+    )  # fmt: skip
+    if result.get("cut"):
+        print(f"note: {result['cut']} sources were too long and were read up to 256 symbols", file=sys.stderr)
+    if not a.json and a.n_best > 1:
+        print("\n\n".join("\n".join(f"{h['nats']:.3f}\t{h['text']}" for h in row) for row in result["n_best"]))
+    elif not a.json:
+        print("\n".join(result["translations"]))
+    return result
+
+
 def tag(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import read_sequences, tag
 
@@ -509,7 +556,7 @@ def import_(a: argparse.Namespace) -> dict[str, Any]:
 
 VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "compare": compare, "train": train, "data": data, "laws": laws, "evaluate": evaluate, "score": score, "generate": generate,
-    "tag": tag, "classify": classify,
+    "translate": translate, "tag": tag, "classify": classify,
     "export": export, "import": import_,
 }  # fmt: skip
 

@@ -17,9 +17,11 @@ from chainrule.checkpoint import RunFolder, write_file
 from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
 from chainrule.core import DataError, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
+from chainrule.data.pairs import LONGEST
 from chainrule.data.series import Scaling
 from chainrule.decoding import sample
 from chainrule.decoding.beam import Beams, beam_search
+from chainrule.decoding.choose import mbr
 from chainrule.decoding.forecast import sample_paths
 from chainrule.decoding.sample import Filters, Generated
 from chainrule.layers.counts import levels
@@ -30,6 +32,7 @@ from chainrule.scoring.words import WordScorer
 from chainrule.training.runs import machine, open_run
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
+from chainrule.training.tasks.translate import spelled, translations
 
 load = open_run
 FORMATS = ("arpa",)
@@ -281,15 +284,15 @@ def tag(loaded: Loaded, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
     return {"tokens": [list(row) for row in words], "tags": tags, "nats": nats_B.tolist()}
 
 
-def read_lines(text: bytes, where: str) -> list[str]:
-    """The lines of a text, without blank ones."""
+def read_lines(text: bytes, where: str, *, blank: bool = False) -> list[str]:
+    """The lines of a text, without blank ones unless they are wanted."""
     try:
         lines = [line.rstrip("\r") for line in text.decode("utf-8-sig").split("\n")]
     except UnicodeDecodeError as error:
         raise UserError(f"{where}: line {text.count(10, 0, error.start) + 1}: not UTF-8") from None
     if not any(line.strip() for line in lines):
         raise UserError(f"{where}: only blank lines: give at least one with text")
-    return [line for line in lines if line.strip()]
+    return lines[: len(lines) - (not lines[-1])] if blank else [line for line in lines if line.strip()]
 
 
 def read_sequences(text: bytes, where: str) -> list[list[str]]:
@@ -312,6 +315,45 @@ def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
     shares = [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]
     return {"labels": labels, "p": shares}
+
+
+def translate(
+    loaded: Loaded,
+    sources: Sequence[str],
+    *,
+    n_best: int = 1,
+    must: Sequence[str] = (),
+    forbid: Sequence[str] = (),
+    least_risk: bool = False,
+    **search: Any,
+) -> dict[str, Any]:
+    """The target of each source (of an empty one: nothing), and log p of each (nats, its end included). ``search``: further settings of ``Beams``.
+
+    ``n_best`` > 1: ``n_best`` holds that many a source, best first. ``least_risk``: not the most probable of what the beam found is the
+    translation, but the one that is closest to all others, by chrF weighed with their probabilities.
+    """
+    _need(loaded, "translate", "translate", "writes targets")
+    width = max(int(search.pop("width", 4)), n_best)
+    phrases = {"must": _phrases(loaded, "--must", must), "forbid": _phrases(loaded, "--forbid", forbid)}
+    options = Beams(width, width if least_risk else n_best, **phrases, **search)
+    units = loaded.source_tokenizer or loaded.tokenizer
+    ids = [units.encode(" ".join(text.split()).encode()).ids for text in sources]
+    began = time.perf_counter()
+    found = translations(loaded, [x[:LONGEST].astype(np.int32) for x in ids], options)
+    seconds = time.perf_counter() - began
+    listed = [[{"text": spelled(loaded, h.ids), "nats": h.nats, "score": h.score} for h in row] for row in found]
+    if least_risk:
+        best = [mbr([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
+        listed = [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(listed, best)]
+    result: dict[str, Any] = {
+        "translations": [row[0]["text"] for row in listed],
+        "nats": [row[0]["nats"] for row in listed],
+        "tokens_per_second": sum(len(h.ids) + 1 for row in found for h in row[:1]) / max(seconds, 1e-9),
+    }
+    if n_best > 1:
+        result["n_best"] = [row[:n_best] for row in listed]
+    cut = sum(len(x) > LONGEST for x in ids)
+    return result | ({"cut": cut} if cut else {})
 
 
 def forecast(

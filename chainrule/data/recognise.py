@@ -1,4 +1,4 @@
-"""Which task a table is for, where its header, ``--columns`` or its blank lines say so."""
+"""Which task DATA is for, where its header, ``--columns``, its blank lines or the names of its files say so."""
 
 from __future__ import annotations
 
@@ -10,18 +10,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import ChainruleError
-from chainrule.data.source import locate, suffix
+from chainrule.data.source import FORMATS, TEXTS, locate, suffix
 from chainrule.data.table import TABLES
 
-TASKS = {("text", "label"): "classify", ("tokens", "tags"): "tag"}
+TASKS = {("source", "target"): "translate", ("text", "label"): "classify", ("tokens", "tags"): "tag"}
+ALONE = (*FORMATS, ".json", ".yaml", ".md", ".conll", ".tagged", "")
+"""Suffixes that say what a file is by itself: none of them names one side of a pair."""
 LOOKED_AT = 400
 """Lines of a file that are looked at."""
 
 
 def task_of_table(source: Path, columns: str | None = None) -> str | None:
-    """classify for the columns text and label, tag for tokens and tags and for ``token<TAB>tag`` lines with blank lines between
-    sequences; None where neither is said.
+    """translate for the columns source and target and for files of aligned lines, classify for text and label, tag for tokens and
+    tags and for ``token<TAB>tag`` lines with blank lines between sequences; None where none of it is said.
     """
+    if aligned_files(source):
+        return "translate"
     found = _by_names([name.partition("=")[0].strip() for name in (columns or "").split(",")])
     if found or columns:
         return found
@@ -38,6 +42,39 @@ def task_of_table(source: Path, columns: str | None = None) -> str | None:
     if kind == ".parquet":
         return None
     return _by_names(head[0].split("\t") if head else []) or ("tag" if _in_blocks(head) else None)
+
+
+def aligned_files(source: str | Path) -> dict[str, dict[str, Path]]:
+    """Files of aligned lines: for each stem (``train``) the file of each side (``en``, ``de``), sides in alphabetical order.
+
+    DATA is a folder that holds them and no table, or two paths joined by a comma (one stem, sides in the order given). Empty
+    where DATA is something else.
+    """
+    try:
+        if Path(source).is_dir():
+            return _aligned_in(Path(source))
+        places = [Path(name.strip()) for name in str(source).split(",")]
+        if len(places) != 2 or Path(source).exists() or not any(place.is_file() for place in places):
+            return {}
+    except OSError:
+        return {}  # whoever reads it says what is wrong with it
+    if any(suffix(place) in FORMATS and suffix(place) not in TEXTS for place in places):
+        return {}
+    named = ([suffix(p)[1:] for p in places], [p.name.split(".")[0] for p in places], ["1", "2"])
+    sides = next(names for names in named if "" not in names and len(set(names)) == 2)
+    return {places[0].name.split(".")[0]: dict(zip(sides, places))}
+
+
+def _aligned_in(folder: Path) -> dict[str, dict[str, Path]]:
+    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
+    if any(suffix(p) in TABLES for p in files):
+        return {}
+    found: dict[str, dict[str, Path]] = {}
+    for path in files:
+        if suffix(path) not in ALONE:
+            stem, _, side = path.name.removesuffix(".gz").rpartition(".")
+            found.setdefault(stem, {})[side] = path
+    return {stem: sides for stem, sides in found.items() if len(sides) > 0}
 
 
 def _by_names(names: Sequence[str]) -> str | None:

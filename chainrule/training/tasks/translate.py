@@ -1,0 +1,160 @@
+"""translate: a target for every source. Judged by chrF where targets are sentences, by errors per symbol where they are symbols."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, ConfigError, DataError, SequenceModel
+from chainrule.data.pairs import Buckets, PairData, PairPart, read_pairs, read_pairs_part
+from chainrule.decoding.beam import Beams, Hypothesis, beam_search
+from chainrule.scoring.objectives import Translated
+from chainrule.scoring.translations import chrf_of, judge
+from chainrule.training.loop import Source
+from chainrule.training.rules import GradientRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+
+ROWS = 64
+"""Sources that are read, or translated, at once."""
+VALIDATED = 2000
+"""Pairs of the validation part that the best weights are chosen on."""
+SURE = 10
+"""Symbols that any translation may have beyond what training pairs suggest."""
+
+
+@register_task
+class Translate(Task):
+    name = "translate"
+    rows = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return ("error_rate", "errors per symbol") if counted == "symbol" else ("chrf", "chrF")
+
+    def perfect(self, counted: str) -> float | None:
+        return None if counted == "symbol" else 100.0
+
+    def minimised(self, counted: str) -> str:
+        return "nats per target symbol"
+
+    def validated(self, value: float, counted: str) -> tuple[float, str]:
+        return value, self.minimised(counted)
+
+    def read(self, settings: RunConfig) -> PairData:
+        s = settings
+        return read_pairs(s.data, s.columns, s.group, s.split, s.on_bad, s.tokenizer)
+
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> PairPart:
+        units = loaded.source_tokenizer or loaded.tokenizer
+        return read_pairs_part(source, told.get("columns"), told["on_bad"], units, loaded.tokenizer)
+
+    def shape(self, data: PairData) -> dict[str, Any]:
+        source, target = data.source_tokenizer, data.target_tokenizer
+        return {"symbols": target.symbols + 1, "source_symbols": source.symbols, "joint": data.joint}
+
+    def files(self, data: PairData) -> dict[str, dict[str, Any]]:
+        described = {
+            "parts": {n: {"records": len(p)} for n, p in data.parts.items()},
+            "ratio": ratio(data.parts["train"]),
+        }
+        found = {"data.json": described, "tokenizer.json": data.target_tokenizer.to_json()}
+        return found if data.joint else found | {"tokenizer.source.json": data.source_tokenizer.to_json()}
+
+    def learning(self, model: Any, data: PairData, ready: Prepared) -> tuple[Source, Rule]:
+        if not isinstance(model, Autoregressive):
+            raise ConfigError(f"{ready.family.name} writes no targets: it cannot learn to translate")
+        r = ready.recipe
+        batches = Buckets(
+            data.parts["train"], r.rows * r.window, ready.settings.seed, model.start_symbol, model.symbols - 1
+        )
+        return Source(batches.steps_per_epoch, batches.at), GradientRule(
+            Translated(model, r.smoothing), r, ready.compute
+        )
+
+    def validator(self, data: PairData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part = data.parts["valid"]
+        chosen = np.arange(0, len(part), math.ceil(len(part) / VALIDATED)).tolist()
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return target_nats(model, part, chosen, ready)
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: PairPart) -> Measured:
+        """Every source is translated by a beam of 4 and held against its target."""
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no pair")
+        found = translations(loaded, part.source_ids)
+        texts = [spelled(loaded, best[0].ids) for best in found]
+        scores = judge(texts, part.targets)
+        details = {"translations": texts, "nats": [best[0].nats for best in found]}
+        records = np.arange(1, len(part) + 1)
+        if loaded.data["counted"] == "symbol":
+            return Measured(scores.metrics(), scores.edits, scores.sizes, records, details=details)
+        return Measured(
+            scores.metrics(), scores.statistics, np.ones(len(part)), records, lambda sums: 100 - chrf_of(sums), details
+        )
+
+    def predictions(self, loaded: Loaded, part: PairPart, measured: Measured) -> Iterator[dict[str, Any]]:
+        made, nats = measured.details["translations"], measured.details["nats"]
+        for source, target, text, log_p in zip(part.sources, part.targets, made, nats, strict=True):
+            yield {"source": source, "target": target, "predicted": text, "nats": log_p}
+
+
+def ratio(train: PairPart) -> float:
+    """How many target symbols a source symbol has at most, but for one pair in a hundred."""
+    return float(np.quantile([(len(t) + 1) / (len(s) + 1) for s, t in zip(train.source_ids, train.target_ids)], 0.99))
+
+
+@torch.no_grad()
+def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], ready: Prepared) -> float:
+    """Mean -log p of a target symbol, ends included, of some pairs."""
+    model.eval()
+    order = sorted(chosen, key=lambda r: len(part.target_ids[r]))
+    objective, total, count = Translated(model), 0.0, 0
+    for k in range(0, len(order), ROWS):
+        batch = part.batch(order[k : k + ROWS], model.start_symbol, model.symbols - 1).to(ready.compute.device)
+        with ready.compute.autocast():
+            terms, _ = objective(batch)
+        total, count = total + float(terms["nats"][0]), count + int(terms["nats"][1])
+    return total / count
+
+
+@torch.no_grad()
+def translations(loaded: Loaded, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
+    """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
+    model, options = loaded.model.eval(), options or Beams()
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    found: list[list[Hypothesis]] = [[] for _ in sources]
+    for k in range(0, len(order), ROWS):
+        mine = order[k : k + ROWS]
+        lengths_B = torch.tensor([len(sources[i]) for i in mine])
+        prompt_BS = torch.zeros(len(mine), int(lengths_B.max()), dtype=torch.long)
+        for b, i in enumerate(mine):
+            prompt_BS[b, : len(sources[i])] = torch.from_numpy(sources[i].astype(np.int64))
+        longest = math.ceil(loaded.data["ratio"] * (int(lengths_B.max()) + 1)) + SURE
+        device = loaded.compute.device
+        with loaded.compute.autocast():
+            begun = model.start(prompt_BS.to(device), lengths_B.to(device), batch=len(mine), capacity=longest + 1)
+        best = beam_search(
+            model,
+            begun,
+            model.symbols - 1,
+            loaded.compute,
+            replace(options, max_length=min(options.max_length, longest)),
+        )
+        for i, hypotheses in zip(mine, best, strict=True):
+            found[i] = hypotheses
+    return found
+
+
+def spelled(loaded: Loaded, ids: Sequence[int]) -> str:
+    """A target as text."""
+    return loaded.tokenizer.decode(list(ids)).decode(errors="replace").strip()
