@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all evidence-main evidence-sequences clean
+.PHONY: demo test check check-all evidence-main evidence-sequences evidence-pairs clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -38,6 +38,9 @@ evidence-main: .venv/test  ## measure what the first milestone must show; tables
 
 evidence-sequences: .venv/test  ## the same for Markov and hidden Markov models, tagging and Bayes
 	$(BIN)/python benchmarks/evidence_sequences.py --data $(DATA)
+
+evidence-pairs: .venv/test  ## the same for translation, BERT and neural labels (hours)
+	$(BIN)/python benchmarks/evidence_pairs.py --data $(DATA)
 
 clean:
 	rm -rf .venv demo

@@ -1,0 +1,208 @@
+"""Beside Hugging Face's Marian: trained from scratch by its own trainer, and searched by its own ``generate`` with the same weights.
+
+    python benchmarks/marian.py train --data ../shared/data/pairs_ding_en_de --seconds 1020 --out marian
+    python benchmarks/marian.py beam --model marian --data ../shared/data/pairs_ding_en_de
+
+Both print one JSON object. ``beam`` is a timing: nothing else should run meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chainrule.checkpoint import Rename
+from chainrule.core import family
+from chainrule.core.compute import Compute, decide
+from chainrule.data import tokenizer_from_json
+from chainrule.data.pairs import PairPart, read_pairs, read_pairs_part
+from chainrule.decoding.beam import Beams, beam_search
+from chainrule.models.transformer import FROM_MARIAN
+from chainrule.scoring.translations import judge
+
+WIDTH, HEADS, LAYERS = 256, 4, 3
+BATCH, BEAMS, SENTENCES, LONGEST = 50, 4, 500, 64
+Search = Callable[[list[np.ndarray]], list[list[int]]]
+"""Sources -> the best target of each, its end left out."""
+
+
+def config(symbols: int) -> Any:
+    """Marian's, at a size that can be trained here; symbols of the text, then the end, then what pads and begins."""
+    from transformers import MarianConfig
+
+    return MarianConfig(
+        vocab_size=symbols + 2, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS, encoder_attention_heads=HEADS,
+        decoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH, decoder_ffn_dim=4 * WIDTH, scale_embedding=True,
+        max_position_embeddings=512, eos_token_id=symbols, pad_token_id=symbols + 1, decoder_start_token_id=symbols + 1,
+        activation_function="swish", dropout=0.1, forced_eos_token_id=None,
+    )  # fmt: skip
+
+
+def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
+    """Hugging Face's own trainer on the same pairs and units as ours."""
+    from transformers import MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
+
+    pairs = read_pairs(data, "source,target")
+    end, pad = pairs.target_tokenizer.symbols, pairs.target_tokenizer.symbols + 1
+    torch.manual_seed(0)
+    model = MarianMTModel(config(end))
+    train_part = pairs.parts["train"]
+    rows = [
+        {"input_ids": [*s.tolist(), end], "labels": [*t.tolist(), end]}
+        for s, t in zip(train_part.source_ids, train_part.target_ids)
+    ]
+
+    def collate(batch: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        source, target = ([torch.tensor(row[key]) for row in batch] for key in ("input_ids", "labels"))
+        padded = torch.nn.utils.rnn.pad_sequence
+        ids = padded(source, batch_first=True, padding_value=pad)
+        labels = padded(target, True, -100)
+        begun = model.prepare_decoder_input_ids_from_labels(labels)
+        return {"input_ids": ids, "attention_mask": (ids != pad).long(), "labels": labels, "decoder_input_ids": begun}
+
+    class Clock(TrainerCallback):
+        """Linear decay over the time, which is not known in steps: measured after 30."""
+
+        began = time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = time.perf_counter() - self.began > seconds
+
+    def arguments(steps: int) -> Any:
+        return Seq2SeqTrainingArguments(
+            output_dir=str(out / "trainer"), per_device_train_batch_size=64, learning_rate=5e-4, warmup_steps=400, max_steps=steps,
+            label_smoothing_factor=0.1, bf16=True, use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True,
+            logging_steps=200, dataloader_pin_memory=False, train_sampling_strategy="group_by_length", seed=0,
+        )  # fmt: skip
+
+    def run(steps: int, clock: list[Any]) -> None:
+        Seq2SeqTrainer(
+            model=model, args=arguments(steps), train_dataset=rows, data_collator=collate, callbacks=clock
+        ).train()
+
+    began = time.perf_counter()
+    run(20, [])
+    steps = int(seconds / ((time.perf_counter() - began) / 20))
+    torch.manual_seed(0)
+    model.load_state_dict(MarianMTModel(config(end)).state_dict())
+    Clock.began = time.perf_counter()
+    run(steps, [Clock()])
+    took = time.perf_counter() - Clock.began
+    model.save_pretrained(out)
+    (out / "units.json").write_text(json.dumps(pairs.target_tokenizer.to_json()))
+    part = pairs.parts["test"]
+    found = of_hugging_face(model.eval(), length_penalty=0.6)(part.source_ids)
+    scores = judge([spelled(pairs.target_tokenizer, ids) for ids in found], part.targets).metrics()
+    return {"parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "seconds": took, **scores}
+
+
+def spelled(units: Any, ids: list[int]) -> str:
+    return units.decode([i for i in ids if i < units.symbols]).decode(errors="replace").strip()
+
+
+def of_hugging_face(model: Any, length_penalty: float = 0.0) -> Search:
+    """``generate``, in batches of sources as they come; cut at LONGEST."""
+    end, pad = model.config.eos_token_id, model.config.pad_token_id
+
+    def search(sources: list[np.ndarray]) -> list[list[int]]:
+        found: list[list[int]] = []
+        for k in range(0, len(sources), BATCH):
+            batch = [torch.tensor([*ids.tolist(), end]) for ids in sources[k : k + BATCH]]
+            ids = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True, padding_value=pad)
+            made = model.generate(
+                ids, attention_mask=(ids != pad).long(), num_beams=BEAMS, do_sample=False, max_new_tokens=LONGEST,
+                length_penalty=length_penalty, early_stopping=False, bad_words_ids=[[pad]],
+            )  # fmt: skip
+            found += [[i for i in row[1:] if i not in (end, pad)] for row in made.tolist()]
+        return found
+
+    return search
+
+
+def of_ours(theirs: Any, compute: Compute) -> Search:
+    """The same weights in our Transformer; what Marian's padding symbol begins, our start symbol does."""
+    symbols, pad = theirs.config.vocab_size, theirs.config.pad_token_id
+    settings = {"width": WIDTH, "heads": HEADS, "encoder_layers": LAYERS, "layers": LAYERS, "layout": "concat"}
+    chosen = family("transformer", "translate")
+    model = chosen.build(
+        chosen.configure(
+            "paper", symbols=symbols, source_symbols=symbols, joint=True, activation="swish", dropout=0.0, **settings
+        )
+    )
+    weights = Rename(**FROM_MARIAN).to_ours(theirs.state_dict())
+    weights["embedding.weight"] = torch.cat([weights["embedding.weight"], weights["embedding.weight"][pad:]])
+    model.load_state_dict(weights)
+    model.eval()
+    options, end = Beams(BEAMS, length_penalty=0.0, max_length=LONGEST, forbid=((pad,),)), theirs.config.eos_token_id
+
+    def search(sources: list[np.ndarray]) -> list[list[int]]:
+        found: list[list[int]] = []
+        for k in range(0, len(sources), BATCH):
+            batch = [torch.tensor([*ids.tolist(), end]) for ids in sources[k : k + BATCH]]
+            lengths_B = torch.tensor([len(ids) for ids in batch])
+            prompt_BS = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
+            with torch.no_grad(), compute.autocast():
+                begun = model.start(prompt_BS, lengths_B, batch=len(batch), capacity=LONGEST + 1)
+            found += [rows[0].ids for rows in beam_search(model, begun, end, compute, options)]
+        return found
+
+    return search
+
+
+def beam(folder: Path, data: Path, repeats: int = 5) -> dict[str, Any]:
+    """Seconds, in turns, of both for the same sentences in the same batches; and how many translations agree."""
+    from transformers import MarianMTModel
+
+    theirs = MarianMTModel.from_pretrained(folder).eval()
+    units = tokenizer_from_json(json.loads((folder / "units.json").read_text()))
+    part = first(read_pairs_part(data / "test.tsv.gz", "source,target", "stop", units, units), SENTENCES)
+    compute = {name: decide("cpu", name) for name in ("fp32", "bf16")}
+    ways = {
+        "hugging face": of_hugging_face(theirs),
+        "ours": of_ours(theirs, compute["fp32"]),
+        "ours, bf16": of_ours(theirs, compute["bf16"]),
+    }
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    outputs: dict[str, list[list[int]]] = {}
+    for _ in range(repeats):
+        for name, search in ways.items():
+            began = time.perf_counter()
+            outputs[name] = search(part.source_ids)
+            seconds[name].append(time.perf_counter() - began)
+    same = np.mean([a == b for a, b in zip(outputs["ours"], outputs["hugging face"], strict=True)])
+    scores = {n: judge([spelled(units, ids) for ids in out], part.targets).chrf for n, out in outputs.items()}
+    median = {name: statistics.median(taken) for name, taken in seconds.items()}
+    return {
+        "sentences": len(part), "threads": torch.get_num_threads(), "seconds": median, "equal": float(same), "chrf": scores,
+        "ratio": median["hugging face"] / median["ours"], "ratio_bf16": median["hugging face"] / median["ours, bf16"],
+    }  # fmt: skip
+
+
+def first(part: PairPart, count: int) -> PairPart:
+    """The first sentences, sorted by length, so that batches of both hold like with like."""
+    chosen = sorted(range(min(count, len(part))), key=lambda i: len(part.source_ids[i]))
+    return replace(part.take(chosen))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Beside Hugging Face's Marian")
+    parser.add_argument("what", choices=["train", "beam"])
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="train: where the model is written")
+    parser.add_argument("--model", type=Path, help="beam: the folder that train wrote")
+    parser.add_argument("--seconds", type=float, default=1020)
+    parser.add_argument("--threads", type=int)
+    a = parser.parse_args()
+    if a.threads:
+        torch.set_num_threads(a.threads)
+    print(json.dumps(train(a.data, a.seconds, a.out) if a.what == "train" else beam(a.model, a.data), indent=1))
