@@ -74,7 +74,7 @@ def _aligned_in(folder: Path) -> dict[str, dict[str, Path]]:
         if suffix(path) not in ALONE:
             stem, _, side = path.name.removesuffix(".gz").rpartition(".")
             found.setdefault(stem, {})[side] = path
-    return {stem: sides for stem, sides in found.items() if len(sides) > 0}
+    return {stem: sides for stem, sides in found.items() if len(sides) > 1}
 
 
 def _by_names(names: Sequence[str]) -> str | None:

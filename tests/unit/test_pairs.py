@@ -70,6 +70,12 @@ def test_every_form_of_table_gives_the_same_pairs(tmp_path: Path, name: str) -> 
     found = read_pairs(write(tmp_path / name, text), columns, tokenizer="byte")
     assert sorted(pair for part in found.parts.values() for pair in pairs_of(part)) == sorted(PAIRS)
     assert found.name == name.split(".")[0] and found.unit == "pairs"
+    told = [note for note in found.notes if note.startswith("columns ")]
+    assert told == {
+        "plain.tsv": ["columns 1 and 2 are read as source and target, in this order"],
+        "picked.jsonl": ["columns en and de are read as source and target, in this order"],
+        "named.tsv": ["columns en and de are read as source and target, in this order"],
+    }.get(name, [])
     held = read_pairs_part(tmp_path / name, columns, "stop", ByteTokenizer(), ByteTokenizer())
     assert pairs_of(held) == PAIRS
 
@@ -182,6 +188,18 @@ def test_a_stem_without_its_other_side_is_named(tmp_path: Path) -> None:
         read_pairs(tmp_path, "en,de")
 
 
+def test_files_outside_a_given_split_are_counted_and_a_split_needs_train(tmp_path: Path) -> None:
+    for stem, rows in (("train", PAIRS[:100]), ("valid", PAIRS[100:]), ("other", PAIRS[:7])):
+        aligned(tmp_path, stem, rows)
+    found = read_pairs(tmp_path, "en,de", tokenizer="byte")
+    assert {part: len(x) for part, x in found.parts.items()} == {"train": 100, "valid": 69}
+    assert "7 pairs in files outside the given split are left out" in found.notes
+    for side in ("en", "de"):
+        (tmp_path / f"train.{side}").unlink()
+    with pytest.raises(DataError, match="valid given, but no train files"):
+        read_pairs(tmp_path, "en,de")
+
+
 def test_aligned_lines_end_at_line_feeds_and_blank_ones_are_counted(tmp_path: Path) -> None:
     write(tmp_path / "a.en", "one\u2028two\r\n\r\nthree\r\n")
     write(tmp_path / "a.de", "eins zwei\n\ndrei")
@@ -202,6 +220,10 @@ def test_a_line_that_is_not_utf8_does_not_shift_the_other_side(tmp_path: Path) -
         read_pairs_part(data, None, "stop", ByteTokenizer(), ByteTokenizer())
     held = read_pairs_part(data, None, "skip", ByteTokenizer(), ByteTokenizer())
     assert pairs_of(held) == [("one", "eins"), ("two", "zwei")]
+    write(tmp_path / "a.en", b"one\n" * 7 + b"\xff\n" * 11)
+    write(tmp_path / "a.de", "eins\n" * 18)
+    with pytest.raises(DataError, match=r"a\.en: 11 lines are not UTF-8, too many to skip"):
+        read_pairs_part(data, None, "skip", ByteTokenizer(), ByteTokenizer())
 
 
 def test_what_pairs_look_like_is_recognised(tmp_path: Path) -> None:
@@ -215,6 +237,9 @@ def test_what_pairs_look_like_is_recognised(tmp_path: Path) -> None:
     write(tmp_path / "plays" / "train.txt", "text")
     write(tmp_path / "plays" / "train.json", "{}")
     assert task_of_table(tmp_path / "plays") is None and aligned_files(tmp_path / "plays") == {}
+    assert list(aligned_files(write(tmp_path / "one" / "train.en", "a\n").parent)) == []
+    assert aligned_files(write(tmp_path / "one" / "train.json", "{}").parent) == {}
+    assert aligned_files(write(folder / "train.tsv", "a\tb\n").parent) == {}  # tables come first
     assert aligned_files(f"{tmp_path / 'a.csv'},{tmp_path / 'a.tsv'}") == {}
 
 
@@ -295,6 +320,11 @@ def test_spelling_to_sounds_is_read_as_characters_and_words(tmp_path: Path) -> N
     valid, target = found.parts["valid"], found.target_tokenizer
     assert target.decode(valid.target_ids[0]) == b"A0 H1 S"
     assert target.unknown == valid.target_ids[1][0] and target.decode(valid.target_ids[1]).decode() == "\ufffd H1 S"
+    rare = read_pairs(given_split(tmp_path / "rare", [*sounds, ("zz", "Z")], sounds[:1]))
+    assert (
+        "0.14% of the target symbols of train are unknown, seen too rarely; a model that says one writes \ufffd"
+        in rare.notes
+    )  # 1 of 736
     card = found.card()
     assert card["unknown"] == {"source": 1 / 4, "target": 1 / 6} and card["unseen"]["target"] == 1 / 6
     assert (found.end, found.start) == (17, 18)  # 15 sounds, the line feed, the unknown
@@ -424,6 +454,9 @@ def test_the_order_is_a_function_of_seed_epoch_and_step() -> None:
     assert order(5, 1) == order(5, 1)
     assert order(5, 1) != order(5, 2) and order(5, 1) != order(6, 1)
     assert {tuple(sorted(x)) for x in order(5, 1)} != {tuple(sorted(x)) for x in order(5, 2)}  # ties are shuffled
+    sizes = [max(source, target + 1) for source, target in lengths_of(97)]
+    longest = [[max(sizes[r] for r in rows) for rows in order(5, epoch)] for epoch in (1, 2)]
+    assert longest[0] != longest[1] and sorted(longest[0]) == sorted(longest[1])  # and so is the order of the batches
 
 
 def test_no_pairs_make_no_batches() -> None:
