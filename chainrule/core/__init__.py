@@ -7,7 +7,7 @@ Dimension legend, one letter one meaning in the whole package, used as suffixes 
     G gates          C window (the most that is seen at once)
 """
 
-from chainrule.core.batch import Batch, Pairs, Texts, Words
+from chainrule.core.batch import Batch, Masked, Pairs, Texts, Words
 from chainrule.core.config import Config
 from chainrule.core.errors import (
     ChainruleError,
@@ -23,15 +23,17 @@ from chainrule.core.model import (
     Autoregressive,
     Classifier,
     Counting,
+    Encoder,
     Expected,
     Expecting,
+    Filler,
     Objective,
     SequenceModel,
     Tagger,
     Terms,
     total,
 )
-from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw
+from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
 from chainrule.core.protocols import Encoded, Tokenizer
 from chainrule.core.registry import Family, Recipe, families, family, load_file, register
 from chainrule.core.state import State
@@ -49,10 +51,13 @@ __all__ = [
     "Counting",
     "DataError",
     "Encoded",
+    "Encoder",
     "Expected",
     "Expecting",
     "Family",
+    "Filler",
     "MachineError",
+    "Masked",
     "Normal",
     "NotRewindable",
     "Objective",
@@ -74,5 +79,6 @@ __all__ = [
     "load_file",
     "nearest",
     "register",
+    "scored",
     "total",
 ]

@@ -8,6 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from chainrule.core.prediction import scored
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -21,6 +23,11 @@ class Batch:
     targets_BT: Tensor
     lengths_B: Tensor | None = None
     carried: bool = False
+
+    @property
+    def learnt(self) -> int:
+        """How many symbols are learnt from: the targets that are scored."""
+        return int(scored(self.targets_BT).sum())
 
     def rows(self, start: int, stop: int) -> Self:
         """Some of the rows: what gradient accumulation splits a batch into."""
@@ -54,6 +61,31 @@ class Pairs(Batch):
     def to(self, device: str) -> Self:
         sources, lengths = self.sources_BS.to(device), self.source_lengths_B.to(device)
         return replace(super().to(device), sources_BS=sources, source_lengths_B=lengths)
+
+
+@dataclass(frozen=True)
+class Masked(Batch):
+    """Whole rows, some of whose symbols are hidden. ``inputs_BT`` begins with the start symbol; ``targets_BT`` holds what was hidden,
+    at its own place, IGNORED elsewhere. ``segments_BT``: 0 or 1, None for 0 everywhere. ``follows_B``: 1 where the second segment
+    follows the first in the text, 0 where it comes from elsewhere; None where that is not asked.
+    """
+
+    segments_BT: Tensor | None = None
+    follows_B: Tensor | None = None
+
+    @property
+    def learnt(self) -> int:
+        """Everything that is read, for a hidden symbol is learnt from all that is shown."""
+        return self.inputs_BT.numel() if self.lengths_B is None else int(self.lengths_B.sum())
+
+    def rows(self, start: int, stop: int) -> Self:
+        mine = slice(start, stop)
+        segments, follows = (None if x is None else x[mine] for x in (self.segments_BT, self.follows_B))
+        return replace(super().rows(start, stop), segments_BT=segments, follows_B=follows)
+
+    def to(self, device: str) -> Self:
+        segments, follows = (None if x is None else x.to(device) for x in (self.segments_BT, self.follows_B))
+        return replace(super().to(device), segments_BT=segments, follows_B=follows)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from chainrule.core.batch import Batch
 from chainrule.core.config import Config
-from chainrule.core.prediction import Prediction
+from chainrule.core.prediction import Prediction, scored
 from chainrule.core.state import State
 
 StatsT = TypeVar("StatsT")
@@ -148,6 +148,53 @@ class Expecting(Counting[ExpectedT]):
         """The statistics whose ``tensors`` these are: what resuming in the middle of a pass begins with."""
 
 
+class Encoder(ABC):
+    """A model that knows the whole of a row at every place: what stands before a symbol and what stands after it."""
+
+    symbols: int
+    """V. Ids from V on are read, never predicted: the start symbol, the mask, the separator."""
+
+    window: int
+    """How many symbols a row may have, the start symbol among them."""
+
+    @property
+    def start_symbol(self) -> int:
+        return self.symbols
+
+    @property
+    def mask_symbol(self) -> int:
+        """What stands where a symbol is hidden."""
+        return self.symbols + 1
+
+    @property
+    def separator(self) -> int:
+        """What stands between two records in one row, and behind each of two segments."""
+        return self.symbols + 2
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Tensor:
+        """A vector for every symbol of ``batch.inputs_BT``, which begins with the start symbol: B x T x D. What comes out beyond a row's
+        length means nothing.
+        """
+
+
+class Filler(Encoder):
+    """An Encoder that tells what was hidden: p(x_t | all that is shown). These are no factors of p(x): their product is the
+    pseudo-likelihood (Besag 1975).
+    """
+
+    paired: bool = False
+    """Does it also judge whether a row's second segment follows its first?"""
+
+    @abstractmethod
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        """What stood at places of which ``encode`` gave these vectors; any places, in any shape (B, T)."""
+
+    def follows(self, hidden_BTD: Tensor) -> Tensor:
+        """Log odds that the second segment follows the first, B; of ``paired`` models only."""
+        raise TypeError(f"{type(self).__name__} judges no pairs")
+
+
 class Tagger(ABC):
     """A model that gives every token of a sequence its tag, knowing the whole sequence."""
 
@@ -176,6 +223,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         """Terms as sums and counts, and the State to carry (None where nothing is carried)."""
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        """How many targets each term has in a whole batch: what the sums of its parts are divided by."""
+        return {"nats": scored(batch.targets_BT).sum()}
 
 
 def total(terms: Terms, counts: dict[str, Tensor]) -> Tensor:

@@ -20,6 +20,11 @@ IGNORED = -1
 """A target that is not scored: padding, or the place where a record begins."""
 
 
+def scored(targets: Tensor) -> Tensor:
+    """Which targets count: symbols that are not IGNORED, numbers that are numbers."""
+    return ~targets.isnan() if targets.is_floating_point() else targets != IGNORED
+
+
 class Prediction(ABC):
     """Distributions over the next symbol (or value) at B x T positions."""
 

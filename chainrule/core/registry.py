@@ -54,6 +54,10 @@ class Recipe(Config):
     accumulate: int = 1
     smoothing: float = 0.0
     """Share of a target's probability that is spread over all symbols (Szegedy et al. 2016), in training only."""
+    masked: float = 0.15
+    """fill: share of the symbols of a row that are hidden."""
+    whole_words: bool = False
+    """fill: hide all symbols of a word or none."""
     stepwise: float = 0.2
     """em: step k moves 1 / (k + 2)^stepwise of the way, times what ``decay`` leaves; 0: all the way, once a pass."""
     restarts: int = 1

@@ -159,9 +159,9 @@ class _Fresh(Batches):
 class _Ragged(Batches):
     """Whole records, START first, padded to the longest of the batch; about ``rows`` x ``window`` symbols a batch."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, longest: int):
         super().__init__(plan)
-        self.starts, self.lengths = _cut_long(plan.part, LONGEST * plan.window)
+        self.starts, self.lengths = cut_long(plan.part, longest)
         wanted = max(1, round(plan.rows * plan.window / self.lengths.mean()))
         self.steps_per_epoch = -(-len(self.starts) // wanted)
         self.edges = np.arange(self.steps_per_epoch + 1) * len(self.starts) // self.steps_per_epoch
@@ -186,7 +186,7 @@ class _Ragged(Batches):
         return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), torch.from_numpy(lengths_B))
 
 
-def _cut_long(part: Part, longest: int) -> tuple[np.ndarray, np.ndarray]:
+def cut_long(part: Part, longest: int) -> tuple[np.ndarray, np.ndarray]:
     """Starts and lengths of the records, those beyond ``longest`` cut into pieces; empty ones say nothing."""
     sizes = part.ends - part.starts
     pieces = -(-sizes // longest)
@@ -204,6 +204,7 @@ def make_batches(
     window: int,
     windows: Literal["carried", "fresh"],
     forget: float = 0.0,
+    longest: int = LONGEST,
     seed: int,
 ) -> Batches:
     """Batches to train on.
@@ -216,6 +217,7 @@ def make_batches(
         windows: ``carried`` for recurrent nets (``Batch.carried``; the first batch of an epoch begins with START in
             every row, so that a State carried across is forgotten there), ``fresh`` for fixed contexts.
         forget: share of carried windows whose first input is replaced by START.
+        longest: windows beyond which a whole record is cut.
         seed: with epoch and step it determines every batch.
 
     Raises:
@@ -225,7 +227,7 @@ def make_batches(
         raise DataError("nothing to train on: the part holds no symbol")
     plan = Plan(part, symbols, rows, window, seed)
     if part.unit != "stream" and 2 * len(part) < window * len(part.starts):
-        return _Ragged(plan)
+        return _Ragged(plan, longest * window)
     return _Carried(plan, forget) if windows == "carried" else _Fresh(plan)
 
 

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from chainrule.core import IGNORED, Autoregressive, Batch, Objective, Pairs, Prediction, State, Terms
-
-
-def scored(targets: Tensor) -> Tensor:
-    """Which targets count: symbols that are not IGNORED, numbers that are numbers."""
-    return ~targets.isnan() if targets.is_floating_point() else targets != IGNORED
+from chainrule.core import (
+    IGNORED,
+    Autoregressive,
+    Batch,
+    Filler,
+    Masked,
+    Objective,
+    Pairs,
+    Prediction,
+    State,
+    Terms,
+    scored,
+)
 
 
 class NextSymbol(Objective):
@@ -44,6 +53,38 @@ class Translated(Objective):
         prediction, _ = self.model(batch.inputs_BT, state)  # what stands behind the end of a row is not scored
         loss = smoothed(prediction, batch.targets_BT, self.smoothing if self.training else 0.0)
         return {"nats": (loss, scored(batch.targets_BT).sum(), 1.0)}, None
+
+
+class Hidden(Objective):
+    """-sum log p(x_t | all that is shown) over what was hidden; where pairs are given, the cross-entropy of "follows" beside it
+    (Devlin et al. 2019: the sum of both means).
+    """
+
+    model: Any
+
+    def __init__(self, model: Filler):
+        super().__init__()
+        self.model = model
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, Masked)
+        asked = {} if batch.follows_B is None else {"follows": batch.follows_B.new_tensor(len(batch.follows_B))}
+        return super().counts(batch) | asked
+
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
+        assert isinstance(batch, Masked)
+        hidden_BTD, at_BT = self.model.encode(batch), scored(batch.targets_BT)
+        prediction = self.model.predict(
+            hidden_BTD[at_BT][None]
+        )  # the output map is paid for where something was hidden
+        nats = -prediction.log_prob(batch.targets_BT[at_BT][None]).sum()
+        counts = self.counts(batch)
+        terms: Terms = {"nats": (nats, counts["nats"], 1.0)}
+        if batch.follows_B is not None:
+            odds_B = self.model.follows(hidden_BTD).float()
+            wrong = F.binary_cross_entropy_with_logits(odds_B, batch.follows_B.float(), reduction="sum")
+            terms["follows"] = (wrong, counts["follows"], 1.0)
+        return terms, None
 
 
 def smoothed(prediction: Prediction, targets_BT: Tensor, smoothing: float) -> Tensor:

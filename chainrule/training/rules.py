@@ -12,7 +12,6 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Expecting, Objective, Recipe, State, total
 from chainrule.core.compute import Compute
-from chainrule.scoring.objectives import scored
 from chainrule.training.optim import make_optimisers, set_rates
 
 
@@ -68,7 +67,7 @@ class GradientRule:
 
     def _backward(self, batch: Batch) -> tuple[float, int]:
         """Gradient of the whole batch, in as many parts as the recipe says; each term divided once by its global count."""
-        counts = {"nats": scored(batch.targets_BT).sum()}
+        counts = self.objective.counts(batch)
         rows = len(batch.inputs_BT)
         borders = [rows * i // self.recipe.accumulate for i in range(self.recipe.accumulate + 1)]
         sums = 0.0
@@ -79,7 +78,7 @@ class GradientRule:
             loss.backward()
             sums += loss.item()
             self.states[i] = state.detach() if batch.carried and state is not None else None
-        return sums, int(counts["nats"])
+        return sums, batch.learnt
 
     def finish(self) -> None:
         self.states = [None] * self.recipe.accumulate
@@ -135,7 +134,7 @@ class CountingRule:
         self.sums.append((1, self.model.summarize(batch)))
         while len(self.sums) > 1 and self.sums[-2][0] == self.sums[-1][0]:
             self._add_last()
-        return Step(math.nan, int(scored(batch.targets_BT).sum()))
+        return Step(math.nan, batch.learnt)
 
     def _add_last(self) -> None:
         (many, stats), (more, others) = self.sums.pop(-2), self.sums.pop()

@@ -1,0 +1,171 @@
+"""BERT: every place sees the whole row; learned by telling what was hidden.
+
+    x = norm(embed(symbol) + embed(segment) + position);   x = norm(x + attend(x));   x = norm(x + ff(x))
+    p(x_t | all that is shown) = softmax(E norm(gelu(W x_t)) + b),   E the embedding itself
+
+Devlin et al. 2019. It is not a model of p(x): there is no first symbol, nothing is continued, and the product of its answers is the
+pseudo-likelihood, which is never set beside bits per byte.
+
+``size=base`` and ``size=large`` are the paper's models: post-norm, learned positions, GELU by erf, biases, layer norms with eps 1e-12,
+everything drawn from N(0, 0.02) cut at two standard deviations, a pooler that learns whether the second segment follows the
+first. The default differs from them as GPT does here: pre-norm, rotary positions, squared ReLU, no biases in the blocks,
+RMS-normalised queries and keys, maps into the residual path near zero at the start, and no pairs (Liu et al. 2019).
+Deviations, in all sizes: no dropout on attention weights; the symbols that are only read ([CLS], [MASK], [SEP]) have the
+last rows of the embedding and are never predicted, so that a random replacement is never one of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Batch, Filler, Masked, Prediction, Projected, Recipe, SequenceModel, register
+from chainrule.layers.blocks import activate
+from chainrule.layers.decoder import TransformerConfig
+from chainrule.layers.encoder import Encoder
+
+EPS = 1e-12
+READ_ONLY = 3
+"""Rows of the embedding for what is never predicted: the start symbol, the mask, the separator."""
+
+
+PAPER: dict[str, Any] = {
+    "context": 512, "positions": "learned", "norm": "post", "bias": True, "activation": "gelu", "qk_norm": False, "dropout": 0.1,
+    "next_sentence": True,
+}  # fmt: skip
+
+
+class BERTConfig(TransformerConfig):
+    context: int = 128
+    """Symbols of a row, the start symbol among them."""
+    tied: bool = True
+    segments: int = 2
+    next_sentence: bool = False
+    """Rows are two segments, and the pooler learns whether the second one follows the first."""
+
+    presets = {
+        "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
+        "small": {},
+        "base": {"width": 768, "layers": 12, "heads": 12, **PAPER},
+        "large": {"width": 1024, "layers": 24, "heads": 16, **PAPER},
+    }
+
+
+@register(
+    "bert",
+    task="fill",
+    config=BERTConfig,
+    recipe=Recipe(
+        optimiser="muon",
+        rate=3e-3,
+        matrix_rate=0.02,
+        rows=32,
+        window=128,
+        windows="fresh",
+        bf16=True,
+        weight_decay=0.01,
+    ),
+    width="width",
+    width_step=48,
+)
+class BERT(SequenceModel, Filler):
+    """Sees before and after."""
+
+    config: BERTConfig
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        c = config
+        self.symbols, self.window, self.paired = c.symbols, c.context, c.next_sentence
+        self.embedding = nn.Embedding(c.symbols + READ_ONLY, c.width)
+        self.segment_embedding = nn.Embedding(c.segments, c.width)
+        self.norm = nn.LayerNorm(c.width, EPS)
+        self.encoder = Encoder(c, eps=EPS)
+        self.pooler = nn.Linear(c.width, c.width) if c.next_sentence else None
+        self.next_head = nn.Linear(c.width, 2) if c.next_sentence else None
+        self.transform = nn.Linear(c.width, c.width)
+        self.transform_norm = nn.LayerNorm(c.width, EPS)
+        self.head = None if c.tied else nn.Linear(c.width, c.symbols, bias=False)
+        self.head_bias = nn.Parameter(torch.zeros(c.symbols))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """N(0, 0.02) cut at two standard deviations; pre-norm blocks keep their own start, scaled to their width."""
+        for name, module in self.named_modules():
+            if isinstance(module, nn.Linear | nn.Embedding) and (self.config.norm == "post" or ".blocks." not in name):
+                nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
+                if isinstance(module, nn.Linear) and module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+        if self.encoder.position.kind == "learned" and self.encoder.position.weight is not None:
+            nn.init.trunc_normal_(self.encoder.position.weight, std=0.02, a=-0.04, b=0.04)
+
+    def encode(self, batch: Batch) -> Tensor:
+        ids_BT = batch.inputs_BT
+        segments_BT = batch.segments_BT if isinstance(batch, Masked) else None
+        place_1T = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
+        x_BTD = self.embedding(ids_BT)
+        x_BTD = x_BTD + self.segment_embedding(torch.zeros_like(ids_BT) if segments_BT is None else segments_BT)
+        x_BTD = self.norm(self.encoder.position.add(x_BTD, place_1T))
+        return self.encoder(F.dropout(x_BTD, self.config.dropout, self.training), batch.lengths_B)
+
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        x_BTD = self.transform_norm(activate(self.transform(hidden_BTD), self.config.activation))
+        return Projected(x_BTD, self.project, self.symbols)
+
+    def project(self, x_BTD: Tensor) -> Tensor:
+        weight = self.embedding.weight[: self.symbols] if self.head is None else self.head.weight
+        return F.linear(x_BTD, weight, self.head_bias)
+
+    def pooled(self, hidden_BTD: Tensor) -> Tensor:
+        """tanh(W h of the start symbol), B x D: the paper's vector of a row."""
+        assert self.pooler is not None
+        return self.pooler(hidden_BTD[:, 0]).tanh()
+
+    def follows(self, hidden_BTD: Tensor) -> Tensor:
+        if self.next_head is None:
+            return super().follows(hidden_BTD)
+        follows_B, not_B = self.next_head(self.pooled(hidden_BTD)).unbind(-1)  # the paper's order
+        return follows_B - not_B
+
+
+def _names(prefix: str, *, masked: bool, paired: bool, pooled: bool) -> dict[str, Any]:
+    """The table of one of Hugging Face's models; ``prefix`` is where its encoder lies."""
+    block = [
+        *((f"attention.{ours}", f"attention.self.{theirs}") for ours, theirs in _PARTS),
+        ("attention.out", "attention.output.dense"), ("norm_attention", "attention.output.LayerNorm"),
+        ("feed_forward.inner", "intermediate.dense"), ("feed_forward.out", "output.dense"),
+        ("norm_feed_forward", "output.LayerNorm"),
+    ]  # fmt: skip
+    layers = [
+        ("norm", f"{prefix}embeddings.LayerNorm"),
+        *((f"encoder.blocks.{{i}}.{ours}", f"{prefix}encoder.layer.{{i}}.{theirs}") for ours, theirs in block),
+        *([("pooler", f"{prefix}pooler.dense")] if pooled else []),
+        *([("next_head", "cls.seq_relationship")] if paired else []),
+        *([("transform", "cls.predictions.transform.dense")] if masked else []),
+        *([("transform_norm", "cls.predictions.transform.LayerNorm")] if masked else []),
+    ]
+    single = [
+        ("embedding.weight", f"{prefix}embeddings.word_embeddings.weight"),
+        ("encoder.position.weight", f"{prefix}embeddings.position_embeddings.weight"),
+        ("segment_embedding.weight", f"{prefix}embeddings.token_type_embeddings.weight"),
+        *([("head_bias", "cls.predictions.bias")] if masked else []),
+    ]
+    tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias", f"{prefix}embeddings.position_ids"}
+    pairs = [(f"{ours}.{kind}", f"{theirs}.{kind}") for ours, theirs in layers for kind in ("weight", "bias")]
+    return {"pairs": single + pairs, "ignore": tied}
+
+
+_PARTS = (("queries", "query"), ("keys", "key"), ("values", "value"))
+FROM_BERT = {
+    "BertModel": _names("", masked=False, paired=False, pooled=True),
+    "BertForMaskedLM": _names("bert.", masked=True, paired=False, pooled=False),
+    "BertForPreTraining": _names("bert.", masked=True, paired=True, pooled=True),
+}
+"""``Rename(**FROM_BERT["BertForPreTraining"])`` turns the weights of Hugging Face's model of that name into those of ``size=base`` (of
+``BertForMaskedLM``: with ``next_sentence=False``). Our embedding has three rows more, those of the start symbol, the mask and
+the separator: [CLS], [MASK] and [SEP], which lie within that vocabulary. ``BertModel`` has no heads: those keep their start.
+"""

@@ -1,0 +1,130 @@
+"""fill: tell what was hidden, knowing what stands before and after it. Judged by the share of hidden symbols that are guessed right.
+
+The pseudo-likelihood (each symbol hidden alone) is no probability of the text: it is never set beside bits per byte.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import ConfigError, DataError, Filler, SequenceModel
+from chainrule.data import Corpus, Part, read, read_part
+from chainrule.data.masked import Masking, make_masked, word_begins
+from chainrule.scoring.evaluate import places
+from chainrule.scoring.hidden import Answers, ask, each_alone, many_hidden, spelling
+from chainrule.scoring.objectives import Hidden
+from chainrule.training.loop import Source
+from chainrule.training.rules import GradientRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, head, symbol_bytes
+
+SHARE, SEED = 0.15, 0
+"""What is hidden when a model is judged: a fixed choice, the same for every model and every moment, whatever it is trained on."""
+ALONE = 2048
+"""Symbols that are hidden one by one for the pseudo-likelihood, evenly from the whole part: each costs a row."""
+
+
+@register_task
+class Fill(Task):
+    name = "fill"
+    rows = "bert"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return "masked_accuracy", "of the hidden symbols right"
+
+    def perfect(self, counted: str) -> float:
+        return 1.0
+
+    def minimised(self, counted: str) -> str:
+        return "nats a hidden symbol"
+
+    def validated(self, value: float, counted: str) -> tuple[float, str]:
+        """Weights are chosen by cross-entropy, which is smoother than the figure."""
+        return value, self.minimised(counted)
+
+    def read(self, settings: RunConfig) -> Corpus:
+        s = settings
+        return read(
+            s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad, columns=s.columns, group=s.group
+        )
+
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Part:
+        more = {"columns": told.get("columns"), "group": told.get("group")}
+        return read_part(source, loaded.tokenizer, told["unit"], told["on_bad"], **more)
+
+    def shape(self, data: Corpus) -> dict[str, Any]:
+        return {"symbols": data.tokenizer.symbols}
+
+    def resolve(self, settings: RunConfig, data: Corpus) -> RunConfig:
+        return settings.replace(tokenizer=data.tokenizer_spec)
+
+    def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
+        described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
+        return {"data.json": described, "tokenizer.json": data.tokenizer.to_json()}
+
+    def learning(self, model: Any, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
+        r = ready.recipe
+        if not isinstance(model, Filler):
+            raise ConfigError(f"{ready.family.name} does not tell what was hidden: --task fill takes bert")
+        if not 0 < r.masked < 1:
+            raise ConfigError(f"recipe.masked={r.masked}: a share between 0 and 1, such as 0.15")
+        masking = Masking(model.symbols, r.masked, word_begins(data.tokenizer) if r.whole_words else None)
+        window = min(r.window, model.window)
+        made = make_masked(
+            data.parts["train"], masking, rows=r.rows, window=window, seed=ready.settings.seed, paired=model.paired
+        )
+        return Source(made.steps_per_epoch, made.at), GradientRule(Hidden(model), r, ready.compute)
+
+    def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part = head(data.parts["valid"], VALIDATION_SYMBOLS)
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Filler)
+            return float(ask(model, part, many_hidden(part, model.window, SHARE, SEED), ready.compute).nats.mean())
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: Part) -> Measured:
+        """A loss of 1 for every hidden symbol that was not the first guess. The unigram's figures stand beside: what it costs, and
+        how often it is right, to know only how frequent each symbol of this part is.
+        """
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no symbol")
+        began, model = time.perf_counter(), loaded.model
+        questions = many_hidden(part, model.window, SHARE, SEED)
+        many = ask(model, part, questions, loaded.compute)
+        alone = ask(model, part, each_alone(part, model.window, ALONE), loaded.compute)
+        entropy, commonest = unigram(part)
+        size = float(symbol_bytes(part)[places(part, alone.at)].sum())
+        metrics = {
+            "masked_accuracy": float(many.hits.mean()),
+            f"pseudo_nats_per_{part.counted}": float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0),
+            "masked_nats": float(many.nats.mean()), "unigram_nats": entropy, "unigram_accuracy": commonest,
+            "masked_symbols": len(many.at), "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1,
+            "seconds": time.perf_counter() - began,
+        }  # fmt: skip
+        records = np.cumsum([len(q.hidden) for q in questions])
+        return Measured(metrics, 1.0 - many.hits, np.ones(len(many.at)), records, details={"many": many})
+
+    def predictions(self, loaded: Loaded, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+        """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
+        many: Answers = measured.details["many"]
+        for place, at, nats, hit in zip(
+            places(part, many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
+        ):
+            text = loaded.tokenizer.decode([part.ids[at]]).decode(errors="replace")
+            yield {"place": place, "text": text, "nats": -nats, "right": hit}
+
+
+def unigram(part: Part) -> tuple[float, float]:
+    """Entropy of a part's single symbols in nats, and the share of the commonest: what knowing nothing of the context reaches."""
+    ids = np.concatenate([part.ids[start:end] for start, end in zip(part.starts, part.ends)])
+    counts = np.bincount(ids)
+    share = counts[counts > 0] / counts.sum()
+    return float(-(share * np.log(share)).sum()), float(share.max())
