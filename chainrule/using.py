@@ -15,7 +15,7 @@ import torch
 
 from chainrule.checkpoint import RunFolder, write_file
 from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
-from chainrule.core import DataError, Texts, UserError, Words, family, nearest
+from chainrule.core import Batch, DataError, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
 from chainrule.data.pairs import LONGEST
 from chainrule.data.series import Scaling
@@ -275,11 +275,18 @@ def _continuation(loaded: Loaded, prompt: str, before: list[int], ids: list[int]
     return whole[len(start) :].decode(errors="replace")
 
 
+def _read(loaded: Loaded, batch: Batch) -> Batch:
+    """With numbers for the strings, where the model reads numbers."""
+    return loaded.tokenizer.read(batch).to(loaded.compute.device) if loaded.tokenizer else batch
+
+
+@torch.no_grad()
 def tag(loaded: Loaded, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
     """The tags of each sequence of tokens, and log p(these tags | tokens) of each, in nats."""
     _need(loaded, "tag", "tag", "gives tokens their tags")
     words = tuple(tuple(row) for row in sequences)
-    tags_BT, nats_B = loaded.model.tag(Words(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words))
+    batch = Words(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words)
+    tags_BT, nats_B = loaded.model.tag(_read(loaded, batch))
     tags = [[loaded.labels[c] for c in row[: len(w)]] for row, w in zip(tags_BT.tolist(), words)]
     return {"tokens": [list(row) for row in words], "tags": tags, "nats": nats_B.tolist()}
 
@@ -308,10 +315,12 @@ def read_sequences(text: bytes, where: str) -> list[list[str]]:
     ]
 
 
+@torch.no_grad()
 def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     """The label of each text, and the probability of every label."""
     _need(loaded, "classify", "classify", "gives records their labels")
-    log_p_BC = loaded.model.classify(Texts(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=tuple(texts)))
+    batch = Texts(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=tuple(texts))
+    log_p_BC = loaded.model.classify(_read(loaded, batch))
     labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
     shares = [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]
     return {"labels": labels, "p": shares}

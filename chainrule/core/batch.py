@@ -93,19 +93,38 @@ class Words(Batch):
     """Sequences of tokens with a tag each: ``words[b][t]`` is the token, ``targets_BT[b, t]`` its tag (IGNORED: none given).
 
     ``columns[b][t]`` is what else was written beside the token in training data (a finer tag); empty where nothing was.
-    ``inputs_BT`` is empty: a tagger reads the words themselves, for their spelling.
+
+    A counting tagger reads the words themselves. For a network a lexicon has made numbers of them: ``inputs_BT`` is the word
+    (0: unknown), and ``spellings_UC[spelled_BT[b, t]]`` its characters (0 behind the last), each distinct word being spelled
+    once. Without a lexicon these are empty.
     """
 
     words: tuple[tuple[str, ...], ...] = ()
     columns: tuple[tuple[str, ...], ...] = ()
+    spelled_BT: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    spellings_UC: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
 
     def rows(self, start: int, stop: int) -> Self:
-        return replace(super().rows(start, stop), words=self.words[start:stop], columns=self.columns[start:stop])
+        mine = slice(start, stop)
+        return replace(
+            super().rows(start, stop),
+            words=self.words[mine],
+            columns=self.columns[mine],
+            spelled_BT=self.spelled_BT[mine],
+        )
+
+    def to(self, device: str) -> Self:
+        spelled, spellings = self.spelled_BT.to(device), self.spellings_UC.to(device)
+        return replace(super().to(device), spelled_BT=spelled, spellings_UC=spellings)
 
 
 @dataclass(frozen=True)
 class Texts(Batch):
-    """Texts with a label each, ``targets_BT`` being B x 1 (IGNORED: none given). ``inputs_BT`` is empty."""
+    """Texts with a label each, ``targets_BT`` being B x 1 (IGNORED: none given).
+
+    A counting classifier reads the texts themselves. For a network ``inputs_BT`` holds their symbols, ``lengths_B`` of them;
+    otherwise it is empty.
+    """
 
     texts: tuple[str, ...] = ()
 

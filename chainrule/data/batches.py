@@ -34,6 +34,27 @@ LONGEST = 8
 """A ragged record is cut beyond this many windows."""
 
 
+class Buckets:
+    """Which records stand together in a batch of about ``wanted``: such of like length, in new company every epoch."""
+
+    def __init__(self, lengths: np.ndarray, wanted: int, seed: int):
+        self.lengths, self.seed = lengths, seed
+        self.steps_per_epoch = -(-len(lengths) // wanted)
+        self.edges = np.arange(self.steps_per_epoch + 1) * len(lengths) // self.steps_per_epoch
+
+    def arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Records in order, sorted by length within each mega-batch, and the order of the batches."""
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(len(self.lengths))
+        mega = np.searchsorted(self.edges[::MEGA], np.arange(len(order)), "right")
+        return order[np.lexsort((self.lengths[order], mega))], rng.permutation(self.steps_per_epoch)
+
+    def pick(self, arranged: tuple[np.ndarray, np.ndarray], step: int) -> np.ndarray:
+        """The numbers of the records of one batch."""
+        records, batches = arranged
+        return records[self.edges[batches[step]] : self.edges[batches[step] + 1]]
+
+
 class _VirtualStream:
     """``START r1 START r2 ...`` in a given order of the records, addressed by position without being built."""
 
@@ -162,21 +183,15 @@ class _Ragged(Batches):
     def __init__(self, plan: Plan, longest: int):
         super().__init__(plan)
         self.starts, self.lengths = cut_long(plan.part, longest)
-        wanted = max(1, round(plan.rows * plan.window / self.lengths.mean()))
-        self.steps_per_epoch = -(-len(self.starts) // wanted)
-        self.edges = np.arange(self.steps_per_epoch + 1) * len(self.starts) // self.steps_per_epoch
+        self.buckets = Buckets(self.lengths, max(1, round(plan.rows * plan.window / self.lengths.mean())), plan.seed)
+        self.steps_per_epoch = self.buckets.steps_per_epoch
 
     def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records in order, sorted by length within each mega-batch, and the order of the batches."""
-        rng = self.plan.rng(epoch)
-        order = rng.permutation(len(self.starts))
-        mega = np.searchsorted(self.edges[::MEGA], np.arange(len(order)), "right")
-        return order[np.lexsort((self.lengths[order], mega))], rng.permutation(self.steps_per_epoch)
+        return self.buckets.arrange(epoch)
 
     def _batch(self, epoch: int, step: int) -> Batch:
-        records, batches = self._epoch(epoch)
-        low, high = self.edges[batches[step]], self.edges[batches[step] + 1]
-        starts_B, lengths_B = self.starts[records[low:high]], self.lengths[records[low:high]]
+        chosen = self.buckets.pick(self._epoch(epoch), step)
+        starts_B, lengths_B = self.starts[chosen], self.lengths[chosen]
         time_T = np.arange(lengths_B.max())
         valid_BT = time_T < lengths_B[:, None]
         read_BT = self.plan.part.ids[np.where(valid_BT, starts_B[:, None] + time_T, 0)].astype(np.int64)

@@ -14,6 +14,7 @@ import torch
 
 from chainrule.core.batch import Texts
 from chainrule.core.errors import DataError, UserError
+from chainrule.data.reading import TextReader
 from chainrule.data.source import PART_NAMES, PARTS, locate, read_file, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, divide_tables, read_tables
@@ -35,13 +36,19 @@ class Records:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def batch(self, start: int, stop: int) -> Texts:
-        labels_B1 = torch.from_numpy(self.labels[start:stop, None].astype(np.int64))
-        return Texts(torch.zeros(len(labels_B1), 0), labels_B1, texts=self.texts[start:stop])
+    @property
+    def lengths(self) -> np.ndarray:
+        """Characters of each record."""
+        return np.array([len(text) for text in self.texts], np.int64)
+
+    def take(self, chosen: np.ndarray) -> Texts:
+        """The records of these numbers."""
+        labels_B1 = torch.from_numpy(self.labels[chosen, None].astype(np.int64))
+        return Texts(torch.zeros(len(labels_B1), 0), labels_B1, texts=tuple(self.texts[r] for r in chosen.tolist()))
 
     def batches(self, rows: int) -> Iterator[Texts]:
         for start in range(0, len(self), rows):
-            yield self.batch(start, min(start + rows, len(self)))
+            yield self.take(np.arange(start, min(start + rows, len(self))))
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,8 @@ class LabelledData:
     counted: str = "record"
     carved: bool = False
     """Nobody gave a validation part: it was split off, and may be learned from once it has been looked at."""
+    reader: TextReader | None = None
+    """Makes numbers of texts, for those who read numbers."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
@@ -147,7 +156,7 @@ def tell_unknown(part: str, names: Iterable[str], known: dict[str, int], what: s
 
 
 def carved_note(what: str) -> str:
-    return f"no validation part was given: {what} were split off; their figure is of a model that did not count them, the model that is kept counts them too"  # fmt: skip
+    return f"no validation part was given: {what} were split off; their figure is of a model that did not count them, the model that is kept counts them too; networks never learn from them"  # fmt: skip
 
 
 def _some(names: list[str]) -> str:

@@ -6,7 +6,7 @@ Either ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from chainrule.core.batch import Words
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
 from chainrule.data.labelled import SHOWN, UNKNOWN, Shares, carved_note, digests, repeated, shares, tell_unknown
+from chainrule.data.reading import Lexicon
 from chainrule.data.source import TEXTS, locate, read_file, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, divide_tables, is_header, items, read_tables
@@ -46,17 +47,32 @@ class Tagged:
         """Tokens."""
         return sum(len(row.words) for row in self.rows)
 
-    def batch(self, start: int, stop: int) -> Words:
-        rows = self.rows[start:stop]
-        targets_BT = torch.full((len(rows), max((len(r.words) for r in rows), default=0)), IGNORED)
-        for b, labels in enumerate(self.labels[start:stop]):
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each sequence."""
+        return np.array([len(row.words) for row in self.rows], np.int64)
+
+    def take(self, chosen: Iterable[int]) -> Words:
+        """The sequences of these numbers."""
+        rows = [(self.rows[r], self.labels[r]) for r in chosen]
+        targets_BT = torch.full((len(rows), max((len(r.words) for r, _ in rows), default=0)), IGNORED)
+        for b, (_, labels) in enumerate(rows):
             targets_BT[b, : len(labels)] = torch.from_numpy(labels)
-        words, columns = tuple(r.words for r in rows), tuple(r.columns for r in rows)
+        words, columns = tuple(r.words for r, _ in rows), tuple(r.columns for r, _ in rows)
         return Words(torch.zeros(len(rows), 0), targets_BT, words=words, columns=columns)
 
     def batches(self, rows: int) -> Iterator[Words]:
         for start in range(0, len(self.rows), rows):
-            yield self.batch(start, min(start + rows, len(self.rows)))
+            yield self.take(range(start, min(start + rows, len(self.rows))))
+
+    def cut(self, longest: int) -> Tagged:
+        """Longer sequences in pieces of at most so many tokens."""
+        pieces = [(r, slice(k, k + longest)) for r, n in enumerate(self.lengths.tolist()) for k in range(0, n, longest)]
+        rows = ((self.rows[r], cut) for r, cut in pieces)
+        return Tagged(
+            tuple(TaggedRow(row.words[cut], row.tags[cut], row.columns[cut]) for row, cut in rows),
+            tuple(self.labels[r][cut] for r, cut in pieces),
+        )
 
     @property
     def tokens(self) -> list[str]:
@@ -82,6 +98,8 @@ class TaggedData:
     counted: str = "token"
     carved: bool = False
     """Nobody gave a validation part: it was split off, and may be learned from once it has been looked at."""
+    reader: Lexicon | None = None
+    """Makes numbers of tokens, for those who read numbers."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board. ``unseen``: share of held-out tokens that do not occur in train."""

@@ -27,6 +27,7 @@ from chainrule.core import (
     Texts,
     Words,
 )
+from chainrule.data.reading import Lexicon, Reader, TextReader
 from chainrule.layers.probes import Probe
 
 TOLERANCE = 1e-9
@@ -262,6 +263,8 @@ class Sourced(Subject):
 
 SPELLINGS = ("the", "The", "run", "running", "ran", "3", "42nd", ",", "U.S.", "co-op", "달리다", "달린", "é")
 """Words of many shapes, so that a model that reads spelling has something to read."""
+LEXICON = Lexicon.fit(2 * SPELLINGS)
+TEXTS = TextReader.fit(2 * SPELLINGS, "char", 97)
 STRANGE = ("zyzzyva", "ZQ-9", "뷁", "\U0001f600", "a\u0301", "\ud800", "x" * 97)
 """What training never shows: letters, scripts, a combining sign, half a surrogate pair, a word without end."""
 
@@ -282,6 +285,14 @@ class Labelling(Subject):
             tuple(SPELLINGS[i] for i in row[: length - (5 * b) % (length - 1)])
             for b, row in enumerate(self.rows(batch, length, salt, len(SPELLINGS)).tolist())
         ]
+
+    reader: Reader
+    """What makes numbers of rows, for those who read numbers; it knows all spellings, and nothing strange."""
+
+    def shape(self, symbols: int) -> dict[str, Any]:
+        """How many numbers there are, too, where a config asks for it."""
+        known = self.family.config.model_fields
+        return {"symbols": symbols, **{k: v for k, v in self.reader.sizes().items() if k in known}}
 
     @abstractmethod
     def pack(self, rows: Sequence[tuple[str, ...]]) -> Batch:
@@ -319,6 +330,8 @@ def _class(word: str) -> int:
 class Tokens(Labelling):
     """A tag for every word. In training a finer tag stands beside each, frequent enough to be learned from."""
 
+    reader = LEXICON
+
     def tags(self, row: Sequence[str]) -> list[int]:
         numbers = [_class(word) for word in row]
         return [(n + before // 7) % self.symbols for before, n in zip([0, *numbers], numbers)]
@@ -328,7 +341,7 @@ class Tokens(Labelling):
         for b, row in enumerate(rows):
             targets_BT[b, : len(row)] = torch.tensor(self.tags(row), dtype=torch.long)
         finer = tuple(tuple(str(_class(word) % 2) for word in row) for row in rows)
-        return Words(torch.zeros(len(rows), 0), targets_BT, words=tuple(rows), columns=finer)
+        return LEXICON.read(Words(torch.zeros(len(rows), 0), targets_BT, words=tuple(rows), columns=finer))
 
     def relabelled(self, batch: Batch) -> Words:
         assert isinstance(batch, Words)
@@ -352,13 +365,15 @@ class Records(Labelling):
     """A label for every text: the words of a row joined by spaces."""
 
     symbols = 3
+    reader = TEXTS
 
     def label(self, row: Sequence[str]) -> int:
         return sum(_class(word) // 5 for word in row) // max(1, len(row)) % self.symbols
 
     def pack(self, rows: Sequence[tuple[str, ...]]) -> Texts:
         labels_B1 = torch.tensor([[self.label(row)] for row in rows])
-        return Texts(torch.zeros(len(rows), 0), labels_B1, texts=tuple(" ".join(row) for row in rows))
+        texts = tuple(" ".join(row) for row in rows)
+        return TEXTS.read(Texts(torch.zeros(len(rows), 0), labels_B1, texts=texts))
 
     def relabelled(self, batch: Batch) -> Batch:
         return replace(batch, targets_BT=(batch.targets_BT + 1) % self.symbols)

@@ -12,6 +12,14 @@ Deviations: symbols enter through a learned embedding; two biases, as torch.nn h
 from __future__ import annotations
 
 from chainrule.core import Recipe, register
+from chainrule.layers.labelling import (
+    CLASSIFYING,
+    TAGGING,
+    ClassifierConfig,
+    RecurrentClassifier,
+    RecurrentTagger,
+    TaggerConfig,
+)
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import GRU, initialise
@@ -64,6 +72,22 @@ class GatedRecurrentUnitBetweenSequences(RecurrentTranslator):
 
     def __init__(self, config: TranslatorConfig):
         super().__init__(config, _layer, GRU(config.embedding, config.width, config.layers, dropout=config.dropout))
+
+
+@register("gru", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
+class GatedRecurrentUnitOverTokens(RecurrentTagger):
+    """The same over tokens, in both directions: a tag for each."""
+
+    def __init__(self, config: TaggerConfig):
+        super().__init__(config, _layer)
+
+
+@register("gru", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
+class GatedRecurrentUnitOverRecords(RecurrentClassifier):
+    """The same over whole records, in both directions: a label for all of one."""
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__(config, _layer)
 
 
 def _layer(inputs: int, width: int) -> GRU:

@@ -16,6 +16,14 @@ from __future__ import annotations
 from typing import Literal
 
 from chainrule.core import Recipe, register
+from chainrule.layers.labelling import (
+    CLASSIFYING,
+    TAGGING,
+    ClassifierConfig,
+    RecurrentClassifier,
+    RecurrentTagger,
+    TaggerConfig,
+)
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import LSTM, initialise
@@ -75,6 +83,22 @@ class LongShortTermMemoryBetweenSequences(RecurrentTranslator):
 
     def __init__(self, config: TranslatorConfig):
         super().__init__(config, _layer, LSTM(config.embedding, config.width, config.layers, dropout=config.dropout))
+
+
+@register("lstm", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
+class LongShortTermMemoryOverTokens(RecurrentTagger):
+    """The same over tokens, in both directions: a tag for each."""
+
+    def __init__(self, config: TaggerConfig):
+        super().__init__(config, _layer)
+
+
+@register("lstm", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
+class LongShortTermMemoryOverRecords(RecurrentClassifier):
+    """The same over whole records, in both directions: a label for all of one."""
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__(config, _layer)
 
 
 def _layer(inputs: int, width: int) -> LSTM:

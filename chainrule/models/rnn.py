@@ -15,6 +15,14 @@ from __future__ import annotations
 from typing import Literal
 
 from chainrule.core import Recipe, register
+from chainrule.layers.labelling import (
+    CLASSIFYING,
+    TAGGING,
+    ClassifierConfig,
+    RecurrentClassifier,
+    RecurrentTagger,
+    TaggerConfig,
+)
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import RNN, initialise
@@ -71,6 +79,22 @@ class ElmanBetweenSequences(RecurrentTranslator):
 
     def __init__(self, config: TranslatorConfig):
         super().__init__(config, _layer, RNN(config.embedding, config.width, config.layers, dropout=config.dropout))
+
+
+@register("rnn", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
+class ElmanOverTokens(RecurrentTagger):
+    """The same over tokens, in both directions: a tag for each."""
+
+    def __init__(self, config: TaggerConfig):
+        super().__init__(config, _layer)
+
+
+@register("rnn", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
+class ElmanOverRecords(RecurrentClassifier):
+    """The same over whole records, in both directions: a label for all of one."""
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__(config, _layer)
 
 
 def _layer(inputs: int, width: int) -> RNN:

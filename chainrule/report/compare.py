@@ -65,6 +65,8 @@ class Cell:
     seed: int
     folder: Path
     trainer: Trainer | None = None
+    corpus: Any = None
+    """The data as the family reads them."""
     nats: np.ndarray | None = None
     value: float | None = None
     peak: int = 0
@@ -242,7 +244,7 @@ class Comparison:
         """Build every cell; one that is finished already comes back as it was."""
         for cell in entry.cells:
             ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
-            run = RunFolder(cell.folder)
+            run, cell.corpus = RunFolder(cell.folder), ready.data
             meter = Meter(entry.row["label"], str(ready.budget), self.task.minimised(self.corpus.counted), every=10)
             cell.trainer = make_trainer(ready, self.corpus, run, tell=meter)
             RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
@@ -327,7 +329,7 @@ class Comparison:
 
     def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
         assert cell.trainer is not None
-        files = self.task.files(self.corpus)
+        files = self.task.files(cell.corpus)
         data = {**files["data.json"], "unit": self.corpus.unit, "counted": self.corpus.counted}
         config = {
             "model_type": entry.family.name,

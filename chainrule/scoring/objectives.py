@@ -17,6 +17,7 @@ from chainrule.core import (
     Objective,
     Pairs,
     Prediction,
+    SequenceModel,
     State,
     Terms,
     scored,
@@ -96,3 +97,17 @@ def smoothed(prediction: Prediction, targets_BT: Tensor, smoothing: float) -> Te
     return F.cross_entropy(
         logits, targets_BT.flatten(), ignore_index=IGNORED, label_smoothing=smoothing, reduction="sum"
     )
+
+
+class Labels(Objective):
+    """-sum log p(label | row) over the labels that are given: of every token, or of the whole row. ``model(batch)`` predicts
+    them all at once; ``smoothing`` as in ``Translated``.
+    """
+
+    def __init__(self, model: SequenceModel, smoothing: float = 0.0):
+        super().__init__()
+        self.model, self.smoothing = model, smoothing
+
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
+        loss = smoothed(self.model(batch), batch.targets_BT, self.smoothing if self.training else 0.0)
+        return {"nats": (loss, scored(batch.targets_BT).sum(), 1.0)}, None

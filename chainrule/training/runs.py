@@ -12,7 +12,7 @@ import torch
 from chainrule.checkpoint import RunFolder
 from chainrule.core import ConfigError, Recipe, UserError, family
 from chainrule.core.compute import decide
-from chainrule.data import tokenizer_from_json
+from chainrule.data.reading import reader_from_json
 from chainrule.training.budget import Budget
 from chainrule.training.loop import Plan, Trainer
 from chainrule.training.settings import Prepared, RunConfig
@@ -28,6 +28,7 @@ def prepare(settings: RunConfig, data: Data) -> Prepared:
     """Check every setting before anything is written or computed."""
     task = find_task(settings.task)
     settings, chosen = task.resolve(settings, data), family(settings.family, settings.task)
+    data = task.as_read(data, chosen, settings)
     model = {**task.shape(data), **settings.model}
     if settings.context is not None and "context" in chosen.config.model_fields:
         model.setdefault("context", settings.context)
@@ -41,7 +42,7 @@ def prepare(settings: RunConfig, data: Data) -> Prepared:
         recipe = recipe.replace(window=window)
     compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
     save_every = Budget.parse(settings.save_every, "--save-every")
-    return Prepared(settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every)
+    return Prepared(settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every, data)
 
 
 def make_trainer(ready: Prepared, data: Data, run: RunFolder, **options: Any) -> Trainer:
@@ -54,7 +55,7 @@ def make_trainer(ready: Prepared, data: Data, run: RunFolder, **options: Any) ->
         raise
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{ready.family.name} cannot be built with these settings: {error}") from error
-    task = find_task(s.task)
+    task, data = find_task(s.task), ready.data
     source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every)
     return Trainer(run, model, rule, source, plan, task.validator(data, ready), **options)
@@ -74,6 +75,7 @@ def resolved(ready: Prepared) -> dict[str, Any]:
 
 def describe(run: RunFolder, ready: Prepared, data: Data) -> None:
     """Write what the run is, so that it can be understood and loaded without this command. May be repeated."""
+    data = ready.data
     f, files = ready.family, find_task(ready.settings.task).files(data)
     files["data.json"] |= {
         "sha256": data.sha256, "split_sha256": data.split_sha256, "unit": data.unit, "counted": data.counted, "notes": data.notes,
@@ -128,5 +130,5 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
 def use(files: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What of a run's files using its model needs: tokenizers and labels."""
     made = {"tokenizer": "tokenizer.json", "source_tokenizer": "tokenizer.source.json"}
-    found: dict[str, Any] = {name: tokenizer_from_json(files[file]) for name, file in made.items() if file in files}
+    found: dict[str, Any] = {name: reader_from_json(files[file]) for name, file in made.items() if file in files}
     return found | {"labels": tuple(files.get("labels.json", {}).get("labels", ()))}

@@ -56,3 +56,5 @@ class Prepared:
     compute: Compute
     budget: Budget
     save_every: Budget
+    data: Any = None
+    """DATA as the family reads them."""

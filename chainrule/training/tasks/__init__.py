@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from chainrule.core import SequenceModel, UserError
+from chainrule.core import Family, SequenceModel, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.errors import nearest
 from chainrule.training.loop import Source
@@ -49,7 +49,7 @@ class Loaded:
     config: dict[str, Any]
     compute: Compute
     tokenizer: Any = None
-    """None where the task has none (numbers)."""
+    """What makes numbers of strings; None where there are numbers already, or a model reads strings."""
     labels: tuple[str, ...] = ()
     """Names of the classes or tags by id."""
     source_tokenizer: Any = None
@@ -132,6 +132,10 @@ class Task(ABC):
     def resolve(self, settings: RunConfig, data: Any) -> RunConfig:
         """The settings with nothing left open that the data decided."""
         return settings
+
+    def as_read(self, data: Any, chosen: Family, settings: RunConfig) -> Any:
+        """The data as this family reads them: for a network that tags or classifies, with a reader that makes numbers of strings."""
+        return data
 
     @abstractmethod
     def files(self, data: Any) -> dict[str, dict[str, Any]]:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from chainrule.core import Classifier, DataError, SequenceModel
+from chainrule.core import Classifier, DataError, Family, SequenceModel
+from chainrule.core.compute import Compute
 from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
+from chainrule.data.reading import LONGEST_TEXT, TextReader, units_of
 from chainrule.scoring.labels import calibration_error, confusion
-from chainrule.training.counted import counting, judged
+from chainrule.training.labelling import asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
 
-ROWS = 512
-"""Records that are judged at once."""
-
 
 @register_task
 class Classify(Task):
     name = "classify"
-    rows = "ngram,bag"
+    rows = "ngram,bag,rnn,lstm,gru"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"
@@ -39,14 +40,28 @@ class Classify(Task):
         return read_labelled_part(source, loaded.labels, told.get("columns"), told["on_bad"])
 
     def shape(self, data: LabelledData) -> dict[str, Any]:
-        return {"symbols": len(data.labels)}
+        return {"symbols": len(data.labels), **(data.reader.sizes() if data.reader else {})}
+
+    def resolve(self, settings: RunConfig, data: LabelledData) -> RunConfig:
+        """Short texts are read by characters, long ones by pairs of bytes that merge."""
+        return settings.replace(tokenizer=settings.tokenizer or units_of(data.parts["train"].texts))
+
+    def as_read(self, data: LabelledData, chosen: Family, settings: RunConfig) -> LabelledData:
+        if chosen.recipe.update == "counting":
+            return data
+        texts = data.parts["train"].texts
+        reader = TextReader.fit(texts, settings.tokenizer or units_of(texts), settings.context or LONGEST_TEXT)
+        cut = sum(len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts)
+        told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} symbols, of which the beginning is read"
+        return replace(data, reader=reader, notes=[*data.notes, *([told] if cut else [])])
 
     def files(self, data: LabelledData) -> dict[str, dict[str, Any]]:
         described = {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-        return {"data.json": described, "labels.json": {"labels": list(data.labels)}}
+        reader = {"tokenizer.json": data.reader.to_json()} if data.reader else {}
+        return {"data.json": described, "labels.json": {"labels": list(data.labels)}, **reader}
 
     def learning(self, model: Any, data: LabelledData, ready: Prepared) -> tuple[Source, Rule]:
-        return counting(model, data, ready)
+        return learning(model, data, ready)
 
     def validator(self, data: LabelledData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
@@ -54,7 +69,8 @@ class Classify(Task):
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Classifier)
-            return 1 - float((log_probs(model, part).argmax(1) == part.labels).mean())
+            log_p_BC = log_probs(model, part, data.reader, ready.compute)
+            return 1 - float((log_p_BC.argmax(1) == part.labels).mean())
 
         return validate
 
@@ -62,7 +78,7 @@ class Classify(Task):
         """A loss of 1 for every record with a wrong label."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no record")
-        log_p_BC = log_probs(loaded.model, part)
+        log_p_BC = log_probs(loaded.model, part, loaded.tokenizer, loaded.compute)
         guess = log_p_BC.argmax(1)
         wrong = (guess != part.labels).astype(np.float64)
         ece = calibration_error(np.exp(log_p_BC.max(1)), 1 - wrong)
@@ -76,6 +92,10 @@ class Classify(Task):
             yield {"text": text, "label": name, "predicted": loaded.labels[best], "p": float(np.exp(log_p_C[best]))}
 
 
-def log_probs(model: Classifier, part: Records) -> np.ndarray:
+@torch.no_grad()
+def log_probs(model: Classifier, part: Records, reader: TextReader | None, compute: Compute) -> np.ndarray:
     """log p(label | record), B x C."""
-    return np.concatenate([model.classify(batch).double().cpu().numpy() for batch in part.batches(ROWS)])
+    found: dict[int, np.ndarray] = {}
+    for chosen, batch in asked(part, reader, compute.device):
+        found |= dict(zip(chosen.tolist(), model.classify(batch).double().cpu().numpy(), strict=True))
+    return np.stack([found[r] for r in range(len(found))])

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from chainrule.core import DataError, SequenceModel, Tagger
+from chainrule.core import DataError, Family, SequenceModel, Tagger, Words
+from chainrule.core.compute import Compute
+from chainrule.data.reading import Lexicon
 from chainrule.data.tagged import Tagged, TaggedData, read_tagged, read_tagged_part
 from chainrule.scoring.labels import confusion, mark_spans, span_f1
-from chainrule.training.counted import counting, judged
+from chainrule.training.labelling import asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
 
-ROWS = 2048
-"""Sequences that are tagged at once."""
+LONGEST = 256
+"""Tokens: a longer sequence is learned from in pieces."""
 
 
 @register_task
 class Tag(Task):
     name = "tag"
-    rows = "hmm"
+    rows = "hmm,rnn,lstm,gru"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"
@@ -39,14 +43,22 @@ class Tag(Task):
         return read_tagged_part(source, loaded.labels, told.get("columns"), told["on_bad"])
 
     def shape(self, data: TaggedData) -> dict[str, Any]:
-        return {"symbols": len(data.labels)}
+        return {"symbols": len(data.labels), **(data.reader.sizes() if data.reader else {})}
+
+    def as_read(self, data: TaggedData, chosen: Family, settings: RunConfig) -> TaggedData:
+        if chosen.recipe.update == "counting":
+            return data
+        train = data.parts["train"]
+        parts = {**data.parts, "train": train.cut(LONGEST)}
+        return replace(data, parts=parts, reader=Lexicon.fit(train.tokens))
 
     def files(self, data: TaggedData) -> dict[str, dict[str, Any]]:
         described = {"parts": {n: {"records": len(p.rows), "symbols": len(p)} for n, p in data.parts.items()}}
-        return {"data.json": described, "labels.json": {"labels": list(data.labels)}}
+        reader = {"tokenizer.json": data.reader.to_json()} if data.reader else {}
+        return {"data.json": described, "labels.json": {"labels": list(data.labels)}, **reader}
 
     def learning(self, model: Any, data: TaggedData, ready: Prepared) -> tuple[Source, Rule]:
-        return counting(model, data, ready)
+        return learning(model, data, ready)
 
     def validator(self, data: TaggedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
@@ -54,7 +66,8 @@ class Tag(Task):
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Tagger)
-            return 1 - float((np.concatenate(tags_of(model, part)) == part.flat).mean())
+            guessed = tags_of(model, part, data.reader, ready.compute)
+            return 1 - float((np.concatenate(guessed) == part.flat).mean())
 
         return validate
 
@@ -62,7 +75,8 @@ class Tag(Task):
         """A loss of 1 for every token with a wrong tag."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
-        guessed, truth, labels = tags_of(loaded.model, part), part.flat, loaded.labels
+        guessed = tags_of(loaded.model, part, loaded.tokenizer, loaded.compute)
+        truth, labels = part.flat, loaded.labels
         flat = np.concatenate(guessed)
         wrong = (flat != truth).astype(np.float64)
         f1 = None
@@ -77,10 +91,13 @@ class Tag(Task):
             yield {"tokens": row.words, "tags": row.tags, "predicted": [loaded.labels[c] for c in guess.tolist()]}
 
 
-def tags_of(model: Tagger, part: Tagged) -> list[np.ndarray]:
+@torch.no_grad()
+def tags_of(model: Tagger, part: Tagged, reader: Lexicon | None, compute: Compute) -> list[np.ndarray]:
     """The tags of every sequence, by number."""
-    found = []
-    for batch in part.batches(ROWS):
+    found: dict[int, np.ndarray] = {}
+    for chosen, batch in asked(part, reader, compute.device):
         tags_BT, _ = model.tag(batch)
-        found += [row[: len(words)].numpy() for row, words in zip(tags_BT.cpu(), batch.words, strict=True)]
-    return found
+        assert isinstance(batch, Words)
+        for r, row, words in zip(chosen.tolist(), tags_BT.cpu(), batch.words, strict=True):
+            found[r] = row[: len(words)].numpy()
+    return [found[r] for r in range(len(found))]

@@ -1,0 +1,150 @@
+"""What networks that tag or classify read: readers make numbers of strings. Fitted on the training part, saved with the run.
+
+A reader has ``read``, which adds tensors to a batch of strings, and ``sizes``, the settings of a model that follow from it.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from chainrule.core.batch import Texts, Words
+from chainrule.core.errors import DataError
+from chainrule.data.source import Text
+from chainrule.data.split import Spans
+from chainrule.data.symbols import SymbolTokenizer
+from chainrule.data.tokenizers import AnyTokenizer, TextTokenizer, check_tokenizer, fit_tokenizer, tokenizer_from_json
+
+UNKNOWN, BEGIN, END, FIRST = 1, 2, 3, 4
+"""Numbers of characters: 0 is none, the fifth is the first of the alphabet."""
+LONGEST_WORD = 24
+"""Characters of a spelling; of a longer word the beginning and the end are read."""
+LONGEST_TEXT = 512
+SHORT = 200
+"""Characters: where texts are no longer, on average, they are read character by character."""
+
+
+class Lexicon:
+    """Words and characters of a training part. A word is looked up in lower case, and is spelled as it is written, in
+    Unicode's decomposed form, so that Korean syllables are letters. What was seen once is unknown.
+    """
+
+    def __init__(self, words: Sequence[str], characters: Sequence[str]):
+        self.words, self.characters = tuple(words), tuple(characters)
+        self._word = {word: k for k, word in enumerate(self.words, 1)}
+        self._character = {c: k for k, c in enumerate(self.characters, FIRST)}
+
+    @classmethod
+    def fit(cls, tokens: Iterable[str]) -> Lexicon:
+        counts = Counter(tokens)
+        words, characters = Counter[str](), Counter[str]()
+        for token, many in counts.items():
+            words[_folded(token)] += many
+            characters.update(dict.fromkeys(_decomposed(token), many))
+        kept = ([x for x, many in seen.items() if many > 1] for seen in (words, characters))
+        return cls(*(sorted(x) for x in kept))
+
+    def sizes(self) -> dict[str, int]:
+        return {"words": len(self.words) + 1, "characters": len(self.characters) + FIRST}
+
+    def read(self, batch: Words) -> Words:
+        """With the words as numbers, each distinct one spelled once; at least one place and one spelling, be it empty."""
+        lengths_B = torch.tensor([len(row) for row in batch.words])
+        words_BT, spelled_BT = (
+            torch.zeros(len(lengths_B), max(1, *lengths_B.tolist()), dtype=torch.long) for _ in "ab"
+        )
+        distinct: dict[str, int] = {}
+        for b, row in enumerate(batch.words):
+            words_BT[b, : len(row)] = torch.tensor([self._word.get(_folded(w), 0) for w in row], dtype=torch.long)
+            spelled_BT[b, : len(row)] = torch.tensor(
+                [distinct.setdefault(w, len(distinct)) for w in row], dtype=torch.long
+            )
+        spellings_UC = padded([self.spell(word) for word in distinct or ("",)])
+        return replace(batch, inputs_BT=words_BT, lengths_B=lengths_B, spelled_BT=spelled_BT, spellings_UC=spellings_UC)
+
+    def spell(self, word: str) -> list[int]:
+        """The characters of a word between two marks; of a long one the first and the last."""
+        ids = [self._character.get(c, UNKNOWN) for c in _decomposed(word)]
+        half = LONGEST_WORD // 2
+        return [BEGIN, *(ids if len(ids) <= LONGEST_WORD else ids[:half] + ids[-half:]), END]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "lexicon", "words": list(self.words), "characters": list(self.characters)}
+
+
+def _folded(word: str) -> str:
+    return word.lower()
+
+
+def _decomposed(word: str) -> str:
+    return unicodedata.normalize("NFD", word)
+
+
+class TextReader:
+    """The symbols of a text, at most ``longest`` of them: of a longer text the beginning is read."""
+
+    def __init__(self, tokenizer: TextTokenizer, longest: int):
+        self.tokenizer, self.longest = tokenizer, longest
+        self.ids = lru_cache(maxsize=1 << 15)(self._ids)
+        """The symbols of a text, kept while the same texts are read again and again."""
+
+    @classmethod
+    def fit(cls, texts: Sequence[str], spec: str, longest: int) -> TextReader:
+        content = [text.encode(errors="replace") for text in texts]
+        bounds = np.cumsum([0, *map(len, content)], dtype=np.int64)
+        text = Text(np.frombuffer(b"".join(content), np.uint8), bounds[[0, -1]], ("the texts",))
+        made = fit_tokenizer(check_tokenizer(spec), Spans(text, bounds[:-1], bounds[1:]), lines=True)
+        return cls(made, longest)
+
+    def sizes(self) -> dict[str, int]:
+        return {"source_symbols": self.tokenizer.symbols}
+
+    def _ids(self, text: str) -> np.ndarray:
+        """Half a surrogate pair, which no encoding can write, becomes a question mark."""
+        return self.tokenizer.encode(text.encode(errors="replace")).ids[: self.longest].astype(np.int64)
+
+    def read(self, batch: Texts) -> Texts:
+        """With the texts' symbols; at least one place, be it empty."""
+        rows = [self.ids(text) for text in batch.texts]
+        return replace(batch, inputs_BT=padded(rows), lengths_B=torch.tensor([len(row) for row in rows]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"type": "texts", "longest": self.longest, "tokenizer": self.tokenizer.to_json()}
+
+
+Reader: TypeAlias = Lexicon | TextReader
+
+
+def units_of(texts: Sequence[str]) -> str:
+    """The tokenizer that suits such texts."""
+    return "char" if sum(map(len, texts)) <= SHORT * len(texts) else "bpe"
+
+
+def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
+    """The inverse of ``to_json``, of tokenizers too. Raises DataError where the content is not what ``to_json`` writes."""
+    match saved:
+        case {"type": "lexicon", "words": list(words), "characters": list(characters)}:
+            if all(isinstance(x, str) for x in (*words, *characters)):
+                return Lexicon(words, characters)
+        case {"type": "texts", "longest": int(longest), "tokenizer": dict(inner)}:
+            made = tokenizer_from_json(inner)
+            if not isinstance(made, SymbolTokenizer):
+                return TextReader(made, longest)
+        case _:
+            return tokenizer_from_json(saved)
+    raise DataError("tokenizer.json: not a reader of texts or tokens as we write it")
+
+
+def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> torch.Tensor:
+    """Rows of different lengths with 0 behind them, B x S, S at least 1."""
+    array = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
+    for b, row in enumerate(rows):
+        array[b, : len(row)] = row
+    return torch.from_numpy(array)

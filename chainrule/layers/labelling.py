@@ -1,0 +1,196 @@
+"""Networks that tag and classify: numbers of strings go in, a body reads the whole row, labels come out. Shared by families.
+
+    tag       x_t = (embedding of word t, max over places of a convolution over its characters);   p(y_t | x) = softmax(W h_t + b)
+    classify  x_t = embedding of symbol t;   p(y | x) = softmax(W [mean of h, max of h] + b)
+
+h is what the body makes of x: a recurrent stack in both directions (Graves & Schmidhuber 2005), or a Transformer's encoder. Words by
+their characters: Ma & Hovy 2016. Tags are independent of each other, given the words.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import IGNORED, Batch, Categorical, Classifier, Config, Recipe, SequenceModel, Tagger, Words
+from chainrule.layers.both_ways import BothWays, Directions, Make, OneWay
+
+
+class TaggerConfig(Config):
+    """What networks that tag have in common."""
+
+    symbols: int
+    """Tags."""
+    words: int
+    characters: int
+    width: int = 256
+    layers: int = 1
+    directions: Directions = "both"
+    embedding: int = 128
+    """Width of a word's own vector."""
+    spelling: int = 128
+    """Width of what is read from its characters; 0: they are not looked at."""
+    dropout: float = 0.0
+    word_dropout: float = 0.0
+    """Share of words that are taken for unknown in training, so that the vector of the unknown is learned."""
+
+    presets = {
+        "tiny": {"width": 16, "embedding": 8, "spelling": 8, "layers": 2},
+        "small": {"dropout": 0.3, "word_dropout": 0.1},
+        "base": {"width": 512, "layers": 2, "dropout": 0.4, "word_dropout": 0.1},
+    }
+
+
+class ClassifierConfig(Config):
+    """What networks that classify have in common."""
+
+    symbols: int
+    """Labels."""
+    source_symbols: int
+    width: int = 256
+    layers: int = 1
+    directions: Directions = "both"
+    embedding: int = 64
+    dropout: float = 0.0
+
+    presets = {
+        "tiny": {"width": 16, "embedding": 8, "layers": 2},
+        "small": {"dropout": 0.3},
+        "base": {"width": 512, "layers": 2, "dropout": 0.4},
+    }
+
+
+TAGGING = Recipe(rate=3e-3, rows=32, window=16, warmup=100)
+"""A batch is about 512 tokens."""
+CLASSIFYING = Recipe(rate=3e-3, rows=32, window=1, warmup=100)
+"""A batch is 32 records."""
+
+
+class Spelling(nn.Module):
+    """What the characters of a word say: a convolution, its largest value in each channel."""
+
+    def __init__(self, characters: int, width: int, embedding: int = 32, reach: int = 3):
+        super().__init__()
+        self.embedding = nn.Embedding(characters, embedding)
+        self.convolution = nn.Conv1d(embedding, width, reach, padding=reach // 2)
+
+    def forward(self, spellings_UC: Tensor) -> Tensor:
+        """U x width; 0 behind the last character."""
+        there_UC1 = (spellings_UC > 0)[:, :, None]
+        x_UCE = self.embedding(spellings_UC) * there_UC1
+        found_UCD = self.convolution(x_UCE.transpose(1, 2)).transpose(1, 2)
+        return found_UCD.masked_fill(~there_UC1, -math.inf).amax(1).relu()
+
+
+class WordInput(nn.Module):
+    """Tokens as vectors: the word and its spelling side by side."""
+
+    def __init__(self, config: TaggerConfig):
+        super().__init__()
+        c = config
+        self.embedding = nn.Embedding(c.words, c.embedding)
+        self.spelling = Spelling(c.characters, c.spelling) if c.spelling else None
+        self.width, self.word_dropout = c.embedding + c.spelling, c.word_dropout
+
+    def forward(self, batch: Words) -> Tensor:
+        words_BT = batch.inputs_BT
+        if self.training and self.word_dropout:
+            words_BT = words_BT.masked_fill(torch.rand(words_BT.shape, device=words_BT.device) < self.word_dropout, 0)
+        x_BTD = self.embedding(words_BT)
+        if self.spelling is None:
+            return x_BTD
+        return torch.cat([x_BTD, self.spelling(batch.spellings_UC)[batch.spelled_BT]], -1)
+
+
+class SymbolInput(nn.Module):
+    """Symbols of a text as vectors."""
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.embedding, self.width = nn.Embedding(config.source_symbols, config.embedding), config.embedding
+
+    def forward(self, batch: Batch) -> Tensor:
+        return self.embedding(batch.inputs_BT)
+
+
+class NetworkTagger(SequenceModel, Tagger):
+    """A tag for each place, from what the body makes of the whole row: ``hidden, last = body(x, lengths)``, ``body.width`` wide."""
+
+    config: TaggerConfig
+
+    def __init__(self, config: TaggerConfig | ClassifierConfig, inputs: nn.Module, body: Any):
+        super().__init__(config)
+        self.inputs, self.body = inputs, body
+        self.head = nn.Linear(body.width, config.symbols)
+
+    def forward(self, batch: Batch) -> Categorical:
+        """p(tag) at every place, B x T; what stands beyond a row's length means nothing."""
+        dropout = self.config.dropout
+        assert batch.lengths_B is not None
+        x_BTD = F.dropout(self.inputs(batch), dropout, self.training)
+        hidden_BTD, _ = self.body(x_BTD, batch.lengths_B)
+        return Categorical(self.head(F.dropout(hidden_BTD, dropout, self.training)))
+
+    def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        assert batch.lengths_B is not None
+        longest = int(batch.lengths_B.max()) if len(batch.lengths_B) else 0
+        nats_BT, tags_BT = self(batch).logits()[:, :longest].log_softmax(-1).max(-1)
+        beyond_BT = torch.arange(longest, device=tags_BT.device) >= batch.lengths_B[:, None]
+        return tags_BT.masked_fill(beyond_BT, IGNORED), nats_BT.masked_fill(beyond_BT, 0).sum(1)
+
+
+class NetworkClassifier(SequenceModel, Classifier):
+    """A label for a whole row, from the mean and the maximum of what the body makes of it."""
+
+    config: ClassifierConfig
+
+    def __init__(self, config: TaggerConfig | ClassifierConfig, inputs: nn.Module, body: Any):
+        super().__init__(config)
+        self.inputs, self.body = inputs, body
+        self.head = nn.Linear(2 * body.width, config.symbols)
+
+    def forward(self, batch: Batch) -> Categorical:
+        """p(label), B x 1."""
+        dropout = self.config.dropout
+        assert batch.lengths_B is not None
+        x_BSD = F.dropout(self.inputs(batch), dropout, self.training)
+        hidden_BSD, _ = self.body(x_BSD, batch.lengths_B)
+        pooled_BD = F.dropout(pool(hidden_BSD, batch.lengths_B), dropout, self.training)
+        return Categorical(self.head(pooled_BD)[:, None])
+
+    def classify(self, batch: Batch) -> Tensor:
+        return self(batch).logits()[:, 0].log_softmax(-1)
+
+
+def pool(hidden_BSD: Tensor, lengths_B: Tensor) -> Tensor:
+    """Mean and maximum over each row's own places, B x 2D; zeros for an empty row."""
+    beyond_BS1 = (torch.arange(hidden_BSD.shape[1], device=hidden_BSD.device) >= lengths_B[:, None])[:, :, None]
+    mean_BD = hidden_BSD.masked_fill(beyond_BS1, 0).sum(1) / lengths_B.clamp(min=1)[:, None]
+    most_BD = hidden_BSD.masked_fill(beyond_BS1, -math.inf).amax(1)
+    return torch.cat([mean_BD, most_BD.masked_fill((lengths_B == 0)[:, None], 0)], -1)
+
+
+def stack(make: Make, inputs: WordInput | SymbolInput, config: Any) -> BothWays | OneWay:
+    """The recurrent body of a config, over these inputs."""
+    kind = BothWays if config.directions == "both" else OneWay
+    return kind(make, inputs.width, config.width, config.layers, config.dropout)
+
+
+class RecurrentTagger(NetworkTagger):
+    """What is remembered of both sides of a token decides its tag."""
+
+    def __init__(self, config: TaggerConfig, make: Make):
+        inputs = WordInput(config)
+        super().__init__(config, inputs, stack(make, inputs, config))
+
+
+class RecurrentClassifier(NetworkClassifier):
+    """What is remembered at every place of a record decides its label."""
+
+    def __init__(self, config: ClassifierConfig, make: Make):
+        inputs = SymbolInput(config)
+        super().__init__(config, inputs, stack(make, inputs, config))
