@@ -13,7 +13,6 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +151,7 @@ def of_ours(theirs: Any, compute: Compute) -> Search:
             lengths_B = torch.tensor([len(ids) for ids in batch])
             prompt_BS = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
             with torch.no_grad(), compute.autocast():
-                begun = model.start(prompt_BS, lengths_B, batch=len(batch), capacity=LONGEST + 1)
+                begun = model.start(prompt_BS, lengths_B, batch=len(batch))
             found += [rows[0].ids for rows in beam_search(model, begun, end, compute, options)]
         return found
 
@@ -189,9 +188,8 @@ def beam(folder: Path, data: Path, repeats: int = 5) -> dict[str, Any]:
 
 
 def first(part: PairPart, count: int) -> PairPart:
-    """The first sentences, sorted by length, so that batches of both hold like with like."""
-    chosen = sorted(range(min(count, len(part))), key=lambda i: len(part.source_ids[i]))
-    return replace(part.take(chosen))
+    """The first sentences, as they stand in the file."""
+    return part.take(range(min(count, len(part))))
 
 
 if __name__ == "__main__":

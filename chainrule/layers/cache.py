@@ -44,7 +44,17 @@ class Cache(State):
         needed = min(int(self.length_B.max()) + symbols, most)
         if needed <= S:
             return self
-        return self.resized(min(max(2 * S, needed), most))
+        return self.resized(min(max(S + S // 4 + self.slack, needed), most))
+
+    def level(self) -> int | None:
+        """How many symbols every row has read; None where rows differ."""
+        low, high = self.length_B.aminmax()
+        return int(low) if low == high else None
+
+    def write(self, layer: int, k_BG1K: Tensor, v_BG1K: Tensor, slot: int) -> None:
+        """One new symbol of every row, into the same slot, in place."""
+        self.keys[layer][:, :, slot] = k_BG1K[:, :, 0]
+        self.values[layer][:, :, slot] = v_BG1K[:, :, 0]
 
     def resized(self, slots: int) -> Self:
         """The same memory in a ring of ``slots``: the symbol at position p moves to slot p mod ``slots``."""

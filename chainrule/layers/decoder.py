@@ -134,7 +134,11 @@ class Decoder(Autoregressive):
             x_BTD, cache = self._read_fresh(x_BTD, place_BT, origin_BT, turn, cache)
         else:
             cache = cache.room(T, self.config.context)
-            x_BTD = self._read_on(x_BTD, place_BT, origin_BT, turn, read_B, cache)
+            level = self._even(cache, origin_BT) if T == 1 and lengths_B is None else None
+            if level is None:
+                x_BTD = self._read_on(x_BTD, place_BT, origin_BT, turn, read_B, cache)
+            else:
+                x_BTD = self._step(x_BTD, turn, cache, level)
         last_B = (read_B - 1).clamp(min=0)
         origin_B = torch.where(read_B > 0, origin_BT[torch.arange(B), last_B], cache.origin_B)
         new = replace(cache, length_B=length_B + read_B, origin_B=origin_B)
@@ -193,3 +197,19 @@ class Decoder(Autoregressive):
             if not single:
                 cache.remember(i, k, v, read_B)
         return x_BTD
+
+    def _step(self, x_B1D: Tensor, turn: tuple[Tensor, Tensor] | None, cache: Cache, level: int) -> Tensor:
+        """One new symbol in rows that have all read ``level``, and see all of it: what decoding does most, without a mask."""
+        for i, (block, source) in enumerate(zip(self.stack(), self.sources(cache))):
+            q, k, v = block.attention.split(block.before(x_B1D), turn)
+            cache.write(i, k, v, level)
+            keys, values = cache.keys[i][:, :, : level + 1], cache.values[i][:, :, : level + 1]
+            x_B1D = block.after(x_B1D, block.attention.attend(q, keys, values, Sight()), source)
+        return x_B1D
+
+    def _even(self, cache: Cache, origin_BT: Tensor) -> int | None:
+        """How many symbols every row has read, where all see all of them and nothing has to be told apart; else None."""
+        if torch.is_grad_enabled() or self.position.biased or bool(origin_BT.any()):
+            return None
+        level = cache.level()
+        return level if level is not None and level < min(cache.keys[0].shape[2], self.config.context) else None

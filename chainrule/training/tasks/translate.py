@@ -142,7 +142,7 @@ def translations(loaded: Loaded, sources: Sequence[np.ndarray], options: Beams |
         longest = math.ceil(loaded.data["ratio"] * (int(lengths_B.max()) + 1)) + SURE
         device = loaded.compute.device
         with loaded.compute.autocast():
-            begun = model.start(prompt_BS.to(device), lengths_B.to(device), batch=len(mine), capacity=longest + 1)
+            begun = model.start(prompt_BS.to(device), lengths_B.to(device), batch=len(mine))
         best = beam_search(
             model,
             begun,
