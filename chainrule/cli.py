@@ -146,6 +146,13 @@ def make_parser() -> Parser:
     p.add_argument(
         "--length-penalty", type=float, default=0.6, metavar="A", help="0: none; larger: longer (default: 0.6)"
     )
+    p.add_argument(
+        "--coverage-penalty",
+        type=float,
+        default=0.0,
+        metavar="B",
+        help="costs what of the source is not looked at (rnn, lstm, gru)",
+    )
     p.add_argument("--min-length", type=int, default=0, metavar="N", help="symbols that a translation has at least")
     p.add_argument("--max-length", type=int, metavar="N", help="symbols at most (default: by the source's length)")
     p.add_argument("--no-repeat", type=int, default=0, metavar="N", help="no N symbols in a row come twice")
@@ -495,6 +502,7 @@ def translate(a: argparse.Namespace) -> dict[str, Any]:
     text = sys.stdin.buffer.read() if a.file in (None, "-") else read_bytes(a.file)
     search = {
         "length_penalty": a.length_penalty,
+        "coverage_penalty": a.coverage_penalty,
         "min_length": a.min_length,
         "no_repeat": a.no_repeat,
         "groups": a.diverse,

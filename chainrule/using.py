@@ -342,7 +342,8 @@ def translate(
     translation, but the one that is closest to all others, by chrF weighed with their probabilities.
     """
     _need(loaded, "translate", "translate", "writes targets")
-    width = max(int(search.pop("width", 4)), n_best)
+    width = search.pop("width", 4)
+    width = max(width, n_best) if width > 0 else width
     phrases = {"must": _phrases(loaded, "--must", must), "forbid": _phrases(loaded, "--forbid", forbid)}
     options = Beams(width, width if least_risk else n_best, **phrases, **search)
     units = loaded.source_tokenizer or loaded.tokenizer

@@ -60,6 +60,8 @@ class TranslatorState(RecurrentState):
     keys_BSD: Tensor
     values_BSD: Tensor
     source_lengths_B: Tensor
+    coverage_BS: Tensor | None = None
+    """The attention that each symbol of the source has had in all predictions so far; 1 at pads. None: nothing attends."""
 
     def concat(self, *others: Self) -> Self:
         longest = max(state.keys_BSD.shape[1] for state in (self, *others))
@@ -71,7 +73,9 @@ class TranslatorState(RecurrentState):
 
     def _padded(self, longest: int) -> Self:
         wider = lambda x: F.pad(x, (0, 0, 0, longest - x.shape[1]))  # noqa: E731
-        return replace(self, keys_BSD=wider(self.keys_BSD), values_BSD=wider(self.values_BSD))
+        more, had_BS = longest - self.keys_BSD.shape[1], self.coverage_BS
+        covered_BS = had_BS if had_BS is None else F.pad(had_BS, (0, more), value=1.0)
+        return replace(self, keys_BSD=wider(self.keys_BSD), values_BSD=wider(self.values_BSD), coverage_BS=covered_BS)
 
 
 class RecurrentTranslator(Autoregressive):
@@ -112,7 +116,9 @@ class RecurrentTranslator(Autoregressive):
         parts = tuple(part.to(self.head.weight.dtype) for part in begin.unbind(1))
         keys_BSD = self.keys(values_BSD) if self.looks else values_BSD[..., :0]
         values_BSD = values_BSD if self.looks else values_BSD[..., :0]
-        return TranslatorState(torch.zeros_like(lengths_B), parts, parts, keys_BSD, values_BSD, lengths_B)
+        pads_BS = torch.arange(prompt.shape[1], device=prompt.device) >= lengths_B[:, None]
+        covered_BS = pads_BS.to(self.head.weight.dtype) if self.looks else None
+        return TranslatorState(torch.zeros_like(lengths_B), parts, parts, keys_BSD, values_BSD, lengths_B, covered_BS)
 
     def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
         return F.dropout(table(ids), self.config.dropout, self.training)
@@ -125,12 +131,15 @@ class RecurrentTranslator(Autoregressive):
         x_BTD = self._embed(self.embedding, inputs_BT)
         hidden_BTD, new = carry(self.stack, x_BTD, anew_BT, old, lengths_B, old.begin_BLH)
         if self.looks:
-            hidden_BTD = self.joined(torch.cat([self._looked(hidden_BTD, old), hidden_BTD], -1)).tanh()
+            weights_BTS = self._weights(hidden_BTD, old)
+            seen_BTD = weights_BTS @ old.values_BSD.to(hidden_BTD.dtype)
+            hidden_BTD = self.joined(torch.cat([seen_BTD, hidden_BTD], -1)).tanh()
+            new = replace(new, coverage_BS=_covered(old, weights_BTS, lengths_B))
         hidden_BTD = F.dropout(hidden_BTD, self.config.dropout, self.training)
         return Projected(hidden_BTD, self.head, self.symbols), new
 
-    def _looked(self, hidden_BTD: Tensor, state: TranslatorState) -> Tensor:
-        """The source as each target place sees it, B x T x D."""
+    def _weights(self, hidden_BTD: Tensor, state: TranslatorState) -> Tensor:
+        """Where in the source each target place looks, B x T x S."""
         keys_BSD = state.keys_BSD.to(hidden_BTD.dtype)
         if self.config.attention == "additive":
             sum_BTSD = self.queries(hidden_BTD)[:, :, None] + keys_BSD[:, None]
@@ -140,5 +149,14 @@ class RecurrentTranslator(Autoregressive):
         place_S = torch.arange(keys_BSD.shape[1], device=keys_BSD.device)
         seen_B1S = (place_S < state.source_lengths_B[:, None])[:, None]
         wide = torch.promote_types(scores_BTS.dtype, torch.float32)
-        weights_BTS = self.weights(shares(scores_BTS.to(wide) + as_bias(seen_B1S, wide)).to(hidden_BTD.dtype))
-        return weights_BTS @ state.values_BSD.to(hidden_BTD.dtype)
+        return self.weights(shares(scores_BTS.to(wide) + as_bias(seen_B1S, wide)).to(hidden_BTD.dtype))
+
+
+def _covered(old: TranslatorState, weights_BTS: Tensor, lengths_B: Tensor | None) -> Tensor | None:
+    """The coverage after these target places, pads among them left out."""
+    if old.coverage_BS is None:
+        return None
+    if lengths_B is not None:
+        place_T = torch.arange(weights_BTS.shape[1], device=weights_BTS.device)
+        weights_BTS = weights_BTS * (place_T < lengths_B[:, None])[..., None]
+    return old.coverage_BS + weights_BTS.sum(1).to(old.coverage_BS.dtype)
