@@ -173,6 +173,19 @@ def make_parser() -> Parser:
     p.add_argument("run")
     p.add_argument("input", nargs="*", help="texts, or files whose lines are texts; default: lines of standard input")
 
+    p = verbs.add_parser("fill", help="tell what is hidden at every [MASK] of a text")
+    p.add_argument("run")
+    p.add_argument(
+        "text", nargs="*", help='"The [MASK] sat": a mask is one unit of the run; default: lines of standard input'
+    )
+    p.add_argument("--top-k", type=int, default=5, help="candidates for each mask (default: 5)")
+
+    p = verbs.add_parser("embed", help="write a vector for every line of a text")
+    p.add_argument("run")
+    p.add_argument("file", nargs="?", help="default: standard input")
+    p.add_argument("--per", default="text", metavar="text|token", help="a vector a line (default), or a symbol")
+    p.add_argument("--out", required=True, metavar="x.npy", help="where the array is written, float32")
+
     p = verbs.add_parser("export", help="write a run in another format: arpa (word n-grams)")
     p.add_argument("run")
     p.add_argument("--to", required=True, metavar="arpa", help="the format")
@@ -544,6 +557,39 @@ def classify(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
+def fill(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.using import fill, read_lines
+
+    texts = a.text or read_lines(sys.stdin.buffer.read(), "standard input")
+    result = fill(load(a), texts, top=a.top_k)
+    if not a.json:
+        for found in result["texts"]:
+            print(found["filled"])
+            for k, candidates in enumerate(found["masks"], 1):
+                shown = "  ".join(f"{json.dumps(c['text'], ensure_ascii=False)} {c['p']:.3f}" for c in candidates)
+                print(f"  {result['unit']} {k}: {shown}")
+    return result
+
+
+def embed(a: argparse.Namespace) -> dict[str, Any]:
+    import io
+
+    import numpy as np
+
+    from chainrule.checkpoint import write_file
+    from chainrule.using import embed, read_lines
+
+    text = sys.stdin.buffer.read() if a.file in (None, "-") else read_bytes(a.file)
+    result = embed(load(a), read_lines(text, a.file or "standard input"), per=a.per)
+    content = io.BytesIO()
+    np.save(content, result["vectors"], allow_pickle=False)
+    write_file(Path(a.out), content.getvalue())
+    count, width = result["vectors"].shape
+    if not a.json:
+        print(f"{a.out}: {count} vectors of {width} numbers, one a {'line' if a.per == 'text' else 'symbol'}")
+    return {"out": a.out, "per": a.per, "vectors": count, "width": width, "tokens": result["tokens"]}
+
+
 def export(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import export
 
@@ -564,7 +610,7 @@ def import_(a: argparse.Namespace) -> dict[str, Any]:
 
 VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "compare": compare, "train": train, "data": data, "laws": laws, "evaluate": evaluate, "score": score, "generate": generate,
-    "translate": translate, "tag": tag, "classify": classify,
+    "translate": translate, "tag": tag, "classify": classify, "fill": fill, "embed": embed,
     "export": export, "import": import_,
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ import torch
 
 from chainrule.checkpoint import RunFolder, write_file
 from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
-from chainrule.core import Batch, DataError, Texts, UserError, Words, family, nearest
+from chainrule.core import Batch, DataError, Encoder, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
 from chainrule.data.pairs import LONGEST
 from chainrule.data.series import Scaling
@@ -37,6 +37,8 @@ from chainrule.training.tasks.translate import spelled, translations
 load = open_run
 FORMATS = ("arpa",)
 FORECAST_PATHS = 1000
+EMBED_SYMBOLS = 1 << 14
+"""Symbols that are read at once to embed them."""
 
 
 def evaluate(
@@ -364,6 +366,131 @@ def translate(
         result["n_best"] = [row[:n_best] for row in listed]
     cut = sum(len(x) > LONGEST for x in ids)
     return result | ({"cut": cut} if cut else {})
+
+
+MASK = "[MASK]"
+
+
+def fill(loaded: Loaded, texts: Sequence[str], *, top: int = 5) -> dict[str, Any]:
+    """What may stand at every ``[MASK]`` of each text: the ``top`` symbols with their probabilities, each mask for itself, the others
+    hidden; and ``filled``, the text with all of them filled, the surest first and each knowing those before it.
+
+    A mask is one unit of the run: a byte, a character, a word, a piece of bpe (which brings the space before it along).
+    """
+    _need(loaded, "fill", "fill", f"fills in {MASK}")
+    if top < 1:
+        raise UserError(f"--top-k {top}: at least 1")
+    if unfit := next((text for text in texts if MASK not in text), None):
+        raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
+    results = []
+    for text in texts:
+        pieces = text.split(MASK)
+        if loaded.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
+            pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
+        ids = _with_masks(loaded, pieces)
+        p_MK, ids_MK = _hidden(loaded, ids).exp().topk(min(top, loaded.model.symbols - 1))
+        found = [
+            [{"text": _unit_text(loaded, k), "p": p} for k, p in zip(*row)]
+            for row in zip(ids_MK.tolist(), p_MK.tolist())
+        ]
+        chosen = [_unit_text(loaded, k) for k in _all_filled(loaded, ids)]
+        filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
+        results.append({"text": text, "masks": found, "filled": filled})
+    return {"unit": loaded.tokenizer.name, "texts": results}
+
+
+def _with_masks(loaded: Loaded, pieces: Sequence[str]) -> list[int]:
+    """The ids of a text, a mask between its pieces."""
+    model, ids = loaded.model, []
+    for k, piece in enumerate(pieces):
+        ids += [model.mask_symbol] * (k > 0)
+        if loaded.tokenizer.name == "word":  # the space between two words is no symbol
+            piece = piece.removeprefix(" " * (k > 0)).removesuffix(" " * (k < len(pieces) - 1))
+        ids += loaded.tokenizer.encode(piece.encode()).ids.tolist()
+    if len(ids) >= model.window:
+        raise UserError(
+            f"fill: the text has {len(ids)} symbols and this run reads {model.window - 1} at once: give a shorter one"
+        )
+    return ids
+
+
+@torch.no_grad()
+def _hidden(loaded: Loaded, ids: Sequence[int]) -> torch.Tensor:
+    """log p of what stands at the masks, M x V; the unknown symbol is no answer."""
+    model, compute = loaded.model, loaded.compute
+    row_1T = torch.tensor([[model.start_symbol, *ids]], device=compute.device)
+    with compute.autocast():
+        hidden_1TD = model.encode(Batch(row_1T, row_1T))
+        logits_MV = model.predict(hidden_1TD[row_1T == model.mask_symbol][None]).logits()[0]
+    log_p_MV = logits_MV.float().log_softmax(-1)
+    if loaded.tokenizer.unknown is not None:
+        log_p_MV[:, loaded.tokenizer.unknown] = -math.inf
+    return log_p_MV
+
+
+def _all_filled(loaded: Loaded, ids: Sequence[int]) -> list[int]:
+    """What fills each mask: the most probable symbol where it is most probable, again and again until no mask is left."""
+    filled = list(ids)
+    masks = [t for t, k in enumerate(ids) if k == loaded.model.mask_symbol]
+    while left := [t for t in masks if filled[t] == loaded.model.mask_symbol]:
+        log_p_M, best_M = _hidden(loaded, filled).max(-1)
+        surest = int(log_p_M.argmax())
+        filled[left[surest]] = int(best_M[surest])
+    return [filled[t] for t in masks]
+
+
+def _unit_text(loaded: Loaded, k: int) -> str:
+    """One symbol as text; a byte that is no character by itself as its number."""
+    content = loaded.tokenizer.decode([k])
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in content)
+
+
+def embed(loaded: Loaded, texts: Sequence[str], *, per: str = "text") -> dict[str, Any]:
+    """Vectors of texts, float32: one each, the mean over its symbols (``per="text"``), or one for every symbol, texts one after the other
+    (``per="token"``); ``tokens`` counts those of each text. A text beyond what the run reads at once is read in pieces.
+    """
+    model = loaded.model
+    if not isinstance(model, Encoder):
+        raise UserError(
+            f"embed: {loaded.name} has no vectors that know a whole text: train one with --task fill --model bert"
+        )
+    if per not in ("text", "token"):
+        raise UserError(f"--per {per}: text or token")
+    ids = [loaded.tokenizer.encode(text.encode()).ids for text in texts]
+    empty = next((k for k, row in enumerate(ids) if not len(row)), None)
+    if empty is not None:
+        raise UserError(f"embed: text {empty + 1} is empty: give texts of at least one symbol")
+    vectors = _vectors(loaded, ids)
+    made = np.stack([rows.mean(0) for rows in vectors]) if per == "text" else np.concatenate(vectors)
+    return {"vectors": made, "tokens": [len(row) for row in ids]}
+
+
+@torch.no_grad()
+def _vectors(loaded: Loaded, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A vector for each symbol of each text. Pieces of like length are read together."""
+    model, compute, size = loaded.model, loaded.compute, loaded.model.window - 1
+    pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
+    pieces.sort(key=lambda piece: -len(piece[2]))
+    out = [np.zeros((len(row), 0), np.float32) for row in ids]
+    while pieces:
+        group = pieces[: max(1, EMBED_SYMBOLS // (len(pieces[0][2]) + 1))]
+        pieces = pieces[len(group) :]
+        lengths_B = torch.tensor([len(piece) + 1 for _, _, piece in group])
+        rows_BT = torch.zeros(len(group), int(lengths_B.max()), dtype=torch.long)
+        for k, (_, _, piece) in enumerate(group):
+            rows_BT[k, 0] = model.start_symbol
+            rows_BT[k, 1 : len(piece) + 1] = torch.from_numpy(piece.astype(np.int64))
+        with compute.autocast():
+            batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)
+            hidden_BTD = model.encode(batch).float().cpu().numpy()
+        for k, (b, t, piece) in enumerate(group):
+            if not out[b].shape[1]:
+                out[b] = np.zeros((len(ids[b]), hidden_BTD.shape[-1]), np.float32)
+            out[b][t : t + len(piece)] = hidden_BTD[k, 1 : len(piece) + 1]
+    return out
 
 
 def forecast(

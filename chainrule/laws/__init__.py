@@ -1,6 +1,6 @@
 """What every family must keep, as plain functions over the registry: what the verb ``laws`` runs."""
 
-from chainrule.laws.subject import SUBJECTS, Labelling, LawBroken, Numbers, Records, Sourced, Subject, Tokens
+from chainrule.laws.subject import SUBJECTS, Labelling, LawBroken, Numbers, Records, Sourced, Subject, Tokens, WholeRows
 from chainrule.laws.suite import LAWS, Verdict, apply, check, examine, named, report
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Subject",
     "Tokens",
     "Verdict",
+    "WholeRows",
     "apply",
     "check",
     "examine",

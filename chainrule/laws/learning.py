@@ -11,7 +11,6 @@ from torch import Tensor
 from chainrule.core import Autoregressive, Batch, Counting, SequenceModel, total
 from chainrule.explain.recorder import Recorder
 from chainrule.laws.subject import LawBroken, Subject, same
-from chainrule.scoring.objectives import NextSymbol
 
 
 def sizes(subject: Subject) -> str:
@@ -65,14 +64,7 @@ def _gradients(model: SequenceModel) -> list[Tensor]:
 def every_parameter_learns(subject: Subject) -> str:
     """A finite gradient, not all zero, from a random batch."""
     model = subject.build()
-    assert isinstance(model, Autoregressive)
-    rows = subject.rows(5, 13, salt=62)
-    if subject.prompted:
-        nats = _nats_through_state(subject, model, rows, [12])
-    else:
-        prediction, _ = model(torch.cat([subject.start_rows(5), rows[:, :-1]], dim=1))
-        nats = -prediction.log_prob(rows).sum()
-    nats.backward()
+    subject.loss(model).backward()
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
@@ -81,17 +73,6 @@ def every_parameter_learns(subject: Subject) -> str:
         if not bool(parameter.grad.isfinite().all()):
             raise LawBroken(f"{name} gets a gradient that is not finite")
     return f"{sum(p.requires_grad for p in model.parameters())} tensors"
-
-
-def _nats_through_state(subject: Subject, model: Autoregressive, rows: Tensor, sizes: list[int]) -> Tensor:
-    """-log p(rows) by start() and then chunks of these sizes, all in one graph."""
-    prediction, state = subject.begin(model, range(len(rows)))
-    nats, read = -prediction.log_prob(rows[:, :1]).sum(), 0
-    for size in sizes:
-        prediction, state = model(rows[:, read : read + size], state)
-        nats = nats - prediction.log_prob(rows[:, read + 1 : read + size + 1]).sum()
-        read += size
-    return nats
 
 
 def gradients_pass_through_state(subject: Subject) -> None:
@@ -103,7 +84,7 @@ def gradients_pass_through_state(subject: Subject) -> None:
     rows, found = subject.rows(3, 11, salt=66), []
     for sizes in ([10], [4, 1, 1, 4]):
         model.zero_grad()
-        _nats_through_state(subject, model, rows, sizes).backward()
+        subject.nats_through_state(model, rows, sizes).backward()
         found.append(_gradients(model))
     for (name, _), whole, parts in zip(model.named_parameters(), *found, strict=True):
         same(parts, whole, f"gradient of {name} through chunks against all at once")
@@ -112,8 +93,7 @@ def gradients_pass_through_state(subject: Subject) -> None:
 def accumulation(subject: Subject) -> None:
     """A batch of 8 ragged rows and 8 batches of one give one gradient: each term is divided by its global count."""
     model = subject.build()
-    assert isinstance(model, Autoregressive)
-    objective, batch = NextSymbol(model), subject.batch(8, 13, salt=63)
+    objective, batch = subject.objective(model), subject.batch(8, 13, salt=63)
 
     def gradients(parts: list[Batch], counts: dict[str, Tensor]) -> list[Tensor]:
         model.zero_grad()
@@ -122,8 +102,7 @@ def accumulation(subject: Subject) -> None:
             total(terms, counts).backward()
         return _gradients(model)
 
-    with torch.no_grad():
-        counts = {name: count for name, (_, count, _) in objective(batch)[0].items()}
+    counts = objective.counts(batch)
     together = gradients([batch], counts)
     apart = gradients([batch.rows(b, b + 1) for b in range(8)], counts)
     for (name, _), one, eight in zip(model.named_parameters(), together, apart, strict=True):

@@ -20,15 +20,20 @@ from chainrule.core import (
     Config,
     Counting,
     Family,
+    Filler,
+    Masked,
+    Objective,
     Prediction,
     SequenceModel,
     State,
     Tagger,
     Texts,
     Words,
+    total,
 )
 from chainrule.data.reading import Lexicon, Reader, TextReader
 from chainrule.layers.probes import Probe
+from chainrule.scoring.objectives import Hidden, NextSymbol
 
 TOLERANCE = 1e-9
 """Nats, in float64: two paths through the same arithmetic."""
@@ -108,15 +113,19 @@ class Subject:
         """What the laws' third column refers to."""
         model = self.build()
         autoregressive = isinstance(model, Autoregressive)
-        labelling = isinstance(model, Tagger | Classifier)
+        labelling, filler = isinstance(model, Tagger | Classifier), isinstance(model, Filler)
+        learns = any(p.requires_grad for p in model.parameters())
+        asked = autoregressive or labelling or filler
         held = {
             "a model": True,
-            "asked": autoregressive or labelling,
+            "asked": asked,
             "autoregressive": autoregressive,
             "discrete": autoregressive and self.discrete,
             "counting": isinstance(model, Counting),
-            "gradient": autoregressive and any(p.requires_grad for p in model.parameters()),
-            "probes": (autoregressive or labelling) and any(isinstance(m, Probe) for m in model.modules()),
+            "gradient": autoregressive and learns,
+            "learning": (autoregressive or filler) and learns,
+            "filler": filler,
+            "probes": asked and any(isinstance(m, Probe) for m in model.modules()),
             "tagger": isinstance(model, Tagger),
             "classifier": isinstance(model, Classifier),
             "labelling": labelling,
@@ -191,6 +200,29 @@ class Subject:
         chosen = self.values_K if values_K is None else values_K
         columns = [prediction.log_prob(value.expand(like_BT.shape).contiguous()) for value in chosen]
         return torch.stack(columns, dim=-1)
+
+    def objective(self, model: SequenceModel) -> Objective:
+        assert isinstance(model, Autoregressive)
+        return NextSymbol(model)
+
+    def loss(self, model: SequenceModel) -> Tensor:
+        """Nats of random rows, through every parameter."""
+        assert isinstance(model, Autoregressive)
+        rows = self.rows(5, 13, salt=62)
+        if self.prompted:
+            return self.nats_through_state(model, rows, [12])
+        prediction, _ = model(torch.cat([self.start_rows(5), rows[:, :-1]], dim=1))
+        return -prediction.log_prob(rows).sum()
+
+    def nats_through_state(self, model: Autoregressive, rows: Tensor, sizes: list[int]) -> Tensor:
+        """-log p(rows) by start() and then chunks of these sizes, all in one graph."""
+        prediction, state = self.begin(model, range(len(rows)))
+        nats, read = -prediction.log_prob(rows[:, :1]).sum(), 0
+        for size in sizes:
+            prediction, state = model(rows[:, read : read + size], state)
+            nats = nats - prediction.log_prob(rows[:, read + 1 : read + size + 1]).sum()
+            read += size
+        return nats
 
     @torch.no_grad()
     def read(
@@ -387,11 +419,57 @@ class Records(Labelling):
         return list(model.classify(batch).double())
 
 
+class WholeRows(Subject):
+    """Rows some of whose symbols are hidden, of a model that sees all of what is shown."""
+
+    def batch(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Masked:
+        """Ragged rows behind the start symbol, two hidden symbols a row (one in a row of one); pads are arbitrary."""
+        model, lengths_B = self.filler, super().batch(batch, length, salt, symbols).lengths_B
+        rows_BT = torch.cat([self.start_rows(batch), self.rows(batch, length, salt)], 1)
+        assert lengths_B is not None
+        hidden_BT = torch.zeros(rows_BT.shape, dtype=torch.bool)
+        for b, n in enumerate(lengths_B.tolist()):
+            hidden_BT[b, [1 + n // 3, n]] = True
+        inputs_BT = rows_BT.masked_fill(hidden_BT, model.mask_symbol)
+        targets_BT = rows_BT.masked_fill(~hidden_BT, IGNORED)
+        made = Masked(inputs_BT, targets_BT, lengths_B + 1)
+        if not model.paired:
+            return made
+        segments_BT = (torch.arange(length + 1) > length // 2).long().expand(batch, -1)
+        return replace(made, segments_BT=segments_BT, follows_B=torch.arange(batch) % 2)
+
+    @cached_property
+    def filler(self) -> Filler:
+        model = self.build()
+        assert isinstance(model, Filler)
+        return model
+
+    @torch.no_grad()
+    def told(self, model: object, batch: Masked) -> Tensor:
+        """log p of every symbol at every place, B x T x V; what stands beyond a row's end means nothing."""
+        assert isinstance(model, Filler)
+        return self.table(model.predict(model.encode(batch)), batch.inputs_BT)
+
+    def answers(self, model: SequenceModel) -> Tensor:
+        batch = self.batch(3, 7, salt=60)
+        assert batch.lengths_B is not None
+        return self.told(model, batch)[torch.arange(8) < batch.lengths_B[:, None]][None]
+
+    def objective(self, model: SequenceModel) -> Objective:
+        assert isinstance(model, Filler)
+        return Hidden(model)
+
+    def loss(self, model: SequenceModel) -> Tensor:
+        objective, batch = self.objective(model), self.batch(5, 13, salt=62)
+        return total(objective(batch)[0], objective.counts(batch))
+
+
 SUBJECTS: dict[str, type[Subject]] = {
     "generate": Subject,
     "series": Numbers,
     "tag": Tokens,
     "classify": Records,
     "translate": Sourced,
+    "fill": WholeRows,
 }
 """How the families of each task are asked."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chainrule.core import Family, UserError, families, load_file
 from chainrule.core.errors import nearest
-from chainrule.laws import labelling, learning, memory, predicting, prompting, reading
+from chainrule.laws import filling, labelling, learning, memory, predicting, prompting, reading
 from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
 
 Law = Callable[[Subject], str | None]
@@ -51,13 +51,18 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("state: clone", memory.clone, ("autoregressive",)),
     ("state: rewind", memory.rewind, ("autoregressive",)),
     ("state: length and bytes", memory.counted, ("autoregressive",)),
-    ("every parameter learns", learning.every_parameter_learns, ("gradient",)),
+    ("every parameter learns", learning.every_parameter_learns, ("learning",)),
     ("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
-    ("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("gradient",)),
+    ("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("learning",)),
     ("looked at = not looked at", learning.looked_at, ("probes",)),
     ("a source in a padded batch = a source alone", prompting.sources_alone, ("prompted",)),
     ("the source is remembered", prompting.the_source_is_remembered, ("prompted",)),
     ("a start symbol keeps the source", prompting.the_start_keeps_the_source, ("prompted",)),
+    ("a padded row = a row alone", filling.padded, ("filler",)),
+    ("pads say nothing", filling.pads_say_nothing, ("filler",)),
+    ("whole rows are independent", filling.rows_are_independent, ("filler",)),
+    ("both sides are seen", filling.both_sides_are_seen, ("filler",)),
+    ("p of what is hidden sums to 1", filling.sums_to_one, ("filler",)),
     ("statistics add up", learning.statistics_add_up, ("counting",)),
     ("counting is deterministic", learning.counting_is_deterministic, ("counting",)),
     ("labels: a row alone = in a ragged batch", labelling.rows_alone, ("labelling",)),

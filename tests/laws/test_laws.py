@@ -23,6 +23,8 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
     "lstm (series)": [{"skip": "dense"}],
     "hmm": [{"topology": "left_right", "band": 2}, {"topology": "banded", "smoothing": 0}],
     "rnn": [{"skip": "residual", "layers": 2, "embedding": 16}],
+    "bert (fill)": [{"positions": name} for name in ("none", "learned", "sinusoidal", "alibi", "relative")]
+    + [{"norm": "post", "bias": True, "activation": "gelu", "next_sentence": True}, {"tied": False, "groups": 1}],
     "gpt": [{"positions": name} for name in ("none", "learned", "sinusoidal", "alibi")]
     + [{"tied": True, "norm": "post", "bias": True}, {"groups": 1, "qk_norm": False}, {"context": 7}],
 }
