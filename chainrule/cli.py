@@ -21,6 +21,10 @@ class Usage(Exception):
 
 
 class Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any):
+        wide = lambda prog: argparse.HelpFormatter(prog, max_help_position=26)  # noqa: E731
+        super().__init__(**{"formatter_class": wide, **options})
+
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message} (see: {self.prog} --help)")
 
