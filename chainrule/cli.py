@@ -20,10 +20,15 @@ class Usage(Exception):
     """A command line that cannot be understood; one line, exit status 2."""
 
 
+class Formatter(argparse.HelpFormatter):
+    def add_argument(self, action: argparse.Action) -> None:
+        super().add_argument(action)
+        self._action_max_length = max(self._action_max_length, 13)  # else the longest verb stands on a line of its own
+
+
 class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any):
-        wide = lambda prog: argparse.HelpFormatter(prog, max_help_position=26)  # noqa: E731
-        super().__init__(**{"formatter_class": wide, **options})
+        super().__init__(**{"formatter_class": Formatter, **options})
 
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message} (see: {self.prog} --help)")
