@@ -101,12 +101,19 @@ def make_parser() -> Parser:
     p.add_argument("--save-every", metavar="30s|50steps", help="how often a checkpoint is written (default: 30s)")
     p.add_argument("--out", required=True, help="the run folder")
 
-    p = verbs.add_parser("data", help="the data card; or: data make KIND --out DIR, sources with known truth")
+    p = verbs.add_parser("data", help="the data card; or: data make KIND --out DIR, data with known truth")
     p.add_argument("data", help="a file or a folder, or the word make")
-    p.add_argument("--task", help="series, tag or classify, where the columns do not say so")
-    p.add_argument("kind", nargs="?", help="after make: markov, hmm, copy, uniform")
+    p.add_argument(
+        "--task", help="series, tag or classify, where the columns do not say so; after make copy: generate, translate"
+    )
+    p.add_argument(
+        "kind",
+        nargs="?",
+        help="after make: a stream (markov, hmm, copy, uniform) or a task (copy with --task translate, reverse, sort, "
+        "recall, parity, adding, agreement); without it, all are listed",
+    )
     p.add_argument("--out", help="after make: the folder to write")
-    p.add_argument("--size", type=float, default=1e6, help="after make: training symbols (default: 1e6)")
+    p.add_argument("--size", type=float, help="after make: training symbols (default: 1e6), or records of a task")
     p.add_argument("--seed", type=int, help="after make: default 42")
 
     p = verbs.add_parser("laws", help="grade a family (by name, or a file of your own) by the law suite")
@@ -399,18 +406,39 @@ def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
 
 
 def make_data(a: argparse.Namespace) -> dict[str, Any]:
-    from chainrule.core import UserError, nearest
-    from chainrule.data.synthetic import generators, make, write
+    from chainrule.core import UserError
+    from chainrule.data import synthetic, synthetic_tasks
 
-    if a.kind not in generators:
-        raise UserError(f"data make {a.kind or ''}: {nearest(a.kind or '', generators)}")
+    known = synthetic_tasks.kinds()
+    if a.kind is None:
+        if not a.json:
+            print(list_of_kinds(known))
+        return {"kinds": [{"kind": k, "task": task or None, "summary": text} for (k, task), text in known.items()]}
+    if a.kind not in {kind for kind, _ in known}:
+        print(list_of_kinds(known), file=sys.stderr)
+    task = synthetic_tasks.task_of(a.kind, a.task)
     if not a.out:
         raise UserError(f"data make {a.kind}: say where to, with --out DIR")
-    source = make(a.kind, size=int(a.size), seed=42 if a.seed is None else a.seed)
-    write(source, Path(a.out))
+    seed = 42 if a.seed is None else a.seed
+    size = None if a.size is None else int(a.size)
+    if (a.kind, task) in synthetic_tasks.tasks:
+        made = synthetic_tasks.make(a.kind, task, size=size, seed=seed)
+        synthetic_tasks.write(made, Path(a.out))
+        chance = {what: found["value"] for what, found in made.truth["chance"].items()}
+        if not a.json:
+            guesses = ", ".join(f"{what.replace('_', ' ')} {value:.4g}" for what, value in chance.items())
+            print(f"{a.out}: {made.truth['description']}; guessing reaches: {guesses}")
+        return {"out": a.out, "kind": a.kind, "task": task or None, "chance": chance}
+    source = synthetic.make(a.kind, seed=seed, **({} if size is None else {"size": size}))
+    synthetic.write(source, Path(a.out))
     if not a.json:
         print(f"{a.out}: {source.description}; entropy rate {source.entropy_rate} bits per symbol")
-    return {"out": a.out, "kind": a.kind, "entropy_rate": source.entropy_rate, "lag": source.lag}
+    return {"out": a.out, "kind": a.kind, "task": task, "entropy_rate": source.entropy_rate, "lag": source.lag}
+
+
+def list_of_kinds(known: dict[tuple[str, str], str]) -> str:
+    rows = [f"  {kind:<11}{task or '-':<11}{summary}" for (kind, task), summary in known.items()]
+    return "\n".join(["  KIND       --task     what is made (--task is needed only for the second copy)", *rows])
 
 
 def laws(a: argparse.Namespace) -> dict[str, Any]:

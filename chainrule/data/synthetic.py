@@ -88,13 +88,15 @@ Sizes = tuple[int, int, int]
 Generator = Callable[[Sizes, np.random.Generator], tuple[Parts, Truth]]
 
 generators: dict[str, Generator] = {}
+summaries: dict[str, str] = {}
+"""A line about each kind, before one is made."""
 
 
-def generator(kind: str) -> Callable[[Generator], Generator]:
+def generator(kind: str, summary: str = "") -> Callable[[Generator], Generator]:
     """Decorator: announce a function from (sizes of the three parts, random numbers) to (the parts, the truth)."""
 
     def announce(function: Generator) -> Generator:
-        generators[kind] = function
+        generators[kind], summaries[kind] = function, summary
         return function
 
     return announce
@@ -171,7 +173,7 @@ def markov_memory(rows: np.ndarray, order: int) -> list[float]:
     return [float(b - a) for a, b in itertools.pairwise(entropies)]
 
 
-@generator("markov")
+@generator("markov", "a stream: the last three symbols decide, any two of them tell little")
 def _markov(sizes: Sizes, rng: np.random.Generator) -> tuple[Parts, Truth]:
     """After each context of three, four of eight symbols may come: "a", so that every context leads to "aaa" and on
     (one recurrent class, no period), and three others drawn for that context, so that fewer than three tell little.
@@ -250,7 +252,7 @@ def hmm_bits(step_NN: np.ndarray, emit_NV: np.ndarray, ids: np.ndarray, tail: in
     return bits[:, early:].ravel()[:tail]
 
 
-@generator("hmm")
+@generator("hmm", "a stream: a hidden chain that seldom moves; every symbol back helps, ever less")
 def _hmm(sizes: Sizes, rng: np.random.Generator) -> tuple[Parts, Truth]:
     """Four hidden states on a ring, which stay with probability 0.9; each speaks four of eight symbols, two shared with
     either neighbour, so that one symbol leaves two states possible and the past decides between them.
@@ -275,7 +277,7 @@ def _hmm(sizes: Sizes, rng: np.random.Generator) -> tuple[Parts, Truth]:
     return _stream(ids, sizes), Truth(symbols, rate, None, text, memory, error, achievable)
 
 
-@generator("copy")
+@generator("copy", "a stream: the symbol 50 back, with probability 0.9")
 def _copy(sizes: Sizes, rng: np.random.Generator) -> tuple[Parts, Truth]:
     """x_t = x_{t-lag} with probability 0.9, else uniform: ``lag`` interleaved chains that know nothing of each other.
 
@@ -296,7 +298,7 @@ def _copy(sizes: Sizes, rng: np.random.Generator) -> tuple[Parts, Truth]:
     return _stream(ids, sizes), Truth(symbols, rate, lag, text, memory, achievable=_achievable(bits, sizes))
 
 
-@generator("uniform")
+@generator("uniform", "a stream: there is nothing to learn")
 def _uniform(sizes: Sizes, rng: np.random.Generator) -> tuple[Parts, Truth]:
     symbols = 8
     text = f"independent and uniform over {symbols} symbols: nothing to remember"
