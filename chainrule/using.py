@@ -157,32 +157,21 @@ def generate(
         raise UserError(f"--max-tokens {max_tokens} and -n {count}: both at least 1")
     encoded = [loaded.tokenizer.encode(p.encode()).ids.tolist() for p in prompts]
     max_tokens = _room(loaded, max(map(len, encoded)), max_tokens)
+    repeated = [ids for ids in encoded for _ in range(count)]
     if beams:
         if (filters, tuple(stop)) != (Filters(), ()):
-            raise UserError(
-                "--beams finds what is most probable: leave out --temperature, --top-k, --top-p, --min-p, --stop"
-            )
-        options = Beams(
-            beams,
-            count,
-            max_length=max_tokens,
-            must=_phrases(loaded, "--must", must),
-            forbid=_phrases(loaded, "--forbid", forbid),
-        )
+            raise UserError("--beams draws nothing: leave out --temperature, --top-k, --top-p, --min-p, --stop")
+        wanted, unwanted = _phrases(loaded, "--must", must), _phrases(loaded, "--forbid", forbid)
+        options = Beams(beams, count, max_length=max_tokens, must=wanted, forbid=unwanted)
         made = _most_probable(loaded, encoded, options)
-        return _shown_all(
-            loaded, [p for p in prompts for _ in range(count)], [e for e in encoded for _ in range(count)], made
-        )
-    if must or forbid:
+    elif must or forbid:
         raise UserError("--must and --forbid are met by beam search: give --beams too, --beams 8 for example")
-    unknown = loaded.tokenizer.unknown
-    blocked = (unknown,) if unknown is not None else ()
-    filters = Filters(filters.temperature, filters.top_k, filters.top_p, filters.min_p, (*filters.forbidden, *blocked))
-    repeated = [ids for ids in encoded for _ in range(count)]
-    made = sample.generate(
-        loaded.model, repeated, max_tokens, loaded.compute, filters=filters, seed=seed, finished=_finished(loaded, stop),
-        barred=_barred(loaded, repeated),
-    )  # fmt: skip
+    else:
+        blocked = () if loaded.tokenizer.unknown is None else (loaded.tokenizer.unknown,)
+        made = sample.generate(
+            loaded.model, repeated, max_tokens, loaded.compute, filters=replace(filters, forbidden=(*filters.forbidden, *blocked)),
+            seed=seed, finished=_finished(loaded, stop), barred=_barred(loaded, repeated),
+        )  # fmt: skip
     return _shown_all(loaded, [prompt for prompt in prompts for _ in range(count)], repeated, made)
 
 

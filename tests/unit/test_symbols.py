@@ -300,6 +300,28 @@ def test_what_is_generated_is_read_back_as_the_same_records(
         assert back == [s for s, _ in kept]
 
 
+def test_beams_end_with_the_record_and_write_no_unknown_symbol(tmp_path: Path) -> None:
+    """After A comes C or G, then the end; symbols seen once are the unknown one, likely as it is at the start."""
+    rare = "".join(f">{c}\n{c}\n" for c in "DEFHIKLMNPQ")
+    loaded = counted(read(given(tmp_path / "d", "{}.fa", ">a\nACT\n>b\nACT\n>c\nAGT\n>d\nAGT\n" * 9 + rare)), 4)
+    made = generate(loaded, ["A"], max_tokens=9, beams=9, count=2)
+    assert sorted(map("".join, made["sequences"])) == ["ACT", "AGT"]
+    starts = generate(loaded, [""], max_tokens=1, beams=9, count=5)["sequences"]
+    assert sorted(map("".join, starts)) == ["", "A", "C", "G", "T"]
+    with pytest.raises(UserError, match="-n 6: there are only 5 continuations"):
+        generate(loaded, [""], max_tokens=1, beams=9, count=6)
+    assert ["".join(s) for s in generate(loaded, ["A"], max_tokens=9, beams=9, forbid=["C"])["sequences"]] == ["AGT"]
+    for flag, wish in (("must", {"must": ["D"]}), ("forbid", {"forbid": ["CD"]})):
+        with pytest.raises(UserError, match=f"--{flag} .*never seen"):
+            generate(loaded, ["A"], beams=3, **wish)
+
+
+def test_voices_in_step_are_not_searched_for(tmp_path: Path) -> None:
+    loaded = counted(read(given(tmp_path / "d", "{}.csv", "1,2\n1,3\n2,3\n1,2\n1,3\n2,3\n"), columns="x,y"), 3)
+    with pytest.raises(UserError, match="voices in step are drawn"):
+        generate(loaded, [""], beams=2)
+
+
 def test_the_command_line_trains_evaluates_and_generates_over_symbols(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
