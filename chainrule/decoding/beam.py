@@ -108,7 +108,7 @@ class Beam:
     ended_ids_BGNT: Tensor
 
     def rows(self, index_B: Tensor) -> Beam:
-        return Beam(*(getattr(self, f.name)[index_B] for f in dataclasses.fields(self)))
+        return Beam(*(getattr(self, f.name).index_select(0, index_B) for f in dataclasses.fields(self)))
 
 
 @dataclass

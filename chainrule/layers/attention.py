@@ -18,6 +18,8 @@ from chainrule.layers.masks import Mask
 from chainrule.layers.positions import rotate
 from chainrule.layers.probes import Probe, observed
 
+FEW = 4
+"""Queries up to which, on a CPU, two products are faster than the fused kernel (0.3 against 0.5 ms for 800 heads of one query)."""
 Turn = tuple[Tensor, Tensor] | None
 """Rotary angles as cos and sin, or none."""
 
@@ -107,26 +109,31 @@ class Attention(nn.Module):
 
     def attend(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, sight: Sight) -> Tensor:
         """Weighted sum of values for each query, mapped back to B x T x D."""
+        return self.out(self.mix(q_BHTK, k_BGSK, v_BGSK, sight))
+
+    def mix(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, sight: Sight) -> Tensor:
+        """Weighted sum of values for each query, heads side by side: B x T x heads * value width."""
         share = self.heads // self.groups
         k, v = k_BGSK, v_BGSK
         if share > 1:
             k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
         k, v = k.to(q_BHTK.dtype), v.to(q_BHTK.dtype)
         if observed(self):
-            mixed = self._explicit(q_BHTK, k, v, sight)
+            mixed = self.weights(self._shares(q_BHTK, k, sight)) @ v
+        elif q_BHTK.shape[2] <= FEW and q_BHTK.device.type == "cpu":
+            mixed = self._shares(q_BHTK, k, sight) @ v
         elif sight.bias_BHTS is None:
             mixed = F.scaled_dot_product_attention(q_BHTK, k, v, is_causal=sight.causal)
         else:
             mixed = F.scaled_dot_product_attention(q_BHTK, k, v, attn_mask=sight.bias_BHTS.to(q_BHTK.dtype))
         B, _, T, _ = mixed.shape
-        return self.out(mixed.transpose(1, 2).reshape(B, T, -1))
+        return mixed.transpose(1, 2).reshape(B, T, -1)
 
-    def _explicit(self, q: Tensor, k: Tensor, v: Tensor, sight: Sight) -> Tensor:
+    def _shares(self, q: Tensor, k: Tensor, sight: Sight) -> Tensor:
+        """Where each query looks, B x H x T x S."""
         scores_BHTS = q @ k.transpose(-1, -2) / math.sqrt(self.head_width)
         bias = sight.dense(q.shape[2], k.shape[2], scores_BHTS)
-        if bias is not None:
-            scores_BHTS = scores_BHTS + bias
-        return self.weights(shares(scores_BHTS)) @ v
+        return scores_BHTS.softmax(-1) if bias is None else shares(scores_BHTS + bias)
 
 
 def shares(scores: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -9,6 +11,7 @@ from chainrule.layers.attention import Sight, look
 from chainrule.layers.blocks import Block, initialise
 from chainrule.layers.decoder import TransformerConfig, make_block, make_positions
 from chainrule.layers.masks import Padding
+from chainrule.layers.positions import rotate
 
 
 class Encoder(nn.Module):
@@ -35,8 +38,52 @@ class Encoder(nn.Module):
         else:
             ends_B = torch.full((1,), S, device=x_BSD.device) if full or lengths_B is None else lengths_B
             sight = look(Padding(ends_B), place_1S, place_1S, bias, x_BSD.dtype)
+        packed = Packed.of(lengths_B, S) if lengths_B is not None else None
+        x = packed.pack(x_BSD) if packed else x_BSD
         for block in self.blocks:
             assert isinstance(block, Block)
-            q, k, v = block.attention.split(block.before(x_BSD), turn)
-            x_BSD = block.after(x_BSD, block.attention.attend(q, k, v, sight))
-        return self.norm(x_BSD)
+            read, attention = block.before(x), block.attention
+            if packed:
+                q, k, v = (packed.unpack_heads(part) for part in attention.split(read))
+                q, k = (q, k) if turn is None else (rotate(q, turn), rotate(k, turn))
+                mixed = packed.pack(attention.mix(q, k, v, sight))
+            else:
+                mixed = attention.mix(*attention.split(read, turn), sight)
+            x = block.after(x, attention.out(mixed))
+        return packed.unpack(self.norm(x)) if packed else self.norm(x)
+
+
+WASTE = 1.25
+"""Padded rows are packed where they are this many times as long as what stands in them."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The symbols of ragged rows side by side, 1 x N: everything but attention works on them alone."""
+
+    index_N: Tensor
+    place_BS: Tensor
+
+    @staticmethod
+    def of(lengths_B: Tensor, S: int) -> Packed | None:
+        """None where packing would save little."""
+        inside_BS = torch.arange(S, device=lengths_B.device) < lengths_B[:, None]
+        index_N = inside_BS.flatten().nonzero()[:, 0]
+        if not len(index_N) or WASTE * len(index_N) > inside_BS.numel():
+            return None
+        place_BS = torch.zeros_like(inside_BS, dtype=torch.long)
+        place_BS.view(-1)[index_N] = torch.arange(len(index_N), device=lengths_B.device)
+        return Packed(index_N, place_BS)
+
+    def pack(self, x_BSD: Tensor) -> Tensor:
+        return x_BSD.flatten(0, 1).index_select(0, self.index_N)[None]
+
+    def unpack(self, x_1ND: Tensor) -> Tensor:
+        """B x S x D; pads hold copies of the first symbol."""
+        return x_1ND[0].index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, -1)
+
+    def unpack_heads(self, x_1HNK: Tensor) -> Tensor:
+        """B x H x S x K from heads of packed symbols."""
+        H, K = x_1HNK.shape[1], x_1HNK.shape[3]
+        flat_ND = x_1HNK[0].transpose(0, 1).flatten(1)
+        return flat_ND.index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, H, K).transpose(1, 2)
