@@ -37,11 +37,8 @@ class BothWays(nn.Module):
             x_BSD = F.dropout(out_BSD, self.dropout, self.training) if k else out_BSD
             out_BSD = torch.cat([right(x_BSD)[0], flip(left(flip(x_BSD))[0])], -1)
         half = self.width // 2
-        last_B11 = (lengths_B - 1).clamp(min=0)[:, None, None]
-        ends_BD = torch.cat(
-            [out_BSD[..., :half].gather(1, last_B11.expand(-1, 1, half))[:, 0], out_BSD[:, 0, half:]], -1
-        )
-        return out_BSD, ends_BD * (lengths_B > 0)[:, None]
+        left_BD = out_BSD[:, 0, half:] * (lengths_B > 0)[:, None]
+        return out_BSD, torch.cat([at_end(out_BSD[..., :half], lengths_B), left_BD], -1)
 
 
 def _mirror(lengths_B: Tensor, S: int) -> Tensor:
@@ -65,6 +62,11 @@ class OneWay(nn.Module):
         """
         for k, right in enumerate(self.forwards):
             x_BSD = right(F.dropout(x_BSD, self.dropout, self.training) if k else x_BSD)[0]
-        last_B11 = (lengths_B - 1).clamp(min=0)[:, None, None]
-        ends_BD = x_BSD.gather(1, last_B11.expand(-1, 1, self.width))[:, 0]
-        return x_BSD, ends_BD * (lengths_B > 0)[:, None]
+        return x_BSD, at_end(x_BSD, lengths_B)
+
+
+def at_end(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
+    """What stands at each row's last place, B x D; zeros for an empty row."""
+    last_B11 = (lengths_B - 1).clamp(min=0)[:, None, None]
+    ends_BD = x_BSD.gather(1, last_B11.expand(-1, 1, x_BSD.shape[-1]))[:, 0]
+    return ends_BD * (lengths_B > 0)[:, None]

@@ -9,17 +9,18 @@ from torch import Tensor, nn
 
 from chainrule.layers.attention import Sight, look
 from chainrule.layers.blocks import Block, initialise
+from chainrule.layers.both_ways import Directions, at_end
 from chainrule.layers.decoder import TransformerConfig, make_block, make_positions
-from chainrule.layers.masks import Padding
+from chainrule.layers.masks import Causal, Mask, Padding
 from chainrule.layers.positions import rotate
 
 
 class Encoder(nn.Module):
-    """Blocks without a mask but that of padding. ``eps``: of the layer norms."""
+    """Blocks without a mask but that of padding, and ``mask`` where one is given. ``eps``: of the layer norms."""
 
-    def __init__(self, config: TransformerConfig, *, eps: float = 1e-5):
+    def __init__(self, config: TransformerConfig, *, eps: float = 1e-5, mask: Mask | None = None):
         super().__init__()
-        c = config
+        c, self.mask = config, mask
         self.position = make_positions(c, both_ways=True)
         self.blocks = nn.ModuleList(make_block(c, eps=eps) for _ in range(c.layers))
         self.norm = nn.LayerNorm(c.width, eps, bias=c.bias) if c.norm == "pre" else nn.Identity()
@@ -33,11 +34,12 @@ class Encoder(nn.Module):
         place_1S = torch.arange(S, device=x_BSD.device)[None]
         turn, bias = self.position.turn(place_1S), self.position.bias(place_1S, place_1S)
         full = lengths_B is None or bool((lengths_B >= S).all())
-        if full and bias is None:
+        if full and bias is None and self.mask is None:
             sight = Sight()
         else:
             ends_B = torch.full((1,), S, device=x_BSD.device) if full or lengths_B is None else lengths_B
-            sight = look(Padding(ends_B), place_1S, place_1S, bias, x_BSD.dtype)
+            mask = Padding(ends_B) if self.mask is None else Padding(ends_B) & self.mask
+            sight = look(mask, place_1S, place_1S, bias, x_BSD.dtype)
         packed = Packed.of(lengths_B, S) if lengths_B is not None else None
         x = packed.pack(x_BSD) if packed else x_BSD
         for block in self.blocks:
@@ -87,3 +89,19 @@ class Packed:
         H, K = x_1HNK.shape[1], x_1HNK.shape[3]
         flat_ND = x_1HNK[0].transpose(0, 1).flatten(1)
         return flat_ND.index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, H, K).transpose(1, 2)
+
+
+class EncoderBody(nn.Module):
+    """An encoder as what reads the rows of a tagger or classifier; ``directions`` = forward: no place sees what follows it."""
+
+    def __init__(self, inputs: int, config: TransformerConfig, directions: Directions = "both"):
+        super().__init__()
+        self.enter = nn.Linear(inputs, config.width, bias=False)
+        self.encoder = Encoder(config, mask=Causal() if directions == "forward" else None)
+        self.width = config.width
+
+    def forward(self, x_BSD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``OneWay``: every place, B x S x width, and each row's last, B x width."""
+        place_1S = torch.arange(x_BSD.shape[1], device=x_BSD.device)[None]
+        hidden_BSD = self.encoder(self.encoder.position.add(self.enter(x_BSD), place_1S), lengths_B)
+        return hidden_BSD, at_end(hidden_BSD, lengths_B)

@@ -20,23 +20,41 @@ from chainrule.core import IGNORED, Batch, Categorical, Classifier, Config, Reci
 from chainrule.layers.both_ways import BothWays, Directions, Make, OneWay
 
 
-class TaggerConfig(Config):
-    """What networks that tag have in common."""
+class LabelsConfig(Config):
+    """What all networks that tag or classify have in common."""
 
     symbols: int
-    """Tags."""
+    """Labels."""
+    embedding: int = 64
+    directions: Directions = "both"
+    """forward: what stands to the right of a place is not seen there."""
+    dropout: float = 0.0
+
+
+class TokensConfig(LabelsConfig):
+    """Tokens are read: the word, and its characters."""
+
     words: int
     characters: int
-    width: int = 256
-    layers: int = 1
-    directions: Directions = "both"
     embedding: int = 128
     """Width of a word's own vector."""
     spelling: int = 128
     """Width of what is read from its characters; 0: they are not looked at."""
-    dropout: float = 0.0
     word_dropout: float = 0.0
     """Share of words that are taken for unknown in training, so that the vector of the unknown is learned."""
+
+
+class TextsConfig(LabelsConfig):
+    """The symbols of a text are read."""
+
+    source_symbols: int
+
+
+class TaggerConfig(TokensConfig):
+    """What recurrent networks that tag have in common."""
+
+    width: int = 256
+    layers: int = 1
 
     presets = {
         "tiny": {"width": 16, "embedding": 8, "spelling": 8, "layers": 2},
@@ -45,17 +63,11 @@ class TaggerConfig(Config):
     }
 
 
-class ClassifierConfig(Config):
-    """What networks that classify have in common."""
+class ClassifierConfig(TextsConfig):
+    """What recurrent networks that classify have in common."""
 
-    symbols: int
-    """Labels."""
-    source_symbols: int
     width: int = 256
     layers: int = 1
-    directions: Directions = "both"
-    embedding: int = 64
-    dropout: float = 0.0
 
     presets = {
         "tiny": {"width": 16, "embedding": 8, "layers": 2},
@@ -64,8 +76,8 @@ class ClassifierConfig(Config):
     }
 
 
-TAGGING = Recipe(rate=3e-3, rows=32, window=16, warmup=100)
-"""A batch is about 512 tokens."""
+TAGGING = Recipe(rate=5e-3, rows=16, window=16, warmup=100)
+"""A batch is about 256 tokens."""
 CLASSIFYING = Recipe(rate=3e-3, rows=32, window=1, warmup=100)
 """A batch is 32 records."""
 
@@ -73,7 +85,7 @@ CLASSIFYING = Recipe(rate=3e-3, rows=32, window=1, warmup=100)
 class Spelling(nn.Module):
     """What the characters of a word say: a convolution, its largest value in each channel."""
 
-    def __init__(self, characters: int, width: int, embedding: int = 32, reach: int = 3):
+    def __init__(self, characters: int, width: int, embedding: int = 32, reach: int = 5):
         super().__init__()
         self.embedding = nn.Embedding(characters, embedding)
         self.convolution = nn.Conv1d(embedding, width, reach, padding=reach // 2)
@@ -89,7 +101,7 @@ class Spelling(nn.Module):
 class WordInput(nn.Module):
     """Tokens as vectors: the word and its spelling side by side."""
 
-    def __init__(self, config: TaggerConfig):
+    def __init__(self, config: TokensConfig):
         super().__init__()
         c = config
         self.embedding = nn.Embedding(c.words, c.embedding)
@@ -109,7 +121,7 @@ class WordInput(nn.Module):
 class SymbolInput(nn.Module):
     """Symbols of a text as vectors."""
 
-    def __init__(self, config: ClassifierConfig):
+    def __init__(self, config: TextsConfig):
         super().__init__()
         self.embedding, self.width = nn.Embedding(config.source_symbols, config.embedding), config.embedding
 
@@ -120,9 +132,9 @@ class SymbolInput(nn.Module):
 class NetworkTagger(SequenceModel, Tagger):
     """A tag for each place, from what the body makes of the whole row: ``hidden, last = body(x, lengths)``, ``body.width`` wide."""
 
-    config: TaggerConfig
+    config: LabelsConfig
 
-    def __init__(self, config: TaggerConfig | ClassifierConfig, inputs: nn.Module, body: Any):
+    def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
         super().__init__(config)
         self.inputs, self.body = inputs, body
         self.head = nn.Linear(body.width, config.symbols)
@@ -146,9 +158,9 @@ class NetworkTagger(SequenceModel, Tagger):
 class NetworkClassifier(SequenceModel, Classifier):
     """A label for a whole row, from the mean and the maximum of what the body makes of it."""
 
-    config: ClassifierConfig
+    config: LabelsConfig
 
-    def __init__(self, config: TaggerConfig | ClassifierConfig, inputs: nn.Module, body: Any):
+    def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
         super().__init__(config)
         self.inputs, self.body = inputs, body
         self.head = nn.Linear(2 * body.width, config.symbols)

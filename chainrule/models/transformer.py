@@ -26,8 +26,20 @@ from chainrule.layers.attention import look
 from chainrule.layers.blocks import Source
 from chainrule.layers.cache import Cache, SourceCache
 from chainrule.layers.decoder import Decoder, TransformerConfig
-from chainrule.layers.encoder import Encoder
+from chainrule.layers.encoder import Encoder, EncoderBody
+from chainrule.layers.labelling import (
+    CLASSIFYING,
+    TAGGING,
+    NetworkClassifier,
+    NetworkTagger,
+    SymbolInput,
+    TextsConfig,
+    TokensConfig,
+    WordInput,
+)
 from chainrule.layers.masks import Padding, ends
+
+MUON: dict[str, Any] = {"optimiser": "muon", "rate": 3e-3, "matrix_rate": 0.02, "weight_decay": 0.01}
 
 
 class SequenceToSequenceConfig(TransformerConfig):
@@ -97,6 +109,42 @@ class Transformer(Decoder):
         place_1S = torch.arange(cache.source_keys[0].shape[2], device=cache.length_B.device)[None]
         sight = look(Padding(cache.source_lengths_M), place_1S[:, :1], place_1S, None, cache.source_keys[0].dtype)
         return [Source(k, v, sight, cache.share) for k, v in zip(cache.source_keys, cache.source_values)]
+
+
+class EncoderTaggerConfig(TransformerConfig, TokensConfig):
+    presets = {
+        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "spelling": 8, "context": 32},
+        "small": {"layers": 2, "heads": 4, "width": 192, "dropout": 0.2, "word_dropout": 0.1},
+        "base": {"layers": 4, "heads": 4, "width": 256, "dropout": 0.3, "word_dropout": 0.1},
+    }
+
+
+class EncoderClassifierConfig(TransformerConfig, TextsConfig):
+    presets = {
+        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "context": 32},
+        "small": {"layers": 2, "heads": 4, "width": 192, "embedding": 128, "dropout": 0.2},
+        "base": {"layers": 4, "heads": 4, "width": 256, "embedding": 128, "dropout": 0.3},
+    }
+
+
+@register(
+    "transformer", task="tag", config=EncoderTaggerConfig, recipe=TAGGING.replace(**MUON), width="width", width_step=64
+)
+class TransformerOverTokens(NetworkTagger):
+    """The encoder alone over tokens, each seeing all others: a tag for each."""
+
+    def __init__(self, config: EncoderTaggerConfig):
+        inputs = WordInput(config)
+        super().__init__(config, inputs, EncoderBody(inputs.width, config, config.directions))
+
+
+@register("transformer", task="classify", config=EncoderClassifierConfig, recipe=CLASSIFYING.replace(**MUON), width="width", width_step=64)  # fmt: skip
+class TransformerOverRecords(NetworkClassifier):
+    """The encoder alone over whole records: a label for all of one."""
+
+    def __init__(self, config: EncoderClassifierConfig):
+        inputs = SymbolInput(config)
+        super().__init__(config, inputs, EncoderBody(inputs.width, config, config.directions))
 
 
 def _block(ours: str, foreign: str, cross: bool) -> list[tuple[str, str]]:

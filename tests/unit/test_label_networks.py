@@ -135,7 +135,7 @@ def test_what_stands_behind_a_row_says_nothing(chosen: Family, settings: dict) -
         assert torch.equal(changed[b, :n], together[b, :n])
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "gru"])
+@pytest.mark.parametrize("name", [f.name for f in NETWORKS if f.task == "tag"])
 def test_a_tagger_looks_ahead_only_where_it_may(name: str) -> None:
     chosen = next(f for f in NETWORKS if (f.name, f.task) == (name, "tag"))
     one, other = (LEXICON.read(words(("the", "dog", last))) for last in ("sat", "running"))
