@@ -25,6 +25,7 @@ from chainrule.core.config import parse_settings
 from chainrule.data import plays
 from chainrule.report import measure
 from chainrule.report.exhibit import Exhibit
+from chainrule.report.fill import OfHidden
 from chainrule.report.generate import OfText
 from chainrule.report.html import render
 from chainrule.report.labels import OfRecords, OfTokens
@@ -42,6 +43,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
     "series": OfForecasts,
     "tag": OfTokens,
     "classify": OfRecords,
+    "fill": OfHidden,
 }
 SLICES = 6
 """Turns in which the families train: each sixth of the budget, so that rows fill in together."""
@@ -52,6 +54,7 @@ LABELS = {
     "lstm": "LSTM",
     "gru": "GRU",
     "gpt": "GPT",
+    "bert": "BERT",
     "hmm": "HMM",
     "ar": "AR",
     "kalman": "Kalman",

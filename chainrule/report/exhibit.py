@@ -30,6 +30,8 @@ class Figure:
     """The fewest neighbouring items that are resampled together."""
     better_ko: str = "낮습니다"
     """What a better figure is, in Korean: lower, or higher."""
+    followed: bool = True
+    """Do learning curves show this figure? Where they show another, what more time would bring cannot be told."""
 
 
 class Exhibit:

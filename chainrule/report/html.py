@@ -22,7 +22,19 @@ from chainrule.report.forecasts import panel
 
 DASH = "–"
 NEAR = 0.01  # bits; a memory curve this close to its last value has reached it
-STYLES = {"ar": 1, "kalman": 0, "markov": 0, "ngram": 1, "rnn": 2, "lstm": 3, "gru": 4, "gpt": 5, "hmm": 6, "window": 7}
+STYLES = {
+    "ar": 1,
+    "kalman": 0,
+    "markov": 0,
+    "ngram": 1,
+    "rnn": 2,
+    "lstm": 3,
+    "gru": 4,
+    "gpt": 5,
+    "hmm": 6,
+    "window": 7,
+    "bert": 8,
+}
 STYLE_COUNT = 10
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
@@ -90,6 +102,7 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
                 "styles": view.styles,
                 "labels": view.labels,
                 "unit": _unit(view),
+                "curve_unit": view.words.get(f"curve_{view.task}", _unit(view)),
                 "references": view.board.get("references") or {},
             }
         ),
@@ -368,6 +381,7 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
     bits = [f"col_{view.unit}"] + ["col_char"] * _any(view, "bits_per_char")
     bits += ["col_mase"] * _any(view, "mase") + ["col_coverage"] * _any(view, "coverage_80")
     bits += ["col_span_f1"] * _any(view, "span_f1") + ["col_ece"] * _any(view, "ece")
+    bits += ["col_hidden"] * _any(view, "masked_nats") + ["col_pseudo"] * (_pseudo(view) is not None)
     gaps = ["col_best"] * _any(view, "gap")
     gaps += ["col_ngram"] * (_baseline(view) is not None)
     gaps += ["col_xz"] * (_number((view.board.get("references") or {}).get("xz")) is not None)
@@ -386,6 +400,11 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
 
 def _any(view: _View, key: str) -> bool:
     return any(row.get(key) is not None for row in view.rows)
+
+
+def _pseudo(view: _View) -> str | None:
+    """The name of the pseudo-likelihood among the rows' metrics: for each byte, or each symbol."""
+    return next((name for name in ("pseudo_nats_per_byte", "pseudo_nats_per_symbol") if _any(view, name)), None)
 
 
 def _baseline(view: _View) -> float | None:
@@ -463,6 +482,8 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
         "col_mase": ("mase", _bits),
         "col_span_f1": ("span_f1", _bits),
         "col_ece": ("ece", _bits),
+        "col_hidden": ("masked_nats", _bits),
+        "col_pseudo": (_pseudo(view) or "", _bits),
         "col_coverage": ("coverage_80", _percent),
     }
     cells = {name: _Cell(shown(row.get(key)), _number(row.get(key))) for name, (key, shown) in plain.items()}

@@ -71,7 +71,7 @@ class OfLabels(Exhibit):
         below = [
             r["label"]
             for r in rows.values()
-            if r.get("status") == "done" and r["accuracy"] <= self.on.board["references"]["guessing"]
+            if r.get("status") == "done" and r[self.figure.metric] <= self.on.board["references"]["guessing"]
         ]
         if below:
             names = ", ".join(below)

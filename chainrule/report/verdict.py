@@ -98,7 +98,7 @@ def make_verdict(
     if reach is not None:
         sentences += f" {_reach(reach)}"
         sentences_ko += f" {_reach_ko(reach)}"
-    turn = flip(rows, standing)
+    turn = flip(rows, standing) if figure.followed else None
     if turn and turn[0] not in tie:
         times = f"{max(turn[1], 1.1):.2g}"
         sentences += f" With about {times}× the training time {label(rows, turn[0])} would overtake it."
