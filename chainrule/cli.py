@@ -40,7 +40,7 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
         "--tokenizer",
         metavar="byte|char|word|bpe|none",
         help="units: byte, char, char:complete, word[:types], bpe[:size], a tokenizer.json, or none: symbols without bytes "
-        "(default: byte for text, none for the rest)",
+        "(default: byte for text, none for the rest; to classify, char where texts are short, else bpe)",
     )
     group.add_argument("--columns", metavar="a,b", help="what the columns of a table hold, in order; '-' skips one")
     group.add_argument("--group", metavar="COLUMN", help="rows of one value stay on one side of the split")
@@ -64,7 +64,12 @@ def training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
     parser.add_argument("--memory", metavar="2G", help="n-gram tables beyond this lie in temporary files: model.memory")
-    parser.add_argument("--context", type=int, metavar="N", help="symbols a windowed model sees at once")
+    parser.add_argument(
+        "--context",
+        type=int,
+        metavar="N",
+        help="symbols a windowed model sees at once; of a text to classify, how many are read",
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -48,6 +48,9 @@ class TextsConfig(LabelsConfig):
     """The symbols of a text are read."""
 
     source_symbols: int
+    embedding: int = 128
+    symbol_dropout: float = 0.0
+    """Share of symbols that are not seen in training, so that no single one decides."""
 
 
 class TaggerConfig(TokensConfig):
@@ -124,9 +127,14 @@ class SymbolInput(nn.Module):
     def __init__(self, config: TextsConfig):
         super().__init__()
         self.embedding, self.width = nn.Embedding(config.source_symbols, config.embedding), config.embedding
+        self.dropout = config.symbol_dropout
 
     def forward(self, batch: Batch) -> Tensor:
-        return self.embedding(batch.inputs_BT)
+        x_BSD = self.embedding(batch.inputs_BT)
+        if not (self.training and self.dropout):
+            return x_BSD
+        seen_BS = torch.rand(x_BSD.shape[:2], device=x_BSD.device) >= self.dropout
+        return x_BSD * seen_BS[:, :, None] / (1 - self.dropout)
 
 
 class NetworkTagger(SequenceModel, Tagger):

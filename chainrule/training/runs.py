@@ -29,8 +29,9 @@ def prepare(settings: RunConfig, data: Data) -> Prepared:
     task = find_task(settings.task)
     settings, chosen = task.resolve(settings, data), family(settings.family, settings.task)
     data = task.as_read(data, chosen, settings)
-    model = {**task.shape(data), **settings.model}
-    if settings.context is not None and "context" in chosen.config.model_fields:
+    fields = chosen.config.model_fields  # a family need not ask for everything that the data could tell
+    model = {**{k: v for k, v in task.shape(data).items() if k in fields}, **settings.model}
+    if settings.context is not None and "context" in fields:
         model.setdefault("context", settings.context)
     if settings.params:
         config = chosen.sized(int(settings.params), settings.size, **model)

@@ -13,7 +13,7 @@ from test_labels import TAGGED, lines, printed, sentences, write
 
 from chainrule.checkpoint import RunFolder
 from chainrule.cli import main
-from chainrule.core import DataError, Family, SequenceModel, Texts, Words, families
+from chainrule.core import DataError, Family, SequenceModel, Texts, Words, families, registry
 from chainrule.core.compute import Compute
 from chainrule.data.labelled import read_labelled
 from chainrule.data.reading import LONGEST_WORD, Lexicon, TextReader, reader_from_json, units_of
@@ -171,6 +171,62 @@ def test_words_are_dropped_in_training_only_and_their_spelling_stays() -> None:
     model.train()
     assert torch.equal(model(batch).logits(), model(unknown).logits())
     assert not torch.equal(model(batch).logits()[0, 0], model(LEXICON.read(words(("sat", "dog")))).logits()[0, 0])
+
+
+def test_symbols_are_dropped_in_training_only() -> None:
+    chosen = next(f for f in NETWORKS if f.task == "classify")
+    model, (one, other) = (
+        build(chosen, symbol_dropout=0.5),
+        (TEXTS.read(texts(x)) for x in ("the dog sat", "run run run")),
+    )
+    assert torch.equal(model(one).logits(), model(one).logits())
+    model.train()
+    assert not torch.equal(model(one).logits(), model(one).logits())
+    blind = build(chosen, symbol_dropout=1 - 1e-12).train()
+    assert torch.equal(blind(one).logits(), blind(other).logits())  # nothing is seen of either
+
+
+@pytest.mark.parametrize("task", ["tag", "classify"])
+def test_a_family_from_outside_may_read_strings_and_learn_by_gradient(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    """Its config asks for the number of labels alone; the strings are still there."""
+    path = write(
+        tmp_path / "mine.py",
+        """
+import torch
+from chainrule.core import Categorical, Classifier, Config, Recipe, SequenceModel, Tagger, register
+
+class MineConfig(Config):
+    symbols: int
+    presets = {"tiny": {}, "small": {}}
+
+class Mine(SequenceModel):
+    def __init__(self, config):
+        super().__init__(config)
+        self.weight = torch.nn.Parameter(torch.zeros(300, config.symbols))
+
+@register("mine", task="tag", config=MineConfig, recipe=Recipe(rate=0.1, warmup=5))
+class MineTags(Mine, Tagger):
+    def forward(self, batch):
+        longest = max(map(len, batch.words))
+        last = [[ord(w[-1]) % 300 for w in row] + [0] * (longest - len(row)) for row in batch.words]
+        return Categorical(self.weight[torch.tensor(last)])
+    def tag(self, batch):
+        nats_BT, tags_BT = self(batch).logits().log_softmax(-1).max(-1)
+        return tags_BT, nats_BT.sum(1)
+
+@register("mine", task="classify", config=MineConfig, recipe=Recipe(rate=0.1, warmup=5, rows=16, window=1))
+class MineLabels(Mine, Classifier):
+    def forward(self, batch):
+        return Categorical(torch.stack([self.weight[[ord(c) % 300 for c in text]].mean(0) for text in batch.texts])[:, None])
+    def classify(self, batch):
+        return self(batch).logits()[:, 0].log_softmax(-1)
+""",
+    )
+    source = tagging if task == "tag" else labelling
+    made = printed(capsys, "train", source, "--model", path, "--budget", "60steps", "--out", tmp_path / "run")
+    assert made["best"] < 0.25
+    for both in ("tag", "classify"):
+        del registry._families["mine", both]
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
