@@ -371,13 +371,13 @@ def fill(loaded: Loaded, texts: Sequence[str], *, top: int = 5) -> dict[str, Any
         raise UserError(f"--top-k {top}: at least 1")
     if unfit := next((text for text in texts if MASK not in text), None):
         raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
-    results = []
+    results, known = [], loaded.model.symbols - (loaded.tokenizer.unknown is not None)
     for text in texts:
         pieces = text.split(MASK)
         if loaded.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
             pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
         ids = _with_masks(loaded, pieces)
-        p_MK, ids_MK = _hidden(loaded, ids).exp().topk(min(top, loaded.model.symbols - 1))
+        p_MK, ids_MK = _hidden(loaded, ids).exp().topk(min(top, known))
         found = [
             [{"text": _unit_text(loaded, k), "p": p} for k, p in zip(*row)]
             for row in zip(ids_MK.tolist(), p_MK.tolist())

@@ -51,8 +51,7 @@ class Masking:
         """Words in random order, each with all of its symbols, as long as they do not exceed the number."""
         assert self.begins_V is not None
         begins_BT = ~open_BT | np.append(self.begins_V, np.ones(3, bool))[rows_BT]
-        begins_BT |= np.pad(~open_BT, ((0, 0), (1, 0)))[:, :-1]  # a word begins behind what is no symbol
-        word_BT = begins_BT.cumsum(1)
+        word_BT = begins_BT.cumsum(1)  # what follows a separator has its number, and is the only one that counts for it
         hidden_BT = np.zeros(rows_BT.shape, bool)
         for b, wanted in enumerate(wanted_B):
             sizes = np.bincount(word_BT[b][open_BT[b]], minlength=word_BT[b, -1] + 1)

@@ -137,7 +137,8 @@ def test_hiding_is_a_function_of_seed_epoch_and_step() -> None:
         a, b = one.at(epoch, step), again.at(epoch, step)
         assert torch.equal(a.inputs_BT, b.inputs_BT) and torch.equal(a.targets_BT, b.targets_BT)
         assert not torch.equal(a.inputs_BT, other.at(epoch, step).inputs_BT)
-    assert not torch.equal(one.at(0, 1).targets_BT, one.at(1, 1).targets_BT)
+    places = [one.at(epoch, 1).targets_BT != IGNORED for epoch in (0, 1)]
+    assert not torch.equal(*places)
 
 
 @pytest.mark.parametrize(("lengths", "unit"), [([2003, 997], "stream"), ([5, 40, 90, 1, 17, 22, 31] * 9, "lines")])
@@ -319,6 +320,23 @@ def test_fill_keeps_the_text_and_gives_probabilities(run: Path) -> None:
     assert found["filled"].startswith(head) and between in found["filled"] and "[MASK]" not in found["filled"]
 
 
+def test_every_symbol_but_the_unknown_one_is_a_candidate(run: Path) -> None:
+    loaded = load(run, precision="fp32", threads=1)
+    (found,) = fill(loaded, ["the [MASK]"], top=10**6)["texts"]
+    symbols, unknown = loaded.model.symbols, loaded.tokenizer.unknown
+    p = [candidate["p"] for candidate in found["masks"][0]]
+    assert len(p) == symbols - (unknown is not None)
+    assert sum(p) == pytest.approx(1, abs=1e-5) if unknown is None else 0.5 < sum(p) < 1
+    assert "\N{REPLACEMENT CHARACTER}" not in {candidate["text"] for candidate in found["masks"][0]}
+
+
+def test_a_space_before_a_mask_is_a_symbol_of_letters_only(run: Path) -> None:
+    """A word brings its space along, under bpe and word."""
+    loaded = load(run, precision="fp32", threads=1)
+    apart, joined = (fill(loaded, [text])["texts"][0]["masks"] for text in ("the [MASK] fox", "the[MASK] fox"))
+    assert (apart == joined) == (loaded.tokenizer.name in ("bpe", "word"))
+
+
 def test_fill_tells_the_word_that_belongs_there(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     if loaded.tokenizer.name != "word":
@@ -393,6 +411,16 @@ def test_a_line_has_one_vector_whatever_stands_beside_it(run: Path) -> None:
     together = embed(loaded, ["the fox", "seven wise owls sing over a lazy dog", "a"])["vectors"]
     for k, line in enumerate(["the fox", "seven wise owls sing over a lazy dog", "a"]):
         np.testing.assert_allclose(embed(loaded, [line])["vectors"][0], together[k], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_symbols_vector_is_what_the_encoder_says_of_it(run: Path) -> None:
+    loaded = load(run, precision="fp32", threads=1)
+    ids = loaded.tokenizer.encode(b"seven wise owls").ids
+    row = torch.tensor([[loaded.model.start_symbol, *ids.tolist()]])
+    found = embed(loaded, ["a lazy dog over a", "seven wise owls"], per="token")
+    wanted = loaded.model.encode(Batch(row, row))[0, 1:].numpy()
+    np.testing.assert_allclose(found["vectors"][-len(ids) :], wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_runs_of_other_tasks_are_refused(text: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
