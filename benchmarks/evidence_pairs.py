@@ -31,8 +31,8 @@ def trained(data: Path, run: Path, *flags: str) -> tuple[dict[str, Any], str]:
 def reverse(_data: Path, work: Path) -> Iterator[Line]:
     """At most 10 of 10 symbols; where the model looks must be the mirrored place."""
     from chainrule.data.synthetic_tasks import alignment
-    from chainrule.explain.alignment import alignment_of, auprc
-    from chainrule.using import load
+    from chainrule.explain.alignment import auprc
+    from chainrule.using import alignment_of, load
 
     folder = work / "reverse"
     chainrule("data", "make", "reverse", "--out", str(folder))
@@ -41,15 +41,15 @@ def reverse(_data: Path, work: Path) -> Iterator[Line]:
     exact = result["exact_match"]
     yield line("reverse, exact matches after 110 s", "≥ 0.99", round(exact, 4), exact >= 0.99, command)
     loaded = load(work / "r")
-    sources = [x.split("\t")[0].split() for x in (folder / "test.tsv").read_text().splitlines()[1:201]]
+    sources = [x.split("\t")[0] for x in (folder / "test.tsv").read_text().splitlines()[1:201]]
     found = [
-        auprc(alignment_of(loaded, " ".join(s), " ".join(reversed(s)))[: len(s), : len(s)], alignment("reverse", s))
+        auprc(alignment_of(loaded, s, " ".join(reversed(s.split())))[0], alignment("reverse", s))
         for s in sources
-        if len(s) > 1
+        if len(s.split()) > 1
     ]
     yield line(
         "reverse, cross-attention against the mirrored places, AUPRC, mean of 200 sources",
-        "≥ 0.9", round(float(np.mean(found)), 4), float(np.mean(found)) >= 0.9, "chainrule.explain.alignment",
+        "≥ 0.9", round(float(np.mean(found)), 4), float(np.mean(found)) >= 0.9, "chainrule.using.alignment_of",
     )  # fmt: skip
 
 

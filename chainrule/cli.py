@@ -310,7 +310,8 @@ def compare(a: argparse.Namespace) -> dict[str, Any]:
         values.pop(key, None)
     board = compare(a.data, a.out, models=a.models, seeds=a.seeds, lang=a.lang, overwrite=a.overwrite, **values)
     if not a.json:
-        metric, words = find_task(board["task"]).metric(board["unit_name"])
+        counted = board["data"].get("counted", board["unit_name"])
+        metric, words = find_task(board["task"]).metric(counted)
         width = max(len(row["label"]) for row in board["rows"])
         for row in board["rows"]:
             value = f"{row[metric]:.4f} {words}" if metric in row else f"failed: {row['error']}"

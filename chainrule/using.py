@@ -24,6 +24,7 @@ from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.choose import mbr
 from chainrule.decoding.forecast import sample_paths
 from chainrule.decoding.sample import Filters, Generated
+from chainrule.explain.alignment import alignment
 from chainrule.layers.counts import levels
 from chainrule.layers.words import END, UNKNOWN, Vocabulary
 from chainrule.scoring.evaluate import token_nats
@@ -480,6 +481,28 @@ def _vectors(loaded: Loaded, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
                 out[b] = np.zeros((len(ids[b]), hidden_BTD.shape[-1]), np.float32)
             out[b][t : t + len(piece)] = hidden_BTD[k, 1 : len(piece) + 1]
     return out
+
+
+def alignment_of(loaded: Loaded, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Where the model looks while it writes ``target`` from ``source``: weights T x S, the symbols of the target, those of the
+    source. UserError where the model attends to no source.
+    """
+    units = loaded.source_tokenizer or loaded.tokenizer
+    ids = [
+        tokenizer.encode(" ".join(text.split()).encode()).ids
+        for tokenizer, text in ((units, source), (loaded.tokenizer, target))
+    ]
+    sources_1S, targets_1T = (
+        torch.from_numpy(x[:LONGEST].astype(np.int64))[None].to(loaded.compute.device) for x in ids
+    )
+    weights = alignment(
+        loaded.model, sources_1S, torch.tensor([sources_1S.shape[1]], device=sources_1S.device), targets_1T
+    )
+    shown = [
+        [tokenizer.decode([i]).decode(errors="replace").strip() or "␣" for i in x[0].tolist()]
+        for tokenizer, x in ((loaded.tokenizer, targets_1T), (units, sources_1S))
+    ]
+    return weights[0].double().cpu().numpy(), shown[0], shown[1]
 
 
 def forecast(

@@ -56,6 +56,9 @@ class Autoregressive(SequenceModel, ABC):
     window: int | None = None
     """How many symbols it was made to read at once, where more costs more than it brings; None: rows of any length."""
 
+    looks_at: str | None = None
+    """Name of the probe through which its attention to the prompt passes, B x T x S or B x H x T x S; None: it attends to none."""
+
     spells: bool = True
     """Does an unknown symbol also pay 8 bits for each byte that it stands for? Not in a table from elsewhere."""
 

@@ -92,6 +92,7 @@ class RecurrentTranslator(Autoregressive):
         self.encoder = BothWays(make, c.embedding, c.width, c.encoder_layers, c.dropout)
         self.bridge = nn.Linear(self.encoder.width, stack.parts * c.layers * c.width)
         self.looks = c.attention != "none"
+        self.looks_at = "weights" if self.looks else None
         if self.looks:
             self.keys = nn.Linear(self.encoder.width, c.width, bias=False)
             self.joined = nn.Linear(self.encoder.width + stack.output_size, c.width, bias=False)

@@ -79,6 +79,7 @@ class Transformer(Decoder):
     def __init__(self, config: SequenceToSequenceConfig):
         super().__init__(config, cross=True)
         c = config
+        self.looks_at = f"blocks.{c.layers - 1}.cross.weights"
         self.encoder = Encoder(c.replace(layers=c.encoder_layers))
         self.source_embedding = None if c.tied and c.joint else nn.Embedding(c.source_symbols, c.width)
         if self.source_embedding is not None:

@@ -29,6 +29,7 @@ from chainrule.report.fill import OfHidden
 from chainrule.report.generate import OfText
 from chainrule.report.html import render
 from chainrule.report.labels import OfRecords, OfTokens
+from chainrule.report.pairs import OfPairs
 from chainrule.report.series import OfForecasts
 from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
 from chainrule.scoring.evaluate import Blocks, interval
@@ -43,6 +44,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
     "series": OfForecasts,
     "tag": OfTokens,
     "classify": OfRecords,
+    "translate": OfPairs,
     "fill": OfHidden,
 }
 SLICES = 6
@@ -54,6 +56,7 @@ LABELS = {
     "lstm": "LSTM",
     "gru": "GRU",
     "gpt": "GPT",
+    "transformer": "Transformer",
     "bert": "BERT",
     "hmm": "HMM",
     "ar": "AR",

@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from chainrule.core.errors import UserError, nearest
-from chainrule.report import labels
+from chainrule.report import labels, pairs
 from chainrule.report.forecasts import panel
 
 DASH = "–"
@@ -80,7 +80,8 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         "title": _text(_title(view)),
         **_top(view),
         "panel": panel(view.board, view.words, view.styles, view.labels)
-        + labels.panel(view.board, view.word, view.labels),
+        + labels.panel(view.board, view.word, view.labels)
+        + pairs.panel(view.board, view.word, view.labels),
         "memory_lead": view.word("memory_lead", unit=_unit(view)[:1].upper() + _unit(view)[1:]),
         "memory_table": _memory_table(view),
         "table_lead": view.word("table_lead"),
@@ -177,8 +178,8 @@ def _number(value: Any) -> float | None:
 
 
 def _table_note(view: _View) -> str:
-    if view.unit == "share":
-        return "table_note_share"
+    if view.unit in ("share", "chrf"):
+        return f"table_note_{view.unit}"
     return "table_note" if "xz" in (view.board.get("references") or {}) else "table_note_plain"
 
 
@@ -381,6 +382,12 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
     bits = [f"col_{view.unit}"] + ["col_char"] * _any(view, "bits_per_char")
     bits += ["col_mase"] * _any(view, "mase") + ["col_coverage"] * _any(view, "coverage_80")
     bits += ["col_span_f1"] * _any(view, "span_f1") + ["col_ece"] * _any(view, "ece")
+    bits += (
+        ["col_chrf"] * (view.unit == "errors")
+        + ["col_bleu"] * _any(view, "bleu")
+        + ["col_exact"] * _any(view, "exact_match")
+    )
+    bits += ["col_error_rate"] * (view.unit == "chrf")
     bits += ["col_hidden"] * _any(view, "masked_nats") + ["col_pseudo"] * (_pseudo(view) is not None)
     gaps = ["col_best"] * _any(view, "gap")
     gaps += ["col_ngram"] * (_baseline(view) is not None)
@@ -485,6 +492,10 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
         "col_hidden": ("masked_nats", _bits),
         "col_pseudo": (_pseudo(view) or "", _bits),
         "col_coverage": ("coverage_80", _percent),
+        "col_chrf": ("chrf", _bits),
+        "col_bleu": ("bleu", _bits),
+        "col_exact": ("exact_match", _percent),
+        "col_error_rate": ("error_rate", _bits),
     }
     cells = {name: _Cell(shown(row.get(key)), _number(row.get(key))) for name, (key, shown) in plain.items()}
     seconds = _number(row.get("train_seconds"))

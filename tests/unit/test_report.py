@@ -340,7 +340,8 @@ def test_every_word_is_used_somewhere() -> None:
     report = files("chainrule.report")
     words = json.loads(report.joinpath("words.json").read_text(encoding="utf-8"))["en"]
     sources = "".join(
-        report.joinpath(n).read_text(encoding="utf-8") for n in ("html.py", "forecasts.py", "labels.py", "page.html")
+        report.joinpath(n).read_text(encoding="utf-8")
+        for n in ("html.py", "forecasts.py", "labels.py", "pairs.py", "page.html")
     )
     composed = (
         "confidence_",
@@ -355,6 +356,8 @@ def test_every_word_is_used_somewhere() -> None:
         "growth_",
         "print_series",
         "print_fill",
+        "print_translate",
+        "table_note_",
         "curve_",
     )
     assert [key for key in words if not re.search(rf"\b{key}\b", sources) and not key.startswith(composed)] == []

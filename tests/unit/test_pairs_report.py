@@ -1,0 +1,97 @@
+"""The board of pairs: alignments against the formula, average precision by hand, what the page shows."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from chainrule.core import UserError, family
+from chainrule.explain.alignment import alignment, auprc
+from chainrule.report.compare import compare
+from chainrule.report.pairs import heat_map
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["transformer", "gru:additive", "lstm:multiplicative"])
+def test_alignments_sum_to_one_over_the_source_and_are_zero_at_pads(name) -> None:
+    chosen, _, attention = name.partition(":")
+    found = family(chosen, "translate")
+    torch.manual_seed(2)
+    model = found.build(
+        found.configure("tiny", symbols=6, source_symbols=7, **({"attention": attention} if attention else {}))
+    )
+    ends = torch.tensor([5, 2])
+    weights = alignment(model, torch.randint(7, (2, 5)), ends, torch.randint(6, (2, 4)))
+    assert weights.shape == (2, 4, 5)
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 4))
+    assert not weights[1, :, 2:].any() and weights[0].min() > 0
+
+
+@torch.no_grad()
+def test_the_alignment_of_a_transformer_is_the_mean_softmax_of_its_last_cross_attention() -> None:
+    found = family("transformer", "translate")
+    torch.manual_seed(3)
+    model = found.build(found.configure("tiny", symbols=6, source_symbols=7)).double().eval()
+    for weight in model.parameters():
+        weight += 0.3 * torch.randn_like(weight)
+    source, target, asked = torch.randint(7, (1, 5)), torch.randint(6, (1, 3)), []
+    cross = model.blocks[-1].cross
+    handle = cross.queries.register_forward_hook(lambda _m, _i, out: asked.append(out))
+    model(torch.cat([torch.tensor([[6]]), target[:, :-1]], 1), state := model.prompted(source, torch.tensor([5])))
+    handle.remove()
+    q, k = asked[0].view(3, 2, 8).transpose(0, 1), state.source_keys[-1][0]
+    q = torch.nn.functional.rms_norm(q, (8,))
+    expected = (q @ k.transpose(1, 2) / 8**0.5).softmax(-1).mean(0)
+    torch.testing.assert_close(alignment(model, source, torch.tensor([5]), target)[0], expected, rtol=0, atol=1e-12)
+
+
+def test_what_attends_to_nothing_has_no_alignment() -> None:
+    found = family("gru", "translate")
+    model = found.build(found.configure("tiny", symbols=6, source_symbols=7, attention="none"))
+    with pytest.raises(UserError, match="attends to no source"):
+        alignment(model, torch.zeros(1, 3, dtype=torch.long), torch.tensor([3]), torch.zeros(1, 2, dtype=torch.long))
+
+
+@pytest.mark.parametrize(
+    ("weights", "truth", "value"),
+    [
+        ([[0.9, 0.1], [0.2, 0.8]], [0, 1], 1.0),  # both true cells come first
+        ([[0.1, 0.9], [0.8, 0.2]], [0, 1], (1 / 3 + 2 / 4) / 2),  # third and fourth
+        ([[0.5, 0.5], [0.5, 0.5]], [0, 1], 0.5),  # all equal: one step, precision 2 of 4
+        ([[0.7, 0.3], [0.6, 0.4]], [0, 1], (1 + 2 / 3) / 2),  # first and third
+    ],
+)
+def test_average_precision_by_hand(weights, truth, value) -> None:
+    assert auprc(np.array(weights), truth) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("lang", ["en", "ko"])
+def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> None:
+    rng = random.Random(1)
+    for part, count in (("train", 120), ("valid", 20), ("test", 60)):
+        rows = [[rng.choice(["<b>", "kat", "&amp;", "hus"]) for _ in range(rng.randint(3, 6))] for _ in range(count)]
+        lines = [" ".join(row) + "\t" + " ".join(reversed(row)) for row in rows]
+        (tmp_path / f"{part}.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
+    board = compare(
+        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate", size="tiny", lang=lang,
+        threads=1, tokenizer="bpe:300",
+    )  # fmt: skip
+    rows = {row["model"]: row for row in board["rows"]}
+    assert {"bleu", "chrf", "exact_match", "error_rate", "interval", "gap"} <= rows["gru"].keys()
+    assert rows["gru:attention=none"]["alignments"] == [] and len(rows["gru"]["alignments"]) == 2
+    assert len(board["examples"]) == len(rows["gru"]["translations"]) == 8
+    best = max(rows.values(), key=lambda row: row["chrf"])
+    assert board["verdict"]["best"] in (best["model"], *board["verdict"]["tie"])
+    page = (tmp_path / "board" / "report.html").read_text()
+    assert 'dl class="translated"' in page and 'svg class="alignment"' in page
+    assert "<b>" not in page.split('<dl class="translated">')[1].split("</dl>")[0].replace("<b></b>", "")
+    low, high = rows["gru"]["interval"]
+    assert low <= rows["gru"]["chrf"] <= high
+    assert json.loads((tmp_path / "board" / "board.json").read_text())["metric"] == "chrf"
+
+
+def test_names_in_a_picture_are_escaped() -> None:
+    drawn = heat_map({"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]})
+    assert "<i>" not in drawn and "&lt;i&gt;" in drawn and drawn.count("<rect x=") == 1
