@@ -36,7 +36,8 @@ def reverse(_data: Path, work: Path) -> Iterator[Line]:
 
     folder = work / "reverse"
     chainrule("data", "make", "reverse", "--out", str(folder))
-    flags = ["--model", "transformer", "--budget", "110s"]
+    flags = ["--model", "transformer", "--budget", "110s", "--set", "model.positions=sinusoidal"]
+    flags += ["--set", "model.width=64", "--set", "recipe.rows=16"]
     result, command = trained(folder, work / "r", *flags)
     exact = result["exact_match"]
     yield line("reverse, exact matches after 110 s", "≥ 0.99", round(exact, 4), exact >= 0.99, command)
