@@ -122,9 +122,14 @@ class TextReader:
 Reader: TypeAlias = Lexicon | TextReader
 
 
+def are_short(texts: Sequence[str]) -> bool:
+    """Have these texts few characters, on average?"""
+    return sum(map(len, texts)) <= SHORT * len(texts)
+
+
 def units_of(texts: Sequence[str]) -> str:
     """The tokenizer that suits such texts."""
-    return "char" if sum(map(len, texts)) <= SHORT * len(texts) else "bpe"
+    return "char" if are_short(texts) else "bpe"
 
 
 def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:

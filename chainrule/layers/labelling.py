@@ -1,7 +1,7 @@
 """Networks that tag and classify: numbers of strings go in, a body reads the whole row, labels come out. Shared by families.
 
     tag       x_t = (embedding of word t, max over places of a convolution over its characters);   p(y_t | x) = softmax(W h_t + b)
-    classify  x_t = embedding of symbol t;   p(y | x) = softmax(W [mean of h, max of h] + b)
+    classify  x_t = (embedding of symbol t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of h] + b)
 
 h is what the body makes of x: a recurrent stack in both directions (Graves & Schmidhuber 2005), or a Transformer's encoder. Words by
 their characters: Ma & Hovy 2016. Tags are independent of each other, given the words.
@@ -50,7 +50,9 @@ class TextsConfig(LabelsConfig):
     source_symbols: int
     embedding: int = 128
     symbol_dropout: float = 0.0
-    """Share of symbols that are not seen in training, so that no single one decides."""
+    """Share of symbols that are not seen in training, so that no single one decides: good for long texts, bad for short ones."""
+    features: int = 128
+    """How many patterns of neighbouring symbols are looked for; 0: none."""
 
 
 class TaggerConfig(TokensConfig):
@@ -73,7 +75,7 @@ class ClassifierConfig(TextsConfig):
     layers: int = 1
 
     presets = {
-        "tiny": {"width": 16, "embedding": 8, "layers": 2},
+        "tiny": {"width": 16, "embedding": 8, "features": 8, "layers": 2},
         "small": {"dropout": 0.3},
         "base": {"width": 512, "layers": 2, "dropout": 0.4},
     }
@@ -122,19 +124,29 @@ class WordInput(nn.Module):
 
 
 class SymbolInput(nn.Module):
-    """Symbols of a text as vectors."""
+    """Symbols of a text as vectors: each by itself, and a convolution over its neighbours."""
+
+    reach = 5
 
     def __init__(self, config: TextsConfig):
         super().__init__()
-        self.embedding, self.width = nn.Embedding(config.source_symbols, config.embedding), config.embedding
-        self.dropout = config.symbol_dropout
+        c = config
+        self.embedding, self.dropout = nn.Embedding(c.source_symbols, c.embedding), c.symbol_dropout
+        self.convolution = nn.Conv1d(c.embedding, c.features, self.reach) if c.features else None
+        self.ahead = self.reach // 2 if c.directions == "both" else 0
+        self.width = c.embedding + c.features
 
     def forward(self, batch: Batch) -> Tensor:
         x_BSD = self.embedding(batch.inputs_BT)
-        if not (self.training and self.dropout):
+        if self.training and self.dropout:
+            seen_BS = torch.rand(x_BSD.shape[:2], device=x_BSD.device) >= self.dropout
+            x_BSD = x_BSD * seen_BS[:, :, None] / (1 - self.dropout)
+        if self.convolution is None:
             return x_BSD
-        seen_BS = torch.rand(x_BSD.shape[:2], device=x_BSD.device) >= self.dropout
-        return x_BSD * seen_BS[:, :, None] / (1 - self.dropout)
+        assert batch.lengths_B is not None
+        own_BDS = (x_BSD * within(x_BSD, batch.lengths_B)).transpose(1, 2)
+        found_BDS = self.convolution(F.pad(own_BDS, (self.reach - 1 - self.ahead, self.ahead)))
+        return torch.cat([x_BSD, found_BDS.transpose(1, 2).relu()], -1)
 
 
 class NetworkTagger(SequenceModel, Tagger):
@@ -186,9 +198,14 @@ class NetworkClassifier(SequenceModel, Classifier):
         return self(batch).logits()[:, 0].log_softmax(-1)
 
 
+def within(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
+    """True up to each row's end, B x S x 1."""
+    return (torch.arange(x_BSD.shape[1], device=x_BSD.device) < lengths_B[:, None])[:, :, None]
+
+
 def pool(hidden_BSD: Tensor, lengths_B: Tensor) -> Tensor:
     """Mean and maximum over each row's own places, B x 2D; zeros for an empty row."""
-    beyond_BS1 = (torch.arange(hidden_BSD.shape[1], device=hidden_BSD.device) >= lengths_B[:, None])[:, :, None]
+    beyond_BS1 = ~within(hidden_BSD, lengths_B)
     mean_BD = hidden_BSD.masked_fill(beyond_BS1, 0).sum(1) / lengths_B.clamp(min=1)[:, None]
     most_BD = hidden_BSD.masked_fill(beyond_BS1, -math.inf).amax(1)
     return torch.cat([mean_BD, most_BD.masked_fill((lengths_B == 0)[:, None], 0)], -1)

@@ -122,9 +122,9 @@ class EncoderTaggerConfig(TransformerConfig, TokensConfig):
 
 class EncoderClassifierConfig(TransformerConfig, TextsConfig):
     presets = {
-        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "context": 32},
-        "small": {"layers": 2, "heads": 4, "width": 192, "embedding": 128, "dropout": 0.2},
-        "base": {"layers": 4, "heads": 4, "width": 256, "embedding": 128, "dropout": 0.3},
+        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "features": 8, "context": 32},
+        "small": {"layers": 2, "heads": 4, "width": 192, "dropout": 0.2},
+        "base": {"layers": 4, "heads": 4, "width": 256, "dropout": 0.3},
     }
 
 

@@ -186,6 +186,26 @@ def test_symbols_are_dropped_in_training_only() -> None:
     assert torch.equal(blind(one).logits(), blind(other).logits())  # nothing is seen of either
 
 
+def test_symbols_of_long_texts_are_dropped_unless_the_user_says_otherwise(tmp_path: Path, labelling: Path) -> None:
+    rows = "".join(f"{'ab'[k % 2] * 300},{'xy'[k % 2]}\n" for k in range(40))
+    for part in ("train", "valid"):
+        write(tmp_path / f"{part}.csv", "text,label\n" + rows)
+    dropped = []
+    for data, model in ((tmp_path, {}), (tmp_path, {"symbol_dropout": 0.1}), (labelling, {})):
+        chosen = settings(data, "classify", "gru").replace(model=model)
+        dropped.append(prepare(chosen, read_data(chosen)).config.model_dump()["symbol_dropout"])
+    assert dropped == [0.2, 0.1, 0.0]
+
+
+def test_neighbours_of_a_symbol_are_those_on_both_sides_or_before_it() -> None:
+    chosen = next(f for f in NETWORKS if (f.name, f.task) == ("rnn", "classify"))
+    one, other = (TEXTS.read(texts(x)) for x in ("thesed", "theser"))
+    for directions, seen in (("both", 3), ("forward", 5)):
+        inputs = build(chosen, directions=directions).inputs
+        same_S = (inputs(one) == inputs(other))[0].all(-1)  # type: ignore[operator]
+        assert same_S.tolist() == [s < seen for s in range(6)]
+
+
 @pytest.mark.parametrize("task", ["tag", "classify"])
 def test_a_family_from_outside_may_read_strings_and_learn_by_gradient(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     """Its config asks for the number of labels alone; the strings are still there."""

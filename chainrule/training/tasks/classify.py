@@ -13,13 +13,18 @@ import torch
 from chainrule.core import Classifier, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
-from chainrule.data.reading import LONGEST_TEXT, TextReader, units_of
+from chainrule.data.reading import LONGEST_TEXT, TextReader, are_short, units_of
 from chainrule.scoring.labels import calibration_error, confusion
 from chainrule.training.labelling import asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
+
+DROPPED = 0.2
+"""Share of the symbols of long texts that networks do not see in training: worth 0.015 of accuracy on mails, and lost on short
+texts (names, DNA), where every symbol counts.
+"""
 
 
 @register_task
@@ -40,7 +45,11 @@ class Classify(Task):
         return read_labelled_part(source, loaded.labels, told.get("columns"), told["on_bad"])
 
     def shape(self, data: LabelledData) -> dict[str, Any]:
-        return {"symbols": len(data.labels), **(data.reader.sizes() if data.reader else {})}
+        labels = {"symbols": len(data.labels)}
+        if data.reader is None:
+            return labels
+        dropped = 0.0 if are_short(data.parts["train"].texts) else DROPPED
+        return {**labels, **data.reader.sizes(), "symbol_dropout": dropped}
 
     def resolve(self, settings: RunConfig, data: LabelledData) -> RunConfig:
         """Short texts are read by characters, long ones by pairs of bytes that merge."""
