@@ -36,7 +36,7 @@ def reverse(_data: Path, work: Path) -> Iterator[Line]:
 
     folder = work / "reverse"
     chainrule("data", "make", "reverse", "--out", str(folder))
-    flags = ["--model", "transformer", "--budget", "110s", "--set", "model.positions=sinusoidal"]
+    flags = ["--model", "transformer", "--budget", "110s", "--threads", "1", "--set", "model.positions=sinusoidal"]
     flags += ["--set", "model.width=64", "--set", "recipe.rows=16"]
     result, command = trained(folder, work / "r", *flags)
     exact = result["exact_match"]
