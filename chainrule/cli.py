@@ -59,7 +59,8 @@ def machine_flags(parser: argparse.ArgumentParser) -> None:
 
 def training_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--task", help="generate (text), series (numbers), translate (pairs), tag, classify; default: by what DATA is"
+        "--task",
+        help="generate (text), fill (text with gaps), series (numbers), translate (pairs), tag, classify; default: by what DATA is",
     )
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
@@ -100,7 +101,7 @@ def make_parser() -> Parser:
 
     p = verbs.add_parser("train", help="train one model into a run folder")
     p.add_argument("data")
-    p.add_argument("--model", required=True, help="markov, ngram, rnn, lstm, gru, gpt, or a file of your own")
+    p.add_argument("--model", required=True, help="markov, ngram, rnn, lstm, gru, gpt, bert …, or a file of your own")
     training_flags(p)
     p.add_argument("--resume", default="never", metavar="auto|never|PATH", help="continue what --out holds")
     p.add_argument("--save-every", metavar="30s|50steps", help="how often a checkpoint is written (default: 30s)")

@@ -26,6 +26,7 @@ DOCUMENTS = (
     "docs/data.md",
     "docs/hmm.md",
     "docs/labels.md",
+    "docs/fill.md",
     "docs/ngram.md",
     "docs/report.md",
     "docs/series.md",
