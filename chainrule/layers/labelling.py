@@ -1,7 +1,7 @@
 """Networks that tag and classify: numbers of strings go in, a body reads the whole row, labels come out. Shared by families.
 
     tag       x_t = (embedding of word t, max over places of a convolution over its characters);   p(y_t | x) = softmax(W h_t + b)
-    classify  x_t = (embedding of symbol t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of h] + b)
+    classify  x_t = (embedding of symbol t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of h, h at the ends] + b)
 
 h is what the body makes of x: a recurrent stack in both directions (Graves & Schmidhuber 2005), or a Transformer's encoder. Words by
 their characters: Ma & Hovy 2016. Tags are independent of each other, given the words.
@@ -176,23 +176,23 @@ class NetworkTagger(SequenceModel, Tagger):
 
 
 class NetworkClassifier(SequenceModel, Classifier):
-    """A label for a whole row, from the mean and the maximum of what the body makes of it."""
+    """A label for a whole row, from the mean, the maximum and the ends of what the body makes of it."""
 
     config: LabelsConfig
 
     def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
         super().__init__(config)
         self.inputs, self.body = inputs, body
-        self.head = nn.Linear(2 * body.width, config.symbols)
+        self.head = nn.Linear(3 * body.width, config.symbols)
 
     def forward(self, batch: Batch) -> Categorical:
         """p(label), B x 1."""
         dropout = self.config.dropout
         assert batch.lengths_B is not None
         x_BSD = F.dropout(self.inputs(batch), dropout, self.training)
-        hidden_BSD, _ = self.body(x_BSD, batch.lengths_B)
-        pooled_BD = F.dropout(pool(hidden_BSD, batch.lengths_B), dropout, self.training)
-        return Categorical(self.head(pooled_BD)[:, None])
+        hidden_BSD, ends_BD = self.body(x_BSD, batch.lengths_B)
+        pooled_BD = torch.cat([pool(hidden_BSD, batch.lengths_B), ends_BD], -1)
+        return Categorical(self.head(F.dropout(pooled_BD, dropout, self.training))[:, None])
 
     def classify(self, batch: Batch) -> Tensor:
         return self(batch).logits()[:, 0].log_softmax(-1)
