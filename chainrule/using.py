@@ -386,7 +386,8 @@ def fill(loaded: Loaded, texts: Sequence[str], *, top: int = 5) -> dict[str, Any
         chosen = [_unit_text(loaded, k) for k in _all_filled(loaded, ids)]
         filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
         results.append({"text": text, "masks": found, "filled": filled})
-    return {"unit": loaded.tokenizer.name, "texts": results}
+    unit = "symbol" if isinstance(loaded.tokenizer, SymbolTokenizer) else loaded.tokenizer.name
+    return {"unit": unit, "texts": results}
 
 
 def _with_masks(loaded: Loaded, pieces: Sequence[str]) -> list[int]:

@@ -458,3 +458,17 @@ def test_compare_puts_no_bits_on_the_board(text: Path, tmp_path: Path, capsys: p
     assert row["interval"][0] <= row["masked_accuracy"] <= row["interval"][1]
     page = (tmp_path / "board" / "report.html").read_text()
     assert "pseudo-nats" in page and "nats a hidden symbol" in page
+
+
+def test_symbols_without_bytes_are_filled_and_judged_by_the_symbol(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng, table, out = random.Random(1), tmp_path / "dna.csv", tmp_path / "run"
+    records = [" ".join(rng.choices("ACGT", k=rng.randint(3, 40))) for _ in range(131)]
+    table.write_text("sequence\n" + "\n".join(records) + "\n")
+    flags = ["--budget", "3steps", "--set", "size=tiny", *ONE_THREAD]
+    assert main(["train", str(table), "--task", "fill", "--model", "bert", *flags, "--out", str(out)]) == 0
+    found = printed(capsys, "evaluate", str(out), str(table))
+    assert found["pseudo_nats_per_symbol"] > 0 and "pseudo_nats_per_byte" not in found
+    filled = printed(capsys, "fill", str(out), "A C [MASK] T")
+    assert filled["unit"] == "symbol" and {"A", "C", "G", "T"} <= {c["text"] for c in filled["texts"][0]["masks"][0]}
