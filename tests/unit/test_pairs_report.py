@@ -1,6 +1,7 @@
 """The board of pairs: alignments against the formula, average precision by hand, what the page shows."""
 
 import json
+import math
 import random
 
 import numpy as np
@@ -45,6 +46,47 @@ def test_the_alignment_of_a_transformer_is_the_mean_softmax_of_its_last_cross_at
     q = torch.nn.functional.rms_norm(q, (8,))
     expected = (q @ k.transpose(1, 2) / 8**0.5).softmax(-1).mean(0)
     torch.testing.assert_close(alignment(model, source, torch.tensor([5]), target)[0], expected, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("attention", ["additive", "multiplicative"])
+def test_the_alignment_of_a_recurrent_network_is_the_softmax_of_its_scores_by_hand(attention) -> None:
+    """e_ts = v . tanh(W h_t + U s_s), or h_t . U s_s, term by term."""
+    found = family("gru", "translate")
+    torch.manual_seed(4)
+    model = found.build(found.configure("tiny", symbols=6, source_symbols=7, attention=attention)).double().eval()
+    for weight in model.parameters():
+        weight += 0.3 * torch.randn_like(weight)
+    source, target = torch.tensor([[4, 0, 6, 2, 1]]), torch.tensor([[5, 1, 3]])
+    read_SD = model.encoder(model.source_embedding(source), torch.tensor([5]))[0][0]
+    begin = model.prompted(source, torch.tensor([5])).parts_BLH[0]
+    hidden_TD = model.stack(model.embedding(torch.tensor([[6, 5, 1]])), begin)[0][0]
+    weights_TS = alignment(model, source, torch.tensor([5]), target)[0]
+    for h, row in zip(hidden_TD, weights_TS, strict=True):
+        keys = [model.keys.weight @ s for s in read_SD]
+        if attention == "additive":
+            query = model.queries.weight @ h + model.queries.bias
+            e = [float(model.score.weight[0] @ (query + key).tanh()) for key in keys]
+        else:
+            e = [float(h @ key) for key in keys]
+        powers = [math.exp(x) for x in e]
+        expected = torch.tensor([x / sum(powers) for x in powers], dtype=torch.double)
+        torch.testing.assert_close(row, expected, rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["transformer", "gru:additive"])
+def test_a_pair_is_aligned_in_a_batch_as_it_is_alone(name) -> None:
+    chosen, _, attention = name.partition(":")
+    found = family(chosen, "translate")
+    torch.manual_seed(5)
+    model = found.build(
+        found.configure("tiny", symbols=6, source_symbols=7, **({"attention": attention} if attention else {}))
+    )
+    sources, targets = torch.randint(7, (2, 5)), torch.randint(6, (2, 3))
+    together = alignment(model, sources, torch.tensor([5, 2]), targets)
+    alone = alignment(model, sources[1:, :2], torch.tensor([2]), targets[1:])
+    torch.testing.assert_close(together[1:, :, :2], alone, rtol=0, atol=1e-6)
 
 
 def test_what_attends_to_nothing_has_no_alignment() -> None:
