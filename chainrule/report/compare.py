@@ -310,7 +310,7 @@ class Comparison:
             if isinstance(v, float)
         }
         fixed, per_symbol = (
-            measure.state_bytes(loaded.model, loaded.compute)
+            measure.state_bytes(loaded.model, loaded.compute, self.exhibit.begun)
             if isinstance(loaded.model, Autoregressive)
             else (None, None)
         )

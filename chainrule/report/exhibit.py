@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from chainrule.core import Autoregressive, State
 from chainrule.training.tasks import Loaded, Measured
 
 if TYPE_CHECKING:
@@ -56,6 +57,11 @@ class Exhibit:
     def row(self, entry: Entry, loaded: Loaded, measured: Measured) -> dict[str, Any]:
         """Further entries of a row that is done."""
         return {}
+
+    @staticmethod
+    def begun(model: Autoregressive, length: int) -> State | None:
+        """What a sequence of so many symbols is read on from, where its memory is measured; None: from nothing."""
+        return None
 
     def after(self) -> None:
         """When all rows are done."""

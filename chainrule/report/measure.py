@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive
+from chainrule.core import Autoregressive, State
 from chainrule.core.compute import Compute
 from chainrule.data import Part
 from chainrule.decoding.sample import Filters
@@ -21,6 +22,7 @@ from chainrule.training.tasks import Loaded, Measured
 from chainrule.using import generate
 
 BLOCKS = 200
+Begun = Callable[[Autoregressive, int], State | None]
 GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
 
 
@@ -41,13 +43,16 @@ def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[s
 
 
 @torch.no_grad()
-def state_bytes(model: Autoregressive, compute: Compute) -> tuple[int, int]:
-    """(bytes held whatever the length, bytes more for each symbol read), for one sequence."""
+def state_bytes(model: Autoregressive, compute: Compute, begun: Begun) -> tuple[int, int]:
+    """(bytes held whatever the length, bytes more for each symbol read), for one sequence. ``begun``: what it is read on from, given
+    its length; of a prompt as long, each symbol is held too.
+    """
     short, long = 16, 32
     sizes = []
     for length in (short, long):
         with compute.autocast():
-            _, state = model(torch.zeros((1, length), dtype=model.first(1).dtype, device=compute.device))
+            state = begun(model, length)
+            _, state = model(torch.zeros((1, length), dtype=model.first(1).dtype, device=compute.device), state)
         sizes.append(state.nbytes())
     per_symbol = (sizes[1] - sizes[0]) // (long - short)
     return sizes[0] - short * per_symbol, per_symbol

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import torch
 
-from chainrule.core import UserError
+from chainrule.core import Autoregressive, State, UserError
 from chainrule.data.pairs import PairPart
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.scoring.translations import judge
@@ -51,6 +52,11 @@ class OfPairs(Exhibit):
         pictures = [picture for source, target in drawn if (picture := _picture(loaded, source, target))]
         empty = float(np.mean([not text for text in made]))
         return {"translations": [made[i] for i in self.chosen], "alignments": pictures, "empty": empty}
+
+    @staticmethod
+    def begun(model: Autoregressive, length: int) -> State:
+        """A source as long as its target: of both sides each symbol is held."""
+        return model.prompted(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
 
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
         found, size, card = [], len(self.on.test), self.on.card

@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from chainrule.core import UserError, family
+from chainrule.core.compute import decide
 from chainrule.explain.alignment import alignment, auprc
 from chainrule.report.compare import compare
-from chainrule.report.pairs import heat_map
+from chainrule.report.measure import state_bytes
+from chainrule.report.pairs import OfPairs, heat_map
 
 
 @torch.no_grad()
@@ -137,3 +139,24 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
 def test_names_in_a_picture_are_escaped() -> None:
     drawn = heat_map({"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]})
     assert "<i>" not in drawn and "&lt;i&gt;" in drawn and drawn.count("<rect x=") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "each"),
+    [
+        ("gru", {"attention": "none"}, 0),
+        # of a source symbol: a key of 16, a value of both directions, and the attention that it has had
+        ("gru", {"attention": "multiplicative"}, 4 * (16 + 16 + 1)),
+        # in 2 layers a key and a value, 16 wide, of a source symbol and of a target symbol
+        ("transformer", {}, 4 * 2 * (16 + 16) * 2),
+    ],
+)
+def test_what_is_kept_of_the_source_counts_as_memory(name, settings, each) -> None:
+    """Else a row that attends would pass for one of constant memory, and win ties by it."""
+    found = family(name, "translate")
+    model = found.build(found.configure("tiny", symbols=7, source_symbols=5, **settings))
+    fixed, growing = state_bytes(model, decide("cpu", "fp32", 1), OfPairs.begun)
+    assert growing == each
+    held = model.prompted(torch.zeros(1, 11, dtype=torch.long))
+    _, state = model(torch.zeros(1, 11, dtype=torch.long), held)
+    assert state.nbytes() == fixed + 11 * growing
