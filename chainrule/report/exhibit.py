@@ -33,6 +33,12 @@ class Figure:
     """What a better figure is, in Korean: lower, or higher."""
     followed: bool = True
     """Do learning curves show this figure? Where they show another, what more time would bring cannot be told."""
+    digits: int = 3
+    """Decimals that it is shown with."""
+
+    def number(self, value: float) -> str:
+        """The figure, or a difference of two, as it is said."""
+        return f"{value:.{self.digits}f}"
 
 
 class Exhibit:

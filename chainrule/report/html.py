@@ -34,8 +34,11 @@ STYLES = {
     "hmm": 6,
     "window": 7,
     "bert": 8,
+    "transformer": 5,
 }
 STYLE_COUNT = 10
+MARKS = ("naive", "copying")
+"""References that rows are set beside."""
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
@@ -58,6 +61,10 @@ class _View:
     @property
     def task(self) -> str:
         return str(self.board.get("task") or "generate")
+
+    def figure(self, value: Any, signed: bool = False) -> str:
+        """The board's figure, or a difference of two."""
+        return _bits(value, signed, int(self.board.get("digits") or 3))
 
     def word(self, key: str, **values: str) -> str:
         """A phrase, escaped; ``values`` are escaped with it."""
@@ -183,12 +190,16 @@ def _table_note(view: _View) -> str:
     return "table_note" if "xz" in (view.board.get("references") or {}) else "table_note_plain"
 
 
-def _bits(value: Any, signed: bool = False) -> str:
+def _bits(value: Any, signed: bool = False, digits: int = 3) -> str:
     number = _number(value)
     if number is None:
         return DASH
-    number = round(number, 3) + 0.0  # -0.0 + 0.0 is 0.0: nothing is no loss
-    return (f"{number:+.3f}" if signed else f"{number:.3f}").replace("-", "−")
+    number = round(number, digits) + 0.0  # -0.0 + 0.0 is 0.0: nothing is no loss
+    return f"{number:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+
+
+def _hundredths(value: Any) -> str:
+    return _bits(value, digits=2)
 
 
 def _percent(value: Any) -> str:
@@ -392,7 +403,8 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
     gaps = ["col_best"] * _any(view, "gap")
     gaps += ["col_ngram"] * (_baseline(view) is not None)
     gaps += ["col_xz"] * (_number((view.board.get("references") or {}).get("xz")) is not None)
-    gaps += ["col_naive"] * (_number((view.board.get("references") or {}).get("naive")) is not None)
+    for name in MARKS:
+        gaps += [f"col_{name}"] * (_number((view.board.get("references") or {}).get(name)) is not None)
     groups = [
         ("", ["col_model"]),
         ("group_bits" if view.task == "generate" else "group_test", bits),
@@ -492,8 +504,8 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
         "col_hidden": ("masked_nats", _bits),
         "col_pseudo": (_pseudo(view) or "", _bits),
         "col_coverage": ("coverage_80", _percent),
-        "col_chrf": ("chrf", _bits),
-        "col_bleu": ("bleu", _bits),
+        "col_chrf": ("chrf", _hundredths),
+        "col_bleu": ("bleu", _hundredths),
         "col_exact": ("exact_match", _percent),
         "col_error_rate": ("error_rate", _bits),
     }
@@ -501,23 +513,24 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
     seconds = _number(row.get("train_seconds"))
     cells["col_seconds"] = _Cell(DASH if seconds is None else _three(seconds), seconds)
     cells[f"col_{view.unit}"] = _Cell(_figure(view, row), value, "value")
-    cells["col_best"] = _paired(row.get("gap") or {})
-    cells["col_ngram"] = _difference(value, baseline)
-    cells["col_xz"] = _difference(value, xz)
-    cells["col_naive"] = _difference(value, _number((view.board.get("references") or {}).get("naive")))
+    cells["col_best"] = _paired(view, row.get("gap") or {})
+    cells["col_ngram"] = _difference(view, value, baseline)
+    cells["col_xz"] = _difference(view, value, xz)
+    for name in MARKS:
+        cells[f"col_{name}"] = _difference(view, value, _number((view.board.get("references") or {}).get(name)))
     cells["col_state"] = _Cell(_state_size(view, fixed, growing), (fixed or 0) + 1024 * (growing or 0))
     return cells
 
 
-def _difference(value: float | None, other: float | None) -> _Cell:
+def _difference(view: _View, value: float | None, other: float | None) -> _Cell:
     gap = None if value is None or other is None else value - other
-    return _Cell(_bits(gap, signed=True), gap)
+    return _Cell(view.figure(gap, signed=True), gap)
 
 
-def _paired(gap: dict[str, Any]) -> _Cell:
+def _paired(view: _View, gap: dict[str, Any]) -> _Cell:
     low, high, value = (_number(gap.get(key)) for key in ("low", "high", "value"))
-    span = "" if low is None or high is None else f"<small>{_bits(low, True)} … {_bits(high, True)}</small>"
-    return _Cell(_bits(value, signed=True) + span, value)
+    span = "" if low is None or high is None else f"<small>{view.figure(low, True)} … {view.figure(high, True)}</small>"
+    return _Cell(view.figure(value, signed=True) + span, value)
 
 
 def _state_size(view: _View, fixed: float | None, growing: float | None) -> str:
@@ -535,12 +548,14 @@ def _interval(row: dict[str, Any]) -> tuple[float, float] | None:
 def _figure(view: _View, row: dict[str, Any]) -> str:
     """The figure, its interval in words and as a bar, and the spread over seeds where more than one ran."""
     value, interval = _number(row.get(view.metric)), _interval(row)
-    shown = f"<b>{_bits(value)}</b>"
+    shown = f"<b>{view.figure(value)}</b>"
     if value is not None and interval is not None:
-        shown += _bar(view, row, value, interval) + f"<small>{_bits(interval[0])} … {_bits(interval[1])}</small>"
+        shown += (
+            _bar(view, row, value, interval) + f"<small>{view.figure(interval[0])} … {view.figure(interval[1])}</small>"
+        )
     seeds = [number for seed in row.get("seeds") or [] if (number := _number((seed or {}).get("value"))) is not None]
     if len(seeds) > 1:
-        words = {"n": str(len(seeds)), "low": _bits(min(seeds)), "high": _bits(max(seeds))}
+        words = {"n": str(len(seeds)), "low": view.figure(min(seeds)), "high": view.figure(max(seeds))}
         shown += f"<small>{view.word('seeds', **words)}</small>"
     return shown
 
@@ -551,7 +566,9 @@ def _bar(view: _View, row: dict[str, Any], value: float, interval: tuple[float, 
     def place(bits: float) -> str:
         return f"{4 + 96 * (bits - low) / ((high - low) or 1):.1f}"
 
-    about = view.word("interval_of", value=_bits(value), low=_bits(interval[0]), high=_bits(interval[1]))
+    about = view.word(
+        "interval_of", value=view.figure(value), low=view.figure(interval[0]), high=view.figure(interval[1])
+    )
     xz = _number((view.board.get("references") or {}).get("xz"))
     drawn = "" if xz is None else f'<path class="tick" d="M{place(xz)} 2V12"/>'
     if interval[1] > high + 1e-9:
@@ -754,7 +771,10 @@ def _small_print(view: _View) -> str:
     if view.task != "generate":
         budget = str((view.board.get("budget") or {}).get("text") or DASH)
         keys = ["print_budget", f"print_{view.task}", "print_interval", "print_choice", "print_speed"]
-        return f"<ul>{''.join(f'<li>{view.word(key, budget=budget)}</li>' for key in keys if key in view.words)}</ul>"
+        lines = [view.word(key, budget=budget) for key in keys if key in view.words]
+        signature = next((row["signature"] for row in view.rows if row.get("signature")), None)
+        lines += [view.word("print_signature", signature=str(signature))] if signature else []
+        return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
     references = view.board.get("references") or {}
     budget = str((view.board.get("budget") or {}).get("text") or DASH)
     size = view.words["bytes"] if view.unit == "byte" else view.words["tokens"]

@@ -16,14 +16,16 @@ from chainrule.scoring.translations import judge
 from chainrule.training.tasks import Loaded, Measured
 from chainrule.using import alignment_of
 
-EXAMPLES, PICTURES = 8, 2
+EVEN, DISPUTED, PICTURES = 5, 3, 2
+"""Test pairs that are shown: taken evenly, and those on which rows differ most; and how many pictures a row has."""
+SHOWN = 240
+"""Characters of a text beyond which it is cut where it is shown."""
 LONG = 24
 """Symbols of a source or target beyond which no picture is drawn of it."""
-LITTLE = 500
-COPIED = 1000
-"""Test pairs at most whose sources are held against their targets."""
+LITTLE, NEWS, GAIN = 500, 0.05, 0.03
+"""Test pairs below which intervals are wide, share of unseen words that is told, nats that a doubling of time still brought."""
 SENTENCES = Figure("chrf", "chrF {}", "chrF {}", "test pairs", "시험 쌍 {}개", least=50, unit=1.0, block=4,
-                   better_ko="높습니다", followed=False)  # fmt: skip
+                   better_ko="높습니다", followed=False, digits=2)  # fmt: skip
 SYMBOLS = Figure("error_rate", "{} errors per symbol", "기호당 오류 {}", "test symbols", "시험 기호 {}개", least=200, unit=1.0,
                  block=16, followed=False)  # fmt: skip
 
@@ -36,22 +38,34 @@ class OfPairs(Exhibit):
         return SYMBOLS if self.on.corpus.counted == "symbol" else SENTENCES
 
     def board(self) -> dict[str, Any]:
+        """Rows add what they wrote to ``examples`` as they are done."""
         test = self.on.test
-        self.chosen = examples(test)
-        copied = test.take(range(min(COPIED, len(test))))
-        shown = [{"source": test.sources[i], "target": test.targets[i]} for i in self.chosen]
+        self.even = evenly(test)
+        self.wrote: dict[str, list[str]] = {}
+        self.wrong: dict[str, np.ndarray] = {}
         return {
-            "unit_name": "errors" if self.on.corpus.counted == "symbol" else "chrf",
-            "references": {"copying": judge(copied.sources, copied.targets).metrics()[self.on.metric]},
-            "examples": shown,
-        }
+            "unit_name": "errors" if self.on.corpus.counted == "symbol" else "chrf", "digits": self.figure.digits,
+            "references": {"copying": judge(test.sources, test.targets).metrics()[self.on.metric]}, "examples": [],
+        }  # fmt: skip
 
     def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
         made, test = measured.details["translations"], self.on.test
-        drawn = [(test.sources[i], test.targets[i]) for i in self.chosen if fits(test, i)][:PICTURES]
+        self.wrote[entry.name], self.wrong[entry.name] = made, wrong(measured)
+        self.on.board["examples"] = self._examples()
+        drawn = [(test.sources[i], test.targets[i]) for i in self.even if fits(test, i)][:PICTURES]
         pictures = [picture for source, target in drawn if (picture := _picture(loaded, source, target))]
-        empty = float(np.mean([not text for text in made]))
-        return {"translations": [made[i] for i in self.chosen], "alignments": pictures, "empty": empty}
+        return {"alignments": pictures, "empty": float(np.mean([not text for text in made]))}
+
+    def _examples(self) -> list[dict[str, Any]]:
+        """Known only when rows are done: where they differ most is seen in what they wrote."""
+        test = self.on.test
+        return [
+            {
+                "source": cut(test.sources[i]), "target": cut(test.targets[i]),
+                "outputs": {name: cut(made[i]) for name, made in self.wrote.items()},
+            }
+            for i in [*self.even, *disputed(list(self.wrong.values()), self.even)]
+        ]  # fmt: skip
 
     @staticmethod
     def begun(model: Autoregressive, length: int) -> State:
@@ -59,24 +73,35 @@ class OfPairs(Exhibit):
         return model.prompted(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
 
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-        found, size, card = [], len(self.on.test), self.on.card
-        if size < LITTLE:
-            found.append(("little_test", f"Only {size:,} pairs to test on: intervals are wide.",
-                          f"시험할 쌍이 {size:,}개뿐이라 구간이 넓습니다."))  # fmt: skip
-        if card["duplicates"] > 0.01:
-            found.append(("duplicates", f"{card['duplicates']:.1%} of the test sources also stand in the training part: memorising pays here.",
-                          f"시험 원문의 {card['duplicates']:.1%}가 학습 부분에도 있습니다. 외우기만 해도 점수가 오릅니다."))  # fmt: skip
-        silent = [r["label"] for r in rows.values() if r.get("empty", 0) > 0.05]
-        if silent:
-            names = ", ".join(silent)
-            found.append(("empty", f"Often writes nothing at all: {names}.", f"아무것도 쓰지 않을 때가 많은 모델: {names}."))  # fmt: skip
+        done = [row for row in rows.values() if row.get("status") == "done"]
+        copying = self.on.board["references"]["copying"]
+        found = [*about_data(self.on.card, len(self.on.test)), *about_rows(done, copying, self.figure)]
         return [{"code": code, "text": text, "text_ko": text_ko} for code, text, text_ko in found]
 
 
-def examples(test: PairPart) -> list[int]:
+def evenly(test: PairPart) -> list[int]:
     """Test pairs spread evenly over those that can be drawn; over all where there are none."""
     good = [i for i in range(len(test)) if fits(test, i)] or list(range(len(test)))
-    return [good[k] for k in np.linspace(0, len(good) - 1, min(EXAMPLES, len(good))).astype(int).tolist()]
+    return [good[k] for k in np.linspace(0, len(good) - 1, min(EVEN, len(good))).astype(int).tolist()]
+
+
+def disputed(wrong: list[np.ndarray], but: list[int]) -> list[int]:
+    """The pairs on which the worst row is farthest behind the best, others than ``but``; none where one row is alone."""
+    spread_N = np.ptp(np.stack(wrong), axis=0)
+    spread_N[but] = 0
+    order = np.argsort(-spread_N, kind="stable")[:DISPUTED]
+    return order[spread_N[order] > 0].tolist()
+
+
+def wrong(measured: Measured) -> np.ndarray:
+    """What is left to a perfect answer, for each pair alone."""
+    if measured.combine:
+        return measured.combine(measured.losses)
+    return measured.losses / np.maximum(measured.sizes, 1)
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def fits(test: PairPart, i: int) -> bool:
@@ -99,21 +124,20 @@ def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str
     """Two sections of HTML that need no script: translations side by side, and where each model looked."""
     if board.get("task") != "translate":
         return ""
-    rows = [row for row in board.get("rows") or [] if row.get("translations")]
-    return _translations(board, rows, word, labels) + _alignments(rows, word, labels)
+    return _translations(board, word, labels) + _alignments(board.get("rows") or [], word, labels)
 
 
-def _translations(board: dict[str, Any], rows: list[dict[str, Any]], word: Callable[..., str], labels: dict[str, str]) -> str:  # fmt: skip
-    if not rows:
-        return ""
+def _translations(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str]) -> str:
     pieces = []
-    for k, pair in enumerate(board.get("examples") or []):
+    for pair in board.get("examples") or []:
         lines = [(word("pair_source"), pair["source"]), (word("pair_target"), pair["target"])]
-        lines += [(html.escape(labels[row["model"]]), row["translations"][k]) for row in rows]
+        lines += [(html.escape(labels[model]), pair["outputs"][model]) for model in labels if model in pair["outputs"]]
         body = "".join(f'<dt>{name}</dt><dd dir="auto">{html.escape(text) or "∅"}</dd>' for name, text in lines)
         pieces.append(f'<dl class="translated">{body}</dl>')
+    if not pieces:
+        return ""
     copying = (board.get("references") or {}).get("copying")
-    lead = word("pairs_lead", copying=f"{copying:.3f}" if isinstance(copying, float) else "–")
+    lead = word("pairs_lead", copying=f"{copying:.{board.get('digits') or 3}f}" if isinstance(copying, float) else "–")
     return (
         f'<section aria-labelledby="h-pairs"><h2 id="h-pairs">{word("pairs_title")}</h2>'
         f'<p class="lead">{lead}</p>{"".join(pieces)}</section>'
@@ -121,8 +145,10 @@ def _translations(board: dict[str, Any], rows: list[dict[str, Any]], word: Calla
 
 
 def _alignments(rows: list[dict[str, Any]], word: Callable[..., str], labels: dict[str, str]) -> str:
+    axes = (word("axis_source"), word("axis_target"))
     drawn = [
-        f"<figure><figcaption>{html.escape(labels[row['model']])}</figcaption>{heat_map(picture)}</figure>"
+        f"<figure><figcaption>{html.escape(labels[row['model']])}</figcaption>{heat_map(picture, axes)}"
+        f'<p class="note">{word("alignment_caveat")}</p></figure>'
         for row in rows
         for picture in row.get("alignments") or []
     ]
@@ -135,32 +161,86 @@ def _alignments(rows: list[dict[str, Any]], word: Callable[..., str], labels: di
     )
 
 
-CELL, SIDE, TOP = 18, 92, 74
-"""Pixels of a cell, and of the names beside and above."""
+CELL, TOP = 18, 82
+"""Pixels of a cell, and of the names above."""
+LETTERS = 12
+"""Letters at most of a symbol's name."""
 
 
-def heat_map(picture: dict[str, Any]) -> str:
-    """An SVG: target symbols from top to bottom, source symbols from left to right, darker where more attention was paid."""
+def heat_map(picture: dict[str, Any], axes: tuple[str, str]) -> str:
+    """An SVG: target symbols from top to bottom, source symbols from left to right, the stronger the more attention was paid.
+    ``axes``: their names, escaped.
+    """
     sources, targets, percent = picture["source"], picture["target"], picture["percent"]
-    width, height = SIDE + CELL * len(sources) + 4, TOP + CELL * len(targets) + 4
+    side = 10 + max(_pixels(name) for name in (*targets, *axes))
+    width, height = side + CELL * len(sources) + TOP // 2, TOP + CELL * len(targets) + 4
     cells = "".join(
-        f'<rect x="{SIDE + CELL * s}" y="{TOP + CELL * t}" width="{CELL}" height="{CELL}" fill-opacity="{p / 100:.2f}">'
+        f'<rect x="{side + CELL * s}" y="{TOP + CELL * t}" width="{CELL}" height="{CELL}" fill-opacity="{p / 100:.2f}">'
         f"<title>{html.escape(targets[t])} ← {html.escape(sources[s])}: {p} %</title></rect>"
         for t, row in enumerate(percent)
         for s, p in enumerate(row)
         if p
     )
     names = "".join(
-        f'<text x="{SIDE - 5}" y="{TOP + CELL * t + 13}" text-anchor="end">{html.escape(name[:12])}</text>'
+        f'<text x="{side - 5}" y="{TOP + CELL * t + 13}" text-anchor="end">{html.escape(name[:LETTERS])}</text>'
         for t, name in enumerate(targets)
     )
     names += "".join(
-        f'<text transform="translate({SIDE + CELL * s + 12} {TOP - 5}) rotate(-60)">{html.escape(name[:12])}</text>'
+        f'<text transform="translate({side + CELL * s + 12} {TOP - 5}) rotate(-60)">{html.escape(name[:LETTERS])}</text>'
         for s, name in enumerate(sources)
     )
-    frame = f'<rect class="frame" x="{SIDE}" y="{TOP}" width="{CELL * len(sources)}" height="{CELL * len(targets)}"/>'
+    names += "".join(
+        f'<text class="axis" x="{side - 5}" y="{TOP - 22 + 14 * k}" text-anchor="end">{name}</text>'
+        for k, name in enumerate(axes)
+    )
+    frame = f'<rect class="frame" x="{side}" y="{TOP}" width="{CELL * len(sources)}" height="{CELL * len(targets)}"/>'
     about = html.escape(f"{' '.join(sources)} → {' '.join(targets)}", quote=True)
     return (
         f'<div class="scroll"><svg class="alignment" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
         f'aria-label="{about}">{cells}{names}{frame}</svg></div>'
     )
+
+
+def _pixels(name: str) -> float:
+    """About how wide a name is drawn: Hangul, kana and Chinese characters take twice the room."""
+    return sum(12 if letter > "\u1100" else 6.5 for letter in name[:LETTERS])
+
+
+# ------------------------------------------------------------------------------------------------------------ warnings
+
+Told = list[tuple[str, str, str]]
+"""Code, and the text in two languages."""
+
+
+def about_data(card: dict[str, Any], size: int) -> Told:
+    """What is odd about the pairs."""
+    found: Told = []
+    if size < LITTLE:
+        found.append(("little_test", f"Only {size:,} pairs to test on: intervals are wide.",
+                      f"시험할 쌍이 {size:,}개뿐이라 구간이 넓습니다."))  # fmt: skip
+    if card["duplicates"] > 0.01:
+        found.append(("duplicates", f"{card['duplicates']:.1%} of the test sources also stand in the training part: memorising pays here.",
+                      f"시험 원문의 {card['duplicates']:.1%}가 학습 부분에도 있습니다. 외우기만 해도 점수가 오릅니다."))  # fmt: skip
+    kinds = [kind.partition(":")[0] for kind in card["tokenizer"].split(",")]
+    for side, kind, side_ko in (("source", kinds[0], "원문"), ("target", kinds[-1], "정답")):
+        share = card["unseen"][side]
+        # Where single words are spelled out, every held-out word is new: that is the task.
+        if share > NEWS and kind not in ("char", "byte"):
+            found.append((f"unseen_{side}", f"{share:.1%} of the words of the test {side}s never occur in training: a model can only piece them together.",
+                          f"시험 {side_ko} 단어의 {share:.1%}는 학습 부분에 없습니다. 모델은 조각을 이어 붙일 수밖에 없습니다."))  # fmt: skip
+    return found
+
+
+def about_rows(done: list[dict[str, Any]], copying: float, figure: Figure) -> Told:
+    """What is odd about the rows that are done."""
+    sign = 1 if figure is SENTENCES else -1
+    checks = (
+        ("empty", lambda r: r["empty"] > 0.05, "Often writes nothing at all: {}.", "아무것도 쓰지 않을 때가 많은 모델: {}."),
+        ("no_better_than_copying", lambda r: sign * (r[figure.metric] - copying) <= 0,
+         "No better than copying the source: {}.", "원문을 그대로 베끼는 것보다 낫지 않은 모델: {}."),
+        ("still_improving", lambda r: r.get("gain_of_doubling", 0) > GAIN,
+         "Still improving when the budget ended: {}. More time would help.",
+         "예산이 끝날 때까지 계속 나아지고 있던 모델: {}. 시간을 더 주면 나아집니다."),
+    )  # fmt: skip
+    named = [(code, ", ".join(r["label"] for r in done if holds(r)), en, ko) for code, holds, en, ko in checks]
+    return [(code, en.format(names), ko.format(names)) for code, names, en, ko in named if names]

@@ -117,14 +117,14 @@ def _clear(rows: dict[str, dict[str, Any]], standing: Standing, best: str, figur
     text_ko = f"{label(rows, best)}을(를) 쓰십시오: {said_ko(rows, best, figure)}"
     if len(standing.order) > 1:
         second = standing.order[1]
-        value, low, high = standing.gaps[second]
-        text += f", {value:.3f} better than {label(rows, second)} (95% interval {low:.3f} to {high:.3f})"
-        text_ko += f", {label(rows, second)}보다 {value:.3f} {figure.better_ko}(95% 구간 {low:.3f}~{high:.3f})"
+        value, low, high = map(figure.number, standing.gaps[second])
+        text += f", {value} better than {label(rows, second)} (95% interval {low} to {high})"
+        text_ko += f", {label(rows, second)}보다 {value} {figure.better_ko}(95% 구간 {low}~{high})"
     counted = next((n for n in standing.order if n.split(":")[0] == "ngram" and n != best), None)
     if counted and counted != standing.order[1]:
-        value = standing.gaps[counted][0]
-        text += f" and {value:.3f} better than counting ({label(rows, counted)})"
-        text_ko += f". 세기만 하는 {label(rows, counted)}보다는 {value:.3f} {figure.better_ko}"
+        value = figure.number(standing.gaps[counted][0])
+        text += f" and {value} better than counting ({label(rows, counted)})"
+        text_ko += f". 세기만 하는 {label(rows, counted)}보다는 {value} {figure.better_ko}"
     return text + ".", text_ko + "."
 
 
@@ -154,11 +154,11 @@ def label(rows: dict[str, dict[str, Any]], name: str) -> str:
 
 
 def said(rows: dict[str, dict[str, Any]], name: str, figure: Figure) -> str:
-    return figure.said.format(f"{rows[name][figure.metric]:.3f}")
+    return figure.said.format(figure.number(rows[name][figure.metric]))
 
 
 def said_ko(rows: dict[str, dict[str, Any]], name: str, figure: Figure) -> str:
-    return figure.said_ko.format(f"{rows[name][figure.metric]:.3f}")
+    return figure.said_ko.format(figure.number(rows[name][figure.metric]))
 
 
 def counted_ko(unit: str) -> str:

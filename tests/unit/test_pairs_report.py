@@ -1,5 +1,6 @@
 """The board of pairs: alignments against the formula, average precision by hand, what the page shows."""
 
+import html
 import json
 import math
 import random
@@ -7,13 +8,16 @@ import random
 import numpy as np
 import pytest
 import torch
+from sacrebleu.metrics.chrf import CHRF
 
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.explain.alignment import alignment, auprc
 from chainrule.report.compare import compare
 from chainrule.report.measure import state_bytes
-from chainrule.report.pairs import OfPairs, heat_map
+from chainrule.report.pairs import SENTENCES, SYMBOLS, OfPairs, about_data, about_rows, disputed, heat_map, wrong
+from chainrule.scoring.translations import chrf_of, judge
+from chainrule.training.tasks import Measured
 
 
 @torch.no_grad()
@@ -111,6 +115,12 @@ def test_average_precision_by_hand(weights, truth, value) -> None:
     assert auprc(np.array(weights), truth) == pytest.approx(value)
 
 
+def sacrebleu_of(table) -> float:
+    """chrF of every source held against its target."""
+    pairs = [line.split("\t") for line in table.read_text().splitlines()[1:]]
+    return CHRF().corpus_score([s for s, _ in pairs], [[t for _, t in pairs]]).score
+
+
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> None:
     rng = random.Random(1)
@@ -125,10 +135,19 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     rows = {row["model"]: row for row in board["rows"]}
     assert {"bleu", "chrf", "exact_match", "error_rate", "interval", "gap"} <= rows["gru"].keys()
     assert rows["gru:attention=none"]["alignments"] == [] and len(rows["gru"]["alignments"]) == 2
-    assert len(board["examples"]) == len(rows["gru"]["translations"]) == 8
+    assert 5 < len(board["examples"]) <= 8
+    assert all(list(pair["outputs"]) == ["gru:attention=none", "gru"] for pair in board["examples"])
+    sources = [line.split("\t")[0] for line in (tmp_path / "test.tsv").read_text().splitlines()[1:]]
+    assert all(pair["source"] in sources for pair in board["examples"])
+    assert board["references"]["copying"] == sacrebleu_of(tmp_path / "test.tsv")
     best = max(rows.values(), key=lambda row: row["chrf"])
     assert board["verdict"]["best"] in (best["model"], *board["verdict"]["tie"])
     page = (tmp_path / "board" / "report.html").read_text()
+    assert f"{rows['gru']['chrf']:.2f}</b>" in page and f"{board['references']['copying']:.2f}" in page
+    assert html.escape(rows["gru"]["signature"]) in page and "nrefs:1" in rows["gru"]["signature"]
+    caveat, axis = {"en": ("by itself no explanation", "source →"), "ko": ("설명은 아닙니다", "원문 →")}[lang]
+    assert page.split("<script")[0].count(caveat) == page.count('svg class="alignment"') == page.count(f">{axis}<") == 2
+    assert "nats a target symbol" in page if lang == "en" else "\\ubaa9\\ud45c \\uae30\\ud638\\ub2f9 nat" in page
     assert 'dl class="translated"' in page and 'svg class="alignment"' in page
     assert "<b>" not in page.split('<dl class="translated">')[1].split("</dl>")[0].replace("<b></b>", "")
     low, high = rows["gru"]["interval"]
@@ -137,7 +156,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
 
 
 def test_names_in_a_picture_are_escaped() -> None:
-    drawn = heat_map({"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]})
+    drawn = heat_map({"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]}, ("from", "to"))
     assert "<i>" not in drawn and "&lt;i&gt;" in drawn and drawn.count("<rect x=") == 1
 
 
@@ -160,3 +179,48 @@ def test_what_is_kept_of_the_source_counts_as_memory(name, settings, each) -> No
     held = model.prompted(torch.zeros(1, 11, dtype=torch.long))
     _, state = model(torch.zeros(1, 11, dtype=torch.long), held)
     assert state.nbytes() == fixed + 11 * growing
+
+
+def test_the_pairs_that_rows_differ_on_most_are_shown_beside_the_others() -> None:
+    """Spreads 0, 7, 2, 9, 5, 1: the fourth is shown anyway."""
+    one, other = np.array([4.0, 8, 3, 0, 6, 3]), np.array([4.0, 1, 5, 9, 1, 2])
+    assert disputed([one, other], but=[3]) == [1, 4, 2]
+    assert disputed([one, one], but=[3]) == disputed([one], but=[]) == []
+
+
+def test_what_is_wrong_with_a_pair_is_its_own_figure() -> None:
+    """Edits over symbols of the reference; or what the sentence's own chrF lacks to 100."""
+    scores = judge(["a b", "the cat", ""], ["a c b d", "the cat", "x"])
+    symbols = Measured({}, scores.edits, scores.sizes, np.arange(3))
+    assert wrong(symbols).tolist() == [2 / 4, 0, 1]
+    sentences = Measured({}, scores.statistics, np.ones(3), np.arange(3), lambda sums: 100 - chrf_of(sums))
+    single = [100 - CHRF().corpus_score([h], [[r]]).score for h, r in (("a b", "a c b d"), ("the cat", "the cat"))]
+    assert wrong(sentences)[:2].tolist() == pytest.approx(single)
+
+
+def card(**changes):
+    return {"duplicates": 0.0, "unseen": {"source": 0.0, "target": 0.0}, "tokenizer": "bpe:512", **changes}
+
+
+def codes(found) -> list[str]:
+    return [code for code, *_ in found]
+
+
+def test_what_is_odd_about_pairs_is_told() -> None:
+    news = {"source": 0.06, "target": 0.04}
+    assert codes(about_data(card(), 500)) == []
+    assert codes(about_data(card(), 499)) == ["little_test"]
+    assert codes(about_data(card(duplicates=0.02), 500)) == ["duplicates"]
+    assert codes(about_data(card(unseen=news), 500)) == ["unseen_source"]
+    assert "6.0% of the words of the test sources" in about_data(card(unseen=news), 500)[0][1]
+    spelled = card(unseen={"source": 1.0, "target": 0.5}, tokenizer="char:complete,word")
+    assert codes(about_data(spelled, 500)) == ["unseen_target"]
+
+
+def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
+    row = lambda label, **x: {"label": label, "empty": 0.0, "chrf": 40.0, "error_rate": 0.4, **x}  # noqa: E731
+    done = [row("A", empty=0.06), row("B", chrf=8.0, error_rate=1.2), row("C", gain_of_doubling=0.04), row("D")]
+    for figure, copying in ((SENTENCES, 8.0), (SYMBOLS, 1.2)):
+        found = about_rows(done, copying, figure)
+        assert codes(found) == ["empty", "no_better_than_copying", "still_improving"]
+        assert [[name for name in "ABCD" if f" {name}." in text] for _, text, _ in found] == [["A"], ["B"], ["C"]]
