@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/ngram.md",
     "docs/report.md",
     "docs/series.md",
+    "docs/translate.md",
 )
 
 
