@@ -353,6 +353,8 @@ def data(a: argparse.Namespace) -> dict[str, Any]:
         return series_card(a)
     if task in ("tag", "classify"):
         return labelled_card(a, task)
+    if task == "translate":
+        return pairs_card(a)
     from chainrule.data import read
 
     options: dict[str, Any] = {"on_bad": a.on_bad or "stop", "columns": a.columns, "group": a.group}
@@ -389,13 +391,36 @@ def series_card(a: argparse.Namespace) -> dict[str, Any]:
     return card
 
 
-def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
+def card_of(a: argparse.Namespace, task: str, **values: Any) -> dict[str, Any]:
     from chainrule.training.settings import RunConfig
     from chainrule.training.tasks import find_task
 
-    values = {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
+    values |= {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
     given = {k: v for k, v in values.items() if v is not None}
-    card = find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given})).card()
+    return find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given})).card()
+
+
+def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
+    card = card_of(a, "translate", tokenizer=a.tokenizer, group=a.group)
+    if not a.json:
+        each = f"{card['source_symbols']:,} source and {card['symbols']:,} target symbols"
+        shared = f"one vocabulary of {card['symbols']:,} symbols"
+        print(f"{card['name']}: {card['unit']}, {card['tokenizer']}, {shared if card['joint'] else each}")
+        for name, part in card["parts"].items():
+            print(
+                f"  {name:<6}{part['records']:>9,} pairs {part['source_symbols']:>12,} source symbols {part['symbols']:>12,} target symbols"
+            )
+        print(f"  {card['duplicates']:.1%} of the held-out sources stand in the training part too")
+        unseen = card["unseen"]
+        print(
+            f"  of the held-out words {unseen['source']:.1%} (sources) and {unseen['target']:.1%} (targets) do not occur there"
+        )
+        print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+    return card
+
+
+def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
+    card = card_of(a, task)
     if not a.json:
         print(f"{card['name']}: {card['unit']}, for --task {task}, {len(card['labels'])} labels")
         for name, part in card["parts"].items():

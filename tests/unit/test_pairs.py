@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from chainrule.cli import main
 from chainrule.core import IGNORED, DataError, UserError
 from chainrule.data.pairs import Buckets, PairPart, check_pair_tokenizers, is_closed, read_pairs, read_pairs_part
 from chainrule.data.recognise import aligned_files, task_of_table
@@ -394,6 +396,19 @@ def test_the_card_counts_by_hand(tmp_path: Path) -> None:
     assert card["unseen"] == {"source": 0.5, "target": 0.0} and card["unknown"] == {"source": 0.0, "target": 0.0}
     assert card["examples"] == ["ab → cde", "abcd → é"] and card["symbols"] == 256
     json.dumps(card)
+
+
+def test_data_prints_the_card_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Named columns are enough; where there are none, the task is told, as the message for such a table says."""
+    plain = given_split(tmp_path / "plain", [("ab", "cde"), ("abcd", "é")], [("ab x", "cde")])
+    assert main(["data", str(plain), "--task", "translate", "--tokenizer", "byte"]) == 0
+    shown = capsys.readouterr().out
+    assert "one vocabulary of 256 symbols" in shown and "50.0% (sources) and 0.0% (targets)" in shown
+    assert re.search(r"train +2 pairs +6 source symbols +5 target symbols", shown)
+    named = write(tmp_path / "named.tsv", "source\ttarget\n" + tsv(PAIRS))
+    assert main(["data", str(named), "--tokenizer", "char,byte", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert card["unit"] == "pairs" and card["symbols"] == 256 and not card["joint"]
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------
