@@ -52,8 +52,8 @@ class OfPairs(Exhibit):
         made, test = measured.details["translations"], self.on.test
         self.wrote[entry.name], self.wrong[entry.name] = made, wrong(measured)
         self.on.board["examples"] = self._examples()
-        drawn = [(test.sources[i], test.targets[i]) for i in self.even if fits(test, i)][:PICTURES]
-        pictures = [picture for source, target in drawn if (picture := _picture(loaded, source, target))]
+        drawn = drawable(test, self.even)
+        pictures = [found for i in drawn if (found := _picture(loaded, test.sources[i], test.targets[i]))]
         return {"alignments": pictures, "empty": float(np.mean([not text for text in made]))}
 
     def _examples(self) -> list[dict[str, Any]]:
@@ -83,6 +83,12 @@ def evenly(test: PairPart) -> list[int]:
     """Test pairs spread evenly over those that can be drawn; over all where there are none."""
     good = [i for i in range(len(test)) if fits(test, i)] or list(range(len(test)))
     return [good[k] for k in np.linspace(0, len(good) - 1, min(EVEN, len(good))).astype(int).tolist()]
+
+
+def drawable(test: PairPart, among: list[int]) -> list[int]:
+    """Of those that fit into a picture the longest: where there is more to see."""
+    good = [i for i in among if fits(test, i)]
+    return sorted(sorted(good, key=lambda i: -test.source_lengths[i] - test.target_lengths[i])[:PICTURES])
 
 
 def disputed(wrong: list[np.ndarray], but: list[int]) -> list[int]:

@@ -13,9 +13,20 @@ from sacrebleu.metrics.chrf import CHRF
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.explain.alignment import alignment, auprc
+from chainrule.data.pairs import PairPart
 from chainrule.report.compare import compare
 from chainrule.report.measure import state_bytes
-from chainrule.report.pairs import SENTENCES, SYMBOLS, OfPairs, about_data, about_rows, disputed, heat_map, wrong
+from chainrule.report.pairs import (
+    SENTENCES,
+    SYMBOLS,
+    OfPairs,
+    about_data,
+    about_rows,
+    disputed,
+    drawable,
+    heat_map,
+    wrong,
+)
 from chainrule.scoring.translations import chrf_of, judge
 from chainrule.training.tasks import Measured
 
@@ -186,6 +197,13 @@ def test_the_pairs_that_rows_differ_on_most_are_shown_beside_the_others() -> Non
     one, other = np.array([4.0, 8, 3, 0, 6, 3]), np.array([4.0, 1, 5, 9, 1, 2])
     assert disputed([one, other], but=[3]) == [1, 4, 2]
     assert disputed([one, one], but=[3]) == disputed([one], but=[]) == []
+
+
+def test_the_longest_pairs_that_fit_are_drawn() -> None:
+    """Symbols of both sides 8, 7, 30, 12, 13; the third has too many, the last too few on one side."""
+    ids = [[np.zeros(n, np.int32) for n in sizes] for sizes in ((5, 3, 25, 6, 11), (3, 4, 5, 6, 2))]
+    part = PairPart(*[tuple("abcde")] * 2, *ids)
+    assert drawable(part, [0, 1, 2, 3, 4]) == [0, 3] and drawable(part, [1, 2]) == [1]
 
 
 def test_what_is_wrong_with_a_pair_is_its_own_figure() -> None:
