@@ -12,8 +12,8 @@ from sacrebleu.metrics.chrf import CHRF
 
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
-from chainrule.explain.alignment import alignment, auprc
 from chainrule.data.pairs import PairPart
+from chainrule.explain.alignment import alignment, auprc
 from chainrule.report.compare import compare
 from chainrule.report.measure import state_bytes
 from chainrule.report.pairs import (
