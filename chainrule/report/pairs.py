@@ -167,8 +167,8 @@ def _alignments(rows: list[dict[str, Any]], word: Callable[..., str], labels: di
     )
 
 
-CELL, TOP = 18, 82
-"""Pixels of a cell, and of the names above."""
+CELL = 18
+"""Pixels of a cell."""
 LETTERS = 12
 """Letters at most of a symbol's name."""
 
@@ -179,27 +179,29 @@ def heat_map(picture: dict[str, Any], axes: tuple[str, str]) -> str:
     """
     sources, targets, percent = picture["source"], picture["target"], picture["percent"]
     side = 10 + max(_pixels(name) for name in (*targets, *axes))
-    width, height = side + CELL * len(sources) + TOP // 2, TOP + CELL * len(targets) + 4
+    longest = max(map(_pixels, sources))
+    top = 14 + max(22, round(0.87 * longest))  # names above are turned by 60 degrees
+    width, height = side + CELL * len(sources) + longest // 2, top + CELL * len(targets) + 4
     cells = "".join(
-        f'<rect x="{side + CELL * s}" y="{TOP + CELL * t}" width="{CELL}" height="{CELL}" fill-opacity="{p / 100:.2f}">'
+        f'<rect x="{side + CELL * s}" y="{top + CELL * t}" width="{CELL}" height="{CELL}" fill-opacity="{p / 100:.2f}">'
         f"<title>{html.escape(targets[t])} ← {html.escape(sources[s])}: {p} %</title></rect>"
         for t, row in enumerate(percent)
         for s, p in enumerate(row)
         if p
     )
     names = "".join(
-        f'<text x="{side - 5}" y="{TOP + CELL * t + 13}" text-anchor="end">{html.escape(name[:LETTERS])}</text>'
+        f'<text x="{side - 5}" y="{top + CELL * t + 13}" text-anchor="end">{html.escape(name[:LETTERS])}</text>'
         for t, name in enumerate(targets)
     )
     names += "".join(
-        f'<text transform="translate({side + CELL * s + 12} {TOP - 5}) rotate(-60)">{html.escape(name[:LETTERS])}</text>'
+        f'<text transform="translate({side + CELL * s + 12} {top - 5}) rotate(-60)">{html.escape(name[:LETTERS])}</text>'
         for s, name in enumerate(sources)
     )
     names += "".join(
-        f'<text class="axis" x="{side - 5}" y="{TOP - 22 + 14 * k}" text-anchor="end">{name}</text>'
+        f'<text class="axis" x="{side - 5}" y="{top - 22 + 14 * k}" text-anchor="end">{name}</text>'
         for k, name in enumerate(axes)
     )
-    frame = f'<rect class="frame" x="{side}" y="{TOP}" width="{CELL * len(sources)}" height="{CELL * len(targets)}"/>'
+    frame = f'<rect class="frame" x="{side}" y="{top}" width="{CELL * len(sources)}" height="{CELL * len(targets)}"/>'
     about = html.escape(f"{' '.join(sources)} → {' '.join(targets)}", quote=True)
     return (
         f'<div class="scroll"><svg class="alignment" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img" '
@@ -207,9 +209,9 @@ def heat_map(picture: dict[str, Any], axes: tuple[str, str]) -> str:
     )
 
 
-def _pixels(name: str) -> float:
+def _pixels(name: str) -> int:
     """About how wide a name is drawn: Hangul, kana and Chinese characters take twice the room."""
-    return sum(12 if letter > "\u1100" else 6.5 for letter in name[:LETTERS])
+    return sum(12 if letter > "\u1100" else 7 for letter in name[:LETTERS])
 
 
 # ------------------------------------------------------------------------------------------------------------ warnings
