@@ -15,7 +15,7 @@ from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
 from chainrule.explain.alignment import alignment, auprc
 from chainrule.report.compare import compare
-from chainrule.report.measure import state_bytes
+from chainrule.report.measure import make_blocks, state_bytes
 from chainrule.report.pairs import (
     SENTENCES,
     SYMBOLS,
@@ -214,6 +214,13 @@ def test_what_is_wrong_with_a_pair_is_its_own_figure() -> None:
     sentences = Measured({}, scores.statistics, np.ones(3), np.arange(3), lambda sums: 100 - chrf_of(sums))
     single = [100 - CHRF().corpus_score([h], [[r]]).score for h, r in (("a b", "a c b d"), ("the cat", "the cat"))]
     assert wrong(sentences)[:2].tolist() == pytest.approx(single)
+
+
+@pytest.mark.parametrize("figure", [SENTENCES, SYMBOLS])
+def test_few_pairs_are_resampled_one_by_one(figure) -> None:
+    """An item is a whole pair here: blocks of 16 would leave 4 things to draw of 64."""
+    ones = np.ones(64)
+    assert len(make_blocks(Measured({}, ones, ones, np.arange(1, 65)), ones, figure).size) == 64
 
 
 def card(**changes):
