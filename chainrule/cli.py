@@ -110,7 +110,7 @@ def make_parser() -> Parser:
     p = verbs.add_parser("data", help="the data card; or: data make KIND --out DIR, data with known truth")
     p.add_argument("data", help="a file or a folder, or the word make")
     p.add_argument(
-        "--task", help="series, tag or classify, where the columns do not say so; after make copy: generate, translate"
+        "--task", help="what it is for, where the columns do not say so; after make copy: generate, translate"
     )
     p.add_argument(
         "kind",

@@ -94,7 +94,7 @@ def _padded(rows: Sequence[np.ndarray], fill: int) -> tuple[torch.Tensor, torch.
     return torch.from_numpy(made_BT), torch.from_numpy(lengths_B)
 
 
-class Buckets:
+class PairBatches:
     """Batches of pairs of about one length: ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
 
     Pairs are sorted by the longer of source and target (its end included), those of equal length shuffled every epoch, and cut
@@ -110,8 +110,6 @@ class Buckets:
         self.lengths = np.maximum(part.source_lengths, part.target_lengths + 1)
         self.edges = _cuts(np.sort(self.lengths), tokens)
         self.steps_per_epoch = len(self.edges) - 1
-        self.tokens_per_epoch = int(part.target_lengths.sum()) + len(part)
-        """Symbols that are scored in an epoch, ends included."""
         self._epoch = lru_cache(maxsize=2)(self._arrange)
 
     def at(self, epoch: int, step: int) -> Pairs:
@@ -124,10 +122,6 @@ class Buckets:
             raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch}")
         order, batches = self._epoch(epoch)
         return order[self.edges[batches[step]] : self.edges[batches[step] + 1]]
-
-    def tokens(self, steps: int) -> int:
-        """Symbols scored in so many steps from the beginning: exact at whole epochs, proportional between them."""
-        return steps * self.tokens_per_epoch // self.steps_per_epoch
 
     def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Pairs in order of length, and the order of the batches."""

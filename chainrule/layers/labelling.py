@@ -211,23 +211,27 @@ def pool(hidden_BSD: Tensor, lengths_B: Tensor) -> Tensor:
     return torch.cat([mean_BD, most_BD.masked_fill((lengths_B == 0)[:, None], 0)], -1)
 
 
-def stack(make: Make, inputs: WordInput | SymbolInput, config: Any) -> BothWays | OneWay:
+def stack(cell: Make, inputs: WordInput | SymbolInput, config: Any) -> BothWays | OneWay:
     """The recurrent body of a config, over these inputs."""
     kind = BothWays if config.directions == "both" else OneWay
-    return kind(make, inputs.width, config.width, config.layers, config.dropout)
+    return kind(cell, inputs.width, config.width, config.layers, config.dropout)
 
 
 class RecurrentTagger(NetworkTagger):
     """What is remembered of both sides of a token decides its tag."""
 
-    def __init__(self, config: TaggerConfig, make: Make):
+    cell: Make
+
+    def __init__(self, config: TaggerConfig):
         inputs = WordInput(config)
-        super().__init__(config, inputs, stack(make, inputs, config))
+        super().__init__(config, inputs, stack(self.cell, inputs, config))
 
 
 class RecurrentClassifier(NetworkClassifier):
     """What is remembered at every place of a record decides its label."""
 
-    def __init__(self, config: ClassifierConfig, make: Make):
+    cell: Make
+
+    def __init__(self, config: ClassifierConfig):
         inputs = SymbolInput(config)
-        super().__init__(config, inputs, stack(make, inputs, config))
+        super().__init__(config, inputs, stack(self.cell, inputs, config))

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Autoregressive, Config, Prediction, Projected, State
+from chainrule.core import Autoregressive, Config, Prediction, Projected, Recipe, State
 from chainrule.layers.attention import as_bias, shares
-from chainrule.layers.both_ways import BothWays, Make
+from chainrule.layers.both_ways import BothWays
 from chainrule.layers.language import RecurrentState, carry
 from chainrule.layers.masks import ends
 from chainrule.layers.probes import Probe
@@ -50,6 +50,10 @@ class TranslatorConfig(Config):
         "small": {"dropout": 0.2},
         "base": {"width": 768, "embedding": 256, "layers": 2, "encoder_layers": 2, "dropout": 0.2},
     }
+
+
+TRANSLATING = Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150)
+"""A batch is about 4,096 symbols of the longer side."""
 
 
 @dataclass
@@ -83,23 +87,25 @@ class RecurrentTranslator(Autoregressive):
 
     config: TranslatorConfig
 
-    def __init__(self, config: TranslatorConfig, make: Make, stack: Recurrent):
+    cell: type[Recurrent]
+
+    def __init__(self, config: TranslatorConfig):
         super().__init__(config)
         c = config
-        self.symbols, self.stack = c.symbols, stack
+        self.symbols = c.symbols
+        self.stack = stack = self.cell(c.embedding, c.width, c.layers, dropout=c.dropout)
         self.embedding = nn.Embedding(c.symbols + 1, c.embedding)
         self.source_embedding = None if c.joint else nn.Embedding(c.source_symbols, c.embedding)
-        self.encoder = BothWays(make, c.embedding, c.width, c.encoder_layers, c.dropout)
+        self.encoder = BothWays(self.cell, c.embedding, c.width, c.encoder_layers, c.dropout)
         self.bridge = nn.Linear(self.encoder.width, stack.parts * c.layers * c.width)
-        self.looks = c.attention != "none"
-        self.looks_at = "weights" if self.looks else None
-        if self.looks:
+        self.looks_at = None if c.attention == "none" else "weights"
+        if self.looks_at:
             self.keys = nn.Linear(self.encoder.width, c.width, bias=False)
             self.joined = nn.Linear(self.encoder.width + stack.output_size, c.width, bias=False)
         if c.attention == "additive":
             self.queries = nn.Linear(stack.output_size, c.width)
             self.score = nn.Linear(c.width, 1, bias=False)
-        self.head = nn.Linear(c.width if self.looks else stack.output_size, c.symbols)
+        self.head = nn.Linear(c.width if self.looks_at else stack.output_size, c.symbols)
         nn.init.zeros_(self.head.bias)
         self.weights = Probe()
 
@@ -115,10 +121,10 @@ class RecurrentTranslator(Autoregressive):
         values_BSD, ends_BD = self.encoder(x_BSD, lengths_B)
         begin = self.bridge(ends_BD).tanh().view(len(prompt), self.stack.parts, self.config.layers, self.config.width)
         parts = tuple(part.to(self.head.weight.dtype) for part in begin.unbind(1))
-        keys_BSD = self.keys(values_BSD) if self.looks else values_BSD[..., :0]
-        values_BSD = values_BSD if self.looks else values_BSD[..., :0]
+        keys_BSD = self.keys(values_BSD) if self.looks_at else values_BSD[..., :0]
+        values_BSD = values_BSD if self.looks_at else values_BSD[..., :0]
         pads_BS = torch.arange(prompt.shape[1], device=prompt.device) >= lengths_B[:, None]
-        covered_BS = pads_BS.to(self.head.weight.dtype) if self.looks else None
+        covered_BS = pads_BS.to(self.head.weight.dtype) if self.looks_at else None
         return TranslatorState(torch.zeros_like(lengths_B), parts, parts, keys_BSD, values_BSD, lengths_B, covered_BS)
 
     def _embed(self, table: nn.Embedding, ids: Tensor) -> Tensor:
@@ -131,7 +137,7 @@ class RecurrentTranslator(Autoregressive):
         anew_BT = inputs_BT == self.start_symbol
         x_BTD = self._embed(self.embedding, inputs_BT)
         hidden_BTD, new = carry(self.stack, x_BTD, anew_BT, old, lengths_B, old.begin_BLH)
-        if self.looks:
+        if self.looks_at:
             weights_BTS = self._weights(hidden_BTD, old)
             seen_BTD = weights_BTS @ old.values_BSD.to(hidden_BTD.dtype)
             hidden_BTD = self.joined(torch.cat([seen_BTD, hidden_BTD], -1)).tanh()

@@ -23,7 +23,7 @@ from chainrule.layers.labelling import (
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import GRU, initialise
-from chainrule.layers.translation import RecurrentTranslator, TranslatorConfig
+from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
 
 
 class GRUConfig(RecurrentConfig):
@@ -60,35 +60,22 @@ class GatedRecurrentUnitOfNumbers(RecurrentNumbers):
         super().__init__(c, stack)
 
 
-@register(
-    "gru",
-    task="translate",
-    config=TranslatorConfig,
-    recipe=Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150),
-    width="width",
-)
+@register("gru", task="translate", config=TranslatorConfig, recipe=TRANSLATING, width="width")
 class GatedRecurrentUnitBetweenSequences(RecurrentTranslator):
     """The same between sequences: a source is read in both directions, a target is written."""
 
-    def __init__(self, config: TranslatorConfig):
-        super().__init__(config, _layer, GRU(config.embedding, config.width, config.layers, dropout=config.dropout))
+    cell = GRU
 
 
 @register("gru", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
 class GatedRecurrentUnitOverTokens(RecurrentTagger):
     """The same over tokens, in both directions: a tag for each."""
 
-    def __init__(self, config: TaggerConfig):
-        super().__init__(config, _layer)
+    cell = GRU
 
 
 @register("gru", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
 class GatedRecurrentUnitOverRecords(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
 
-    def __init__(self, config: ClassifierConfig):
-        super().__init__(config, _layer)
-
-
-def _layer(inputs: int, width: int) -> GRU:
-    return GRU(inputs, width)
+    cell = GRU

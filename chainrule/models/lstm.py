@@ -27,7 +27,7 @@ from chainrule.layers.labelling import (
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import LSTM, initialise
-from chainrule.layers.translation import RecurrentTranslator, TranslatorConfig
+from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
 
 
 class LSTMConfig(RecurrentConfig):
@@ -71,35 +71,22 @@ class LongShortTermMemoryOfNumbers(RecurrentNumbers):
         super().__init__(c, stack)
 
 
-@register(
-    "lstm",
-    task="translate",
-    config=TranslatorConfig,
-    recipe=Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150),
-    width="width",
-)
+@register("lstm", task="translate", config=TranslatorConfig, recipe=TRANSLATING, width="width")
 class LongShortTermMemoryBetweenSequences(RecurrentTranslator):
     """The same between sequences: a source is read in both directions, a target is written."""
 
-    def __init__(self, config: TranslatorConfig):
-        super().__init__(config, _layer, LSTM(config.embedding, config.width, config.layers, dropout=config.dropout))
+    cell = LSTM
 
 
 @register("lstm", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
 class LongShortTermMemoryOverTokens(RecurrentTagger):
     """The same over tokens, in both directions: a tag for each."""
 
-    def __init__(self, config: TaggerConfig):
-        super().__init__(config, _layer)
+    cell = LSTM
 
 
 @register("lstm", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
 class LongShortTermMemoryOverRecords(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
 
-    def __init__(self, config: ClassifierConfig):
-        super().__init__(config, _layer)
-
-
-def _layer(inputs: int, width: int) -> LSTM:
-    return LSTM(inputs, width)
+    cell = LSTM

@@ -26,7 +26,7 @@ from chainrule.layers.labelling import (
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
 from chainrule.layers.recurrent import RNN, initialise
-from chainrule.layers.translation import RecurrentTranslator, TranslatorConfig
+from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
 
 
 class RNNConfig(RecurrentConfig):
@@ -67,35 +67,22 @@ class VanillaRNNOfNumbers(RecurrentNumbers):
         super().__init__(c, stack)
 
 
-@register(
-    "rnn",
-    task="translate",
-    config=TranslatorConfig,
-    recipe=Recipe(rate=2e-3, rows=64, window=64, smoothing=0.1, warmup=150),
-    width="width",
-)
+@register("rnn", task="translate", config=TranslatorConfig, recipe=TRANSLATING, width="width")
 class ElmanBetweenSequences(RecurrentTranslator):
     """The same between sequences: a source is read in both directions, a target is written."""
 
-    def __init__(self, config: TranslatorConfig):
-        super().__init__(config, _layer, RNN(config.embedding, config.width, config.layers, dropout=config.dropout))
+    cell = RNN
 
 
 @register("rnn", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
 class ElmanOverTokens(RecurrentTagger):
     """The same over tokens, in both directions: a tag for each."""
 
-    def __init__(self, config: TaggerConfig):
-        super().__init__(config, _layer)
+    cell = RNN
 
 
 @register("rnn", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
 class ElmanOverRecords(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
 
-    def __init__(self, config: ClassifierConfig):
-        super().__init__(config, _layer)
-
-
-def _layer(inputs: int, width: int) -> RNN:
-    return RNN(inputs, width)
+    cell = RNN

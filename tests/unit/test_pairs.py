@@ -13,7 +13,7 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import IGNORED, DataError, UserError
-from chainrule.data.pairs import Buckets, PairPart, check_pair_tokenizers, is_closed, read_pairs, read_pairs_part
+from chainrule.data.pairs import PairBatches, PairPart, check_pair_tokenizers, is_closed, read_pairs, read_pairs_part
 from chainrule.data.recognise import aligned_files, task_of_table
 from chainrule.data.tokenizers import ByteTokenizer
 
@@ -436,7 +436,7 @@ def lengths_of(count: int) -> list[tuple[int, int]]:
 
 def test_buckets_hold_every_pair_once_an_epoch_within_the_tokens() -> None:
     part = made([*lengths_of(211), (67, 2)])  # one pair alone is longer than a batch may be
-    buckets = Buckets(part, 61, 5, 1001, 1000)
+    buckets = PairBatches(part, 61, 5, 1001, 1000)
     for epoch in (0, 3):
         rows = [buckets.rows(epoch, step) for step in range(buckets.steps_per_epoch)]
         assert sorted(np.concatenate(rows).tolist()) == list(range(212))
@@ -444,8 +444,9 @@ def test_buckets_hold_every_pair_once_an_epoch_within_the_tokens() -> None:
             longest = max(max(len(part.source_ids[r]), len(part.target_ids[r]) + 1) for r in some)
             assert len(some) == 1 or len(some) * longest <= 61
         batches = [buckets.at(epoch, step) for step in range(buckets.steps_per_epoch)]
-        assert sum(int((b.targets_BT != IGNORED).sum()) for b in batches) == buckets.tokens_per_epoch
-    assert buckets.tokens(3 * buckets.steps_per_epoch) == 3 * buckets.tokens_per_epoch
+        assert sum(int((b.targets_BT != IGNORED).sum()) for b in batches) == int(
+            buckets.part.target_lengths.sum()
+        ) + len(buckets.part)
     with pytest.raises(IndexError, match="of an epoch of"):
         buckets.at(0, buckets.steps_per_epoch)
 
@@ -454,7 +455,7 @@ def test_buckets_hold_every_pair_once_an_epoch_within_the_tokens() -> None:
 def test_buckets_are_full_by_hand(tokens: int) -> None:
     """Longer sides 2 2 3 3 5: two rows of 2 and one of 3 would be 3 x 3 > 8; two of 3 are 6; the 5 stays alone."""
     part = made([(5, 1), (2, 1), (3, 2), (1, 1), (1, 2)])
-    buckets = Buckets(part, tokens, 0, 9, 8)
+    buckets = PairBatches(part, tokens, 0, 9, 8)
     assert buckets.edges.tolist() == [0, 2, 4, 5]
     found = {tuple(sorted(buckets.rows(0, step).tolist())) for step in range(3)}
     assert found == {(1, 3), (2, 4), (0,)}
@@ -462,7 +463,7 @@ def test_buckets_are_full_by_hand(tokens: int) -> None:
 
 def test_the_order_is_a_function_of_seed_epoch_and_step() -> None:
     def order(seed: int, epoch: int) -> list[list[int]]:
-        buckets = Buckets(made(lengths_of(97)), 61, seed, 101, 100)
+        buckets = PairBatches(made(lengths_of(97)), 61, seed, 101, 100)
         buckets.at(7, 0)  # what was asked for before does not matter
         return [buckets.rows(epoch, step).tolist() for step in reversed(range(buckets.steps_per_epoch))]
 
@@ -476,4 +477,4 @@ def test_the_order_is_a_function_of_seed_epoch_and_step() -> None:
 
 def test_no_pairs_make_no_batches() -> None:
     with pytest.raises(DataError, match="no pairs"):
-        Buckets(made([]), 61, 5, 101, 100)
+        PairBatches(made([]), 61, 5, 101, 100)

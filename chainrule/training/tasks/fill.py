@@ -7,22 +7,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.core import ConfigError, DataError, Filler, SequenceModel
-from chainrule.data import Corpus, Part, read, read_part
+from chainrule.data import Corpus, Part
 from chainrule.data.masked import Masking, make_masked, word_begins
 from chainrule.scoring.evaluate import places
 from chainrule.scoring.hidden import Answers, ask, each_alone, many_hidden, spelling
 from chainrule.scoring.objectives import Hidden
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
-from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
-from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, head, symbol_bytes
+from chainrule.training.settings import Prepared
+from chainrule.training.tasks import Loaded, Measured, register_task
+from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head, symbol_bytes
 
 SHARE, SEED = 0.15, 0
 """What is hidden when a model is judged: a fixed choice, the same for every model and every moment, whatever it is trained on."""
@@ -31,7 +30,7 @@ ALONE = 2048
 
 
 @register_task
-class Fill(Task):
+class Fill(OfText):
     name = "fill"
     rows = "bert"
 
@@ -47,26 +46,6 @@ class Fill(Task):
     def validated(self, value: float, counted: str) -> tuple[float, str]:
         """Weights are chosen by cross-entropy, which is smoother than the figure."""
         return value, self.minimised(counted)
-
-    def read(self, settings: RunConfig) -> Corpus:
-        s = settings
-        return read(
-            s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad, columns=s.columns, group=s.group
-        )
-
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Part:
-        more = {"columns": told.get("columns"), "group": told.get("group")}
-        return read_part(source, loaded.tokenizer, told["unit"], told["on_bad"], **more)
-
-    def shape(self, data: Corpus) -> dict[str, Any]:
-        return {"symbols": data.tokenizer.symbols}
-
-    def resolve(self, settings: RunConfig, data: Corpus) -> RunConfig:
-        return settings.replace(tokenizer=data.tokenizer_spec)
-
-    def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
-        described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
-        return {"data.json": described, "tokenizer.json": data.tokenizer.to_json()}
 
     def learning(self, model: Any, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
         r = ready.recipe

@@ -24,13 +24,8 @@ VALIDATION_SYMBOLS = 1 << 15
 """Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
 
 
-@register_task
-class Generate(Task):
-    name = "generate"
-    rows = "markov,ngram,rnn,lstm,gru,gpt"
-
-    def metric(self, counted: str) -> tuple[str, str]:
-        return f"bits_per_{counted}", f"bits per {counted}"
+class OfText(Task):
+    """A task over symbols of text, or symbols without bytes: how they are read, and what of them a run keeps."""
 
     def read(self, settings: RunConfig) -> Corpus:
         s = settings
@@ -51,6 +46,15 @@ class Generate(Task):
     def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
         described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
         return {"data.json": described, "tokenizer.json": data.tokenizer.to_json()}
+
+
+@register_task
+class Generate(OfText):
+    name = "generate"
+    rows = "markov,ngram,rnn,lstm,gru,gpt"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return f"bits_per_{counted}", f"bits per {counted}"
 
     def learning(self, model: Autoregressive, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
         part, r = data.parts["train"], ready.recipe

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from chainrule.core import Autoregressive, ConfigError, DataError, SequenceModel
-from chainrule.data.pairs import Buckets, PairData, PairPart, read_pairs, read_pairs_part
+from chainrule.data.pairs import PairBatches, PairData, PairPart, read_pairs, read_pairs_part
 from chainrule.decoding.beam import Beams, Hypothesis, beam_search
 from chainrule.scoring.objectives import Translated
 from chainrule.scoring.translations import chrf_of, judge
@@ -70,7 +70,7 @@ class Translate(Task):
         if not isinstance(model, Autoregressive):
             raise ConfigError(f"{ready.family.name} writes no targets: it cannot learn to translate")
         r = ready.recipe
-        batches = Buckets(
+        batches = PairBatches(
             data.parts["train"], r.rows * r.window, ready.settings.seed, model.start_symbol, model.symbols - 1
         )
         return Source(batches.steps_per_epoch, batches.at), GradientRule(
