@@ -1,7 +1,7 @@
 """Attention, once for all: softmax(Q K^T / sqrt(K) + bias) V over heads, then one linear map back (Vaswani et al. 2017).
 
 The fused path is torch's ``scaled_dot_product_attention``; the explicit one makes every weight and passes it through the probe
-``weights``, and runs only while that probe is observed. A row that may look at nothing gives zeros.
+``weights``; it runs while that probe is observed, and where it is the faster one. A row that may look at nothing gives zeros.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from chainrule.layers.masks import Mask
 from chainrule.layers.positions import rotate
 from chainrule.layers.probes import Probe, observed
 
-FEW = 4
-"""Queries up to which, on a CPU, two products are faster than the fused kernel (0.3 against 0.5 ms for 800 heads of one query)."""
+FEW, BRIEF = 4, 512
+"""On a CPU two products are faster than the fused kernel for FEW queries (0.3 against 0.5 ms for 800 heads of one query), and in
+bfloat16 for up to BRIEF keys (there and back for 128 heads of 32 by 32: 2.4 against 10.3 ms; from 1,024 on it is the other way).
+"""
 Turn = tuple[Tensor, Tensor] | None
 """Rotary angles as cos and sin, or none."""
 
@@ -120,7 +122,7 @@ class Attention(nn.Module):
         k, v = k.to(q_BHTK.dtype), v.to(q_BHTK.dtype)
         if observed(self):
             mixed = self.weights(self._shares(q_BHTK, k, sight)) @ v
-        elif q_BHTK.shape[2] <= FEW and q_BHTK.device.type == "cpu":
+        elif explicit_is_faster(q_BHTK, k):
             mixed = self._shares(q_BHTK, k, sight) @ v
         elif sight.bias_BHTS is None:
             mixed = F.scaled_dot_product_attention(q_BHTK, k, v, is_causal=sight.causal)
@@ -131,12 +133,22 @@ class Attention(nn.Module):
 
     def _shares(self, q: Tensor, k: Tensor, sight: Sight) -> Tensor:
         """Where each query looks, B x H x T x S."""
-        scores_BHTS = q @ k.transpose(-1, -2) / math.sqrt(self.head_width)
+        scores_BHTS = (q / math.sqrt(self.head_width)) @ k.transpose(-1, -2)
         bias = sight.dense(q.shape[2], k.shape[2], scores_BHTS)
-        return scores_BHTS.softmax(-1) if bias is None else shares(scores_BHTS + bias)
+        return scores_BHTS.softmax(-1) if bias is None else shares(scores_BHTS, bias)
 
 
-def shares(scores: Tensor) -> Tensor:
-    """softmax over the last axis; zeros where every score is -inf."""
-    blind = scores.amax(-1, keepdim=True) == -math.inf
-    return scores.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)
+def explicit_is_faster(queries_BHTK: Tensor, keys_BHSK: Tensor) -> bool:
+    """Whether this processor's fused kernel loses to two products."""
+    if queries_BHTK.device.type != "cpu":
+        return False
+    return queries_BHTK.shape[2] <= FEW or (queries_BHTK.dtype == torch.bfloat16 and keys_BHSK.shape[2] <= BRIEF)
+
+
+def shares(scores_BHTS: Tensor, bias_BHTS: Tensor) -> Tensor:
+    """softmax of scores + bias over the last axis; zeros where every bias is -inf."""
+    blind = bias_BHTS.amax(-1, keepdim=True) == -math.inf
+    scores_BHTS = scores_BHTS + bias_BHTS
+    if not blind.any():
+        return scores_BHTS.softmax(-1)
+    return scores_BHTS.masked_fill(blind, 0).softmax(-1).masked_fill(blind, 0)

@@ -156,7 +156,7 @@ class RecurrentTranslator(Autoregressive):
         place_S = torch.arange(keys_BSD.shape[1], device=keys_BSD.device)
         seen_B1S = (place_S < state.source_lengths_B[:, None])[:, None]
         wide = torch.promote_types(scores_BTS.dtype, torch.float32)
-        return self.weights(shares(scores_BTS.to(wide) + as_bias(seen_B1S, wide)).to(hidden_BTD.dtype))
+        return self.weights(shares(scores_BTS.to(wide), as_bias(seen_B1S, wide)).to(hidden_BTD.dtype))
 
 
 def _covered(old: TranslatorState, weights_BTS: Tensor, lengths_B: Tensor | None) -> Tensor | None:
