@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 from evidence_main import ROOT, Line, Section, chainrule, gather, line
 
-
 ONE = ["--threads", "1"]
 """The machine has two cores, and two sections are gathered side by side."""
 
