@@ -64,6 +64,12 @@ def training_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--budget", help="for each model: 60s (default), 2000steps, 1e7tokens, 3epochs")
     parser.add_argument("--params", type=float, help="make every model about this many parameters")
+    parser.add_argument(
+        "--from",
+        dest="pretrained",
+        metavar="RUN",
+        help="tag and classify with bert: begin with the weights and units of RUN, a run of fill",
+    )
     parser.add_argument("--memory", metavar="2G", help="n-gram tables beyond this lie in temporary files: model.memory")
     parser.add_argument(
         "--context",
@@ -248,6 +254,7 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
         "threads",
         "save_every",
         "task",
+        "pretrained",
     }
     values |= {k: v for k, v in vars(a).items() if k in flags and v is not None}
     if a.split:

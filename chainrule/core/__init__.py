@@ -20,6 +20,7 @@ from chainrule.core.errors import (
     nearest,
 )
 from chainrule.core.model import (
+    Adopting,
     Autoregressive,
     Classifier,
     Counting,
@@ -40,6 +41,7 @@ from chainrule.core.state import State
 
 __all__ = [
     "IGNORED",
+    "Adopting",
     "Autoregressive",
     "Batch",
     "Categorical",

@@ -96,26 +96,27 @@ class Words(Batch):
 
     A counting tagger reads the words themselves. For a network a lexicon has made numbers of them: ``inputs_BT`` is the word
     (0: unknown), and ``spellings_UC[spelled_BT[b, t]]`` its characters (0 behind the last), each distinct word being spelled
-    once. Without a lexicon these are empty.
+    once. Where a lexicon cuts words into pieces too, ``pieces_BS`` are those of the whole sequence (0 behind the last), and
+    ``owners_BS`` says to which token each belongs (T behind the last). Without a lexicon these are empty.
     """
 
     words: tuple[tuple[str, ...], ...] = ()
     columns: tuple[tuple[str, ...], ...] = ()
     spelled_BT: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
     spellings_UC: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    pieces_BS: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    owners_BS: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
 
     def rows(self, start: int, stop: int) -> Self:
         mine = slice(start, stop)
         return replace(
-            super().rows(start, stop),
-            words=self.words[mine],
-            columns=self.columns[mine],
-            spelled_BT=self.spelled_BT[mine],
-        )
+            super().rows(start, stop), words=self.words[mine], columns=self.columns[mine], spelled_BT=self.spelled_BT[mine],
+            pieces_BS=self.pieces_BS[mine], owners_BS=self.owners_BS[mine],
+        )  # fmt: skip
 
     def to(self, device: str) -> Self:
-        spelled, spellings = self.spelled_BT.to(device), self.spellings_UC.to(device)
-        return replace(super().to(device), spelled_BT=spelled, spellings_UC=spellings)
+        numbers = ("spelled_BT", "spellings_UC", "pieces_BS", "owners_BS")
+        return replace(super().to(device), **{name: getattr(self, name).to(device) for name in numbers})
 
 
 @dataclass(frozen=True)

@@ -198,6 +198,14 @@ class Filler(Encoder):
         raise TypeError(f"{type(self).__name__} judges no pairs")
 
 
+class Adopting(ABC):
+    """A model that may begin with what another one learnt without labels."""
+
+    @abstractmethod
+    def adopt(self, learnt: SequenceModel) -> None:
+        """Take over its weights. Raises ConfigError where they do not fit."""
+
+
 class Tagger(ABC):
     """A model that gives every token of a sequence its tag, knowing the whole sequence."""
 

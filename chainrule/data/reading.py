@@ -33,26 +33,29 @@ SHORT = 200
 
 class Lexicon:
     """Words and characters of a training part. A word is looked up in lower case, and is spelled as it is written, in
-    Unicode's decomposed form, so that Korean syllables are letters. What was seen once is unknown.
+    Unicode's decomposed form, so that Korean syllables are letters. What was seen once is unknown. ``pieces``, where it is
+    given, cuts every word with the space before it into the symbols of a text.
     """
 
-    def __init__(self, words: Sequence[str], characters: Sequence[str]):
-        self.words, self.characters = tuple(words), tuple(characters)
+    def __init__(self, words: Sequence[str], characters: Sequence[str], pieces: TextTokenizer | None = None):
+        self.words, self.characters, self.pieces = tuple(words), tuple(characters), pieces
         self._word = {word: k for k, word in enumerate(self.words, 1)}
         self._character = {c: k for k, c in enumerate(self.characters, FIRST)}
+        self._cut = lru_cache(maxsize=1 << 16)(self._cut_anew)
 
     @classmethod
-    def fit(cls, tokens: Iterable[str]) -> Lexicon:
+    def fit(cls, tokens: Iterable[str], pieces: TextTokenizer | None = None) -> Lexicon:
         counts = Counter(tokens)
         words, characters = Counter[str](), Counter[str]()
         for token, many in counts.items():
             words[_folded(token)] += many
             characters.update(dict.fromkeys(_decomposed(token), many))
-        kept = ([x for x, many in seen.items() if many > 1] for seen in (words, characters))
-        return cls(*(sorted(x) for x in kept))
+        often = [sorted(x for x, many in seen.items() if many > 1) for seen in (words, characters)]
+        return cls(often[0], often[1], pieces)
 
     def sizes(self) -> dict[str, int]:
-        return {"words": len(self.words) + 1, "characters": len(self.characters) + FIRST}
+        pieces = {"source_symbols": self.pieces.symbols} if self.pieces else {}
+        return {"words": len(self.words) + 1, "characters": len(self.characters) + FIRST, **pieces}
 
     def read(self, batch: Words) -> Words:
         """With the words as numbers, each distinct one spelled once; at least one place and one spelling, be it empty."""
@@ -67,7 +70,19 @@ class Lexicon:
                 [distinct.setdefault(w, len(distinct)) for w in row], dtype=torch.long
             )
         spellings_UC = padded([self.spell(word) for word in distinct or ("",)])
-        return replace(batch, inputs_BT=words_BT, lengths_B=lengths_B, spelled_BT=spelled_BT, spellings_UC=spellings_UC)
+        made = replace(batch, inputs_BT=words_BT, lengths_B=lengths_B, spelled_BT=spelled_BT, spellings_UC=spellings_UC)
+        return made if self.pieces is None else replace(made, **self._in_pieces(batch.words, words_BT.shape[1]))
+
+    def _in_pieces(self, rows: Sequence[Sequence[str]], none: int) -> dict[str, torch.Tensor]:
+        """The pieces of every row, and the token that each belongs to: ``none`` behind the last."""
+        cut = [[self._cut(word if t == 0 else f" {word}") for t, word in enumerate(row)] for row in rows]
+        owners = [np.repeat(np.arange(len(row)), [len(ids) for ids in row]) for row in cut]
+        pieces = [np.concatenate(row) if row else np.zeros(0, np.int64) for row in cut]
+        return {"pieces_BS": padded(pieces), "owners_BS": padded(owners, none)}
+
+    def _cut_anew(self, text: str) -> np.ndarray:
+        assert self.pieces is not None
+        return self.pieces.encode(text.encode(errors="replace")).ids.astype(np.int64)
 
     def spell(self, word: str) -> list[int]:
         """The characters of a word between two marks; of a long one the first and the last."""
@@ -76,7 +91,8 @@ class Lexicon:
         return [BEGIN, *(ids if len(ids) <= LONGEST_WORD else ids[:half] + ids[-half:]), END]
 
     def to_json(self) -> dict[str, Any]:
-        return {"type": "lexicon", "words": list(self.words), "characters": list(self.characters)}
+        pieces = {"pieces": self.pieces.to_json()} if self.pieces else {}
+        return {"type": "lexicon", "words": list(self.words), "characters": list(self.characters), **pieces}
 
 
 def _folded(word: str) -> str:
@@ -97,11 +113,7 @@ class TextReader:
 
     @classmethod
     def fit(cls, texts: Sequence[str], spec: str, longest: int) -> TextReader:
-        content = [text.encode(errors="replace") for text in texts]
-        bounds = np.cumsum([0, *map(len, content)], dtype=np.int64)
-        text = Text(np.frombuffer(b"".join(content), np.uint8), bounds[[0, -1]], ("the texts",))
-        made = fit_tokenizer(check_tokenizer(spec), Spans(text, bounds[:-1], bounds[1:]), lines=True)
-        return cls(made, longest)
+        return cls(fitted(texts, spec), longest)
 
     def sizes(self) -> dict[str, int]:
         return {"source_symbols": self.tokenizer.symbols}
@@ -122,6 +134,14 @@ class TextReader:
 Reader: TypeAlias = Lexicon | TextReader
 
 
+def fitted(texts: Sequence[str], spec: str) -> TextTokenizer:
+    """A tokenizer of this kind for these texts."""
+    content = [text.encode(errors="replace") for text in texts]
+    bounds = np.cumsum([0, *map(len, content)], dtype=np.int64)
+    text = Text(np.frombuffer(b"".join(content), np.uint8), bounds[[0, -1]], ("the texts",))
+    return fit_tokenizer(check_tokenizer(spec), Spans(text, bounds[:-1], bounds[1:]), lines=True)
+
+
 def are_short(texts: Sequence[str]) -> bool:
     """Have these texts few characters, on average?"""
     return sum(map(len, texts)) <= SHORT * len(texts)
@@ -136,8 +156,9 @@ def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
     """The inverse of ``to_json``, of tokenizers too. Raises DataError where the content is not what ``to_json`` writes."""
     match saved:
         case {"type": "lexicon", "words": list(words), "characters": list(characters)}:
-            if all(isinstance(x, str) for x in (*words, *characters)):
-                return Lexicon(words, characters)
+            pieces = tokenizer_from_json(saved["pieces"]) if "pieces" in saved else None
+            if all(isinstance(x, str) for x in (*words, *characters)) and not isinstance(pieces, SymbolTokenizer):
+                return Lexicon(words, characters, pieces)
         case {"type": "texts", "longest": int(longest), "tokenizer": dict(inner)}:
             made = tokenizer_from_json(inner)
             if not isinstance(made, SymbolTokenizer):
@@ -147,9 +168,9 @@ def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
     raise DataError("tokenizer.json: not a reader of texts or tokens as we write it")
 
 
-def padded(rows: Sequence[Sequence[int] | np.ndarray]) -> torch.Tensor:
-    """Rows of different lengths with 0 behind them, B x S, S at least 1."""
-    array = np.zeros((len(rows), max(1, *map(len, rows))), np.int64)
+def padded(rows: Sequence[Sequence[int] | np.ndarray], fill: int = 0) -> torch.Tensor:
+    """Rows of different lengths with ``fill`` behind them, B x S, S at least 1."""
+    array = np.full((len(rows), max([1, *map(len, rows)])), fill, np.int64)
     for b, row in enumerate(rows):
         array[b, : len(row)] = row
     return torch.from_numpy(array)

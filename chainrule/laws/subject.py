@@ -295,8 +295,8 @@ class Sourced(Subject):
 
 SPELLINGS = ("the", "The", "run", "running", "ran", "3", "42nd", ",", "U.S.", "co-op", "달리다", "달린", "é")
 """Words of many shapes, so that a model that reads spelling has something to read."""
-LEXICON = Lexicon.fit(2 * SPELLINGS)
-TEXTS = TextReader.fit(2 * SPELLINGS, "char", 97)
+TEXTS = TextReader.fit([*2 * SPELLINGS, " ".join(SPELLINGS)], "char", 97)
+LEXICON = Lexicon.fit(2 * SPELLINGS, TEXTS.tokenizer)
 STRANGE = ("zyzzyva", "ZQ-9", "뷁", "\U0001f600", "a\u0301", "\ud800", "x" * 97)
 """What training never shows: letters, scripts, a combining sign, half a surrogate pair, a word without end."""
 

@@ -128,8 +128,7 @@ class Attention(nn.Module):
             mixed = F.scaled_dot_product_attention(q_BHTK, k, v, is_causal=sight.causal)
         else:
             mixed = F.scaled_dot_product_attention(q_BHTK, k, v, attn_mask=sight.bias_BHTS.to(q_BHTK.dtype))
-        B, _, T, _ = mixed.shape
-        return mixed.transpose(1, 2).reshape(B, T, -1)
+        return mixed.transpose(1, 2).flatten(2)
 
     def _shares(self, q: Tensor, k: Tensor, sight: Sight) -> Tensor:
         """Where each query looks, B x H x T x S."""

@@ -12,20 +12,46 @@ first. The default differs from them as GPT does here: pre-norm, rotary position
 RMS-normalised queries and keys, maps into the residual path near zero at the start, and no pairs (Liu et al. 2019).
 Deviations, in all sizes: no dropout on attention weights; the symbols that are only read ([CLS], [MASK], [SEP]) have the
 last rows of the embedding and are never predicted, so that a random replacement is never one of them.
+
+What it learnt without labels is where labelling may begin (``--from RUN``): tokens are tagged by the mean of their pieces, records
+labelled by the mean, the maximum and the last of their symbols, with all weights learning on.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Filler, Masked, Prediction, Projected, Recipe, SequenceModel, register
+from chainrule.core import (
+    Adopting,
+    Batch,
+    ConfigError,
+    Encoder,
+    Filler,
+    Masked,
+    Prediction,
+    Projected,
+    Recipe,
+    SequenceModel,
+    Words,
+    register,
+)
 from chainrule.layers.blocks import activate
+from chainrule.layers.both_ways import at_end
 from chainrule.layers.decoder import TransformerConfig
-from chainrule.layers.encoder import Encoder
+from chainrule.layers.encoder import Encoder as Stack
+from chainrule.layers.labelling import (
+    CLASSIFYING,
+    TAGGING,
+    LabelsConfig,
+    NetworkClassifier,
+    NetworkTagger,
+    TokensConfig,
+    WordInput,
+)
 
 EPS = 1e-12
 READ_ONLY = 3
@@ -54,42 +80,19 @@ class BERTConfig(TransformerConfig):
     }
 
 
-@register(
-    "bert",
-    task="fill",
-    config=BERTConfig,
-    recipe=Recipe(
-        optimiser="muon",
-        rate=3e-3,
-        matrix_rate=0.02,
-        rows=32,
-        window=128,
-        windows="fresh",
-        bf16=True,
-        weight_decay=0.01,
-    ),
-    width="width",
-    width_step=48,
-)
-class BERT(SequenceModel, Filler):
-    """Sees before and after."""
+class Reader(SequenceModel, Encoder):
+    """What reads: of BERT, and of what is made of it. ``symbols`` of its config are those that are read."""
 
     config: BERTConfig
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
         c = config
-        self.symbols, self.window, self.paired = c.symbols, c.context, c.next_sentence
+        self.symbols, self.window = c.symbols, c.context
         self.embedding = nn.Embedding(c.symbols + READ_ONLY, c.width)
         self.segment_embedding = nn.Embedding(c.segments, c.width)
         self.norm = nn.LayerNorm(c.width, EPS)
-        self.encoder = Encoder(c, eps=EPS)
-        self.pooler = nn.Linear(c.width, c.width) if c.next_sentence else None
-        self.next_head = nn.Linear(c.width, 2) if c.next_sentence else None
-        self.transform = nn.Linear(c.width, c.width)
-        self.transform_norm = nn.LayerNorm(c.width, EPS)
-        self.head = None if c.tied else nn.Linear(c.width, c.symbols, bias=False)
-        self.head_bias = nn.Parameter(torch.zeros(c.symbols))
+        self.encoder = Stack(c, eps=EPS)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -112,6 +115,41 @@ class BERT(SequenceModel, Filler):
         x_BTD = self.norm(self.encoder.position.add(x_BTD, place_1T))
         return self.encoder(F.dropout(x_BTD, self.config.dropout, self.training), batch.lengths_B)
 
+
+@register(
+    "bert",
+    task="fill",
+    config=BERTConfig,
+    recipe=Recipe(
+        optimiser="muon",
+        rate=3e-3,
+        matrix_rate=0.02,
+        rows=32,
+        window=128,
+        windows="fresh",
+        bf16=True,
+        weight_decay=0.01,
+    ),
+    width="width",
+    width_step=48,
+)
+class BERT(Reader, Filler):
+    """Sees before and after."""
+
+    config: BERTConfig
+
+    def __init__(self, config: BERTConfig):
+        super().__init__(config)
+        c = config
+        self.paired = c.next_sentence
+        self.pooler = nn.Linear(c.width, c.width) if c.next_sentence else None
+        self.next_head = nn.Linear(c.width, 2) if c.next_sentence else None
+        self.transform = nn.Linear(c.width, c.width)
+        self.transform_norm = nn.LayerNorm(c.width, EPS)
+        self.head = None if c.tied else nn.Linear(c.width, c.symbols, bias=False)
+        self.head_bias = nn.Parameter(torch.zeros(c.symbols))
+        self.reset_parameters()
+
     def predict(self, hidden_BTD: Tensor) -> Prediction:
         x_BTD = self.transform_norm(activate(self.transform(hidden_BTD), self.config.activation))
         return Projected(x_BTD, self.project, self.symbols)
@@ -130,6 +168,127 @@ class BERT(SequenceModel, Filler):
             return super().follows(hidden_BTD)
         follows_B, not_B = self.next_head(self.pooled(hidden_BTD)).unbind(-1)  # the paper's order
         return follows_B - not_B
+
+
+class OverPiecesConfig(TransformerConfig, LabelsConfig):
+    """What is shared by those that label with BERT's reader; with ``--from`` all but the dropout is as it was learnt."""
+
+    source_symbols: int
+    context: int = 128
+    """Symbols that are read at once, the start symbol among them: longer rows are read in stretches."""
+    segments: int = 2
+    directions: Literal["both"] = "both"
+
+    def reading(self) -> BERTConfig:
+        shared = {name: getattr(self, name) for name in TransformerConfig.model_fields if name != "symbols"}
+        return BERTConfig.make({**shared, "symbols": self.source_symbols, "segments": self.segments})
+
+
+class BERTTaggerConfig(OverPiecesConfig, TokensConfig):
+    presets = {
+        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "spelling": 8, "context": 32},
+        "small": {"dropout": 0.2, "word_dropout": 0.1},
+    }
+
+
+class BERTClassifierConfig(OverPiecesConfig):
+    presets = {
+        "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
+        "small": {"dropout": 0.2},
+    }
+
+
+def stretches(reader: Reader, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
+    """What the reader makes of every symbol, B x S x D: each stretch of its window is read by itself, behind a start symbol; what
+    stands beyond a row's length means nothing.
+    """
+    (B, S), room = ids_BS.shape, reader.window - 1
+    each = -(-S // room)
+    ids_NC = F.pad(ids_BS, (0, each * room - S)).view(B * each, room)
+    begins_E = torch.arange(each, device=ids_BS.device) * room
+    lengths_N = (lengths_B[:, None] - begins_E).clamp(0, room).flatten()
+    used_N = lengths_N > 0
+    rows_NC = F.pad(ids_NC[used_N], (1, 0), value=reader.start_symbol)
+    hidden_NCD = reader.encode(Batch(rows_NC, rows_NC, lengths_N[used_N] + 1))[:, 1:]
+    found_NCD = hidden_NCD.new_zeros(len(ids_NC), room, hidden_NCD.shape[-1])
+    found_NCD[used_N] = hidden_NCD
+    return found_NCD.view(B, each * room, hidden_NCD.shape[-1])[:, :S]
+
+
+class PieceInput(nn.Module):
+    """Tokens as vectors: the mean of what the reader makes of a token's pieces, the word and its spelling side by side."""
+
+    def __init__(self, config: BERTTaggerConfig):
+        super().__init__()
+        self.reader, self.words = Reader(config.reading()), WordInput(config)
+        self.width = config.width + self.words.width
+
+    def forward(self, batch: Words) -> Tensor:
+        B, T = batch.inputs_BT.shape
+        own_BS1 = (batch.owners_BS < T)[:, :, None]
+        hidden_BSD = stretches(self.reader, batch.pieces_BS, own_BS1[:, :, 0].sum(1)).masked_fill(~own_BS1, 0)
+        place_BSD = batch.owners_BS[:, :, None].expand_as(hidden_BSD)
+        sums_BTD = hidden_BSD.new_zeros(B, T + 1, hidden_BSD.shape[-1]).scatter_add(1, place_BSD, hidden_BSD)
+        many_BT1 = batch.owners_BS.new_zeros(B, T + 1).scatter_add(1, batch.owners_BS, torch.ones_like(batch.owners_BS))
+        pooled_BTD = (sums_BTD / many_BT1.clamp(min=1)[:, :, None])[:, :T]
+        return torch.cat([pooled_BTD, self.words(batch)], -1)
+
+
+class TextInput(nn.Module):
+    """Symbols of a text as vectors: what the reader makes of them."""
+
+    def __init__(self, config: BERTClassifierConfig):
+        super().__init__()
+        self.reader, self.width = Reader(config.reading()), config.width
+
+    def forward(self, batch: Batch) -> Tensor:
+        assert batch.lengths_B is not None
+        return stretches(self.reader, batch.inputs_BT, batch.lengths_B)
+
+
+class AsRead(nn.Module):
+    """The body of those whose input knows the whole row already."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.width = width
+
+    def forward(self, x_BSD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        return x_BSD, at_end(x_BSD, lengths_B)
+
+
+class OverPieces(Adopting):
+    """Labels from what BERT's reader knows."""
+
+    inputs: Any
+
+    def adopt(self, learnt: SequenceModel) -> None:
+        mine = self.inputs.reader
+        weights = {k: v for k, v in learnt.state_dict().items() if k in mine.state_dict()}
+        if not isinstance(learnt, BERT):
+            raise ConfigError("--from: expected a run of bert, trained with --task fill")
+        try:
+            mine.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ConfigError(f"--from: its weights do not fit: {str(error).splitlines()[-1].strip()}") from None
+
+
+@register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(rate=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
+class BERTOverTokens(NetworkTagger, OverPieces):
+    """Tokens in pieces, read as text, each seeing all others: a tag for each token."""
+
+    def __init__(self, config: BERTTaggerConfig):
+        inputs = PieceInput(config)
+        super().__init__(config, inputs, AsRead(inputs.width))
+
+
+@register("bert", task="classify", config=BERTClassifierConfig, recipe=CLASSIFYING.replace(rate=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
+class BERTOverRecords(NetworkClassifier, OverPieces):
+    """Records, read as text, each symbol seeing all others: a label for all of one."""
+
+    def __init__(self, config: BERTClassifierConfig):
+        inputs = TextInput(config)
+        super().__init__(config, inputs, AsRead(inputs.width))
 
 
 def _names(prefix: str, *, masked: bool, paired: bool, pooled: bool) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from chainrule.report.series import OfForecasts
 from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
 from chainrule.scoring.evaluate import Blocks, interval
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import describe, machine, make_trainer, prepare, read_data, use
+from chainrule.training.runs import can_adopt, describe, machine, make_trainer, prepare, read_data, use
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
 from chainrule.training.train import Interrupted, Meter, Stop, say
@@ -157,7 +157,8 @@ class Comparison:
     def _entry(self, name: str, chosen: str, values: dict[str, Any], settings: RunConfig, seeds: int) -> Entry:
         found = family(chosen, settings.task)
         shared = {k: v for k, v in settings.model.items() if k in found.config.model_fields or k in self.strange}
-        mine = settings.replace(family=chosen, model={**shared, **values})
+        learnt = settings.pretrained if can_adopt(found) else None
+        mine = settings.replace(family=chosen, model={**shared, **values}, pretrained=learnt)
         shown = LABELS.get(chosen, chosen) + name[len(chosen) :] if name.startswith(chosen) else name
         entry = Entry(name, mine, found, row={"model": name, "label": shown, "status": "waiting"})
         folder = re.sub(r"[^\w.=+-]+", "-", name)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from chainrule.checkpoint import RunFolder
-from chainrule.core import ConfigError, Recipe, UserError, family
+from chainrule.core import Adopting, ConfigError, Family, Recipe, UserError, families, family
 from chainrule.core.compute import decide
 from chainrule.data.reading import reader_from_json
 from chainrule.training.budget import Budget
@@ -26,12 +26,18 @@ def read_data(settings: RunConfig) -> Data:
 
 def prepare(settings: RunConfig, data: Data) -> Prepared:
     """Check every setting before anything is written or computed."""
-    task = find_task(settings.task)
-    settings, chosen = task.resolve(settings, data), family(settings.family, settings.task)
-    data = task.as_read(data, chosen, settings)
+    task, chosen = find_task(settings.task), family(settings.family, settings.task)
+    learnt = begin_with(settings, chosen)
+    if learnt:
+        settings = settings.replace(tokenizer=learnt.settings["tokenizer"])
+    settings = task.resolve(settings, data)
+    data = task.as_read(data, chosen, settings, learnt)
     fields = chosen.config.model_fields  # a family need not ask for everything that the data could tell
     model = {**{k: v for k, v in task.shape(data).items() if k in fields}, **settings.model}
-    if settings.context is not None and "context" in fields:
+    if learnt:
+        kept = {k: v for k, v in learnt.config["model"].items() if k in fields and k not in ("symbols", "dropout")}
+        model = {**kept, **model}
+    elif settings.context is not None and "context" in fields:
         model.setdefault("context", settings.context)
     if settings.params:
         config = chosen.sized(int(settings.params), settings.size, **model)
@@ -43,7 +49,36 @@ def prepare(settings: RunConfig, data: Data) -> Prepared:
         recipe = recipe.replace(window=window)
     compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
     save_every = Budget.parse(settings.save_every, "--save-every")
-    return Prepared(settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every, data)
+    learnt_model = learnt.model if learnt else None
+    return Prepared(
+        settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every, data, learnt_model
+    )
+
+
+def begin_with(settings: RunConfig, chosen: Family) -> Loaded | None:
+    """The run that ``--from`` names, loaded, if this family can begin with it."""
+    if settings.pretrained is None:
+        return None
+    if not can_adopt(chosen):
+        able = [f.name for f in families(settings.task) if can_adopt(f)]
+        told = f"--model {' or '.join(able)} does" if able else "no model of that task does"
+        raise UserError(
+            f"--from {settings.pretrained}: {chosen.name} does not begin with what another run learnt; {told}"
+        )
+    learnt = open_run(settings.pretrained, device="cpu")
+    if not hasattr(learnt.tokenizer, "encode"):
+        raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose symbols are no text")
+    theirs = learnt.settings["tokenizer"]
+    if settings.tokenizer not in (None, theirs):
+        raise UserError(
+            f"--tokenizer {settings.tokenizer}: the units are those of --from {settings.pretrained}, {theirs}"
+        )
+    return learnt
+
+
+def can_adopt(chosen: Family) -> bool:
+    """Can models of this family begin with what another run learnt?"""
+    return isinstance(chosen.build, type) and issubclass(chosen.build, Adopting)
 
 
 def make_trainer(ready: Prepared, data: Data, run: RunFolder, **options: Any) -> Trainer:
@@ -51,7 +86,11 @@ def make_trainer(ready: Prepared, data: Data, run: RunFolder, **options: Any) ->
     s = ready.settings
     torch.manual_seed(s.seed)
     try:
-        model = ready.family.build(ready.config).to(ready.compute.device)
+        model = ready.family.build(ready.config)
+        if ready.learnt is not None:
+            assert isinstance(model, Adopting)
+            model.adopt(ready.learnt)
+        model.to(ready.compute.device)
     except ConfigError:
         raise
     except (ValueError, RuntimeError) as error:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pydantic
 
-from chainrule.core import Config, Family, Recipe
+from chainrule.core import Config, Family, Recipe, SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.training.budget import Budget
 
@@ -31,6 +31,8 @@ class RunConfig(Config):
     context: int | None = None
     budget: str = "60s"
     params: float | None = None
+    pretrained: str | None = None
+    """The folder of a run whose weights and units a model begins with."""
     seed: int = 42
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -58,3 +60,5 @@ class Prepared:
     save_every: Budget
     data: Any = None
     """DATA as the family reads them."""
+    learnt: SequenceModel | None = None
+    """What the model begins with."""

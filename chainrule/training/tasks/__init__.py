@@ -133,8 +133,10 @@ class Task(ABC):
         """The settings with nothing left open that the data decided."""
         return settings
 
-    def as_read(self, data: Any, chosen: Family, settings: RunConfig) -> Any:
-        """The data as this family reads them: for a network that tags or classifies, with a reader that makes numbers of strings."""
+    def as_read(self, data: Any, chosen: Family, settings: RunConfig, learnt: Loaded | None = None) -> Any:
+        """The data as this family reads them: for a network that tags or classifies, with a reader that makes numbers of strings;
+        where it begins with what ``learnt`` knows, in the symbols of that.
+        """
         return data
 
     @abstractmethod

@@ -13,7 +13,7 @@ import torch
 from chainrule.core import Classifier, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
-from chainrule.data.reading import LONGEST_TEXT, TextReader, are_short, units_of
+from chainrule.data.reading import LONGEST_TEXT, TextReader, are_short, fitted, units_of
 from chainrule.scoring.labels import calibration_error, confusion
 from chainrule.training.labelling import asked, judged, learning
 from chainrule.training.loop import Source
@@ -55,11 +55,14 @@ class Classify(Task):
         """Short texts are read by characters, long ones by pairs of bytes that merge."""
         return settings.replace(tokenizer=settings.tokenizer or units_of(data.parts["train"].texts))
 
-    def as_read(self, data: LabelledData, chosen: Family, settings: RunConfig) -> LabelledData:
+    def as_read(
+        self, data: LabelledData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None
+    ) -> LabelledData:
         if chosen.recipe.update == "counting":
             return data
         texts = data.parts["train"].texts
-        reader = TextReader.fit(texts, settings.tokenizer or units_of(texts), settings.context or LONGEST_TEXT)
+        units = learnt.tokenizer if learnt else fitted(texts, settings.tokenizer or units_of(texts))
+        reader = TextReader(units, settings.context or LONGEST_TEXT)
         cut = sum(len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts)
         told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} symbols, of which the beginning is read"
         return replace(data, reader=reader, notes=[*data.notes, *([told] if cut else [])])

@@ -12,7 +12,7 @@ import torch
 
 from chainrule.core import DataError, Family, SequenceModel, Tagger, Words
 from chainrule.core.compute import Compute
-from chainrule.data.reading import Lexicon
+from chainrule.data.reading import Lexicon, fitted
 from chainrule.data.tagged import Tagged, TaggedData, read_tagged, read_tagged_part
 from chainrule.scoring.labels import confusion, mark_spans, span_f1
 from chainrule.training.labelling import asked, judged, learning
@@ -45,12 +45,16 @@ class Tag(Task):
     def shape(self, data: TaggedData) -> dict[str, Any]:
         return {"symbols": len(data.labels), **(data.reader.sizes() if data.reader else {})}
 
-    def as_read(self, data: TaggedData, chosen: Family, settings: RunConfig) -> TaggedData:
+    def as_read(
+        self, data: TaggedData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None
+    ) -> TaggedData:
         if chosen.recipe.update == "counting":
             return data
-        train = data.parts["train"]
+        train, pieces = data.parts["train"], learnt.tokenizer if learnt else None
+        if pieces is None and "source_symbols" in chosen.config.model_fields:
+            pieces = fitted([" ".join(row.words) for row in train.rows], settings.tokenizer or "bpe")
         parts = {**data.parts, "train": train.cut(LONGEST)}
-        return replace(data, parts=parts, reader=Lexicon.fit(train.tokens))
+        return replace(data, parts=parts, reader=Lexicon.fit(train.tokens, pieces))
 
     def files(self, data: TaggedData) -> dict[str, dict[str, Any]]:
         described = {"parts": {n: {"records": len(p.rows), "symbols": len(p)} for n, p in data.parts.items()}}
