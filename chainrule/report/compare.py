@@ -364,6 +364,9 @@ class Comparison:
                 value, low, high = -value, -high, -low
             rows[name]["gap"] = {"value": value, "low": low, "high": high}
         verdict = make_verdict({n: rows[n] for n in done}, done, running=running, figure=self.exhibit.figure)
+        if verdict["best"]:
+            for key, more in zip(("text", "text_ko"), self.exhibit.remark(rows[verdict["best"]])):
+                verdict[key] += more
         board = {**self.board, "key": self.key(), "rows": list(rows.values()), "verdict": verdict}
         board["warnings"] = self.exhibit.warnings(rows)
         self.board = board

@@ -72,6 +72,10 @@ class Exhibit:
     def after(self) -> None:
         """When all rows are done."""
 
+    def remark(self, best: dict[str, Any]) -> tuple[str, str]:
+        """What the verdict must add about the row that it names, in English and Korean, after a space."""
+        return "", ""
+
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
         """What a reader must know before believing the table: ``{"code", "text", "text_ko"}``."""
         return []

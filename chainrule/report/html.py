@@ -37,7 +37,7 @@ STYLES = {
     "transformer": 5,
 }
 STYLE_COUNT = 10
-MARKS = ("naive", "copying")
+MARKS = ("naive", "copying", "nearest")
 """References that rows are set beside."""
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 

@@ -1,9 +1,10 @@
-"""The board of translate: copying as a mark, every model's translations of some test sources, and where those that attend looked."""
+"""The board of translate: copying and the nearest training source as marks, every model's translations of some test sources, and where those that attend looked."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,10 @@ SHOWN = 240
 """Characters of a text beyond which it is cut where it is shown."""
 LONG = 24
 """Symbols of a source or target beyond which no picture is drawn of it."""
+GRAM, KNOWN, COMMON = 3, 20_000, 2_000
+"""The nearest training source shares most runs of so many characters, among so many sources; a run that more than COMMON of them have
+says nothing.
+"""
 LITTLE, NEWS, GAIN = 500, 0.05, 0.03
 """Test pairs below which intervals are wide, share of unseen words that is told, nats that a doubling of time still brought."""
 SENTENCES = Figure("chrf", "chrF {}", "chrF {}", "test pairs", "시험 쌍 {}개", least=50, unit=1.0, block=1,
@@ -48,6 +53,11 @@ class OfPairs(Exhibit):
             "references": {"copying": judge(test.sources, test.targets).metrics()[self.on.metric]}, "examples": [],
         }  # fmt: skip
 
+    def before(self) -> None:
+        train, test = self.on.corpus.parts["train"], self.on.test
+        targets = [train.targets[i] for i in nearest(train.sources, test.sources)]
+        self.on.board["references"]["nearest"] = judge(targets, test.targets).metrics()[self.on.metric]
+
     def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
         made, test = measured.details["translations"], self.on.test
         self.wrote[entry.name], self.wrong[entry.name] = made, wrong(measured)
@@ -72,11 +82,59 @@ class OfPairs(Exhibit):
         """A source as long as its target: of both sides each symbol is held."""
         return model.prompted(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
 
+    def remark(self, best: dict[str, Any]) -> tuple[str, str]:
+        known = self.on.board["references"]["nearest"]
+        if not beaten(best, known, self.figure):
+            return "", ""
+        shown = self.figure.number(known)
+        return (
+            f" The target of the most similar training source is no worse ({shown}): train longer.",
+            f" 그러나 가장 비슷한 학습 원문의 정답({shown})도 이에 못지않습니다. 더 오래 학습하십시오.",
+        )
+
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
         done = [row for row in rows.values() if row.get("status") == "done"]
-        copying = self.on.board["references"]["copying"]
-        found = [*about_data(self.on.card, len(self.on.test)), *about_rows(done, copying, self.figure)]
+        found = [
+            *about_data(self.on.card, len(self.on.test)),
+            *about_rows(done, self.on.board["references"], self.figure),
+        ]
         return [{"code": code, "text": text, "text_ko": text_ko} for code, text, text_ko in found]
+
+
+def nearest(train: Sequence[str], held: Sequence[str]) -> np.ndarray:
+    """For each held-out source the training source with the highest Dice coefficient of their sets of runs of GRAM characters (the
+    first of equals). Of more than KNOWN training sources, so many are taken evenly.
+    """
+    taken = (
+        np.unique(np.linspace(0, len(train) - 1, KNOWN).astype(int)) if len(train) > KNOWN else np.arange(len(train))
+    )
+    posted: dict[str, list[int]] = defaultdict(list)
+    sizes = np.zeros(len(taken))
+    for place, i in enumerate(taken.tolist()):
+        runs = runs_of(train[i])
+        sizes[place] = len(runs)
+        for run in runs:
+            posted[run].append(place)
+    holders = {run: np.array(places) for run, places in posted.items() if len(places) <= COMMON}
+    found = []
+    for text in held:
+        runs = runs_of(text)
+        places = [holders[run] for run in runs if run in holders]
+        shared = np.bincount(np.concatenate(places), minlength=len(taken)) if places else np.zeros(len(taken))
+        found.append(taken[np.argmax(2 * shared / (sizes + len(runs)))])
+    return np.array(found)
+
+
+def runs_of(text: str) -> set[str]:
+    """Runs of GRAM characters, the edges of the text marked."""
+    padded = f"\0{text.casefold()}\0"
+    return {padded[k : k + GRAM] for k in range(max(1, len(padded) - GRAM + 1))}
+
+
+def beaten(row: dict[str, Any], mark: float, figure: Figure) -> bool:
+    """Is a row no better than what is reached without a model?"""
+    ahead = row[figure.metric] - mark
+    return (ahead if figure is SENTENCES else -ahead) <= 0
 
 
 def evenly(test: PairPart) -> list[int]:
@@ -239,13 +297,15 @@ def about_data(card: dict[str, Any], size: int) -> Told:
     return found
 
 
-def about_rows(done: list[dict[str, Any]], copying: float, figure: Figure) -> Told:
+def about_rows(done: list[dict[str, Any]], marks: dict[str, float], figure: Figure) -> Told:
     """What is odd about the rows that are done."""
-    sign = 1 if figure is SENTENCES else -1
     checks = (
         ("empty", lambda r: r["empty"] > 0.05, "Often writes nothing at all: {}.", "아무것도 쓰지 않을 때가 많은 모델: {}."),
-        ("no_better_than_copying", lambda r: sign * (r[figure.metric] - copying) <= 0,
+        ("no_better_than_copying", lambda r: beaten(r, marks["copying"], figure),
          "No better than copying the source: {}.", "원문을 그대로 베끼는 것보다 낫지 않은 모델: {}."),
+        ("no_better_than_nearest", lambda r: beaten(r, marks["nearest"], figure),
+         "No better than the target of the most similar training source: {}.",
+         "가장 비슷한 학습 원문의 정답을 그대로 내놓는 것보다 낫지 않은 모델: {}."),
         ("still_improving", lambda r: r.get("gain_of_doubling", 0) > GAIN,
          "Still improving when the budget ended: {}. More time would help.",
          "예산이 끝날 때까지 계속 나아지고 있던 모델: {}. 시간을 더 주면 나아집니다."),

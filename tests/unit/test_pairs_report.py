@@ -4,6 +4,7 @@ import html
 import json
 import math
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,6 +26,7 @@ from chainrule.report.pairs import (
     disputed,
     drawable,
     heat_map,
+    nearest,
     wrong,
 )
 from chainrule.scoring.translations import chrf_of, judge
@@ -151,6 +153,12 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     sources = [line.split("\t")[0] for line in (tmp_path / "test.tsv").read_text().splitlines()[1:]]
     assert all(pair["source"] in sources for pair in board["examples"])
     assert board["references"]["copying"] == sacrebleu_of(tmp_path / "test.tsv")
+    known = [line.split("\t") for line in (tmp_path / "train.tsv").read_text().splitlines()[1:]]
+    test = [line.split("\t") for line in (tmp_path / "test.tsv").read_text().splitlines()[1:]]
+    looked_up = [known[i][1] for i in nearest([s for s, _ in known], [s for s, _ in test])]
+    assert board["references"]["nearest"] == judge(looked_up, [t for _, t in test]).chrf
+    assert {"en": "nearest source", "ko": "최근접 원문과"}[lang] in (tmp_path / "board" / "report.html").read_text()
+    assert "is no worse" in board["verdict"]["text"] and "못지않습니다" in board["verdict"]["text_ko"]
     best = max(rows.values(), key=lambda row: row["chrf"])
     assert board["verdict"]["best"] in (best["model"], *board["verdict"]["tie"])
     page = (tmp_path / "board" / "report.html").read_text()
@@ -245,7 +253,32 @@ def test_what_is_odd_about_pairs_is_told() -> None:
 def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
     row = lambda label, **x: {"label": label, "empty": 0.0, "chrf": 40.0, "error_rate": 0.4, **x}  # noqa: E731
     done = [row("A", empty=0.06), row("B", chrf=8.0, error_rate=1.2), row("C", gain_of_doubling=0.04), row("D")]
-    for figure, copying in ((SENTENCES, 8.0), (SYMBOLS, 1.2)):
-        found = about_rows(done, copying, figure)
+    for figure, copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
+        found = about_rows(done, {"copying": copying, "nearest": near}, figure)
         assert codes(found) == ["empty", "no_better_than_copying", "still_improving"]
         assert [[name for name in "ABCD" if f" {name}." in text] for _, text, _ in found] == [["A"], ["B"], ["C"]]
+
+
+@pytest.mark.parametrize(("figure", "between", "named"), [(SENTENCES, 20.0, "P"), (SYMBOLS, 0.3, "Q")])
+def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(figure, between, named) -> None:
+    done = [
+        {"label": "P", "empty": 0.0, "chrf": 10.0, "error_rate": 0.2},
+        {"label": "Q", "empty": 0.0, "chrf": 30.0, "error_rate": 0.4},
+    ]
+    copying = {SENTENCES: 0.0, SYMBOLS: 9.0}[figure]
+    ((code, text, _),) = about_rows(done, {"copying": copying, "nearest": between}, figure)
+    assert code == "no_better_than_nearest" and text.endswith(f"source: {named}.")
+    board = object.__new__(OfPairs)
+    board.on = SimpleNamespace(
+        board={"references": {"nearest": between}}, corpus=SimpleNamespace(counted="symbol" if figure is SYMBOLS else "sentence")
+    )  # fmt: skip
+    for row in done:
+        english, korean = board.remark(row)
+        assert (figure.number(between) in english, figure.number(between) in korean) == (row["label"] == named,) * 2
+
+
+def test_the_nearest_source_by_hand() -> None:
+    """Runs of three with marked edges. 'abcd': ^ab abc bcd cd$; 'abce' shares two of four with it (2*2/8), one with 'abxx' (2/8)."""
+    train = ["zzzz", "abxx", "abcd", "abcd!", "ABCD"]
+    assert nearest(train, ["abce", "zzz", "abcd", "qqqq", "abcd!"]).tolist() == [2, 0, 2, 0, 3]
+    assert nearest(["abcd efgh", "abcq"], ["abcd"]).tolist() == [1]  # 2*2/8, though the other shares three: 2*3/13
