@@ -159,7 +159,8 @@ class Comparison:
         shared = {k: v for k, v in settings.model.items() if k in found.config.model_fields or k in self.strange}
         learnt = settings.pretrained if can_adopt(found) else None
         mine = settings.replace(family=chosen, model={**shared, **values}, pretrained=learnt)
-        shown = LABELS.get(chosen, chosen) + name[len(chosen) :] if name.startswith(chosen) else name
+        told = f" ({name[len(chosen) + 1 :].replace('+', ', ')})" if name.startswith(f"{chosen}:") else ""
+        shown = LABELS.get(chosen, chosen) + told if name.startswith(chosen) else name
         entry = Entry(name, mine, found, row={"model": name, "label": shown, "status": "waiting"})
         folder = re.sub(r"[^\w.=+-]+", "-", name)
         for k in range(seeds):

@@ -87,8 +87,8 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         "title": _text(_title(view)),
         **_top(view),
         "panel": panel(view.board, view.words, view.styles, view.labels)
-        + labels.panel(view.board, view.word, view.labels)
-        + pairs.panel(view.board, view.word, view.labels),
+        + labels.panel(view.board, view.word, view.labels),
+        "pairs": pairs.panel(view.board, view.word, view.labels),
         "memory_lead": view.word("memory_lead", unit=_unit(view)[:1].upper() + _unit(view)[1:]),
         "memory_table": _memory_table(view),
         "table_lead": view.word("table_lead"),
@@ -462,10 +462,15 @@ def _row(view: _View, index: int, row: dict[str, Any], names: list[str]) -> str:
     head = (
         f'<th scope="row">{_swatch(view, row["model"])}{_text(view.labels[row["model"]])}'
         + (f'<small class="tag">{tag}</small>' if tag else "")
-        + (f"<small>{_text(detail)}</small>" if detail and detail != view.labels[row["model"]] else "")
+        + (f"<small>{_text(detail)}</small>" if detail and not _says(view.labels[row["model"]], detail) else "")
         + "</th>"
     )
     return f'<tr class="{classes}" data-index="{index}">{head}{_body(view, row, names)}</tr>'
+
+
+def _says(label: str, name: str) -> bool:
+    """Does a row's label hold the settings that its name has?"""
+    return all(setting in label for setting in name.partition(":")[2].split("+"))
 
 
 def _body(view: _View, row: dict[str, Any], names: list[str]) -> str:

@@ -64,7 +64,8 @@ class OfPairs(Exhibit):
         self.on.board["examples"] = self._examples()
         drawn = drawable(test, self.even)
         pictures = [found for i in drawn if (found := _picture(loaded, test.sources[i], test.targets[i]))]
-        return {"alignments": pictures, "empty": float(np.mean([not text for text in made]))}
+        unended = 1 - float(np.mean(measured.details["finished"]))
+        return {"alignments": pictures, "empty": float(np.mean([not text for text in made])), "unended": unended}
 
     def _examples(self) -> list[dict[str, Any]]:
         """Known only when rows are done: where they differ most is seen in what they wrote."""
@@ -301,6 +302,8 @@ def about_rows(done: list[dict[str, Any]], marks: dict[str, float], figure: Figu
     """What is odd about the rows that are done."""
     checks = (
         ("empty", lambda r: r["empty"] > 0.05, "Often writes nothing at all: {}.", "아무것도 쓰지 않을 때가 많은 모델: {}."),
+        ("unended", lambda r: r["unended"] > 0.1, "Often writes on to the greatest length without an end: {}.",
+         "끝내지 못하고 최대 길이까지 쓸 때가 많은 모델: {}."),
         ("no_better_than_copying", lambda r: beaten(r, marks["copying"], figure),
          "No better than copying the source: {}.", "원문을 그대로 베끼는 것보다 낫지 않은 모델: {}."),
         ("no_better_than_nearest", lambda r: beaten(r, marks["nearest"], figure),

@@ -30,7 +30,9 @@ from chainrule.report.pairs import (
     wrong,
 )
 from chainrule.scoring.translations import chrf_of, judge
-from chainrule.training.tasks import Measured
+from chainrule.training.tasks import Measured, find_task
+from chainrule.training.tasks.translate import translations
+from chainrule.using import load
 
 
 @torch.no_grad()
@@ -146,6 +148,13 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
         threads=1, tokenizer="bpe:300",
     )  # fmt: skip
     rows = {row["model"]: row for row in board["rows"]}
+    page = (tmp_path / "board" / "report.html").read_text()
+    assert page.index('id="h-table"') < page.index('id="h-pairs"') < page.index('id="h-warnings"')
+    assert "GRU (attention=none)" in page and "<small>gru:attention=none" not in page
+    loaded = load(tmp_path / "board" / "runs" / "gru", threads=1)
+    part = find_task("translate").read_part(loaded, tmp_path / "test.tsv", {"on_bad": "stop"})
+    ended = [found[0].finished for found in translations(loaded, part.source_ids)]
+    assert rows["gru"]["unended"] == pytest.approx(ended.count(False) / 60)
     assert {"bleu", "chrf", "exact_match", "error_rate", "interval", "gap"} <= rows["gru"].keys()
     assert rows["gru:attention=none"]["alignments"] == [] and len(rows["gru"]["alignments"]) == 2
     assert 5 < len(board["examples"]) <= 8
@@ -251,19 +260,30 @@ def test_what_is_odd_about_pairs_is_told() -> None:
 
 
 def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
-    row = lambda label, **x: {"label": label, "empty": 0.0, "chrf": 40.0, "error_rate": 0.4, **x}  # noqa: E731
-    done = [row("A", empty=0.06), row("B", chrf=8.0, error_rate=1.2), row("C", gain_of_doubling=0.04), row("D")]
+    row = lambda label, **x: {"label": label, "empty": 0.0, "unended": 0.0, "chrf": 40.0, "error_rate": 0.4, **x}  # noqa: E731
+    done = [
+        row("A", empty=0.06),
+        row("B", chrf=8.0, error_rate=1.2),
+        row("C", gain_of_doubling=0.04),
+        row("D"),
+        row("E", unended=0.2),
+    ]
     for figure, copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
         found = about_rows(done, {"copying": copying, "nearest": near}, figure)
-        assert codes(found) == ["empty", "no_better_than_copying", "still_improving"]
-        assert [[name for name in "ABCD" if f" {name}." in text] for _, text, _ in found] == [["A"], ["B"], ["C"]]
+        assert codes(found) == ["empty", "unended", "no_better_than_copying", "still_improving"]
+        assert [[name for name in "ABCDE" if f" {name}." in text] for _, text, _ in found] == [
+            ["A"],
+            ["E"],
+            ["B"],
+            ["C"],
+        ]
 
 
 @pytest.mark.parametrize(("figure", "between", "named"), [(SENTENCES, 20.0, "P"), (SYMBOLS, 0.3, "Q")])
 def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(figure, between, named) -> None:
     done = [
-        {"label": "P", "empty": 0.0, "chrf": 10.0, "error_rate": 0.2},
-        {"label": "Q", "empty": 0.0, "chrf": 30.0, "error_rate": 0.4},
+        {"label": "P", "empty": 0.0, "unended": 0.0, "chrf": 10.0, "error_rate": 0.2},
+        {"label": "Q", "empty": 0.0, "unended": 0.0, "chrf": 30.0, "error_rate": 0.4},
     ]
     copying = {SENTENCES: 0.0, SYMBOLS: 9.0}[figure]
     ((code, text, _),) = about_rows(done, {"copying": copying, "nearest": between}, figure)

@@ -94,7 +94,8 @@ class Translate(Task):
         found = translations(loaded, part.source_ids)
         texts = [spelled(loaded, best[0].ids) for best in found]
         scores = judge(texts, part.targets)
-        details = {"translations": texts, "nats": [best[0].nats for best in found]}
+        details = {"translations": texts, "nats": [best[0].nats for best in found],
+                   "finished": [best[0].finished for best in found]}  # fmt: skip
         records = np.arange(1, len(part) + 1)
         if loaded.data["counted"] == "symbol":
             return Measured(scores.metrics(), scores.edits, scores.sizes, records, details=details)
