@@ -511,8 +511,11 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     predictions = Path(a.predictions) if a.predictions else None
     told = {"unit": a.unit, "columns": a.columns, "group": a.group}
     result = evaluate(load(a), a.data, on_bad=a.on_bad or "stop", predictions=predictions, **told)
+    for note in result.get("notes", []):
+        print(f"note: {note}", file=sys.stderr)
     if not a.json:
-        print("\n".join(f"{k:<14} {v:.6g}" if isinstance(v, float) else f"{k:<14} {v}" for k, v in result.items()))
+        shown = {k: f"{v:.6g}" if isinstance(v, float) else v for k, v in result.items() if k != "notes"}
+        print("\n".join(f"{k:<14} {v}" for k, v in shown.items()))
     return result
 
 
@@ -538,7 +541,9 @@ def read_bytes(path: str) -> bytes:
             content = gzip.decompress(content)
         return content
     except (OSError, EOFError) as error:
-        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        shown = path if len(path) <= 80 else f"{path[:80]}…"
+        told = "" if Path(path).suffix else "; text itself is given on standard input: echo … | chainrule …"
+        raise UserError(f"{shown}: cannot be read: {getattr(error, 'strerror', None) or error}{told}") from None
 
 
 def generate(a: argparse.Namespace) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def metrics(loaded: Loaded, part: Any, *, predictions: Path | None = None) -> di
     if predictions:
         lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(loaded, part, measured)]
         write_file(predictions, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
-    return {"task": loaded.task, "model": loaded.name, **measured.metrics}
+    notes = getattr(part, "notes", None)
+    return {"task": loaded.task, "model": loaded.name, **measured.metrics, **({"notes": list(notes)} if notes else {})}
 
 
 def _need(loaded: Loaded, task: str, verb: str, does: str) -> None:

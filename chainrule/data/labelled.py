@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Records:
     texts: tuple[str, ...]
     names: tuple[str, ...]
     labels: np.ndarray
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -142,10 +143,11 @@ def read_labelled(source: str | Path, columns: str | None = None, split: Shares 
 
 def read_labelled_part(source: str | Path, labels: Sequence[str], columns: str | None, on_bad: str = "stop") -> Records:
     """A held-out file (or folder, all of whose parts are taken in order) under labels that exist already."""
-    number = {label: c for c, label in enumerate(labels)}
-    _, written, _ = _read(source, columns, on_bad, [], None)
+    number, notes = {label: c for c, label in enumerate(labels)}, []
+    _, written, _ = _read(source, columns, on_bad, notes, None)
     texts, names = zip(*(pair for rows in written.values() for pair in zip(*rows)))
-    return _records((list(texts), list(names)), number)
+    tell_unknown(str(source), names, number, "record", notes)
+    return replace(_records((list(texts), list(names)), number), notes=notes)
 
 
 def tell_unknown(part: str, names: Iterable[str], known: dict[str, int], what: str, notes: list[str]) -> None:

@@ -7,7 +7,7 @@ Either ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between s
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Tagged:
 
     rows: tuple[TaggedRow, ...]
     labels: tuple[np.ndarray, ...]
+    notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         """Tokens."""
@@ -144,8 +145,11 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
 
 def read_tagged_part(source: str | Path, labels: Sequence[str], columns: str | None, on_bad: str = "stop") -> Tagged:
     """A held-out file (or folder, all of whose parts are taken in order) under tags that exist already."""
-    _, rows, _ = _read(source, columns, on_bad, [], None)
-    return _numbered([row for found in rows.values() for row in found], {tag: c for c, tag in enumerate(labels)})
+    notes: list[str] = []
+    _, read, _ = _read(source, columns, on_bad, notes, None)
+    rows, number = [row for found in read.values() for row in found], {tag: c for c, tag in enumerate(labels)}
+    tell_unknown(str(source), [tag for row in rows for tag in row.tags], number, "token", notes)
+    return replace(_numbered(rows, number), notes=notes)
 
 
 def _numbered(rows: list[TaggedRow], number: dict[str, int]) -> Tagged:

@@ -155,6 +155,7 @@ def test_tables_and_token_lines_are_not_mixed_and_lengths_must_agree(tmp_path: P
 
 def test_a_tag_that_training_lacks_is_unknown(tmp_path: Path) -> None:
     part = read_tagged_part(write(tmp_path / "x.tsv", TAGGED), ("D", "N"), None)
+    assert ["with a label that train lacks" in note for note in part.notes] == [True]
     assert [row.tolist() for row in part.labels] == [[0, 1], [0, 1, UNKNOWN]]
 
 
@@ -214,6 +215,7 @@ def test_a_class_with_one_record_and_one_that_training_lacks_are_told(tmp_path: 
     assert any("1 record with a label that train lacks (strange)" in note for note in data.notes)
     assert data.parts["valid"].labels.tolist() == [data.labels.index("x"), UNKNOWN]
     part = read_labelled_part(tmp_path / "valid.csv", data.labels, None)
+    assert any("1 record with a label that train lacks (strange)" in note for note in part.notes)
     assert part.names == ("x", "strange")
 
 

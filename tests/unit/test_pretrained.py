@@ -1,10 +1,12 @@
 """Labelling that begins with what BERT learnt without labels: --from RUN."""
 
+import json
 import shutil
 
 import pytest
 import torch
 
+from chainrule.cli import main
 from chainrule.core import Batch, ConfigError, UserError, Words, family
 from chainrule.data.reading import Lexicon, fitted, reader_from_json
 from chainrule.models.bert import OverPieces, PieceInput, stretches
@@ -62,6 +64,23 @@ def test_a_run_that_began_with_another_stands_alone(folder, task, tmp_path):
     loaded = open_run(tmp_path / "run")
     part = find_task(task).read_part(loaded, folder / DATA[task], {"on_bad": "stop"})
     assert 0 <= find_task(task).measure(loaded, part).metrics["accuracy"] <= 1
+
+
+def test_evaluate_says_what_can_only_be_wrong(folder, tmp_path, capsys):
+    run, held = str(tmp_path / "run"), tmp_path / "held.tsv"
+    assert main(["train", str(folder / "labels.tsv"), "--task", "classify", "--model", "bag", "--out", run]) == 0
+    held.write_text("label\ttext\nperhaps\tthe cat\nno\tthe cat sat\n")
+    assert main(["evaluate", run, str(held)]) == 0
+    shown = capsys.readouterr()
+    assert "1 record with a label that train lacks (perhaps): always wrong" in shown.err and "notes" not in shown.out
+    assert main(["evaluate", run, str(held), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["notes"]) == 1
+
+
+def test_a_text_where_a_file_is_meant_is_told_how_it_is_given(folder, capsys):
+    assert main(["translate", "no-run", "hello " * 9999]) == 2
+    shown = capsys.readouterr().err
+    assert "standard input" in shown and len(shown) < 300
 
 
 def test_other_models_and_other_runs_are_refused(folder, tmp_path):
