@@ -21,8 +21,8 @@ def orthogonalise(update_NRC: Tensor, steps: int = 5) -> Tensor:
     x = update_NRC if wide else update_NRC.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(steps):
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        gram_NRR = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram_NRR, gram_NRR, gram_NRR, beta=b, alpha=c), x, beta=a)
     return x if wide else x.mT
 
 
