@@ -46,7 +46,15 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--group", metavar="COLUMN", help="rows of one value stay on one side of the split")
     group.add_argument("--unit", metavar="stream|lines|docs", help="what a record is (default: stream, one long text)")
     group.add_argument("--split", metavar="0.9/0.05/0.05", help="shares of train, valid and test")
-    group.add_argument("--on-bad", choices=["stop", "skip"], help="lines that are not UTF-8 (default: stop)")
+    group.add_argument(
+        "--image-size",
+        type=int,
+        metavar="N",
+        help="pixels of a side that pictures are brought to (default: their own, or 32)",
+    )
+    group.add_argument(
+        "--on-bad", choices=["stop", "skip"], help="lines that are not UTF-8, damaged pictures (default: stop)"
+    )
 
 
 def machine_flags(parser: argparse.ArgumentParser) -> None:
@@ -197,9 +205,13 @@ def make_parser() -> Parser:
         "file", nargs="?", help="a sequence a line, or a token a line and a blank line between; default: standard input"
     )
 
-    p = verbs.add_parser("classify", help="give every text its label")
+    p = verbs.add_parser("classify", help="give every text or picture its label")
     p.add_argument("run")
-    p.add_argument("input", nargs="*", help="texts, or files whose lines are texts; default: lines of standard input")
+    p.add_argument(
+        "input",
+        nargs="*",
+        help="texts, files whose lines are texts, or picture files; default: lines of standard input",
+    )
 
     p = verbs.add_parser("fill", help="tell what is hidden at every [MASK] of a text")
     p.add_argument("run")
@@ -237,6 +249,7 @@ def make_parser() -> Parser:
 def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     """Settings of a run: the config file, then flags, then --set."""
     from chainrule.core.config import parse_settings, read_yaml
+    from chainrule.data.recognise import as_meant
 
     values: dict[str, Any] = read_yaml(read_text(a.config), a.config) if a.config else {}
     flags = {
@@ -248,6 +261,7 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
         "budget",
         "params",
         "context",
+        "image_size",
         "seed",
         "device",
         "precision",
@@ -263,6 +277,8 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
         values["model"] = {**(values.get("model") or {}), "memory": memory_size(a.memory)}
     if "task" not in values:
         values["task"] = task_of(a.data, values.get("columns"), values.get("group"))
+    elif a.data is not None:
+        values["task"] = as_meant(values["task"], a.data, values.get("columns"))
     for key, value in parse_settings(a.set).items():
         under = values.get(key)
         values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
@@ -353,12 +369,14 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def data(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.data.recognise import as_meant
+
     if a.data == "make":
         return make_data(a)
-    task = a.task or task_of(a.data, a.columns, a.group)
+    task = as_meant(a.task, a.data, a.columns) if a.task else task_of(a.data, a.columns, a.group)
     if task == "series":
         return series_card(a)
-    if task in ("tag", "classify"):
+    if task in ("tag", "classify", "classify-images"):
         return labelled_card(a, task)
     if task == "translate":
         return pairs_card(a)
@@ -403,6 +421,7 @@ def card_of(a: argparse.Namespace, task: str, **values: Any) -> dict[str, Any]:
     from chainrule.training.tasks import find_task
 
     values |= {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
+    values["image_size"] = a.image_size
     given = {k: v for k, v in values.items() if v is not None}
     return find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given})).card()
 
@@ -628,13 +647,29 @@ def tag(a: argparse.Namespace) -> dict[str, Any]:
 def classify(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import classify, read_lines
 
+    loaded = load(a)
+    if loaded.task == "classify-images":
+        return classify_images(loaded, a)
     texts: list[str] = [] if a.input else read_lines(sys.stdin.buffer.read(), "standard input")
     for given in a.input:
         texts += read_lines(read_bytes(given), given) if os.path.isfile(given) else [given]
-    result = classify(load(a), texts)
+    result = classify(loaded, texts)
     if not a.json:
         for label, p, text in zip(result["labels"], result["p"], texts):
             print(f"{label}\t{p[label]:.4f}\t{text}")
+    return result
+
+
+def classify_images(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.core import UserError
+    from chainrule.using import classify_images
+
+    if not a.input:
+        raise UserError("classify: this run labels pictures: name their files")
+    result = classify_images(loaded, a.input)
+    if not a.json:
+        for label, p, file in zip(result["labels"], result["p"], a.input):
+            print(f"{label}\t{p[label]:.4f}\t{file}")
     return result
 
 

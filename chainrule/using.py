@@ -15,7 +15,7 @@ import torch
 
 from chainrule.checkpoint import RunFolder, write_file
 from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
-from chainrule.core import Batch, DataError, Encoder, Texts, UserError, Words, family, nearest
+from chainrule.core import Batch, DataError, Encoder, Pictures, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
 from chainrule.data.pairs import LONGEST
 from chainrule.data.series import Scaling
@@ -317,6 +317,22 @@ def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
     shares = [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]
     return {"labels": labels, "p": shares}
+
+
+@torch.no_grad()
+def classify_images(loaded: Loaded, paths: Sequence[str | Path]) -> dict[str, Any]:
+    """The label of each picture (PNG, JPEG or WebP files), and the probability of every label."""
+    _need(loaded, "classify-images", "classify", "gives pictures their labels")
+    pixels_BCYX = torch.from_numpy(np.stack([loaded.tokenizer.open(Path(path)) for path in paths])).movedim(3, 1)
+    batch = Pictures(torch.zeros(len(paths), 0), torch.zeros(len(paths), 0), pixels_BCYX=pixels_BCYX)
+    log_p_BC = torch.cat([loaded.model.classify(_read(loaded, part)) for part in in_turn(batch)])
+    labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
+    return {"labels": labels, "p": [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]}
+
+
+def in_turn(batch: Pictures, rows: int = 256) -> list[Pictures]:
+    """So many pictures at once."""
+    return [batch.rows(start, start + rows) for start in range(0, len(batch.targets_BT), rows)]
 
 
 def translate(

@@ -7,7 +7,7 @@ Dimension legend, one letter one meaning in the whole package, used as suffixes 
     G gates          C window (the most that is seen at once)
 """
 
-from chainrule.core.batch import Batch, Masked, Pairs, Texts, Words
+from chainrule.core.batch import Batch, Masked, Pairs, Pictures, Texts, Words
 from chainrule.core.config import Config
 from chainrule.core.errors import (
     ChainruleError,
@@ -64,6 +64,7 @@ __all__ = [
     "NotRewindable",
     "Objective",
     "Pairs",
+    "Pictures",
     "Prediction",
     "Projected",
     "Recipe",

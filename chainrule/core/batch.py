@@ -131,3 +131,18 @@ class Texts(Batch):
 
     def rows(self, start: int, stop: int) -> Self:
         return replace(super().rows(start, stop), texts=self.texts[start:stop])
+
+
+@dataclass(frozen=True)
+class Pictures(Batch):
+    """Pictures with a label each, ``targets_BT`` being B x 1 (IGNORED: none given): ``pixels_BCYX`` holds bytes, and once a reader has
+    made numbers of them, float32.
+    """
+
+    pixels_BCYX: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 1, dtype=torch.uint8))
+
+    def rows(self, start: int, stop: int) -> Self:
+        return replace(super().rows(start, stop), pixels_BCYX=self.pixels_BCYX[start:stop])
+
+    def to(self, device: str) -> Self:
+        return replace(super().to(device), pixels_BCYX=self.pixels_BCYX.to(device))

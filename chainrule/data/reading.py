@@ -17,6 +17,7 @@ import torch
 
 from chainrule.core.batch import Texts, Words
 from chainrule.core.errors import DataError
+from chainrule.data.pictures import ImageReader
 from chainrule.data.source import Text
 from chainrule.data.split import Spans
 from chainrule.data.symbols import SymbolTokenizer
@@ -131,7 +132,7 @@ class TextReader:
         return {"type": "texts", "longest": self.longest, "tokenizer": self.tokenizer.to_json()}
 
 
-Reader: TypeAlias = Lexicon | TextReader
+Reader: TypeAlias = Lexicon | TextReader | ImageReader
 
 
 def fitted(texts: Sequence[str], spec: str) -> TextTokenizer:
@@ -163,6 +164,9 @@ def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
             made = tokenizer_from_json(inner)
             if not isinstance(made, SymbolTokenizer):
                 return TextReader(made, longest)
+        case {"type": "images", "size": int(size), "channels": int(channels), "mean": list(mean), "scale": list(scale)}:
+            if len(mean) == len(scale) == channels in (1, 3) and 0 < size < 1 << 12 and all(0 < x < 1e3 for x in scale):
+                return ImageReader(size, channels, mean, scale)
         case _:
             return tokenizer_from_json(saved)
     raise DataError("tokenizer.json: not a reader of texts or tokens as we write it")

@@ -10,10 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import ChainruleError
-from chainrule.data.source import FORMATS, TEXTS, locate, suffix
+from chainrule.data.source import FORMATS, IMAGES, TEXTS, locate, suffix
 from chainrule.data.table import TABLES
 
-TASKS = {("source", "target"): "translate", ("text", "label"): "classify", ("tokens", "tags"): "tag"}
+TASKS = {
+    ("source", "target"): "translate",
+    ("image", "label"): "classify-images",
+    ("text", "label"): "classify",
+    ("tokens", "tags"): "tag",
+}
 ALONE = (*FORMATS, ".json", ".yaml", ".md", ".conll", ".tagged", "")
 """Suffixes that say what a file is by itself: none of them names one side of a pair."""
 LOOKED_AT = 400
@@ -22,10 +27,12 @@ LOOKED_AT = 400
 
 def task_of_table(source: Path, columns: str | None = None) -> str | None:
     """translate for the columns source and target and for files of aligned lines, classify for text and label, tag for tokens and
-    tags and for ``token<TAB>tag`` lines with blank lines between sequences; None where none of it is said.
+    tags and for ``token<TAB>tag`` lines with blank lines between sequences, classify-images for pictures; None where none of it is said.
     """
     if aligned_files(source):
         return "translate"
+    if holds_images(source):
+        return "classify-images"
     found = _by_names([name.partition("=")[0].strip() for name in (columns or "").split(",")])
     if found or columns:
         return found
@@ -42,6 +49,25 @@ def task_of_table(source: Path, columns: str | None = None) -> str | None:
     if kind == ".parquet":
         return None
     return _by_names(head[0].split("\t") if head else []) or ("tag" if _in_blocks(head) else None)
+
+
+def as_meant(task: str, source: str | Path, columns: str | None = None) -> str:
+    """The task that is meant: to classify pictures is a task of its own."""
+    return (
+        "classify-images" if task == "classify" and task_of_table(Path(source), columns) == "classify-images" else task
+    )
+
+
+def holds_images(source: str | Path) -> bool:
+    """Is DATA an .npz file, or a folder of image files that holds no table?"""
+    path = Path(source)
+    try:
+        if not path.is_dir():
+            return suffix(path) == ".npz" and path.is_file()
+        kinds = {suffix(p) for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")}
+        return bool(kinds & {*IMAGES, ".npz"}) and not kinds & {*TABLES}
+    except OSError:
+        return False  # whoever reads it says what is wrong with it
 
 
 def aligned_files(source: str | Path) -> dict[str, dict[str, Path]]:

@@ -29,7 +29,22 @@ UNITS = ("stream", "lines", "docs")
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 TEXTS = (".txt",)
-FORMATS = (*TEXTS, ".csv", ".tsv", ".jsonl", ".parquet", ".npz", ".npy", ".fasta", ".fa", ".fna", ".faa", ".abc")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+FORMATS = (
+    *TEXTS,
+    *IMAGES,
+    ".csv",
+    ".tsv",
+    ".jsonl",
+    ".parquet",
+    ".npz",
+    ".npy",
+    ".fasta",
+    ".fa",
+    ".fna",
+    ".faa",
+    ".abc",
+)
 """Suffixes that say what a file is; a file with any other is text."""
 BOM = b"\xef\xbb\xbf"
 

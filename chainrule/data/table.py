@@ -29,8 +29,15 @@ from chainrule.data.source import PART_NAMES, PARTS, locate, read_file, suffix, 
 from chainrule.data.split import by_hash, text_hashes
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-HEADERS = (("source", "target"), ("text", "label"), ("tokens", "tags"), ("image", "text"), ("sequence",))
-"""Headers that say what a table is for: translate, classify, tag, draw, generate over symbols."""
+HEADERS = (
+    ("source", "target"),
+    ("text", "label"),
+    ("image", "label"),
+    ("tokens", "tags"),
+    ("image", "text"),
+    ("sequence",),
+)
+"""Headers that say what a table is for: translate, classify (texts, pictures), tag, draw, generate over symbols."""
 Names = str | Sequence[str] | None
 """``--columns``: names separated by commas, or a list of them."""
 

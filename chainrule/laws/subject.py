@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import zlib
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +25,7 @@ from chainrule.core import (
     Filler,
     Masked,
     Objective,
+    Pictures,
     Prediction,
     SequenceModel,
     State,
@@ -31,6 +34,7 @@ from chainrule.core import (
     Words,
     total,
 )
+from chainrule.data.pictures import ImageReader
 from chainrule.data.reading import Lexicon, Reader, TextReader
 from chainrule.layers.probes import Probe
 from chainrule.scoring.objectives import Hidden, NextSymbol
@@ -419,6 +423,27 @@ class Records(Labelling):
         return list(model.classify(batch).double())
 
 
+PICTURES = ImageReader(8, 3, (0.5, 0.4, 0.6), (0.3, 0.25, 0.2))
+
+
+class Shown(Records):
+    """A label for every picture: a row of words is a pattern of blobs, the same for the same row."""
+
+    reader = PICTURES
+
+    def picture(self, row: Sequence[str]) -> np.ndarray:
+        """8 x 8 x 3, smooth, so that a picture has something to read."""
+        rng = np.random.default_rng(zlib.crc32("\0".join(row).encode("utf-8", "surrogatepass")))
+        coarse = rng.integers(0, 256, (4, 4, 3))
+        return coarse.repeat(2, 0).repeat(2, 1).astype(np.uint8)
+
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> Pictures:  # type: ignore[override]
+        labels_B1 = torch.tensor([[self.label(row)] for row in rows])
+        pixels_BCYX = torch.from_numpy(np.stack([self.picture(row) for row in rows])).movedim(3, 1)
+        made = PICTURES.read(Pictures(torch.zeros(len(rows), 0), labels_B1, pixels_BCYX=pixels_BCYX))
+        return replace(made, pixels_BCYX=made.pixels_BCYX.double())
+
+
 class WholeRows(Subject):
     """Rows some of whose symbols are hidden, of a model that sees all of what is shown."""
 
@@ -469,6 +494,7 @@ SUBJECTS: dict[str, type[Subject]] = {
     "series": Numbers,
     "tag": Tokens,
     "classify": Records,
+    "classify-images": Shown,
     "translate": Sourced,
     "fill": WholeRows,
 }

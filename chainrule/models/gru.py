@@ -22,6 +22,7 @@ from chainrule.layers.labelling import (
 )
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
+from chainrule.layers.pictures import SCANNING, RecurrentOverPictures, ScanConfig
 from chainrule.layers.recurrent import GRU, initialise
 from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
 
@@ -77,5 +78,12 @@ class GatedRecurrentUnitOverTokens(RecurrentTagger):
 @register("gru", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
 class GatedRecurrentUnitOverRecords(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
+
+    cell = GRU
+
+
+@register("gru", task="classify-images", config=ScanConfig, recipe=SCANNING, width="width")
+class GatedRecurrentUnitOverPictures(RecurrentOverPictures):
+    """The same over a picture, row after row: a label for all of it."""
 
     cell = GRU

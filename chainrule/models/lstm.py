@@ -26,6 +26,7 @@ from chainrule.layers.labelling import (
 )
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
+from chainrule.layers.pictures import SCANNING, RecurrentOverPictures, ScanConfig
 from chainrule.layers.recurrent import LSTM, initialise
 from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
 
@@ -88,5 +89,12 @@ class LongShortTermMemoryOverTokens(RecurrentTagger):
 @register("lstm", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
 class LongShortTermMemoryOverRecords(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
+
+    cell = LSTM
+
+
+@register("lstm", task="classify-images", config=ScanConfig, recipe=SCANNING, width="width")
+class LongShortTermMemoryOverPictures(RecurrentOverPictures):
+    """The same over a picture, row after row: a label for all of it."""
 
     cell = LSTM

@@ -25,6 +25,7 @@ from chainrule.layers.labelling import (
 )
 from chainrule.layers.language import RecurrentConfig, RecurrentModel
 from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
+from chainrule.layers.pictures import SCANNING, RecurrentOverPictures, ScanConfig
 from chainrule.layers.recurrent import RNN, initialise
 from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
 
@@ -84,5 +85,12 @@ class ElmanOverTokens(RecurrentTagger):
 @register("rnn", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
 class ElmanOverRecords(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
+
+    cell = RNN
+
+
+@register("rnn", task="classify-images", config=ScanConfig, recipe=SCANNING, width="width")
+class ElmanOverPictures(RecurrentOverPictures):
+    """The same over a picture, row after row: a label for all of it."""
 
     cell = RNN

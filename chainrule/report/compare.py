@@ -28,6 +28,7 @@ from chainrule.report.exhibit import Exhibit
 from chainrule.report.fill import OfHidden
 from chainrule.report.generate import OfText
 from chainrule.report.html import render
+from chainrule.report.images import OfImages
 from chainrule.report.labels import OfRecords, OfTokens
 from chainrule.report.pairs import OfPairs
 from chainrule.report.series import OfForecasts
@@ -44,6 +45,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
     "series": OfForecasts,
     "tag": OfTokens,
     "classify": OfRecords,
+    "classify-images": OfImages,
     "translate": OfPairs,
     "fill": OfHidden,
 }
@@ -61,6 +63,10 @@ LABELS = {
     "hmm": "HMM",
     "ar": "AR",
     "kalman": "Kalman",
+    "vit": "ViT",
+    "cnn": "CNN",
+    "mlp": "MLP",
+    "knn": "k-NN",
 }
 
 

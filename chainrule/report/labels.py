@@ -140,7 +140,10 @@ def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str
         for k, row in enumerate(rows)
     )
     guess = (board.get("references") or {}).get("guessing")
-    lead = word(f"confusion_lead_{board.get('task')}", guess=f"{guess:.3f}" if isinstance(guess, float) else "–")
+    lead = word(
+        f"confusion_lead_{'tag' if board.get('task') == 'tag' else 'classify'}",
+        guess=f"{guess:.3f}" if isinstance(guess, float) else "–",
+    )
     return (
         f'<section aria-labelledby="h-confusion"><h2 id="h-confusion">{word("confusion_title")}</h2>'
         f'<p class="lead">{lead}</p>{pictures}<p class="note">{word("confusion_note")}</p></section>'

@@ -77,7 +77,7 @@ def counting(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:
     if not isinstance(model, Counting):
         raise ConfigError(f"{ready.family.name} is no Counting model: its recipe cannot say update=counting")
     names = ("train", "valid") if data.carved else ("train",)
-    batches = [batch for name in names for batch in _batches(data.parts[name], ready)]
+    batches = [batch for name in names for batch in _batches(data, name, ready)]
     return Source(len(batches), lambda _epoch, step: batches[step]), CountingRule(model)
 
 
@@ -87,14 +87,16 @@ def judged(model: SequenceModel, data: Split, ready: Prepared) -> SequenceModel:
         return model.eval()
     other = ready.family.build(ready.config)
     assert isinstance(other, Counting)
-    stats = [other.summarize(batch) for batch in _batches(data.parts["train"], ready)]
+    stats = [other.summarize(batch) for batch in _batches(data, "train", ready)]
     other.update(functools.reduce(operator.add, stats))
     assert isinstance(other, SequenceModel)
     return other
 
 
-def _batches(part: Items, ready: Prepared) -> Sequence[Batch]:
-    return list(part.batches(ready.recipe.rows))
+def _batches(data: Split, name: str, ready: Prepared) -> Sequence[Batch]:
+    """As they lie in the part, or as a reader made numbers of them."""
+    found = data.parts[name].batches(ready.recipe.rows)
+    return list(found if data.reader is None else map(data.reader.read, found))
 
 
 def asked(part: Items, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:

@@ -9,6 +9,7 @@ import pydantic
 
 from chainrule.core import Config, Family, Recipe, SequenceModel
 from chainrule.core.compute import Compute
+from chainrule.data.recognise import as_meant
 from chainrule.training.budget import Budget
 
 
@@ -29,6 +30,8 @@ class RunConfig(Config):
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
     context: int | None = None
+    image_size: int | None = None
+    """Pixels of a side that pictures are brought to; None: their own where they are small squares, else 32."""
     budget: str = "60s"
     params: float | None = None
     pretrained: str | None = None
@@ -41,10 +44,15 @@ class RunConfig(Config):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _split_of_the_task(cls, values: Any) -> Any:
-        """Where no split is given: a series has few values, and an interval's coverage cannot be told from a dozen."""
-        series = isinstance(values, dict) and values.get("task") == "series"
-        return {"split": (0.7, 0.1, 0.2), **values} if series else values
+    def _what_the_task_means(cls, values: Any) -> Any:
+        """Classifying pictures is a task of its own. Where no split is given: a series has few values, and an interval's coverage
+        cannot be told from a dozen.
+        """
+        if not isinstance(values, dict):
+            return values
+        if values.get("task") == "classify" and "data" in values:
+            values = {**values, "task": as_meant("classify", values["data"], values.get("columns"))}
+        return {"split": (0.7, 0.1, 0.2), **values} if values.get("task") == "series" else values
 
 
 @dataclass

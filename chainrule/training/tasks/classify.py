@@ -13,9 +13,9 @@ import torch
 from chainrule.core import Classifier, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
-from chainrule.data.reading import LONGEST_TEXT, TextReader, are_short, fitted, units_of
+from chainrule.data.reading import LONGEST_TEXT, Reader, TextReader, are_short, fitted, units_of
 from chainrule.scoring.labels import calibration_error, confusion
-from chainrule.training.labelling import asked, judged, learning
+from chainrule.training.labelling import Items, asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
@@ -91,12 +91,7 @@ class Classify(Task):
         if not len(part):
             raise DataError("nothing to measure: the part holds no record")
         log_p_BC = log_probs(loaded.model, part, loaded.tokenizer, loaded.compute)
-        guess = log_p_BC.argmax(1)
-        wrong = (guess != part.labels).astype(np.float64)
-        ece = calibration_error(np.exp(log_p_BC.max(1)), 1 - wrong)
-        metrics = {"accuracy": 1 - float(wrong.mean()), "ece": ece, "n": len(part)}
-        details = {"confusion": confusion(part.labels, guess, len(loaded.labels)), "log_probs": log_p_BC}
-        return Measured(metrics, wrong, np.ones(len(wrong)), np.arange(1, len(wrong) + 1), details=details)
+        return measured(log_p_BC, part.labels, len(loaded.labels))
 
     def predictions(self, loaded: Loaded, part: Records, measured: Measured) -> Iterator[dict[str, Any]]:
         for text, name, log_p_C in zip(part.texts, part.names, measured.details["log_probs"], strict=True):
@@ -104,8 +99,18 @@ class Classify(Task):
             yield {"text": text, "label": name, "predicted": loaded.labels[best], "p": float(np.exp(log_p_C[best]))}
 
 
+def measured(log_p_BC: np.ndarray, labels: np.ndarray, classes: int) -> Measured:
+    """Accuracy and calibration of these answers, a loss of 1 where the likeliest label is wrong."""
+    guess = log_p_BC.argmax(1)
+    wrong = (guess != labels).astype(np.float64)
+    ece = calibration_error(np.exp(log_p_BC.max(1)), 1 - wrong)
+    metrics = {"accuracy": 1 - float(wrong.mean()), "ece": ece, "n": len(wrong)}
+    details = {"confusion": confusion(labels, guess, classes), "log_probs": log_p_BC}
+    return Measured(metrics, wrong, np.ones(len(wrong)), np.arange(1, len(wrong) + 1), details=details)
+
+
 @torch.no_grad()
-def log_probs(model: Classifier, part: Records, reader: TextReader | None, compute: Compute) -> np.ndarray:
+def log_probs(model: Classifier, part: Items, reader: Reader | None, compute: Compute) -> np.ndarray:
     """log p(label | record), B x C."""
     found: dict[int, np.ndarray] = {}
     for chosen, batch in asked(part, reader, compute.device):

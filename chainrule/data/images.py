@@ -1,0 +1,418 @@
+"""Pictures with a label each: a folder of files for each label, a table of paths, or the arrays of an .npz file. They are brought to
+one size and kept as bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core.batch import Pictures
+from chainrule.core.errors import DataError, MachineError, UserError
+from chainrule.data.labelled import UNKNOWN, Shares, carved_note, shares, tell_unknown
+from chainrule.data.pictures import ImageReader, first_line, grey, read_picture
+from chainrule.data.source import IMAGES, PART_NAMES, PARTS, suffix
+from chainrule.data.split import by_hash, check_split, text_hashes
+from chainrule.data.table import TABLES, Table, read_tables
+
+MOST_ARRAY = 8 << 30
+"""Bytes of all arrays of an .npz file together, unpacked."""
+USUAL = 32
+"""Pixels of a side, where nobody says and pictures have no one size of their own."""
+LARGEST = 64
+"""Pictures up to so many pixels a side that are squares of one size stay as they are."""
+LOOKED_AT = 64
+SHEET = 24
+"""Pictures of a contact sheet."""
+
+
+# ---------------------------------------------------------------------------------------------------------------- a part
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """The pictures of one part, N x Y x X x C, uint8; ``labels`` are numbers, UNKNOWN where training has no such label, ``names`` as
+    they were written.
+    """
+
+    images: np.ndarray
+    names: tuple[str, ...]
+    labels: np.ndarray
+    files: tuple[str, ...] = ()
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """What each costs to read, all alike: a place for every 16 pixels."""
+        return np.full(len(self.images), max(1, self.images[0, :, :, 0].size // 16) if len(self) else 1, np.int64)
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        return [hashlib.sha256(np.ascontiguousarray(x).data).hexdigest() for x in self.images]
+
+    def take(self, chosen: np.ndarray) -> Pictures:
+        """The pictures of these numbers."""
+        pixels_BCYX = torch.from_numpy(np.ascontiguousarray(self.images[chosen])).movedim(3, 1)
+        labels_B1 = torch.from_numpy(self.labels[chosen, None].astype(np.int64))
+        return Pictures(torch.zeros(len(chosen), 0), labels_B1, pixels_BCYX=pixels_BCYX)
+
+    def batches(self, rows: int) -> Iterator[Pictures]:
+        for start in range(0, len(self), rows):
+            yield self.take(np.arange(start, min(start + rows, len(self))))
+
+
+# ------------------------------------------------------------------------------------------------------------ what is read
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """What ``read_images`` found; label c is ``labels[c]``, in alphabetical order."""
+
+    name: str
+    parts: dict[str, ImagePart]
+    labels: tuple[str, ...]
+    sha256: str
+    split_sha256: str
+    notes: list[str] = field(default_factory=list)
+    unit: str = "images"
+    counted: str = "image"
+    carved: bool = False
+    reader: ImageReader | None = None
+
+    def card(self) -> dict[str, Any]:
+        """The ``data`` object of a board."""
+        train = self.parts["train"]
+        held = self.parts.get("test", self.parts["valid"])
+        seen = set(train.hashes)
+        return {
+            "name": self.name, "unit": self.unit, "counted": self.counted,
+            "parts": {n: {"records": len(p)} for n, p in self.parts.items()},
+            "image": list(train.images.shape[1:]), "labels": shares(self.labels, train.labels, held.labels),
+            "duplicates": float(np.mean([h in seen for h in held.hashes])), "sha256": self.sha256, "notes": list(self.notes),
+        }  # fmt: skip
+
+
+@dataclass
+class Rows:
+    """Pictures that are not decoded yet, or are arrays already, with what was written beside them."""
+
+    sources: list[Path] | np.ndarray
+    names: list[str]
+    groups: list[str] | None = None
+
+    def take(self, chosen: Sequence[int]) -> Rows:
+        sources = self.sources[chosen] if isinstance(self.sources, np.ndarray) else [self.sources[r] for r in chosen]
+        return Rows(sources, [self.names[r] for r in chosen], self.groups and [self.groups[r] for r in chosen])
+
+
+def read_images(
+    source: str | Path, columns: str | None = None, split: Shares = (0.9, 0.05, 0.05), on_bad: str = "stop", size: int | None = None
+) -> ImageData:  # fmt: skip
+    """Read DATA and split it: parts that are given are kept; what is missing is split off by a hash of the field ``group``, else of
+    the pixels, so that equal pictures are on one side.
+
+    Raises:
+        DataError: nothing to read, a file that is no picture or damaged, pictures without labels, a single label.
+    """
+    shared, notes = check_split(split), []
+    name, rows, carved = list_images(source, columns, on_bad, notes)
+    size = size or _common_size(rows, notes)
+    parts = {part: decoded(found, size, on_bad, notes) for part, found in rows.items()}
+    parts = _divided(parts, {p: r.groups for p, r in rows.items()}, shared, str(source))
+    learned = [*parts["train"].names, *(parts["valid"].names if carved else ())]
+    labels = tuple(sorted(set(learned)))
+    if len(labels) < 2:
+        raise DataError(
+            f"{source}: every training picture is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
+        )
+    number = {label: c for c, label in enumerate(labels)}
+    channels = 1 if all(_is_grey(p.images) for p in parts.values()) else 3
+    made = {part: labelled(p, number, channels) for part, p in parts.items()}
+    for part, p in made.items():
+        tell_unknown(part, p.names, number, "picture", notes)
+    alone = [label for label in labels if learned.count(label) == 1]
+    if alone:
+        notes.append(
+            f"only one training picture each: {', '.join(alone[:5])}{f' and {len(alone) - 5} more' if len(alone) > 5 else ''}"
+        )
+    if carved:
+        notes.append(carved_note(f"{len(made['valid']):,} pictures"))
+    whole, cut = digests(made)
+    return ImageData(name, made, labels, whole, cut, notes, carved=carved)
+
+
+def read_images_part(
+    source: str | Path, labels: Sequence[str], reader: ImageReader, columns: str | None = None, on_bad: str = "stop"
+) -> ImagePart:
+    """Held-out pictures (all parts of DATA in order), as a run's reader sees them, under labels that exist already. Where DATA has a
+    part ``test``, that alone.
+    """
+    number, notes = {label: c for c, label in enumerate(labels)}, []
+    _, rows, _ = list_images(source, columns, on_bad, notes)
+    if "test" in rows:
+        rows = {"test": rows["test"]}
+    found = [labelled(decoded(r, reader.size, on_bad, notes), number, reader.channels) for r in rows.values()]
+    names = tuple(n for p in found for n in p.names)
+    tell_unknown(str(source), names, number, "picture", notes)
+    images, values = np.concatenate([p.images for p in found]), np.concatenate([p.labels for p in found])
+    return ImagePart(images, names, values, tuple(f for p in found for f in p.files), notes)
+
+
+def digests(parts: dict[str, ImagePart]) -> tuple[str, str]:
+    """(SHA-256 of all pictures and labels whatever their order and part, SHA-256 of which part holds which)."""
+    told = {n: [f"{h} {name}" for h, name in zip(p.hashes, p.names, strict=True)] for n, p in parts.items()}
+    whole = hashlib.sha256(
+        "\n".join(sorted(line for lines in told.values() for line in lines)).encode("utf-8", "replace")
+    )
+    cut = hashlib.sha256(
+        "\n".join(f"{n} {line}" for n, lines in told.items() for line in lines).encode("utf-8", "replace")
+    )
+    return whole.hexdigest(), cut.hexdigest()
+
+
+def labelled(part: ImagePart, number: dict[str, int], channels: int) -> ImagePart:
+    """With numbers for labels, and so many channels."""
+    values = np.array([number.get(name, UNKNOWN) for name in part.names], np.int64)
+    return replace(part, images=grey(part.images, channels), labels=values)
+
+
+def _is_grey(images_NYXC: np.ndarray) -> bool:
+    """Are all channels one?"""
+    return bool((images_NYXC == images_NYXC[..., :1]).all())
+
+
+def _divided(
+    parts: dict[str, ImagePart], groups: dict[str, list[str] | None], wanted: dict[str, float], where: str
+) -> dict[str, ImagePart]:
+    """Train, valid and test, as ``divide_tables`` does it."""
+    if "all" not in parts and "valid" in parts:
+        return parts
+    base = "all" if "all" in parts else "train"
+    if base == "train":
+        rest = wanted["train"] + wanted["valid"]
+        wanted = {"train": wanted["train"] / rest, "valid": wanted["valid"] / rest}
+    whole = parts[base]
+    rows = by_hash(text_hashes(groups[base] or whole.hashes), wanted, where)
+    made = {part: _rows_of(whole, chosen) for part, chosen in rows.items()}
+    return made | ({"test": parts["test"]} if "test" in parts else {})
+
+
+def _rows_of(part: ImagePart, chosen: np.ndarray) -> ImagePart:
+    keep = chosen.tolist()
+    files = tuple(part.files[r] for r in keep) if part.files else ()
+    return ImagePart(part.images[chosen], tuple(part.names[r] for r in keep), part.labels[chosen], files)
+
+
+def decoded(rows: Rows, size: int, on_bad: str, notes: list[str]) -> ImagePart:
+    """Every picture at this size, in as many workers as there are cores. With ``on_bad`` = skip the damaged are left out, and counted."""
+    bad: list[str] = []
+    if isinstance(rows.sources, np.ndarray):
+        images, kept = _resized(rows.sources, size), list(range(len(rows.names)))
+        files: tuple[str, ...] = ()
+    else:
+
+        def one(path: Path) -> np.ndarray | DataError:
+            try:
+                return read_picture(path, size)
+            except DataError as error:
+                return error
+
+        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as workers:
+            found = list(workers.map(one, rows.sources))
+        for result in found:
+            if isinstance(result, DataError):
+                if on_bad == "stop":
+                    raise result
+                bad.append(str(result))
+        kept = [r for r, result in enumerate(found) if not isinstance(result, DataError)]
+        if not kept:
+            raise DataError(bad[0] if bad else "no pictures")
+        images = np.stack([result for result in found if not isinstance(result, DataError)])
+        files = tuple(str(rows.sources[r]) for r in kept)
+    if bad:
+        notes.append(f"{len(bad)} picture{'s' * (len(bad) > 1)} left out (--on-bad skip): {bad[0]}")
+        if rows.groups:
+            rows.groups = [rows.groups[r] for r in kept]
+    return ImagePart(images, tuple(rows.names[r] for r in kept), np.full(len(kept), UNKNOWN), files)
+
+
+def _resized(images: np.ndarray, size: int) -> np.ndarray:
+    if images.shape[1] == images.shape[2] == size:
+        return images
+    from PIL import Image, ImageOps
+
+    return np.stack(
+        [np.asarray(ImageOps.fit(Image.fromarray(x), (size, size), Image.Resampling.BICUBIC)) for x in images]
+    )
+
+
+def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
+    """The side that pictures have, where they are small squares of one size; else USUAL, with a note."""
+    from PIL import Image
+
+    shapes: set[tuple[int, int]] = set()
+    for rows in parts.values():
+        if isinstance(rows.sources, np.ndarray):
+            shapes.add(rows.sources.shape[1:3])
+            continue
+        for path in rows.sources[:LOOKED_AT]:
+            try:
+                with Image.open(path) as image:
+                    shapes.add((image.height, image.width))
+            except Exception:  # whoever decodes it says what is wrong with it
+                continue
+    if len(shapes) == 1 and len(set(next(iter(shapes)))) == 1 and next(iter(shapes))[0] <= LARGEST:
+        return next(iter(shapes))[0]
+    what = f"of {' and '.join(f'{x} x {y}' for y, x in sorted(shapes))}" if len(shapes) == 1 else "of several sizes"
+    notes.append(f"pictures {what} are scaled to {USUAL} x {USUAL}, around the middle (--image-size)")
+    return USUAL
+
+
+# --------------------------------------------------------------------------------------------------------------- listing
+
+
+def list_images(
+    source: str | Path, columns: str | None, on_bad: str, notes: list[str]
+) -> tuple[str, dict[str, Rows], bool]:
+    """The name of DATA, its pictures by part (``all`` where no split is given), and whether a validation part will be split off."""
+    path = Path(source)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    if path.is_file() and suffix(path) == ".npz":
+        name, parts = path.name.split(".")[0], from_arrays(path)
+    elif path.is_file() or any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
+        name, tables = read_tables(path, columns, on_bad, notes, keep=["group"])
+        base = path if path.is_dir() else path.parent
+        parts = {part: _from_table(table, base) for part, table in tables.items()}
+    else:
+        name, parts = path.resolve().name, _from_folders(path)
+    if not any(len(rows.names) for rows in parts.values()):
+        raise DataError(f"{path}: no pictures ({', '.join(IMAGES)}) lie here")
+    if "all" not in parts and "train" not in parts and "test" not in parts:
+        raise DataError(f"{path}: {', '.join(parts)} given, but no train to go with it")
+    return name, parts, "valid" not in parts
+
+
+def _from_folders(path: Path) -> dict[str, Rows]:
+    """``cat/1.png dog/2.png``, or that below ``train``, ``valid`` and ``test``."""
+    given = {
+        PART_NAMES[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in PART_NAMES
+    }
+    found = {}
+    for part, folder in ({p: given[p] for p in PARTS if p in given} or {"all": path}).items():
+        classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
+        if not classes:
+            loose = sum(suffix(p) in IMAGES for p in folder.iterdir())
+            told = f"{loose} pictures without labels lie here" if loose else "no pictures"
+            raise UserError(
+                f"{folder}: {told}; expected a sub-folder of pictures for each label, or a table with the columns image and label"
+            )
+        files = {c.name: sorted(p for p in c.rglob("*") if p.is_file() and suffix(p) in IMAGES) for c in classes}
+        empty = [name for name, paths in files.items() if not paths]
+        if empty and len(empty) < len(files):
+            raise DataError(
+                f"{folder / empty[0]}: no pictures ({', '.join(IMAGES)}) in this class; remove the folder, or fill it"
+            )
+        found[part] = Rows(
+            [p for paths in files.values() for p in paths], [c for c, paths in files.items() for _ in paths]
+        )
+    return found
+
+
+def _from_table(table: Table, base: Path) -> Rows:
+    """Paths, from the table's own folder where they are relative."""
+    images, labels = table.need("image", "label")
+    for row, (image, label) in enumerate(zip(images, labels)):
+        if not image.strip() or not label.strip():
+            raise DataError(
+                f"{table.where(row)}: no {'image' if not image.strip() else 'label'}; every record needs one"
+            )
+    return Rows([base / x.strip() for x in images], [x.strip() for x in labels], table.columns.get("group"))
+
+
+def from_arrays(path: Path) -> dict[str, Rows]:
+    """``images,labels`` or ``x_train,y_train,x_test,y_test``, with ``names`` of the numbered labels where they are given."""
+    arrays = load_arrays(path)
+    names = [str(x) for x in arrays["names"].tolist()] if "names" in arrays else None
+    pairs = {
+        "all": ("images", "labels"),
+        "train": ("x_train", "y_train"),
+        "valid": ("x_valid", "y_valid"),
+        "test": ("x_test", "y_test"),
+    }
+    found = {part: (arrays[x], arrays[y]) for part, (x, y) in pairs.items() if x in arrays and y in arrays}
+    if not found:
+        raise DataError(
+            f"{path}: holds {', '.join(arrays) or 'nothing'}; expected images,labels or x_train,y_train,x_test,y_test"
+        )
+    return {part: Rows(as_pictures(x, path), _label_names(y, len(x), names, path)) for part, (x, y) in found.items()}
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; refused before they are unpacked where they are too large. Nothing is unpickled."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            size = sum(entry.file_size for entry in packed.infolist())
+        if size > MOST_ARRAY:
+            raise DataError(f"{path}: {size:,} bytes of arrays, more than {MOST_ARRAY >> 30} GiB")
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
+        raise DataError(f"{path}: not an .npz file of plain arrays, or damaged: {first_line(error)}") from None
+    except OSError as error:
+        raise MachineError(f"{path}: {error.strerror or error}") from error
+
+
+def as_pictures(array: np.ndarray, path: Path) -> np.ndarray:
+    """N x Y x X x 3, uint8, of an array with or without channels."""
+    shown = " x ".join(map(str, array.shape))
+    if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)) or not array.size:
+        raise DataError(f"{path}: an array of {shown}: expected N x Y x X, or N x Y x X x channels (1, 3 or 4)")
+    if array.dtype != np.uint8:
+        raise DataError(f"{path}: pixels are {array.dtype}: expected uint8, 0 to 255")
+    pixels = array[..., None] if array.ndim == 3 else array
+    if pixels.shape[3] == 4:
+        alpha = pixels[..., 3:].astype(np.int64)
+        return ((pixels[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    return pixels.repeat(3, 3) if pixels.shape[3] == 1 else pixels
+
+
+def _label_names(labels: np.ndarray, count: int, names: list[str] | None, path: Path) -> list[str]:
+    if labels.shape != (count,):
+        raise DataError(f"{path}: {labels.shape} labels for {count} pictures")
+    if labels.dtype.kind not in "iuUS":
+        raise DataError(f"{path}: labels are {labels.dtype}: expected whole numbers or strings")
+    written = labels.tolist()
+    if names is None or labels.dtype.kind in "US":
+        return [x.decode(errors="replace") if isinstance(x, bytes) else str(x) for x in written]
+    if written and not 0 <= min(written) <= max(written) < len(names):
+        raise DataError(f"{path}: a label {max(written)} where there are {len(names)} names")
+    return [names[x] for x in written]
+
+
+def sheet_of(part: ImagePart, count: int = SHEET) -> list[int]:
+    """Which pictures a contact sheet shows: taken evenly from each label in turn."""
+    by_label: dict[str, list[int]] = {}
+    for r, name in enumerate(part.names):
+        by_label.setdefault(name, []).append(r)
+    chosen: list[int] = []
+    turn = 0
+    while len(chosen) < min(count, len(part)):
+        for rows in by_label.values():
+            if turn < len(rows) and len(chosen) < count:
+                chosen.append(rows[turn])
+        turn += 1
+    return chosen

@@ -1,0 +1,55 @@
+"""CNN: no sequence model, the control. Convolutions look at neighbourhoods only, which is what small pictures ask for.
+
+    3 x 3 convolutions at full, half and quarter size, two each, normalised in groups of channels (Wu & He 2018); the mean over all
+    places; softmax(W h + b)
+
+After LeCun et al. 1998 and Simonyan & Zisserman 2015. Where a ViT does not beat this row, the data are too few for it to learn that
+neighbours belong together.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Recipe, register
+from chainrule.layers.pictures import PictureClassifier, VariedConfig
+
+
+class CNNConfig(VariedConfig):
+    width: int = 64
+    """Channels at half size; a half of that before, twice after."""
+
+    presets = {"tiny": {"width": 8}, "small": {"dropout": 0.2}, "base": {"width": 128, "dropout": 0.3}}
+
+
+@register(
+    "cnn",
+    task="classify-images",
+    config=CNNConfig,
+    recipe=Recipe(rate=3e-3, rows=64, window=1, warmup=100, weight_decay=0.01, smoothing=0.1),
+    width="width",
+)
+class ConvolutionalNetwork(PictureClassifier):
+    """Sees neighbourhoods."""
+
+    config: CNNConfig
+
+    def __init__(self, config: CNNConfig):
+        super().__init__(config)
+        c = config
+        sizes = [c.channels, c.width // 2, c.width, 2 * c.width]
+        layers: list[nn.Module] = []
+        for k, (before, after) in enumerate(zip(sizes, sizes[1:])):
+            layers += [*_step(before, after), *_step(after, after)]
+            layers += [nn.MaxPool2d(2, ceil_mode=True)] if k < 2 else []
+        self.body = nn.Sequential(*layers)
+        self.head = nn.Linear(sizes[-1], c.symbols)
+
+    def scores(self, pixels_BCYX: Tensor) -> Tensor:
+        pooled_BD = self.body(pixels_BCYX).mean((2, 3))
+        return self.head(F.dropout(pooled_BD, self.config.dropout, self.training))
+
+
+def _step(before: int, after: int) -> list[nn.Module]:
+    return [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.GroupNorm(4, after), nn.ReLU()]

@@ -1,0 +1,98 @@
+"""k nearest neighbours: the training pictures themselves, kept. The control that learns nothing.
+
+    p(label | x) = (votes of the k training pictures nearest to x, each 1 / distance, + a) / (their sum + a C)
+
+Cover & Hart 1967; distances are Euclidean between pixels. What is remembered: everything, so that a run is as large as its data.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chainrule.core import IGNORED, Batch, Classifier, Config, Counting, Pictures, Recipe, SequenceModel, register
+from chainrule.core.errors import ConfigError
+
+PRIOR = 0.1
+"""Votes that every label has from the start, as a share of all."""
+AT_ONCE = 512
+
+
+class NearestConfig(Config):
+    symbols: int
+    image_size: int
+    channels: int
+    k: int = 5
+
+    presets = {"tiny": {}, "small": {}, "base": {}}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Pictures, as float16, and their labels; those of two parts are put one behind the other."""
+
+    pixels_ND: Tensor
+    labels_N: Tensor
+
+    def __add__(self, other: Kept) -> Kept:
+        return Kept(torch.cat([self.pixels_ND, other.pixels_ND]), torch.cat([self.labels_N, other.labels_N]))
+
+
+@register("knn", task="classify-images", config=NearestConfig, recipe=Recipe(update="counting", rows=4096))
+class NearestNeighbours(SequenceModel, Classifier, Counting[Kept]):
+    """Remembers every picture."""
+
+    config: NearestConfig
+    kept_ND: Tensor
+    labels_N: Tensor
+
+    def __init__(self, config: NearestConfig):
+        if config.k < 1:
+            raise ConfigError(f"model.k={config.k}: at least 1")
+        super().__init__(config)
+        self.register_buffer("kept_ND", torch.zeros(0, config.channels * config.image_size**2, dtype=torch.float16))
+        self.register_buffer("labels_N", torch.zeros(0, dtype=torch.long))
+
+    @property
+    def parameters_count(self) -> int:
+        return self.kept_ND.numel()
+
+    def summarize(self, batch: Batch) -> Kept:
+        assert isinstance(batch, Pictures)
+        known_B = batch.targets_BT[:, 0] != IGNORED
+        return Kept(batch.pixels_BCYX[known_B].flatten(1).half(), batch.targets_BT[known_B, 0])
+
+    def update(self, stats: Kept, rate: float = 1.0) -> NearestNeighbours:
+        if rate != 1.0:
+            raise ConfigError("knn keeps pictures: there is no part of the way")
+        self.kept_ND, self.labels_N = stats.pixels_ND, stats.labels_N
+        return self
+
+    def classify(self, batch: Batch) -> Tensor:
+        assert isinstance(batch, Pictures)
+        pixels_BD = batch.pixels_BCYX.flatten(1)
+        kept_ND = self.kept_ND.to(pixels_BD.dtype)
+        votes = [self._votes(x, kept_ND) for x in pixels_BD.split(AT_ONCE)]
+        votes_BC = torch.cat(votes) if votes else pixels_BD.new_zeros(0, self.config.symbols)
+        return (votes_BC + PRIOR / self.config.symbols).log() - math.log(1 + PRIOR)
+
+    def _votes(self, x_BD: Tensor, kept_ND: Tensor) -> Tensor:
+        """Shares of the votes, B x C; all alike where nothing is kept."""
+        if not len(kept_ND):
+            return x_BD.new_full((len(x_BD), self.config.symbols), 1 / self.config.symbols)
+        squared_BN = (kept_ND**2).sum(1) - 2 * x_BD @ kept_ND.T + (x_BD**2).sum(1, keepdim=True)
+        near_BK, which_BK = squared_BN.topk(min(self.config.k, len(kept_ND)), largest=False)
+        weight_BK = 1 / near_BK.clamp(min=0).sqrt().clamp(min=1e-3)
+        votes_BC = x_BD.new_zeros(len(x_BD), self.config.symbols).scatter_add(1, self.labels_N[which_BK], weight_BK)
+        return votes_BC / weight_BK.sum(1, keepdim=True)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As many pictures as were kept."""
+        for name in ("kept_ND", "labels_N"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)

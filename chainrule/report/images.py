@@ -1,0 +1,93 @@
+"""The board of pictures with labels: some of what was learned from, and what each row was surest of and wrong about."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from chainrule.data.images import ImagePart, sheet_of
+from chainrule.data.pictures import as_png
+from chainrule.report.exhibit import Figure
+from chainrule.report.labels import OfLabels
+from chainrule.training.tasks import Loaded, Measured
+
+MISTAKES = 12
+IMAGES = Figure(
+    "accuracy",
+    "accuracy {}",
+    "정확도 {}",
+    "test pictures",
+    "시험 그림 {}장",
+    least=50,
+    unit=1.0,
+    block=4,
+    better_ko="높습니다",
+)
+
+
+class OfImages(OfLabels):
+    """classify-images"""
+
+    what, what_ko = "pictures", "그림"
+
+    @property
+    def figure(self) -> Figure:
+        return IMAGES
+
+    def board(self) -> dict[str, Any]:
+        train = self.on.corpus.parts["train"]
+        shown = [{"png": png(train, r), "label": train.names[r]} for r in sheet_of(train)]
+        return {**super().board(), "sheet": shown}
+
+    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+        return {
+            **super().row(entry, loaded, measured), "mistakes": mistakes(self.on.test, loaded.labels, measured.details["log_probs"])
+        }  # fmt: skip
+
+
+def png(part: ImagePart, number: int) -> str:
+    return base64.b64encode(as_png(part.images[number])).decode()
+
+
+def mistakes(part: ImagePart, labels: tuple[str, ...], log_p_NC: np.ndarray) -> list[dict[str, Any]]:
+    """The wrong answers that were given with the most confidence."""
+    called_N, sure_N = log_p_NC.argmax(1), log_p_NC.max(1)
+    wrong = np.flatnonzero(called_N != part.labels)
+    worst = wrong[np.argsort(-sure_N[wrong], kind="stable")][:MISTAKES]
+    return [
+        {"png": png(part, r), "true": part.names[r], "called": labels[called_N[r]], "p": float(np.exp(sure_N[r]))}
+        for r in worst.tolist()
+    ]
+
+
+def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str]) -> str:
+    """A section of HTML that needs no script: the contact sheet, and the recommended row's surest mistakes open."""
+    if not board.get("sheet"):
+        return ""
+    rows = [row for row in board.get("rows") or [] if row.get("mistakes")]
+    best = (board.get("verdict") or {}).get("best")
+    rows.sort(key=lambda row: row["model"] != best)
+    sheet = _pictures((x["png"], html.escape(str(x["label"]))) for x in board["sheet"])
+    told = lambda x: word("mistake", true=str(x["true"]), called=str(x["called"]), p=f"{100 * x['p']:.0f} %")  # noqa: E731
+    wrong = "".join(
+        f"<details{' open' if k == 0 else ''}><summary>{html.escape(labels[row['model']])}</summary>"
+        f"{_pictures((x['png'], told(x)) for x in row['mistakes'])}</details>"
+        for k, row in enumerate(rows)
+    )
+    below = f"<h3>{word('mistakes_title')}</h3>{wrong}" if wrong else ""
+    return (
+        f'<section aria-labelledby="h-sheet"><h2 id="h-sheet">{word("sheet_title")}</h2>'
+        f'<p class="lead">{word("sheet_lead")}</p>{sheet}{below}</section>'
+    )
+
+
+def _pictures(found: Any) -> str:
+    shown = "".join(
+        f'<figure><img alt="{caption}" src="data:image/png;base64,{html.escape(str(data))}"><figcaption>{caption}</figcaption></figure>'
+        for data, caption in found
+    )
+    return f'<div class="pictures">{shown}</div>'
