@@ -141,6 +141,11 @@ class Pictures(Batch):
 
     pixels_BCYX: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 1, dtype=torch.uint8))
 
+    @property
+    def learnt(self) -> int:
+        """Every picture, with a label or without."""
+        return len(self.pixels_BCYX)
+
     def rows(self, start: int, stop: int) -> Self:
         return replace(super().rows(start, stop), pixels_BCYX=self.pixels_BCYX[start:stop])
 

@@ -206,6 +206,31 @@ class Adopting(ABC):
         """Take over its weights. Raises ConfigError where they do not fit."""
 
 
+class Codec(ABC):
+    """A model that writes a picture as symbols and reads it back: a grid of ids, row after row."""
+
+    codes: int
+    """How many symbols there are."""
+    side: int
+    """Rows of the grid, and columns."""
+    terms: tuple[str, ...]
+    """Names of what ``losses`` gives."""
+
+    @abstractmethod
+    def encode(self, pixels_BCYX: Tensor) -> Tensor:
+        """The symbols of pictures, B x P, P = side * side."""
+
+    @abstractmethod
+    def decode(self, ids_BP: Tensor) -> Tensor:
+        """Pictures of these symbols, B x C x Y x X, as numbers of the reader's scale."""
+
+    @abstractmethod
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """In training: what is wrong with the pictures that come back (``pixels``), and further terms that are to be minimised, weighed
+        already; each the sum over the pictures of a batch.
+        """
+
+
 class Tagger(ABC):
     """A model that gives every token of a sequence its tag, knowing the whole sequence."""
 

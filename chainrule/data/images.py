@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -105,6 +105,9 @@ class ImageData:
         }  # fmt: skip
 
 
+Beside = Literal["label", "caption", "nothing"]
+
+
 @dataclass
 class Rows:
     """Pictures that are not decoded yet, or are arrays already, with what was written beside them."""
@@ -127,11 +130,8 @@ def read_images(
     Raises:
         DataError: nothing to read, a file that is no picture or damaged, pictures without labels, a single label.
     """
-    shared, notes = check_split(split), []
-    name, rows, carved = list_images(source, columns, on_bad, notes)
-    size = size or _common_size(rows, notes)
-    parts = {part: decoded(found, size, on_bad, notes) for part, found in rows.items()}
-    parts = _divided(parts, {p: r.groups for p, r in rows.items()}, shared, str(source))
+    notes: list[str] = []
+    name, parts, carved = read_parts(source, columns, split, on_bad, size, "label", notes)
     learned = [*parts["train"].names, *(parts["valid"].names if carved else ())]
     labels = tuple(sorted(set(learned)))
     if len(labels) < 2:
@@ -152,6 +152,54 @@ def read_images(
         notes.append(carved_note(f"{len(made['valid']):,} pictures"))
     whole, cut = digests(made)
     return ImageData(name, made, labels, whole, cut, notes, carved=carved)
+
+
+def read_pictures(
+    source: str | Path,
+    columns: str | None = None,
+    split: Shares = (0.9, 0.05, 0.05),
+    on_bad: str = "stop",
+    size: int | None = None,
+) -> ImageData:
+    """Pictures alone, whatever is written beside them. Raises as ``read_images``, but asks for no labels."""
+    notes: list[str] = []
+    name, parts, carved = read_parts(source, columns, split, on_bad, size, "nothing", notes)
+    channels = 1 if all(_is_grey(p.images) for p in parts.values()) else 3
+    made = {part: replace(p, images=grey(p.images, channels)) for part, p in parts.items()}
+    if carved:
+        notes.append(carved_note(f"{len(made['valid']):,} pictures"))
+    whole, cut = digests(made)
+    return ImageData(name, made, (), whole, cut, notes, carved=carved)
+
+
+def read_pictures_part(
+    source: str | Path, reader: ImageReader, columns: str | None = None, on_bad: str = "stop"
+) -> ImagePart:
+    """The same of a held-out part: DATA's own part ``test`` where it has one, else all of it."""
+    notes: list[str] = []
+    _, rows, _ = list_images(source, columns, on_bad, notes, "nothing", reader.size)
+    chosen = [rows["test"]] if "test" in rows else list(rows.values())
+    found = [decoded(r, reader.size, on_bad, notes) for r in chosen]
+    images = grey(np.concatenate([p.images for p in found]), reader.channels)
+    files = tuple(f for p in found for f in p.files)
+    return ImagePart(images, ("",) * len(images), np.full(len(images), UNKNOWN), files, notes)
+
+
+def read_parts(
+    source: str | Path,
+    columns: str | None,
+    split: Shares,
+    on_bad: str,
+    size: int | None,
+    beside: Beside,
+    notes: list[str],
+) -> tuple[str, dict[str, ImagePart], bool]:
+    """The name of DATA, its pictures divided and of one size, in three channels, and whether a validation part was split off."""
+    shared = check_split(split)
+    name, rows, carved = list_images(source, columns, on_bad, notes, beside, size)
+    side = size or _common_size(rows, notes)
+    parts = {part: decoded(found, side, on_bad, notes) for part, found in rows.items()}
+    return name, _divided(parts, {p: r.groups for p, r in rows.items()}, shared, str(source)), carved
 
 
 def read_images_part(
@@ -285,20 +333,27 @@ def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
 
 
 def list_images(
-    source: str | Path, columns: str | None, on_bad: str, notes: list[str]
+    source: str | Path,
+    columns: str | None,
+    on_bad: str,
+    notes: list[str],
+    beside: Beside = "label",
+    size: int | None = None,
 ) -> tuple[str, dict[str, Rows], bool]:
-    """The name of DATA, its pictures by part (``all`` where no split is given), and whether a validation part will be split off."""
+    """The name of DATA, its pictures by part (``all`` where no split is given), and whether a validation part will be split off.
+    ``beside`` says what every picture must have; ``size`` chooses among several arrays of the same pictures.
+    """
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_file() and suffix(path) == ".npz":
-        name, parts = path.name.split(".")[0], from_arrays(path)
+        name, parts = path.name.split(".")[0], from_arrays(path, beside)
     elif path.is_file() or any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
         name, tables = read_tables(path, columns, on_bad, notes, keep=["group"])
         base = path if path.is_dir() else path.parent
-        parts = {part: _from_table(table, base) for part, table in tables.items()}
+        parts = {part: _from_table(table, base, beside, bool(columns), size) for part, table in tables.items()}
     else:
-        name, parts = path.resolve().name, _from_folders(path)
+        name, parts = path.resolve().name, _from_folders(path, beside)
     if not any(len(rows.names) for rows in parts.values()):
         raise DataError(f"{path}: no pictures ({', '.join(IMAGES)}) lie here")
     if "all" not in parts and "train" not in parts and "test" not in parts:
@@ -306,13 +361,21 @@ def list_images(
     return name, parts, "valid" not in parts
 
 
-def _from_folders(path: Path) -> dict[str, Rows]:
+def _from_folders(path: Path, beside: Beside) -> dict[str, Rows]:
     """``cat/1.png dog/2.png``, or that below ``train``, ``valid`` and ``test``."""
     given = {
         PART_NAMES[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in PART_NAMES
     }
     found = {}
     for part, folder in ({p: given[p] for p in PARTS if p in given} or {"all": path}).items():
+        if beside == "nothing":
+            paths = sorted(p for p in folder.rglob("*") if p.is_file() and suffix(p) in IMAGES)
+            found[part] = Rows(paths, ["" for _ in paths])
+            continue
+        if beside == "caption":
+            raise UserError(
+                f"{folder}: pictures without captions; expected a table with the columns image and text, or captions.jsonl"
+            )
         classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
         if not classes:
             loose = sum(suffix(p) in IMAGES for p in folder.iterdir())
@@ -332,18 +395,54 @@ def _from_folders(path: Path) -> dict[str, Rows]:
     return found
 
 
-def _from_table(table: Table, base: Path) -> Rows:
-    """Paths, from the table's own folder where they are relative."""
-    images, labels = table.need("image", "label")
-    for row, (image, label) in enumerate(zip(images, labels)):
-        if not image.strip() or not label.strip():
-            raise DataError(
-                f"{table.where(row)}: no {'image' if not image.strip() else 'label'}; every record needs one"
-            )
-    return Rows([base / x.strip() for x in images], [x.strip() for x in labels], table.columns.get("group"))
+def _from_table(table: Table, base: Path, beside: Beside, chosen: bool, size: int | None) -> Rows:
+    """Paths, from the table's own folder where they are relative; or, where a column ``i`` numbers them, rows of the arrays that lie
+    beside the table.
+    """
+    what = "label" if beside == "label" else "text"
+    if beside == "caption" and chosen and "text" not in table.names:
+        what = next((name for name in table.names if name not in ("i", "image", "file")), what)
+    names = [""] * len(table) if beside == "nothing" else [x.strip() for x in table.need(what)[0]]
+    empty = next((row for row, name in enumerate(names) if not name), None)
+    if empty is not None and beside != "nothing":
+        raise DataError(f"{table.where(empty)}: no {what}; every record needs one")
+    groups, arrays = table.columns.get("group"), _arrays_beside(base) if "i" in table.columns else {}
+    if arrays:
+        return Rows(_numbered(table, arrays, size), names, groups)
+    paths = table.need("image" if "image" in table.columns else "file")[0]
+    empty = next((row for row, path in enumerate(paths) if not path.strip()), None)
+    if empty is not None:
+        raise DataError(f"{table.where(empty)}: no image; every record needs one")
+    return Rows([base / x.strip() for x in paths], names, groups)
 
 
-def from_arrays(path: Path) -> dict[str, Rows]:
+def _arrays_beside(base: Path) -> dict[int, Path]:
+    """Files named images*.npz by the side of their pictures."""
+    found = {}
+    for path in sorted(base.glob("images*.npz")):
+        images = load_arrays(path).get("images")
+        if images is not None:
+            found[as_pictures(images, path).shape[1]] = path
+    return found
+
+
+def _numbered(table: Table, arrays: dict[int, Path], size: int | None) -> np.ndarray:
+    """The rows that the column ``i`` names, of the arrays of this size; of the smallest that are no smaller, or of the smallest at all."""
+    side = size if size in arrays else min([s for s in arrays if s >= (size or 0)] or arrays)
+    images = as_pictures(load_arrays(arrays[side])["images"], arrays[side])
+    try:
+        rows = np.array([int(x) for x in table.need("i")[0]], np.int64)
+    except ValueError:
+        raise DataError(f"{table.files[0]}: the column i must hold whole numbers") from None
+    wrong = np.flatnonzero((rows < 0) | (rows >= len(images)))
+    if len(wrong):
+        raise DataError(
+            f"{table.where(int(wrong[0]))}: i is {rows[wrong[0]]}, and {arrays[side].name} holds {len(images):,} pictures"
+        )
+    return images[rows]
+
+
+def from_arrays(path: Path, beside: Beside) -> dict[str, Rows]:
     """``images,labels`` or ``x_train,y_train,x_test,y_test``, with ``names`` of the numbered labels where they are given."""
     arrays = load_arrays(path)
     names = [str(x) for x in arrays["names"].tolist()] if "names" in arrays else None
@@ -353,6 +452,13 @@ def from_arrays(path: Path) -> dict[str, Rows]:
         "valid": ("x_valid", "y_valid"),
         "test": ("x_test", "y_test"),
     }
+    if beside == "caption":
+        raise UserError(
+            f"{path}: pictures without captions; expected a table with the columns image and text, or captions.jsonl"
+        )
+    if beside == "nothing":
+        alone = {part: as_pictures(arrays[x], path) for part, (x, _) in pairs.items() if x in arrays}
+        return {part: Rows(x, [""] * len(x)) for part, x in alone.items()}
     found = {part: (arrays[x], arrays[y]) for part, (x, y) in pairs.items() if x in arrays and y in arrays}
     if not found:
         raise DataError(

@@ -145,6 +145,14 @@ class ImageReader:
         mean_C11, scale_C11 = (torch.tensor(x)[:, None, None] for x in (self.mean, self.scale))
         return replace(batch, pixels_BCYX=(batch.pixels_BCYX.float() / 255 - mean_C11) / scale_C11)
 
+    def write(self, pixels_BCYX: torch.Tensor) -> np.ndarray:
+        """Numbers of this scale as bytes, B x Y x X x C."""
+        mean_C11, scale_C11 = (
+            torch.tensor(x, device=pixels_BCYX.device)[:, None, None] for x in (self.mean, self.scale)
+        )
+        bytes_BCYX = ((pixels_BCYX.float() * scale_C11 + mean_C11) * 255).round().clamp(0, 255).to(torch.uint8)
+        return bytes_BCYX.movedim(1, 3).cpu().numpy()
+
     def open(self, path: Path) -> np.ndarray:
         """A file as the run's pictures are, Y x X x C."""
         return grey(read_picture(path, self.size)[None], self.channels)[0]

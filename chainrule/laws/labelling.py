@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from chainrule.core import IGNORED, ChainruleError, Classifier, Tagger, Words
-from chainrule.laws.subject import SPELLINGS, STRANGE, TOLERANCE, Labelling, LawBroken, Subject, same
+from chainrule.core import IGNORED, ChainruleError, Classifier, Codec, Tagger, Words
+from chainrule.laws.subject import SPELLINGS, STRANGE, TOLERANCE, Coded, Labelling, LawBroken, Subject, same
 
 LONG = 1031
 """Words: beyond what a network is made to read at once."""
@@ -66,6 +66,30 @@ def long_rows(subject: Subject) -> str | None:
     if not bool(answer.isfinite().all()):
         raise LawBroken(f"{len(row)} words are answered by {answer.tolist()[:3]}")
     return None
+
+
+@torch.no_grad()
+def coded_alone(subject: Subject) -> str:
+    """A picture's symbols are of the set, and they and what they stand for are the same alone and among others in another order."""
+    assert isinstance(subject, Coded)
+    model = subject.build()
+    assert isinstance(model, Codec)
+    rows = [*subject.words(5, 13, salt=76), STRANGE]
+    ids_BP, pictures = subject.coded(model, rows)
+    if ids_BP.shape != (len(rows), model.side**2) or int(ids_BP.min()) < 0 or int(ids_BP.max()) >= model.codes:
+        raise LawBroken(
+            f"symbols {tuple(ids_BP.shape)} from {int(ids_BP.min())} to {int(ids_BP.max())}, of {model.codes}"
+        )
+    turned = subject.coded(model, rows[::-1])
+    for b, row in enumerate(rows):
+        for k, whole in enumerate((ids_BP, pictures)):
+            same(
+                subject.coded(model, [row])[k][0],
+                whole[b],
+                f"{('symbols', 'picture')[k]} {b} alone against among others",
+            )
+            same(turned[k][len(rows) - 1 - b], whole[b], f"{('symbols', 'picture')[k]} {b} in another order")
+    return f"{len(ids_BP.unique())} of {model.codes} symbols"
 
 
 @torch.no_grad()

@@ -19,6 +19,7 @@ from chainrule.core import (
     Autoregressive,
     Batch,
     Classifier,
+    Codec,
     Config,
     Counting,
     Family,
@@ -119,7 +120,8 @@ class Subject:
         autoregressive = isinstance(model, Autoregressive)
         labelling, filler = isinstance(model, Tagger | Classifier), isinstance(model, Filler)
         learns = any(p.requires_grad for p in model.parameters())
-        asked = autoregressive or labelling or filler
+        codec = isinstance(model, Codec)
+        asked = autoregressive or labelling or filler or codec
         held = {
             "a model": True,
             "asked": asked,
@@ -129,6 +131,7 @@ class Subject:
             "gradient": autoregressive and learns,
             "learning": (autoregressive or filler) and learns,
             "filler": filler,
+            "codec": codec,
             "probes": asked and any(isinstance(m, Probe) for m in model.modules()),
             "tagger": isinstance(model, Tagger),
             "classifier": isinstance(model, Classifier),
@@ -444,6 +447,24 @@ class Shown(Records):
         return replace(made, pixels_BCYX=made.pixels_BCYX.double())
 
 
+class Coded(Shown):
+    """Pictures without labels, as symbols and back."""
+
+    def shape(self, symbols: int) -> dict[str, Any]:
+        return PICTURES.sizes()
+
+    @torch.no_grad()
+    def coded(self, model: SequenceModel, rows: Sequence[tuple[str, ...]]) -> tuple[Tensor, Tensor]:
+        """Symbols, B x P, and the pictures that they stand for."""
+        assert isinstance(model, Codec)
+        ids_BP = model.encode(self.pack(rows).pixels_BCYX)
+        return ids_BP, model.decode(ids_BP)
+
+    def answers(self, model: SequenceModel) -> Tensor:
+        ids_BP, pictures = self.coded(model, [*self.words(5, 13, salt=60), STRANGE])
+        return torch.cat([ids_BP.double().flatten(), pictures.double().flatten()])
+
+
 class WholeRows(Subject):
     """Rows some of whose symbols are hidden, of a model that sees all of what is shown."""
 
@@ -495,6 +516,7 @@ SUBJECTS: dict[str, type[Subject]] = {
     "tag": Tokens,
     "classify": Records,
     "classify-images": Shown,
+    "codes": Coded,
     "translate": Sourced,
     "fill": WholeRows,
 }

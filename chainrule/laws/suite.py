@@ -71,6 +71,7 @@ LAWS: tuple[tuple[str, Law, tuple[str, ...]], ...] = (
     ("labels: long rows", labelling.long_rows, ("labelling",)),
     ("one tag a token, of the set", labelling.one_tag_a_token, ("tagger",)),
     ("p of the tags is a probability", labelling.tags_are_probable, ("tagger",)),
+    ("codes: a picture alone = among others", labelling.coded_alone, ("codec",)),
     ("p of the labels sums to 1", labelling.labels_sum_to_one, ("classifier",)),
 )
 """Name, function, and the capabilities that the law asks for."""

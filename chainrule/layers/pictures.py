@@ -5,13 +5,14 @@ rows     x_t = all pixels of row t, from the top down;      pixels   x_t = one p
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Categorical, Classifier, Config, Pictures, Recipe, SequenceModel
+from chainrule.core import Batch, Categorical, Classifier, Config, ConfigError, Pictures, Recipe, SequenceModel
 from chainrule.layers.both_ways import BothWays, Directions, Make, OneWay
 from chainrule.layers.labelling import pool
 
@@ -81,6 +82,37 @@ def cover(pixels_BCYX: Tensor, share: float) -> Tensor:
     ]
     hidden_B1YX = (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
     return torch.where(hidden_B1YX, torch.randn_like(pixels_BCYX), pixels_BCYX)
+
+
+def conv_stem(channels: int, width: int, patch: int) -> nn.Sequential:
+    """3 x 3 convolutions, each that halves the picture doubling the channels, then a map to ``width``."""
+    halvings = int(math.log2(patch))
+    if 2**halvings != patch:
+        raise ConfigError(
+            f"model.stem=conv needs a patch that is a power of two, not {patch}; or --set model.stem=patch"
+        )
+    sizes = [max(8, width >> (halvings - k)) for k in range(halvings + 1)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, sizes[0], 3, padding=1), nn.ReLU()]
+    for before, after in zip(sizes, sizes[1:]):
+        layers += [nn.Conv2d(before, after, 3, 2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(sizes[-1], width, 1))
+
+
+def sinusoids(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
+    """Half of the width tells the row, half the column: sin and cos of place / 10000^(4k/D), P x D."""
+    quarter = width // 4
+    rate_K = 10_000.0 ** (-torch.arange(quarter, device=like.device, dtype=like.dtype) / quarter)
+    found = []
+    for n in (rows, columns):
+        angle_NK = torch.arange(n, device=like.device, dtype=like.dtype)[:, None] * rate_K
+        found.append(torch.cat([angle_NK.sin(), angle_NK.cos()], 1))
+    grid = torch.cat([found[0][:, None].expand(-1, columns, -1), found[1][None].expand(rows, -1, -1)], -1)
+    return F.pad(grid.flatten(0, 1), (0, width - 4 * quarter))
+
+
+def nowhere(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
+    """All places are alike."""
+    return like.new_zeros(rows * columns, width)
 
 
 class ScanConfig(VariedConfig):

@@ -13,7 +13,6 @@ convolutional network: the board says by how much.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 from chainrule.core import ConfigError, Recipe, register
 from chainrule.layers.decoder import TransformerConfig
 from chainrule.layers.encoder import Encoder
-from chainrule.layers.pictures import PictureClassifier, VariedConfig
+from chainrule.layers.pictures import PictureClassifier, VariedConfig, conv_stem, nowhere, sinusoids
 
 Interpolation = Literal["bicubic", "bicubic-antialias", "bilinear-corners"]
 """How learned places are stretched to another grid: as Hugging Face, timm, and the paper's own code do it."""
@@ -130,20 +129,6 @@ class VisionTransformer(PictureClassifier):
         return torch.cat([places_PD[:own], stretched(places_PD[own:], self.side, rows, columns, c.interpolation)])
 
 
-def conv_stem(channels: int, width: int, patch: int) -> nn.Sequential:
-    """3 x 3 convolutions, each that halves the picture doubling the channels, then a map to ``width``."""
-    halvings = int(math.log2(patch))
-    if 2**halvings != patch:
-        raise ConfigError(
-            f"model.stem=conv needs a patch that is a power of two, not {patch}; or --set model.stem=patch"
-        )
-    sizes = [max(8, width >> (halvings - k)) for k in range(halvings + 1)]
-    layers: list[nn.Module] = [nn.Conv2d(channels, sizes[0], 3, padding=1), nn.ReLU()]
-    for before, after in zip(sizes, sizes[1:]):
-        layers += [nn.Conv2d(before, after, 3, 2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(sizes[-1], width, 1))
-
-
 def stretched(places_PD: Tensor, side: int, rows: int, columns: int, mode: Interpolation) -> Tensor:
     """Places of a side x side grid at those of another one. The same grid: as they are."""
     if (rows, columns) == (side, side):
@@ -155,23 +140,6 @@ def stretched(places_PD: Tensor, side: int, rows: int, columns: int, mode: Inter
         "bilinear-corners": {"mode": "bilinear", "align_corners": True},
     }[mode]
     return F.interpolate(grid_1DYX, (rows, columns), **how)[0].flatten(1).T
-
-
-def sinusoids(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """Half of the width tells the row, half the column: sin and cos of place / 10000^(4k/D), P x D."""
-    quarter = width // 4
-    rate_K = 10_000.0 ** (-torch.arange(quarter, device=like.device, dtype=like.dtype) / quarter)
-    found = []
-    for n in (rows, columns):
-        angle_NK = torch.arange(n, device=like.device, dtype=like.dtype)[:, None] * rate_K
-        found.append(torch.cat([angle_NK.sin(), angle_NK.cos()], 1))
-    grid = torch.cat([found[0][:, None].expand(-1, columns, -1), found[1][None].expand(rows, -1, -1)], -1)
-    return F.pad(grid.flatten(0, 1), (0, width - 4 * quarter))
-
-
-def nowhere(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """All places are alike."""
-    return like.new_zeros(rows * columns, width)
 
 
 def _block() -> list[tuple[str, str]]:

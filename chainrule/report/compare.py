@@ -28,7 +28,7 @@ from chainrule.report.exhibit import Exhibit
 from chainrule.report.fill import OfHidden
 from chainrule.report.generate import OfText
 from chainrule.report.html import render
-from chainrule.report.images import OfImages
+from chainrule.report.images import OfCodes, OfImages
 from chainrule.report.labels import OfRecords, OfTokens
 from chainrule.report.pairs import OfPairs
 from chainrule.report.series import OfForecasts
@@ -46,6 +46,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
     "tag": OfTokens,
     "classify": OfRecords,
     "classify-images": OfImages,
+    "codes": OfCodes,
     "translate": OfPairs,
     "fill": OfHidden,
 }
@@ -64,6 +65,7 @@ LABELS = {
     "ar": "AR",
     "kalman": "Kalman",
     "vit": "ViT",
+    "vq": "VQ",
     "cnn": "CNN",
     "mlp": "MLP",
     "knn": "k-NN",

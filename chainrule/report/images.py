@@ -11,11 +11,15 @@ import numpy as np
 
 from chainrule.data.images import ImagePart, sheet_of
 from chainrule.data.pictures import as_png
-from chainrule.report.exhibit import Figure
+from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.labels import OfLabels
+from chainrule.scoring.pictures import psnr
 from chainrule.training.tasks import Loaded, Measured
 
 MISTAKES = 12
+DECIBELS = Figure(
+    "psnr", "PSNR {} dB", "PSNR {} dB", "test pictures", "시험 그림 {}장", least=20, unit=1.0, block=1, better_ko="높습니다", digits=2
+)  # fmt: skip
 IMAGES = Figure(
     "accuracy",
     "accuracy {}",
@@ -49,8 +53,46 @@ class OfImages(OfLabels):
         }  # fmt: skip
 
 
+class OfCodes(Exhibit):
+    """codes: pictures that were never seen, and what came back of them."""
+
+    @property
+    def figure(self) -> Figure:
+        return DECIBELS
+
+    def board(self) -> dict[str, Any]:
+        test = self.on.test
+        return {
+            "unit_name": "decibel", "digits": 2, "references": {"mean_picture": self.flat()}, "originals": [encoded(test.images[r]) for r in self.shown()]
+        }  # fmt: skip
+
+    def shown(self) -> list[int]:
+        return np.linspace(0, len(self.on.test) - 1, min(len(self.on.test), MISTAKES)).astype(int).tolist()
+
+    def flat(self) -> float:
+        """What the mean of all training pictures would reach in place of every picture."""
+        mean = self.on.corpus.parts["train"].images.mean(0).round().astype(np.uint8)
+        return float(psnr(np.broadcast_to(mean, self.on.test.images.shape), self.on.test.images).mean())
+
+    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+        return {"again": [encoded(measured.details["found"][r]) for r in self.shown()]}
+
+    def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+        found = []
+        unused = [r["label"] for r in rows.values() if r.get("status") == "done" and r["codebook_used"] < 0.5]
+        if unused:
+            names = ", ".join(unused)
+            found.append({"code": "unused_symbols", "text": f"Less than half of the symbols occur in the test part: {names}. Fewer would do, or more training.",
+                          "text_ko": f"시험 부분에 기호의 절반도 나오지 않는 모델: {names}. 기호를 줄이거나 더 학습해 보세요."})  # fmt: skip
+        return found
+
+
+def encoded(pixels_YXC: np.ndarray) -> str:
+    return base64.b64encode(as_png(pixels_YXC)).decode()
+
+
 def png(part: ImagePart, number: int) -> str:
-    return base64.b64encode(as_png(part.images[number])).decode()
+    return encoded(part.images[number])
 
 
 def mistakes(part: ImagePart, labels: tuple[str, ...], log_p_NC: np.ndarray) -> list[dict[str, Any]]:
@@ -66,6 +108,8 @@ def mistakes(part: ImagePart, labels: tuple[str, ...], log_p_NC: np.ndarray) -> 
 
 def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str]) -> str:
     """A section of HTML that needs no script: the contact sheet, and the recommended row's surest mistakes open."""
+    if board.get("originals"):
+        return _side_by_side(board, word, labels)
     if not board.get("sheet"):
         return ""
     rows = [row for row in board.get("rows") or [] if row.get("mistakes")]
@@ -82,6 +126,17 @@ def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str
     return (
         f'<section aria-labelledby="h-sheet"><h2 id="h-sheet">{word("sheet_title")}</h2>'
         f'<p class="lead">{word("sheet_lead")}</p>{sheet}{below}</section>'
+    )
+
+
+def _side_by_side(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str]) -> str:
+    """Originals, and below them what each row makes of them."""
+    lines = [(word("originals"), board["originals"])]
+    lines += [(html.escape(labels[row["model"]]), row["again"]) for row in board.get("rows") or [] if row.get("again")]
+    shown = "".join(f"<h3>{name}</h3>{_pictures((x, '') for x in pictures)}" for name, pictures in lines)
+    return (
+        f'<section aria-labelledby="h-again"><h2 id="h-again">{word("again_title")}</h2>'
+        f'<p class="lead">{word("again_lead")}</p>{shown}</section>'
     )
 
 

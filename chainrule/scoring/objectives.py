@@ -12,6 +12,7 @@ from chainrule.core import (
     IGNORED,
     Autoregressive,
     Batch,
+    Codec,
     Filler,
     Masked,
     Objective,
@@ -111,3 +112,20 @@ class Labels(Objective):
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         loss = smoothed(self.model(batch), batch.targets_BT, self.smoothing if self.training else 0.0)
         return {"nats": (loss, scored(batch.targets_BT).sum(), 1.0)}, None
+
+
+class Reconstructed(Objective):
+    """A codec's own terms, each a mean over pictures."""
+
+    model: Any
+
+    def __init__(self, model: Codec):
+        super().__init__()
+        self.model = model
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        return dict.fromkeys(self.model.terms, batch.targets_BT.new_tensor(len(batch.targets_BT)))
+
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
+        counts = self.counts(batch)
+        return {name: (term, counts[name], 1.0) for name, term in self.model.losses(batch).items()}, None

@@ -59,6 +59,11 @@ def learning(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:
         return counting(model, data, ready)
     if ready.recipe.update != "gradient" or data.reader is None:
         raise ConfigError(f"{ready.family.name}: the task {ready.settings.task} is learned by counting or by gradient")
+    return batches_of(data, ready), GradientRule(Labels(model, ready.recipe.smoothing), ready.recipe, ready.compute)
+
+
+def batches_of(data: Split, ready: Prepared) -> Source:
+    """Items of like length together, in an order that is another one every epoch."""
     part, r = data.parts["train"], ready.recipe
     if not len(part):
         raise DataError("nothing to train on: the training part holds no item")
@@ -69,7 +74,7 @@ def learning(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:
     def at(epoch: int, step: int) -> Batch:
         return data.reader.read(part.take(buckets.pick(arranged(epoch), step)))
 
-    return Source(buckets.steps_per_epoch, at), GradientRule(Labels(model, r.smoothing), r, ready.compute)
+    return Source(buckets.steps_per_epoch, at)
 
 
 def counting(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:

@@ -1,0 +1,308 @@
+"""VQ: a picture as a grid of symbols, and back. What a decoder of symbols needs before it can draw.
+
+    z = E x,   s_p = the symbol nearest to z_p,   x' = D(s_1 .. s_P);   trained so that x' is x
+
+Every symbol stands for a patch, but encoder and decoder are Transformers over all patches: what a symbol means depends on its
+neighbours. Three ways from z to a symbol:
+
+    fsq      each of a few numbers is squashed and rounded to so many levels; a symbol is their combination. Nothing is learned, and no
+             symbol can die (Mentzer et al. 2024)
+    ema      the nearest of N learned vectors, which follow what falls to them by a moving average (van den Oord et al. 2017); one that
+             nothing falls to begins anew at a vector of the batch
+    gumbel   a distribution over N symbols, drawn from softly while it is trained: softmax((log p + g) / t), g Gumbel noise, t falling;
+             its KL divergence from the uniform is kept small (the dVAE of Ramesh et al. 2021)
+
+Gradients pass the rounding of fsq and ema as if it were not there (Bengio et al. 2013). What is minimised is each picture's own mean
+squared error, or its logarithm, which is what PSNR averages (``model.error``).
+
+Deviations from DALL-E's dVAE: Transformers for its convolutions, squared error for its logit-Laplace, the temperature falls
+exponentially.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core import Batch, Codec, ConfigError, Pictures, Recipe, SequenceModel, register
+from chainrule.layers.decoder import TransformerConfig
+from chainrule.layers.encoder import Encoder
+from chainrule.layers.pictures import VariedConfig, sinusoids, vary
+
+LEVELS = {
+    64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5), 4375: (7, 5, 5, 5, 5),
+}  # fmt: skip
+"""Levels of each number, by how many symbols they make (Mentzer et al. 2024, table 1, and smaller ones)."""
+COMMITMENT, DECAY, DEAD = 0.25, 0.99, 0.1
+"""ema: what it costs to be far from one's symbol; how fast the average moves; uses a batch below which a symbol begins anew."""
+COLDEST = 1 / 16
+FAINT = 1e-4
+"""Mean squared error, in units of the variance of pixels, below which a picture is good enough: about 50 dB."""
+
+
+class VQConfig(TransformerConfig, VariedConfig):
+    symbols: int = 1024
+    """How many symbols at most; fsq takes the largest number of its table below."""
+    width: int = 128
+    heads: int = 4
+    layers: int = 3
+    """Of the encoder, and of the decoder."""
+    patch: int = 4
+    quantiser: Literal["fsq", "ema", "gumbel"] = "fsq"
+    code_width: int = 16
+    """ema, gumbel: numbers of a symbol's vector."""
+    error: Literal["squared", "log"] = "log"
+    flip: bool = True
+    recolour: float = 0.5
+    """Share of coloured pictures whose channels are exchanged in training: more colours than there are pictures."""
+    divergence: float = 1e-4
+    """gumbel: weight of the divergence from the uniform, in nats a symbol."""
+    cooling: int = 2000
+    """gumbel: steps over which the temperature falls from 1 to 1/16."""
+    positions: Literal["none"] = "none"  # type: ignore[assignment]
+
+    presets = {
+        "tiny": {"width": 16, "layers": 1, "heads": 2, "symbols": 64, "code_width": 4},
+        "small": {},
+        "base": {"width": 256, "layers": 6, "heads": 8},
+    }
+
+
+@register(
+    "vq",
+    task="codes",
+    config=VQConfig,
+    recipe=Recipe(optimiser="muon", rate=2e-3, matrix_rate=0.02, rows=32, window=1, warmup=100, bf16=True),
+    width="width",
+    width_step=64,
+)
+class PictureCodec(SequenceModel, Codec):
+    """Pictures to symbols and back."""
+
+    config: VQConfig
+
+    def __init__(self, config: VQConfig):
+        super().__init__(config)
+        c = config
+        if c.image_size % c.patch:
+            raise ConfigError(
+                f"model.patch={c.patch} does not divide pictures of {c.image_size} pixels; --image-size makes others of them"
+            )
+        self.side = c.image_size // c.patch
+        self.quantiser = {"fsq": FiniteScalars, "ema": Nearest, "gumbel": Relaxed}[c.quantiser](c)
+        self.codes, wide = self.quantiser.codes, self.quantiser.width
+        self.terms = ("pixels", *self.quantiser.terms)
+        self.patches = nn.Conv2d(c.channels, c.width, c.patch, c.patch)
+        shared = TransformerConfig.make({name: getattr(c, name) for name in TransformerConfig.model_fields})
+        self.encoder, self.decoder = Encoder(shared), Encoder(shared)
+        self.to_code, self.from_code = nn.Linear(c.width, self.quantiser.asked), nn.Linear(wide, c.width)
+        self.pixels = nn.Linear(c.width, CHANNELS * c.patch**2)
+        self.smooth = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, CHANNELS, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(CHANNELS, c.channels, 3, padding=1),
+        )
+        self.register_buffer("places", sinusoids(self.side, self.side, c.width, torch.zeros(0)), persistent=False)
+        nn.init.normal_(self.to_code.weight, std=c.width**-0.5)
+
+    def latent(self, pixels_BCYX: Tensor) -> Tensor:
+        """What is to become a symbol, for each patch: B x P x the quantiser's own width."""
+        x_BPD = self.patches(pixels_BCYX).flatten(2).mT + self.places.to(pixels_BCYX.dtype)
+        return self.to_code(self.encoder(x_BPD))
+
+    def drawn(self, vectors_BPK: Tensor) -> Tensor:
+        """Pictures from the vectors of their symbols."""
+        c = self.config
+        x_BPD = self.decoder(self.from_code(vectors_BPK) + self.places.to(vectors_BPK.dtype))
+        grid_BFYX = self.pixels(x_BPD).mT.unflatten(2, (self.side, self.side))
+        return self.smooth(F.pixel_shuffle(grid_BFYX, c.patch))
+
+    def encode(self, pixels_BCYX: Tensor) -> Tensor:
+        return self.quantiser.ids(self.latent(pixels_BCYX))
+
+    def decode(self, ids_BP: Tensor) -> Tensor:
+        return self.drawn(self.quantiser.vectors(ids_BP))
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, Pictures)
+        pixels = batch.pixels_BCYX
+        if self.training:
+            pixels = recoloured(vary(pixels, self.config), self.config.recolour)
+        vectors_BPK, terms = self.quantiser(self.latent(pixels))
+        squared_B = (self.drawn(vectors_BPK).float() - pixels).square().flatten(1).mean(1)
+        wrong_B = (squared_B + FAINT).log() if self.config.error == "log" else squared_B
+        return {"pixels": wrong_B.sum(), **terms}
+
+
+CHANNELS = 16
+"""Of a picture before it is smoothed across the borders of patches."""
+
+
+def recoloured(pixels_BCYX: Tensor, share: float) -> Tensor:
+    """The channels of some pictures in another order."""
+    B, C = pixels_BCYX.shape[:2]
+    if C == 1 or not share:
+        return pixels_BCYX
+    order_BC = torch.rand(B, C, device=pixels_BCYX.device).argsort(1)
+    kept_B1 = torch.rand(B, 1, device=pixels_BCYX.device) >= share
+    order_BC = torch.where(kept_B1, torch.arange(C, device=order_BC.device), order_BC)
+    return pixels_BCYX.gather(1, order_BC[:, :, None, None].expand_as(pixels_BCYX))
+
+
+class Quantiser(nn.Module):
+    """From vectors to symbols. ``asked``: numbers it wants of every patch; ``width``: numbers of a symbol's vector."""
+
+    codes: int
+    asked: int
+    width: int
+    terms: tuple[str, ...] = ()
+
+    def ids(self, latent_BPA: Tensor) -> Tensor:
+        """The symbol of each, B x P."""
+        raise NotImplementedError
+
+    def vectors(self, ids_BP: Tensor) -> Tensor:
+        """What each symbol is to the decoder, B x P x K."""
+        raise NotImplementedError
+
+    def forward(self, latent_BPA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The same vectors, through which gradients pass; and further terms, summed over the batch."""
+        raise NotImplementedError
+
+
+class FiniteScalars(Quantiser):
+    """round(bounded z), each number by itself."""
+
+    levels_K: Tensor
+    basis_K: Tensor
+
+    def __init__(self, config: VQConfig):
+        super().__init__()
+        levels = LEVELS[max((n for n in LEVELS if n <= config.symbols), default=min(LEVELS))]
+        if config.symbols < min(LEVELS):
+            raise ConfigError(
+                f"model.symbols={config.symbols}: fsq has at least {min(LEVELS)}; or --set model.quantiser=ema"
+            )
+        self.codes, self.asked, self.width = math.prod(levels), len(levels), len(levels)
+        self.register_buffer("levels_K", torch.tensor(levels), persistent=False)
+        self.register_buffer(
+            "basis_K", torch.tensor([math.prod(levels[:k]) for k in range(len(levels))]), persistent=False
+        )
+
+    def bounded(self, z: Tensor) -> Tensor:
+        """Between the outermost levels; of an even number of levels half a level is to the left (eq. 1 and appendix A of the paper)."""
+        half = (self.levels_K - 1) * (1 + 1e-3) / 2
+        offset = torch.where(self.levels_K % 2 == 0, 0.5, 0.0)
+        return (z.float() + (offset / half).atanh()).tanh() * half - offset
+
+    def rounded(self, z: Tensor) -> Tensor:
+        bounded = self.bounded(z)
+        return bounded + (bounded.round() - bounded).detach()
+
+    def ids(self, latent_BPA: Tensor) -> Tensor:
+        return ((self.rounded(latent_BPA).round().long() + self.levels_K // 2) * self.basis_K).sum(-1)
+
+    def vectors(self, ids_BP: Tensor) -> Tensor:
+        steps = ids_BP[..., None] // self.basis_K % self.levels_K - self.levels_K // 2
+        return steps / (self.levels_K // 2)
+
+    def forward(self, latent_BPA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return self.rounded(latent_BPA) / (self.levels_K // 2), {}
+
+
+class Nearest(Quantiser):
+    """The nearest of the vectors that follow what falls to them; both are kept at length one (Yu et al. 2022)."""
+
+    terms = ("commitment",)
+    book_NK: Tensor
+    uses_N: Tensor
+    sums_NK: Tensor
+
+    def __init__(self, config: VQConfig):
+        super().__init__()
+        self.codes, self.asked, self.width = config.symbols, config.code_width, config.code_width
+        book_NK = F.normalize(torch.randn(self.codes, self.width), dim=-1)
+        self.register_buffer("book_NK", book_NK)
+        self.register_buffer("uses_N", torch.ones(self.codes))
+        self.register_buffer("sums_NK", book_NK.clone())
+
+    def ids(self, latent_BPA: Tensor) -> Tensor:
+        return (F.normalize(latent_BPA.to(self.book_NK.dtype), dim=-1) @ self.book_NK.T).argmax(-1)
+
+    def vectors(self, ids_BP: Tensor) -> Tensor:
+        return self.book_NK[ids_BP]
+
+    def forward(self, latent_BPA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z_BPK = F.normalize(latent_BPA.to(self.book_NK.dtype), dim=-1)
+        ids_BP = self.ids(z_BPK)
+        chosen_BPK = self.vectors(ids_BP)
+        if self.training:
+            self.follow(z_BPK.detach().flatten(0, 1), ids_BP.flatten())
+        far = (z_BPK - chosen_BPK.detach()).square().sum()
+        return z_BPK + (chosen_BPK - z_BPK).detach(), {"commitment": COMMITMENT * far / ids_BP.shape[1]}
+
+    @torch.no_grad()
+    def follow(self, z_NK: Tensor, ids_N: Tensor) -> None:
+        """The averages move; what is hardly used begins anew at vectors of the batch."""
+        uses = torch.bincount(ids_N, minlength=self.codes).to(self.uses_N.dtype)
+        self.uses_N.lerp_(uses, 1 - DECAY)
+        self.sums_NK.lerp_(torch.zeros_like(self.sums_NK).index_add_(0, ids_N, z_NK), 1 - DECAY)
+        dead_N = self.uses_N < DEAD
+        if bool(dead_N.any()):
+            picked_N = torch.randint(len(z_NK), (int(dead_N.sum()),), device=z_NK.device)
+            self.sums_NK[dead_N], self.uses_N[dead_N] = z_NK[picked_N], 1.0
+        self.book_NK.copy_(F.normalize(self.sums_NK, dim=-1))
+
+
+class Relaxed(Quantiser):
+    """A distribution over symbols, drawn from softly in training, its likeliest symbol otherwise."""
+
+    terms = ("divergence",)
+    steps: Tensor
+
+    def __init__(self, config: VQConfig):
+        super().__init__()
+        c = config
+        self.codes, self.asked, self.width = c.symbols, c.symbols, c.code_width
+        self.book = nn.Embedding(c.symbols, c.code_width)
+        self.weight, self.cooling = c.divergence, c.cooling
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    @property
+    def temperature(self) -> float:
+        return max(COLDEST, COLDEST ** (int(self.steps) / max(1, self.cooling)))
+
+    def ids(self, latent_BPA: Tensor) -> Tensor:
+        return latent_BPA.argmax(-1)
+
+    def vectors(self, ids_BP: Tensor) -> Tensor:
+        return self.book(ids_BP)
+
+    def forward(self, latent_BPA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        logits = latent_BPA.to(self.book.weight.dtype)
+        if not self.training:
+            return self.vectors(self.ids(logits)), {}
+        share_BPN = relaxed(logits, gumbel_like(logits), self.temperature)
+        self.steps += 1
+        return share_BPN @ self.book.weight, {"divergence": self.weight * divergence(logits).sum()}
+
+
+def gumbel_like(x: Tensor) -> Tensor:
+    """-log of exponential draws."""
+    return -torch.empty_like(x).exponential_().log()
+
+
+def relaxed(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
+    """softmax((logits + noise) / t): with Gumbel noise a draw in the limit t -> 0 (Jang et al. 2017; Maddison et al. 2017)."""
+    return ((logits + noise) / temperature).softmax(-1)
+
+
+def divergence(logits: Tensor) -> Tensor:
+    """KL(q || uniform) in nats: log N minus the entropy of q."""
+    log_q = logits.log_softmax(-1)
+    return math.log(logits.shape[-1]) + (log_q.exp() * log_q).sum(-1)

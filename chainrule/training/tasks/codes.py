@@ -1,0 +1,115 @@
+"""codes: pictures as grids of symbols, and back. Judged by how well pictures come back that were never seen: PSNR, the mean over
+pictures, beside how many of the symbols are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Codec, ConfigError, DataError, Family, SequenceModel
+from chainrule.core.compute import Compute
+from chainrule.data.images import ImageData, ImagePart, read_pictures, read_pictures_part
+from chainrule.data.pictures import ImageReader
+from chainrule.scoring.objectives import Reconstructed
+from chainrule.scoring.pictures import psnr
+from chainrule.training.labelling import batches_of
+from chainrule.training.loop import Source
+from chainrule.training.rules import GradientRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+
+ROWS = 256
+"""Pictures that are coded at once."""
+CEILING = 60.0
+"""dB that a picture counts for which comes back without an error."""
+
+
+@register_task
+class Codes(Task):
+    name = "codes"
+    rows = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return "psnr", "dB"
+
+    def perfect(self, counted: str) -> float:
+        return CEILING
+
+    def minimised(self, counted: str) -> str:
+        return "dB below 60"
+
+    def read(self, settings: RunConfig) -> ImageData:
+        s = settings
+        return read_pictures(s.data, s.columns, s.split, s.on_bad, s.image_size)
+
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> ImagePart:
+        return read_pictures_part(source, loaded.tokenizer, told.get("columns"), told["on_bad"])
+
+    def shape(self, data: ImageData) -> dict[str, Any]:
+        assert data.reader is not None
+        return data.reader.sizes()
+
+    def as_read(self, data: ImageData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None) -> ImageData:
+        return replace(data, reader=ImageReader.fit(data.parts["train"].images))
+
+    def files(self, data: ImageData) -> dict[str, dict[str, Any]]:
+        assert data.reader is not None
+        described = {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
+        return {"data.json": described, "tokenizer.json": data.reader.to_json()}
+
+    def learning(self, model: Any, data: ImageData, ready: Prepared) -> tuple[Source, Rule]:
+        if not isinstance(model, Codec):
+            raise ConfigError(f"{ready.family.name} writes no pictures as symbols: --task codes takes vq")
+        return batches_of(data, ready), GradientRule(Reconstructed(model), ready.recipe, ready.compute)
+
+    def validator(self, data: ImageData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part, reader = data.parts["valid"], data.reader
+        assert reader is not None
+
+        def validate(model: SequenceModel) -> float:
+            found, _ = again(model, reader, part.images, ready.compute)
+            return CEILING - float(psnr(found, part.images).mean())
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: ImagePart) -> Measured:
+        """A loss of so many dB below 60 for every picture. Beside it: the share of symbols that occur, and their entropy in bits."""
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no picture")
+        found, ids_NP = again(loaded.model, loaded.tokenizer, part.images, loaded.compute)
+        decibels = np.minimum(psnr(found, part.images), CEILING)
+        counts = np.bincount(ids_NP.ravel(), minlength=loaded.model.codes)
+        share = counts[counts > 0] / counts.sum()
+        metrics = {
+            "psnr": float(decibels.mean()), "codes": int(loaded.model.codes), "codes_per_image": ids_NP.shape[1],
+            "codebook_used": float((counts > 0).mean()), "code_entropy": float(-(share * np.log2(share)).sum()), "n": len(part),
+        }  # fmt: skip
+        numbers = np.arange(1, len(part) + 1)
+        return Measured(
+            metrics, CEILING - decibels, np.ones(len(part)), numbers, details={"found": found, "decibels": decibels}
+        )
+
+    def predictions(self, loaded: Loaded, part: ImagePart, measured: Measured) -> Iterator[dict[str, Any]]:
+        for k, decibels in enumerate(measured.details["decibels"].tolist()):
+            yield {"image": part.files[k] if part.files else k, "psnr": decibels}
+
+
+@torch.no_grad()
+def again(model: Any, reader: ImageReader, images: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
+    """Pictures, N x Y x X x C bytes, as they come back from their symbols; and the symbols, N x P."""
+    model.eval()
+    part = ImagePart(images, ("",) * len(images), np.zeros(len(images), np.int64))
+    found, codes = [], []
+    for batch in part.batches(ROWS):
+        pixels = reader.read(batch).to(compute.device).pixels_BCYX
+        with compute.autocast():
+            ids_BP = model.encode(pixels)
+            found.append(reader.write(model.decode(ids_BP)))
+        codes.append(ids_BP.cpu().numpy())
+    return np.concatenate(found), np.concatenate(codes)
