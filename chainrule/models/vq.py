@@ -118,7 +118,8 @@ class PictureCodec(SequenceModel, Codec):
     def drawn(self, vectors_BPK: Tensor) -> Tensor:
         """Pictures from the vectors of their symbols."""
         c = self.config
-        x_BPD = self.decoder(self.from_code(vectors_BPK) + self.places.to(vectors_BPK.dtype))
+        x_BPD = self.from_code(vectors_BPK.to(self.from_code.weight.dtype))
+        x_BPD = self.decoder(x_BPD + self.places.to(x_BPD.dtype))
         grid_BFYX = self.pixels(x_BPD).mT.unflatten(2, (self.side, self.side))
         return self.smooth(F.pixel_shuffle(grid_BFYX, c.patch))
 
@@ -198,7 +199,8 @@ class FiniteScalars(Quantiser):
         """Between the outermost levels; of an even number of levels half a level is to the left (eq. 1 and appendix A of the paper)."""
         half = (self.levels_K - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels_K % 2 == 0, 0.5, 0.0)
-        return (z.float() + (offset / half).atanh()).tanh() * half - offset
+        z = z if z.dtype == torch.float64 else z.float()
+        return (z + (offset / half).atanh()).tanh() * half - offset
 
     def rounded(self, z: Tensor) -> Tensor:
         bounded = self.bounded(z)
