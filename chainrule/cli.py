@@ -180,7 +180,10 @@ def make_parser() -> Parser:
     p.add_argument("--must", action="append", default=[], help="appears in every translation")
     p.add_argument("--forbid", action="append", default=[], help="appears in none")
     p.add_argument(
-        "--length-penalty", type=float, default=0.6, metavar="A", help="0: none; larger: longer (default: 0.6)"
+        "--length-penalty",
+        type=float,
+        metavar="A",
+        help="0: none; larger: longer (default: as long as validation targets are)",
     )
     p.add_argument(
         "--coverage-penalty",
@@ -613,8 +616,8 @@ def translate(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import read_lines, translate
 
     text = sys.stdin.buffer.read() if a.file in (None, "-") else read_bytes(a.file)
-    search = {
-        "length_penalty": a.length_penalty,
+    search: dict[str, Any] = {
+        **({} if a.length_penalty is None else {"length_penalty": a.length_penalty}),
         "coverage_penalty": a.coverage_penalty,
         "min_length": a.min_length,
         "no_repeat": a.no_repeat,

@@ -33,7 +33,7 @@ from chainrule.scoring.words import WordScorer
 from chainrule.training.runs import machine, open_run
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
-from chainrule.training.tasks.translate import spelled, translations
+from chainrule.training.tasks.translate import length_penalty, spelled, translations
 
 load = open_run
 FORMATS = ("arpa",)
@@ -354,6 +354,7 @@ def translate(
     width = search.pop("width", 4)
     width = max(width, n_best) if width > 0 else width
     phrases = {"must": _phrases(loaded, "--must", must), "forbid": _phrases(loaded, "--forbid", forbid)}
+    search = {"length_penalty": length_penalty(loaded), **search}
     options = Beams(width, width if least_risk else n_best, **phrases, **search)
     units = loaded.source_tokenizer or loaded.tokenizer
     ids = [units.encode(" ".join(text.split()).encode()).ids for text in sources]

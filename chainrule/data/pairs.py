@@ -38,7 +38,7 @@ TYPES, USES, ONCE = 500, 20, 200
 once (Good and Turing's estimate of what is yet unseen)."""
 SINGLE = 0.8
 """Share of cells without white space from which on a side is spelled."""
-SMALLEST, LARGEST, BYTES = 512, 8192, 400
+SMALLEST, LARGEST, BYTES = 512, 8192, 800
 """Sizes between which byte-pair encoding is chosen: a power of two, about a symbol for each BYTES of both sides' text."""
 
 

@@ -66,7 +66,7 @@ class SequenceToSequenceConfig(TransformerConfig):
     task="translate",
     config=SequenceToSequenceConfig,
     recipe=Recipe(
-        optimiser="muon", rate=3e-3, matrix_rate=0.02, rows=64, window=64, smoothing=0.1, bf16=True, weight_decay=0.01
+        optimiser="muon", rate=3e-3, matrix_rate=0.02, rows=32, window=64, smoothing=0.1, bf16=True, weight_decay=0.01
     ),
     width="width",
     width_step=64,

@@ -35,9 +35,9 @@ from chainrule.report.series import OfForecasts
 from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
 from chainrule.scoring.evaluate import Blocks, interval
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import can_adopt, describe, machine, make_trainer, prepare, read_data, use
-from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import Loaded, find_task
+from chainrule.training.runs import can_adopt, describe, machine, make_trainer, prepare, read_data, trained
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import find_task
 from chainrule.training.train import Interrupted, Meter, Stop, say
 
 EXHIBITS: dict[str, type[Exhibit]] = {
@@ -79,8 +79,7 @@ class Cell:
     seed: int
     folder: Path
     trainer: Trainer | None = None
-    corpus: Any = None
-    """The data as the family reads them."""
+    ready: Prepared | None = None
     nats: np.ndarray | None = None
     value: float | None = None
     peak: int = 0
@@ -260,13 +259,13 @@ class Comparison:
         """Build every cell; one that is finished already comes back as it was."""
         for cell in entry.cells:
             ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
-            run, cell.corpus = RunFolder(cell.folder), ready.data
+            run, cell.ready = RunFolder(cell.folder), ready
             meter = Meter(entry.row["label"], str(ready.budget), self.task.minimised(self.corpus.counted), every=10)
             cell.trainer = make_trainer(ready, self.corpus, run, tell=meter)
             RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
             for report in [] if self.overwrite else cell.trainer.resume():
                 say(f"{entry.row['label']}: damaged, passed over: {report}")
-            describe(run, ready, self.corpus)
+            describe(run, ready)
         config = {k: v for k, v in ready.config.model_dump().items() if k != "symbols"}
         assert cell.trainer is not None
         entry.row |= {
@@ -304,16 +303,17 @@ class Comparison:
 
     def _measure(self, entry: Entry) -> None:
         """The test part is opened here, once for each cell; the row is the mean over its seeds."""
-        scored = []
+        scored, opened = [], []
         for cell in entry.cells:
-            assert cell.trainer is not None
-            cell.trainer.restore_best()
-            loaded = self._loaded(entry, cell)
+            assert cell.trainer is not None and cell.ready is not None
+            loaded = trained(cell.trainer, cell.ready)
+            describe(RunFolder(cell.folder), cell.ready, loaded.data)
+            opened.append(loaded)
             scored.append(self.task.measure(loaded, self.test))
             cell.nats, cell.value = scored[-1].losses, scored[-1].metrics[self.metric]
             entry.row["seeds"].append({"seed": cell.seed, "value": cell.value})
         entry.blocks = measure.make_blocks(scored[0], np.mean([s.losses for s in scored], axis=0), self.exhibit.figure)
-        loaded = self._loaded(entry, entry.cells[0])
+        loaded = opened[0]
         mean = {
             k: float(np.mean([s.metrics[k] for s in scored]))
             for k, v in scored[0].metrics.items()
@@ -342,17 +342,6 @@ class Comparison:
         """An interval of what is resampled, as one of the figure: shares that are wrong become shares that are right."""
         best = self.task.perfect(self.corpus.counted)
         return (low, high) if best is None else (best - high, best - low)
-
-    def _loaded(self, entry: Entry, cell: Cell) -> Loaded:
-        assert cell.trainer is not None
-        files = self.task.files(cell.corpus)
-        data = {**files["data.json"], "unit": self.corpus.unit, "counted": self.corpus.counted}
-        config = {
-            "model_type": entry.family.name,
-            "task": self.task.name,
-            "model": cell.trainer.model.config.model_dump(),
-        }
-        return Loaded(cell.trainer.model, data, {}, config, cell.trainer.plan.compute, **use(files))
 
     def _save_open(self) -> None:
         for entry in self.entries:

@@ -113,12 +113,27 @@ def resolved(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def describe(run: RunFolder, ready: Prepared, data: Data) -> None:
-    """Write what the run is, so that it can be understood and loaded without this command. May be repeated."""
+def trained(trainer: Trainer, ready: Prepared) -> Loaded:
+    """The best weights of a run that is done, ready to be used; with what is settled on validation."""
+    trainer.restore_best()
+    task, data = find_task(ready.settings.task), ready.data
+    files = task.files(data)
+    described = {**files["data.json"], "unit": data.unit, "counted": data.counted}
+    config = {"model_type": ready.family.name, "task": task.name, "model": trainer.model.config.model_dump()}
+    loaded = Loaded(trainer.model, described, {}, config, trainer.plan.compute, **use(files))
+    described |= task.settle(loaded, data)
+    return loaded
+
+
+def describe(run: RunFolder, ready: Prepared, settled: dict[str, Any] | None = None) -> None:
+    """Write what the run is, so that it can be understood and loaded without this command. May be repeated. ``settled``: further
+    entries of ``data.json``.
+    """
     data = ready.data
     f, files = ready.family, find_task(ready.settings.task).files(data)
     files["data.json"] |= {
         "sha256": data.sha256, "split_sha256": data.split_sha256, "unit": data.unit, "counted": data.counted, "notes": data.notes,
+        **(settled or {}),
     }  # fmt: skip
     run.write_description(
         resolved(ready),

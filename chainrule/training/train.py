@@ -17,7 +17,7 @@ from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
-from chainrule.training.runs import describe, make_trainer, prepare, read_data, resolved
+from chainrule.training.runs import describe, make_trainer, prepare, read_data, resolved, trained
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Data, find_task
 
@@ -139,7 +139,7 @@ def train(
         RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
         if mode == "auto":
             _continue(trainer, run, ready, corpus)
-        describe(run, ready, corpus)
+        describe(run, ready)
         for note in corpus.notes:
             say(f"note: {note}")
         size = "counting" if ready.recipe.update == "counting" else f"{trainer.model.parameters_count:,} parameters"
@@ -153,6 +153,7 @@ def train(
         raise Interrupted(
             f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {out}", stop.number
         )
+    describe(run, ready, trained(trainer, ready).data)
     return trainer
 
 

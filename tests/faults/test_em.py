@@ -54,7 +54,7 @@ def start(folder: Path, corpus: Corpus, text: Path, recipe: dict[str, Any], budg
     run = RunFolder.create(folder, resume=True)
     trainer = make_trainer(ready, corpus, run)
     trainer.resume()
-    describe(run, ready, corpus)
+    describe(run, ready)
     return trainer
 
 

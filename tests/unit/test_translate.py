@@ -197,3 +197,47 @@ def test_edit_distances_are_those_of_the_textbook(a, b, edits) -> None:
 def test_bleu_counts_characters_where_words_are_not_the_unit() -> None:
     assert mostly_unspaced(["파일을 엽니다", "저장"]) and not mostly_unspaced(["open the file"])
     assert "tok:char" in judge(["파일을 엽니다"], ["파일을 닫습니다"]).signature
+
+
+@pytest.mark.parametrize(
+    ("lengths", "wanted"), [((3, 5, 8, 11, 14, 17), 1.0), ((9, 12, 15, 18, 21, 24), 0.6), ((1, 2, 3, 4, 5, 6), 1.6)]
+)
+def test_the_length_penalty_is_the_one_that_writes_as_much_as_was_wanted(lengths, wanted, monkeypatch):
+    """Targets of 9 characters; the longest that is tried is the first that writes more."""
+    from types import SimpleNamespace
+
+    from chainrule.training.tasks import translate as task
+
+    tried = []
+
+    def written(loaded, sources, options):
+        tried.append(options.length_penalty)
+        return [[SimpleNamespace(ids="x" * lengths[len(tried) - 1])] for _ in sources]
+
+    monkeypatch.setattr(task, "translations", written)
+    monkeypatch.setattr(task, "spelled", lambda _loaded, ids: ids)
+    part = SimpleNamespace(targets=["y" * 9] * 5, source_ids=[[1, 2]] * 5)
+    loaded = SimpleNamespace(data={"counted": "byte"})
+    found = task.Translate().settle(loaded, SimpleNamespace(parts={"valid": Sized(part)}))
+    assert found == {"length_penalty": wanted}
+    assert tried == list(task.PENALTIES[: len(tried)])
+
+
+class Sized:
+    """A part that knows how many pairs it has."""
+
+    def __init__(self, part):
+        self.targets, self.source_ids = part.targets, part.source_ids
+
+    def __len__(self):
+        return len(self.targets)
+
+
+def test_symbols_keep_the_usual_penalty_and_a_run_remembers_its_own():
+    from types import SimpleNamespace
+
+    from chainrule.training.tasks import translate as task
+
+    assert task.Translate().settle(SimpleNamespace(data={"counted": "symbol"}), None) == {}
+    assert task.length_penalty(SimpleNamespace(data={})) == 0.6
+    assert task.length_penalty(SimpleNamespace(data={"length_penalty": 1.2})) == 1.2

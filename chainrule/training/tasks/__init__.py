@@ -151,6 +151,10 @@ class Task(ABC):
     def validator(self, data: Any, ready: Prepared) -> Callable[[SequenceModel], float]:
         """The figure on validation by which the best weights are chosen; lower is better."""
 
+    def settle(self, loaded: Loaded, data: Any) -> dict[str, Any]:
+        """What is chosen on validation once the weights are: entries of ``data.json`` that using the model begins with."""
+        return {}
+
     @abstractmethod
     def measure(self, loaded: Loaded, part: Any) -> Measured:
         """All metrics of a part."""

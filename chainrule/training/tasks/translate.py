@@ -25,6 +25,8 @@ ROWS = 64
 """Sources that are read, or translated, at once."""
 VALIDATED = 2000
 """Pairs of the validation part that the best weights are chosen on."""
+PENALTIES, SETTLED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6), 128
+"""Length penalties that are tried, from short to long, and how many validation pairs they are tried on."""
 SURE = 10
 """Symbols that any translation may have beyond what training pairs suggest."""
 
@@ -87,6 +89,23 @@ class Translate(Task):
 
         return validate
 
+    def settle(self, loaded: Loaded, data: PairData) -> dict[str, Any]:
+        """The length penalty with which translations of validation sources are about as long as their targets: what a beam
+        prefers is too short, the more so the less a model has learnt (Murray & Chiang 2018).
+        """
+        if loaded.data["counted"] == "symbol":
+            return {}
+        part = data.parts["valid"]
+        chosen = np.arange(0, len(part), math.ceil(len(part) / SETTLED))
+        wanted, gaps = sum(len(part.targets[r]) for r in chosen), {}
+        for penalty in PENALTIES:
+            found = translations(loaded, [part.source_ids[r] for r in chosen], Beams(length_penalty=penalty))
+            written = sum(len(spelled(loaded, best[0].ids)) for best in found)
+            gaps[penalty] = abs(math.log(max(1, written) / max(1, wanted)))
+            if written >= wanted:
+                break
+        return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
+
     def measure(self, loaded: Loaded, part: PairPart) -> Measured:
         """Every source is translated by a beam of 4 and held against its target."""
         if not len(part):
@@ -131,7 +150,7 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
 @torch.no_grad()
 def translations(loaded: Loaded, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
     """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
-    model, options = loaded.model.eval(), options or Beams()
+    model, options = loaded.model.eval(), options or Beams(length_penalty=length_penalty(loaded))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for k in range(0, len(order), ROWS):
@@ -154,6 +173,11 @@ def translations(loaded: Loaded, sources: Sequence[np.ndarray], options: Beams |
         for i, hypotheses in zip(mine, best, strict=True):
             found[i] = hypotheses
     return found
+
+
+def length_penalty(loaded: Loaded) -> float:
+    """That of the run, where one was settled."""
+    return float(loaded.data.get("length_penalty", Beams.length_penalty))
 
 
 def spelled(loaded: Loaded, ids: Sequence[int]) -> str:
