@@ -229,6 +229,27 @@ def make_parser() -> Parser:
     p.add_argument("--per", default="text", metavar="text|token", help="a vector a line (default), or a symbol")
     p.add_argument("--out", required=True, metavar="x.npy", help="where the array is written, float32")
 
+    p = verbs.add_parser("draw", help="draw pictures of a caption")
+    p.add_argument("run")
+    p.add_argument("caption", nargs="+", help='"a red circle"; several captions draw a row of pictures each')
+    p.add_argument("-n", type=int, default=1, help="pictures of each caption")
+    p.add_argument(
+        "--out", default="drawn.png", metavar="grid.png", help="one PNG, a row for each caption (default: drawn.png)"
+    )
+    p.add_argument("--each", metavar="DIR", help="also every picture by itself, numbered")
+    p.add_argument("--begin", metavar="FILE", help="keep the upper half of this picture, and draw the lower one")
+    p.add_argument(
+        "--guidance",
+        type=float,
+        default=1.0,
+        metavar="G",
+        help="more than 1 follows captions more closely (default: 1)",
+    )
+    p.add_argument("--temperature", type=float, default=1.0)
+    p.add_argument("--top-k", type=int, default=0)
+    p.add_argument("--top-p", type=float, default=1.0)
+    p.add_argument("--seed", type=int)
+
     p = verbs.add_parser("export", help="write a run in another format: arpa (word n-grams)")
     p.add_argument("run")
     p.add_argument("--to", required=True, metavar="arpa", help="the format")
@@ -709,6 +730,34 @@ def embed(a: argparse.Namespace) -> dict[str, Any]:
     return {"out": a.out, "per": a.per, "vectors": count, "width": width, "tokens": result["tokens"]}
 
 
+def draw(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.checkpoint import write_file
+    from chainrule.core import UserError
+    from chainrule.data.pictures import as_png, grid
+    from chainrule.decoding.sample import Filters
+    from chainrule.using import draw_captions
+
+    if not 1 <= a.n <= 1024:
+        raise UserError(f"-n {a.n}: allowed is 1 to 1024")
+    for place in (Path(a.out).parent, *([Path(a.each)] if a.each else [])):
+        if not place.is_dir():
+            raise UserError(f"{place}: no such folder; make it first")
+    loaded = load(a)
+    begin = loaded.source_tokenizer.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
+    result = draw_captions(
+        loaded, a.caption, count=a.n, filters=Filters(a.temperature, a.top_k, a.top_p), guidance=a.guidance,
+        seed=42 if a.seed is None else a.seed, begin=begin,
+    )  # fmt: skip
+    pictures = list(result.pop("images"))
+    write_file(Path(a.out), as_png(grid(pictures, a.n)))
+    if a.each:
+        for k, picture in enumerate(pictures):
+            write_file(Path(a.each) / f"{k:04}.png", as_png(picture))
+    if not a.json:
+        print(f"{a.out}: {len(pictures)} picture{'s' * (len(pictures) > 1)}, {result['seconds']:.2f} s")
+    return {"out": a.out, **result}
+
+
 def export(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import export
 
@@ -729,7 +778,7 @@ def import_(a: argparse.Namespace) -> dict[str, Any]:
 
 VERBS: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "compare": compare, "train": train, "data": data, "laws": laws, "evaluate": evaluate, "score": score, "generate": generate,
-    "translate": translate, "tag": tag, "classify": classify, "fill": fill, "embed": embed,
+    "translate": translate, "tag": tag, "classify": classify, "fill": fill, "embed": embed, "draw": draw,
     "export": export, "import": import_,
 }  # fmt: skip
 

@@ -22,6 +22,7 @@ from chainrule.data.series import Scaling
 from chainrule.decoding import sample
 from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.choose import mbr
+from chainrule.decoding.drawing import draw_pictures
 from chainrule.decoding.forecast import sample_paths
 from chainrule.decoding.sample import Filters, Generated
 from chainrule.explain.alignment import alignment
@@ -33,6 +34,8 @@ from chainrule.scoring.words import WordScorer
 from chainrule.training.runs import machine, open_run
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
+from chainrule.training.tasks.codes import again
+from chainrule.training.tasks.draw import captions_of
 from chainrule.training.tasks.translate import length_penalty, spelled, translations
 
 load = open_run
@@ -317,6 +320,49 @@ def classify(loaded: Loaded, texts: Sequence[str]) -> dict[str, Any]:
     labels = [loaded.labels[c] for c in log_p_BC.argmax(-1).tolist()]
     shares = [dict(zip(loaded.labels, row)) for row in log_p_BC.exp().tolist()]
     return {"labels": labels, "p": shares}
+
+
+def draw_captions(
+    loaded: Loaded,
+    captions: Sequence[str],
+    *,
+    count: int = 1,
+    filters: Filters | None = None,
+    guidance: float = 1.0,
+    seed: int = 42,
+    begin: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes) and log p of each (nats, given its
+    caption). ``guidance`` > 1 follows captions more closely at the price of variety. ``begin``: a picture as the run's own are, whose
+    upper half is kept.
+    """
+    _need(loaded, "draw", "draw", "draws pictures")
+    if not 0 <= guidance <= 100:
+        raise UserError(f"--guidance {guidance}: allowed is 0 to 100; 1 is the model as it is")
+    words, codec, reader = captions_of(loaded), loaded.model.codec, loaded.source_tokenizer
+    wanted = [caption for caption in captions for _ in range(count)]
+    rows_BT, places = torch.from_numpy(words.write(wanted)), codec.side**2
+    if begin is not None:
+        _, ids_1P = again(codec, reader, begin[None], loaded.compute)
+        kept = ids_1P[:, : codec.side * (codec.side // 2)] + words.words + words.places
+        rows_BT = torch.cat([rows_BT, torch.from_numpy(kept).expand(len(wanted), -1)], 1)
+        places -= kept.shape[1]
+    blank_T = torch.from_numpy(words.write([""]))[0]
+    began = time.perf_counter()
+    ids_BP, nats_B = draw_pictures(
+        loaded.model,
+        rows_BT,
+        places,
+        loaded.compute,
+        filters or Filters(),
+        blank_T=blank_T,
+        guidance=guidance,
+        seed=seed,
+    )
+    whole_BP = torch.cat([rows_BT[:, words.places :], ids_BP], 1) - words.words - words.places
+    with torch.no_grad(), loaded.compute.autocast():
+        images = reader.write(codec.decode(whole_BP.to(loaded.compute.device)))
+    return {"images": images, "captions": wanted, "nats": nats_B.tolist(), "seconds": time.perf_counter() - began}
 
 
 @torch.no_grad()

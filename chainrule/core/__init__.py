@@ -7,7 +7,7 @@ Dimension legend, one letter one meaning in the whole package, used as suffixes 
     G gates          C window (the most that is seen at once)
 """
 
-from chainrule.core.batch import Batch, Masked, Pairs, Pictures, Texts, Words
+from chainrule.core.batch import Batch, Drawn, Masked, Pairs, Pictures, Texts, Words
 from chainrule.core.config import Config
 from chainrule.core.errors import (
     ChainruleError,
@@ -54,6 +54,7 @@ __all__ = [
     "ConfigError",
     "Counting",
     "DataError",
+    "Drawn",
     "Encoded",
     "Encoder",
     "Expected",

@@ -151,3 +151,10 @@ class Pictures(Batch):
 
     def to(self, device: str) -> Self:
         return replace(super().to(device), pixels_BCYX=self.pixels_BCYX.to(device))
+
+
+@dataclass(frozen=True)
+class Drawn(Batch):
+    """Records of a caption and a picture: the first ``caption`` targets of a row are text, the rest symbols of the picture."""
+
+    caption: int = 0

@@ -15,6 +15,7 @@ from chainrule.data.table import TABLES
 
 TASKS = {
     ("source", "target"): "translate",
+    ("image", "text"): "draw",
     ("image", "label"): "classify-images",
     ("text", "label"): "classify",
     ("tokens", "tags"): "tag",
@@ -33,6 +34,8 @@ def task_of_table(source: Path, columns: str | None = None) -> str | None:
         return "translate"
     if holds_images(source):
         return "classify-images"
+    if holds_captions(source):
+        return "draw"
     found = _by_names([name.partition("=")[0].strip() for name in (columns or "").split(",")])
     if found or columns:
         return found
@@ -56,6 +59,16 @@ def as_meant(task: str, source: str | Path, columns: str | None = None) -> str:
     return (
         "classify-images" if task == "classify" and task_of_table(Path(source), columns) == "classify-images" else task
     )
+
+
+def holds_captions(source: str | Path) -> bool:
+    """Is DATA a folder with captions.jsonl, or that file?"""
+    path = Path(source)
+    names = ("captions.jsonl", "captions.jsonl.gz")
+    try:
+        return path.name in names if not path.is_dir() else any((path / name).is_file() for name in names)
+    except OSError:
+        return False
 
 
 def holds_images(source: str | Path) -> bool:

@@ -37,16 +37,16 @@ def sums_to_one(subject: Subject) -> None:
 
 
 def all_strings(subject: Subject) -> str:
-    """Over an alphabet of 4, the probabilities of all 256 strings of length 4 sum to 1."""
-    model = subject.build(symbols=4)
+    """The probabilities of all strings of length 4 that may be sum to 1: 256 over an alphabet of 4."""
+    model, choices = subject.build(symbols=4), subject.choices()
     assert isinstance(model, Autoregressive)
-    strings = torch.tensor(list(itertools.product(range(4), repeat=4)))
+    strings = torch.tensor(list(itertools.product(*choices)))
     with torch.no_grad():
         first, state = subject.begin(model, [0])
         everyone = state.reorder(torch.zeros(len(strings), dtype=torch.long))
         rest, _ = model(strings[:, :3], everyone)
-        p_first = torch.stack([first.log_prob(torch.tensor([[v]]))[0, 0] for v in range(4)])
-        log_p = p_first[strings[:, 0]] + rest.log_prob(strings[:, 1:]).sum(1)
+        p_first = {v: first.log_prob(torch.tensor([[v]]))[0, 0] for v in choices[0]}
+        log_p = torch.stack([p_first[v] for v in strings[:, 0].tolist()]) + rest.log_prob(strings[:, 1:]).sum(1)
     sum_p = log_p.double().exp().sum()
     same(sum_p, torch.ones_like(sum_p), "sum of p over all strings of length 4")
     return f"sum {float(sum_p):.12f}"

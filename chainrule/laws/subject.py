@@ -33,6 +33,7 @@ from chainrule.core import (
     Tagger,
     Texts,
     Words,
+    family,
     total,
 )
 from chainrule.data.pictures import ImageReader
@@ -78,6 +79,8 @@ class Subject:
     """``begin`` gives every row a prompt, and some parameters are reached through it only."""
     ignored: float = IGNORED
     """What ``log_prob`` does not score."""
+    resting: tuple[str, ...] = ()
+    """Beginnings of the names of parts that take no part in what is asked."""
 
     def __init__(self, family: Family, seed: int = 0, settings: dict[str, Any] | None = None):
         self.family, self.seed, self.settings = family, seed, settings or {}
@@ -155,6 +158,10 @@ class Subject:
     def other(self, rows_BT: Tensor) -> Tensor:
         """Values that differ from these everywhere."""
         return (rows_BT + 1) % self.symbols
+
+    def choices(self) -> list[list[int]]:
+        """What may stand at each of the first four places of a record, of a model that was built over 4 symbols."""
+        return [list(range(4))] * 4
 
     def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
         """B x 1: what is read to forget everything."""
@@ -465,6 +472,34 @@ class Coded(Shown):
         return torch.cat([ids_BP.double().flatten(), pictures.double().flatten()])
 
 
+class Described(Subject):
+    """Records of a caption and a picture: 5 words, 3 places of a caption with their fillings, 4 symbols of a picture of 2 x 2."""
+
+    words, caption, codes = 5, 3, 4
+    symbols = 12
+    resting = ("codec.",)
+
+    def shape(self, symbols: int) -> dict[str, Any]:
+        chosen = family("vq", "codes")
+        made = chosen.configure("tiny", image_size=8, channels=1, quantiser="ema", **{"symbols": self.codes})
+        codec = {"family": "vq", "model": made.model_dump()}
+        return {"symbols": self.symbols, "words": self.words, "caption": self.caption, "codec": codec}
+
+    def choices(self) -> list[list[int]]:
+        captions = [[*range(self.words), self.words + place] for place in range(self.caption)]
+        return [*captions, [self.words + self.caption + code for code in range(self.codes)]]
+
+    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
+        """What may stand at each place, the start symbol standing before it."""
+        rng = self.rng(salt)
+        place_T = torch.arange(length)
+        words_BT = torch.randint(self.words, (batch, length), generator=rng)
+        filled_BT = torch.rand(batch, length, generator=rng) < 0.3
+        text_BT = torch.where(filled_BT, self.words + place_T, words_BT)
+        picture_BT = self.words + self.caption + torch.randint(self.codes, (batch, length), generator=rng)
+        return torch.where(place_T < self.caption, text_BT, picture_BT)
+
+
 class WholeRows(Subject):
     """Rows some of whose symbols are hidden, of a model that sees all of what is shown."""
 
@@ -517,6 +552,7 @@ SUBJECTS: dict[str, type[Subject]] = {
     "classify": Records,
     "classify-images": Shown,
     "codes": Coded,
+    "draw": Described,
     "translate": Sourced,
     "fill": WholeRows,
 }

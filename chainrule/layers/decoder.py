@@ -142,16 +142,25 @@ class Decoder(Autoregressive):
         last_B = (read_B - 1).clamp(min=0)
         origin_B = torch.where(read_B > 0, origin_BT[torch.arange(B), last_B], cache.origin_B)
         new = replace(cache, length_B=length_B + read_B, origin_B=origin_B)
-        return Projected(self.norm(x_BTD), self.project, self.symbols), new
+        return self.predict(self.norm(x_BTD), place_BT - origin_BT), new
 
-    def _mask(self, origin_BT: Tensor) -> Mask:
-        """Not ahead, within the window and the record."""
-        return Causal() & Window(self.config.context) & Since(origin_BT)
+    def predict(self, hidden_BTD: Tensor, since_BT: Tensor) -> Prediction:
+        """What follows symbols of these vectors, read so many places after the start of their record."""
+        return Projected(hidden_BTD, self.project, self.symbols)
 
-    def _sight(self, key_BS: Tensor, place_BT: Tensor, origin_BT: Tensor) -> Sight:
-        """Keys at places ``key_BS`` as queries see them; an empty slot's place is negative, before every record."""
+    def looks(self, origin_BT: Tensor) -> list[Mask]:
+        """What the layers see beyond the rule of all: not ahead, within the window and the record. One for each layer; none: no more."""
+        return []
+
+    def _sights(self, key_BS: Tensor, place_BT: Tensor, origin_BT: Tensor) -> list[Sight]:
+        """Keys at places ``key_BS`` as the queries of each layer see them; an empty slot's place is negative, before every record."""
         bias = self.position.bias(place_BT, key_BS)
-        return look(self._mask(origin_BT), place_BT, key_BS, bias, self.embedding.weight.dtype)
+        rule, looks = Causal() & Window(self.config.context) & Since(origin_BT), self.looks(origin_BT)
+        see = lambda mask: look(mask, place_BT, key_BS, bias, self.embedding.weight.dtype)  # noqa: E731
+        if not looks:
+            return [see(rule)] * len(self.blocks)
+        made = {id(mask): see(rule & mask) for mask in looks}  # layers that look alike share one mask
+        return [made[id(mask)] for mask in looks]
 
     def _read_fresh(
         self, x_BTD: Tensor, place_BT: Tensor, origin_BT: Tensor, turn: tuple[Tensor, Tensor] | None, cache: Cache
@@ -160,10 +169,11 @@ class Decoder(Autoregressive):
         T = x_BTD.shape[1]
         packed = bool(origin_BT[:, -1:].any())
         rows = slice(None) if packed else slice(1)  # without inner starts one mask serves all rows
-        plain = not self.position.biased and self.config.context >= T and not packed
-        sight = Sight(causal=True) if plain else self._sight(place_BT[rows], place_BT[rows], origin_BT[rows])
+        plain = not self.position.biased and self.config.context >= T and not packed and not self.looks(origin_BT)
+        triangle = [Sight(causal=True)] * len(self.blocks)
+        sights = triangle if plain else self._sights(place_BT[rows], place_BT[rows], origin_BT[rows])
         keys, values = [], []
-        for block, source in zip(self.stack(), self.sources(cache)):
+        for block, source, sight in zip(self.stack(), self.sources(cache), sights):
             q, k, v = block.attention.split(block.before(x_BTD), turn)
             x_BTD = block.after(x_BTD, block.attention.attend(q, k, v, sight), source)
             keys.append(k)
@@ -184,8 +194,8 @@ class Decoder(Autoregressive):
         after = replace(cache, length_B=cache.length_B + read_B)
         slots_BS = (after if single else cache).positions()
         seen_BS = slots_BS if single else torch.cat([slots_BS, place_BT], 1)
-        sight = self._sight(seen_BS, place_BT, origin_BT)
-        for i, (block, source) in enumerate(zip(self.stack(), self.sources(cache))):
+        sights = self._sights(seen_BS, place_BT, origin_BT)
+        for i, (block, source, sight) in enumerate(zip(self.stack(), self.sources(cache), sights)):
             q, k, v = block.attention.split(block.before(x_BTD), turn)
             if single:
                 cache.remember(i, k, v, read_B)
@@ -209,7 +219,7 @@ class Decoder(Autoregressive):
 
     def _even(self, cache: Cache, origin_BT: Tensor) -> int | None:
         """How many symbols every row has read, where all see all of them and nothing has to be told apart; else None."""
-        if torch.is_grad_enabled() or self.position.biased or bool(origin_BT.any()):
+        if torch.is_grad_enabled() or self.position.biased or bool(origin_BT.any()) or self.looks(origin_BT):
             return None
         level = cache.level()
         return level if level is not None and level < min(cache.keys[0].shape[2], self.config.context) else None

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -87,6 +88,47 @@ class Since(Mask):
 
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
         return key_BS[:, None, :] >= self.origin_BT[:, :, None]
+
+
+GridLook = Literal["dense", "row", "axial_row", "column", "conv"]
+
+
+@dataclass(frozen=True)
+class Grid(Mask):
+    """A record of ``text`` places (the start symbol among them) and a picture of ``side`` columns, row after row. All of the text is seen
+    from everywhere; of the picture a place sees, beyond the rule that nothing ahead is seen,
+
+    dense      all
+    row        itself and the ``side`` places before it, so that it wraps into the row above (Ramesh et al. 2021, as ru-DALL-E has it)
+    axial_row  its own row (DALLE-pytorch)
+    column     its own column
+    conv       a square of ``reach`` x ``reach`` around itself, cut off at the border
+
+    What stands in the text sees the text alone, whatever the kind. ``origin_BT``: where each query's record began.
+    """
+
+    origin_BT: Tensor
+    text: int
+    side: int
+    kind: GridLook
+    reach: int = 11
+
+    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
+        q_BT1 = (query_BT - self.origin_BT - self.text)[:, :, None]
+        k_BTS = (key_BS[:, None, :] - self.origin_BT[:, :, None]) - self.text
+        if self.kind == "dense":
+            near = k_BTS <= q_BT1
+        elif self.kind == "row":
+            near = q_BT1 - k_BTS <= self.side
+        elif self.kind == "axial_row":
+            near = q_BT1 // self.side == k_BTS // self.side
+        elif self.kind == "column":
+            near = q_BT1 % self.side == k_BTS % self.side
+        else:
+            half = self.reach // 2
+            rows = (q_BT1 // self.side - k_BTS // self.side).abs() <= half
+            near = rows & ((q_BT1 % self.side - k_BTS % self.side).abs() <= half)
+        return (k_BTS < 0) | near
 
 
 def ends(ids_BS: Tensor, lengths_B: Tensor | None) -> Tensor:

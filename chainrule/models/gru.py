@@ -12,6 +12,7 @@ Deviations: symbols enter through a learned embedding; two biases, as torch.nn h
 from __future__ import annotations
 
 from chainrule.core import Recipe, register
+from chainrule.layers.drawing import DRAWING, RecurrentDrawer, RecurrentDrawerConfig
 from chainrule.layers.labelling import (
     CLASSIFYING,
     TAGGING,
@@ -87,3 +88,13 @@ class GatedRecurrentUnitOverPictures(RecurrentOverPictures):
     """The same over a picture, row after row: a label for all of it."""
 
     cell = GRU
+
+
+@register("gru", task="draw", config=RecurrentDrawerConfig, recipe=DRAWING, width="width")
+class GatedRecurrentUnitDrawing(RecurrentDrawer):
+    """The same over captions and the symbols of pictures: it draws row after row."""
+
+    def __init__(self, config: RecurrentDrawerConfig):
+        stack = GRU(config.embedding, config.width, config.layers, dropout=config.dropout, skip=config.skip)
+        initialise(stack, config.init)
+        super().__init__(config, stack)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Literal
 
 from chainrule.core import Recipe, register
+from chainrule.layers.drawing import DRAWING, RecurrentDrawer, RecurrentDrawerConfig
 from chainrule.layers.labelling import (
     CLASSIFYING,
     TAGGING,
@@ -98,3 +99,13 @@ class LongShortTermMemoryOverPictures(RecurrentOverPictures):
     """The same over a picture, row after row: a label for all of it."""
 
     cell = LSTM
+
+
+@register("lstm", task="draw", config=RecurrentDrawerConfig, recipe=DRAWING, width="width")
+class LongShortTermMemoryDrawing(RecurrentDrawer):
+    """The same over captions and the symbols of pictures: it draws row after row."""
+
+    def __init__(self, config: RecurrentDrawerConfig):
+        stack = LSTM(config.embedding, config.width, config.layers, dropout=config.dropout, skip=config.skip)
+        initialise(stack, config.init, forget_gate=slice(config.width, 2 * config.width), reach=config.reach)
+        super().__init__(config, stack)

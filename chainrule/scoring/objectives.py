@@ -13,6 +13,7 @@ from chainrule.core import (
     Autoregressive,
     Batch,
     Codec,
+    Drawn,
     Filler,
     Masked,
     Objective,
@@ -129,3 +130,28 @@ class Reconstructed(Objective):
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         counts = self.counts(batch)
         return {name: (term, counts[name], 1.0) for name, term in self.model.losses(batch).items()}, None
+
+
+class Described(Objective):
+    """-sum log p of the caption and of the picture's symbols, each divided by its own count: 1/8 text and 7/8 picture (Ramesh et al.
+    2021).
+    """
+
+    model: Autoregressive
+
+    def __init__(self, model: Autoregressive, text: float = 1 / 8):
+        super().__init__()
+        self.model, self.text = model, text
+
+    def counts(self, batch: Batch) -> dict[str, Tensor]:
+        assert isinstance(batch, Drawn)
+        rows, places = batch.targets_BT.shape
+        sizes = {"text": rows * batch.caption, "picture": rows * (places - batch.caption)}
+        return {name: batch.targets_BT.new_tensor(size) for name, size in sizes.items()}
+
+    def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
+        assert isinstance(batch, Drawn)
+        prediction, _ = self.model(batch.inputs_BT)
+        nats_BT, counts = -prediction.log_prob(batch.targets_BT), self.counts(batch)
+        text, picture = nats_BT[:, : batch.caption].sum(), nats_BT[:, batch.caption :].sum()
+        return {"text": (text, counts["text"], self.text), "picture": (picture, counts["picture"], 1 - self.text)}, None

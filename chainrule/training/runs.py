@@ -29,12 +29,12 @@ def prepare(settings: RunConfig, data: Data) -> Prepared:
     task, chosen = find_task(settings.task), family(settings.family, settings.task)
     learnt = begin_with(settings, chosen)
     if learnt:
-        settings = settings.replace(tokenizer=learnt.settings["tokenizer"])
+        settings = task.begun(settings, learnt)
     settings = task.resolve(settings, data)
     data = task.as_read(data, chosen, settings, learnt)
     fields = chosen.config.model_fields  # a family need not ask for everything that the data could tell
     model = {**{k: v for k, v in task.shape(data).items() if k in fields}, **settings.model}
-    if learnt:
+    if learnt and task.continues:
         kept = {k: v for k, v in learnt.config["model"].items() if k in fields and k not in ("symbols", "dropout")}
         model = {**kept, **model}
     elif settings.context is not None and "context" in fields:
@@ -65,15 +65,7 @@ def begin_with(settings: RunConfig, chosen: Family) -> Loaded | None:
         raise UserError(
             f"--from {settings.pretrained}: {chosen.name} does not begin with what another run learnt; {told}"
         )
-    learnt = open_run(settings.pretrained, device="cpu")
-    if not hasattr(learnt.tokenizer, "encode"):
-        raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose symbols are no text")
-    theirs = learnt.settings["tokenizer"]
-    if settings.tokenizer not in (None, theirs):
-        raise UserError(
-            f"--tokenizer {settings.tokenizer}: the units are those of --from {settings.pretrained}, {theirs}"
-        )
-    return learnt
+    return open_run(settings.pretrained, device="cpu")
 
 
 def can_adopt(chosen: Family) -> bool:

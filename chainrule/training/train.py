@@ -130,6 +130,7 @@ def train(
             )
         resume = "auto"
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
+    settings = find_task(settings.task).first(settings, Path(out))
     corpus = corpus or read_data(settings)
     ready = prepare(settings, corpus)
     run = RunFolder(out)

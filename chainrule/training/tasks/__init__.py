@@ -95,6 +95,23 @@ class Task(ABC):
     name: ClassVar[str]
     rows: ClassVar[str]
     """The families that ``compare`` takes when none are named."""
+    continues: ClassVar[bool] = True
+    """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
+
+    def first(self, settings: RunConfig, out: Path) -> RunConfig:
+        """Train what must be known before DATA can be read as a family reads them; the settings that name it. Most need nothing."""
+        return settings
+
+    def begun(self, settings: RunConfig, learnt: Loaded) -> RunConfig:
+        """The settings of a run that begins with what ``learnt`` knows: in its units. Raises UserError where it cannot."""
+        if not hasattr(learnt.tokenizer, "encode"):
+            raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose symbols are no text")
+        theirs = learnt.settings["tokenizer"]
+        if settings.tokenizer not in (None, theirs):
+            raise UserError(
+                f"--tokenizer {settings.tokenizer}: the units are those of --from {settings.pretrained}, {theirs}"
+            )
+        return settings.replace(tokenizer=theirs)
 
     @abstractmethod
     def metric(self, counted: str) -> tuple[str, str]:

@@ -1,0 +1,186 @@
+"""draw: a picture from its caption. Judged by the bits that a picture's symbols cost, given its caption, beside what the symbols can show
+at best (PSNR) and how many of them are used: few bits are easily had with symbols that say little.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, Codec, ConfigError, DataError, Family, SequenceModel, UserError
+from chainrule.core.compute import Compute
+from chainrule.data.captioned import (
+    CaptionedData,
+    CaptionedPart,
+    Captions,
+    DrawnBatches,
+    as_batch,
+    fit_captions,
+    read_captioned,
+    read_captioned_part,
+    with_records,
+)
+from chainrule.scoring.objectives import Described
+from chainrule.scoring.pictures import psnr
+from chainrule.training.loop import Source
+from chainrule.training.rules import GradientRule, Rule
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks.codes import CEILING, again
+
+ROWS = 64
+"""Records that are judged at once."""
+
+
+@register_task
+class Draw(Task):
+    name = "draw"
+    rows = "lstm,gru,dalle"
+    continues = False
+
+    def metric(self, counted: str) -> tuple[str, str]:
+        return "bits_per_image_token", "bits per image token"
+
+    def first(self, settings: RunConfig, out: Path) -> RunConfig:
+        """A codec, where ``--from`` names none: trained on the same pictures for the same budget, beside the run."""
+        from chainrule.training.train import say, train
+
+        if settings.pretrained:
+            return settings
+        beside = out.with_name(f"{out.name}.codes")
+        say(f"first: pictures become symbols, trained in {beside} (--from names a codec of your own)")
+        shared = {
+            k: v
+            for k, v in settings.model_dump().items()
+            if k
+            in ("data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads")
+        }
+        trainer = train(RunConfig.make({**shared, "task": "codes", "family": "vq"}), beside, resume="auto")
+        best, words = 60 - (trainer.progress.best or 0.0), "dB on validation: no drawing can be truer than that"
+        say(f"symbols: {best:.2f} {words}")
+        return settings.replace(pretrained=str(beside))
+
+    def begun(self, settings: RunConfig, learnt: Loaded) -> RunConfig:
+        if learnt.task != "codes" or not isinstance(learnt.model, Codec):
+            raise UserError(
+                f"--from {settings.pretrained}: a run of {learnt.task}; to draw, begin with a run of --task codes"
+            )
+        return settings.replace(tokenizer=settings.tokenizer or "bpe:1024")
+
+    def read(self, settings: RunConfig) -> CaptionedData:
+        s = settings
+        return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
+
+    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> CaptionedPart:
+        part = read_captioned_part(source, loaded.source_tokenizer, told.get("columns"), told["on_bad"])
+        _, ids_NP = again(loaded.model.codec, loaded.source_tokenizer, part.pictures.images, loaded.compute)
+        return with_records(part, captions_of(loaded), ids_NP)
+
+    def shape(self, data: CaptionedData) -> dict[str, Any]:
+        if data.captions is None or data.codec is None:
+            raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
+        c = data.captions
+        return {"symbols": c.symbols, "words": c.words, "caption": c.places, "codec": data.codec}
+
+    def as_read(
+        self, data: CaptionedData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None
+    ) -> CaptionedData:
+        """With the codec's symbols: every picture is coded once, here."""
+        if learnt is None:
+            return data
+        reader, codec = learnt.tokenizer, learnt.model
+        train = data.parts["train"]
+        if reader.size != train.pictures.images.shape[1]:
+            raise UserError(
+                f"--from {settings.pretrained}: made for pictures of {reader.size} pixels a side, not {train.pictures.images.shape[1]}; --image-size {reader.size}"
+            )
+        captions, told = fit_captions(train.captions, settings.tokenizer or "bpe:1024", codec.codes)
+        parts = {}
+        for name, part in data.parts.items():
+            _, ids_NP = again(codec, reader, part.pictures.images, learnt.compute)
+            parts[name] = with_records(part, captions, ids_NP)
+        made = {"family": learnt.name, "model": learnt.config["model"]}
+        return replace(
+            data,
+            parts=parts,
+            reader=reader,
+            captions=captions,
+            codec=made,
+            notes=[*data.notes, *([told] if told else [])],
+        )
+
+    def files(self, data: CaptionedData) -> dict[str, dict[str, Any]]:
+        assert data.captions is not None and data.reader is not None
+        described = {
+            "parts": {n: {"records": len(p)} for n, p in data.parts.items()},
+            "caption_places": data.captions.places,
+        }
+        return {
+            "data.json": described,
+            "tokenizer.json": data.captions.tokenizer.to_json(),
+            "tokenizer.source.json": data.reader.to_json(),
+        }
+
+    def learning(self, model: Any, data: CaptionedData, ready: Prepared) -> tuple[Source, Rule]:
+        if not isinstance(model, Autoregressive):
+            raise ConfigError(f"{ready.family.name} writes no symbols: it cannot learn to draw")
+        records = data.parts["train"].records
+        assert records is not None and data.captions is not None
+        batches = DrawnBatches(records, data.captions, ready.recipe.rows, ready.settings.seed)
+        return Source(batches.steps_per_epoch, batches.at), GradientRule(Described(model), ready.recipe, ready.compute)
+
+    def validator(self, data: CaptionedData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part, captions = data.parts["valid"], data.captions
+        assert captions is not None and part.records is not None
+        records = part.records
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return float(token_nats(model, records, captions, ready.compute).mean() / math.log(2))
+
+        return validate
+
+    def measure(self, loaded: Loaded, part: CaptionedPart) -> Measured:
+        """A loss for every symbol of every picture, given its caption."""
+        if not len(part) or part.records is None:
+            raise DataError("nothing to measure: the part holds no picture")
+        captions = captions_of(loaded)
+        nats_NP = token_nats(loaded.model, part.records, captions, loaded.compute)
+        found, ids_NP = again(loaded.model.codec, loaded.source_tokenizer, part.pictures.images, loaded.compute)
+        decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
+        metrics = {
+            "bits_per_image_token": float(nats_NP.mean() / math.log(2)), "reconstruction_psnr": float(decibels.mean()),
+            "codebook_used": len(np.unique(ids_NP)) / loaded.model.codec.codes, "n": len(part),
+        }  # fmt: skip
+        ends = np.arange(1, len(part) + 1) * nats_NP.shape[1]
+        return Measured(
+            metrics, nats_NP.ravel(), np.ones(nats_NP.size), ends, details={"nats": nats_NP, "found": found}
+        )
+
+    def predictions(self, loaded: Loaded, part: CaptionedPart, measured: Measured) -> Iterator[dict[str, Any]]:
+        for caption, nats_P in zip(part.captions, measured.details["nats"]):
+            yield {"text": caption, "nats": float(-nats_P.sum())}
+
+
+def captions_of(loaded: Loaded) -> Captions:
+    return Captions(loaded.tokenizer, int(loaded.data["caption_places"]), loaded.model.codec.codes)
+
+
+@torch.no_grad()
+def token_nats(model: Autoregressive, records: np.ndarray, captions: Captions, compute: Compute) -> np.ndarray:
+    """-log p of every symbol of every picture, given its caption, N x P."""
+    model.eval()
+    found = []
+    for start in range(0, len(records), ROWS):
+        batch = as_batch(records[start : start + ROWS], captions).to(compute.device)
+        with compute.autocast():
+            prediction, _ = model(batch.inputs_BT)
+            nats_BT = -prediction.log_prob(batch.targets_BT)
+        found.append(nats_BT[:, captions.places :].double().cpu().numpy())
+    return np.concatenate(found)
