@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all evidence-main evidence-sequences evidence-pairs clean
+.PHONY: demo test check check-all evidence-main evidence-sequences evidence-pairs evidence-images clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -41,6 +41,9 @@ evidence-sequences: .venv/test  ## the same for Markov and hidden Markov models,
 
 evidence-pairs: .venv/test  ## the same for translation, BERT and neural labels (hours)
 	$(BIN)/python benchmarks/evidence_pairs.py --data $(DATA)
+
+evidence-images: .venv/test  ## the same for pictures: labels, symbols, drawing (hours)
+	$(BIN)/python benchmarks/evidence_images.py --data $(DATA)
 
 clean:
 	rm -rf .venv demo

@@ -748,7 +748,7 @@ def draw(a: argparse.Namespace) -> dict[str, Any]:
         loaded, a.caption, count=a.n, filters=Filters(a.temperature, a.top_k, a.top_p), guidance=a.guidance,
         seed=42 if a.seed is None else a.seed, begin=begin,
     )  # fmt: skip
-    pictures = list(result.pop("images"))
+    pictures, _ = list(result.pop("images")), result.pop("ids")
     write_file(Path(a.out), as_png(grid(pictures, a.n)))
     if a.each:
         for k, picture in enumerate(pictures):

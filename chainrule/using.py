@@ -332,7 +332,7 @@ def draw_captions(
     seed: int = 42,
     begin: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes) and log p of each (nats, given its
+    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P) and log p of each (nats, given its
     caption). ``guidance`` > 1 follows captions more closely at the price of variety. ``begin``: a picture as the run's own are, whose
     upper half is kept.
     """
@@ -362,7 +362,7 @@ def draw_captions(
     whole_BP = torch.cat([rows_BT[:, words.places :], ids_BP], 1) - words.words - words.places
     with torch.no_grad(), loaded.compute.autocast():
         images = reader.write(codec.decode(whole_BP.to(loaded.compute.device)))
-    return {"images": images, "captions": wanted, "nats": nats_B.tolist(), "seconds": time.perf_counter() - began}
+    return {"images": images, "ids": whole_BP.numpy(), "captions": wanted, "nats": nats_B.tolist(), "seconds": time.perf_counter() - began}
 
 
 @torch.no_grad()

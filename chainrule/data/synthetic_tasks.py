@@ -9,6 +9,7 @@
 | `parity`    | tag       | bits, each tagged by the parity of all so far     | one bit, changed at each step | 1/2         |
 | `adding`    | (none)    | 100 numbers, two of them marked, and their sum    | two numbers                   | MSE 1/6     |
 | `agreement` | generate  | a sentence whose reflexive agrees with a far noun | that noun, not the others     | 1/3         |
+| `rainbow`   | draw      | a caption of six attributes, and its picture      | what each word looks like     | see truth   |
 
 Sources: adding as in Arjovsky, Shah & Bengio (2016), one marker in each half; recall as in Arora et al., Zoology (2023), with
 one question and all values of a record distinct; parity as in Grazzi et al. (2024), tested at a length never trained on;
@@ -20,6 +21,7 @@ task, and the stream is meant where no task is named. A further kind is one func
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import math
@@ -33,6 +35,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError, nearest
+from chainrule.data import rainbow
 from chainrule.data.split import text_hashes
 from chainrule.data.synthetic import generators, summaries
 
@@ -51,12 +54,12 @@ TRAINED, TESTED = (2, 40), (256, 256)
 class Made:
     """The files of a task by name, and ``truth``: what is known about it, as in ``truth.json``."""
 
-    files: dict[str, str]
+    files: dict[str, str | bytes]
     truth: dict[str, Any]
 
 
 Sizes = dict[str, int]
-Contents = tuple[dict[str, str], dict[str, Any]]
+Contents = tuple[dict[str, str | bytes], dict[str, Any]]
 """Files by name, and what is known."""
 Maker = Callable[[Sizes, np.random.Generator], Contents]
 Draw = Callable[[int, np.random.Generator], list[str]]
@@ -125,7 +128,7 @@ def write(made: Made, directory: Path) -> None:
     """The files of a task and ``truth.json`` in ``directory``, which is made if need be."""
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in made.files.items():
-        (directory / name).write_text(content, encoding="utf-8", newline="\n")
+        (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (directory / "truth.json").write_text(json.dumps(made.truth, indent=1) + "\n", encoding="utf-8")
 
 
@@ -355,6 +358,37 @@ def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
         "note": "a number for a whole sequence is no task of any verb yet; train on the arrays of adding() in Python"
     }
     return files, known | {"alignment": "the two marks", "chance": chance}
+
+
+# ------------------------------------------------------------------------------------------------------------------ rainbow
+
+
+@made_by("rainbow", "draw", f"captioned pictures of {len(rainbow.COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
+def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
+    combinations = rainbow.COMBINATIONS
+    if sum(sizes.values()) > len(combinations):
+        raise UserError(f"--size {sizes['train']}: there are {len(combinations):,} combinations, of which some are held out")
+    chosen = rng.permutation(len(combinations))[: sum(sizes.values())].tolist()
+    parts = [part for part, size in sizes.items() for _ in range(size)]
+    lines = [
+        json.dumps({"i": i, "text": rainbow.caption(*combinations[c]), "split": part}) + "\n"
+        for i, (c, part) in enumerate(zip(chosen, parts))
+    ]
+    content = io.BytesIO()
+    np.savez_compressed(content, images=np.stack([rainbow.picture(*combinations[c]) for c in chosen]))
+    share = nearest_caption([combinations[c] for c in chosen[: sizes["train"]]], [combinations[c] for c in chosen[-sizes["test"] :]])
+    how = "the picture of the training caption that shares most attributes: share of test pictures that are the same, pixel by pixel"
+    known = {"combinations": len(combinations), "alignment": None, "remember": "what each word looks like, whatever stands beside it"}
+    return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, known | {"chance": {"exact_match": _known(share, how)}}
+
+
+def nearest_caption(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> float:
+    """How often the picture of the nearest training combination is the picture that was asked for."""
+    numbers = [{value: k for k, value in enumerate(dict.fromkeys(column))} for column in zip(*rainbow.COMBINATIONS)]
+    coded = [np.array([[n[v] for n, v in zip(numbers, row)] for row in rows]) for rows in (train, test)]
+    nearest_T = [int((coded[0] == row).sum(1).argmax()) for row in coded[1]]
+    same = [np.array_equal(rainbow.picture(*train[k]), rainbow.picture(*row)) for k, row in zip(nearest_T, test)]
+    return float(np.mean(same))
 
 
 # ---------------------------------------------------------------------------------------------------------------- agreement

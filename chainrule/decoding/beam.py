@@ -162,8 +162,11 @@ class Search:
         self.device = device
         given = options.prefix * (rows if len(options.prefix) == 1 else 1) or ((),) * rows
         self._check(given)
-        asked = options.must or options.forbid
-        self.phrases = Phrases(options.must, options.forbid, symbols, end).to(device) if asked else None
+        single = [] if options.must else sorted({phrase[0] for phrase in options.forbid if len(phrase) == 1})
+        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1) if single else options.forbid
+        self.phrases = Phrases(options.must, longer, symbols, end).to(device) if options.must or longer else None
+        self.barred_V = torch.isin(torch.arange(symbols), torch.tensor(single)).to(device) if single else None
+        """Ids that never appear: what need not be looked up in an automaton."""
         for ids in sorted(set(given)):
             self._check_met(ids)
         longest = max(map(len, given), default=0)
@@ -185,13 +188,14 @@ class Search:
         left, place = self.options.max_length - len(prefix), torch.tensor(0, device=self.device)
         if left < 0:
             raise UserError(f"beam search: a prefix of {len(prefix)} ids and max_length={self.options.max_length}")
+        apart = f"beam search: the prefix {prefix} and the phrases that must or must not appear exclude each other"
+        if self.barred_V is not None and bool(self.barred_V[list(prefix)].any()):
+            raise UserError(apart)
         if self.phrases is None:
             return
         for i in prefix:
             if self.phrases.after(place)[i] >= NEVER:
-                raise UserError(
-                    f"beam search: the prefix {prefix} and the phrases that must or must not appear exclude each other"
-                )
+                raise UserError(apart)
             place = self.phrases.read(place, torch.tensor(i, device=self.device))
         if int(self.phrases.need(place)) > left:
             raise UserError(
@@ -329,7 +333,8 @@ class Search:
 
     def _allowed(self, beam: Beam, raw_BGKV: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are phrases."""
-        o, barred, after_BGKV = self.options, [], None
+        o, after_BGKV = self.options, None
+        barred = [] if self.barred_V is None else [self.barred_V]
         if self.phrases is not None:
             after_BGKV = self.phrases.after(beam.place_BGK)
             barred.append(after_BGKV > o.max_length - t - 1)
@@ -337,7 +342,7 @@ class Search:
             again = _repeats(beam.ids_BGKT[..., :t], o.no_repeat, self.symbols)
             if self.phrases is not None and after_BGKV is not None:  # or a phrase could become impossible
                 need_BGK1 = self.phrases.need(beam.place_BGK)[..., None]
-                nothing_BGK1 = (again | barred[0]).all(-1, keepdim=True)
+                nothing_BGK1 = (again | barred[-1]).all(-1, keepdim=True)
                 again &= ~(nothing_BGK1 & (after_BGKV < need_BGK1))
             barred.append(again)
         if self.end is not None and t < o.min_length:

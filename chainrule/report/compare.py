@@ -24,6 +24,7 @@ from chainrule.core import Autoregressive, ChainruleError, Family, UserError, fa
 from chainrule.core.config import parse_settings
 from chainrule.data import plays
 from chainrule.report import measure
+from chainrule.report.drawings import OfDrawings
 from chainrule.report.exhibit import Exhibit
 from chainrule.report.fill import OfHidden
 from chainrule.report.generate import OfText
@@ -47,6 +48,7 @@ EXHIBITS: dict[str, type[Exhibit]] = {
     "classify": OfRecords,
     "classify-images": OfImages,
     "codes": OfCodes,
+    "draw": OfDrawings,
     "translate": OfPairs,
     "fill": OfHidden,
 }
@@ -66,6 +68,7 @@ LABELS = {
     "kalman": "Kalman",
     "vit": "ViT",
     "vq": "VQ",
+    "dalle": "DALL·E",
     "cnn": "CNN",
     "mlp": "MLP",
     "knn": "k-NN",
@@ -394,6 +397,7 @@ def compare(
     ``settings`` are those of ``RunConfig``: budget, tokenizer, unit, split, params, seed, device, precision, threads, ….
     """
     config = RunConfig.make({"data": str(data or plays()), "family": "ngram", **settings})
+    config = find_task(config.task).first(config, Path(out))
     with Stop().listening() as stop:
         comparison = Comparison(config, models, Path(out), seeds=seeds, lang=lang, overwrite=overwrite)
         comparison.run(stop)

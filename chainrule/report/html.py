@@ -17,7 +17,7 @@ from importlib.resources import files
 from typing import Any
 
 from chainrule.core.errors import UserError, nearest
-from chainrule.report import images, labels, pairs
+from chainrule.report import drawings, images, labels, pairs
 from chainrule.report.forecasts import panel
 
 DASH = "–"
@@ -88,6 +88,7 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
         **_top(view),
         "panel": panel(view.board, view.words, view.styles, view.labels)
         + images.panel(view.board, view.word, view.labels)
+        + drawings.panel(view.board, view.word, view.labels)
         + labels.panel(view.board, view.word, view.labels),
         "pairs": pairs.panel(view.board, view.word, view.labels),
         "memory_lead": view.word("memory_lead", unit=_unit(view)[:1].upper() + _unit(view)[1:]),

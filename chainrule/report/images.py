@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -115,11 +115,11 @@ def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str
     rows = [row for row in board.get("rows") or [] if row.get("mistakes")]
     best = (board.get("verdict") or {}).get("best")
     rows.sort(key=lambda row: row["model"] != best)
-    sheet = _pictures((x["png"], html.escape(str(x["label"]))) for x in board["sheet"])
+    sheet = pictures((x["png"], html.escape(str(x["label"]))) for x in board["sheet"])
     told = lambda x: word("mistake", true=str(x["true"]), called=str(x["called"]), p=f"{100 * x['p']:.0f} %")  # noqa: E731
     wrong = "".join(
         f"<details{' open' if k == 0 else ''}><summary>{html.escape(labels[row['model']])}</summary>"
-        f"{_pictures((x['png'], told(x)) for x in row['mistakes'])}</details>"
+        f"{pictures((x['png'], told(x)) for x in row['mistakes'])}</details>"
         for k, row in enumerate(rows)
     )
     below = f"<h3>{word('mistakes_title')}</h3>{wrong}" if wrong else ""
@@ -133,14 +133,15 @@ def _side_by_side(board: dict[str, Any], word: Callable[..., str], labels: dict[
     """Originals, and below them what each row makes of them."""
     lines = [(word("originals"), board["originals"])]
     lines += [(html.escape(labels[row["model"]]), row["again"]) for row in board.get("rows") or [] if row.get("again")]
-    shown = "".join(f"<h3>{name}</h3>{_pictures((x, '') for x in pictures)}" for name, pictures in lines)
+    shown = "".join(f"<h3>{name}</h3>{pictures((x, '') for x in pictures)}" for name, pictures in lines)
     return (
         f'<section aria-labelledby="h-again"><h2 id="h-again">{word("again_title")}</h2>'
         f'<p class="lead">{word("again_lead")}</p>{shown}</section>'
     )
 
 
-def _pictures(found: Any) -> str:
+def pictures(found: Iterable[tuple[str, str]]) -> str:
+    """Figures side by side: PNG data and a caption, escaped already."""
     shown = "".join(
         f'<figure><img alt="{caption}" src="data:image/png;base64,{html.escape(str(data))}"><figcaption>{caption}</figcaption></figure>'
         for data, caption in found

@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/hmm.md",
     "docs/labels.md",
     "docs/fill.md",
+    "docs/images.md",
     "docs/ngram.md",
     "docs/report.md",
     "docs/series.md",
@@ -71,7 +72,7 @@ def test_every_command_that_a_document_shows_is_understood_by_the_parser(documen
 
 @pytest.mark.parametrize("document", READMES)
 def test_every_family_that_a_readme_trains_exists(document: str) -> None:
-    tasks = ("generate", "series", "translate", "fill", "tag", "classify")
+    tasks = ("generate", "series", "translate", "fill", "tag", "classify", "classify-images", "codes", "draw")
     known = {f.name for task in tasks for f in families(task)}
     named = {n for words in commands(document) for flag in ("--model", "--models", "laws") for n in option(words, flag)}
     assert named

@@ -341,7 +341,7 @@ def test_every_word_is_used_somewhere() -> None:
     words = json.loads(report.joinpath("words.json").read_text(encoding="utf-8"))["en"]
     sources = "".join(
         report.joinpath(n).read_text(encoding="utf-8")
-        for n in ("html.py", "forecasts.py", "images.py", "labels.py", "pairs.py", "page.html")
+        for n in ("html.py", "forecasts.py", "drawings.py", "images.py", "labels.py", "pairs.py", "page.html")
     )
     composed = (
         "confidence_",

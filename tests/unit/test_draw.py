@@ -1,0 +1,252 @@
+"""Drawing: grids of masks against grids written by hand, records, guidance, completion, and one run from captions to pictures."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from chainrule.core import UserError, family
+from chainrule.core.compute import decide
+from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
+from chainrule.data.rainbow import COMBINATIONS, caption, picture
+from chainrule.decoding.drawing import draw_pictures
+from chainrule.decoding.sample import Filters
+from chainrule.layers.drawing import since_start
+from chainrule.layers.masks import Causal, Grid
+from chainrule.scoring.objectives import Described
+
+PLAIN = Filters()
+
+# ------------------------------------------------------------------------------------------------------------------ masks
+
+GRIDS = {
+    # what the place of row 2, column 1 sees of a 4 x 4 picture; x: itself
+    "dense": ["1111", "1111", "1x..", "...."],
+    "row": ["....", ".111", "1x..", "...."],
+    "axial_row": ["....", "....", "1x..", "...."],
+    "column": [".1..", ".1..", ".x..", "...."],
+    "conv": ["....", "111.", "1x..", "...."],
+}
+
+
+@pytest.mark.parametrize("kind", GRIDS)
+@pytest.mark.parametrize("origin", [0, 7])
+def test_a_place_of_a_grid_sees_what_is_written_by_hand(kind, origin):
+    text, side = 3, 4
+    places = origin + torch.arange(text + side * side)[None]
+    mask = Causal() & Grid(torch.full_like(places, origin), text, side, kind, reach=3)
+    seen = mask.seen(places, places)[0]
+    assert not seen.triu(1).any()
+    query = text + 2 * side + 1
+    want = [c in "1x" for row in GRIDS[kind] for c in row]
+    assert seen[query, :text].all()
+    assert seen[query, text:].tolist() == want
+    assert torch.equal(seen[:text, :text], torch.ones(text, text, dtype=torch.bool).tril())
+
+
+def test_a_row_of_the_paper_wraps_into_the_row_above():
+    places = torch.arange(16)[None]
+    seen = Grid(torch.zeros_like(places), 0, 4, "row").seen(places, places)[0] & torch.ones(16, 16, dtype=torch.bool).tril()
+    assert seen[9].nonzero()[:, 0].tolist() == [5, 6, 7, 8, 9]
+
+
+# ---------------------------------------------------------------------------------------------------------------- records
+
+
+def captions(codes=4):
+    return fit_captions(["A red circle", "a blue  square", "a red square"], "char", codes)[0]
+
+
+def test_a_caption_is_filled_up_with_each_places_own_symbol():
+    found = captions()
+    rows = found.write(["a red circle", "A BLUE", ""])
+    own = np.arange(found.words, found.words + found.places)
+    assert found.places == len("a blue square") == 13
+    assert (rows[0, :12] < found.words).all()
+    assert rows[0, 12] == own[12]
+    assert rows[1, 6:].tolist() == own[6:].tolist()
+    assert rows[2].tolist() == own.tolist()
+    assert bytes(found.tokenizer.decode(rows[1, :6].tolist())) == b"a blue"
+
+
+def test_batches_hide_some_captions_and_are_a_function_of_epoch_and_step():
+    found = captions()
+    records = found.records(["a red circle"] * 200, np.arange(200)[:, None] % 4)
+    batches = DrawnBatches(records, found, 32, seed=1)
+    assert batches.steps_per_epoch == 7
+    batch = batches.at(3, 2)
+    assert torch.equal(batch.targets_BT, batches.at(3, 2).targets_BT)
+    blank = torch.from_numpy(found.write([""])[0])
+    hidden = sum(int((batches.at(e, s).targets_BT[:, : found.places] == blank).all(1).sum()) for e in range(5) for s in range(7))
+    assert 50 < hidden < 160  # a tenth of 1,000
+    assert (batch.inputs_BT[:, 0] == found.symbols).all()
+    assert torch.equal(batch.inputs_BT[:, 1:], batch.targets_BT[:, :-1])
+
+
+def test_places_are_counted_from_the_last_start():
+    begins = torch.tensor([[False, True, False, False], [False, False, False, True]])
+    assert since_start(begins, torch.tensor([5, 0])).tolist() == [[5, 0, 1, 2], [0, 1, 2, 0]]
+
+
+# ------------------------------------------------------------------------------------------------------------------ model
+
+
+def build(name="dalle", **settings):
+    torch.manual_seed(0)
+    codec = family("vq", "codes").configure("tiny", image_size=8, channels=1, quantiser="ema", **{"symbols": 4}).model_dump()
+    found = captions()
+    chosen = family(name, "draw")
+    sizes = {"symbols": found.symbols, "words": found.words, "caption": found.places}
+    model = chosen.build(chosen.configure("tiny", codec={"family": "vq", "model": codec}, **sizes, **settings))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(0.2 * torch.randn_like(weight))
+    return model.eval(), found
+
+
+@pytest.mark.parametrize("name", ["dalle", "lstm", "gru"])
+def test_only_what_may_stand_at_a_place_has_a_probability(name):
+    model, found = build(name)
+    batch = as_batch(found.records(["a red circle", ""], np.array([[0, 1, 2, 3], [3, 3, 0, 1]])), found)
+    with torch.no_grad():
+        prediction, _ = model(batch.inputs_BT)
+    p = prediction.logits().softmax(-1)
+    for place in range(found.places + 4):
+        allowed = set(p[0, place].nonzero()[:, 0].tolist())
+        text = {*range(found.words), found.words + place}
+        assert allowed == (text if place < found.places else set(range(found.words + found.places, found.symbols)))
+    assert torch.isfinite(prediction.log_prob(batch.targets_BT)).all()
+
+
+def test_the_loss_is_an_eighth_text_and_seven_eighths_picture():
+    model, found = build()
+    batch = as_batch(found.records(["a red circle", "a blue"], np.array([[0, 1, 2, 3], [3, 3, 0, 1]])), found)
+    objective = Described(model)
+    terms, _ = objective(batch)
+    counts = objective.counts(batch)
+    with torch.no_grad():
+        nats = -model(batch.inputs_BT)[0].log_prob(batch.targets_BT)
+    want = nats[:, : found.places].mean() / 8 + 7 / 8 * nats[:, found.places :].mean()
+    got = sum(weight * total / counts[name] for name, (total, _, weight) in terms.items())
+    assert torch.allclose(got, want)
+
+
+def test_the_codec_is_frozen_and_the_rest_learns():
+    model, found = build()
+    batch = as_batch(found.records(["a red circle", "a blue"], np.array([[0, 1, 2, 3], [3, 3, 0, 1]])), found)
+    sum(t for t, _, _ in Described(model)(batch)[0].values()).backward()
+    for name, weight in model.named_parameters():
+        assert (weight.grad is None) == name.startswith("codec."), name
+
+
+@pytest.mark.parametrize("looks", ["dense", "row,column", "conv,axial_row"])
+@pytest.mark.parametrize("name", ["dalle", "lstm"])
+def test_drawing_step_by_step_is_the_distribution_read_at_once(name, looks):
+    model, found = build(name, **({"looks": looks, "reach": 3} if name == "dalle" else {}))
+    model, compute = model.double(), decide("cpu", "fp32")
+    rows = torch.from_numpy(found.write(["a red circle", "a blue"]))
+    ids, nats = draw_pictures(model, rows, 4, compute, PLAIN, seed=3)
+    whole = torch.cat([rows, ids], 1)
+    with torch.no_grad():
+        prediction, _ = model(torch.cat([torch.full((2, 1), found.symbols), whole[:, :-1]], 1))
+    want = prediction.log_prob(whole)[:, found.places :].sum(1)
+    assert torch.allclose(nats, want, atol=1e-9)
+
+
+def test_guidance_of_one_is_the_model_and_more_follows_the_formula():
+    model, found = build()
+    model, compute = model.double(), decide("cpu", "fp32")
+    rows, blank = torch.from_numpy(found.write(["a red circle"] * 3)), torch.from_numpy(found.write([""])[0])
+    plain = draw_pictures(model, rows, 4, compute, PLAIN, seed=3)
+    assert torch.equal(plain[0], draw_pictures(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seed=3)[0])
+    greedy = draw_pictures(model, rows[:1], 1, compute, Filters(temperature=0), blank_T=blank, guidance=5.0)[0]
+    with torch.no_grad():
+        start = torch.full((1, 1), found.symbols)
+        told = [model(torch.cat([start, r[None]], 1))[0].logits()[0, -1].log_softmax(-1) for r in (rows[0], blank)]
+    mixed = torch.nan_to_num(told[1] + 5 * (told[0] - told[1]), nan=-torch.inf)
+    assert int(greedy) == int(mixed.argmax())
+
+
+def test_a_look_that_does_not_exist_is_refused():
+    with pytest.raises(UserError, match="looks"):
+        build(looks="rows")
+
+
+# ------------------------------------------------------------------------------------------------------------ a whole run
+
+
+def test_every_combination_of_the_rainbow_is_another_picture_but_for_a_few():
+    assert len(COMBINATIONS) == 9216
+    assert len({caption(*c) for c in COMBINATIONS}) == 9216
+    some = COMBINATIONS[::7]
+    assert len({picture(*c).tobytes() for c in some}) > 0.97 * len(some)
+
+
+@pytest.fixture(scope="module")
+def rainbow(tmp_path_factory):
+    from chainrule.cli import main
+
+    folder = tmp_path_factory.mktemp("rainbow") / "data"
+    assert main(["data", "make", "rainbow", "--size", "200", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_the_rainbow_is_read_as_it_was_made(rainbow):
+    data = read_captioned(rainbow)
+    assert {n: len(p) for n, p in data.parts.items()} == {"train": 200, "valid": 10, "test": 10}
+    by_caption = {caption(*c): c for c in COMBINATIONS}
+    part = data.parts["test"]
+    for k, text in enumerate(part.captions):
+        assert np.array_equal(part.pictures.images[k], picture(*by_caption[text]))
+
+
+@pytest.mark.parametrize("model", ["dalle", "lstm"])
+def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
+    from chainrule.cli import main
+
+    flags = ["--budget", "6steps", "--threads", "1", "--set", "size=tiny"]
+    assert main(["train", str(rainbow), "--model", model, *flags, "--out", str(tmp_path / "run")]) == 0
+    assert (tmp_path / "run.codes" / "model.safetensors").exists()
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), str(rainbow), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"bits_per_image_token", "reconstruction_psnr", "codebook_used", "n"} <= set(result)
+    assert result["n"] == 10
+    (tmp_path / "each").mkdir()
+    words = ["draw", str(tmp_path / "run"), "a red circle", "a blue square", "-n", "3", "--guidance", "2", "--top-k", "5"]
+    assert main([*words, "--out", str(tmp_path / "grid.png"), "--each", str(tmp_path / "each"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["nats"]) == 6
+    assert len(list((tmp_path / "each").iterdir())) == 6
+    again = ["draw", str(tmp_path / "run"), "a red circle", "--begin", str(tmp_path / "each" / "0000.png"), "--out", str(tmp_path / "half.png")]
+    assert main(again) == 0
+
+
+def test_a_run_that_is_no_codec_is_refused_in_one_line(rainbow, tmp_path, capsys):
+    from chainrule.cli import main
+
+    assert main(["train", str(rainbow), "--task", "codes", "--model", "vq", "--budget", "2steps", "--set", "size=tiny", "--out", str(tmp_path / "c")]) == 0
+    assert main(["train", str(rainbow), "--model", "dalle", "--from", str(tmp_path / "c"), "--budget", "2steps", "--set", "size=tiny", "--out", str(tmp_path / "d")]) == 0
+    capsys.readouterr()
+    assert main(["train", str(rainbow), "--model", "dalle", "--from", str(tmp_path / "d"), "--out", str(tmp_path / "e")]) == 2
+    assert "--task codes" in capsys.readouterr().err
+    assert main(["draw", str(tmp_path / "c"), "a red circle"]) == 2
+    assert "--task draw" in capsys.readouterr().err
+    assert main(["draw", str(tmp_path / "d"), "a red circle", "--guidance", "-1"]) == 2
+    assert main(["draw", str(tmp_path / "d"), "a red circle", "-n", "0"]) == 2
+    assert main(["draw", str(tmp_path / "d"), "a red circle", "--out", str(tmp_path / "nowhere" / "x.png")]) == 2
+    err = capsys.readouterr().err.strip().split("\n")
+    assert len(err) == 3
+
+
+def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbow, tmp_path):
+    from chainrule.report.compare import compare
+
+    board = compare(rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", size="tiny", threads=1)
+    assert [row["status"] for row in board["rows"]] == ["done"] * 2
+    assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 10 for row in board["rows"])
+    page = (tmp_path / "board" / "report.html").read_text()
+    assert "{{" not in page
+    assert page.count("data:image/png;base64,") >= 60
+    assert (tmp_path / "board.codes" / "model.safetensors").exists()
