@@ -22,7 +22,17 @@ ONE = ["--threads", "1"]
 def fashion(data: Path, work: Path) -> Iterator[Line]:
     """Ten thousand pictures of clothes, three seeds a row, the controls beside them."""
     settings = "--set model.flip=true --set recipe.average=5".split()
-    flags = ["--task", "classify", "--budget", "15min", "--seeds", "3", *settings, "--models", "knn,logistic,mlp,cnn,lstm,vit"]
+    flags = [
+        "--task",
+        "classify",
+        "--budget",
+        "15min",
+        "--seeds",
+        "3",
+        *settings,
+        "--models",
+        "knn,logistic,mlp,cnn,lstm,vit",
+    ]
     source = data / "img_fashion_mnist" / "subset12k.npz"
     board = chainrule("compare", str(source), *flags, "--out", str(work / "fashion"), "--overwrite")
     command = f"chainrule compare subset12k.npz {' '.join(flags)}"
@@ -31,16 +41,26 @@ def fashion(data: Path, work: Path) -> Iterator[Line]:
     for model, right in rows.items():
         least = targets.get(model)
         met = right >= least and right > rows["knn"] if least else True
-        yield line(f"img_fashion_mnist subset12k, {model}, mean of 3 seeds", f"≥ {least}, above k-NN" if least else "", round(right, 4), met, command)
+        yield line(
+            f"img_fashion_mnist subset12k, {model}, mean of 3 seeds",
+            f"≥ {least}, above k-NN" if least else "",
+            round(right, 4),
+            met,
+            command,
+        )
 
 
 def emoji(data: Path, work: Path) -> Path:
     """The base set, without variants of skin tone, as a folder."""
     folder, source = work / "emoji", data / "emoji_noto"
     folder.mkdir()
-    rows = [json.loads(row) for row in gzip.decompress((source / "captions.jsonl.gz").read_bytes()).decode().splitlines()]
+    rows = [
+        json.loads(row) for row in gzip.decompress((source / "captions.jsonl.gz").read_bytes()).decode().splitlines()
+    ]
     kept = [{k: row[k] for k in ("i", "text", "text_ko", "split")} for row in rows if not row["skin_tone"]]
-    (folder / "captions.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8")
+    (folder / "captions.jsonl").write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8"
+    )
     (folder / "images32.npz").symlink_to((source / "images32.npz").resolve())
     return folder
 
@@ -52,7 +72,13 @@ def codes(data: Path, work: Path) -> Iterator[Line]:
     chainrule("train", str(folder), *flags, "--out", str(work / "codec"), "--overwrite")
     found = chainrule("evaluate", str(work / "codec"), str(folder))
     note = f"{found['psnr']:.2f} dB; {found['codebook_used']:.2f} of {found['codes']} symbols used, {found['code_entropy']:.2f} bits each"
-    yield line("emoji_noto, test pictures from 64 symbols", "≥ 22 dB", note, found["psnr"] >= 22 and found["codes_per_image"] == 64, f"chainrule train emoji {' '.join(flags)}")
+    yield line(
+        "emoji_noto, test pictures from 64 symbols",
+        "≥ 22 dB",
+        note,
+        found["psnr"] >= 22 and found["codes_per_image"] == 64,
+        f"chainrule train emoji {' '.join(flags)}",
+    )
 
 
 def rainbow(_data: Path, work: Path) -> Iterator[Line]:
@@ -80,9 +106,21 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
         made = draw_captions(run, [pictures.names[k] for k in some], filters=Filters(temperature=0))
         _, want = again(run.model.codec, run.source_tokenizer, pictures.images[some], run.compute)
         shares[part] = float((made["ids"] == want).all(1).mean())
-    yield line("rainbow: exact match of all symbols, captions of training", "≥ 0.99", round(shares["train"], 4), shares["train"] >= 0.99, command)
+    yield line(
+        "rainbow: exact match of all symbols, captions of training",
+        "≥ 0.99",
+        round(shares["train"], 4),
+        shares["train"] >= 0.99,
+        command,
+    )
     least = max(3 * chance, 0.45)
-    yield line("rainbow: combinations that were never seen", f"≥ 0.45 and 3 × {chance:.3f}, the nearest caption", round(shares["test"], 4), shares["test"] >= least, command)
+    yield line(
+        "rainbow: combinations that were never seen",
+        f"≥ 0.45 and 3 × {chance:.3f}, the nearest caption",
+        round(shares["test"], 4),
+        shares["test"] >= least,
+        command,
+    )
 
 
 SECTIONS: dict[str, Section] = {"fashion": fashion, "codes": codes, "rainbow": rainbow}

@@ -362,7 +362,13 @@ def draw_captions(
     whole_BP = torch.cat([rows_BT[:, words.places :], ids_BP], 1) - words.words - words.places
     with torch.no_grad(), loaded.compute.autocast():
         images = reader.write(codec.decode(whole_BP.to(loaded.compute.device)))
-    return {"images": images, "ids": whole_BP.numpy(), "captions": wanted, "nats": nats_B.tolist(), "seconds": time.perf_counter() - began}
+    return {
+        "images": images,
+        "ids": whole_BP.numpy(),
+        "captions": wanted,
+        "nats": nats_B.tolist(),
+        "seconds": time.perf_counter() - began,
+    }
 
 
 @torch.no_grad()

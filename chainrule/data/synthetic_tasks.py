@@ -367,7 +367,9 @@ def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
 def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
     combinations = rainbow.COMBINATIONS
     if sum(sizes.values()) > len(combinations):
-        raise UserError(f"--size {sizes['train']}: there are {len(combinations):,} combinations, of which some are held out")
+        raise UserError(
+            f"--size {sizes['train']}: there are {len(combinations):,} combinations, of which some are held out"
+        )
     chosen = rng.permutation(len(combinations))[: sum(sizes.values())].tolist()
     parts = [part for part, size in sizes.items() for _ in range(size)]
     lines = [
@@ -376,10 +378,18 @@ def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
     ]
     content = io.BytesIO()
     np.savez_compressed(content, images=np.stack([rainbow.picture(*combinations[c]) for c in chosen]))
-    share = nearest_caption([combinations[c] for c in chosen[: sizes["train"]]], [combinations[c] for c in chosen[-sizes["test"] :]])
+    share = nearest_caption(
+        [combinations[c] for c in chosen[: sizes["train"]]], [combinations[c] for c in chosen[-sizes["test"] :]]
+    )
     how = "the picture of the training caption that shares most attributes: share of test pictures that are the same, pixel by pixel"
-    known = {"combinations": len(combinations), "alignment": None, "remember": "what each word looks like, whatever stands beside it"}
-    return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, known | {"chance": {"exact_match": _known(share, how)}}
+    known = {
+        "combinations": len(combinations),
+        "alignment": None,
+        "remember": "what each word looks like, whatever stands beside it",
+    }
+    return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, known | {
+        "chance": {"exact_match": _known(share, how)}
+    }
 
 
 def nearest_caption(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> float:

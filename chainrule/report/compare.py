@@ -122,6 +122,11 @@ def parse_models(text: str, task: str = "generate") -> list[tuple[str, str, dict
     return rows
 
 
+def held_out(data: Any) -> Any:
+    """The part that rows are measured on."""
+    return data.parts.get("test") or data.parts["valid"]
+
+
 class Comparison:
     """Builds the board act by act; ``publish`` writes it at any time."""
 
@@ -141,7 +146,7 @@ class Comparison:
         self.task = find_task(settings.task)
         wanted = parse_models(models or self.task.rows, settings.task)
         self.corpus: Any = read_data(settings)
-        self.test = self.corpus.parts.get("test") or self.corpus.parts["valid"]
+        self.test = held_out(self.corpus)
         self.card = self.corpus.card()
         self.metric, self.words = self.task.metric(self.corpus.counted)
         known = {k for _, chosen, _ in wanted for k in family(chosen, settings.task).config.model_fields}
@@ -312,7 +317,7 @@ class Comparison:
             loaded = trained(cell.trainer, cell.ready)
             describe(RunFolder(cell.folder), cell.ready, loaded.data)
             opened.append(loaded)
-            scored.append(self.task.measure(loaded, self.test))
+            scored.append(self.task.measure(loaded, held_out(cell.ready.data)))
             cell.nats, cell.value = scored[-1].losses, scored[-1].metrics[self.metric]
             entry.row["seeds"].append({"seed": cell.seed, "value": cell.value})
         entry.blocks = measure.make_blocks(scored[0], np.mean([s.losses for s in scored], axis=0), self.exhibit.figure)

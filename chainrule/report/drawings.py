@@ -46,7 +46,9 @@ class OfDrawings(Exhibit):
 
 def nearest(train: np.ndarray, picture: np.ndarray) -> int:
     """The training picture with the smallest squared distance in pixels."""
-    gaps = train.astype(np.float32) - (picture if picture.shape[-1] == train.shape[-1] else picture.mean(-1, keepdims=True))
+    gaps = train.astype(np.float32) - (
+        picture if picture.shape[-1] == train.shape[-1] else picture.mean(-1, keepdims=True)
+    )
     return int((gaps**2).reshape(len(train), -1).sum(1).argmin())
 
 

@@ -47,7 +47,10 @@ def test_a_place_of_a_grid_sees_what_is_written_by_hand(kind, origin):
 
 def test_a_row_of_the_paper_wraps_into_the_row_above():
     places = torch.arange(16)[None]
-    seen = Grid(torch.zeros_like(places), 0, 4, "row").seen(places, places)[0] & torch.ones(16, 16, dtype=torch.bool).tril()
+    seen = (
+        Grid(torch.zeros_like(places), 0, 4, "row").seen(places, places)[0]
+        & torch.ones(16, 16, dtype=torch.bool).tril()
+    )
     assert seen[9].nonzero()[:, 0].tolist() == [5, 6, 7, 8, 9]
 
 
@@ -55,7 +58,7 @@ def test_a_row_of_the_paper_wraps_into_the_row_above():
 
 
 def captions(codes=4):
-    return fit_captions(["A red circle", "a blue  square", "a red square"], "char", codes)[0]
+    return fit_captions(["A red circle", "a blue  square", "a blue circle"], "char", codes)[0]
 
 
 def test_a_caption_is_filled_up_with_each_places_own_symbol():
@@ -78,7 +81,9 @@ def test_batches_hide_some_captions_and_are_a_function_of_epoch_and_step():
     batch = batches.at(3, 2)
     assert torch.equal(batch.targets_BT, batches.at(3, 2).targets_BT)
     blank = torch.from_numpy(found.write([""])[0])
-    hidden = sum(int((batches.at(e, s).targets_BT[:, : found.places] == blank).all(1).sum()) for e in range(5) for s in range(7))
+    hidden = sum(
+        int((batches.at(e, s).targets_BT[:, : found.places] == blank).all(1).sum()) for e in range(5) for s in range(7)
+    )
     assert 50 < hidden < 160  # a tenth of 1,000
     assert (batch.inputs_BT[:, 0] == found.symbols).all()
     assert torch.equal(batch.inputs_BT[:, 1:], batch.targets_BT[:, :-1])
@@ -94,7 +99,11 @@ def test_places_are_counted_from_the_last_start():
 
 def build(name="dalle", **settings):
     torch.manual_seed(0)
-    codec = family("vq", "codes").configure("tiny", image_size=8, channels=1, quantiser="ema", **{"symbols": 4}).model_dump()
+    codec = (
+        family("vq", "codes")
+        .configure("tiny", image_size=8, channels=1, quantiser="ema", **{"symbols": 4})
+        .model_dump()
+    )
     found = captions()
     chosen = family(name, "draw")
     sizes = {"symbols": found.symbols, "words": found.words, "caption": found.places}
@@ -214,22 +223,80 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     assert {"bits_per_image_token", "reconstruction_psnr", "codebook_used", "n"} <= set(result)
     assert result["n"] == 10
     (tmp_path / "each").mkdir()
-    words = ["draw", str(tmp_path / "run"), "a red circle", "a blue square", "-n", "3", "--guidance", "2", "--top-k", "5"]
+    words = [
+        "draw",
+        str(tmp_path / "run"),
+        "a red circle",
+        "a blue square",
+        "-n",
+        "3",
+        "--guidance",
+        "2",
+        "--top-k",
+        "5",
+    ]
     assert main([*words, "--out", str(tmp_path / "grid.png"), "--each", str(tmp_path / "each"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert len(told["nats"]) == 6
     assert len(list((tmp_path / "each").iterdir())) == 6
-    again = ["draw", str(tmp_path / "run"), "a red circle", "--begin", str(tmp_path / "each" / "0000.png"), "--out", str(tmp_path / "half.png")]
+    again = [
+        "draw",
+        str(tmp_path / "run"),
+        "a red circle",
+        "--begin",
+        str(tmp_path / "each" / "0000.png"),
+        "--out",
+        str(tmp_path / "half.png"),
+    ]
     assert main(again) == 0
 
 
 def test_a_run_that_is_no_codec_is_refused_in_one_line(rainbow, tmp_path, capsys):
     from chainrule.cli import main
 
-    assert main(["train", str(rainbow), "--task", "codes", "--model", "vq", "--budget", "2steps", "--set", "size=tiny", "--out", str(tmp_path / "c")]) == 0
-    assert main(["train", str(rainbow), "--model", "dalle", "--from", str(tmp_path / "c"), "--budget", "2steps", "--set", "size=tiny", "--out", str(tmp_path / "d")]) == 0
+    assert (
+        main(
+            [
+                "train",
+                str(rainbow),
+                "--task",
+                "codes",
+                "--model",
+                "vq",
+                "--budget",
+                "2steps",
+                "--set",
+                "size=tiny",
+                "--out",
+                str(tmp_path / "c"),
+            ]
+        )
+        == 0
+    )
+    assert (
+        main(
+            [
+                "train",
+                str(rainbow),
+                "--model",
+                "dalle",
+                "--from",
+                str(tmp_path / "c"),
+                "--budget",
+                "2steps",
+                "--set",
+                "size=tiny",
+                "--out",
+                str(tmp_path / "d"),
+            ]
+        )
+        == 0
+    )
     capsys.readouterr()
-    assert main(["train", str(rainbow), "--model", "dalle", "--from", str(tmp_path / "d"), "--out", str(tmp_path / "e")]) == 2
+    assert (
+        main(["train", str(rainbow), "--model", "dalle", "--from", str(tmp_path / "d"), "--out", str(tmp_path / "e")])
+        == 2
+    )
     assert "--task codes" in capsys.readouterr().err
     assert main(["draw", str(tmp_path / "c"), "a red circle"]) == 2
     assert "--task draw" in capsys.readouterr().err
@@ -243,7 +310,9 @@ def test_a_run_that_is_no_codec_is_refused_in_one_line(rainbow, tmp_path, capsys
 def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbow, tmp_path):
     from chainrule.report.compare import compare
 
-    board = compare(rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", size="tiny", threads=1)
+    board = compare(
+        rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", size="tiny", threads=1
+    )
     assert [row["status"] for row in board["rows"]] == ["done"] * 2
     assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 10 for row in board["rows"])
     page = (tmp_path / "board" / "report.html").read_text()
