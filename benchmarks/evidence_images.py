@@ -21,7 +21,7 @@ ONE = ["--threads", "1"]
 
 def fashion(data: Path, work: Path) -> Iterator[Line]:
     """Ten thousand pictures of clothes, three seeds a row, the controls beside them."""
-    settings = "--set model.flip=true --set recipe.average=5".split()
+    settings = ["--set", "model.flip=true", "--set", "recipe.average=5"]
     flags = [
         "--task",
         "classify",
@@ -84,9 +84,9 @@ def codes(data: Path, work: Path) -> Iterator[Line]:
 def rainbow(_data: Path, work: Path) -> Iterator[Line]:
     """Captions of six attributes: pictures that were seen, and combinations that were not."""
     from chainrule.data.captioned import read_captioned
-    from chainrule.using import draw_captions, load
     from chainrule.decoding.sample import Filters
     from chainrule.training.tasks.codes import again
+    from chainrule.using import draw_captions, load
 
     folder = work / "rainbow"
     chainrule("data", "make", "rainbow", "--out", str(folder))

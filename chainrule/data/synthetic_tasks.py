@@ -26,7 +26,7 @@ import itertools
 import json
 import math
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,12 +54,12 @@ TRAINED, TESTED = (2, 40), (256, 256)
 class Made:
     """The files of a task by name, and ``truth``: what is known about it, as in ``truth.json``."""
 
-    files: dict[str, str | bytes]
+    files: Mapping[str, str | bytes]
     truth: dict[str, Any]
 
 
 Sizes = dict[str, int]
-Contents = tuple[dict[str, str | bytes], dict[str, Any]]
+Contents = tuple[Mapping[str, str | bytes], dict[str, Any]]
 """Files by name, and what is known."""
 Maker = Callable[[Sizes, np.random.Generator], Contents]
 Draw = Callable[[int, np.random.Generator], list[str]]

@@ -62,8 +62,8 @@ class Draw(Task):
             in ("data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads")
         }
         trainer = train(RunConfig.make({**shared, "task": "codes", "family": "vq"}), beside, resume="auto")
-        best, words = 60 - (trainer.progress.best or 0.0), "dB on validation: no drawing can be truer than that"
-        say(f"symbols: {best:.2f} {words}")
+        best = CEILING - (trainer.progress.best or CEILING)
+        say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
         return settings.replace(pretrained=str(beside))
 
     def begun(self, settings: RunConfig, learnt: Loaded) -> RunConfig:
