@@ -36,6 +36,8 @@ from chainrule.training.tasks.codes import CEILING, again
 
 ROWS = 64
 """Records that are judged at once."""
+SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
+"""Settings that a codec is trained with as the run is."""
 
 
 @register_task
@@ -55,12 +57,7 @@ class Draw(Task):
             return settings
         beside = out.with_name(f"{out.name}.codes")
         say(f"first: pictures become symbols, trained in {beside} (--from names a codec of your own)")
-        shared = {
-            k: v
-            for k, v in settings.model_dump().items()
-            if k
-            in ("data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads")
-        }
+        shared = settings.model_dump(include=SHARED)
         trainer = train(RunConfig.make({**shared, "task": "codes", "family": "vq"}), beside, resume="auto")
         best = CEILING - (trainer.progress.best or CEILING)
         say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
