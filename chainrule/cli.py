@@ -130,7 +130,7 @@ def make_parser() -> Parser:
         "kind",
         nargs="?",
         help="after make: a stream (markov, hmm, copy, uniform) or a task (copy with --task translate, reverse, sort, "
-        "recall, parity, adding, agreement); without it, all are listed",
+        "recall, parity, adding, agreement, rainbow); without it, all are listed",
     )
     p.add_argument("--out", help="after make: the folder to write")
     p.add_argument("--size", type=float, help="after make: training symbols (default: 1e6), or records of a task")

@@ -133,7 +133,7 @@ def _side_by_side(board: dict[str, Any], word: Callable[..., str], labels: dict[
     """Originals, and below them what each row makes of them."""
     lines = [(word("originals"), board["originals"])]
     lines += [(html.escape(labels[row["model"]]), row["again"]) for row in board.get("rows") or [] if row.get("again")]
-    shown = "".join(f"<h3>{name}</h3>{pictures((x, '') for x in pictures)}" for name, pictures in lines)
+    shown = "".join(f"<h3>{name}</h3>{pictures((x, '') for x in found)}" for name, found in lines)
     return (
         f'<section aria-labelledby="h-again"><h2 id="h-again">{word("again_title")}</h2>'
         f'<p class="lead">{word("again_lead")}</p>{shown}</section>'

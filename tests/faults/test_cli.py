@@ -208,7 +208,7 @@ WRONG = {
     "split words": (["--split", "most"], "0.9/0.05/0.05"),
     "tokenizer": (["--tokenizer", "bite"], "byte"),
     "unit": (["--unit", "line"], "unit"),
-    "task": (["--task", "draw"], "--task draw"),
+    "task": (["--task", "paint"], "--task paint"),
     "pairs": (["--task", "translate"], ".tsv"),
     "resume elsewhere": (["--resume", "elsewhere"], "--out elsewhere"),
     "resume and overwrite": (["--resume", "auto", "--overwrite"], "exclude each other"),

@@ -71,7 +71,7 @@ def start(folder: Path, chosen: RunConfig, corpus: Corpus) -> Trainer:
     torch.manual_seed(random.randrange(1 << 30))  # whatever stood in the generator must not matter
     trainer = make_trainer(ready, corpus, run)
     trainer.resume()
-    describe(run, ready, corpus)
+    describe(run, ready)
     return trainer
 
 

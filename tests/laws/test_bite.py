@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from citizens import WORDS, Events, SmallConfig, Translator, WithSources, Words, alive, family
+from coders import BREAKERS as CODERS
 from fillers import BREAKERS as FILLERS
 from labellers import BREAKERS as LABELLERS
 from torch import Tensor, nn
@@ -347,7 +348,7 @@ def test_the_unbroken_model_keeps_every_law() -> None:
         "context is true",
         "statistics add up",
         "counting is deterministic",
-        *(name for name, _ in [*LABELLERS, *SOURCED, *FILLERS]),
+        *(name for name, _ in [*LABELLERS, *SOURCED, *FILLERS, *CODERS]),
     }
 
 
@@ -369,7 +370,7 @@ def test_law_catches_the_translator_that_breaks_it(name: str, model: type[Transl
 
 
 def test_every_law_has_a_model_that_breaks_it() -> None:
-    assert {name for name, _ in [*BREAKERS, *LABELLERS, *SOURCED, *FILLERS]} == {name for name, _, _ in LAWS}
+    assert {name for name, _ in [*BREAKERS, *LABELLERS, *SOURCED, *FILLERS, *CODERS]} == {name for name, _, _ in LAWS}
 
 
 def test_a_model_that_raises_breaks_the_law_in_one_line() -> None:

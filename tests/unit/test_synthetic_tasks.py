@@ -31,11 +31,13 @@ from chainrule.data.tagged import read_tagged
 
 SIZE, HELD = 10_007, 500
 PAIRS = ("copy", "reverse", "sort")
+WRITTEN = [key for key in tasks if key[0] != "rainbow"]
+"""What is text; of pictures there are tests with those who draw."""
 
 
 @pytest.fixture(scope="module")
 def made():
-    return {kind: make(kind, task, size=SIZE, seed=7) for kind, task in tasks}
+    return {kind: make(kind, task, size=SIZE, seed=7) for kind, task in WRITTEN}
 
 
 @pytest.fixture(scope="module")
@@ -230,8 +232,10 @@ def test_a_task_is_a_function_of_kind_size_and_seed():
     for kind, task in tasks:
         first, again, other = (make(kind, task, size=211, seed=seed) for seed in (11, 11, 12))
         assert first == again
-        assert not set(map(tuple, rows(first, "test"))) & set(map(tuple, rows(other, "test"))) or kind in PAIRS
         assert first.files != other.files
+        if (kind, task) not in WRITTEN:
+            continue
+        assert not set(map(tuple, rows(first, "test"))) & set(map(tuple, rows(other, "test"))) or kind in PAIRS
 
 
 def test_too_few_records_and_unknown_names_are_refused():
@@ -386,7 +390,7 @@ def test_data_make_alone_lists_every_kind_on_a_line_of_its_own(capsys):
     assert cli.main(["data", "make"]) == 0
     listed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
     assert listed == [[kind, task or "-"] for kind, task in kinds()]
-    assert len(listed) == len(generators) + len(tasks) == 11
+    assert len(listed) == len(generators) + len(tasks) == 12
     assert all(kinds().values())
 
 

@@ -1,0 +1,40 @@
+"""Codecs that break the law of codecs by a single change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from chainrule.core import Family, family
+from chainrule.laws import SUBJECTS, Subject
+from chainrule.models.vq import PictureCodec
+
+
+class LooksAtNeighbours(PictureCodec):
+    """A picture's symbols depend on the others of its batch."""
+
+    def encode(self, pixels_BCYX: Tensor) -> Tensor:
+        return super().encode(pixels_BCYX - pixels_BCYX.mean(0))
+
+
+class BeyondTheSet(PictureCodec):
+    """One symbol too many."""
+
+    def encode(self, pixels_BCYX: Tensor) -> Tensor:
+        ids_BP = super().encode(pixels_BCYX)
+        return ids_BP + (ids_BP == ids_BP.max()) * (self.codes - ids_BP)
+
+    def decode(self, ids_BP: Tensor) -> Tensor:
+        return super().decode(ids_BP.clamp(max=self.codes - 1))
+
+
+BREAKERS: list[tuple[str, Any]] = [
+    ("codes: a picture alone = among others", LooksAtNeighbours),
+    ("codes: a picture alone = among others", BeyondTheSet),
+]
+
+
+def coder(model: type[PictureCodec]) -> Subject:
+    found = family("vq", "codes")
+    return SUBJECTS["codes"](Family(found.name, found.task, found.config, model, found.recipe))
