@@ -333,8 +333,9 @@ class Search:
 
     def _allowed(self, beam: Beam, raw_BGKV: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are phrases."""
-        o, after_BGKV = self.options, None
-        barred = [] if self.barred_V is None else [self.barred_V]
+        o, barred, after_BGKV = self.options, [], None
+        if self.barred_V is not None:
+            raw_BGKV = raw_BGKV.index_fill(-1, self.barred_V.nonzero()[:, 0], -torch.inf)
         if self.phrases is not None:
             after_BGKV = self.phrases.after(beam.place_BGK)
             barred.append(after_BGKV > o.max_length - t - 1)
@@ -342,7 +343,7 @@ class Search:
             again = _repeats(beam.ids_BGKT[..., :t], o.no_repeat, self.symbols)
             if self.phrases is not None and after_BGKV is not None:  # or a phrase could become impossible
                 need_BGK1 = self.phrases.need(beam.place_BGK)[..., None]
-                nothing_BGK1 = (again | barred[-1]).all(-1, keepdim=True)
+                nothing_BGK1 = (again | barred[0]).all(-1, keepdim=True)
                 again &= ~(nothing_BGK1 & (after_BGKV < need_BGK1))
             barred.append(again)
         if self.end is not None and t < o.min_length:
