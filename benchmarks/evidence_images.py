@@ -85,7 +85,7 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
     """Captions of six attributes: pictures that were seen, and combinations that were not."""
     from chainrule.data.captioned import read_captioned
     from chainrule.decoding.sample import Filters
-    from chainrule.training.tasks.codes import again
+    from chainrule.training.tasks.codes import coded
     from chainrule.using import draw_captions, load
 
     folder = work / "rainbow"
@@ -104,7 +104,7 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
         pictures = found.parts[part].pictures
         some = np.linspace(0, len(pictures) - 1, min(len(pictures), 322)).astype(int)
         made = draw_captions(run, [pictures.names[k] for k in some], filters=Filters(temperature=0))
-        _, want = again(run.model.codec, run.source_tokenizer, pictures.images[some], run.compute)
+        want = coded(run.model.codec, run.source_tokenizer, pictures.images[some], run.compute)
         shares[part] = float((made["ids"] == want).all(1).mean())
     yield line(
         "rainbow: exact match of all symbols, captions of training",

@@ -404,6 +404,8 @@ def data(a: argparse.Namespace) -> dict[str, Any]:
         return labelled_card(a, task)
     if task == "translate":
         return pairs_card(a)
+    if task in ("codes", "draw"):
+        return pictures_card(a, task)
     from chainrule.data import read
 
     options: dict[str, Any] = {"on_bad": a.on_bad or "stop", "columns": a.columns, "group": a.group}
@@ -483,6 +485,20 @@ def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
         print(f"  {card['duplicates']:.1%} of the held-out records stand in the training part too")
         if "unseen" in card:
             print(f"  {card['unseen']:.1%} of the held-out tokens do not occur in the training part")
+        print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
+    return card
+
+
+def pictures_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
+    card = card_of(a, task)
+    if not a.json:
+        rows, columns, channels = card["image"]
+        print(
+            f"{card['name']}: {card['unit']} of {columns} x {rows} pixels, {channels} channel{'s' * (channels > 1)}, for --task {task}"
+        )
+        print("".join(f"  {name:<6}{part['records']:>9,} pictures\n" for name, part in card["parts"].items()), end="")
+        print(f"  {card['duplicates']:.1%} of the held-out pictures stand in the training part too")
+        print("".join(f"  for example: {text}\n" for text in card.get("examples", [])), end="")
         print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
     return card
 

@@ -34,7 +34,7 @@ from chainrule.scoring.words import WordScorer
 from chainrule.training.runs import machine, open_run
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
-from chainrule.training.tasks.codes import again
+from chainrule.training.tasks.codes import coded, shown
 from chainrule.training.tasks.draw import captions_of
 from chainrule.training.tasks.translate import length_penalty, spelled, translations
 
@@ -332,8 +332,8 @@ def draw_captions(
     seed: int = 42,
     begin: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P) and log p of each (nats, given its
-    caption). ``guidance`` > 1 follows captions more closely at the price of variety. ``begin``: a picture as the run's own are, whose
+    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes), their
+    symbols ``ids`` (N x P) and log p of each (nats, given its caption). ``guidance`` > 1 follows captions more closely at the price of variety. ``begin``: a picture as the run's own are, whose
     upper half is kept.
     """
     _need(loaded, "draw", "draw", "draws pictures")
@@ -343,8 +343,8 @@ def draw_captions(
     wanted = [caption for caption in captions for _ in range(count)]
     rows_BT, places = torch.from_numpy(words.write(wanted)), codec.side**2
     if begin is not None:
-        _, ids_1P = again(codec, reader, begin[None], loaded.compute)
-        kept = ids_1P[:, : codec.side * (codec.side // 2)] + words.words + words.places
+        ids_1P = coded(codec, reader, begin[None], loaded.compute)
+        kept = ids_1P[:, : codec.side * (codec.side // 2)] + words.picture
         rows_BT = torch.cat([rows_BT, torch.from_numpy(kept).expand(len(wanted), -1)], 1)
         places -= kept.shape[1]
     blank_T = torch.from_numpy(words.write([""]))[0]
@@ -359,12 +359,10 @@ def draw_captions(
         guidance=guidance,
         seed=seed,
     )
-    whole_BP = torch.cat([rows_BT[:, words.places :], ids_BP], 1) - words.words - words.places
-    with torch.no_grad(), loaded.compute.autocast():
-        images = reader.write(codec.decode(whole_BP.to(loaded.compute.device)))
+    whole_NP = words.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy())
     return {
-        "images": images,
-        "ids": whole_BP.numpy(),
+        "images": shown(codec, reader, whole_NP, loaded.compute),
+        "ids": whole_NP,
         "captions": wanted,
         "nats": nats_B.tolist(),
         "seconds": time.perf_counter() - began,

@@ -72,20 +72,7 @@ class RunFolder:
         behind is removed.
         """
         run = cls(path)
-        if overwrite and resume:
-            raise UserError("--resume and --overwrite exclude each other: give one of them")
-        if run.path.exists() and not run.path.is_dir():
-            raise UserError(f"{run.path}: a file where a run folder is to be made; choose another --out")
-        with store.machine_errors(run.path, "read"):
-            found = list(run.path.iterdir()) if run.path.is_dir() else []
-        occupied = any(not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)  # else: killed at the very start
-        if occupied and not run.exists():
-            raise UserError(f"{run.path}: not empty and not a run folder, so never overwritten; choose another --out")
-        if occupied and not (overwrite or resume):
-            raise UserError(
-                f"{run.path}: holds a run already; --resume auto continues it, --overwrite replaces it, "
-                "or choose another --out"
-            )
+        occupied = run.check(overwrite=overwrite, resume=resume)
         with store.machine_errors(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         if not (occupied and resume):
@@ -94,6 +81,24 @@ class RunFolder:
             run._checkpoints.mkdir(exist_ok=True)
             run._clean()
         return run
+
+    def check(self, *, overwrite: bool = False, resume: bool = False) -> bool:
+        """Is something there? Raises UserError where ``create`` would refuse it; nothing is written."""
+        if overwrite and resume:
+            raise UserError("--resume and --overwrite exclude each other: give one of them")
+        if self.path.exists() and not self.path.is_dir():
+            raise UserError(f"{self.path}: a file where a run folder is to be made; choose another --out")
+        with store.machine_errors(self.path, "read"):
+            found = list(self.path.iterdir()) if self.path.is_dir() else []
+        occupied = any(not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)  # else: killed at the very start
+        if occupied and not self.exists():
+            raise UserError(f"{self.path}: not empty and not a run folder, so never overwritten; choose another --out")
+        if occupied and not (overwrite or resume):
+            raise UserError(
+                f"{self.path}: holds a run already; --resume auto continues it, --overwrite replaces it, "
+                "or choose another --out"
+            )
+        return occupied
 
     def exists(self) -> bool:
         """Whether this is a run of ours; a damaged one counts, a pretrained folder of another library does not."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
 import pydantic
@@ -19,12 +20,16 @@ class Config(pydantic.BaseModel):
     """Named settings; ``tiny`` is mandatory for a family (tests run on it)."""
 
     @classmethod
+    def check_names(cls, values: Iterable[str]) -> None:
+        """Raises ConfigError where there is no such setting."""
+        for key in values:
+            if key not in cls.model_fields:
+                raise ConfigError(f"unknown setting '{key}': {nearest(key, cls.model_fields)}")
+
+    @classmethod
     def make(cls, values: dict[str, Any]) -> Self:
         """Check ``values`` (strings from a command line are converted) and build."""
-        known = cls.model_fields
-        for key in values:
-            if key not in known:
-                raise ConfigError(f"unknown setting '{key}': {nearest(key, known)}")
+        cls.check_names(values)
         try:
             return cls(**values)
         except pydantic.ValidationError as error:

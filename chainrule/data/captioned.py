@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,7 @@ import torch
 
 from chainrule.core.batch import Drawn
 from chainrule.core.errors import DataError
-from chainrule.data.images import ImagePart, digests, list_images, read_parts
-from chainrule.data.images import decoded as decoded_rows
+from chainrule.data.images import ImagePart, channels_of, digests, read_parts
 from chainrule.data.labelled import SHOWN, Shares, carved_note
 from chainrule.data.pictures import ImageReader, grey
 from chainrule.data.reading import fitted
@@ -26,6 +26,15 @@ LONGEST = 48
 """Symbols of a caption that are read at most."""
 DROPPED = 0.1
 """Share of captions that training does not show, so that a picture without one is known too."""
+
+
+def plain(caption: str) -> str:
+    """Lower case, single spaces."""
+    return " ".join(caption.lower().split())
+
+
+def symbols_of(caption: str, tokenizer: TextTokenizer) -> np.ndarray:
+    return tokenizer.encode(plain(caption).encode(errors="replace")).ids
 
 
 @dataclass(frozen=True)
@@ -42,19 +51,28 @@ class Captions:
 
     @property
     def symbols(self) -> int:
-        return self.words + self.places + self.codes
+        return self.picture + self.codes
 
     def write(self, texts: Sequence[str]) -> np.ndarray:
         """Captions in lower case, cut or filled up to their places, N x places; an empty one is all filling."""
         filling = np.arange(self.words, self.words + self.places)
         rows = np.tile(filling, (len(texts), 1))
         for row, text in zip(rows, texts):
-            ids = self.tokenizer.encode(" ".join(text.lower().split()).encode(errors="replace")).ids[: self.places]
+            ids = symbols_of(text, self.tokenizer)[: self.places]
             row[: len(ids)] = ids
         return rows
 
+    @property
+    def picture(self) -> int:
+        """The first id of a picture."""
+        return self.words + self.places
+
     def records(self, texts: Sequence[str], ids_NP: np.ndarray) -> np.ndarray:
-        return np.concatenate([self.write(texts), ids_NP + self.words + self.places], 1)
+        return np.concatenate([self.write(texts), ids_NP + self.picture], 1)
+
+    def codes_of(self, records: np.ndarray) -> np.ndarray:
+        """The codec's symbols in records, N x P."""
+        return records[:, self.places :] - self.picture
 
 
 @dataclass(frozen=True)
@@ -83,15 +101,18 @@ class DrawnBatches:
             raise DataError("no pictures with captions to make batches of")
         self.records, self.captions, self.rows, self.seed, self.dropped = records, captions, rows, seed, dropped
         self.steps_per_epoch = -(-len(records) // rows)
+        self._epoch = lru_cache(maxsize=2)(self._arrange)
+
+    def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the records, and whose captions are hidden."""
+        rng = np.random.default_rng([self.seed, epoch])
+        return rng.permutation(len(self.records)), rng.random(len(self.records)) < self.dropped
 
     def at(self, epoch: int, step: int) -> Drawn:
-        rng = np.random.default_rng([self.seed, epoch])
-        order = rng.permutation(len(self.records))
-        hidden = rng.random(len(self.records)) < self.dropped
+        order, hidden = self._epoch(epoch)
         chosen = order[step * self.rows : (step + 1) * self.rows]
         rows = self.records[chosen].copy()
-        blank = np.arange(self.captions.words, self.captions.words + self.captions.places)
-        rows[hidden[chosen], : self.captions.places] = blank
+        rows[hidden[chosen], : self.captions.places] = self.captions.write([""])
         return as_batch(rows, self.captions)
 
 
@@ -143,37 +164,20 @@ def read_captioned(
     """Read DATA and split it. Raises DataError and UserError, one line, where pictures or captions are missing or damaged."""
     notes: list[str] = []
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
+    channels = channels_of(parts)
     if carved:
         notes.append(carved_note(f"{len(parts['valid']):,} pictures"))
     whole, cut = digests(parts)
-    return CaptionedData(name, {n: CaptionedPart(p) for n, p in parts.items()}, whole, cut, notes, carved=carved)
-
-
-def read_captioned_part(
-    source: Any, reader: ImageReader, columns: str | None = None, on_bad: str = "stop"
-) -> CaptionedPart:
-    """A held-out part: DATA's own part ``test`` where it has one, else all of it."""
-    notes: list[str] = []
-    _, rows, _ = list_images(source, columns, on_bad, notes, "caption", reader.size)
-    chosen = [rows["test"]] if "test" in rows else list(rows.values())
-    found = [decoded_rows(r, reader.size, on_bad, notes) for r in chosen]
-    images = grey(np.concatenate([p.images for p in found]), reader.channels)
-    names = tuple(n for p in found for n in p.names)
-    files = tuple(f for p in found for f in p.files)
-    return CaptionedPart(ImagePart(images, names, np.full(len(images), -1), files), notes=notes)
+    made = {n: CaptionedPart(replace(p, images=grey(p.images, channels))) for n, p in parts.items()}
+    return CaptionedData(name, made, whole, cut, notes, carved=carved)
 
 
 def fit_captions(texts: Sequence[str], spec: str, codes: int) -> tuple[Captions, str | None]:
     """A tokenizer for these captions and room for the longest; and a note where some are cut."""
-    lower = [" ".join(text.lower().split()) for text in texts]
-    tokenizer = fitted(lower, spec)
-    lengths = [len(tokenizer.encode(text.encode(errors="replace")).ids) for text in lower]
+    tokenizer = fitted([plain(text) for text in texts], spec)
+    lengths = [len(symbols_of(text, tokenizer)) for text in texts]
     cut = sum(n > LONGEST for n in lengths)
     told = (
         f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} symbols, of which the beginning is read"
     )
     return Captions(tokenizer, min(LONGEST, max(lengths)), codes), told if cut else None
-
-
-def with_records(part: CaptionedPart, captions: Captions, ids_NP: np.ndarray) -> CaptionedPart:
-    return replace(part, records=captions.records(part.captions, ids_NP))

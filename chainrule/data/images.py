@@ -116,10 +116,6 @@ class Rows:
     names: list[str]
     groups: list[str] | None = None
 
-    def take(self, chosen: Sequence[int]) -> Rows:
-        sources = self.sources[chosen] if isinstance(self.sources, np.ndarray) else [self.sources[r] for r in chosen]
-        return Rows(sources, [self.names[r] for r in chosen], self.groups and [self.groups[r] for r in chosen])
-
 
 def read_images(
     source: str | Path, columns: str | None = None, split: Shares = (0.9, 0.05, 0.05), on_bad: str = "stop", size: int | None = None
@@ -139,7 +135,7 @@ def read_images(
             f"{source}: every training picture is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
         )
     number = {label: c for c, label in enumerate(labels)}
-    channels = 1 if all(_is_grey(p.images) for p in parts.values()) else 3
+    channels = channels_of(parts)
     made = {part: labelled(p, number, channels) for part, p in parts.items()}
     for part, p in made.items():
         tell_unknown(part, p.names, number, "picture", notes)
@@ -164,7 +160,7 @@ def read_pictures(
     """Pictures alone, whatever is written beside them. Raises as ``read_images``, but asks for no labels."""
     notes: list[str] = []
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "nothing", notes)
-    channels = 1 if all(_is_grey(p.images) for p in parts.values()) else 3
+    channels = channels_of(parts)
     made = {part: replace(p, images=grey(p.images, channels)) for part, p in parts.items()}
     if carved:
         notes.append(carved_note(f"{len(made['valid']):,} pictures"))
@@ -172,17 +168,17 @@ def read_pictures(
     return ImageData(name, made, (), whole, cut, notes, carved=carved)
 
 
-def read_pictures_part(
-    source: str | Path, reader: ImageReader, columns: str | None = None, on_bad: str = "stop"
+def read_part(
+    source: str | Path, reader: ImageReader, beside: Beside, columns: str | None = None, on_bad: str = "stop"
 ) -> ImagePart:
-    """The same of a held-out part: DATA's own part ``test`` where it has one, else all of it."""
+    """Held-out pictures as a run's reader sees them: DATA's own part ``test`` where it has one, else all parts in order."""
     notes: list[str] = []
-    _, rows, _ = list_images(source, columns, on_bad, notes, "nothing", reader.size)
+    _, rows, _ = list_images(source, columns, on_bad, notes, beside, reader.size)
     chosen = [rows["test"]] if "test" in rows else list(rows.values())
     found = [decoded(r, reader.size, on_bad, notes) for r in chosen]
+    names, files = (tuple(x for part in parts for x in part) for parts in zip(*((p.names, p.files) for p in found)))
     images = grey(np.concatenate([p.images for p in found]), reader.channels)
-    files = tuple(f for p in found for f in p.files)
-    return ImagePart(images, ("",) * len(images), np.full(len(images), UNKNOWN), files, notes)
+    return ImagePart(images, names, np.full(len(images), UNKNOWN), files, notes)
 
 
 def read_parts(
@@ -205,18 +201,10 @@ def read_parts(
 def read_images_part(
     source: str | Path, labels: Sequence[str], reader: ImageReader, columns: str | None = None, on_bad: str = "stop"
 ) -> ImagePart:
-    """Held-out pictures (all parts of DATA in order), as a run's reader sees them, under labels that exist already. Where DATA has a
-    part ``test``, that alone.
-    """
-    number, notes = {label: c for c, label in enumerate(labels)}, []
-    _, rows, _ = list_images(source, columns, on_bad, notes)
-    if "test" in rows:
-        rows = {"test": rows["test"]}
-    found = [labelled(decoded(r, reader.size, on_bad, notes), number, reader.channels) for r in rows.values()]
-    names = tuple(n for p in found for n in p.names)
-    tell_unknown(str(source), names, number, "picture", notes)
-    images, values = np.concatenate([p.images for p in found]), np.concatenate([p.labels for p in found])
-    return ImagePart(images, names, values, tuple(f for p in found for f in p.files), notes)
+    """The same under labels that exist already."""
+    part, number = read_part(source, reader, "label", columns, on_bad), {label: c for c, label in enumerate(labels)}
+    tell_unknown(str(source), part.names, number, "picture", part.notes)
+    return labelled(part, number, reader.channels)
 
 
 def digests(parts: dict[str, ImagePart]) -> tuple[str, str]:
@@ -237,9 +225,9 @@ def labelled(part: ImagePart, number: dict[str, int], channels: int) -> ImagePar
     return replace(part, images=grey(part.images, channels), labels=values)
 
 
-def _is_grey(images_NYXC: np.ndarray) -> bool:
-    """Are all channels one?"""
-    return bool((images_NYXC == images_NYXC[..., :1]).all())
+def channels_of(parts: dict[str, ImagePart]) -> int:
+    """1 where no picture has a colour, else 3."""
+    return 1 if all((p.images == p.images[..., :1]).all() for p in parts.values()) else 3
 
 
 def _divided(

@@ -163,10 +163,10 @@ class Search:
         given = options.prefix * (rows if len(options.prefix) == 1 else 1) or ((),) * rows
         self._check(given)
         single = [] if options.must else sorted({phrase[0] for phrase in options.forbid if len(phrase) == 1})
-        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1) if single else options.forbid
+        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1 or options.must)
         self.phrases = Phrases(options.must, longer, symbols, end).to(device) if options.must or longer else None
-        self.barred_V = torch.isin(torch.arange(symbols), torch.tensor(single)).to(device) if single else None
-        """Ids that never appear: what need not be looked up in an automaton."""
+        self.barred = torch.tensor(single, dtype=torch.long, device=device)
+        """Ids that never appear: for these no automaton is needed, unless phrases must appear that could hold them."""
         for ids in sorted(set(given)):
             self._check_met(ids)
         longest = max(map(len, given), default=0)
@@ -189,7 +189,7 @@ class Search:
         if left < 0:
             raise UserError(f"beam search: a prefix of {len(prefix)} ids and max_length={self.options.max_length}")
         apart = f"beam search: the prefix {prefix} and the phrases that must or must not appear exclude each other"
-        if self.barred_V is not None and bool(self.barred_V[list(prefix)].any()):
+        if set(self.barred.tolist()) & set(prefix):
             raise UserError(apart)
         if self.phrases is None:
             return
@@ -334,8 +334,8 @@ class Search:
     def _allowed(self, beam: Beam, raw_BGKV: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
         """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are phrases."""
         o, barred, after_BGKV = self.options, [], None
-        if self.barred_V is not None:
-            raw_BGKV = raw_BGKV.index_fill(-1, self.barred_V.nonzero()[:, 0], -torch.inf)
+        if len(self.barred):
+            raw_BGKV = raw_BGKV.index_fill(-1, self.barred, -torch.inf)
         if self.phrases is not None:
             after_BGKV = self.phrases.after(beam.place_BGK)
             barred.append(after_BGKV > o.max_length - t - 1)

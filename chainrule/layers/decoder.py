@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,12 @@ class TransformerConfig(Config):
     qk_norm: bool = True
     dropout: float = 0.0
     expansion: int = 4
+
+
+def of_blocks(config: TransformerConfig, **changes: Any) -> TransformerConfig:
+    """The settings of the blocks alone, of a config that says more."""
+    shared = {name: getattr(config, name) for name in TransformerConfig.model_fields}
+    return TransformerConfig.make({**shared, **changes})
 
 
 def make_attention(c: TransformerConfig) -> Attention:

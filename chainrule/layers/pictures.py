@@ -5,7 +5,6 @@ rows     x_t = all pixels of row t, from the top down;      pixels   x_t = one p
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal
 
 import torch
@@ -84,18 +83,13 @@ def cover(pixels_BCYX: Tensor, share: float) -> Tensor:
     return torch.where(hidden_B1YX, torch.randn_like(pixels_BCYX), pixels_BCYX)
 
 
-def conv_stem(channels: int, width: int, patch: int) -> nn.Sequential:
-    """3 x 3 convolutions, each that halves the picture doubling the channels, then a map to ``width``."""
-    halvings = int(math.log2(patch))
-    if 2**halvings != patch:
+def patches_a_side(pixels: int, patch: int) -> int:
+    """Raises ConfigError where patches do not fit."""
+    if pixels % patch:
         raise ConfigError(
-            f"model.stem=conv needs a patch that is a power of two, not {patch}; or --set model.stem=patch"
+            f"model.patch={patch} does not divide pictures of {pixels} pixels; --image-size makes others of them"
         )
-    sizes = [max(8, width >> (halvings - k)) for k in range(halvings + 1)]
-    layers: list[nn.Module] = [nn.Conv2d(channels, sizes[0], 3, padding=1), nn.ReLU()]
-    for before, after in zip(sizes, sizes[1:]):
-        layers += [nn.Conv2d(before, after, 3, 2, padding=1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.Conv2d(sizes[-1], width, 1))
+    return pixels // patch
 
 
 def sinusoids(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
@@ -108,11 +102,6 @@ def sinusoids(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
         found.append(torch.cat([angle_NK.sin(), angle_NK.cos()], 1))
     grid = torch.cat([found[0][:, None].expand(-1, columns, -1), found[1][None].expand(rows, -1, -1)], -1)
     return F.pad(grid.flatten(0, 1), (0, width - 4 * quarter))
-
-
-def nowhere(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """All places are alike."""
-    return like.new_zeros(rows * columns, width)
 
 
 class ScanConfig(VariedConfig):

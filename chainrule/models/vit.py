@@ -13,6 +13,7 @@ convolutional network: the board says by how much.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 import torch
@@ -20,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import ConfigError, Recipe, register
-from chainrule.layers.decoder import TransformerConfig
+from chainrule.layers.decoder import TransformerConfig, of_blocks
 from chainrule.layers.encoder import Encoder
-from chainrule.layers.pictures import PictureClassifier, VariedConfig, conv_stem, nowhere, sinusoids
+from chainrule.layers.pictures import PictureClassifier, VariedConfig, patches_a_side, sinusoids
 
 Interpolation = Literal["bicubic", "bicubic-antialias", "bilinear-corners"]
 """How learned places are stretched to another grid: as Hugging Face, timm, and the paper's own code do it."""
@@ -74,11 +75,7 @@ class VisionTransformer(PictureClassifier):
     def __init__(self, config: ViTConfig):
         super().__init__(config)
         c = config
-        if c.image_size % c.patch:
-            raise ConfigError(
-                f"model.patch={c.patch} does not divide pictures of {c.image_size} pixels; --image-size makes others of them"
-            )
-        self.side = c.image_size // c.patch
+        self.side = patches_a_side(c.image_size, c.patch)
         self.patches = (
             conv_stem(c.channels, c.width, c.patch)
             if c.stem == "conv"
@@ -87,8 +84,7 @@ class VisionTransformer(PictureClassifier):
         self.class_token = nn.Parameter(torch.zeros(1, 1, c.width)) if c.pool == "class" else None
         own = self.side**2 + (c.pool == "class")
         self.places = nn.Parameter(torch.empty(1, own, c.width)) if c.positions == "learned" else None
-        shared = {name: getattr(c, name) for name in TransformerConfig.model_fields}
-        self.encoder = Encoder(TransformerConfig.make({**shared, "positions": "none"}), eps=c.eps)
+        self.encoder = Encoder(of_blocks(c, positions="none"), eps=c.eps)
         self.head = nn.Linear(c.width, c.symbols)
         self.reset_parameters()
 
@@ -129,6 +125,25 @@ class VisionTransformer(PictureClassifier):
         return torch.cat([places_PD[:own], stretched(places_PD[own:], self.side, rows, columns, c.interpolation)])
 
 
+def conv_stem(channels: int, width: int, patch: int) -> nn.Sequential:
+    """3 x 3 convolutions, each that halves the picture doubling the channels, then a map to ``width``."""
+    halvings = int(math.log2(patch))
+    if 2**halvings != patch:
+        raise ConfigError(
+            f"model.stem=conv needs a patch that is a power of two, not {patch}; or --set model.stem=patch"
+        )
+    sizes = [max(8, width >> (halvings - k)) for k in range(halvings + 1)]
+    layers: list[nn.Module] = [nn.Conv2d(channels, sizes[0], 3, padding=1), nn.ReLU()]
+    for before, after in zip(sizes, sizes[1:]):
+        layers += [nn.Conv2d(before, after, 3, 2, padding=1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Conv2d(sizes[-1], width, 1))
+
+
+def nowhere(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
+    """All places are alike."""
+    return like.new_zeros(rows * columns, width)
+
+
 def stretched(places_PD: Tensor, side: int, rows: int, columns: int, mode: Interpolation) -> Tensor:
     """Places of a side x side grid at those of another one. The same grid: as they are."""
     if (rows, columns) == (side, side):
@@ -163,5 +178,6 @@ FROM_VIT: dict[str, Any] = {
         *_block(),
         ("places", "vit.embeddings.position_embeddings"), ("class_token", "vit.embeddings.cls_token"),
     ],
-    }  # fmt: skip
-"""``Rename(**FROM_VIT)`` turns the weights of Hugging Face's ``ViTForImageClassification``, by their names in its files, into those of ``size=base``, ``eps=1e-12``."""
+}  # fmt: skip
+"""``Rename(**FROM_VIT)`` turns the weights of Hugging Face's ``ViTForImageClassification``, by their names in its files,
+into those of ``size=base``, ``eps=1e-12``."""

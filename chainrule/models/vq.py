@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Batch, Codec, ConfigError, Pictures, Recipe, SequenceModel, register
-from chainrule.layers.decoder import TransformerConfig
+from chainrule.layers.decoder import TransformerConfig, of_blocks
 from chainrule.layers.encoder import Encoder
-from chainrule.layers.pictures import VariedConfig, sinusoids, vary
+from chainrule.layers.pictures import VariedConfig, patches_a_side, sinusoids, vary
 
 LEVELS = {
     64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5), 4375: (7, 5, 5, 5, 5),
@@ -88,17 +88,12 @@ class PictureCodec(SequenceModel, Codec):
     def __init__(self, config: VQConfig):
         super().__init__(config)
         c = config
-        if c.image_size % c.patch:
-            raise ConfigError(
-                f"model.patch={c.patch} does not divide pictures of {c.image_size} pixels; --image-size makes others of them"
-            )
-        self.side = c.image_size // c.patch
+        self.side = patches_a_side(c.image_size, c.patch)
         self.quantiser = {"fsq": FiniteScalars, "ema": Nearest, "gumbel": Relaxed}[c.quantiser](c)
         self.codes, wide = self.quantiser.codes, self.quantiser.width
         self.terms = ("pixels", *self.quantiser.terms)
         self.patches = nn.Conv2d(c.channels, c.width, c.patch, c.patch)
-        shared = TransformerConfig.make({name: getattr(c, name) for name in TransformerConfig.model_fields})
-        self.encoder, self.decoder = Encoder(shared), Encoder(shared)
+        self.encoder, self.decoder = Encoder(of_blocks(c)), Encoder(of_blocks(c))
         self.to_code, self.from_code = nn.Linear(c.width, self.quantiser.asked), nn.Linear(wide, c.width)
         self.pixels = nn.Linear(c.width, CHANNELS * c.patch**2)
         self.smooth = nn.Sequential(

@@ -145,6 +145,8 @@ class Comparison:
         self.out, self.lang, self.overwrite = out, lang, overwrite
         self.task = find_task(settings.task)
         wanted = parse_models(models or self.task.rows, settings.task)
+        self._refuse_strangers()
+        settings = self.task.first(settings, out, overwrite)
         self.corpus: Any = read_data(settings)
         self.test = held_out(self.corpus)
         self.card = self.corpus.card()
@@ -195,14 +197,17 @@ class Comparison:
                 errors.append(error)
         raise errors[0]
 
-    def _claim(self) -> dict[str, Any]:
-        """The folder is ours, empty, or holds the same comparison, which is then continued."""
-        path = self.out / "board.json"
+    def _refuse_strangers(self) -> None:
+        """The folder is not there, empty, or holds a comparison: said before anything is trained."""
         if self.out.exists() and not self.out.is_dir():
             raise UserError(f"{self.out}: a file where a folder is to be made; choose another --out")
+        if self.out.is_dir() and any(self.out.iterdir()) and not (self.out / "board.json").exists():
+            raise UserError(f"{self.out}: not empty and holds no comparison; choose another --out")
+
+    def _claim(self) -> dict[str, Any]:
+        """What the folder holds is the same comparison, which is then continued, or may be overwritten."""
+        path = self.out / "board.json"
         if not path.exists():
-            if self.out.is_dir() and any(self.out.iterdir()):
-                raise UserError(f"{self.out}: not empty and holds no comparison; choose another --out")
             return {}
         try:
             old = json.loads(path.read_text(encoding="utf-8"))
@@ -401,8 +406,7 @@ def compare(
 
     ``settings`` are those of ``RunConfig``: budget, tokenizer, unit, split, params, seed, device, precision, threads, ….
     """
-    config = RunConfig.make({"data": str(data or plays()), "family": "ngram", **settings})
-    config = find_task(config.task).first(config, Path(out))
+    config = RunConfig.make({"data": str(data or plays()), "family": "ngram", **settings}).meant()
     with Stop().listening() as stop:
         comparison = Comparison(config, models, Path(out), seeds=seeds, lang=lang, overwrite=overwrite)
         comparison.run(stop)

@@ -55,6 +55,12 @@ def prepare(settings: RunConfig, data: Data) -> Prepared:
     )
 
 
+def known_settings(settings: RunConfig) -> None:
+    """Raises ConfigError where the family or its recipe has no such settings: said before anything is read or trained."""
+    family(settings.family, settings.task).config.check_names(settings.model)
+    Recipe.check_names(settings.recipe)
+
+
 def begin_with(settings: RunConfig, chosen: Family) -> Loaded | None:
     """The run that ``--from`` names, loaded, if this family can begin with it."""
     if settings.pretrained is None:

@@ -44,15 +44,15 @@ class RunConfig(Config):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _what_the_task_means(cls, values: Any) -> Any:
-        """Classifying pictures is a task of its own. Where no split is given: a series has few values, and an interval's coverage
-        cannot be told from a dozen.
-        """
-        if not isinstance(values, dict):
-            return values
-        if values.get("task") == "classify" and "data" in values:
-            values = {**values, "task": as_meant("classify", values["data"], values.get("columns"))}
-        return {"split": (0.7, 0.1, 0.2), **values} if values.get("task") == "series" else values
+    def _split_of_the_task(cls, values: Any) -> Any:
+        """Where no split is given: a series has few values, and an interval's coverage cannot be told from a dozen."""
+        series = isinstance(values, dict) and values.get("task") == "series"
+        return {"split": (0.7, 0.1, 0.2), **values} if series else values
+
+    def meant(self) -> RunConfig:
+        """With the task that DATA are for: to classify pictures is a task of its own."""
+        task = as_meant(self.task, self.data, self.columns)
+        return self if task == self.task else self.replace(task=task)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
-from chainrule.training.runs import describe, make_trainer, prepare, read_data, resolved, trained
+from chainrule.training.runs import describe, known_settings, make_trainer, prepare, read_data, resolved, trained
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Data, find_task
 
@@ -130,10 +130,12 @@ def train(
             )
         resume = "auto"
     mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
-    settings = find_task(settings.task).first(settings, Path(out))
+    settings, run = settings.meant(), RunFolder(out)
+    run.check(overwrite=overwrite, resume=mode == "auto")
+    known_settings(settings)
+    settings = find_task(settings.task).first(settings, Path(out), overwrite)
     corpus = corpus or read_data(settings)
     ready = prepare(settings, corpus)
-    run = RunFolder(out)
     meter = Meter(ready.family.name, str(ready.budget), find_task(settings.task).minimised(corpus.counted))
     try:
         trainer = make_trainer(ready, corpus, run, tell=meter)  # a model that cannot be built must not cost the old run
@@ -154,6 +156,8 @@ def train(
         raise Interrupted(
             f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {out}", stop.number
         )
+    if find_task(settings.task).settling:
+        say(find_task(settings.task).settling)
     describe(run, ready, trained(trainer, ready).data)
     return trainer
 

@@ -319,3 +319,56 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
     assert "{{" not in page
     assert page.count("data:image/png;base64,") >= 60
     assert (tmp_path / "board.codes" / "model.safetensors").exists()
+
+
+def test_grey_pictures_are_drawn_in_grey(tmp_path, capsys):
+    from chainrule.cli import main
+
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "images8.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    rows = [{"i": i, "text": f"picture {i % 4}"} for i in range(40)]
+    (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert read_captioned(tmp_path).parts["train"].pictures.images.shape[3] == 1
+    assert main(["data", str(tmp_path)]) == 0
+    assert "8 x 8 pixels, 1 channel, for --task draw" in capsys.readouterr().out
+    out = tmp_path.parent / "grey-run"
+    flags = ["--budget", "2steps", "--set", "size=tiny", "--threads", "1", "--out", str(out)]
+    assert main(["train", str(tmp_path), "--model", "gru", *flags]) == 0
+    assert main(["evaluate", str(out), str(tmp_path)]) == 0
+    assert main(["draw", str(out), "picture 1", "--out", str(tmp_path.parent / "grey.png")]) == 0
+
+
+def test_what_cannot_be_is_said_before_a_codec_is_trained(rainbow, tmp_path, capsys):
+    from chainrule.cli import main
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for words, told in (
+        (["train", str(rainbow), "--model", "dalle", "--out", str(tmp_path / "full")], "never overwritten"),
+        (["train", str(rainbow), "--model", "dalle", "--set", "model.widht=9", "--out", str(tmp_path / "a")], "width"),
+        (["compare", str(rainbow), "--models", "dalle", "--out", str(tmp_path / "full")], "no comparison"),
+        (["compare", str(rainbow), "--models", "dali", "--out", str(tmp_path / "b")], "dalle"),
+    ):
+        assert main(words) == 2
+        assert told in capsys.readouterr().err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["full"]
+
+
+def test_overwriting_a_drawing_overwrites_its_codec(rainbow, tmp_path):
+    from chainrule.cli import main
+
+    words = [
+        "train",
+        str(rainbow),
+        "--model",
+        "gru",
+        "--set",
+        "size=tiny",
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main([*words, "--budget", "1steps"]) == 0
+    assert main([*words, "--budget", "2steps", "--overwrite"]) == 0
+    assert "2steps" in (tmp_path / "run.codes" / "config.yaml").read_text()

@@ -95,10 +95,12 @@ class Task(ABC):
     name: ClassVar[str]
     rows: ClassVar[str]
     """The families that ``compare`` takes when none are named."""
+    settling: ClassVar[str] = ""
+    """What ``settle`` does, for those who wait for it."""
     continues: ClassVar[bool] = True
     """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
 
-    def first(self, settings: RunConfig, out: Path) -> RunConfig:
+    def first(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
         """Train what must be known before DATA can be read as a family reads them; the settings that name it. Most need nothing."""
         return settings
 

@@ -14,7 +14,7 @@ import torch
 
 from chainrule.core import Codec, ConfigError, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
-from chainrule.data.images import ImageData, ImagePart, read_pictures, read_pictures_part
+from chainrule.data.images import ImageData, ImagePart, read_part, read_pictures
 from chainrule.data.pictures import ImageReader
 from chainrule.scoring.objectives import Reconstructed
 from chainrule.scoring.pictures import psnr
@@ -49,7 +49,7 @@ class Codes(Task):
         return read_pictures(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
     def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> ImagePart:
-        return read_pictures_part(source, loaded.tokenizer, told.get("columns"), told["on_bad"])
+        return read_part(source, loaded.tokenizer, "nothing", told.get("columns"), told["on_bad"])
 
     def shape(self, data: ImageData) -> dict[str, Any]:
         assert data.reader is not None
@@ -73,7 +73,7 @@ class Codes(Task):
         assert reader is not None
 
         def validate(model: SequenceModel) -> float:
-            found, _ = again(model, reader, part.images, ready.compute)
+            found = shown(model, reader, coded(model, reader, part.images, ready.compute), ready.compute)
             return CEILING - float(psnr(found, part.images).mean())
 
         return validate
@@ -82,7 +82,8 @@ class Codes(Task):
         """A loss of so many dB below 60 for every picture. Beside it: the share of symbols that occur, and their entropy in bits."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no picture")
-        found, ids_NP = again(loaded.model, loaded.tokenizer, part.images, loaded.compute)
+        ids_NP = coded(loaded.model, loaded.tokenizer, part.images, loaded.compute)
+        found = shown(loaded.model, loaded.tokenizer, ids_NP, loaded.compute)
         decibels = np.minimum(psnr(found, part.images), CEILING)
         counts = np.bincount(ids_NP.ravel(), minlength=loaded.model.codes)
         share = counts[counts > 0] / counts.sum()
@@ -101,15 +102,23 @@ class Codes(Task):
 
 
 @torch.no_grad()
-def again(model: Any, reader: ImageReader, images: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures, N x Y x X x C bytes, as they come back from their symbols; and the symbols, N x P."""
+def coded(model: Any, reader: ImageReader, images: np.ndarray, compute: Compute) -> np.ndarray:
+    """The symbols of pictures (N x Y x X x C bytes), N x P."""
     model.eval()
     part = ImagePart(images, ("",) * len(images), np.zeros(len(images), np.int64))
-    found, codes = [], []
+    found = []
     for batch in part.batches(ROWS):
-        pixels = reader.read(batch).to(compute.device).pixels_BCYX
         with compute.autocast():
-            ids_BP = model.encode(pixels)
-            found.append(reader.write(model.decode(ids_BP)))
-        codes.append(ids_BP.cpu().numpy())
-    return np.concatenate(found), np.concatenate(codes)
+            found.append(model.encode(reader.read(batch).to(compute.device).pixels_BCYX).cpu().numpy())
+    return np.concatenate(found)
+
+
+@torch.no_grad()
+def shown(model: Any, reader: ImageReader, ids_NP: np.ndarray, compute: Compute) -> np.ndarray:
+    """The pictures that symbols stand for, N x Y x X x C bytes."""
+    model.eval()
+    found = []
+    for ids_BP in torch.from_numpy(ids_NP).split(ROWS):
+        with compute.autocast():
+            found.append(reader.write(model.decode(ids_BP.to(compute.device))))
+    return np.concatenate(found)

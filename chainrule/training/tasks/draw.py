@@ -23,19 +23,21 @@ from chainrule.data.captioned import (
     as_batch,
     fit_captions,
     read_captioned,
-    read_captioned_part,
-    with_records,
 )
+from chainrule.data.images import ImagePart, read_part
+from chainrule.data.pictures import ImageReader, grey
 from chainrule.scoring.objectives import Described
 from chainrule.scoring.pictures import psnr
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
-from chainrule.training.tasks.codes import CEILING, again
+from chainrule.training.tasks.codes import CEILING, coded, shown
 
 ROWS = 64
 """Records that are judged at once."""
+UNITS = "bpe:1024"
+"""Of captions, where nobody says."""
 SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
 """Settings that a codec is trained with as the run is."""
 
@@ -49,7 +51,7 @@ class Draw(Task):
     def metric(self, counted: str) -> tuple[str, str]:
         return "bits_per_image_token", "bits per image token"
 
-    def first(self, settings: RunConfig, out: Path) -> RunConfig:
+    def first(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
         """A codec, where ``--from`` names none: trained on the same pictures for the same budget, beside the run."""
         from chainrule.training.train import say, train
 
@@ -58,7 +60,10 @@ class Draw(Task):
         beside = out.with_name(f"{out.name}.codes")
         say(f"first: pictures become symbols, trained in {beside} (--from names a codec of your own)")
         shared = settings.model_dump(include=SHARED)
-        trainer = train(RunConfig.make({**shared, "task": "codes", "family": "vq"}), beside, resume="auto")
+        again = "never" if overwrite else "auto"
+        trainer = train(
+            RunConfig.make({**shared, "task": "codes", "family": "vq"}), beside, overwrite=overwrite, resume=again
+        )
         best = CEILING - (trainer.progress.best or CEILING)
         say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
         return settings.replace(pretrained=str(beside))
@@ -68,16 +73,15 @@ class Draw(Task):
             raise UserError(
                 f"--from {settings.pretrained}: a run of {learnt.task}; to draw, begin with a run of --task codes"
             )
-        return settings.replace(tokenizer=settings.tokenizer or "bpe:1024")
+        return settings.replace(tokenizer=settings.tokenizer or UNITS)
 
     def read(self, settings: RunConfig) -> CaptionedData:
         s = settings
         return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
     def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> CaptionedPart:
-        part = read_captioned_part(source, loaded.source_tokenizer, told.get("columns"), told["on_bad"])
-        _, ids_NP = again(loaded.model.codec, loaded.source_tokenizer, part.pictures.images, loaded.compute)
-        return with_records(part, captions_of(loaded), ids_NP)
+        pictures = read_part(source, loaded.source_tokenizer, "caption", told.get("columns"), told["on_bad"])
+        return as_records(pictures, captions_of(loaded), loaded.model.codec, loaded.source_tokenizer, loaded.compute)
 
     def shape(self, data: CaptionedData) -> dict[str, Any]:
         if data.captions is None or data.codec is None:
@@ -97,11 +101,17 @@ class Draw(Task):
             raise UserError(
                 f"--from {settings.pretrained}: made for pictures of {reader.size} pixels a side, not {train.pictures.images.shape[1]}; --image-size {reader.size}"
             )
-        captions, told = fit_captions(train.captions, settings.tokenizer or "bpe:1024", codec.codes)
-        parts = {}
-        for name, part in data.parts.items():
-            _, ids_NP = again(codec, reader, part.pictures.images, learnt.compute)
-            parts[name] = with_records(part, captions, ids_NP)
+        captions, told = fit_captions(train.captions, settings.tokenizer or UNITS, codec.codes)
+        parts = {
+            name: as_records(
+                replace(part.pictures, images=grey(part.pictures.images, reader.channels)),
+                captions,
+                codec,
+                reader,
+                learnt.compute,
+            )
+            for name, part in data.parts.items()
+        }
         made = {"family": learnt.name, "model": learnt.config["model"]}
         return replace(
             data,
@@ -149,7 +159,8 @@ class Draw(Task):
             raise DataError("nothing to measure: the part holds no picture")
         captions = captions_of(loaded)
         nats_NP = token_nats(loaded.model, part.records, captions, loaded.compute)
-        found, ids_NP = again(loaded.model.codec, loaded.source_tokenizer, part.pictures.images, loaded.compute)
+        ids_NP = captions.codes_of(part.records)
+        found = shown(loaded.model.codec, loaded.source_tokenizer, ids_NP, loaded.compute)
         decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
         metrics = {
             "bits_per_image_token": float(nats_NP.mean() / math.log(2)), "reconstruction_psnr": float(decibels.mean()),
@@ -163,6 +174,14 @@ class Draw(Task):
     def predictions(self, loaded: Loaded, part: CaptionedPart, measured: Measured) -> Iterator[dict[str, Any]]:
         for caption, nats_P in zip(part.captions, measured.details["nats"]):
             yield {"text": caption, "nats": float(-nats_P.sum())}
+
+
+def as_records(
+    pictures: ImagePart, captions: Captions, codec: Any, reader: ImageReader, compute: Compute
+) -> CaptionedPart:
+    """With the codec's symbols."""
+    ids_NP = coded(codec, reader, pictures.images, compute)
+    return CaptionedPart(pictures, captions.records(pictures.names, ids_NP), pictures.notes)
 
 
 def captions_of(loaded: Loaded) -> Captions:
