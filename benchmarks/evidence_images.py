@@ -1,6 +1,6 @@
 """Measure what pictures must show, and write it under docs/evidence.
 
-    python benchmarks/evidence_images.py --data ../shared/data [--only fashion,codes,rainbow]
+    python benchmarks/evidence_images.py --data ../shared/data [--only fashion_vit,codes,rainbow]
 
 Settings were chosen on validation parts; the test part is opened here.
 """
@@ -19,35 +19,25 @@ from evidence_main import ROOT, Line, Section, chainrule, gather, line
 ONE = ["--threads", "1"]
 
 
-def fashion(data: Path, work: Path) -> Iterator[Line]:
-    """Ten thousand pictures of clothes, three seeds a row, the controls beside them."""
-    settings = ["--set", "model.flip=true", "--set", "recipe.average=5"]
-    flags = [
-        "--task",
-        "classify",
-        "--budget",
-        "15min",
-        "--seeds",
-        "3",
-        *settings,
-        "--models",
-        "knn,logistic,mlp,cnn,lstm,vit",
-    ]
-    source = data / "img_fashion_mnist" / "subset12k.npz"
-    board = chainrule("compare", str(source), *flags, "--out", str(work / "fashion"), "--overwrite")
-    command = f"chainrule compare subset12k.npz {' '.join(flags)}"
-    rows = {row["model"]: row["accuracy"] for row in board["rows"]}
-    targets = {"vit": 0.88, "lstm": 0.86}
-    for model, right in rows.items():
-        least = targets.get(model)
-        met = right >= least and right > rows["knn"] if least else True
-        yield line(
-            f"img_fashion_mnist subset12k, {model}, mean of 3 seeds",
-            f"≥ {least}, above k-NN" if least else "",
-            round(right, 4),
-            met,
-            command,
-        )
+def fashion(model: str, budget: str, least: float = 0) -> Section:
+    """Ten thousand pictures of clothes, three seeds, the nearest neighbour beside them."""
+
+    def measured(data: Path, work: Path) -> Iterator[Line]:
+        source, out = data / "img_fashion_mnist" / "subset12k.npz", work / model.split(":")[0]
+        flags = ["--task", "classify", "--models", f"knn,{model}", "--budget", budget, "--seeds", "3"]
+        flags += ["--set", "recipe.average=5", *ONE]
+        board = chainrule("compare", str(source), *flags, "--out", str(out), "--overwrite")
+        nearest, *rows = board["rows"]
+        for row in rows:
+            yield line(
+                f"img_fashion_mnist subset12k, {row['model']}, mean of 3 seeds; nearest neighbours {nearest['accuracy']:.4f}",
+                f"≥ {least}, above k-NN" if least else "",
+                round(row["accuracy"], 4),
+                row["accuracy"] >= least and (not least or row["accuracy"] > nearest["accuracy"]),
+                f"chainrule compare subset12k.npz {' '.join(flags)}",
+            )
+
+    return measured
 
 
 def emoji(data: Path, work: Path) -> Path:
@@ -123,7 +113,14 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
     )
 
 
-SECTIONS: dict[str, Section] = {"fashion": fashion, "codes": codes, "rainbow": rainbow}
+SECTIONS: dict[str, Section] = {
+    "fashion_controls": fashion("logistic,mlp", "30s"),
+    "fashion_lstm": fashion("lstm:flip=true", "4min", 0.86),
+    "fashion_vit": fashion("vit:flip=true", "10min", 0.88),
+    "fashion_cnn": fashion("cnn:flip=true", "4min"),
+    "codes": codes,
+    "rainbow": rainbow,
+}
 
 if __name__ == "__main__":
     page = [
