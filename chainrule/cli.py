@@ -239,13 +239,15 @@ def make_parser() -> Parser:
     p.add_argument("--each", metavar="DIR", help="also every picture by itself, numbered")
     p.add_argument("--begin", metavar="FILE", help="keep the upper half of this picture, and draw the lower one")
     p.add_argument(
+        "--best-of", type=int, metavar="K", help="draw K of each, show the -n that fit the caption best, the best first"
+    )
+    p.add_argument(
         "--guidance",
         type=float,
-        default=1.0,
         metavar="G",
-        help="more than 1 follows captions more closely (default: 1)",
+        help="more than 1 follows captions more closely (default: as settled on validation)",
     )
-    p.add_argument("--temperature", type=float, default=1.0)
+    p.add_argument("--temperature", type=float, help="default: as settled on validation")
     p.add_argument("--top-k", type=int, default=0)
     p.add_argument("--top-p", type=float, default=1.0)
     p.add_argument("--seed", type=int)
@@ -759,9 +761,10 @@ def draw(a: argparse.Namespace) -> dict[str, Any]:
         if not place.is_dir():
             raise UserError(f"{place}: no such folder; make it first")
     loaded = load(a)
+    warmth = loaded.data.get("temperature", 1.0) if a.temperature is None else a.temperature
     begin = loaded.source_tokenizer.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
     result = draw_captions(
-        loaded, a.caption, count=a.n, filters=Filters(a.temperature, a.top_k, a.top_p), guidance=a.guidance,
+        loaded, a.caption, count=a.n, best_of=a.best_of, filters=Filters(warmth, a.top_k, a.top_p), guidance=a.guidance,
         seed=42 if a.seed is None else a.seed, begin=begin,
     )  # fmt: skip
     pictures, _ = list(result.pop("images")), result.pop("ids")

@@ -22,7 +22,6 @@ from chainrule.data.series import Scaling
 from chainrule.decoding import sample
 from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.choose import mbr
-from chainrule.decoding.drawing import draw_pictures
 from chainrule.decoding.forecast import sample_paths
 from chainrule.decoding.sample import Filters, Generated
 from chainrule.explain.alignment import alignment
@@ -34,8 +33,8 @@ from chainrule.scoring.words import WordScorer
 from chainrule.training.runs import machine, open_run
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
-from chainrule.training.tasks.codes import coded, shown
-from chainrule.training.tasks.draw import captions_of
+from chainrule.training.tasks.codes import coded
+from chainrule.training.tasks.draw import drawings, nearness, picture_of
 from chainrule.training.tasks.translate import length_penalty, spelled, translations
 
 load = open_run
@@ -327,45 +326,51 @@ def draw_captions(
     captions: Sequence[str],
     *,
     count: int = 1,
+    best_of: int | None = None,
     filters: Filters | None = None,
-    guidance: float = 1.0,
+    guidance: float | None = None,
     seed: int = 42,
     begin: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes), their
-    symbols ``ids`` (N x P) and log p of each (nats, given its caption). ``guidance`` > 1 follows captions more closely at the price of variety. ``begin``: a picture as the run's own are, whose
-    upper half is kept.
+    """``count`` pictures of each caption, caption after caption: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P), log p
+    of each (nats, given its caption), and how close the run's matcher finds each to its caption (cosines).
+
+    ``best_of``: draw so many of each, keep those ``count`` that are closest to the caption, closest first. ``guidance`` > 1 follows captions
+    more closely at the price of variety. ``begin``: a picture as the run's own are, whose upper half is kept. What is None is as was
+    settled on validation.
     """
     _need(loaded, "draw", "draw", "draws pictures")
-    if not 0 <= guidance <= 100:
+    if guidance is not None and not 0 <= guidance <= 100:
         raise UserError(f"--guidance {guidance}: allowed is 0 to 100; 1 is the model as it is")
-    words, codec, reader = captions_of(loaded), loaded.model.codec, loaded.source_tokenizer
-    wanted = [caption for caption in captions for _ in range(count)]
-    rows_BT, places = torch.from_numpy(words.write(wanted)), codec.side**2
+    if best_of is not None and best_of < count:
+        raise UserError(f"--best-of {best_of}: draws fewer than the {count} to be shown; at least -n")
+    model, each = loaded.model, best_of or count
+    wanted = [caption for caption in captions for _ in range(each)]
+    kept_NP = None
     if begin is not None:
-        ids_1P = coded(codec, reader, begin[None], loaded.compute)
-        kept = ids_1P[:, : codec.side * (codec.side // 2)] + words.picture
-        rows_BT = torch.cat([rows_BT, torch.from_numpy(kept).expand(len(wanted), -1)], 1)
-        places -= kept.shape[1]
-    blank_T = torch.from_numpy(words.write([""]))[0]
+        ids_1P = coded(model.codec, loaded.source_tokenizer, begin[None], loaded.compute)
+        kept_NP = np.repeat(ids_1P[:, : model.codec.side * (model.codec.side // 2)], len(wanted), 0)
     began = time.perf_counter()
-    ids_BP, nats_B = draw_pictures(
-        loaded.model,
-        rows_BT,
-        places,
-        loaded.compute,
-        filters or Filters(),
-        blank_T=blank_T,
-        guidance=guidance,
-        seed=seed,
-    )
-    whole_NP = words.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy())
+    ids_NP, nats_N = drawings(loaded, wanted, filters, guidance, seed=seed, kept_NP=kept_NP)
+    images = picture_of(loaded, ids_NP)
+    seconds = time.perf_counter() - began
+    chosen_N, near_N = np.arange(len(wanted)), None
+    if model.chooser.taught:
+        near_N = nearness(model.chooser, loaded, wanted, images).diagonal()
+    if best_of:
+        if near_N is None:
+            raise UserError(
+                "--best-of: this run's training has not ended, so nothing was taught to choose; --resume auto ends it"
+            )
+        blocks = near_N.reshape(len(captions), each)
+        chosen_N = (np.argsort(-blocks, 1, kind="stable")[:, :count] + each * np.arange(len(captions))[:, None]).ravel()
     return {
-        "images": shown(codec, reader, whole_NP, loaded.compute),
-        "ids": whole_NP,
-        "captions": wanted,
-        "nats": nats_B.tolist(),
-        "seconds": time.perf_counter() - began,
+        "images": images[chosen_N],
+        "ids": ids_NP[chosen_N],
+        "captions": [wanted[k] for k in chosen_N],
+        "nats": nats_N[chosen_N].tolist(),
+        "nearness": None if near_N is None else near_N[chosen_N].tolist(),
+        "seconds": seconds,
     }
 
 

@@ -8,7 +8,8 @@ symbol of each place's own, so that every picture begins at the same place (Rame
     words + caption .. symbols - 1       symbols of the picture
 
 and a mask for each place says which of them may stand there. The codec that made the picture's symbols lies in the model, frozen: a run
-folder holds everything that drawing needs.
+folder holds everything that drawing needs: two matchers of captions and pictures too, one that chooses among drawings and one, never asked
+for that, that judges them. Both are taught once drawing is learnt.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from chainrule.core import (
     family,
 )
 from chainrule.layers.language import RecurrentConfig, RecurrentModel, RecurrentState, carry
+from chainrule.layers.matching import Matcher
 from chainrule.layers.recurrent import Recurrent
 
 
@@ -53,6 +55,8 @@ class Drawing(Adopting):
     """The frozen codec, and which ids may stand where."""
 
     codec: Any
+    chooser: Matcher
+    judge: Matcher
     config: Any
     symbols: int
 
@@ -62,6 +66,9 @@ class Drawing(Adopting):
         chosen = family(told["family"], "codes")
         self.codec = chosen.build(chosen.config.make(told["model"]))
         self.codec.requires_grad_(False)
+        channels = self.codec.config.channels
+        self.chooser = Matcher(self.config.words, channels, "patches").requires_grad_(False)
+        self.judge = Matcher(self.config.words, channels, "pixels").requires_grad_(False)
         if not isinstance(self.codec, Codec) or self.config.symbols != self.picture + self.codec.codes:
             raise ConfigError(
                 f"{self.config.symbols} symbols for {self.picture} of text and {self.codec.codes} of pictures"
@@ -71,6 +78,12 @@ class Drawing(Adopting):
         if not isinstance(learnt, Codec):
             raise ConfigError("--from: expected a run of vq, trained with --task codes")
         self.codec.load_state_dict(learnt.state_dict())
+
+    @property
+    def parameters_count(self) -> int:
+        """Of all that draws: the codec too, what chooses and judges not."""
+        beside = (p for matcher in (self.chooser, self.judge) for p in matcher.parameters())
+        return sum(p.numel() for p in self.parameters()) - sum(p.numel() for p in beside)  # type: ignore[attr-defined]
 
     @property
     def picture(self) -> int:

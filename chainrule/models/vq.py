@@ -2,8 +2,9 @@
 
     z = E x,   s_p = the symbol nearest to z_p,   x' = D(s_1 .. s_P);   trained so that x' is x
 
-Every symbol stands for a patch, but encoder and decoder are Transformers over all patches: what a symbol means depends on its
-neighbours. Three ways from z to a symbol:
+Every symbol is made from one patch by a perceptron, the same everywhere; the decoder is a Transformer over all patches, so that what a
+symbol shows depends on its neighbours. ``encoder_layers`` > 0 lets symbols depend on the neighbours too: pictures come back truer, and
+what a decoder of symbols has to learn becomes much harder. Three ways from z to a symbol:
 
     fsq      each of a few numbers is squashed and rounded to so many levels; a symbol is their combination. Nothing is learned, and no
              symbol can die (Mentzer et al. 2024)
@@ -15,7 +16,7 @@ neighbours. Three ways from z to a symbol:
 Gradients pass the rounding of fsq and ema as if it were not there (Bengio et al. 2013). What is minimised is each picture's own mean
 squared error, or its logarithm, which is what PSNR averages (``model.error``).
 
-Deviations from DALL-E's dVAE: Transformers for its convolutions, squared error for its logit-Laplace, the temperature falls
+Deviations from DALL-E's dVAE: a perceptron and a Transformer for its convolutions, squared error for its logit-Laplace, the temperature falls
 exponentially.
 """
 
@@ -50,7 +51,9 @@ class VQConfig(TransformerConfig, VariedConfig):
     width: int = 128
     heads: int = 4
     layers: int = 3
-    """Of the encoder, and of the decoder."""
+    """Of the decoder."""
+    encoder_layers: int = 0
+    """0: a symbol says something of its own patch alone, which is what a decoder of symbols learns soonest."""
     patch: int = 4
     quantiser: Literal["fsq", "ema", "gumbel"] = "fsq"
     code_width: int = 16
@@ -92,8 +95,11 @@ class PictureCodec(SequenceModel, Codec):
         self.quantiser = {"fsq": FiniteScalars, "ema": Nearest, "gumbel": Relaxed}[c.quantiser](c)
         self.codes, wide = self.quantiser.codes, self.quantiser.width
         self.terms = ("pixels", *self.quantiser.terms)
-        self.patches = nn.Conv2d(c.channels, c.width, c.patch, c.patch)
-        self.encoder, self.decoder = Encoder(of_blocks(c)), Encoder(of_blocks(c))
+        self.patches = nn.Sequential(
+            nn.Conv2d(c.channels, c.width, c.patch, c.patch), nn.ReLU(), nn.Conv2d(c.width, c.width, 1)
+        )
+        self.encoder = Encoder(of_blocks(c, layers=c.encoder_layers)) if c.encoder_layers else None
+        self.decoder = Encoder(of_blocks(c))
         self.to_code, self.from_code = nn.Linear(c.width, self.quantiser.asked), nn.Linear(wide, c.width)
         self.pixels = nn.Linear(c.width, CHANNELS * c.patch**2)
         self.smooth = nn.Sequential(
@@ -107,8 +113,10 @@ class PictureCodec(SequenceModel, Codec):
 
     def latent(self, pixels_BCYX: Tensor) -> Tensor:
         """What is to become a symbol, for each patch: B x P x the quantiser's own width."""
-        x_BPD = self.patches(pixels_BCYX).flatten(2).mT + self.places.to(pixels_BCYX.dtype)
-        return self.to_code(self.encoder(x_BPD))
+        x_BPD = self.patches(pixels_BCYX).flatten(2).mT
+        if self.encoder is not None:
+            x_BPD = self.encoder(x_BPD + self.places.to(x_BPD.dtype))
+        return self.to_code(x_BPD)
 
     def drawn(self, vectors_BPK: Tensor) -> Tensor:
         """Pictures from the vectors of their symbols."""

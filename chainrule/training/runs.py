@@ -119,7 +119,10 @@ def trained(trainer: Trainer, ready: Prepared) -> Loaded:
     described = {**files["data.json"], "unit": data.unit, "counted": data.counted}
     config = {"model_type": ready.family.name, "task": task.name, "model": trainer.model.config.model_dump()}
     loaded = Loaded(trainer.model, described, {}, config, trainer.plan.compute, **use(files))
-    described |= task.settle(loaded, data)
+    settled = task.settle(loaded, data)
+    described |= settled
+    if settled:
+        trainer.run.write_model(trainer.model.state_dict())
     return loaded
 
 

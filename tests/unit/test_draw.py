@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
@@ -14,7 +15,10 @@ from chainrule.decoding.drawing import draw_pictures
 from chainrule.decoding.sample import Filters
 from chainrule.layers.drawing import since_start
 from chainrule.layers.masks import Causal, Grid
+from chainrule.layers.matching import Matcher, contrast
 from chainrule.scoring.objectives import Described
+from chainrule.training.matching import teach, vectors
+from chainrule.using import draw_captions, load
 
 PLAIN = Filters()
 
@@ -146,7 +150,7 @@ def test_the_codec_is_frozen_and_the_rest_learns():
     batch = as_batch(found.records(["a red circle", "a blue"], np.array([[0, 1, 2, 3], [3, 3, 0, 1]])), found)
     sum(t for t, _, _ in Described(model)(batch)[0].values()).backward()
     for name, weight in model.named_parameters():
-        assert (weight.grad is None) == name.startswith("codec."), name
+        assert (weight.grad is None) == name.startswith(("codec.", "chooser.", "judge.")), name
 
 
 @pytest.mark.parametrize("looks", ["dense", "row,column", "conv,axial_row"])
@@ -182,6 +186,44 @@ def test_a_look_that_does_not_exist_is_refused():
         build(looks="rows")
 
 
+# --------------------------------------------------------------------------------------------------------------- matchers
+
+
+def test_the_contrast_is_two_cross_entropies_that_equal_captions_share():
+    scores = torch.randn(4, 4, dtype=torch.float64)
+    other, equal = torch.tensor([[1, 9], [2, 9], [3, 9], [4, 9]]), torch.tensor([[1, 9], [2, 9], [1, 9], [4, 9]])
+    want = [
+        torch.eye(4, dtype=torch.float64),
+        torch.tensor([[1, 0, 1, 0], [0, 2, 0, 0], [1, 0, 1, 0], [0, 0, 0, 2]]) / 2.0,
+    ]
+    for ids, target in zip((other, equal), want):
+        both = F.cross_entropy(scores, target.double()) + F.cross_entropy(scores.T, target.double())
+        assert torch.allclose(contrast(scores, ids), both / 2)
+
+
+def test_what_fills_a_caption_up_counts_for_nothing():
+    matcher = Matcher(words=9, channels=3, look="pixels").eval()
+    short, filled = torch.tensor([[3, 4]]), torch.tensor([[3, 4, 11, 12]])
+    assert torch.equal(matcher.of_captions(short), matcher.of_captions(filled))
+    assert not torch.equal(matcher.of_captions(short), matcher.of_captions(torch.tensor([[3, 5]])))
+
+
+@pytest.mark.parametrize("look", ["pixels", "patches"])
+def test_a_matcher_learns_what_belongs_together(look):
+    texts = [caption(*c) for c in COMBINATIONS[::200]]
+    images = np.stack([picture(*c) for c in COMBINATIONS[::200]])
+    found, _ = fit_captions(texts, "word", 4)
+    matcher, ids, compute = Matcher(found.words, 3, look), found.write(texts), decide("cpu", "fp32")
+    before = torch.get_rng_state()
+    teach(matcher, ids, images, compute, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert matcher.taught
+    captions_ND, pictures_ND = vectors(matcher, ids, images, compute)
+    assert np.linalg.norm(pictures_ND, axis=1) == pytest.approx(1, abs=1e-6)
+    right = (captions_ND @ pictures_ND.T).argmax(0) == np.arange(len(texts))
+    assert right.mean() > 0.5, "47 captions: 0.02 by chance"
+
+
 # ------------------------------------------------------------------------------------------------------------ a whole run
 
 
@@ -197,13 +239,13 @@ def rainbow(tmp_path_factory):
     from chainrule.cli import main
 
     folder = tmp_path_factory.mktemp("rainbow") / "data"
-    assert main(["data", "make", "rainbow", "--size", "200", "--out", str(folder)]) == 0
+    assert main(["data", "make", "rainbow", "--size", "100", "--out", str(folder)]) == 0
     return folder
 
 
 def test_the_rainbow_is_read_as_it_was_made(rainbow):
     data = read_captioned(rainbow)
-    assert {n: len(p) for n, p in data.parts.items()} == {"train": 200, "valid": 10, "test": 10}
+    assert {n: len(p) for n, p in data.parts.items()} == {"train": 100, "valid": 5, "test": 5}
     by_caption = {caption(*c): c for c in COMBINATIONS}
     part = data.parts["test"]
     for k, text in enumerate(part.captions):
@@ -220,8 +262,9 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     capsys.readouterr()
     assert main(["evaluate", str(tmp_path / "run"), str(rainbow), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert {"bits_per_image_token", "reconstruction_psnr", "codebook_used", "n"} <= set(result)
-    assert result["n"] == 10
+    assert {"bits_per_image_token", "reconstruction_psnr", "codebook_used", "retrieval_at_1", "n"} <= set(result)
+    assert result["n"] == result["retrieved_among"] == 5
+    assert result["diversity"] > 0
     (tmp_path / "each").mkdir()
     words = [
         "draw",
@@ -239,6 +282,24 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert len(told["nats"]) == 6
     assert len(list((tmp_path / "each").iterdir())) == 6
+    few = [
+        "draw",
+        str(tmp_path / "run"),
+        "a red circle",
+        "a blue square",
+        "-n",
+        "2",
+        "--out",
+        str(tmp_path / "few.png"),
+    ]
+    assert main([*few, "--best-of", "5", "--json"]) == 0
+    chosen = json.loads(capsys.readouterr().out)
+    all_five = draw_captions(load(tmp_path / "run"), ["a red circle", "a blue square"], count=5)
+    for k in (0, 1):  # the two of five that are closest, the closest first
+        drawn = sorted(all_five["nearness"][5 * k : 5 * k + 5], reverse=True)
+        assert chosen["nearness"][2 * k : 2 * k + 2] == pytest.approx(drawn[:2])
+    assert main([*few, "--best-of", "1"]) == 2
+    assert "--best-of 1" in capsys.readouterr().err
     again = [
         "draw",
         str(tmp_path / "run"),
@@ -314,7 +375,7 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
         rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", size="tiny", threads=1
     )
     assert [row["status"] for row in board["rows"]] == ["done"] * 2
-    assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 10 for row in board["rows"])
+    assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 5 for row in board["rows"])
     page = (tmp_path / "board" / "report.html").read_text()
     assert "{{" not in page
     assert page.count("data:image/png;base64,") >= 60

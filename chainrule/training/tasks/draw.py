@@ -1,11 +1,13 @@
 """draw: a picture from its caption. Judged by the bits that a picture's symbols cost, given its caption, beside what the symbols can show
-at best (PSNR) and how many of them are used: few bits are easily had with symbols that say little.
+at best (PSNR) and how many of them are used: few bits are easily had with symbols that say little. And by retrieval: is a drawing's own caption,
+among all that were drawn, the one that a matcher finds closest to it?
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,13 @@ from chainrule.data.captioned import (
 )
 from chainrule.data.images import ImagePart, read_part
 from chainrule.data.pictures import ImageReader, grey
+from chainrule.decoding.drawing import draw_pictures
+from chainrule.decoding.sample import Filters
+from chainrule.layers.matching import Matcher
 from chainrule.scoring.objectives import Described
 from chainrule.scoring.pictures import psnr
 from chainrule.training.loop import Source
+from chainrule.training.matching import teach, vectors
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
 from chainrule.training.tasks import Loaded, Measured, Task, register_task
@@ -38,6 +44,14 @@ ROWS = 64
 """Records that are judged at once."""
 UNITS = "bpe:1024"
 """Of captions, where nobody says."""
+SETTLED, RETRIEVED = 64, 128
+"""Captions that are drawn at most, evenly spread over the part: to settle how, and to judge."""
+GUIDANCES, TEMPERATURES = (1.0, 1.5, 2.5, 4.0), (1.0, 0.7)
+"""What is tried."""
+SCALE = 20.0
+"""By which cosines become the logits of a caption given a drawing."""
+CHOOSER, JUDGE = 1, 2
+"""Seeds of the two matchers."""
 SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
 """Settings that a codec is trained with as the run is."""
 
@@ -46,6 +60,7 @@ SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", 
 class Draw(Task):
     name = "draw"
     rows = "lstm,gru,dalle"
+    settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
     continues = False
 
     def metric(self, counted: str) -> tuple[str, str]:
@@ -153,6 +168,23 @@ class Draw(Task):
 
         return validate
 
+    def settle(self, loaded: Loaded, data: CaptionedData) -> dict[str, Any]:
+        """What chooses among drawings and what judges them; and how to draw so that the former finds validation captions again."""
+        train, valid = data.parts["train"], data.parts["valid"]
+        assert data.captions is not None
+        told = data.captions.write(train.captions)
+        for matcher, seed in ((loaded.model.chooser, CHOOSER), (loaded.model.judge, JUDGE)):
+            if not matcher.taught:
+                teach(matcher, told, train.pictures.images, loaded.compute, seed)
+        texts = [valid.captions[k] for k in spread(len(valid), SETTLED)]
+        surest = {}
+        for guidance, temperature in itertools.product(GUIDANCES, TEMPERATURES):
+            ids_NP, _ = drawings(loaded, texts, Filters(temperature), guidance, seed=0)
+            near_NN = nearness(loaded.model.chooser, loaded, texts, picture_of(loaded, ids_NP))
+            surest[guidance, temperature] = float(torch.from_numpy(near_NN * SCALE).log_softmax(0).diagonal().mean())
+        guidance, temperature = max(surest, key=lambda tried: surest[tried])
+        return {"guidance": guidance, "temperature": temperature}
+
     def measure(self, loaded: Loaded, part: CaptionedPart) -> Measured:
         """A loss for every symbol of every picture, given its caption."""
         if not len(part) or part.records is None:
@@ -166,6 +198,8 @@ class Draw(Task):
             "bits_per_image_token": float(nats_NP.mean() / math.log(2)), "reconstruction_psnr": float(decibels.mean()),
             "codebook_used": len(np.unique(ids_NP)) / loaded.model.codec.codes, "n": len(part),
         }  # fmt: skip
+        if loaded.model.judge.taught:
+            metrics |= retrieval(loaded, part)
         ends = np.arange(1, len(part) + 1) * nats_NP.shape[1]
         return Measured(
             metrics, nats_NP.ravel(), np.ones(nats_NP.size), ends, details={"nats": nats_NP, "found": found}
@@ -186,6 +220,72 @@ def as_records(
 
 def captions_of(loaded: Loaded) -> Captions:
     return Captions(loaded.tokenizer, int(loaded.data["caption_places"]), loaded.model.codec.codes)
+
+
+def spread(many: int, most: int) -> np.ndarray:
+    """Numbers of at most so many records, evenly spread."""
+    return np.linspace(0, many - 1, min(many, most)).astype(int)
+
+
+def drawings(
+    loaded: Loaded,
+    texts: Sequence[str],
+    filters: Filters | None = None,
+    guidance: float | None = None,
+    *,
+    seed: int,
+    kept_NP: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
+    ``kept_NP``: symbols with which the pictures begin.
+    """
+    captions, model = captions_of(loaded), loaded.model
+    rows_BT = torch.from_numpy(captions.write(texts))
+    places = model.codec.side**2
+    if kept_NP is not None:
+        rows_BT = torch.cat([rows_BT, torch.from_numpy(kept_NP) + captions.picture], 1)
+        places -= kept_NP.shape[1]
+    ids_BP, nats_B = draw_pictures(
+        model,
+        rows_BT,
+        places,
+        loaded.compute,
+        filters or Filters(loaded.data.get("temperature", 1.0)),
+        blank_T=torch.from_numpy(captions.write([""]))[0],
+        guidance=loaded.data.get("guidance", 1.0) if guidance is None else guidance,
+        seed=seed,
+    )
+    return captions.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy()), nats_B.numpy()
+
+
+def picture_of(loaded: Loaded, ids_NP: np.ndarray) -> np.ndarray:
+    """What symbols show, N x Y x X x C bytes."""
+    return shown(loaded.model.codec, loaded.source_tokenizer, ids_NP, loaded.compute)
+
+
+def nearness(matcher: Matcher, loaded: Loaded, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
+    """Cosines, captions x pictures."""
+    captions_ND, pictures_ND = vectors(matcher, captions_of(loaded).write(texts), images, loaded.compute)
+    return captions_ND @ pictures_ND.T
+
+
+def retrieval(loaded: Loaded, part: CaptionedPart) -> dict[str, Any]:
+    """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals, which is what
+    the judge can do at best; and how far two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
+    """
+    chosen = spread(len(part), RETRIEVED)
+    texts = [part.captions[k] for k in chosen]
+    first, second = (picture_of(loaded, drawings(loaded, texts, seed=seed)[0]) for seed in (42, 43))
+    judge = loaded.model.judge
+    own = np.array([[a == b for b in texts] for a in texts])
+    found = {
+        name: float(own[nearness(judge, loaded, texts, images).argmax(0), np.arange(len(texts))].mean())
+        for name, images in (("retrieval_at_1", first), ("retrieval_of_originals", part.pictures.images[chosen]))
+    }
+    (_, one_ND), (_, other_ND) = (
+        vectors(judge, captions_of(loaded).write(texts), x, loaded.compute) for x in (first, second)
+    )
+    return {**found, "retrieved_among": len(texts), "diversity": float(1 - (one_ND * other_ND).sum(1).mean())}
 
 
 @torch.no_grad()
