@@ -51,6 +51,8 @@ class Recipe(Config):
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
     average: int = 0
     """How many sets of weights from the end of the budget are averaged and tried beside the last ones; 0: none."""
+    keep: Literal["best", "last"] = "best"
+    """Which weights the run ends with: those that were best on validation, or the last; these know the training part better."""
     accumulate: int = 1
     smoothing: float = 0.0
     """Share of a target's probability that is spread over all symbols (Szegedy et al. 2016), in training only."""

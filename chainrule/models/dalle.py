@@ -35,7 +35,7 @@ class DALLEConfig(TransformerConfig, DrawingConfig):
 
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2},
-        "small": {"width": 192, "layers": 6, "heads": 3, "dropout": 0.1},
+        "small": {"width": 128, "layers": 4, "heads": 4, "dropout": 0.1},
         "base": {"width": 512, "layers": 12, "heads": 8, "dropout": 0.1},
     }
 

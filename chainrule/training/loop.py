@@ -205,14 +205,14 @@ class Trainer:
         return p.step % every == 0 or (not p.curve and p.step >= WARM_UP * p.total)
 
     def evaluate(self) -> None:
-        """Validation; the best weights so far are kept aside and written to the run."""
+        """Validation; the weights to keep so far, the best or the last, are kept aside and written to the run."""
         p = self.progress
         value = self.validate(self.model)
         p.curve.append({"seconds": p.seconds, "tokens": p.tokens, "step": p.step, "value": value})
         self.run.log(
             {"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value}
         )
-        if p.best is None or value < p.best:
+        if p.best is None or value < p.best or self.plan.recipe.keep == "last":
             p.best, p.best_step = value, p.step
             self.best = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
             self.run.write_model(self.best)
