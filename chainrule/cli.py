@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -229,10 +230,19 @@ def make_parser() -> Parser:
     p.add_argument("--per", default="text", metavar="text|token", help="a vector a line (default), or a symbol")
     p.add_argument("--out", required=True, metavar="x.npy", help="where the array is written, float32")
 
-    p = verbs.add_parser("draw", help="draw pictures of a caption")
+    p = verbs.add_parser("draw", help="draw pictures of a caption, or of symbols")
     p.add_argument("run")
-    p.add_argument("caption", nargs="+", help='"a red circle"; several captions draw a row of pictures each')
-    p.add_argument("-n", type=int, default=1, help="pictures of each caption")
+    caption = p.add_argument("caption", nargs="+", help='"a red circle"; several captions draw a row of pictures each')
+    caption.required = False  # nargs="*" would allow captions before flags only
+    p.add_argument(
+        "--symbols",
+        metavar="FILE.jsonl",
+        help="instead of captions, RUN being a codec: sequences of symbols, as export --to symbols writes them or generate prints "
+        "them (-: standard input)",
+    )
+    p.add_argument(
+        "-n", type=int, help="pictures of each caption (default: 1); of symbols, pictures in a row (default: a square)"
+    )
     p.add_argument(
         "--out", default="drawn.png", metavar="grid.png", help="one PNG, a row for each caption (default: drawn.png)"
     )
@@ -252,9 +262,21 @@ def make_parser() -> Parser:
     p.add_argument("--top-p", type=float, default=1.0)
     p.add_argument("--seed", type=int)
 
-    p = verbs.add_parser("export", help="write a run in another format: arpa (word n-grams)")
+    p = verbs.add_parser(
+        "export", help="write a run in another format: arpa (word n-grams); or pictures as a codec's symbols"
+    )
     p.add_argument("run")
-    p.add_argument("--to", required=True, metavar="arpa", help="the format")
+    p.add_argument(
+        "--to",
+        required=True,
+        metavar="arpa|symbols",
+        help="arpa: the n-grams of RUN; symbols: the pictures of --data, a line of JSON each, to compare, train and generate from",
+    )
+    p.add_argument(
+        "--data",
+        metavar="PICTURES",
+        help="with --to symbols, RUN being a codec: whatever --task codes reads; it is split as the codec's data were",
+    )
     p.add_argument("out", help="the file; gzipped where its name ends in .gz")
 
     p = verbs.add_parser("import", help="make a run of an ARPA file, plain or .gz")
@@ -752,23 +774,19 @@ def draw(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.checkpoint import write_file
     from chainrule.core import UserError
     from chainrule.data.pictures import as_png, grid
-    from chainrule.decoding.sample import Filters
-    from chainrule.using import draw_captions
 
-    if not 1 <= a.n <= 1024:
+    if a.n is not None and not 1 <= a.n <= 1024:
         raise UserError(f"-n {a.n}: allowed is 1 to 1024")
+    if bool(a.caption) == bool(a.symbols):
+        told = "captions and --symbols exclude each other: leave out one of them"
+        raise UserError(f"draw: {told if a.caption else 'give a caption, or --symbols FILE.jsonl with a codec'}")
     for place in (Path(a.out).parent, *([Path(a.each)] if a.each else [])):
         if not place.is_dir():
             raise UserError(f"{place}: no such folder; make it first")
-    loaded = load(a)
-    warmth = loaded.data.get("temperature", 1.0) if a.temperature is None else a.temperature
-    begin = loaded.source_tokenizer.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
-    result = draw_captions(
-        loaded, a.caption, count=a.n, best_of=a.best_of, filters=Filters(warmth, a.top_k, a.top_p), guidance=a.guidance,
-        seed=42 if a.seed is None else a.seed, begin=begin,
-    )  # fmt: skip
+    result = of_symbols(a) if a.symbols else of_captions(a)
     pictures, _ = list(result.pop("images")), result.pop("ids")
-    write_file(Path(a.out), as_png(grid(pictures, a.n)))
+    square = math.isqrt(len(pictures) - 1) + 1 if a.symbols else 1
+    write_file(Path(a.out), as_png(grid(pictures, min(a.n or square, len(pictures)))))
     if a.each:
         for k, picture in enumerate(pictures):
             write_file(Path(a.each) / f"{k:04}.png", as_png(picture))
@@ -777,11 +795,58 @@ def draw(a: argparse.Namespace) -> dict[str, Any]:
     return {"out": a.out, **result}
 
 
+def of_captions(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.decoding.sample import Filters
+    from chainrule.using import draw_captions
+
+    loaded = load(a)
+    warmth = loaded.data.get("temperature", 1.0) if a.temperature is None else a.temperature
+    begin = loaded.source_tokenizer.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
+    return draw_captions(
+        loaded, a.caption, count=a.n or 1, best_of=a.best_of, filters=Filters(warmth, a.top_k, a.top_p), guidance=a.guidance,
+        seed=42 if a.seed is None else a.seed, begin=begin,
+    )  # fmt: skip
+
+
+def of_symbols(a: argparse.Namespace) -> dict[str, Any]:
+    from chainrule.core import UserError
+    from chainrule.using import draw_symbols, read_lines
+
+    if (a.begin, a.best_of, a.guidance, a.temperature, a.top_k, a.top_p, a.seed) != (
+        None,
+        None,
+        None,
+        None,
+        0,
+        1.0,
+        None,
+    ):
+        raise UserError(
+            "--symbols: nothing is left to draw by: leave out --begin, --best-of, --guidance, --temperature, --top-k, --top-p, "
+            "--seed; generate takes most of them, and --prompt for a beginning"
+        )
+    where = "standard input" if a.symbols == "-" else a.symbols
+    text = sys.stdin.buffer.read() if a.symbols == "-" else read_bytes(a.symbols)
+    result = draw_symbols(load(a), read_lines(text, where, blank=True), where)
+    if short := result["left_out"]:
+        print(
+            f"note: {short} of {short + len(result['ids'])} sequences end before their picture and are left out",
+            file=sys.stderr,
+        )
+    return result
+
+
 def export(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import export
 
-    result = export(load(a), a.to, a.out)
-    if not a.json:
+    split = split_shares(a.split) if a.split else None
+    result = export(load(a), a.to, a.out, data=a.data, columns=a.columns, split=split, on_bad=a.on_bad or "stop")  # type: ignore[arg-type]
+    for note in result.get("notes", []):
+        print(f"note: {note}", file=sys.stderr)
+    if not a.json and "pictures" in result:
+        sizes = ", ".join(f"{count:,} {part}" for part, count in result["pictures"].items())
+        print(f"{a.out}: pictures ({sizes}) of {result['codes_per_image']} symbols each")
+    elif not a.json:
         print(f"{a.out}: written")
     return result
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import time
@@ -17,8 +18,14 @@ from chainrule.checkpoint import RunFolder, write_file
 from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
 from chainrule.core import Batch, DataError, Encoder, Pictures, Texts, UserError, Words, family, nearest
 from chainrule.data import SymbolTokenizer, WordTokenizer, read_texts
+from chainrule.data.codes import lines_of, read_codes
+from chainrule.data.images import beside_all, read_parts
+from chainrule.data.labelled import Shares
 from chainrule.data.pairs import LONGEST
+from chainrule.data.pictures import grey
+from chainrule.data.recognise import holds_captions
 from chainrule.data.series import Scaling
+from chainrule.data.source import suffix
 from chainrule.decoding import sample
 from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.choose import mbr
@@ -33,15 +40,17 @@ from chainrule.scoring.words import WordScorer
 from chainrule.training.runs import machine, open_run
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import Loaded, find_task
-from chainrule.training.tasks.codes import coded
+from chainrule.training.tasks.codes import coded, shown
 from chainrule.training.tasks.draw import drawings, nearness, picture_of
 from chainrule.training.tasks.translate import length_penalty, spelled, translations
 
 load = open_run
-FORMATS = ("arpa",)
+FORMATS = ("arpa", "symbols")
 FORECAST_PATHS = 1000
 EMBED_SYMBOLS = 1 << 14
 """Symbols that are read at once to embed them."""
+MOST_DRAWN = 1024
+"""Pictures that are drawn at once."""
 
 
 def evaluate(
@@ -374,6 +383,21 @@ def draw_captions(
     }
 
 
+def draw_symbols(loaded: Loaded, lines: Sequence[str], where: str = "the lines") -> dict[str, Any]:
+    """Pictures of the symbols of a codec, which a run of ``codes`` is: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P), and
+    ``left_out``, how many sequences ended before their picture did. ``lines`` are as ``read_codes`` takes them, and so are its errors.
+    """
+    _need(loaded, "codes", "draw --symbols", "shows symbols as pictures")
+    ids_NP, short = read_codes(lines, loaded.model.codes, loaded.model.side**2, where)
+    if len(ids_NP) > MOST_DRAWN:
+        raise UserError(
+            f"{where}: {len(ids_NP):,} pictures, and at most {MOST_DRAWN:,} are drawn at once: give a part of them"
+        )
+    began = time.perf_counter()
+    images = shown(loaded.model, loaded.tokenizer, ids_NP, loaded.compute)
+    return {"images": images, "ids": ids_NP, "left_out": short, "seconds": time.perf_counter() - began}
+
+
 @torch.no_grad()
 def classify_images(loaded: Loaded, paths: Sequence[str | Path]) -> dict[str, Any]:
     """The label of each picture (PNG, JPEG or WebP files), and the probability of every label."""
@@ -658,12 +682,66 @@ def word_scorer(source: Loaded | Path | str, *, base: float | None = 10.0, threa
     return WordScorer(arpa.vocabulary, arpa.n, arpa.tables, base=base, threads=threads)
 
 
-def export(loaded: Loaded, to: str, out: Path | str) -> dict[str, Any]:
-    """Write the model in another ecosystem's format."""
+def export(
+    loaded: Loaded,
+    to: str,
+    out: Path | str,
+    *,
+    data: Path | str | None = None,
+    columns: str | None = None,
+    split: Shares | None = None,
+    on_bad: str = "stop",
+) -> dict[str, Any]:
+    """``arpa``: write the model in that format. ``symbols``: write pictures (``data``) as the symbols of a codec, a line of JSON each, which
+    are records to ``generate``; ``columns`` and ``split`` are the run's own where they are not given.
+
+    Raises UserError, one line: a format, a run or a place that does not fit, ``data`` missing or too much; DataError as ``read_pictures``.
+    """
     if to not in FORMATS:
         raise UserError(f"--to {to}: {nearest(to, FORMATS)}")
+    told: dict[str, Any] = {"out": str(out), "format": to}
+    if to == "symbols":
+        reading = {"columns": columns or loaded.settings.get("columns"), "on_bad": on_bad}
+        return told | _write_symbols(loaded, data, Path(out), split or loaded.settings["split"], reading)
+    if data is not None:
+        raise UserError(
+            f"--data {data}: an ARPA file is made of the run alone: leave it out; --to symbols takes pictures"
+        )
     write_arpa(out, arpa_of(loaded))
-    return {"out": str(out), "format": to}
+    return told
+
+
+def _write_symbols(
+    loaded: Loaded, data: Path | str | None, out: Path, split: Shares, reading: dict[str, Any]
+) -> dict[str, Any]:
+    """Every picture under its part: given parts are kept, the rest is split as it was to train the codec, by pixels."""
+    _need(loaded, "codes", "export --to symbols", "writes pictures as symbols")
+    if data is None:
+        raise UserError("export --to symbols: no --data; give the pictures: a folder, a table of paths or an .npz file")
+    _check_place(out, Path(data))
+    reader, model, notes = loaded.tokenizer, loaded.model, []
+    beside = beside_all(data, **reading)
+    _, parts, _ = read_parts(data, split=split, size=reader.size, beside=beside, notes=notes, **reading)
+    lines: list[str] = []
+    for name, part in parts.items():
+        ids_NP = coded(model, reader, grey(part.images, reader.channels), loaded.compute)
+        lines.extend(lines_of(part, ids_NP, name, beside))
+    content = ("\n".join(lines) + "\n").encode(errors="replace")
+    write_file(out, gzip.compress(content, mtime=0) if out.name.endswith(".gz") else content)
+    sizes = {name: len(part) for name, part in parts.items()}
+    return {"pictures": sizes, "codes": model.codes, "codes_per_image": model.side**2, "notes": notes}
+
+
+def _check_place(out: Path, data: Path) -> None:
+    """Said before pictures are read: a file of this name and place is one that is read as symbols, and leaves the pictures as they were."""
+    if suffix(out) != ".jsonl" or holds_captions(out):
+        raise UserError(
+            f"{out}: lines of symbols are told by their name: symbols.jsonl, or symbols.jsonl.gz, for example"
+        )
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder; make it first")
+    if data.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"{out}: among the pictures it would be taken for their table: write it outside {data}")
 
 
 def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:

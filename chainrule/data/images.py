@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from chainrule.core.batch import Pictures
-from chainrule.core.errors import DataError, MachineError, UserError
+from chainrule.core.errors import ChainruleError, DataError, MachineError, UserError
 from chainrule.data.labelled import UNKNOWN, Shares, carved_note, shares, tell_unknown
 from chainrule.data.pictures import ImageReader, first_line, grey, read_picture
 from chainrule.data.source import IMAGES, PART_NAMES, PARTS, suffix
@@ -347,6 +347,21 @@ def list_images(
     if "all" not in parts and "train" not in parts and "test" not in parts:
         raise DataError(f"{path}: {', '.join(parts)} given, but no train to go with it")
     return name, parts, "valid" not in parts
+
+
+def beside_all(source: str | Path, columns: str | None, on_bad: str) -> Beside:
+    """What stands beside every picture of DATA: a label, else a caption, else nothing. Raises as ``list_images`` for pictures alone."""
+    listed: dict[Beside, int] = {}
+    for beside in ("nothing", "label", "caption"):
+        try:
+            _, rows, _ = list_images(source, columns, on_bad, [], beside)
+        except ChainruleError:
+            if beside == "nothing":
+                raise
+            continue
+        listed[beside] = sum(len(r.names) for r in rows.values())
+    # a picture that lies outside the folders of labels is none of theirs: then it is pictures alone that are read
+    return next(b for b in ("label", "caption", "nothing") if listed.get(b) == listed["nothing"])
 
 
 def _from_folders(path: Path, beside: Beside) -> dict[str, Rows]:
