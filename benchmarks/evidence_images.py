@@ -30,8 +30,8 @@ from chainrule.training.tasks.codes import coded
 from chainrule.using import draw_captions, load
 
 ONE = ["--threads", "1"]
-CODEC = ["--task", "codes", "--model", "vq", "--budget", "15min", "--set", "recipe.average=5", *ONE]
-DRAWING = ["--budget", "20min", *ONE]
+CODEC = ["--task", "codes", "--model", "vq", "--budget", "10min", "--set", "recipe.average=5", *ONE]
+DRAWING = ["--budget", "20min", "--set", "recipe.keep=last", *ONE]
 """A codec and one language: less than 60 minutes together."""
 
 
@@ -253,7 +253,7 @@ SECTIONS: dict[str, Section] = {
     "fashion_controls": fashion("logistic,mlp", "30s"),
     "fashion_lstm": fashion("lstm:flip=true", "4min", 0.86),
     "fashion_vit": fashion("vit:flip=true", "10min", 0.88),
-    "fashion_cnn": fashion("cnn:flip=true", "4min"),
+    "fashion_cnn": fashion("cnn:flip=true", "3min"),
     "rainbow": rainbow,
     "drawing": drawing,
     "stamps": stamps,

@@ -378,7 +378,7 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
     assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 5 for row in board["rows"])
     page = (tmp_path / "board" / "report.html").read_text()
     assert "{{" not in page
-    assert page.count("data:image/png;base64,") >= 60
+    assert page.count("data:image/png;base64,") >= 30
     assert (tmp_path / "board.codes" / "model.safetensors").exists()
 
 
