@@ -26,6 +26,10 @@ LONGEST = 48
 """Symbols of a caption that are read at most."""
 DROPPED = 0.1
 """Share of captions that training does not show, so that a picture without one is known too."""
+MISTAKEN = 0.5
+"""Up to this share of a picture's symbols is read as another picture's in training. A decoder that always reads the truth learns to
+recognise a picture by its beginning instead of reading the caption, and goes astray at its first mistake (after Bengio et al. 2015).
+"""
 
 
 def plain(caption: str) -> str:
@@ -92,14 +96,23 @@ class CaptionedPart:
 
 
 class DrawnBatches:
-    """Batches of records in an order that is another one every epoch; of some the caption is not shown. ``at(epoch, step)`` is a
-    function of (seed, epoch, step) alone.
+    """Batches of records in an order that is another one every epoch; of some the caption is not shown, of each some of what is read of the
+    picture is another one's. ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
     """
 
-    def __init__(self, records: np.ndarray, captions: Captions, rows: int, seed: int, dropped: float = DROPPED):
+    def __init__(
+        self,
+        records: np.ndarray,
+        captions: Captions,
+        rows: int,
+        seed: int,
+        dropped: float = DROPPED,
+        mistaken: float = MISTAKEN,
+    ):
         if not len(records):
             raise DataError("no pictures with captions to make batches of")
-        self.records, self.captions, self.rows, self.seed, self.dropped = records, captions, rows, seed, dropped
+        self.records, self.captions, self.rows, self.seed = records, captions, rows, seed
+        self.dropped, self.mistaken = dropped, mistaken
         self.steps_per_epoch = -(-len(records) // rows)
         self._epoch = lru_cache(maxsize=2)(self._arrange)
 
@@ -113,14 +126,18 @@ class DrawnBatches:
         chosen = order[step * self.rows : (step + 1) * self.rows]
         rows = self.records[chosen].copy()
         rows[hidden[chosen], : self.captions.places] = self.captions.write([""])
-        return as_batch(rows, self.captions)
+        rng = np.random.default_rng([self.seed, epoch, step])
+        wrong = rng.random(rows.shape) < self.mistaken * rng.random((len(rows), 1))
+        wrong[:, : self.captions.places] = False
+        others = self.records[rng.integers(0, len(self.records), len(rows))]
+        return as_batch(rows, self.captions, read=np.where(wrong, others, rows))
 
 
-def as_batch(records: np.ndarray, captions: Captions) -> Drawn:
-    """Inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``."""
-    targets_BT = torch.from_numpy(records.astype(np.int64))
+def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = None) -> Drawn:
+    """Inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``. ``read``: what the inputs show in place of the records."""
+    targets_BT, read_BT = (torch.from_numpy(x.astype(np.int64)) for x in (records, records if read is None else read))
     start_B1 = torch.full((len(records), 1), captions.symbols)
-    return Drawn(torch.cat([start_B1, targets_BT[:, :-1]], 1), targets_BT, caption=captions.places)
+    return Drawn(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)
 
 
 @dataclass(frozen=True)

@@ -93,6 +93,20 @@ def test_batches_hide_some_captions_and_are_a_function_of_epoch_and_step():
     assert torch.equal(batch.inputs_BT[:, 1:], batch.targets_BT[:, :-1])
 
 
+def test_what_is_read_of_a_picture_is_in_part_another_ones_and_what_is_learnt_never():
+    found = captions(codes=400)
+    own = np.arange(100)[:, None] + 100 * np.arange(4)  # picture k: k, k + 100, k + 200, k + 300
+    records = found.records(["a red circle"] * 100, own)
+    batch = DrawnBatches(records, found, 100, seed=1, dropped=0).at(0, 0)
+    plain = DrawnBatches(records, found, 100, seed=1, dropped=0, mistaken=0).at(0, 0)
+    assert torch.equal(batch.targets_BT, plain.targets_BT)
+    assert torch.equal(plain.inputs_BT[:, 1:], plain.targets_BT[:, :-1])
+    of_caption, read = batch.inputs_BT[:, : found.places + 1], batch.inputs_BT[:, found.places + 1 :] - found.picture
+    assert torch.equal(of_caption, plain.inputs_BT[:, : found.places + 1])
+    assert torch.equal(read // 100, torch.arange(3).expand(100, 3)), "another picture's symbol of the same place"
+    assert 0.15 < float((read != plain.inputs_BT[:, found.places + 1 :] - found.picture).double().mean()) < 0.35
+
+
 def test_places_are_counted_from_the_last_start():
     begins = torch.tensor([[False, True, False, False], [False, False, False, True]])
     assert since_start(begins, torch.tensor([5, 0])).tolist() == [[5, 0, 1, 2], [0, 1, 2, 0]]
