@@ -329,8 +329,10 @@ def test_grey_pictures_are_drawn_in_grey(tmp_path, capsys):
     rows = [{"i": i, "text": f"picture {i % 4}"} for i in range(40)]
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_captioned(tmp_path).parts["train"].pictures.images.shape[3] == 1
-    assert main(["data", str(tmp_path)]) == 0
+    sheet = tmp_path.parent / "sheet.png"
+    assert main(["data", str(tmp_path), "--sheet", str(sheet)]) == 0
     assert "8 x 8 pixels, 1 channel, for --task draw" in capsys.readouterr().out
+    assert sheet.read_bytes()[24:26] == b"\x08\x00"  # eight bits, grey
     out = tmp_path.parent / "grey-run"
     flags = ["--budget", "2steps", "--set", "size=tiny", "--threads", "1", "--out", str(out)]
     assert main(["train", str(tmp_path), "--model", "gru", *flags]) == 0

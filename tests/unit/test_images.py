@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chainrule.core import ChainruleError, DataError, UserError
-from chainrule.data.images import read_images
+from chainrule.data.images import read_images, read_pictures
 from chainrule.data.pictures import as_png, decode, grid
 from chainrule.training.runs import open_run
 from chainrule.using import classify
@@ -264,6 +264,76 @@ def test_a_class_of_one_picture_is_noted(tmp_path):
     part = next(name for name, p in data.parts.items() if "bird" in p.names)
     told = "only one training picture each: bird" if part != "test" else "train lacks (bird)"
     assert any(told in note for note in data.notes)
+
+
+# -------------------------------------------------------------------------------------------------------- a contact sheet
+
+
+def tiles(path, side, factor, gap=2):
+    """The pictures of a contact sheet as they were before it enlarged them: rows of arrays."""
+    sheet, step = np.asarray(Image.open(path)), side * factor + gap
+    sheet = sheet.reshape(*sheet.shape[:2], -1)
+    return [
+        [sheet[y : y + side * factor : factor, x : x + side * factor : factor] for x in range(0, sheet.shape[1], step)]
+        for y in range(0, sheet.shape[0], step)
+    ]
+
+
+def test_the_rows_of_a_contact_sheet_are_the_labels_and_its_pixels_the_pictures(tmp_path, capsys):
+    from chainrule.cli import main
+
+    many = {"bird": 3, "cat": 11, "dog": 29}
+    for label, count in many.items():
+        folder_of(tmp_path / "d", labels=(label,), many=count, size=(5, 5))
+    out = tmp_path / "sheet.png"
+    flags = ["--split", "0.6/0.2/0.2", "--sheet", str(out)]
+    assert main(["data", str(tmp_path / "d"), *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sheet"] == {"file": str(out), "rows": list(many)}
+    assert main(["data", str(tmp_path / "d"), *flags]) == 0
+    assert f"{out}: a row for each label, from the top: bird, cat, dog" in capsys.readouterr().out
+    train = read_images(tmp_path / "d", split=(0.6, 0.2, 0.2)).parts["train"]
+    rows = tiles(out, side=5, factor=13)  # 13 is the least that makes 64 pixels of 5
+    assert [len(row) for row in rows] == [8, 8, 8]
+    for label, row in zip(many, rows, strict=True):
+        mine = {x.tobytes() for x, name in zip(train.images, train.names) if name == label}
+        shown = [x.tobytes() for x in row if not (x == 255).all()]
+        assert len(shown) == len(set(shown)) == min(8, len(mine))
+        assert set(shown) <= mine
+
+
+def test_without_labels_a_contact_sheet_is_spread_evenly(tmp_path, capsys):
+    from chainrule.cli import main
+
+    images = np.arange(200, dtype=np.uint8)[:, None, None].repeat(7, 1).repeat(7, 2)
+    np.savez(tmp_path / "images.npz", images=images)
+    flags = ["--task", "codes", "--split", "0.8/0.1/0.1", "--sheet", str(tmp_path / "sheet.png")]
+    assert main(["data", str(tmp_path / "images.npz"), *flags]) == 0
+    assert "sheet.png: some of them" in capsys.readouterr().out
+    train = read_pictures(tmp_path / "images.npz", split=(0.8, 0.1, 0.1)).parts["train"].images[:, 0, 0, 0]
+    shown = [int(x[0, 0, 0]) for row in tiles(tmp_path / "sheet.png", side=7, factor=10) for x in row]
+    places = [train.tolist().index(value) for value in shown]
+    assert len(shown) == 24
+    assert places[0] == 0 and places[-1] == len(train) - 1
+    assert set(np.diff(places)) <= {len(train) // 23, len(train) // 23 + 1}
+    assert main(["data", str(tmp_path / "images.npz"), "--task", "codes"]) == 0
+    assert "--sheet FILE.png" in capsys.readouterr().out
+
+
+def test_a_contact_sheet_that_cannot_be_is_told_in_one_line_before_anything_is_read(pets, tmp_path, capsys):
+    from chainrule.cli import main
+
+    (tmp_path / "a.txt").write_text("some text")
+    for data, sheet, told in (
+        (tmp_path / "a.txt", tmp_path / "x.png", "holds no pictures"),
+        (tmp_path / "nowhere", tmp_path / "x.png", "no such file"),
+        (pets, tmp_path / "nowhere" / "x.png", "no such folder"),
+        (pets, tmp_path, "a folder"),
+    ):
+        assert main(["data", str(data), "--sheet", str(sheet)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert told in err and err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 # ------------------------------------------------------------------------------------------------------------ a whole run
