@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import struct
 import tracemalloc
 import zlib
@@ -352,7 +353,9 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
     settings = ["--set", f"model.{setting}"] if setting else []
     flags = ["--task", "classify", "--budget", "40steps", "--threads", "1", "--set", "size=tiny", *settings]
     assert main(["train", str(pets), "--model", name, *flags, "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
+    told = capsys.readouterr().err
+    loss = "" if name == "knn" else r"loss [\d.]+ nats, "
+    assert re.search(rf": {loss}[\d,]+ pictures/s", told), told
     assert (
         main(["evaluate", str(tmp_path / "run"), str(pets), "--json", "--predictions", str(tmp_path / "p.jsonl")]) == 0
     )
