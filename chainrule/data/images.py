@@ -20,7 +20,7 @@ import torch
 from chainrule.core.batch import Pictures
 from chainrule.core.errors import DataError, MachineError, UserError
 from chainrule.data.labelled import UNKNOWN, Shares, carved_note, shares, tell_unknown
-from chainrule.data.pictures import ImageReader, first_line, grey, grid, read_picture
+from chainrule.data.pictures import ImageReader, first_line, grey, grid, read_picture, size_of
 from chainrule.data.source import IMAGES, PART_NAMES, PARTS, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, read_tables
@@ -303,8 +303,6 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
 
 def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
     """The side that pictures have, where they are small squares of one size; else USUAL, with a note."""
-    from PIL import Image
-
     shapes: set[tuple[int, int]] = set()
     for rows in parts.values():
         if isinstance(rows.sources, np.ndarray):
@@ -312,8 +310,7 @@ def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
             continue
         for path in rows.sources[:LOOKED_AT]:
             try:
-                with Image.open(path) as image:
-                    shapes.add((image.height, image.width))
+                shapes.add(size_of(path))
             except Exception:  # whoever decodes it says what is wrong with it
                 continue
     if len(shapes) == 1 and len(set(next(iter(shapes)))) == 1 and next(iter(shapes))[0] <= LARGEST:

@@ -5,6 +5,7 @@ import json
 import re
 import struct
 import tracemalloc
+import warnings
 import zlib
 
 import numpy as np
@@ -106,16 +107,46 @@ def bomb(side=10_000):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("side", [4_001, 10_000, 30_000])
-def test_a_bomb_is_refused_before_anything_is_allocated_for_it(side):
-    content = bomb(side) if side < 20_000 else bomb(1_000)[:16] + struct.pack(">II", side, side) + bomb(1_000)[24:]
+def webp_bomb(side=16_000):
+    """A WebP whose header speaks of side x side pixels, in 80 bytes."""
+    inside = saved(Image.new("RGB", (4, 4)), "WEBP", lossless=True)[12:]
+    head = struct.pack("<II", 10, 0) + (side - 1).to_bytes(3, "little") * 2
+    return b"RIFF" + struct.pack("<I", 4 + 4 + len(head) + len(inside)) + b"WEBPVP8X" + head + inside
+
+
+def jpeg_bomb(side=60_000):
+    """A JPEG whose header speaks of side x side pixels."""
+    content = saved(Image.new("RGB", (4, 4)), "JPEG")
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + struct.pack(">HH", side, side) + content[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: bomb(4_001), "4,001 x 4,001 pixels, more than 16 million"),
+        (lambda: bomb(10_000), "10,000 x 10,000 pixels, more than 16 million"),
+        (lambda: bomb(1_000)[:16] + struct.pack(">II", 30_000, 30_000) + bomb(1_000)[24:], "damaged"),
+        (jpeg_bomb, "60,000 x 60,000 pixels, more than 16 million"),
+        (webp_bomb, "far too many pixels, more than 16 million"),
+    ],
+)
+def test_a_bomb_is_refused_in_our_words_before_anything_is_allocated_for_it(make, told, tmp_path):
+    content = make()
     decode(saved(Image.new("RGB", (4, 4))), "x")  # Pillow's own modules are loaded
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"more than 16 million|damaged"):
+    with pytest.raises(DataError, match=told), warnings.catch_warnings(record=True) as found:
         decode(content, "bomb.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
+    folder_of(tmp_path / "d")
+    (tmp_path / "d" / "cat" / "0.png").write_bytes(content)
+    with warnings.catch_warnings(record=True) as more:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError, match=told):
+            read_images(tmp_path / "d")
+    assert not found + more
 
 
 @pytest.mark.parametrize(
@@ -135,15 +166,30 @@ def test_a_picture_cut_short_is_damaged(kind):
             decode(content[: int(len(content) * share)], "x")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_five_hundred_mutations_are_errors_or_pictures(kind):
-    content = saved(Image.fromarray(picture((24, 24))), kind)
+def mended(png):
+    """With check sums that are right, so that what is wrong reaches the decoder."""
+    found, at = bytearray(png), 8
+    while at + 12 <= len(found) and (end := at + 8 + int.from_bytes(found[at : at + 4])) + 4 <= len(found):
+        found[end : end + 4] = struct.pack(">I", zlib.crc32(found[at + 4 : end]))
+        at = end + 4
+    return found
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_thousand_mutations_are_errors_or_pictures(kind):
     rng = np.random.default_rng(11)
+    image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    content = saved(image.convert("P"), kind, transparency=bytes(range(256))) if kind == "PNG" else saved(image, kind)
     outcomes = {"picture": 0, "error": 0}
-    for _ in range(500):
+    for k in range(1000):
         bad = bytearray(content)
         for place in rng.integers(0, len(bad), rng.integers(1, 9)):
             bad[place] = rng.integers(256)
+        if k % 4 == 3:  # some lose a piece, or hold it twice
+            a, z = sorted(rng.integers(0, len(bad), 2))
+            bad[a:z] = bad[a:z] * int(rng.integers(0, 3))
+        if kind == "PNG" and k % 2:
+            bad = mended(bad)
         try:
             found = decode(bytes(bad), "x", size=16)
             assert found.shape == (16, 16, 3)
@@ -255,6 +301,30 @@ def test_what_cannot_be_meant_is_told_in_one_line(tmp_path):
         with pytest.raises(ChainruleError, match=told) as error:
             read_images(tmp_path / name)
         assert "\n" not in str(error.value)
+
+
+def test_in_a_folder_too_a_wrong_suffix_does_no_harm(tmp_path):
+    folder = folder_of(tmp_path / "d", size=(16, 16))
+    red = Image.new("RGB", (16, 16), (250, 5, 5))
+    (folder / "cat" / "jpeg.png").write_bytes(saved(red, "JPEG"))
+    (folder / "cat" / "webp.jpg").write_bytes(saved(red, "WEBP"))
+    data = read_images(folder)
+    assert sum(map(len, data.parts.values())) == 26
+    assert not any("scaled" in note for note in data.notes)
+    (folder / "cat" / "gif.png").write_bytes(saved(red, "GIF"))
+    with pytest.raises(DataError, match=r"gif\.png: no PNG, JPEG or WebP by its first bytes"):
+        read_images(folder)
+
+
+def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_path):
+    from chainrule.report.compare import compare
+
+    folder_of(tmp_path / "d", many=30, size=(1, 1))
+    models = "knn,logistic,mlp,cnn,gru,vit"
+    board = compare(tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", size="tiny")
+    rows = {row["model"]: row for row in board["rows"]}
+    assert {model for model, row in rows.items() if row["status"] == "failed"} == {"vit"}
+    assert "does not divide pictures of 1 pixels" in rows["vit"]["error"]
 
 
 def test_a_class_of_one_picture_is_noted(tmp_path):
