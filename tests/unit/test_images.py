@@ -452,6 +452,24 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
     assert "{{" not in page
 
 
+def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tmp_path):
+    from chainrule.report.compare import compare
+
+    rng = np.random.default_rng(5)
+    np.savez(
+        tmp_path / "noise.npz", images=rng.integers(0, 256, (400, 8, 8), dtype=np.uint8), labels=np.arange(400) % 4
+    )
+    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "size": "tiny", "threads": 1}
+    first, again = (
+        compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), model={"dropout": 0.5}, **settings)
+        for _ in range(2)
+    )
+    for one, other in zip(first["rows"], again["rows"], strict=True):
+        assert {k: one[k] for k in ("accuracy", "ece", "interval")} == {
+            k: other[k] for k in ("accuracy", "ece", "interval")
+        }
+
+
 def test_a_run_of_texts_does_not_take_pictures_and_the_other_way_round(pets, tmp_path, capsys):
     from chainrule.cli import main
 
