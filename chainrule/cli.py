@@ -134,6 +134,7 @@ def make_parser() -> Parser:
         "recall, parity, adding, agreement, rainbow); without it, all are listed",
     )
     p.add_argument("--out", help="after make: the folder to write")
+    p.add_argument("--sheet", metavar="FILE.png", help="also write a picture of the pictures: a row for each label")
     p.add_argument("--size", type=float, help="after make: training symbols (default: 1e6), or records of a task")
     p.add_argument("--seed", type=int, help="after make: default 42")
 
@@ -422,6 +423,8 @@ def data(a: argparse.Namespace) -> dict[str, Any]:
     if a.data == "make":
         return make_data(a)
     task = as_meant(a.task, a.data, a.columns) if a.task else task_of(a.data, a.columns, a.group)
+    if a.sheet:
+        check_sheet(a, task)
     if task == "series":
         return series_card(a)
     if task in ("tag", "classify", "classify-images"):
@@ -466,18 +469,55 @@ def series_card(a: argparse.Namespace) -> dict[str, Any]:
     return card
 
 
-def card_of(a: argparse.Namespace, task: str, **values: Any) -> dict[str, Any]:
+def check_sheet(a: argparse.Namespace, task: str) -> None:
+    """Said before anything is read; of what is not there, the reader tells."""
+    from chainrule.core import UserError
+
+    place = Path(a.sheet)
+    if task not in ("classify-images", "codes", "draw") and Path(a.data).exists():
+        raise UserError(f"--sheet {a.sheet}: {a.data} holds no pictures; leave it out")
+    if not place.parent.is_dir():
+        raise UserError(f"{place.parent}: no such folder; make it first")
+    if place.is_dir():
+        raise UserError(f"--sheet {a.sheet}: a folder; name a file, {place / 'sheet.png'}")
+
+
+def write_sheet(a: argparse.Namespace, data: Any) -> dict[str, Any]:
+    """The contact sheet, where it is asked for, as an entry of the card."""
+    from chainrule.checkpoint import write_file
+    from chainrule.data.pictures import as_png
+
+    if not a.sheet:
+        return {}
+    pixels, labels = data.sheet()
+    write_file(Path(a.sheet), as_png(pixels))
+    return {"sheet": {"file": a.sheet, "rows": labels}}
+
+
+def print_sheet(card: dict[str, Any]) -> None:
+    """Where the pictures are to be seen, or how."""
+    if "sheet" not in card:
+        print("  to see them: --sheet FILE.png")
+        return
+    rows = card["sheet"]["rows"]
+    shown = f"{', '.join(rows[:12])}{' …' if len(rows) > 12 else ''}"
+    print(
+        f"  {card['sheet']['file']}: {f'a row for each label, from the top: {shown}' if rows else 'some of them, taken evenly'}"
+    )
+
+
+def data_of(a: argparse.Namespace, task: str, **values: Any) -> Any:
     from chainrule.training.settings import RunConfig
     from chainrule.training.tasks import find_task
 
     values |= {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
     values["image_size"] = a.image_size
     given = {k: v for k, v in values.items() if v is not None}
-    return find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given})).card()
+    return find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given}))
 
 
 def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
-    card = card_of(a, "translate", tokenizer=a.tokenizer, group=a.group)
+    card = data_of(a, "translate", tokenizer=a.tokenizer, group=a.group).card()
     if not a.json:
         each = f"{card['source_symbols']:,} source and {card['symbols']:,} target symbols"
         shared = f"one vocabulary of {card['symbols']:,} symbols"
@@ -496,7 +536,8 @@ def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
-    card = card_of(a, task)
+    data = data_of(a, task)
+    card = data.card() | write_sheet(a, data)
     if not a.json:
         print(f"{card['name']}: {card['unit']}, for --task {task}, {len(card['labels'])} labels")
         for name, part in card["parts"].items():
@@ -509,12 +550,15 @@ def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
         print(f"  {card['duplicates']:.1%} of the held-out records stand in the training part too")
         if "unseen" in card:
             print(f"  {card['unseen']:.1%} of the held-out tokens do not occur in the training part")
+        if "image" in card:
+            print_sheet(card)
         print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
     return card
 
 
 def pictures_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
-    card = card_of(a, task)
+    data = data_of(a, task)
+    card = data.card() | write_sheet(a, data)
     if not a.json:
         rows, columns, channels = card["image"]
         print(
@@ -523,6 +567,7 @@ def pictures_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
         print("".join(f"  {name:<6}{part['records']:>9,} pictures\n" for name, part in card["parts"].items()), end="")
         print(f"  {card['duplicates']:.1%} of the held-out pictures stand in the training part too")
         print("".join(f"  for example: {text}\n" for text in card.get("examples", [])), end="")
+        print_sheet(card)
         print("".join(f"  note: {note}\n" for note in card["notes"]), end="")
     return card
 

@@ -16,7 +16,7 @@ import torch
 
 from chainrule.core.batch import Drawn
 from chainrule.core.errors import DataError
-from chainrule.data.images import ImagePart, channels_of, digests, read_parts
+from chainrule.data.images import ImagePart, channels_of, contact_sheet, digests, read_parts
 from chainrule.data.labelled import SHOWN, Shares, carved_note
 from chainrule.data.pictures import ImageReader, grey
 from chainrule.data.reading import fitted
@@ -169,6 +169,10 @@ class CaptionedData:
             "captions_seen": float(np.mean([c in told for c in held.captions])),
             "examples": [c[:SHOWN] for c in train.captions[:3]], "sha256": self.sha256, "notes": list(self.notes),
         }  # fmt: skip
+
+    def sheet(self) -> tuple[np.ndarray, list[str]]:
+        """Some of what training learns from, as ``contact_sheet`` shows it."""
+        return contact_sheet(self.parts["train"].pictures)
 
 
 def read_captioned(

@@ -20,7 +20,7 @@ import torch
 from chainrule.core.batch import Pictures
 from chainrule.core.errors import ChainruleError, DataError, MachineError, UserError
 from chainrule.data.labelled import UNKNOWN, Shares, carved_note, shares, tell_unknown
-from chainrule.data.pictures import ImageReader, first_line, grey, read_picture
+from chainrule.data.pictures import ImageReader, first_line, grey, grid, read_picture, size_of
 from chainrule.data.source import IMAGES, PART_NAMES, PARTS, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, read_tables
@@ -34,6 +34,8 @@ LARGEST = 64
 LOOKED_AT = 64
 SHEET = 24
 """Pictures of a contact sheet."""
+ACROSS, DOWN = 8, 100
+"""Pictures in a row of a contact sheet of its own, and the labels that have a row."""
 
 
 # ---------------------------------------------------------------------------------------------------------------- a part
@@ -103,6 +105,10 @@ class ImageData:
             "image": list(train.images.shape[1:]), "labels": shares(self.labels, train.labels, held.labels),
             "duplicates": float(np.mean([h in seen for h in held.hashes])), "sha256": self.sha256, "notes": list(self.notes),
         }  # fmt: skip
+
+    def sheet(self) -> tuple[np.ndarray, list[str]]:
+        """What training learns from, as ``contact_sheet`` shows it."""
+        return contact_sheet(self.parts["train"], self.labels)
 
 
 Beside = Literal["label", "caption", "nothing"]
@@ -297,8 +303,6 @@ def _resized(images: np.ndarray, size: int) -> np.ndarray:
 
 def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
     """The side that pictures have, where they are small squares of one size; else USUAL, with a note."""
-    from PIL import Image
-
     shapes: set[tuple[int, int]] = set()
     for rows in parts.values():
         if isinstance(rows.sources, np.ndarray):
@@ -306,8 +310,7 @@ def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
             continue
         for path in rows.sources[:LOOKED_AT]:
             try:
-                with Image.open(path) as image:
-                    shapes.add((image.height, image.width))
+                shapes.add(size_of(path))
             except Exception:  # whoever decodes it says what is wrong with it
                 continue
     if len(shapes) == 1 and len(set(next(iter(shapes)))) == 1 and next(iter(shapes))[0] <= LARGEST:
@@ -525,3 +528,20 @@ def sheet_of(part: ImagePart, count: int = SHEET) -> list[int]:
                 chosen.append(rows[turn])
         turn += 1
     return chosen
+
+
+def contact_sheet(part: ImagePart, labels: Sequence[str] = ()) -> tuple[np.ndarray, list[str]]:
+    """One picture of many, Y x X x C, and the labels of its rows from the top: some of each of the first 100 labels; or, where there
+    are no labels, some of all. They are taken evenly, and are enlarged by whole factors only.
+    """
+    rows = [np.flatnonzero(part.labels == c) for c in range(min(DOWN, len(labels)))]
+    if not rows:
+        return grid([part.images[r] for r in _evenly(np.arange(len(part)), SHEET)], ACROSS), []
+    blank = np.full_like(part.images[0], 255)
+    shown = [[part.images[r] for r in _evenly(found, ACROSS)] for found in rows]
+    return grid([x for row in shown for x in [*row, *[blank] * (ACROSS - len(row))]], ACROSS), list(labels[: len(rows)])
+
+
+def _evenly(numbers: np.ndarray, count: int) -> np.ndarray:
+    """So many of them, or all where they are fewer."""
+    return numbers[np.linspace(0, len(numbers) - 1, min(count, len(numbers))).astype(int)]

@@ -33,6 +33,27 @@ def kind_of(content: bytes) -> str | None:
     return "WEBP" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else None
 
 
+def opened(file: Any, kind: str) -> Any:
+    """An image of which the header alone is read, by the decoder of this kind: ``Image.open`` warns on standard error of the large ones,
+    before we can refuse them. Raises whatever the decoder raises.
+    """
+    from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+
+    decoders: dict[str, Any] = {
+        "PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.jpeg_factory, "WEBP": WebPImagePlugin.WebPImageFile
+    }  # fmt: skip
+    return decoders[kind](file)
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    """Y and X by the header. Raises whatever the decoder raises, and KeyError where there is none."""
+    with path.open("rb") as file:
+        kind = kind_of(file.read(16))
+        file.seek(0)
+        image = opened(file, str(kind))
+        return image.height, image.width
+
+
 def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
     """The pixels of a file, Y x X x 3, uint8; with ``size`` scaled to cover a square of that side, and cut around its middle.
 
@@ -44,7 +65,7 @@ def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
     if kind is None:
         raise DataError(f"{where}: no PNG, JPEG or WebP by its first bytes; convert it first")
     try:
-        image: Any = Image.open(io.BytesIO(content), formats=[kind])
+        image = opened(io.BytesIO(content), kind)
         if image.width * image.height > MOST_PIXELS:
             raise DataError(_too_large(where, f"{image.width:,} x {image.height:,} pixels"))
         if kind == "JPEG" and size:
@@ -56,7 +77,7 @@ def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
         return np.asarray(image, np.uint8)
     except DataError:
         raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except Image.DecompressionBombError:  # of WebP, before a canvas is made
         raise DataError(_too_large(where, "far too many pixels")) from None
     except MemoryError:
         raise

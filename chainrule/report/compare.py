@@ -273,7 +273,7 @@ class Comparison:
         for cell in entry.cells:
             ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
             run, cell.ready = RunFolder(cell.folder), ready
-            meter = Meter(entry.row["label"], str(ready.budget), self.task.minimised(self.corpus.counted), every=10)
+            meter = Meter(entry.row["label"], ready, self.corpus.counted, every=10)
             cell.trainer = make_trainer(ready, self.corpus, run, tell=meter)
             RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
             for report in [] if self.overwrite else cell.trainer.resume():

@@ -21,7 +21,7 @@ class NonFinite(ChainruleError):
 
 @dataclass(frozen=True)
 class Step:
-    """What one update reports: mean nats a symbol, symbols trained on, gradient norm and whether it was clipped."""
+    """What one update reports: the mean loss (of most tasks in nats), symbols or other items trained on, gradient norm and whether it was clipped."""
 
     loss: float
     tokens: int

@@ -118,7 +118,7 @@ def trained(trainer: Trainer, ready: Prepared) -> Loaded:
     files = task.files(data)
     described = {**files["data.json"], "unit": data.unit, "counted": data.counted}
     config = {"model_type": ready.family.name, "task": task.name, "model": trainer.model.config.model_dump()}
-    loaded = Loaded(trainer.model, described, {}, config, trainer.plan.compute, **use(files))
+    loaded = Loaded(trainer.model.eval(), described, {}, config, trainer.plan.compute, **use(files))
     settled = task.settle(loaded, data)
     described |= settled
     if settled:

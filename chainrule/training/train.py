@@ -61,10 +61,12 @@ class Stop:
 
 
 class Meter:
-    """Progress for people: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
+    """Progress for people, in the words of the run's task: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
 
-    def __init__(self, label: str, budget: str, figure: str, *, every: float = 5.0):
-        self.label, self.budget, self.figure, self.every = label, budget, figure, every
+    def __init__(self, label: str, ready: Prepared, counted: str, *, every: float = 5.0):
+        self.label, self.budget, self.every = label, str(ready.budget), every
+        told = find_task(ready.settings.task)
+        self.loss, self.items, self.figure = told.loss, told.items, told.minimised(counted)
         self.shown, self.window = 0.0, [(0.0, 0)]
         self.bar = None
         if sys.stderr.isatty():
@@ -90,8 +92,8 @@ class Meter:
         (s0, t0), (s1, t1) = self.window[0], self.window[-1]
         speed = (t1 - t0) / max(s1 - s0, 1e-9)
         valid = f", valid {progress.curve[-1]['value']:.4f} {self.figure}" if progress.curve else ""
-        loss = f"loss {step.loss:.4f} nats, " if step.loss == step.loss else ""
-        note = f"{loss}{speed:,.0f} symbols/s{valid}"
+        loss = f"loss {step.loss:.4f} {self.loss}".strip() + ", " if step.loss == step.loss else ""
+        note = f"{loss}{speed:,.0f} {self.items}/s{valid}"
         if self.bar:
             self.bar.update(self.task, completed=progress.share, note=note)
             return
@@ -136,7 +138,7 @@ def train(
     settings = find_task(settings.task).first(settings, Path(out), overwrite)
     corpus = corpus or read_data(settings)
     ready = prepare(settings, corpus)
-    meter = Meter(ready.family.name, str(ready.budget), find_task(settings.task).minimised(corpus.counted))
+    meter = Meter(ready.family.name, ready, corpus.counted)
     try:
         trainer = make_trainer(ready, corpus, run, tell=meter)  # a model that cannot be built must not cost the old run
         RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -192,7 +193,8 @@ def test_from_pictures_to_pictures(squares, tmp_path, capsys):
         "model.width=32",
     ]
     assert main(["train", str(squares), "--model", "vq", *flags, "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
+    told = capsys.readouterr().err
+    assert re.search(r": loss -?[\d.]+, [\d,]+ pictures/s, valid [\d.]+ dB below 60\n", told), told
     assert main(["evaluate", str(tmp_path / "run"), str(squares), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     images = read_pictures(squares).parts["train"].images

@@ -1,6 +1,7 @@
 """Drawing: grids of masks against grids written by hand, records, guidance, completion, and one run from captions to pictures."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -273,7 +274,9 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     flags = ["--budget", "6steps", "--threads", "1", "--set", "size=tiny"]
     assert main(["train", str(rainbow), "--model", model, *flags, "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run.codes" / "model.safetensors").exists()
-    capsys.readouterr()
+    assert re.search(
+        r"loss [\d.]+ nats, [\d,]+ symbols/s, valid [\d.]+ bits per image token\n", capsys.readouterr().err
+    )
     assert main(["evaluate", str(tmp_path / "run"), str(rainbow), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"bits_per_image_token", "reconstruction_psnr", "codebook_used", "retrieval_at_1", "n"} <= set(result)
@@ -404,8 +407,10 @@ def test_grey_pictures_are_drawn_in_grey(tmp_path, capsys):
     rows = [{"i": i, "text": f"picture {i % 4}"} for i in range(40)]
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert read_captioned(tmp_path).parts["train"].pictures.images.shape[3] == 1
-    assert main(["data", str(tmp_path)]) == 0
+    sheet = tmp_path.parent / "sheet.png"
+    assert main(["data", str(tmp_path), "--sheet", str(sheet)]) == 0
     assert "8 x 8 pixels, 1 channel, for --task draw" in capsys.readouterr().out
+    assert sheet.read_bytes()[24:26] == b"\x08\x00"  # eight bits, grey
     out = tmp_path.parent / "grey-run"
     flags = ["--budget", "2steps", "--set", "size=tiny", "--threads", "1", "--out", str(out)]
     assert main(["train", str(tmp_path), "--model", "gru", *flags]) == 0

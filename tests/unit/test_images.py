@@ -2,15 +2,17 @@
 
 import io
 import json
+import re
 import struct
 import tracemalloc
+import warnings
 import zlib
 
 import numpy as np
 import pytest
 
 from chainrule.core import ChainruleError, DataError, UserError
-from chainrule.data.images import read_images
+from chainrule.data.images import read_images, read_pictures
 from chainrule.data.pictures import as_png, decode, grid
 from chainrule.training.runs import open_run
 from chainrule.using import classify
@@ -105,16 +107,46 @@ def bomb(side=10_000):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-@pytest.mark.parametrize("side", [4_001, 10_000, 30_000])
-def test_a_bomb_is_refused_before_anything_is_allocated_for_it(side):
-    content = bomb(side) if side < 20_000 else bomb(1_000)[:16] + struct.pack(">II", side, side) + bomb(1_000)[24:]
+def webp_bomb(side=16_000):
+    """A WebP whose header speaks of side x side pixels, in 80 bytes."""
+    inside = saved(Image.new("RGB", (4, 4)), "WEBP", lossless=True)[12:]
+    head = struct.pack("<II", 10, 0) + (side - 1).to_bytes(3, "little") * 2
+    return b"RIFF" + struct.pack("<I", 4 + 4 + len(head) + len(inside)) + b"WEBPVP8X" + head + inside
+
+
+def jpeg_bomb(side=60_000):
+    """A JPEG whose header speaks of side x side pixels."""
+    content = saved(Image.new("RGB", (4, 4)), "JPEG")
+    at = content.index(b"\xff\xc0") + 5
+    return content[:at] + struct.pack(">HH", side, side) + content[at + 4 :]
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (lambda: bomb(4_001), "4,001 x 4,001 pixels, more than 16 million"),
+        (lambda: bomb(10_000), "10,000 x 10,000 pixels, more than 16 million"),
+        (lambda: bomb(1_000)[:16] + struct.pack(">II", 30_000, 30_000) + bomb(1_000)[24:], "damaged"),
+        (jpeg_bomb, "60,000 x 60,000 pixels, more than 16 million"),
+        (webp_bomb, "far too many pixels, more than 16 million"),
+    ],
+)
+def test_a_bomb_is_refused_in_our_words_before_anything_is_allocated_for_it(make, told, tmp_path):
+    content = make()
     decode(saved(Image.new("RGB", (4, 4))), "x")  # Pillow's own modules are loaded
     tracemalloc.start()
-    with pytest.raises(DataError, match=r"more than 16 million|damaged"):
+    with pytest.raises(DataError, match=told), warnings.catch_warnings(record=True) as found:
         decode(content, "bomb.png")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 4 << 20
+    folder_of(tmp_path / "d")
+    (tmp_path / "d" / "cat" / "0.png").write_bytes(content)
+    with warnings.catch_warnings(record=True) as more:
+        warnings.simplefilter("always")
+        with pytest.raises(DataError, match=told):
+            read_images(tmp_path / "d")
+    assert not found + more
 
 
 @pytest.mark.parametrize(
@@ -134,15 +166,30 @@ def test_a_picture_cut_short_is_damaged(kind):
             decode(content[: int(len(content) * share)], "x")
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_five_hundred_mutations_are_errors_or_pictures(kind):
-    content = saved(Image.fromarray(picture((24, 24))), kind)
+def mended(png):
+    """With check sums that are right, so that what is wrong reaches the decoder."""
+    found, at = bytearray(png), 8
+    while at + 12 <= len(found) and (end := at + 8 + int.from_bytes(found[at : at + 4])) + 4 <= len(found):
+        found[end : end + 4] = struct.pack(">I", zlib.crc32(found[at + 4 : end]))
+        at = end + 4
+    return found
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_thousand_mutations_are_errors_or_pictures(kind):
     rng = np.random.default_rng(11)
+    image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+    content = saved(image.convert("P"), kind, transparency=bytes(range(256))) if kind == "PNG" else saved(image, kind)
     outcomes = {"picture": 0, "error": 0}
-    for _ in range(500):
+    for k in range(1000):
         bad = bytearray(content)
         for place in rng.integers(0, len(bad), rng.integers(1, 9)):
             bad[place] = rng.integers(256)
+        if k % 4 == 3:  # some lose a piece, or hold it twice
+            a, z = sorted(rng.integers(0, len(bad), 2))
+            bad[a:z] = bad[a:z] * int(rng.integers(0, 3))
+        if kind == "PNG" and k % 2:
+            bad = mended(bad)
         try:
             found = decode(bytes(bad), "x", size=16)
             assert found.shape == (16, 16, 3)
@@ -256,6 +303,30 @@ def test_what_cannot_be_meant_is_told_in_one_line(tmp_path):
         assert "\n" not in str(error.value)
 
 
+def test_in_a_folder_too_a_wrong_suffix_does_no_harm(tmp_path):
+    folder = folder_of(tmp_path / "d", size=(16, 16))
+    red = Image.new("RGB", (16, 16), (250, 5, 5))
+    (folder / "cat" / "jpeg.png").write_bytes(saved(red, "JPEG"))
+    (folder / "cat" / "webp.jpg").write_bytes(saved(red, "WEBP"))
+    data = read_images(folder)
+    assert sum(map(len, data.parts.values())) == 26
+    assert not any("scaled" in note for note in data.notes)
+    (folder / "cat" / "gif.png").write_bytes(saved(red, "GIF"))
+    with pytest.raises(DataError, match=r"gif\.png: no PNG, JPEG or WebP by its first bytes"):
+        read_images(folder)
+
+
+def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_path):
+    from chainrule.report.compare import compare
+
+    folder_of(tmp_path / "d", many=30, size=(1, 1))
+    models = "knn,logistic,mlp,cnn,gru,vit"
+    board = compare(tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", size="tiny")
+    rows = {row["model"]: row for row in board["rows"]}
+    assert {model for model, row in rows.items() if row["status"] == "failed"} == {"vit"}
+    assert "does not divide pictures of 1 pixels" in rows["vit"]["error"]
+
+
 def test_a_class_of_one_picture_is_noted(tmp_path):
     folder = folder_of(tmp_path / "d")
     (folder / "bird").mkdir()
@@ -264,6 +335,76 @@ def test_a_class_of_one_picture_is_noted(tmp_path):
     part = next(name for name, p in data.parts.items() if "bird" in p.names)
     told = "only one training picture each: bird" if part != "test" else "train lacks (bird)"
     assert any(told in note for note in data.notes)
+
+
+# -------------------------------------------------------------------------------------------------------- a contact sheet
+
+
+def tiles(path, side, factor, gap=2):
+    """The pictures of a contact sheet as they were before it enlarged them: rows of arrays."""
+    sheet, step = np.asarray(Image.open(path)), side * factor + gap
+    sheet = sheet.reshape(*sheet.shape[:2], -1)
+    return [
+        [sheet[y : y + side * factor : factor, x : x + side * factor : factor] for x in range(0, sheet.shape[1], step)]
+        for y in range(0, sheet.shape[0], step)
+    ]
+
+
+def test_the_rows_of_a_contact_sheet_are_the_labels_and_its_pixels_the_pictures(tmp_path, capsys):
+    from chainrule.cli import main
+
+    many = {"bird": 3, "cat": 11, "dog": 29}
+    for label, count in many.items():
+        folder_of(tmp_path / "d", labels=(label,), many=count, size=(5, 5))
+    out = tmp_path / "sheet.png"
+    flags = ["--split", "0.6/0.2/0.2", "--sheet", str(out)]
+    assert main(["data", str(tmp_path / "d"), *flags, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["sheet"] == {"file": str(out), "rows": list(many)}
+    assert main(["data", str(tmp_path / "d"), *flags]) == 0
+    assert f"{out}: a row for each label, from the top: bird, cat, dog" in capsys.readouterr().out
+    train = read_images(tmp_path / "d", split=(0.6, 0.2, 0.2)).parts["train"]
+    rows = tiles(out, side=5, factor=13)  # 13 is the least that makes 64 pixels of 5
+    assert [len(row) for row in rows] == [8, 8, 8]
+    for label, row in zip(many, rows, strict=True):
+        mine = {x.tobytes() for x, name in zip(train.images, train.names) if name == label}
+        shown = [x.tobytes() for x in row if not (x == 255).all()]
+        assert len(shown) == len(set(shown)) == min(8, len(mine))
+        assert set(shown) <= mine
+
+
+def test_without_labels_a_contact_sheet_is_spread_evenly(tmp_path, capsys):
+    from chainrule.cli import main
+
+    images = np.arange(200, dtype=np.uint8)[:, None, None].repeat(7, 1).repeat(7, 2)
+    np.savez(tmp_path / "images.npz", images=images)
+    flags = ["--task", "codes", "--split", "0.8/0.1/0.1", "--sheet", str(tmp_path / "sheet.png")]
+    assert main(["data", str(tmp_path / "images.npz"), *flags]) == 0
+    assert "sheet.png: some of them" in capsys.readouterr().out
+    train = read_pictures(tmp_path / "images.npz", split=(0.8, 0.1, 0.1)).parts["train"].images[:, 0, 0, 0]
+    shown = [int(x[0, 0, 0]) for row in tiles(tmp_path / "sheet.png", side=7, factor=10) for x in row]
+    places = [train.tolist().index(value) for value in shown]
+    assert len(shown) == 24
+    assert places[0] == 0 and places[-1] == len(train) - 1
+    assert set(np.diff(places)) <= {len(train) // 23, len(train) // 23 + 1}
+    assert main(["data", str(tmp_path / "images.npz"), "--task", "codes"]) == 0
+    assert "--sheet FILE.png" in capsys.readouterr().out
+
+
+def test_a_contact_sheet_that_cannot_be_is_told_in_one_line_before_anything_is_read(pets, tmp_path, capsys):
+    from chainrule.cli import main
+
+    (tmp_path / "a.txt").write_text("some text")
+    for data, sheet, told in (
+        (tmp_path / "a.txt", tmp_path / "x.png", "holds no pictures"),
+        (tmp_path / "nowhere", tmp_path / "x.png", "no such file"),
+        (pets, tmp_path / "nowhere" / "x.png", "no such folder"),
+        (pets, tmp_path, "a folder"),
+    ):
+        assert main(["data", str(data), "--sheet", str(sheet)]) == 2
+        out, err = capsys.readouterr()
+        assert out == ""
+        assert told in err and err.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
 # ------------------------------------------------------------------------------------------------------------ a whole run
@@ -282,7 +423,9 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
     settings = ["--set", f"model.{setting}"] if setting else []
     flags = ["--task", "classify", "--budget", "40steps", "--threads", "1", "--set", "size=tiny", *settings]
     assert main(["train", str(pets), "--model", name, *flags, "--out", str(tmp_path / "run")]) == 0
-    capsys.readouterr()
+    told = capsys.readouterr().err
+    loss = "" if name == "knn" else r"loss [\d.]+ nats, "
+    assert re.search(rf": {loss}[\d,]+ pictures/s", told), told
     assert (
         main(["evaluate", str(tmp_path / "run"), str(pets), "--json", "--predictions", str(tmp_path / "p.jsonl")]) == 0
     )
@@ -307,6 +450,24 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
     page = (tmp_path / "board" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 24
     assert "{{" not in page
+
+
+def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tmp_path):
+    from chainrule.report.compare import compare
+
+    rng = np.random.default_rng(5)
+    np.savez(
+        tmp_path / "noise.npz", images=rng.integers(0, 256, (400, 8, 8), dtype=np.uint8), labels=np.arange(400) % 4
+    )
+    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "size": "tiny", "threads": 1}
+    first, again = (
+        compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), model={"dropout": 0.5}, **settings)
+        for _ in range(2)
+    )
+    for one, other in zip(first["rows"], again["rows"], strict=True):
+        assert {k: one[k] for k in ("accuracy", "ece", "interval")} == {
+            k: other[k] for k in ("accuracy", "ece", "interval")
+        }
 
 
 def test_a_run_of_texts_does_not_take_pictures_and_the_other_way_round(pets, tmp_path, capsys):

@@ -97,6 +97,10 @@ class Task(ABC):
     """The families that ``compare`` takes when none are named."""
     settling: ClassVar[str] = ""
     """What ``settle`` does, for those who wait for it."""
+    items: ClassVar[str] = "symbols"
+    """What ``Batch.learnt`` counts: symbols, tokens, values, texts, pictures."""
+    loss: ClassVar[str] = "nats"
+    """The unit of what is minimised in training; empty where it has none."""
     continues: ClassVar[bool] = True
     """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
 

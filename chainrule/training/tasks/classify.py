@@ -31,6 +31,7 @@ texts (names, DNA), where every symbol counts.
 class Classify(Task):
     name = "classify"
     rows = "ngram,bag,rnn,lstm,gru"
+    items = "texts"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"

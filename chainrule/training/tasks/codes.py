@@ -34,6 +34,8 @@ CEILING = 60.0
 class Codes(Task):
     name = "codes"
     rows = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
+    items = "pictures"
+    loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "psnr", "dB"

@@ -27,6 +27,7 @@ TAIL = 1024
 class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
+    items = "values"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return f"nats_per_{counted}", f"nats per {counted}"

@@ -29,6 +29,7 @@ LONGEST = 256
 class Tag(Task):
     name = "tag"
     rows = "hmm,rnn,lstm,gru"
+    items = "tokens"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"
