@@ -59,7 +59,7 @@ def fashion(model: str, budget: str, least: float = 0) -> Section:
 def emoji(data: Path, work: Path) -> Path:
     """The base set, without variants of skin tone, as a folder."""
     folder, source = work / "emoji", data / "emoji_noto"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     rows = [
         json.loads(row) for row in gzip.decompress((source / "captions.jsonl.gz").read_bytes()).decode().splitlines()
     ]
@@ -67,16 +67,22 @@ def emoji(data: Path, work: Path) -> Path:
     (folder / "captions.jsonl").write_text(
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept), encoding="utf-8"
     )
-    (folder / "images32.npz").symlink_to((source / "images32.npz").resolve())
+    linked(folder, source / "images32.npz")
     return folder
+
+
+def linked(folder: Path, pictures: Path) -> None:
+    place = folder / "images32.npz"
+    place.unlink(missing_ok=True)
+    place.symlink_to(pictures.resolve())
 
 
 def written(folder: Path, rows: list[dict[str, Any]], pictures: Path) -> Path:
     """Some captions as a folder of their own, all of one part."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     told = [{k: v for k, v in row.items() if k != "split"} for row in rows]
     (folder / "captions.jsonl").write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in told), "utf-8")
-    (folder / "images32.npz").symlink_to(pictures.resolve())
+    linked(folder, pictures)
     return folder
 
 
@@ -90,9 +96,7 @@ def drawn(
     """Learn to draw, ask the judge for captions of training and for those never seen, and draw sixteen of the former for the eye."""
     flags = ["--model", "dalle", *DRAWING, "--columns", column]
     run, pictures = work / f"draw-{name}-{column}", folder / "images32.npz"
-    began = time.perf_counter()
-    chainrule("train", str(folder), *flags, "--from", str(codec), "--out", str(run), "--overwrite")
-    minutes = (time.perf_counter() - began) / 60
+    chainrule("train", str(folder), *flags, "--from", str(codec), "--out", str(run), "--resume", "auto")
     rows = [json.loads(row) for row in (folder / "captions.jsonl").read_text("utf-8").splitlines()]
     train = [row for row in rows if row["split"] == "train" and row.get(column)]
     known = written(work / f"known-{name}-{column}", spread(train, min(98, len(train))), pictures)
@@ -102,7 +106,7 @@ def drawn(
         note = (
             f"{found['retrieval_at_1']:.3f} of {found['retrieved_among']} (originals {found['retrieval_of_originals']:.3f}); "
             f"{found['bits_per_image_token']:.2f} bits a symbol at {found['reconstruction_psnr']:.1f} dB with "
-            f"{found['codebook_used']:.2f} of the symbols in use; diversity {found['diversity']:.2f}; {minutes:.0f} min"
+            f"{found['codebook_used']:.2f} of the symbols in use; diversity {found['diversity']:.2f}"
         )
         aim = f"≥ {target:.3f}" if target else ""
         met = found["retrieval_at_1"] >= target
@@ -141,16 +145,16 @@ def drawing(data: Path, work: Path) -> Iterator[Line]:
 def stamps(data: Path, work: Path) -> Iterator[Line]:
     """Photographs and clip art: a report, no bar."""
     folder, source = work / "stamps", data / "img_tuxpaint_stamps"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     (folder / "captions.jsonl").write_bytes(gzip.decompress((source / "captions.jsonl.gz").read_bytes()))
-    (folder / "images32.npz").symlink_to((source / "images32.npz").resolve())
+    linked(folder, source / "images32.npz")
     yield from codec_line("img_tuxpaint_stamps", folder, work / "codec", 0)
     yield from drawn("img_tuxpaint_stamps", folder, work / "codec", work, "text", (0, 0))
 
 
 def codec_line(name: str, folder: Path, out: Path, least: float) -> Iterator[Line]:
     """Pictures in 64 symbols out of at most 1,024."""
-    chainrule("train", str(folder), *CODEC, "--out", str(out), "--overwrite")
+    chainrule("train", str(folder), *CODEC, "--out", str(out), "--resume", "auto")
     found = chainrule("evaluate", str(out), str(folder))
     note = f"{found['psnr']:.2f} dB; {found['codebook_used']:.2f} of {found['codes']} symbols used, {found['code_entropy']:.2f} bits each"
     yield line(

@@ -185,6 +185,9 @@ def gather(sections: dict[str, Section], out: Path, title: list[str], alone: tup
     """Measure the sections that were asked for; each replaces its own lines. ``alone``: those that need no data."""
     parser = argparse.ArgumentParser(description=title[0].removeprefix("# "))
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument(
+        "--work", type=Path, help="keep runs in this folder, and go on from what is there (default: none)"
+    )
     parser.add_argument("--only", default=",".join(sections), help="sections, comma-separated")
     a = parser.parse_args()
     commit = subprocess.run(
@@ -198,7 +201,7 @@ def gather(sections: dict[str, Section], out: Path, title: list[str], alone: tup
                 continue
             began = time.perf_counter()
             try:
-                lines[section] = [x | {"commit": commit} for x in sections[section](a.data, Path(folder))]
+                lines[section] = [x | {"commit": commit} for x in sections[section](a.data, a.work or Path(folder))]
             except ModuleNotFoundError as error:
                 print(f"{section}: skipped, pip install {error.name}")
                 continue
