@@ -452,3 +452,10 @@ def test_overwriting_a_drawing_overwrites_its_codec(rainbow, tmp_path):
     assert main([*words, "--budget", "1steps"]) == 0
     assert main([*words, "--budget", "2steps", "--overwrite"]) == 0
     assert "2steps" in (tmp_path / "run.codes" / "config.yaml").read_text()
+
+
+def test_the_reciprocal_rank_by_hand():
+    from chainrule.training.tasks.draw import reciprocal_rank
+
+    near = np.array([[0.9, 0.8, 0.1], [0.1, 0.5, 0.2], [0.0, 0.6, 0.0]])  # captions x pictures: ranks 1, 3, 3
+    assert reciprocal_rank(near) == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)

@@ -48,8 +48,6 @@ SETTLED, RETRIEVED = 64, 128
 """Captions that are drawn at most, evenly spread over the part: to settle how, and to judge."""
 GUIDANCES, TEMPERATURES = (1.0, 1.5, 2.5, 4.0), (1.0, 0.7)
 """What is tried."""
-SCALE = 20.0
-"""By which cosines become the logits of a caption given a drawing."""
 CHOOSER, JUDGE = 1, 2
 """Seeds of the two matchers."""
 SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
@@ -177,12 +175,12 @@ class Draw(Task):
             if not matcher.taught:
                 teach(matcher, told, train.pictures.images, loaded.compute, seed)
         texts = [valid.captions[k] for k in spread(len(valid), SETTLED)]
-        surest = {}
+        ranks = {}
         for guidance, temperature in itertools.product(GUIDANCES, TEMPERATURES):
             ids_NP, _ = drawings(loaded, texts, Filters(temperature), guidance, seed=0)
             near_NN = nearness(loaded.model.chooser, loaded, texts, picture_of(loaded, ids_NP))
-            surest[guidance, temperature] = float(torch.from_numpy(near_NN * SCALE).log_softmax(0).diagonal().mean())
-        guidance, temperature = max(surest, key=lambda tried: surest[tried])
+            ranks[guidance, temperature] = reciprocal_rank(near_NN)
+        guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
         return {"guidance": guidance, "temperature": temperature}
 
     def measure(self, loaded: Loaded, part: CaptionedPart) -> Measured:
@@ -267,6 +265,11 @@ def nearness(matcher: Matcher, loaded: Loaded, texts: Sequence[str], images: np.
     """Cosines, captions x pictures."""
     captions_ND, pictures_ND = vectors(matcher, captions_of(loaded).write(texts), images, loaded.compute)
     return captions_ND @ pictures_ND.T
+
+
+def reciprocal_rank(near_NN: np.ndarray) -> float:
+    """1 / the place of a picture's own caption among all by nearness, the mean over pictures; captions x pictures, its own on the diagonal."""
+    return float((1 / (1 + (near_NN > near_NN.diagonal()).sum(0))).mean())
 
 
 def retrieval(loaded: Loaded, part: CaptionedPart) -> dict[str, Any]:
