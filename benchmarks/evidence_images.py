@@ -91,7 +91,7 @@ def spread(rows: list[Any], many: int) -> list[Any]:
 
 
 def drawn(
-    name: str, folder: Path, codec: Path, work: Path, column: str, targets: tuple[float, float]
+    name: str, folder: Path, codec: Path, work: Path, column: str, budget: str, targets: tuple[float, float]
 ) -> Iterator[Line]:
     """Learn to draw, ask the judge for captions of training and for those never seen, and draw sixteen of the former for the eye."""
     flags = ["--model", "dalle", "--budget", budget, *DRAWING, "--columns", column]
