@@ -156,7 +156,7 @@ class Comparison:
         """Shared settings that no row knows: a slip. One that some rows know goes to those."""
         self.entries = [self._entry(name, chosen, values, settings, seeds) for name, chosen, values in wanted]
         self.settings = settings
-        self._check()
+        compute = self._check().compute
         self.before = self._claim()
         """The board that is continued; empty where there is none."""
         self.exhibit = EXHIBITS.get(self.task.name, Exhibit)(self)
@@ -164,8 +164,9 @@ class Comparison:
             "format": 1, "title": self.corpus.name, "task": self.task.name, "status": "running",
             "created": self.before.get("created") or time.strftime("%Y-%m-%d %H:%M"),
             "command": "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None,
-            "budget": {"text": f"{settings.budget} for each model"}, "unit_name": self.corpus.counted, "metric": self.metric,
-            "data": self.card, "machine": machine(), **self.exhibit.board(),
+            "budget": {"text": f"{settings.budget} for each model", "text_ko": f"모델마다 {settings.budget}"},
+            "unit_name": self.corpus.counted, "metric": self.metric, "learnt": self.task.items, "data": self.card,
+            "machine": {**machine(), "device": compute.device, "threads": compute.threads}, **self.exhibit.board(),
         }  # fmt: skip
         self.old = {row["model"]: row for row in self.before.get("rows", [])}
 
@@ -186,13 +187,12 @@ class Comparison:
             )
         return entry
 
-    def _check(self) -> None:
-        """Settings that no entry can take are a slip in the command, not the failure of a cell."""
+    def _check(self) -> Prepared:
+        """Settings that no entry can take are a slip in the command, not the failure of a cell. The first that is none, prepared."""
         errors: list[UserError] = []
         for entry in self.entries:
             try:
-                prepare(entry.settings, self.corpus)
-                return
+                return prepare(entry.settings, self.corpus)
             except UserError as error:
                 errors.append(error)
         raise errors[0]

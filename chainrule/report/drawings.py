@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.report.exhibit import Exhibit, Figure
-from chainrule.report.images import encoded, pictures
+from chainrule.report.images import about_pictures, encoded, strips
 from chainrule.training.tasks import Loaded, Measured
 from chainrule.using import draw_captions
 
@@ -43,6 +43,16 @@ class OfDrawings(Exhibit):
             "drawn": [encoded(picture) for picture in drawn], "nearest": [encoded(picture) for picture in near],
         }  # fmt: skip
 
+    def remark(self, best: dict[str, Any]) -> tuple[str, str]:
+        ceiling = f"{best['reconstruction_psnr']:.1f} dB"
+        return (
+            f" No drawing is truer than its symbols, which bring test pictures back at {ceiling}.",
+            f" 기호로 되살린 시험 그림은 {ceiling}이며, 어떤 그림도 이보다 정확할 수는 없습니다.",
+        )
+
+    def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
+        return about_pictures(self.on.card, len(self.on.test))
+
 
 def nearest(train: np.ndarray, picture: np.ndarray) -> int:
     """The training picture with the smallest squared distance in pixels."""
@@ -66,8 +76,7 @@ def panel(board: dict[str, Any], word: Callable[..., str], labels: dict[str, str
         name = html.escape(labels[row["model"]])
         lines.append((name, [(x, "") for x in row["drawn"]]))
         lines.append((word("nearest_to", model=str(labels[row["model"]])), [(x, "") for x in row["nearest"]]))
-    shown = "".join(f"<h3>{name}</h3>{pictures(found)}" for name, found in lines)
     return (
         f'<section aria-labelledby="h-drawn"><h2 id="h-drawn">{word("drawn_title")}</h2>'
-        f'<p class="lead">{word("drawn_lead")}</p>{shown}</section>'
+        f'<p class="lead">{word("drawn_lead")}</p>{strips(lines, "h-drawn")}</section>'
     )

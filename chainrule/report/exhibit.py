@@ -29,12 +29,17 @@ class Figure:
     """What one unit of the figure is among a row's losses."""
     block: int = 256
     """The fewest neighbouring items that are resampled together."""
-    better_ko: str = "낮습니다"
-    """What a better figure is, in Korean: lower, or higher."""
+    higher: bool = False
+    """Is a higher figure better?"""
     followed: bool = True
     """Do learning curves show this figure? Where they show another, what more time would bring cannot be told."""
     digits: int = 3
     """Decimals that it is shown with."""
+
+    @property
+    def better_ko(self) -> str:
+        """What a better figure is, in Korean: higher, or lower."""
+        return "높습니다" if self.higher else "낮습니다"
 
     def number(self, value: float) -> str:
         """The figure, or a difference of two, as it is said."""

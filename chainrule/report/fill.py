@@ -18,7 +18,7 @@ HIDDEN = Figure(
     least=200,
     unit=1.0,
     block=32,
-    better_ko="높습니다",
+    higher=True,
     followed=False,
 )
 

@@ -35,9 +35,16 @@ STYLES = {
     "window": 7,
     "bert": 8,
     "transformer": 5,
+    "vit": 5,
+    "dalle": 5,
+    "vq": 3,
+    "knn": 0,
+    "logistic": 1,
+    "cnn": 6,
+    "mlp": 7,
 }
 STYLE_COUNT = 10
-MARKS = ("naive", "copying", "nearest")
+MARKS = ("naive", "copying", "nearest", "mean_picture")
 """References that rows are set beside."""
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
@@ -72,7 +79,8 @@ class _View:
 
     def translated(self, entry: dict[str, Any]) -> str:
         """The text of a verdict or a warning in this language, else in English."""
-        return str((entry.get("text_ko") if self.lang == "ko" else None) or entry.get("text") or "")
+        text = str((entry.get("text_ko") if self.lang == "ko" else None) or entry.get("text") or "")
+        return re.sub(r"(?<=[이을])\((?=[가를]\))", "\u2060(", text)  # a particle is not torn from its other form
 
 
 def render(board: dict[str, Any], lang: str = "en") -> str:
@@ -130,6 +138,8 @@ def _view(board: dict[str, Any], lang: str) -> _View:
     if lang not in words:
         raise UserError(f"the report has no language '{lang}'; {nearest(lang, words)}")
     board = _tidy(board)
+    learnt = words[lang].get(f"learnt_{board.get('learnt')}") or words[lang]["learnt_symbols"]
+    said = {key: text.replace("{learnt}", learnt) for key, text in words[lang].items()}
     rows = [row for row in board.get("rows") or [] if row]
     growth = [row for row in (board.get("growth") or {}).get("rows") or [] if row]
     for row in rows + growth:
@@ -137,7 +147,7 @@ def _view(board: dict[str, Any], lang: str) -> _View:
     labels = {row["model"]: str(row.get("label") or row["model"]) for row in [*growth, *rows]}
     ordered = dict.fromkeys(row["model"] for row in [*rows, *growth])
     return _View(
-        board, words[lang], lang, rows, str(board.get("unit_name") or "byte"), _styles(ordered),
+        board, said, lang, rows, str(board.get("unit_name") or "byte"), _styles(ordered),
         {model: labels[model] for model in ordered},
     )  # fmt: skip
 
@@ -187,7 +197,7 @@ def _number(value: Any) -> float | None:
 
 
 def _table_note(view: _View) -> str:
-    if view.unit in ("share", "chrf"):
+    if view.unit in ("share", "chrf", "decibel"):
         return f"table_note_{view.unit}"
     return "table_note" if "xz" in (view.board.get("references") or {}) else "table_note_plain"
 
@@ -306,12 +316,12 @@ def _top(view: _View) -> dict[str, str]:
     confidence = str(verdict.get("confidence") or "none").replace(" ", "_")
     key = f"confidence_{confidence}"
     heading = [_title(view), view.board.get("created")]
-    budget = (view.board.get("budget") or {}).get("text")
+    budget = view.translated(view.board.get("budget") or {})
     return {
         "heading": " · ".join(f"<span>{_text(item)}</span>" for item in heading if item),
         "confidence_class": re.sub(r"\W", "", confidence),
         "confidence": view.word(key) if key in view.words else _text(confidence),
-        "budget_line": view.word("budget_line", budget=str(budget)) if budget else "",
+        "budget_line": view.word("budget_line", budget=budget) if budget else "",
         "verdict": _text(view.translated(verdict) or view.words["no_verdict"]),
         "state": _state(view),
     }
@@ -401,6 +411,8 @@ def _columns(view: _View) -> list[tuple[str, list[str]]]:
         + ["col_exact"] * _any(view, "exact_match")
     )
     bits += ["col_error_rate"] * (view.unit == "chrf")
+    bits += ["col_ceiling"] * _any(view, "reconstruction_psnr") + ["col_used"] * _any(view, "codebook_used")
+    bits += ["col_found", "col_originals_found"] * _any(view, "retrieval_at_1")
     bits += ["col_hidden"] * _any(view, "masked_nats") + ["col_pseudo"] * (_pseudo(view) is not None)
     gaps = ["col_best"] * _any(view, "gap")
     gaps += ["col_ngram"] * (_baseline(view) is not None)
@@ -515,6 +527,10 @@ def _cells(view: _View, row: dict[str, Any]) -> dict[str, _Cell]:
         "col_bleu": ("bleu", _hundredths),
         "col_exact": ("exact_match", _percent),
         "col_error_rate": ("error_rate", _bits),
+        "col_ceiling": ("reconstruction_psnr", _hundredths),
+        "col_used": ("codebook_used", _percent),
+        "col_found": ("retrieval_at_1", _percent),
+        "col_originals_found": ("retrieval_of_originals", _percent),
     }
     cells = {name: _Cell(shown(row.get(key)), _number(row.get(key))) for name, (key, shown) in plain.items()}
     seconds = _number(row.get("train_seconds"))
@@ -673,11 +689,13 @@ def _data_card(view: _View) -> str:
         [
             (view.word("name"), _text(data.get("name") or "")),
             (view.word("data_unit"), _text(view.words.get(f"unit_{unit}", unit))),
+            (view.word("image_size"), _text(" × ".join(map(str, data.get("image") or [])))),
             (view.word("tokenizer"), _text(data.get("tokenizer") or "")),
             (view.word("symbols"), _count(data.get("symbols"))),
             (view.word("entropy"), _known(view, "bits_symbol", data.get("entropy"))),
             (view.word("xz_needs"), _known(view, "bits_byte", xz)),
             (view.word("duplicates"), DASH if share is None else f"{100 * share:.2f} %"),
+            (view.word("captions_seen"), _percent(data.get("captions_seen"))),
             ("SHA-256", f"<code>{_text(data['sha256'])}</code>" if data.get("sha256") else ""),
         ]
     )
@@ -771,19 +789,24 @@ def _evaluation(view: _View) -> str:
                 _text(row.get("evaluation") or DASH),
             ]
         )
-    return _plain_table([view.word(key) for key in ("col_model", *keys)], body, wrap_last=True)
+    said = (DASH, view.word("unbounded"))
+    kept = [i for i, column in enumerate(zip(*body)) if i == 0 or any(cell not in said for cell in column)]
+    if view.task == "generate":
+        kept = list(range(len(keys) + 1))
+    head = [view.word(("col_model", *keys)[i]) for i in kept]
+    return _plain_table(head, [[line[i] for i in kept] for line in body], wrap_last=len(keys) in kept)
 
 
 def _small_print(view: _View) -> str:
     if view.task != "generate":
-        budget = str((view.board.get("budget") or {}).get("text") or DASH)
+        budget = view.translated(view.board.get("budget") or {}) or DASH
         keys = ["print_budget", f"print_{view.task}", "print_interval", "print_choice", "print_speed"]
         lines = [view.word(key, budget=budget) for key in keys if key in view.words]
         signature = next((row["signature"] for row in view.rows if row.get("signature")), None)
         lines += [view.word("print_signature", signature=str(signature))] if signature else []
         return f"<ul>{''.join(f'<li>{line}</li>' for line in lines)}</ul>"
     references = view.board.get("references") or {}
-    budget = str((view.board.get("budget") or {}).get("text") or DASH)
+    budget = view.translated(view.board.get("budget") or {}) or DASH
     size = view.words["bytes"] if view.unit == "byte" else view.words["tokens"]
     lines = [
         view.word("print_budget", budget=budget),

@@ -12,24 +12,26 @@ import numpy as np
 from chainrule.data.images import ImagePart, sheet_of
 from chainrule.data.pictures import as_png
 from chainrule.report.exhibit import Exhibit, Figure
-from chainrule.report.labels import OfLabels
+from chainrule.report.labels import OfLabels, duplicates, little_test
 from chainrule.scoring.pictures import psnr
 from chainrule.training.tasks import Loaded, Measured
 
 MISTAKES = 12
+FEW = 100
+"""Test pictures below which a codec's or a drawer's board warns."""
 DECIBELS = Figure(
-    "psnr", "PSNR {} dB", "PSNR {} dB", "test pictures", "시험 그림 {}장", least=20, unit=1.0, block=1, better_ko="높습니다", digits=2
+    "psnr", "PSNR {} dB", "PSNR {} dB", "test pictures", "시험 그림 {}개", least=20, unit=1.0, block=1, higher=True, digits=2
 )  # fmt: skip
 IMAGES = Figure(
     "accuracy",
     "accuracy {}",
     "정확도 {}",
     "test pictures",
-    "시험 그림 {}장",
+    "시험 그림 {}개",
     least=50,
     unit=1.0,
     block=4,
-    better_ko="높습니다",
+    higher=True,
 )
 
 
@@ -78,13 +80,24 @@ class OfCodes(Exhibit):
         return {"again": [encoded(measured.details["found"][r]) for r in self.shown()]}
 
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-        found = []
-        unused = [r["label"] for r in rows.values() if r.get("status") == "done" and r["codebook_used"] < 0.5]
+        found = about_pictures(self.on.card, len(self.on.test))
+        unused = [r["label"] for r in rows.values() if r.get("status") == "done" and barely_used(r)]
         if unused:
             names = ", ".join(unused)
             found.append({"code": "unused_symbols", "text": f"Less than half of the symbols occur in the test part: {names}. Fewer would do, or more training.",
                           "text_ko": f"시험 부분에 기호의 절반도 나오지 않는 모델: {names}. 기호를 줄이거나 더 학습해 보세요."})  # fmt: skip
         return found
+
+
+def barely_used(row: dict[str, Any]) -> bool:
+    """Less than half of the symbols, in a test part that has room for nearly all of them."""
+    return row["codebook_used"] < 0.5 and row["n"] * row["codes_per_image"] >= 4 * row["codes"]
+
+
+def about_pictures(card: dict[str, Any], size: int) -> list[dict[str, str]]:
+    """Warnings about so many test pictures, and about those that training saw."""
+    found = [little_test(size, "pictures", "그림")] if size < FEW else []
+    return [{"code": code, "text": text, "text_ko": text_ko} for code, text, text_ko in found + duplicates(card)]
 
 
 def encoded(pixels_YXC: np.ndarray) -> str:
@@ -133,17 +146,27 @@ def _side_by_side(board: dict[str, Any], word: Callable[..., str], labels: dict[
     """Originals, and below them what each row makes of them."""
     lines = [(word("originals"), board["originals"])]
     lines += [(html.escape(labels[row["model"]]), row["again"]) for row in board.get("rows") or [] if row.get("again")]
-    shown = "".join(f"<h3>{name}</h3>{pictures((x, '') for x in found)}" for name, found in lines)
     return (
         f'<section aria-labelledby="h-again"><h2 id="h-again">{word("again_title")}</h2>'
-        f'<p class="lead">{word("again_lead")}</p>{shown}</section>'
+        f'<p class="lead">{word("again_lead")}</p>{strips([(name, [(x, "") for x in found]) for name, found in lines], "h-again")}</section>'
     )
 
 
-def pictures(found: Iterable[tuple[str, str]]) -> str:
-    """Figures side by side: PNG data and a caption, escaped already."""
+def strips(lines: list[tuple[str, list[tuple[str, str]]]], heading: str) -> str:
+    """Lines of pictures, each with its name, column below column: a narrow screen moves all of them at once. ``heading`` is the id of what
+    they stand under.
+    """
+    shown = "".join(f"<h3>{name}</h3>{pictures(found, name)}" for name, found in lines)
+    return (
+        f'<div class="scroll" role="region" tabindex="0" aria-labelledby="{heading}">'
+        f'<div class="strips" style="--n:{max(len(found) for _, found in lines)}">{shown}</div></div>'
+    )
+
+
+def pictures(found: Iterable[tuple[str, str]], about: str = "") -> str:
+    """Figures side by side: PNG data and a caption, escaped already; ``about`` is what those without one are called."""
     shown = "".join(
-        f'<figure><img alt="{caption}" src="data:image/png;base64,{html.escape(str(data))}"><figcaption>{caption}</figcaption></figure>'
+        f'<figure><img alt="{caption or about}" src="data:image/png;base64,{html.escape(str(data))}"><figcaption>{caption}</figcaption></figure>'
         for data, caption in found
     )
     return f'<div class="pictures">{shown}</div>'

@@ -26,7 +26,7 @@ RECORDS = Figure(
     least=50,
     unit=1.0,
     block=4,
-    better_ko="높습니다",
+    higher=True,
 )
 TOKENS = Figure(
     "accuracy",
@@ -37,7 +37,7 @@ TOKENS = Figure(
     least=200,
     unit=1.0,
     block=16,
-    better_ko="높습니다",
+    higher=True,
 )
 
 
@@ -61,13 +61,8 @@ class OfLabels(Exhibit):
         return {"confusion": trimmed(measured.details["confusion"], self.on.corpus.labels)}
 
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
-        found, size, card = [], self.size(), self.on.card
-        if size < LITTLE:
-            found.append(("little_test", f"Only {size:,} {self.what} to test on: intervals are wide.",
-                          f"시험할 {self.what_ko}가 {size:,}개뿐이라 구간이 넓습니다."))  # fmt: skip
-        if card["duplicates"] > 0.01:
-            found.append(("duplicates", f"{card['duplicates']:.1%} of the test part also stands in the training part: memorising pays here.",
-                          f"시험 부분의 {card['duplicates']:.1%}가 학습 부분에도 있습니다. 외우기만 해도 점수가 오릅니다."))  # fmt: skip
+        found = [little_test(self.size(), self.what, self.what_ko)] if self.size() < LITTLE else []
+        found += duplicates(self.on.card)
         below = [
             r["label"]
             for r in rows.values()
@@ -78,6 +73,18 @@ class OfLabels(Exhibit):
             found.append(("no_better_than_guessing", f"No better than guessing the most frequent: {names}.",
                           f"가장 흔한 것만 찍는 것보다 낫지 않은 모델: {names}."))  # fmt: skip
         return [{"code": code, "text": text, "text_ko": text_ko} for code, text, text_ko in found]
+
+
+def little_test(size: int, what: str, what_ko: str) -> tuple[str, str, str]:
+    return ("little_test", f"Only {size:,} {what} to test on: intervals are wide.",
+            f"{what_ko} {size:,}개로만 시험하므로 구간이 넓습니다.")  # fmt: skip
+
+
+def duplicates(card: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Where more than 1 % of the test part was learned from."""
+    share = card["duplicates"]
+    return [("duplicates", f"{share:.1%} of the test part also stands in the training part: memorising pays here.",
+             f"시험 부분의 {share:.1%}가 학습 부분에도 있습니다. 외우기만 해도 점수가 오릅니다.")] * (share > 0.01)  # fmt: skip
 
 
 class OfRecords(OfLabels):

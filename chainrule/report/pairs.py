@@ -30,7 +30,7 @@ says nothing.
 LITTLE, NEWS, GAIN = 500, 0.05, 0.03
 """Test pairs below which intervals are wide, share of unseen words that is told, nats that a doubling of time still brought."""
 SENTENCES = Figure("chrf", "chrF {}", "chrF {}", "test pairs", "시험 쌍 {}개", least=50, unit=1.0, block=1,
-                   better_ko="높습니다", followed=False, digits=2)  # fmt: skip
+                   higher=True, followed=False, digits=2)  # fmt: skip
 SYMBOLS = Figure("error_rate", "{} errors per symbol", "기호당 오류 {}", "test symbols", "시험 기호 {}개", least=200, unit=1.0,
                  block=1, followed=False)  # fmt: skip
 

@@ -41,7 +41,8 @@ def flip(rows: dict[str, dict[str, Any]], standing: Standing) -> tuple[str, floa
     """Which row would overtake the best one, and at about how many times the training time.
 
     Learning is compared where the rate is still constant (a decay would bend the curve): the gain from a quarter to half of the
-    budget is what a doubling of time brings. An estimate, and only as good as that line.
+    budget is what a doubling of time brings. An estimate, and only as good as that line; of an accuracy or a PSNR, which flatten, it
+    would promise too much.
     """
     best = standing.order[0]
     gain = {name: gain_of_doubling(rows[name]) for name in standing.order}
@@ -55,6 +56,7 @@ def flip(rows: dict[str, dict[str, Any]], standing: Standing) -> tuple[str, floa
 
 
 def gain_of_doubling(row: dict[str, Any]) -> float:
+    """By how much the learning curve falls from a quarter to half of the time; 0 where it rises."""
     curve = row.get("curve") or []
     if len(curve) < 5:
         return 0.0
@@ -98,7 +100,7 @@ def make_verdict(
     if reach is not None:
         sentences += f" {_reach(reach)}"
         sentences_ko += f" {_reach_ko(reach)}"
-    turn = flip(rows, standing) if figure.followed else None
+    turn = flip(rows, standing) if figure.followed and not figure.higher else None
     if turn and turn[0] not in tie:
         times = f"{max(turn[1], 1.1):.2g}"
         sentences += f" With about {times}× the training time {label(rows, turn[0])} would overtake it."

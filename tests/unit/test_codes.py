@@ -212,6 +212,42 @@ def test_a_board_of_codecs(squares, tmp_path):
     assert all(row["again"] for row in board["rows"])
     page = (tmp_path / "board" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 12
+    for said in (
+        "PSNR, dB",
+        "mean picture",
+        "symbols used",
+        "pictures/s",
+        "training pictures",
+        "dB, positive is better",
+    ):
+        assert said in page
+    assert "8 × 8 × 3" in page
+    assert "cpu, torch" in page and "1 threads" in page
+    assert [w["code"] for w in board["warnings"]] == ["little_test"]  # few test pictures cannot use all symbols
+
+
+def test_a_codebook_that_is_barely_used_is_told_of_where_pictures_could_use_all_of_it():
+    from chainrule.report.images import barely_used
+
+    row = {"codebook_used": 0.4, "codes": 100, "codes_per_image": 4}
+    assert [barely_used({**row, "n": n}) for n in (10, 99, 100, 1000)] == [False, False, True, True]
+    assert not barely_used({**row, "n": 1000, "codebook_used": 0.5})
+
+
+def test_nothing_is_extrapolated_where_more_is_better():
+    from chainrule.report.images import DECIBELS
+    from chainrule.report.verdict import make_verdict
+    from chainrule.scoring.evaluate import Blocks
+
+    curve = [{"seconds": s, "value": v} for s, v in zip((1, 2, 3, 4, 8), (9.0, 8.0, 7.0, 6.0, 5.0))]
+    rows = {
+        name: {"label": name, "psnr": 60 - loss, "curve": falls, "params": 1, "state_bytes_per_token": 0}
+        for name, loss, falls in (("good", 40.0, []), ("bad", 42.0, curve))
+    }
+    blocks = {name: Blocks(np.full(30, 60 - row["psnr"]), np.ones(30), 1.0) for name, row in rows.items()}
+    said = make_verdict(rows, blocks, running=False, figure=DECIBELS)
+    assert said["text"] == "Use good: PSNR 20.00 dB, 2.00 better than bad (95% interval 2.00 to 2.00)."
+    assert "2.00 높습니다" in said["text_ko"]
 
 
 def test_a_model_that_makes_no_symbols_is_refused(squares):

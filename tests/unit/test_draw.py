@@ -396,6 +396,15 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
     page = (tmp_path / "board" / "report.html").read_text()
     assert "{{" not in page
     assert page.count("data:image/png;base64,") >= 30
+    assert (
+        "ceiling, dB" in page
+        and "symbols used" in page
+        and "originals found" in page
+        and "pictures with captions" in page
+    )
+    assert 'style="--n:5"' in page  # what was drawn stands below what was asked for
+    ceiling = f"{board['rows'][0]['reconstruction_psnr']:.1f} dB"
+    assert board["verdict"]["text"].endswith(f"bring test pictures back at {ceiling}.")
     assert (tmp_path / "board.codes" / "model.safetensors").exists()
 
 

@@ -450,6 +450,14 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
     page = (tmp_path / "board" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 24
     assert "{{" not in page
+    for said in (
+        "pictures/s",
+        "pictures trained",
+        "share of pictures of the test part that got their label",
+        "8 × 8 × 3",
+    ):
+        assert said in page
+    assert "stride" not in page.partition("<script")[0]  # no column that no row can fill
 
 
 def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tmp_path):
