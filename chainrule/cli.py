@@ -338,12 +338,15 @@ def task_of(path: str | None, columns: str | None, group: str | None = None) -> 
     """What DATA is, where no task is named: labels or tags by their columns, one column of numbers is a series, else text or
     symbols.
     """
+    from chainrule.core import UserError
     from chainrule.data.recognise import task_of_table
     from chainrule.data.series import looks_like_series
 
     if path is None:
         return "generate"
     found = task_of_table(Path(path), columns)
+    if not found and not Path(path).exists():
+        raise UserError(f"{path}: no such file or folder")
     return found or ("series" if not group and looks_like_series(Path(path), columns) else "generate")
 
 

@@ -168,6 +168,12 @@ def test_data_that_cannot_be_used_is_status_2_and_leaves_no_folder(
     assert not out.exists()
 
 
+def test_missing_data_are_named_whatever_the_model_is_for(tmp_path: Path, fails: Any) -> None:
+    nowhere = tmp_path / "nowhere"
+    line = fails(2, "train", str(nowhere), "--model", "dalle", "--out", str(tmp_path / "out"))
+    assert line == f"chainrule: {nowhere}: no such file or folder"
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "score"])
 @pytest.mark.parametrize("kind", ["missing", "empty", "binary", "Latin-1"])
 def test_files_to_evaluate_and_score_that_cannot_be_used_are_status_2(
