@@ -224,7 +224,7 @@ def test_what_fills_a_caption_up_counts_for_nothing():
 
 
 @pytest.mark.parametrize("look", ["pixels", "patches"])
-def test_a_matcher_learns_what_belongs_together(look):
+def test_a_matcher_learns_what_belongs_together(look, monkeypatch):
     texts = [caption(*c) for c in COMBINATIONS[::200]]
     images = np.stack([picture(*c) for c in COMBINATIONS[::200]])
     found, _ = fit_captions(texts, "word", 4)
@@ -237,6 +237,12 @@ def test_a_matcher_learns_what_belongs_together(look):
     assert np.linalg.norm(pictures_ND, axis=1) == pytest.approx(1, abs=1e-6)
     right = (captions_ND @ pictures_ND.T).argmax(0) == np.arange(len(texts))
     assert right.mean() > 0.5, "47 captions: 0.02 by chance"
+    monkeypatch.setattr("chainrule.training.matching._teach", None)  # rows of a board share it
+    again = Matcher(found.words, 3, look)
+    teach(again, ids, images, compute, seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), matcher.state_dict().values()))
+    with pytest.raises(TypeError):
+        teach(again, ids, 255 - images, compute, seed=0)
 
 
 # ------------------------------------------------------------------------------------------------------------ a whole run
