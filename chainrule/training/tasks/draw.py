@@ -273,8 +273,8 @@ def reciprocal_rank(near_NN: np.ndarray) -> float:
 
 
 def retrieval(loaded: Loaded, part: CaptionedPart) -> dict[str, Any]:
-    """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals, which is what
-    the judge can do at best; and how far two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
+    """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals; and how far
+    two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
     """
     chosen = spread(len(part), RETRIEVED)
     texts = [part.captions[k] for k in chosen]
