@@ -297,6 +297,7 @@ def make_parser() -> Parser:
 
 def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     """Settings of a run: the config file, then flags, then --set."""
+    from chainrule.core import UserError
     from chainrule.core.config import parse_settings, read_yaml
     from chainrule.data.recognise import as_meant
 
@@ -325,6 +326,8 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     if a.memory:
         values["model"] = {**(values.get("model") or {}), "memory": memory_size(a.memory)}
     if "task" not in values:
+        if a.data is not None and not Path(a.data).exists():
+            raise UserError(f"{a.data}: no such file or folder")
         values["task"] = task_of(a.data, values.get("columns"), values.get("group"))
     elif a.data is not None:
         values["task"] = as_meant(values["task"], a.data, values.get("columns"))
@@ -338,15 +341,12 @@ def task_of(path: str | None, columns: str | None, group: str | None = None) -> 
     """What DATA is, where no task is named: labels or tags by their columns, one column of numbers is a series, else text or
     symbols.
     """
-    from chainrule.core import UserError
     from chainrule.data.recognise import task_of_table
     from chainrule.data.series import looks_like_series
 
     if path is None:
         return "generate"
     found = task_of_table(Path(path), columns)
-    if not found and not Path(path).exists():
-        raise UserError(f"{path}: no such file or folder")
     return found or ("series" if not group and looks_like_series(Path(path), columns) else "generate")
 
 
