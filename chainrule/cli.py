@@ -326,9 +326,9 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
     if a.memory:
         values["model"] = {**(values.get("model") or {}), "memory": memory_size(a.memory)}
     if "task" not in values:
-        if a.data is not None and not Path(a.data).exists():
-            raise UserError(f"{a.data}: no such file or folder")
         values["task"] = task_of(a.data, values.get("columns"), values.get("group"))
+        if values["task"] == "generate" and a.data is not None and not Path(a.data).exists():
+            raise UserError(f"{a.data}: no such file or folder")
     elif a.data is not None:
         values["task"] = as_meant(values["task"], a.data, values.get("columns"))
     for key, value in parse_settings(a.set).items():
