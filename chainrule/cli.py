@@ -509,18 +509,19 @@ def print_sheet(card: dict[str, Any]) -> None:
     )
 
 
-def data_of(a: argparse.Namespace, task: str, **values: Any) -> Any:
+def card_of(a: argparse.Namespace, task: str, **values: Any) -> dict[str, Any]:
     from chainrule.training.settings import RunConfig
     from chainrule.training.tasks import find_task
 
     values |= {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
     values["image_size"] = a.image_size
     given = {k: v for k, v in values.items() if v is not None}
-    return find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given}))
+    data = find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given}))
+    return data.card() | write_sheet(a, data)
 
 
 def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
-    card = data_of(a, "translate", tokenizer=a.tokenizer, group=a.group).card()
+    card = card_of(a, "translate", tokenizer=a.tokenizer, group=a.group)
     if not a.json:
         each = f"{card['source_symbols']:,} source and {card['symbols']:,} target symbols"
         shared = f"one vocabulary of {card['symbols']:,} symbols"
@@ -539,8 +540,7 @@ def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
 
 
 def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
-    data = data_of(a, task)
-    card = data.card() | write_sheet(a, data)
+    card = card_of(a, task)
     if not a.json:
         print(f"{card['name']}: {card['unit']}, for --task {task}, {len(card['labels'])} labels")
         for name, part in card["parts"].items():
@@ -560,8 +560,7 @@ def labelled_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
 
 
 def pictures_card(a: argparse.Namespace, task: str) -> dict[str, Any]:
-    data = data_of(a, task)
-    card = data.card() | write_sheet(a, data)
+    card = card_of(a, task)
     if not a.json:
         rows, columns, channels = card["image"]
         print(
@@ -845,10 +844,11 @@ def draw(a: argparse.Namespace) -> dict[str, Any]:
 
 def of_captions(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.decoding.sample import Filters
+    from chainrule.training.tasks.draw import settled
     from chainrule.using import draw_captions
 
     loaded = load(a)
-    warmth = loaded.data.get("temperature", 1.0) if a.temperature is None else a.temperature
+    warmth = settled(loaded)[1] if a.temperature is None else a.temperature
     begin = loaded.source_tokenizer.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
     return draw_captions(
         loaded, a.caption, count=a.n or 1, best_of=a.best_of, filters=Filters(warmth, a.top_k, a.top_p), guidance=a.guidance,

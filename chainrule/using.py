@@ -354,6 +354,10 @@ def draw_captions(
     if best_of is not None and best_of < count:
         raise UserError(f"--best-of {best_of}: draws fewer than the {count} to be shown; at least -n")
     model, each = loaded.model, best_of or count
+    if len(captions) * each > MOST_DRAWN:
+        raise UserError(
+            f"{len(captions) * each:,} pictures, and at most {MOST_DRAWN:,} are drawn at once: fewer captions, -n or --best-of"
+        )
     wanted = [caption for caption in captions for _ in range(each)]
     kept_NP = None
     if begin is not None:

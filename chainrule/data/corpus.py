@@ -195,14 +195,16 @@ def read_part(
     columns: Names = None,
     group: str | None = None,
 ) -> Part:
-    """One held-out file (or folder, all of whose files are taken in order) under a tokenizer that exists already.
+    """One held-out file (or folder, all of whose files are taken in order) under a tokenizer that exists already. Of symbols whose own
+    parts are told, the part ``test`` alone: a column that says so is the only way to hold some out of a table.
 
     Under ``docs``, a folder gives one record a file, a file the blocks between blank lines.
     """
     kind, notes = check_unit(unit), []
     if isinstance(tokenizer, SymbolTokenizer):
         _, parts = read_sequences(source, columns, group, on_bad, notes, tokenizer.form)
-        part = join_parts([_encode_symbols({"all": some}, tokenizer, kind)["all"] for some in parts.values()])
+        held = [parts["test"]] if "test" in parts else parts.values()
+        part = join_parts([_encode_symbols({"all": some}, tokenizer, kind)["all"] for some in held])
     else:
         suffixes = READABLE[found] if (found := recognise(source)) != "table" else TEXTS
         paths = [path for files in locate(source, suffixes).parts.values() for path in files]

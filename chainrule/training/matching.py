@@ -19,11 +19,9 @@ EPOCHS, STEPS = 60, 800
 """As many epochs, at most so many steps."""
 ROWS = 256
 RATE, DECAY = 2e-3, 0.1
-
-
+KEPT = 4
 _taught: dict[str, dict[str, Tensor]] = {}
 """The last few, by what they were taught: rows of a board, which have the same captions and pictures, are judged by one and the same."""
-KEPT = 4
 
 
 class Shifted:

@@ -142,6 +142,23 @@ def test_the_average_is_the_mean_of_the_last_weights_and_is_tried_beside_them(
     assert len({point["value"] for point in trainer.progress.curve[-2:]}) == 2
 
 
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_the_weights_that_are_kept_are_the_best_or_the_last(
+    tmp_path: Path, text: Path, corpus: Corpus, keep: str
+) -> None:
+    chosen = settings(text, "averaged", budget="40steps")
+    trainer = start(tmp_path / "run", chosen.replace(recipe={**chosen.recipe, "average": 0, "keep": keep}), corpus)
+    worse = iter(range(1, 1000))
+    trainer.validate = lambda model: float(next(worse))  # the first is the best
+    trainer.advance()
+    steps = [point["step"] for point in trainer.progress.curve]
+    assert len(steps) > 2
+    assert trainer.progress.best_step == (steps[0] if keep == "best" else steps[-1])
+    last = parameters(trainer)
+    trainer.restore_best()
+    assert all(torch.equal(last[name], x) for name, x in parameters(trainer).items()) == (keep == "last")
+
+
 def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
     return {name: weight.detach().clone() for name, weight in trainer.model.named_parameters()}
 

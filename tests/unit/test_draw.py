@@ -19,6 +19,7 @@ from chainrule.layers.masks import Causal, Grid
 from chainrule.layers.matching import Matcher, contrast
 from chainrule.scoring.objectives import Described
 from chainrule.training.matching import teach, vectors
+from chainrule.training.tasks.draw import reciprocal_rank, settled
 from chainrule.using import draw_captions, load
 
 PLAIN = Filters()
@@ -323,6 +324,10 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
         assert chosen["nearness"][2 * k : 2 * k + 2] == pytest.approx(drawn[:2])
     assert main([*few, "--best-of", "1"]) == 2
     assert "--best-of 1" in capsys.readouterr().err
+    assert main([*few, "--best-of", "1000"]) == 2
+    assert "2,000 pictures" in capsys.readouterr().err
+    chose = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert settled(load(tmp_path / "run")) == (chose["guidance"], chose["temperature"])
     again = [
         "draw",
         str(tmp_path / "run"),
@@ -470,7 +475,5 @@ def test_overwriting_a_drawing_overwrites_its_codec(rainbow, tmp_path):
 
 
 def test_the_reciprocal_rank_by_hand():
-    from chainrule.training.tasks.draw import reciprocal_rank
-
     near = np.array([[0.9, 0.8, 0.1], [0.1, 0.5, 0.2], [0.0, 0.6, 0.0]])  # captions x pictures: ranks 1, 3, 3
     assert reciprocal_rank(near) == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)

@@ -9,6 +9,7 @@ import pytest
 
 from chainrule.cli import main, make_parser
 from chainrule.data import read
+from chainrule.data import read_part as read_held_out
 from chainrule.data.codes import read_codes
 from chainrule.data.images import read_images, read_part
 from chainrule.data.pictures import as_png, read_picture
@@ -135,6 +136,15 @@ def test_the_lines_are_records_of_symbols_in_the_same_parts(symbols):
         known = {str(symbol) for row in mine for symbol in row} & set(corpus.tokenizer.names)
         found = [corpus.tokenizer.symbols_of(part.ids[s:e]) for s, e in zip(part.starts, part.ends)]
         assert found == [[str(x) if str(x) in known else "\N{REPLACEMENT CHARACTER}" for x in row] for row in mine]
+
+
+def test_what_training_saw_is_not_evaluated(symbols, tmp_path):
+    corpus, rows = read(symbols), lines(symbols)
+    held = read_held_out(symbols, corpus.tokenizer, "lines")
+    assert np.array_equal(held.ids, corpus.parts["test"].ids)
+    plain = tmp_path / "plain.jsonl"  # no part is told: all of it is held out
+    plain.write_text("".join(json.dumps({"sequence": row["sequence"]}) + "\n" for row in rows))
+    assert len(read_held_out(plain, corpus.tokenizer, "lines").starts) == len(rows)
 
 
 def test_a_split_that_is_given_is_kept(codec, tmp_path):

@@ -237,7 +237,7 @@ def drawings(
     """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
     ``kept_NP``: symbols with which the pictures begin.
     """
-    captions, model = captions_of(loaded), loaded.model
+    captions, model, (follow, warmth) = captions_of(loaded), loaded.model, settled(loaded)
     rows_BT = torch.from_numpy(captions.write(texts))
     places = model.codec.side**2
     if kept_NP is not None:
@@ -248,12 +248,17 @@ def drawings(
         rows_BT,
         places,
         loaded.compute,
-        filters or Filters(loaded.data.get("temperature", 1.0)),
+        filters or Filters(warmth),
         blank_T=torch.from_numpy(captions.write([""]))[0],
-        guidance=loaded.data.get("guidance", 1.0) if guidance is None else guidance,
+        guidance=follow if guidance is None else guidance,
         seed=seed,
     )
     return captions.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy()), nats_B.numpy()
+
+
+def settled(loaded: Loaded) -> tuple[float, float]:
+    """Guidance and temperature that validation chose; 1 and 1 where training has not ended."""
+    return loaded.data.get("guidance", 1.0), loaded.data.get("temperature", 1.0)
 
 
 def picture_of(loaded: Loaded, ids_NP: np.ndarray) -> np.ndarray:
