@@ -12,7 +12,7 @@ __version__ = "0.1.0"
 
 _WHERE = {
     "HMM": "chainrule.estimators",
-    "compare": "chainrule.report.compare",
+    "compare": "chainrule.using",
     "evaluate": "chainrule.using",
     "forecast": "chainrule.using",
     "generate": "chainrule.using",

@@ -378,19 +378,18 @@ def read_text(path: str) -> str:
 
 
 def compare(a: argparse.Namespace) -> dict[str, Any]:
-    from chainrule.report.compare import compare
-    from chainrule.training.tasks import find_task
+    from chainrule.core.metric import Metric
+    from chainrule.using import compare
 
     values = run_settings(a)
     for key in ("data", "family"):
         values.pop(key, None)
     board = compare(a.data, a.out, models=a.models, seeds=a.seeds, lang=a.lang, overwrite=a.overwrite, **values)
     if not a.json:
-        counted = board["data"].get("counted", board["unit_name"])
-        metric, words = find_task(board["task"]).metric(counted)
+        metric = Metric.from_json(board["metrics"][0])
         width = max(len(row["label"]) for row in board["rows"])
         for row in board["rows"]:
-            value = f"{row[metric]:.4f} {words}" if metric in row else f"failed: {row['error']}"
+            value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
             print(f"{row['label']:<{width}}  {value}")
         print(f"\n{board['verdict']['text_ko' if a.lang == 'ko' else 'text']}\nreport: {Path(a.out) / 'report.html'}")
     return board
@@ -408,8 +407,8 @@ def train(a: argparse.Namespace) -> dict[str, Any]:
     trainer = train(settings, a.out, resume=a.resume, overwrite=a.overwrite)
     p, counted = trainer.progress, trainer.run.read_json("data.json")["counted"]
     if not a.json:
-        best, words = task.validated(p.best or 0.0, counted)
-        print(f"{a.out}: {best:.4f} {words} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
+        best = task.validation(counted).said(p.best or 0.0)
+        print(f"{a.out}: {best} on validation, best at step {p.best_step} of {p.step}, {p.seconds:.0f} s")
     return {
         "run": str(a.out),
         "steps": p.step,

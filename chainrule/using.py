@@ -53,6 +53,28 @@ MOST_DRAWN = 1024
 """Pictures that are drawn at once."""
 
 
+def compare(
+    data: str | Path | None = None,
+    out: str | Path = "runs/compare",
+    *,
+    models: str | Sequence[str] | None = None,
+    seeds: int = 1,
+    lang: str = "en",
+    workers: int = 0,
+    overwrite: bool = False,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Compare models on DATA (None: the plays that ship with the package) and return the board.
+
+    ``settings`` are those of ``RunConfig``: budget, tokenizer, unit, split, params, seed, device, precision, threads, ….
+    """
+    from chainrule import experiment
+    from chainrule.data import plays
+
+    config = RunConfig.make({"data": str(data or plays()), "family": "ngram", **settings}).meant()
+    return experiment.compare(config, models, out, seeds=seeds, lang=lang, workers=workers, overwrite=overwrite)
+
+
 def evaluate(
     loaded: Loaded,
     data: Path | str,
@@ -79,12 +101,12 @@ def evaluate(
 def metrics(loaded: Loaded, part: Any, *, predictions: Path | None = None) -> dict[str, Any]:
     """The same on a part that was read already."""
     task = find_task(loaded.task)
-    measured = task.measure(loaded, part)
+    evaluation = task.evaluate(loaded, part)
     if predictions:
-        lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(loaded, part, measured)]
+        lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(loaded, part, evaluation)]
         write_file(predictions, ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     notes = getattr(part, "notes", None)
-    return {"task": loaded.task, "model": loaded.name, **measured.metrics, **({"notes": list(notes)} if notes else {})}
+    return {"task": loaded.task, "model": loaded.name, **evaluation.metrics, **({"notes": list(notes)} if notes else {})}
 
 
 def _need(loaded: Loaded, task: str, verb: str, does: str) -> None:

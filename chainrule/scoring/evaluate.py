@@ -1,9 +1,9 @@
-"""log p of every symbol of a held-out part, and what follows from it: bits, intervals, paired differences."""
+"""log p of every symbol of a held-out part, and where its items stand in their records."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -135,51 +135,22 @@ def _score(
             hits[here] = best[b, there] == targets[b, there]
 
 
-Combine = Callable[[np.ndarray], np.ndarray]
-"""What is minimised, from sums of K numbers: (..., K) -> (...)."""
+def item_positions(records: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
+    """Where items end, as the number of their record + the share of the record's size up to their end.
 
-
-@dataclass(frozen=True)
-class Blocks:
-    """Sums over blocks of a part: the units that are resampled, the same ones for every model.
-
-    The figure is a quotient of sums; or, where ``combine`` is given, what that makes of the sums of K numbers, ``nats`` being blocks x K.
+    Args:
+        records: after how many items each record ends.
+        sizes: the size of each item (bytes); None: the same for all.
     """
-
-    nats: np.ndarray
-    size: np.ndarray
-    unit: float = math.log(2)
-    """Nats in one unit of the figure: bits, unless said otherwise."""
-    combine: Combine | None = None
-
-    def bits(self) -> float:
-        """Bits (or units) per unit of ``size`` (bytes, characters, symbols or values)."""
-        return float(self.drawn(np.ones((1, len(self.size))))[0])
-
-    def drawn(self, weights: np.ndarray) -> np.ndarray:
-        """The figure of each draw of blocks; ``weights`` is draws x blocks."""
-        if self.combine:
-            return self.combine(weights @ self.nats)
-        return (weights @ self.nats) / (weights @ self.size) / self.unit
-
-
-def resample(count: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Bootstrap weights, draws x count: how often each block is drawn."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
-
-
-def interval(blocks: Blocks, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap over blocks for bits per unit (Efron 1979)."""
-    return _middle(blocks.drawn(resample(len(blocks.size))), level)
-
-
-def difference(a: Blocks, b: Blocks, level: float = 0.95) -> tuple[float, float, float]:
-    """Bits per unit of a minus b on the same blocks, with its paired bootstrap interval."""
-    weights = resample(len(a.size))
-    return a.bits() - b.bits(), *_middle(a.drawn(weights) - b.drawn(weights), level)
-
-
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+    records = np.asarray(records, np.int64)
+    counts = np.diff(records, prepend=0)
+    record = np.repeat(np.arange(len(records)), counts)
+    size = np.ones(len(record)) if sizes is None else np.asarray(sizes, np.float64)
+    total = np.bincount(record, size, len(records))
+    size = np.where(total[record] > 0, size, 1.0)  # a record without bytes is shared evenly
+    total = np.where(total > 0, total, np.maximum(counts, 1))
+    ends = np.cumsum(size)
+    before = np.concatenate([[0.0], ends])[records - counts]
+    share = (ends - before[record]) / total[record]
+    share[records[counts > 0] - 1] = 1.0
+    return record + share

@@ -96,7 +96,8 @@ def make_trainer(ready: Prepared, data: Data, run: RunFolder, **options: Any) ->
     task, data = find_task(s.task), ready.data
     source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every)
-    return Trainer(run, model, rule, source, plan, task.validator(data, ready), **options)
+    higher = task.validation(data.counted).higher_is_better
+    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
 
 
 def resolved(ready: Prepared) -> dict[str, Any]:

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import ConfigError, DataError, Filler, SequenceModel
+from chainrule.core.metric import Metric
 from chainrule.data import Corpus, Part
 from chainrule.data.masked import Masking, make_masked, word_begins
-from chainrule.scoring.evaluate import places
+from chainrule.scoring.evaluate import item_positions, places
 from chainrule.scoring.hidden import Answers, ask, each_alone, many_hidden, spelling
 from chainrule.scoring.objectives import Hidden
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared
-from chainrule.training.tasks import Loaded, Measured, register_task
+from chainrule.training.tasks import Evaluation, Loaded, register_task
 from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head, symbol_bytes
 
 SHARE, SEED = 0.15, 0
@@ -34,18 +35,20 @@ class Fill(OfText):
     name = "fill"
     rows = "bert"
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "masked_accuracy", "of the hidden symbols right"
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        return (
+            Metric("masked_accuracy", "masked accuracy", "마스킹한 토큰의 정확도", sentence="accuracy {}", sentence_ko="정확도 {}",
+                   higher_is_better=True, of="right", items="hidden_token", min_items=200, min_block=32),
+            self.validation(counted),
+            Metric(f"pseudo_nats_per_{counted}", "pseudo-nats", "유사 nat"),
+        )  # fmt: skip
 
-    def perfect(self, counted: str) -> float:
-        return 1.0
-
-    def minimised(self, counted: str) -> str:
-        return "nats a hidden symbol"
-
-    def validated(self, value: float, counted: str) -> tuple[float, str]:
-        """Weights are chosen by cross-entropy, which is smoother than the figure."""
-        return value, self.minimised(counted)
+    def validation(self, counted: str) -> Metric:
+        """Weights are chosen by cross-entropy, which is smoother than the main metric."""
+        return Metric(
+            "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats", sentence="{} nats per masked token",
+            sentence_ko="마스킹한 토큰당 {}nat",
+        )  # fmt: skip
 
     def learning(self, model: Any, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
         r = ready.recipe
@@ -69,8 +72,8 @@ class Fill(OfText):
 
         return validate
 
-    def measure(self, loaded: Loaded, part: Part) -> Measured:
-        """A loss of 1 for every hidden symbol that was not the first guess. The unigram's figures stand beside: what it costs, and
+    def evaluate(self, loaded: Loaded, part: Part) -> Evaluation:
+        """Every hidden symbol was the first guess or not. The unigram's figures stand beside: what it costs, and
         how often it is right, to know only how frequent each symbol of this part is.
         """
         if not len(part):
@@ -81,24 +84,32 @@ class Fill(OfText):
         alone = ask(model, part, each_alone(part, model.window, ALONE), loaded.compute)
         entropy, commonest = unigram(part)
         size = float(symbol_bytes(part)[places(part, alone.at)].sum())
-        metrics = {
-            "masked_accuracy": float(many.hits.mean()),
-            f"pseudo_nats_per_{part.counted}": float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0),
-            "masked_nats": float(many.nats.mean()), "unigram_nats": entropy, "unigram_accuracy": commonest,
-            "masked_symbols": len(many.at), "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1,
-            "seconds": time.perf_counter() - began,
+        info = {
+            "unigram_nats": entropy, "unigram_accuracy": commonest, "masked_symbols": len(many.at),
+            "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1, "seconds": time.perf_counter() - began,
         }  # fmt: skip
-        records = np.cumsum([len(q.hidden) for q in questions])
-        return Measured(metrics, 1.0 - many.hits, np.ones(len(many.at)), records, details={"many": many})
+        pseudo = float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0)
+        return Evaluation(
+            self.metrics(part.counted), {"right": many.hits.astype(np.float64), "nats": many.nats},
+            np.cumsum([len(q.hidden) for q in questions]), given={f"pseudo_nats_per_{part.counted}": pseudo}, info=info,
+            positions=positions_of(part, many.at), details={"many": many},
+        )  # fmt: skip
 
-    def predictions(self, loaded: Loaded, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Loaded, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
-        many: Answers = measured.details["many"]
+        many: Answers = evaluation.details["many"]
         for place, at, nats, hit in zip(
             places(part, many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
         ):
             text = loaded.tokenizer.decode([part.ids[at]]).decode(errors="replace")
             yield {"place": place, "text": text, "nats": -nats, "right": hit}
+
+
+def positions_of(part: Part, at: np.ndarray) -> np.ndarray:
+    """Where tokens of a part end: the number of their record, and the share of its bytes up to their end."""
+    sizes = symbol_bytes(part).astype(np.float64)
+    ends = np.cumsum(part.ends - part.starts)
+    return item_positions(ends, sizes)[places(part, at)]
 
 
 def unigram(part: Part) -> tuple[float, float]:

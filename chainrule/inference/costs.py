@@ -1,4 +1,4 @@
-"""What is measured of a trained row for the board: once on the test part, on the same blocks for every row."""
+"""What it costs to run a model: bytes of its state, and seconds and bytes against the length that it reads."""
 
 from __future__ import annotations
 
@@ -13,55 +13,32 @@ import torch
 
 from chainrule.core import Autoregressive, State
 from chainrule.core.compute import Compute
-from chainrule.data import Part
-from chainrule.decoding.sample import Filters
-from chainrule.explain.memory import memory_curve
-from chainrule.report.exhibit import Figure
-from chainrule.scoring.evaluate import Blocks
-from chainrule.training.tasks import Loaded, Measured
-from chainrule.using import generate
 
-BLOCKS = 200
-Begun = Callable[[Autoregressive, int], State | None]
 GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
-
-
-def make_blocks(measured: Measured, losses: np.ndarray, figure: Figure) -> Blocks:
-    """About 200 blocks of neighbouring items (whole records where there are many): what the bootstrap resamples."""
-    records = measured.records
-    if len(records) >= 2 * BLOCKS:
-        edges = records[np.linspace(0, len(records) - 1, BLOCKS + 1).astype(int)[1:]]
-    else:
-        edges = np.linspace(0, len(losses), min(BLOCKS, max(2, len(losses) // figure.block)) + 1).astype(int)[1:]
-    borders = np.concatenate([[0], edges[:-1]])
-    sums, sizes = np.add.reduceat(losses, borders), np.add.reduceat(measured.sizes, borders)
-    return Blocks(sums, sizes, figure.unit, measured.combine)
-
-
-def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[str, float]]:
-    return memory_curve(loaded.model, part, nats, loaded.compute, part.nbytes / len(nats))
+SHORT, LONG = 16, 32
+"""Lengths between which a state's growth is measured."""
 
 
 @torch.no_grad()
-def state_bytes(model: Autoregressive, compute: Compute, begun: Begun) -> tuple[int, int]:
-    """(bytes held whatever the length, bytes more for each symbol read), for one sequence. ``begun``: what it is read on from, given
-    its length; of a prompt as long, each symbol is held too.
+def state_bytes(
+    model: Autoregressive, compute: Compute, initial: Callable[[Autoregressive, int], State | None]
+) -> tuple[int, int]:
+    """Return the bytes of a state whatever the length, and the bytes more for each token read, for one sequence.
+
+    Args:
+        model: the model.
+        compute: where it runs.
+        initial: the state that a sequence is read from, given its length; None: the model's own. Of a prompt as long, each token
+            is held too.
     """
-    short, long = 16, 32
     sizes = []
-    for length in (short, long):
+    for length in (SHORT, LONG):
         with compute.autocast():
-            state = begun(model, length)
+            state = initial(model, length)
             _, state = model(torch.zeros((1, length), dtype=model.first(1).dtype, device=compute.device), state)
         sizes.append(state.nbytes())
-    per_symbol = (sizes[1] - sizes[0]) // (long - short)
-    return sizes[0] - short * per_symbol, per_symbol
-
-
-def samples(loaded: Loaded, prompt: str, seed: int) -> tuple[list[str], float]:
-    """One continuation of the board's prompt, and symbols a second for one sequence at a time."""
-    made = generate(loaded, [prompt], max_tokens=240, filters=Filters(temperature=0.8), seed=seed)
-    return made.get("texts") or made["written"], made["tokens_per_second"]
+    per_token = (sizes[1] - sizes[0]) // (LONG - SHORT)
+    return sizes[0] - SHORT * per_token, per_token
 
 
 @torch.no_grad()
@@ -86,7 +63,9 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, 
         lengths.append(length)
     longest = slice(-4, None)  # short sequences time the call, not the reading
     fit = lambda y: float(np.polyfit(np.log(lengths[longest]), np.log(y[longest]), 1)[0])  # noqa: E731
-    return {"seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds), "memory_exponent": fit(sizes)}
+    return {
+        "lengths": lengths, "seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds), "memory_exponent": fit(sizes),
+    }  # fmt: skip
 
 
 class MemoryWatch:

@@ -94,11 +94,3 @@ def memory_curve(
             curve.append({"visible": k, "value": value / math.log(2) / units_per_symbol})
             k = stop
     return curve
-
-
-def horizon(curve: list[dict[str, float]], tolerance: float = 0.01) -> int | None:
-    """The fewest visible symbols with which the model stays within ``tolerance`` of the best it ever reaches (relative)."""
-    if not curve:
-        return None
-    best = min(point["value"] for point in curve)
-    return next(int(point["visible"]) for point in curve if point["value"] <= best * (1 + tolerance))
