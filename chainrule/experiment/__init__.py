@@ -27,14 +27,14 @@ def compare(
     workers: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Compare models on the data of ``settings`` and return the board; see `chainrule.experiment.compare.run`."""
-    from chainrule.experiment.compare import run
+    """Compare models on the data of ``settings`` and return the board; see `chainrule.experiment.run.run`."""
+    from chainrule.experiment.run import run
 
     return run(settings, models, Path(out), seeds=seeds, lang=lang, workers=workers, overwrite=overwrite)
 
 
 def rebuild(out: Path | str, lang: str = "en") -> dict[str, Any]:
     """Write board.json and report.html of a folder again from its result files, and return the board."""
-    from chainrule.experiment.publish import rebuild
+    from chainrule.experiment import publish
 
-    return rebuild(Path(out), lang)
+    return publish.rebuild(Path(out), lang)

@@ -194,16 +194,17 @@ def shared_key(settings: RunConfig, title: str, split_sha256: str) -> str:
     return digest(split_sha256, {**shared, "data": title})
 
 
-def request_of(settings: RunConfig, models: str | Sequence[str], seeds: int, out: Path) -> str | None:
+def request_of(settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path) -> str | None:
     """Hash of the files and settings of a request; None where files cannot be read, which whoever reads them explains."""
     files = [settings.data, *filter(None, [settings.pretrained, _file(settings.tokenizer)])]
-    plugins = [name for entry in entries(models) if (name := entry.strip().partition(":")[0]).endswith(".py")]
+    typed = [entry.strip() for entry in entries(models or "")]
+    plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]
     try:
         hashes = [hash_files(name, out) for name in (*files, *plugins)]
     except OSError:
         return None
     values = {k: v for k, v in settings.model_dump().items() if k not in ("family", "save_every")}
-    return digest({**values, "data": Path(settings.data).name}, entries(models), seeds, hashes)
+    return digest({**values, "data": Path(settings.data).name}, typed, seeds, hashes)
 
 
 def _file(tokenizer: str | None) -> str | None:

@@ -27,14 +27,15 @@ def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01
 
 
 def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: bool = False) -> float:
-    """By how much a learning curve improves from a quarter to half of the time; 0 where it gets worse.
+    """By how much a learning curve improves from a quarter to half of the training tokens; 0 where it gets worse.
 
-    Learning is compared where the rate is still constant: a decay would bend the curve.
+    Learning is compared where the rate is still constant: a decay would bend the curve. Tokens stand for time, so that the gain does
+    not depend on how busy the machine was.
     """
     if len(curve) < 5:
         return 0.0
-    total = curve[-1]["seconds"]
-    near = lambda share: min(curve, key=lambda p: abs(p["seconds"] - share * total))["value"]  # noqa: E731
+    total = curve[-1]["tokens"]
+    near = lambda share: min(curve, key=lambda p: abs(p["tokens"] - share * total))["value"]  # noqa: E731
     gain = near(0.25) - near(0.5)
     return max(0.0, -gain if higher_is_better else gain)
 

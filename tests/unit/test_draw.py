@@ -397,7 +397,7 @@ def test_a_run_that_is_no_codec_is_refused_in_one_line(rainbow, tmp_path, capsys
 
 
 def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbow, tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.using import compare
 
     board = compare(
         rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", size="tiny", threads=1

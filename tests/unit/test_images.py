@@ -317,7 +317,7 @@ def test_in_a_folder_too_a_wrong_suffix_does_no_harm(tmp_path):
 
 
 def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.using import compare
 
     folder_of(tmp_path / "d", many=30, size=(1, 1))
     models = "knn,logistic,mlp,cnn,gru,vit"
@@ -439,7 +439,7 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
 
 
 def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.using import compare
 
     board = compare(
         pets, tmp_path / "board", task="classify", models="knn,logistic,vit", budget="5steps", size="tiny", threads=1
@@ -461,7 +461,7 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
 
 
 def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.using import compare
 
     rng = np.random.default_rng(5)
     np.savez(

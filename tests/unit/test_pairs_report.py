@@ -4,7 +4,6 @@ import html
 import json
 import math
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,24 +14,21 @@ from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
 from chainrule.explain.alignment import alignment, auprc
-from chainrule.report.compare import compare
-from chainrule.report.measure import make_blocks, state_bytes
-from chainrule.report.pairs import (
-    SENTENCES,
-    SYMBOLS,
-    OfPairs,
-    about_data,
-    about_rows,
-    disputed,
-    drawable,
-    heat_map,
-    nearest,
-    wrong,
-)
-from chainrule.scoring.translations import chrf_of, judge
-from chainrule.training.tasks import Measured, find_task
+from chainrule.experiment.statistics import block_edges
+from chainrule.inference.costs import state_bytes
+from chainrule.report.messages import Catalogue
+from chainrule.report.pairs import heat_map
+from chainrule.report.sentences import spoken
+from chainrule.scoring.evaluate import item_positions
+from chainrule.scoring.translations import judge
+from chainrule.tasks.board import message_files
+from chainrule.tasks.translate.board import TranslateBoard, about_data, about_rows, disputed, drawable, nearest, wrong
+from chainrule.training.tasks import Evaluation, find_task
 from chainrule.training.tasks.translate import translations
-from chainrule.using import load
+from chainrule.using import compare, load
+
+SENTENCES, SYMBOLS = (find_task("translate").metrics(counted) for counted in ("sentence", "symbol"))
+SAY = {lang: Catalogue(lang, *message_files("translate")).counting("sentence") for lang in ("en", "ko")}
 
 
 @torch.no_grad()
@@ -202,7 +198,7 @@ def test_what_is_kept_of_the_source_counts_as_memory(name, settings, each) -> No
     """Else a row that attends would pass for one of constant memory, and win ties by it."""
     found = family(name, "translate")
     model = found.build(found.configure("tiny", symbols=7, source_symbols=5, **settings))
-    fixed, growing = state_bytes(model, decide("cpu", "fp32", 1), OfPairs.begun)
+    fixed, growing = state_bytes(model, decide("cpu", "fp32", 1), TranslateBoard().initial_state)
     assert growing == each
     held = model.prompted(torch.zeros(1, 11, dtype=torch.long))
     _, state = model(torch.zeros(1, 11, dtype=torch.long), held)
@@ -226,18 +222,18 @@ def test_the_longest_pairs_that_fit_are_drawn() -> None:
 def test_what_is_wrong_with_a_pair_is_its_own_figure() -> None:
     """Edits over symbols of the reference; or what the sentence's own chrF lacks to 100."""
     scores = judge(["a b", "the cat", ""], ["a c b d", "the cat", "x"])
-    symbols = Measured({}, scores.edits, scores.sizes, np.arange(3))
+    items = {"edits": scores.edits, "symbols": scores.sizes, "statistics": scores.statistics}
+    symbols, sentences = (Evaluation(declared, items, np.arange(1, 4)) for declared in (SYMBOLS, SENTENCES))
     assert wrong(symbols).tolist() == [2 / 4, 0, 1]
-    sentences = Measured({}, scores.statistics, np.ones(3), np.arange(3), lambda sums: 100 - chrf_of(sums))
     single = [100 - CHRF().corpus_score([h], [[r]]).score for h, r in (("a b", "a c b d"), ("the cat", "the cat"))]
     assert wrong(sentences)[:2].tolist() == pytest.approx(single)
 
 
-@pytest.mark.parametrize("figure", [SENTENCES, SYMBOLS])
-def test_few_pairs_are_resampled_one_by_one(figure) -> None:
+@pytest.mark.parametrize("declared", [SENTENCES, SYMBOLS])
+def test_few_pairs_are_resampled_one_by_one(declared) -> None:
     """An item is a whole pair here: blocks of 16 would leave 4 things to draw of 64."""
-    ones = np.ones(64)
-    assert len(make_blocks(Measured({}, ones, ones, np.arange(1, 65)), ones, figure).size) == 64
+    records = np.arange(1, 65)
+    assert len(block_edges(item_positions(records), 64, declared[0].min_block)) == 64
 
 
 def card(**changes):
@@ -245,7 +241,7 @@ def card(**changes):
 
 
 def codes(found) -> list[str]:
-    return [code for code, *_ in found]
+    return [warning.code for warning in found]
 
 
 def test_what_is_odd_about_pairs_is_told() -> None:
@@ -254,7 +250,7 @@ def test_what_is_odd_about_pairs_is_told() -> None:
     assert codes(about_data(card(), 499)) == ["little_test"]
     assert codes(about_data(card(duplicates=0.02), 500)) == ["duplicates"]
     assert codes(about_data(card(unseen=news), 500)) == ["unseen_source"]
-    assert "6.0% of the words of the test sources" in about_data(card(unseen=news), 500)[0][1]
+    assert "6.0% of the words of the test sources" in about_data(card(unseen=news), 500)[0].to_json(SAY)["text"]
     spelled = card(unseen={"source": 1.0, "target": 0.5}, tokenizer="char:complete,word")
     assert codes(about_data(spelled, 500)) == ["unseen_target"]
 
@@ -268,10 +264,11 @@ def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
         row("D"),
         row("E", unended=0.2),
     ]
-    for figure, copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
-        found = about_rows(done, {"copying": copying, "nearest": near}, figure)
+    for (metric, *_), copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
+        found = about_rows(done, {"copying": copying, "nearest": near}, metric)
         assert codes(found) == ["empty", "unended", "no_better_than_copying", "still_improving"]
-        assert [[name for name in "ABCDE" if f" {name}." in text] for _, text, _ in found] == [
+        texts = [warning.to_json(SAY)["text"] for warning in found]
+        assert [[name for name in "ABCDE" if f" {name}." in text] for text in texts] == [
             ["A"],
             ["E"],
             ["B"],
@@ -279,22 +276,19 @@ def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
         ]
 
 
-@pytest.mark.parametrize(("figure", "between", "named"), [(SENTENCES, 20.0, "P"), (SYMBOLS, 0.3, "Q")])
-def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(figure, between, named) -> None:
+@pytest.mark.parametrize(("declared", "between", "named"), [(SENTENCES, 20.0, "P"), (SYMBOLS, 0.3, "Q")])
+def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(declared, between, named) -> None:
     done = [
         {"label": "P", "empty": 0.0, "unended": 0.0, "chrf": 10.0, "error_rate": 0.2},
         {"label": "Q", "empty": 0.0, "unended": 0.0, "chrf": 30.0, "error_rate": 0.4},
     ]
-    copying = {SENTENCES: 0.0, SYMBOLS: 9.0}[figure]
-    ((code, text, _),) = about_rows(done, {"copying": copying, "nearest": between}, figure)
-    assert code == "no_better_than_nearest" and text.endswith(f"source: {named}.")
-    board = object.__new__(OfPairs)
-    board.on = SimpleNamespace(
-        board={"references": {"nearest": between}}, corpus=SimpleNamespace(counted="symbol" if figure is SYMBOLS else "sentence")
-    )  # fmt: skip
+    metric, copying = declared[0], 0.0 if declared is SENTENCES else 9.0
+    (warning,) = about_rows(done, {"copying": copying, "nearest": between}, metric)
+    assert warning.code == "no_better_than_nearest" and warning.to_json(SAY)["text"].endswith(f"source: {named}.")
     for row in done:
-        english, korean = board.remark(row)
-        assert (figure.number(between) in english, figure.number(between) in korean) == (row["label"] == named,) * 2
+        told = spoken(TranslateBoard().remark({"references": {"nearest": between}}, row, declared), SAY)
+        shown = metric.number(between)
+        assert (shown in told["text"], shown in told["text_ko"]) == (row["label"] == named,) * 2
 
 
 def test_the_nearest_source_by_hand() -> None:

@@ -21,7 +21,7 @@ from chainrule.core.compute import Compute
 from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out, read_series
 from chainrule.decoding.forecast import sample_paths
 from chainrule.report.forecasts import panel
-from chainrule.report.series import random_walk
+from chainrule.tasks.series.board import random_walk
 from chainrule.scoring.forecasts import judge
 
 CPU = Compute("cpu", False, 1)

@@ -77,7 +77,9 @@ class GenerateBoard(BoardTask):
         return {"n": min(facts["ladder"], key=lambda rung: rung["value"])["n"]}
 
     def label(self, model_type: str, label: str, chosen: Mapping[str, Any]) -> str:
-        return f"{label} (n = {chosen['n']})" if "n" in chosen and "(" not in label else label
+        if "n" not in chosen:
+            return label
+        return f"{label[:-1]}, n = {chosen['n']})" if label.endswith(")") else f"{label} (n = {chosen['n']})"
 
     def entries(self, facts: Mapping[str, Any], private: Mapping[str, Row]) -> dict[str, Any]:
         rows = [{"model": name, **found["growth"]} for name, found in private.items() if "growth" in found]

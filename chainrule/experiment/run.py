@@ -63,13 +63,6 @@ def run(
     refuse_strangers(out)
     old = None if overwrite else read_plan(out)
     results = Results(out)
-    if old and models is not None:
-        found = _finished_board(settings, models, out, old, results, seeds, lang)
-        if found:
-            return found
-    from chainrule.training.tasks import find_task
-
-    models = models or find_task(settings.task).rows
     if old:
         found = _finished_board(settings, models, out, old, results, seeds, lang)
         if found:
@@ -78,7 +71,7 @@ def run(
 
 
 def _finished_board(
-    settings: RunConfig, models: str | Sequence[str], out: Path, old: Plan, results: Results, seeds: int, lang: str
+    settings: RunConfig, models: str | Sequence[str] | None, out: Path, old: Plan, results: Results, seeds: int, lang: str
 ) -> dict[str, Any] | None:
     """The board of an equal request whose jobs are all final; None where there is something to do."""
     if old.request is None or not all_final(old, results) or old.request != request_of(settings, models, seeds, out):
@@ -115,7 +108,7 @@ def refuse_strangers(out: Path) -> None:
 
 def _work(
     settings: RunConfig,
-    models: str | Sequence[str],
+    models: str | Sequence[str] | None,
     out: Path,
     old: Plan | None,
     results: Results,
@@ -129,7 +122,7 @@ def _work(
     from chainrule.training.tasks import find_task
     from chainrule.training.train import Interrupted, Stop
 
-    bench, specs = Bench(), parse_models(models, settings.task)
+    bench, specs = Bench(), parse_models(models or find_task(settings.task).rows, settings.task)
     dataset = bench.dataset(settings)
     source = Source(dataset.name, dataset.split_sha256)
     key = shared_key(settings, source.title, source.split_sha256)
