@@ -186,10 +186,7 @@ class RunFolder:
         files = self._read()
         config = store.parse_json(self._listed(files, CONFIG), self.path / CONFIG)
         if config.get("format") != store.FORMAT:
-            raise UserError(
-                f"{self.path / CONFIG}: format {config.get('format')!r}, this version reads {store.FORMAT}; "
-                "use the version that wrote it"
-            )
+            raise store.other_format(self.path / CONFIG, config.get("format"))
         tensors = store.view_tensors(self._listed(files, MODEL), self.path / MODEL)
         others = {
             n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG
