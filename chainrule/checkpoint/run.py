@@ -90,7 +90,8 @@ class RunFolder:
             raise UserError(f"{self.path}: a file where a run folder is to be made; choose another --out")
         with store.machine_errors(self.path, "read"):
             found = list(self.path.iterdir()) if self.path.is_dir() else []
-        occupied = any(not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)  # else: killed at the very start
+        # ``data`` holds what was given in memory; a temporary manifest alone is left of a run that was killed at the very start
+        occupied = any(file.name != "data" and not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)
         if occupied and not self.exists():
             raise UserError(f"{self.path}: not empty and not a run folder, so never overwritten; choose another --out")
         if occupied and not (overwrite or resume):
