@@ -4,9 +4,10 @@ Each run trains the ``tiny`` preset for 40 steps in fp32 on one thread, on small
 
 - ``weights``: SHA-256 over the weights. Each tensor is hashed by shape, dtype and bytes; the hashes are sorted. Neither the names of
   the weights nor their order count, so that parts of a model can be renamed and moved.
-- ``losses``: SHA-256 over the float64 losses and sizes of all held-out items, beside the losses themselves, to 9 digits.
-- ``log_p`` and ``outputs``: log-probabilities that the task's inference calls return, and what they decode (samples, greedy and beam
-  outputs, labels, drawings).
+- ``losses``, ``sizes``: of every held-out item, to 9 digits.
+- ``log_p``, ``outputs``: log-probabilities that the task's inference calls return, to 9 digits, and what they decode (samples, greedy and
+  beam outputs, labels, drawings).
+- ``exact``: SHA-256 over losses, sizes, log_p (float64) and outputs.
 
 ``python tests/golden/fingerprints.py`` records them in fingerprints.json; test_fingerprints.py compares. Recorded figures change only
 where a change of results is intended.
