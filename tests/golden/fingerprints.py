@@ -67,7 +67,7 @@ def train_run(data: Path, out: Path, model_type: str, task: str, settings: dict[
 def held_out_losses(run: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Loss and size of every item of a held-out file."""
     task = find_task(run.task)
-    part = task.read_part(run, path, {**run.settings, "unit": run.data["unit"], "on_bad": "stop"})
+    part = task.read_split(run, path, {**run.settings, "unit": run.data["unit"], "on_bad": "stop"})
     measured = task.measure(run, part)
     return measured.losses, measured.sizes
 
