@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from chainrule.training.tasks import Loaded
+    from chainrule.runs.run import Run
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
@@ -435,12 +435,7 @@ def data(a: argparse.Namespace) -> dict[str, Any]:
         return pairs_card(a)
     if task in ("codes", "draw"):
         return pictures_card(a, task)
-    from chainrule.data import read
-
-    options: dict[str, Any] = {"on_bad": a.on_bad or "stop", "columns": a.columns, "group": a.group}
-    if a.split:
-        options["split"] = split_shares(a.split)
-    card = read(a.data, tokenizer=a.tokenizer, unit=a.unit, **options).card()
+    card = card_of(a, "generate", tokenizer=a.tokenizer, unit=a.unit, group=a.group)
     if not a.json:
         print_card(card)
     return card
@@ -458,9 +453,7 @@ def print_card(card: dict[str, Any]) -> None:
 
 
 def series_card(a: argparse.Namespace) -> dict[str, Any]:
-    from chainrule.data.series import read_series
-
-    card = read_series(a.data, a.columns, *([split_shares(a.split)] if a.split else [])).card()  # type: ignore[arg-type]
+    card = card_of(a, "series")
     if not a.json:
         print(f"{card['name']}: a series of numbers, {', '.join(card['columns'])}")
         for name, part in card["parts"].items():
@@ -509,14 +502,14 @@ def print_sheet(card: dict[str, Any]) -> None:
 
 
 def card_of(a: argparse.Namespace, task: str, **values: Any) -> dict[str, Any]:
+    from chainrule.training.runs import data_card
     from chainrule.training.settings import RunConfig
-    from chainrule.training.tasks import find_task
 
     values |= {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
     values["image_size"] = a.image_size
     given = {k: v for k, v in values.items() if v is not None}
-    data = find_task(task).read(RunConfig.make({"data": a.data, "family": "", "task": task, **given}))
-    return data.card() | write_sheet(a, data)
+    dataset, card = data_card(RunConfig.make({"data": a.data, "family": "", "task": task, **given}))
+    return card | write_sheet(a, dataset)
 
 
 def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
@@ -628,7 +621,7 @@ def laws(a: argparse.Namespace) -> dict[str, Any]:
     return {"families": results}
 
 
-def load(a: argparse.Namespace) -> Loaded:
+def load(a: argparse.Namespace) -> Run:
     from chainrule.using import load
 
     return load(a.run, device=a.device or "auto", precision=a.precision or "auto", threads=a.threads)
@@ -695,7 +688,7 @@ def generate(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def continue_series(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
+def continue_series(loaded: Run, a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.core import UserError
     from chainrule.using import forecast
 
@@ -770,7 +763,7 @@ def classify(a: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def classify_images(loaded: Loaded, a: argparse.Namespace) -> dict[str, Any]:
+def classify_images(loaded: Run, a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.core import UserError
     from chainrule.using import classify_images
 
@@ -848,7 +841,7 @@ def of_captions(a: argparse.Namespace) -> dict[str, Any]:
 
     loaded = load(a)
     warmth = settled(loaded)[1] if a.temperature is None else a.temperature
-    begin = loaded.source_tokenizer.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
+    begin = loaded.processor.reader.open(Path(a.begin)) if a.begin and loaded.task == "draw" else None
     return draw_captions(
         loaded, a.caption, count=a.n or 1, best_of=a.best_of, filters=Filters(warmth, a.top_k, a.top_p), guidance=a.guidance,
         seed=42 if a.seed is None else a.seed, begin=begin,

@@ -2,7 +2,7 @@
 
     config.yaml        settings, fully resolved      model.safetensors   best weights on validation
     config.json        model_type, format, model     metrics.jsonl       one event a line
-    tokenizer.json     how text becomes ids          MANIFEST.json       SHA-256 of all but the metrics
+    processor.json     how data become ids           MANIFEST.json       SHA-256 of all but the metrics
     data.json          what was learned from         checkpoints/        step-000300/: the last ones, to resume from
     environment.json   machine and versions
 
@@ -31,7 +31,7 @@ from chainrule.core.errors import CheckpointCorrupt, UserError
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
 _OURS = re.compile(
-    r"config\.(yaml|json)|model\.safetensors|tokenizer(\.\w+)?\.json|(labels|data|environment)\.json"
+    r"config\.(yaml|json)|model\.safetensors|(processor|data|environment)\.json"
     r"|metrics\.jsonl|report\.html"
 )
 _STEP = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
@@ -90,7 +90,8 @@ class RunFolder:
             raise UserError(f"{self.path}: a file where a run folder is to be made; choose another --out")
         with store.machine_errors(self.path, "read"):
             found = list(self.path.iterdir()) if self.path.is_dir() else []
-        occupied = any(not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)  # else: killed at the very start
+        # ``data`` holds what was given in memory; a temporary manifest alone is left of a run that was killed at the very start
+        occupied = any(file.name != "data" and not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)
         if occupied and not self.exists():
             raise UserError(f"{self.path}: not empty and not a run folder, so never overwritten; choose another --out")
         if occupied and not (overwrite or resume):
@@ -140,7 +141,7 @@ class RunFolder:
         environment: dict[str, Any],
     ) -> None:
         """What the run is. ``config_json`` names the family (``model_type``) and its settings; the format is added.
-        ``files``: what else using the model needs, by name (``data.json``, ``tokenizer.json``, ``labels.json``).
+        ``files``: what else using the model needs, by name (``data.json``, ``processor.json``).
         """
         if "model_type" not in config_json:
             raise ValueError("config_json needs 'model_type'")
@@ -186,10 +187,7 @@ class RunFolder:
         files = self._read()
         config = store.parse_json(self._listed(files, CONFIG), self.path / CONFIG)
         if config.get("format") != store.FORMAT:
-            raise UserError(
-                f"{self.path / CONFIG}: format {config.get('format')!r}, this version reads {store.FORMAT}; "
-                "use the version that wrote it"
-            )
+            raise store.other_format(self.path / CONFIG, config.get("format"))
         tensors = store.view_tensors(self._listed(files, MODEL), self.path / MODEL)
         others = {
             n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG

@@ -16,7 +16,6 @@ from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
 from chainrule.experiment.statistics import block_edges, make_blocks
 from chainrule.inference.costs import MemoryWatch, state_bytes
-from chainrule.scoring.evaluate import item_positions
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.training.loop import Trainer
 from chainrule.training.runs import can_adopt, describe, machine, make_trainer, open_run, prepare, read_data, trained
@@ -28,26 +27,25 @@ SLICES = 6
 """Turns in which rows train: each sixth of the budget, so that they fill in together."""
 TURN = 10.0
 """Seconds of a turn where the budget is not in seconds."""
-OF_READING = {"data", "task", "tokenizer", "columns", "group", "unit", "split", "on_bad", "image_size"}
-"""Settings that reading depends on."""
 
 
 class Bench:
-    """The datasets of this process: each is read once."""
+    """The dataset of this process, read once by the shared settings; every row encodes it with its own processor."""
 
-    def __init__(self) -> None:
-        self._read: dict[str, Any] = {}
+    def __init__(self, settings: RunConfig):
+        self._settings = settings
+        self._read: Any = None
 
-    def dataset(self, settings: RunConfig) -> Any:
-        """The data of these settings."""
-        key = settings.model_dump_json(include=OF_READING)
-        if key not in self._read:
-            self._read[key] = read_data(settings)
-        return self._read[key]
+    @property
+    def dataset(self) -> Any:
+        """DATA, split; no tokenizer has seen it."""
+        if self._read is None:
+            self._read = read_data(self._settings)
+        return self._read
 
     def resolve(self, settings: RunConfig) -> Prepared:
-        """Settings resolved against their data."""
-        return prepare(settings, self.dataset(settings))
+        """Settings resolved against the dataset."""
+        return prepare(settings, self.dataset)
 
 
 def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Prepared:
@@ -71,13 +69,12 @@ def _adoptable(settings: RunConfig) -> RunConfig:
 # --- prepare ----------------------------------------------------------------------------------------------------------
 
 
-def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Prepared, dataset: Any) -> None:
+def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Prepared) -> None:
     """The job ``prepare``: the data card, metrics, block edges, references and whatever else the task's board knows beforehand."""
     task, board = find_task(plan.task), board_of(plan.task)
-    counted, card = dataset.counted, dataset.card()
+    counted, card = ready.data.counted, ready.data.card()
     metrics = task.metrics(counted)
-    ends, sizes = board.block_layout(ready.data)
-    edges = block_edges(item_positions(ends, sizes), len(ends), metrics[0].min_block)
+    edges = block_edges(*board.block_layout(ready.data), metrics[0].min_block)
     facts = board.prepare(BoardData(settings, ready, card, metrics))
     found = {
         "settings": {"pretrained": settings.pretrained}, "card": card, "counted": counted, "learnt": task.items,
@@ -172,7 +169,7 @@ class CellWork:
         earlier = self.results.get(self.train_job)
         stale = self.results.stale(self.train_job)
         meter = Meter(self.row.label, ready, ready.data.counted, every=10)
-        self.trainer = make_trainer(ready, self.bench.dataset(ready.settings), run, tell=meter)
+        self.trainer = make_trainer(ready, run, tell=meter)
         RunFolder.create(self.folder, overwrite=stale, resume=not stale)
         for report in [] if stale else self.trainer.resume():
             say(f"{self.row.label}: damaged, passed over: {report}")
@@ -208,9 +205,8 @@ class CellWork:
         earlier = self.results.get(self.train_job)
         before = earlier.found.get("peak_bytes", 0) if earlier else 0
         progress = {k: v for k, v in asdict(p).items() if k != "curve"}
-        own = ready.settings.tokenizer if "tokenizer" in self.row.own else self._facts()["card"].get("tokenizer")
         found = {
-            "params": self.trainer.model.parameters_count, "tokenizer": own, "progress": progress, "curve": p.curve,
+            "params": self.trainer.model.parameters_count, "tokenizer": ready.settings.tokenizer, "progress": progress, "curve": p.curve,
             "config": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
             "train": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
             "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task)),
@@ -226,10 +222,9 @@ class CellWork:
         evaluation = task.evaluate(run, held_out(ready.data))
         positions = evaluation.positions
         if positions is None:
-            sizes = evaluation.items[evaluation.place] if evaluation.place else None
-            positions = item_positions(evaluation.records, sizes)
+            positions = np.arange(1, len(next(iter(evaluation.items.values()))) + 1)
         edges = np.array(facts["edges"])
-        blocks = make_blocks(evaluation.items, positions, edges, points=evaluation.positions is not None)
+        blocks = make_blocks(evaluation.items, positions, edges, points=evaluation.points)
         found: dict[str, Any] = {"metrics": evaluation.metrics, "blocks": blocks.to_json()}
         if self.cell == self.row.cells[0]:
             held = (

@@ -15,6 +15,7 @@ from chainrule.core import ChainruleError
 from chainrule.experiment.cells import Bench, CellWork, prepare_row
 from chainrule.experiment.jobs import Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, read_plan
+from chainrule.training.settings import RunConfig
 from chainrule.training.train import Interrupted, say
 
 Stop = Callable[[], bool]
@@ -190,7 +191,7 @@ def work_on(out: Path, train: str, workers: int) -> int:
     if row.plugin:
         load_file(Path(row.plugin), plan.task)
     share_threads(workers)
-    work = CellWork(plan, row, cell, Results(out), Bench(), out)
+    work = CellWork(plan, row, cell, Results(out), Bench(RunConfig.make(plan.settings)), out)
     guarded(work, work.begin)
     while not work.finished and not stopped.is_set():
         take_turn(work, stopped.is_set)

@@ -71,7 +71,13 @@ def run(
 
 
 def _finished_board(
-    settings: RunConfig, models: str | Sequence[str] | None, out: Path, old: Plan, results: Results, seeds: int, lang: str
+    settings: RunConfig,
+    models: str | Sequence[str] | None,
+    out: Path,
+    old: Plan,
+    results: Results,
+    seeds: int,
+    lang: str,
 ) -> dict[str, Any] | None:
     """The board of an equal request whose jobs are all final; None where there is something to do."""
     if old.request is None or not all_final(old, results) or old.request != request_of(settings, models, seeds, out):
@@ -122,8 +128,8 @@ def _work(
     from chainrule.training.tasks import find_task
     from chainrule.training.train import Interrupted, Stop
 
-    bench, specs = Bench(), parse_models(models or find_task(settings.task).rows, settings.task)
-    dataset = bench.dataset(settings)
+    bench, specs = Bench(settings), parse_models(models or find_task(settings.task).rows, settings.task)
+    dataset = bench.dataset
     source = Source(dataset.name, dataset.split_sha256)
     key = shared_key(settings, source.title, source.split_sha256)
     if old and old.key != key:
@@ -147,7 +153,7 @@ def _work(
     with Stop().listening() as stop:
         show()
         if ready is not None:
-            prepare_board(plan, results, full, ready, dataset)
+            prepare_board(plan, results, full, ready)
         prepare_rows(plan, results, bench, out)
         show()
         if workers:

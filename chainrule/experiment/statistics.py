@@ -58,16 +58,16 @@ class Blocks:
         return Blocks({name: np.asarray(values, np.float64) for name, values in saved.items()})
 
 
-def block_edges(positions: np.ndarray, records: int, min_block: int) -> np.ndarray:
+def block_edges(positions: np.ndarray, record_ends: np.ndarray, min_block: int) -> np.ndarray:
     """Where blocks of neighbouring items end: whole records where there are many.
 
     Args:
-        positions: where items end, as record number + share of the record.
-        records: how many records there are.
+        positions: where items end, ascending (bytes, or their numbers).
+        record_ends: where records end, in the same units.
         min_block: the fewest items of a block.
     """
-    if records >= 2 * BLOCKS:
-        return np.linspace(0, records - 1, BLOCKS + 1).astype(int)[1:] + 1.0
+    if len(record_ends) >= 2 * BLOCKS:
+        return record_ends[np.linspace(0, len(record_ends) - 1, BLOCKS + 1).astype(int)[1:]]
     count = min(BLOCKS, max(2, len(positions) // min_block))
     ends = np.linspace(0, len(positions), count + 1).astype(int)[1:]
     return positions[ends[ends > 0] - 1]

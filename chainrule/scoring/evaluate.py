@@ -1,4 +1,4 @@
-"""log p of every symbol of a held-out part, and where its items stand in their records."""
+"""log p of every symbol of a held-out part, and how it is read."""
 
 from __future__ import annotations
 
@@ -133,24 +133,3 @@ def _score(
         nats[here] = -log_prob[b, there]
         if hits is not None and best is not None:
             hits[here] = best[b, there] == targets[b, there]
-
-
-def item_positions(records: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
-    """Where items end, as the number of their record + the share of the record's size up to their end.
-
-    Args:
-        records: after how many items each record ends.
-        sizes: the size of each item (bytes); None: the same for all.
-    """
-    records = np.asarray(records, np.int64)
-    counts = np.diff(records, prepend=0)
-    record = np.repeat(np.arange(len(records)), counts)
-    size = np.ones(len(record)) if sizes is None else np.asarray(sizes, np.float64)
-    total = np.bincount(record, size, len(records))
-    size = np.where(total[record] > 0, size, 1.0)  # a record without bytes is shared evenly
-    total = np.where(total > 0, total, np.maximum(counts, 1))
-    ends = np.cumsum(size)
-    before = np.concatenate([[0.0], ends])[records - counts]
-    share = (ends - before[record]) / total[record]
-    share[records[counts > 0] - 1] = 1.0
-    return record + share

@@ -75,9 +75,10 @@ class BoardTask:
         """What the data decide about the models of a row with its own tokenizer: facts that ``choose`` reads."""
         return {}
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """Items of the test part as an evaluation has them: after how many each record ends, and the size of each (None: equal)."""
-        return np.arange(1, len(held_out(data)) + 1), None
+    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Where items of the test part end, and where its records do, in the units of an evaluation's positions."""
+        ends = np.arange(1, len(held_out(data)) + 1)
+        return ends, ends
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Entries of a measured row; what ``entries`` alone needs stands under ``private``."""

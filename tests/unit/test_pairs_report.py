@@ -13,13 +13,12 @@ from sacrebleu.metrics.chrf import CHRF
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
-from chainrule.explain.alignment import alignment, auprc
 from chainrule.experiment.statistics import block_edges
+from chainrule.explain.alignment import alignment, auprc
 from chainrule.inference.costs import state_bytes
 from chainrule.report.messages import Catalogue
 from chainrule.report.pairs import heat_map
 from chainrule.report.sentences import spoken
-from chainrule.scoring.evaluate import item_positions
 from chainrule.scoring.translations import judge
 from chainrule.tasks.board import message_files
 from chainrule.tasks.translate.board import TranslateBoard, about_data, about_rows, disputed, drawable, nearest, wrong
@@ -148,7 +147,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     assert page.index('id="h-table"') < page.index('id="h-pairs"') < page.index('id="h-warnings"')
     assert "GRU (attention=none)" in page and "<small>gru:attention=none" not in page
     loaded = load(tmp_path / "board" / "runs" / "gru", threads=1)
-    part = find_task("translate").read_part(loaded, tmp_path / "test.tsv", {"on_bad": "stop"})
+    part = find_task("translate").read_split(loaded, tmp_path / "test.tsv", {"on_bad": "stop"})
     ended = [found[0].finished for found in translations(loaded, part.source_ids)]
     assert rows["gru"]["unended"] == pytest.approx(ended.count(False) / 60)
     assert {"bleu", "chrf", "exact_match", "error_rate", "interval", "gap"} <= rows["gru"].keys()
@@ -232,8 +231,8 @@ def test_what_is_wrong_with_a_pair_is_its_own_figure() -> None:
 @pytest.mark.parametrize("declared", [SENTENCES, SYMBOLS])
 def test_few_pairs_are_resampled_one_by_one(declared) -> None:
     """An item is a whole pair here: blocks of 16 would leave 4 things to draw of 64."""
-    records = np.arange(1, 65)
-    assert len(block_edges(item_positions(records), 64, declared[0].min_block)) == 64
+    ends = np.arange(1, 65)
+    assert len(block_edges(ends, ends, declared[0].min_block)) == 64
 
 
 def card(**changes):

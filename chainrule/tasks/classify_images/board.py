@@ -25,7 +25,7 @@ class ImageLabelBoard(LabelBoard):
         return {**super().prepare(board), "sheet": shown}
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-        wrong = mistakes(held_out(ready.data), run.labels, evaluation.details["log_probs"])
+        wrong = mistakes(held_out(ready.data), run.processor.labels, evaluation.details["log_probs"])
         return {**super().row(run, evaluation, ready, facts), "mistakes": wrong}
 
 

@@ -24,9 +24,10 @@ class DrawBoard(BoardTask):
         shown = [{"png": encoded(test.pictures.images[r]), "label": test.captions[r]} for r in spread(len(test))]
         return {"references": {}, "asked": shown, "test_items": len(test)}
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
+    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         records = held_out(data).records
-        return np.arange(1, len(records) + 1) * (records.shape[1] - data.captions.places), None
+        codes = records.shape[1] - data.processor.captions.places
+        return np.arange(1, len(records) * codes + 1), np.arange(1, len(records) + 1) * codes
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         from chainrule.using import draw_captions

@@ -33,16 +33,12 @@ class FillBoard(LabelBoard):
         found["references"]["unigram_nats"] = unigram(board.data.parts["valid"])[0]
         return found
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """About one token in seven is masked; which ones follows from the model's window, so blocks are stretches of text."""
-        from chainrule.training.tasks.generate import symbol_bytes
-
+    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Which tokens are masked follows from the model's window, so blocks are stretches of text with room for enough of them."""
         part = held_out(data)
-        ends, size = np.cumsum(part.ends - part.starts), np.cumsum(symbol_bytes(part))
-        whole = np.concatenate([[0], size])[ends]
-        count = round(SHARE * len(part))
-        steps = np.maximum(1, np.round(np.diff(whole, prepend=0) / whole[-1] * count)).astype(int)
-        return np.cumsum(steps), None
+        ends = part.byte_ends()
+        evenly = np.linspace(0, len(ends), max(1, round(SHARE * len(ends))) + 1).astype(int)[1:]
+        return ends[evenly - 1], ends[np.cumsum(part.ends - part.starts) - 1]
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {}

@@ -46,11 +46,10 @@ class GenerateBoard(BoardTask):
     def prepare_row(self, ready: Any) -> dict[str, Any]:
         return {"ladder": ladder(ready)}
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        from chainrule.training.tasks.generate import symbol_bytes
-
+    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         part = held_out(data)
-        return np.cumsum(part.ends - part.starts), symbol_bytes(part)
+        ends = part.byte_ends()
+        return ends, ends[np.cumsum(part.ends - part.starts) - 1]
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         from chainrule.decoding.sample import Filters
@@ -100,10 +99,10 @@ class GenerateBoard(BoardTask):
 def _references(board: BoardData) -> dict[str, float]:
     """Figures that need no model, in the board's unit; a compressor only where there are bytes to compress."""
     train, card = board.train, board.card
-    fallback = 8.0 * float(train.unknown_bytes.sum())
-    found = {"entropy0": (card["entropy"] * len(train) + fallback) / train.nbytes}
+    symbols = board.data.processor.tokenizer.symbols
+    found = {"entropy0": train.unigram_bits(symbols)}
     if train.counted == "symbol":
-        return {"uniform": math.log2(board.data.tokenizer.symbols), **found}
+        return {"uniform": math.log2(symbols), **found}
     return {"xz": card["xz"]["bits_per_byte"], "uniform": 8.0, **found}
 
 
@@ -117,7 +116,7 @@ def _prompt(data: Any, unit: str, test: Any) -> str:
     start, end = int(test.starts[middle]), int(test.ends[middle])
     if len(test.starts) == 1:
         start += (end - start) // 2
-    tokenizer = data.tokenizer
+    tokenizer = data.processor.tokenizer
     if isinstance(tokenizer, SymbolTokenizer):
         form = tokenizer.form
         start += -(start - int(test.starts[middle])) % form.step
@@ -134,7 +133,7 @@ def ladder(ready: Any) -> list[dict[str, float]]:
     from chainrule.scoring.evaluate import token_nats
     from chainrule.training.tasks.generate import head, part_bytes
 
-    data, symbols = ready.data, ready.data.tokenizer.symbols
+    data, symbols = ready.data, ready.data.processor.tokenizer.symbols
     valid, chosen = head(data.parts["valid"], LADDER_TOKENS), family("ngram")
     top = chosen.build(chosen.configure(symbols=symbols, n=LADDER[-1]))
     assert isinstance(top, Counting)

@@ -30,7 +30,7 @@ class SeriesBoard(BoardTask):
     def prepare(self, board: BoardData) -> dict[str, Any]:
         from chainrule.scoring.forecasts import LEVELS
 
-        test, scaling = board.test, board.data.scaling
+        test, scaling = board.test, board.data.processor.scaling
         known = test.targets()[0]
         steps = min(HORIZON, max(1, len(known) // 2))
         end = test.end[0]
@@ -38,15 +38,16 @@ class SeriesBoard(BoardTask):
         forecast = {"column": scaling.columns[0], "steps": steps, "values": shown.tolist(), "levels": list(LEVELS)}
         return {"references": random_walk(test, scaling, board.train), "forecast": forecast, "test_values": len(test)}
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        return np.cumsum([len(values) for values in held_out(data).scored()]), None
+    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        ends = np.cumsum([len(values) for values in held_out(data).scored()])
+        return np.arange(1, ends[-1] + 1), ends
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The forecast is made at once, from the values before the stretch that is shown."""
         from chainrule.decoding.forecast import sample_paths
         from chainrule.scoring.forecasts import LEVELS
 
-        test, scaling, steps = held_out(ready.data), ready.data.scaling, facts["forecast"]["steps"]
+        test, scaling, steps = held_out(ready.data), ready.data.processor.scaling, facts["forecast"]["steps"]
         known = scaling.seen(0, test.series[0].values[: test.end[0] - steps])
         paths = sample_paths(run.model, known, steps, PATHS, run.compute)
         low, middle, high = scaling.own(0, paths.quantiles(LEVELS)).T.tolist()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,16 @@ import numpy as np
 
 from chainrule.core import Classifier, DataError, Family, SequenceModel
 from chainrule.core.metric import Metric
-from chainrule.data.images import ImageData, ImagePart, ImageReader, read_images, read_images_part
+from chainrule.data.dataset import EncodedData
+from chainrule.data.images import ImageDataset, ImagePart, read_images, read_part
+from chainrule.data.pictures import ImageReader
+from chainrule.data.processors import LabelProcessor
+from chainrule.runs.run import Run
 from chainrule.training.labelling import judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Evaluation, Loaded, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 from chainrule.training.tasks.classify import evaluation_of, log_probs
 
 
@@ -28,67 +31,51 @@ class ClassifyImages(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(
-            "accuracy",
-            "accuracy",
-            "정확도",
-            higher_is_better=True,
-            of="right",
-            items="image",
-            min_items=50,
-            min_block=4,
+            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items="image", min_items=50, min_block=4
         )
         return accuracy, Metric("ece", "calibration error", "보정 오차")
 
-    def read(self, settings: RunConfig) -> ImageData:
+    def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
         return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> ImagePart:
-        return read_images_part(source, loaded.labels, loaded.tokenizer, told.get("columns"), told["on_bad"])
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
+        return LabelProcessor(dataset.labels, dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
 
-    def shape(self, data: ImageData) -> dict[str, Any]:
-        assert data.reader is not None
-        return {"symbols": len(data.labels), **data.reader.sizes()}
+    def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
+        reader: Any = run.processor.reader
+        return run.processor.encode(read_part(source, reader, "label", options.get("columns"), options["on_bad"]), str(source))
 
-    def as_read(self, data: ImageData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None) -> ImageData:
-        return replace(data, reader=ImageReader.fit(data.parts["train"].images))
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
 
-    def files(self, data: ImageData) -> dict[str, dict[str, Any]]:
-        assert data.reader is not None
-        described = {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-        return {
-            "data.json": described,
-            "labels.json": {"labels": list(data.labels)},
-            "tokenizer.json": data.reader.to_json(),
-        }
-
-    def learning(self, model: Any, data: ImageData, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         return learning(model, data, ready)
 
-    def validator(self, data: ImageData, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
 
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Classifier)
-            return float((log_probs(model, part, data.reader, ready.compute).argmax(1) == part.labels).mean())
+            return float((log_probs(model, part, data.processor.reader, ready.compute).argmax(1) == part.labels).mean())
 
         return validate
 
-    def evaluate(self, loaded: Loaded, part: ImagePart) -> Evaluation:
+    def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
         """Every image is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no picture")
-        log_p_BC = log_probs(loaded.model, part, loaded.tokenizer, loaded.compute)
-        return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.labels))
+        log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
+        return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.processor.labels))
 
-    def predictions(self, loaded: Loaded, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         files = part.files or [None] * len(part)
         for k, (file, name, log_p_C) in enumerate(zip(files, part.names, evaluation.details["log_probs"], strict=True)):
             best = int(log_p_C.argmax())
             yield {
                 "image": file or k,
                 "label": name,
-                "predicted": loaded.labels[best],
+                "predicted": loaded.processor.labels[best],
                 "p": float(np.exp(log_p_C[best])),
             }

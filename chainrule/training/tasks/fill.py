@@ -13,16 +13,17 @@ import numpy as np
 
 from chainrule.core import ConfigError, DataError, Filler, SequenceModel
 from chainrule.core.metric import Metric
-from chainrule.data import Corpus, Part
+from chainrule.data import Part
+from chainrule.data.dataset import EncodedData
 from chainrule.data.masked import Masking, make_masked, word_begins
-from chainrule.scoring.evaluate import item_positions, places
+from chainrule.runs.run import Run
 from chainrule.scoring.hidden import Answers, ask, each_alone, many_hidden, spelling
 from chainrule.scoring.objectives import Hidden
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared
-from chainrule.training.tasks import Evaluation, Loaded, register_task
-from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head, symbol_bytes
+from chainrule.training.tasks import Evaluation, register_task
+from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head
 
 SHARE, SEED = 0.15, 0
 """What is hidden when a model is judged: a fixed choice, the same for every model and every moment, whatever it is trained on."""
@@ -50,20 +51,20 @@ class Fill(OfText):
             sentence_ko="마스킹한 토큰당 {}nat",
         )  # fmt: skip
 
-    def learning(self, model: Any, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         r = ready.recipe
         if not isinstance(model, Filler):
             raise ConfigError(f"{ready.family.name} does not tell what was hidden: --task fill takes bert")
         if not 0 < r.masked < 1:
             raise ConfigError(f"recipe.masked={r.masked}: a share between 0 and 1, such as 0.15")
-        masking = Masking(model.symbols, r.masked, word_begins(data.tokenizer) if r.whole_words else None)
+        masking = Masking(model.symbols, r.masked, word_begins(data.processor.tokenizer) if r.whole_words else None)
         window = min(r.window, model.window)
         made = make_masked(
             data.parts["train"], masking, rows=r.rows, window=window, seed=ready.settings.seed, paired=model.paired
         )
         return Source(made.steps_per_epoch, made.at), GradientRule(Hidden(model), r, ready.compute)
 
-    def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = head(data.parts["valid"], VALIDATION_SYMBOLS)
 
         def validate(model: SequenceModel) -> float:
@@ -72,7 +73,7 @@ class Fill(OfText):
 
         return validate
 
-    def evaluate(self, loaded: Loaded, part: Part) -> Evaluation:
+    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
         """Every hidden symbol was the first guess or not. The unigram's figures stand beside: what it costs, and
         how often it is right, to know only how frequent each symbol of this part is.
         """
@@ -83,7 +84,7 @@ class Fill(OfText):
         many = ask(model, part, questions, loaded.compute)
         alone = ask(model, part, each_alone(part, model.window, ALONE), loaded.compute)
         entropy, commonest = unigram(part)
-        size = float(symbol_bytes(part)[places(part, alone.at)].sum())
+        size = float(part.token_bytes()[part.places(alone.at)].sum())
         info = {
             "unigram_nats": entropy, "unigram_accuracy": commonest, "masked_symbols": len(many.at),
             "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1, "seconds": time.perf_counter() - began,
@@ -92,24 +93,17 @@ class Fill(OfText):
         return Evaluation(
             self.metrics(part.counted), {"right": many.hits.astype(np.float64), "nats": many.nats},
             np.cumsum([len(q.hidden) for q in questions]), given={f"pseudo_nats_per_{part.counted}": pseudo}, info=info,
-            positions=positions_of(part, many.at), details={"many": many},
+            positions=part.byte_ends()[part.places(many.at)], points=True, details={"many": many},
         )  # fmt: skip
 
-    def predictions(self, loaded: Loaded, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
         many: Answers = evaluation.details["many"]
         for place, at, nats, hit in zip(
-            places(part, many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
+            part.places(many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
         ):
-            text = loaded.tokenizer.decode([part.ids[at]]).decode(errors="replace")
+            text = loaded.processor.decode([part.ids[at]]).decode(errors="replace")
             yield {"place": place, "text": text, "nats": -nats, "right": hit}
-
-
-def positions_of(part: Part, at: np.ndarray) -> np.ndarray:
-    """Where tokens of a part end: the number of their record, and the share of its bytes up to their end."""
-    sizes = symbol_bytes(part).astype(np.float64)
-    ends = np.cumsum(part.ends - part.starts)
-    return item_positions(ends, sizes)[places(part, at)]
 
 
 def unigram(part: Part) -> tuple[float, float]:

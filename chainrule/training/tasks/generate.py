@@ -11,42 +11,49 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Autoregressive, ConfigError, Counting, Expecting, SequenceModel
+from chainrule.core import Autoregressive, ConfigError, Counting, Expecting, Family, SequenceModel
 from chainrule.core.metric import Metric
-from chainrule.data import Corpus, Part, counting_batches, make_batches, read, read_part
-from chainrule.scoring.evaluate import Reading, places, token_nats
+from chainrule.data import Part, counting_batches, make_batches, read
+from chainrule.data.corpus import SymbolDataset, TextDataset, holds_symbols
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processor import Processor
+from chainrule.data.processors import encode_held_out, fit_tokens
+from chainrule.data.table import TableOptions
+from chainrule.runs.run import Run
+from chainrule.scoring.evaluate import Reading, token_nats
 from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
 from chainrule.training.rules import CountingRule, EMRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Evaluation, Loaded, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 VALIDATION_SYMBOLS = 1 << 15
 """Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
 
 
 class OfText(Task):
-    """A task over symbols of text, or symbols without bytes: how they are read, and what of them a run keeps."""
+    """A task over tokens of text, or symbols without bytes: how they are read, and what of them a run keeps."""
 
-    def read(self, settings: RunConfig) -> Corpus:
+    ordered = card_of_encoding = True
+
+    def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
         s = settings
-        return read(
-            s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad, columns=s.columns, group=s.group
-        )
+        symbols = holds_symbols(s.data, s.tokenizer)
+        return read(s.data, symbols=symbols, unit=s.unit, split=s.split, on_bad=s.on_bad, table=table_options(s.model_dump()))
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Part:
-        more = {"columns": told.get("columns"), "group": told.get("group")}
-        return read_part(source, loaded.tokenizer, told["unit"], told["on_bad"], **more)
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> Processor:
+        return fit_tokens(dataset, settings.tokenizer)
 
-    def shape(self, data: Corpus) -> dict[str, Any]:
-        return {"symbols": data.tokenizer.symbols}
+    def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Part:
+        return encode_held_out(run.processor, source, options["unit"], options["on_bad"], table_options(options))
 
-    def resolve(self, settings: RunConfig, data: Corpus) -> RunConfig:
-        return settings.replace(tokenizer=data.tokenizer_spec)
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {name: len(part) for name, part in data.parts.items()}}
 
-    def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
-        described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
-        return {"data.json": described, "tokenizer.json": data.tokenizer.to_json()}
+
+def table_options(told: dict[str, Any]) -> TableOptions:
+    """Columns, group and time among the settings of a run."""
+    return TableOptions(told.get("columns"), told.get("group"), told.get("time"))
 
 
 @register_task
@@ -69,7 +76,7 @@ class Generate(OfText):
             perplexity,
         )  # fmt: skip
 
-    def learning(self, model: Autoregressive, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Autoregressive, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         part, r = data.parts["train"], ready.recipe
         if r.update == "counting":
             if not isinstance(model, Counting):
@@ -90,7 +97,7 @@ class Generate(OfText):
             return Source(made.steps_per_epoch, made.at), EMRule(model, r, made.steps_per_epoch, ready.compute.device)
         return Source(made.steps_per_epoch, made.at), GradientRule(NextSymbol(model), r, ready.compute)
 
-    def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = head(data.parts["valid"], VALIDATION_SYMBOLS)
         size = part_bytes(part)
 
@@ -100,7 +107,7 @@ class Generate(OfText):
 
         return validate
 
-    def evaluate(self, loaded: Loaded, part: Part) -> Evaluation:
+    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
         """Every symbol is scored, the first of a record from ``start``; nats, and the bytes that each symbol stands for."""
         began = time.perf_counter()
         reading = Reading.of(loaded.model)
@@ -113,20 +120,20 @@ class Generate(OfText):
             "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
             "evaluation": reading.text, "seconds": time.perf_counter() - began,
         }  # fmt: skip
-        if loaded.tokenizer.name == "bpe":
+        if loaded.processor.tokenizer.name == "bpe":
             info["bound"] = "upper: one segmentation of many is scored"
-        items = {"nats": nats, size: symbol_bytes(part).astype(np.float64), "right": hits.astype(np.float64)}
+        items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
         return Evaluation(
-            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, place=size
+            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, positions=part.byte_ends()
         )  # fmt: skip
 
-    def predictions(self, loaded: Loaded, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
         size = f"{part.counted}s"
         sizes, nats = evaluation.items[size].astype(np.int64), evaluation.items["nats"]
         for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), evaluation.records.tolist()):
             mine = slice(stop - (e - s), stop)
-            text = loaded.tokenizer.decode(part.ids[s:e]).decode(errors="replace")
+            text = loaded.processor.decode(part.ids[s:e]).decode(errors="replace")
             yield {"text": text, "nats": -float(nats[mine].sum()), size: int(sizes[mine].sum())}
 
 
@@ -165,7 +172,7 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
     inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
     small = replace(
         part, starts=starts, ends=ends, nbytes=0, nchars=0, unknown_at=part.unknown_at[inside],
-        unknown_bytes=part.unknown_bytes[inside],
+        unknown_bytes=part.unknown_bytes[inside], record_bytes=None,
     )  # fmt: skip
     small.nbytes = part_bytes(small)
     return small
@@ -174,12 +181,3 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
 def part_bytes(part: Part) -> int:
     """Bytes of text in a part; symbols where there are no bytes."""
     return sum(part.bytes_between(s, e) for s, e in zip(part.starts.tolist(), part.ends.tolist()))
-
-
-def symbol_bytes(part: Part) -> np.ndarray:
-    """Bytes of text that each symbol of the part stands for, records in order; 1 where there are no bytes."""
-    if part.symbol_bytes is None:
-        return np.ones(len(part), dtype=np.int64)
-    sizes = np.concatenate([part.symbol_bytes[part.ids[s:e]] for s, e in zip(part.starts, part.ends)])
-    sizes[places(part, part.unknown_at)] += part.unknown_bytes
-    return sizes
