@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,15 @@ from chainrule.checkpoint import RunFolder, write_file
 from chainrule.core import Autoregressive, ChainruleError, Family, UserError, family, load_file
 from chainrule.core.config import parse_settings
 from chainrule.data import plays
-from chainrule.report import measure
+from chainrule.report import measure, render
 from chainrule.report.drawings import OfDrawings
 from chainrule.report.exhibit import Exhibit
 from chainrule.report.fill import OfHidden
 from chainrule.report.generate import OfText
-from chainrule.report.html import render
 from chainrule.report.images import OfCodes, OfImages
 from chainrule.report.labels import OfRecords, OfTokens
 from chainrule.report.pairs import OfPairs
+from chainrule.report.section import ReportSection
 from chainrule.report.series import OfForecasts
 from chainrule.report.verdict import gain_of_doubling, make_verdict, rank
 from chainrule.scoring.evaluate import Blocks, interval
@@ -122,6 +123,11 @@ def parse_models(text: str, task: str = "generate") -> list[tuple[str, str, dict
     return rows
 
 
+def section_of(task: str) -> ReportSection:
+    """The task's part of the report."""
+    return import_module(f"chainrule.tasks.{task.replace('-', '_')}.report").SECTION
+
+
 def held_out(data: Any) -> Any:
     """The part that rows are measured on."""
     return data.parts.get("test") or data.parts["valid"]
@@ -165,7 +171,7 @@ class Comparison:
             "created": self.before.get("created") or time.strftime("%Y-%m-%d %H:%M"),
             "command": "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None,
             "budget": {"text": f"{settings.budget} for each model", "text_ko": f"모델마다 {settings.budget}"},
-            "unit_name": self.corpus.counted, "metric": self.metric, "learnt": self.task.items, "data": self.card,
+            "metrics": [self._declared()], "unit_name": self.corpus.counted, "metric": self.metric, "learnt": self.task.items, "data": self.card,
             "machine": {**machine(), "device": compute.device, "threads": compute.threads}, **self.exhibit.board(),
         }  # fmt: skip
         self.old = {row["model"]: row for row in self.before.get("rows", [])}
@@ -221,6 +227,14 @@ class Comparison:
                 f"{self.out}: holds a comparison of other data or settings; choose another --out, or --overwrite replaces it"
             )
         return {}
+
+    def _declared(self) -> dict[str, Any]:
+        """The main metric as the report reads it."""
+        figure = self.exhibit.figure
+        return {
+            "name": self.metric, "label": self.words, "label_ko": self.words, "unit": "", "higher_is_better": figure.higher,
+            "digits": figure.digits,
+        }  # fmt: skip
 
     def key(self) -> str:
         """What must agree for a comparison to be continued."""
@@ -381,7 +395,9 @@ class Comparison:
         board = {**self.board, "key": self.key(), "rows": list(rows.values()), "verdict": verdict}
         board["warnings"] = self.exhibit.warnings(rows)
         self.board = board
-        page = render(board, self.lang)  # before anything is written: an unknown language must leave no board behind
+        page = render(
+            board, self.lang, section_of(self.task.name)
+        )  # before anything is written: an unknown language must leave no board behind
         write_file(self.out / "board.json", json.dumps(board, ensure_ascii=False, indent=1, default=float).encode())
         write_file(self.out / "report.html", page.encode())
         if verdict["best"]:

@@ -45,7 +45,11 @@ def _splits(data: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list
     parts = {name: part for name, part in (data.get("parts") or {}).items() if part}
     words = {"bytes": "bytes", "chars": "characters", "values": "values", "records": "records"}
     names = {key: catalogue.message(word) for key, word in words.items()} | {"tokens": catalogue.values["tokens"]}
-    kept = [key for key in ("bytes", "chars", "tokens", "values", "records") if any(p.get(key) is not None for p in parts.values())]
+    kept = [
+        key
+        for key in ("bytes", "chars", "tokens", "values", "records")
+        if any(p.get(key) is not None for p in parts.values())
+    ]
     if not kept:
         return None
     lines = []
@@ -63,7 +67,11 @@ def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str],
         [
             row["label"],
             str(row.get("tokenizer") or DASH),
-            count(row.get("context")) if row.get("context") else say("unbounded") if number(row.get(main)) is not None else DASH,
+            count(row.get("context"))
+            if row.get("context")
+            else say("unbounded")
+            if number(row.get(main)) is not None
+            else DASH,
             count(row.get("stride")),
             compact(row.get("train_tokens")),
             count(row.get("tokens") or row.get("symbols") or row.get("n") or row.get("sentences")),
@@ -81,7 +89,10 @@ def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Pai
     """Return a heading and all settings of every row's model and training."""
     yes, no = catalogue.message("yes"), catalogue.message("no")
     return [
-        (f"{row['label']} · {catalogue.message(kind)}", [(name, setting(value, yes, no)) for name, value in row[kind].items()])
+        (
+            f"{row['label']} · {catalogue.message(kind)}",
+            [(name, setting(value, yes, no)) for name, value in row[kind].items()],
+        )
         for row in board["rows"]
         for kind in ("config", "train")
         if row.get(kind)

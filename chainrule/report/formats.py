@@ -44,14 +44,14 @@ def count(value: Any) -> str:
 
 
 def compact(value: Any) -> str:
-    """Three significant digits: ``347k``, ``1.84M``, ``2.90``."""
+    """Three significant digits: ``347k``, ``1.84M``, ``34.9``; whole numbers below 1,000 as they are."""
     found = number(value)
     if found is None:
         return DASH
     for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(found) >= size:
             return f"{significant(found / size)}{name}"
-    return significant(found)
+    return f"{found:.0f}" if found.is_integer() else significant(found)
 
 
 def size(value: Any) -> str:

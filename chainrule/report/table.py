@@ -94,7 +94,9 @@ class Table:
     def note(self) -> str:
         """Return the sentence below the table: the scale, and which differences are better."""
         tick = self.section.tick
-        marks = self.say("table_mark", name=self.say(f"reference_{tick}")) if self.known.get(tick or "") is not None else ""
+        marks = (
+            self.say("table_mark", name=self.say(f"reference_{tick}")) if self.known.get(tick or "") is not None else ""
+        )
         direction = self.say("positive" if self.main.get("higher_is_better") else "negative")
         unit = self.main.get("unit") if self.main.get("unit") not in ("", "%") else None
         return self.say("table_note", marks=marks, unit=unit or self.pick(self.main, "label"), direction=direction)
@@ -103,7 +105,9 @@ class Table:
 
     def _groups(self) -> list[tuple[str, list[Column]]]:
         say, speed = self.say, [Column(self.say("col_generate_speed"), self._compact("tokens_per_second_generate"))]
-        measured = [Column(self._heading(m), self._metric(m)) for m in self.metrics if m is self.main or self._any(m["name"])]
+        measured = [
+            Column(self._heading(m), self._metric(m)) for m in self.metrics if m is self.main or self._any(m["name"])
+        ]
         state = [Column(say("col_state"), self._state)] * self._any("state_bytes_fixed")
         return [
             (say("group_test"), measured),
@@ -202,9 +206,17 @@ class Table:
         def place(at: float) -> float:
             return round(4 + 96 * (at - low) / ((high - low) or 1), 1)
 
-        about = self.say("interval_of", value=self._shown(value), low=self._shown(interval[0]), high=self._shown(interval[1]))
+        about = self.say(
+            "interval_of", value=self._shown(value), low=self._shown(interval[0]), high=self._shown(interval[1])
+        )
         beyond = interval[1] > high + 1e-9
-        return Bar(about, place(value), place(interval[0]), None if beyond else place(interval[1]), None if tick is None else place(tick))
+        return Bar(
+            about,
+            place(value),
+            place(interval[0]),
+            None if beyond else place(interval[1]),
+            None if tick is None else place(tick),
+        )
 
     def _scale(self) -> tuple[float, float]:
         """The ends of the scale that all bars share.
@@ -225,8 +237,14 @@ class Table:
         now, verdict = status(row), self.board.get("verdict") or {}
         best = row["model"] == verdict.get("best") and now != "failed"
         tie = not best and now != "failed" and row["model"] in (verdict.get("tie") or [])
-        tags = [self.say("tag_best")] * best + [self.say("tag_tie")] * tie + [self.say("status_running")] * (now == "running")
-        named = ":" not in row["model"] or all(part in row["label"] for part in row["model"].partition(":")[2].split("+"))
+        tags = (
+            [self.say("tag_best")] * best
+            + [self.say("tag_tie")] * tie
+            + [self.say("status_running")] * (now == "running")
+        )
+        named = ":" not in row["model"] or all(
+            part in row["label"] for part in row["model"].partition(":")[2].split("+")
+        )
         error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
         message = "" if error else self._message(row, now)
         return Row(

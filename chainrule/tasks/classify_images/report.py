@@ -21,7 +21,9 @@ class ImagesSection(ReportSection):
         return {
             **confusions(board, catalogue),
             "sheet": [{"png": image["png"], "caption": str(image["label"])} for image in board.get("sheet") or []],
-            "mistakes": [{"label": row["label"], "images": [_mistake(m, catalogue) for m in row["mistakes"]]} for row in rows],
+            "mistakes": [
+                {"label": row["label"], "images": [_mistake(m, catalogue) for m in row["mistakes"]]} for row in rows
+            ],
         }
 
 

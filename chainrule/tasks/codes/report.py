@@ -19,7 +19,11 @@ class CodesSection(ReportSection):
             return {"lines": []}
         found = [(catalogue.message("originals"), board["originals"])]
         found += [(row["label"], row["again"]) for row in board["rows"] if row.get("again")]
-        return {"lines": [{"name": name, "images": [{"png": png, "caption": ""} for png in images]} for name, images in found]}
+        return {
+            "lines": [
+                {"name": name, "images": [{"png": png, "caption": ""} for png in images]} for name, images in found
+            ]
+        }
 
 
 SECTION = CodesSection()

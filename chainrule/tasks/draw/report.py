@@ -18,7 +18,12 @@ class DrawSection(ReportSection):
         if not asked:
             return {"lines": []}
         rows = [row for row in board["rows"] if row.get("drawn")]
-        lines = [{"name": catalogue.message("originals"), "images": [{"png": x["png"], "caption": str(x["label"])} for x in asked]}]
+        lines = [
+            {
+                "name": catalogue.message("originals"),
+                "images": [{"png": x["png"], "caption": str(x["label"])} for x in asked],
+            }
+        ]
         lines += [_line(catalogue.message("best_possible"), row["best_possible"]) for row in rows[:1]]
         for row in rows:
             nearest = catalogue.message("nearest_to", model=row["label"])

@@ -87,7 +87,14 @@ def ladder_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, 
         return None
     best = min(found, key=lambda point: point[1])
     lengths = [n for n, _ in found]
-    line = {"model": None, "name": catalogue.message("ladder_name"), "style": 1, "points": found, "end": best, "called": [found[0], best]}
+    line = {
+        "model": None,
+        "name": catalogue.message("ladder_name"),
+        "style": 1,
+        "points": found,
+        "end": best,
+        "called": [found[0], best],
+    }
     return {
         "series": [line], "about": catalogue.message("ladder_title"), "references": references(board, catalogue, "xz"),
         "x": {"scale": "linear", "format": "plain", "from": lengths[0] - 0.4, "to": lengths[-1] + 0.8, "ticks": lengths},
@@ -128,7 +135,9 @@ def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str]
         return None
     at = sorted(set().union(*curves.values()))
     head = [catalogue.message("col_model"), *map(count, at), catalogue.message("useful_context")]
-    return head, [[label, *(decimal(curve.get(k)) for k in at), useful_context(curve)] for label, curve in curves.items()]
+    return head, [
+        [label, *(decimal(curve.get(k)) for k in at), useful_context(curve)] for label, curve in curves.items()
+    ]
 
 
 def useful_context(curve: dict[float, float]) -> str:
@@ -137,7 +146,9 @@ def useful_context(curve: dict[float, float]) -> str:
         return DASH
     found = sorted(curve.items())
     reached = found[-1][0]
-    for k, value in reversed(found):  # from the far end: a curve that dips and rises again has not reached its last value in the dip
+    for k, value in reversed(
+        found
+    ):  # from the far end: a curve that dips and rises again has not reached its last value in the dip
         if abs(value - found[-1][1]) > NEAR:
             break
         reached = k
@@ -149,7 +160,9 @@ def methodology(board: dict[str, Any], catalogue: Catalogue, has_xz: bool) -> li
     known, say = board.get("references") or {}, catalogue.message
     by_symbol = (board.get("data") or {}).get("counted") == "symbol"
     size = say("symbols" if by_symbol else "bytes")
-    found = [say("method_bits", size=size, uniform=decimal(known.get("uniform")), entropy=decimal(known.get("entropy0")))]
+    found = [
+        say("method_bits", size=size, uniform=decimal(known.get("uniform")), entropy=decimal(known.get("entropy0")))
+    ]
     found.append(say("method_context"))
     if any("bpe" in str(row.get("tokenizer") or "") for row in board["rows"]):
         found.append(say("method_bpe"))

@@ -29,7 +29,9 @@ class TranslateSection(ReportSection):
             "pairs": [_pair(example, board["rows"], catalogue) for example in board.get("examples") or []],
             "pairs_lead": catalogue.message("pairs_lead", copying=copying),
             "alignments": [
-                {"label": row["label"], **heat_map(found, axes)} for row in board["rows"] for found in row.get("alignments") or []
+                {"label": row["label"], **heat_map(found, axes)}
+                for row in board["rows"]
+                for found in row.get("alignments") or []
             ],
             "methodology": [
                 catalogue.message("method_task"),
@@ -41,7 +43,10 @@ class TranslateSection(ReportSection):
 def _pair(example: dict[str, Any], rows: list[dict[str, Any]], catalogue: Catalogue) -> list[tuple[str, str]]:
     """Source, reference and every row's output, each with its name."""
     outputs = example.get("outputs") or {}
-    lines = [(catalogue.message("pair_source"), example["source"]), (catalogue.message("pair_target"), example["target"])]
+    lines = [
+        (catalogue.message("pair_source"), example["source"]),
+        (catalogue.message("pair_target"), example["target"]),
+    ]
     lines += [(row["label"], outputs[row["model"]]) for row in rows if row["model"] in outputs]
     return [(name, text or "∅") for name, text in lines]
 
