@@ -63,7 +63,7 @@ class OfCodes(Exhibit):
     def board(self) -> dict[str, Any]:
         test = self.on.test
         return {
-            "unit_name": "decibel", "digits": 2, "references": {"mean_picture": self.flat()}, "originals": [encoded(test.images[r]) for r in self.shown()]
+            "unit_name": "decibel", "digits": 2, "references": {"mean_image": self.flat()}, "originals": [encoded(test.images[r]) for r in self.shown()]
         }  # fmt: skip
 
     def shown(self) -> list[int]:

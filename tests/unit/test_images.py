@@ -451,9 +451,9 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
     assert page.count("data:image/png;base64,") >= 24
     assert "{{" not in page
     for said in (
-        "pictures/s",
-        "pictures trained",
-        "share of pictures of the test part that got their label",
+        ">images/s<",
+        "images trained on",
+        "share of test images whose label is predicted correctly",
         "8 × 8 × 3",
     ):
         assert said in page

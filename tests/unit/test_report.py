@@ -406,8 +406,17 @@ def test_the_reach_is_where_a_curve_stays_within_a_hundredth_of_its_end() -> Non
     values = {0: 4.0, 1: 3.0, 4: 2.0, 8: 2.2, 16: 2.009, 32: 2.0}
     board["rows"][3]["memory"] = [{"visible": k, "value": value} for k, value in values.items()]
     page = render(board)
-    (line,) = re.findall(r'<tr><th scope="row">LSTM</th>(<td>4\.000.*?)</tr>', page)
-    assert re.findall(r"<td>(.*?)</td>", line)[-1] == "16"
+    heads = re.findall('<th scope="col">(.*?)</th>', page.partition('<table class="plain">')[2])
+    (line,) = re.findall('<tr><th scope="row">useful context</th>(.*?)</tr>', page)
+    assert re.findall("<td>(.*?)</td>", line)[heads.index("LSTM") - 1] == "16"
+
+
+def test_of_many_contexts_the_table_holds_powers_of_two_and_the_end() -> None:
+    board = sample_board()
+    board["rows"][3]["memory"] = [{"visible": k, "value": 4.0 - k / 100} for k in range(101)]
+    (table,) = re.findall('<table class="plain">.*?useful context.*?</table>', render(board), flags=re.S)
+    lines = re.findall('<tr><th scope="row">([0-9,]+)</th>', table)
+    assert lines == ["0", "1", "2", "4", "8", "16", "32", "64", "100", "128", "256", "512", "1,024"]
 
 
 def test_rows_keep_the_order_in_which_they_were_given() -> None:

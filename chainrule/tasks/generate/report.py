@@ -10,6 +10,8 @@ from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 from chainrule.report.table import status
 
+LINES = 16
+"""Contexts that the table of the memory curves holds; of more, it has powers of two and the ends of the curves."""
 NEAR = 0.01
 """Bits; a memory curve that stays this close to its last value has reached it."""
 
@@ -128,16 +130,17 @@ def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], 
 
 
 def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
-    """Return heading and lines of the numbers behind the memory curves."""
+    """Return heading and lines of the numbers behind the memory curves: one line a context, one column a model."""
     curves = {row["label"]: dict(points(row.get("memory"), "visible", "value")) for row in board["rows"]}
     curves = {label: curve for label, curve in curves.items() if curve}
     if not curves:
         return None
-    at = sorted(set().union(*curves.values()))
-    head = [catalogue.message("col_model"), *map(count, at), catalogue.message("useful_context")]
-    return head, [
-        [label, *(decimal(curve.get(k)) for k in at), useful_context(curve)] for label, curve in curves.items()
-    ]
+    measured = sorted(set().union(*curves.values()))
+    ends = {max(curve) for curve in curves.values()}
+    kept = measured if len(measured) <= LINES else [k for k in measured if k in ends or int(k) & (int(k) - 1) == 0]
+    lines = [[count(k), *(decimal(curve.get(k)) for curve in curves.values())] for k in kept]
+    reached = [catalogue.message("useful_context"), *map(useful_context, curves.values())]
+    return [catalogue.message("memory_x"), *curves], [*lines, reached]
 
 
 def useful_context(curve: dict[float, float]) -> str:

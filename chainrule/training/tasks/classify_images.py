@@ -23,7 +23,7 @@ from chainrule.training.tasks.classify import log_probs, measured
 class ClassifyImages(Task):
     name = "classify-images"
     rows = "knn,logistic,mlp,cnn,lstm,gru,vit"
-    items = "pictures"
+    items = "images"
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"
