@@ -16,13 +16,13 @@ from typing import Any
 from chainrule.report.formats import number
 from chainrule.report.messages import Catalogue
 
-Points = list[list[float]]
+Points = list[tuple[float, float]]
 
 
 def points(entries: Iterable[dict[str, Any] | None] | None, x: str, y: str) -> Points:
-    """Return the [x, y] of entries that have both, by rising x."""
+    """Return the (x, y) of entries that have both, by rising x."""
     found = ((number(entry.get(x)), number(entry.get(y))) for entry in entries or [] if entry)
-    return sorted([a, b] for a, b in found if a is not None and b is not None)
+    return sorted((a, b) for a, b in found if a is not None and b is not None)
 
 
 def series(row: dict[str, Any], found: Points, **more: Any) -> dict[str, Any]:

@@ -425,7 +425,7 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
     assert main(["train", str(pets), "--model", name, *flags, "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err
     loss = "" if name == "knn" else r"loss [\d.]+ nats, "
-    assert re.search(rf": {loss}[\d,]+ pictures/s", told), told
+    assert re.search(rf": {loss}[\d,]+ images/s", told), told
     assert (
         main(["evaluate", str(tmp_path / "run"), str(pets), "--json", "--predictions", str(tmp_path / "p.jsonl")]) == 0
     )

@@ -78,7 +78,7 @@ def _line(row: dict[str, Any], line: Points, far: float) -> dict[str, Any]:
     if window >= far:
         return series(row, seen)
     if seen[-1][0] < window:
-        seen = [*seen, [window, last]]
+        seen = [*seen, (window, last)]
     return series(row, seen, end=[window, last], flat=[[window, last], [far, last]])
 
 
@@ -117,7 +117,7 @@ def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], 
     exponent = "time_exponent" if kind == "seconds" else "memory_exponent"
     lines = []
     for row, measured in found:
-        line = [[n, y] for n, y in zip(lengths, measured.get(kind) or []) if (number(y) or 0) > 0]
+        line = [(n, y) for n, y in zip(lengths, measured.get(kind) or []) if (number(y) or 0) > 0]
         power = number(measured.get(exponent))
         lines.append(series(row, line, **({} if power is None else {"power": decimal(power, 2)})))
     if not any(line["points"] for line in lines):
