@@ -15,9 +15,9 @@ from chainrule.core import DataError, UserError
 from chainrule.data.labelled import UNKNOWN, read_labelled, read_labelled_part
 from chainrule.data.tagged import read_tagged, read_tagged_part
 from chainrule.report import render
-from chainrule.tasks.tag.report import SECTION
 from chainrule.report.labels import most_frequent_tag, trimmed
 from chainrule.scoring.labels import calibration_error, confusion, mark_spans, span_f1, spans
+from chainrule.tasks.tag.report import SECTION
 
 TAGGED = "the\tD\tdt\ndog\tN\tnn\n\na\tD\tdt\ncat\tN\tnn\nsat\tV\tvb\n"
 
