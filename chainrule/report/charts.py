@@ -1,11 +1,11 @@
 """Specifications of line charts, drawn in the page by ``charts.js``.
 
-A chart is a dictionary: ``series``, each with ``model``, ``name``, ``style`` and ``points`` [[x, y], …]; axes ``x`` and ``y``, each
-with ``scale`` (``linear``, ``log``, ``doubling``) and ``format`` (``plain``, ``count``, ``compact``, ``seconds``, ``bytes``);
-``xName``, ``yName``, ``xShort`` (before a value of x in the read-out), ``about`` (read aloud), ``references`` ({name, value}; where
-``inside``, the axis reaches them).
-A series may have ``flat`` (a dotted continuation), ``end`` (a large dot), ``called`` (points labelled with their value) and
-``power`` (an exponent shown behind its name).
+A chart is a dictionary: ``series``, each with ``model``, ``name``, ``style`` and ``points`` [[x, y], …]; axes ``x`` and
+``y``, each with ``scale`` (``linear``, ``log``, ``doubling``) and ``format`` (``plain``, ``count``, ``compact``,
+``seconds``, ``bytes``); ``xName``, ``yName``, ``xShort`` (before a value of x in the read-out), ``about`` (read aloud),
+``references`` ({name, value}; where ``inside``, the axis reaches them). A series may have ``flat`` (a dotted
+continuation), ``end`` (a large dot), ``called`` (points labelled with their value) and ``power`` (an exponent shown
+behind its name).
 """
 
 from __future__ import annotations
@@ -45,11 +45,13 @@ def learning_curves(board: dict[str, Any], catalogue: Catalogue, metric: dict[st
     """Return two charts of validation results, over seconds and over what training counts."""
     known = board.get("references") or {}
     shared = {
-        "about": catalogue.message("curves_title"), "height": 330, "extend": True,
+        "about": catalogue.message("curves_title"),
+        "height": 330,
+        "extend": True,
         "yName": catalogue.message("curve_unit") if "curve_unit" in catalogue else catalogue.pick(metric, "label"),
         "y": {"scale": "linear", "ceiling": number(known.get("entropy0")) or number(known.get("unigram_nats"))},
         "references": references(board, catalogue, "xz", "unigram_nats"),
-    }  # fmt: skip
+    }
     charts = {}
     for clock, form in (("seconds", "seconds"), ("tokens", "compact")):
         lines = [
@@ -57,6 +59,9 @@ def learning_curves(board: dict[str, Any], catalogue: Catalogue, metric: dict[st
         ]
         name = catalogue.message("over_seconds" if clock == "seconds" else "over_items")
         charts[f"curves-{clock}"] = {
-            **shared, "series": [line for line in lines if line["points"]], "x": {"scale": "log", "format": form}, "xName": name,
-        }  # fmt: skip
+            **shared,
+            "series": [line for line in lines if line["points"]],
+            "x": {"scale": "log", "format": form},
+            "xName": name,
+        }
     return charts

@@ -9,7 +9,7 @@ from chainrule.report.messages import Catalogue
 
 
 def confusions(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Return ``confusions``, one matrix a row that has ``confusion``, the recommended row first, and their ``confusion_lead``."""
+    """Return ``confusions``, a matrix for every row that has one, the recommended row first, and ``confusion_lead``."""
     best = (board.get("verdict") or {}).get("best")
     rows = sorted((row for row in board["rows"] if row.get("confusion")), key=lambda row: row["model"] != best)
     guess = decimal((board.get("references") or {}).get("guessing"))
@@ -20,7 +20,7 @@ def confusions(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
 
 
 def matrix(found: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Return names, lines (``cells`` with ``count``, ``share`` of the row in percent, ``right``; ``recall``) and worst confusions."""
+    """Return ``names``, ``lines`` (name, recall, cells with count, share in percent, right) and ``worst``."""
     names = [*map(str, found["labels"]), *[catalogue.message("confusion_others")] * bool(found["others"])]
     lines = []
     for r, (name, counts) in enumerate(zip(names, found["counts"])):

@@ -60,7 +60,7 @@ def _splits(data: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list
 
 
 def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]]:
-    """Return heading and lines of how each row was measured; columns in which no row has anything to say are left out."""
+    """Return heading and lines of how each row was measured, without the columns that are empty in every row."""
     say = catalogue.message
     main = ((board.get("metrics") or [None])[0] or {}).get("name")
     body = [

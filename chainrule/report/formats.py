@@ -1,4 +1,4 @@
-"""Numbers as the report shows them; every function is a Jinja filter of the same name and turns what is no number into a dash."""
+"""Numbers as the report shows them; a value that is no number is a dash. :data:`FILTERS` are Jinja filters."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """One self-contained HTML page from a board: Jinja2 templates with every value escaped, and charts drawn in the page.
 
-Everything that a reader needs stands in the HTML without JavaScript: verdict, tables, samples, warnings. The scripts add charts,
-read-outs and sorting. Every text of the board is hostile: templates escape it, and inside a script element it is JSON without
-``<``, ``>``, ``&`` and ``'``.
+Everything that a reader needs stands in the HTML without JavaScript: verdict, tables, samples, warnings. The scripts
+add charts, read-outs and sorting. Every text of the board is hostile: templates escape it, and inside a script element
+it is JSON without ``<``, ``>``, ``&`` and ``'``.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from chainrule.report.table import Table, status
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLES = {
-    "ar": 1, "kalman": 0, "markov": 0, "ngram": 1, "rnn": 2, "lstm": 3, "gru": 4, "gpt": 5, "hmm": 6, "window": 7, "bert": 8,
-    "transformer": 5, "vit": 5, "dalle": 5, "vq": 3, "knn": 0, "logistic": 1, "cnn": 6, "mlp": 7,
+    "ar": 1, "kalman": 0, "markov": 0, "ngram": 1, "rnn": 2, "lstm": 3, "gru": 4, "gpt": 5, "hmm": 6, "window": 7,
+    "bert": 8, "transformer": 5, "vit": 5, "dalle": 5, "vq": 3, "knn": 0, "logistic": 1, "cnn": 6, "mlp": 7,
 }  # fmt: skip
 """Colour, dash and marker of model types that keep theirs on every board; others take one that is free."""
 STYLE_COUNT = 10
@@ -37,7 +37,8 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
     """Return the report of a board as one HTML page that loads nothing.
 
     Args:
-        board: the content of ``board.json``; missing or null entries show as a dash, so that a page can be written while the
+        board: the content of ``board.json``; missing or null entries show as a dash, so that a page can be written
+        while the
             comparison runs.
         lang: ``en`` or ``ko``.
         section: the task's part of the report; without one, the table and learning curves.
@@ -55,28 +56,43 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
     template = environment(section.folder).get_template(section.template)
     return template.render(
         {
-            **own, **_heading(shown, catalogue), "board": shown, "rows": shown["rows"], "say": catalogue.message, "pick": catalogue.pick,
-            "lang": lang, "table": table, "asset": _asset, "board_json": kept, "card": details.data_card(shown, catalogue),
-            "evaluations": details.evaluations(shown, catalogue), "settings": details.settings(shown, catalogue),
-            "machine": details.machine(shown, catalogue), "methodology": details.methodology(shown, catalogue, own),
+            **own,
+            **_heading(shown, catalogue),
+            "board": shown,
+            "rows": shown["rows"],
+            "say": catalogue.message,
+            "pick": catalogue.pick,
+            "lang": lang,
+            "table": table,
+            "asset": _asset,
+            "board_json": kept,
+            "card": details.data_card(shown, catalogue),
+            "evaluations": details.evaluations(shown, catalogue),
+            "settings": details.settings(shown, catalogue),
+            "machine": details.machine(shown, catalogue),
+            "methodology": details.methodology(shown, catalogue, own),
             "view_json": _view(shown, catalogue, drawn),
         }
-    )  # fmt: skip
+    )
 
 
 @functools.cache
 def environment(folder: Path) -> Environment:
-    """Return the templates of the report and of a section's folder: autoescaped, and strict about names that do not exist."""
+    """Return the templates of the report and of a section's folder: autoescaped, strict about unknown names."""
     made = Environment(
-        loader=FileSystemLoader([folder, TEMPLATES]), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )  # fmt: skip
+        loader=FileSystemLoader([folder, TEMPLATES]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters.update(FILTERS)
     made.policies["json.dumps_kwargs"] = {"ensure_ascii": True, "allow_nan": False, "separators": (",", ":")}
     return made
 
 
 def tidied(value: Any) -> Any:
-    """Return a copy that is valid JSON and valid UTF-8: no NaN or infinity, no lone surrogate, control characters made visible."""
+    """Return a copy that is valid JSON and UTF-8: no NaN, infinity or lone surrogate; control characters visible."""
     if isinstance(value, dict):
         return {tidied(str(key)): tidied(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -89,7 +105,7 @@ def tidied(value: Any) -> Any:
 
 
 def styles(models: Iterable[str]) -> dict[str, int]:
-    """Return a style for every row: that of its model type, or a free one for a second row of a type and for other types."""
+    """Return a style for every row: that of its model type, else (a second row, another type) a free one."""
     taken: dict[str, int] = {}
     later = []
     for model in models:
@@ -136,10 +152,11 @@ def _heading(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
 def _view(board: dict[str, Any], catalogue: Catalogue, drawn: dict[str, Any]) -> dict[str, Any]:
     """What the scripts read beside the board."""
     return {
-        "running": board.get("status") == "running", "charts": drawn,
+        "running": board.get("status") == "running",
+        "charts": drawn,
         "words": {key: catalogue.message(key) for key in ("no_points", "sort")},
         "models": [{"model": row["model"], "name": row["label"], "style": row["style"]} for row in board["rows"]],
-    }  # fmt: skip
+    }
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""The part of the report that a task brings: its columns of differences, sections of the page, charts and methodology."""
+"""The part of the report that a task brings: columns of differences, sections of the page, charts, methodology."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from chainrule.report.messages import Catalogue
 
 
 class ReportSection:
-    """A task's share of the report; this class itself is the report of a task without one: the table and learning curves.
+    """A task's part of the report; this class itself serves a task without one: the table and learning curves.
 
-    A subclass lies in ``report.py`` of a task's package. Beside it lie ``messages.json`` (its sentences) and, where the task has
-    sections of its own, a template that extends ``page.html`` and fills its blocks.
+    A subclass lies in ``report.py`` of a task's package. Beside it lie ``messages.json`` (its sentences) and, where the
+    task has sections of its own, a template that extends ``page.html`` and fills its blocks.
     """
 
     template = "page.html"
     """The page's template: a file beside the module of the subclass, or the frame."""
     references: tuple[str, ...] = ()
-    """Names in ``board["references"]`` that rows are compared with in the table; the message ``reference_<name>`` is the heading."""
+    """Names in ``board["references"]`` with a column of differences; the message ``reference_<name>`` heads it."""
     tick: str | None = None
     """The reference that the bars of the table mark."""
     baseline: str | None = None
@@ -39,11 +39,11 @@ class ReportSection:
         """Return what the template needs beside the board.
 
         Args:
-            board: the board; each of its rows has a ``label`` and a ``style``. Entries may be missing while it is running.
-            catalogue: the messages, with the words for the units of these data.
+            board: the board; each of its rows has a ``label`` and a ``style``. Entries may be missing while it is
+            running. catalogue: the messages, with the words for the units of these data.
 
         Returns:
-            Values by name. ``charts`` (chart specifications by id, see ``charts.py``) and ``methodology`` (sentences) are used by
-            the frame; the default methodology is the message ``method_task``, where there is one.
+            Values by name. ``charts`` (chart specifications by id, see ``charts.py``) and ``methodology`` (sentences)
+            are used by the frame; the default methodology is the message ``method_task``, where there is one.
         """
         return {}

@@ -113,13 +113,16 @@ class Table:
             (say("group_test"), measured),
             (say("group_gap"), self._gaps()),
             ("", [Column(say("col_params"), self._compact("params"))]),
-            (say("group_training"), [
-                Column(say("col_seconds"), self._seconds),
-                Column(say("col_train_speed"), self._compact("tokens_per_second_train")),
-            ]),
+            (
+                say("group_training"),
+                [
+                    Column(say("col_seconds"), self._seconds),
+                    Column(say("col_train_speed"), self._compact("tokens_per_second_train")),
+                ],
+            ),
             (say("group_generation"), speed * self._any("tokens_per_second_generate")),
             (say("group_memory"), [*state, Column(say("col_peak"), self._peak)]),
-        ]  # fmt: skip
+        ]
 
     def _any(self, key: str) -> bool:
         return any(row.get(key) is not None for row in self.board["rows"])
@@ -149,7 +152,7 @@ class Table:
         return lambda row: Cell(figure(row.get(metric["name"]), metric), number(row.get(metric["name"])))
 
     def _main(self, row: dict[str, Any]) -> Cell:
-        """The main figure with its interval as a bar and in words, and the spread over seeds where there are several."""
+        """The main figure, its interval as a bar and in words, and the spread over seeds where there are several."""
         value, interval = number(row.get(self.main["name"])), _interval(row)
         notes, bar = [], None
         if value is not None and interval is not None:
@@ -221,8 +224,8 @@ class Table:
     def _scale(self) -> tuple[float, float]:
         """The ends of the scale that all bars share.
 
-        It ends at the tick where two rows or more are better than that: a Markov chain far to the right would otherwise squeeze
-        the differences that decide into a pixel. Rows beyond the end are drawn as an arrow.
+        It ends at the tick where two rows or more are better than that: a Markov chain far to the right would otherwise
+        squeeze the differences that decide into a pixel. Rows beyond the end are drawn as an arrow.
         """
         tick = self.known.get(self.section.tick or "")
         ends = [found for row in self.board["rows"] if status(row) != "failed" and (found := _interval(row))]
@@ -248,9 +251,15 @@ class Table:
         error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
         message = "" if error else self._message(row, now)
         return Row(
-            row["label"], row["style"], " ".join([now, *["best"] * best, *["tie"] * tie]), tags, "" if named else row["model"],
-            error, message, [] if error or message else [column.show(row) for column in columns],
-        )  # fmt: skip
+            row["label"],
+            row["style"],
+            " ".join([now, *["best"] * best, *["tie"] * tie]),
+            tags,
+            "" if named else row["model"],
+            error,
+            message,
+            [] if error or message else [column.show(row) for column in columns],
+        )
 
     def _message(self, row: dict[str, Any], now: str) -> str:
         """Why a row has no figures yet; nothing where it has some."""

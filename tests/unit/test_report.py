@@ -17,13 +17,22 @@ from chainrule.tasks.generate.report import SECTION
 
 METRICS = [
     {
-        "name": "bits_per_byte", "label": "bits per byte", "label_ko": "바이트당 비트", "unit": "", "higher_is_better": False, "digits": 3,
-    },
-    {
-        "name": "bits_per_char", "label": "bits per character", "label_ko": "글자당 비트", "unit": "", "higher_is_better": False,
+        "name": "bits_per_byte",
+        "label": "bits per byte",
+        "label_ko": "바이트당 비트",
+        "unit": "",
+        "higher_is_better": False,
         "digits": 3,
     },
-]  # fmt: skip
+    {
+        "name": "bits_per_char",
+        "label": "bits per character",
+        "label_ko": "글자당 비트",
+        "unit": "",
+        "higher_is_better": False,
+        "digits": 3,
+    },
+]
 VISIBLE = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 HOSTILE = "<!--<script </script x=y><script>alert('x')</script><img src=x onerror=alert(1)>{{table}}{% raw %}\u2028"
 # name, label, floor in bits per byte, context that it can use, window (None: none), parameters, seconds, symbols per s
@@ -58,21 +67,39 @@ def _row(rng: random.Random, family: tuple[Any, ...]) -> dict[str, Any]:
         for k, s in zip(VISIBLE, seen)
     ]
     return {
-        "model": name, "label": label, "status": "done", "params": params, "train_seconds": seconds,
-        "train_tokens": int(seconds * speed), "bits_per_byte": floor, "bits_per_char": floor * 1.004, "nats": 81_711.0,
-        "bytes": 55_765, "chars": 55_541, "tokens": 55_765, "accuracy": 0.62 - floor / 20,
-        "interval": [floor - 0.021, floor + 0.023], "seeds": [{"seed": 42, "value": floor}], "tokenizer": "byte",
-        "context": window, "stride": 128 if name == "gpt" else None,
-        "evaluation": "windows, at least 128 tokens visible" if name == "gpt" else "carried through the whole test part",
-        "tokens_per_second_train": speed, "tokens_per_second_generate": speed / 41,
+        "model": name,
+        "label": label,
+        "status": "done",
+        "params": params,
+        "train_seconds": seconds,
+        "train_tokens": int(seconds * speed),
+        "bits_per_byte": floor,
+        "bits_per_char": floor * 1.004,
+        "nats": 81_711.0,
+        "bytes": 55_765,
+        "chars": 55_541,
+        "tokens": 55_765,
+        "accuracy": 0.62 - floor / 20,
+        "interval": [floor - 0.021, floor + 0.023],
+        "seeds": [{"seed": 42, "value": floor}],
+        "tokenizer": "byte",
+        "context": window,
+        "stride": 128 if name == "gpt" else None,
+        "evaluation": "windows, at least 128 tokens visible"
+        if name == "gpt"
+        else "carried through the whole test part",
+        "tokens_per_second_train": speed,
+        "tokens_per_second_generate": speed / 41,
         "state_bytes_fixed": 8 if counting else 1024 if name != "gpt" else 0,
-        "state_bytes_per_token": 2048 if name == "gpt" else 0, "peak_memory_bytes": 211e6 + params * 40,
-        "curve": _curve(rng, floor, seconds, speed)[-1 if counting else 0 :], "memory": memory,
+        "state_bytes_per_token": 2048 if name == "gpt" else 0,
+        "peak_memory_bytes": 211e6 + params * 40,
+        "curve": _curve(rng, floor, seconds, speed)[-1 if counting else 0 :],
+        "memory": memory,
         "samples": PROSE if name == "lstm" else [rng.choice(PROSE) + " and so the night is gone" * rng.randrange(1, 6)],
         "train": {"optimizer": "adamw", "lr": 2e-3, "batch_size": 32, "max_grad_norm": 1.0, "warmup": 0.02},
         "config": {"layers": 2, "width": 256, "dropout": 0.1, "tied": True, "positions": None},
         "gap": {"value": floor - 2.118, "low": floor - 2.118 - 0.016, "high": floor - 2.118 + 0.015},
-    }  # fmt: skip
+    }
 
 
 def render(board: dict[str, Any], lang: str = "en") -> str:
@@ -95,26 +122,46 @@ def sample_board(status: str = "finished") -> dict[str, Any]:
         for index, row in enumerate(rows)
     ]
     return {
-        "format": 1, "title": "plays", "task": "generate", "status": status, "metrics": METRICS, "created": "2026-11-24 10:00",
-        "command": "chainrule compare plays.txt --budget 45s --out board", "learnt": "tokens",
+        "format": 1,
+        "title": "plays",
+        "task": "generate",
+        "status": status,
+        "metrics": METRICS,
+        "created": "2026-11-24 10:00",
+        "command": "chainrule compare plays.txt --budget 45s --out board",
+        "learnt": "tokens",
         "budget": {"text": "45s per model", "seconds": 45},
         "data": {
-            "name": "plays.txt", "unit": "stream", "counted": "byte", "tokenizer": "byte", "vocab_size": 256, "entropy": 4.7912,
+            "name": "plays.txt",
+            "unit": "stream",
+            "counted": "byte",
+            "tokenizer": "byte",
+            "vocab_size": 256,
+            "entropy": 4.7912,
             "parts": {
                 "train": {"bytes": 1_003_854, "chars": 1_000_211, "tokens": 1_003_854, "records": 18},
                 "valid": {"bytes": 55_775, "chars": 55_590, "tokens": 55_775, "records": 18},
                 "test": {"bytes": 55_765, "chars": 55_541, "tokens": 55_765, "records": 18},
             },
-            "xz": {"bits_per_byte": 2.7143}, "duplicates": 0.0031, "sha256": "86c4e6aa9db7c042" * 4,
+            "xz": {"bits_per_byte": 2.7143},
+            "duplicates": 0.0031,
+            "sha256": "86c4e6aa9db7c042" * 4,
             "examples": ["First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n"],
             "notes": ["One long text in 18 blocks for each part, with a guard gap of 1,024 tokens between parts."],
         },
         "machine": {
-            "cpu": "AMD EPYC 9R14", "cores": 2, "threads": 2, "memory_bytes": 8_100_000_000,
-            "torch": "2.13.0", "device": "cpu", "bf16": True,
+            "cpu": "AMD EPYC 9R14",
+            "cores": 2,
+            "threads": 2,
+            "memory_bytes": 8_100_000_000,
+            "torch": "2.13.0",
+            "device": "cpu",
+            "bf16": True,
         },
         "ladder": [{"n": n, "value": v} for n, v in enumerate([4.79, 3.58, 2.94, 2.51, 2.31, 2.24, 2.246, 2.262], 1)],
-        "rows": rows, "references": {"xz": 2.7143, "uniform": 8.0, "entropy0": 4.7912}, "prompt": "ROMEO:\n",
+        "rows": rows,
+        "references": {"xz": 2.7143, "uniform": 8.0, "entropy0": 4.7912},
+        "prompt": "ROMEO:\n",
         "growth": {"lengths": lengths, "rows": growth},
         "warnings": [
             {
@@ -131,9 +178,11 @@ def sample_board(status: str = "finished") -> dict[str, Any]:
         "verdict": {
             "text": "LSTM and GRU tie at 2.12 bits per byte; both use 100 tokens, and GRU is the cheaper one.",
             "text_ko": "LSTM과 GRU가 바이트당 2.12비트로 무승부입니다. 둘 다 토큰 100개를 쓰며, GRU가 더 저렴합니다.",
-            "best": "gru", "tie": ["lstm", "gru"], "confidence": "tie",
+            "best": "gru",
+            "tie": ["lstm", "gru"],
+            "confidence": "tie",
         },
-    }  # fmt: skip
+    }
 
 
 def running_board() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Every task's report: well-formed, complete in both languages, deaf to hostile texts, and written before there are results."""
+"""Every task's report: well-formed, complete in both languages, safe from hostile texts, valid before results."""
 
 from __future__ import annotations
 
@@ -27,73 +27,167 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 def metric(name: str, label: str, label_ko: str, **more: Any) -> dict[str, Any]:
     return {
-        "name": name, "label": label, "label_ko": label_ko, "unit": "", "higher_is_better": False, "digits": 3, **more
-    }  # fmt: skip
+        "name": name,
+        "label": label,
+        "label_ko": label_ko,
+        "unit": "",
+        "higher_is_better": False,
+        "digits": 3,
+        **more,
+    }
 
 
 ACCURACY = metric("accuracy", "accuracy", "정확도", higher_is_better=True)
 PSNR = metric("psnr", "PSNR", "PSNR", unit="dB", digits=2, higher_is_better=True)
 SHARE = {"unit": "%", "digits": 0, "higher_is_better": True}
 CONFUSION = {
-    "labels": ["yes", "no"], "others": 1, "counts": [[7, 1, 0], [2, 5, 1], [0, 0, 0]], "worst": [{"true": "no", "called": "yes", "count": 2}],
-}  # fmt: skip
+    "labels": ["yes", "no"],
+    "others": 1,
+    "counts": [[7, 1, 0], [2, 5, 1], [0, 0, 0]],
+    "worst": [{"true": "no", "called": "yes", "count": 2}],
+}
 TASK_BOARDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "generate": (
         {
-            "metrics": [metric("bits_per_byte", "bits per byte", "바이트당 비트")], "prompt": "To be", "ladder": [{"n": 1, "value": 4.5}, {"n": 2, "value": 3.5}],
+            "metrics": [metric("bits_per_byte", "bits per byte", "바이트당 비트")],
+            "prompt": "To be",
+            "ladder": [{"n": 1, "value": 4.5}, {"n": 2, "value": 3.5}],
             "references": {"xz": 2.7, "uniform": 8.0, "entropy0": 4.8},
-            "growth": {"lengths": [64, 128], "rows": [{"model": "gru", "seconds": [0.1, 0.2], "bytes": [64, 64], "time_exponent": 1.0, "memory_exponent": -0.0}]},
+            "growth": {
+                "lengths": [64, 128],
+                "rows": [
+                    {
+                        "model": "gru",
+                        "seconds": [0.1, 0.2],
+                        "bytes": [64, 64],
+                        "time_exponent": 1.0,
+                        "memory_exponent": -0.0,
+                    }
+                ],
+            },
         },
-        {"bits_per_byte": 2.1, "samples": ["or not", "more"], "memory": [{"visible": 0, "value": 4.0}, {"visible": 8, "value": 2.1}], "context": None},
+        {
+            "bits_per_byte": 2.1,
+            "samples": ["or not", "more"],
+            "memory": [{"visible": 0, "value": 4.0}, {"visible": 8, "value": 2.1}],
+            "context": None,
+        },
     ),
     "series": (
         {
-            "metrics": [metric("nats_per_value", "nats per value", "값당 nat"), metric("coverage_80", "80% coverage", "80% 구간 포함률", **SHARE)],
-            "references": {"naive": 3.4}, "forecast": {"column": "rain", "steps": 2, "values": [1.0, 3.0, 2.0, 5.0]},
+            "metrics": [
+                metric("nats_per_value", "nats per value", "값당 nat"),
+                metric("coverage_80", "80% coverage", "80% 구간 포함률", **SHARE),
+            ],
+            "references": {"naive": 3.4},
+            "forecast": {"column": "rain", "steps": 2, "values": [1.0, 3.0, 2.0, 5.0]},
         },
-        {"nats_per_value": 2.5, "coverage_80": 0.775, "forecast": {"low": [1.0, 1.0], "middle": [2.0, 3.0], "high": [4.0, 5.0]}},
+        {
+            "nats_per_value": 2.5,
+            "coverage_80": 0.775,
+            "forecast": {"low": [1.0, 1.0], "middle": [2.0, 3.0], "high": [4.0, 5.0]},
+        },
     ),
     "tag": ({"metrics": [ACCURACY], "references": {"guessing": 0.5}}, {"accuracy": 0.75, "confusion": CONFUSION}),
     "classify": ({"metrics": [ACCURACY], "references": {"guessing": 0.5}}, {"accuracy": 0.75, "confusion": CONFUSION}),
     "classify_images": (
         {"metrics": [ACCURACY], "references": {"guessing": 0.5}, "sheet": [{"png": PNG, "label": "cat"}]},
-        {"accuracy": 0.75, "confusion": CONFUSION, "mistakes": [{"png": PNG, "true": "cat", "called": "dog", "p": 0.9}]},
+        {
+            "accuracy": 0.75,
+            "confusion": CONFUSION,
+            "mistakes": [{"png": PNG, "true": "cat", "called": "dog", "p": 0.9}],
+        },
     ),
-    "codes": ({"metrics": [PSNR], "references": {"mean_image": 13.2}, "originals": [PNG]}, {"psnr": 20.25, "again": [PNG]}),
+    "codes": (
+        {"metrics": [PSNR], "references": {"mean_image": 13.2}, "originals": [PNG]},
+        {"psnr": 20.25, "again": [PNG]},
+    ),
     "draw": (
-        {"metrics": [metric("bits_per_image_token", "bits per image token", "이미지 토큰당 비트")], "asked": [{"png": PNG, "label": "a red ring"}]},
+        {
+            "metrics": [metric("bits_per_image_token", "bits per image token", "이미지 토큰당 비트")],
+            "asked": [{"png": PNG, "label": "a red ring"}],
+        },
         {"bits_per_image_token": 5.0, "best_possible": [PNG], "drawn": [PNG], "nearest": [PNG]},
     ),
     "translate": (
         {
-            "metrics": [metric("chrf", "chrF", "chrF", digits=2, higher_is_better=True)], "references": {"copying": 10.5, "nearest": 60.25},
+            "metrics": [metric("chrf", "chrF", "chrF", digits=2, higher_is_better=True)],
+            "references": {"copying": 10.5, "nearest": 60.25},
             "examples": [{"source": "kat", "target": "cat", "outputs": {"gru": ""}}],
         },
-        {"chrf": 40.0, "signature": "nrefs:1", "alignments": [{"source": ["k", "at"], "target": ["c"], "percent": [[60, 40]]}]},
+        {
+            "chrf": 40.0,
+            "signature": "nrefs:1",
+            "alignments": [{"source": ["k", "at"], "target": ["c"], "percent": [[60, 40]]}],
+        },
     ),
-    "fill": ({"metrics": [metric("masked_accuracy", "masked accuracy", "마스크 정확도")], "references": {"unigram_nats": 3.3}}, {"masked_accuracy": 0.4}),
-}  # fmt: skip
+    "fill": (
+        {
+            "metrics": [metric("masked_accuracy", "masked accuracy", "마스크 정확도")],
+            "references": {"unigram_nats": 3.3},
+        },
+        {"masked_accuracy": 0.4},
+    ),
+}
 
 
 def make_board(task: str) -> dict[str, Any]:
     """A finished board of a task: one row with everything its section reads, and one that failed."""
     more, row = deepcopy(TASK_BOARDS[task])
     common = {
-        "model": "gru", "label": "GRU", "status": "done", "params": 1234, "train_seconds": 4.0, "train_tokens": 5000, "gap": {"value": 0.0, "low": 0.0, "high": 0.0},
-        "tokens_per_second_train": 1250.0, "state_bytes_fixed": 64, "state_bytes_per_token": 8, "peak_memory_bytes": 1e7,
-        "curve": [{"seconds": 1.0, "tokens": 1000, "value": 3.0}], "tokenizer": "byte", "train": {"lr": 0.001, "nesterov": True}, "config": {"width": 7},
-        "evaluation": "carried through the whole test part", "seeds": [],
-    }  # fmt: skip
+        "model": "gru",
+        "label": "GRU",
+        "status": "done",
+        "params": 1234,
+        "train_seconds": 4.0,
+        "train_tokens": 5000,
+        "gap": {"value": 0.0, "low": 0.0, "high": 0.0},
+        "tokens_per_second_train": 1250.0,
+        "state_bytes_fixed": 64,
+        "state_bytes_per_token": 8,
+        "peak_memory_bytes": 1e7,
+        "curve": [{"seconds": 1.0, "tokens": 1000, "value": 3.0}],
+        "tokenizer": "byte",
+        "train": {"lr": 0.001, "nesterov": True},
+        "config": {"width": 7},
+        "evaluation": "carried through the whole test part",
+        "seeds": [],
+    }
     value = row[more["metrics"][0]["name"]]
     return {
-        "title": "board", "task": task.replace("_", "-"), "status": "interrupted", "created": "2026-11-30 10:00", "command": "chainrule compare x",
-        "budget": {"text": "60s", "text_ko": "60초"}, "learnt": "tokens",
-        "data": {"name": "x", "unit": "lines", "counted": "byte", "parts": {"train": {"records": 9}}, "sha256": "ab", "notes": ["One note."], "examples": ["to be"]},
-        "machine": {"cpu": "CPU", "cores": 2, "threads": 2, "memory_bytes": 8e9, "device": "cpu", "torch": "2.13.0", "bf16": True},
-        "rows": [{**common, **row, "interval": [value - 0.1, value + 0.1]}, {"model": "lstm", "label": "LSTM", "status": "failed", "error": "out of memory"}],
+        "title": "board",
+        "task": task.replace("_", "-"),
+        "status": "interrupted",
+        "created": "2026-11-30 10:00",
+        "command": "chainrule compare x",
+        "budget": {"text": "60s", "text_ko": "60초"},
+        "learnt": "tokens",
+        "data": {
+            "name": "x",
+            "unit": "lines",
+            "counted": "byte",
+            "parts": {"train": {"records": 9}},
+            "sha256": "ab",
+            "notes": ["One note."],
+            "examples": ["to be"],
+        },
+        "machine": {
+            "cpu": "CPU",
+            "cores": 2,
+            "threads": 2,
+            "memory_bytes": 8e9,
+            "device": "cpu",
+            "torch": "2.13.0",
+            "bf16": True,
+        },
+        "rows": [
+            {**common, **row, "interval": [value - 0.1, value + 0.1]},
+            {"model": "lstm", "label": "LSTM", "status": "failed", "error": "out of memory"},
+        ],
         "warnings": [{"code": "little", "text": "Little data.", "text_ko": "데이터가 적습니다."}],
-        "verdict": {"text": "Use GRU.", "text_ko": "GRU를 쓰십시오.", "best": "gru", "tie": [], "confidence": "clear"}, **more,
-    }  # fmt: skip
+        "verdict": {"text": "Use GRU.", "text_ko": "GRU를 쓰십시오.", "best": "gru", "tie": [], "confidence": "clear"},
+        **more,
+    }
 
 
 def section_of(task: str) -> ReportSection:
@@ -165,10 +259,16 @@ def test_the_section_of_a_task_is_on_its_page(task: str) -> None:
     plain = render(make_board(task), "en")
     assert len(Page(page).sections) > len(Page(plain).sections) or task == "fill"
     told = {
-        "generate": "Samples from the same prompt", "series": "The last 2 values of rain", "tag": "Giving every word its most frequent tag reaches 0.500",
-        "classify": "no was predicted as yes 2 times", "classify_images": "cat, predicted as dog (90%)", "codes": ">mean image<", "draw": "Nearest training images: GRU",
-        "translate": "Copying the source reaches 10.50", "fill": "15% of the test set is masked",
-    }  # fmt: skip
+        "generate": "Samples from the same prompt",
+        "series": "The last 2 values of rain",
+        "tag": "Giving every word its most frequent tag reaches 0.500",
+        "classify": "no was predicted as yes 2 times",
+        "classify_images": "cat, predicted as dog (90%)",
+        "codes": ">mean image<",
+        "draw": "Nearest training images: GRU",
+        "translate": "Copying the source reaches 10.50",
+        "fill": "15% of the test set is masked",
+    }
     assert told[task] in page
 
 

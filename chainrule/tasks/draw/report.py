@@ -1,4 +1,4 @@
-"""The report of draw: test captions with their images, what image tokens can show at best, and what each model generated."""
+"""The report of draw: test captions with their images, reconstructions, and what each model generated."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from chainrule.report.section import ReportSection
 
 
 class DrawSection(ReportSection):
-    """Lines of images, column below column: originals, their reconstructions, and for each row its images and the nearest of training."""
+    """Lines of images: originals, their reconstructions, and every row's images with the nearest training images."""
 
     template = "section.html"
 

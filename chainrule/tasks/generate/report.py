@@ -64,11 +64,17 @@ def memory_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, 
     far = max([x for _, line in found for x, _ in line] + [2])
     ticks = [0, *(2**k for k in range(int(far).bit_length()) if 2**k <= far)]
     return {
-        "series": [_line(row, line, far) for row, line in found if line], "height": [430, 360, 320], "referencesRight": True,
-        "about": catalogue.message("memory_about"), "references": references(board, catalogue, "xz"),
-        "x": {"scale": "doubling", "format": "count", "from": 0, "to": far, "ticks": ticks}, "y": {"scale": "linear"},
-        "xName": catalogue.message("memory_x"), "xShort": "k =", "yName": catalogue.pick(metric, "label"),
-    }  # fmt: skip
+        "series": [_line(row, line, far) for row, line in found if line],
+        "height": [430, 360, 320],
+        "referencesRight": True,
+        "about": catalogue.message("memory_about"),
+        "references": references(board, catalogue, "xz"),
+        "x": {"scale": "doubling", "format": "count", "from": 0, "to": far, "ticks": ticks},
+        "y": {"scale": "linear"},
+        "xName": catalogue.message("memory_x"),
+        "xShort": "k =",
+        "yName": catalogue.pick(metric, "label"),
+    }
 
 
 def _line(row: dict[str, Any], line: Points, far: float) -> dict[str, Any]:
@@ -98,10 +104,21 @@ def ladder_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, 
         "called": [found[0], best],
     }
     return {
-        "series": [line], "about": catalogue.message("ladder_title"), "references": references(board, catalogue, "xz"),
-        "x": {"scale": "linear", "format": "plain", "from": lengths[0] - 0.4, "to": lengths[-1] + 0.8, "ticks": lengths},
-        "y": {"scale": "linear"}, "xName": catalogue.message("ladder_x"), "xShort": "n =", "yName": catalogue.pick(metric, "label"),
-    }  # fmt: skip
+        "series": [line],
+        "about": catalogue.message("ladder_title"),
+        "references": references(board, catalogue, "xz"),
+        "x": {
+            "scale": "linear",
+            "format": "plain",
+            "from": lengths[0] - 0.4,
+            "to": lengths[-1] + 0.8,
+            "ticks": lengths,
+        },
+        "y": {"scale": "linear"},
+        "xName": catalogue.message("ladder_x"),
+        "xShort": "n =",
+        "yName": catalogue.pick(metric, "label"),
+    }
 
 
 def _growth(board: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -123,10 +140,15 @@ def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], 
     if not any(line["points"] for line in lines):
         return None
     return {
-        "series": lines, "height": 320, "about": catalogue.message(f"growth_{kind}"),
-        "x": {"scale": "log", "format": "count", "ticks": lengths}, "y": {"scale": "log", "format": kind},
-        "xName": catalogue.message("growth_x"), "xShort": "n =", "yName": catalogue.message(f"growth_{kind}"),
-    }  # fmt: skip
+        "series": lines,
+        "height": 320,
+        "about": catalogue.message(f"growth_{kind}"),
+        "x": {"scale": "log", "format": "count", "ticks": lengths},
+        "y": {"scale": "log", "format": kind},
+        "xName": catalogue.message("growth_x"),
+        "xShort": "n =",
+        "yName": catalogue.message(f"growth_{kind}"),
+    }
 
 
 def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:

@@ -30,13 +30,15 @@ class SeriesSection(ReportSection):
         return {
             "forecasts": [
                 {
-                    "label": row["label"], "style": row["style"], "about": catalogue.message("forecast_about", model=row["label"]),
+                    "label": row["label"],
+                    "style": row["style"],
+                    "about": catalogue.message("forecast_about", model=row["label"]),
                     **drawing(values, row["forecast"], scale),
                 }
                 for row in rows
             ],
             "forecast_lead": catalogue.message("forecast_lead", steps=shown.get("steps"), column=shown.get("column")),
-        }  # fmt: skip
+        }
 
 
 def is_complete(forecast: dict[str, Any] | None) -> bool:
@@ -45,7 +47,7 @@ def is_complete(forecast: dict[str, Any] | None) -> bool:
 
 
 def common_scale(values: Sequence[float], forecasts: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """Return one vertical scale for all: at most twice the values' own range, so that one wild forecast does not flatten the rest."""
+    """Return one vertical scale for all, at most twice the values' range: no wild forecast flattens the rest."""
     least, most = min(values), max(values)
     room = (most - least) / 2 or 1.0
     ends = [v for forecast in forecasts for key in ("low", "high") for v in forecast[key]]
@@ -63,9 +65,11 @@ def drawing(values: Sequence[float], forecast: dict[str, Any], scale: tuple[floa
     ahead = x[len(values) - len(forecast["middle"]) :]
     band = [*zip(ahead, y(forecast["high"])), *zip(reversed(ahead), y(reversed(forecast["low"])))]
     return {
-        "band": _path(band) + "Z", "middle": _path(zip(ahead, y(forecast["middle"]))), "truth": _path(zip(x, y(values))),
+        "band": _path(band) + "Z",
+        "middle": _path(zip(ahead, y(forecast["middle"]))),
+        "truth": _path(zip(x, y(values))),
         "grid": [(round(y([v])[0], 1), f"{v:g}") for v in ticks(low, high)],
-    }  # fmt: skip
+    }
 
 
 def _path(points: Iterable[tuple[float, float]]) -> str:

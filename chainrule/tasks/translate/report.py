@@ -69,12 +69,18 @@ def heat_map(found: dict[str, Any], axes: tuple[str, str]) -> dict[str, Any]:
         if p
     ]
     return {
-        "width": left + CELL * len(sources) + longest // 2, "height": top + CELL * len(targets) + 4, "left": left, "top": top, "cells": cells,
-        "size": CELL, "frame": (CELL * len(sources), CELL * len(targets)), "about": f"{' '.join(sources)} → {' '.join(targets)}",
+        "width": left + CELL * len(sources) + longest // 2,
+        "height": top + CELL * len(targets) + 4,
+        "left": left,
+        "top": top,
+        "cells": cells,
+        "size": CELL,
+        "frame": (CELL * len(sources), CELL * len(targets)),
+        "about": f"{' '.join(sources)} → {' '.join(targets)}",
         "targets": [(top + CELL * t + 13, name[:LETTERS]) for t, name in enumerate(targets)],
         "sources": [(left + CELL * s + 12, name[:LETTERS]) for s, name in enumerate(sources)],
         "axes": [(top - 22 + 14 * k, name) for k, name in enumerate(axes)],
-    }  # fmt: skip
+    }
 
 
 def _pixels(name: str) -> int:
