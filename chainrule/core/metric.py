@@ -91,7 +91,7 @@ class Metric:
 
     def number(self, value: float) -> str:
         """The figure, or a difference of two, with its digits; shares in percent."""
-        return f"{100 * value:.{self.digits}f} %" if self.unit == "%" else f"{value:.{self.digits}f}"
+        return f"{100 * value:.{self.digits}f}%" if self.unit == "%" else f"{value:.{self.digits}f}"
 
     def said(self, value: float, lang: str = "en") -> str:
         """The figure in a sentence."""

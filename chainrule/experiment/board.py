@@ -48,8 +48,8 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
         return {**board, "verdict": verdict, "warnings": []}
     validation = Metric.from_json(facts["validation"])
     board |= {
-        "metric": metrics[0].name, "unit_name": task.unit_name or facts["counted"], "learnt": facts["learnt"], "data": facts["card"],
-        "machine": facts["machine"], "curve_unit": validation.label, "curve_unit_ko": validation.label_ko,
+        "metric": metrics[0].name, "learnt": facts["learnt"], "data": facts["card"],
+        "machine": facts["machine"], "validation": validation.to_json(),
         **{k: v for k, v in facts["board"].items() if k != "private"},
         **task.entries(facts["board"], {found["model"]: private for found, private, _ in made if private}),
     }  # fmt: skip

@@ -12,6 +12,8 @@ from chainrule.core.errors import UserError
 from chainrule.experiment.board import build_board
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import Plan, read_plan
+from chainrule.report import render
+from chainrule.tasks.board import section_of
 
 
 def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool) -> dict[str, Any]:
@@ -32,10 +34,8 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
 
 
 def render_page(board: dict[str, Any], lang: str) -> str:
-    """The report of a board as one page."""
-    from chainrule.report.html import render
-
-    return render(board, lang)
+    """The report of a board as one page, with the section of its task."""
+    return render(board, lang, section_of(board["task"]))
 
 
 def rebuild(out: Path, lang: str = "en") -> dict[str, Any]:

@@ -4,8 +4,8 @@ A catalogue file maps a key to its text in each language::
 
     {"leads": {"en": "{model} leads with {value}.", "ko": "{model:이/가} {value:으로/로} 앞섭니다."}}
 
-Blanks are those of :meth:`str.format`, with two more formats: ``{model:은/는}`` writes the value and the Korean particle that
-fits its final sound, ``{count:token|tokens}`` the first word where the value is 1, else the second.
+Blanks are those of :meth:`str.format`, with two more formats: ``{model:은/는}`` writes the value and the Korean particle
+that fits its final sound, ``{count:token|tokens}`` the first word where the value is 1, else the second.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ LETTERS = {
 }  # fmt: skip
 DIGITS = dict(zip("0123456789", "영일이삼사오육칠팔구"))
 UNITS = {
-    "%": "퍼센트", "×": "배", "s": "초", "min": "분", "h": "시간", "epochs": "에포크", "steps": "스텝", "bytes": "바이트", "tokens": "토큰",
-    "b": "바이트", "kb": "바이트", "mb": "바이트", "gb": "바이트", "db": "데시벨",
+    "%": "퍼센트", "×": "배", "s": "초", "min": "분", "h": "시간", "epochs": "에포크", "steps": "스텝",
+    "bytes": "바이트", "tokens": "토큰", "b": "바이트", "kb": "바이트", "mb": "바이트", "gb": "바이트", "db": "데시벨",
 }  # fmt: skip
 """Readings of what stands directly behind a number."""
 
@@ -113,7 +113,8 @@ _FORMATTER = _Formatter()
 def particle(word: str, pair: str) -> str:
     """Return the particle of a pair such as ``은/는`` that fits the final sound of a word as it is read in Korean.
 
-    Brackets at the end are not read, as the rules of Korean spelling have it: ``n-gram (n = 5)`` is followed by 은, as n-gram is.
+    Brackets at the end are not read, as the rules of Korean spelling have it: ``n-gram (n = 5)`` is followed by 은, as
+    n-gram is.
 
     Args:
         word: Hangul, a Latin word or abbreviation, a number, a number with its unit.

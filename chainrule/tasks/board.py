@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.metric import Metric
+from chainrule.report.section import ReportSection
 from chainrule.report.sentences import Amount, Sentence, Warned, warned
 
 Row = dict[str, Any]
@@ -56,8 +57,6 @@ def held_out(data: Any) -> Any:
 class BoardTask:
     """The board of one task. A task without one of its own has the table alone."""
 
-    unit_name: str | None = None
-    """What the report looks words up by; None: what figures are given per."""
     min_test = 5_000
     """Items of the test part below which intervals are wide."""
 
@@ -136,6 +135,14 @@ def board_of(name: str) -> BoardTask:
         if find_spec(module) and find_spec(f"{module}.board"):
             import_module(f"{module}.board")
     return _boards.get(name, BoardTask)()
+
+
+def section_of(name: str) -> ReportSection:
+    """The task's section of the report; the frame alone where it has none."""
+    module = f"{__package__}.{folder_of(name)}"
+    if find_spec(module) and find_spec(f"{module}.report"):
+        return import_module(f"{module}.report").SECTION
+    return ReportSection()
 
 
 def message_files(name: str) -> list[Path]:

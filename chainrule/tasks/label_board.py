@@ -19,7 +19,6 @@ CONFUSIONS = 8
 class LabelBoard(BoardTask):
     """Accuracy beside guessing, and a confusion matrix a row."""
 
-    unit_name = "share"
     min_test = 1000
 
     def guessing(self, board: BoardData) -> float:

@@ -408,10 +408,9 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
     assert "{{" not in page
     assert page.count("data:image/png;base64,") >= 30
     assert (
-        "ceiling, dB" in page
-        and "symbols used" in page
-        and "originals found" in page
-        and "pictures with captions" in page
+        "an independently trained evaluator" in page
+        and "Nearest training images: DALL·E" in page
+        and "images with captions" in page
     )
     assert 'style="--n:5"' in page  # what was drawn stands below what was asked for
     ceiling = f"{board['rows'][0]['reconstruction_psnr']:.1f} dB"

@@ -425,7 +425,7 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
     assert main(["train", str(pets), "--model", name, *flags, "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err
     loss = "" if name == "knn" else r"loss [\d.]+ nats, "
-    assert re.search(rf": {loss}[\d,]+ pictures/s", told), told
+    assert re.search(rf": {loss}[\d,]+ images/s", told), told
     assert (
         main(["evaluate", str(tmp_path / "run"), str(pets), "--json", "--predictions", str(tmp_path / "p.jsonl")]) == 0
     )
@@ -451,9 +451,9 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
     assert page.count("data:image/png;base64,") >= 24
     assert "{{" not in page
     for said in (
-        "pictures/s",
-        "pictures trained",
-        "share of pictures of the test part that got their label",
+        ">images/s<",
+        "images trained on",
+        "share of test images whose label is predicted correctly",
         "8 × 8 × 3",
     ):
         assert said in page

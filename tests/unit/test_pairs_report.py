@@ -16,12 +16,13 @@ from chainrule.data.pairs import PairPart
 from chainrule.experiment.statistics import block_edges
 from chainrule.explain.alignment import alignment, auprc
 from chainrule.inference.costs import state_bytes
+from chainrule.report import render
 from chainrule.report.messages import Catalogue
-from chainrule.report.pairs import heat_map
 from chainrule.report.sentences import spoken
 from chainrule.scoring.translations import judge
 from chainrule.tasks.board import message_files
 from chainrule.tasks.translate.board import TranslateBoard, about_data, about_rows, disputed, drawable, nearest, wrong
+from chainrule.tasks.translate.report import SECTION
 from chainrule.training.tasks import Evaluation, find_task
 from chainrule.training.tasks.translate import translations
 from chainrule.using import compare, load
@@ -162,16 +163,17 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     test = [line.split("\t") for line in (tmp_path / "test.tsv").read_text().splitlines()[1:]]
     looked_up = [known[i][1] for i in nearest([s for s, _ in known], [s for s, _ in test])]
     assert board["references"]["nearest"] == judge(looked_up, [t for _, t in test]).chrf
-    assert {"en": "nearest source", "ko": "최근접 원문과"}[lang] in (tmp_path / "board" / "report.html").read_text()
+    assert {"en": "nearest source", "ko": "최근접 원문"}[lang] in (tmp_path / "board" / "report.html").read_text()
     assert "is no worse" in board["verdict"]["text"] and "못지않습니다" in board["verdict"]["text_ko"]
     best = max(rows.values(), key=lambda row: row["chrf"])
     assert board["verdict"]["best"] in (best["model"], *board["verdict"]["tie"])
     page = (tmp_path / "board" / "report.html").read_text()
     assert f"{rows['gru']['chrf']:.2f}</b>" in page and f"{board['references']['copying']:.2f}" in page
     assert html.escape(rows["gru"]["signature"]) in page.split("<script")[0] and "nrefs:1" in rows["gru"]["signature"]
-    caveat, axis = {"en": ("by itself no explanation", "source →"), "ko": ("설명은 아닙니다", "원문 →")}[lang]
+    caveat, axis = {"en": ("by themselves no explanation", "source →"), "ko": ("설명하지는 않습니다", "원문 →")}[lang]
     assert page.split("<script")[0].count(caveat) == page.count('svg class="alignment"') == page.count(f">{axis}<") == 2
-    assert "nats a target symbol" in page if lang == "en" else "\\ubaa9\\ud45c \\uae30\\ud638\\ub2f9 nat" in page
+    curve = {"en": "nats per target token", "ko": "목표 토큰당 nat"}[lang]
+    assert json.dumps(curve) in page
     assert 'dl class="translated"' in page and 'svg class="alignment"' in page
     assert "<b>" not in page.split('<dl class="translated">')[1].split("</dl>")[0].replace("<b></b>", "")
     low, high = rows["gru"]["interval"]
@@ -180,8 +182,9 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
 
 
 def test_names_in_a_picture_are_escaped() -> None:
-    drawn = heat_map({"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]}, ("from", "to"))
-    assert "<i>" not in drawn and "&lt;i&gt;" in drawn and drawn.count("<rect x=") == 1
+    found = {"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]}
+    drawn = render({"rows": [{"model": "gru", "alignments": [found]}]}, section=SECTION)
+    assert "<i>" not in drawn and "&lt;i&gt;</text>" in drawn and drawn.count("<title>") == 2  # of the page and of a cell
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,10 @@ from chainrule.tasks.image_board import about_images, encoded, spread
 class CodesBoard(BoardTask):
     """PSNR of test images beside that of the mean training image."""
 
-    unit_name = "decibel"
-
     def prepare(self, board: BoardData) -> dict[str, Any]:
         test = board.test
         return {
-            "digits": 2, "references": {"mean_picture": mean_image(board.train, test)},
+            "references": {"mean_image": mean_image(board.train, test)},
             "originals": [encoded(test.images[r]) for r in spread(len(test))], "test_items": len(test),
         }  # fmt: skip
 

@@ -17,8 +17,6 @@ from chainrule.tasks.image_board import about_images, encoded, spread
 class DrawBoard(BoardTask):
     """Bits per image token, and images from captions."""
 
-    unit_name = "image_token"
-
     def prepare(self, board: BoardData) -> dict[str, Any]:
         test = board.test
         shown = [{"png": encoded(test.pictures.images[r]), "label": test.captions[r]} for r in spread(len(test))]

@@ -56,7 +56,6 @@ class TranslateBoard(BoardTask):
             "nearest": judge(targets, test.targets).metrics()[metric.name],
         }
         return {
-            "unit_name": "errors" if board.data.counted == "symbol" else "chrf", "digits": metric.digits,
             "references": references, "test_pairs": len(test),
             "private": {
                 "even": evenly(test), "sources": [cut(text) for text in test.sources], "targets": [cut(text) for text in test.targets],

@@ -27,7 +27,7 @@ from chainrule.training.tasks.classify import evaluation_of, log_probs
 class ClassifyImages(Task):
     name = "classify-images"
     rows = "knn,logistic,mlp,cnn,lstm,gru,vit"
-    items = "pictures"
+    items = "images"
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(

@@ -37,7 +37,7 @@ CEILING = 60.0
 class Codes(Task):
     name = "codes"
     rows = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
-    items = "pictures"
+    items = "images"
     loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
