@@ -57,6 +57,8 @@ class Task(ABC):
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
     """Whether the data card tells of the encoding too, which is then the same for all model types."""
+    grouped: ClassVar[bool] = True
+    """Whether ``--group`` may say which rows of a table belong together."""
     ordered: ClassVar[bool] = False
     """Whether ``--time`` may order the rows of a table."""
     continues: ClassVar[bool] = True

@@ -64,6 +64,7 @@ class Draw(Task):
     rows = "lstm,gru,dalle"
     settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
     continues = False
+    grouped = False
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "bits_per_image_token", "bits per image token"

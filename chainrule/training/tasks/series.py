@@ -31,19 +31,20 @@ class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
     items = "values"
-    card_of_encoding = True
+    ordered = card_of_encoding = True
+    grouped = False
 
     def metric(self, counted: str) -> tuple[str, str]:
         return f"nats_per_{counted}", f"nats per {counted}"
 
     def read(self, settings: RunConfig) -> SeriesDataset:
-        return read_series(settings.data, settings.columns, settings.split)
+        return read_series(settings.data, settings.columns, settings.split, settings.time)
 
     def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> SeriesProcessor:
         return SeriesProcessor(Scaling.of(dataset.parts["train"]))
 
     def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
-        return read_held_out(source, run.processor.scaling.columns, options.get("columns"))
+        return read_held_out(source, run.processor.scaling.columns, options.get("columns"), options.get("time"))
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         train = data.parts["train"]
