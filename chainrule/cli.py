@@ -44,8 +44,12 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
         "(default: byte for text, none for the rest; to classify, char where texts are short, else bpe)",
     )
     group.add_argument("--columns", metavar="a,b", help="what the columns of a table hold, in order; '-' skips one")
-    group.add_argument("--group", metavar="COLUMN", help="all rows of one value belong together: one record, one side of the split")
-    group.add_argument("--time", metavar="COLUMN", help="order the rows of a record (of a series) by this column: numbers or ISO dates")
+    group.add_argument(
+        "--group", metavar="COLUMN", help="all rows of one value belong together: one record, one side of the split"
+    )
+    group.add_argument(
+        "--time", metavar="COLUMN", help="order the rows of a record (of a series) by this column: numbers or ISO dates"
+    )
     group.add_argument("--unit", metavar="stream|lines|docs", help="what a record is (default: stream, one long text)")
     group.add_argument("--split", metavar="0.9/0.05/0.05", help="shares of train, valid and test")
     group.add_argument(

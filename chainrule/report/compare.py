@@ -226,7 +226,9 @@ class Comparison:
     def key(self) -> str:
         """What must agree for a comparison to be continued."""
         shared = {k: v for k, v in self.settings.model_dump().items() if k not in ("family", "save_every")}
-        return json.dumps([self.dataset.split_sha256, {**shared, "data": self.dataset.name}], sort_keys=True, default=str)
+        return json.dumps(
+            [self.dataset.split_sha256, {**shared, "data": self.dataset.name}], sort_keys=True, default=str
+        )
 
     # --- the acts -----------------------------------------------------------------------------------------------------
 

@@ -12,9 +12,9 @@ from chainrule.data import SymbolTokenizer, counting_batches
 from chainrule.report import measure
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.verdict import make_warnings
+from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import token_nats
 from chainrule.training.runs import prepare
-from chainrule.runs.run import Run
 from chainrule.training.tasks import Measured
 from chainrule.training.tasks.generate import head, part_bytes
 from chainrule.training.train import say

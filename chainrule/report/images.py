@@ -13,8 +13,8 @@ from chainrule.data.images import ImagePart, sheet_of
 from chainrule.data.pictures import as_png
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.labels import OfLabels, duplicates, little_test
-from chainrule.scoring.pictures import psnr
 from chainrule.runs.run import Run
+from chainrule.scoring.pictures import psnr
 from chainrule.training.tasks import Measured
 
 MISTAKES = 12

@@ -17,8 +17,8 @@ from chainrule.data import Part
 from chainrule.decoding.sample import Filters
 from chainrule.explain.memory import memory_curve
 from chainrule.report.exhibit import Figure
-from chainrule.scoring.evaluate import Blocks
 from chainrule.runs.run import Run
+from chainrule.scoring.evaluate import Blocks
 from chainrule.training.tasks import Measured
 from chainrule.using import generate
 

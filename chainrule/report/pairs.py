@@ -13,8 +13,8 @@ import torch
 from chainrule.core import Autoregressive, State, UserError
 from chainrule.data.pairs import PairPart
 from chainrule.report.exhibit import Exhibit, Figure
-from chainrule.scoring.translations import judge
 from chainrule.runs.run import Run
+from chainrule.scoring.translations import judge
 from chainrule.training.tasks import Measured
 from chainrule.using import alignment_of
 

@@ -10,8 +10,8 @@ import numpy as np
 from chainrule.data.series import Scaling, Stretch
 from chainrule.decoding.forecast import sample_paths
 from chainrule.report.exhibit import Exhibit, Figure
-from chainrule.scoring.forecasts import LEVELS
 from chainrule.runs.run import Run
+from chainrule.scoring.forecasts import LEVELS
 from chainrule.training.tasks import Measured
 
 HORIZON = 48

@@ -95,7 +95,9 @@ def test_rows_of_one_dataset_have_tokenizers_of_their_own_and_share_equal_ones(t
     base = RunConfig.make({"data": str(text), "family": "lstm", "unit": "lines", **RUN})
     dataset = read_data(base)
     ready = {spec: prepare(base.replace(tokenizer=spec), dataset) for spec in (None, *SPECS)}
-    assert [ready[s].config.symbols for s in (None, "byte")] == [256, 256] and 256 < ready["bpe:300"].config.symbols <= 300
+    assert [ready[s].config.symbols for s in (None, "byte")] == [256, 256] and 256 < ready[
+        "bpe:300"
+    ].config.symbols <= 300
     assert ready[None].settings.tokenizer == "byte" and ready["word"].settings.tokenizer == "word"
     again = prepare(base.replace(family="ngram", tokenizer="bpe:300"), dataset)
     assert again.processor is ready["bpe:300"].processor and again.data is ready["bpe:300"].data
@@ -110,7 +112,7 @@ def test_symbols_take_no_tokenizer_of_text(tmp_path: Path) -> None:
     base = RunConfig.make({"data": str(tmp_path / "d.csv"), "family": "ngram", **RUN})
     dataset = read_data(base)
     assert prepare(base, dataset).settings.tokenizer == "none"
-    with pytest.raises(UserError, match="--tokenizer word: .* are symbols"):
+    with pytest.raises(UserError, match=r"--tokenizer word: .* are symbols"):
         prepare(base.replace(tokenizer="word"), dataset)
 
 
@@ -120,7 +122,9 @@ def test_out_of_vocabulary_tokens_are_told_only_where_there_are_some(tmp_path: P
             (tmp_path / name).mkdir(exist_ok=True)
             (tmp_path / name / f"{part}.txt").write_text(content)
     assert not any("ocabulary" in note for note in read(tmp_path / "none", tokenizer="word").notes)
-    assert any("Out-of-vocabulary tokens in train: 1 of" in note for note in read(tmp_path / "some", tokenizer="word").notes)
+    assert any(
+        "Out-of-vocabulary tokens in train: 1 of" in note for note in read(tmp_path / "some", tokenizer="word").notes
+    )
 
 
 def test_the_unigram_costs_its_entropy_and_the_bytes_of_the_unknown(tmp_path: Path) -> None:
@@ -184,7 +188,9 @@ def test_labels_are_numbered_and_an_unknown_one_is_told(tmp_path: Path) -> None:
     dataset = read_labelled(tmp_path / "d.csv")
     processor = LabelProcessor(("x", "z"))
     part = processor.encode(dataset.parts["train"], "held.csv")
-    assert [None if c < 0 else processor.labels[c] for c in part.labels] == [n if n != "y" else None for n in part.names]
+    assert [None if c < 0 else processor.labels[c] for c in part.labels] == [
+        n if n != "y" else None for n in part.names
+    ]
     assert any("held.csv" in note and "label that train lacks (y)" in note for note in part.notes)
     assert dataset.parts["train"].labels.max() == 2
 
@@ -223,7 +229,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         state = {"a": "b", "b": rng.choice(["a", "c"]), "c": "a"}[str(state)]
         rows.append(f"u{k % 23},{k},{state}\n")
     (folder / "log.csv").write_text("user,time,event\n" + "".join(rows[k] for k in rng.permutation(len(rows))))
-    settings = {"data": str(folder / "log.csv"), "columns": "event", "group": "user", "time": "time", "budget": "20steps"}
+    settings = {
+        "data": str(folder / "log.csv"),
+        "columns": "event",
+        "group": "user",
+        "time": "time",
+        "budget": "20steps",
+    }
     for family in ("lstm", "ngram"):
         train(RunConfig.make({**settings, "family": family, **RUN}), folder / family)
     return folder
@@ -299,7 +311,10 @@ def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, family: st
 
 
 def test_next_tokens_of_text_and_what_cannot_be_asked(text: Path, log: Path, tmp_path: Path) -> None:
-    train(RunConfig.make({"data": str(text), "family": "ngram", "tokenizer": "word", "unit": "lines", **RUN}), tmp_path / "r")
+    train(
+        RunConfig.make({"data": str(text), "family": "ngram", "tokenizer": "word", "unit": "lines", **RUN}),
+        tmp_path / "r",
+    )
     run = open_run(tmp_path / "r")
     best = predict_next(run, ["so the", "zyx"], top_k=400)
     assert best["unknown"] == [0, 1]

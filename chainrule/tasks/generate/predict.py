@@ -45,7 +45,7 @@ def predict_next(run: Run, sequences: Sequence[Sequence[Any] | str], top_k: int 
         log_p_BV = prediction.select(lengths_B - 1).logits()[:, 0].double().log_softmax(-1)
     for b, ids in enumerate(encoded):
         log_p_BV[b, _left_out(run, len(ids))] = -torch.inf
-    p_BV, ids_BV = log_p_BV.exp().sort(-1, descending=True, stable=True)  # of equal ones the lower id comes first
+    p_BV, ids_BV = log_p_BV.exp().sort(dim=-1, descending=True, stable=True)  # of equal ones the lower id comes first
     rows = zip(ids_BV[:, :top_k].tolist(), p_BV[:, :top_k].tolist())
     return {
         "predictions": [[{"token": _token(run, k), "p": p} for k, p in zip(*row) if p > 0] for row in rows],

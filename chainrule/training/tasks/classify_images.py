@@ -39,12 +39,18 @@ class ClassifyImages(Task):
         s = settings
         return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
-        return LabelProcessor(dataset.labels, dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> LabelProcessor:
+        return LabelProcessor(
+            dataset.labels, dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images))
+        )
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
         reader: Any = run.processor.reader
-        return run.processor.encode(read_part(source, reader, "label", options.get("columns"), options["on_bad"]), str(source))
+        return run.processor.encode(
+            read_part(source, reader, "label", options.get("columns"), options["on_bad"]), str(source)
+        )
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
@@ -58,7 +64,9 @@ class ClassifyImages(Task):
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Classifier)
-            return 1 - float((log_probs(model, part, data.processor.reader, ready.compute).argmax(1) == part.labels).mean())
+            return 1 - float(
+                (log_probs(model, part, data.processor.reader, ready.compute).argmax(1) == part.labels).mean()
+            )
 
         return validate
 
@@ -67,7 +75,9 @@ class ClassifyImages(Task):
         if not len(part):
             raise DataError("nothing to measure: the part holds no picture")
         return measured(
-            log_probs(loaded.model, part, loaded.processor.reader, loaded.compute), part.labels, len(loaded.processor.labels)
+            log_probs(loaded.model, part, loaded.processor.reader, loaded.compute),
+            part.labels,
+            len(loaded.processor.labels),
         )
 
     def predictions(self, loaded: Run, part: ImagePart, measured: Measured) -> Iterator[dict[str, Any]]:

@@ -43,7 +43,9 @@ class Tag(Task):
         s = settings
         return read_tagged(s.data, s.columns, s.split, s.on_bad, s.group)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> LabelProcessor:
         if chosen is None or chosen.recipe.update == "counting":
             return LabelProcessor(dataset.labels)
         train, pieces, spec = dataset.parts["train"], learnt.processor.tokenizer if learnt else None, settings.tokenizer
@@ -96,7 +98,11 @@ class Tag(Task):
 
     def predictions(self, loaded: Run, part: Tagged, measured: Measured) -> Iterator[dict[str, Any]]:
         for row, guess in zip(part.rows, measured.details["guesses"], strict=True):
-            yield {"tokens": row.words, "tags": row.tags, "predicted": [loaded.processor.labels[c] for c in guess.tolist()]}
+            yield {
+                "tokens": row.words,
+                "tags": row.tags,
+                "predicted": [loaded.processor.labels[c] for c in guess.tolist()],
+            }
 
 
 @torch.no_grad()
