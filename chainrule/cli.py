@@ -44,7 +44,12 @@ def data_flags(parser: argparse.ArgumentParser) -> None:
         "(default: byte for text, none for the rest; to classify, char where texts are short, else bpe)",
     )
     group.add_argument("--columns", metavar="a,b", help="what the columns of a table hold, in order; '-' skips one")
-    group.add_argument("--group", metavar="COLUMN", help="rows of one value stay on one side of the split")
+    group.add_argument(
+        "--group", metavar="COLUMN", help="all rows of one value belong together: one record, one side of the split"
+    )
+    group.add_argument(
+        "--time", metavar="COLUMN", help="order the rows of a record (of a series) by this column: numbers or ISO dates"
+    )
     group.add_argument("--unit", metavar="stream|lines|docs", help="what a record is (default: stream, one long text)")
     group.add_argument("--split", metavar="0.9/0.05/0.05", help="shares of train, valid and test")
     group.add_argument(
@@ -306,6 +311,7 @@ def run_settings(a: argparse.Namespace, **fixed: Any) -> dict[str, Any]:
         "tokenizer",
         "columns",
         "group",
+        "time",
         "unit",
         "on_bad",
         "budget",
@@ -435,7 +441,7 @@ def data(a: argparse.Namespace) -> dict[str, Any]:
         return pairs_card(a)
     if task in ("codes", "draw"):
         return pictures_card(a, task)
-    card = card_of(a, "generate", tokenizer=a.tokenizer, unit=a.unit, group=a.group)
+    card = card_of(a, "generate", tokenizer=a.tokenizer, unit=a.unit)
     if not a.json:
         print_card(card)
     return card
@@ -506,14 +512,14 @@ def card_of(a: argparse.Namespace, task: str, **values: Any) -> dict[str, Any]:
     from chainrule.training.settings import RunConfig
 
     values |= {"columns": a.columns, "split": split_shares(a.split) if a.split else None, "on_bad": a.on_bad}
-    values["image_size"] = a.image_size
+    values |= {"image_size": a.image_size, "group": a.group, "time": a.time}
     given = {k: v for k, v in values.items() if v is not None}
     dataset, card = data_card(RunConfig.make({"data": a.data, "family": "", "task": task, **given}))
     return card | write_sheet(a, dataset)
 
 
 def pairs_card(a: argparse.Namespace) -> dict[str, Any]:
-    card = card_of(a, "translate", tokenizer=a.tokenizer, group=a.group)
+    card = card_of(a, "translate", tokenizer=a.tokenizer)
     if not a.json:
         each = f"{card['source_symbols']:,} source and {card['symbols']:,} target symbols"
         shared = f"one vocabulary of {card['symbols']:,} symbols"
@@ -631,7 +637,7 @@ def evaluate(a: argparse.Namespace) -> dict[str, Any]:
     from chainrule.using import evaluate
 
     predictions = Path(a.predictions) if a.predictions else None
-    told = {"unit": a.unit, "columns": a.columns, "group": a.group}
+    told = {"unit": a.unit, "columns": a.columns, "group": a.group, "time": a.time}
     result = evaluate(load(a), a.data, on_bad=a.on_bad or "stop", predictions=predictions, **told)
     for note in result.get("notes", []):
         print(f"note: {note}", file=sys.stderr)

@@ -506,8 +506,7 @@ def fill(run: Run, texts: Sequence[str], *, top: int = 5) -> dict[str, Any]:
         ids = _with_masks(run, pieces)
         p_MK, ids_MK = _hidden(run, ids).exp().topk(min(top, known))
         found = [
-            [{"text": _unit_text(run, k), "p": p} for k, p in zip(*row)]
-            for row in zip(ids_MK.tolist(), p_MK.tolist())
+            [{"text": _unit_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
         ]
         chosen = [_unit_text(run, k) for k in _all_filled(run, ids)]
         filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
@@ -619,9 +618,7 @@ def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[s
         tokenizer.encode(" ".join(text.split()).encode()).ids
         for tokenizer, text in ((units.source, source), (units.target, target))
     ]
-    sources_1S, targets_1T = (
-        torch.from_numpy(x[:LONGEST].astype(np.int64))[None].to(run.compute.device) for x in ids
-    )
+    sources_1S, targets_1T = (torch.from_numpy(x[:LONGEST].astype(np.int64))[None].to(run.compute.device) for x in ids)
     weights = alignment(
         run.model, sources_1S, torch.tensor([sources_1S.shape[1]], device=sources_1S.device), targets_1T
     )

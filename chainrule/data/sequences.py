@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import FORMATS, TEXTS, Found, locate, read_file, suffix
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import TABLES, Table, TableOptions, asked_names, read_tables
+from chainrule.data.table import NUMBER, TABLES, Table, TableOptions, asked_names, read_tables, times_of
 
 FASTA = (".fasta", ".fa", ".fna", ".faa")
 ABC = (".abc",)
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 READABLE = {"text": TEXTS, "table": TABLES, "fasta": FASTA, "abc": ABC}
 OTHER_TASKS = {
     ("source", "target"): "translate",
@@ -162,11 +160,15 @@ def _from_tables(
     first = next(iter(tables.values()))
     first.need(*options.further)
     asked = asked_names(options.columns)
-    picked = [n for n in first.names if n not in (*options.further, "split")] if asked else _guess(first, options, notes)
+    picked = (
+        [n for n in first.names if n not in (*options.further, "split")] if asked else _guess(first, options, notes)
+    )
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
     if options.time:
-        raise UserError(f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are ordered")
+        raise UserError(
+            f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are ordered"
+        )
     cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
     written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
     return name, {part: _records(tables[part], written, cells[part], options.group, notes) for part in tables}
@@ -239,7 +241,10 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
     steps = list(zip(*columns))
     told = f"a row is a step of {' and '.join(names)}"
     groups = _grouped(table, options)
-    records = [form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for rows in groups.values()]
+    records = [
+        form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows]
+        for rows in groups.values()
+    ]
     if options.group:
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {len(records):,} record{'s' * (len(records) != 1)}"
     if options.time:
@@ -253,7 +258,7 @@ def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
     and groups the time of their first row, so that the order of the rows in the file does not matter.
     """
     keys = table.columns[options.group] if options.group else [""] * len(table)
-    times = _times(table, options.time) if options.time else None
+    times = times_of(table, options.time) if options.time else None
     order = sorted(range(len(table)), key=times.__getitem__) if times else range(len(table))
     groups: dict[str, list[int]] = {}
     for row in order:
@@ -266,27 +271,3 @@ def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
 def _reordered(groups: dict[str, list[int]]) -> int:
     """How many rows stand at another place of their record than they would in the order of the file."""
     return sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
-
-
-def _times(table: Table, column: str) -> list[float]:
-    """Times that can be compared: numbers, or seconds since 1970 of ISO dates. Raises DataError with the line of what is neither."""
-    cells = [cell.strip() for cell in table.columns[column]]
-    numbers = bool(NUMBER.fullmatch(cells[0]))
-    found: list[float] = []
-    for row, cell in enumerate(cells):
-        try:
-            if numbers and not NUMBER.fullmatch(cell):
-                raise ValueError
-            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
-        except ValueError:
-            wanted = "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
-            raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
-    return found
-
-
-def _moment(cell: str) -> float:
-    """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
-    text = cell.replace("/", "-")
-    moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since.total_seconds()

@@ -24,8 +24,9 @@ from chainrule.training.tasks import find_task
 def read_data(settings: RunConfig) -> Dataset:
     """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
     task = find_task(settings.task)
-    if settings.time and not task.ordered:
-        raise UserError(f"--time {settings.time}: the records of --task {task.name} have no order to put their rows in; leave it out")
+    for flag, value, used in (("group", settings.group, task.grouped), ("time", settings.time, task.ordered)):
+        if value and not used:
+            raise UserError(f"--{flag} {value}: --task {task.name} does not use it; leave it out")
     return task.read(settings)
 
 
@@ -133,7 +134,14 @@ def trained(trainer: Trainer, ready: Prepared) -> Run:
     described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
     config = {"model_type": ready.family.name, "task": task.name, "model": trainer.model.config.model_dump()}
     run = Run(
-        task.name, trainer.model.eval(), ready.processor, config, resolved(ready), described, trainer.plan.compute, trainer.run.path
+        task.name,
+        trainer.model.eval(),
+        ready.processor,
+        config,
+        resolved(ready),
+        described,
+        trainer.plan.compute,
+        trainer.run.path,
     )
     settled = task.settle(run, ready.data)
     described |= settled
@@ -182,6 +190,9 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
+    for name in ("processor.json", "data.json"):
+        if name not in files:
+            raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
     try:
         chosen = family(config["model_type"], config.get("task", "generate"))
     except UserError as error:
@@ -208,4 +219,6 @@ def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: Famil
         return
     made = f"{wanted['file']} (SHA-256 {wanted['sha256'][:12]}…)" if wanted else f"the '{chosen.name}' of this package"
     given = f"{found['file']} (SHA-256 {found['sha256'][:12]}…)" if found else f"the '{chosen.name}' of this package"
-    raise UserError(f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with (--family FILE.py)")
+    raise UserError(
+        f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with (--family FILE.py)"
+    )

@@ -77,6 +77,8 @@ class Task(ABC):
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
     """Whether the data card tells of the encoding too, which is then the same for all model types."""
+    grouped: ClassVar[bool] = True
+    """Whether ``--group`` may say which rows of a table belong together."""
     ordered: ClassVar[bool] = False
     """Whether ``--time`` may order the rows of a table."""
     continues: ClassVar[bool] = True
@@ -110,7 +112,9 @@ class Task(ABC):
         """DATA, split; no tokenizer has seen it yet."""
 
     @abstractmethod
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> Processor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> Processor:
         """What encodes this dataset for models of this type (None: of any), fitted on the training part; where a model begins
         with what ``learnt`` knows, in the units of that. Raises UserError where ``settings.tokenizer`` does not fit the data.
         """

@@ -65,6 +65,7 @@ class Draw(Task):
     rows = "lstm,gru,dalle"
     settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
     continues = False
+    grouped = False
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         share = {"unit": "%", "higher_is_better": True, "digits": 0}
@@ -105,7 +106,9 @@ class Draw(Task):
         s = settings
         return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> CaptionProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> CaptionProcessor:
         if learnt is None:
             raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
         reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS

@@ -32,7 +32,8 @@ class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
     items = "values"
-    card_of_encoding = True
+    ordered = card_of_encoding = True
+    grouped = False
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (
@@ -43,13 +44,15 @@ class OfNumbers(Task):
         )  # fmt: skip
 
     def read(self, settings: RunConfig) -> SeriesDataset:
-        return read_series(settings.data, settings.columns, settings.split)
+        return read_series(settings.data, settings.columns, settings.split, settings.time)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> SeriesProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> SeriesProcessor:
         return SeriesProcessor(Scaling.of(dataset.parts["train"]))
 
     def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
-        return read_held_out(source, run.processor.scaling.columns, options.get("columns"))
+        return read_held_out(source, run.processor.scaling.columns, options.get("columns"), options.get("time"))
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         train = data.parts["train"]
@@ -96,7 +99,8 @@ class Windows:
     def __init__(self, data: EncodedData, ready: Prepared):
         train = data.parts["train"]
         self.known = [
-            data.processor.scaling.seen(i, s.values[a:z]) for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
+            data.processor.scaling.seen(i, s.values[a:z])
+            for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
         ]
         self.targets = [data.processor.scaling.seen(i, values) for i, values in enumerate(train.targets())]
         self.rows, self.seed = ready.recipe.rows, ready.settings.seed
