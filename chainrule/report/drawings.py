@@ -10,8 +10,8 @@ import numpy as np
 
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.images import about_pictures, encoded, strips
+from chainrule.tasks.draw.inference import draw
 from chainrule.training.tasks import Loaded, Measured
-from chainrule.using import draw_captions
 
 SHOWN = 12
 BITS = Figure(
@@ -36,7 +36,7 @@ class OfDrawings(Exhibit):
 
     def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
         test, train = self.on.test, self.on.corpus.parts["train"].pictures.images
-        drawn = draw_captions(loaded, [test.captions[r] for r in self.chosen()])["images"]
+        drawn = draw(loaded, [test.captions[r] for r in self.chosen()])["images"]
         near = [train[nearest(train, picture)] for picture in drawn]
         return {
             "best_possible": [encoded(measured.details["found"][r]) for r in self.chosen()],

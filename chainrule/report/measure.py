@@ -14,12 +14,11 @@ import torch
 from chainrule.core import Autoregressive, State
 from chainrule.core.compute import Compute
 from chainrule.data import Part
-from chainrule.decoding.sample import Filters
 from chainrule.explain.memory import memory_curve
 from chainrule.report.exhibit import Figure
 from chainrule.scoring.evaluate import Blocks
+from chainrule.tasks.generate.inference import generate
 from chainrule.training.tasks import Loaded, Measured
-from chainrule.using import generate
 
 BLOCKS = 200
 Begun = Callable[[Autoregressive, int], State | None]
@@ -60,7 +59,7 @@ def state_bytes(model: Autoregressive, compute: Compute, begun: Begun) -> tuple[
 
 def samples(loaded: Loaded, prompt: str, seed: int) -> tuple[list[str], float]:
     """One continuation of the board's prompt, and symbols a second for one sequence at a time."""
-    made = generate(loaded, [prompt], max_tokens=240, filters=Filters(temperature=0.8), seed=seed)
+    made = generate(loaded, [prompt], max_tokens=240, temperature=0.8, seed=seed)
     return made.get("texts") or made["written"], made["tokens_per_second"]
 
 

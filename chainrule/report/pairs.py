@@ -14,8 +14,8 @@ from chainrule.core import Autoregressive, State, UserError
 from chainrule.data.pairs import PairPart
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.scoring.translations import judge
+from chainrule.tasks.translate.inference import alignment_of
 from chainrule.training.tasks import Loaded, Measured
-from chainrule.using import alignment_of
 
 EVEN, DISPUTED, PICTURES = 5, 3, 2
 """Test pairs that are shown: taken evenly, and those on which rows differ most; and how many pictures a row has."""

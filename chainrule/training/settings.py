@@ -26,6 +26,7 @@ class RunConfig(Config):
     """None: none for symbols, a folder's own ``tokenizer.json``, else byte."""
     columns: str | None = None
     group: str | None = None
+    time: str | None = None
     unit: Literal["stream", "lines", "docs"] | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
