@@ -26,6 +26,16 @@ class OnBad(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Seed(Options):
+    seed: int | None = option("default 42", metavar="N")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overwrite(Options):
+    overwrite: bool = option("replace what --out holds", False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Split(Options):
     split: Any = option("shares of train, valid and test", metavar="0.9/0.05/0.05", group="data")
 
@@ -69,7 +79,7 @@ class Machine(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training(Dataset, Machine):
+class Training(Dataset, Machine, Seed, Overwrite):
     """Options of the commands that train."""
 
     task: str | None = option(
@@ -87,8 +97,6 @@ class Training(Dataset, Machine):
     context: int | None = option("context length in tokens; of a text to classify, how much of it is read", metavar="N")
     set: Any = option("any setting: model.layers=2, train.lr=1e-3, size=base", (), metavar="key=value", many=True)
     config: str | None = option("settings as YAML (a run's config.yaml will do)", metavar="FILE")
-    seed: int | None = option("default 42", metavar="N")
-    overwrite: bool = option("replace what --out holds", False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +107,10 @@ class UsesRun(Machine):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Options):
+class Sampling(Seed):
     temperature: float | None = option("0 is greedy (default: 1; draw: as tuned on validation)", metavar="T")
     top_k: int | None = option("sample from the K most probable tokens", metavar="K")
     top_p: float | None = option("sample from the most probable tokens that sum to P", metavar="P")
-    seed: int | None = option("default 42", metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +171,7 @@ class Data(Dataset):
 
 
 @dataclass(frozen=True, kw_only=True)
-class MakeData(Options):
+class MakeData(Seed):
     """make data with a known truth"""
 
     command: ClassVar[str] = "data make"
@@ -179,7 +186,6 @@ class MakeData(Options):
     out: str | None = option("the folder to write", metavar="DIR", place=True)
     task: str | None = option("of copy: generate or translate")
     size: float | None = option("training symbols (default: 1e6), or records of a task", metavar="N")
-    seed: int | None = option("default 42", metavar="N")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,7 +376,7 @@ class Export(UsesRun, Columns, Split, OnBad):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Import(Options):
+class Import(Overwrite):
     """make a run of an ARPA file, plain or .gz"""
 
     command: ClassVar[str] = "import"
@@ -379,7 +385,6 @@ class Import(Options):
 
     path: str = argument("the ARPA file", metavar="PATH")
     out: str = option("the run folder", MISSING, metavar="RUN", place=True)
-    overwrite: bool = option("replace what --out holds", False)
 
 
 COMMANDS: dict[str, type[Options]] = {

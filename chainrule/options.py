@@ -184,7 +184,8 @@ def refusal(command: type[Options], given: str, *, known: Sequence[str] | None =
         shown = ", ".join(having[:4]) + (f" and {len(having) - 4} more" if len(having) > 4 else "")
         return f"{title} has no option {given}; {shown} {'has' if len(having) == 1 else 'have'} it"
     bare = {name.strip("-"): name for name in mine}
-    if close := difflib.get_close_matches(given.strip("-"), bare, n=1, cutoff=0.6):
+    begun = [name for name in bare if name.startswith(given.strip("-"))]
+    if close := begun or difflib.get_close_matches(given.strip("-"), bare, n=1, cutoff=0.6):
         return f"{title} has no option {given}: did you mean {bare[close[0]]}?"
     setting = given.strip("-").replace("-", "_")
     told = f"; settings of training and model are given as --set train.{setting}=…" if "--set" in mine else ""

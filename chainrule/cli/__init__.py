@@ -41,6 +41,8 @@ def run(options: Options, as_json: bool) -> int:
     try:
         answer = api.call(output.completed(options))
     except ChainruleError as error:
+        for line in output.hints(options):
+            print(line, file=sys.stderr)
         return complain(str(error), error.exit_status)
     except (MemoryError, RuntimeError, OSError) as error:
         return complain(system_error(error), 3)

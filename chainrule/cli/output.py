@@ -34,6 +34,16 @@ def notes(options: Options, answer: Answer) -> Iterable[str]:
         yield f"{short} of {short + len(answer['ids'])} sequences end before their image and are left out"
 
 
+def hints(options: Options) -> Iterable[str]:
+    """What is said on standard error before an error."""
+    if isinstance(options, commands.MakeData) and options.kind is not None:
+        from chainrule.data.making import make
+
+        known = make()["kinds"]
+        if options.kind not in {found["kind"] for found in known}:
+            yield from kinds(known)
+
+
 def failure(options: Options, answer: Answer) -> str | None:
     """The error of a command that has an answer and failed all the same."""
     if not isinstance(options, commands.Laws):

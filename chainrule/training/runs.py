@@ -162,14 +162,14 @@ def machine() -> dict[str, Any]:
 
 def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Loaded:
     """Load a run folder, verified. Loading never runs code from the folder: a family from a file of the user's must have
-    been loaded before (``--family my_model.py``).
+    been loaded before (``--plugin my_model.py``).
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
     try:
         chosen = family(config["model_type"], config.get("task", "generate"))
     except UserError as error:
-        raise UserError(f"{path}: {error}; a family from a file needs --family FILE.py") from None
+        raise UserError(f"{path}: {error}; a family from a file needs --plugin FILE.py") from None
     model = chosen.build(chosen.config.make(config["model"]))
     try:
         model.load_state_dict(tensors)

@@ -14,8 +14,8 @@ import pytest
 from chainrule.core import ChainruleError, DataError, UserError
 from chainrule.data.images import read_images, read_pictures
 from chainrule.data.pictures import as_png, decode, grid
+from chainrule.tasks.classify.inference import classify
 from chainrule.training.runs import open_run
-from chainrule.using import classify
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(3)

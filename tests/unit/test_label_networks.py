@@ -11,6 +11,7 @@ import pytest
 import torch
 from test_labels import TAGGED, lines, printed, sentences, write
 
+from chainrule.api import classify, tag
 from chainrule.checkpoint import RunFolder
 from chainrule.cli import main
 from chainrule.core import DataError, Family, SequenceModel, Texts, Words, families, registry
@@ -24,7 +25,6 @@ from chainrule.training.runs import make_trainer, open_run, prepare, read_data
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import find_task
 from chainrule.training.tasks.tag import tags_of
-from chainrule.using import classify, tag
 
 NETWORKS = [f for task in ("tag", "classify") for f in families(task) if f.recipe.update == "gradient"]
 KNOWN = ("the", "dog", "sat", "run", "running", "고향은")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from sacrebleu.metrics.chrf import CHRF
 
+from chainrule.api import load
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
@@ -32,7 +33,6 @@ from chainrule.report.pairs import (
 from chainrule.scoring.translations import chrf_of, judge
 from chainrule.training.tasks import Measured, find_task
 from chainrule.training.tasks.translate import translations
-from chainrule.using import load
 
 
 @torch.no_grad()
