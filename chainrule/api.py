@@ -18,26 +18,24 @@ from chainrule import commands, options
 from chainrule.core import UserError, load_file
 from chainrule.data.lines import is_path
 from chainrule.options import Options
+from chainrule.runs.run import Run as RunData
 from chainrule.training import runs, tasks
 
 MACHINE = ("device", "precision", "threads", "plugin")
 
 
-class Run(tasks.Loaded):
+class Run(RunData):
     """A trained model with what is needed to use it; each command that takes a run is a method."""
-
-    def __repr__(self) -> str:
-        return f"<Run of {self.name} for {self.task}: {_parameters(self):,} parameters, {self.compute}>"
 
     def _repr_html_(self) -> str:
         """A card, for notebooks."""
         rows = {"model": self.name, "task": self.task, "parameters": f"{_parameters(self):,}", "data": self.settings.get("data"),
-                "tokenizer": getattr(self.tokenizer, "name", None), "computed on": str(self.compute)}  # fmt: skip
+                "tokenizer": self.processor.spec, "computed on": str(self.compute)}  # fmt: skip
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items() if v)
         return f"<table>{cells}</table>"
 
 
-def _parameters(run: tasks.Loaded) -> int:
+def _parameters(run: RunData) -> int:
     return sum(p.numel() for p in run.model.parameters())
 
 
@@ -133,7 +131,7 @@ def _does(command: type[Options]) -> Callable[[Body], Callable[..., dict[str, An
     return decorate
 
 
-def _run_of(given: Any) -> tasks.Loaded:
+def _run_of(given: Any) -> RunData:
     """The run of a command: loaded where it is given by its folder."""
     machine = {name: value for name, value in given.given().items() if name in MACHINE}
     if is_path(given.run):

@@ -13,7 +13,6 @@ from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
-
 GROUPS = (None, "data", "machine")
 """Groups of the help, in order."""
 

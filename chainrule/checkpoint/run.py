@@ -2,7 +2,7 @@
 
     config.yaml        settings, fully resolved      model.safetensors   best weights on validation
     config.json        model_type, format, model     metrics.jsonl       one event a line
-    tokenizer.json     how text becomes ids          MANIFEST.json       SHA-256 of all but the metrics
+    processor.json     how data become ids           MANIFEST.json       SHA-256 of all but the metrics
     data.json          what was learned from         checkpoints/        step-000300/: the last ones, to resume from
     environment.json   machine and versions
 
@@ -31,7 +31,7 @@ from chainrule.core.errors import CheckpointCorrupt, UserError
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
 _OURS = re.compile(
-    r"config\.(yaml|json)|model\.safetensors|tokenizer(\.\w+)?\.json|(labels|data|environment)\.json"
+    r"config\.(yaml|json)|model\.safetensors|(processor|data|environment)\.json"
     r"|metrics\.jsonl|report\.html"
 )
 _STEP = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
@@ -140,7 +140,7 @@ class RunFolder:
         environment: dict[str, Any],
     ) -> None:
         """What the run is. ``config_json`` names the family (``model_type``) and its settings; the format is added.
-        ``files``: what else using the model needs, by name (``data.json``, ``tokenizer.json``, ``labels.json``).
+        ``files``: what else using the model needs, by name (``data.json``, ``processor.json``).
         """
         if "model_type" not in config_json:
             raise ValueError("config_json needs 'model_type'")

@@ -29,7 +29,7 @@ from torch import Tensor
 from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
 
 MANIFEST = "MANIFEST.json"
-FORMAT = 1
+FORMAT = 2
 
 HEADER_LIMIT = 16 << 20
 """Bytes of a safetensors header: over 100,000 tensors. Parsing costs many times its size, so this bounds the memory."""

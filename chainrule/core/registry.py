@@ -7,13 +7,14 @@ themselves in the entry-point group ``chainrule.families``.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -82,6 +83,8 @@ class Family:
     width_step: int = 16
     fixed: tuple[tuple[str, Any], ...] = ()
     """Settings that the name itself implies (Markov is n = 2)."""
+    plugin: dict[str, str] | None = None
+    """``file`` and ``sha256`` of the user's file that registered it; None where it ships with a package."""
 
     def configure(self, preset: str = "small", **settings: Any) -> Config:
         return self.config.preset(preset, **{**dict(self.fixed), **settings})
@@ -153,7 +156,7 @@ def load_file(path: Path, task: str | None = "generate") -> list[Family]:
     _discover()
     if not path.is_file():
         raise UserError(f"{path}: no such file (a family of your own is a Python file that calls register)")
-    before = dict(_families)
+    before, plugin = dict(_families), {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
     spec = importlib.util.spec_from_file_location(f"chainrule_family_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -162,6 +165,9 @@ def load_file(path: Path, task: str | None = "generate") -> list[Family]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UserError(f"{path}: {type(error).__name__} while loading: {error}") from error
+    for key, found in _families.items():
+        if before.get(key) is not found:
+            _families[key] = replace(found, plugin=plugin)
     new = [f for key, f in _families.items() if before.get(key) is not f and task in (None, f.task)]
     if not new:
         told = f" for '{task}'" if task else ""

@@ -4,8 +4,9 @@ from importlib.resources import files
 from pathlib import Path
 
 from chainrule.data.batches import Batches, counting_batches, make_batches
-from chainrule.data.card import make_card
-from chainrule.data.corpus import Corpus, Part, read, read_part, read_texts
+from chainrule.data.corpus import SymbolDataset, TextDataset, read
+from chainrule.data.dataset import Dataset, EncodedData
+from chainrule.data.encoding import Part, encode_texts
 from chainrule.data.symbols import SymbolTokenizer
 from chainrule.data.table import Table, divide_tables, read_table, read_tables
 from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_json
@@ -15,21 +16,22 @@ __all__ = [
     "Batches",
     "ByteTokenizer",
     "CharTokenizer",
-    "Corpus",
+    "Dataset",
+    "EncodedData",
     "Part",
+    "SymbolDataset",
     "SymbolTokenizer",
     "Table",
+    "TextDataset",
     "WordTokenizer",
     "counting_batches",
     "divide_tables",
+    "encode_texts",
     "make_batches",
-    "make_card",
     "plays",
     "read",
-    "read_part",
     "read_table",
     "read_tables",
-    "read_texts",
     "tokenizer_from_json",
 ]
 

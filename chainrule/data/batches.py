@@ -26,7 +26,7 @@ import torch
 from chainrule.core.batch import Batch
 from chainrule.core.errors import DataError
 from chainrule.core.prediction import IGNORED
-from chainrule.data.corpus import Part
+from chainrule.data.encoding import Part
 
 MEGA = 50
 """Batches whose records are sorted by length together: little padding, yet a new company every epoch."""

@@ -16,9 +16,10 @@ import torch
 
 from chainrule.core.batch import Drawn
 from chainrule.core.errors import DataError
+from chainrule.data.dataset import Dataset
 from chainrule.data.images import ImagePart, channels_of, contact_sheet, digests, read_parts
 from chainrule.data.labelled import SHOWN, Shares, carved_note
-from chainrule.data.pictures import ImageReader, grey
+from chainrule.data.pictures import grey
 from chainrule.data.reading import fitted
 from chainrule.data.tokenizers import TextTokenizer
 
@@ -141,25 +142,16 @@ def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = 
 
 
 @dataclass(frozen=True)
-class CaptionedData:
-    """What ``read_captioned`` found."""
+class CaptionedDataset(Dataset):
+    """Images with a caption each. Parts are `CaptionedPart`, without the ids of the images, which a codec makes."""
 
-    name: str
-    parts: dict[str, CaptionedPart]
-    sha256: str
-    split_sha256: str
-    notes: list[str] = field(default_factory=list)
     unit: str = "captioned pictures"
     counted: str = "image token"
     carved: bool = False
-    reader: ImageReader | None = None
-    captions: Captions | None = None
-    codec: dict[str, Any] | None = None
-    """Family and settings of what made the pictures' symbols."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
-        train, held = self.parts["train"], self.parts.get("test", self.parts["valid"])
+        train, held = self.parts["train"], self.held_out
         seen, told = set(train.pictures.hashes), set(train.captions)
         return {
             "name": self.name, "unit": self.unit, "counted": self.counted,
@@ -181,7 +173,7 @@ def read_captioned(
     split: Shares = (0.9, 0.05, 0.05),
     on_bad: str = "stop",
     size: int | None = None,
-) -> CaptionedData:
+) -> CaptionedDataset:
     """Read DATA and split it. Raises DataError and UserError, one line, where pictures or captions are missing or damaged."""
     notes: list[str] = []
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
@@ -190,15 +182,17 @@ def read_captioned(
         notes.append(carved_note(f"{len(parts['valid']):,} pictures"))
     whole, cut = digests(parts)
     made = {n: CaptionedPart(replace(p, images=grey(p.images, channels))) for n, p in parts.items()}
-    return CaptionedData(name, made, whole, cut, notes, carved=carved)
+    return CaptionedDataset(name, made, whole, cut, notes, carved=carved)
 
 
-def fit_captions(texts: Sequence[str], spec: str, codes: int) -> tuple[Captions, str | None]:
-    """A tokenizer for these captions and room for the longest; and a note where some are cut."""
+def fit_captions(texts: Sequence[str], spec: str, codes: int) -> Captions:
+    """A tokenizer for these captions and room for the longest of them, up to LONGEST tokens."""
     tokenizer = fitted([plain(text) for text in texts], spec)
-    lengths = [len(symbols_of(text, tokenizer)) for text in texts]
-    cut = sum(n > LONGEST for n in lengths)
-    told = (
-        f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} symbols, of which the beginning is read"
-    )
-    return Captions(tokenizer, min(LONGEST, max(lengths)), codes), told if cut else None
+    return Captions(tokenizer, min(LONGEST, max(len(symbols_of(text, tokenizer)) for text in texts)), codes)
+
+
+def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
+    """A note where some captions are longer than is read of them."""
+    cut = sum(len(symbols_of(text, tokenizer)) > LONGEST for text in texts)
+    told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} symbols, of which the beginning is read"
+    return told if cut else None

@@ -10,10 +10,11 @@ import numpy as np
 
 from chainrule.data.source import CHUNK, chunked
 from chainrule.data.split import Spans, group_hashes, pieces
-from chainrule.data.symbols import SymbolTokenizer
+from chainrule.data.symbols import Sequences
 
 if TYPE_CHECKING:
-    from chainrule.data.corpus import Corpus, Part
+    from chainrule.data.corpus import SymbolDataset, TextDataset
+    from chainrule.data.dataset import Dataset
 
 XZ_LIMIT = 8 << 20
 XZ_TRAIN_LIMIT = 2 << 20
@@ -23,82 +24,76 @@ WINDOW = 64
 EXCERPT = 100
 
 
-def make_card(corpus: Corpus) -> dict[str, Any]:
-    """The ``data`` object of boards and of ``chainrule data --json``.
+def text_card(dataset: TextDataset) -> dict[str, Any]:
+    """The ``data`` object of boards and of ``chainrule data --json``, of text.
 
-    ``counted`` is what figures are given per, ``byte`` or ``symbol``; symbols have no bytes, no characters and no ``xz``.
-    ``entropy`` is that of single symbols in the training part, in bits; ``xz`` what the compressor (preset 6) needs for
-    the test part alone, in bits per byte (the honest figure to compare a board with), and for the training part
-    (its first 2 MB); ``duplicates`` the share of test records that also stand in train, or, of a stream, of test windows
-    of 64 bytes (32 symbols) that occur there.
+    ``counted`` is what figures are given per. ``entropy`` is that of single bytes in the training part, in bits; ``xz`` what
+    the compressor (preset 6) needs for the test part alone, in bits per byte (the honest figure to compare a board with), and
+    for the training part (its first 2 MB); ``duplicates`` the share of test records that also stand in train, or, of a
+    stream, of test windows of 64 bytes that occur there.
     """
-    card = {
-        "name": corpus.name,
-        "unit": corpus.unit,
-        "tokenizer": corpus.tokenizer.name,
-        "symbols": corpus.tokenizer.symbols,
-        "counted": corpus.counted,
-        "parts": {name: _sizes(part) for name, part in corpus.parts.items()},
-        "entropy": entropy(corpus.parts["train"], corpus.tokenizer.symbols),
-        "sha256": corpus.sha256,
-        "notes": list(corpus.notes),
-    }
-    return card | (_of_text(corpus) if corpus.spans else _of_symbols(corpus))
-
-
-def _of_text(corpus: Corpus) -> dict[str, Any]:
-    train = corpus.spans["train"]
-    held = corpus.spans.get("test", corpus.spans.get("valid", train))
+    train, held = dataset.parts["train"], dataset.held_out
     with ThreadPoolExecutor(2) as pool:
         xz = [pool.submit(xz_bits_per_byte, text) for text in (held.head(XZ_LIMIT), train.head(XZ_TRAIN_LIMIT))]
         return {
-            "duplicates": duplicates(train, held, corpus.unit) if held is not train else 0.0,
+            **_common(dataset),
+            "parts": {name: _text_sizes(part) for name, part in dataset.parts.items()},
+            "entropy": bits_of_counts(sum((np.bincount(x, minlength=256) for x in train.pieces()), np.zeros(256, np.int64))),
+            "duplicates": duplicates(train, held, dataset.unit) if held is not train else 0.0,
             "examples": excerpts(train),
             "xz": {"bits_per_byte": xz[0].result(), "bits_per_byte_train": xz[1].result()},
         }
 
 
-def _of_symbols(corpus: Corpus) -> dict[str, Any]:
-    train = corpus.parts["train"]
-    held = corpus.parts.get("test", corpus.parts.get("valid", train))
-    assert isinstance(corpus.tokenizer, SymbolTokenizer)
-    picked = np.unique(np.linspace(0, len(train.starts) - 1, 3).astype(int)).tolist()
-    heads = [corpus.tokenizer.symbols_of(train.ids[train.starts[r] : train.ends[r]][:EXCERPT]) for r in picked]
+def symbol_card(dataset: SymbolDataset) -> dict[str, Any]:
+    """The same of records of symbols, which have no bytes, no characters and no ``xz``; a window of a stream is 32 symbols."""
+    train, held = dataset.parts["train"], dataset.held_out
+    picked = np.unique(np.linspace(0, len(train) - 1, 3).astype(int)).tolist()
     return {
-        "duplicates": _repeated(train, held) if held is not train else 0.0,
-        "examples": [corpus.tokenizer.form.write(symbols)[:EXCERPT] for symbols in heads],
+        **_common(dataset),
+        "parts": {name: {"records": len(part)} for name, part in dataset.parts.items()},
+        "entropy": bits_of_counts(train.counts()),
+        "duplicates": _repeated(train, held, dataset.unit) if held is not train else 0.0,
+        "examples": [train.form.write(train.record(r)[:EXCERPT])[:EXCERPT] for r in picked],
         "xz": None,
     }
 
 
-def _repeated(train: Part, test: Part) -> float:
-    """``duplicates`` for symbols: records compared by their ids, streams by windows of their ids as two bytes each."""
-    if test.unit != "stream":
-        said = [{part.ids[s:e].tobytes() for s, e in zip(part.starts, part.ends)} for part in (train, test)]
+def _common(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name, "unit": dataset.unit, "counted": dataset.counted, "sha256": dataset.sha256,
+        "notes": list(dataset.notes),
+    }  # fmt: skip
+
+
+def _text_sizes(part: Spans) -> dict[str, int]:
+    chars = sum(int(np.count_nonzero(piece & 0xC0 != 0x80)) for piece in part.pieces())
+    return {"bytes": part.nbytes, "chars": chars, "records": len(part.starts)}
+
+
+def _repeated(train: Sequences, test: Sequences, unit: str) -> float:
+    """``duplicates`` for symbols: records compared as a whole, streams by windows of their symbols as two bytes each."""
+    names = {name: k for k, name in enumerate(train.names)}
+    shared = np.array([names.get(name, len(names) + k) for k, name in enumerate(test.names)], np.int64)
+    ids = {id(train): train.ids, id(test): shared[test.ids]}
+    if unit != "stream":
+        said = [{ids[id(p)][s:e].astype("<i4").tobytes() for s, e in zip(p.starts, p.ends)} for p in (train, test)]
         return len(said[1] & said[0]) / max(1, len(said[1]))
-    held, known = (np.concatenate([*pieces(p.ids, p.starts, p.ends)]).astype("<u2").tobytes() for p in (test, train))
+    held, known = (np.concatenate([*pieces(ids[id(p)], p.starts, p.ends)]).astype("<u2").tobytes() for p in (test, train))
     windows = [held[i : i + WINDOW] for i in range(0, len(held) - WINDOW + 1, WINDOW)]
     found = _occurring(windows, np.frombuffer(known, np.uint8))
     return sum(window in found for window in windows) / max(1, len(windows))
 
 
-def _sizes(part: Part) -> dict[str, int]:
-    text = {"bytes": part.nbytes, "chars": part.nchars} if part.counted == "byte" else {}
-    return {**text, "symbols": len(part), "records": len(part.starts), "unknown": len(part.unknown_at)}
+def bits_of_counts(counts: np.ndarray) -> float:
+    """-sum p log2 p of these counts, in bits."""
+    p = counts[counts > 0] / counts.sum()
+    return float(-(p * np.log2(p)).sum())
 
 
 def xz_bits_per_byte(text: bytes) -> float:
     """8 x compressed size / size, container included."""
     return 8 * len(lzma.compress(text, preset=6)) / len(text)
-
-
-def entropy(part: Part, symbols: int) -> float:
-    """-sum p log2 p over the symbols of a part, in bits per symbol."""
-    counts = np.zeros(symbols, np.int64)
-    for piece in pieces(part.ids, part.starts, part.ends):
-        counts += np.bincount(piece, minlength=symbols)
-    p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log2(p)).sum())
 
 
 def duplicates(train: Spans, test: Spans, unit: str) -> float:

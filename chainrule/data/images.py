@@ -19,7 +19,8 @@ import torch
 
 from chainrule.core.batch import Pictures
 from chainrule.core.errors import ChainruleError, DataError, MachineError, UserError
-from chainrule.data.labelled import UNKNOWN, Shares, carved_note, shares, tell_unknown
+from chainrule.data.dataset import Dataset
+from chainrule.data.labelled import UNKNOWN, Shares, carved_note, numbers_of, shares, tell_unknown
 from chainrule.data.pictures import ImageReader, first_line, grey, grid, read_picture, size_of
 from chainrule.data.source import IMAGES, PART_NAMES, PARTS, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
@@ -56,6 +57,11 @@ class ImagePart:
     def __len__(self) -> int:
         return len(self.images)
 
+    def numbered(self, labels: Sequence[str], where: str) -> ImagePart:
+        """The images with these labels as numbers; a note, which names ``where``, on those that have none of them."""
+        numbers, told = numbers_of(self.names, labels, "picture", where)
+        return replace(self, labels=numbers, notes=[*self.notes, *told])
+
     @property
     def lengths(self) -> np.ndarray:
         """What each costs to read, all alike: a place for every 16 pixels."""
@@ -80,24 +86,19 @@ class ImagePart:
 
 
 @dataclass(frozen=True)
-class ImageData:
-    """What ``read_images`` found; label c is ``labels[c]``, in alphabetical order."""
+class ImageDataset(Dataset):
+    """Images, with a label each or without; label c is ``labels[c]``, in alphabetical order. Parts are `ImagePart`."""
 
-    name: str
-    parts: dict[str, ImagePart]
-    labels: tuple[str, ...]
-    sha256: str
-    split_sha256: str
-    notes: list[str] = field(default_factory=list)
     unit: str = "images"
     counted: str = "image"
+    labels: tuple[str, ...] = ()
     carved: bool = False
-    reader: ImageReader | None = None
+    """Nobody gave a validation part: it was split off."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
         train = self.parts["train"]
-        held = self.parts.get("test", self.parts["valid"])
+        held = self.held_out
         seen = set(train.hashes)
         return {
             "name": self.name, "unit": self.unit, "counted": self.counted,
@@ -125,7 +126,7 @@ class Rows:
 
 def read_images(
     source: str | Path, columns: str | None = None, split: Shares = (0.9, 0.05, 0.05), on_bad: str = "stop", size: int | None = None
-) -> ImageData:  # fmt: skip
+) -> ImageDataset:  # fmt: skip
     """Read DATA and split it: parts that are given are kept; what is missing is split off by a hash of the field ``group``, else of
     the pixels, so that equal pictures are on one side.
 
@@ -140,11 +141,10 @@ def read_images(
         raise DataError(
             f"{source}: every training picture is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
         )
-    number = {label: c for c, label in enumerate(labels)}
     channels = channels_of(parts)
-    made = {part: labelled(p, number, channels) for part, p in parts.items()}
+    made = {n: replace(p, images=grey(p.images, channels), labels=numbers_of(p.names, labels, "picture", n)[0]) for n, p in parts.items()}  # fmt: skip
     for part, p in made.items():
-        tell_unknown(part, p.names, number, "picture", notes)
+        tell_unknown(part, p.names, labels, "picture", notes)
     alone = [label for label in labels if learned.count(label) == 1]
     if alone:
         notes.append(
@@ -153,7 +153,7 @@ def read_images(
     if carved:
         notes.append(carved_note(f"{len(made['valid']):,} pictures"))
     whole, cut = digests(made)
-    return ImageData(name, made, labels, whole, cut, notes, carved=carved)
+    return ImageDataset(name, made, whole, cut, notes, labels=labels, carved=carved)
 
 
 def read_pictures(
@@ -162,7 +162,7 @@ def read_pictures(
     split: Shares = (0.9, 0.05, 0.05),
     on_bad: str = "stop",
     size: int | None = None,
-) -> ImageData:
+) -> ImageDataset:
     """Pictures alone, whatever is written beside them. Raises as ``read_images``, but asks for no labels."""
     notes: list[str] = []
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "nothing", notes)
@@ -171,7 +171,7 @@ def read_pictures(
     if carved:
         notes.append(carved_note(f"{len(made['valid']):,} pictures"))
     whole, cut = digests(made)
-    return ImageData(name, made, (), whole, cut, notes, carved=carved)
+    return ImageDataset(name, made, whole, cut, notes, carved=carved)
 
 
 def read_part(
@@ -204,15 +204,6 @@ def read_parts(
     return name, _divided(parts, {p: r.groups for p, r in rows.items()}, shared, str(source)), carved
 
 
-def read_images_part(
-    source: str | Path, labels: Sequence[str], reader: ImageReader, columns: str | None = None, on_bad: str = "stop"
-) -> ImagePart:
-    """The same under labels that exist already."""
-    part, number = read_part(source, reader, "label", columns, on_bad), {label: c for c, label in enumerate(labels)}
-    tell_unknown(str(source), part.names, number, "picture", part.notes)
-    return labelled(part, number, reader.channels)
-
-
 def digests(parts: dict[str, ImagePart]) -> tuple[str, str]:
     """(SHA-256 of all pictures and labels whatever their order and part, SHA-256 of which part holds which)."""
     told = {n: [f"{h} {name}" for h, name in zip(p.hashes, p.names, strict=True)] for n, p in parts.items()}
@@ -223,12 +214,6 @@ def digests(parts: dict[str, ImagePart]) -> tuple[str, str]:
         "\n".join(f"{n} {line}" for n, lines in told.items() for line in lines).encode("utf-8", "replace")
     )
     return whole.hexdigest(), cut.hexdigest()
-
-
-def labelled(part: ImagePart, number: dict[str, int], channels: int) -> ImagePart:
-    """With numbers for labels, and so many channels."""
-    values = np.array([number.get(name, UNKNOWN) for name in part.names], np.int64)
-    return replace(part, images=grey(part.images, channels), labels=values)
 
 
 def channels_of(parts: dict[str, ImagePart]) -> int:

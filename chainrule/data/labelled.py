@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 
 from chainrule.core.batch import Texts
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.reading import TextReader
+from chainrule.data.dataset import Dataset
 from chainrule.data.source import PART_NAMES, PARTS, locate, read_file, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, divide_tables, read_tables
@@ -37,6 +37,11 @@ class Records:
     def __len__(self) -> int:
         return len(self.texts)
 
+    def numbered(self, labels: Sequence[str], where: str) -> Records:
+        """The records with these labels as numbers; a note, which names ``where``, on those that have none of them."""
+        numbers, told = numbers_of(self.names, labels, "record", where)
+        return replace(self, labels=numbers, notes=[*self.notes, *told])
+
     @property
     def lengths(self) -> np.ndarray:
         """Characters of each record."""
@@ -53,26 +58,17 @@ class Records:
 
 
 @dataclass(frozen=True)
-class LabelledData:
-    """What ``read_labelled`` found; label c is ``labels[c]``, in alphabetical order."""
+class LabelledDataset(Dataset):
+    """Texts with a label each; label c is ``labels[c]``, in alphabetical order. Parts are `Records`."""
 
-    name: str
-    parts: dict[str, Records]
-    labels: tuple[str, ...]
-    sha256: str
-    split_sha256: str
-    notes: list[str] = field(default_factory=list)
-    unit: str = "records"
-    counted: str = "record"
+    labels: tuple[str, ...] = ()
     carved: bool = False
     """Nobody gave a validation part: it was split off, and may be learned from once it has been looked at."""
-    reader: TextReader | None = None
-    """Makes numbers of texts, for those who read numbers."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
         train = self.parts["train"]
-        held = self.parts.get("test", self.parts["valid"])
+        held = self.held_out
         return {
             "name": self.name, "unit": self.unit, "counted": self.counted,
             "parts": {n: {"records": len(p), "chars": sum(map(len, p.texts))} for n, p in self.parts.items()},
@@ -111,46 +107,57 @@ def digests(parts: dict[str, Iterable[str]]) -> tuple[str, str]:
     return whole.hexdigest(), split.hexdigest()
 
 
-def read_labelled(source: str | Path, columns: str | None = None, split: Shares = (0.9, 0.05, 0.05), on_bad: str = "stop") -> LabelledData:  # fmt: skip
+def read_labelled(
+    source: str | Path,
+    columns: str | None = None,
+    split: Shares = (0.9, 0.05, 0.05),
+    on_bad: str = "stop",
+    group: str | None = None,
+) -> LabelledDataset:
     """Read DATA and split it.
 
     Files (or folders) named train, valid and test, or a field ``split``, are kept; what is missing is split off by a hash of the
-    field ``group``, else of the text, so that equal texts are on one side.
+    column ``group`` names (else of a field that is called ``group``, else of the text), so that equal ones are on one side.
 
     Raises:
         DataError: nothing to read, no column ``text`` or ``label``, an empty label (with its line), a single label.
     """
     shared, notes = check_split(split), []
-    name, written, carved = _read(source, columns, on_bad, notes, shared)
+    name, written, carved = _read(source, columns, on_bad, notes, shared, group)
     learned = written["train"][1] + (written["valid"][1] if carved else [])
     labels: tuple[str, ...] = tuple(sorted(set(learned)))
     if len(set(labels)) < 2:
         raise DataError(
             f"{source}: every training record is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
         )
-    number = {label: c for c, label in enumerate(labels)}
-    parts = {part: _records(rows, number) for part, rows in written.items()}
+    parts = {part: _records(rows, labels) for part, rows in written.items()}
     for part, records in parts.items():
-        tell_unknown(part, records.names, number, "record", notes)
+        tell_unknown(part, records.names, labels, "record", notes)
     rare = [label for label, count in Counter(learned).items() if count == 1]
     if rare:
         notes.append(f"only one training record each: {_some(sorted(rare))}")
     if carved:
         notes.append(carved_note(f"{len(parts['valid']):,} records"))
     whole, cut = digests({part: (f"{n}\0{x}" for n, x in zip(r.names, r.texts)) for part, r in parts.items()})
-    return LabelledData(name, parts, labels, whole, cut, notes, carved=carved)
+    return LabelledDataset(name, parts, whole, cut, notes, labels=labels, carved=carved)
 
 
-def read_labelled_part(source: str | Path, labels: Sequence[str], columns: str | None, on_bad: str = "stop") -> Records:
-    """A held-out file (or folder, all of whose parts are taken in order) under labels that exist already."""
-    number, notes = {label: c for c, label in enumerate(labels)}, []
+def read_labelled_part(source: str | Path, columns: str | None, on_bad: str = "stop") -> Records:
+    """A held-out file (or folder, all of whose parts are taken in order); its labels have no numbers yet."""
+    notes: list[str] = []
     _, written, _ = _read(source, columns, on_bad, notes, None)
     texts, names = zip(*(pair for rows in written.values() for pair in zip(*rows)))
-    tell_unknown(str(source), names, number, "record", notes)
-    return replace(_records((list(texts), list(names)), number), notes=notes)
+    return replace(_records((list(texts), list(names)), ()), notes=notes)
 
 
-def tell_unknown(part: str, names: Iterable[str], known: dict[str, int], what: str, notes: list[str]) -> None:
+def numbers_of(names: Sequence[str], labels: Sequence[str], what: str, where: str) -> tuple[np.ndarray, list[str]]:
+    """The number of each of these labels, UNKNOWN for one that is not among ``labels``; and a note where there are such."""
+    number, notes = {label: c for c, label in enumerate(labels)}, list[str]()
+    tell_unknown(where, names, number, what, notes)
+    return np.array([number.get(name, UNKNOWN) for name in names], np.int64), notes
+
+
+def tell_unknown(part: str, names: Iterable[str], known: Container[str], what: str, notes: list[str]) -> None:
     """A note on labels that training never saw."""
     strange = [name for name in names if name not in known]
     if strange:
@@ -169,22 +176,27 @@ Rows = tuple[list[str], list[str]]
 """Texts, and the labels as they were written."""
 
 
-def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str], shares: dict[str, float] | None) -> tuple[str, dict[str, Rows], bool]:  # fmt: skip
+def _read(
+    source: str | Path, columns: str | None, on_bad: str, notes: list[str], shares: dict[str, float] | None, group: str | None = None
+) -> tuple[str, dict[str, Rows], bool]:  # fmt: skip
     """The name of DATA, its parts, and whether valid was split off; ``shares`` None: as they lie, whatever they are called."""
     path = Path(source)
     if path.is_dir() and not any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
+        if group:
+            raise UserError(f"--group {group}: {path} holds files of text, which have no columns")
         return _from_folders(path, on_bad, notes, shares)
-    name, tables = read_tables(path, columns, on_bad, notes)
+    name, tables = read_tables(path, columns, on_bad, notes, keep=(group,) if group else ())
     carved = "valid" not in tables
     for table in tables.values():
         _pairs(table)  # what is wrong with a row is said before anything about the split
     if shares is not None:
-        tables = divide_tables(tables, shares, _key)
+        tables = divide_tables(tables, shares, lambda table: group_keys(table, group, "text"))
     return name, {part: _pairs(table) for part, table in tables.items()}, carved
 
 
-def _key(table: Table) -> list[str]:
-    return table.columns.get("group") or table.need("text")[0]
+def group_keys(table: Table, group: str | None, otherwise: str) -> list[str]:
+    """What rows are split by: the column that ``--group`` names, else one that is called group, else what the row says."""
+    return table.need(group)[0] if group else table.columns.get("group") or table.need(otherwise)[0]
 
 
 def _pairs(table: Table) -> Rows:
@@ -197,9 +209,9 @@ def _pairs(table: Table) -> Rows:
     return list(texts), [label.strip() for label in labels]
 
 
-def _records(rows: Rows, number: dict[str, int]) -> Records:
+def _records(rows: Rows, labels: Sequence[str]) -> Records:
     texts, names = rows
-    return Records(tuple(texts), tuple(names), np.array([number.get(name, UNKNOWN) for name in names], np.int64))
+    return Records(tuple(texts), tuple(names), numbers_of(names, labels, "record", "")[0])
 
 
 # ------------------------------------------------------------------------------------------------------------- folders

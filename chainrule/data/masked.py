@@ -20,7 +20,7 @@ import torch
 from chainrule.core.batch import Batch, Masked
 from chainrule.core.prediction import IGNORED
 from chainrule.data.batches import Batches, make_batches
-from chainrule.data.corpus import Part
+from chainrule.data.encoding import Part
 
 MASKED, RANDOM = 0.8, 0.1
 """Shares of the hidden symbols that are replaced by the mask, and by a random one."""

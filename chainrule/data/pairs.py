@@ -20,6 +20,7 @@ import torch
 from chainrule.core.batch import Pairs
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
+from chainrule.data.dataset import Dataset
 from chainrule.data.labelled import SHOWN, Shares, digests, repeated
 from chainrule.data.recognise import aligned_files
 from chainrule.data.source import PART_NAMES, PARTS, Text, read_file, unpacked
@@ -141,59 +142,55 @@ def _cuts(lengths: np.ndarray, tokens: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class PairData:
-    """What ``read_pairs`` found. A model's alphabet is that of the targets and one more symbol, their ``end``; ``start`` stands
-    before the first. ``tokenizer_spec`` is what was chosen, with nothing left open, for the same choice again.
-    """
+class SentencePairs:
+    """Sources and targets as they were written; ``where`` names the line of a pair."""
 
     name: str
-    parts: dict[str, PairPart]
-    source_tokenizer: TextTokenizer
-    target_tokenizer: TextTokenizer
-    tokenizer_spec: str
-    sha256: str
-    split_sha256: str
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    where: Callable[[int], str]
     notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+
+@dataclass(frozen=True)
+class PairDataset(Dataset):
+    """Pairs of text, split. ``counted`` is ``symbol`` where targets are made of a small closed set of symbols, else ``sentence``."""
+
     unit: str = "pairs"
     counted: str = "sentence"
-    """``symbol`` where targets are made of a closed set of symbols."""
-
-    @property
-    def joint(self) -> bool:
-        """One vocabulary over both sides."""
-        return self.source_tokenizer is self.target_tokenizer
-
-    @property
-    def end(self) -> int:
-        return self.target_tokenizer.symbols
-
-    @property
-    def start(self) -> int:
-        return self.target_tokenizer.symbols + 1
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board. ``unseen``: share of held-out words (what white space separates) that train lacks;
-        ``unknown``: share of held-out symbols that are unknown; ``duplicates``: share of held-out sources that train has.
+        ``duplicates``: share of held-out sources that train has.
         """
-        train, held = self.parts["train"], self.parts.get("test", self.parts["valid"])
-        lengths = {"source": train.source_lengths, "target": train.target_lengths}
+        train, held = self.parts["train"], self.held_out
         return {
-            "name": self.name, "unit": self.unit, "counted": self.counted, "tokenizer": self.tokenizer_spec,
-            "joint": self.joint, "symbols": self.target_tokenizer.symbols, "source_symbols": self.source_tokenizer.symbols,
-            "parts": {
-                n: {"records": len(p), "symbols": int(p.target_lengths.sum()), "source_symbols": int(p.source_lengths.sum())}
-                for n, p in self.parts.items()
-            },
-            "lengths": {side: {"mean": float(x.mean()), "longest": int(x.max())} for side, x in lengths.items()},
+            "name": self.name, "unit": self.unit, "counted": self.counted,
+            "parts": {n: {"records": len(p)} for n, p in self.parts.items()},
             "duplicates": repeated(train.sources, held.sources),
             "unseen": {"source": _unseen(train.sources, held.sources), "target": _unseen(train.targets, held.targets)},
-            "unknown": {
-                "source": _unknown(held.source_ids, self.source_tokenizer),
-                "target": _unknown(held.target_ids, self.target_tokenizer),
-            },
             "examples": [f"{s[:SHOWN]} → {t[:SHOWN]}" for s, t in zip(train.sources[:3], train.targets[:3])],
             "sha256": self.sha256, "notes": list(self.notes),
         }  # fmt: skip
+
+
+def pair_card(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) -> dict[str, Any]:
+    """What the card says of encoded pairs. ``unknown``: share of held-out tokens that are unknown."""
+    source, target = tokenizers
+    train, held = parts["train"], parts.get("test", parts["valid"])
+    lengths = {"source": train.source_lengths, "target": train.target_lengths}
+    return {
+        "symbols": target.symbols, "source_symbols": source.symbols,
+        "parts": {
+            n: {"records": len(p), "symbols": int(p.target_lengths.sum()), "source_symbols": int(p.source_lengths.sum())}
+            for n, p in parts.items()
+        },
+        "lengths": {side: {"mean": float(x.mean()), "longest": int(x.max())} for side, x in lengths.items()},
+        "unknown": {"source": _unknown(held.source_ids, source), "target": _unknown(held.target_ids, target)},
+    }  # fmt: skip
 
 
 def _unseen(train: Sequence[str], held: Sequence[str]) -> float:
@@ -213,10 +210,8 @@ def read_pairs(
     group: str | None = None,
     split: Shares = (0.9, 0.05, 0.05),
     on_bad: str = "stop",
-    tokenizer: str | None = None,
-    longest: int = LONGEST,
-) -> PairData:
-    """Read DATA, split it, choose its units and encode it.
+) -> PairDataset:
+    """Read DATA and split it.
 
     Files named train, valid and test, or a field ``split``, are kept; what is missing is split off by a hash of the field
     ``group``, else of the source, so that equal sources are on one side. White space around a side is dropped.
@@ -228,47 +223,33 @@ def read_pairs(
         split: shares of train, valid and test.
         on_bad: what to do with a line that is not UTF-8, a row of another length, or a pair of which one side is empty: ``stop``,
             or ``skip`` it, count it and say so.
-        tokenizer: one name (``bpe:4000``: one vocabulary over both sides), or two (``char,word``: each its own), source first.
-            By default, whichever suits the training part: ``word`` for symbols of a small closed set, ``char`` for single words,
-            else ``bpe``.
-        longest: training pairs with more symbols on a side are left out; of held-out sources, no more are read.
 
     Raises:
         UserError: a flag that does not exist or does not fit DATA.
         DataError: nothing to read, a missing column, an empty side (with its line), files of different numbers of lines, too few.
     """
-    shares, notes, asked = check_split(split), [], check_pair_tokenizers(tokenizer) if tokenizer else []
+    shares, notes = check_split(split), list[str]()
     name, tables = _read(source, columns, group, on_bad, notes)
     if "valid" not in tables:
         tables = _divided(tables, shares, group, notes)
-    train = [tables["train"].columns[side] for side in SIDES]
-    specs = asked or _chosen(train, notes)
-    tokenizers, spec = _fitted(specs, train)
-    closed = isinstance(tokenizers[1], WordTokenizer) and is_closed(train[1])
-    parts = {part: _encoded(table, tokenizers, longest, part, notes) for part, table in tables.items()}
+    parts = {part: _pairs_in(table, part) for part, table in tables.items()}
     _tell_repeated(parts, notes)
     whole, cut = digests({part: (f"{s}\0{t}" for s, t in zip(p.sources, p.targets)) for part, p in parts.items()})
-    alike = not closed and tokenizers[0].name == tokenizers[1].name
-    parts["train"] = _trained_on(parts["train"], alike, str(source), notes)
-    _tell_unknown(parts["train"], tokenizers, notes)
-    counted = "symbol" if closed else "sentence"
-    return PairData(name, parts, *tokenizers, spec, whole, cut, notes, counted=counted)
+    counted = "symbol" if is_closed(parts["train"].targets) else "sentence"
+    return PairDataset(name, parts, whole, cut, notes, counted=counted)
 
 
-def read_pairs_part(
-    source: str | Path,
-    columns: str | None,
-    on_bad: str,
-    source_tokenizer: TextTokenizer,
-    target_tokenizer: TextTokenizer,
-    longest: int = LONGEST,
-) -> PairPart:
-    """A held-out file (or folder, all of whose parts are taken in order) under tokenizers that exist already."""
+def read_pairs_part(source: str | Path, columns: str | None, on_bad: str) -> SentencePairs:
+    """A held-out file, or a folder, all of whose parts are taken in order."""
     notes: list[str] = []
     _, tables = _read(source, columns, None, on_bad, notes)
     kept = [replace(t, columns=dict(zip(SIDES, t.need(*SIDES)))) for t in tables.values()]
-    part = _encoded(concat(kept), (source_tokenizer, target_tokenizer), longest, Path(source).name, notes)
-    return replace(part, notes=notes)
+    return replace(_pairs_in(concat(kept), Path(source).name), notes=notes)
+
+
+def _pairs_in(table: Table, name: str) -> SentencePairs:
+    sources, targets = (tuple(table.columns[side]) for side in SIDES)
+    return SentencePairs(name, sources, targets, table.where)
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
@@ -458,13 +439,24 @@ def is_closed(cells: Sequence[str]) -> bool:
     return len(counts) <= TYPES and tokens >= USES * len(counts) and once * ONCE <= tokens
 
 
-def _chosen(train: Sequence[list[str]], notes: list[str]) -> list[Spec]:
+def fit_pair_tokenizers(train: SentencePairs, tokenizer: str | None) -> tuple[TextTokenizer, TextTokenizer, str, list[str]]:
+    """The tokenizers of source and target (one object where one was asked for), their names with nothing left open, and notes.
+
+    ``tokenizer`` is one name (``bpe:4000``: one vocabulary over both sides), or two (``char,word``: each its own), source first;
+    None: whichever suits the training part: ``word`` for symbols of a small closed set, ``char`` for single words, else ``bpe``.
+    """
+    cells = [list(train.sources), list(train.targets)]
+    specs, notes = (check_pair_tokenizers(tokenizer), []) if tokenizer else _chosen(cells)
+    made, spec = _fitted(specs, cells)
+    return *made, spec, notes
+
+
+def _chosen(train: Sequence[list[str]]) -> tuple[list[Spec], list[str]]:
     """The tokenizers that suit the training part, where none was asked for; the same on both sides is one for both."""
     kinds, reasons = zip(*map(_suited, train))
     specs = [Spec(kind) for kind in dict.fromkeys(kinds)]
     told = f"{specs[0].kind} for both sides, one vocabulary" if len(specs) == 1 else ",".join(kinds)
-    notes.append(f"--tokenizer: {told}, chosen from the training part: sources are {reasons[0]}, targets {reasons[1]}")
-    return specs
+    return specs, [f"--tokenizer: {told}, chosen from the training part: sources are {reasons[0]}, targets {reasons[1]}"]
 
 
 def _suited(cells: Sequence[str]) -> tuple[str, str]:
@@ -500,15 +492,14 @@ def _spans(cells: Sequence[str]) -> Spans:
 # --------------------------------------------------------------------------------------------------------- ids and notes
 
 
-def _encoded(
-    table: Table, tokenizers: tuple[TextTokenizer, TextTokenizer], longest: int, name: str, notes: list[str]
-) -> PairPart:
-    cells = [table.columns[side] for side in SIDES]
-    ids = [_encode(column, tokenizer, table.where) for column, tokenizer in zip(cells, tokenizers)]
-    cut = sum(len(some) > longest for some in ids[0])
-    if cut and name != "train":  # what is too long to train on is left out there
-        notes.append(f"{name}: {cut:,} source{'s' * (cut != 1)} of more than {longest} symbols are read up to there and no further")  # fmt: skip
-    return PairPart(tuple(cells[0]), tuple(cells[1]), ids[0], ids[1], longest)
+def encode_pairs(part: SentencePairs, tokenizers: Sequence[TextTokenizer], longest: int = LONGEST) -> PairPart:
+    """The ids of both sides. Raises DataError where a complete alphabet lacks a character."""
+    cells = (part.sources, part.targets)
+    ids = [_encode(column, tokenizer, part.where) for column, tokenizer in zip(cells, tokenizers)]
+    notes, cut = list(part.notes), sum(len(some) > longest for some in ids[0])
+    if cut and part.name != "train":  # what is too long to train on is left out there
+        notes.append(f"{part.name}: {cut:,} source{'s' * (cut != 1)} of more than {longest} symbols are read up to there and no further")  # fmt: skip
+    return PairPart(part.sources, part.targets, ids[0], ids[1], longest, notes)
 
 
 def _encode(cells: Sequence[str], tokenizer: TextTokenizer, where: Callable[[int], str]) -> list[np.ndarray]:
@@ -523,8 +514,10 @@ def _encode(cells: Sequence[str], tokenizer: TextTokenizer, where: Callable[[int
     return [ids[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
 
 
-def _trained_on(train: PairPart, alike: bool, source: str, notes: list[str]) -> PairPart:
-    """The training part without what is too long, or (where both sides are text in the same units) not of one length."""
+def trained_on(train: PairPart, source: TextTokenizer, target: TextTokenizer) -> PairPart:
+    """The training part without what is too long, or (where both sides are text in the same units) not of one length; with a note."""
+    closed = isinstance(target, WordTokenizer) and is_closed(train.targets)
+    alike = not closed and source.name == target.name
     lengths = np.array([[len(ids) for ids in side] for side in (train.source_ids, train.target_ids)])
     longer, shorter = lengths.max(0), lengths.min(0)
     long = longer > train.longest
@@ -538,14 +531,25 @@ def _trained_on(train: PairPart, alike: bool, source: str, notes: list[str]) -> 
         )
         if some.any()
     ]
-    if told:
-        notes.append(f"left out of training: {', '.join(told)}, of {len(train):,}")
     if not len(kept):
-        raise DataError(f"{source}: nothing left to train on: {', '.join(told)}")
-    return train if len(kept) == len(train) else train.take(kept)
+        raise DataError(f"train: nothing left to train on: {', '.join(told)}")
+    if not told:
+        return train
+    return replace(train.take(kept), notes=[*train.notes, f"left out of training: {', '.join(told)}, of {len(train):,}"])
 
 
-def _tell_repeated(parts: dict[str, PairPart], notes: list[str]) -> None:
+def pair_notes(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) -> list[str]:
+    """Notes on encoded pairs: sources that are cut, training pairs that are left out, unknown tokens."""
+    train, notes = parts["train"], [note for part in parts.values() for note in part.notes]
+    for side, ids, tokenizer in zip(SIDES, (train.source_ids, train.target_ids), tokenizers):
+        share = _unknown(ids, tokenizer)
+        if share:
+            shown = "; a model that says one writes \N{REPLACEMENT CHARACTER}" if side == "target" else ""
+            notes.append(f"{share:.2%} of the {side} symbols of train are unknown, seen too rarely{shown}")
+    return notes
+
+
+def _tell_repeated(parts: dict[str, SentencePairs], notes: list[str]) -> None:
     """Notes on pairs that occur twice, and on held-out sources that training has too."""
     train = parts["train"]
     twice = len(train) - len(set(zip(train.sources, train.targets)))
@@ -556,11 +560,3 @@ def _tell_repeated(parts: dict[str, PairPart], notes: list[str]) -> None:
         again = int(np.isin(text_hashes(held.sources), known).sum())
         if again and part != "train":
             notes.append(f"{part}: {again:,} of {len(held):,} sources stand in train too")
-
-
-def _tell_unknown(train: PairPart, tokenizers: Sequence[TextTokenizer], notes: list[str]) -> None:
-    for side, ids, tokenizer in zip(SIDES, (train.source_ids, train.target_ids), tokenizers):
-        share = _unknown(ids, tokenizer)
-        if share:
-            shown = "; a model that says one writes \N{REPLACEMENT CHARACTER}" if side == "target" else ""
-            notes.append(f"{share:.2%} of the {side} symbols of train are unknown, seen too rarely{shown}")

@@ -169,7 +169,7 @@ def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
                 return ImageReader(size, channels, mean, scale)
         case _:
             return tokenizer_from_json(saved)
-    raise DataError("tokenizer.json: not a reader of texts or tokens as we write it")
+    raise DataError("processor.json: not a reader of texts, tokens or images as it is saved")
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray], fill: int = 0) -> torch.Tensor:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
-from itertools import groupby
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import FORMATS, TEXTS, Found, locate, read_file, suffix
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import TABLES, Names, Table, asked_names, read_tables
+from chainrule.data.table import TABLES, Table, TableOptions, asked_names, read_tables
 
 FASTA = (".fasta", ".fa", ".fna", ".faa")
 ABC = (".abc",)
@@ -47,22 +47,21 @@ def recognise(source: str | Path) -> str:
 
 
 def read_sequences(
-    source: str | Path, columns: Names, group: str | None, on_bad: str, notes: list[str], form: Form | None = None
+    source: str | Path, options: TableOptions, on_bad: str, notes: list[str], form: Form | None = None
 ) -> tuple[str, dict[str, Sequences]]:
     """The name of DATA and its records of symbols by part; the single part ``all`` where no split is given.
 
     Args:
-        columns: which columns of a table, as ``--columns`` says.
-        group: the column whose value keeps records on one side of a split. Where a table has a row for each step, rows
-            of one value that follow each other are a record.
+        options: which columns of a table, as ``--columns`` says; and the column whose value keeps records on one side of a
+            split. Where a table has a row for each step, all rows of one value are a record, in the order of the file or,
+            where a column of times is named, of these.
         form: how records are written, where that is known already (a held-out file of a run).
     """
     kind = recognise(source)
     if kind == "table":
-        return _from_tables(source, columns, group, on_bad, notes, form)
-    for flag, value in (("columns", columns), ("group", group)):
-        if value:
-            raise UserError(f"--{flag}: {source} is no table; columns are those of .csv, .tsv, .jsonl or .parquet")
+        return _from_tables(source, options, on_bad, notes, form)
+    for flag, _ in options.given():
+        raise UserError(f"--{flag}: {source} is no table; columns are those of .csv, .tsv, .jsonl or .parquet")
     found = locate(source, READABLE[kind])
     notes.extend(found.notes)
     written = form or Form({"text": "words"}.get(kind, kind))
@@ -157,25 +156,25 @@ def _read_lines(form: Form, path: Path, text: str, notes: list[str]) -> list[lis
 
 
 def _from_tables(
-    source: str | Path, columns: Names, group: str | None, on_bad: str, notes: list[str], form: Form | None
+    source: str | Path, options: TableOptions, on_bad: str, notes: list[str], form: Form | None
 ) -> tuple[str, dict[str, Sequences]]:
-    name, tables = read_tables(source, columns, on_bad, notes, keep=(group,) if group else ())
+    name, tables = read_tables(source, options.columns, on_bad, notes, keep=options.further)
     first = next(iter(tables.values()))
-    if group:
-        first.need(group)
-    picked = [n for n in first.names if n not in (group, "split")] if asked_names(columns) else _guess(first, notes)
+    first.need(*options.further)
+    asked = asked_names(options.columns)
+    picked = [n for n in first.names if n not in (*options.further, "split")] if asked else _guess(first, options, notes)
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
-        made = {part: _steps(table, picked, group, notes) for part, table in tables.items()}
-    else:
-        cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
-        written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
-        made = {part: _records(tables[part], written, cells[part], group, notes) for part in tables}
-    return name, made
+        return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
+    if options.time:
+        raise UserError(f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are ordered")
+    cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
+    written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
+    return name, {part: _records(tables[part], written, cells[part], options.group, notes) for part in tables}
 
 
-def _guess(table: Table, notes: list[str]) -> list[str]:
+def _guess(table: Table, options: TableOptions, notes: list[str]) -> list[str]:
     """The column of symbols of a table when nobody said which: ``sequence``, the only one of lists, or the only one."""
-    names = [n for n in table.names if n != "split"]
+    names = [n for n in table.names if n not in ("split", *options.further)]
     for pair, task in OTHER_TASKS.items():
         if set(pair) <= set(names):
             raise UserError(
@@ -233,15 +232,61 @@ def _records(table: Table, form: Form, cells: list[str], group: str | None, note
     return Sequences.of(form, records, keys, table.files[0])
 
 
-def _steps(table: Table, names: list[str], group: str | None, notes: list[str]) -> Sequences:
-    """A row a step, a column a voice: rows of one group that follow each other are a record; without groups all are one."""
+def _steps(table: Table, names: list[str], options: TableOptions, notes: list[str]) -> Sequences:
+    """A row a step, a column a voice: all rows of one group are a record; without groups all rows are one."""
     form = Form("steps", tuple(names) if len(names) > 1 else ())
     columns = [[name_of(cell.strip()) for cell in column] for column in table.need(*names)]
     steps = list(zip(*columns))
-    keys = table.columns[group] if group else [""] * len(table)
-    runs = [(key, [row for row, _ in found]) for key, found in groupby(enumerate(keys), key=lambda pair: pair[1])]
-    records = [
-        form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for _, rows in runs
-    ]
-    notes.append(f"a row is a step of {' and '.join(names)}" + (f", rows of one {group} are a record" if group else ""))
-    return Sequences.of(form, records, [key for key, _ in runs] if group else None, table.files[0])
+    told = f"a row is a step of {' and '.join(names)}"
+    groups = _grouped(table, options)
+    records = [form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for rows in groups.values()]
+    if options.group:
+        told += f", all rows of one {options.group} are a record: {len(table):,} rows, {len(records):,} record{'s' * (len(records) != 1)}"
+    if options.time:
+        told += f"; {_reordered(groups):,} rows were reordered by {options.time}"
+    notes.append(told)
+    return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
+
+
+def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
+    """The rows of each value of the group column, in order. With times, rows follow their time (equal times: the order of the file)
+    and groups the time of their first row, so that the order of the rows in the file does not matter.
+    """
+    keys = table.columns[options.group] if options.group else [""] * len(table)
+    times = _times(table, options.time) if options.time else None
+    order = sorted(range(len(table)), key=times.__getitem__) if times else range(len(table))
+    groups: dict[str, list[int]] = {}
+    for row in order:
+        groups.setdefault(keys[row], []).append(row)
+    if not times:
+        return groups
+    return dict(sorted(groups.items(), key=lambda pair: (times[pair[1][0]], pair[0])))
+
+
+def _reordered(groups: dict[str, list[int]]) -> int:
+    """How many rows stand at another place of their record than they would in the order of the file."""
+    return sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
+
+
+def _times(table: Table, column: str) -> list[float]:
+    """Times that can be compared: numbers, or seconds since 1970 of ISO dates. Raises DataError with the line of what is neither."""
+    cells = [cell.strip() for cell in table.columns[column]]
+    numbers = bool(NUMBER.fullmatch(cells[0]))
+    found: list[float] = []
+    for row, cell in enumerate(cells):
+        try:
+            if numbers and not NUMBER.fullmatch(cell):
+                raise ValueError
+            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
+        except ValueError:
+            wanted = "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
+            raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
+    return found
+
+
+def _moment(cell: str) -> float:
+    """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
+    text = cell.replace("/", "-")
+    moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
+    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.total_seconds()

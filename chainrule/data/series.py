@@ -10,7 +10,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError
+from chainrule.data.dataset import Dataset
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
 from chainrule.data.table import read_table
@@ -113,34 +114,32 @@ class Scaling:
 
 
 @dataclass(frozen=True)
-class SeriesData:
-    """What ``read_series`` found: parts by name, and the scaling of the training part."""
+class SeriesDataset(Dataset):
+    """Series, split in time order. Parts are `Stretch`."""
 
-    name: str
-    parts: dict[str, Stretch]
-    scaling: Scaling
-    sha256: str
-    split_sha256: str
-    notes: list[str] = field(default_factory=list)
     unit: str = "stream"
     counted: str = "value"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the series."""
+        return tuple(series.name for series in self.parts["train"].series)
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board."""
         return {
-            "name": self.name, "unit": self.unit, "counted": self.counted, "columns": list(self.scaling.columns),
+            "name": self.name, "unit": self.unit, "counted": self.counted, "columns": list(self.columns),
             "parts": {name: part.described() for name, part in self.parts.items()},
-            "mean": list(self.scaling.mean), "scale": list(self.scaling.scale),
             "sha256": self.sha256, "notes": list(self.notes),
         }  # fmt: skip
 
 
-def read_series(source: Path | str, columns: str | None = None, split: Shares = (0.7, 0.1, 0.2)) -> SeriesData:
+def read_series(source: Path | str, columns: str | None = None, split: Shares = (0.7, 0.1, 0.2)) -> SeriesDataset:
     """The chosen columns of a table of numbers, split in time order.
 
     Raises:
         DataError: no such file, no column of numbers or more than one to choose from, a cell that is no number (with its line), an
-            infinity, too few values, or a training part that does not move.
+            infinity, or too few values.
     """
     shares, path, notes = check_split(split), Path(source), []
     series = tuple(read_columns(path, columns, notes))
@@ -152,19 +151,17 @@ def read_series(source: Path | str, columns: str | None = None, split: Shares = 
             end = tuple(_cut(len(s.values), until, begin[i]) for i, s in enumerate(series))
             parts[name] = Stretch(series, begin, end)
             begin = end
-    scaling = Scaling.of(parts["train"])
     for name, part in parts.items():
-        for column, known in zip(scaling.columns, part.scored()):
-            if not len(known):
+        for s, known in zip(series, part.scored()):
+            if not len(known) and name != "train":
                 raise DataError(
-                    f"{path}: column '{column}': no value falls into the {name} part; give more data or another --split"
+                    f"{path}: column '{s.name}': no value falls into the {name} part; give more data or another --split"
                 )
     whole = hashlib.sha256(b"".join(s.values.tobytes() + s.missing.tobytes() for s in series)).hexdigest()
     ends = ",".join(f"{name}:{part.start}-{part.end}" for name, part in parts.items())
-    return SeriesData(
+    return SeriesDataset(
         path.name.split(".")[0] or path.name,
         parts,
-        scaling,
         whole,
         hashlib.sha256(f"{whole} {ends}".encode()).hexdigest(),
         notes,
@@ -176,13 +173,13 @@ def _cut(length: int, share: float, begin: int) -> int:
     return min(length, max(begin + 1, round(share * length)))
 
 
-def read_held_out(source: Path | str, scaling: Scaling, columns: str | None = None) -> Stretch:
+def read_held_out(source: Path | str, names: Sequence[str], columns: str | None = None) -> Stretch:
     """A held-out file: as many series as the model was trained on, scored from their first value on."""
     path = Path(source)
-    series = tuple(read_columns(path, _fitting(path, scaling, columns), []))
-    if len(series) != len(scaling.columns):
+    series = tuple(read_columns(path, _fitting(path, names, columns), []))
+    if len(series) != len(names):
         raise DataError(
-            f"{path}: {len(series)} series, and the model was trained on {len(scaling.columns)} ({', '.join(scaling.columns)}): "
+            f"{path}: {len(series)} series, and the model was trained on {len(names)} ({', '.join(names)}): "
             "say which with --columns"
         )
     if not any((~s.missing).any() for s in series):
@@ -190,14 +187,14 @@ def read_held_out(source: Path | str, scaling: Scaling, columns: str | None = No
     return Stretch(series, tuple(0 for _ in series), tuple(len(s.values) for s in series))
 
 
-def _fitting(path: Path, scaling: Scaling, columns: str | None) -> str | None:
+def _fitting(path: Path, names: Sequence[str], columns: str | None) -> str | None:
     """``columns`` of the run, unless the file needs none (it has one column) or names the run's series itself."""
     if not path.is_file():
         return columns
     cells = read_table(path).columns
     if len(cells) == 1:
         return None
-    return ",".join(scaling.columns) if set(scaling.columns) <= {c[0].strip() for c in cells.values()} else columns
+    return ",".join(names) if set(names) <= {c[0].strip() for c in cells.values()} else columns
 
 
 # ------------------------------------------------------------------------------------------------------------- reading

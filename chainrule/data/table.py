@@ -43,6 +43,25 @@ Names = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
+class TableOptions:
+    """Which columns of a table hold what, as ``--columns`` says; the column whose value groups rows; the one that orders them."""
+
+    columns: Names = None
+    group: str | None = None
+    time: str | None = None
+
+    def given(self) -> list[tuple[str, str]]:
+        """The flags that were given, with their values."""
+        told = {"columns": ",".join(asked_names(self.columns)), "group": self.group, "time": self.time}
+        return [(flag, value) for flag, value in told.items() if value]
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Columns that a header must name beside those that are read."""
+        return tuple(name for name in (self.group, self.time) if name)
+
+
+@dataclass(frozen=True)
 class Table:
     """Equally long columns of strings; row r began on line ``lines[r]`` of its file (row r + 1 of a Parquet file).
 

@@ -17,8 +17,18 @@ import torch
 from chainrule.core.batch import Words
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
-from chainrule.data.labelled import SHOWN, UNKNOWN, Shares, carved_note, digests, repeated, shares, tell_unknown
-from chainrule.data.reading import Lexicon
+from chainrule.data.dataset import Dataset
+from chainrule.data.labelled import (
+    SHOWN,
+    UNKNOWN,
+    Shares,
+    carved_note,
+    digests,
+    group_keys,
+    repeated,
+    shares,
+    tell_unknown,
+)
 from chainrule.data.source import TEXTS, locate, read_file, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, divide_tables, is_header, items, read_tables
@@ -47,6 +57,12 @@ class Tagged:
     def __len__(self) -> int:
         """Tokens."""
         return sum(len(row.words) for row in self.rows)
+
+    def numbered(self, labels: Sequence[str], where: str) -> Tagged:
+        """The sequences with these tags as numbers; a note, which names ``where``, on tokens that have none of them."""
+        notes = list(self.notes)
+        tell_unknown(where, [tag for row in self.rows for tag in row.tags], labels, "token", notes)
+        return replace(_numbered(self.rows, labels), notes=notes)
 
     @property
     def lengths(self) -> np.ndarray:
@@ -86,25 +102,18 @@ class Tagged:
 
 
 @dataclass(frozen=True)
-class TaggedData:
-    """What ``read_tagged`` found; tag c is ``labels[c]``, in alphabetical order."""
+class TaggedDataset(Dataset):
+    """Sequences of tagged tokens; tag c is ``labels[c]``, in alphabetical order. Parts are `Tagged`."""
 
-    name: str
-    parts: dict[str, Tagged]
-    labels: tuple[str, ...]
-    sha256: str
-    split_sha256: str
-    notes: list[str] = field(default_factory=list)
     unit: str = "sequences"
     counted: str = "token"
+    labels: tuple[str, ...] = ()
     carved: bool = False
     """Nobody gave a validation part: it was split off, and may be learned from once it has been looked at."""
-    reader: Lexicon | None = None
-    """Makes numbers of tokens, for those who read numbers."""
 
     def card(self) -> dict[str, Any]:
         """The ``data`` object of a board. ``unseen``: share of held-out tokens that do not occur in train."""
-        train, held = self.parts["train"], self.parts.get("test", self.parts["valid"])
+        train, held = self.parts["train"], self.held_out
         known = set(train.tokens)
         return {
             "name": self.name, "unit": self.unit, "counted": self.counted,
@@ -117,14 +126,21 @@ class TaggedData:
         }  # fmt: skip
 
 
-def read_tagged(source: str | Path, columns: str | None = None, split: Shares = (0.9, 0.05, 0.05), on_bad: str = "stop") -> TaggedData:  # fmt: skip
-    """Read DATA and split it; given parts are kept, what is missing is split off by a hash of each sequence's tokens.
+def read_tagged(
+    source: str | Path,
+    columns: str | None = None,
+    split: Shares = (0.9, 0.05, 0.05),
+    on_bad: str = "stop",
+    group: str | None = None,
+) -> TaggedDataset:
+    """Read DATA and split it; given parts are kept, what is missing is split off by a hash of each sequence's tokens, or of what
+    the column ``group`` of a table says.
 
     Raises:
         DataError: nothing to read, a token without a tag, rows of different lengths (with file and line), a single tag.
     """
     wanted, notes = check_split(split), []
-    name, rows, carved = _read(source, columns, on_bad, notes, wanted)
+    name, rows, carved = _read(source, columns, on_bad, notes, wanted, group)
     learned = [*rows["train"], *(rows["valid"] if carved else [])]
     labels: tuple[str, ...] = tuple(sorted({tag for row in learned for tag in row.tags}))
     if not labels:
@@ -133,33 +149,33 @@ def read_tagged(source: str | Path, columns: str | None = None, split: Shares = 
         raise DataError(
             f"{source}: every training token is tagged '{''.join(labels)}': at least 2 tags are needed to tell apart"
         )
-    number = {tag: c for c, tag in enumerate(labels)}
-    parts = {part: _numbered(found, number) for part, found in rows.items()}
+    parts = {part: _numbered(found, labels) for part, found in rows.items()}
     for part, found in rows.items():
-        tell_unknown(part, [tag for row in found for tag in row.tags], number, "token", notes)
+        tell_unknown(part, [tag for row in found for tag in row.tags], labels, "token", notes)
     whole, cut = digests({p: ("\0".join((*r.words, *r.tags, *r.columns)) for r in found) for p, found in rows.items()})
     if carved:
         notes.append(carved_note(f"{len(rows['valid']):,} sequences"))
-    return TaggedData(name, parts, labels, whole, cut, notes, carved=carved)
+    return TaggedDataset(name, parts, whole, cut, notes, labels=labels, carved=carved)
 
 
-def read_tagged_part(source: str | Path, labels: Sequence[str], columns: str | None, on_bad: str = "stop") -> Tagged:
-    """A held-out file (or folder, all of whose parts are taken in order) under tags that exist already."""
+def read_tagged_part(source: str | Path, columns: str | None, on_bad: str = "stop") -> Tagged:
+    """A held-out file (or folder, all of whose parts are taken in order); its tags have no numbers yet."""
     notes: list[str] = []
     _, read, _ = _read(source, columns, on_bad, notes, None)
-    rows, number = [row for found in read.values() for row in found], {tag: c for c, tag in enumerate(labels)}
-    tell_unknown(str(source), [tag for row in rows for tag in row.tags], number, "token", notes)
-    return replace(_numbered(rows, number), notes=notes)
+    return replace(_numbered([row for found in read.values() for row in found], ()), notes=notes)
 
 
-def _numbered(rows: list[TaggedRow], number: dict[str, int]) -> Tagged:
+def _numbered(rows: Sequence[TaggedRow], labels: Sequence[str]) -> Tagged:
+    number = {tag: c for c, tag in enumerate(labels)}
     return Tagged(tuple(rows), tuple(np.array([number.get(t, UNKNOWN) for t in r.tags], np.int64) for r in rows))
 
 
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str], wanted: dict[str, float] | None) -> tuple[str, dict[str, list[TaggedRow]], bool]:  # fmt: skip
+def _read(
+    source: str | Path, columns: str | None, on_bad: str, notes: list[str], wanted: dict[str, float] | None, group: str | None = None
+) -> tuple[str, dict[str, list[TaggedRow]], bool]:  # fmt: skip
     """The name of DATA, its parts, and whether valid was split off; ``wanted`` None: as they lie, whatever they are called."""
     found = locate(source, tuple(dict.fromkeys((*LINES, *TABLES))))
     files = [path for paths in found.parts.values() for path in paths]
@@ -167,13 +183,15 @@ def _read(source: str | Path, columns: str | None, on_bad: str, notes: list[str]
     if any(tables):
         if not all(tables):
             raise DataError(f"{source}: tables and files of one token a line are mixed; give one kind")
-        name, read = read_tables(source, columns, on_bad, notes)
+        name, read = read_tables(source, columns, on_bad, notes, keep=(group,) if group else ())
         carved = "valid" not in read
         for table in read.values():
             _from_table(table)  # what is wrong with a row is said before anything about the split
         if wanted is not None:
-            read = divide_tables(read, wanted, lambda t: t.columns.get("group") or t.need("tokens")[0])
+            read = divide_tables(read, wanted, lambda t: group_keys(t, group, "tokens"))
         return name, {part: _from_table(table) for part, table in read.items()}, carved
+    if group:
+        raise UserError(f"--group {group}: {source} has one token a line, and no column that holds for a whole sequence")
     notes.extend(found.notes)
     rows = {
         part: [r for path in paths for r in _from_lines(path, columns, on_bad, notes)]

@@ -147,21 +147,22 @@ class Comparison:
         wanted = parse_models(models or self.task.rows, settings.task)
         self._refuse_strangers()
         settings = self.task.first(settings, out, overwrite)
-        self.corpus: Any = read_data(settings)
-        self.test = held_out(self.corpus)
-        self.card = self.corpus.card()
-        self.metric, self.words = self.task.metric(self.corpus.counted)
+        self.dataset = read_data(settings)
+        self.metric, self.words = self.task.metric(self.dataset.counted)
         known = {k for _, chosen, _ in wanted for k in family(chosen, settings.task).config.model_fields}
         self.strange = settings.model.keys() - known
         """Shared settings that no row knows: a slip. One that some rows know goes to those."""
         self.entries = [self._entry(name, chosen, values, settings, seeds) for name, chosen, values in wanted]
         self.settings = settings
-        compute = self._check().compute
+        ready = self._check()
+        self.corpus, compute = ready.data, ready.compute
+        self.test = held_out(self.corpus)
+        self.card = self.corpus.card()
         self.before = self._claim()
         """The board that is continued; empty where there is none."""
         self.exhibit = EXHIBITS.get(self.task.name, Exhibit)(self)
         self.board: dict[str, Any] = {
-            "format": 1, "title": self.corpus.name, "task": self.task.name, "status": "running",
+            "format": 1, "title": self.dataset.name, "task": self.task.name, "status": "running",
             "created": self.before.get("created") or time.strftime("%Y-%m-%d %H:%M"),
             "command": "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None,
             "budget": {"text": f"{settings.budget} for each model", "text_ko": f"모델마다 {settings.budget}"},
@@ -192,7 +193,7 @@ class Comparison:
         errors: list[UserError] = []
         for entry in self.entries:
             try:
-                return prepare(entry.settings, self.corpus)
+                return prepare(entry.settings, self.dataset)
             except UserError as error:
                 errors.append(error)
         raise errors[0]
@@ -225,7 +226,7 @@ class Comparison:
     def key(self) -> str:
         """What must agree for a comparison to be continued."""
         shared = {k: v for k, v in self.settings.model_dump().items() if k not in ("family", "save_every")}
-        return json.dumps([self.corpus.split_sha256, {**shared, "data": self.corpus.name}], sort_keys=True, default=str)
+        return json.dumps([self.dataset.split_sha256, {**shared, "data": self.dataset.name}], sort_keys=True, default=str)
 
     # --- the acts -----------------------------------------------------------------------------------------------------
 
@@ -271,10 +272,10 @@ class Comparison:
     def _begin(self, entry: Entry) -> None:
         """Build every cell; one that is finished already comes back as it was."""
         for cell in entry.cells:
-            ready = prepare(entry.settings.replace(seed=cell.seed), self.corpus)
+            ready = prepare(entry.settings.replace(seed=cell.seed), self.dataset)
             run, cell.ready = RunFolder(cell.folder), ready
             meter = Meter(entry.row["label"], ready, self.corpus.counted, every=10)
-            cell.trainer = make_trainer(ready, self.corpus, run, tell=meter)
+            cell.trainer = make_trainer(ready, run, tell=meter)
             RunFolder.create(cell.folder, overwrite=self.overwrite, resume=not self.overwrite)
             for report in [] if self.overwrite else cell.trainer.resume():
                 say(f"{entry.row['label']}: damaged, passed over: {report}")
@@ -284,7 +285,7 @@ class Comparison:
         entry.row |= {
             "params": cell.trainer.model.parameters_count, "config": config,
             "recipe": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
-            "tokenizer": self.card.get("tokenizer"), "seeds": [],
+            "tokenizer": ready.processor.card(ready.data.parts).get("tokenizer"), "seeds": [],
         }  # fmt: skip
 
     def _turn(self, entry: Entry, stop: Callable[[], bool]) -> None:

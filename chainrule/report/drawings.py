@@ -10,8 +10,9 @@ import numpy as np
 
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.images import about_pictures, encoded, strips
+from chainrule.runs.run import Run
 from chainrule.tasks.draw.inference import draw
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.training.tasks import Measured
 
 SHOWN = 12
 BITS = Figure(
@@ -34,7 +35,7 @@ class OfDrawings(Exhibit):
         shown = [{"png": encoded(test.pictures.images[r]), "label": test.captions[r]} for r in self.chosen()]
         return {"unit_name": "image_token", "references": {}, "asked": shown}
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         test, train = self.on.test, self.on.corpus.parts["train"].pictures.images
         drawn = draw(loaded, [test.captions[r] for r in self.chosen()])["images"]
         near = [train[nearest(train, picture)] for picture in drawn]

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from chainrule.core import Autoregressive, State
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.runs.run import Run
+from chainrule.training.tasks import Measured
 
 if TYPE_CHECKING:
     from chainrule.report.compare import Comparison, Entry
@@ -65,7 +66,7 @@ class Exhibit:
     def before(self) -> None:
         """Before the first row is built."""
 
-    def row(self, entry: Entry, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Entry, loaded: Run, measured: Measured) -> dict[str, Any]:
         """Further entries of a row that is done."""
         return {}
 

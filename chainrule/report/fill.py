@@ -6,7 +6,8 @@ from typing import Any
 
 from chainrule.report.exhibit import Figure
 from chainrule.report.labels import OfLabels
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.runs.run import Run
+from chainrule.training.tasks import Measured
 from chainrule.training.tasks.fill import SHARE, unigram
 
 HIDDEN = Figure(
@@ -43,5 +44,5 @@ class OfHidden(OfLabels):
         board["references"]["unigram_nats"] = unigram(self.on.corpus.parts["valid"])[0]
         return board
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         return {}

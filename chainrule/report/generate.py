@@ -12,9 +12,10 @@ from chainrule.data import SymbolTokenizer, counting_batches
 from chainrule.report import measure
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.verdict import make_warnings
+from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import token_nats
 from chainrule.training.runs import prepare
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.training.tasks import Measured
 from chainrule.training.tasks.generate import head, part_bytes
 from chainrule.training.train import say
 
@@ -43,7 +44,7 @@ class OfText(Exhibit):
         spelled = 8.0 * float(train.unknown_bytes.sum())
         found = {"entropy0": (card["entropy"] * len(train) + spelled) / train.nbytes}
         if train.counted == "symbol":
-            return {"uniform": math.log2(self.on.corpus.tokenizer.symbols), **found}
+            return {"uniform": math.log2(self.on.corpus.processor.tokenizer.symbols), **found}
         return {"xz": card["xz"]["bits_per_byte"], "uniform": 8.0, **found}
 
     def _prompt(self, unit: str) -> str:
@@ -55,7 +56,7 @@ class OfText(Exhibit):
         start, end = int(test.starts[middle]), int(test.ends[middle])
         if len(test.starts) == 1:
             start += (end - start) // 2
-        tokenizer = self.on.corpus.tokenizer
+        tokenizer = self.on.corpus.processor.tokenizer
         if isinstance(tokenizer, SymbolTokenizer):
             form = tokenizer.form
             start += -(start - int(test.starts[middle])) % form.step
@@ -75,12 +76,12 @@ class OfText(Exhibit):
         train, valid = corpus.parts["train"], head(corpus.parts["valid"], LADDER_SYMBOLS)
         chosen, compute = (
             family("ngram"),
-            prepare(self.on.settings.replace(family="ngram", model={}, size="small"), corpus).compute,
+            prepare(self.on.settings.replace(family="ngram", model={}, size="small"), self.on.dataset).compute,
         )
-        top = chosen.build(chosen.configure(symbols=corpus.tokenizer.symbols, n=LADDER[-1]))
+        top = chosen.build(chosen.configure(symbols=corpus.processor.tokenizer.symbols, n=LADDER[-1]))
         assert isinstance(top, Counting)
         stats = None
-        for batch in counting_batches(train, corpus.tokenizer.symbols, overlap=LADDER[-1]):
+        for batch in counting_batches(train, corpus.processor.tokenizer.symbols, overlap=LADDER[-1]):
             new = top.summarize(batch)
             stats = new if stats is None else stats + new
         size = part_bytes(valid) * np.log(2)
@@ -97,7 +98,7 @@ class OfText(Exhibit):
                 entry.settings = entry.settings.replace(model={**entry.settings.model, "n": best})
                 entry.row["label"] = f"n-gram (n = {best})" if entry.name == "ngram" else entry.row["label"]
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         texts, speed = measure.samples(loaded, self.on.board["prompt"], seed=entry.cells[0].seed)
         memory = measure.curve_of_memory(loaded, self.on.test, measured.losses)
         return {"samples": texts, "tokens_per_second_generate": speed, "memory": memory}

@@ -13,8 +13,9 @@ from chainrule.data.images import ImagePart, sheet_of
 from chainrule.data.pictures import as_png
 from chainrule.report.exhibit import Exhibit, Figure
 from chainrule.report.labels import OfLabels, duplicates, little_test
+from chainrule.runs.run import Run
 from chainrule.scoring.pictures import psnr
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.training.tasks import Measured
 
 MISTAKES = 12
 FEW = 100
@@ -49,9 +50,9 @@ class OfImages(OfLabels):
         shown = [{"png": png(train, r), "label": train.names[r]} for r in sheet_of(train)]
         return {**super().board(), "sheet": shown}
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         return {
-            **super().row(entry, loaded, measured), "mistakes": mistakes(self.on.test, loaded.labels, measured.details["log_probs"])
+            **super().row(entry, loaded, measured), "mistakes": mistakes(self.on.test, loaded.processor.labels, measured.details["log_probs"])
         }  # fmt: skip
 
 
@@ -76,7 +77,7 @@ class OfCodes(Exhibit):
         mean = self.on.corpus.parts["train"].images.mean(0).round().astype(np.uint8)
         return float(psnr(np.broadcast_to(mean, self.on.test.images.shape), self.on.test.images).mean())
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         return {"again": [encoded(measured.details["found"][r]) for r in self.shown()]}
 
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:

@@ -11,7 +11,8 @@ import numpy as np
 
 from chainrule.data.tagged import Tagged
 from chainrule.report.exhibit import Exhibit, Figure
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.runs.run import Run
+from chainrule.training.tasks import Measured
 
 SHOWN = 24
 """Labels that a matrix has a row and a column for; the rest are taken together."""
@@ -57,8 +58,8 @@ class OfLabels(Exhibit):
     def board(self) -> dict[str, Any]:
         return {"unit_name": "share", "references": {"guessing": self.guessing()}}
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
-        return {"confusion": trimmed(measured.details["confusion"], self.on.corpus.labels)}
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
+        return {"confusion": trimmed(measured.details["confusion"], self.on.dataset.labels)}
 
     def warnings(self, rows: dict[str, dict[str, Any]]) -> list[dict[str, str]]:
         found = [little_test(self.size(), self.what, self.what_ko)] if self.size() < LITTLE else []

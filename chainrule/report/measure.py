@@ -16,9 +16,10 @@ from chainrule.core.compute import Compute
 from chainrule.data import Part
 from chainrule.explain.memory import memory_curve
 from chainrule.report.exhibit import Figure
+from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import Blocks
 from chainrule.tasks.generate.inference import generate
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.training.tasks import Measured
 
 BLOCKS = 200
 Begun = Callable[[Autoregressive, int], State | None]
@@ -37,7 +38,7 @@ def make_blocks(measured: Measured, losses: np.ndarray, figure: Figure) -> Block
     return Blocks(sums, sizes, figure.unit, measured.combine)
 
 
-def curve_of_memory(loaded: Loaded, part: Part, nats: np.ndarray) -> list[dict[str, float]]:
+def curve_of_memory(loaded: Run, part: Part, nats: np.ndarray) -> list[dict[str, float]]:
     return memory_curve(loaded.model, part, nats, loaded.compute, part.nbytes / len(nats))
 
 
@@ -57,7 +58,7 @@ def state_bytes(model: Autoregressive, compute: Compute, begun: Begun) -> tuple[
     return sizes[0] - short * per_symbol, per_symbol
 
 
-def samples(loaded: Loaded, prompt: str, seed: int) -> tuple[list[str], float]:
+def samples(loaded: Run, prompt: str, seed: int) -> tuple[list[str], float]:
     """One continuation of the board's prompt, and symbols a second for one sequence at a time."""
     made = generate(loaded, [prompt], max_tokens=240, temperature=0.8, seed=seed)
     return made.get("texts") or made["written"], made["tokens_per_second"]

@@ -13,9 +13,10 @@ import torch
 from chainrule.core import Autoregressive, State, UserError
 from chainrule.data.pairs import PairPart
 from chainrule.report.exhibit import Exhibit, Figure
+from chainrule.runs.run import Run
 from chainrule.scoring.translations import judge
 from chainrule.tasks.translate.inference import alignment_of
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.training.tasks import Measured
 
 EVEN, DISPUTED, PICTURES = 5, 3, 2
 """Test pairs that are shown: taken evenly, and those on which rows differ most; and how many pictures a row has."""
@@ -58,7 +59,7 @@ class OfPairs(Exhibit):
         targets = [train.targets[i] for i in nearest(train.sources, test.sources)]
         self.on.board["references"]["nearest"] = judge(targets, test.targets).metrics()[self.on.metric]
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         made, test = measured.details["translations"], self.on.test
         self.wrote[entry.name], self.wrong[entry.name] = made, wrong(measured)
         self.on.board["examples"] = self._examples()
@@ -173,7 +174,7 @@ def fits(test: PairPart, i: int) -> bool:
     return 2 < test.source_lengths[i] <= LONG and 2 < test.target_lengths[i] <= LONG
 
 
-def _picture(loaded: Loaded, source: str, target: str) -> dict[str, Any] | None:
+def _picture(loaded: Run, source: str, target: str) -> dict[str, Any] | None:
     """Weights as whole percents, so that a board stays small; None where the model attends to nothing."""
     try:
         weights, targets, sources = alignment_of(loaded, source, target)

@@ -10,8 +10,9 @@ import numpy as np
 from chainrule.data.series import Scaling, Stretch
 from chainrule.decoding.forecast import sample_paths
 from chainrule.report.exhibit import Exhibit, Figure
+from chainrule.runs.run import Run
 from chainrule.scoring.forecasts import LEVELS
-from chainrule.training.tasks import Loaded, Measured
+from chainrule.training.tasks import Measured
 
 HORIZON = 48
 """Values at the end of the test part that are forecast at once, at most half of it."""
@@ -31,7 +32,7 @@ class OfForecasts(Exhibit):
         return NATS
 
     def board(self) -> dict[str, Any]:
-        test, scaling = self.on.test, self.on.corpus.scaling
+        test, scaling = self.on.test, self.on.corpus.processor.scaling
         known = test.targets()[0]
         steps = min(HORIZON, max(1, len(known) // 2))
         end = test.end[0]
@@ -39,9 +40,9 @@ class OfForecasts(Exhibit):
         forecast = {"column": scaling.columns[0], "steps": steps, "values": shown.tolist(), "levels": list(LEVELS)}
         return {"references": random_walk(test, scaling, self.on.corpus.parts["train"]), "forecast": forecast}
 
-    def row(self, entry: Any, loaded: Loaded, measured: Measured) -> dict[str, Any]:
+    def row(self, entry: Any, loaded: Run, measured: Measured) -> dict[str, Any]:
         """The forecast is made at once, from the values before the stretch that is shown."""
-        test, scaling = self.on.test, self.on.corpus.scaling
+        test, scaling = self.on.test, self.on.corpus.processor.scaling
         steps = self.on.board["forecast"]["steps"]
         known = scaling.seen(0, test.series[0].values[: test.end[0] - steps])
         paths = sample_paths(loaded.model, known, steps, PATHS, loaded.compute)

@@ -10,8 +10,8 @@ from chainrule.commands import Data
 from chainrule.core import UserError
 from chainrule.data.pictures import as_png
 from chainrule.tasks.options import settings_of
+from chainrule.training.runs import data_card
 from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import find_task
 
 OF_IMAGES = ("classify-images", "codes", "draw")
 
@@ -21,11 +21,11 @@ def card(options: Data, source: str) -> dict[str, Any]:
     values = settings_of(options, source)
     if options.sheet:
         _check_sheet(options.sheet, source, values["task"])
-    found = find_task(values["task"]).read(RunConfig.make({**values, "family": ""}))
-    card = {**found.card(), "task": values["task"]}
+    dataset, card = data_card(RunConfig.make({**values, "family": ""}))
+    card["task"] = values["task"]
     if not options.sheet:
         return card
-    pixels, labels = found.sheet()  # type: ignore[attr-defined]
+    pixels, labels = dataset.sheet()  # type: ignore[attr-defined]
     write_file(Path(options.sheet), as_png(pixels))
     return card | {"sheet": {"file": options.sheet, "rows": labels}}
 

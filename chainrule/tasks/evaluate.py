@@ -8,10 +8,11 @@ from typing import Any
 
 from chainrule.checkpoint import write_file
 from chainrule.core import UserError
-from chainrule.training.tasks import Loaded, find_task
+from chainrule.runs.run import Run
+from chainrule.training.tasks import find_task
 
 
-def evaluate(run: Loaded, data: Path | str, *, predictions: Path | str | None = None, **reading: Any) -> dict[str, Any]:
+def evaluate(run: Run, data: Path | str, *, predictions: Path | str | None = None, **reading: Any) -> dict[str, Any]:
     """All metrics of the run's task on held-out data (generate: every token scored, the first from the start).
 
     Args:
@@ -23,10 +24,10 @@ def evaluate(run: Loaded, data: Path | str, *, predictions: Path | str | None = 
     if predictions and not Path(predictions).parent.is_dir():
         raise UserError(f"--predictions {predictions}: no such folder; make it first")
     told = {**run.settings, "unit": run.data["unit"], "on_bad": "stop", **reading}
-    return metrics(run, find_task(run.task).read_part(run, data, told), predictions=predictions)
+    return metrics(run, find_task(run.task).read_split(run, data, told), predictions=predictions)
 
 
-def metrics(run: Loaded, part: Any, *, predictions: Path | str | None = None) -> dict[str, Any]:
+def metrics(run: Run, part: Any, *, predictions: Path | str | None = None) -> dict[str, Any]:
     """The same on a part that was read already."""
     task = find_task(run.task)
     measured = task.measure(run, part)

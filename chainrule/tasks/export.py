@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.core import UserError, nearest
-from chainrule.training.tasks import Loaded
+from chainrule.runs.run import Run
 
 FORMATS = ("arpa", "symbols")
 
 
 def export(
-    run: Loaded,
+    run: Run,
     to: str,
     out: Path | str,
     *,

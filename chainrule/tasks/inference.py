@@ -12,13 +12,14 @@ from typing import Any
 
 from chainrule import tasks
 from chainrule.core import UserError
+from chainrule.data.processors import PairProcessor
 from chainrule.options import Options, flags
-from chainrule.training.tasks import Loaded
+from chainrule.runs.run import Run
 
 Call = Callable[..., dict[str, Any]]
 
 
-def answer(run: Loaded, options: Options) -> dict[str, Any]:
+def answer(run: Run, options: Options) -> dict[str, Any]:
     """Call the function of the run's task that is named like the command, with the options that were given.
 
     Raises:
@@ -56,27 +57,29 @@ def inference_modules() -> dict[str, ModuleType]:
     return {name.replace("_", "-"): importlib.import_module(f"{tasks.__name__}.{name}.inference") for name in having}
 
 
-def need(run: Loaded, task: str, call: str, does: str) -> None:
+def need(run: Run, task: str, call: str, does: str) -> None:
     """Raises UserError where the run is of another task."""
     if run.task != task:
         raise UserError(f"{call}: this run's task is {run.task}; a run of --task {task} {does}")
 
 
-def text_of(run: Loaded, ids: Any) -> str:
-    return run.tokenizer.decode(ids).decode(errors="replace")
+def text_of(run: Run, ids: Any) -> str:
+    return run.processor.tokenizer.decode(ids).decode(errors="replace")
 
 
-def phrases(run: Loaded, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+def phrases(run: Run, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     """The token ids of each text of ``--must`` or ``--forbid``. Raises UserError where a token is unknown: it is never generated."""
-    found = [tuple(run.tokenizer.encode(text.encode()).ids.tolist()) for text in texts]
+    tokenizer = run.processor.target if isinstance(run.processor, PairProcessor) else run.processor.tokenizer
+    found = [tuple(tokenizer.encode(text.encode()).ids.tolist()) for text in texts]
     for text, ids in zip(texts, found):
-        if not ids or run.tokenizer.unknown in ids:
+        if not ids or tokenizer.unknown in ids:
             raise UserError(
                 f"{flag} {text!r}: {'holds a symbol that the run has never seen' if ids else 'holds no symbol'}; leave it out"
             )
     return tuple(found)
 
 
-def as_numbers(run: Loaded, batch: Any) -> Any:
+def as_numbers(run: Run, batch: Any) -> Any:
     """The batch with numbers for its strings, where the model reads numbers."""
-    return run.tokenizer.read(batch).to(run.compute.device) if run.tokenizer else batch
+    reader = run.processor.reader
+    return reader.read(batch).to(run.compute.device) if reader else batch

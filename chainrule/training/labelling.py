@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
 from chainrule.core import Batch, ConfigError, Counting, DataError, SequenceModel
 from chainrule.data.batches import Buckets
+from chainrule.data.dataset import EncodedData
 from chainrule.data.reading import Reader
 from chainrule.scoring.objectives import Labels
 from chainrule.training.loop import Source
@@ -40,29 +41,16 @@ class Items(Protocol):
     def batches(self, rows: int) -> Iterator[Batch]: ...
 
 
-class Split(Protocol):
-    """Parts, whether the validation part was split off by us, and who makes numbers of their items."""
-
-    @property
-    def parts(self) -> Mapping[str, Items]: ...
-
-    @property
-    def carved(self) -> bool: ...
-
-    @property
-    def reader(self) -> Any: ...
-
-
-def learning(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:
+def learning(model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
     """Batches of the training part and the rule that the recipe names."""
     if ready.recipe.update == "counting":
         return counting(model, data, ready)
-    if ready.recipe.update != "gradient" or data.reader is None:
+    if ready.recipe.update != "gradient" or data.processor.reader is None:
         raise ConfigError(f"{ready.family.name}: the task {ready.settings.task} is learned by counting or by gradient")
     return batches_of(data, ready), GradientRule(Labels(model, ready.recipe.smoothing), ready.recipe, ready.compute)
 
 
-def batches_of(data: Split, ready: Prepared) -> Source:
+def batches_of(data: EncodedData, ready: Prepared) -> Source:
     """Items of like length together, in an order that is another one every epoch."""
     part, r = data.parts["train"], ready.recipe
     if not len(part):
@@ -72,12 +60,12 @@ def batches_of(data: Split, ready: Prepared) -> Source:
     arranged = functools.lru_cache(maxsize=2)(buckets.arrange)
 
     def at(epoch: int, step: int) -> Batch:
-        return data.reader.read(part.take(buckets.pick(arranged(epoch), step)))
+        return data.processor.reader.read(part.take(buckets.pick(arranged(epoch), step)))
 
     return Source(buckets.steps_per_epoch, at)
 
 
-def counting(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:
+def counting(model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
     """Every batch of what is counted, once."""
     if not isinstance(model, Counting):
         raise ConfigError(f"{ready.family.name} is no Counting model: its recipe cannot say update=counting")
@@ -86,7 +74,7 @@ def counting(model: Any, data: Split, ready: Prepared) -> tuple[Source, Rule]:
     return Source(len(batches), lambda _epoch, step: batches[step]), CountingRule(model)
 
 
-def judged(model: SequenceModel, data: Split, ready: Prepared) -> SequenceModel:
+def judged(model: SequenceModel, data: EncodedData, ready: Prepared) -> SequenceModel:
     """The model whose figure on validation is honest: this one, or one like it that did not count the validation part."""
     if not (data.carved and ready.recipe.update == "counting"):
         return model.eval()
@@ -98,10 +86,10 @@ def judged(model: SequenceModel, data: Split, ready: Prepared) -> SequenceModel:
     return other
 
 
-def _batches(data: Split, name: str, ready: Prepared) -> Sequence[Batch]:
+def _batches(data: EncodedData, name: str, ready: Prepared) -> Sequence[Batch]:
     """As they lie in the part, or as a reader made numbers of them."""
     found = data.parts[name].batches(ready.recipe.rows)
-    return list(found if data.reader is None else map(data.reader.read, found))
+    return list(found if data.processor.reader is None else map(data.processor.reader.read, found))
 
 
 def asked(part: Items, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:

@@ -12,28 +12,42 @@ import torch
 from chainrule.checkpoint import RunFolder
 from chainrule.core import Adopting, ConfigError, Family, Recipe, UserError, families, family
 from chainrule.core.compute import decide
-from chainrule.data.reading import reader_from_json
+from chainrule.data.dataset import Dataset
+from chainrule.data.processor import processor_from_json
+from chainrule.runs.run import Run
 from chainrule.training.budget import Budget
 from chainrule.training.loop import Plan, Trainer
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Data, Loaded, find_task
+from chainrule.training.tasks import find_task
 
 
-def read_data(settings: RunConfig) -> Data:
-    """DATA as the task of these settings reads it."""
-    return find_task(settings.task).read(settings)
+def read_data(settings: RunConfig) -> Dataset:
+    """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
+    task = find_task(settings.task)
+    if settings.time and not task.ordered:
+        raise UserError(f"--time {settings.time}: the records of --task {task.name} have no order to put their rows in; leave it out")
+    return task.read(settings)
 
 
-def prepare(settings: RunConfig, data: Data) -> Prepared:
-    """Check every setting before anything is written or computed."""
+def data_card(settings: RunConfig) -> tuple[Dataset, dict[str, Any]]:
+    """DATA and its card; with what encoding adds (tokens, vocabulary), where that does not depend on the model type."""
+    task, dataset = find_task(settings.task), read_data(settings)
+    if not task.card_of_encoding:
+        return dataset, dataset.card()
+    return dataset, task.encode(dataset, task.fit_processor(dataset, None, settings)).card()
+
+
+def prepare(settings: RunConfig, dataset: Dataset) -> Prepared:
+    """Check every setting before anything is written or computed, and encode the dataset for this model."""
     task, chosen = find_task(settings.task), family(settings.family, settings.task)
     learnt = begin_with(settings, chosen)
     if learnt:
         settings = task.begun(settings, learnt)
-    settings = task.resolve(settings, data)
-    data = task.as_read(data, chosen, settings, learnt)
+    processor = task.fit_processor(dataset, chosen, settings, learnt)
+    data = task.encode(dataset, processor, learnt)
+    settings = settings.replace(tokenizer=processor.spec or settings.tokenizer)
     fields = chosen.config.model_fields  # a family need not ask for everything that the data could tell
-    model = {**{k: v for k, v in task.shape(data).items() if k in fields}, **settings.model}
+    model = {**{k: v for k, v in task.model_dimensions(data).items() if k in fields}, **settings.model}
     if learnt and task.continues:
         kept = {k: v for k, v in learnt.config["model"].items() if k in fields and k not in ("symbols", "dropout")}
         model = {**kept, **model}
@@ -61,7 +75,7 @@ def known_settings(settings: RunConfig) -> None:
     Recipe.check_names(settings.recipe)
 
 
-def begin_with(settings: RunConfig, chosen: Family) -> Loaded | None:
+def begin_with(settings: RunConfig, chosen: Family) -> Run | None:
     """The run that ``--from`` names, loaded, if this family can begin with it."""
     if settings.pretrained is None:
         return None
@@ -79,7 +93,7 @@ def can_adopt(chosen: Family) -> bool:
     return isinstance(chosen.build, type) and issubclass(chosen.build, Adopting)
 
 
-def make_trainer(ready: Prepared, data: Data, run: RunFolder, **options: Any) -> Trainer:
+def make_trainer(ready: Prepared, run: RunFolder, **options: Any) -> Trainer:
     """The model at its start (seeded), its data in order, its rule; and the description of the run on disk."""
     s = ready.settings
     torch.manual_seed(s.seed)
@@ -111,35 +125,36 @@ def resolved(ready: Prepared) -> dict[str, Any]:
     }
 
 
-def trained(trainer: Trainer, ready: Prepared) -> Loaded:
+def trained(trainer: Trainer, ready: Prepared) -> Run:
     """The best weights of a run that is done, ready to be used; with what is settled on validation."""
     trainer.restore_best()
-    task, data = find_task(ready.settings.task), ready.data
-    files = task.files(data)
-    described = {**files["data.json"], "unit": data.unit, "counted": data.counted}
+    task = find_task(ready.settings.task)
+    described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
     config = {"model_type": ready.family.name, "task": task.name, "model": trainer.model.config.model_dump()}
-    loaded = Loaded(trainer.model.eval(), described, {}, config, trainer.plan.compute, **use(files))
-    settled = task.settle(loaded, data)
+    run = Run(
+        task.name, trainer.model.eval(), ready.processor, config, resolved(ready), described, trainer.plan.compute, trainer.run.path
+    )
+    settled = task.settle(run, ready.data)
     described |= settled
     if settled:
         trainer.run.write_model(trainer.model.state_dict())
-    return loaded
+    return run
 
 
 def describe(run: RunFolder, ready: Prepared, settled: dict[str, Any] | None = None) -> None:
     """Write what the run is, so that it can be understood and loaded without this command. May be repeated. ``settled``: further
     entries of ``data.json``.
     """
-    data = ready.data
-    f, files = ready.family, find_task(ready.settings.task).files(data)
-    files["data.json"] |= {
-        "sha256": data.sha256, "split_sha256": data.split_sha256, "unit": data.unit, "counted": data.counted, "notes": data.notes,
-        **(settled or {}),
+    f, data = ready.family, ready.data
+    described = {
+        **find_task(ready.settings.task).described(data), "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
+        "unit": data.unit, "counted": data.counted, "notes": data.all_notes, **(settled or {}),
     }  # fmt: skip
+    plugin = {"plugin": f.plugin} if f.plugin else {}
     run.write_description(
         resolved(ready),
-        {"model_type": f.name, "task": f.task, "model": ready.config.model_dump()},
-        files,
+        {"model_type": f.name, "task": f.task, "model": ready.config.model_dump(), **plugin},
+        {"data.json": described, "processor.json": ready.processor.to_json()},
         {**machine(), "device": ready.compute.device, "bf16": ready.compute.bf16, "threads": ready.compute.threads},
     )
 
@@ -160,9 +175,9 @@ def machine() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Loaded:
+def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Run:
     """Load a run folder, verified. Loading never runs code from the folder: a family from a file of the user's must have
-    been loaded before (``--plugin my_model.py``).
+    been loaded before (``--plugin my_model.py``), and be the very file that the run was made with.
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
@@ -170,6 +185,7 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
         chosen = family(config["model_type"], config.get("task", "generate"))
     except UserError as error:
         raise UserError(f"{path}: {error}; a family from a file needs --plugin FILE.py") from None
+    _check_plugin(path, config.get("plugin"), chosen)
     model = chosen.build(chosen.config.make(config["model"]))
     try:
         model.load_state_dict(tensors)
@@ -180,11 +196,15 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
     settings = run.read_settings()
     compute = decide(device, precision, threads, prefers_bf16=settings["recipe"].get("bf16", False))
     model.to(compute.device).eval()
-    return Loaded(model, files["data.json"], settings, config, compute, **use(files))
+    processor = processor_from_json(files["processor.json"])
+    return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path)
 
 
-def use(files: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What of a run's files using its model needs: tokenizers and labels."""
-    made = {"tokenizer": "tokenizer.json", "source_tokenizer": "tokenizer.source.json"}
-    found: dict[str, Any] = {name: reader_from_json(files[file]) for name, file in made.items() if file in files}
-    return found | {"labels": tuple(files.get("labels.json", {}).get("labels", ()))}
+def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: Family) -> None:
+    """Raises UserError where the model type comes from another file than the one that the run was made with."""
+    found = chosen.plugin or {}
+    if (wanted or {}).get("sha256") == found.get("sha256"):
+        return
+    made = f"{wanted['file']} (SHA-256 {wanted['sha256'][:12]}…)" if wanted else f"the '{chosen.name}' of this package"
+    given = f"{found['file']} (SHA-256 {found['sha256'][:12]}…)" if found else f"the '{chosen.name}' of this package"
+    raise UserError(f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with (--family FILE.py)")

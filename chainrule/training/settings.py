@@ -9,6 +9,7 @@ import pydantic
 
 from chainrule.core import Config, Family, Recipe, SequenceModel
 from chainrule.core.compute import Compute
+from chainrule.data.dataset import EncodedData
 from chainrule.data.recognise import as_meant
 from chainrule.training.budget import Budget
 
@@ -26,7 +27,9 @@ class RunConfig(Config):
     """None: none for symbols, a folder's own ``tokenizer.json``, else byte."""
     columns: str | None = None
     group: str | None = None
+    """The column of a table whose rows of one value belong together: one record of steps, or one side of the split."""
     time: str | None = None
+    """The column of a table that orders the rows of a record."""
     unit: Literal["stream", "lines", "docs"] | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
@@ -67,7 +70,12 @@ class Prepared:
     compute: Compute
     budget: Budget
     save_every: Budget
-    data: Any = None
-    """DATA as the family reads them."""
+    data: EncodedData
+    """DATA as the processor encodes them."""
     learnt: SequenceModel | None = None
     """What the model begins with."""
+
+    @property
+    def processor(self) -> Any:
+        """What encodes the data of this run."""
+        return self.data.processor

@@ -15,11 +15,12 @@ from typing import Literal
 from chainrule.checkpoint import RunFolder
 from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
+from chainrule.data.dataset import Dataset
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
 from chainrule.training.runs import describe, known_settings, make_trainer, prepare, read_data, resolved, trained
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Data, find_task
+from chainrule.training.tasks import find_task
 
 
 class Interrupted(ChainruleError):
@@ -119,7 +120,7 @@ def train(
     *,
     resume: str = "never",
     overwrite: bool = False,
-    corpus: Data | None = None,
+    dataset: Dataset | None = None,
 ) -> Trainer:
     """Train to the end of the budget; on a signal save and raise ``Interrupted``.
 
@@ -136,16 +137,15 @@ def train(
     run.check(overwrite=overwrite, resume=mode == "auto")
     known_settings(settings)
     settings = find_task(settings.task).first(settings, Path(out), overwrite)
-    corpus = corpus or read_data(settings)
-    ready = prepare(settings, corpus)
-    meter = Meter(ready.family.name, ready, corpus.counted)
+    ready = prepare(settings, dataset or read_data(settings))
+    meter = Meter(ready.family.name, ready, ready.data.counted)
     try:
-        trainer = make_trainer(ready, corpus, run, tell=meter)  # a model that cannot be built must not cost the old run
+        trainer = make_trainer(ready, run, tell=meter)  # a model that cannot be built must not cost the old run
         RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
         if mode == "auto":
-            _continue(trainer, run, ready, corpus)
+            _continue(trainer, run, ready)
         describe(run, ready)
-        for note in corpus.notes:
+        for note in ready.data.all_notes:
             say(f"note: {note}")
         size = "counting" if ready.recipe.update == "counting" else f"{trainer.model.parameters_count:,} parameters"
         say(f"{ready.family.name}: {size}, {ready.compute}, budget {ready.budget}")
@@ -164,11 +164,11 @@ def train(
     return trainer
 
 
-def _continue(trainer: Trainer, run: RunFolder, ready: Prepared, corpus: Data) -> None:
+def _continue(trainer: Trainer, run: RunFolder, ready: Prepared) -> None:
     """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
     if run.has("config.yaml"):
         old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
-        if run.read_json("data.json")["split_sha256"] != corpus.split_sha256:
+        if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
             raise UserError(
                 f"{run.path}: was trained on other data or another split than {ready.settings.data}: continue it with the "
                 "same, or start another --out"

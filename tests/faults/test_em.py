@@ -16,7 +16,7 @@ from torch import Tensor
 
 from chainrule.checkpoint import RunFolder
 from chainrule.core import Batch, ConfigError, Expecting, Recipe
-from chainrule.data import Corpus
+from chainrule.data import TextDataset
 from chainrule.training.loop import Trainer
 from chainrule.training.rules import EMRule
 from chainrule.training.runs import describe, make_trainer, prepare, read_data
@@ -44,15 +44,15 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def corpus(text: Path) -> Corpus:
+def corpus(text: Path) -> TextDataset:
     return read_data(RunConfig.make({"data": str(text), "family": "hmm"}))
 
 
-def start(folder: Path, corpus: Corpus, text: Path, recipe: dict[str, Any], budget: str) -> Trainer:
+def start(folder: Path, corpus: TextDataset, text: Path, recipe: dict[str, Any], budget: str) -> Trainer:
     values = {"data": str(text), "family": "hmm", "size": "tiny", "budget": budget, "threads": 1, "recipe": recipe}
     ready = prepare(RunConfig.make({**values, "save_every": "4steps"}), corpus)
     run = RunFolder.create(folder, resume=True)
-    trainer = make_trainer(ready, corpus, run)
+    trainer = make_trainer(ready, run)
     trainer.resume()
     describe(run, ready)
     return trainer
@@ -60,7 +60,7 @@ def start(folder: Path, corpus: Corpus, text: Path, recipe: dict[str, Any], budg
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_cut_and_resumed_it_is_the_uninterrupted_run_bit_for_bit(
-    kind: str, tmp_path: Path, corpus: Corpus, text: Path
+    kind: str, tmp_path: Path, corpus: TextDataset, text: Path
 ) -> None:
     whole = start(tmp_path / "whole", corpus, text, KINDS[kind], "29steps")
     assert 29 > whole.source.steps_per_epoch > 4  # cuts fall inside a pass, and the run is longer than one
@@ -80,36 +80,36 @@ def test_cut_and_resumed_it_is_the_uninterrupted_run_bit_for_bit(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_it_learns_and_is_looked_at_on_the_way(kind: str, tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_it_learns_and_is_looked_at_on_the_way(kind: str, tmp_path: Path, corpus: TextDataset, text: Path) -> None:
     trainer = start(tmp_path / "run", corpus, text, KINDS[kind], "8epochs")
     trainer.advance()
     curve = [point["value"] for point in trainer.progress.curve]
     assert len(curve) >= 8
     assert curve[-1] < curve[0]
-    assert trainer.progress.tokens == pytest.approx(8 * len(corpus.parts["train"]), rel=0.01)
+    assert trainer.progress.tokens == pytest.approx(8 * corpus.parts["train"].nbytes, rel=0.01)
 
 
 @pytest.mark.parametrize(("budget", "steps"), [("7steps", 7), ("1300tokens", 4)])
-def test_budgets_are_kept(budget: str, steps: int, tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_budgets_are_kept(budget: str, steps: int, tmp_path: Path, corpus: TextDataset, text: Path) -> None:
     trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"], budget)
     trainer.advance()
     assert trainer.progress.step == steps
 
 
-def test_a_budget_in_seconds_ends(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_a_budget_in_seconds_ends(tmp_path: Path, corpus: TextDataset, text: Path) -> None:
     trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"], "1s")
     trainer.advance()
     assert trainer.progress.done
     assert len(trainer.progress.curve) >= 2
 
 
-def test_a_family_that_expects_nothing_cannot_be_trained_so(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_a_family_that_expects_nothing_cannot_be_trained_so(tmp_path: Path, corpus: TextDataset, text: Path) -> None:
     values = {"data": str(text), "family": "gru", "size": "tiny", "recipe": {"update": "em"}}
     with pytest.raises(ConfigError, match="nothing that is hidden"):
-        make_trainer(prepare(RunConfig.make(values), corpus), corpus, RunFolder(tmp_path / "run"))
+        make_trainer(prepare(RunConfig.make(values), corpus), RunFolder(tmp_path / "run"))
 
 
-def test_the_run_tells_which_restart_was_kept_and_what_each_came_to(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_the_run_tells_which_restart_was_kept_and_what_each_came_to(tmp_path: Path, corpus: TextDataset, text: Path) -> None:
     """Nats a symbol of the first batch after 8 EM steps, by the same steps taken here; the least is kept."""
     trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"] | {"restarts": 3}, "3steps")
     model, (_, batch) = trainer.model, trainer.source(0)
@@ -126,7 +126,7 @@ def test_the_run_tells_which_restart_was_kept_and_what_each_came_to(tmp_path: Pa
     assert [entry for entry in told["starts"] if entry["kept"]] == [best]
 
 
-def test_one_start_is_no_choice_to_tell_of(tmp_path: Path, corpus: Corpus, text: Path) -> None:
+def test_one_start_is_no_choice_to_tell_of(tmp_path: Path, corpus: TextDataset, text: Path) -> None:
     trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"], "1steps")
     trainer.advance()
     assert {event["event"] for event in trainer.run.events()} == {"train", "valid"}

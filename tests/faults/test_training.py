@@ -20,7 +20,7 @@ import torch
 
 from chainrule.checkpoint import RunFolder
 from chainrule.core import CheckpointCorrupt, UserError, total
-from chainrule.data import Corpus
+from chainrule.data import TextDataset
 from chainrule.training import rules
 from chainrule.training.loop import Trainer
 from chainrule.training.rules import GradientRule, NonFinite
@@ -56,7 +56,7 @@ def instant_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.fixture(scope="module")
-def corpus(text: Path) -> Corpus:
+def corpus(text: Path) -> TextDataset:
     return read_data(RunConfig.make({"data": str(text), "family": "gru"}))
 
 
@@ -65,11 +65,11 @@ def settings(text: Path, kind: str, **more: Any) -> RunConfig:
     return RunConfig.make({**fixed, **RUNS[kind], "save_every": "5steps", **more})
 
 
-def start(folder: Path, chosen: RunConfig, corpus: Corpus) -> Trainer:
+def start(folder: Path, chosen: RunConfig, corpus: TextDataset) -> Trainer:
     """A trainer as a new process would build it: nothing of an earlier one is left but the folder."""
     ready, run = prepare(chosen, corpus), RunFolder.create(folder, resume=True)
     torch.manual_seed(random.randrange(1 << 30))  # whatever stood in the generator must not matter
-    trainer = make_trainer(ready, corpus, run)
+    trainer = make_trainer(ready, run)
     trainer.resume()
     describe(run, ready)
     return trainer
@@ -108,7 +108,7 @@ def state_of(trainer: Trainer) -> dict[str, str]:
 
 @pytest.mark.parametrize("kind", RUNS)
 def test_cut_at_random_places_and_resumed_is_bit_for_bit_the_uninterrupted_run(
-    tmp_path: Path, text: Path, corpus: Corpus, kind: str
+    tmp_path: Path, text: Path, corpus: TextDataset, kind: str
 ) -> None:
     chosen = settings(text, kind)
     whole = start(tmp_path / "whole", chosen, corpus)
@@ -129,7 +129,7 @@ def test_cut_at_random_places_and_resumed_is_bit_for_bit_the_uninterrupted_run(
 
 
 def test_the_average_is_the_mean_of_the_last_weights_and_is_tried_beside_them(
-    tmp_path: Path, text: Path, corpus: Corpus
+    tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
     trainer, seen = start(tmp_path / "run", settings(text, "averaged", budget="60steps"), corpus), {}
     trainer.tell = lambda progress, step: seen.setdefault(progress.step, parameters(trainer))
@@ -144,7 +144,7 @@ def test_the_average_is_the_mean_of_the_last_weights_and_is_tried_beside_them(
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_the_weights_that_are_kept_are_the_best_or_the_last(
-    tmp_path: Path, text: Path, corpus: Corpus, keep: str
+    tmp_path: Path, text: Path, corpus: TextDataset, keep: str
 ) -> None:
     chosen = settings(text, "averaged", budget="40steps")
     trainer = start(tmp_path / "run", chosen.replace(recipe={**chosen.recipe, "average": 0, "keep": keep}), corpus)
@@ -165,7 +165,7 @@ def parameters(trainer: Trainer) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("kind", ["gru", "accumulated"])
 def test_saved_in_the_middle_of_an_epoch_moments_and_carried_state_go_on(
-    tmp_path: Path, text: Path, corpus: Corpus, kind: str
+    tmp_path: Path, text: Path, corpus: TextDataset, kind: str
 ) -> None:
     chosen = settings(text, kind, budget="1000steps", save_every="1000steps")
     one = start(tmp_path / "one", chosen, corpus)
@@ -186,7 +186,7 @@ def test_saved_in_the_middle_of_an_epoch_moments_and_carried_state_go_on(
 
 
 def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed(
-    tmp_path: Path, text: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, text: Path, corpus: TextDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The comparison above bites: each of the groups that are saved is needed for equality."""
     chosen = settings(text, "gru")
@@ -216,7 +216,7 @@ def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed
 
 
 def test_weights_that_were_best_before_the_cut_are_still_the_best_after_it(
-    tmp_path: Path, text: Path, corpus: Corpus
+    tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
     chosen = settings(text, "gru", recipe={"rows": 7, "window": 13, "decay": 0.0})
 
@@ -235,7 +235,7 @@ def test_weights_that_were_best_before_the_cut_are_still_the_best_after_it(
     assert lived(tmp_path / "cut", 13, 19) == whole
 
 
-def test_the_log_of_a_resumed_run_tells_each_evaluation_once(tmp_path: Path, text: Path, corpus: Corpus) -> None:
+def test_the_log_of_a_resumed_run_tells_each_evaluation_once(tmp_path: Path, text: Path, corpus: TextDataset) -> None:
     chosen = settings(text, "gru", save_every="7steps")
     first = start(tmp_path / "run", chosen, corpus)
     first.advance(stop=lambda: first.progress.step >= 13)
@@ -245,11 +245,11 @@ def test_the_log_of_a_resumed_run_tells_each_evaluation_once(tmp_path: Path, tex
     assert steps[-1] == STEPS
 
 
-def test_a_finished_run_is_resumed_without_another_step(tmp_path: Path, text: Path, corpus: Corpus) -> None:
+def test_a_finished_run_is_resumed_without_another_step(tmp_path: Path, text: Path, corpus: TextDataset) -> None:
     chosen = settings(text, "gru")
-    train(chosen, tmp_path / "run", corpus=corpus)
+    train(chosen, tmp_path / "run", dataset=corpus)
     expected = fingerprint(tmp_path / "run")
-    again = train(chosen, tmp_path / "run", resume="auto", corpus=corpus)
+    again = train(chosen, tmp_path / "run", resume="auto", dataset=corpus)
     assert again.progress.done
     assert fingerprint(tmp_path / "run") == expected
 
@@ -267,10 +267,10 @@ def test_a_finished_run_is_resumed_without_another_step(tmp_path: Path, text: Pa
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_what_would_make_other_weights_is_not_continued(
-    tmp_path: Path, text: Path, corpus: Corpus, changed: dict[str, Any], named: str
+    tmp_path: Path, text: Path, corpus: TextDataset, changed: dict[str, Any], named: str
 ) -> None:
     chosen = settings(text, "gru", budget="3steps")
-    train(chosen, tmp_path / "run", corpus=corpus)
+    train(chosen, tmp_path / "run", dataset=corpus)
     expected = fingerprint(tmp_path / "run")
     other = chosen.replace(**changed)
     with pytest.raises(UserError, match=named):
@@ -279,12 +279,12 @@ def test_what_would_make_other_weights_is_not_continued(
 
 
 def test_a_model_that_cannot_be_built_costs_nothing_even_with_overwrite(
-    tmp_path: Path, text: Path, corpus: Corpus
+    tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
-    train(settings(text, "gru", budget="3steps"), tmp_path / "run", corpus=corpus)
+    train(settings(text, "gru", budget="3steps"), tmp_path / "run", dataset=corpus)
     expected = fingerprint(tmp_path / "run")
     with pytest.raises(UserError, match="heads"):
-        train(settings(text, "gpt", model={"heads": 7}), tmp_path / "run", overwrite=True, corpus=corpus)
+        train(settings(text, "gpt", model={"heads": 7}), tmp_path / "run", overwrite=True, dataset=corpus)
     assert fingerprint(tmp_path / "run") == expected
 
 
@@ -324,7 +324,7 @@ def test_averaging_the_parts_would_be_noticed(tmp_path: Path, text: Path, monkey
 
 
 def test_20_kills_of_real_training_lose_nothing_and_the_weights_are_those_of_the_uninterrupted_run(
-    tmp_path: Path, text: Path, corpus: Corpus
+    tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
     chosen = settings(text, "gru", save_every="1steps", budget="61steps")
     resumed = harness.SharedNumber()
@@ -359,7 +359,7 @@ def test_20_kills_of_real_training_lose_nothing_and_the_weights_are_those_of_the
 
 
 def test_sigterm_saves_and_the_second_run_finishes_as_if_there_had_been_none(
-    tmp_path: Path, text: Path, corpus: Corpus
+    tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
     steps = 199
     chosen = settings(text, "gru", save_every="1000steps", budget=f"{steps}steps")
@@ -390,7 +390,7 @@ def test_sigterm_saves_and_the_second_run_finishes_as_if_there_had_been_none(
     assert saved.step == int(told[1])
     assert 0 < saved.step < steps
     train(chosen, tmp_path / "run", resume="auto")
-    train(chosen, tmp_path / "whole", corpus=corpus)
+    train(chosen, tmp_path / "whole", dataset=corpus)
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
 
 
@@ -400,7 +400,7 @@ def test_sigterm_saves_and_the_second_run_finishes_as_if_there_had_been_none(
 @pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=str)
 @pytest.mark.parametrize("where", ["loss", "gradient"])
 def test_a_loss_or_gradient_that_is_no_number_stops_before_the_update(
-    tmp_path: Path, text: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, where: str, value: float
+    tmp_path: Path, text: Path, corpus: TextDataset, monkeypatch: pytest.MonkeyPatch, where: str, value: float
 ) -> None:
     chosen = settings(text, "gru", recipe={"rows": 5, "window": 17}, save_every="3steps")
     trainer = start(tmp_path / "run", chosen, corpus)
@@ -428,10 +428,10 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_the_update(
 
 
 def test_after_a_loss_that_was_no_number_the_run_can_be_resumed(
-    tmp_path: Path, text: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, text: Path, corpus: TextDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = settings(text, "gru")
-    train(chosen, tmp_path / "whole", corpus=corpus)
+    train(chosen, tmp_path / "whole", dataset=corpus)
     calls = 0
 
     def poisoned(terms: Any, counts: Any) -> torch.Tensor:
@@ -442,8 +442,8 @@ def test_after_a_loss_that_was_no_number_the_run_can_be_resumed(
     with monkeypatch.context() as patch:
         patch.setattr(rules, "total", poisoned)
         with pytest.raises(NonFinite, match="step 11 "):
-            train(chosen, tmp_path / "run", corpus=corpus)
-    train(chosen, tmp_path / "run", resume="auto", corpus=corpus)
+            train(chosen, tmp_path / "run", dataset=corpus)
+    train(chosen, tmp_path / "run", resume="auto", dataset=corpus)
     assert fingerprint(tmp_path / "run") == fingerprint(tmp_path / "whole")
 
 
@@ -455,7 +455,7 @@ def damage_checkpoint(folder: Path) -> None:
     path.write_bytes(harness.damage(path.read_bytes(), "bit", random.Random(5)))
 
 
-def half_a_run(folder: Path, chosen: RunConfig, corpus: Corpus) -> list[Path]:
+def half_a_run(folder: Path, chosen: RunConfig, corpus: TextDataset) -> list[Path]:
     trainer = start(folder, chosen, corpus)
     trainer.advance(stop=lambda: trainer.progress.step >= 17)
     checkpoints = sorted((folder / "checkpoints").iterdir())
@@ -464,14 +464,14 @@ def half_a_run(folder: Path, chosen: RunConfig, corpus: Corpus) -> list[Path]:
 
 
 def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_leads_to_the_same_weights(
-    tmp_path: Path, text: Path, corpus: Corpus, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, text: Path, corpus: TextDataset, capsys: pytest.CaptureFixture[str]
 ) -> None:
     chosen = settings(text, "gru")
-    train(chosen, tmp_path / "whole", corpus=corpus)
+    train(chosen, tmp_path / "whole", dataset=corpus)
     newest = half_a_run(tmp_path / "run", chosen, corpus)[-1]
     damage_checkpoint(newest)
     capsys.readouterr()
-    train(chosen, tmp_path / "run", resume="auto", corpus=corpus)
+    train(chosen, tmp_path / "run", resume="auto", dataset=corpus)
     told = capsys.readouterr().err
     assert "damaged, passed over" in told
     assert str(newest / "model.safetensors") in told
@@ -480,16 +480,16 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_leads_to_the
 
 
 def test_where_all_checkpoints_are_damaged_training_does_not_quietly_begin_afresh(
-    tmp_path: Path, text: Path, corpus: Corpus
+    tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
     chosen = settings(text, "gru")
     for path in half_a_run(tmp_path / "run", chosen, corpus):
         damage_checkpoint(path)
     log = (tmp_path / "run/metrics.jsonl").read_bytes()
     with pytest.raises(CheckpointCorrupt, match=r"step-000015.*step-000010.*--overwrite"):
-        train(chosen, tmp_path / "run", resume="auto", corpus=corpus)
+        train(chosen, tmp_path / "run", resume="auto", dataset=corpus)
     assert (tmp_path / "run/metrics.jsonl").read_bytes() == log
     assert len(list((tmp_path / "run/checkpoints").iterdir())) == 2
-    train(chosen, tmp_path / "run", overwrite=True, corpus=corpus)
+    train(chosen, tmp_path / "run", overwrite=True, dataset=corpus)
     assert json.loads((tmp_path / "run/config.json").read_text())["model_type"] == "gru"
     assert fingerprint(tmp_path / "run")["progress"]["step"] == STEPS

@@ -10,9 +10,8 @@ import pytest
 import torch
 
 from chainrule.core import IGNORED, Batch, DataError
-from chainrule.data import counting_batches, make_batches
+from chainrule.data import Part, counting_batches, make_batches
 from chainrule.data.batches import Batches
-from chainrule.data.corpus import Part
 
 SYMBOLS = 1000
 START = SYMBOLS

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chainrule.core import DataError, MachineError, UserError
-from chainrule.data import plays, read, read_part, read_texts, source
-from chainrule.data.corpus import Corpus, Part
+from chainrule.data import EncodedData, Part, encode_texts, plays, source
 from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_json
+from tests.encoded import read, read_part
 
 WORDS = ["so", "the", "quick", "개구리", "jumped", "über", "a", "lazy", "dog", "and", "ran"]
 
@@ -38,9 +38,9 @@ def write(path: Path, content: str | bytes) -> Path:
     return path
 
 
-def texts(corpus: Corpus, part: str) -> list[bytes]:
+def texts(corpus: EncodedData, part: str) -> list[bytes]:
     p = corpus.parts[part]
-    return [corpus.tokenizer.decode(p.ids[s:e]) for s, e in zip(p.starts, p.ends, strict=True)]
+    return [corpus.processor.tokenizer.decode(p.ids[s:e]) for s, e in zip(p.starts, p.ends, strict=True)]
 
 
 def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
@@ -87,7 +87,7 @@ def test_large_derived_arrays_go_to_the_cache_and_hold_the_same(
     assert not list((tmp_path / "cache").glob("part-*"))
     for part in ("train", "valid", "test"):
         assert texts(large, part) == texts(small, part)
-    assert large.split_sha256 == small.split_sha256
+    assert large.dataset.split_sha256 == small.dataset.split_sha256
 
 
 def test_a_cache_that_cannot_be_written_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +118,7 @@ def test_folders_named_after_parts_are_a_given_split(tmp_path: Path) -> None:
     corpus = read(tmp_path, unit="docs")
     assert texts(corpus, "train") == [b"file train/a\n\0", b"file train/b\n\0"]
     assert texts(corpus, "test") == [b"file test/d\n\0"]
-    assert corpus.terminator == b"\0"
+    assert corpus.dataset.terminator == b"\0"
 
 
 def test_valid_is_carved_from_train_where_only_test_is_given(tmp_path: Path) -> None:
@@ -144,14 +144,14 @@ def test_the_text_that_ships_is_there() -> None:
 def test_a_byte_order_mark_is_dropped_and_noted(tmp_path: Path) -> None:
     corpus = read(write(tmp_path / "a.txt", b"\xef\xbb\xbf" + prose(2003).encode()))
     assert texts(corpus, "train")[0].startswith(prose(2003).encode()[:8])
-    assert any("byte-order mark" in note for note in corpus.notes)
+    assert any("byte-order mark" in note for note in corpus.all_notes)
 
 
 def test_windows_line_ends_are_kept_and_noted(tmp_path: Path) -> None:
     written = prose(2003).replace("\n", "\r\n").encode()
     corpus = read(write(tmp_path / "a.txt", written), unit="lines")
     assert all(line.endswith(b"\r\n") for line in texts(corpus, "train"))
-    assert any("CRLF" in note for note in corpus.notes)
+    assert any("CRLF" in note for note in corpus.all_notes)
 
 
 # --- bad input -------------------------------------------------------------------------------------------------------
@@ -262,7 +262,7 @@ def test_skip_drops_bad_lines_counts_them_and_keeps_the_rest(tmp_path: Path) -> 
     written = b"".join(bad.get(i, b"") + (good[i] if i < 307 else b"") for i in range(308))
     corpus = read(write(tmp_path / "a.txt", written), unit="lines", on_bad="skip")
     assert sorted(line for part in corpus.parts for line in texts(corpus, part)) == sorted(good)
-    assert any("3 bad lines dropped" in note for note in corpus.notes)
+    assert any("3 bad lines dropped" in note for note in corpus.all_notes)
 
 
 def test_skipping_is_logged_line_by_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -334,7 +334,7 @@ def test_files_of_a_folder_are_documents_and_spans_of_a_stream(tmp_path: Path) -
     found = sorted(text for part in docs.parts for text in texts(docs, part))
     assert found == sorted(f"document {i}\n".encode() * 7 + b"\0" for i in range(23))
     stream = read(tmp_path)
-    assert stream.terminator == b""
+    assert stream.processor.terminator == b""
     for text in [text for part in stream.parts for text in texts(stream, part)]:
         assert len({line for line in text.split(b"\n") if line.startswith(b"document ")}) <= 1
 
@@ -367,8 +367,8 @@ def test_a_split_without_test_has_none_and_a_small_text_still_splits(tmp_path: P
 def test_the_same_data_is_split_the_same_and_other_flags_change_the_identity(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", prose(20011))
     first, again, other = read(path), read(path), read(path, split=(0.8, 0.1, 0.1))
-    assert first.split_sha256 == again.split_sha256 != other.split_sha256
-    assert first.sha256 == other.sha256 != read(write(tmp_path / "b.txt", prose(20011, 8))).sha256
+    assert first.dataset.split_sha256 == again.dataset.split_sha256 != other.dataset.split_sha256
+    assert first.dataset.sha256 == other.dataset.sha256 != read(write(tmp_path / "b.txt", prose(20011, 8))).dataset.sha256
 
 
 def test_duplicate_records_stay_on_one_side_and_sizes_follow_the_split(tmp_path: Path) -> None:
@@ -484,11 +484,11 @@ def test_unknown_symbols_are_counted_within_their_part_only(tmp_path: Path) -> N
     for part in corpus.parts.values():
         assert len(part.unknown_at) == len(part.starts)
         assert set(part.unknown_bytes.tolist()) == {3}
-        assert set(part.ids[part.unknown_at].tolist()) == {corpus.tokenizer.unknown}
+        assert set(part.ids[part.unknown_at].tolist()) == {corpus.processor.tokenizer.unknown}
 
 
 def test_texts_in_memory_are_records_as_given() -> None:
-    part: Part = read_texts([b"ab", b"", "é!".encode()], CharTokenizer("abé"), "lines")
+    part: Part = encode_texts([b"ab", b"", "é!".encode()], CharTokenizer("abé"), "lines")
     assert [part.ids[s:e].tolist() for s, e in zip(part.starts, part.ends, strict=True)] == [[0, 1], [], [2, 3]]
     assert (part.nbytes, part.nchars, part.unknown_at.tolist(), part.unknown_bytes.tolist()) == (5, 4, [3], [1])
 

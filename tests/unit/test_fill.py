@@ -19,7 +19,7 @@ from chainrule.checkpoint import RunFolder
 from chainrule.cli import main
 from chainrule.core import IGNORED, Batch, Categorical, Filler, Masked, Prediction, UserError
 from chainrule.core.compute import decide
-from chainrule.data import ByteTokenizer, Part, WordTokenizer, read_texts
+from chainrule.data import ByteTokenizer, Part, WordTokenizer, encode_texts
 from chainrule.data.masked import Masking, in_pairs, make_masked, whole_rows, word_begins
 from chainrule.scoring.hidden import ask, each_alone, many_hidden, spelling
 from chainrule.scoring.objectives import Hidden
@@ -248,7 +248,7 @@ def test_all_that_is_hidden_stands_behind_the_mask() -> None:
 
 def test_an_unknown_word_pays_for_its_bytes() -> None:
     units = WordTokenizer(["a", "b", "\n"], lines=True)
-    part = read_texts([b"a zyx b\n"], units, "lines")
+    part = encode_texts([b"a zyx b\n"], units, "lines")
     assert part.ids.tolist() == [0, 3, 1, 2]
     assert spelling(part, np.array([0, 1, 2])).tolist() == [0, pytest.approx(4 * math.log(256)), 0]
 
@@ -315,15 +315,15 @@ def test_fill_keeps_the_text_and_gives_probabilities(run: Path) -> None:
         p = [candidate["p"] for candidate in mask]
         assert p == sorted(p, reverse=True) and 0 < sum(p) <= 1 + 1e-6
         assert "\N{REPLACEMENT CHARACTER}" not in [candidate["text"] for candidate in mask]
-    between = " brown zyzzyva" if loaded.tokenizer.name == "bpe" else " brown zyzzyva "
-    head = "the" if loaded.tokenizer.name == "bpe" else "the "
+    between = " brown zyzzyva" if loaded.processor.tokenizer.name == "bpe" else " brown zyzzyva "
+    head = "the" if loaded.processor.tokenizer.name == "bpe" else "the "
     assert found["filled"].startswith(head) and between in found["filled"] and "[MASK]" not in found["filled"]
 
 
 def test_every_symbol_but_the_unknown_one_is_a_candidate(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     (found,) = fill(loaded, ["the [MASK]"], top_k=10**6)["texts"]
-    symbols, unknown = loaded.model.symbols, loaded.tokenizer.unknown
+    symbols, unknown = loaded.model.symbols, loaded.processor.tokenizer.unknown
     p = [candidate["p"] for candidate in found["masks"][0]]
     assert len(p) == symbols - (unknown is not None)
     assert sum(p) == pytest.approx(1, abs=1e-5) if unknown is None else 0.5 < sum(p) < 1
@@ -334,12 +334,12 @@ def test_a_space_before_a_mask_is_a_symbol_of_letters_only(run: Path) -> None:
     """A word brings its space along, under bpe and word."""
     loaded = load(run, precision="fp32", threads=1)
     apart, joined = (fill(loaded, [text])["texts"][0]["masks"] for text in ("the [MASK] fox", "the[MASK] fox"))
-    assert (apart == joined) == (loaded.tokenizer.name in ("bpe", "word"))
+    assert (apart == joined) == (loaded.processor.tokenizer.name in ("bpe", "word"))
 
 
 def test_fill_tells_the_word_that_belongs_there(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
-    if loaded.tokenizer.name != "word":
+    if loaded.processor.tokenizer.name != "word":
         pytest.skip("three steps are too few for letters")
     (found,) = fill(loaded, ["quick brown [MASK] jumps over a"])["texts"]
     assert found["masks"][0][0]["text"] == "fox" and found["filled"] == "quick brown fox jumps over a"
@@ -349,7 +349,7 @@ def test_candidates_of_several_masks_know_only_what_is_shown(run: Path) -> None:
     """Each for itself, the others hidden: the probabilities of one reading of the text with both masks in it."""
     loaded = load(run, precision="fp32", threads=1)
     (found,) = fill(loaded, ["the[MASK] fox[MASK]"], top_k=1)["texts"]
-    model, units = loaded.model, loaded.tokenizer
+    model, units = loaded.model, loaded.processor.tokenizer
     ids = [*units.encode(b"the").ids, model.mask_symbol]
     ids += [*units.encode(b"fox" if units.name == "word" else b" fox").ids, model.mask_symbol]
     row = torch.tensor([[model.start_symbol, *ids]])
@@ -416,7 +416,7 @@ def test_a_line_has_one_vector_whatever_stands_beside_it(run: Path) -> None:
 @torch.no_grad()
 def test_a_symbols_vector_is_what_the_encoder_says_of_it(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
-    ids = loaded.tokenizer.encode(b"seven wise owls").ids
+    ids = loaded.processor.tokenizer.encode(b"seven wise owls").ids
     row = torch.tensor([[loaded.model.start_symbol, *ids.tolist()]])
     found = embed(loaded, ["a lazy dog over a", "seven wise owls"], per="token")
     wanted = loaded.model.encode(Batch(row, row))[0, 1:].numpy()

@@ -9,14 +9,14 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.cli.parser import parse
-from chainrule.data import read
-from chainrule.data import read_part as read_held_out
 from chainrule.data.codes import read_codes
 from chainrule.data.images import read_images, read_part
 from chainrule.data.pictures import as_png, read_picture
 from chainrule.scoring.pictures import psnr
 from chainrule.training.runs import open_run
 from chainrule.training.tasks.codes import coded, shown
+from tests.encoded import read
+from tests.encoded import read_part as read_held_out
 
 SIDE, PLACES = 12, 9  # pixels of a side; symbols of a picture, whose patches are of 4 x 4 pixels
 EXACT = ("--threads", "1", "--precision", "fp32")
@@ -119,8 +119,8 @@ def test_every_picture_is_a_line_under_its_part_with_its_label_and_file(pictures
 def test_the_symbols_are_those_of_the_file_that_a_line_names(codec, symbols):
     loaded = opened(codec)
     rows = lines(symbols)
-    images = np.stack([loaded.tokenizer.open(Path(row["file"])) for row in rows])
-    ids = coded(loaded.model, loaded.tokenizer, images, loaded.compute)
+    images = np.stack([loaded.processor.reader.open(Path(row["file"])) for row in rows])
+    ids = coded(loaded.model, loaded.processor.reader, images, loaded.compute)
     assert ids.shape == (61, PLACES)
     assert [row["sequence"] for row in rows] == ids.tolist()
     assert len({tuple(row) for row in ids.tolist()}) > 20
@@ -134,18 +134,18 @@ def test_the_lines_are_records_of_symbols_in_the_same_parts(symbols):
         mine = [row["sequence"] for row in rows if row["split"] == name]
         assert len(part.starts) == len(mine)
         assert len(part) == len(mine) * (PLACES + 1)  # and the end of each
-        known = {str(symbol) for row in mine for symbol in row} & set(corpus.tokenizer.names)
-        found = [corpus.tokenizer.symbols_of(part.ids[s:e]) for s, e in zip(part.starts, part.ends)]
+        known = {str(symbol) for row in mine for symbol in row} & set(corpus.processor.tokenizer.names)
+        found = [corpus.processor.tokenizer.symbols_of(part.ids[s:e]) for s, e in zip(part.starts, part.ends)]
         assert found == [[str(x) if str(x) in known else "\N{REPLACEMENT CHARACTER}" for x in row] for row in mine]
 
 
 def test_what_training_saw_is_not_evaluated(symbols, tmp_path):
     corpus, rows = read(symbols), lines(symbols)
-    held = read_held_out(symbols, corpus.tokenizer, "lines")
+    held = read_held_out(symbols, corpus.processor.tokenizer, "lines")
     assert np.array_equal(held.ids, corpus.parts["test"].ids)
     plain = tmp_path / "plain.jsonl"  # no part is told: all of it is held out
     plain.write_text("".join(json.dumps({"sequence": row["sequence"]}) + "\n" for row in rows))
-    assert len(read_held_out(plain, corpus.tokenizer, "lines").starts) == len(rows)
+    assert len(read_held_out(plain, corpus.processor.tokenizer, "lines").starts) == len(rows)
 
 
 def test_a_split_that_is_given_is_kept(codec, tmp_path):
@@ -196,13 +196,13 @@ def test_no_picture_is_lost_where_only_some_lie_in_folders(pictures, codec, tmp_
 
 def test_what_is_exported_is_drawn_as_the_codec_itself_gives_it_back(pictures, codec, symbols, tmp_path, capsys):
     loaded = opened(codec)
-    images = np.stack([loaded.tokenizer.open(Path(row["file"])) for row in lines(symbols)])
-    ids = coded(loaded.model, loaded.tokenizer, images, loaded.compute)
+    images = np.stack([loaded.processor.reader.open(Path(row["file"])) for row in lines(symbols)])
+    ids = coded(loaded.model, loaded.processor.reader, images, loaded.compute)
     found = drawn(codec, symbols, tmp_path / "each")
-    assert np.array_equal(found, shown(loaded.model, loaded.tokenizer, ids, loaded.compute))
+    assert np.array_equal(found, shown(loaded.model, loaded.processor.reader, ids, loaded.compute))
     capsys.readouterr()
     assert main(["evaluate", str(codec), str(pictures), "--json", *EXACT]) == 0
-    files = {file: k for k, file in enumerate(read_part(pictures, loaded.tokenizer, "nothing").files)}
+    files = {file: k for k, file in enumerate(read_part(pictures, loaded.processor.reader, "nothing").files)}
     assert len(files) == 61
     assert json.loads(capsys.readouterr().out)["psnr"] == pytest.approx(float(psnr(found, images).mean()), abs=1e-6)
 
@@ -228,7 +228,7 @@ def test_any_family_learns_pictures_and_goes_on_with_them(model, codec, symbols,
     assert ("left out" in note) == (len(whole) < 23)
     loaded = opened(codec)
     want = np.array([sequence[:PLACES] for sequence in whole])
-    assert np.array_equal(found, shown(loaded.model, loaded.tokenizer, want, loaded.compute))
+    assert np.array_equal(found, shown(loaded.model, loaded.processor.reader, want, loaded.compute))
 
     assert main([*words, "--threads", "1"]) == 0  # the same draws as lines
     (tmp_path / "made.jsonl").write_text(capsys.readouterr().out)

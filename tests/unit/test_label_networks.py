@@ -311,11 +311,11 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(task: str, name: str, tagging: P
     made = []
     for cut in (12, 7):
         ready, run = prepare(chosen, data), RunFolder.create(tmp_path / f"{cut}", resume=True)
-        trainer = make_trainer(ready, data, run)
+        trainer = make_trainer(ready, run)
         taken = iter(range(cut))
         trainer.advance(stop=lambda taken=taken: next(taken, None) is None)
         trainer.save()
-        trainer = make_trainer(ready, data, run)
+        trainer = make_trainer(ready, run)
         trainer.resume()
         trainer.advance()
         made.append(trainer.model.state_dict())
@@ -355,7 +355,7 @@ def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(tmp_path: Pa
     loaded = open_run(tmp_path / "run")
     found = tag(loaded, [[w for w, _ in long], ["the"], []])
     assert list(map(len, found["tags"])) == [10000, 1, 0] and found["nats"][2] == 0
-    parts = tags_of(loaded.model, data.parts["valid"], loaded.tokenizer, Compute("cpu", False, 1))
+    parts = tags_of(loaded.model, data.parts["valid"], loaded.processor.reader, Compute("cpu", False, 1))
     assert [len(x) for x in parts] == data.parts["valid"].lengths.tolist()
 
 
@@ -366,7 +366,7 @@ def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(tagging: Path, t
     run, out = tmp_path / "run", tmp_path / "p.jsonl"
     made = printed(capsys, "train", tagging, "--model", "lstm", "--set", "size=tiny", "--set", "recipe.rate=0.02", "--budget", "90steps", "--out", run)  # fmt: skip
     assert made["best"] < 0.1
-    assert json.loads((run / "tokenizer.json").read_text())["type"] == "lexicon"
+    assert json.loads((run / "processor.json").read_text())["reader"]["type"] == "lexicon"
     found = printed(capsys, "evaluate", run, tagging / "test.tsv", "--predictions", out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     right = [a == b for row in rows for a, b in zip(row["tags"], row["predicted"], strict=True)]
@@ -384,7 +384,7 @@ def test_networks_learn_to_classify_and_are_saved_with_their_units(labelling: Pa
     found = printed(capsys, "evaluate", run, labelling)
     assert found["accuracy"] > 0.85 and found["n"] == 400
     loaded = open_run(run)
-    assert isinstance(loaded.tokenizer, TextReader) and loaded.tokenizer.longest == 9
+    assert isinstance(loaded.processor.reader, TextReader) and loaded.processor.reader.longest == 9
     assert any("longer than 9 symbols, of which the beginning is read" in note for note in loaded.data["notes"])
     answer = classify(loaded, ["aaaaaaaaa", "ddddddddd", "", "뷁" * 10000])
     assert answer["labels"][:2] == ["x", "y"]

@@ -152,7 +152,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     assert page.index('id="h-table"') < page.index('id="h-pairs"') < page.index('id="h-warnings"')
     assert "GRU (attention=none)" in page and "<small>gru:attention=none" not in page
     loaded = load(tmp_path / "board" / "runs" / "gru", threads=1)
-    part = find_task("translate").read_part(loaded, tmp_path / "test.tsv", {"on_bad": "stop"})
+    part = find_task("translate").read_split(loaded, tmp_path / "test.tsv", {"on_bad": "stop"})
     ended = [found[0].finished for found in translations(loaded, part.source_ids)]
     assert rows["gru"]["unended"] == pytest.approx(ended.count(False) / 60)
     assert {"bleu", "chrf", "exact_match", "error_rate", "interval", "gap"} <= rows["gru"].keys()

@@ -44,14 +44,14 @@ def test_a_model_begins_with_the_weights_and_units_of_the_run(folder, task):
     s = settings(folder / DATA[task], "bert", task, pretrained=str(folder / "learnt"))
     data = read_data(s)
     ready = prepare(s, data)
-    model = make_trainer(ready, data, None).model
+    model = make_trainer(ready, None).model
     learnt = open_run(folder / "learnt")
     assert isinstance(model, OverPieces)
     theirs = learnt.model.state_dict()
     mine = model.inputs.reader.state_dict()
     assert len(mine) > 10 and all(torch.equal(mine[name], theirs[name]) for name in mine)
-    units = ready.data.reader.pieces if task == "tag" else ready.data.reader.tokenizer
-    assert units.to_json() == learnt.tokenizer.to_json()
+    units = ready.processor.reader.pieces if task == "tag" else ready.processor.reader.tokenizer
+    assert units.to_json() == learnt.processor.tokenizer.to_json()
     assert ready.config.context == learnt.config["model"]["context"]
     assert ready.settings.tokenizer == "bpe:280"
 
@@ -62,7 +62,7 @@ def test_a_run_that_began_with_another_stands_alone(folder, task, tmp_path):
     train(settings(folder / DATA[task], "bert", task, pretrained=str(copy)), tmp_path / "run")
     shutil.rmtree(copy)
     loaded = open_run(tmp_path / "run")
-    part = find_task(task).read_part(loaded, folder / DATA[task], {"on_bad": "stop"})
+    part = find_task(task).read_split(loaded, folder / DATA[task], {"on_bad": "stop"})
     assert 0 <= find_task(task).measure(loaded, part).metrics["accuracy"] <= 1
 
 
@@ -94,10 +94,10 @@ def test_other_models_and_other_runs_are_refused(folder, tmp_path):
     train(settings(folder / "text.txt", "gpt", "generate", tokenizer="char"), tmp_path / "gpt")
     s = settings(data, "bert", "classify", pretrained=str(tmp_path / "gpt"))
     with pytest.raises(ConfigError, match="expected a run of bert, trained with --task fill"):
-        make_trainer(prepare(s, read_data(s)), read_data(s), None)
+        make_trainer(prepare(s, read_data(s)), None)
     s = settings(data, "bert", "classify", pretrained=learnt, model={"width": 32})
     with pytest.raises(ConfigError, match="weights do not fit"):
-        make_trainer(prepare(s, read_data(s)), read_data(s), None)
+        make_trainer(prepare(s, read_data(s)), None)
 
 
 def made(task, **sizes):

@@ -14,11 +14,12 @@ import pytest
 from chainrule import cli
 from chainrule.core import ChainruleError, DataError, UserError, family
 from chainrule.core.compute import decide
-from chainrule.data import Part, SymbolTokenizer, counting_batches, read, read_part, tokenizer_from_json
-from chainrule.data.corpus import Corpus
+from chainrule.data import EncodedData, Part, SymbolTokenizer, counting_batches, tokenizer_from_json
+from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import token_nats
 from chainrule.tasks.generate.inference import generate, score
-from chainrule.training.tasks import Loaded, find_task
+from chainrule.training.tasks import find_task
+from tests.encoded import read, read_part
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 
@@ -37,10 +38,10 @@ def given(folder: Path, name: str, train: str, rest: str | None = None) -> Path:
     return folder
 
 
-def records(corpus: Corpus, part: str = "train") -> list[list[str]]:
+def records(corpus: EncodedData, part: str = "train") -> list[list[str]]:
     p = corpus.parts[part]
-    assert isinstance(corpus.tokenizer, SymbolTokenizer)
-    return [corpus.tokenizer.symbols_of(p.ids[s:e]) for s, e in zip(p.starts, p.ends)]
+    assert isinstance(corpus.processor.tokenizer, SymbolTokenizer)
+    return [corpus.processor.tokenizer.symbols_of(p.ids[s:e]) for s, e in zip(p.starts, p.ends)]
 
 
 # --- FASTA ------------------------------------------------------------------------------------------------------------
@@ -54,7 +55,7 @@ def test_fasta_entries_are_records_in_upper_case_without_gaps(tmp_path: Path) ->
     for said in ("4 lower-case", "2 gaps", "3 N ", "1 entries without"):
         assert said in notes
     p = corpus.parts["train"]
-    assert [int(p.ids[e - 1]) for e in p.ends] == [corpus.tokenizer.end] * 3
+    assert [int(p.ids[e - 1]) for e in p.ends] == [corpus.processor.tokenizer.end] * 3
     assert len(p) == 10 + 3 + 8 + 3
     assert (p.counted, p.nbytes) == ("symbol", 24)
 
@@ -80,12 +81,12 @@ def test_one_long_entry_is_split_into_blocks_and_nothing_ends(tmp_path: Path) ->
         tmp_path / "genome.fna", ">chr1\n" + "\n".join(bases[k : k + 60] for k in range(0, len(bases), 60)) + "\n"
     )
     corpus = read(path)
-    assert (corpus.unit, corpus.tokenizer.end, corpus.tokenizer.symbols) == ("stream", None, 5)
+    assert (corpus.unit, corpus.processor.tokenizer.end, corpus.processor.tokenizer.symbols) == ("stream", None, 5)
     covered = np.zeros(len(bases), int)
     for part in corpus.parts.values():
         for s, e in zip(part.starts, part.ends):
             covered[s:e] += 1
-            assert "".join(corpus.tokenizer.symbols_of(part.ids[s:e])) == bases[s:e]
+            assert "".join(corpus.processor.tokenizer.symbols_of(part.ids[s:e])) == bases[s:e]
     assert covered.max() == 1
     assert covered.mean() > 0.97
     assert len(corpus.parts["test"]) == pytest.approx(0.05 * len(bases), rel=0.02)
@@ -99,7 +100,7 @@ def test_tunes_are_records_without_their_number_and_are_written_with_a_new_one(t
     corpus = read(given(tmp_path / "d", "{}.abc", text + "\n" + text))
     assert ["".join(r) for r in records(corpus)] == ["T: One\nK:G\nGABc |", "T: Two\nK:D\nd2 z |"] * 2
     assert any("4 lines outside tunes" in note for note in corpus.card()["notes"])
-    assert corpus.tokenizer.form.write(records(corpus)[1], 3) == "X: 3\nT: Two\nK:D\nd2 z |\n"
+    assert corpus.processor.tokenizer.form.write(records(corpus)[1], 3) == "X: 3\nT: Two\nK:D\nd2 z |\n"
     with pytest.raises(DataError, match="no tune"):
         read(write(tmp_path / "x.abc", "T: no number\nGAB\n"))
 
@@ -121,9 +122,9 @@ def test_a_column_sequence_holds_characters_words_or_lists(
     rows = "".join(json.dumps({"sequence": json.loads(c) if c[0] == "[" else c}) + "\n" for c in cells)
     corpus = read(given(tmp_path / "d", "{}.jsonl", rows * 2))
     assert records(corpus) == symbols * 2
-    written = [corpus.tokenizer.form.write(r) for r in symbols]
+    written = [corpus.processor.tokenizer.form.write(r) for r in symbols]
     assert written == ([f'{{"sequence": {c}}}' for c in cells] if cells[0][0] == "[" else cells)
-    assert [corpus.tokenizer.form.read(w) for w in written] == symbols
+    assert [corpus.processor.tokenizer.form.read(w) for w in written] == symbols
 
 
 def test_columns_in_step_become_one_sequence_with_an_alphabet_for_each_voice(tmp_path: Path) -> None:
@@ -131,9 +132,9 @@ def test_columns_in_step_become_one_sequence_with_an_alphabet_for_each_voice(tmp
     corpus = read(given(tmp_path / "d", "{}.csv", text), columns="soprano,alto", group="bar")
     unknown = "\N{REPLACEMENT CHARACTER}"  # a soprano's d5 and an alto's c5 are seen but once
     assert records(corpus) == [["soprano=c5", "alto=a4", unknown, "alto=a4"], ["soprano=c5", unknown]]
-    assert corpus.tokenizer.names == ["alto=a4", "soprano=c5"]
+    assert corpus.processor.tokenizer.names == ["alto=a4", "soprano=c5"]
     assert corpus.parts["train"].unknown_bytes.tolist() == [3, 3]
-    assert corpus.tokenizer.form.write(["soprano=c5", "alto=a4", "soprano=d5", "alto=c5"]) == "c5,a4\nd5,c5"
+    assert corpus.processor.tokenizer.form.write(["soprano=c5", "alto=a4", "soprano=d5", "alto=c5"]) == "c5,a4\nd5,c5"
 
 
 def test_columns_in_step_without_groups_are_one_stream(tmp_path: Path) -> None:
@@ -145,7 +146,7 @@ def test_columns_in_step_without_groups_are_one_stream(tmp_path: Path) -> None:
     for part in corpus.parts.values():
         for s, e in zip(part.starts.tolist(), part.ends.tolist()):
             assert s % 2 == e % 2 == 0  # no step is cut
-            assert corpus.tokenizer.symbols_of(part.ids[s:e]) == flat[s:e]
+            assert corpus.processor.tokenizer.symbols_of(part.ids[s:e]) == flat[s:e]
     one = read(path, columns="event,-")
     assert one.tokenizer.names == ["0", "1", "2", "3", "4"]
     assert one.unit == "stream"
@@ -156,12 +157,12 @@ def test_lists_of_lists_are_voices_in_step(tmp_path: Path) -> None:
     text = "".join(json.dumps(r) + "\n" for r in rows * 2)
     corpus = read(given(tmp_path / "d", "{}.jsonl", text))
     assert records(corpus)[0] == ["1=60", "2=55", "1=62", "2=55"]
-    assert corpus.tokenizer.form.write(records(corpus)[0]) == '{"satb": [[60, 55], [62, 55]]}'
-    assert corpus.tokenizer.encode(b"60,55 62,57").ids.tolist() == [
-        corpus.tokenizer.names.index(n) for n in ("1=60", "2=55", "1=62", "2=57")
+    assert corpus.processor.tokenizer.form.write(records(corpus)[0]) == '{"satb": [[60, 55], [62, 55]]}'
+    assert corpus.processor.tokenizer.encode(b"60,55 62,57").ids.tolist() == [
+        corpus.processor.tokenizer.names.index(n) for n in ("1=60", "2=55", "1=62", "2=57")
     ]
-    again = tokenizer_from_json(json.loads(json.dumps(corpus.tokenizer.to_json())))
-    assert again.to_json() == corpus.tokenizer.to_json()
+    again = tokenizer_from_json(json.loads(json.dumps(corpus.processor.tokenizer.to_json())))
+    assert again.to_json() == corpus.processor.tokenizer.to_json()
     bad = write(tmp_path / "bad.jsonl", '{"satb": [[1, 2], [3]]}\n' * 3)
     with pytest.raises(DataError, match=r"line 1: step \[3\]: 2 symbols"):
         read(bad)
@@ -228,21 +229,22 @@ def test_flags_of_tables_are_refused_elsewhere(tmp_path: Path) -> None:
 
 def test_fasta_and_abc_can_be_read_as_text_when_a_tokenizer_of_text_is_named(tmp_path: Path) -> None:
     corpus = read(write(tmp_path / "t.fa", ">a\n" + "ACGT\n" * 500), tokenizer="byte")
-    assert (corpus.counted, corpus.tokenizer.name) == ("byte", "byte")
+    assert (corpus.counted, corpus.processor.tokenizer.name) == ("byte", "byte")
 
 
 # --- figures and use --------------------------------------------------------------------------------------------------
 
 
-def counted(corpus: Corpus, n: int) -> Loaded:
+def counted(corpus: EncodedData, n: int) -> Run:
     """An n-gram with one added to every count: what it gives can be worked out by hand."""
     chosen = family("ngram")
-    symbols = corpus.tokenizer.symbols
+    symbols = corpus.processor.tokenizer.symbols
     model = chosen.build(chosen.configure("tiny", symbols=symbols, n=n, smoothing="add_k", k=1.0))
     stats = [model.summarize(b) for b in counting_batches(corpus.parts["train"], symbols, n)]
     model.update(sum(stats[1:], stats[0]))
-    data = {"unit": corpus.unit, "terminator": corpus.terminator.decode(), "counted": corpus.counted}
-    return Loaded(model, data, {}, {"model_type": "ngram", "model": {}}, decide("cpu", "fp32", 1), corpus.tokenizer)
+    config = {"model_type": "ngram", "task": "generate", "model": {}}
+    data = {"unit": corpus.unit, "counted": corpus.counted}
+    return Run("generate", model, corpus.processor, config, {}, data, decide("cpu", "fp32", 1))
 
 
 def test_bits_per_symbol_count_the_end_and_unknown_symbols_are_spelled_out(tmp_path: Path) -> None:
@@ -289,11 +291,11 @@ def test_what_is_generated_is_read_back_as_the_same_records(
     kept = [(s, w) for s, w in zip(made["sequences"], made["written"], strict=True) if s]
     assert kept
     path = write(tmp_path / name.format("made"), "\n".join(w for _, w in kept) + "\n")
-    part = read_part(path, corpus.tokenizer, corpus.unit, columns=columns)
+    part = read_part(path, corpus.processor.tokenizer, corpus.unit, columns=columns)
     back = [
-        corpus.tokenizer.form.rows(corpus.tokenizer.symbols_of(part.ids[s:e])) for s, e in zip(part.starts, part.ends)
+        corpus.processor.tokenizer.form.rows(corpus.processor.tokenizer.symbols_of(part.ids[s:e])) for s, e in zip(part.starts, part.ends)
     ]
-    if corpus.unit == "stream" or corpus.tokenizer.form.kind == "steps":
+    if corpus.unit == "stream" or corpus.processor.tokenizer.form.kind == "steps":
         back = [row for record in back for row in record]
         assert back == [row for s, _ in kept for row in s]
     else:

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from chainrule.core import DataError, Projected, UserError, family
 from chainrule.core.compute import decide
-from chainrule.data import counting_batches, read, read_part, read_texts, tokenizer_from_json, words
+from chainrule.data import counting_batches, encode_texts, tokenizer_from_json, words
 from chainrule.data.bpe import BpeTokenizer
 from chainrule.data.words import WordTokenizer
 from chainrule.scoring.evaluate import token_nats
+from tests.encoded import read, read_part
 
 SENTENCES = ["the dog ran", "a quick dog jumped", "über the lazy dog", "so ran the 개구리", "the dog  ran", "and so on"]
 
@@ -106,7 +107,7 @@ def test_a_text_that_is_read_piece_by_piece_gives_the_same_words(
 def test_unknown_words_carry_their_own_bytes(lines: list[str], known: str) -> None:
     texts = [" ".join(line.split()) + "\n" for line in lines]
     tokenizer = fit_words(f"{known} \n" * 2, lines=True)
-    part = read_texts([t.encode() for t in texts], tokenizer, "lines")
+    part = encode_texts([t.encode() for t in texts], tokenizer, "lines")
     vocabulary = set(known.split())
     wanted = [len(w.encode()) + 1 for t in texts for w in t.split() if w not in vocabulary]
     assert part.unknown_bytes.tolist() == wanted
@@ -137,7 +138,7 @@ def test_lines_drop_white_space_and_the_card_says_how_much(tmp_path: Path) -> No
 
 def test_an_unknown_word_pays_the_unknown_symbol_and_eight_bits_a_byte() -> None:
     tokenizer = fit_words("the dog ran\n" * 3 + "the cat\n", lines=True)
-    part = read_texts([b"the dog ran\n", b"the elephant ran\n"], tokenizer, "lines")
+    part = encode_texts([b"the dog ran\n", b"the elephant ran\n"], tokenizer, "lines")
     chosen = family("ngram")
     model = chosen.build(chosen.configure("tiny", symbols=tokenizer.symbols, n=1, smoothing="add_k", k=1.0))
     for batch in counting_batches(part, tokenizer.symbols, 0):
@@ -158,7 +159,7 @@ def test_an_unknown_word_pays_the_unknown_symbol_and_eight_bits_a_byte() -> None
 def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path, spec: str) -> None:
     path = tmp_path / "corpus.txt"
     path.write_text(prose(211), encoding="utf-8")
-    tokenizer = read(path, tokenizer=spec).tokenizer
+    tokenizer = read(path, tokenizer=spec).processor.tokenizer
     again = tokenizer_from_json(json.loads(json.dumps(tokenizer.to_json())))
     sample = "the über dog\n\nran 개구리 \n".encode()
     assert again.encode(sample).ids.tolist() == tokenizer.encode(sample).ids.tolist()
@@ -169,7 +170,7 @@ def test_a_corpus_of_one_word_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "one.txt"
     path.write_text("word\n" * 1009, encoding="utf-8")
     corpus = read(path, tokenizer="word")
-    assert set(corpus.parts["train"].ids.tolist()) == {corpus.tokenizer.encode(w).ids[0] for w in (b"word", b"\n")}
+    assert set(corpus.parts["train"].ids.tolist()) == {corpus.processor.tokenizer.encode(w).ids[0] for w in (b"word", b"\n")}
     with pytest.raises(DataError, match="1 distinct records cannot be split"):
         read(path, tokenizer="word", unit="lines")
 
@@ -189,7 +190,7 @@ def test_byte_pairs_are_those_of_the_library_on_the_whole_text() -> None:
 
 def test_a_run_of_byte_pairs_ends_where_a_record_does() -> None:
     tokenizer = fit_bpe("abcabcabc\n" * 50, 260)
-    part = read_texts([b"abc\n", b"abcabc\n"], tokenizer, "lines")
+    part = encode_texts([b"abc\n", b"abcabc\n"], tokenizer, "lines")
     assert [tokenizer.decode(part.ids[s:e]) for s, e in zip(part.starts, part.ends)] == [b"abc\n", b"abcabc\n"]
 
 
@@ -218,8 +219,8 @@ def test_bits_under_byte_pairs_are_called_an_upper_bound(tmp_path: Path) -> None
     path.write_text(prose(211), encoding="utf-8")
     corpus = read(path, tokenizer="bpe")
     assert any("upper bound" in note for note in corpus.card()["notes"])
-    assert corpus.parts["test"].nbytes == int(corpus.tokenizer.symbol_bytes[ids_of(corpus.parts["test"])].sum())
-    assert read(path, tokenizer=corpus.tokenizer_spec).tokenizer.to_json() == corpus.tokenizer.to_json()
+    assert corpus.parts["test"].nbytes == int(corpus.processor.tokenizer.symbol_bytes[ids_of(corpus.parts["test"])].sum())
+    assert read(path, tokenizer=corpus.processor.spec).processor.tokenizer.to_json() == corpus.processor.tokenizer.to_json()
 
 
 def ids_of(part: object) -> np.ndarray:
@@ -243,10 +244,10 @@ def test_a_tokenizer_in_the_folder_is_used_and_a_path_to_one_too(tmp_path: Path)
     made = library_tokenizer()
     made.save(str(folder / "tokenizer.json"))
     corpus = read(folder)
-    assert corpus.tokenizer.encode(b"the quick dog").ids.tolist() == made.encode("the quick dog").ids
-    assert read(folder, tokenizer="byte").tokenizer.name == "byte"
+    assert corpus.processor.tokenizer.encode(b"the quick dog").ids.tolist() == made.encode("the quick dog").ids
+    assert read(folder, tokenizer="byte").processor.tokenizer.name == "byte"
     again = read(folder / "corpus.txt", tokenizer=str(folder / "tokenizer.json"))
-    assert again.tokenizer.to_json() == corpus.tokenizer.to_json()
+    assert again.tokenizer.to_json() == corpus.processor.tokenizer.to_json()
 
 
 def test_special_tokens_of_another_tokenizer_are_plain_text_here(tmp_path: Path) -> None:
@@ -293,7 +294,7 @@ def test_a_held_out_file_is_read_under_the_same_words(tmp_path: Path) -> None:
     path, other = tmp_path / "corpus.txt", tmp_path / "other.txt"
     path.write_text(prose(211), encoding="utf-8")
     other.write_text("the dog ran\nnever-seen\n", encoding="utf-8")
-    tokenizer = read(path, tokenizer="word").tokenizer
+    tokenizer = read(path, tokenizer="word").processor.tokenizer
     part = read_part(other, tokenizer, "stream")
     counts = Counter(part.ids.tolist())
     assert counts[tokenizer.unknown] == 1

@@ -16,13 +16,13 @@ from chainrule.data.lines import read_lines, where
 from chainrule.data.pictures import grey
 from chainrule.data.recognise import holds_captions
 from chainrule.data.source import suffix
+from chainrule.runs.run import Run
 from chainrule.tasks.images import MOST_DRAWN
 from chainrule.tasks.inference import need
-from chainrule.training.tasks import Loaded
 from chainrule.training.tasks.codes import coded, shown
 
 
-def draw(run: Loaded, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
+def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
     """Images of the symbols of a codec, which a run of ``codes`` is: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P), and
     ``left_out``, how many sequences ended before their picture did. ``symbols``: a path or lines, as ``read_codes`` takes them, and so are its errors.
     ``n``: images in a row of the PNG.
@@ -35,12 +35,12 @@ def draw(run: Loaded, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
             f"{name}: {len(ids_NP):,} images, and at most {MOST_DRAWN:,} are drawn at once: give a part of them"
         )
     began = time.perf_counter()
-    images = shown(run.model, run.tokenizer, ids_NP, run.compute)
+    images = shown(run.model, run.processor.reader, ids_NP, run.compute)
     return {"images": images, "ids": ids_NP, "left_out": short, "seconds": time.perf_counter() - began}
 
 
 def export_symbols(
-    run: Loaded, out: Path, data: Path | str | None, split: Shares, reading: dict[str, Any]
+    run: Run, out: Path, data: Path | str | None, split: Shares, reading: dict[str, Any]
 ) -> dict[str, Any]:
     """Write images as the tokens of a codec, a line of JSON each, which are records to ``generate``. Given parts are kept, the rest
     is split as it was to train the codec, by pixels.
@@ -59,7 +59,7 @@ def export_symbols(
     if data is None:
         raise UserError("export --to symbols: no --data; give the images: a folder, a table of paths or an .npz file")
     _check_place(out, Path(data))
-    reader, model, notes = run.tokenizer, run.model, []
+    reader, model, notes = run.processor.reader, run.model, []
     beside = beside_all(data, **reading)
     _, parts, _ = read_parts(data, split=split, size=reader.size, beside=beside, notes=notes, **reading)
     lines: list[str] = []

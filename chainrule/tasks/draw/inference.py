@@ -11,15 +11,15 @@ import numpy as np
 
 from chainrule.core import UserError
 from chainrule.decoding.sample import Filters
+from chainrule.runs.run import Run
 from chainrule.tasks.images import MOST_DRAWN
 from chainrule.tasks.inference import need
-from chainrule.training.tasks import Loaded
 from chainrule.training.tasks.codes import coded
 from chainrule.training.tasks.draw import drawings, nearness, picture_of, settled
 
 
 def draw(
-    run: Loaded,
+    run: Run,
     caption: Sequence[str] | str,
     *,
     n: int = 1,
@@ -85,9 +85,9 @@ def _how_many(captions: int, n: int, best_of: int | None, guidance: float | None
     return each
 
 
-def _kept(run: Loaded, begin: np.ndarray | Path | str, rows: int) -> np.ndarray:
+def _kept(run: Run, begin: np.ndarray | Path | str, rows: int) -> np.ndarray:
     """The tokens of the upper half of an image, for every image to be drawn."""
-    image = begin if isinstance(begin, np.ndarray) else run.source_tokenizer.open(Path(begin))
+    image = begin if isinstance(begin, np.ndarray) else run.processor.reader.open(Path(begin))
     codec = run.model.codec
-    ids_1P = coded(codec, run.source_tokenizer, image[None], run.compute)
+    ids_1P = coded(codec, run.processor.reader, image[None], run.compute)
     return np.repeat(ids_1P[:, : codec.side * (codec.side // 2)], rows, 0)

@@ -15,15 +15,15 @@ from chainrule.checkpoint import write_file
 from chainrule.core import Batch, Encoder, UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import read_lines
+from chainrule.runs.run import Run
 from chainrule.tasks.inference import need
-from chainrule.training.tasks import Loaded
 
 MASK = "[MASK]"
 EMBEDDED = 1 << 14
 """Tokens that are read at once to embed them."""
 
 
-def fill(run: Loaded, text: Any, *, top_k: int = 5) -> dict[str, Any]:
+def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     """What may stand at every ``[MASK]`` of each text: the ``top_k`` symbols with their probabilities, each mask for itself, the others
     hidden; and ``filled``, the text with all of them filled, the surest first and each knowing those before it.
 
@@ -35,10 +35,10 @@ def fill(run: Loaded, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     texts = read_lines([text] if isinstance(text, str) else text)
     if unfit := next((line for line in texts if MASK not in line), None):
         raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
-    results, known = [], run.model.symbols - (run.tokenizer.unknown is not None)
+    results, known = [], run.model.symbols - (run.processor.tokenizer.unknown is not None)
     for line in texts:
         pieces = line.split(MASK)
-        if run.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
+        if run.processor.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
             pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
         ids = _with_masks(run, pieces)
         p_MK, ids_MK = _hidden(run, ids).exp().topk(min(top_k, known))
@@ -48,18 +48,18 @@ def fill(run: Loaded, text: Any, *, top_k: int = 5) -> dict[str, Any]:
         chosen = [_unit_text(run, k) for k in _all_filled(run, ids)]
         filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
         results.append({"text": line, "masks": found, "filled": filled})
-    unit = "symbol" if isinstance(run.tokenizer, SymbolTokenizer) else run.tokenizer.name
+    unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
     return {"unit": unit, "texts": results}
 
 
-def _with_masks(run: Loaded, pieces: Sequence[str]) -> list[int]:
+def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
     """The ids of a text, a mask between its pieces."""
     model, ids = run.model, []
     for k, piece in enumerate(pieces):
         ids += [model.mask_symbol] * (k > 0)
-        if run.tokenizer.name == "word":  # the space between two words is no symbol
+        if run.processor.tokenizer.name == "word":  # the space between two words is no symbol
             piece = piece.removeprefix(" " * (k > 0)).removesuffix(" " * (k < len(pieces) - 1))
-        ids += run.tokenizer.encode(piece.encode()).ids.tolist()
+        ids += run.processor.tokenizer.encode(piece.encode()).ids.tolist()
     if len(ids) >= model.window:
         raise UserError(
             f"fill: the text has {len(ids)} symbols and this run reads {model.window - 1} at once: give a shorter one"
@@ -68,7 +68,7 @@ def _with_masks(run: Loaded, pieces: Sequence[str]) -> list[int]:
 
 
 @torch.no_grad()
-def _hidden(run: Loaded, ids: Sequence[int]) -> torch.Tensor:
+def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
     """log p of what stands at the masks, M x V; the unknown symbol is no answer."""
     model, compute = run.model, run.compute
     row_1T = torch.tensor([[model.start_symbol, *ids]], device=compute.device)
@@ -76,12 +76,12 @@ def _hidden(run: Loaded, ids: Sequence[int]) -> torch.Tensor:
         hidden_1TD = model.encode(Batch(row_1T, row_1T))
         logits_MV = model.predict(hidden_1TD[row_1T == model.mask_symbol][None]).logits()[0]
     log_p_MV = logits_MV.float().log_softmax(-1)
-    if run.tokenizer.unknown is not None:
-        log_p_MV[:, run.tokenizer.unknown] = -math.inf
+    if run.processor.tokenizer.unknown is not None:
+        log_p_MV[:, run.processor.tokenizer.unknown] = -math.inf
     return log_p_MV
 
 
-def _all_filled(run: Loaded, ids: Sequence[int]) -> list[int]:
+def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
     """What fills each mask: the most probable symbol where it is most probable, again and again until no mask is left."""
     filled = list(ids)
     masks = [t for t, k in enumerate(ids) if k == run.model.mask_symbol]
@@ -92,16 +92,16 @@ def _all_filled(run: Loaded, ids: Sequence[int]) -> list[int]:
     return [filled[t] for t in masks]
 
 
-def _unit_text(run: Loaded, k: int) -> str:
+def _unit_text(run: Run, k: int) -> str:
     """One symbol as text; a byte that is no character by itself as its number."""
-    content = run.tokenizer.decode([k])
+    content = run.processor.tokenizer.decode([k])
     try:
         return content.decode()
     except UnicodeDecodeError:
         return "".join(f"\\x{byte:02x}" for byte in content)
 
 
-def embed(run: Loaded, input: Any, *, per: str = "text") -> dict[str, Any]:
+def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     """Vectors of texts, float32: one each, the mean over its symbols (``per="text"``), or one for every symbol, texts one after the other
     (``per="token"``); ``tokens`` counts those of each text. A text beyond what the run reads at once is read in pieces.
     """
@@ -112,7 +112,7 @@ def embed(run: Loaded, input: Any, *, per: str = "text") -> dict[str, Any]:
         )
     if per not in ("text", "token"):
         raise UserError(f"--per {per}: text or token")
-    ids = [run.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
+    ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
     empty = next((k for k, row in enumerate(ids) if not len(row)), None)
     if empty is not None:
         raise UserError(f"embed: text {empty + 1} is empty: give texts of at least one symbol")
@@ -130,7 +130,7 @@ def write_vectors(path: Path | str, vectors: np.ndarray) -> None:
 
 
 @torch.no_grad()
-def _vectors(run: Loaded, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     """A vector for each symbol of each text. Pieces of like length are read together."""
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]

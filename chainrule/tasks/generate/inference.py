@@ -10,17 +10,17 @@ from typing import Any
 import torch
 
 from chainrule.core import UserError
-from chainrule.data import SymbolTokenizer, read_texts
+from chainrule.data import SymbolTokenizer
 from chainrule.data import lines as inputs
 from chainrule.decoding import sample
 from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.sample import Filters, Generated
+from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import token_nats
 from chainrule.tasks.inference import need, phrases, text_of
-from chainrule.training.tasks import Loaded
 
 
-def score(run: Loaded, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
+def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
     """log p (nats, negative) of texts, each read from the start.
 
     Args:
@@ -31,20 +31,20 @@ def score(run: Loaded, input: Any, *, unit: str = "lines", tokens: bool = False)
         tokens: give the nats of every token too.
     """
     need(run, "generate", "score", "has log-probabilities of texts")
-    if isinstance(run.tokenizer, SymbolTokenizer):
+    if isinstance(run.processor.tokenizer, SymbolTokenizer):
         texts = inputs.read_texts(input, "stream")
         return score_texts(
-            run, [r.encode() for t in texts for r in run.tokenizer.form.records(t.decode())], tokens=tokens
+            run, [r.encode() for t in texts for r in run.processor.tokenizer.form.records(t.decode())], tokens=tokens
         )
     return score_texts(run, inputs.read_texts(input, unit), tokens=tokens)
 
 
-def score_texts(run: Loaded, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
+def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
     """log p (nats, negative) of each text, each read from ``start``; the texts are taken as they are.
 
     Records of symbols are given as they are written in a file of their kind.
     """
-    part = read_texts(texts, run.tokenizer, "lines")
+    part = run.processor.encode_texts(list(texts), "lines")
     nats, _ = token_nats(run.model, part, run.compute)
     size = "symbols" if part.counted == "symbol" else "bytes"
     lines = []
@@ -64,7 +64,7 @@ def score_texts(run: Loaded, texts: Sequence[bytes], *, tokens: bool = False) ->
     return {"nats": float(-nats.sum()), size: sum(line[size] for line in lines), "lines": lines}
 
 
-def predict(run: Loaded, input: Any, *, top_k: int = 5) -> dict[str, Any]:
+def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     """The ``top_k`` most probable next tokens of each sequence, with their probabilities."""
     from chainrule.tasks.generate.predict import predict_next
 
@@ -72,7 +72,7 @@ def predict(run: Loaded, input: Any, *, top_k: int = 5) -> dict[str, Any]:
 
 
 def generate(
-    run: Loaded,
+    run: Run,
     prompt: Sequence[str] = ("",),
     *,
     max_tokens: int = 200,
@@ -96,7 +96,7 @@ def generate(
     need(run, "generate", "generate", "continues sequences")
     if max_tokens < 1 or n < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
-    encoded = [run.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
+    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
     max_tokens = _room(run, max(map(len, encoded)), max_tokens)
     filters = Filters(temperature, top_k, top_p, min_p)
     if beams:
@@ -112,9 +112,9 @@ def generate(
 
 
 def _sampled(
-    run: Loaded, prompts: list[list[int]], max_tokens: int, filters: Filters, stop: Sequence[str], seed: int
+    run: Run, prompts: list[list[int]], max_tokens: int, filters: Filters, stop: Sequence[str], seed: int
 ) -> Generated:
-    unknown = () if run.tokenizer.unknown is None else (run.tokenizer.unknown,)
+    unknown = () if run.processor.tokenizer.unknown is None else (run.processor.tokenizer.unknown,)
     return sample.generate(
         run.model,
         prompts,
@@ -127,7 +127,7 @@ def _sampled(
     )
 
 
-def _room(run: Loaded, longest: int, max_tokens: int) -> int:
+def _room(run: Run, longest: int, max_tokens: int) -> int:
     """How far a prompt of ``longest`` symbols can be continued: learned positions end."""
     limit = run.model.window if run.config["model"].get("positions") == "learned" else None
     if limit is None or longest + max_tokens < limit:
@@ -137,11 +137,11 @@ def _room(run: Loaded, longest: int, max_tokens: int) -> int:
     return limit - 1 - longest
 
 
-def _shown_all(run: Loaded, prompts: Sequence[str], encoded: list[list[int]], made: Generated) -> dict[str, Any]:
+def _shown_all(run: Run, prompts: Sequence[str], encoded: list[list[int]], made: Generated) -> dict[str, Any]:
     result = {"nats": made.nats, "tokens_per_second": made.tokens_per_second}
-    if isinstance(run.tokenizer, SymbolTokenizer):
-        form = run.tokenizer.form
-        whole = [run.tokenizer.symbols_of(before + ids) for before, ids in zip(encoded, made.ids)]
+    if isinstance(run.processor.tokenizer, SymbolTokenizer):
+        form = run.processor.tokenizer.form
+        whole = [run.processor.tokenizer.symbols_of(before + ids) for before, ids in zip(encoded, made.ids)]
         whole = [symbols[: len(symbols) - len(symbols) % form.step] for symbols in whole]
         written = [form.write(symbols, number) for number, symbols in enumerate(whole, 1)]
         return {"sequences": [form.rows(symbols) for symbols in whole], "written": written, **result}
@@ -149,11 +149,11 @@ def _shown_all(run: Loaded, prompts: Sequence[str], encoded: list[list[int]], ma
     return {"texts": texts, **result}
 
 
-def _most_probable(run: Loaded, prompts: list[list[int]], options: Beams) -> Generated:
+def _most_probable(run: Run, prompts: list[list[int]], options: Beams) -> Generated:
     """The n best continuations of each prompt, the end symbol included where there is one; UserError where there are fewer."""
-    if isinstance(run.tokenizer, SymbolTokenizer) and run.tokenizer.form.voices:
+    if isinstance(run.processor.tokenizer, SymbolTokenizer) and run.processor.tokenizer.form.voices:
         raise UserError("--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid")
-    model, unknown, end = run.model.eval(), run.tokenizer.unknown, _end(run)
+    model, unknown, end = run.model.eval(), run.processor.tokenizer.unknown, _end(run)
     options = replace(options, forbid=(*options.forbid, *(((unknown,),) if unknown is not None else ())))
     began = time.perf_counter()
     inputs_BT, lengths_B = (x.to(run.compute.device) for x in sample.pad(prompts, model.start_symbol))
@@ -169,39 +169,39 @@ def _most_probable(run: Loaded, prompts: list[list[int]], options: Beams) -> Gen
     return Generated(ids, [h.nats for h in best], sum(map(len, ids)) / max(time.perf_counter() - began, 1e-9))
 
 
-def _end(run: Loaded) -> int | None:
+def _end(run: Run) -> int | None:
     """The symbol that ends a record; None where none does, or several together."""
-    if isinstance(run.tokenizer, SymbolTokenizer):
-        return run.tokenizer.end
-    ids = run.tokenizer.encode(run.terminator).ids.tolist() if run.terminator else []
+    if isinstance(run.processor.tokenizer, SymbolTokenizer):
+        return run.processor.tokenizer.end
+    ids = run.processor.tokenizer.encode(run.processor.terminator).ids.tolist() if run.processor.terminator else []
     return ids[0] if len(ids) == 1 else None
 
 
-def _finished(run: Loaded, stop: Sequence[str]) -> Callable[[list[int]], bool]:
+def _finished(run: Run, stop: Sequence[str]) -> Callable[[list[int]], bool]:
     """Does a continuation end here?"""
-    if isinstance(run.tokenizer, SymbolTokenizer):
-        end = run.tokenizer.end
+    if isinstance(run.processor.tokenizer, SymbolTokenizer):
+        end = run.processor.tokenizer.end
         return lambda ids: ids[-1] == end or any(text_of(run, ids[-64:]).endswith(s) for s in stop)
-    ends = [s.encode() for s in stop] + ([run.terminator] if run.terminator else [])
+    ends = [s.encode() for s in stop] + ([run.processor.terminator] if run.processor.terminator else [])
 
     def finished(ids: list[int]) -> bool:
-        tail = run.tokenizer.decode(ids[-64:]) if ends else b""
+        tail = run.processor.tokenizer.decode(ids[-64:]) if ends else b""
         return any(tail.endswith(e) for e in ends)
 
     return finished
 
 
-def _barred(run: Loaded, prompts: list[list[int]]) -> Callable[[int, int], Sequence[int]]:
+def _barred(run: Run, prompts: list[list[int]]) -> Callable[[int, int], Sequence[int]]:
     """What may not come next: where voices are in step, any but the voice whose turn it is."""
-    turns = run.tokenizer.turns() if isinstance(run.tokenizer, SymbolTokenizer) else []
+    turns = run.processor.tokenizer.turns() if isinstance(run.processor.tokenizer, SymbolTokenizer) else []
     if not turns:
         return lambda row, step: ()
     return lambda row, step: turns[(len(prompts[row]) + step) % len(turns)]
 
 
-def _continuation(run: Loaded, prompt: str, before: list[int], ids: list[int]) -> str:
+def _continuation(run: Run, prompt: str, before: list[int], ids: list[int]) -> str:
     """The text of ``ids`` as it goes on from the prompt: words bring a space with them where the prompt ends in a word."""
-    whole, start = run.tokenizer.decode(before + ids), prompt.encode()
+    whole, start = run.processor.tokenizer.decode(before + ids), prompt.encode()
     if not whole.startswith(start):  # something in the prompt is unknown
-        start = run.tokenizer.decode(before)
+        start = run.processor.tokenizer.decode(before)
     return whole[len(start) :].decode(errors="replace")

@@ -10,17 +10,16 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.data.series import Scaling
 from chainrule.decoding.forecast import sample_paths
+from chainrule.runs.run import Run
 from chainrule.scoring.forecasts import LEVELS
 from chainrule.tasks.inference import need
-from chainrule.training.tasks import Loaded
 
 FORECAST_PATHS = 1000
 
 
 def generate(
-    run: Loaded, prompt: Sequence[Any] = (), *, max_tokens: int = 24, n: int = 1, seed: int = 42
+    run: Run, prompt: Sequence[Any] = (), *, max_tokens: int = 24, n: int = 1, seed: int = 42
 ) -> dict[str, Any]:
     """Continue a series by ``max_tokens`` values: the series of the run itself, or each of ``prompt`` ("112 118 132", or numbers).
 
@@ -30,7 +29,7 @@ def generate(
     need(run, "series", "forecast", "can be forecast")
     if max_tokens < 1 or n < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
-    scaling = Scaling.from_json(run.data["scaling"])
+    scaling = run.processor.scaling
     if len(prompt) and len(scaling.columns) > 1:
         raise UserError(
             f"--prompt: the run has {len(scaling.columns)} series; without a prompt each of its own is continued"

@@ -14,14 +14,14 @@ from chainrule.data.pairs import LONGEST
 from chainrule.decoding.beam import Beams
 from chainrule.decoding.choose import mbr as least_risk
 from chainrule.explain.alignment import alignment
+from chainrule.runs.run import Run
 from chainrule.tasks.inference import need, phrases
-from chainrule.training.tasks import Loaded
 from chainrule.training.tasks.translate import length_penalty as tuned_length_penalty
 from chainrule.training.tasks.translate import spelled, translations
 
 
 def translate(
-    run: Loaded,
+    run: Run,
     input: Any,
     *,
     beams: int = 4,
@@ -60,8 +60,7 @@ def translate(
         no_repeat=no_repeat_ngram,
         groups=diverse,
     )
-    units = run.source_tokenizer or run.tokenizer
-    ids = [units.encode(" ".join(text.split()).encode()).ids for text in read_lines(input, blank=True)]
+    ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input, blank=True)]
     began = time.perf_counter()
     found = translations(run, [x[:LONGEST].astype(np.int32) for x in ids], options)
     seconds = time.perf_counter() - began
@@ -78,14 +77,14 @@ def translate(
     }
 
 
-def alignment_of(run: Loaded, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
+def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
     """Where the model looks while it writes ``target`` from ``source``: weights T x S, the symbols of the target, those of the
     source. UserError where the model attends to no source.
     """
-    units = run.source_tokenizer or run.tokenizer
+    units = run.processor
     ids = [
         tokenizer.encode(" ".join(text.split()).encode()).ids
-        for tokenizer, text in ((units, source), (run.tokenizer, target))
+        for tokenizer, text in ((units.source, source), (units.target, target))
     ]
     sources_1S, targets_1T = (torch.from_numpy(x[:LONGEST].astype(np.int64))[None].to(run.compute.device) for x in ids)
     weights = alignment(
@@ -93,6 +92,6 @@ def alignment_of(run: Loaded, source: str, target: str) -> tuple[np.ndarray, lis
     )
     shown = [
         [tokenizer.decode([i]).decode(errors="replace").strip() or "␣" for i in x[0].tolist()]
-        for tokenizer, x in ((run.tokenizer, targets_1T), (units, sources_1S))
+        for tokenizer, x in ((units.target, targets_1T), (units.source, sources_1S))
     ]
     return weights[0].double().cpu().numpy(), shown[0], shown[1]

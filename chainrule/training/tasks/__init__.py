@@ -12,64 +12,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 
 from chainrule.core import Family, SequenceModel, UserError
-from chainrule.core.compute import Compute
 from chainrule.core.errors import nearest
+from chainrule.data.dataset import Dataset, EncodedData
+from chainrule.data.processor import Processor
+from chainrule.runs.run import Run
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-
-
-class Data(Protocol):
-    """What a task reads: parts of a split, whose items its model learns or is judged on."""
-
-    name: str
-    unit: str
-    counted: str
-    """What a figure is for: byte, symbol, value, token, record."""
-    parts: dict[str, Any]
-    notes: list[str]
-    sha256: str
-    split_sha256: str
-
-    def card(self) -> dict[str, Any]: ...
-
-
-@dataclass
-class Loaded:
-    """A trained model with what is needed to use it."""
-
-    model: Any
-    data: dict[str, Any]
-    settings: dict[str, Any]
-    config: dict[str, Any]
-    compute: Compute
-    tokenizer: Any = None
-    """What makes numbers of strings; None where there are numbers already, or a model reads strings."""
-    labels: tuple[str, ...] = ()
-    """Names of the classes or tags by id."""
-    source_tokenizer: Any = None
-    """Of what a model is prompted with, where that has units of its own."""
-
-    @property
-    def name(self) -> str:
-        return self.config["model_type"]
-
-    @property
-    def task(self) -> str:
-        return self.config.get("task", "generate")
-
-    @property
-    def unit(self) -> str:
-        return self.data["unit"]
-
-    @property
-    def terminator(self) -> bytes:
-        return self.data["terminator"].encode()
 
 
 @dataclass(frozen=True)
@@ -101,6 +55,10 @@ class Task(ABC):
     """What ``Batch.learnt`` counts: symbols, tokens, values, texts, pictures."""
     loss: ClassVar[str] = "nats"
     """The unit of what is minimised in training; empty where it has none."""
+    card_of_encoding: ClassVar[bool] = False
+    """Whether the data card tells of the encoding too, which is then the same for all model types."""
+    ordered: ClassVar[bool] = False
+    """Whether ``--time`` may order the rows of a table."""
     continues: ClassVar[bool] = True
     """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
 
@@ -108,9 +66,9 @@ class Task(ABC):
         """Train what must be known before DATA can be read as a family reads them; the settings that name it. Most need nothing."""
         return settings
 
-    def begun(self, settings: RunConfig, learnt: Loaded) -> RunConfig:
+    def begun(self, settings: RunConfig, learnt: Run) -> RunConfig:
         """The settings of a run that begins with what ``learnt`` knows: in its units. Raises UserError where it cannot."""
-        if not hasattr(learnt.tokenizer, "encode"):
+        if not hasattr(learnt.processor, "tokenizer"):
             raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose symbols are no text")
         theirs = learnt.settings["tokenizer"]
         if settings.tokenizer not in (None, theirs):
@@ -139,50 +97,55 @@ class Task(ABC):
         return (value if best is None else best - value), self.metric(counted)[1]
 
     @abstractmethod
-    def read(self, settings: RunConfig) -> Data:
-        """DATA, split."""
+    def read(self, settings: RunConfig) -> Dataset:
+        """DATA, split; no tokenizer has seen it yet."""
 
     @abstractmethod
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Any:
-        """A held-out file, as a part that ``measure`` takes, under the run's own tokenizer and labels. ``told``: the run's own
-        data settings (unit, columns, group, on_bad), with those of the user above them.
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> Processor:
+        """What encodes this dataset for models of this type (None: of any), fitted on the training part; where a model begins
+        with what ``learnt`` knows, in the units of that. Raises UserError where ``settings.tokenizer`` does not fit the data.
         """
 
+    def encode(self, dataset: Any, processor: Any, learnt: Run | None = None) -> EncodedData:
+        """The dataset as the processor encodes it; rows of a board with equal processors share it."""
+
+        def make() -> EncodedData:
+            parts = processor.encode_parts(dataset.parts)
+            return EncodedData(dataset, processor, parts, processor.notes(parts))
+
+        return dataset.remember(("encoded", processor.sha256), make)
+
     @abstractmethod
-    def shape(self, data: Any) -> dict[str, Any]:
-        """Settings of a model that follow from the data: the size of the alphabet, the number of labels."""
-
-    def resolve(self, settings: RunConfig, data: Any) -> RunConfig:
-        """The settings with nothing left open that the data decided."""
-        return settings
-
-    def as_read(self, data: Any, chosen: Family, settings: RunConfig, learnt: Loaded | None = None) -> Any:
-        """The data as this family reads them: for a network that tags or classifies, with a reader that makes numbers of strings;
-        where it begins with what ``learnt`` knows, in the symbols of that.
+    def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Any:
+        """A held-out file, as a part that ``measure`` takes, under the run's own processor. ``options``: the run's own data
+        settings (unit, columns, group, time, on_bad), with those of the user above them.
         """
-        return data
+
+    def model_dimensions(self, data: EncodedData) -> dict[str, Any]:
+        """Settings of a model that follow from the data: the size of the vocabulary, the number of labels."""
+        return data.processor.sizes()
 
     @abstractmethod
-    def files(self, data: Any) -> dict[str, dict[str, Any]]:
-        """JSON files of the run folder that using the model needs: ``data.json`` always, ``tokenizer.json``, ``labels.json``."""
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        """Entries of ``data.json`` beside those that every task has (hashes, unit, notes)."""
 
     @abstractmethod
-    def learning(self, model: Any, data: Any, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         """Batches by step number, and the update rule."""
 
     @abstractmethod
-    def validator(self, data: Any, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         """The figure on validation by which the best weights are chosen; lower is better."""
 
-    def settle(self, loaded: Loaded, data: Any) -> dict[str, Any]:
+    def settle(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
         """What is chosen on validation once the weights are: entries of ``data.json`` that using the model begins with."""
         return {}
 
     @abstractmethod
-    def measure(self, loaded: Loaded, part: Any) -> Measured:
+    def measure(self, loaded: Run, part: Any) -> Measured:
         """All metrics of a part."""
 
-    def predictions(self, loaded: Loaded, part: Any, measured: Measured) -> Iterable[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Any, measured: Measured) -> Iterable[dict[str, Any]]:
         """One entry an item, as plain values: what ``--predictions`` writes."""
         raise UserError(f"--predictions: the task {self.name} writes none")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,17 @@ import torch
 
 from chainrule.core import Classifier, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
-from chainrule.data.labelled import LabelledData, Records, read_labelled, read_labelled_part
+from chainrule.data.dataset import EncodedData
+from chainrule.data.labelled import LabelledDataset, Records, read_labelled, read_labelled_part
+from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import LONGEST_TEXT, Reader, TextReader, are_short, fitted, units_of
+from chainrule.runs.run import Run
 from chainrule.scoring.labels import calibration_error, confusion
 from chainrule.training.labelling import Items, asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 
 DROPPED = 0.2
 """Share of the symbols of long texts that networks do not see in training: worth 0.015 of accuracy on mails, and lost on short
@@ -39,65 +41,65 @@ class Classify(Task):
     def perfect(self, counted: str) -> float:
         return 1.0
 
-    def read(self, settings: RunConfig) -> LabelledData:
-        return read_labelled(settings.data, settings.columns, settings.split, settings.on_bad)
+    def read(self, settings: RunConfig) -> LabelledDataset:
+        s = settings
+        return read_labelled(s.data, s.columns, s.split, s.on_bad, s.group)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Records:
-        return read_labelled_part(source, loaded.labels, told.get("columns"), told["on_bad"])
-
-    def shape(self, data: LabelledData) -> dict[str, Any]:
-        labels = {"symbols": len(data.labels)}
-        if data.reader is None:
-            return labels
-        dropped = 0.0 if are_short(data.parts["train"].texts) else DROPPED
-        return {**labels, **data.reader.sizes(), "symbol_dropout": dropped}
-
-    def resolve(self, settings: RunConfig, data: LabelledData) -> RunConfig:
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
         """Short texts are read by characters, long ones by pairs of bytes that merge."""
-        return settings.replace(tokenizer=settings.tokenizer or units_of(data.parts["train"].texts))
+        texts = dataset.parts["train"].texts
+        spec = settings.tokenizer or units_of(texts)
+        if chosen is None or chosen.recipe.update == "counting":
+            return LabelProcessor(dataset.labels, spec=spec)
+        units = learnt.processor.tokenizer if learnt else dataset.remember(("tokenizer", spec), lambda: fitted(texts, spec))
+        return LabelProcessor(dataset.labels, TextReader(units, settings.context or LONGEST_TEXT), spec)
 
-    def as_read(
-        self, data: LabelledData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None
-    ) -> LabelledData:
-        if chosen.recipe.update == "counting":
-            return data
-        texts = data.parts["train"].texts
-        units = learnt.tokenizer if learnt else fitted(texts, settings.tokenizer or units_of(texts))
-        reader = TextReader(units, settings.context or LONGEST_TEXT)
-        cut = sum(len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts)
-        told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} symbols, of which the beginning is read"
-        return replace(data, reader=reader, notes=[*data.notes, *([told] if cut else [])])
+    def encode(self, dataset: Any, processor: LabelProcessor, learnt: Run | None = None) -> EncodedData:
+        """With a note where texts are longer than the reader reads."""
+        reader, texts, notes = processor.reader, dataset.parts["train"].texts, []
+        if isinstance(reader, TextReader):
+            cut = sum(len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts)
+            told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} symbols, of which the beginning is read"
+            notes = [told] if cut else []
+        return EncodedData(dataset, processor, dataset.parts, notes)
 
-    def files(self, data: LabelledData) -> dict[str, dict[str, Any]]:
-        described = {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-        reader = {"tokenizer.json": data.reader.to_json()} if data.reader else {}
-        return {"data.json": described, "labels.json": {"labels": list(data.labels)}, **reader}
+    def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Records:
+        return run.processor.encode(read_labelled_part(source, options.get("columns"), options["on_bad"]), str(source))
 
-    def learning(self, model: Any, data: LabelledData, ready: Prepared) -> tuple[Source, Rule]:
+    def model_dimensions(self, data: EncodedData) -> dict[str, Any]:
+        found = data.processor.sizes()
+        if data.processor.reader is None:
+            return found
+        return {**found, "symbol_dropout": 0.0 if are_short(data.parts["train"].texts) else DROPPED}
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
+
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         return learning(model, data, ready)
 
-    def validator(self, data: LabelledData, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
 
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Classifier)
-            log_p_BC = log_probs(model, part, data.reader, ready.compute)
+            log_p_BC = log_probs(model, part, data.processor.reader, ready.compute)
             return 1 - float((log_p_BC.argmax(1) == part.labels).mean())
 
         return validate
 
-    def measure(self, loaded: Loaded, part: Records) -> Measured:
+    def measure(self, loaded: Run, part: Records) -> Measured:
         """A loss of 1 for every record with a wrong label."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no record")
-        log_p_BC = log_probs(loaded.model, part, loaded.tokenizer, loaded.compute)
-        return measured(log_p_BC, part.labels, len(loaded.labels))
+        log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
+        return measured(log_p_BC, part.labels, len(loaded.processor.labels))
 
-    def predictions(self, loaded: Loaded, part: Records, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Records, measured: Measured) -> Iterator[dict[str, Any]]:
         for text, name, log_p_C in zip(part.texts, part.names, measured.details["log_probs"], strict=True):
             best = int(log_p_C.argmax())
-            yield {"text": text, "label": name, "predicted": loaded.labels[best], "p": float(np.exp(log_p_C[best]))}
+            yield {"text": text, "label": name, "predicted": loaded.processor.labels[best], "p": float(np.exp(log_p_C[best]))}
 
 
 def measured(log_p_BC: np.ndarray, labels: np.ndarray, classes: int) -> Measured:

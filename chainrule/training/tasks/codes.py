@@ -5,7 +5,6 @@ pictures, beside how many of the symbols are used.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,18 @@ import torch
 
 from chainrule.core import Codec, ConfigError, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
-from chainrule.data.images import ImageData, ImagePart, read_part, read_pictures
+from chainrule.data.dataset import EncodedData
+from chainrule.data.images import ImageDataset, ImagePart, read_part, read_pictures
 from chainrule.data.pictures import ImageReader
+from chainrule.data.processors import ImageProcessor
+from chainrule.runs.run import Run
 from chainrule.scoring.objectives import Reconstructed
 from chainrule.scoring.pictures import psnr
 from chainrule.training.labelling import batches_of
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 
 ROWS = 256
 """Pictures that are coded at once."""
@@ -46,33 +48,26 @@ class Codes(Task):
     def minimised(self, counted: str) -> str:
         return "dB below 60"
 
-    def read(self, settings: RunConfig) -> ImageData:
+    def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
         return read_pictures(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> ImagePart:
-        return read_part(source, loaded.tokenizer, "nothing", told.get("columns"), told["on_bad"])
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> ImageProcessor:
+        return ImageProcessor(dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
 
-    def shape(self, data: ImageData) -> dict[str, Any]:
-        assert data.reader is not None
-        return data.reader.sizes()
+    def read_split(self, run: Run[ImageProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
+        return read_part(source, run.processor.reader, "nothing", options.get("columns"), options["on_bad"])
 
-    def as_read(self, data: ImageData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None) -> ImageData:
-        return replace(data, reader=ImageReader.fit(data.parts["train"].images))
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
 
-    def files(self, data: ImageData) -> dict[str, dict[str, Any]]:
-        assert data.reader is not None
-        described = {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-        return {"data.json": described, "tokenizer.json": data.reader.to_json()}
-
-    def learning(self, model: Any, data: ImageData, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         if not isinstance(model, Codec):
             raise ConfigError(f"{ready.family.name} writes no pictures as symbols: --task codes takes vq")
         return batches_of(data, ready), GradientRule(Reconstructed(model), ready.recipe, ready.compute)
 
-    def validator(self, data: ImageData, ready: Prepared) -> Callable[[SequenceModel], float]:
-        part, reader = data.parts["valid"], data.reader
-        assert reader is not None
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part, reader = data.parts["valid"], data.processor.reader
 
         def validate(model: SequenceModel) -> float:
             found = shown(model, reader, coded(model, reader, part.images, ready.compute), ready.compute)
@@ -80,12 +75,12 @@ class Codes(Task):
 
         return validate
 
-    def measure(self, loaded: Loaded, part: ImagePart) -> Measured:
+    def measure(self, loaded: Run, part: ImagePart) -> Measured:
         """A loss of so many dB below 60 for every picture. Beside it: the share of symbols that occur, and their entropy in bits."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no picture")
-        ids_NP = coded(loaded.model, loaded.tokenizer, part.images, loaded.compute)
-        found = shown(loaded.model, loaded.tokenizer, ids_NP, loaded.compute)
+        ids_NP = coded(loaded.model, loaded.processor.reader, part.images, loaded.compute)
+        found = shown(loaded.model, loaded.processor.reader, ids_NP, loaded.compute)
         decibels = np.minimum(psnr(found, part.images), CEILING)
         counts = np.bincount(ids_NP.ravel(), minlength=loaded.model.codes)
         share = counts[counts > 0] / counts.sum()
@@ -98,7 +93,7 @@ class Codes(Task):
             metrics, CEILING - decibels, np.ones(len(part)), numbers, details={"found": found, "decibels": decibels}
         )
 
-    def predictions(self, loaded: Loaded, part: ImagePart, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: ImagePart, measured: Measured) -> Iterator[dict[str, Any]]:
         for k, decibels in enumerate(measured.details["decibels"].tolist()):
             yield {"image": part.files[k] if part.files else k, "psnr": decibels}
 

@@ -18,26 +18,30 @@ import torch
 from chainrule.core import Autoregressive, Codec, ConfigError, DataError, Family, SequenceModel, UserError
 from chainrule.core.compute import Compute
 from chainrule.data.captioned import (
-    CaptionedData,
+    CaptionedDataset,
     CaptionedPart,
     Captions,
     DrawnBatches,
     as_batch,
     fit_captions,
+    note_on_cut,
     read_captioned,
 )
+from chainrule.data.dataset import EncodedData
 from chainrule.data.images import ImagePart, read_part
 from chainrule.data.pictures import ImageReader, grey
+from chainrule.data.processors import CaptionProcessor
 from chainrule.decoding.drawing import draw_pictures
 from chainrule.decoding.sample import Filters
 from chainrule.layers.matching import Matcher
+from chainrule.runs.run import Run
 from chainrule.scoring.objectives import Described
 from chainrule.scoring.pictures import psnr
 from chainrule.training.loop import Source
 from chainrule.training.matching import teach, vectors
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 from chainrule.training.tasks.codes import CEILING, coded, shown
 
 ROWS = 64
@@ -81,83 +85,59 @@ class Draw(Task):
         say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
         return settings.replace(pretrained=str(beside))
 
-    def begun(self, settings: RunConfig, learnt: Loaded) -> RunConfig:
+    def begun(self, settings: RunConfig, learnt: Run) -> RunConfig:
         if learnt.task != "codes" or not isinstance(learnt.model, Codec):
             raise UserError(
                 f"--from {settings.pretrained}: a run of {learnt.task}; to draw, begin with a run of --task codes"
             )
         return settings.replace(tokenizer=settings.tokenizer or UNITS)
 
-    def read(self, settings: RunConfig) -> CaptionedData:
+    def read(self, settings: RunConfig) -> CaptionedDataset:
         s = settings
         return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> CaptionedPart:
-        pictures = read_part(source, loaded.source_tokenizer, "caption", told.get("columns"), told["on_bad"])
-        return as_records(pictures, captions_of(loaded), loaded.model.codec, loaded.source_tokenizer, loaded.compute)
-
-    def shape(self, data: CaptionedData) -> dict[str, Any]:
-        if data.captions is None or data.codec is None:
-            raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
-        c = data.captions
-        return {"symbols": c.symbols, "words": c.words, "caption": c.places, "codec": data.codec}
-
-    def as_read(
-        self, data: CaptionedData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None
-    ) -> CaptionedData:
-        """With the codec's symbols: every picture is coded once, here."""
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> CaptionProcessor:
         if learnt is None:
-            return data
-        reader, codec = learnt.tokenizer, learnt.model
-        train = data.parts["train"]
+            raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
+        reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS
         if reader.size != train.pictures.images.shape[1]:
             raise UserError(
                 f"--from {settings.pretrained}: made for pictures of {reader.size} pixels a side, not {train.pictures.images.shape[1]}; --image-size {reader.size}"
             )
-        captions, told = fit_captions(train.captions, settings.tokenizer or UNITS, codec.codes)
-        parts = {
-            name: as_records(
-                replace(part.pictures, images=grey(part.pictures.images, reader.channels)),
-                captions,
-                codec,
-                reader,
-                learnt.compute,
-            )
-            for name, part in data.parts.items()
-        }
         made = {"family": learnt.name, "model": learnt.config["model"]}
-        return replace(
-            data,
-            parts=parts,
-            reader=reader,
-            captions=captions,
-            codec=made,
-            notes=[*data.notes, *([told] if told else [])],
-        )
+        return CaptionProcessor(fit_captions(train.captions, spec, learnt.model.codes), reader, made, spec)
 
-    def files(self, data: CaptionedData) -> dict[str, dict[str, Any]]:
-        assert data.captions is not None and data.reader is not None
-        described = {
-            "parts": {n: {"records": len(p)} for n, p in data.parts.items()},
-            "caption_places": data.captions.places,
-        }
-        return {
-            "data.json": described,
-            "tokenizer.json": data.captions.tokenizer.to_json(),
-            "tokenizer.source.json": data.reader.to_json(),
-        }
+    def encode(self, dataset: Any, processor: CaptionProcessor, learnt: Run | None = None) -> EncodedData:
+        """With the codec's symbols: every picture is coded once, here."""
+        assert learnt is not None
 
-    def learning(self, model: Any, data: CaptionedData, ready: Prepared) -> tuple[Source, Rule]:
+        def coded_part(part: CaptionedPart) -> CaptionedPart:
+            pictures = replace(part.pictures, images=grey(part.pictures.images, processor.reader.channels))
+            return as_records(pictures, processor.captions, learnt.model, processor.reader, learnt.compute)
+
+        key = ("encoded", processor.sha256, str(learnt.path))
+        parts = dataset.remember(key, lambda: {name: coded_part(part) for name, part in dataset.parts.items()})
+        told = note_on_cut(dataset.parts["train"].captions, processor.captions.tokenizer)
+        return EncodedData(dataset, processor, parts, [told] if told else [])
+
+    def read_split(self, run: Run[CaptionProcessor], source: Path | str, options: dict[str, Any]) -> CaptionedPart:
+        pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), options["on_bad"])
+        return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
+
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         if not isinstance(model, Autoregressive):
             raise ConfigError(f"{ready.family.name} writes no symbols: it cannot learn to draw")
         records = data.parts["train"].records
-        assert records is not None and data.captions is not None
-        batches = DrawnBatches(records, data.captions, ready.recipe.rows, ready.settings.seed)
+        assert records is not None
+        batches = DrawnBatches(records, data.processor.captions, ready.recipe.rows, ready.settings.seed)
         return Source(batches.steps_per_epoch, batches.at), GradientRule(Described(model), ready.recipe, ready.compute)
 
-    def validator(self, data: CaptionedData, ready: Prepared) -> Callable[[SequenceModel], float]:
-        part, captions = data.parts["valid"], data.captions
-        assert captions is not None and part.records is not None
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
+        part, captions = data.parts["valid"], data.processor.captions
+        assert part.records is not None
         records = part.records
 
         def validate(model: SequenceModel) -> float:
@@ -166,11 +146,10 @@ class Draw(Task):
 
         return validate
 
-    def settle(self, loaded: Loaded, data: CaptionedData) -> dict[str, Any]:
+    def settle(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
         """What chooses among drawings and what judges them; and how to draw so that the former finds validation captions again."""
         train, valid = data.parts["train"], data.parts["valid"]
-        assert data.captions is not None
-        told = data.captions.write(train.captions)
+        told = data.processor.captions.write(train.captions)
         for matcher, seed in ((loaded.model.chooser, CHOOSER), (loaded.model.judge, JUDGE)):
             if not matcher.taught:
                 teach(matcher, told, train.pictures.images, loaded.compute, seed)
@@ -183,14 +162,14 @@ class Draw(Task):
         guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
         return {"guidance": guidance, "temperature": temperature}
 
-    def measure(self, loaded: Loaded, part: CaptionedPart) -> Measured:
+    def measure(self, loaded: Run, part: CaptionedPart) -> Measured:
         """A loss for every symbol of every picture, given its caption."""
         if not len(part) or part.records is None:
             raise DataError("nothing to measure: the part holds no picture")
-        captions = captions_of(loaded)
+        captions = loaded.processor.captions
         nats_NP = token_nats(loaded.model, part.records, captions, loaded.compute)
         ids_NP = captions.codes_of(part.records)
-        found = shown(loaded.model.codec, loaded.source_tokenizer, ids_NP, loaded.compute)
+        found = shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
         decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
         metrics = {
             "bits_per_image_token": float(nats_NP.mean() / math.log(2)), "reconstruction_psnr": float(decibels.mean()),
@@ -203,7 +182,7 @@ class Draw(Task):
             metrics, nats_NP.ravel(), np.ones(nats_NP.size), ends, details={"nats": nats_NP, "found": found}
         )
 
-    def predictions(self, loaded: Loaded, part: CaptionedPart, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: CaptionedPart, measured: Measured) -> Iterator[dict[str, Any]]:
         for caption, nats_P in zip(part.captions, measured.details["nats"]):
             yield {"text": caption, "nats": float(-nats_P.sum())}
 
@@ -216,17 +195,13 @@ def as_records(
     return CaptionedPart(pictures, captions.records(pictures.names, ids_NP), pictures.notes)
 
 
-def captions_of(loaded: Loaded) -> Captions:
-    return Captions(loaded.tokenizer, int(loaded.data["caption_places"]), loaded.model.codec.codes)
-
-
 def spread(many: int, most: int) -> np.ndarray:
     """Numbers of at most so many records, evenly spread."""
     return np.linspace(0, many - 1, min(many, most)).astype(int)
 
 
 def drawings(
-    loaded: Loaded,
+    loaded: Run,
     texts: Sequence[str],
     filters: Filters | None = None,
     guidance: float | None = None,
@@ -237,7 +212,7 @@ def drawings(
     """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
     ``kept_NP``: symbols with which the pictures begin.
     """
-    captions, model, (follow, warmth) = captions_of(loaded), loaded.model, settled(loaded)
+    captions, model, (follow, warmth) = loaded.processor.captions, loaded.model, settled(loaded)
     rows_BT = torch.from_numpy(captions.write(texts))
     places = model.codec.side**2
     if kept_NP is not None:
@@ -256,19 +231,19 @@ def drawings(
     return captions.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy()), nats_B.numpy()
 
 
-def settled(loaded: Loaded) -> tuple[float, float]:
+def settled(loaded: Run) -> tuple[float, float]:
     """Guidance and temperature that validation chose; 1 and 1 where training has not ended."""
     return loaded.data.get("guidance", 1.0), loaded.data.get("temperature", 1.0)
 
 
-def picture_of(loaded: Loaded, ids_NP: np.ndarray) -> np.ndarray:
+def picture_of(loaded: Run, ids_NP: np.ndarray) -> np.ndarray:
     """What symbols show, N x Y x X x C bytes."""
-    return shown(loaded.model.codec, loaded.source_tokenizer, ids_NP, loaded.compute)
+    return shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
 
 
-def nearness(matcher: Matcher, loaded: Loaded, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
+def nearness(matcher: Matcher, loaded: Run, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
     """Cosines, captions x pictures."""
-    captions_ND, pictures_ND = vectors(matcher, captions_of(loaded).write(texts), images, loaded.compute)
+    captions_ND, pictures_ND = vectors(matcher, loaded.processor.captions.write(texts), images, loaded.compute)
     return captions_ND @ pictures_ND.T
 
 
@@ -277,7 +252,7 @@ def reciprocal_rank(near_NN: np.ndarray) -> float:
     return float((1 / (1 + (near_NN > near_NN.diagonal()).sum(0))).mean())
 
 
-def retrieval(loaded: Loaded, part: CaptionedPart) -> dict[str, Any]:
+def retrieval(loaded: Run, part: CaptionedPart) -> dict[str, Any]:
     """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals; and how far
     two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
     """
@@ -291,7 +266,7 @@ def retrieval(loaded: Loaded, part: CaptionedPart) -> dict[str, Any]:
         for name, images in (("retrieval_at_1", first), ("retrieval_of_originals", part.pictures.images[chosen]))
     }
     (_, one_ND), (_, other_ND) = (
-        vectors(judge, captions_of(loaded).write(texts), x, loaded.compute) for x in (first, second)
+        vectors(judge, loaded.processor.captions.write(texts), x, loaded.compute) for x in (first, second)
     )
     return {**found, "retrieved_among": len(texts), "diversity": float(1 - (one_ND * other_ND).sum(1).mean())}
 

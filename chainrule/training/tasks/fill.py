@@ -12,16 +12,17 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import ConfigError, DataError, Filler, SequenceModel
-from chainrule.data import Corpus, Part
+from chainrule.data import Part
+from chainrule.data.dataset import EncodedData
 from chainrule.data.masked import Masking, make_masked, word_begins
-from chainrule.scoring.evaluate import places
+from chainrule.runs.run import Run
 from chainrule.scoring.hidden import Answers, ask, each_alone, many_hidden, spelling
 from chainrule.scoring.objectives import Hidden
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared
-from chainrule.training.tasks import Loaded, Measured, register_task
-from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head, symbol_bytes
+from chainrule.training.tasks import Measured, register_task
+from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head
 
 SHARE, SEED = 0.15, 0
 """What is hidden when a model is judged: a fixed choice, the same for every model and every moment, whatever it is trained on."""
@@ -47,20 +48,20 @@ class Fill(OfText):
         """Weights are chosen by cross-entropy, which is smoother than the figure."""
         return value, self.minimised(counted)
 
-    def learning(self, model: Any, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         r = ready.recipe
         if not isinstance(model, Filler):
             raise ConfigError(f"{ready.family.name} does not tell what was hidden: --task fill takes bert")
         if not 0 < r.masked < 1:
             raise ConfigError(f"recipe.masked={r.masked}: a share between 0 and 1, such as 0.15")
-        masking = Masking(model.symbols, r.masked, word_begins(data.tokenizer) if r.whole_words else None)
+        masking = Masking(model.symbols, r.masked, word_begins(data.processor.tokenizer) if r.whole_words else None)
         window = min(r.window, model.window)
         made = make_masked(
             data.parts["train"], masking, rows=r.rows, window=window, seed=ready.settings.seed, paired=model.paired
         )
         return Source(made.steps_per_epoch, made.at), GradientRule(Hidden(model), r, ready.compute)
 
-    def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = head(data.parts["valid"], VALIDATION_SYMBOLS)
 
         def validate(model: SequenceModel) -> float:
@@ -69,7 +70,7 @@ class Fill(OfText):
 
         return validate
 
-    def measure(self, loaded: Loaded, part: Part) -> Measured:
+    def measure(self, loaded: Run, part: Part) -> Measured:
         """A loss of 1 for every hidden symbol that was not the first guess. The unigram's figures stand beside: what it costs, and
         how often it is right, to know only how frequent each symbol of this part is.
         """
@@ -80,7 +81,7 @@ class Fill(OfText):
         many = ask(model, part, questions, loaded.compute)
         alone = ask(model, part, each_alone(part, model.window, ALONE), loaded.compute)
         entropy, commonest = unigram(part)
-        size = float(symbol_bytes(part)[places(part, alone.at)].sum())
+        size = float(part.token_bytes()[part.places(alone.at)].sum())
         metrics = {
             "masked_accuracy": float(many.hits.mean()),
             f"pseudo_nats_per_{part.counted}": float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0),
@@ -91,13 +92,13 @@ class Fill(OfText):
         records = np.cumsum([len(q.hidden) for q in questions])
         return Measured(metrics, 1.0 - many.hits, np.ones(len(many.at)), records, details={"many": many})
 
-    def predictions(self, loaded: Loaded, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
         """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
         many: Answers = measured.details["many"]
         for place, at, nats, hit in zip(
-            places(part, many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
+            part.places(many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
         ):
-            text = loaded.tokenizer.decode([part.ids[at]]).decode(errors="replace")
+            text = loaded.processor.decode([part.ids[at]]).decode(errors="replace")
             yield {"place": place, "text": text, "nats": -nats, "right": hit}
 
 

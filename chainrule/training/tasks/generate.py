@@ -11,41 +11,48 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Autoregressive, ConfigError, Counting, Expecting, SequenceModel
-from chainrule.data import Corpus, Part, counting_batches, make_batches, read, read_part
-from chainrule.scoring.evaluate import Reading, places, token_nats
+from chainrule.core import Autoregressive, ConfigError, Counting, Expecting, Family, SequenceModel
+from chainrule.data import Part, counting_batches, make_batches, read
+from chainrule.data.corpus import SymbolDataset, TextDataset, holds_symbols
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processor import Processor
+from chainrule.data.processors import encode_held_out, fit_tokens
+from chainrule.data.table import TableOptions
+from chainrule.runs.run import Run
+from chainrule.scoring.evaluate import Reading, token_nats
 from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
 from chainrule.training.rules import CountingRule, EMRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 
 VALIDATION_SYMBOLS = 1 << 15
 """Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
 
 
 class OfText(Task):
-    """A task over symbols of text, or symbols without bytes: how they are read, and what of them a run keeps."""
+    """A task over tokens of text, or symbols without bytes: how they are read, and what of them a run keeps."""
 
-    def read(self, settings: RunConfig) -> Corpus:
+    ordered = card_of_encoding = True
+
+    def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
         s = settings
-        return read(
-            s.data, tokenizer=s.tokenizer, unit=s.unit, split=s.split, on_bad=s.on_bad, columns=s.columns, group=s.group
-        )
+        symbols = holds_symbols(s.data, s.tokenizer)
+        return read(s.data, symbols=symbols, unit=s.unit, split=s.split, on_bad=s.on_bad, table=table_options(s.model_dump()))
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Part:
-        more = {"columns": told.get("columns"), "group": told.get("group")}
-        return read_part(source, loaded.tokenizer, told["unit"], told["on_bad"], **more)
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> Processor:
+        return fit_tokens(dataset, settings.tokenizer)
 
-    def shape(self, data: Corpus) -> dict[str, Any]:
-        return {"symbols": data.tokenizer.symbols}
+    def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Part:
+        return encode_held_out(run.processor, source, options["unit"], options["on_bad"], table_options(options))
 
-    def resolve(self, settings: RunConfig, data: Corpus) -> RunConfig:
-        return settings.replace(tokenizer=data.tokenizer_spec)
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {name: len(part) for name, part in data.parts.items()}}
 
-    def files(self, data: Corpus) -> dict[str, dict[str, Any]]:
-        described = {"terminator": data.terminator.decode(), "parts": {n: len(p) for n, p in data.parts.items()}}
-        return {"data.json": described, "tokenizer.json": data.tokenizer.to_json()}
+
+def table_options(told: dict[str, Any]) -> TableOptions:
+    """Columns, group and time among the settings of a run."""
+    return TableOptions(told.get("columns"), told.get("group"), told.get("time"))
 
 
 @register_task
@@ -56,7 +63,7 @@ class Generate(OfText):
     def metric(self, counted: str) -> tuple[str, str]:
         return f"bits_per_{counted}", f"bits per {counted}"
 
-    def learning(self, model: Autoregressive, data: Corpus, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Autoregressive, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         part, r = data.parts["train"], ready.recipe
         if r.update == "counting":
             if not isinstance(model, Counting):
@@ -77,7 +84,7 @@ class Generate(OfText):
             return Source(made.steps_per_epoch, made.at), EMRule(model, r, made.steps_per_epoch, ready.compute.device)
         return Source(made.steps_per_epoch, made.at), GradientRule(NextSymbol(model), r, ready.compute)
 
-    def validator(self, data: Corpus, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = head(data.parts["valid"], VALIDATION_SYMBOLS)
         size = part_bytes(part)
 
@@ -87,7 +94,7 @@ class Generate(OfText):
 
         return validate
 
-    def measure(self, loaded: Loaded, part: Part) -> Measured:
+    def measure(self, loaded: Run, part: Part) -> Measured:
         """Every symbol scored, the first of a record from ``start``; losses in nats, sizes in bytes."""
         began = time.perf_counter()
         reading = Reading.of(loaded.model)
@@ -99,16 +106,16 @@ class Generate(OfText):
             "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
             "evaluation": reading.text, "seconds": time.perf_counter() - began,
         }  # fmt: skip
-        if loaded.tokenizer.name == "bpe":
+        if loaded.processor.tokenizer.name == "bpe":
             metrics["bound"] = "upper: one segmentation of many is scored"
-        return Measured(metrics, nats, symbol_bytes(part).astype(np.float64), np.cumsum(part.ends - part.starts))
+        return Measured(metrics, nats, part.token_bytes().astype(np.float64), np.cumsum(part.ends - part.starts))
 
-    def predictions(self, loaded: Loaded, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
         """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
         sizes, size = measured.sizes.astype(np.int64), f"{part.counted}s"
         for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), measured.records.tolist()):
             mine = slice(stop - (e - s), stop)
-            text = loaded.tokenizer.decode(part.ids[s:e]).decode(errors="replace")
+            text = loaded.processor.decode(part.ids[s:e]).decode(errors="replace")
             yield {"text": text, "nats": -float(measured.losses[mine].sum()), size: int(sizes[mine].sum())}
 
 
@@ -159,7 +166,7 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
     inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
     small = replace(
         part, starts=starts, ends=ends, nbytes=0, nchars=0, unknown_at=part.unknown_at[inside],
-        unknown_bytes=part.unknown_bytes[inside],
+        unknown_bytes=part.unknown_bytes[inside], record_bytes=None,
     )  # fmt: skip
     small.nbytes = part_bytes(small)
     return small
@@ -168,12 +175,3 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
 def part_bytes(part: Part) -> int:
     """Bytes of text in a part; symbols where there are no bytes."""
     return sum(part.bytes_between(s, e) for s, e in zip(part.starts.tolist(), part.ends.tolist()))
-
-
-def symbol_bytes(part: Part) -> np.ndarray:
-    """Bytes of text that each symbol of the part stands for, records in order; 1 where there are no bytes."""
-    if part.symbol_bytes is None:
-        return np.ones(len(part), dtype=np.int64)
-    sizes = np.concatenate([part.symbol_bytes[part.ids[s:e]] for s, e in zip(part.starts, part.ends)])
-    sizes[places(part, part.unknown_at)] += part.unknown_bytes
-    return sizes

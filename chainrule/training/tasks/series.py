@@ -10,14 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, SequenceModel
-from chainrule.data.series import Scaling, SeriesData, Stretch, read_held_out, read_series
+from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, Family, SequenceModel
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processors import SeriesProcessor
+from chainrule.data.series import Scaling, SeriesDataset, Stretch, read_held_out, read_series
+from chainrule.runs.run import Run
 from chainrule.scoring.forecasts import Judged, judge
 from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
 from chainrule.training.rules import CountingRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 
 TAIL = 1024
 """How many of the last known values a run folder keeps of each series: what ``generate`` continues."""
@@ -28,29 +31,28 @@ class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
     items = "values"
+    card_of_encoding = True
 
     def metric(self, counted: str) -> tuple[str, str]:
         return f"nats_per_{counted}", f"nats per {counted}"
 
-    def read(self, settings: RunConfig) -> SeriesData:
+    def read(self, settings: RunConfig) -> SeriesDataset:
         return read_series(settings.data, settings.columns, settings.split)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Stretch:
-        return read_held_out(source, Scaling.from_json(loaded.data["scaling"]), told.get("columns"))
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> SeriesProcessor:
+        return SeriesProcessor(Scaling.of(dataset.parts["train"]))
 
-    def shape(self, data: SeriesData) -> dict[str, Any]:
-        return {}
+    def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
+        return read_held_out(source, run.processor.scaling.columns, options.get("columns"))
 
-    def files(self, data: SeriesData) -> dict[str, dict[str, Any]]:
-        described = {"parts": {n: p.described() for n, p in data.parts.items()}, "scaling": data.scaling.to_json()}
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        train = data.parts["train"]
         return {
-            "data.json": {
-                **described,
-                "tail": [series.values[-TAIL:].tolist() for series in data.parts["train"].series],
-            }
+            "parts": {n: p.described() for n, p in data.parts.items()},
+            "tail": [series.values[-TAIL:].tolist() for series in train.series],
         }
 
-    def learning(self, model: Autoregressive, data: SeriesData, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Autoregressive, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         r, batches = ready.recipe, Windows(data, ready)
         if r.update == "counting":
             if not isinstance(model, Counting):
@@ -58,16 +60,16 @@ class OfNumbers(Task):
             return Source(1, lambda _epoch, _step: batches.whole()), CountingRule(model)
         return Source(batches.steps_per_epoch, batches.at), GradientRule(NextSymbol(model), r, ready.compute)
 
-    def validator(self, data: SeriesData, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         def validate(model: SequenceModel) -> float:
             assert isinstance(model, Autoregressive)
-            return float(judge(model, data.parts["valid"], data.scaling, ready.compute).nats.mean())
+            return float(judge(model, data.parts["valid"], data.processor.scaling, ready.compute).nats.mean())
 
         return validate
 
-    def measure(self, loaded: Loaded, part: Stretch) -> Measured:
+    def measure(self, loaded: Run, part: Stretch) -> Measured:
         """Every value is forecast one step ahead from all before it; those before the part are read first."""
-        scaling = Scaling.from_json(loaded.data["scaling"])
+        scaling = loaded.processor.scaling
         if not len(part):
             raise DataError("nothing to measure: the part holds no value")
         found = judge(loaded.model, part, scaling, loaded.compute, intervals=True)
@@ -91,12 +93,12 @@ class Windows:
     What stands in a batch is a function of (seed, epoch, step) alone.
     """
 
-    def __init__(self, data: SeriesData, ready: Prepared):
+    def __init__(self, data: EncodedData, ready: Prepared):
         train = data.parts["train"]
         self.known = [
-            data.scaling.seen(i, s.values[a:z]) for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
+            data.processor.scaling.seen(i, s.values[a:z]) for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
         ]
-        self.targets = [data.scaling.seen(i, values) for i, values in enumerate(train.targets())]
+        self.targets = [data.processor.scaling.seen(i, values) for i, values in enumerate(train.targets())]
         self.rows, self.seed = ready.recipe.rows, ready.settings.seed
         self.window = min(ready.recipe.window, max(map(len, self.known)))
         self.steps_per_epoch = max(1, round(sum(map(len, self.known)) / (self.rows * self.window)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,17 @@ import torch
 
 from chainrule.core import DataError, Family, SequenceModel, Tagger, Words
 from chainrule.core.compute import Compute
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import Lexicon, fitted
-from chainrule.data.tagged import Tagged, TaggedData, read_tagged, read_tagged_part
+from chainrule.data.tagged import Tagged, TaggedDataset, read_tagged, read_tagged_part
+from chainrule.runs.run import Run
 from chainrule.scoring.labels import confusion, mark_spans, span_f1
 from chainrule.training.labelling import asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 
 LONGEST = 256
 """Tokens: a longer sequence is learned from in pieces."""
@@ -37,51 +39,52 @@ class Tag(Task):
     def perfect(self, counted: str) -> float:
         return 1.0
 
-    def read(self, settings: RunConfig) -> TaggedData:
-        return read_tagged(settings.data, settings.columns, settings.split, settings.on_bad)
+    def read(self, settings: RunConfig) -> TaggedDataset:
+        s = settings
+        return read_tagged(s.data, s.columns, s.split, s.on_bad, s.group)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> Tagged:
-        return read_tagged_part(source, loaded.labels, told.get("columns"), told["on_bad"])
-
-    def shape(self, data: TaggedData) -> dict[str, Any]:
-        return {"symbols": len(data.labels), **(data.reader.sizes() if data.reader else {})}
-
-    def as_read(
-        self, data: TaggedData, chosen: Family, settings: RunConfig, learnt: Loaded | None = None
-    ) -> TaggedData:
-        if chosen.recipe.update == "counting":
-            return data
-        train, pieces = data.parts["train"], learnt.tokenizer if learnt else None
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
+        if chosen is None or chosen.recipe.update == "counting":
+            return LabelProcessor(dataset.labels)
+        train, pieces, spec = dataset.parts["train"], learnt.processor.tokenizer if learnt else None, settings.tokenizer
         if pieces is None and "source_symbols" in chosen.config.model_fields:
-            pieces = fitted([" ".join(row.words) for row in train.rows], settings.tokenizer or "bpe")
-        parts = {**data.parts, "train": train.cut(LONGEST)}
-        return replace(data, parts=parts, reader=Lexicon.fit(train.tokens, pieces))
+            spec = spec or "bpe"
+            pieces = fitted([" ".join(row.words) for row in train.rows], spec)
+        return LabelProcessor(dataset.labels, Lexicon.fit(train.tokens, pieces), spec if pieces else None)
 
-    def files(self, data: TaggedData) -> dict[str, dict[str, Any]]:
-        described = {"parts": {n: {"records": len(p.rows), "symbols": len(p)} for n, p in data.parts.items()}}
-        reader = {"tokenizer.json": data.reader.to_json()} if data.reader else {}
-        return {"data.json": described, "labels.json": {"labels": list(data.labels)}, **reader}
+    def encode(self, dataset: Any, processor: LabelProcessor, learnt: Run | None = None) -> EncodedData:
+        """For networks, long training sequences are cut in pieces."""
+        parts = dataset.parts
+        if processor.reader is not None:
+            parts = {**parts, "train": parts["train"].cut(LONGEST)}
+        return EncodedData(dataset, processor, parts)
 
-    def learning(self, model: Any, data: TaggedData, ready: Prepared) -> tuple[Source, Rule]:
+    def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Tagged:
+        return run.processor.encode(read_tagged_part(source, options.get("columns"), options["on_bad"]), str(source))
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p.rows), "symbols": len(p)} for n, p in data.parts.items()}}
+
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         return learning(model, data, ready)
 
-    def validator(self, data: TaggedData, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
 
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Tagger)
-            guessed = tags_of(model, part, data.reader, ready.compute)
+            guessed = tags_of(model, part, data.processor.reader, ready.compute)
             return 1 - float((np.concatenate(guessed) == part.flat).mean())
 
         return validate
 
-    def measure(self, loaded: Loaded, part: Tagged) -> Measured:
+    def measure(self, loaded: Run, part: Tagged) -> Measured:
         """A loss of 1 for every token with a wrong tag."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
-        guessed = tags_of(loaded.model, part, loaded.tokenizer, loaded.compute)
-        truth, labels = part.flat, loaded.labels
+        guessed = tags_of(loaded.model, part, loaded.processor.reader, loaded.compute)
+        truth, labels = part.flat, loaded.processor.labels
         flat = np.concatenate(guessed)
         wrong = (flat != truth).astype(np.float64)
         f1 = None
@@ -91,9 +94,9 @@ class Tag(Task):
         details = {"confusion": confusion(truth, flat, len(labels)), "guesses": guessed}
         return Measured(metrics, wrong, np.ones(len(wrong)), np.cumsum([len(row) for row in guessed]), details=details)
 
-    def predictions(self, loaded: Loaded, part: Tagged, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Tagged, measured: Measured) -> Iterator[dict[str, Any]]:
         for row, guess in zip(part.rows, measured.details["guesses"], strict=True):
-            yield {"tokens": row.words, "tags": row.tags, "predicted": [loaded.labels[c] for c in guess.tolist()]}
+            yield {"tokens": row.words, "tags": row.tags, "predicted": [loaded.processor.labels[c] for c in guess.tolist()]}
 
 
 @torch.no_grad()

@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, ConfigError, DataError, SequenceModel
-from chainrule.data.pairs import PairBatches, PairData, PairPart, read_pairs, read_pairs_part
+from chainrule.core import Autoregressive, ConfigError, DataError, Family, SequenceModel
+from chainrule.data.dataset import EncodedData
+from chainrule.data.pairs import PairBatches, PairDataset, PairPart, read_pairs, read_pairs_part
+from chainrule.data.processors import PairProcessor
 from chainrule.decoding.beam import Beams, Hypothesis, beam_search
+from chainrule.runs.run import Run
 from chainrule.scoring.objectives import Translated
 from chainrule.scoring.translations import chrf_of, judge
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Loaded, Measured, Task, register_task
+from chainrule.training.tasks import Measured, Task, register_task
 
 ROWS = 64
 """Sources that are read, or translated, at once."""
@@ -34,6 +37,7 @@ SURE = 10
 @register_task
 class Translate(Task):
     name = "translate"
+    card_of_encoding = True
     settling = "the length penalty is settled on validation"
     rows = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 
@@ -49,27 +53,21 @@ class Translate(Task):
     def validated(self, value: float, counted: str) -> tuple[float, str]:
         return value, self.minimised(counted)
 
-    def read(self, settings: RunConfig) -> PairData:
+    def read(self, settings: RunConfig) -> PairDataset:
         s = settings
-        return read_pairs(s.data, s.columns, s.group, s.split, s.on_bad, s.tokenizer)
+        return read_pairs(s.data, s.columns, s.group, s.split, s.on_bad)
 
-    def read_part(self, loaded: Loaded, source: Path | str, told: dict[str, Any]) -> PairPart:
-        units = loaded.source_tokenizer or loaded.tokenizer
-        return read_pairs_part(source, told.get("columns"), told["on_bad"], units, loaded.tokenizer)
+    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> PairProcessor:
+        spec = settings.tokenizer
+        return dataset.remember(("processor", spec), lambda: PairProcessor.fit(dataset, spec))
 
-    def shape(self, data: PairData) -> dict[str, Any]:
-        source, target = data.source_tokenizer, data.target_tokenizer
-        return {"symbols": target.symbols + 1, "source_symbols": source.symbols, "joint": data.joint}
+    def read_split(self, run: Run[PairProcessor], source: Path | str, options: dict[str, Any]) -> PairPart:
+        return run.processor.encode(read_pairs_part(source, options.get("columns"), options["on_bad"]))
 
-    def files(self, data: PairData) -> dict[str, dict[str, Any]]:
-        described = {
-            "parts": {n: {"records": len(p)} for n, p in data.parts.items()},
-            "ratio": ratio(data.parts["train"]),
-        }
-        found = {"data.json": described, "tokenizer.json": data.target_tokenizer.to_json()}
-        return found if data.joint else found | {"tokenizer.source.json": data.source_tokenizer.to_json()}
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}, "ratio": ratio(data.parts["train"])}
 
-    def learning(self, model: Any, data: PairData, ready: Prepared) -> tuple[Source, Rule]:
+    def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         if not isinstance(model, Autoregressive):
             raise ConfigError(f"{ready.family.name} writes no targets: it cannot learn to translate")
         r = ready.recipe
@@ -80,7 +78,7 @@ class Translate(Task):
             Translated(model, r.smoothing), r, ready.compute
         )
 
-    def validator(self, data: PairData, ready: Prepared) -> Callable[[SequenceModel], float]:
+    def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
         part = data.parts["valid"]
         chosen = np.arange(0, len(part), math.ceil(len(part) / VALIDATED)).tolist()
 
@@ -90,7 +88,7 @@ class Translate(Task):
 
         return validate
 
-    def settle(self, loaded: Loaded, data: PairData) -> dict[str, Any]:
+    def settle(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
         """The length penalty with which translations of validation sources are about as long as their targets: what a beam
         prefers is too short, the more so the less a model has learnt (Murray & Chiang 2018).
         """
@@ -107,7 +105,7 @@ class Translate(Task):
                 break
         return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
 
-    def measure(self, loaded: Loaded, part: PairPart) -> Measured:
+    def measure(self, loaded: Run, part: PairPart) -> Measured:
         """Every source is translated by a beam of 4 and held against its target."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no pair")
@@ -123,7 +121,7 @@ class Translate(Task):
             scores.metrics(), scores.statistics, np.ones(len(part)), records, lambda sums: 100 - chrf_of(sums), details
         )
 
-    def predictions(self, loaded: Loaded, part: PairPart, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: PairPart, measured: Measured) -> Iterator[dict[str, Any]]:
         made, nats = measured.details["translations"], measured.details["nats"]
         for source, target, text, log_p in zip(part.sources, part.targets, made, nats, strict=True):
             yield {"source": source, "target": target, "predicted": text, "nats": log_p}
@@ -149,7 +147,7 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
 
 
 @torch.no_grad()
-def translations(loaded: Loaded, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
+def translations(loaded: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
     """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
     model, options = loaded.model.eval(), options or Beams(length_penalty=length_penalty(loaded))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
@@ -176,11 +174,11 @@ def translations(loaded: Loaded, sources: Sequence[np.ndarray], options: Beams |
     return found
 
 
-def length_penalty(loaded: Loaded) -> float:
+def length_penalty(loaded: Run) -> float:
     """That of the run, where one was settled."""
     return float(loaded.data.get("length_penalty", Beams.length_penalty))
 
 
-def spelled(loaded: Loaded, ids: Sequence[int]) -> str:
+def spelled(loaded: Run, ids: Sequence[int]) -> str:
     """A target as text."""
-    return loaded.tokenizer.decode(list(ids)).decode(errors="replace").strip()
+    return loaded.processor.decode(list(ids)).decode(errors="replace").strip()

@@ -1,0 +1,84 @@
+"""Datasets: records that were read, split and hashed, before any tokenizer has seen them; and the same as a processor encodes them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from chainrule.data.processor import Processor
+
+MadeT = TypeVar("MadeT")
+
+
+@dataclass(frozen=True)
+class Dataset(ABC):
+    """DATA, split. The parts ``train``, ``valid`` and ``test`` hold raw records; a `Processor` encodes them.
+
+    ``unit`` says what a record is, ``counted`` what a figure is per (byte, symbol, value, token, record …); ``sha256`` identifies
+    the records, ``split_sha256`` which part holds which. ``notes`` say what was left out, repaired, reordered or guessed.
+    """
+
+    name: str
+    parts: dict[str, Any]
+    sha256: str
+    split_sha256: str
+    notes: list[str] = field(default_factory=list)
+    unit: str = "records"
+    counted: str = "record"
+    made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    """What was made of this dataset already (fitted processors, encoded parts), by what it was made with."""
+
+    @abstractmethod
+    def card(self) -> dict[str, Any]:
+        """The data card: plain values that describe the dataset whatever the tokenizer."""
+
+    def remember(self, key: Any, make: Callable[[], MadeT]) -> MadeT:
+        """What ``make`` gives, made once for each key: rows of a board with equal tokenizers share it."""
+        if key not in self.made:
+            self.made[key] = make()
+        return self.made[key]
+
+    @property
+    def held_out(self) -> Any:
+        """The part that is shown beside the training part: test, else valid, else train."""
+        return self.parts.get("test", self.parts.get("valid", self.parts["train"]))
+
+
+@dataclass(frozen=True)
+class EncodedData:
+    """A dataset as one processor encodes it. ``parts`` are encoded; ``notes`` are those of the encoding alone."""
+
+    dataset: Dataset
+    processor: Processor
+    parts: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def unit(self) -> str:
+        """What a record is."""
+        return self.dataset.unit
+
+    @property
+    def counted(self) -> str:
+        """What a figure is per."""
+        return self.dataset.counted
+
+    @property
+    def carved(self) -> bool:
+        """Whether the validation part was split off, because none was given."""
+        return bool(getattr(self.dataset, "carved", False))
+
+    @property
+    def all_notes(self) -> list[str]:
+        """The notes of the dataset, then those of the encoding."""
+        return [*self.dataset.notes, *self.notes]
+
+    def card(self) -> dict[str, Any]:
+        """The card of the dataset with what this processor adds: its tokenizer, and the tokens of each part."""
+        card, more = self.dataset.card(), self.processor.card(self.parts)
+        sizes = more.pop("parts", {})
+        parts = {name: {**found, **sizes.get(name, {})} for name, found in card["parts"].items()}
+        return {**card, **more, "parts": parts, "notes": self.all_notes}

@@ -1,0 +1,1 @@
+"""A run as data: what was loaded from a run folder, or has just been trained."""

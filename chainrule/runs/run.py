@@ -1,0 +1,40 @@
+"""A run as data: a trained model with the processor and the settings that using it needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from chainrule.core.compute import Compute
+from chainrule.data.processor import Processor
+
+ProcessorT = TypeVar("ProcessorT", bound=Processor)
+
+
+@dataclass(repr=False)
+class Run(Generic[ProcessorT]):
+    """A trained model, what encodes its data, and how it was made.
+
+    ``config`` is ``config.json`` (model type, task and settings of the model), ``settings`` is ``config.yaml`` (the whole run), ``data``
+    is ``data.json`` (hashes, sizes and notes of the data, and what was tuned on validation).
+    """
+
+    task: str
+    model: Any
+    processor: ProcessorT
+    config: dict[str, Any]
+    settings: dict[str, Any]
+    data: dict[str, Any]
+    compute: Compute
+    path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        """The model type."""
+        return self.config["model_type"]
+
+    def __repr__(self) -> str:
+        where = f" from {self.path}" if self.path else ""
+        size = sum(x.numel() for x in self.model.parameters())
+        return f"<Run {self.name} for {self.task}, {size:,} parameters, processor {self.processor.kind}{where}>"
