@@ -60,7 +60,7 @@ def load(
         UserError: no run, a damaged one, or one of an unknown model type.
     """
     use_plugin(plugin)
-    found = runs.open_run(path, device=device, precision=precision, threads=threads)
+    found = runs.open_run(Path(path), device=device, precision=precision, threads=threads)
     return Run(**{f.name: getattr(found, f.name) for f in fields(found)})
 
 

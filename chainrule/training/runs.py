@@ -62,11 +62,22 @@ def prepare(settings: RunConfig, dataset: Dataset) -> Prepared:
     if window is not None and recipe.windows == "fresh" and "window" not in settings.recipe:
         recipe = recipe.replace(window=window)
     compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
-    save_every = Budget.parse(settings.save_every, "--save-every")
+    budget, save_every = Budget.parse(settings.budget), Budget.parse(settings.save_every, "--save-every")
+    if budget.kind == "bytes" and train_bytes(data) is None:
+        raise UserError(f"--budget {budget}: the data of --task {task.name} are not counted in bytes: give 60s or 3epochs")
+    if save_every.kind not in ("seconds", "steps"):
+        raise UserError(f"--save-every {save_every}: expected 30s or 50steps")
     learnt_model = learnt.model if learnt else None
     return Prepared(
-        settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every, data, learnt_model
+        settings, chosen, config, recipe, compute, budget, save_every, data, learnt_model
     )
+
+
+def train_bytes(data: Any) -> int | None:
+    """Bytes of the training part, the same for every tokenizer (symbols where there are no bytes); None where neither is counted."""
+    part = data.parts["train"]
+    raw = getattr(part, "record_bytes", None)
+    return int(raw.sum()) if raw is not None else getattr(part, "nbytes", None)
 
 
 def known_settings(settings: RunConfig) -> None:
@@ -109,7 +120,7 @@ def make_trainer(ready: Prepared, run: RunFolder, **options: Any) -> Trainer:
         raise ConfigError(f"{ready.family.name} cannot be built with these settings: {error}") from error
     task, data = find_task(s.task), ready.data
     source, rule = task.learning(model, data, ready)
-    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every)
+    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     return Trainer(run, model, rule, source, plan, task.validator(data, ready), **options)
 
 

@@ -311,7 +311,7 @@ def test_an_export_that_cannot_be_is_one_line(pictures, codec, symbols, tmp_path
         ("[1, 2, 3, 4, 5, 6, 7, 8, 0]", "is needed, or what generate --json prints"),
         ('{"sequence": [1', "line 1: not valid JSON"),
         ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, 9]}\n' * 1025, "1,025 images, and at most 1,024"),
-        ("\n", "only blank lines"),
+        ("\n", "only white space"),
     ],
 )
 def test_symbols_that_are_no_pictures_are_one_line(content, told, codec, tmp_path, capsys):

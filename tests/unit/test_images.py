@@ -395,7 +395,7 @@ def test_a_contact_sheet_that_cannot_be_is_told_in_one_line_before_anything_is_r
 
     (tmp_path / "a.txt").write_text("some text")
     for data, sheet, told in (
-        (tmp_path / "a.txt", tmp_path / "x.png", "holds no pictures"),
+        (tmp_path / "a.txt", tmp_path / "x.png", "holds no images"),
         (tmp_path / "nowhere", tmp_path / "x.png", "no such file"),
         (pets, tmp_path / "nowhere" / "x.png", "no such folder"),
         (pets, tmp_path, "a folder"),

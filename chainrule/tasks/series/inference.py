@@ -36,7 +36,7 @@ def generate(
         )
     known = [read_numbers(text) for text in prompt] or [np.array(tail) for tail in run.data["tail"]]
     made: dict[str, Any] = {"columns": [], "sequences": [], "nats": [], "levels": list(LEVELS), "quantiles": []}
-    began = time.perf_ner()
+    began = time.perf_counter()
     for k, values in enumerate(known):
         at = 0 if len(prompt) else k
         found = sample_paths(run.model, scaling.seen(at, values), max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
@@ -45,7 +45,7 @@ def generate(
         made["nats"] += (found.nats_B[:n] - max_tokens * math.log(scaling.scale[at])).tolist()
         made["quantiles"].append(scaling.own(at, found.quantiles(LEVELS)).tolist())
     drawn = len(known) * max_tokens * max(n, FORECAST_PATHS)
-    return {**made, "tokens_per_second": drawn / max(time.perf_ner() - began, 1e-9)}
+    return {**made, "tokens_per_second": drawn / max(time.perf_counter() - began, 1e-9)}
 
 
 def read_numbers(text: Any) -> np.ndarray:
