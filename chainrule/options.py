@@ -99,7 +99,7 @@ class Option:
 def options_of(command: type[Options]) -> tuple[Option, ...]:
     """The options of a command in the order of its help: its own first, then those that it shares."""
     hints, found = get_type_hints(command), {f.name: f for f in fields(command)}
-    names = [name for kind in command.__mro__ for name in kind.__dict__.get("__annotations__", ()) if name in found]
+    names = [name for kind in command.__mro__ for name in inspect.get_annotations(kind) if name in found]
     about = {name: found[name].metadata for name in names}
     names.sort(key=lambda name: (not about[name].get("first"), GROUPS.index(about[name].get("group"))))  # stable
     return tuple(_option(found[name], hints[name]) for name in dict.fromkeys(names))

@@ -69,7 +69,7 @@ def test_an_unknown_keyword_is_refused_in_one_line_that_names_who_has_it(name: s
     others = {o.name: c.command for c in COMMANDS.values() for o in options_of(c) if o.name not in mine}
     assert others
     for keyword in others:
-        with pytest.raises(UserError, match=f"^{command.function} has no option {keyword}; .* ha(s|ve) it$") as error:
+        with pytest.raises(UserError, match=rf"^{command.function} has no option {keyword}; .* ha(s|ve) it$") as error:
             function(**{keyword: "1"})
         assert "\n" not in str(error.value)
 
@@ -119,7 +119,7 @@ def test_an_option_is_declared_once() -> None:
     """Options of one name come from one class that the commands share, but for those that mean something else in each."""
     differ = {"data", "out", "input", "task", "top_k", "n", "unit", "beams"}
     for name in {o.name for c in COMMANDS.values() for o in options_of(c)} - differ:
-        classes = {k for c in COMMANDS.values() for k in c.__mro__ if name in k.__dict__.get("__annotations__", ())}
+        classes = {k for c in COMMANDS.values() for k in c.__mro__ if name in inspect.get_annotations(k)}
         assert len(classes) == 1, name
 
 

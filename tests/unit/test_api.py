@@ -97,7 +97,7 @@ def test_settings_are_a_mapping_nested_or_dotted(run: api.Run) -> None:
 def test_a_loaded_run_takes_no_options_of_the_machine(run: api.Run, folder: str) -> None:
     with pytest.raises(UserError, match="threads: the run is loaded already; give them to load"):
         chainrule.generate(run, threads=1)
-    with pytest.raises(UserError, match="^generate has no option threads; compare, train, evaluate, score and "):
+    with pytest.raises(UserError, match=r"^generate has no option threads; compare, train, evaluate, score and "):
         run.generate(threads=1)
 
 
