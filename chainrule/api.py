@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chainrule import commands, options
 from chainrule.core import UserError, load_file
 from chainrule.data.lines import is_path
+from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
 from chainrule.training import runs, tasks
@@ -98,6 +99,8 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
             given = options.make(command, {**run, **options.bind(command, shown, args[len(run) :], keywords)})
         except TypeError as error:
             raise UserError(str(error)) from None
+        if isinstance(getattr(given, "data", None), str):
+            materialize(given.data, ".")  # a str is a path: one that does not exist is refused with what may have been meant
         return call(given)
 
     me = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)] if "run" in leave_out else []
@@ -148,13 +151,19 @@ def _answered(given: Any) -> dict[str, Any]:
     return answer(_run_of(given), replace(given, **dict.fromkeys(MACHINE)))
 
 
-def stored(data: Any, folder: Path) -> str:
-    """The path of DATA; what is in memory is written once under ``folder``."""
-    if is_path(data):
-        return os.fspath(data)
-    from chainrule.data.memory import materialize
+Given = TypeVar("Given", bound=commands.Records)
 
-    return str(materialize(data, folder))
+
+def _stored(o: Given, data: Any, folder: Path, *, overwrite: bool = False) -> tuple[Given, str | None]:
+    """The path of DATA, and the options with the unit of records in memory. What is in memory is written once under ``folder``,
+    or anew where a run of ours is overwritten.
+    """
+    if data is None or is_path(data):
+        return o, None if data is None else os.fspath(data)
+    if overwrite and any((folder.parent / name).exists() for name in ("MANIFEST.json", "board.json")):
+        for old in folder.glob(f"{STEM}.*"):
+            old.unlink()
+    return replace(o, unit=o.unit or unit_of(data)), materialize(data, folder)
 
 
 # --- training ---------------------------------------------------------------------------------------------------------
@@ -166,8 +175,9 @@ def compare(o: commands.Compare) -> dict[str, Any]:
     from chainrule.tasks.options import settings_of
 
     use_plugin(o.plugin)
-    values = settings_of(o, None if o.data is None else stored(o.data, Path(o.out) / "data"))
-    data = values.pop("data")
+    o, data = _stored(o, o.data, Path(o.out) / "data", overwrite=o.overwrite)
+    values = settings_of(o, data)
+    values.pop("data", None)
     values.pop("family", None)
     models = o.models if o.models is None or isinstance(o.models, str) else ",".join(o.models)
     workers = {} if o.workers is None else {"workers": o.workers}
@@ -185,7 +195,8 @@ def train(o: commands.Train) -> dict[str, Any]:
     from chainrule.training.train import train
 
     use_plugin(o.plugin)
-    values = settings_of(o, stored(o.data, Path(o.out) / "data"))
+    o, data = _stored(o, o.data, Path(o.out) / "data", overwrite=o.overwrite)
+    values = settings_of(o, data)
     task = tasks.find_task(values["task"])
     settings = RunConfig.make({**values, "family": family(o.model, task.name).name})
     trainer = train(settings, o.out, resume=o.resume or "never", overwrite=o.overwrite)
@@ -205,7 +216,7 @@ def data_card(o: commands.Data) -> dict[str, Any]:
     from chainrule.tasks.cards import card
 
     with tempfile.TemporaryDirectory() as folder:
-        return card(o, stored(o.data, Path(folder)))
+        return card(*_stored(o, o.data, Path(folder)))
 
 
 @_does(commands.MakeData)
@@ -231,9 +242,10 @@ def check_laws(o: commands.Laws) -> dict[str, Any]:
 def evaluate(o: commands.Evaluate) -> dict[str, Any]:
     from chainrule.tasks.evaluate import evaluate
 
-    used = {name: value for name, value in o.given().items() if name not in ("run", "data", *MACHINE)}
     with tempfile.TemporaryDirectory() as folder:
-        return evaluate(_run_of(o), stored(o.data, Path(folder)), **used)
+        o, data = _stored(o, o.data, Path(folder))
+        used = {name: value for name, value in o.given().items() if name not in ("run", "data", *MACHINE)}
+        return evaluate(_run_of(o), str(data), **used)
 
 
 score = _does(commands.Score)(_answered)

@@ -90,7 +90,8 @@ class RunFolder:
             raise UserError(f"{self.path}: a file where a run folder is to be made; choose another --out")
         with store.machine_errors(self.path, "read"):
             found = list(self.path.iterdir()) if self.path.is_dir() else []
-        occupied = any(not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)  # else: killed at the very start
+        # ``data`` holds what was given in memory; a temporary manifest alone is left of a run that was killed at the very start
+        occupied = any(file.name != "data" and not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)
         if occupied and not self.exists():
             raise UserError(f"{self.path}: not empty and not a run folder, so never overwritten; choose another --out")
         if occupied and not (overwrite or resume):
@@ -186,10 +187,7 @@ class RunFolder:
         files = self._read()
         config = store.parse_json(self._listed(files, CONFIG), self.path / CONFIG)
         if config.get("format") != store.FORMAT:
-            raise UserError(
-                f"{self.path / CONFIG}: format {config.get('format')!r}, this version reads {store.FORMAT}; "
-                "use the version that wrote it"
-            )
+            raise store.other_format(self.path / CONFIG, config.get("format"))
         tensors = store.view_tensors(self._listed(files, MODEL), self.path / MODEL)
         others = {
             n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG

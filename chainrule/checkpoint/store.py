@@ -53,6 +53,13 @@ _CAUSES = {
 }
 
 
+def other_format(path: Path, found: Any) -> UserError:
+    """The error for a run folder that another version wrote."""
+    older = isinstance(found, int) and found < FORMAT
+    told = "train the run again" if older else "use the version that wrote it"
+    return UserError(f"{path}: format {found!r}, this version reads {FORMAT}; {told}")
+
+
 def corrupt(path: Path, what: str) -> CheckpointCorrupt:
     """The error that names a damaged file and what is wrong with it."""
     return CheckpointCorrupt(f"{path}: {what}; restore it from a copy or train again")
@@ -224,8 +231,7 @@ class Manifest:
         if values.pop("seal", None) != _seal(values):
             raise corrupt(path, "changed since it was written")
         if values.get("format") != FORMAT:
-            version = values.get("format")
-            raise UserError(f"{path}: format {version}, this version reads {FORMAT}; use the version that wrote it")
+            raise other_format(path, values.get("format"))
         try:
             manifest = cls(*({n: Entry(**e) for n, e in values[part].items()} for part in ("files", "pending")))
             sound = manifest.to_bytes() == data

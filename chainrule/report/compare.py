@@ -202,7 +202,7 @@ class Comparison:
         """The folder is not there, empty, or holds a comparison: said before anything is trained."""
         if self.out.exists() and not self.out.is_dir():
             raise UserError(f"{self.out}: a file where a folder is to be made; choose another --out")
-        if self.out.is_dir() and any(self.out.iterdir()) and not (self.out / "board.json").exists():
+        if self.out.is_dir() and any(p.name != "data" for p in self.out.iterdir()) and not (self.out / "board.json").exists():
             raise UserError(f"{self.out}: not empty and holds no comparison; choose another --out")
 
     def _claim(self) -> dict[str, Any]:

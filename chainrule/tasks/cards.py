@@ -16,8 +16,9 @@ from chainrule.training.settings import RunConfig
 OF_IMAGES = ("classify-images", "codes", "draw")
 
 
-def card(options: Data, source: str) -> dict[str, Any]:
+def card(options: Data, source: str | None) -> dict[str, Any]:
     """What was understood of DATA: parts, sizes, duplicates, entropy, notes. ``options.sheet``: also write the overview."""
+    assert source is not None
     values = settings_of(options, source)
     if options.sheet:
         _check_sheet(options.sheet, source, values["task"])

@@ -316,7 +316,7 @@ def test_resume_begins_afresh_where_nothing_is_saved(text: str, tmp_path: Path, 
 # --- run folders that are no longer what was written ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "config.yaml", "tokenizer.json", "MANIFEST.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "config.yaml", "processor.json", "MANIFEST.json"])
 def test_one_flipped_bit_in_a_run_is_status_2_and_names_the_file(text: str, run: Path, fails: Any, name: str) -> None:
     path = run / name
     path.write_bytes(harness.damage(path.read_bytes(), "bit", random.Random(name)))
@@ -346,7 +346,7 @@ def test_a_run_of_a_strangers_family_asks_for_its_file(text: str, tmp_path: Path
     (tmp_path / "other").mkdir()
     store.save_folder(
         tmp_path / "other/run",
-        {**{n: (run / n).read_bytes() for n in ("tokenizer.json", "model.safetensors", "config.yaml", "data.json")},
+        {**{n: (run / n).read_bytes() for n in ("processor.json", "model.safetensors", "config.yaml", "data.json")},
          "config.json": store.json_bytes(changed)},
     )  # fmt: skip
     line = fails(2, "generate", str(tmp_path / "other/run"))

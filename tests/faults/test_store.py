@@ -42,7 +42,7 @@ def describe(run: RunFolder) -> None:
     run.write_description(
         {"seed": 2},
         {"model_type": "gru"},
-        {"data.json": {"sha256": "x"}, "tokenizer.json": {"name": "byte"}},
+        {"data.json": {"sha256": "x"}, "processor.json": {"name": "byte"}},
         {"cpu": "any"},
     )
 

@@ -94,6 +94,36 @@ def test_settings_are_a_mapping_nested_or_dotted(run: api.Run) -> None:
     assert _nested(("model.width=8", "model.layers=2", "size=tiny")) == nested
 
 
+def test_data_in_memory_are_written_once_and_read_as_a_file(tmp_path: Path, text: str) -> None:
+    lines, out = Path(text).read_text().splitlines(), str(tmp_path / "run")
+    options = {"budget": "2steps", "set": {"size": "tiny"}, "threads": 1, "precision": "fp32"}
+    chainrule.train(lines, "gru", out, **options)
+    chainrule.train(text, "gru", str(tmp_path / "same"), unit="lines", **options)
+    assert (Path(out) / "data/data.txt").read_text() == Path(text).read_text()
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("run", "same")]
+    assert weights[0] == weights[1]
+    assert chainrule.train(lines, "gru", out, resume="auto", **options)["steps"] == 2
+    with pytest.raises(UserError, match="other data"):
+        chainrule.train(lines[1:], "gru", out, resume="auto", **options)
+    assert chainrule.train(lines[1:], "gru", out, overwrite=True, **options)["steps"] == 2
+    held_out = chainrule.load(out).evaluate(lines[:7])
+    (tmp_path / "held.txt").write_text("\n".join(lines[:7]) + "\n")
+    assert without_speed(held_out) == without_speed(chainrule.evaluate(out, str(tmp_path / "held.txt")))
+    card = chainrule.data_card(lines)
+    assert (card["unit"], sum(part["records"] for part in card["parts"].values())) == ("lines", 300)
+
+
+def test_a_board_of_data_in_memory(tmp_path: Path) -> None:
+    out = tmp_path / "board"
+    events = [["a", "b", "a", "c"][k % 4 :] + ["b", "a", "c", "a"] for k in range(400)]
+    board = chainrule.compare(events, out, models=["markov", "ngram:n=3"], threads=1)
+    assert [row["model"] for row in board["rows"]] == ["markov", "ngram:n=3"] and board["status"] == "finished"
+    again = chainrule.compare(events, out, models="markov,ngram:n=3", threads=1)
+    assert [row["bits_per_symbol"] for row in again["rows"]] == [row["bits_per_symbol"] for row in board["rows"]]
+    with pytest.raises(UserError, match=r"no such file or folder; for a text that is data itself write chainrule.text"):
+        chainrule.compare("to be or not to be", tmp_path / "no")
+
+
 def test_a_loaded_run_takes_no_options_of_the_machine(run: api.Run, folder: str) -> None:
     with pytest.raises(UserError, match="threads: the run is loaded already; give them to load"):
         chainrule.generate(run, threads=1)

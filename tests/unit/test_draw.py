@@ -64,7 +64,7 @@ def test_a_row_of_the_paper_wraps_into_the_row_above():
 
 
 def captions(codes=4):
-    return fit_captions(["A red circle", "a blue  square", "a blue circle"], "char", codes)[0]
+    return fit_captions(["A red circle", "a blue  square", "a blue circle"], "char", codes)
 
 
 def test_a_caption_is_filled_up_with_each_places_own_symbol():
@@ -228,7 +228,7 @@ def test_what_fills_a_caption_up_counts_for_nothing():
 def test_a_matcher_learns_what_belongs_together(look, monkeypatch):
     texts = [caption(*c) for c in COMBINATIONS[::200]]
     images = np.stack([picture(*c) for c in COMBINATIONS[::200]])
-    found, _ = fit_captions(texts, "word", 4)
+    found = fit_captions(texts, "word", 4)
     matcher, ids, compute = Matcher(found.words, 3, look), found.write(texts), decide("cpu", "fp32")
     before = torch.get_rng_state()
     teach(matcher, ids, images, compute, seed=0)

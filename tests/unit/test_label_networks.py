@@ -410,8 +410,8 @@ def test_a_board_of_counts_and_networks(task: str, tagging: Path, labelling: Pat
         low, high = row["interval"]
         counts = np.array(row["confusion"]["counts"])
         assert low <= row["accuracy"] <= high and counts.trace() / counts.sum() == pytest.approx(row["accuracy"])
-    files = [(tmp_path / "b" / "runs" / name / "tokenizer.json").exists() for name in (count, "gru")]
-    assert files == [False, True]
+    saved = [json.loads((tmp_path / "b" / "runs" / n / "processor.json").read_text()) for n in (count, "gru")]
+    assert [found["reader"] is None for found in saved] == [True, False] and saved[0]["labels"] == saved[1]["labels"]
     assert [row["accuracy"] for row in printed(capsys, *command)["rows"]] == [row["accuracy"] for row in board["rows"]]
 
 

@@ -155,7 +155,7 @@ def test_tables_and_token_lines_are_not_mixed_and_lengths_must_agree(tmp_path: P
 
 
 def test_a_tag_that_training_lacks_is_unknown(tmp_path: Path) -> None:
-    part = read_tagged_part(write(tmp_path / "x.tsv", TAGGED), ("D", "N"), None)
+    part = read_tagged_part(write(tmp_path / "x.tsv", TAGGED), None).numbered(("D", "N"), "x.tsv")
     assert ["with a label that train lacks" in note for note in part.notes] == [True]
     assert [row.tolist() for row in part.labels] == [[0, 1], [0, 1, UNKNOWN]]
 
@@ -215,7 +215,7 @@ def test_a_class_with_one_record_and_one_that_training_lacks_are_told(tmp_path: 
     assert any("only one training record each: rare" in note for note in data.notes)
     assert any("1 record with a label that train lacks (strange)" in note for note in data.notes)
     assert data.parts["valid"].labels.tolist() == [data.labels.index("x"), UNKNOWN]
-    part = read_labelled_part(tmp_path / "valid.csv", data.labels, None)
+    part = read_labelled_part(tmp_path / "valid.csv", None).numbered(data.labels, "valid.csv")
     assert any("1 record with a label that train lacks (strange)" in note for note in part.notes)
     assert part.names == ("x", "strange")
 
@@ -371,8 +371,8 @@ def test_a_label_cannot_act_in_the_page() -> None:
 
 def test_the_most_frequent_tag_of_each_word_by_hand(tmp_path: Path) -> None:
     """a is X twice and Y once; unseen words get X, the commonest: a/X right, a/Y wrong, b/Y right, new/X right."""
-    train = read_tagged_part(write(tmp_path / "1.tsv", "a\tX\nb\tY\na\tX\na\tY\nc\tX\n"), ("X", "Y"), None)
-    test = read_tagged_part(write(tmp_path / "2.tsv", "a\tX\na\tY\n\nb\tY\nnew\tX\n"), ("X", "Y"), None)
+    train = read_tagged_part(write(tmp_path / "1.tsv", "a\tX\nb\tY\na\tX\na\tY\nc\tX\n"), None).numbered(("X", "Y"), "1")
+    test = read_tagged_part(write(tmp_path / "2.tsv", "a\tX\na\tY\n\nb\tY\nnew\tX\n"), None).numbered(("X", "Y"), "1")
     assert most_frequent_tag(train, test) == 0.75
 
 

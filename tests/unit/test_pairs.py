@@ -13,9 +13,10 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import IGNORED, DataError, UserError
-from chainrule.data.pairs import PairBatches, PairPart, check_pair_tokenizers, is_closed, read_pairs, read_pairs_part
+from chainrule.data.pairs import PairBatches, PairPart, check_pair_tokenizers, is_closed
 from chainrule.data.recognise import aligned_files, task_of_table
 from chainrule.data.tokenizers import ByteTokenizer
+from tests.encoded import read_pairs, read_pairs_part
 
 NUMBERS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 ZAHLEN = ["null", "eins", "zwei", "drei", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"]
@@ -71,8 +72,8 @@ def test_every_form_of_table_gives_the_same_pairs(tmp_path: Path, name: str) -> 
     text, columns = FORMS[name]
     found = read_pairs(write(tmp_path / name, text), columns, tokenizer="byte")
     assert sorted(pair for part in found.parts.values() for pair in pairs_of(part)) == sorted(PAIRS)
-    assert found.name == name.split(".")[0] and found.unit == "pairs"
-    told = [note for note in found.notes if note.startswith("columns ")]
+    assert found.dataset.name == name.split(".")[0] and found.unit == "pairs"
+    told = [note for note in found.all_notes if note.startswith("columns ")]
     assert told == {
         "plain.tsv": ["columns 1 and 2 are read as source and target, in this order"],
         "picked.jsonl": ["columns en and de are read as source and target, in this order"],
@@ -126,8 +127,8 @@ def test_empty_sides_are_dropped_and_counted_where_that_is_asked(tmp_path: Path)
     path = write(tmp_path / "d.tsv", "x\t\n" + tsv(PAIRS) + "\ty\n \tz\n")
     found = read_pairs(path, on_bad="skip", tokenizer="byte")
     assert sum(map(len, found.parts.values())) == 169
-    assert any("1 pair dropped (--on-bad skip): the target is empty" in note for note in found.notes)
-    assert any("2 pairs dropped (--on-bad skip): the source is empty" in note for note in found.notes)
+    assert any("1 pair dropped (--on-bad skip): the target is empty" in note for note in found.all_notes)
+    assert any("2 pairs dropped (--on-bad skip): the source is empty" in note for note in found.all_notes)
     assert pairs_of(read_pairs_part(path, None, "skip", ByteTokenizer(), ByteTokenizer())) == PAIRS
 
 
@@ -140,7 +141,7 @@ def test_a_folder_of_two_suffixes_is_pairs_and_the_alphabet_says_which_is_the_so
     write(tmp_path / "README.md", "not data")
     found = read_pairs(tmp_path, tokenizer="byte")
     assert pairs_of(found.parts["train"]) == [(de, en) for en, de in PAIRS[:150]]
-    assert any("de is the source and en the target" in note and "--columns en,de" in note for note in found.notes)
+    assert any("de is the source and en the target" in note and "--columns en,de" in note for note in found.all_notes)
     turned = read_pairs(tmp_path, "en,de", tokenizer="byte")
     assert {name: pairs_of(part) for name, part in turned.parts.items()} == {
         "train": PAIRS[:150],
@@ -170,7 +171,7 @@ def test_two_paths_joined_by_a_comma_are_source_and_target(tmp_path: Path) -> No
     assert pairs_of(named) == [(t, s) for s, t in PAIRS]
     assert read_pairs_part(data, "de,en", "stop", ByteTokenizer(), ByteTokenizer()).sources == whole.targets
     found = read_pairs(data, tokenizer="byte")
-    assert found.name == "a" and set(found.parts) == {"train", "valid", "test"}
+    assert found.dataset.name == "a" and set(found.parts) == {"train", "valid", "test"}
     with pytest.raises(DataError, match=r"a\.fr: no such file"):
         read_pairs(f"{tmp_path / 'a.en'},{tmp_path / 'a.fr'}")
     with pytest.raises(UserError, match="--group g"):
@@ -195,7 +196,7 @@ def test_files_outside_a_given_split_are_counted_and_a_split_needs_train(tmp_pat
         aligned(tmp_path, stem, rows)
     found = read_pairs(tmp_path, "en,de", tokenizer="byte")
     assert {part: len(x) for part, x in found.parts.items()} == {"train": 100, "valid": 69}
-    assert "7 pairs in files outside the given split are left out" in found.notes
+    assert "7 pairs in files outside the given split are left out" in found.all_notes
     for side in ("en", "de"):
         (tmp_path / f"train.{side}").unlink()
     with pytest.raises(DataError, match="valid given, but no train files"):
@@ -268,15 +269,15 @@ def test_a_missing_validation_part_is_carved_and_test_is_kept(tmp_path: Path) ->
     assert pairs_of(found.parts["test"]) == PAIRS[140:]
     assert len(found.parts["train"]) + len(found.parts["valid"]) == 140 and len(found.parts["valid"])
     again = read_pairs(tmp_path, split=(0.5, 0.25, 0.25), tokenizer="byte")
-    assert again.sha256 == found.sha256 and again.split_sha256 != found.split_sha256
+    assert again.dataset.sha256 == found.dataset.sha256 and again.dataset.split_sha256 != found.dataset.split_sha256
 
 
 def test_repeated_pairs_are_kept_and_told(tmp_path: Path) -> None:
     folder = given_split(tmp_path, [*PAIRS, PAIRS[3], PAIRS[5]], [PAIRS[7], ("new", "neu")])
     found = read_pairs(folder, tokenizer="byte")
     assert len(found.parts["train"]) == 171
-    assert "train: 2 pairs of 171 occurred before, word for word; they are kept" in found.notes
-    assert "valid: 1 of 2 sources stand in train too" in found.notes
+    assert "train: 2 pairs of 171 occurred before, word for word; they are kept" in found.all_notes
+    assert "valid: 1 of 2 sources stand in train too" in found.all_notes
     assert found.card()["duplicates"] == 0.5
 
 
@@ -285,10 +286,10 @@ def test_training_pairs_too_long_or_uneven_are_left_out_and_told_and_held_out_on
     uneven = given_split(tmp_path / "uneven", [("s" * 4, "t" * 36), *odd[-1:], ("s" * 3, "t" * 36)], odd)
     found = read_pairs(uneven, tokenizer="byte", longest=50)
     assert [len(s) for s in found.parts["train"].sources] == [4, 3]
-    assert "left out of training: 1 pair with one side more than 9 times as long as the other, of 3" in found.notes
+    assert "left out of training: 1 pair with one side more than 9 times as long as the other, of 3" in found.all_notes
     long = read_pairs(given_split(tmp_path / "long", [*PAIRS, *odd], odd), tokenizer="byte", longest=31)
     assert ("u" * 4, "v" * 37) not in pairs_of(long.parts["train"]) and len(long.parts["train"]) == 173
-    assert "left out of training: 1 pair of more than 31 symbols on a side, of 174" in long.notes
+    assert "left out of training: 1 pair of more than 31 symbols on a side, of 174" in long.all_notes
     assert pairs_of(long.parts["valid"]) == odd
     with pytest.raises(DataError, match="nothing left to train on: 169 pairs of more than 3 symbols"):
         read_pairs(given_split(tmp_path / "none", PAIRS, odd), tokenizer="byte", longest=3)
@@ -317,31 +318,31 @@ def test_closed_sets_of_symbols_are_told_from_text() -> None:
 def test_spelling_to_sounds_is_read_as_characters_and_words(tmp_path: Path) -> None:
     sounds = [(a + b, f"{a.upper()}0 {b.upper()}1 S") for a, b in product("abcdefg", "hijklmn")] * 5
     found = read_pairs(given_split(tmp_path, sounds, [("ah", "A0 H1 S"), ("zh", "Z0 H1 S")]))
-    assert found.tokenizer_spec == "char,word" and not found.joint and found.counted == "symbol"
-    assert any("sources are mostly single words, targets of a closed set of 15 symbols" in n for n in found.notes)
-    valid, target = found.parts["valid"], found.target_tokenizer
+    assert found.processor.spec == "char,word" and not found.processor.joint and found.counted == "symbol"
+    assert any("sources are mostly single words, targets of a closed set of 15 symbols" in n for n in found.all_notes)
+    valid, target = found.parts["valid"], found.processor.target
     assert target.decode(valid.target_ids[0]) == b"A0 H1 S"
     assert target.unknown == valid.target_ids[1][0] and target.decode(valid.target_ids[1]).decode() == "\ufffd H1 S"
     rare = read_pairs(given_split(tmp_path / "rare", [*sounds, ("zz", "Z")], sounds[:1]))
     assert (
         "0.14% of the target symbols of train are unknown, seen too rarely; a model that says one writes \ufffd"
-        in rare.notes
+        in rare.all_notes
     )  # 1 of 736
     card = found.card()
     assert card["unknown"] == {"source": 1 / 4, "target": 1 / 6} and card["unseen"]["target"] == 1 / 6
-    assert (found.end, found.start) == (17, 18)  # 15 sounds, the line feed, the unknown
+    assert found.processor.special_tokens == {"end": 17, "start": 18}  # 15 sounds, the line feed, the unknown
 
 
 def test_running_text_shares_one_vocabulary_and_one_side_of_words_has_its_own(tmp_path: Path) -> None:
     text = [(f"the {s} number{k}", f"die {t} Zahl{k}") for k, (s, t) in enumerate(PAIRS)]
     joint = read_pairs(given_split(tmp_path / "a", text, text[:3]))
-    assert joint.tokenizer_spec == "bpe:512" and joint.source_tokenizer is joint.target_tokenizer and joint.joint
+    assert joint.processor.spec == "bpe:512" and joint.processor.source is joint.processor.target and joint.processor.joint
     assert joint.counted == "sentence"
     glossary = [(f"w{k}", t) for k, (_, t) in enumerate(text)]
     mixed = read_pairs(given_split(tmp_path / "b", glossary, glossary[:3]))
-    assert mixed.tokenizer_spec == "char,bpe:512" and not mixed.joint
+    assert mixed.processor.spec == "char,bpe:512" and not mixed.processor.joint
     for part in (joint.parts["valid"], mixed.parts["valid"]):
-        tokenizer = joint.target_tokenizer if part is joint.parts["valid"] else mixed.target_tokenizer
+        tokenizer = joint.processor.target if part is joint.parts["valid"] else mixed.processor.target
         assert [tokenizer.decode(ids).decode() for ids in part.target_ids] == list(part.targets)
 
 
@@ -365,8 +366,8 @@ def test_one_name_is_one_vocabulary_and_two_are_two(
     tmp_path: Path, spec: str, resolved: str, joint: bool, sizes: tuple[int, int]
 ) -> None:
     found = read_pairs(given_split(tmp_path, PAIRS, PAIRS[:2]), tokenizer=spec)
-    assert (found.tokenizer_spec, found.joint) == (resolved, joint)
-    assert (found.source_tokenizer.symbols, found.target_tokenizer.symbols) == sizes
+    assert (found.processor.spec, found.processor.joint) == (resolved, joint)
+    assert (found.processor.source.symbols, found.processor.target.symbols) == sizes
     assert read_pairs(tmp_path, tokenizer=resolved).parts["train"].source_ids[5].tolist() == found.parts[
         "train"
     ].source_ids[5].tolist()  # fmt: skip
@@ -374,7 +375,7 @@ def test_one_name_is_one_vocabulary_and_two_are_two(
 
 def test_units_are_learned_from_the_training_part_alone(tmp_path: Path) -> None:
     found = read_pairs(given_split(tmp_path, PAIRS, [("qqq", "qqq")] * 50), tokenizer="char")
-    assert found.parts["valid"].target_ids[0].tolist() == [found.target_tokenizer.unknown] * 3
+    assert found.parts["valid"].target_ids[0].tolist() == [found.processor.target.unknown] * 3
     with pytest.raises(DataError, match=r"valid\.tsv: line 1: 'q' "):
         read_pairs(tmp_path, tokenizer="char:complete")
 

@@ -19,7 +19,7 @@ def run(tmp_path: Path) -> RunFolder:
     run.write_description(
         {"model": "gru", "text": "한글"},
         {"model_type": "gru", "width": 13},
-        {"tokenizer.json": {"name": "char", "symbols": ["가", "\n"]}, "data.json": {"sha256": "ab"}},
+        {"processor.json": {"name": "char", "symbols": ["가", "\n"]}, "data.json": {"sha256": "ab"}},
         {"threads": 2},
     )
     return run
@@ -54,21 +54,21 @@ def test_a_run_holds_exactly_the_documented_files(run: RunFolder) -> None:
         "environment.json",
         "metrics.jsonl",
         "model.safetensors",
-        "tokenizer.json",
+        "processor.json",
         "checkpoints/step-000300/MANIFEST.json",
         "checkpoints/step-000300/model.safetensors",
         "checkpoints/step-000300/optimiser.safetensors",
         "checkpoints/step-000300/trainer.json",
     }
-    assert json.loads((run.path / "config.json").read_text()) == {"model_type": "gru", "format": 1, "width": 13}
+    assert json.loads((run.path / "config.json").read_text()) == {"model_type": "gru", "format": 2, "width": 13}
     assert yaml.safe_load((run.path / "config.yaml").read_text()) == {"model": "gru", "text": "한글"}
 
 
 def test_what_was_written_is_read(run: RunFolder) -> None:
     run.write_model(weights(2))
     config, tensors, files = RunFolder(run.path).load_model()
-    assert config == {"model_type": "gru", "format": 1, "width": 13}
-    assert files["tokenizer.json"] == {"name": "char", "symbols": ["가", "\n"]} and files["data.json"] == {
+    assert config == {"model_type": "gru", "format": 2, "width": 13}
+    assert files["processor.json"] == {"name": "char", "symbols": ["가", "\n"]} and files["data.json"] == {
         "sha256": "ab"
     }
     assert torch.equal(tensors["weight"], torch.full((3, 5), 2.0))
@@ -181,15 +181,18 @@ def test_one_flipped_bit_is_reported_with_the_name_of_the_file(run: RunFolder) -
     assert caught.value.exit_status == 2
 
 
-def test_a_run_of_a_later_format_is_refused(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("format", "told"), [(1, "train the run again"), (3, "use the version that wrote it")])
+def test_a_run_of_another_format_is_refused(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, format: int, told: str
+) -> None:
     run.write_model(weights(2))
-    monkeypatch.setattr("chainrule.checkpoint.store.FORMAT", 2)
-    later = RunFolder.create(run.path.with_name("later"))
-    later.write_description({}, {"model_type": "gru"}, {"tokenizer.json": {}}, {})
-    later.write_model(weights(2))
+    monkeypatch.setattr("chainrule.checkpoint.store.FORMAT", format)
+    other = RunFolder.create(run.path.with_name("other"))
+    other.write_description({}, {"model_type": "gru"}, {"processor.json": {}}, {})
+    other.write_model(weights(2))
     monkeypatch.undo()
-    with pytest.raises(UserError, match="format 2, this version reads 1; use the version that wrote it") as caught:
-        later.load_model()
+    with pytest.raises(UserError, match=f"format {format}, this version reads 2; {told}") as caught:
+        other.load_model()
     assert not isinstance(caught.value, CheckpointCorrupt)
 
 

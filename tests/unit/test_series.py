@@ -18,11 +18,12 @@ from chainrule import cli
 from chainrule.core import Autoregressive, Config, DataError, Normal, State, UserError
 from chainrule.core.compute import Compute
 from chainrule.data.recognise import infer_task
-from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out, read_series
+from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out
 from chainrule.decoding.forecast import sample_paths
 from chainrule.report.forecasts import panel
 from chainrule.report.series import random_walk
 from chainrule.scoring.forecasts import judge
+from tests.encoded import read_series
 
 CPU = Compute("cpu", False, 1)
 LONG = [str(v) for v in (3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3, 2, 3, 8, 4)]
@@ -43,7 +44,7 @@ def test_one_column_is_read_with_and_without_a_header(tmp_path: Path, name: str)
     for head in ([], ["flow"]):
         data = read_series(write(tmp_path, head + LONG, name))
         assert data.parts["train"].series[0].values.tolist() == [float(v) for v in LONG]
-        assert data.scaling.columns == (head[0] if head else "value",)
+        assert data.processor.scaling.columns == (head[0] if head else "value",)
 
 
 def test_columns_are_named_by_a_header_or_in_order(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_columns_are_named_by_a_header_or_in_order(tmp_path: Path) -> None:
     named = read_series(write(tmp_path, ["day,a,b", *rows]), "b")
     placed = read_series(write(tmp_path, rows, "bare.csv"), "-,-,b")
     for data in (named, placed):
-        assert data.scaling.columns == ("b",)
+        assert data.processor.scaling.columns == ("b",)
         assert data.parts["train"].series[0].values[0] == 103
     both = read_series(tmp_path / "data.csv", "a,b")
     assert [s.name for s in both.parts["test"].series] == ["a", "b"]
@@ -59,8 +60,8 @@ def test_columns_are_named_by_a_header_or_in_order(tmp_path: Path) -> None:
 
 def test_the_only_column_of_numbers_is_taken_and_said(tmp_path: Path) -> None:
     data = read_series(write(tmp_path, [f"2001-{k},{v}" for k, v in enumerate(LONG)]))
-    assert data.scaling.columns == ("value",)
-    assert any("the only one that holds numbers" in note for note in data.notes)
+    assert data.processor.scaling.columns == ("value",)
+    assert any("the only one that holds numbers" in note for note in data.all_notes)
 
 
 @pytest.mark.parametrize(
@@ -88,7 +89,7 @@ def test_missing_values_keep_their_place_and_are_not_scored(tmp_path: Path) -> N
     assert series.missing.nonzero()[0].tolist() == [4, 5, 22]
     assert series.values[[3, 4, 5, 6, 22, 23]].tolist() == [1, 1, 1, 5, 4, 7]
     assert sum(len(part) for part in data.parts.values()) == 21
-    assert "3 missing values" in " ".join(data.notes)
+    assert "3 missing values" in " ".join(data.all_notes)
 
 
 def test_a_series_that_does_not_move_or_is_too_short_is_refused(tmp_path: Path) -> None:
@@ -135,11 +136,11 @@ def test_a_column_of_times_beside_one_of_numbers_is_a_series(tmp_path: Path, kin
     assert looks_like_series(path)
     assert infer_task(str(path), None) == "series"
     data = read_series(path)
-    assert data.scaling.columns == ((head or "2,value").split(",")[1],)
+    assert data.processor.scaling.columns == ((head or "2,value").split(",")[1],)
     (series,) = data.parts["train"].series
     assert series.values[[0, 1, 2, 19, 20, 21]].tolist() == [3, 1, 4, 4, 4, 2.5]
     assert series.missing.nonzero()[0].tolist() == [20]
-    assert [note for note in data.notes if "is read as the time" in note and "days lie" not in note]
+    assert [note for note in data.all_notes if "is read as the time" in note and "days lie" not in note]
 
 
 IN_DOUBT = {
@@ -174,12 +175,12 @@ def test_dates_that_lie_apart_unevenly_are_said(tmp_path: Path) -> None:
     """Every seventh day of a year's 22 weeks, the tenth of them left out: 7 to 14 days."""
     weeks = [datetime.date(1958, 3, 29) + datetime.timedelta(7 * (k + (k > 9))) for k in range(20)]
     data = read_series(write(tmp_path, [f"{day:%Y%m%d},{v}" for day, v in zip(weeks, LONG)]))
-    assert any("7 to 14 days lie between two of them" in note for note in data.notes)
+    assert any("7 to 14 days lie between two of them" in note for note in data.all_notes)
 
 
 def test_a_held_out_file_with_times_fits_a_run_with_times(tmp_path: Path) -> None:
-    scaling = read_series(write(tmp_path, [f"{1900 + k},{v}" for k, v in enumerate(LONG)])).scaling
-    later = read_held_out(write(tmp_path, [f"{1920 + k},{v}" for k, v in enumerate(LONG[:6])], "later.csv"), scaling)
+    scaling = read_series(write(tmp_path, [f"{1900 + k},{v}" for k, v in enumerate(LONG)])).processor.scaling
+    later = read_held_out(write(tmp_path, [f"{1920 + k},{v}" for k, v in enumerate(LONG[:6])], "later.csv"), scaling.columns)
     assert later.scored()[0].tolist() == [float(v) for v in LONG[:6]]
 
 
@@ -196,18 +197,18 @@ def test_parts_follow_each_other_in_time_and_the_split_is_kept(tmp_path: Path) -
 def test_only_the_training_part_decides_the_scaling(tmp_path: Path) -> None:
     """Mean 3.9 and MASE's divisor 34/9 by hand from the first ten values; what comes later changes nothing."""
     low, high = (read_series(write(tmp_path, [*LONG[:10], *[v] * 10]), split=(0.5, 0.2, 0.3)) for v in ("0", "900"))
-    assert low.scaling == high.scaling
-    assert low.scaling.mean == (3.9,)
-    assert low.scaling.naive[0] == pytest.approx((2 + 3 + 3 + 4 + 4 + 7 + 4 + 1 + 2) / 9)
-    assert low.split_sha256 != high.split_sha256
+    assert low.processor.scaling == high.processor.scaling
+    assert low.processor.scaling.mean == (3.9,)
+    assert low.processor.scaling.naive[0] == pytest.approx((2 + 3 + 3 + 4 + 4 + 7 + 4 + 1 + 2) / 9)
+    assert low.dataset.split_sha256 != high.dataset.split_sha256
 
 
 def test_a_held_out_file_is_scaled_as_the_run_was_and_must_hold_its_series(tmp_path: Path) -> None:
     scaling = Scaling(("a", "b"), (1.0, 2.0), (3.0, 4.0), (1.0, 1.0))
     pair = write(tmp_path, ["b,day,a", "20,x,10", "21,y,11"])
-    assert [s.values.tolist() for s in read_held_out(pair, scaling).series] == [[10, 11], [20, 21]]
+    assert [s.values.tolist() for s in read_held_out(pair, scaling.columns).series] == [[10, 11], [20, 21]]
     with pytest.raises(DataError, match="1 series, and the model was trained on 2"):
-        read_held_out(write(tmp_path, ["1", "2"], "one.csv"), scaling)
+        read_held_out(write(tmp_path, ["1", "2"], "one.csv"), scaling.columns)
 
 
 # ------------------------------------------------------------------------------------------------------------- judging

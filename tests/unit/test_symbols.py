@@ -148,7 +148,7 @@ def test_columns_in_step_without_groups_are_one_stream(tmp_path: Path) -> None:
             assert s % 2 == e % 2 == 0  # no step is cut
             assert corpus.processor.tokenizer.symbols_of(part.ids[s:e]) == flat[s:e]
     one = read(path, columns="event,-")
-    assert one.tokenizer.names == ["0", "1", "2", "3", "4"]
+    assert one.processor.tokenizer.names == ["0", "1", "2", "3", "4"]
     assert one.unit == "stream"
 
 

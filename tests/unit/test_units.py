@@ -247,7 +247,7 @@ def test_a_tokenizer_in_the_folder_is_used_and_a_path_to_one_too(tmp_path: Path)
     assert corpus.processor.tokenizer.encode(b"the quick dog").ids.tolist() == made.encode("the quick dog").ids
     assert read(folder, tokenizer="byte").processor.tokenizer.name == "byte"
     again = read(folder / "corpus.txt", tokenizer=str(folder / "tokenizer.json"))
-    assert again.tokenizer.to_json() == corpus.processor.tokenizer.to_json()
+    assert again.processor.tokenizer.to_json() == corpus.processor.tokenizer.to_json()
 
 
 def test_special_tokens_of_another_tokenizer_are_plain_text_here(tmp_path: Path) -> None:
