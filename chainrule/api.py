@@ -100,7 +100,9 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
         except TypeError as error:
             raise UserError(str(error)) from None
         if isinstance(getattr(given, "data", None), str):
-            materialize(given.data, ".")  # a str is a path: one that does not exist is refused with what may have been meant
+            materialize(
+                given.data, "."
+            )  # a str is a path: one that does not exist is refused with what may have been meant
         return call(given)
 
     me = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)] if "run" in leave_out else []
