@@ -243,11 +243,14 @@ def check_laws(o: commands.Laws) -> dict[str, Any]:
 @_does(commands.Evaluate)
 def evaluate(o: commands.Evaluate) -> dict[str, Any]:
     from chainrule.tasks.evaluate import evaluate
+    from chainrule.tasks.options import check_used
 
     with tempfile.TemporaryDirectory() as folder:
+        run = _run_of(o)
+        check_used(run.task, o)
         o, data = _stored(o, o.data, Path(folder))
         used = {name: value for name, value in o.given().items() if name not in ("run", "data", *MACHINE)}
-        return evaluate(_run_of(o), str(data), **used)
+        return evaluate(run, str(data), **used)
 
 
 score = _does(commands.Score)(_answered)

@@ -9,8 +9,9 @@ from chainrule.core import UserError
 from chainrule.core.config import parse_settings, read_yaml
 from chainrule.data.recognise import as_meant, infer_task
 from chainrule.layers.counts import parse_memory
-from chainrule.options import Options
+from chainrule.options import Options, flags
 from chainrule.training.settings import RunConfig
+from chainrule.training.tasks import all_tasks, find_task
 
 
 def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, Any]:
@@ -31,10 +32,24 @@ def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, A
     if "memory" in given:
         values["model"] = {**(values.get("model") or {}), "memory": memory_size(given["memory"])}
     values["task"] = _task(values, data)
+    check_used(values["task"], options)
     for key, value in _nested(given.get("set", ())).items():
         under = values.get(key)
         values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
     return values | {"data": data, **fixed}
+
+
+def check_used(task: str, options: Options) -> None:
+    """Raises UserError where an option of data was given that the task does not use."""
+    used = {other.name: other.data_options for other in all_tasks()}
+    known, given = {name for names in used.values() for name in names}, options.given()
+    unused = [name for name in given if name in known and name not in find_task(task).data_options]
+    if unused:
+        shown = list(flags(type(options), unused))
+        using = [f"--task {other}" for other, names in used.items() if unused[0] in names]
+        raise UserError(
+            f"{shown[0]}: --task {task} does not use it, {' and '.join(using)} do: leave out {', '.join(shown)}"
+        )
 
 
 def _task(values: dict[str, Any], data: str | None) -> str:

@@ -19,6 +19,7 @@ from chainrule.commands import COMMANDS, Generate, UsesRun
 from chainrule.core import UserError
 from chainrule.options import Result, answer, for_json
 from chainrule.tasks.inference import answering, inference_modules, parameters
+from chainrule.training.tasks import all_tasks
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
 
@@ -142,6 +143,30 @@ def test_options_that_the_task_does_not_use_are_refused_with_who_uses_them(
         run.embed(["the"])
     assert cli.main(["translate", folder, "x", "--beams", "2"]) == 2
     assert "a run of --task translate is needed" in capsys.readouterr().err
+
+
+NO_USE = [(task.name, name) for task in all_tasks() for name in ("tokenizer", "unit", "image_size", "on_bad") if name not in task.data_options]  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "name"), NO_USE)
+def test_options_of_data_that_the_task_does_not_use_are_refused(
+    task: str, name: str, text: str, tmp_path: Path, capsys: Any
+) -> None:
+    """By every command that reads DATA, before they are read."""
+    flag, value = (
+        f"--{name.replace('_', '-')}",
+        {"image_size": "8", "on_bad": "skip", "unit": "lines"}.get(name, "char"),
+    )
+    out = ["--out", str(tmp_path / "out")]
+    for words in (["train", text, "--model", "gru", *out], ["compare", text, *out], ["data", text]):
+        assert cli.main([*words, "--task", task, flag, value]) == 2
+        assert f"{flag}: --task {task} does not use it, --task " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_options_of_held_out_data_too(folder: str, text: str, capsys: Any) -> None:
+    assert len(NO_USE) >= 12 and {name for _, name in NO_USE} == {"tokenizer", "unit", "image_size", "on_bad"}
+    assert cli.main(["evaluate", folder, text, "--unit", "lines"]) == 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

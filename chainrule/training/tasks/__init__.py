@@ -59,6 +59,8 @@ class Task(ABC):
     """Whether the data card tells of the encoding too, which is then the same for all model types."""
     ordered: ClassVar[bool] = False
     """Whether ``--time`` may order the rows of a table."""
+    data_options: ClassVar[tuple[str, ...]]
+    """Options of data that this task uses, but for ``columns``, ``split``, ``group`` and ``time``."""
     continues: ClassVar[bool] = True
     """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
 
@@ -163,6 +165,12 @@ def register_task(kind: type[Task]) -> type[Task]:
 def _discover() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
+
+
+def all_tasks() -> list[Task]:
+    """Every task."""
+    _discover()
+    return list(_tasks.values())
 
 
 def find_task(name: str) -> Task:

@@ -34,6 +34,7 @@ class Classify(Task):
     name = "classify"
     rows = "ngram,bag,rnn,lstm,gru"
     items = "texts"
+    data_options = ("tokenizer", "on_bad")
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"

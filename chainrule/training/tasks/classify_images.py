@@ -27,6 +27,7 @@ class ClassifyImages(Task):
     name = "classify-images"
     rows = "knn,logistic,mlp,cnn,lstm,gru,vit"
     items = "pictures"
+    data_options = ("image_size", "on_bad")
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"

@@ -37,6 +37,7 @@ class Codes(Task):
     name = "codes"
     rows = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
     items = "pictures"
+    data_options = ("image_size", "on_bad")
     loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
 
     def metric(self, counted: str) -> tuple[str, str]:

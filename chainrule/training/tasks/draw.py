@@ -63,6 +63,7 @@ class Draw(Task):
     name = "draw"
     rows = "lstm,gru,dalle"
     settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
+    data_options = ("tokenizer", "image_size", "on_bad")
     continues = False
 
     def metric(self, counted: str) -> tuple[str, str]:

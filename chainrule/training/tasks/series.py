@@ -31,6 +31,7 @@ class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
     items = "values"
+    data_options = ()
     card_of_encoding = True
 
     def metric(self, counted: str) -> tuple[str, str]:

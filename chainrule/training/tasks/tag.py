@@ -32,6 +32,7 @@ class Tag(Task):
     name = "tag"
     rows = "hmm,rnn,lstm,gru"
     items = "tokens"
+    data_options = ("tokenizer", "on_bad")
 
     def metric(self, counted: str) -> tuple[str, str]:
         return "accuracy", "accuracy"

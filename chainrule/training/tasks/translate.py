@@ -38,6 +38,7 @@ SURE = 10
 class Translate(Task):
     name = "translate"
     card_of_encoding = True
+    data_options = ("tokenizer", "on_bad")
     settling = "the length penalty is settled on validation"
     rows = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 
