@@ -173,20 +173,23 @@ def _stored(o: Given, data: Any, folder: Path, *, overwrite: bool = False) -> tu
 
 @_does(commands.Compare)
 def compare(o: commands.Compare) -> dict[str, Any]:
-    from chainrule.report.compare import compare
+    from chainrule import experiment
+    from chainrule.data import plays
     from chainrule.tasks.options import settings_of
+    from chainrule.training.settings import RunConfig
 
     use_plugin(o.plugin)
     o, data = _stored(o, o.data, Path(o.out) / "data", overwrite=o.overwrite)
-    values = settings_of(o, data)
-    values.pop("data", None)
-    values.pop("family", None)
-    models = o.models if o.models is None or isinstance(o.models, str) else ",".join(o.models)
-    workers = {} if o.workers is None else {"workers": o.workers}
-    return compare(
-        data, o.out, models=models, seeds=1 if o.seeds is None else o.seeds, lang=o.lang or "en", overwrite=o.overwrite,
-        **workers, **values,
-    )  # fmt: skip
+    values = {**settings_of(o, data), "data": data or str(plays()), "family": "ngram"}
+    return experiment.compare(
+        RunConfig.make(values).meant(),
+        o.models,
+        o.out,
+        seeds=1 if o.seeds is None else o.seeds,
+        lang=o.lang or "en",
+        workers=o.workers or 0,
+        overwrite=o.overwrite,
+    )
 
 
 @_does(commands.Train)
@@ -203,10 +206,9 @@ def train(o: commands.Train) -> dict[str, Any]:
     settings = RunConfig.make({**values, "family": family(o.model, task.name).name})
     trainer = train(settings, o.out, resume=o.resume or "never", overwrite=o.overwrite)
     p, counted = trainer.progress, trainer.run.read_json("data.json")["counted"]
-    best, metric = task.validated(p.best or 0.0, counted)
     return {
-        "run": str(o.out), "steps": p.step, "tokens": p.tokens, "seconds": p.seconds, "best": best,
-        "best_step": p.best_step, "metric": metric,
+        "run": str(o.out), "steps": p.step, "tokens": p.tokens, "seconds": p.seconds, "best": p.best,
+        "best_step": p.best_step, "metric": task.validation(counted).to_json(),
     }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class Train(Result):
     seconds: float = key("seconds of training", always=True)
     best: float | None = key("the best value on validation")
     best_step: int = key("the step of these weights", always=True)
-    metric: str = key("what best is, in words", always=True)
+    metric: dict[str, Any] = key("what best is: name, unit, direction", always=True)
 
 
 @dataclass(frozen=True, kw_only=True)

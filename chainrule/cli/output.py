@@ -59,17 +59,22 @@ def show(options: Options, answer: Answer) -> None:
 
 
 def compare(o: commands.Compare, board: Answer) -> Iterable[str]:
-    metric = board["metric"]
+    from chainrule.core.metric import Metric
+
+    metric = Metric.from_json(board["metrics"][0])
     width = max(len(row["label"]) for row in board["rows"])
     for row in board["rows"]:
-        value = f"{row[metric]:.4f} {metric.replace('_', ' ')}" if metric in row else f"failed: {row['error']}"
+        value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
         yield f"{row['label']:<{width}}  {value}"
     yield f"\n{board['verdict']['text_ko' if o.lang == 'ko' else 'text']}"
     yield f"report: {Path(o.out) / 'report.html'}"
 
 
 def train(o: commands.Train, a: Answer) -> Iterable[str]:
-    found = f"{a['best']:.4f} {a['metric']} on validation, best at step {a['best_step']} of {a['steps']}"
+    from chainrule.core.metric import Metric
+
+    best = Metric.from_json(a["metric"]).said(a["best"] or 0.0)
+    found = f"{best} on validation, best at step {a['best_step']} of {a['steps']}"
     yield f"{a['run']}: {found}, {a['seconds']:.0f} s"
 
 

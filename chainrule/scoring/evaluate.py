@@ -1,9 +1,9 @@
-"""log p of every symbol of a held-out part, and what follows from it: bits, intervals, paired differences."""
+"""log p of every symbol of a held-out part, and how it is read."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -133,53 +133,3 @@ def _score(
         nats[here] = -log_prob[b, there]
         if hits is not None and best is not None:
             hits[here] = best[b, there] == targets[b, there]
-
-
-Combine = Callable[[np.ndarray], np.ndarray]
-"""What is minimised, from sums of K numbers: (..., K) -> (...)."""
-
-
-@dataclass(frozen=True)
-class Blocks:
-    """Sums over blocks of a part: the units that are resampled, the same ones for every model.
-
-    The figure is a quotient of sums; or, where ``combine`` is given, what that makes of the sums of K numbers, ``nats`` being blocks x K.
-    """
-
-    nats: np.ndarray
-    size: np.ndarray
-    unit: float = math.log(2)
-    """Nats in one unit of the figure: bits, unless said otherwise."""
-    combine: Combine | None = None
-
-    def bits(self) -> float:
-        """Bits (or units) per unit of ``size`` (bytes, characters, symbols or values)."""
-        return float(self.drawn(np.ones((1, len(self.size))))[0])
-
-    def drawn(self, weights: np.ndarray) -> np.ndarray:
-        """The figure of each draw of blocks; ``weights`` is draws x blocks."""
-        if self.combine:
-            return self.combine(weights @ self.nats)
-        return (weights @ self.nats) / (weights @ self.size) / self.unit
-
-
-def resample(count: int, draws: int = 2000, seed: int = 0) -> np.ndarray:
-    """Bootstrap weights, draws x count: how often each block is drawn."""
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
-
-
-def interval(blocks: Blocks, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap over blocks for bits per unit (Efron 1979)."""
-    return _middle(blocks.drawn(resample(len(blocks.size))), level)
-
-
-def difference(a: Blocks, b: Blocks, level: float = 0.95) -> tuple[float, float, float]:
-    """Bits per unit of a minus b on the same blocks, with its paired bootstrap interval."""
-    weights = resample(len(a.size))
-    return a.bits() - b.bits(), *_middle(a.drawn(weights) - b.drawn(weights), level)
-
-
-def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-ORDER, BETA = 6, 2
-"""Of chrF: the longest character n-gram, and how much more recall counts than precision (Popovic 2015)."""
+from chainrule.core.metric import CHRF_BETA, CHRF_ORDER
+
 UNSPACED = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af]")
 """Hangul, kana and Chinese characters: the tokenizer of BLEU that is made for spaces does not fit them."""
 
@@ -43,7 +43,7 @@ def judge(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
     from sacrebleu.metrics.chrf import CHRF
 
     bleu = BLEU(tokenize="char" if mostly_unspaced(references) else "13a")
-    chrf = CHRF(char_order=ORDER, beta=BETA)
+    chrf = CHRF(char_order=CHRF_ORDER, beta=CHRF_BETA)
     found = bleu.corpus_score(hypotheses, [references]).score, chrf.corpus_score(hypotheses, [references]).score
     pairs = [(h.split(), r.split()) for h, r in zip(hypotheses, references, strict=True)]
     return Scores(
@@ -60,17 +60,6 @@ def mostly_unspaced(texts: Sequence[str]) -> bool:
     """Is more than a third of the letters of a script that BLEU is computed over characters for?"""
     sample = "".join(texts[:1000])
     return len(UNSPACED.findall(sample)) > len(sample) / 3
-
-
-def chrf_of(statistics: np.ndarray) -> np.ndarray:
-    """chrF (0 to 100) of summed statistics, (..., 18): the mean precision and recall of the orders that occur on both sides, joined."""
-    hyp, ref, match = np.moveaxis(statistics.reshape(*statistics.shape[:-1], ORDER, 3), -1, 0)
-    both = (hyp > 0) & (ref > 0)
-    orders = np.maximum(both.sum(-1), 1)
-    precision = np.where(both, match / np.maximum(hyp, 1), 0).sum(-1) / orders
-    recall = np.where(both, match / np.maximum(ref, 1), 0).sum(-1) / orders
-    below = BETA**2 * precision + recall
-    return np.where(below > 0, 100 * (1 + BETA**2) * precision * recall / np.where(below > 0, below, 1), 0)
 
 
 def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:

@@ -30,9 +30,9 @@ def evaluate(run: Run, data: Path | str, *, predictions: Path | str | None = Non
 def metrics(run: Run, part: Any, *, predictions: Path | str | None = None) -> dict[str, Any]:
     """The same on a part that was read already."""
     task = find_task(run.task)
-    measured = task.measure(run, part)
+    evaluation = task.evaluate(run, part)
     if predictions:
-        lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(run, part, measured)]
+        lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(run, part, evaluation)]
         write_file(Path(predictions), ("\n".join(lines) + "\n").encode("utf-8", "surrogateescape"))
     notes = list(getattr(part, "notes", None) or [])
-    return {"task": run.task, "model": run.name, **measured.metrics, "notes": notes or None}
+    return {"task": run.task, "model": run.name, **evaluation.metrics, "notes": notes or None}

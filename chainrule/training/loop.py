@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -88,22 +89,29 @@ class Trainer:
         plan: Plan,
         validate: Callable[[Any], float],
         *,
+        higher_is_better: bool = False,
         tell: Callable[[Progress, Step], None] = lambda progress, step: None,
     ):
         self.run, self.model, self.rule, self.source, self.plan = run, model, rule, source, plan
-        self.validate, self.tell = validate, tell
+        self.validate, self.higher_is_better, self.tell = validate, higher_is_better, tell
         self.progress = Progress()
         self.best: dict[str, Tensor] = {}
         self.mean: dict[str, Tensor] = {}
         """Of the weights that were taken so far to be averaged."""
         self._saved_at = (0, 0.0)
         self._logged = 0.0
-        torch.manual_seed(plan.seed)
+        self._random = self._seeded()
+        """torch's random state between two calls of ``advance``."""
+        self._active = False
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     def advance(self, seconds: float = math.inf, stop: Callable[[], bool] = lambda: False) -> None:
         """Train for about ``seconds`` (evaluation and saving not counted), to the end of the budget, or until ``stop``."""
+        with self._own_random_state():
+            self._advance(seconds, stop)
+
+    def _advance(self, seconds: float, stop: Callable[[], bool]) -> None:
         p, until = self.progress, self.progress.seconds + seconds
         p.total = p.total or self._planned()
         while not p.done and p.seconds < until and not stop():
@@ -124,6 +132,38 @@ class Trainer:
                 self.finish()
             elif self._saving_is_due():
                 self.save()
+
+    @contextmanager
+    def _own_random_state(self) -> Iterator[None]:
+        """Train with this trainer's random numbers: weights do not depend on what else draws from torch's generators."""
+        outside = self._random_state()
+        self._set_random_state(self._random)
+        self._active = True
+        try:
+            yield
+        finally:
+            self._active = False
+            self._random = self._random_state()
+            self._set_random_state(outside)
+
+    def _seeded(self) -> dict[str, Tensor]:
+        """The random state of the seed; torch's own is left as it was."""
+        outside = self._random_state()
+        torch.manual_seed(self.plan.seed)
+        seeded = self._random_state()
+        self._set_random_state(outside)
+        return seeded
+
+    def _random_state(self) -> dict[str, Tensor]:
+        """The state of the generators that this trainer's device draws from."""
+        state = {"torch": torch.get_rng_state()}
+        device = self.plan.compute.device
+        return {**state, "cuda": torch.cuda.get_rng_state(device)} if device.startswith("cuda") else state
+
+    def _set_random_state(self, state: dict[str, Tensor]) -> None:
+        torch.set_rng_state(state["torch"])
+        if "cuda" in state and self.plan.compute.device.startswith("cuda"):
+            torch.cuda.set_rng_state(state["cuda"], self.plan.compute.device)
 
     def _update(self, name: str, batch: Batch) -> Step:
         self.model.train()
@@ -214,7 +254,8 @@ class Trainer:
         self.run.log(
             {"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value}
         )
-        if p.best is None or value < p.best or self.plan.recipe.keep == "last":
+        better = p.best is None or (value > p.best if self.higher_is_better else value < p.best)
+        if better or self.plan.recipe.keep == "last":
             p.best, p.best_step = value, p.step
             self.best = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
             self.run.write_model(self.best)
@@ -236,7 +277,7 @@ class Trainer:
         if self.plan.recipe.update == "counting" and not p.done:
             return
         groups = {"model": dict(self.model.state_dict()), "best": self.best, "mean": self.mean, **self.rule.tensors()}
-        groups["random"] = {"torch": torch.get_rng_state()}
+        groups["random"] = self._random_state() if self._active else self._random
         self.run.save_checkpoint(p.step, {k: v for k, v in groups.items() if v}, {"progress": asdict(p)})
 
     def resume(self) -> list[str]:
@@ -259,7 +300,7 @@ class Trainer:
         self.best, self.mean = saved.groups.get("best", {}), saved.groups.get("mean", {})
         if not self.progress.done:
             self.rule.restore(saved.groups)
-            torch.set_rng_state(saved.groups["random"]["torch"])
+            self._random = saved.groups["random"]
         self._saved_at = (self.progress.step, self.progress.seconds)
         self._logged = self.progress.seconds
         self.run.truncate_log(self.progress.step)

@@ -121,7 +121,8 @@ def make_trainer(ready: Prepared, run: RunFolder, **options: Any) -> Trainer:
     task, data = find_task(s.task), ready.data
     source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
-    return Trainer(run, model, rule, source, plan, task.validator(data, ready), **options)
+    higher = task.validation(data.counted).higher_is_better
+    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
 
 
 def resolved(ready: Prepared) -> dict[str, Any]:

@@ -67,7 +67,7 @@ class Meter:
     def __init__(self, label: str, ready: Prepared, counted: str, *, every: float = 5.0):
         self.label, self.budget, self.every = label, str(ready.budget), every
         told = find_task(ready.settings.task)
-        self.loss, self.items, self.figure = told.loss, told.items, told.minimised(counted)
+        self.loss, self.items, self.figure = told.loss, told.items, told.validation(counted)
         self.shown, self.window = 0.0, [(0.0, 0)]
         self.bar = None
         if sys.stderr.isatty():
@@ -92,7 +92,7 @@ class Meter:
         self.window = [*self.window[-20:], (progress.seconds, progress.tokens)]
         (s0, t0), (s1, t1) = self.window[0], self.window[-1]
         speed = (t1 - t0) / max(s1 - s0, 1e-9)
-        valid = f", valid {progress.curve[-1]['value']:.4f} {self.figure}" if progress.curve else ""
+        valid = f", valid {self.figure.said(progress.curve[-1]['value'])}" if progress.curve else ""
         loss = f"loss {step.loss:.4f} {self.loss}".strip() + ", " if step.loss == step.loss else ""
         note = f"{loss}{speed:,.0f} {self.items}/s{valid}"
         if self.bar:

@@ -18,8 +18,10 @@ import pytest
 
 from chainrule import cli
 from chainrule.checkpoint import RunFolder, store
-from chainrule.report import compare as comparing
-from chainrule.report import measure
+from chainrule.experiment import cells
+from chainrule.inference import costs
+from chainrule.tasks.generate import board as text_board
+from chainrule.training.loop import Trainer
 from tests.faults import harness
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
@@ -53,7 +55,7 @@ def run(trained: Path, tmp_path: Path) -> Path:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """fsync does not wait, and growth is fitted to short sequences."""
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(measure, "GROWTH_LENGTHS", (16, 32, 64, 128))
+    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
 
 
 @pytest.fixture
@@ -617,8 +619,10 @@ def test_a_finished_comparison_comes_back_without_training(
 
     before = read_board(compared)
     weights = {k: v for k, v in content(compared).items() if k.endswith("model.safetensors")}
-    monkeypatch.setattr(comparing.Trainer, "_update", trained_again)
-    monkeypatch.setattr(comparing.OfText, "climb", trained_again)
+    monkeypatch.setattr(Trainer, "_update", trained_again)
+    monkeypatch.setattr(text_board, "ladder", trained_again)
+    for loading in ("read_data", "make_trainer", "open_run"):
+        monkeypatch.setattr(cells, loading, trained_again)
     board = prints(*compare(text, compared, f"ngram,gru,gpt:heads=7,{MY_MODEL}"))
     assert board["status"] == "finished"
     for old, new in zip(before["rows"], board["rows"], strict=True):
@@ -637,20 +641,32 @@ def test_other_data_or_settings_are_refused_and_the_board_is_kept(compared: Path
     assert content(compared) == before
 
 
-def test_a_damaged_board_is_refused_and_kept(compared: Path, text: str, tmp_path: Path, fails: Any) -> None:
+def test_a_damaged_plan_or_a_board_that_is_not_ours_is_refused_and_kept(
+    compared: Path, text: str, tmp_path: Path, fails: Any
+) -> None:
     (tmp_path / "board").mkdir()
-    written = (compared / "board.json").read_bytes()
-    for damaged in (written[: len(written) // 2], b"[]", b"{}", b"\xff\xfe"):
-        (tmp_path / "board/board.json").write_bytes(damaged)
-        assert "board.json" in fails(2, *compare(text, tmp_path / "board", "ngram"))
-        assert (tmp_path / "board/board.json").read_bytes() == damaged
+    for name in ("plan.json", "board.json"):
+        written = (compared / name).read_bytes()
+        for damaged in (written[: len(written) // 2], b"[]", b"{}", b"\xff\xfe"):
+            (tmp_path / "board" / name).write_bytes(damaged)
+            assert name in fails(2, *compare(text, tmp_path / "board", "ngram"))
+            assert (tmp_path / "board" / name).read_bytes() == damaged
+        (tmp_path / "board" / name).unlink()
+
+
+def test_a_damaged_board_is_built_again_from_its_result_files(compared: Path, text: str, tmp_path: Path, prints: Any) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    for damaged in (b"{}", b"\xff\xfe"):
+        (out / "board.json").write_bytes(damaged)
+        prints(*compare(text, out, f"ngram,gru,gpt:heads=7,{MY_MODEL}"))
+        assert (out / "board.json").read_bytes() == (compared / "board.json").read_bytes()
 
 
 def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], prints: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = compare(text, tmp_path / "board", "markov,gru", "--budget", "7steps")
-    update = comparing.Trainer._update
+    update = Trainer._update
     trained: list[int] = []
 
     def counted(self: Any, name: str, batch: Any) -> Any:
@@ -660,7 +676,7 @@ def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
                 os.kill(os.getpid(), signal.SIGINT)
         return update(self, name, batch)
 
-    monkeypatch.setattr(comparing.Trainer, "_update", counted)
+    monkeypatch.setattr(Trainer, "_update", counted)
     assert cli.main(command) == 130
     assert "the same command continues" in capsys.readouterr().err.splitlines()[-1]
     board = read_board(tmp_path / "board")

@@ -37,7 +37,7 @@ def folder(text: str, tmp_path_factory: pytest.TempPathFactory) -> str:
     made = chainrule.train(
         text, "gru", out, budget="3steps", set={"size": "tiny", "model.width": 8}, threads=1, precision="fp32"
     )
-    assert made["run"] == out and made["steps"] == 3 and made["metric"] == "bits per byte"
+    assert made["run"] == out and made["steps"] == 3 and made["metric"]["name"] == "bits_per_byte"
     return out
 
 

@@ -194,7 +194,7 @@ def test_from_pictures_to_pictures(squares, tmp_path, capsys):
     ]
     assert main(["train", str(squares), "--model", "vq", *flags, "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err
-    assert re.search(r": loss -?[\d.]+, [\d,]+ pictures/s, valid [\d.]+ dB below 60\n", told), told
+    assert re.search(r": loss -?[\d.]+, [\d,]+ images/s, valid PSNR [\d.]+ dB\n", told), told
     assert main(["evaluate", str(tmp_path / "run"), str(squares), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     images = read_pictures(squares).parts["train"].images
@@ -205,29 +205,28 @@ def test_from_pictures_to_pictures(squares, tmp_path, capsys):
 
 
 def test_a_board_of_codecs(squares, tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.api import compare
 
-    board = compare(squares, tmp_path / "board", task="codes", budget="3steps", size="tiny", threads=1)
+    board = compare(squares, tmp_path / "board", task="codes", budget="3steps", set={"size": "tiny"}, threads=1)
     assert [row["status"] for row in board["rows"]] == ["done"] * 3
     assert all(row["again"] for row in board["rows"])
     page = (tmp_path / "board" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 12
     for said in (
-        "PSNR, dB",
-        "mean picture",
-        "symbols used",
-        "pictures/s",
-        "training pictures",
-        "dB, positive is better",
+        "Reconstructions",
+        ">mean image<",
+        ">images/s<",
+        "training images",
+        "positive is better",
     ):
         assert said in page
     assert "8 × 8 × 3" in page
-    assert "cpu, torch" in page and "1 threads" in page
+    assert "cpu, torch" in page and "1 thread" in page
     assert [w["code"] for w in board["warnings"]] == ["little_test"]  # few test pictures cannot use all symbols
 
 
 def test_a_codebook_that_is_barely_used_is_told_of_where_pictures_could_use_all_of_it():
-    from chainrule.report.images import barely_used
+    from chainrule.tasks.codes.board import barely_used
 
     row = {"codebook_used": 0.4, "codes": 100, "codes_per_image": 4}
     assert [barely_used({**row, "n": n}) for n in (10, 99, 100, 1000)] == [False, False, True, True]
@@ -235,19 +234,23 @@ def test_a_codebook_that_is_barely_used_is_told_of_where_pictures_could_use_all_
 
 
 def test_nothing_is_extrapolated_where_more_is_better():
-    from chainrule.report.images import DECIBELS
-    from chainrule.report.verdict import make_verdict
-    from chainrule.scoring.evaluate import Blocks
+    from chainrule.experiment.statistics import Blocks
+    from chainrule.experiment.verdict import gain_of_doubling, make_verdict
+    from chainrule.report.messages import Catalogue
+    from chainrule.training.tasks import find_task
 
-    curve = [{"seconds": s, "value": v} for s, v in zip((1, 2, 3, 4, 8), (9.0, 8.0, 7.0, 6.0, 5.0))]
+    curve = [{"tokens": s, "value": v} for s, v in zip((1, 2, 3, 4, 8), (9.0, 8.0, 7.0, 6.0, 5.0))]
+    assert gain_of_doubling(curve) == 2.0 and gain_of_doubling(curve, higher_is_better=True) == 0.0
     rows = {
-        name: {"label": name, "psnr": 60 - loss, "curve": falls, "params": 1, "state_bytes_per_token": 0}
+        name: {"label": name, "psnr": 60 - loss, "gain_of_doubling": gain_of_doubling(falls), "params": 1, "state_bytes_per_token": 0}
         for name, loss, falls in (("good", 40.0, []), ("bad", 42.0, curve))
     }
-    blocks = {name: Blocks(np.full(30, 60 - row["psnr"]), np.ones(30), 1.0) for name, row in rows.items()}
-    said = make_verdict(rows, blocks, running=False, figure=DECIBELS)
+    blocks = {name: Blocks({"decibels": np.full(30, row["psnr"]), "items": np.ones(30)}) for name, row in rows.items()}
+    say = {lang: Catalogue(lang) for lang in ("en", "ko")}
+    psnr = find_task("codes").metrics("record")[0]
+    said = make_verdict(rows, blocks, psnr, running=False, followed=True, say=say)
     assert said["text"] == "Use good: PSNR 20.00 dB, 2.00 better than bad (95% interval 2.00 to 2.00)."
-    assert "2.00 높습니다" in said["text_ko"]
+    assert "2.00 더 좋습니다" in said["text_ko"]
 
 
 def test_a_model_that_makes_no_symbols_is_refused(squares):

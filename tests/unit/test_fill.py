@@ -457,7 +457,7 @@ def test_compare_puts_no_bits_on_the_board(text: Path, tmp_path: Path, capsys: p
     assert board["references"].keys() == {"guessing", "unigram_nats"}
     assert row["interval"][0] <= row["masked_accuracy"] <= row["interval"][1]
     page = (tmp_path / "board" / "report.html").read_text()
-    assert "pseudo-nats" in page and "nats a hidden symbol" in page
+    assert "nats per masked token" in page and "15% of the test set is masked" in page
 
 
 def test_symbols_without_bytes_are_filled_and_judged_by_the_symbol(

@@ -317,11 +317,11 @@ def test_in_a_folder_too_a_wrong_suffix_does_no_harm(tmp_path):
 
 
 def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.api import compare
 
     folder_of(tmp_path / "d", many=30, size=(1, 1))
     models = "knn,logistic,mlp,cnn,gru,vit"
-    board = compare(tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", size="tiny")
+    board = compare(tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", set={"size": "tiny"})
     rows = {row["model"]: row for row in board["rows"]}
     assert {model for model, row in rows.items() if row["status"] == "failed"} == {"vit"}
     assert "does not divide pictures of 1 pixels" in rows["vit"]["error"]
@@ -425,7 +425,7 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
     assert main(["train", str(pets), "--model", name, *flags, "--out", str(tmp_path / "run")]) == 0
     told = capsys.readouterr().err
     loss = "" if name == "knn" else r"loss [\d.]+ nats, "
-    assert re.search(rf": {loss}[\d,]+ pictures/s", told), told
+    assert re.search(rf": {loss}[\d,]+ images/s", told), told
     assert (
         main(["evaluate", str(tmp_path / "run"), str(pets), "--json", "--predictions", str(tmp_path / "p.jsonl")]) == 0
     )
@@ -439,10 +439,10 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
 
 
 def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.api import compare
 
     board = compare(
-        pets, tmp_path / "board", task="classify", models="knn,logistic,vit", budget="5steps", size="tiny", threads=1
+        pets, tmp_path / "board", task="classify", models="knn,logistic,vit", budget="5steps", set={"size": "tiny"}, threads=1
     )
     assert board["task"] == "classify-images"
     assert {row["model"] for row in board["rows"] if row["status"] == "done"} == {"knn", "logistic", "vit"}
@@ -451,9 +451,9 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
     assert page.count("data:image/png;base64,") >= 24
     assert "{{" not in page
     for said in (
-        "pictures/s",
-        "pictures trained",
-        "share of pictures of the test part that got their label",
+        ">images/s<",
+        "images trained on",
+        "share of test images whose label is predicted correctly",
         "8 × 8 × 3",
     ):
         assert said in page
@@ -461,15 +461,16 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
 
 
 def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tmp_path):
-    from chainrule.report.compare import compare
+    from chainrule.api import compare
 
     rng = np.random.default_rng(5)
     np.savez(
         tmp_path / "noise.npz", images=rng.integers(0, 256, (400, 8, 8), dtype=np.uint8), labels=np.arange(400) % 4
     )
-    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "size": "tiny", "threads": 1}
+    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "threads": 1}
+    settings["set"] = {"size": "tiny", "model.dropout": 0.5}
     first, again = (
-        compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), model={"dropout": 0.5}, **settings)
+        compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), **settings)
         for _ in range(2)
     )
     for one, other in zip(first["rows"], again["rows"], strict=True):

@@ -15,9 +15,11 @@ from chainrule.core import DataError, UserError
 from chainrule.data.labelled import UNKNOWN, read_labelled, read_labelled_part
 from chainrule.data.recognise import infer_task
 from chainrule.data.tagged import read_tagged, read_tagged_part
-from chainrule.report.html import render
-from chainrule.report.labels import most_frequent_tag, trimmed
+from chainrule.report import render
 from chainrule.scoring.labels import calibration_error, confusion, mark_spans, span_f1, spans
+from chainrule.tasks.label_board import trimmed
+from chainrule.tasks.tag.board import most_frequent_tag
+from chainrule.tasks.tag.report import SECTION
 
 TAGGED = "the\tD\tdt\ndog\tN\tnn\n\na\tD\tdt\ncat\tN\tnn\nsat\tV\tvb\n"
 
@@ -346,7 +348,7 @@ def test_a_board_has_the_figure_its_interval_and_a_matrix(task: str, tagging: Pa
     assert values[best] == max(values.values()) or best in board["verdict"]["tie"]
     assert f"accuracy {max(values.values()):.3f}" in board["verdict"]["text"]
     page = (tmp_path / "b" / "report.html").read_text(encoding="utf-8")
-    assert page.count('<table class="confusion">') == 2 and "무엇을 무엇으로" in page
+    assert page.count('<table class="confusion">') == 2 and "혼동 행렬" in page
     assert 0 < board["references"]["guessing"] < 1
     assert (tmp_path / "b" / "best" / "model.safetensors").is_file()
 
@@ -361,11 +363,10 @@ def test_a_label_cannot_act_in_the_page() -> None:
     }
     board = {
         "task": "tag",
-        "metric": "accuracy",
-        "unit_name": "share",
+        "metrics": [{"name": "accuracy", "label": "accuracy"}],
         "rows": [{"model": "hmm", "status": "done", "confusion": found}],
     }
-    page = render(board)
+    page = render(board, section=SECTION)
     assert hostile not in page and page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
 
 

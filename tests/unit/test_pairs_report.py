@@ -4,35 +4,31 @@ import html
 import json
 import math
 import random
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sacrebleu.metrics.chrf import CHRF
 
-from chainrule.api import load
+from chainrule.api import compare, load
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
+from chainrule.experiment.statistics import block_edges
 from chainrule.explain.alignment import alignment, auprc
-from chainrule.report.compare import compare
-from chainrule.report.measure import make_blocks, state_bytes
-from chainrule.report.pairs import (
-    SENTENCES,
-    SYMBOLS,
-    OfPairs,
-    about_data,
-    about_rows,
-    disputed,
-    drawable,
-    heat_map,
-    nearest,
-    wrong,
-)
-from chainrule.scoring.translations import chrf_of, judge
-from chainrule.training.tasks import Measured, find_task
+from chainrule.inference.costs import state_bytes
+from chainrule.report import render
+from chainrule.report.messages import Catalogue
+from chainrule.report.sentences import spoken
+from chainrule.scoring.translations import judge
+from chainrule.tasks.board import message_files
+from chainrule.tasks.translate.board import TranslateBoard, about_data, about_rows, disputed, drawable, nearest, wrong
+from chainrule.tasks.translate.report import SECTION
+from chainrule.training.tasks import Evaluation, find_task
 from chainrule.training.tasks.translate import translations
+
+SENTENCES, SYMBOLS = (find_task("translate").metrics(counted) for counted in ("sentence", "symbol"))
+SAY = {lang: Catalogue(lang, *message_files("translate")).counting("sentence") for lang in ("en", "ko")}
 
 
 @torch.no_grad()
@@ -140,11 +136,12 @@ def sacrebleu_of(table) -> float:
 def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> None:
     rng = random.Random(1)
     for part, count in (("train", 120), ("valid", 20), ("test", 60)):
-        rows = [[rng.choice(["<b>", "kat", "&amp;", "hus"]) for _ in range(rng.randint(3, 6))] for _ in range(count)]
+        words = ["<b>", "&amp;", *(f"kat{rng.randrange(400)}" for _ in range(400))]  # no closed set: judged by chrF
+        rows = [rng.choices(words, [400, 400, *[1] * 400], k=rng.randint(3, 6)) for _ in range(count)]
         lines = [" ".join(row) + "\t" + " ".join(reversed(row)) for row in rows]
         (tmp_path / f"{part}.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
     board = compare(
-        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate", size="tiny", lang=lang,
+        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate", set={"size": "tiny"}, lang=lang,
         threads=1, tokenizer="bpe:300",
     )  # fmt: skip
     rows = {row["model"]: row for row in board["rows"]}
@@ -166,16 +163,17 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     test = [line.split("\t") for line in (tmp_path / "test.tsv").read_text().splitlines()[1:]]
     looked_up = [known[i][1] for i in nearest([s for s, _ in known], [s for s, _ in test])]
     assert board["references"]["nearest"] == judge(looked_up, [t for _, t in test]).chrf
-    assert {"en": "nearest source", "ko": "최근접 원문과"}[lang] in (tmp_path / "board" / "report.html").read_text()
+    assert {"en": "nearest source", "ko": "최근접 원문"}[lang] in (tmp_path / "board" / "report.html").read_text()
     assert "is no worse" in board["verdict"]["text"] and "못지않습니다" in board["verdict"]["text_ko"]
     best = max(rows.values(), key=lambda row: row["chrf"])
     assert board["verdict"]["best"] in (best["model"], *board["verdict"]["tie"])
     page = (tmp_path / "board" / "report.html").read_text()
     assert f"{rows['gru']['chrf']:.2f}</b>" in page and f"{board['references']['copying']:.2f}" in page
     assert html.escape(rows["gru"]["signature"]) in page.split("<script")[0] and "nrefs:1" in rows["gru"]["signature"]
-    caveat, axis = {"en": ("by itself no explanation", "source →"), "ko": ("설명은 아닙니다", "원문 →")}[lang]
+    caveat, axis = {"en": ("by themselves no explanation", "source →"), "ko": ("설명하지는 않습니다", "원문 →")}[lang]
     assert page.split("<script")[0].count(caveat) == page.count('svg class="alignment"') == page.count(f">{axis}<") == 2
-    assert "nats a target symbol" in page if lang == "en" else "\\ubaa9\\ud45c \\uae30\\ud638\\ub2f9 nat" in page
+    curve = {"en": "nats per target token", "ko": "목표 토큰당 nat"}[lang]
+    assert json.dumps(curve) in page
     assert 'dl class="translated"' in page and 'svg class="alignment"' in page
     assert "<b>" not in page.split('<dl class="translated">')[1].split("</dl>")[0].replace("<b></b>", "")
     low, high = rows["gru"]["interval"]
@@ -184,8 +182,9 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
 
 
 def test_names_in_a_picture_are_escaped() -> None:
-    drawn = heat_map({"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]}, ("from", "to"))
-    assert "<i>" not in drawn and "&lt;i&gt;" in drawn and drawn.count("<rect x=") == 1
+    found = {"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]}
+    drawn = render({"rows": [{"model": "gru", "alignments": [found]}]}, section=SECTION)
+    assert "<i>" not in drawn and "&lt;i&gt;</text>" in drawn and drawn.count("<title>") == 2  # of the page and of a cell
 
 
 @pytest.mark.parametrize(
@@ -202,7 +201,7 @@ def test_what_is_kept_of_the_source_counts_as_memory(name, settings, each) -> No
     """Else a row that attends would pass for one of constant memory, and win ties by it."""
     found = family(name, "translate")
     model = found.build(found.configure("tiny", symbols=7, source_symbols=5, **settings))
-    fixed, growing = state_bytes(model, decide("cpu", "fp32", 1), OfPairs.begun)
+    fixed, growing = state_bytes(model, decide("cpu", "fp32", 1), TranslateBoard().initial_state)
     assert growing == each
     held = model.prompted(torch.zeros(1, 11, dtype=torch.long))
     _, state = model(torch.zeros(1, 11, dtype=torch.long), held)
@@ -226,18 +225,18 @@ def test_the_longest_pairs_that_fit_are_drawn() -> None:
 def test_what_is_wrong_with_a_pair_is_its_own_figure() -> None:
     """Edits over symbols of the reference; or what the sentence's own chrF lacks to 100."""
     scores = judge(["a b", "the cat", ""], ["a c b d", "the cat", "x"])
-    symbols = Measured({}, scores.edits, scores.sizes, np.arange(3))
+    items = {"edits": scores.edits, "symbols": scores.sizes, "statistics": scores.statistics}
+    symbols, sentences = (Evaluation(declared, items, np.arange(1, 4)) for declared in (SYMBOLS, SENTENCES))
     assert wrong(symbols).tolist() == [2 / 4, 0, 1]
-    sentences = Measured({}, scores.statistics, np.ones(3), np.arange(3), lambda sums: 100 - chrf_of(sums))
     single = [100 - CHRF().corpus_score([h], [[r]]).score for h, r in (("a b", "a c b d"), ("the cat", "the cat"))]
     assert wrong(sentences)[:2].tolist() == pytest.approx(single)
 
 
-@pytest.mark.parametrize("figure", [SENTENCES, SYMBOLS])
-def test_few_pairs_are_resampled_one_by_one(figure) -> None:
+@pytest.mark.parametrize("declared", [SENTENCES, SYMBOLS])
+def test_few_pairs_are_resampled_one_by_one(declared) -> None:
     """An item is a whole pair here: blocks of 16 would leave 4 things to draw of 64."""
-    ones = np.ones(64)
-    assert len(make_blocks(Measured({}, ones, ones, np.arange(1, 65)), ones, figure).size) == 64
+    ends = np.arange(1, 65)
+    assert len(block_edges(ends, ends, declared[0].min_block)) == 64
 
 
 def card(**changes):
@@ -245,7 +244,7 @@ def card(**changes):
 
 
 def codes(found) -> list[str]:
-    return [code for code, *_ in found]
+    return [warning.code for warning in found]
 
 
 def test_what_is_odd_about_pairs_is_told() -> None:
@@ -254,7 +253,7 @@ def test_what_is_odd_about_pairs_is_told() -> None:
     assert codes(about_data(card(), 499)) == ["little_test"]
     assert codes(about_data(card(duplicates=0.02), 500)) == ["duplicates"]
     assert codes(about_data(card(unseen=news), 500)) == ["unseen_source"]
-    assert "6.0% of the words of the test sources" in about_data(card(unseen=news), 500)[0][1]
+    assert "6.0% of the words of the test sources" in about_data(card(unseen=news), 500)[0].to_json(SAY)["text"]
     spelled = card(unseen={"source": 1.0, "target": 0.5}, tokenizer="char:complete,word")
     assert codes(about_data(spelled, 500)) == ["unseen_target"]
 
@@ -268,10 +267,11 @@ def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
         row("D"),
         row("E", unended=0.2),
     ]
-    for figure, copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
-        found = about_rows(done, {"copying": copying, "nearest": near}, figure)
+    for (metric, *_), copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
+        found = about_rows(done, {"copying": copying, "nearest": near}, metric)
         assert codes(found) == ["empty", "unended", "no_better_than_copying", "still_improving"]
-        assert [[name for name in "ABCDE" if f" {name}." in text] for _, text, _ in found] == [
+        texts = [warning.to_json(SAY)["text"] for warning in found]
+        assert [[name for name in "ABCDE" if f" {name}." in text] for text in texts] == [
             ["A"],
             ["E"],
             ["B"],
@@ -279,22 +279,19 @@ def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
         ]
 
 
-@pytest.mark.parametrize(("figure", "between", "named"), [(SENTENCES, 20.0, "P"), (SYMBOLS, 0.3, "Q")])
-def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(figure, between, named) -> None:
+@pytest.mark.parametrize(("declared", "between", "named"), [(SENTENCES, 20.0, "P"), (SYMBOLS, 0.3, "Q")])
+def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(declared, between, named) -> None:
     done = [
         {"label": "P", "empty": 0.0, "unended": 0.0, "chrf": 10.0, "error_rate": 0.2},
         {"label": "Q", "empty": 0.0, "unended": 0.0, "chrf": 30.0, "error_rate": 0.4},
     ]
-    copying = {SENTENCES: 0.0, SYMBOLS: 9.0}[figure]
-    ((code, text, _),) = about_rows(done, {"copying": copying, "nearest": between}, figure)
-    assert code == "no_better_than_nearest" and text.endswith(f"source: {named}.")
-    board = object.__new__(OfPairs)
-    board.on = SimpleNamespace(
-        board={"references": {"nearest": between}}, corpus=SimpleNamespace(counted="symbol" if figure is SYMBOLS else "sentence")
-    )  # fmt: skip
+    metric, copying = declared[0], 0.0 if declared is SENTENCES else 9.0
+    (warning,) = about_rows(done, {"copying": copying, "nearest": between}, metric)
+    assert warning.code == "no_better_than_nearest" and warning.to_json(SAY)["text"].endswith(f"source: {named}.")
     for row in done:
-        english, korean = board.remark(row)
-        assert (figure.number(between) in english, figure.number(between) in korean) == (row["label"] == named,) * 2
+        told = spoken(TranslateBoard().remark({"references": {"nearest": between}}, row, declared), SAY)
+        shown = metric.number(between)
+        assert (shown in told["text"], shown in told["text_ko"]) == (row["label"] == named,) * 2
 
 
 def test_the_nearest_source_by_hand() -> None:

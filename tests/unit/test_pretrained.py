@@ -63,7 +63,7 @@ def test_a_run_that_began_with_another_stands_alone(folder, task, tmp_path):
     shutil.rmtree(copy)
     loaded = open_run(tmp_path / "run")
     part = find_task(task).read_split(loaded, folder / DATA[task], {"on_bad": "stop"})
-    assert 0 <= find_task(task).measure(loaded, part).metrics["accuracy"] <= 1
+    assert 0 <= find_task(task).evaluate(loaded, part).metrics["accuracy"] <= 1
 
 
 def test_evaluate_says_what_can_only_be_wrong(folder, tmp_path, capsys):

@@ -7,16 +7,34 @@ import math
 import random
 import re
 from html.parser import HTMLParser
-from importlib.resources import files
 from typing import Any
 
 import pytest
 
 from chainrule.core.errors import UserError
-from chainrule.report.html import render
+from chainrule.report import render as render_with
+from chainrule.tasks.generate.report import SECTION
 
+METRICS = [
+    {
+        "name": "bits_per_byte",
+        "label": "bits per byte",
+        "label_ko": "바이트당 비트",
+        "unit": "",
+        "higher_is_better": False,
+        "digits": 3,
+    },
+    {
+        "name": "bits_per_char",
+        "label": "bits per character",
+        "label_ko": "글자당 비트",
+        "unit": "",
+        "higher_is_better": False,
+        "digits": 3,
+    },
+]
 VISIBLE = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
-HOSTILE = "<!--<script </script x=y><script>alert('x')</script><img src=x onerror=alert(1)>{{table}}\u2028"
+HOSTILE = "<!--<script </script x=y><script>alert('x')</script><img src=x onerror=alert(1)>{{table}}{% raw %}\u2028"
 # name, label, floor in bits per byte, context that it can use, window (None: none), parameters, seconds, symbols per s
 FAMILIES = [
     ("markov", "Markov", 3.571, 1, 1, 4_225, 0.11, 9.1e6),
@@ -49,21 +67,43 @@ def _row(rng: random.Random, family: tuple[Any, ...]) -> dict[str, Any]:
         for k, s in zip(VISIBLE, seen)
     ]
     return {
-        "model": name, "label": label, "status": "done", "params": params, "train_seconds": seconds,
-        "train_tokens": int(seconds * speed), "bits_per_byte": floor, "bits_per_char": floor * 1.004, "nats": 81_711.0,
-        "bytes": 55_765, "chars": 55_541, "tokens": 55_765, "accuracy": 0.62 - floor / 20,
-        "interval": [floor - 0.021, floor + 0.023], "seeds": [{"seed": 42, "value": floor}], "tokenizer": "byte",
-        "context": window, "stride": 128 if name == "gpt" else None,
-        "evaluation": "windows, at least 128 symbols seen" if name == "gpt" else "carried through the whole test part",
-        "tokens_per_second_train": speed, "tokens_per_second_generate": speed / 41,
+        "model": name,
+        "label": label,
+        "status": "done",
+        "params": params,
+        "train_seconds": seconds,
+        "train_tokens": int(seconds * speed),
+        "bits_per_byte": floor,
+        "bits_per_char": floor * 1.004,
+        "nats": 81_711.0,
+        "bytes": 55_765,
+        "chars": 55_541,
+        "tokens": 55_765,
+        "accuracy": 0.62 - floor / 20,
+        "interval": [floor - 0.021, floor + 0.023],
+        "seeds": [{"seed": 42, "value": floor}],
+        "tokenizer": "byte",
+        "context": window,
+        "stride": 128 if name == "gpt" else None,
+        "evaluation": "windows, at least 128 tokens visible"
+        if name == "gpt"
+        else "carried through the whole test part",
+        "tokens_per_second_train": speed,
+        "tokens_per_second_generate": speed / 41,
         "state_bytes_fixed": 8 if counting else 1024 if name != "gpt" else 0,
-        "state_bytes_per_token": 2048 if name == "gpt" else 0, "peak_memory_bytes": 211e6 + params * 40,
-        "curve": _curve(rng, floor, seconds, speed)[-1 if counting else 0 :], "memory": memory,
+        "state_bytes_per_token": 2048 if name == "gpt" else 0,
+        "peak_memory_bytes": 211e6 + params * 40,
+        "curve": _curve(rng, floor, seconds, speed)[-1 if counting else 0 :],
+        "memory": memory,
         "samples": PROSE if name == "lstm" else [rng.choice(PROSE) + " and so the night is gone" * rng.randrange(1, 6)],
-        "recipe": {"optimizer": "adamw", "learning_rate": 2e-3, "batch": 32, "clip": 1.0, "warmup": 0.02},
+        "train": {"optimizer": "adamw", "lr": 2e-3, "batch_size": 32, "max_grad_norm": 1.0, "warmup": 0.02},
         "config": {"layers": 2, "width": 256, "dropout": 0.1, "tied": True, "positions": None},
         "gap": {"value": floor - 2.118, "low": floor - 2.118 - 0.016, "high": floor - 2.118 + 0.015},
-    }  # fmt: skip
+    }
+
+
+def render(board: dict[str, Any], lang: str = "en") -> str:
+    return render_with(board, lang, SECTION)
 
 
 def sample_board(status: str = "finished") -> dict[str, Any]:
@@ -82,26 +122,46 @@ def sample_board(status: str = "finished") -> dict[str, Any]:
         for index, row in enumerate(rows)
     ]
     return {
-        "format": 1, "title": "plays", "task": "generate", "status": status, "created": "2026-11-24 10:00",
-        "command": "chainrule compare plays.txt --budget 45s --out board", "unit_name": "byte",
+        "format": 1,
+        "title": "plays",
+        "task": "generate",
+        "status": status,
+        "metrics": METRICS,
+        "created": "2026-11-24 10:00",
+        "command": "chainrule compare plays.txt --budget 45s --out board",
+        "learnt": "tokens",
         "budget": {"text": "45s per model", "seconds": 45},
         "data": {
-            "name": "plays.txt", "unit": "stream", "tokenizer": "byte", "symbols": 256, "entropy": 4.7912,
+            "name": "plays.txt",
+            "unit": "stream",
+            "counted": "byte",
+            "tokenizer": "byte",
+            "vocab_size": 256,
+            "entropy": 4.7912,
             "parts": {
-                "train": {"bytes": 1_003_854, "chars": 1_000_211, "symbols": 1_003_854, "records": 18},
-                "valid": {"bytes": 55_775, "chars": 55_590, "symbols": 55_775, "records": 18},
-                "test": {"bytes": 55_765, "chars": 55_541, "symbols": 55_765, "records": 18},
+                "train": {"bytes": 1_003_854, "chars": 1_000_211, "tokens": 1_003_854, "records": 18},
+                "valid": {"bytes": 55_775, "chars": 55_590, "tokens": 55_775, "records": 18},
+                "test": {"bytes": 55_765, "chars": 55_541, "tokens": 55_765, "records": 18},
             },
-            "xz": {"bits_per_byte": 2.7143}, "duplicates": 0.0031, "sha256": "86c4e6aa9db7c042" * 4,
+            "xz": {"bits_per_byte": 2.7143},
+            "duplicates": 0.0031,
+            "sha256": "86c4e6aa9db7c042" * 4,
             "examples": ["First Citizen:\nBefore we proceed any further, hear me speak.\n\nAll:\nSpeak, speak.\n"],
-            "notes": ["One long text in 18 blocks for each part, with a guard gap of 1,024 symbols between parts."],
+            "notes": ["One long text in 18 blocks for each part, with a guard gap of 1,024 tokens between parts."],
         },
         "machine": {
-            "cpu": "AMD EPYC 9R14", "cores": 2, "threads": 2, "memory_bytes": 8_100_000_000,
-            "torch": "2.13.0", "device": "cpu", "bf16": True,
+            "cpu": "AMD EPYC 9R14",
+            "cores": 2,
+            "threads": 2,
+            "memory_bytes": 8_100_000_000,
+            "torch": "2.13.0",
+            "device": "cpu",
+            "bf16": True,
         },
         "ladder": [{"n": n, "value": v} for n, v in enumerate([4.79, 3.58, 2.94, 2.51, 2.31, 2.24, 2.246, 2.262], 1)],
-        "rows": rows, "references": {"xz": 2.7143, "uniform": 8.0, "entropy0": 4.7912}, "prompt": "ROMEO:\n",
+        "rows": rows,
+        "references": {"xz": 2.7143, "uniform": 8.0, "entropy0": 4.7912},
+        "prompt": "ROMEO:\n",
         "growth": {"lengths": lengths, "rows": growth},
         "warnings": [
             {
@@ -116,11 +176,13 @@ def sample_board(status: str = "finished") -> dict[str, Any]:
             },
         ],
         "verdict": {
-            "text": "LSTM and GRU tie at 2.12 bits per byte; both use 100 symbols, and GRU is the cheaper one.",
-            "text_ko": "LSTM과 GRU가 바이트당 2.12비트로 무승부입니다. 둘 다 기호 100개를 쓰며, GRU가 더 저렴합니다.",
-            "best": "gru", "tie": ["lstm", "gru"], "confidence": "tie",
+            "text": "LSTM and GRU tie at 2.12 bits per byte; both use 100 tokens, and GRU is the cheaper one.",
+            "text_ko": "LSTM과 GRU가 바이트당 2.12비트로 무승부입니다. 둘 다 토큰 100개를 쓰며, GRU가 더 저렴합니다.",
+            "best": "gru",
+            "tie": ["lstm", "gru"],
+            "confidence": "tie",
         },
-    }  # fmt: skip
+    }
 
 
 def running_board() -> dict[str, Any]:
@@ -152,7 +214,7 @@ def failed_board() -> dict[str, Any]:
         "model": "gpt",
         "label": "GPT",
         "status": "failed",
-        "error": "the loss is not finite at step 312 (batch 312): try --set recipe.learning_rate=3e-4",
+        "error": "the loss is not finite at step 312 (batch 312): try --set train.lr=3e-4",
     }
     board["rows"][4] = {"model": "gru", "label": "GRU", "status": "waiting"}
     board["verdict"] = {
@@ -206,6 +268,10 @@ def _visible(page: str) -> str:
     return re.sub(r"<script.*?</script>", "", page, flags=re.S)
 
 
+def _text(page: str) -> str:
+    return re.sub("<[^>]*>", " ", page)
+
+
 def _row_of(page: str, label: str) -> str:
     (found,) = [row for row in _Page(page).rows if row.startswith(label)]
     return found
@@ -223,13 +289,15 @@ def test_hostile_text_anywhere_stays_text(lang: str) -> None:
 
     def poison(value: Any) -> Any:
         if isinstance(value, dict):
-            return {HOSTILE + key if key in ("width", "batch") else key: poison(item) for key, item in value.items()}
+            return {
+                HOSTILE + key if key in ("width", "batch_size") else key: poison(item) for key, item in value.items()
+            }
         if isinstance(value, list):
             return [poison(item) for item in value]
         return value + HOSTILE if isinstance(value, str) else value
 
     poisoned = poison(board)
-    for key in ("status", "unit_name", "task"):  # these three are looked up, not shown
+    for key in ("status", "task", "metrics"):  # looked up, or declared by the code
         poisoned[key] = board[key]
     page = _Page(render(poisoned, lang))
     assert set(page.tags) == set(quiet.tags)
@@ -239,10 +307,10 @@ def test_hostile_text_anywhere_stays_text(lang: str) -> None:
     assert "<" not in page.scripts[0] + page.scripts[1]
 
 
-def test_a_slot_name_inside_a_text_is_not_filled() -> None:
+def test_a_template_inside_a_text_is_not_filled() -> None:
     board = sample_board()
-    board["rows"][0]["samples"] = ["{{title}} and {{w.theme}}"]
-    assert "{{title}} and {{w.theme}}</p>" in _visible(render(board))
+    board["rows"][0]["samples"] = ["{{ title }} and {% include 'page.css' %}"]
+    assert "{{ title }} and {% include &#39;page.css&#39; %}</p>" in _visible(render(board))
 
 
 @pytest.mark.parametrize("board", [sample_board(), running_board(), failed_board()], ids=lambda board: board["status"])
@@ -270,7 +338,7 @@ def test_the_table_shows_the_numbers_and_the_differences() -> None:
     ):
         assert figure in row
     assert "constant" in row
-    assert "+ 2.05 kB per symbol" in _row_of(render(sample_board()), "GPT")
+    assert "+ 2.05 kB per token" in _row_of(render(sample_board()), "GPT")
 
 
 def test_a_failed_row_shows_its_error_and_is_never_the_best() -> None:
@@ -329,49 +397,12 @@ def test_the_page_refers_to_nothing_outside() -> None:
     assert "default-src 'none'" in page
 
 
-def test_both_languages_have_the_same_words_and_the_same_blanks() -> None:
-    words = json.loads(files("chainrule.report").joinpath("words.json").read_text(encoding="utf-8"))
-    assert words.keys() == {"en", "ko"}
-    blanks = {lang: {key: sorted(re.findall(r"\{\w+\}", text)) for key, text in words[lang].items()} for lang in words}
-    assert blanks["en"] == blanks["ko"]
-
-
-def test_every_word_is_used_somewhere() -> None:
-    report = files("chainrule.report")
-    words = json.loads(report.joinpath("words.json").read_text(encoding="utf-8"))["en"]
-    sources = "".join(
-        report.joinpath(n).read_text(encoding="utf-8")
-        for n in ("html.py", "forecasts.py", "drawings.py", "images.py", "labels.py", "pairs.py", "page.html")
-    )
-    composed = (
-        "confidence_",
-        "confusion_lead_",
-        "print_tag",
-        "print_classify",
-        "unit_",
-        "part_",
-        "state_",
-        "status_",
-        "col_",
-        "growth_",
-        "print_series",
-        "print_fill",
-        "print_translate",
-        "table_note_",
-        "curve_",
-        "learnt_",
-        "print_codes",
-        "print_draw",
-    )
-    assert [key for key in words if not re.search(rf"\b{key}\b", sources) and not key.startswith(composed)] == []
-
-
 def test_the_korean_page_is_korean() -> None:
     page = _visible(render(sample_board(), "ko"))
     assert '<html lang="ko">' in page
     assert "LSTM과 GRU가 바이트당 2.12비트로 무승부입니다." in page
     assert "시간을 네 배쯤 주면" in page
-    assert "비교표" in page
+    assert "비교 결과" in page
 
 
 def test_a_missing_translation_falls_back_to_english() -> None:
@@ -387,25 +418,35 @@ def test_an_unknown_language_is_refused_with_what_is_allowed() -> None:
 
 def test_a_board_over_symbols_speaks_of_symbols() -> None:
     board = sample_board()
-    board["unit_name"], board["references"] = "symbol", {"xz": None, "uniform": 2.0, "entropy0": 1.98}
+    board["data"]["counted"], board["references"] = "symbol", {"xz": None, "uniform": 2.0, "entropy0": 1.98}
+    board["metrics"] = [METRICS[0] | {"name": "bits_per_symbol", "label": "bits per symbol"}]
     for row in board["rows"]:
         row["bits_per_symbol"] = row.pop("bits_per_byte") / 2
-        row.pop("bits_per_char")
     page = _visible(render(board))
     assert "1.059" in _row_of(page, "LSTM")
-    assert "bits per symbol" in page
-    assert ">character<" not in page
-    assert "xz is a general compressor that" not in page
+    assert "bits per symbol" in page and "sees only the last k symbols" in page and "2.05 kB per symbol" in page
+    assert ">bits per character<" not in page
+    assert "xz is a general" not in page and "thin mark" not in page
+    assert not re.search(r"\btokens?\b", _text(page.partition('id="h-memory"')[2].partition('id="h-warnings"')[0]))
 
 
-def test_two_rows_of_one_family_are_drawn_differently() -> None:
+def test_a_board_over_text_speaks_of_tokens() -> None:
+    assert not re.search(r"\bsymbols?\b", _text(_visible(render(sample_board()))))
+
+
+def test_two_rows_of_one_model_type_are_drawn_differently() -> None:
     board = sample_board()
     board["rows"] += [
         {**board["rows"][5], "model": f"gpt:positions={kind}", "label": kind} for kind in ("alibi", "rotary")
     ]
-    styles = json.loads(_Page(render(board)).scripts[1])["styles"]
+    styles = _styles(board)
     assert len(set(styles.values())) == len(styles) == 8
-    assert styles["gpt"] == json.loads(_Page(render(sample_board())).scripts[1])["styles"]["gpt"]
+    assert styles["gpt"] == _styles(sample_board())["gpt"]
+
+
+def _styles(board: dict[str, Any]) -> dict[str, int]:
+    models = json.loads(_Page(render(board)).scripts[1])["models"]
+    return {row["model"]: row["style"] for row in models}
 
 
 def test_the_reach_is_where_a_curve_stays_within_a_hundredth_of_its_end() -> None:
@@ -414,8 +455,17 @@ def test_the_reach_is_where_a_curve_stays_within_a_hundredth_of_its_end() -> Non
     values = {0: 4.0, 1: 3.0, 4: 2.0, 8: 2.2, 16: 2.009, 32: 2.0}
     board["rows"][3]["memory"] = [{"visible": k, "value": value} for k, value in values.items()]
     page = render(board)
-    (line,) = re.findall(r'<tr><th scope="row">LSTM</th>(<td>4\.000.*?)</tr>', page)
-    assert re.findall(r"<td>(.*?)</td>", line)[-1] == "16"
+    heads = re.findall('<th scope="col">(.*?)</th>', page.partition('<table class="plain">')[2])
+    (line,) = re.findall('<tr><th scope="row">useful context</th>(.*?)</tr>', page)
+    assert re.findall("<td>(.*?)</td>", line)[heads.index("LSTM") - 1] == "16"
+
+
+def test_of_many_contexts_the_table_holds_powers_of_two_and_the_end() -> None:
+    board = sample_board()
+    board["rows"][3]["memory"] = [{"visible": k, "value": 4.0 - k / 100} for k in range(101)]
+    (table,) = re.findall('<table class="plain">.*?useful context.*?</table>', render(board), flags=re.S)
+    lines = re.findall('<tr><th scope="row">([0-9,]+)</th>', table)
+    assert lines == ["0", "1", "2", "4", "8", "16", "32", "64", "100", "128", "256", "512", "1,024"]
 
 
 def test_rows_keep_the_order_in_which_they_were_given() -> None:

@@ -251,8 +251,8 @@ def test_bits_per_symbol_count_the_end_and_unknown_symbols_are_spelled_out(tmp_p
     folder = given(tmp_path / "d", "{}.tsv", "a\tb c c\na\tb\n", "a\tb xyz\n")
     corpus = read(folder, columns="-,sequence")
     loaded = counted(corpus, 1)
-    measured = find_task("generate").measure(loaded, corpus.parts["test"])
-    result, nats = measured.metrics, measured.losses
+    evaluation = find_task("generate").evaluate(loaded, corpus.parts["test"])
+    result, nats = evaluation.metrics, evaluation.items["nats"]
     # train: b 2, c 2, end 2, unknown 0; one added to each of the 4
     wanted = [-math.log(3 / 10), -math.log(1 / 10) + 4 * math.log(256), -math.log(3 / 10)]
     assert nats.tolist() == pytest.approx(wanted, rel=1e-6)

@@ -10,7 +10,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from chainrule.core import Family, SequenceModel, UserError
 from chainrule.core.errors import nearest
+from chainrule.core.metric import Metric, item_sums
 from chainrule.data.dataset import Dataset, EncodedData
 from chainrule.data.processor import Processor
 from chainrule.runs.run import Run
@@ -27,20 +28,39 @@ from chainrule.training.settings import Prepared, RunConfig
 
 
 @dataclass(frozen=True)
-class Measured:
-    """A part, judged once. The figure is sum(losses) / sum(sizes), up to the unit: what a bootstrap resamples.
+class Evaluation:
+    """One evaluation of a part.
 
-    ``losses`` and ``sizes`` have one number an item (symbol, value, token, record); ``records`` says where records end. Where the
-    figure is no such quotient, ``losses`` has K numbers an item and ``combine`` makes the figure of their sums, (..., K) -> (...).
+    ``items`` hold one number an item (or K of them) by name: what metrics are sums of, and what a bootstrap resamples. An item is a
+    token, a value, a record, as the task has it; ``records`` says after how many items each record ends.
     """
 
-    metrics: dict[str, Any]
-    losses: np.ndarray
-    sizes: np.ndarray
+    declared: tuple[Metric, ...]
+    items: dict[str, np.ndarray]
     records: np.ndarray
-    combine: Callable[[np.ndarray], np.ndarray] | None = None
+    totals: dict[str, float] = field(default_factory=dict)
+    """Sums that have no value for each item, by name."""
+    given: dict[str, Any] = field(default_factory=dict)
+    """Figures of declared metrics that are not made of sums over items."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """What stands beside the metrics in the result: sizes, how the part was read, seconds."""
+    positions: np.ndarray | None = None
+    """Where items end in the part, ascending, in units that are the same for every processor (bytes); None: their numbers."""
+    points: bool = False
+    """Whether items are single points of the part, not pieces that fill it."""
     details: dict[str, Any] = field(default_factory=dict)
     """What reports and predictions show beyond the metrics, by the task's own names."""
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """All figures by name, and the information beside them."""
+        sums = {**item_sums(self.items), **self.totals}
+        found = {
+            metric.name: float(metric.figure(sums)) if metric.of else self.given.get(metric.name)
+            for metric in self.declared
+            if metric.of in sums or metric.name in self.given
+        }
+        return {**found, **self.info}
 
 
 class Task(ABC):
@@ -80,23 +100,12 @@ class Task(ABC):
         return settings.replace(tokenizer=theirs)
 
     @abstractmethod
-    def metric(self, counted: str) -> tuple[str, str]:
-        """The main figure among ``measure``'s metrics, and its words for a progress line, where so and so is ``counted``."""
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        """The metrics of an evaluation, the main one first, where figures are given per ``counted``."""
 
-    def perfect(self, counted: str) -> float | None:
-        """The best value of a figure that is better when it is higher; what is minimised and resampled is then what is left to
-        it. None: lower is better.
-        """
-        return None
-
-    def minimised(self, counted: str) -> str:
-        """Words for what ``validator`` gives: those of the figure, or what is left of it to 1."""
-        return "wrong" if self.perfect(counted) else self.metric(counted)[1]
-
-    def validated(self, value: float, counted: str) -> tuple[float, str]:
-        """What ``validator`` gave, as it is shown: a number and its words."""
-        best = self.perfect(counted)
-        return (value if best is None else best - value), self.metric(counted)[1]
+    def validation(self, counted: str) -> Metric:
+        """The metric that ``validator`` gives, by which weights are chosen and which learning curves show."""
+        return self.metrics(counted)[0]
 
     @abstractmethod
     def read(self, settings: RunConfig) -> Dataset:
@@ -119,7 +128,7 @@ class Task(ABC):
 
     @abstractmethod
     def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Any:
-        """A held-out file, as a part that ``measure`` takes, under the run's own processor. ``options``: the run's own data
+        """A held-out file, as a part that ``evaluate`` takes, under the run's own processor. ``options``: the run's own data
         settings (unit, columns, group, time, on_bad), with those of the user above them.
         """
 
@@ -137,17 +146,17 @@ class Task(ABC):
 
     @abstractmethod
     def validator(self, data: EncodedData, ready: Prepared) -> Callable[[SequenceModel], float]:
-        """The figure on validation by which the best weights are chosen; lower is better."""
+        """The metric ``validation`` on the validation part, by which the best weights are chosen."""
 
     def settle(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
         """What is chosen on validation once the weights are: entries of ``data.json`` that using the model begins with."""
         return {}
 
     @abstractmethod
-    def measure(self, loaded: Run, part: Any) -> Measured:
-        """All metrics of a part."""
+    def evaluate(self, loaded: Run, part: Any) -> Evaluation:
+        """Evaluate a part: all metrics, and what they are made of."""
 
-    def predictions(self, loaded: Run, part: Any, measured: Measured) -> Iterable[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Any, evaluation: Evaluation) -> Iterable[dict[str, Any]]:
         """One entry an item, as plain values: what ``--predictions`` writes."""
         raise UserError(f"--predictions: the task {self.name} writes none")
 

@@ -11,6 +11,7 @@ import torch
 
 from chainrule.core import Classifier, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
+from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.labelled import LabelledDataset, Records, read_labelled, read_labelled_part
 from chainrule.data.processors import LabelProcessor
@@ -21,7 +22,7 @@ from chainrule.training.labelling import Items, asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 DROPPED = 0.2
 """Share of the symbols of long texts that networks do not see in training: worth 0.015 of accuracy on mails, and lost on short
@@ -36,11 +37,11 @@ class Classify(Task):
     items = "texts"
     data_options = ("tokenizer", "on_bad")
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "accuracy", "accuracy"
-
-    def perfect(self, counted: str) -> float:
-        return 1.0
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        accuracy = Metric(
+            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items="record", min_items=50, min_block=4
+        )
+        return accuracy, Metric("ece", "calibration error", "보정 오차")
 
     def read(self, settings: RunConfig) -> LabelledDataset:
         s = settings
@@ -86,31 +87,32 @@ class Classify(Task):
             model = judged(model, data, ready)
             assert isinstance(model, Classifier)
             log_p_BC = log_probs(model, part, data.processor.reader, ready.compute)
-            return 1 - float((log_p_BC.argmax(1) == part.labels).mean())
+            return float((log_p_BC.argmax(1) == part.labels).mean())
 
         return validate
 
-    def measure(self, loaded: Run, part: Records) -> Measured:
-        """A loss of 1 for every record with a wrong label."""
+    def evaluate(self, loaded: Run, part: Records) -> Evaluation:
+        """Every record is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no record")
         log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
-        return measured(log_p_BC, part.labels, len(loaded.processor.labels))
+        return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.processor.labels))
 
-    def predictions(self, loaded: Run, part: Records, measured: Measured) -> Iterator[dict[str, Any]]:
-        for text, name, log_p_C in zip(part.texts, part.names, measured.details["log_probs"], strict=True):
+    def predictions(self, loaded: Run, part: Records, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for text, name, log_p_C in zip(part.texts, part.names, evaluation.details["log_probs"], strict=True):
             best = int(log_p_C.argmax())
             yield {"text": text, "label": name, "predicted": loaded.processor.labels[best], "p": float(np.exp(log_p_C[best]))}
 
 
-def measured(log_p_BC: np.ndarray, labels: np.ndarray, classes: int) -> Measured:
-    """Accuracy and calibration of these answers, a loss of 1 where the likeliest label is wrong."""
+def evaluation_of(declared: tuple[Metric, ...], log_p_BC: np.ndarray, labels: np.ndarray, classes: int) -> Evaluation:
+    """Accuracy and calibration of these answers: the likeliest label is right or wrong."""
     guess = log_p_BC.argmax(1)
-    wrong = (guess != labels).astype(np.float64)
-    ece = calibration_error(np.exp(log_p_BC.max(1)), 1 - wrong)
-    metrics = {"accuracy": 1 - float(wrong.mean()), "ece": ece, "n": len(wrong)}
+    right = (guess == labels).astype(np.float64)
     details = {"confusion": confusion(labels, guess, classes), "log_probs": log_p_BC}
-    return Measured(metrics, wrong, np.ones(len(wrong)), np.arange(1, len(wrong) + 1), details=details)
+    return Evaluation(
+        declared, {"right": right}, np.arange(1, len(right) + 1), details=details, info={"n": len(right)},
+        given={"ece": calibration_error(np.exp(log_p_BC.max(1)), right)},
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import Classifier, DataError, Family, SequenceModel
+from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.images import ImageDataset, ImagePart, read_images, read_part
 from chainrule.data.pictures import ImageReader
@@ -18,22 +19,22 @@ from chainrule.training.labelling import judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
-from chainrule.training.tasks.classify import log_probs, measured
+from chainrule.training.tasks import Evaluation, Task, register_task
+from chainrule.training.tasks.classify import evaluation_of, log_probs
 
 
 @register_task
 class ClassifyImages(Task):
     name = "classify-images"
     rows = "knn,logistic,mlp,cnn,lstm,gru,vit"
-    items = "pictures"
+    items = "images"
     data_options = ("image_size", "on_bad")
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "accuracy", "accuracy"
-
-    def perfect(self, counted: str) -> float:
-        return 1.0
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        accuracy = Metric(
+            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items="image", min_items=50, min_block=4
+        )
+        return accuracy, Metric("ece", "calibration error", "보정 오차")
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
@@ -58,21 +59,20 @@ class ClassifyImages(Task):
         def validate(model: SequenceModel) -> float:
             model = judged(model, data, ready)
             assert isinstance(model, Classifier)
-            return 1 - float((log_probs(model, part, data.processor.reader, ready.compute).argmax(1) == part.labels).mean())
+            return float((log_probs(model, part, data.processor.reader, ready.compute).argmax(1) == part.labels).mean())
 
         return validate
 
-    def measure(self, loaded: Run, part: ImagePart) -> Measured:
-        """A loss of 1 for every picture with a wrong label."""
+    def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
+        """Every image is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no picture")
-        return measured(
-            log_probs(loaded.model, part, loaded.processor.reader, loaded.compute), part.labels, len(loaded.processor.labels)
-        )
+        log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
+        return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.processor.labels))
 
-    def predictions(self, loaded: Run, part: ImagePart, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         files = part.files or [None] * len(part)
-        for k, (file, name, log_p_C) in enumerate(zip(files, part.names, measured.details["log_probs"], strict=True)):
+        for k, (file, name, log_p_C) in enumerate(zip(files, part.names, evaluation.details["log_probs"], strict=True)):
             best = int(log_p_C.argmax())
             yield {
                 "image": file or k,

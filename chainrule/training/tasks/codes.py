@@ -13,6 +13,7 @@ import torch
 
 from chainrule.core import Codec, ConfigError, DataError, Family, SequenceModel
 from chainrule.core.compute import Compute
+from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.images import ImageDataset, ImagePart, read_part, read_pictures
 from chainrule.data.pictures import ImageReader
@@ -24,7 +25,7 @@ from chainrule.training.labelling import batches_of
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 ROWS = 256
 """Pictures that are coded at once."""
@@ -36,18 +37,16 @@ CEILING = 60.0
 class Codes(Task):
     name = "codes"
     rows = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
-    items = "pictures"
+    items = "images"
     data_options = ("image_size", "on_bad")
     loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "psnr", "dB"
-
-    def perfect(self, counted: str) -> float:
-        return CEILING
-
-    def minimised(self, counted: str) -> str:
-        return "dB below 60"
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        psnr = Metric(
+            "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image", min_items=20,
+            min_block=1,
+        )  # fmt: skip
+        return psnr, Metric("codebook_used", "codebook used", "사용한 코드", unit="%", higher_is_better=True, digits=0)
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
@@ -72,12 +71,12 @@ class Codes(Task):
 
         def validate(model: SequenceModel) -> float:
             found = shown(model, reader, coded(model, reader, part.images, ready.compute), ready.compute)
-            return CEILING - float(psnr(found, part.images).mean())
+            return float(psnr(found, part.images).mean())
 
         return validate
 
-    def measure(self, loaded: Run, part: ImagePart) -> Measured:
-        """A loss of so many dB below 60 for every picture. Beside it: the share of symbols that occur, and their entropy in bits."""
+    def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
+        """PSNR of every image, at most 60 dB. Beside it: the share of the codebook that occurs, and the entropy of its codes in bits."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no picture")
         ids_NP = coded(loaded.model, loaded.processor.reader, part.images, loaded.compute)
@@ -85,17 +84,17 @@ class Codes(Task):
         decibels = np.minimum(psnr(found, part.images), CEILING)
         counts = np.bincount(ids_NP.ravel(), minlength=loaded.model.codes)
         share = counts[counts > 0] / counts.sum()
-        metrics = {
-            "psnr": float(decibels.mean()), "codes": int(loaded.model.codes), "codes_per_image": ids_NP.shape[1],
-            "codebook_used": float((counts > 0).mean()), "code_entropy": float(-(share * np.log2(share)).sum()), "n": len(part),
+        info = {
+            "codes": int(loaded.model.codes), "codes_per_image": ids_NP.shape[1],
+            "code_entropy": float(-(share * np.log2(share)).sum()), "n": len(part),
         }  # fmt: skip
-        numbers = np.arange(1, len(part) + 1)
-        return Measured(
-            metrics, CEILING - decibels, np.ones(len(part)), numbers, details={"found": found, "decibels": decibels}
-        )
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), {"decibels": decibels}, np.arange(1, len(part) + 1), info=info,
+            given={"codebook_used": float((counts > 0).mean())}, details={"found": found, "decibels": decibels},
+        )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: ImagePart, measured: Measured) -> Iterator[dict[str, Any]]:
-        for k, decibels in enumerate(measured.details["decibels"].tolist()):
+    def predictions(self, loaded: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for k, decibels in enumerate(evaluation.details["decibels"].tolist()):
             yield {"image": part.files[k] if part.files else k, "psnr": decibels}
 
 

@@ -17,6 +17,7 @@ import torch
 
 from chainrule.core import Autoregressive, Codec, ConfigError, DataError, Family, SequenceModel, UserError
 from chainrule.core.compute import Compute
+from chainrule.core.metric import Metric
 from chainrule.data.captioned import (
     CaptionedDataset,
     CaptionedPart,
@@ -41,7 +42,7 @@ from chainrule.training.loop import Source
 from chainrule.training.matching import teach, vectors
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 from chainrule.training.tasks.codes import CEILING, coded, shown
 
 ROWS = 64
@@ -66,8 +67,16 @@ class Draw(Task):
     data_options = ("tokenizer", "image_size", "on_bad")
     continues = False
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "bits_per_image_token", "bits per image token"
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        share = {"unit": "%", "higher_is_better": True, "digits": 0}
+        return (
+            Metric("bits_per_image_token", "bits per image token", "이미지 토큰당 비트", sentence="{} bits per image token",
+                   sentence_ko="이미지 토큰당 {}비트", of="nats", scale=math.log(2), items="image_token", min_items=1000, min_block=64),
+            Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", higher_is_better=True, digits=2),
+            Metric("codebook_used", "codebook used", "사용한 코드", **share),
+            Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
+            Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
+        )  # fmt: skip
 
     def first(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
         """A codec, where ``--from`` names none: trained on the same pictures for the same budget, beside the run."""
@@ -82,7 +91,7 @@ class Draw(Task):
         trainer = train(
             RunConfig.make({**shared, "task": "codes", "family": "vq"}), beside, overwrite=overwrite, resume=again
         )
-        best = CEILING - (trainer.progress.best or CEILING)
+        best = trainer.progress.best or 0.0
         say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
         return settings.replace(pretrained=str(beside))
 
@@ -163,8 +172,8 @@ class Draw(Task):
         guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
         return {"guidance": guidance, "temperature": temperature}
 
-    def measure(self, loaded: Run, part: CaptionedPart) -> Measured:
-        """A loss for every symbol of every picture, given its caption."""
+    def evaluate(self, loaded: Run, part: CaptionedPart) -> Evaluation:
+        """What every token of every image costs, given its caption."""
         if not len(part) or part.records is None:
             raise DataError("nothing to measure: the part holds no picture")
         captions = loaded.processor.captions
@@ -172,19 +181,20 @@ class Draw(Task):
         ids_NP = captions.codes_of(part.records)
         found = shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
         decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
-        metrics = {
-            "bits_per_image_token": float(nats_NP.mean() / math.log(2)), "reconstruction_psnr": float(decibels.mean()),
-            "codebook_used": len(np.unique(ids_NP)) / loaded.model.codec.codes, "n": len(part),
-        }  # fmt: skip
+        given: dict[str, Any] = {
+            "reconstruction_psnr": float(decibels.mean()),
+            "codebook_used": len(np.unique(ids_NP)) / loaded.model.codec.codes,
+        }
         if loaded.model.judge.taught:
-            metrics |= retrieval(loaded, part)
-        ends = np.arange(1, len(part) + 1) * nats_NP.shape[1]
-        return Measured(
-            metrics, nats_NP.ravel(), np.ones(nats_NP.size), ends, details={"nats": nats_NP, "found": found}
-        )
+            given |= retrieval(loaded, part)
+        info = {"n": len(part), **{k: given.pop(k) for k in ("retrieved_among", "diversity") if k in given}}
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), {"nats": nats_NP.ravel()}, np.arange(1, len(part) + 1) * nats_NP.shape[1],
+            given=given, info=info, details={"nats": nats_NP, "found": found},
+        )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: CaptionedPart, measured: Measured) -> Iterator[dict[str, Any]]:
-        for caption, nats_P in zip(part.captions, measured.details["nats"]):
+    def predictions(self, loaded: Run, part: CaptionedPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for caption, nats_P in zip(part.captions, evaluation.details["nats"]):
             yield {"text": caption, "nats": float(-nats_P.sum())}
 
 

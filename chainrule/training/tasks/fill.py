@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import ConfigError, DataError, Filler, SequenceModel
+from chainrule.core.metric import Metric
 from chainrule.data import Part
 from chainrule.data.dataset import EncodedData
 from chainrule.data.masked import Masking, make_masked, word_begins
@@ -21,7 +22,7 @@ from chainrule.scoring.objectives import Hidden
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared
-from chainrule.training.tasks import Measured, register_task
+from chainrule.training.tasks import Evaluation, register_task
 from chainrule.training.tasks.generate import VALIDATION_SYMBOLS, OfText, head
 
 SHARE, SEED = 0.15, 0
@@ -35,18 +36,20 @@ class Fill(OfText):
     name = "fill"
     rows = "bert"
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "masked_accuracy", "of the hidden symbols right"
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        return (
+            Metric("masked_accuracy", "masked accuracy", "마스킹한 토큰의 정확도", sentence="accuracy {}", sentence_ko="정확도 {}",
+                   higher_is_better=True, of="right", items="hidden_token", min_items=200, min_block=32),
+            self.validation(counted),
+            Metric(f"pseudo_nats_per_{counted}", "pseudo-nats", "유사 nat"),
+        )  # fmt: skip
 
-    def perfect(self, counted: str) -> float:
-        return 1.0
-
-    def minimised(self, counted: str) -> str:
-        return "nats a hidden symbol"
-
-    def validated(self, value: float, counted: str) -> tuple[float, str]:
-        """Weights are chosen by cross-entropy, which is smoother than the figure."""
-        return value, self.minimised(counted)
+    def validation(self, counted: str) -> Metric:
+        """Weights are chosen by cross-entropy, which is smoother than the main metric."""
+        return Metric(
+            "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats", sentence="{} nats per masked token",
+            sentence_ko="마스킹한 토큰당 {}nat",
+        )  # fmt: skip
 
     def learning(self, model: Any, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         r = ready.recipe
@@ -70,8 +73,8 @@ class Fill(OfText):
 
         return validate
 
-    def measure(self, loaded: Run, part: Part) -> Measured:
-        """A loss of 1 for every hidden symbol that was not the first guess. The unigram's figures stand beside: what it costs, and
+    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
+        """Every hidden symbol was the first guess or not. The unigram's figures stand beside: what it costs, and
         how often it is right, to know only how frequent each symbol of this part is.
         """
         if not len(part):
@@ -82,19 +85,20 @@ class Fill(OfText):
         alone = ask(model, part, each_alone(part, model.window, ALONE), loaded.compute)
         entropy, commonest = unigram(part)
         size = float(part.token_bytes()[part.places(alone.at)].sum())
-        metrics = {
-            "masked_accuracy": float(many.hits.mean()),
-            f"pseudo_nats_per_{part.counted}": float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0),
-            "masked_nats": float(many.nats.mean()), "unigram_nats": entropy, "unigram_accuracy": commonest,
-            "masked_symbols": len(many.at), "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1,
-            "seconds": time.perf_counter() - began,
+        info = {
+            "unigram_nats": entropy, "unigram_accuracy": commonest, "masked_symbols": len(many.at),
+            "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1, "seconds": time.perf_counter() - began,
         }  # fmt: skip
-        records = np.cumsum([len(q.hidden) for q in questions])
-        return Measured(metrics, 1.0 - many.hits, np.ones(len(many.at)), records, details={"many": many})
+        pseudo = float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0)
+        return Evaluation(
+            self.metrics(part.counted), {"right": many.hits.astype(np.float64), "nats": many.nats},
+            np.cumsum([len(q.hidden) for q in questions]), given={f"pseudo_nats_per_{part.counted}": pseudo}, info=info,
+            positions=part.byte_ends()[part.places(many.at)], points=True, details={"many": many},
+        )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
-        many: Answers = measured.details["many"]
+        many: Answers = evaluation.details["many"]
         for place, at, nats, hit in zip(
             part.places(many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
         ):

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import Autoregressive, ConfigError, Counting, Expecting, Family, SequenceModel
+from chainrule.core.metric import Metric
 from chainrule.data import Part, counting_batches, make_batches, read
 from chainrule.data.corpus import SymbolDataset, TextDataset, holds_symbols
 from chainrule.data.dataset import EncodedData
@@ -24,7 +25,7 @@ from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
 from chainrule.training.rules import CountingRule, EMRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 VALIDATION_SYMBOLS = 1 << 15
 """Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
@@ -61,8 +62,20 @@ class Generate(OfText):
     name = "generate"
     rows = "markov,ngram,rnn,lstm,gru,gpt"
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return f"bits_per_{counted}", f"bits per {counted}"
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        accuracy = Metric("accuracy", "accuracy", "정확도", higher_is_better=True, of="right")
+        perplexity = Metric("perplexity", "perplexity per token", "토큰당 퍼플렉시티", of="nats", aggregate="exp")
+        if counted == "symbol":
+            main = Metric("bits_per_symbol", "bits per symbol", "기호당 비트", sentence="{} bits per symbol",
+                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2), items="symbol")  # fmt: skip
+            return main, accuracy, perplexity
+        return (
+            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte", sentence_ko="바이트당 {}비트",
+                   of="nats", per="bytes", scale=math.log(2), items="byte"),
+            Metric("bits_per_char", "bits per character", "글자당 비트", of="nats", per="chars", scale=math.log(2)),
+            accuracy,
+            perplexity,
+        )  # fmt: skip
 
     def learning(self, model: Autoregressive, data: EncodedData, ready: Prepared) -> tuple[Source, Rule]:
         part, r = data.parts["train"], ready.recipe
@@ -95,29 +108,34 @@ class Generate(OfText):
 
         return validate
 
-    def measure(self, loaded: Run, part: Part) -> Measured:
-        """Every symbol scored, the first of a record from ``start``; losses in nats, sizes in bytes."""
+    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
+        """Every symbol is scored, the first of a record from ``start``; nats, and the bytes that each symbol stands for."""
         began = time.perf_counter()
         reading = Reading.of(loaded.model)
         nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
         assert hits is not None
-        window = loaded.model.window
-        metrics = {
-            **bits(part, nats), "tokens": len(nats), "accuracy": float(hits.mean()),
+        window, size = loaded.model.window, f"{part.counted}s"
+        text = {"bytes": part.nbytes, "chars": part.nchars} if part.counted == "byte" else {"symbols": len(nats)}
+        info = {
+            "nats": float(nats.sum()), **text, "tokens": len(nats),
             "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
             "evaluation": reading.text, "seconds": time.perf_counter() - began,
         }  # fmt: skip
         if loaded.processor.tokenizer.name == "bpe":
-            metrics["bound"] = "upper: one segmentation of many is scored"
-        return Measured(metrics, nats, part.token_bytes().astype(np.float64), np.cumsum(part.ends - part.starts))
+            info["bound"] = "upper: one segmentation of many is scored"
+        items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
+        return Evaluation(
+            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, positions=part.byte_ends()
+        )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: Part, measured: Measured) -> Iterator[dict[str, Any]]:
+    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
-        sizes, size = measured.sizes.astype(np.int64), f"{part.counted}s"
-        for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), measured.records.tolist()):
+        size = f"{part.counted}s"
+        sizes, nats = evaluation.items[size].astype(np.int64), evaluation.items["nats"]
+        for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), evaluation.records.tolist()):
             mine = slice(stop - (e - s), stop)
             text = loaded.processor.decode(part.ids[s:e]).decode(errors="replace")
-            yield {"text": text, "nats": -float(measured.losses[mine].sum()), size: int(sizes[mine].sum())}
+            yield {"text": text, "nats": -float(nats[mine].sum()), size: int(sizes[mine].sum())}
 
 
 def _counted_once(part: Part, symbols: int, overlap: int) -> Source:
@@ -125,18 +143,6 @@ def _counted_once(part: Part, symbols: int, overlap: int) -> Source:
     steps = sum(1 for _ in counting_batches(part, symbols, overlap))
     batches = counting_batches(part, symbols, overlap)
     return Source(max(1, steps), lambda _epoch, _step: next(batches))
-
-
-def bits(part: Part, nats: np.ndarray) -> dict[str, Any]:
-    """Bits per byte and per character; where there are no bytes, per symbol."""
-    total = float(nats.sum())
-    in_bits = total / math.log(2)
-    if part.counted == "symbol":
-        return {"bits_per_symbol": in_bits / len(nats), "nats": total, "symbols": len(nats)}
-    return {
-        "bits_per_byte": in_bits / part.nbytes, "bits_per_char": in_bits / part.nchars, "nats": total,
-        "bytes": part.nbytes, "chars": part.nchars,
-    }  # fmt: skip
 
 
 def head(part: Part, symbols: int) -> Part:

@@ -11,16 +11,17 @@ import numpy as np
 import torch
 
 from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, Family, SequenceModel
+from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.processors import SeriesProcessor
 from chainrule.data.series import Scaling, SeriesDataset, Stretch, read_held_out, read_series
 from chainrule.runs.run import Run
-from chainrule.scoring.forecasts import Judged, judge
+from chainrule.scoring.forecasts import judge
 from chainrule.scoring.objectives import NextSymbol
 from chainrule.training.loop import Source
 from chainrule.training.rules import CountingRule, GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 TAIL = 1024
 """How many of the last known values a run folder keeps of each series: what ``generate`` continues."""
@@ -34,8 +35,13 @@ class OfNumbers(Task):
     data_options = ()
     card_of_encoding = True
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return f"nats_per_{counted}", f"nats per {counted}"
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        return (
+            Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value", sentence_ko="값당 {}nat", of="nats",
+                   items="value", min_items=30, min_block=8),
+            Metric("mase", "MASE", "MASE", of="scaled_errors"),
+            Metric("coverage_80", "in the 80% interval", "80% 구간 포함률", unit="%", digits=0, of="covered"),
+        )  # fmt: skip
 
     def read(self, settings: RunConfig) -> SeriesDataset:
         return read_series(settings.data, settings.columns, settings.split)
@@ -68,24 +74,18 @@ class OfNumbers(Task):
 
         return validate
 
-    def measure(self, loaded: Run, part: Stretch) -> Measured:
-        """Every value is forecast one step ahead from all before it; those before the part are read first."""
+    def evaluate(self, loaded: Run, part: Stretch) -> Evaluation:
+        """Every value is forecast one step ahead from all before it; those before the part are read first.
+
+        MASE is the mean absolute error of the median forecast over that of "as before" on the training part (Hyndman & Koehler 2006).
+        """
         scaling = loaded.processor.scaling
         if not len(part):
             raise DataError("nothing to measure: the part holds no value")
         found = judge(loaded.model, part, scaling, loaded.compute, intervals=True)
         ends = np.cumsum([len(values) for values in part.scored()])
-        return Measured(figures(found), found.nats, np.ones(len(found.nats)), ends)
-
-
-def figures(found: Judged) -> dict[str, Any]:
-    """``mase``: mean absolute error of the median forecast over that of "as before" on the training part (Hyndman & Koehler 2006)."""
-    return {
-        "nats_per_value": float(found.nats.mean()),
-        "mase": float(found.scaled_errors.mean()),
-        "coverage_80": float(found.covered.mean()),
-        "n": len(found.nats),
-    }
+        items = {"nats": found.nats, "scaled_errors": found.scaled_errors, "covered": found.covered.astype(np.float64)}
+        return Evaluation(self.metrics("value"), items, ends, info={"n": len(found.nats)})
 
 
 class Windows:

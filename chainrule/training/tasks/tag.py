@@ -11,6 +11,7 @@ import torch
 
 from chainrule.core import DataError, Family, SequenceModel, Tagger, Words
 from chainrule.core.compute import Compute
+from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import Lexicon, fitted
@@ -21,7 +22,7 @@ from chainrule.training.labelling import asked, judged, learning
 from chainrule.training.loop import Source
 from chainrule.training.rules import Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 LONGEST = 256
 """Tokens: a longer sequence is learned from in pieces."""
@@ -34,11 +35,11 @@ class Tag(Task):
     items = "tokens"
     data_options = ("tokenizer", "on_bad")
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return "accuracy", "accuracy"
-
-    def perfect(self, counted: str) -> float:
-        return 1.0
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        accuracy = Metric(
+            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items="token", min_items=200, min_block=16
+        )
+        return accuracy, Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
 
     def read(self, settings: RunConfig) -> TaggedDataset:
         s = settings
@@ -76,27 +77,29 @@ class Tag(Task):
             model = judged(model, data, ready)
             assert isinstance(model, Tagger)
             guessed = tags_of(model, part, data.processor.reader, ready.compute)
-            return 1 - float((np.concatenate(guessed) == part.flat).mean())
+            return float((np.concatenate(guessed) == part.flat).mean())
 
         return validate
 
-    def measure(self, loaded: Run, part: Tagged) -> Measured:
-        """A loss of 1 for every token with a wrong tag."""
+    def evaluate(self, loaded: Run, part: Tagged) -> Evaluation:
+        """Every token is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
         guessed = tags_of(loaded.model, part, loaded.processor.reader, loaded.compute)
         truth, labels = part.flat, loaded.processor.labels
         flat = np.concatenate(guessed)
-        wrong = (flat != truth).astype(np.float64)
+        right = (flat == truth).astype(np.float64)
         f1 = None
         if mark_spans(labels):
             f1 = span_f1([row.tags for row in part.rows], [[labels[c] for c in row.tolist()] for row in guessed])
-        metrics = {"accuracy": 1 - float(wrong.mean()), "span_f1": f1, "tokens": len(truth)}
         details = {"confusion": confusion(truth, flat, len(labels)), "guesses": guessed}
-        return Measured(metrics, wrong, np.ones(len(wrong)), np.cumsum([len(row) for row in guessed]), details=details)
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), {"right": right}, np.cumsum([len(row) for row in guessed]),
+            given={"span_f1": f1}, info={"tokens": len(truth)}, details=details,
+        )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: Tagged, measured: Measured) -> Iterator[dict[str, Any]]:
-        for row, guess in zip(part.rows, measured.details["guesses"], strict=True):
+    def predictions(self, loaded: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for row, guess in zip(part.rows, evaluation.details["guesses"], strict=True):
             yield {"tokens": row.words, "tags": row.tags, "predicted": [loaded.processor.labels[c] for c in guess.tolist()]}
 
 

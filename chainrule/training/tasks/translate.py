@@ -12,17 +12,18 @@ import numpy as np
 import torch
 
 from chainrule.core import Autoregressive, ConfigError, DataError, Family, SequenceModel
+from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.pairs import PairBatches, PairDataset, PairPart, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
 from chainrule.decoding.beam import Beams, Hypothesis, beam_search
 from chainrule.runs.run import Run
 from chainrule.scoring.objectives import Translated
-from chainrule.scoring.translations import chrf_of, judge
+from chainrule.scoring.translations import judge
 from chainrule.training.loop import Source
 from chainrule.training.rules import GradientRule, Rule
 from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import Measured, Task, register_task
+from chainrule.training.tasks import Evaluation, Task, register_task
 
 ROWS = 64
 """Sources that are read, or translated, at once."""
@@ -42,17 +43,24 @@ class Translate(Task):
     settling = "the length penalty is settled on validation"
     rows = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 
-    def metric(self, counted: str) -> tuple[str, str]:
-        return ("error_rate", "errors per symbol") if counted == "symbol" else ("chrf", "chrF")
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        errors = Metric("error_rate", "errors per word", "단어당 오류", of="edits", per="symbols")
+        chrf = Metric("chrf", "chrF", "chrF", higher_is_better=True, digits=2, of="statistics", aggregate="chrf", items="pair",
+                      min_items=50, min_block=1)  # fmt: skip
+        bleu = Metric("bleu", "BLEU", "BLEU", higher_is_better=True, digits=2)
+        exact = Metric("exact_match", "exact match", "완전 일치", unit="%", higher_is_better=True, digits=0, of="exact")
+        if counted != "symbol":
+            return chrf, bleu, exact, errors
+        main = replace(
+            errors, label="errors per symbol", label_ko="기호당 오류", sentence="{} errors per symbol", sentence_ko="기호당 오류 {}",
+            items="symbol", min_items=200, min_block=1,
+        )  # fmt: skip
+        return main, chrf, bleu, exact
 
-    def perfect(self, counted: str) -> float | None:
-        return None if counted == "symbol" else 100.0
-
-    def minimised(self, counted: str) -> str:
-        return "nats per target symbol"
-
-    def validated(self, value: float, counted: str) -> tuple[float, str]:
-        return value, self.minimised(counted)
+    def validation(self, counted: str) -> Metric:
+        """Weights are chosen by cross-entropy: translating the validation part would take too long."""
+        return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", sentence="{} nats per target token",
+                      sentence_ko="목표 토큰당 {}nat", of="nats")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
         s = settings
@@ -106,7 +114,7 @@ class Translate(Task):
                 break
         return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
 
-    def measure(self, loaded: Run, part: PairPart) -> Measured:
+    def evaluate(self, loaded: Run, part: PairPart) -> Evaluation:
         """Every source is translated by a beam of 4 and held against its target."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no pair")
@@ -115,15 +123,15 @@ class Translate(Task):
         scores = judge(texts, part.targets)
         details = {"translations": texts, "nats": [best[0].nats for best in found],
                    "finished": [best[0].finished for best in found]}  # fmt: skip
-        records = np.arange(1, len(part) + 1)
-        if loaded.data["counted"] == "symbol":
-            return Measured(scores.metrics(), scores.edits, scores.sizes, records, details=details)
-        return Measured(
-            scores.metrics(), scores.statistics, np.ones(len(part)), records, lambda sums: 100 - chrf_of(sums), details
-        )
+        items = {"statistics": scores.statistics, "edits": scores.edits.astype(np.float64), "symbols": scores.sizes.astype(np.float64),
+                 "exact": scores.exact.astype(np.float64)}  # fmt: skip
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), items, np.arange(1, len(part) + 1), given={"bleu": scores.bleu},
+            info={"sentences": len(part), "signature": scores.signature}, details=details,
+        )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: PairPart, measured: Measured) -> Iterator[dict[str, Any]]:
-        made, nats = measured.details["translations"], measured.details["nats"]
+    def predictions(self, loaded: Run, part: PairPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        made, nats = evaluation.details["translations"], evaluation.details["nats"]
         for source, target, text, log_p in zip(part.sources, part.targets, made, nats, strict=True):
             yield {"source": source, "target": target, "predicted": text, "nats": log_p}
 

@@ -1,0 +1,251 @@
+"""The jobs of an experiment at work in one process: the prepare jobs, and the training and measuring of one cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.checkpoint import RunFolder
+from chainrule.core import Autoregressive, ChainruleError, UserError, family
+from chainrule.experiment.board import choose
+from chainrule.experiment.jobs import Job, Result, Results
+from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
+from chainrule.experiment.statistics import block_edges, make_blocks
+from chainrule.inference.costs import MemoryWatch, state_bytes
+from chainrule.tasks.board import BoardData, board_of, held_out
+from chainrule.training.loop import Trainer
+from chainrule.training.runs import can_adopt, describe, machine, make_trainer, open_run, prepare, read_data, trained
+from chainrule.training.settings import Prepared, RunConfig
+from chainrule.training.tasks import find_task
+from chainrule.training.train import Meter, say
+
+SLICES = 6
+"""Turns in which rows train: each sixth of the budget, so that they fill in together."""
+TURN = 10.0
+"""Seconds of a turn where the budget is not in seconds."""
+
+
+class Bench:
+    """The dataset of this process, read once by the shared settings; every row encodes it with its own processor."""
+
+    def __init__(self, settings: RunConfig):
+        self._settings = settings
+        self._read: Any = None
+
+    @property
+    def dataset(self) -> Any:
+        """DATA, split; no tokenizer has seen it."""
+        if self._read is None:
+            self._read = read_data(self._settings)
+        return self._read
+
+    def resolve(self, settings: RunConfig) -> Prepared:
+        """Settings resolved against the dataset."""
+        return prepare(settings, self.dataset)
+
+
+def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Prepared:
+    """The first row that can be prepared, with the shared settings of the run; raises what is wrong with the first where none can."""
+    known = {k for spec in specs for k in family(spec.model_type, settings.task).config.model_fields}
+    errors: list[UserError] = []
+    for spec in specs:
+        shared = RowSpec(spec.name, spec.model_type, {k: v for k, v in spec.own.items() if isinstance(v, dict)})
+        try:
+            return bench.resolve(_adoptable(row_settings(settings, shared, known)))
+        except UserError as error:
+            errors.append(error)
+    raise errors[0]
+
+
+def _adoptable(settings: RunConfig) -> RunConfig:
+    """Without ``pretrained`` where the model type cannot begin with another run."""
+    return settings if can_adopt(family(settings.family, settings.task)) else settings.replace(pretrained=None)
+
+
+# --- prepare ----------------------------------------------------------------------------------------------------------
+
+
+def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Prepared) -> None:
+    """The job ``prepare``: the data card, metrics, block edges, references and whatever else the task's board knows beforehand."""
+    task, board = find_task(plan.task), board_of(plan.task)
+    counted, card = ready.data.counted, ready.data.card()
+    metrics = task.metrics(counted)
+    edges = block_edges(*board.block_layout(ready.data), metrics[0].min_block)
+    facts = board.prepare(BoardData(settings, ready, card, metrics))
+    found = {
+        "settings": {"pretrained": settings.pretrained}, "card": card, "counted": counted, "learnt": task.items,
+        "metrics": [metric.to_json() for metric in metrics], "validation": task.validation(counted).to_json(),
+        "edges": edges.tolist(), "machine": {**machine(), "device": ready.compute.device, "threads": ready.compute.threads},
+        "board": facts,
+    }  # fmt: skip
+    results.put(plan.jobs["prepare"], Result("done", found))
+    if facts.get("ladder"):
+        rungs = ", ".join(f"n={rung['n']} {rung['value']:.3f}" for rung in facts["ladder"])
+        say(f"ladder: {rungs} {metrics[0].label} (validation)")
+
+
+def prepare_row(plan: Plan, row: PlannedRow, results: Results, bench: Bench) -> None:
+    """The prepare job of a row with its own tokenizer."""
+    facts = board_of(plan.task).prepare_row(bench.resolve(settings_of(plan, row, results)))
+    results.put(plan.jobs[row.prepare], Result("done", {"board": facts}))
+
+
+def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
+    """The settings of a row's runs, with what the prepare jobs found."""
+    settings = RunConfig.make(row.settings)
+    prepared = results.get(plan.jobs["prepare"])
+    if prepared and prepared.status == "done":
+        settings = settings.replace(**prepared.found["settings"])
+    chosen = choose(row, plan, results, board_of(plan.task))
+    return _adoptable(settings.replace(model={**settings.model, **chosen}))
+
+
+# --- train and measure ------------------------------------------------------------------------------------------------
+
+
+class CellWork:
+    """One cell in this process: its trainer while it trains, then its measuring. All that is found goes into its result files."""
+
+    def __init__(self, plan: Plan, row: PlannedRow, cell: Cell, results: Results, bench: Bench, out: Path):
+        self.plan, self.row, self.cell, self.results, self.bench = plan, row, cell, results, bench
+        self.folder = out / cell.folder
+        self.trainer: Trainer | None = None
+        self.ready: Prepared | None = None
+
+    @property
+    def train_job(self) -> Job:
+        return self.plan.jobs[self.cell.train]
+
+    @property
+    def measure_job(self) -> Job:
+        return self.plan.jobs[self.cell.measure]
+
+    @property
+    def trained(self) -> bool:
+        return self._done(self.train_job)
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to do for this cell."""
+        return self._done(self.measure_job) or self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether one of its jobs failed."""
+        found = [self.results.get(job) for job in (self.train_job, self.measure_job)]
+        return any(result is not None and result.status == "failed" for result in found)
+
+    def _done(self, job: Job) -> bool:
+        found = self.results.get(job)
+        return found is not None and found.status == "done"
+
+    def _resolve(self) -> Prepared:
+        """Settings and data of this cell, resolved once. Raises UserError where its figures would not be comparable."""
+        if self.ready is None:
+            settings = settings_of(self.plan, self.row, self.results).replace(seed=self.cell.seed)
+            ready = self.bench.resolve(settings)
+            counted = self._facts()["counted"]
+            if ready.data.counted != counted:
+                raise UserError(
+                    f"{self.row.name}: gives figures per {ready.data.counted}, the other rows per {counted}"
+                )
+            self.ready = ready
+        return self.ready
+
+    def _facts(self) -> dict[str, Any]:
+        prepared = self.results.get(self.plan.jobs["prepare"])
+        assert prepared is not None
+        return prepared.found
+
+    def begin(self) -> None:
+        """Build the model, or take up where training stopped; a run folder of other settings is replaced."""
+        if self.trained:
+            return
+        ready, run = self._resolve(), RunFolder(self.folder)
+        earlier = self.results.get(self.train_job)
+        stale = self.results.stale(self.train_job)
+        meter = Meter(self.row.label, ready, ready.data.counted, every=10)
+        self.trainer = make_trainer(ready, run, tell=meter)
+        RunFolder.create(self.folder, overwrite=stale, resume=not stale)
+        for report in [] if stale else self.trainer.resume():
+            say(f"{self.row.label}: damaged, passed over: {report}")
+        describe(run, ready)
+        self._note(earlier.found.get("peak_bytes", 0) if earlier else 0)
+
+    def advance(self, stop: Callable[[], bool]) -> None:
+        """Train for one turn and save; at the end of the budget write the run as it is used."""
+        assert self.trainer is not None
+        if not self.trainer.progress.done:
+            budget = self.trainer.plan.budget
+            turn = budget.amount / SLICES if budget.kind == "seconds" else TURN
+            with MemoryWatch() as watch:
+                self.trainer.advance(turn, stop)
+            self.trainer.save()
+            self._note(watch.extra)
+        if self.trainer.progress.done:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Write the final weights with what is chosen on validation; the trainer is given up."""
+        assert self.trainer is not None and self.ready is not None
+        loaded = trained(self.trainer, self.ready)
+        describe(RunFolder(self.folder), self.ready, loaded.data)
+        weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
+        self._note(0, done=True, params=loaded.model.parameters_count, weight_bytes=weights)
+        self.trainer = None
+
+    def _note(self, peak: int, *, done: bool = False, **more: Any) -> None:
+        """Write the result of training so far."""
+        assert self.trainer is not None and self.ready is not None
+        ready, p = self.ready, self.trainer.progress
+        earlier = self.results.get(self.train_job)
+        before = earlier.found.get("peak_bytes", 0) if earlier else 0
+        progress = {k: v for k, v in asdict(p).items() if k != "curve"}
+        found = {
+            "params": self.trainer.model.parameters_count, "tokenizer": ready.settings.tokenizer, "progress": progress, "curve": p.curve,
+            "config": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
+            "train": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
+            "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task)),
+            "peak_bytes": max(before, peak), **more,
+        }  # fmt: skip
+        self.results.put(self.train_job, Result("done" if done else "running", found))
+
+    def measure(self) -> None:
+        """Open the test part, once: metrics, block sums, and what the task's board shows of a row."""
+        ready, facts = self._resolve(), self._facts()
+        s, task, board = ready.settings, find_task(self.plan.task), board_of(self.plan.task)
+        run = open_run(self.folder, device=s.device, precision=s.precision, threads=s.threads)
+        evaluation = task.evaluate(run, held_out(ready.data))
+        positions = evaluation.positions
+        if positions is None:
+            positions = np.arange(1, len(next(iter(evaluation.items.values()))) + 1)
+        edges = np.array(facts["edges"])
+        blocks = make_blocks(evaluation.items, positions, edges, points=evaluation.points)
+        found: dict[str, Any] = {"metrics": evaluation.metrics, "blocks": blocks.to_json()}
+        if self.cell == self.row.cells[0]:
+            held = (
+                state_bytes(run.model, run.compute, board.initial_state)
+                if isinstance(run.model, Autoregressive)
+                else (None, None)
+            )
+            found |= {"state_bytes_fixed": held[0], "state_bytes_per_token": held[1]}
+            found["row"] = board.row(run, evaluation, ready, facts["board"])
+        self.results.put(self.measure_job, Result("done", found))
+        main = evaluation.declared[0]
+        say(f"{self.row.label}: {main.said(evaluation.metrics[main.name])} (test)")
+        self.ready = None
+
+    def fail(self, error: Exception) -> None:
+        """Record why this cell failed."""
+        known = isinstance(error, ChainruleError)
+        first = str(error).splitlines()[0] if str(error) else "no message"
+        why = str(error) if known else f"{type(error).__name__}: {first}"
+        job = self.measure_job if self.trained else self.train_job
+        earlier = self.results.get(job)
+        self.results.put(job, Result("failed", earlier.found if earlier else {}, why, retry=not known))
+        say(f"{self.row.label}: failed: {why}")
+        self.trainer = self.ready = None

@@ -1,0 +1,212 @@
+"""Executors: the cells of an experiment in turns in one process, or in worker processes. Both leave the same result files."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import chainrule
+from chainrule.core import ChainruleError
+from chainrule.experiment.cells import Bench, CellWork, prepare_row
+from chainrule.experiment.jobs import Result, Results
+from chainrule.experiment.plan import Cell, Plan, PlannedRow, read_plan
+from chainrule.training.settings import RunConfig
+from chainrule.training.train import Interrupted, say
+
+Stop = Callable[[], bool]
+POLL = 0.25
+"""Seconds between two looks at worker processes."""
+
+
+def guarded(work: CellWork, act: Callable[[], None]) -> None:
+    """A cell that fails is recorded as failed and stops no other; what is wrong with the machine stops all."""
+    try:
+        act()
+    except Interrupted:
+        raise
+    except ChainruleError as error:
+        if error.exit_status == 3:
+            raise
+        work.fail(error)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        work.fail(error)
+
+
+def prepare_rows(plan: Plan, results: Results, bench: Bench, out: Path) -> None:
+    """Prepare jobs of rows with their own tokenizer; a row that cannot be prepared is recorded as failed."""
+    for row in plan.rows:
+        if row.prepare != "prepare" and not results.final(plan.jobs[row.prepare]):
+            work = CellWork(plan, row, row.cells[0], results, bench, out)
+            guarded(work, lambda row=row: prepare_row(plan, row, results, bench))
+
+
+def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell]]]:
+    """Rows with cells that are not final, counting models first: they are done at once. A row with a failed cell is not open."""
+    rows = []
+    for row in sorted(plan.rows, key=lambda row: not row.counting):
+        jobs = [[plan.jobs[cell.train], plan.jobs[cell.measure]] for cell in row.cells]
+        failed = [job for pair in jobs for job in pair if (r := results.get(job)) and r.status == "failed"]
+        if any(results.final(job) for job in failed):
+            continue
+        cells = [cell for cell, (_, measure) in zip(row.cells, jobs) if not results.final(measure)]
+        if cells:
+            rows.append((row, cells))
+    return rows
+
+
+def retry_failed(plan: Plan, results: Results) -> None:
+    """Jobs that failed where the machine may have been at fault begin again."""
+    for job in plan.jobs.values():
+        found = results.get(job)
+        if found and found.status == "failed" and found.retry:
+            results.path(job).unlink(missing_ok=True)
+
+
+# --- in turns ---------------------------------------------------------------------------------------------------------
+
+
+def in_turns(plan: Plan, results: Results, bench: Bench, out: Path, stop: Stop, publish: Callable[[], object]) -> None:
+    """Every row trains for a slice of its budget in its turn, so that rows fill in together."""
+    rows = [
+        [CellWork(plan, row, cell, results, bench, out) for cell in cells] for row, cells in open_cells(plan, results)
+    ]
+    for works in rows:
+        for work in works:
+            if not any(other.failed for other in works):
+                guarded(work, work.begin)
+    while not stop():
+        rows = [works for works in rows if not any(w.failed for w in works) and not all(w.finished for w in works)]
+        if not rows:
+            return
+        for works in rows:
+            if stop():
+                return
+            for work in works:
+                take_turn(work, stop)
+            publish()
+
+
+def take_turn(work: CellWork, stop: Stop) -> None:
+    """A slice of training; a cell that has spent its budget is measured."""
+    if work.finished:
+        return
+    if not work.trained:
+        guarded(work, lambda: work.advance(stop))
+    if work.trained and not work.finished:
+        guarded(work, work.measure)
+
+
+# --- worker processes -------------------------------------------------------------------------------------------------
+
+
+def in_workers(
+    plan: Plan, results: Results, out: Path, stop: Stop, publish: Callable[[], object], workers: int
+) -> None:
+    """Every cell in a process of its own, so many at a time. A worker ends with the process that started it."""
+    waiting = [(row, cell) for row, cells in open_cells(plan, results) for cell in cells]
+    busy: list[tuple[PlannedRow, Cell, subprocess.Popen[bytes]]] = []
+    told, seen = False, ""
+    try:
+        while busy or (waiting and not stop()):
+            while waiting and len(busy) < workers and not stop():
+                row, cell = waiting.pop(0)
+                if not _failed(plan, row, results):
+                    busy.append((row, cell, _start(out, cell, workers)))
+            if stop() and not told:
+                told = True
+                for *_, process in busy:
+                    _tell(process)
+            time.sleep(POLL)
+            for entry in [entry for entry in busy if entry[2].poll() is not None]:
+                busy.remove(entry)
+                _check_end(plan, results, *entry)
+            state = _state(results)
+            if state != seen:
+                seen = state
+                publish()
+    finally:
+        for *_, process in busy:
+            process.kill()
+            process.wait()
+
+
+def _start(out: Path, cell: Cell, workers: int) -> subprocess.Popen[bytes]:
+    root = str(Path(chainrule.__file__).resolve().parent.parent)
+    paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    command = [sys.executable, "-m", "chainrule.experiment.worker", str(out), cell.train, str(workers)]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env={**os.environ, "PYTHONPATH": paths}
+    )
+
+
+def _tell(process: subprocess.Popen[bytes]) -> None:
+    """Ask a worker to save and stop."""
+    try:
+        assert process.stdin is not None
+        process.stdin.write(b"stop\n")
+        process.stdin.flush()
+    except OSError:
+        return  # it has ended by itself
+
+
+def _failed(plan: Plan, row: PlannedRow, results: Results) -> bool:
+    jobs = [plan.jobs[name] for cell in row.cells for name in (cell.train, cell.measure)]
+    return any((result := results.get(job)) is not None and result.status == "failed" for job in jobs)
+
+
+def _check_end(plan: Plan, results: Results, row: PlannedRow, cell: Cell, process: subprocess.Popen[bytes]) -> None:
+    """A worker that was killed is a failed cell; one that met the machine's fault ends the experiment."""
+    if process.stdin:
+        process.stdin.close()
+    if process.returncode == 3:
+        raise ChainruleError(f"{row.label}: the worker process stopped; its message stands above")
+    if process.returncode not in (0, 130):
+        job = plan.jobs[cell.train]
+        job = plan.jobs[cell.measure] if results.final(job) else job
+        why = f"the worker process ended with status {process.returncode}"
+        results.put(job, Result("failed", {}, why, retry=True))
+        say(f"{row.label}: failed: {why}")
+
+
+def _state(results: Results) -> str:
+    """Changes whenever a result file does."""
+    files = sorted(results.folder.glob("*.json"))
+    return ",".join(f"{path.name}:{path.stat().st_mtime_ns}" for path in files)
+
+
+def work_on(out: Path, train: str, workers: int) -> int:
+    """What a worker process does: train and measure one cell; returns its exit status."""
+    from chainrule.core import load_file
+
+    stopped = threading.Event()
+    threading.Thread(target=_listen, args=(stopped,), daemon=True).start()
+    plan = read_plan(out)
+    assert plan is not None
+    row, cell = next((row, cell) for row in plan.rows for cell in row.cells if cell.train == train)
+    if row.plugin:
+        load_file(Path(row.plugin), plan.task)
+    share_threads(workers)
+    work = CellWork(plan, row, cell, Results(out), Bench(RunConfig.make(plan.settings)), out)
+    guarded(work, work.begin)
+    while not work.finished and not stopped.is_set():
+        take_turn(work, stopped.is_set)
+    return 130 if stopped.is_set() and not work.finished else 0
+
+
+def share_threads(workers: int) -> None:
+    """Where no number of threads is given, workers share the processors."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable // workers)))
+
+
+def _listen(stopped: threading.Event) -> None:
+    """A line asks to stop; the end of the input means that the parent is gone, and with it the right to write here."""
+    if sys.stdin.readline():
+        stopped.set()
+        return
+    os._exit(1)

@@ -1,0 +1,125 @@
+"""Jobs of an experiment and their result files.
+
+A job is one piece of work: ``prepare`` what is known before training, ``train`` one model with one seed, ``measure`` it on the test
+part. Its content hash covers all that decides its result. Its result is one JSON file, replaced atomically, and a finished job never
+runs again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+FORMAT = 1
+FINAL = ("done", "failed")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job. ``needs`` are the jobs whose results it reads; ``hash`` covers its settings, data and needs."""
+
+    id: str
+    kind: Literal["prepare", "train", "measure"]
+    needs: tuple[str, ...]
+    hash: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """The state of a job: what it has found so far, or why it failed. ``retry``: the machine may be at fault, not the settings."""
+
+    status: Literal["running", "done", "failed"]
+    found: dict[str, Any]
+    error: str | None = None
+    retry: bool = False
+
+    @property
+    def final(self) -> bool:
+        return self.status in FINAL
+
+
+def digest(*values: Any) -> str:
+    """SHA-256 of plain values."""
+    return hashlib.sha256(to_json(values).encode()).hexdigest()
+
+
+def to_json(value: Any) -> str:
+    """JSON with sorted keys; numbers of numpy become plain ones."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+class Results:
+    """Result files of one experiment. What is read is what stands in the files, whoever wrote them."""
+
+    def __init__(self, out: Path):
+        self.folder = out / "results"
+        self._read: dict[str, tuple[Any, dict[str, Any] | None]] = {}
+
+    def path(self, job: Job) -> Path:
+        return self.folder / f"{job.id}.json"
+
+    def get(self, job: Job) -> Result | None:
+        """The result of a job; None where there is none, or one of other content."""
+        saved = self._load(job)
+        if saved is None or saved.get("hash") != job.hash or saved.get("format") != FORMAT:
+            return None
+        return Result(saved["status"], saved.get("result") or {}, saved.get("error"), bool(saved.get("retry")))
+
+    def stale(self, job: Job) -> bool:
+        """Whether a result of other content stands in the job's file."""
+        saved = self._load(job)
+        return saved is not None and saved.get("hash") != job.hash
+
+    def put(self, job: Job, result: Result) -> None:
+        """Replace the job's file."""
+        from chainrule.checkpoint import write_file
+
+        self.folder.mkdir(parents=True, exist_ok=True)
+        saved: dict[str, Any] = {
+            "format": FORMAT,
+            "job": job.id,
+            "kind": job.kind,
+            "hash": job.hash,
+            "status": result.status,
+        }
+        if result.error is not None:
+            saved |= {"error": result.error, "retry": result.retry}
+        write_file(self.path(job), to_json({**saved, "result": result.found}).encode("utf-8", "surrogatepass"))
+
+    def final(self, job: Job) -> bool:
+        """Whether the job is not to be run: it is done, or would fail again."""
+        found = self.get(job)
+        return found is not None and found.final and not found.retry
+
+    def clear(self) -> None:
+        """Remove all result files."""
+        for path in self.folder.glob("*.json"):
+            path.unlink()
+
+    def _load(self, job: Job) -> dict[str, Any] | None:
+        path = self.path(job)
+        try:
+            seen = path.stat()
+        except OSError:
+            return None
+        mark = (seen.st_mtime_ns, seen.st_size, seen.st_ino)
+        if job.id not in self._read or self._read[job.id][0] != mark:
+            self._read[job.id] = mark, _parse(path)
+        return self._read[job.id][1]
+
+
+def _parse(path: Path) -> dict[str, Any] | None:
+    """A damaged file counts as none: its job runs again."""
+    try:
+        saved = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
+    except (OSError, ValueError):
+        return None
+    return saved if isinstance(saved, Mapping) else None

@@ -1,0 +1,331 @@
+"""From settings to rows to jobs: what an experiment is going to do, as plain values in ``plan.json``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chainrule.core.errors import UserError
+from chainrule.experiment.jobs import Job, digest
+
+if TYPE_CHECKING:
+    from chainrule.training.settings import RunConfig
+
+FORMAT = 1
+FILE = "plan.json"
+OF_A_ROW = ("tokenizer", "context", "size", "params", "precision")
+"""Settings of a run that a row may have for itself; all others are the same for every row."""
+GROUPS = ("model", "recipe")
+"""Settings with settings of their own: ``recipe.rate``."""
+LABELS = {
+    "markov": "Markov", "ngram": "n-gram", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "gpt": "GPT", "transformer": "Transformer",
+    "bert": "BERT", "hmm": "HMM", "ar": "AR", "kalman": "Kalman", "vit": "ViT", "vq": "VQ", "dalle": "DALL·E", "cnn": "CNN",
+    "mlp": "MLP", "knn": "k-NN",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RowSpec:
+    """One entry of ``--models``: its name as typed, the model type, and the settings that it has for itself."""
+
+    name: str
+    model_type: str
+    own: dict[str, Any]
+    plugin: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model with one seed: its run folder below ``OUT``, and its jobs."""
+
+    seed: int
+    folder: str
+    train: str
+    measure: str
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """One row of the board. ``settings`` are those of its runs, ``prepare`` the job whose facts its models are chosen by."""
+
+    name: str
+    model_type: str
+    label: str
+    settings: dict[str, Any]
+    own: dict[str, Any]
+    prepare: str
+    cells: tuple[Cell, ...]
+    plugin: str | None = None
+    counting: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All of an experiment that is known before anything is trained."""
+
+    key: str
+    """What must agree for an experiment to be continued: data, split, shared settings."""
+    request: str | None
+    """Hash of the request that made this plan: an equal one need not read the data again."""
+    task: str
+    title: str
+    created: str
+    command: str | None
+    settings: dict[str, Any]
+    rows: tuple[PlannedRow, ...]
+    jobs: dict[str, Job]
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it as JSON values."""
+        return {"format": FORMAT, **asdict(self)}
+
+    @staticmethod
+    def from_json(saved: Mapping[str, Any]) -> Plan:
+        """The inverse of ``to_json``; raises KeyError, TypeError or ValueError where it is none."""
+        values = {k: v for k, v in saved.items() if k != "format"}
+        if saved["format"] != FORMAT:
+            raise ValueError(f"format {saved['format']}")
+        rows = tuple(
+            PlannedRow(**{**row, "cells": tuple(Cell(**cell) for cell in row["cells"])}) for row in saved["rows"]
+        )
+        jobs = {name: Job(**{**job, "needs": tuple(job["needs"])}) for name, job in saved["jobs"].items()}
+        return Plan(**{**values, "rows": rows, "jobs": jobs})
+
+
+def read_plan(out: Path) -> Plan | None:
+    """The plan of a folder, or None where there is none. Raises UserError where it is damaged."""
+    path = out / FILE
+    if not path.exists():
+        return None
+    try:
+        return Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: not a plan of a comparison (damaged?); choose another --out") from None
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def parse_models(models: str | Sequence[str], task: str = "generate") -> list[RowSpec]:
+    """``gpt:tokenizer=bpe:1024+layers=2,my_model.py`` as rows; every name is checked.
+
+    Raises:
+        UserError: no such model, a row twice, or a setting that is the same for all rows.
+    """
+    from chainrule.core import family, load_file
+    from chainrule.core.config import parse_settings
+
+    rows: list[RowSpec] = []
+    for entry in filter(None, (part.strip() for part in entries(models))):
+        name, _, typed = entry.partition(":")
+        values = parse_settings(typed.split("+")) if typed else {}
+        plugin = name if name.endswith(".py") else None
+        for found in load_file(Path(name), task) if plugin else [family(name, task)]:
+            own = _own(entry, values, found.config.model_fields)
+            rows.append(RowSpec(entry if found.name == name else found.name, found.name, own, plugin))
+    if not rows:
+        raise UserError("--models: name at least one, for example --models ngram,gru")
+    doubled = {row.name for row in rows if sum(other.name == row.name for other in rows) > 1}
+    if doubled:
+        raise UserError(
+            f"--models: {', '.join(sorted(doubled))} stands there twice; give the second one settings, gru:layers=2"
+        )
+    return rows
+
+
+def entries(models: str | Sequence[str]) -> list[str]:
+    """Entries of ``--models``: a list, or one text with commas between them."""
+    return models.split(",") if isinstance(models, str) else list(models)
+
+
+def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the run by name, and those of the model and its training by group."""
+    from chainrule.training.settings import RunConfig
+
+    own: dict[str, Any] = {}
+    for key, value in values.items():
+        if key in GROUPS and isinstance(value, dict):
+            own[key] = {**own.get(key, {}), **value}
+        elif key in fields or key not in RunConfig.model_fields:
+            own["model"] = {**own.get("model", {}), key: value}
+        elif key in OF_A_ROW:
+            own[key] = str(value) if key == "tokenizer" else value
+        else:
+            raise UserError(f"--models {entry}: {key} is the same for all rows; give it as an option of the command")
+    return own
+
+
+def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig:
+    """The settings of a row's runs. A shared model setting goes to the rows that know it; one that no row knows is a slip, and
+    stays, so that it is told.
+    """
+    from chainrule.core import family
+
+    fields = family(spec.model_type, shared.task).config.model_fields
+    model = {k: v for k, v in shared.model.items() if k in fields or k not in known}
+    groups = {
+        "model": {**model, **spec.own.get("model", {})},
+        "recipe": {**shared.recipe, **spec.own.get("recipe", {})},
+    }
+    return shared.replace(family=spec.model_type, **{**spec.own, **groups})
+
+
+def label_of(spec: RowSpec) -> str:
+    """The name of a row as people read it: ``GPT (layers=2)``."""
+    told = (
+        f" ({spec.name[len(spec.model_type) + 1 :].replace('+', ', ')})"
+        if spec.name.startswith(f"{spec.model_type}:")
+        else ""
+    )
+    return LABELS.get(spec.model_type, spec.model_type) + told if spec.name.startswith(spec.model_type) else spec.name
+
+
+# --- hashes -----------------------------------------------------------------------------------------------------------
+
+
+def shared_key(settings: RunConfig, title: str, split_sha256: str) -> str:
+    """What must agree for an experiment to be continued."""
+    shared = {k: v for k, v in settings.model_dump().items() if k not in ("family", "save_every")}
+    return digest(split_sha256, {**shared, "data": title})
+
+
+def request_of(settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path) -> str | None:
+    """Hash of the files and settings of a request; None where files cannot be read, which whoever reads them explains."""
+    files = [settings.data, *filter(None, [settings.pretrained, _file(settings.tokenizer)])]
+    typed = [entry.strip() for entry in entries(models or "")]
+    plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]
+    try:
+        hashes = [hash_files(name, out) for name in (*files, *plugins)]
+    except OSError:
+        return None
+    values = {k: v for k, v in settings.model_dump().items() if k not in ("family", "save_every")}
+    return digest({**values, "data": Path(settings.data).name}, typed, seeds, hashes)
+
+
+def _file(tokenizer: str | None) -> str | None:
+    return tokenizer if tokenizer and Path(tokenizer).is_file() else None
+
+
+def hash_files(source: str, but: Path | None = None) -> str:
+    """SHA-256 over the files of a path, a folder, or paths with commas between them; what lies in ``but`` is not read.
+
+    Raises:
+        OSError: a file is missing or cannot be read.
+    """
+    paths = [Path(source)] if Path(source).exists() else [Path(part.strip()) for part in source.split(",")]
+    whole = hashlib.sha256()
+    for path in paths:
+        if not path.exists():
+            raise FileNotFoundError(path)
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file() and not _below(file, path, but):
+                whole.update(
+                    f"{file.relative_to(path) if file != path else file.name}\0".encode("utf-8", "surrogateescape")
+                )
+                with file.open("rb") as content:
+                    whole.update(hashlib.file_digest(content, "sha256").digest())
+    return whole.hexdigest()
+
+
+def _below(file: Path, root: Path, but: Path | None) -> bool:
+    """Whether a file of a data folder belongs to the experiment itself, which may lie in that folder."""
+    if but is None or file == root:
+        return False
+    own = (but.resolve(), but.resolve().with_name(f"{but.name}.codes"))
+    return any(file.resolve().is_relative_to(folder) and not root.resolve().is_relative_to(folder) for folder in own)
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of an experiment: their name and the hash of their split."""
+
+    title: str
+    split_sha256: str
+
+
+def make_plan(
+    settings: RunConfig,
+    specs: Sequence[RowSpec],
+    source: Source,
+    *,
+    seeds: int,
+    request: str | None,
+    created: str,
+    command: str | None,
+) -> Plan:
+    """Rows and jobs of an experiment."""
+    from chainrule.core import family
+    from chainrule.tasks.board import board_of
+
+    board = board_of(settings.task)
+    known = {k for spec in specs for k in family(spec.model_type, settings.task).config.model_fields}
+    key = shared_key(settings, source.title, source.split_sha256)
+    jobs = {"prepare": Job("prepare", "prepare", (), digest("prepare", key))}
+    rows: list[PlannedRow] = []
+    taken: set[str] = set()
+    for spec in specs:
+        mine = row_settings(settings, spec, known)
+        slug = _slug(spec.name, taken)
+        prepare, own_choice = "prepare", board.own_choices(spec.model_type, mine.model)
+        if own_choice and mine.tokenizer != settings.tokenizer:
+            prepare = f"prepare-{slug}"
+            jobs[prepare] = Job(prepare, "prepare", ("prepare",), digest("prepare", key, mine.tokenizer))
+        cells = []
+        for seed in range(settings.seed, settings.seed + seeds):
+            place = slug if seed == settings.seed else f"{slug}-seed{seed}"
+            cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}"))
+            _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
+        counting = family(spec.model_type, settings.task).recipe.update == "counting"
+        rows.append(
+            PlannedRow(
+                spec.name,
+                spec.model_type,
+                label_of(spec),
+                _plain(mine),
+                spec.own,
+                prepare,
+                tuple(cells),
+                spec.plugin,
+                counting,
+            )
+        )
+    return Plan(key, request, settings.task, source.title, created, command, _plain(settings), tuple(rows), jobs)
+
+
+def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: Any) -> None:
+    train = digest("train", content, jobs[prepare].hash)
+    jobs[cell.train] = Job(cell.train, "train", (prepare,), train)
+    jobs[cell.measure] = Job(
+        cell.measure, "measure", (cell.train, "prepare"), digest("measure", train, jobs["prepare"].hash)
+    )
+
+
+def _content(settings: RunConfig, spec: RowSpec, source: Source, seed: int) -> list[Any]:
+    """All that decides the weights of a run, apart from what prepare jobs find."""
+    values = {k: v for k, v in settings.model_dump().items() if k != "save_every"}
+    files = [hash_files(name) for name in (spec.plugin, _file(settings.tokenizer)) if name]
+    if settings.pretrained:
+        files.append(hash_files(str(Path(settings.pretrained) / "MANIFEST.json")))
+    return [{**values, "data": source.title, "seed": seed}, source.split_sha256, files]
+
+
+def _plain(settings: RunConfig) -> dict[str, Any]:
+    return json.loads(settings.model_dump_json())
+
+
+def _slug(name: str, taken: set[str]) -> str:
+    """The name of a row as that of its folder; another one for every row."""
+    base = re.sub(r"[^\w.=+-]+", "-", name)
+    slug, k = base, 2
+    while slug in taken:
+        slug, k = f"{base}-{k}", k + 1
+    taken.add(slug)
+    return slug

@@ -1,0 +1,50 @@
+"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced atomically."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from chainrule.checkpoint import write_file
+from chainrule.core.errors import UserError
+from chainrule.experiment.board import build_board
+from chainrule.experiment.jobs import Results
+from chainrule.experiment.plan import Plan, read_plan
+from chainrule.report import render
+from chainrule.tasks.board import section_of
+
+
+def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool) -> dict[str, Any]:
+    """Build the board and its report from plan and result files, write them, and return the board."""
+    board = build_board(plan, results, running=running)
+    text = json.dumps(board, ensure_ascii=False, indent=1)
+    board = json.loads(text)
+    page = render_page(board, lang)  # before anything is written: an unknown language must leave no board behind
+    write_file(out / "board.json", text.encode("utf-8", "surrogatepass"))
+    write_file(out / "report.html", page.encode())
+    best = next((row for row in plan.rows if row.name == board["verdict"]["best"]), None)
+    if best:
+        link = out / "best.tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(best.cells[0].folder)
+        os.replace(link, out / "best")
+    return board
+
+
+def render_page(board: dict[str, Any], lang: str) -> str:
+    """The report of a board as one page, with the section of its task."""
+    return render(board, lang, section_of(board["task"]))
+
+
+def rebuild(out: Path, lang: str = "en") -> dict[str, Any]:
+    """Write board.json and report.html of a folder again from its plan and result files; nothing is run.
+
+    Raises:
+        UserError: the folder holds no comparison.
+    """
+    plan = read_plan(out)
+    if plan is None:
+        raise UserError(f"{out}: holds no comparison (no plan.json); name the --out of a compare")
+    return publish(plan, Results(out), out, lang, running=False)

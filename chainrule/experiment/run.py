@@ -1,0 +1,182 @@
+"""The main job: same data, same split, same budget, every model; a board and a report that a person can decide from.
+
+Anytime: the report is written after every slice and is valid from the first one on; interrupting saves and leaves it so; running the
+same command again continues. A finished job never runs again.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chainrule.checkpoint import write_file
+from chainrule.core.errors import UserError
+from chainrule.experiment.jobs import Results, to_json
+from chainrule.experiment.plan import FILE, Plan, Source, make_plan, parse_models, read_plan, request_of, shared_key
+from chainrule.experiment.publish import publish
+from chainrule.report.messages import Catalogue
+
+if TYPE_CHECKING:
+    from chainrule.training.settings import RunConfig
+
+OWN_DATA = "data"
+"""Folder in OUT that holds data which came from memory."""
+
+
+def run(
+    settings: RunConfig,
+    models: str | Sequence[str] | None,
+    out: Path,
+    *,
+    seeds: int = 1,
+    lang: str = "en",
+    workers: int = 0,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Compare models on the data of ``settings`` and return the board.
+
+    Args:
+        settings: shared settings of all rows; ``family`` is not used.
+        models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
+        out: the folder of the experiment. One that holds the same experiment is continued.
+        seeds: runs of each row, with seeds one apart.
+        lang: language of the report, ``en`` or ``ko``.
+        workers: how many cells are trained at once, each in a process of its own; 0: in turns in this process.
+        overwrite: replace an experiment of other data or settings.
+
+    Returns:
+        The content of ``board.json``.
+
+    Raises:
+        UserError: settings, models or data that cannot be used, or a folder that holds something else.
+        Interrupted: stopped by a signal; everything is saved.
+    """
+    if seeds < 1:
+        raise UserError(f"--seeds {seeds}: at least 1")
+    if workers < 0:
+        raise UserError(f"--workers {workers}: at least 0 (in turns in one process)")
+    Catalogue(lang)
+    refuse_strangers(out)
+    old = None if overwrite else read_plan(out)
+    results = Results(out)
+    if old:
+        found = _finished_board(settings, models, out, old, results, seeds, lang)
+        if found:
+            return found
+    return _work(settings, models, out, old, results, seeds, lang, workers, overwrite)
+
+
+def _finished_board(
+    settings: RunConfig,
+    models: str | Sequence[str] | None,
+    out: Path,
+    old: Plan,
+    results: Results,
+    seeds: int,
+    lang: str,
+) -> dict[str, Any] | None:
+    """The board of an equal request whose jobs are all final; None where there is something to do."""
+    if old.request is None or not all_final(old, results) or old.request != request_of(settings, models, seeds, out):
+        return None
+    return publish(old, results, out, lang, running=False)
+
+
+def all_final(plan: Plan, results: Results) -> bool:
+    """Whether no job is left to run: all are done, or follow from one that failed for good."""
+    if not results.final(plan.jobs["prepare"]):
+        return False
+    for row in plan.rows:
+        jobs = [plan.jobs[name] for cell in row.cells for name in (cell.train, cell.measure)]
+        failed = any(results.final(job) and (r := results.get(job)) and r.status == "failed" for job in jobs)
+        if not failed and not all(results.final(job) for job in jobs):
+            return False
+    return True
+
+
+def refuse_strangers(out: Path) -> None:
+    """The folder is not there, empty, or holds an experiment: said before anything is trained."""
+    from chainrule.checkpoint.store import is_temporary
+
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: a file where a folder is to be made; choose another --out")
+    if not out.is_dir() or (out / FILE).exists():
+        return
+    left = [path for path in out.iterdir() if path.name != OWN_DATA and not is_temporary(path)]
+    if any(path.name == "board.json" for path in left):
+        raise UserError(f"{out / 'board.json'}: not a board of ours (no {FILE} beside it); choose another --out")
+    if left:
+        raise UserError(f"{out}: not empty and holds no comparison; choose another --out")
+
+
+def _work(
+    settings: RunConfig,
+    models: str | Sequence[str] | None,
+    out: Path,
+    old: Plan | None,
+    results: Results,
+    seeds: int,
+    lang: str,
+    workers: int,
+    overwrite: bool,
+) -> dict[str, Any]:
+    from chainrule.experiment.cells import Bench, prepare_board, resolve_first
+    from chainrule.experiment.execute import in_turns, in_workers, prepare_rows, retry_failed
+    from chainrule.training.tasks import find_task
+    from chainrule.training.train import Interrupted, Stop
+
+    bench, specs = Bench(settings), parse_models(models or find_task(settings.task).rows, settings.task)
+    dataset = bench.dataset
+    source = Source(dataset.name, dataset.split_sha256)
+    key = shared_key(settings, source.title, source.split_sha256)
+    if old and old.key != key:
+        raise UserError(
+            f"{out}: holds a comparison of other data or settings; choose another --out, or --overwrite replaces it"
+        )
+    plan = make_plan(
+        settings, specs, source, seeds=seeds, request=request_of(settings, models, seeds, out),
+        created=old.created if old else time.strftime("%Y-%m-%d %H:%M"), command=_command(),
+    )  # fmt: skip
+    ready = None
+    if overwrite or not results.final(plan.jobs["prepare"]):
+        full = find_task(settings.task).first(settings, out, overwrite)
+        ready = resolve_first(bench, full, specs)
+    if overwrite:
+        _clear(out, plan, results)
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(out / FILE, to_json(plan.to_json()).encode())
+    retry_failed(plan, results)
+    show = lambda: publish(plan, results, out, lang, running=True)  # noqa: E731
+    with Stop().listening() as stop:
+        show()
+        if ready is not None:
+            prepare_board(plan, results, full, ready)
+        prepare_rows(plan, results, bench, out)
+        show()
+        if workers:
+            in_workers(plan, results, out, stop, show, workers)
+        else:
+            in_turns(plan, results, bench, out, stop, show)
+        board = publish(plan, results, out, lang, running=False)
+        if board["status"] == "interrupted":
+            raise Interrupted(
+                f"stopped; the report so far is {out / 'report.html'}: the same command continues", stop.number
+            )
+    return board
+
+
+def _command() -> str | None:
+    return "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None
+
+
+def _clear(out: Path, plan: Plan, results: Results) -> None:
+    """Give up the results and run folders of an experiment that is replaced; its plan stays until the new one is written."""
+    from chainrule.checkpoint import RunFolder
+
+    results.clear()
+    for row in plan.rows:
+        for cell in row.cells:
+            RunFolder.create(out / cell.folder, overwrite=True)

@@ -1,0 +1,152 @@
+"""Blocks of a test part, the paired bootstrap over them, and the ranking that follows. Plain arithmetic on sums: no model, no data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.metric import Metric
+
+BLOCKS = 200
+"""About how many blocks a test part is cut into."""
+DRAWS = 2000
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """Sums over blocks of a part, by name: the units that are resampled, the same ones for every row.
+
+    ``sums`` hold a number a block, or K (blocks x K); ``items`` is how many items a block has.
+    """
+
+    sums: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.sums.values())))
+
+    def size(self, metric: Metric) -> float:
+        """What the figure is divided by: bytes, symbols, items of the whole part."""
+        return float(self.sums[metric.per].sum())
+
+    def figure(self, metric: Metric) -> float:
+        """The figure of the whole part."""
+        return float(self.drawn(metric, np.ones((1, len(self))))[0])
+
+    def drawn(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
+        """The figure of each draw of blocks; ``weights`` is draws x blocks."""
+        return metric.figure({name: weights @ self.sums[name] for name in {metric.of, metric.per} if name})
+
+    def has(self, metric: Metric) -> bool:
+        """Whether the figure is made of these sums."""
+        return metric.of in self.sums and metric.per in self.sums
+
+    @staticmethod
+    def mean(several: Sequence[Blocks]) -> Blocks:
+        """The mean over seeds, block by block."""
+        return Blocks({name: np.mean([blocks.sums[name] for blocks in several], axis=0) for name in several[0].sums})
+
+    def to_json(self) -> dict[str, Any]:
+        """Lists of numbers by name."""
+        return {name: np.asarray(values).tolist() for name, values in self.sums.items()}
+
+    @staticmethod
+    def from_json(saved: Mapping[str, Any]) -> Blocks:
+        """The inverse of ``to_json``."""
+        return Blocks({name: np.asarray(values, np.float64) for name, values in saved.items()})
+
+
+def block_edges(positions: np.ndarray, record_ends: np.ndarray, min_block: int) -> np.ndarray:
+    """Where blocks of neighbouring items end: whole records where there are many.
+
+    Args:
+        positions: where items end, ascending (bytes, or their numbers).
+        record_ends: where records end, in the same units.
+        min_block: the fewest items of a block.
+    """
+    if len(record_ends) >= 2 * BLOCKS:
+        return record_ends[np.linspace(0, len(record_ends) - 1, BLOCKS + 1).astype(int)[1:]]
+    count = min(BLOCKS, max(2, len(positions) // min_block))
+    ends = np.linspace(0, len(positions), count + 1).astype(int)[1:]
+    return positions[ends[ends > 0] - 1]
+
+
+def make_blocks(
+    items: Mapping[str, np.ndarray], positions: np.ndarray, edges: np.ndarray, *, points: bool = False
+) -> Blocks:
+    """Sums of items between common edges, so that rows with other tokenizers are paired over the same text.
+
+    An item that lies across an edge is shared in proportion; with ``points``, items stand where they end and fall into one block.
+
+    Args:
+        items: a number an item (or K) by name.
+        positions: where items end, ascending, in the units of the edges.
+        edges: where blocks end.
+    """
+    at = np.concatenate([[0.0], positions])
+    if points:
+        place = np.searchsorted(positions, edges, "right").astype(float)
+        at = np.arange(len(positions) + 1.0)
+        edges = place
+    counted = {"items": np.ones(len(positions)), **items}
+    return Blocks({name: _sums(np.asarray(values, np.float64), at, edges) for name, values in counted.items()})
+
+
+def _sums(values: np.ndarray, at: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    columns = values.reshape(len(values), -1)
+    running = np.concatenate([np.zeros((1, columns.shape[1])), np.cumsum(columns, axis=0)])
+    reached = np.stack([np.interp(edges, at, running[:, k]) for k in range(columns.shape[1])], axis=1)
+    sums = np.diff(reached, axis=0, prepend=0.0)
+    return sums[:, 0] if values.ndim == 1 else sums
+
+
+def resample(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+    """Bootstrap weights, draws x count: how often each block is drawn."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+
+
+def interval(blocks: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float]:
+    """Percentile bootstrap interval of a figure over blocks (Efron 1979)."""
+    return _middle(blocks.drawn(metric, resample(len(blocks))), level)
+
+
+def difference(a: Blocks, b: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float, float]:
+    """The figure of a minus that of b on the same blocks, with its paired bootstrap interval."""
+    weights = resample(len(a))
+    gaps = a.drawn(metric, weights) - b.drawn(metric, weights)
+    return a.figure(metric) - b.figure(metric), *_middle(gaps, level)
+
+
+def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Finished rows from best to worst, and the paired difference of each to the best: (value, low, high), row minus best."""
+
+    order: list[str]
+    gaps: dict[str, tuple[float, float, float]]
+    metric: Metric
+
+    @property
+    def tie(self) -> list[str]:
+        """Rows that the best one is not clearly better than, itself included."""
+        return [name for name in self.order if name == self.order[0] or self.behind(name)[1] <= 0]
+
+    def behind(self, name: str) -> tuple[float, float, float]:
+        """By how much the best row is better than this one: (value, low, high)."""
+        value, low, high = self.gaps[name]
+        return (-value, -high, -low) if self.metric.higher_is_better else (value, low, high)
+
+
+def rank(blocks: Mapping[str, Blocks], metric: Metric) -> Ranking | None:
+    """Order rows by their figure; differences by paired bootstrap over the same blocks. None where there is no row."""
+    if not blocks:
+        return None
+    order = sorted(blocks, key=lambda name: blocks[name].figure(metric), reverse=metric.higher_is_better)
+    return Ranking(order, {name: difference(blocks[name], blocks[order[0]], metric) for name in order}, metric)

@@ -1,0 +1,152 @@
+"""The verdict: what the statistics of a board say, as facts, and as sentences of the message catalogue in two languages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from chainrule.core.metric import Metric
+from chainrule.experiment.statistics import Blocks, Ranking, rank
+from chainrule.report.messages import Catalogue
+from chainrule.report.sentences import Amount, Figure, Sentence, spoken
+
+MOST_TIMES = 32
+"""Multiples of the training time up to which a learning curve is extrapolated."""
+COUNTING = "ngram"
+"""The model type that others are set beside in the verdict."""
+Rows = Mapping[str, dict[str, Any]]
+
+
+def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01) -> int | None:
+    """The fewest visible tokens with which a model stays within ``tolerance`` (relative) of the best that it reaches."""
+    if not curve:
+        return None
+    best = min(point["value"] for point in curve)
+    return next(int(point["visible"]) for point in curve if point["value"] <= best * (1 + tolerance))
+
+
+def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: bool = False) -> float:
+    """By how much a learning curve improves from a quarter to half of the training tokens; 0 where it gets worse.
+
+    Learning is compared where the rate is still constant: a decay would bend the curve. Tokens stand for time, so that the gain does
+    not depend on how busy the machine was.
+    """
+    if len(curve) < 5:
+        return 0.0
+    total = curve[-1]["tokens"]
+    near = lambda share: min(curve, key=lambda p: abs(p["tokens"] - share * total))["value"]  # noqa: E731
+    gain = near(0.25) - near(0.5)
+    return max(0.0, -gain if higher_is_better else gain)
+
+
+def overtaking(rows: Rows, ranking: Ranking) -> tuple[str, float] | None:
+    """The row that would overtake the best one, and at about how many times the training time.
+
+    The gain of the last doubling before the decay is taken to repeat. An estimate, and only as good as that line: of an accuracy
+    or a PSNR, which flatten, it would promise too much.
+    """
+    best = ranking.order[0]
+    gain = {name: rows[name].get("gain_of_doubling") or 0.0 for name in ranking.order}
+    found = []
+    for name in ranking.order[1:]:
+        faster = gain[name] - gain[best]
+        if faster > 1e-3 and ranking.behind(name)[0] > 0:
+            found.append((2 ** (ranking.behind(name)[0] / faster), name))
+    times, name = min(found, default=(math.inf, ""))
+    return (name, times) if times <= MOST_TIMES else None
+
+
+def cheapest(names: Sequence[str], rows: Rows) -> str:
+    """The row of a tie that costs least to keep and to run: constant memory first, then fewer parameters."""
+    return min(names, key=lambda n: ((rows[n].get("state_bytes_per_token") or 0) > 0, rows[n]["params"]))
+
+
+def make_verdict(
+    rows: Rows,
+    blocks: Mapping[str, Blocks],
+    metric: Metric,
+    *,
+    running: bool,
+    followed: bool,
+    say: Mapping[str, Catalogue],
+) -> dict[str, Any]:
+    """The verdict over finished rows.
+
+    Args:
+        rows: rows of the board by name; those of ``blocks`` are read.
+        blocks: sums over the blocks of the test part, for each finished row.
+        running: whether other rows may still finish.
+        followed: whether learning curves show the main metric, so that they can be extrapolated.
+        say: a catalogue for each language.
+
+    Returns:
+        ``{"text", "text_ko", "best", "tie", "confidence", "useful_context", "facts"}``.
+    """
+    ranking = rank(blocks, metric)
+    if ranking is None:
+        confidence = "so far" if running else "cannot tell"
+        return _verdict([Sentence("verdict_nothing", {})], say, None, [], confidence, None, {})
+    best, size = ranking.order[0], next(iter(blocks.values())).size(metric)
+    reach = useful_context(rows[best].get("memory") or [])
+    facts: dict[str, Any] = {
+        "metric": metric.name,
+        "value": rows[best][metric.name],
+        "size": size,
+        "order": ranking.order,
+    }
+    leads = {"model": rows[best]["label"], "value": Figure(metric, rows[best][metric.name])}
+    if running:
+        return _verdict([Sentence("verdict_so_far", leads)], say, best, ranking.tie, "so far", reach, facts)
+    if size < metric.min_items:
+        told = {**leads, "size": Amount(size, metric.items), "least": metric.min_items}
+        return _verdict([Sentence("verdict_too_small", told)], say, best, ranking.tie, "cannot tell", reach, facts)
+    chosen = cheapest(ranking.tie, rows)
+    sentences = (_tie if len(ranking.tie) > 1 else _clear)(rows, ranking, chosen, facts)
+    if reach is not None:
+        key = {0: "verdict_context_none", 1: "verdict_context_one"}.get(reach, "verdict_context")
+        sentences.append(Sentence(key, {"n": reach}))
+    ahead = overtaking(rows, ranking) if followed and not metric.higher_is_better else None
+    if ahead and ahead[0] not in ranking.tie:
+        facts["overtaking"] = {"model": ahead[0], "times": ahead[1]}
+        times = f"{max(ahead[1], 1.1):.2g}"
+        sentences.append(Sentence("verdict_overtake", {"times": times, "model": rows[ahead[0]]["label"]}))
+    return _verdict(sentences, say, chosen, ranking.tie, "tie" if len(ranking.tie) > 1 else "clear", reach, facts)
+
+
+def _verdict(
+    sentences: Sequence[Sentence],
+    say: Mapping[str, Catalogue],
+    best: str | None,
+    tie: list[str],
+    confidence: str,
+    reach: int | None,
+    facts: dict[str, Any],
+) -> dict[str, Any]:
+    told = spoken(sentences, say)
+    return {**told, "best": best, "tie": tie, "confidence": confidence, "useful_context": reach, "facts": facts}
+
+
+def _clear(rows: Rows, ranking: Ranking, best: str, facts: dict[str, Any]) -> list[Sentence]:
+    metric = ranking.metric
+    leads: dict[str, Any] = {"model": rows[best]["label"], "value": Figure(metric, rows[best][metric.name])}
+    if len(ranking.order) == 1:
+        return [Sentence("verdict_use", leads)]
+    second = ranking.order[1]
+    facts |= {"second": second, "gap": list(ranking.behind(second))}
+    gap, low, high = map(metric.number, ranking.behind(second))
+    sentences = [
+        Sentence("verdict_use_ahead", {**leads, "gap": gap, "second": rows[second]["label"], "low": low, "high": high})
+    ]
+    counting = next((n for n in ranking.order if n.split(":")[0] == COUNTING and n != best), None)
+    if counting and counting != second:
+        facts["counting"] = {"model": counting, "gap": list(ranking.behind(counting))}
+        gap = metric.number(ranking.behind(counting)[0])
+        sentences.append(Sentence("verdict_counting", {"gap": gap, "model": rows[counting]["label"]}))
+    return sentences
+
+
+def _tie(rows: Rows, ranking: Ranking, chosen: str, facts: dict[str, Any]) -> list[Sentence]:
+    models = ", ".join(rows[name]["label"] for name in ranking.tie)
+    value = Figure(ranking.metric, rows[ranking.order[0]][ranking.metric.name])
+    return [Sentence("verdict_tie", {"models": models, "value": value, "model": rows[chosen]["label"]})]

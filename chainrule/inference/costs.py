@@ -1,0 +1,98 @@
+"""What it costs to run a model: bytes of its state, and seconds and bytes against the length that it reads."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, State
+from chainrule.core.compute import Compute
+
+GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
+SHORT, LONG = 16, 32
+"""Lengths between which a state's growth is measured."""
+
+
+@torch.no_grad()
+def state_bytes(
+    model: Autoregressive, compute: Compute, initial: Callable[[Autoregressive, int], State | None]
+) -> tuple[int, int]:
+    """Return the bytes of a state whatever the length, and the bytes more for each token read, for one sequence.
+
+    Args:
+        model: the model.
+        compute: where it runs.
+        initial: the state that a sequence is read from, given its length; None: the model's own. Of a prompt as long, each token
+            is held too.
+    """
+    sizes = []
+    for length in (SHORT, LONG):
+        with compute.autocast():
+            state = initial(model, length)
+            _, state = model(torch.zeros((1, length), dtype=model.first(1).dtype, device=compute.device), state)
+        sizes.append(state.nbytes())
+    per_token = (sizes[1] - sizes[0]) // (LONG - SHORT)
+    return sizes[0] - SHORT * per_token, per_token
+
+
+@torch.no_grad()
+def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, Any]:
+    """Seconds to read one sequence, and bytes remembered after it, against its length; with exponents fitted in log-log."""
+    rng = torch.Generator().manual_seed(seed)
+    seconds, sizes, lengths = [], [], []
+    for length in GROWTH_LENGTHS:
+        read = torch.randint(0, model.symbols, (1, length), generator=rng).to(compute.device)
+        times = []
+        try:
+            for _ in range(3):
+                began = time.perf_counter()
+                with compute.autocast():
+                    prediction, state = model(read)
+                    prediction.select(torch.tensor([length - 1], device=compute.device)).logits()
+                times.append(time.perf_counter() - began)
+        except ValueError:
+            break
+        seconds.append(sorted(times)[1])
+        sizes.append(state.nbytes())
+        lengths.append(length)
+    longest = slice(-4, None)  # short sequences time the call, not the reading
+    fit = lambda y: float(np.polyfit(np.log(lengths[longest]), np.log(y[longest]), 1)[0])  # noqa: E731
+    return {
+        "lengths": lengths, "seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds), "memory_exponent": fit(sizes),
+    }  # fmt: skip
+
+
+class MemoryWatch:
+    """Peak resident memory of the process while the block runs, sampled every 5 ms, less what it held at the beginning."""
+
+    def __init__(self) -> None:
+        self.extra = 0
+
+    def __enter__(self) -> MemoryWatch:
+        self._over = threading.Event()
+        self._base = _resident()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._over.wait(0.005):
+            self.extra = max(self.extra, _resident() - self._base)
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+
+def _resident() -> int:
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except OSError:
+        return 0

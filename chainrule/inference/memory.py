@@ -1,0 +1,96 @@
+"""The memory curve: bits per unit when only the last k symbols are visible. How far back does the data remember, and who uses it?
+
+Windows of the text are read from ``start``; the symbol in column k of a window is predicted with exactly k symbols visible. The
+windows lie in short runs one symbol apart, so that neighbouring k are measured on almost the same symbols, and every
+model is measured on the same windows. What the same symbols cost with everything visible is known from the evaluation and is
+used as a control variate: value(k) = mean over the part + mean over the windows of (cost with k visible - cost with all).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive
+from chainrule.core.compute import Compute
+from chainrule.scoring.evaluate import Symbols, places
+
+
+@dataclass(frozen=True)
+class Tier:
+    """Columns ``first`` to ``last`` from ``runs`` x ``length`` windows; neighbouring columns are pooled by ``pool``."""
+
+    first: int
+    last: int
+    runs: int
+    length: int
+    pool: float
+
+
+TIERS = (Tier(0, 15, 256, 16, 0.0), Tier(16, 127, 48, 24, 0.0), Tier(128, 1024, 16, 8, 0.08))
+
+
+def _windows(part: Symbols, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
+    """First positions of the windows in ``part.ids``, and where these stand in the result of ``token_nats``."""
+    reach = tier.last + tier.length
+    lengths = part.ends - part.starts
+    offsets = np.cumsum(lengths) - lengths
+    fits = np.flatnonzero(lengths > reach)
+    if not len(fits):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    room = lengths[fits] - reach
+    bounds = np.concatenate([[0], np.cumsum(room)])
+    chosen = np.unique(np.linspace(0, bounds[-1] - 1, min(tier.runs, bounds[-1])).astype(np.int64))
+    record = np.searchsorted(bounds, chosen, "right") - 1
+    inside = (chosen - bounds[record])[:, None] + np.arange(tier.length)
+    begin = part.starts[fits[record]][:, None] + inside
+    place = offsets[fits[record]][:, None] + inside
+    return begin.ravel(), place.ravel()
+
+
+@torch.no_grad()
+def _costs(model: Autoregressive, part: Symbols, begin: np.ndarray, width: int, compute: Compute) -> np.ndarray:
+    """-log p, windows x width, column k with k symbols visible."""
+    rows = max(1, (1 << 15) // width)
+    out = np.zeros((len(begin), width))
+    for k in range(0, len(begin), rows):
+        read = part.ids[begin[k : k + rows, None] + np.arange(width)].astype(np.int64)
+        start = np.full((len(read), 1), model.start_symbol)
+        inputs = torch.from_numpy(np.concatenate([start, read[:, :-1]], 1)).to(compute.device)
+        with compute.autocast():
+            prediction, _ = model(inputs)
+            nats = prediction.log_prob(torch.from_numpy(read).to(compute.device))
+        out[k : k + rows] = -nats.double().cpu().numpy()
+    return out
+
+
+def memory_curve(
+    model: Autoregressive, part: Symbols, nats: np.ndarray, compute: Compute, units_per_symbol: float = 1.0
+) -> list[dict[str, float]]:
+    """``[{"visible": k, "value": bits}, …]`` up to 1,024 symbols, the window of the model, or the longest record.
+
+    ``nats``: the model's ``token_nats`` of the same part. ``units_per_symbol``: bytes (or whatever bits are counted per) of a symbol.
+    """
+    model.eval()
+    base, curve = nats.mean(), []
+    spelled = np.zeros(len(nats))
+    if model.spells:
+        spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # paid for whatever is visible
+    for tier in TIERS:
+        width = min(tier.last + 1, model.window or tier.last + 1)
+        begin, place = _windows(part, tier)
+        if width <= tier.first or not len(begin):
+            break
+        cost = _costs(model, part, begin, width, compute)
+        column = place[:, None] + np.arange(width)
+        extra = (cost + spelled[column] - nats[column]).mean(0)
+        k = tier.first
+        while k < width:
+            stop = min(width, max(k + 1, int(k * (1 + tier.pool))))
+            value = base + extra[k:stop].mean()
+            curve.append({"visible": k, "value": value / math.log(2) / units_per_symbol})
+            k = stop
+    return curve

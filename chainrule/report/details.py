@@ -1,0 +1,125 @@
+"""What stands below the results: data card, how rows were measured, settings, machine and methodology."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from chainrule.report.formats import DASH, compact, count, decimal, number, percent, setting, size
+from chainrule.report.messages import Catalogue
+
+Pairs = list[tuple[str, str]]
+"""Terms and their values."""
+
+
+def data_card(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """Return facts, notes, the sizes of the splits and examples of the data."""
+    data, say = board.get("data") or {}, catalogue.message
+    unit = str(data.get("unit") or "")
+    key = f"unit_{re.sub(r'[^a-z]+', '_', unit)}"
+    entropy, xz = number(data.get("entropy")), number((data.get("xz") or {}).get("bits_per_byte"))
+    facts = [
+        (say("name"), str(data.get("name") or "")),
+        (say("data_unit"), say(key) if key in catalogue else unit),
+        (say("image_size"), " × ".join(map(str, data.get("image") or []))),
+        (say("tokenizer"), str(data.get("tokenizer") or "")),
+        (say("vocabulary"), count(data.get("vocab_size"))),
+        (say("entropy"), "" if entropy is None else say("bits_per_token", value=decimal(entropy))),
+        (say("xz_needs"), "" if xz is None else say("bits_per_byte", value=decimal(xz))),
+        (say("duplicates"), percent(data.get("duplicates"), 2)),
+        (say("captions_seen"), percent(data.get("captions_seen"))),
+    ]
+    return {
+        "facts": told(facts), "sha256": data.get("sha256"), "notes": data.get("notes") or [],
+        "splits": _splits(data, catalogue), "examples": (data.get("examples") or [])[:3],
+    }  # fmt: skip
+
+
+def told(pairs: Pairs) -> Pairs:
+    """Return the pairs that have a value."""
+    return [(term, value) for term, value in pairs if value and value != DASH]
+
+
+def _splits(data: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
+    """Heading and lines of the table of sizes."""
+    parts = {name: part for name, part in (data.get("parts") or {}).items() if part}
+    words = {"bytes": "bytes", "chars": "characters", "values": "values", "records": "records"}
+    names = {key: catalogue.message(word) for key, word in words.items()} | {"tokens": catalogue.values["tokens"]}
+    kept = [
+        key
+        for key in ("bytes", "chars", "tokens", "values", "records")
+        if any(p.get(key) is not None for p in parts.values())
+    ]
+    if not kept:
+        return None
+    lines = []
+    for name, part in parts.items():
+        key = f"part_{name}"
+        lines.append([catalogue.message(key) if key in catalogue else name, *(count(part.get(k)) for k in kept)])
+    return [catalogue.message("part"), *(names[key] for key in kept)], lines
+
+
+def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]]:
+    """Return heading and lines of how each row was measured, without the columns that are empty in every row."""
+    say = catalogue.message
+    main = ((board.get("metrics") or [None])[0] or {}).get("name")
+    body = [
+        [
+            row["label"],
+            str(row.get("tokenizer") or DASH),
+            count(row.get("context"))
+            if row.get("context")
+            else say("unbounded")
+            if number(row.get(main)) is not None
+            else DASH,
+            count(row.get("stride")),
+            compact(row.get("train_tokens")),
+            count(row.get("tokens") or row.get("symbols") or row.get("n") or row.get("sentences")),
+            catalogue.pick(row, "evaluation") or DASH,
+        ]
+        for row in board["rows"]
+    ]
+    head = [say(key) for key in ("col_model", "tokenizer", "context", "stride", "trained_on", "scored", "evaluation")]
+    empty = (DASH, say("unbounded"))
+    kept = [i for i in range(len(head)) if i == 0 or any(line[i] not in empty for line in body)]
+    return [head[i] for i in kept], [[line[i] for i in kept] for line in body]
+
+
+def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Pairs]]:
+    """Return a heading and all settings of every row's model and training."""
+    yes, no = catalogue.message("yes"), catalogue.message("no")
+    return [
+        (
+            f"{row['label']} · {catalogue.message(kind)}",
+            [(name, setting(value, yes, no)) for name, value in row[kind].items()],
+        )
+        for row in board["rows"]
+        for kind in ("config", "train")
+        if row.get(kind)
+    ]
+
+
+def machine(board: dict[str, Any], catalogue: Catalogue) -> Pairs:
+    """Return the machine, the device and the software that the board was made with."""
+    found, say = board.get("machine") or {}, catalogue.message
+    cores, threads = found.get("cores"), found.get("threads")
+    hardware = [
+        str(found.get("cpu") or ""),
+        say("cores", cores=count(cores), threads=count(threads), n=cores, m=threads) if cores or threads else "",
+        size(found["memory_bytes"]) if found.get("memory_bytes") else "",
+    ]
+    software = [
+        str(found.get("device") or ""),
+        f"torch {found['torch']}" if found.get("torch") else "",
+        say("precision_bf16") if found.get("bf16") else "",
+    ]
+    joined = [(say("machine"), hardware), (say("device"), software)]
+    return told([(term, ", ".join(item for item in items if item)) for term, items in joined])
+
+
+def methodology(board: dict[str, Any], catalogue: Catalogue, own: dict[str, Any]) -> list[str]:
+    """Return the sentences on how to read the figures: the frame's around those of the section."""
+    say = catalogue.message
+    mine = own.get("methodology") or ([say("method_task")] if "method_task" in catalogue else [])
+    budget = say("method_budget", budget=catalogue.pick(board.get("budget")) or DASH)
+    return [budget, *mine, say("method_interval"), say("method_choice"), say("method_speed")]

@@ -1,0 +1,280 @@
+"""The table of the report: one row a model, its columns derived from the metrics of the board."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from chainrule.report.formats import compact, decimal, figure, number, significant, size
+from chainrule.report.messages import Catalogue
+from chainrule.report.section import ReportSection
+
+STATUSES = ("waiting", "running", "done", "failed")
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A row's figure with its interval on the scale that all rows share, 4 to 100; ``high`` is None beyond the end."""
+
+    about: str
+    value: float
+    low: float
+    high: float | None
+    tick: float | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Text, smaller lines below it, and the number that the column is sorted by."""
+
+    text: str
+    key: float | None = None
+    notes: list[str] = field(default_factory=list)
+    main: bool = False
+    bar: Bar | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: its cells, or a message in their place."""
+
+    label: str
+    style: int
+    classes: str
+    tags: list[str]
+    detail: str
+    error: str
+    message: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading, and what it shows of a row."""
+
+    heading: str
+    show: Any
+
+
+def status(row: dict[str, Any]) -> str:
+    """Return a row's status, one of :data:`STATUSES`; rows without one are done."""
+    if row.get("error"):
+        return "failed"
+    return row["status"] if row.get("status") in STATUSES else "done"
+
+
+class Table:
+    """The columns and rows of one board.
+
+    Args:
+        board: the board, with labels and styles.
+        catalogue: its messages.
+        section: the task's section, for the references that rows are compared with.
+    """
+
+    def __init__(self, board: dict[str, Any], catalogue: Catalogue, section: ReportSection):
+        self.board, self.say, self.pick, self.section = board, catalogue.message, catalogue.pick, section
+        self.metrics: list[dict[str, Any]] = [metric for metric in board.get("metrics") or [] if metric]
+        self.main: dict[str, Any] = self.metrics[0] if self.metrics else {"name": None}
+        self.known = {name: number(value) for name, value in (board.get("references") or {}).items()}
+        self.groups = [(title, columns) for title, columns in self._groups() if columns]
+        """(heading, columns) from left to right; the first column, the model, is not among them."""
+
+    @property
+    def width(self) -> int:
+        """The number of columns behind the model."""
+        return sum(len(columns) for _, columns in self.groups)
+
+    def rows(self) -> list[Row]:
+        """Return all rows in the order of the board."""
+        columns = [column for _, columns in self.groups for column in columns]
+        return [self._row(row, columns) for row in self.board["rows"]]
+
+    def note(self) -> str:
+        """Return the sentence below the table: the scale, and which differences are better."""
+        tick = self.section.tick
+        marks = (
+            self.say("table_mark", name=self.say(f"reference_{tick}")) if self.known.get(tick or "") is not None else ""
+        )
+        direction = self.say("positive" if self.main.get("higher_is_better") else "negative")
+        unit = self.main.get("unit") if self.main.get("unit") not in ("", "%") else None
+        return self.say("table_note", marks=marks, unit=unit or self.pick(self.main, "label"), direction=direction)
+
+    # --- columns ------------------------------------------------------------------------------------------------------
+
+    def _groups(self) -> list[tuple[str, list[Column]]]:
+        say, speed = self.say, [Column(self.say("col_generate_speed"), self._compact("tokens_per_second_generate"))]
+        measured = [
+            Column(self._heading(m), self._metric(m)) for m in self.metrics if m is self.main or self._any(m["name"])
+        ]
+        state = [Column(say("col_state"), self._state)] * self._any("state_bytes_fixed")
+        return [
+            (say("group_test"), measured),
+            (say("group_gap"), self._gaps()),
+            ("", [Column(say("col_params"), self._compact("params"))]),
+            (
+                say("group_training"),
+                [
+                    Column(say("col_seconds"), self._seconds),
+                    Column(say("col_train_speed"), self._compact("tokens_per_second_train")),
+                ],
+            ),
+            (say("group_generation"), speed * self._any("tokens_per_second_generate")),
+            (say("group_memory"), [*state, Column(say("col_peak"), self._peak)]),
+        ]
+
+    def _any(self, key: str) -> bool:
+        return any(row.get(key) is not None for row in self.board["rows"])
+
+    def _heading(self, metric: dict[str, Any]) -> str:
+        label, unit = self.pick(metric, "label"), str(metric.get("unit") or "")
+        return label if unit in ("", "%") or unit in label else f"{label}, {unit}"
+
+    def _gaps(self) -> list[Column]:
+        """Differences: to the best row, to the row that is the baseline, to the references."""
+        found = [Column(self.say("col_best"), self._paired)] * self._any("gap")
+        base = next((row for row in self.board["rows"] if _kind(row) == self.section.baseline), None)
+        value = number(base.get(self.main["name"])) if base else None
+        if value is not None:
+            heading = self.say(f"reference_{self.section.baseline}")
+            found.append(Column(heading, self._difference(value, but=self.section.baseline)))
+        for name in self.section.references:
+            if (value := self.known.get(name)) is not None:
+                found.append(Column(self.say(f"reference_{name}"), self._difference(value)))
+        return found
+
+    # --- cells --------------------------------------------------------------------------------------------------------
+
+    def _metric(self, metric: dict[str, Any]) -> Any:
+        if metric is self.main:
+            return self._main
+        return lambda row: Cell(figure(row.get(metric["name"]), metric), number(row.get(metric["name"])))
+
+    def _main(self, row: dict[str, Any]) -> Cell:
+        """The main figure, its interval as a bar and in words, and the spread over seeds where there are several."""
+        value, interval = number(row.get(self.main["name"])), _interval(row)
+        notes, bar = [], None
+        if value is not None and interval is not None:
+            bar = self._bar(value, interval)
+            notes.append(f"{self._shown(interval[0])} … {self._shown(interval[1])}")
+        seeds = [v for seed in row.get("seeds") or [] if (v := number((seed or {}).get("value"))) is not None]
+        if len(seeds) > 1:
+            low, high = self._shown(min(seeds)), self._shown(max(seeds))
+            notes.append(self.say("seeds", n=len(seeds), low=low, high=high))
+        return Cell(self._shown(value), value, notes, main=True, bar=bar)
+
+    def _shown(self, value: float | None, signed: bool = False) -> str:
+        return figure(value, self.main, signed)
+
+    def _paired(self, row: dict[str, Any]) -> Cell:
+        gap = row.get("gap") or {}
+        low, high, value = (number(gap.get(key)) for key in ("low", "high", "value"))
+        span = [f"{self._shown(low, True)} … {self._shown(high, True)}"] if low is not None and high is not None else []
+        return Cell(self._shown(value, True), value, span)
+
+    def _difference(self, other: float, but: str | None = None) -> Any:
+        def show(row: dict[str, Any]) -> Cell:
+            value = number(row.get(self.main["name"]))
+            gap = None if value is None or (but and _kind(row) == but) else value - other
+            return Cell(self._shown(gap, True), gap)
+
+        return show
+
+    @staticmethod
+    def _compact(key: str) -> Any:
+        return lambda row: Cell(compact(row.get(key)), number(row.get(key)))
+
+    @staticmethod
+    def _seconds(row: dict[str, Any]) -> Cell:
+        return Cell(significant(row.get("train_seconds")), number(row.get("train_seconds")))
+
+    @staticmethod
+    def _peak(row: dict[str, Any]) -> Cell:
+        return Cell(size(row.get("peak_memory_bytes")), number(row.get("peak_memory_bytes")))
+
+    def _state(self, row: dict[str, Any]) -> Cell:
+        fixed, growing = number(row.get("state_bytes_fixed")), number(row.get("state_bytes_per_token"))
+        if fixed is None and growing is None:
+            return Cell(decimal(None))
+        kind = self.say("per_token", bytes=size(growing)) if growing else self.say("constant")
+        return Cell(size(fixed or 0), (fixed or 0) + 1024 * (growing or 0), [kind])
+
+    # --- bars ---------------------------------------------------------------------------------------------------------
+
+    def _bar(self, value: float, interval: tuple[float, float]) -> Bar:
+        low, high = self._scale()
+        tick = self.known.get(self.section.tick or "")
+
+        def place(at: float) -> float:
+            return round(4 + 96 * (at - low) / ((high - low) or 1), 1)
+
+        about = self.say(
+            "interval_of", value=self._shown(value), low=self._shown(interval[0]), high=self._shown(interval[1])
+        )
+        beyond = interval[1] > high + 1e-9
+        return Bar(
+            about,
+            place(value),
+            place(interval[0]),
+            None if beyond else place(interval[1]),
+            None if tick is None else place(tick),
+        )
+
+    def _scale(self) -> tuple[float, float]:
+        """The ends of the scale that all bars share.
+
+        It ends at the tick where two rows or more are better than that: a Markov chain far to the right would otherwise
+        squeeze the differences that decide into a pixel. Rows beyond the end are drawn as an arrow.
+        """
+        tick = self.known.get(self.section.tick or "")
+        ends = [found for row in self.board["rows"] if status(row) != "failed" and (found := _interval(row))]
+        near = [interval for interval in ends if tick is not None and interval[1] <= tick]
+        kept = near if len(near) > 1 else ends
+        marks = [value for interval in kept for value in interval] + ([] if tick is None else [tick])
+        return min(marks), max(marks)
+
+    # --- rows ---------------------------------------------------------------------------------------------------------
+
+    def _row(self, row: dict[str, Any], columns: list[Column]) -> Row:
+        now, verdict = status(row), self.board.get("verdict") or {}
+        best = row["model"] == verdict.get("best") and now != "failed"
+        tie = not best and now != "failed" and row["model"] in (verdict.get("tie") or [])
+        tags = (
+            [self.say("tag_best")] * best
+            + [self.say("tag_tie")] * tie
+            + [self.say("status_running")] * (now == "running")
+        )
+        named = ":" not in row["model"] or all(
+            part in row["label"] for part in row["model"].partition(":")[2].split("+")
+        )
+        error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
+        message = "" if error else self._message(row, now)
+        return Row(
+            row["label"],
+            row["style"],
+            " ".join([now, *["best"] * best, *["tie"] * tie]),
+            tags,
+            "" if named else row["model"],
+            error,
+            message,
+            [] if error or message else [column.show(row) for column in columns],
+        )
+
+    def _message(self, row: dict[str, Any], now: str) -> str:
+        """Why a row has no figures yet; nothing where it has some."""
+        if number(row.get(self.main["name"])) is not None or now == "done":
+            return ""
+        if self.board.get("status") != "running":
+            return self.say("not_reached")
+        return self.say("status_running_empty" if now == "running" else "status_waiting")
+
+
+def _kind(row: dict[str, Any]) -> str:
+    """The model type of a row whose name may carry settings."""
+    return re.split(r"[:+]", row["model"])[0]
+
+
+def _interval(row: dict[str, Any]) -> tuple[float, float] | None:
+    low, high = (number(end) for end in (row.get("interval") or [None, None])[:2])
+    return None if low is None or high is None else (low, high)

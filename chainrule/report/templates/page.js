@@ -1,0 +1,73 @@
+// ---- the page: charts, legends, sorting, theme, print ----------------------------------------------------------------
+const view = JSON.parse(document.getElementById("view-data").textContent), words = view.words;
+const hidden = new Set();
+
+function drawAll() {
+  for (const host of document.querySelectorAll(".plot[data-chart]")) drawChart(host, view.charts[host.dataset.chart], hidden, words.no_points);
+}
+function toggle(model) {
+  if (!hidden.delete(model)) hidden.add(model);
+  for (const button of document.querySelectorAll(".legend button")) button.setAttribute("aria-pressed", String(!hidden.has(button.dataset.model)));
+  drawAll();
+}
+function buildLegends() {
+  for (const host of document.querySelectorAll(".legend")) for (const { model, name, style } of view.models) {
+    const button = make(host, "button", { type: "button", class: "chip", "aria-pressed": "true", "data-model": model });
+    swatch(button, style);
+    make(button, "span", {}, name);
+    button.addEventListener("click", () => toggle(model));
+  }
+}
+function chooseCharts() {                                // a choice of what one place shows, such as the horizontal axis of the curves
+  for (const choice of document.querySelectorAll(".choice[data-plot]")) choice.addEventListener("change", event => {
+    document.getElementById(choice.dataset.plot).dataset.chart = event.target.value;
+    drawAll();
+  });
+}
+function sortBy(table, header, column) {
+  const order = { none: "ascending", ascending: "descending", descending: "none" }[header.getAttribute("aria-sort") || "none"];
+  for (const th of table.querySelectorAll("th[aria-sort]")) th.removeAttribute("aria-sort");
+  if (order !== "none") header.setAttribute("aria-sort", order);
+  const sign = order === "descending" ? -1 : 1, body = table.tBodies[0];
+  const key = row => order === "none" ? +row.dataset.index : row.cells.length > 2 && row.cells[column].dataset.v !== undefined ? sign * row.cells[column].dataset.v : Infinity;
+  const ranked = [...body.rows].map(row => [key(row), row]).sort((a, b) => a[0] === b[0] ? a[1].dataset.index - b[1].dataset.index : a[0] - b[0]);
+  body.append(...ranked.map(pair => pair[1]));
+}
+function makeSortable(table) {
+  for (const [column, header] of [...table.tHead.rows].at(-1).querySelectorAll("th").entries()) {
+    if (column === 0) continue;                          // the order that was given is the third click on any other
+    const label = header.textContent;
+    header.replaceChildren();
+    make(header, "button", { type: "button", title: words.sort }, label).addEventListener("click", () => sortBy(table, header, column));
+  }
+}
+function themeToggle() {
+  const root = document.documentElement, button = document.getElementById("theme"), kept = "chainrule-theme";
+  const store = { get: () => { try { return localStorage.getItem(kept); } catch { return null; } }, set: v => { try { localStorage.setItem(kept, v); } catch { /* a file opened from disk may have no storage */ } } };
+  if (["dark", "light"].includes(store.get())) root.dataset.theme = store.get();
+  button.addEventListener("click", () => {
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    store.set(root.dataset.theme);
+  });
+}
+function openForPrint() {
+  const opened = [];
+  addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details:not([open])")) { d.open = true; opened.push(d); } });
+  addEventListener("afterprint", () => { for (const d of opened.splice(0)) d.open = false; });
+}
+function reloadWhileRunning() {
+  if (!view.running) return;
+  const timer = setTimeout(() => location.reload(), 15000);         // stops at the first touch: nobody loses what they read
+  for (const name of ["pointerdown", "keydown"]) addEventListener(name, () => clearTimeout(timer), { once: true });
+}
+for (const node of document.querySelectorAll(".toggle")) node.hidden = false;
+themeToggle();
+buildLegends();
+chooseCharts();
+makeSortable(document.querySelector("table.board"));
+openForPrint();
+reloadWhileRunning();
+drawAll();
+let lastWidth = innerWidth;
+addEventListener("resize", () => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; drawAll(); } });

@@ -1,0 +1,12 @@
+"""The report of fill: the table and learning curves, with the methodology of masked tokens."""
+
+from __future__ import annotations
+
+from chainrule.report.section import ReportSection
+
+
+class FillSection(ReportSection):
+    """Masked accuracy, and the pseudo-log-likelihood in a column of its own."""
+
+
+SECTION = FillSection()

@@ -1,0 +1,201 @@
+"""The report of generate: the memory curve, samples, the n-gram ladder, and cost by sequence length."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.report.charts import Points, points, references, series
+from chainrule.report.formats import DASH, count, decimal, number
+from chainrule.report.messages import Catalogue
+from chainrule.report.section import ReportSection
+from chainrule.report.table import status
+
+LINES = 16
+"""Contexts that the table of the memory curves holds; of more, it has powers of two and the ends of the curves."""
+NEAR = 0.01
+"""Bits; a memory curve that stays this close to its last value has reached it."""
+
+
+class GenerateSection(ReportSection):
+    """Bits per byte (per symbol where data have no bytes), and what of the past the models use."""
+
+    template = "section.html"
+    references = ("xz",)
+    tick = "xz"
+    baseline = "ngram"
+
+    def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+        metric = ((board.get("metrics") or [None])[0] or {}) | {"name": "value"}
+        has_xz = number((board.get("references") or {}).get("xz")) is not None
+        growth = _growth(board)
+        return {
+            "charts": {
+                "memory": memory_chart(board, catalogue, metric),
+                "ladder": ladder_chart(board, catalogue, metric),
+                "growth-seconds": growth_chart(board, catalogue, growth, "seconds"),
+                "growth-bytes": growth_chart(board, catalogue, growth, "bytes"),
+            },
+            "memory_unit": _capital(catalogue.pick(metric, "label")),
+            "memory_note": catalogue.message("memory_note" if has_xz else "memory_note_symbols"),
+            "memory_table": memory_table(board, catalogue),
+            "ladder": [[count(n), decimal(value)] for n, value in points(board.get("ladder"), "n", "value")],
+            "ladder_unit": catalogue.pick(metric, "label"),
+            "samples": samples(board),
+            "growth": [
+                [row["label"], decimal(found.get("time_exponent"), 2), decimal(found.get("memory_exponent"), 2)]
+                for row, found in growth
+            ],
+            "methodology": methodology(board, catalogue, has_xz),
+        }
+
+
+def samples(board: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the rows that have samples: label, style, the first sample and the others."""
+    return [
+        {"label": row["label"], "style": row["style"], "first": row["samples"][0], "others": row["samples"][1:]}
+        for row in board["rows"]
+        if row.get("samples") and status(row) != "failed"
+    ]
+
+
+def memory_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> dict[str, Any]:
+    """Return the chart of loss against visible context; beyond a model's window its last value is repeated by dots."""
+    found = [(row, points(row.get("memory"), "visible", "value")) for row in board["rows"]]
+    far = max([x for _, line in found for x, _ in line] + [2])
+    ticks = [0, *(2**k for k in range(int(far).bit_length()) if 2**k <= far)]
+    return {
+        "series": [_line(row, line, far) for row, line in found if line],
+        "height": [430, 360, 320],
+        "referencesRight": True,
+        "about": catalogue.message("memory_about"),
+        "references": references(board, catalogue, "xz"),
+        "x": {"scale": "doubling", "format": "count", "from": 0, "to": far, "ticks": ticks},
+        "y": {"scale": "linear"},
+        "xName": catalogue.message("memory_x"),
+        "xShort": "k =",
+        "yName": catalogue.pick(metric, "label"),
+    }
+
+
+def _line(row: dict[str, Any], line: Points, far: float) -> dict[str, Any]:
+    window = number(row.get("context")) or far
+    seen = [point for point in line if point[0] <= window] or line[:1]
+    last = seen[-1][1]
+    if window >= far:
+        return series(row, seen)
+    if seen[-1][0] < window:
+        seen = [*seen, (window, last)]
+    return series(row, seen, end=[window, last], flat=[[window, last], [far, last]])
+
+
+def ladder_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the chart of validation loss against the length of the n-gram, the best one marked."""
+    found = points(board.get("ladder"), "n", "value")
+    if not found:
+        return None
+    best = min(found, key=lambda point: point[1])
+    lengths = [n for n, _ in found]
+    line = {
+        "model": None,
+        "name": catalogue.message("ladder_name"),
+        "style": 1,
+        "points": found,
+        "end": best,
+        "called": [found[0], best],
+    }
+    return {
+        "series": [line],
+        "about": catalogue.message("ladder_title"),
+        "references": references(board, catalogue, "xz"),
+        "x": {
+            "scale": "linear",
+            "format": "plain",
+            "from": lengths[0] - 0.4,
+            "to": lengths[-1] + 0.8,
+            "ticks": lengths,
+        },
+        "y": {"scale": "linear"},
+        "xName": catalogue.message("ladder_x"),
+        "xShort": "n =",
+        "yName": catalogue.pick(metric, "label"),
+    }
+
+
+def _growth(board: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Rows of the board with what was measured of their cost."""
+    by_model = {row["model"]: row for row in board["rows"]}
+    found = [row for row in (board.get("growth") or {}).get("rows") or [] if row]
+    return [(by_model[row["model"]], row) for row in found if row.get("model") in by_model]
+
+
+def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], kind: str) -> dict[str, Any] | None:
+    """Return the chart of ``seconds`` or ``bytes`` against sequence length, both axes logarithmic."""
+    lengths = (board.get("growth") or {}).get("lengths") or []
+    exponent = "time_exponent" if kind == "seconds" else "memory_exponent"
+    lines = []
+    for row, measured in found:
+        line = [(n, y) for n, y in zip(lengths, measured.get(kind) or []) if (number(y) or 0) > 0]
+        power = number(measured.get(exponent))
+        lines.append(series(row, line, **({} if power is None else {"power": decimal(power, 2)})))
+    if not any(line["points"] for line in lines):
+        return None
+    return {
+        "series": lines,
+        "height": 320,
+        "about": catalogue.message(f"growth_{kind}"),
+        "x": {"scale": "log", "format": "count", "ticks": lengths},
+        "y": {"scale": "log", "format": kind},
+        "xName": catalogue.message("growth_x"),
+        "xShort": "n =",
+        "yName": catalogue.message(f"growth_{kind}"),
+    }
+
+
+def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
+    """Return heading and lines of the numbers behind the memory curves: one line a context, one column a model."""
+    curves = {row["label"]: dict(points(row.get("memory"), "visible", "value")) for row in board["rows"]}
+    curves = {label: curve for label, curve in curves.items() if curve}
+    if not curves:
+        return None
+    measured = sorted(set().union(*curves.values()))
+    ends = {max(curve) for curve in curves.values()}
+    kept = measured if len(measured) <= LINES else [k for k in measured if k in ends or int(k) & (int(k) - 1) == 0]
+    lines = [[count(k), *(decimal(curve.get(k)) for curve in curves.values())] for k in kept]
+    reached = [catalogue.message("useful_context"), *map(useful_context, curves.values())]
+    return [catalogue.message("memory_x"), *curves], [*lines, reached]
+
+
+def useful_context(curve: dict[float, float]) -> str:
+    """Return the smallest measured context from which a curve stays within :data:`NEAR` of its last value."""
+    if not curve:
+        return DASH
+    found = sorted(curve.items())
+    reached = found[-1][0]
+    for k, value in reversed(
+        found
+    ):  # from the far end: a curve that dips and rises again has not reached its last value in the dip
+        if abs(value - found[-1][1]) > NEAR:
+            break
+        reached = k
+    return count(reached)
+
+
+def methodology(board: dict[str, Any], catalogue: Catalogue, has_xz: bool) -> list[str]:
+    """Return the sentences on bits, context, BPE and xz that apply to this board."""
+    known, say = board.get("references") or {}, catalogue.message
+    by_symbol = (board.get("data") or {}).get("counted") == "symbol"
+    size = say("symbols" if by_symbol else "bytes")
+    found = [
+        say("method_bits", size=size, uniform=decimal(known.get("uniform")), entropy=decimal(known.get("entropy0")))
+    ]
+    found.append(say("method_context"))
+    if any("bpe" in str(row.get("tokenizer") or "") for row in board["rows"]):
+        found.append(say("method_bpe"))
+    return [*found, *[say("method_xz")] * has_xz]
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+SECTION = GenerateSection()

@@ -1,0 +1,33 @@
+"""The board of tag."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from chainrule.tasks.board import BoardData, held_out, register_board
+from chainrule.tasks.label_board import LabelBoard
+
+
+@register_board("tag")
+class TagBoard(LabelBoard):
+    """Accuracy of tokens beside each word's most frequent tag, and a confusion matrix a row."""
+
+    def guessing(self, board: BoardData) -> float:
+        return most_frequent_tag(board.train, board.test)
+
+    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
+        ends = np.cumsum([len(row.words) for row in held_out(data).rows])
+        return np.arange(1, ends[-1] + 1), ends
+
+
+def most_frequent_tag(train: Any, test: Any) -> float:
+    """Accuracy of giving every word its most frequent tag in train, and an unseen word the most frequent tag."""
+    seen: dict[str, Counter[int]] = {}
+    for word, tag in zip(train.tokens, train.flat.tolist(), strict=True):
+        seen.setdefault(word, Counter())[tag] += 1
+    usual = {word: tags.most_common(1)[0][0] for word, tags in seen.items()}
+    common = int(np.bincount(train.flat).argmax())
+    return float(np.mean([usual.get(word, common) == tag for word, tag in zip(test.tokens, test.flat.tolist())]))

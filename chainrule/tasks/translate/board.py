@@ -1,0 +1,210 @@
+"""The board of translate: copying and the nearest training source as references, every model's translations of some test sources,
+and where those that attend looked.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.core.errors import UserError
+from chainrule.core.metric import AGGREGATES, Metric
+from chainrule.report.sentences import Sentence, Warned, warned
+from chainrule.tasks.board import (
+    BoardData,
+    BoardTask,
+    Row,
+    duplicates,
+    held_out,
+    little_test,
+    named,
+    register_board,
+    still_improving,
+)
+
+EVEN, DISPUTED, PICTURES = 5, 3, 2
+"""Test pairs that are shown: taken evenly, and those on which rows differ most; and how many alignments a row has."""
+SHOWN = 240
+"""Characters of a text beyond which it is cut where it is shown."""
+LONG = 24
+"""Tokens of a source or target beyond which its alignment is not drawn."""
+GRAM, KNOWN, COMMON = 3, 20_000, 2_000
+"""The nearest training source shares most runs of so many characters, among so many sources; a run that more than COMMON of them have
+says nothing.
+"""
+MIN_TEST_PAIRS = 500
+MAX_UNSEEN = 0.05
+"""Share of unseen words from which it is told."""
+
+
+@register_board("translate")
+class TranslateBoard(BoardTask):
+    """chrF of sentences, or errors per symbol."""
+
+    min_test = MIN_TEST_PAIRS
+
+    def prepare(self, board: BoardData) -> dict[str, Any]:
+        from chainrule.scoring.translations import judge
+
+        train, test, metric = board.train, board.test, board.metrics[0]
+        targets = [train.targets[i] for i in nearest(train.sources, test.sources)]
+        references = {
+            "copying": judge(test.sources, test.targets).metrics()[metric.name],
+            "nearest": judge(targets, test.targets).metrics()[metric.name],
+        }
+        return {
+            "references": references, "test_pairs": len(test),
+            "private": {
+                "even": evenly(test), "sources": [cut(text) for text in test.sources], "targets": [cut(text) for text in test.targets],
+            },
+        }  # fmt: skip
+
+    def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
+        made, test = evaluation.details["translations"], held_out(ready.data)
+        drawn = drawable(test, facts["private"]["even"])
+        pictures = [found for i in drawn if (found := _alignment(run, test.sources[i], test.targets[i]))]
+        return {
+            "alignments": pictures, "empty": float(np.mean([not text for text in made])),
+            "unended": 1 - float(np.mean(evaluation.details["finished"])),
+            "private": {"outputs": [cut(text) for text in made], "wrong": wrong(evaluation).tolist()},
+        }  # fmt: skip
+
+    def initial_state(self, model: Any, length: int) -> Any:
+        """A source as long as its target: of both sides each token is held."""
+        import torch
+
+        return model.prompted(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
+
+    # --- pure ---------------------------------------------------------------------------------------------------------
+
+    def entries(self, facts: Mapping[str, Any], private: Mapping[str, Row]) -> dict[str, Any]:
+        """Examples: some taken evenly, and those on which rows differ most, which is seen in what they wrote."""
+        if not private:
+            return {"examples": []}
+        pairs = facts["private"]
+        chosen = [*pairs["even"], *disputed([np.array(found["wrong"]) for found in private.values()], pairs["even"])]
+        examples = [
+            {
+                "source": pairs["sources"][i], "target": pairs["targets"][i],
+                "outputs": {name: found["outputs"][i] for name, found in private.items()},
+            }
+            for i in chosen
+        ]  # fmt: skip
+        return {"examples": examples}
+
+    def remark(self, board: Mapping[str, Any], best: Row, metrics: Sequence[Metric]) -> list[Sentence]:
+        known = board["references"]["nearest"]
+        if not beaten(best, known, metrics[0]):
+            return []
+        return [Sentence("remark_nearest", {"value": metrics[0].number(known)})]
+
+    def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
+        return [*about_data(board["data"], board["test_pairs"]), *about_rows(rows, board["references"], metrics[0])]
+
+
+def nearest(train: Sequence[str], held: Sequence[str]) -> np.ndarray:
+    """For each held-out source the training source with the highest Dice coefficient of their sets of runs of GRAM characters (the
+    first of equals). Of more than KNOWN training sources, so many are taken evenly.
+    """
+    taken = (
+        np.unique(np.linspace(0, len(train) - 1, KNOWN).astype(int)) if len(train) > KNOWN else np.arange(len(train))
+    )
+    posted: dict[str, list[int]] = defaultdict(list)
+    sizes = np.zeros(len(taken))
+    for place, i in enumerate(taken.tolist()):
+        runs = runs_of(train[i])
+        sizes[place] = len(runs)
+        for run in runs:
+            posted[run].append(place)
+    holders = {run: np.array(places) for run, places in posted.items() if len(places) <= COMMON}
+    found = []
+    for text in held:
+        runs = runs_of(text)
+        places = [holders[run] for run in runs if run in holders]
+        shared = np.bincount(np.concatenate(places), minlength=len(taken)) if places else np.zeros(len(taken))
+        found.append(taken[np.argmax(2 * shared / (sizes + len(runs)))])
+    return np.array(found)
+
+
+def runs_of(text: str) -> set[str]:
+    """Runs of GRAM characters, the edges of the text marked."""
+    padded = f"\0{text.casefold()}\0"
+    return {padded[k : k + GRAM] for k in range(max(1, len(padded) - GRAM + 1))}
+
+
+def beaten(row: Row, mark: float, metric: Metric) -> bool:
+    """Is a row no better than what is reached without a model?"""
+    return metric.better(row[metric.name], mark) <= 0
+
+
+def evenly(test: Any) -> list[int]:
+    """Test pairs spread evenly over those that can be drawn; over all where there are none."""
+    good = [i for i in range(len(test)) if fits(test, i)] or list(range(len(test)))
+    return [good[k] for k in np.linspace(0, len(good) - 1, min(EVEN, len(good))).astype(int).tolist()]
+
+
+def drawable(test: Any, among: Sequence[int]) -> list[int]:
+    """Of those that fit into a chart the longest: where there is more to see."""
+    good = [i for i in among if fits(test, i)]
+    return sorted(sorted(good, key=lambda i: -test.source_lengths[i] - test.target_lengths[i])[:PICTURES])
+
+
+def disputed(wrong: Sequence[np.ndarray], but: Sequence[int]) -> list[int]:
+    """The pairs on which the worst row is farthest behind the best, others than ``but``; none where one row is alone."""
+    spread_N = np.ptp(np.stack(wrong), axis=0)
+    spread_N[list(but)] = 0
+    order = np.argsort(-spread_N, kind="stable")[:DISPUTED]
+    return order[spread_N[order] > 0].tolist()
+
+
+def wrong(evaluation: Any) -> np.ndarray:
+    """What is left to a perfect answer, for each pair alone: edits per symbol, or chrF points."""
+    metric, items = evaluation.declared[0], evaluation.items
+    if metric.aggregate == "chrf":
+        return 100 - AGGREGATES["chrf"](items[metric.of], np.ones(len(items[metric.of])))
+    return items[metric.of] / np.maximum(items[metric.per], 1)
+
+
+def cut(text: str) -> str:
+    return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
+
+
+def fits(test: Any, i: int) -> bool:
+    return 2 < test.source_lengths[i] <= LONG and 2 < test.target_lengths[i] <= LONG
+
+
+def _alignment(run: Any, source: str, target: str) -> dict[str, Any] | None:
+    """Weights as whole percents, so that a board stays small; None where the model attends to nothing."""
+    from chainrule.tasks.translate.inference import alignment_of
+
+    try:
+        weights, targets, sources = alignment_of(run, source, target)
+    except UserError:
+        return None
+    return {"source": sources, "target": targets, "percent": np.rint(100 * weights).astype(int).tolist()}
+
+
+def about_data(card: Mapping[str, Any], size: int) -> list[Warned]:
+    """What is odd about the pairs."""
+    found = [*little_test(size, "pair", MIN_TEST_PAIRS), *duplicates(card)]
+    kinds = [kind.partition(":")[0] for kind in card["tokenizer"].split(",")]
+    for side, kind in (("source", kinds[0]), ("target", kinds[-1])):
+        share = card["unseen"][side]
+        # Where single words are spelled out, every held-out word is new: that is the task.
+        if share > MAX_UNSEEN and kind not in ("char", "byte"):
+            found.append(warned(f"unseen_{side}", share=share))
+    return found
+
+
+def about_rows(done: Sequence[Row], marks: Mapping[str, float], metric: Metric) -> list[Warned]:
+    """What is odd about the rows that are done."""
+    return [
+        *named("empty", [row for row in done if row["empty"] > 0.05]),
+        *named("unended", [row for row in done if row["unended"] > 0.1]),
+        *named("no_better_than_copying", [row for row in done if beaten(row, marks["copying"], metric)]),
+        *named("no_better_than_nearest", [row for row in done if beaten(row, marks["nearest"], metric)]),
+        *still_improving(done),
+    ]
