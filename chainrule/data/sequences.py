@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import FORMATS, TEXTS, Found, locate, read_file, suffix
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import TABLES, Table, TableOptions, asked_names, read_tables
+from chainrule.data.table import NUMBER, TABLES, Table, TableOptions, asked_names, read_tables, times_of
 
 FASTA = (".fasta", ".fa", ".fna", ".faa")
 ABC = (".abc",)
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 READABLE = {"text": TEXTS, "table": TABLES, "fasta": FASTA, "abc": ABC}
 OTHER_TASKS = {
     ("source", "target"): "translate",
@@ -253,7 +251,7 @@ def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
     and groups the time of their first row, so that the order of the rows in the file does not matter.
     """
     keys = table.columns[options.group] if options.group else [""] * len(table)
-    times = _times(table, options.time) if options.time else None
+    times = times_of(table, options.time) if options.time else None
     order = sorted(range(len(table)), key=times.__getitem__) if times else range(len(table))
     groups: dict[str, list[int]] = {}
     for row in order:
@@ -266,27 +264,3 @@ def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
 def _reordered(groups: dict[str, list[int]]) -> int:
     """How many rows stand at another place of their record than they would in the order of the file."""
     return sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
-
-
-def _times(table: Table, column: str) -> list[float]:
-    """Times that can be compared: numbers, or seconds since 1970 of ISO dates. Raises DataError with the line of what is neither."""
-    cells = [cell.strip() for cell in table.columns[column]]
-    numbers = bool(NUMBER.fullmatch(cells[0]))
-    found: list[float] = []
-    for row, cell in enumerate(cells):
-        try:
-            if numbers and not NUMBER.fullmatch(cell):
-                raise ValueError
-            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
-        except ValueError:
-            wanted = "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
-            raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
-    return found
-
-
-def _moment(cell: str) -> float:
-    """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
-    text = cell.replace("/", "-")
-    moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since.total_seconds()

@@ -22,7 +22,7 @@ from chainrule.core.errors import DataError
 from chainrule.data.dataset import Dataset
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
-from chainrule.data.table import read_table
+from chainrule.data.table import read_table, times_of
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "."})
 """What stands for a value that was not taken, in lower case."""
@@ -134,15 +134,17 @@ class SeriesDataset(Dataset):
         }  # fmt: skip
 
 
-def read_series(source: Path | str, columns: str | None = None, split: Shares = (0.7, 0.1, 0.2)) -> SeriesDataset:
-    """The chosen columns of a table of numbers, split in time order.
+def read_series(
+    source: Path | str, columns: str | None = None, split: Shares = (0.7, 0.1, 0.2), time: str | None = None
+) -> SeriesDataset:
+    """The chosen columns of a table of numbers, split in time order: that of the rows, or of the column ``time``.
 
     Raises:
         DataError: no such file, no column of numbers or more than one to choose from, a cell that is no number (with its line), an
             infinity, or too few values.
     """
     shares, path, notes = check_split(split), Path(source), []
-    series = tuple(read_columns(path, columns, notes))
+    series = tuple(read_columns(path, columns, notes, time))
     parts: dict[str, Stretch] = {}
     begin = tuple(0 for _ in series)
     for number, name in enumerate(("train", "valid", "test")):
@@ -173,10 +175,12 @@ def _cut(length: int, share: float, begin: int) -> int:
     return min(length, max(begin + 1, round(share * length)))
 
 
-def read_held_out(source: Path | str, names: Sequence[str], columns: str | None = None) -> Stretch:
+def read_held_out(
+    source: Path | str, names: Sequence[str], columns: str | None = None, time: str | None = None
+) -> Stretch:
     """A held-out file: as many series as the model was trained on, scored from their first value on."""
     path = Path(source)
-    series = tuple(read_columns(path, _fitting(path, names, columns), []))
+    series = tuple(read_columns(path, _fitting(path, names, columns), [], time))
     if len(series) != len(names):
         raise DataError(
             f"{path}: {len(series)} series, and the model was trained on {len(names)} ({', '.join(names)}): "
@@ -200,15 +204,20 @@ def _fitting(path: Path, names: Sequence[str], columns: str | None) -> str | Non
 # ------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_columns(path: Path, columns: str | None, notes: list[str]) -> list[Series]:
-    """The columns of a table that ``columns`` names, or the only one that holds numbers."""
+def read_columns(path: Path, columns: str | None, notes: list[str], time: str | None = None) -> list[Series]:
+    """The columns of a table that ``columns`` names, or the only one that holds numbers, in the order of the column ``time``."""
     if not path.is_file():
         raise DataError(
             f"{path}: no such file; a series is a .csv, .tsv or .txt file (also .gz) with a column of numbers"
         )
-    table = read_table(path, columns, notes=notes)
-    named = {name: [cell.strip() for cell in table.columns[name]] for name in table.names}
+    table = read_table(path, columns, notes=notes, keep=(time,) if time else ())
+    named = {name: [cell.strip() for cell in table.columns[name]] for name in table.names if name != time}
     lines = table.lines.tolist()
+    if time:
+        table.need(time)
+        order = sorted(range(len(lines)), key=times_of(table, time).__getitem__)
+        named, lines = {name: [cells[r] for r in order] for name, cells in named.items()}, [lines[r] for r in order]
+        notes.append(f"{sum(r != k for k, r in enumerate(order)):,} rows were reordered by {time}")
     if not columns:
         named, lines = _only_numbers(path, *_below_header(named, lines), notes)
     if len(table.columns) == 1:  # an empty line is an empty cell there

@@ -16,9 +16,11 @@ import csv
 import io
 import itertools
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +40,7 @@ HEADERS = (
     ("sequence",),
 )
 """Headers that say what a table is for: translate, classify (texts, pictures), tag, draw, generate over symbols."""
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 Names = str | Sequence[str] | None
 """``--columns``: names separated by commas, or a list of them."""
 
@@ -134,6 +137,7 @@ def read_table(
     cells = [list(cells) for cells in zip(*rows, strict=True)]
     files, bounds = (str(path),), np.array([0, len(rows)])
     if names is None:  # the columns have no names of their own: --columns gives them by place
+        _check_kept(path, [name for name in keep if name not in asked], [cell.strip() for cell in rows[0]])
         _check_count(path, asked, len(cells))
         placed = _joined(asked or [str(k + 1) for k in range(len(cells))], cells)
         return Table(placed, tuple(placed), np.array(lines), files, bounds)
@@ -183,6 +187,30 @@ def concat(tables: Sequence[Table]) -> Table:
     )
 
 
+def times_of(table: Table, column: str) -> list[float]:
+    """Times that can be compared: numbers, or seconds since 1970 of ISO dates. Raises DataError with the line of what is neither."""
+    cells = [cell.strip() for cell in table.columns[column]]
+    numbers = bool(NUMBER.fullmatch(cells[0]))
+    found: list[float] = []
+    for row, cell in enumerate(cells):
+        try:
+            if numbers and not NUMBER.fullmatch(cell):
+                raise ValueError
+            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
+        except ValueError:
+            wanted = "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
+            raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
+    return found
+
+
+def _moment(cell: str) -> float:
+    """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
+    text = cell.replace("/", "-")
+    moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
+    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return since.total_seconds()
+
+
 def divide_tables(
     tables: dict[str, Table], shares: dict[str, float], key: Callable[[Table], list[str]]
 ) -> dict[str, Table]:
@@ -223,6 +251,13 @@ def asked_names(columns: Names) -> list[str]:
     if "" in names or (names and set(names) == {"-"}):
         raise UserError(f"--columns {','.join(names)}: expected names such as label,text ('-' skips a column)")
     return names
+
+
+def _check_kept(path: Path, keep: Sequence[str], first: list[str]) -> None:
+    """Columns that further flags name are those of a header: where the first line is none for want of one, that is said."""
+    lacking = [name for name in keep if name not in first]
+    if lacking and not any(map(NUMBER.fullmatch, first)):
+        raise DataError(f"{path}: no column '{lacking[0]}'; the first line has: {', '.join(first)[:80]}")
 
 
 def _check_count(path: Path, asked: list[str], count: int) -> None:

@@ -24,8 +24,9 @@ from chainrule.training.tasks import find_task
 def read_data(settings: RunConfig) -> Dataset:
     """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
     task = find_task(settings.task)
-    if settings.time and not task.ordered:
-        raise UserError(f"--time {settings.time}: the records of --task {task.name} have no order to put their rows in; leave it out")
+    for option, value in (("group", settings.group), ("time", settings.time)):
+        if value and option not in task.data_options:
+            raise UserError(f"--{option} {value}: --task {task.name} does not use it; leave it out")
     return task.read(settings)
 
 

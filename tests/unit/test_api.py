@@ -145,7 +145,8 @@ def test_options_that_the_task_does_not_use_are_refused_with_who_uses_them(
     assert "a run of --task translate is needed" in capsys.readouterr().err
 
 
-NO_USE = [(task.name, name) for task in all_tasks() for name in ("tokenizer", "unit", "image_size", "on_bad") if name not in task.data_options]  # fmt: skip
+DATA_OPTIONS = ("tokenizer", "unit", "group", "time", "image_size", "on_bad")
+NO_USE = [(task.name, name) for task in all_tasks() for name in DATA_OPTIONS if name not in task.data_options]  # fmt: skip
 
 
 @pytest.mark.parametrize(("task", "name"), NO_USE)
@@ -165,7 +166,7 @@ def test_options_of_data_that_the_task_does_not_use_are_refused(
 
 
 def test_options_of_held_out_data_too(folder: str, text: str, capsys: Any) -> None:
-    assert len(NO_USE) >= 12 and {name for _, name in NO_USE} == {"tokenizer", "unit", "image_size", "on_bad"}
+    assert len(NO_USE) >= 12 and {name for _, name in NO_USE} == set(DATA_OPTIONS)
     assert cli.main(["evaluate", folder, text, "--unit", "lines"]) == 0
 
 

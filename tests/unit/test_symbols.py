@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -166,6 +167,74 @@ def test_lists_of_lists_are_voices_in_step(tmp_path: Path) -> None:
     bad = write(tmp_path / "bad.jsonl", '{"satb": [[1, 2], [3]]}\n' * 3)
     with pytest.raises(DataError, match=r"line 1: step \[3\]: 2 symbols"):
         read(bad)
+
+
+def log(rows: list[tuple[str, str, str]]) -> str:
+    return "user_id,time,event\n" + "".join(f"{user},{time},{event}\n" for user, time, event in rows)
+
+
+WHEN = {
+    "numbers": lambda k: f"{k - 40}",
+    "fractions": lambda k: f"{k / 8:.3f}",
+    "nanoseconds": lambda k: f"{1_700_000_000_000_000_000 + k}",
+    "days": lambda k: f"{np.datetime64('2024-02-20') + k}",
+    "moments": lambda k: f"{np.datetime64('2024-02-29T23:59:00') + k}",
+    "zones": lambda k: f"2024-05-01T{9 + k % 2:02}:{k // 60:02}:{k % 60:02}+0{k % 2}:00",
+}
+
+
+@pytest.mark.parametrize("when", WHEN)
+def test_a_shuffled_log_gives_the_records_of_the_sorted_one(tmp_path: Path, when: str) -> None:
+    """Users act in turns, so that no two neighbouring rows are one user's: what counts is the value, not the neighbour."""
+    rng = np.random.default_rng(11)
+    rows = [(f"u{k % 13}", WHEN[when](k), "abc"[k * k % 3]) for k in range(403)]
+    shuffled = [rows[k] for k in rng.permutation(len(rows))]
+    options = {"columns": "event", "group": "user_id", "time": "time"}
+    whole, mixed = (read(write(tmp_path / f"{n}.csv", log(r)), **options) for n, r in (("a", rows), ("b", shuffled)))
+    assert sum(len(part.starts) for part in whole.parts.values()) == 13
+    assert whole.dataset.sha256 == mixed.dataset.sha256 and whole.dataset.split_sha256 == mixed.dataset.split_sha256
+    for name, part in whole.parts.items():
+        assert records(mixed, name) == records(whole, name)
+        for record in records(whole, name):
+            assert len(record) == 31
+    assert any("403 rows, 13 records; 0 rows were reordered by time" in note for note in whole.all_notes)
+    moved = next(note for note in mixed.all_notes if "reordered" in note)
+    assert int(moved.split("; ")[1].split()[0]) > 300
+
+
+def test_rows_of_one_value_are_a_record_wherever_they_stand_and_equal_times_keep_their_order(tmp_path: Path) -> None:
+    rows = [("v", "2", "x"), ("u", "1", "y"), ("v", "1", "z"), ("u", "1", "x"), ("v", "2", "y")]
+    assert records(read(given(tmp_path / "a", "{}.csv", log(rows * 2)), columns="event", group="user_id"))[0][:3] == ["x", "z", "y"]
+    found = records(read(given(tmp_path / "b", "{}.csv", log(rows * 2)), columns="event", group="user_id", time="time"))
+    assert found == [["y", "x", "y", "x"], ["z", "z", "x", "y", "x", "y"]]
+    one = read(write(tmp_path / "c.csv", log([("u", str(-k), str(k // 100)) for k in range(400)])), columns="event", time="time")
+    first = one.parts["train"].ids[: one.parts["train"].ends[0]]
+    assert one.processor.tokenizer.symbols_of(first)[:50] == ["3"] * 50
+
+
+@pytest.mark.parametrize(
+    ("times", "told"),
+    [
+        (["1", "2", "soon"], "line 4: --time time: 'soon' is not a number, as those above it"),
+        (["2024-01-01", "2024-13-01"], "line 3: --time time: '2024-13-01' is not a number or a date such as 2024-05-31"),
+        (["nan"], "line 2: --time time: 'nan' is not a number or a date"),
+        ([""], "line 2: --time time: '' is not"),
+    ],
+)
+def test_a_time_that_cannot_be_read_is_one_line_with_its_place(tmp_path: Path, times: list[str], told: str) -> None:
+    path = write(tmp_path / "log.csv", log([("u", time, "a") for time in times]))
+    with pytest.raises(DataError, match=re.escape(told)):
+        read(path, columns="event", group="user_id", time="time")
+    with pytest.raises(DataError, match="no column 'when'"):
+        read(path, columns="event", time="when")
+
+
+def test_a_time_orders_steps_not_whole_records_nor_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.csv", "at,sequence\n" + "1,ABAB\n" * 99)
+    with pytest.raises(UserError, match="--time at: a row of .* is a whole record"):
+        read(path, columns="sequence", time="at")
+    with pytest.raises(UserError, match="--time at: .* is text"):
+        read(write(tmp_path / "t.txt", "to be " * 999), time="at")
 
 
 def test_groups_stay_on_one_side(tmp_path: Path) -> None:

@@ -77,10 +77,8 @@ class Task(ABC):
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
     """Whether the data card tells of the encoding too, which is then the same for all model types."""
-    ordered: ClassVar[bool] = False
-    """Whether ``--time`` may order the rows of a table."""
     data_options: ClassVar[tuple[str, ...]]
-    """Options of data that this task uses, but for ``columns``, ``split``, ``group`` and ``time``."""
+    """Options of data that this task uses, but for ``columns`` and ``split``."""
     continues: ClassVar[bool] = True
     """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
 

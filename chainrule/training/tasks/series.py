@@ -32,7 +32,7 @@ class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
     items = "values"
-    data_options = ()
+    data_options = ("time",)
     card_of_encoding = True
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
@@ -44,13 +44,13 @@ class OfNumbers(Task):
         )  # fmt: skip
 
     def read(self, settings: RunConfig) -> SeriesDataset:
-        return read_series(settings.data, settings.columns, settings.split)
+        return read_series(settings.data, settings.columns, settings.split, settings.time)
 
     def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> SeriesProcessor:
         return SeriesProcessor(Scaling.of(dataset.parts["train"]))
 
     def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
-        return read_held_out(source, run.processor.scaling.columns, options.get("columns"))
+        return read_held_out(source, run.processor.scaling.columns, options.get("columns"), options.get("time"))
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         train = data.parts["train"]

@@ -14,7 +14,14 @@ import torch
 from chainrule.core import Autoregressive, ConfigError, DataError, Family, SequenceModel
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
-from chainrule.data.pairs import PairBatches, PairDataset, PairPart, read_pairs, read_pairs_part
+from chainrule.data.pairs import (
+    PairBatches,
+    PairDataset,
+    PairPart,
+    check_pair_tokenizers,
+    read_pairs,
+    read_pairs_part,
+)
 from chainrule.data.processors import PairProcessor
 from chainrule.decoding.beam import Beams, Hypothesis, beam_search
 from chainrule.runs.run import Run
@@ -39,7 +46,7 @@ SURE = 10
 class Translate(Task):
     name = "translate"
     card_of_encoding = True
-    data_options = ("tokenizer", "on_bad")
+    data_options = ("tokenizer", "group", "on_bad")
     settling = "the length penalty is settled on validation"
     rows = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 
@@ -63,8 +70,11 @@ class Translate(Task):
                       sentence_ko="목표 토큰당 {}nat", of="nats")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
+        """Where targets are of a closed set but are not to be read symbol by symbol, they are judged as sentences."""
         s = settings
-        return read_pairs(s.data, s.columns, s.group, s.split, s.on_bad)
+        found = read_pairs(s.data, s.columns, s.group, s.split, s.on_bad)
+        target = check_pair_tokenizers(s.tokenizer)[-1].kind if s.tokenizer else "word"
+        return found if target == "word" else replace(found, counted="sentence")
 
     def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> PairProcessor:
         spec = settings.tokenizer
