@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from evidence_main import ROOT, Line, Section, chainrule, gather, line
 
+from chainrule import api
+from chainrule.api import load
 from chainrule.core import draw, family
 from chainrule.core.compute import decide
 from chainrule.data.captioned import read_captioned
@@ -27,7 +29,6 @@ from chainrule.data.pictures import as_png, grid
 from chainrule.decoding.drawing import draw_pictures
 from chainrule.decoding.sample import Filters
 from chainrule.training.tasks.codes import coded
-from chainrule.using import draw_captions, load
 
 ONE = ["--threads", "1"]
 CODEC = ["--task", "codes", "--model", "vq", "--set", "recipe.average=5", *ONE]
@@ -234,7 +235,7 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
     for part in ("train", "test"):
         pictures = found.parts[part].pictures
         some = np.linspace(0, len(pictures) - 1, min(len(pictures), 322)).astype(int)
-        made = draw_captions(run, [pictures.names[k] for k in some], filters=Filters(temperature=0))
+        made = api.draw(run, [pictures.names[k] for k in some], temperature=0)
         want = coded(run.model.codec, run.processor.reader, pictures.images[some], run.compute)
         shares[part] = float((made["ids"] == want).all(1).mean())
     yield line(

@@ -35,9 +35,10 @@ def trained(data: Path, run: Path, *flags: str) -> tuple[dict[str, Any], str]:
 
 def reverse(_data: Path, work: Path) -> Iterator[Line]:
     """At most 10 of 10 symbols; where the model looks must be the mirrored place."""
+    from chainrule.api import load
     from chainrule.data.synthetic_tasks import alignment
     from chainrule.explain.alignment import auprc
-    from chainrule.using import alignment_of, load
+    from chainrule.tasks.translate.inference import alignment_of
 
     folder = work / "reverse"
     chainrule("data", "make", "reverse", "--out", str(folder))
@@ -55,7 +56,7 @@ def reverse(_data: Path, work: Path) -> Iterator[Line]:
     ]
     yield line(
         "reverse, cross-attention against the mirrored places, AUPRC, mean of 200 sources",
-        "≥ 0.9", round(float(np.mean(found)), 4), float(np.mean(found)) >= 0.9, "chainrule.using.alignment_of",
+        "≥ 0.9", round(float(np.mean(found)), 4), float(np.mean(found)) >= 0.9, "chainrule.tasks.translate.inference.alignment_of",
     )  # fmt: skip
 
 

@@ -91,7 +91,8 @@ def arpa(data: Path, work: Path) -> Iterator[Line]:
     """Words of the King James Bible: our ARPA read by KenLM (optional package), word by word."""
     import kenlm
 
-    from chainrule.using import load, word_scorer
+    from chainrule.api import load
+    from chainrule.tasks.generate.arpa import word_scorer
 
     run, file = work / "kjv", work / "kjv.arpa.gz"
     flags = ["--model", "ngram", "--unit", "lines", "--tokenizer", "word", "--set", "model.n=5"]

@@ -10,17 +10,11 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_WHERE = {
-    "HMM": "chainrule.estimators",
-    "compare": "chainrule.using",
-    "evaluate": "chainrule.using",
-    "forecast": "chainrule.using",
-    "generate": "chainrule.using",
-    "load": "chainrule.using",
-    "read": "chainrule.data",
-    "score": "chainrule.using",
-    "train": "chainrule.training.train",
-}
+_API = (
+    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "forecast", "generate",
+    "import_run", "load", "make_data", "predict", "score", "tag", "train", "translate",
+)  # fmt: skip
+_WHERE = {"HMM": "chainrule.estimators", "read": "chainrule.data", "text": "chainrule.data.memory", **dict.fromkeys(_API, "chainrule.api")}
 __all__ = ["__version__", *_WHERE]
 
 

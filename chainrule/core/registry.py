@@ -151,8 +151,8 @@ def families(task: str = "generate") -> list[Family]:
     return [f for (_, t), f in _families.items() if t == task]
 
 
-def load_file(path: Path, task: str = "generate") -> list[Family]:
-    """Run the user's file and return the families it registered."""
+def load_file(path: Path, task: str | None = "generate") -> list[Family]:
+    """Run the user's file and return the families it registered for a task (None: for any)."""
     _discover()
     if not path.is_file():
         raise UserError(f"{path}: no such file (a family of your own is a Python file that calls register)")
@@ -168,9 +168,10 @@ def load_file(path: Path, task: str = "generate") -> list[Family]:
     for key, found in _families.items():
         if before.get(key) is not found:
             _families[key] = replace(found, plugin=plugin)
-    new = [f for key, f in _families.items() if before.get(key) is not f and f.task == task]
+    new = [f for key, f in _families.items() if before.get(key) is not f and task in (None, f.task)]
     if not new:
-        raise UserError(f"{path}: registers no family for '{task}' (decorate the model with @register(name, …))")
+        told = f" for '{task}'" if task else ""
+        raise UserError(f"{path}: registers no family{told} (decorate the model with @register(name, …))")
     return new
 
 

@@ -29,7 +29,6 @@ from chainrule.data.split import Spans
 from chainrule.data.symbols import Sequences, SymbolTokenizer
 from chainrule.data.table import TableOptions
 from chainrule.data.tokenizers import (
-    AnyTokenizer,
     Spec,
     TextTokenizer,
     check_tokenizer,

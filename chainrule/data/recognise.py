@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import ChainruleError
+from chainrule.data.series import looks_like_series
 from chainrule.data.source import FORMATS, IMAGES, TEXTS, locate, suffix
 from chainrule.data.table import TABLES
 
@@ -52,6 +53,12 @@ def task_of_table(source: Path, columns: str | None = None) -> str | None:
     if kind == ".parquet":
         return None
     return _by_names(head[0].split("\t") if head else []) or ("tag" if _in_blocks(head) else None)
+
+
+def infer_task(source: str | Path, columns: str | None = None, group: str | None = None) -> str:
+    """The task that DATA are for where none is named: by columns and files, one column of numbers is a series, else text or symbols."""
+    found = task_of_table(Path(source), columns)
+    return found or ("series" if not group and looks_like_series(Path(source), columns) else "generate")
 
 
 def as_meant(task: str, source: str | Path, columns: str | None = None) -> str:

@@ -163,7 +163,11 @@ def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
         DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line and byte), or too much to skip.
         MachineError: the file cannot be opened or the cache cannot be written.
     """
-    raw = unpacked(path)
+    return checked(path, unpacked(path), on_bad, notes)
+
+
+def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.ndarray:
+    """Bytes as ``read_file`` gives them: text in UTF-8, without byte-order mark. ``path`` says where they are from."""
     bad = _bad_lines(path, raw, on_bad)
     if bad:
         raw = gather(chunk for start, end in _complement(bad, len(raw)) for _, chunk in chunked(raw[start:end]))

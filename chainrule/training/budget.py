@@ -1,4 +1,4 @@
-"""Budgets: 60s, 2000steps, 1e7tokens, 3epochs. Seconds become steps after a measured warm-up, and are recorded."""
+"""Budgets: 60s, 3epochs, 2e6bytes, 1e7tokens, 2000steps. Seconds become steps after a measured warm-up, and are recorded."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from chainrule.core import UserError
 _UNITS = {
     "s": "seconds", "sec": "seconds", "seconds": "seconds", "m": "minutes", "min": "minutes", "h": "hours",
     "steps": "steps", "step": "steps", "tokens": "tokens", "token": "tokens", "epochs": "epochs", "epoch": "epochs",
+    "bytes": "bytes", "byte": "bytes",
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of one kind: seconds, steps, tokens or epochs."""
+    """An amount of one kind: seconds, steps, tokens, epochs, or bytes of training text (symbols where data have no bytes)."""
 
     amount: float
     kind: str
@@ -24,14 +25,14 @@ class Budget:
     @staticmethod
     def parse(text: str, flag: str = "--budget") -> Budget:
         """``flag`` is what the user is told to mend."""
-        match = re.fullmatch(r"([0-9.]+(?:e[0-9]+)?)\s*([a-z]*)", text.strip().lower())
+        match = re.fullmatch(r"([0-9.]+(?:e[+]?[0-9]+)?)\s*([a-z]*)", text.strip().lower())
         kind = _UNITS.get(match[2] or "s") if match else None
         try:
             amount = float(match[1]) if match else math.nan
         except ValueError:
             amount = math.nan
         if kind is None or not math.isfinite(amount):
-            raise UserError(f"{flag} {text}: expected a number with a unit: 60s, 5min, 2000steps, 1e7tokens or 3epochs")
+            raise UserError(f"{flag} {text}: expected a number with a unit: 60s, 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps")
         if kind in ("minutes", "hours"):
             amount, kind = amount * (60 if kind == "minutes" else 3600), "seconds"
         smallest = 1.0 if kind != "epochs" else 0.0
@@ -39,12 +40,20 @@ class Budget:
             raise UserError(f"{flag} {text}: at least {'1 ' + kind if smallest else 'more than 0 epochs'}")
         return Budget(amount, kind)
 
-    def steps(self, tokens_per_step: float, steps_per_epoch: int) -> int | None:
-        """Training steps, or None where they follow from the speed."""
+    def steps(self, tokens_per_step: float, steps_per_epoch: int, train_bytes: int | None = None) -> int | None:
+        """Training steps, or None where they follow from the speed.
+
+        Args:
+            tokens_per_step: tokens of a batch.
+            steps_per_epoch: batches of the training part.
+            train_bytes: bytes of the training part before any tokenizer, for a budget in bytes.
+        """
         if self.kind == "seconds":
             return None
-        per = {"steps": 1.0, "tokens": tokens_per_step, "epochs": 1 / steps_per_epoch}[self.kind]
+        bytes_per_step = (train_bytes or math.nan) / steps_per_epoch
+        kinds = {"steps": 1.0, "tokens": tokens_per_step, "epochs": 1 / steps_per_epoch, "bytes": bytes_per_step}
+        per = kinds[self.kind]
         return max(1, round(self.amount / per))
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{'s' if self.kind == 'seconds' else self.kind}"
+        return f"{self.amount:g}".replace("e+0", "e").replace("e+", "e") + f"{'s' if self.kind == 'seconds' else self.kind}"

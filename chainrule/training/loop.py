@@ -73,6 +73,8 @@ class Plan:
     compute: Compute
     seed: int
     save_every: Budget | None = None
+    train_bytes: int | None = None
+    """Bytes of the training part before any tokenizer (its symbols, where data have no bytes)."""
 
 
 class Trainer:
@@ -206,7 +208,7 @@ class Trainer:
         recipe = self.plan.recipe
         if recipe.update == "counting":
             return self.source.steps_per_epoch
-        return self.plan.budget.steps(recipe.rows * recipe.window, self.source.steps_per_epoch)
+        return self.plan.budget.steps(recipe.rows * recipe.window, self.source.steps_per_epoch, self.plan.train_bytes)
 
     def _measure_speed(self) -> None:
         """After the warm-up a budget in seconds becomes a number of steps."""

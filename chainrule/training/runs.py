@@ -24,9 +24,9 @@ from chainrule.training.tasks import find_task
 def read_data(settings: RunConfig) -> Dataset:
     """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
     task = find_task(settings.task)
-    for flag, value, used in (("group", settings.group, task.grouped), ("time", settings.time, task.ordered)):
-        if value and not used:
-            raise UserError(f"--{flag} {value}: --task {task.name} does not use it; leave it out")
+    for option, value in (("group", settings.group), ("time", settings.time)):
+        if value and option not in task.data_options:
+            raise UserError(f"--{option} {value}: --task {task.name} does not use it; leave it out")
     return task.read(settings)
 
 
@@ -63,11 +63,22 @@ def prepare(settings: RunConfig, dataset: Dataset) -> Prepared:
     if window is not None and recipe.windows == "fresh" and "window" not in settings.recipe:
         recipe = recipe.replace(window=window)
     compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
-    save_every = Budget.parse(settings.save_every, "--save-every")
+    budget, save_every = Budget.parse(settings.budget), Budget.parse(settings.save_every, "--save-every")
+    if budget.kind == "bytes" and train_bytes(data) is None:
+        raise UserError(f"--budget {budget}: the data of --task {task.name} are not counted in bytes: give 60s or 3epochs")
+    if save_every.kind not in ("seconds", "steps"):
+        raise UserError(f"--save-every {save_every}: expected 30s or 50steps")
     learnt_model = learnt.model if learnt else None
     return Prepared(
-        settings, chosen, config, recipe, compute, Budget.parse(settings.budget), save_every, data, learnt_model
+        settings, chosen, config, recipe, compute, budget, save_every, data, learnt_model
     )
+
+
+def train_bytes(data: Any) -> int | None:
+    """Bytes of the training part, the same for every tokenizer (symbols where there are no bytes); None where neither is counted."""
+    part = data.parts["train"]
+    raw = getattr(part, "record_bytes", None)
+    return int(raw.sum()) if raw is not None else getattr(part, "nbytes", None)
 
 
 def known_settings(settings: RunConfig) -> None:
@@ -110,7 +121,7 @@ def make_trainer(ready: Prepared, run: RunFolder, **options: Any) -> Trainer:
         raise ConfigError(f"{ready.family.name} cannot be built with these settings: {error}") from error
     task, data = find_task(s.task), ready.data
     source, rule = task.learning(model, data, ready)
-    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every)
+    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
     return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
 
@@ -186,7 +197,7 @@ def machine() -> dict[str, Any]:
 
 def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Run:
     """Load a run folder, verified. Loading never runs code from the folder: a family from a file of the user's must have
-    been loaded before (``--family my_model.py``), and be the very file that the run was made with.
+    been loaded before (``--plugin my_model.py``), and be the very file that the run was made with.
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
@@ -196,7 +207,7 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
     try:
         chosen = family(config["model_type"], config.get("task", "generate"))
     except UserError as error:
-        raise UserError(f"{path}: {error}; a family from a file needs --family FILE.py") from None
+        raise UserError(f"{path}: {error}; a family from a file needs --plugin FILE.py") from None
     _check_plugin(path, config.get("plugin"), chosen)
     model = chosen.build(chosen.config.make(config["model"]))
     try:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import chainrule
-from chainrule.cli import VERBS, make_parser
+from chainrule.cli.parser import parse
+from chainrule.commands import COMMANDS
 from chainrule.core import families, load_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -47,7 +48,7 @@ def blocks(document: str, language: str) -> list[str]:
 def commands(document: str) -> list[list[str]]:
     """The words after ``chainrule`` of every command: in shell blocks, and in code spans that begin with it."""
     lines = [line for block in blocks(document, "bash") for line in block.splitlines()]
-    lines += re.findall(rf"`(chainrule (?:{'|'.join(VERBS)}) [^`]+)`", text_of(document))
+    lines += re.findall(rf"`(chainrule (?:{'|'.join(COMMANDS)}) [^`]+)`", text_of(document))
     found = []
     for line in lines:
         for part in line.split("|"):
@@ -67,7 +68,8 @@ def option(words: list[str], name: str) -> Iterator[str]:
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_that_a_document_shows_is_understood_by_the_parser(document: str) -> None:
     for words in commands(document):
-        assert make_parser().parse_args(words).verb in VERBS, words
+        options, _ = parse(words)
+        assert options.command in COMMANDS, words
 
 
 @pytest.mark.parametrize("document", READMES)
@@ -80,8 +82,9 @@ def test_every_family_that_a_readme_trains_exists(document: str) -> None:
         assert load_file(ROOT / name) if name.endswith(".py") else name in known, name
 
 
-def test_the_readme_shows_every_verb() -> None:
-    assert {words[0] for words in commands("README.md")} == set(VERBS)
+def test_the_readme_shows_every_command() -> None:
+    shown = {parse(words)[0].command for words in commands("README.md")}
+    assert shown == set(COMMANDS)
 
 
 def test_both_languages_show_the_same_commands_in_the_same_order() -> None:
@@ -143,15 +146,27 @@ def test_no_document_names_a_place_on_somebodys_machine(document: str) -> None:
     assert not found
 
 
-@pytest.mark.parametrize("name", [n for n in chainrule.__all__ if not n.startswith("_")])
+def call(name: str) -> str:
+    """``generate(run, prompt=(), *, n=None)``."""
+    shown, parameters = [], inspect.signature(getattr(chainrule, name)).parameters.values()
+    for k, p in enumerate(parameters):
+        if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in list(parameters)[:k]):
+            shown.append("*")
+        default = f'"{p.default}"' if isinstance(p.default, str) else repr(p.default)
+        shown.append(p.name if p.default is p.empty else f"{p.name}={default}")
+    return f"{name}({', '.join(shown)})"
+
+
+@pytest.mark.parametrize("name", [n for n in chainrule.__all__ if n not in ("__version__", "Run")])
 def test_the_api_page_gives_every_call_with_all_its_parameters_and_defaults(name: str) -> None:
-    row = re.search(rf"^\| `{name}\((.*)\)` \|", text_of("docs/api.md"), re.M)
-    assert row, name
-    for parameter in inspect.signature(getattr(chainrule, name)).parameters.values():
-        shown = re.search(rf"\b{parameter.name}(?:=([^,]*(?:, [\d., ]+\))?))?", row[1])
-        assert shown, parameter
-        if isinstance(parameter.default, str | int | bool):
-            assert shown[1].strip("\"'") == str(parameter.default) or parameter.name == "models", parameter
+    assert f"\n| `{call(name)}` |" in text_of("docs/api.md")
+
+
+def test_the_api_page_names_every_method_of_a_run() -> None:
+    (shown,) = [block for block in text_of("docs/api.md").split("\n\n") if block.startswith("**load.**")]
+    methods = [name for name, kind in vars(chainrule.Run).items() if callable(kind) and not name.startswith("_")]
+    assert len(methods) >= 10
+    assert all(f"`{name}`" in shown for name in methods)
 
 
 def test_the_example_of_the_api_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

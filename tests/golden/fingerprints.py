@@ -30,9 +30,8 @@ import tokenizers
 import torch
 from PIL import Image
 
-from chainrule import using as api
+from chainrule import api
 from chainrule.core import registry
-from chainrule.decoding.sample import Filters
 from chainrule.training.settings import RunConfig
 from chainrule.training.tasks import find_task
 from chainrule.training.train import train
@@ -74,29 +73,29 @@ def held_out_losses(run: Any, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def generate(run: Any, prompts: list[str]) -> tuple[list[float], list[Any]]:
     """Log p and text of samples, greedy and beam continuations."""
-    drawn = api.generate(run, prompts, max_tokens=24, count=2, seed=3)
-    greedy = api.generate(run, prompts, max_tokens=24, filters=Filters(temperature=0.0))
-    beams = api.generate(run, prompts, max_tokens=8, beams=4, count=2)
+    drawn = api.generate(run, prompts, max_tokens=24, n=2, seed=3)
+    greedy = api.generate(run, prompts, max_tokens=24, temperature=0.0)
+    beams = api.generate(run, prompts, max_tokens=8, beams=4, n=2)
     found = [drawn, greedy, beams]
     return [x for f in found for x in f["nats"]], [x for f in found for x in f.get("texts") or f["written"]]
 
 
 def fill(run: Any, texts: list[str]) -> tuple[list[float], list[Any]]:
-    found = api.fill(run, texts, top=3)["texts"]
+    found = api.fill(run, texts, top_k=3)["texts"]
     best = [candidate for text in found for mask in text["masks"] for candidate in mask]
     return np.log([c["p"] for c in best]).tolist(), [[c["text"] for c in best], [text["filled"] for text in found]]
 
 
 def translate(run: Any, sources: list[str]) -> tuple[list[float], list[Any]]:
     """Log p and text of the beam's best four, and of greedy translations."""
-    beam, greedy = api.translate(run, sources, n_best=4), api.translate(run, sources, width=1)
+    beam, greedy = api.translate(run, sources, n_best=4), api.translate(run, sources, beams=1)
     best = [hypothesis for row in beam["n_best"] for hypothesis in row]
     return [*(h["nats"] for h in best), *greedy["nats"]], [*(h["text"] for h in best), *greedy["translations"]]
 
 
 def forecast(run: Any) -> tuple[list[float], list[Any]]:
     """Log p of two sampled paths; nothing is decoded, so quantiles stand among the numbers."""
-    found = api.forecast(run, 6, count=2, seed=3)
+    found = api.forecast(run, 6, n=2, seed=3)
     return [*found["nats"], *np.ravel(found["quantiles"]).tolist(), *np.ravel(found["sequences"]).tolist()], []
 
 
@@ -106,13 +105,13 @@ def tag(run: Any, sentences: list[list[str]]) -> tuple[list[float], list[Any]]:
 
 
 def classify(run: Any, items: list[Any]) -> tuple[list[float], list[Any]]:
-    found = (api.classify_images if run.task == "classify-images" else api.classify)(run, items)
+    found = api.classify(run, items)
     return np.log([p for row in found["p"] for p in row.values()]).tolist(), found["labels"]
 
 
 def draw(run: Any, captions: list[str]) -> tuple[list[float], list[Any]]:
     """Log p and codes of drawings, as settled on validation and with guidance."""
-    found = [api.draw_captions(run, captions, count=2, seed=3), api.draw_captions(run, captions, guidance=2.0, seed=3)]
+    found = [api.draw(run, captions, n=2, seed=3), api.draw(run, captions, guidance=2.0, seed=3)]
     return [x for f in found for x in f["nats"]], [row for f in found for row in f["ids"].tolist()]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from chainrule.using import load, score
+from chainrule.api import load, score
 
 RUNS = Path(__file__).parent / "runs-format-1"
 LINES = [b"To be, or not to be.\n", b"ARIEL. My liege!\n"]
@@ -23,5 +23,5 @@ NATS = {
 @pytest.mark.parametrize("name", NATS)
 def test_a_run_of_format_1_loads_and_scores_as_it_did(name: str) -> None:
     loaded = load(RUNS / name, precision="fp32")
-    found = [line["nats"] for line in score(loaded, LINES)["lines"]]
+    found = [line["nats"] for line in score(loaded, LINES, unit="stream")["lines"]]
     assert found == pytest.approx(NATS[name], abs=1e-3 if name != "ngram" else 1e-9)

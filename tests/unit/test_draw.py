@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from chainrule.api import draw, load
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
@@ -20,7 +21,6 @@ from chainrule.layers.matching import Matcher, contrast
 from chainrule.scoring.objectives import Described
 from chainrule.training.matching import teach, vectors
 from chainrule.training.tasks.draw import reciprocal_rank, settled
-from chainrule.using import draw_captions, load
 
 PLAIN = Filters()
 
@@ -318,14 +318,14 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     ]
     assert main([*few, "--best-of", "5", "--json"]) == 0
     chosen = json.loads(capsys.readouterr().out)
-    all_five = draw_captions(load(tmp_path / "run"), ["a red circle", "a blue square"], count=5)
+    all_five = draw(load(tmp_path / "run"), ["a red circle", "a blue square"], n=5)
     for k in (0, 1):  # the two of five that are closest, the closest first
         drawn = sorted(all_five["nearness"][5 * k : 5 * k + 5], reverse=True)
         assert chosen["nearness"][2 * k : 2 * k + 2] == pytest.approx(drawn[:2])
     assert main([*few, "--best-of", "1"]) == 2
     assert "--best-of 1" in capsys.readouterr().err
     assert main([*few, "--best-of", "1000"]) == 2
-    assert "2,000 pictures" in capsys.readouterr().err
+    assert "2,000 images" in capsys.readouterr().err
     chose = json.loads((tmp_path / "run" / "data.json").read_text())
     assert settled(load(tmp_path / "run")) == (chose["guidance"], chose["temperature"])
     again = [
@@ -397,10 +397,10 @@ def test_a_run_that_is_no_codec_is_refused_in_one_line(rainbow, tmp_path, capsys
 
 
 def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbow, tmp_path):
-    from chainrule.using import compare
+    from chainrule.api import compare
 
     board = compare(
-        rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", size="tiny", threads=1
+        rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", set={"size": "tiny"}, threads=1
     )
     assert [row["status"] for row in board["rows"]] == ["done"] * 2
     assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 5 for row in board["rows"])

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule import cli, using
+from chainrule import api, cli
 from chainrule.checkpoint import RunFolder, store
 from chainrule.core import CheckpointCorrupt, UserError
+from chainrule.tasks.generate.arpa import word_scorer
 
 TEXT = "the cat sat\nthe dog sat\na cat ran\nthe cat ran to the dog\n" * 13 + "a cat saw the dog\nthe dog sat\n" * 5
 HELD_OUT = "the cat saw\nan owl sat\na dog\n"
@@ -51,7 +52,7 @@ def test_a_run_of_words_leaves_as_arpa_and_comes_back_with_the_same_probabilitie
     assert ours["nats"] - theirs["nats"] == pytest.approx(spelled, abs=1e-5)
     assert (ours["bytes"], ours["tokens"], ours["accuracy"]) == (theirs["bytes"], theirs["tokens"], theirs["accuracy"])
 
-    scores = [using.word_scorer(source, base=None).score(HELD_OUT.splitlines()) for source in (run, arpa, back)]
+    scores = [word_scorer(source, base=None).score(HELD_OUT.splitlines()) for source in (run, arpa, back)]
     assert scores[0].sum() == pytest.approx(-theirs["nats"], abs=1e-5)
     for other in scores[1:]:
         np.testing.assert_allclose(other, scores[0], rtol=0, atol=1e-5)
@@ -70,7 +71,7 @@ def test_what_arpa_cannot_hold_is_refused_with_what_to_do(tmp_path, capsys):
     assert "did you mean 'arpa'" in told["complaint"]
     flags = ("--tokenizer", "word", "--unit", "lines", "--set", "model.smoothing=add_k", "--overwrite")
     with pytest.raises(UserError, match="smoothing=add_k"):
-        using.export(using.load(train(tmp_path, *flags)), "arpa", tmp_path / "x")
+        api.export(api.load(train(tmp_path, *flags)), "arpa", tmp_path / "x")
     assert not (tmp_path / "x").exists()
 
 
@@ -88,7 +89,7 @@ def test_opening_a_run_maps_its_tables_and_writing_to_them_leaves_the_file(tmp_p
     for name, copied in store.read_tensors(run.path / "model.safetensors").items():
         assert torch.equal(tensors[name], copied)
         assert tensors[name].dtype == copied.dtype
-    model = using.load(run.path).model
+    model = api.load(run.path).model
     before = model.keys.data_ptr()
     model.load_state_dict(tensors)
     assert model.keys.data_ptr() == tensors["keys"].data_ptr() != before

@@ -14,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from chainrule.api import embed, fill, load
 from chainrule.checkpoint import RunFolder
 from chainrule.cli import main
 from chainrule.core import IGNORED, Batch, Categorical, Filler, Masked, Prediction, UserError
@@ -23,7 +24,6 @@ from chainrule.data.masked import Masking, in_pairs, make_masked, whole_rows, wo
 from chainrule.scoring.hidden import ask, each_alone, many_hidden, spelling
 from chainrule.scoring.objectives import Hidden
 from chainrule.training.tasks.fill import unigram
-from chainrule.using import embed, fill, load
 
 V = 53
 START, MASK, SEPARATOR = V, V + 1, V + 2
@@ -309,7 +309,7 @@ def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, An
 def test_fill_keeps_the_text_and_gives_probabilities(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     text = "the [MASK] brown zyzzyva [MASK]"
-    (found,) = fill(loaded, [text], top=4)["texts"]
+    (found,) = fill(loaded, [text], top_k=4)["texts"]
     assert found["text"] == text and [len(mask) for mask in found["masks"]] == [4, 4]
     for mask in found["masks"]:
         p = [candidate["p"] for candidate in mask]
@@ -322,7 +322,7 @@ def test_fill_keeps_the_text_and_gives_probabilities(run: Path) -> None:
 
 def test_every_symbol_but_the_unknown_one_is_a_candidate(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
-    (found,) = fill(loaded, ["the [MASK]"], top=10**6)["texts"]
+    (found,) = fill(loaded, ["the [MASK]"], top_k=10**6)["texts"]
     symbols, unknown = loaded.model.symbols, loaded.processor.tokenizer.unknown
     p = [candidate["p"] for candidate in found["masks"][0]]
     assert len(p) == symbols - (unknown is not None)
@@ -348,7 +348,7 @@ def test_fill_tells_the_word_that_belongs_there(run: Path) -> None:
 def test_candidates_of_several_masks_know_only_what_is_shown(run: Path) -> None:
     """Each for itself, the others hidden: the probabilities of one reading of the text with both masks in it."""
     loaded = load(run, precision="fp32", threads=1)
-    (found,) = fill(loaded, ["the[MASK] fox[MASK]"], top=1)["texts"]
+    (found,) = fill(loaded, ["the[MASK] fox[MASK]"], top_k=1)["texts"]
     model, units = loaded.model, loaded.processor.tokenizer
     ids = [*units.encode(b"the").ids, model.mask_symbol]
     ids += [*units.encode(b"fox" if units.name == "word" else b" fox").ids, model.mask_symbol]
@@ -399,7 +399,7 @@ def test_embed_writes_a_vector_a_line_or_a_symbol(
     tokens = printed(capsys, "embed", str(run), str(lines), "--per", "token", "--out", str(tmp_path / "t.npy"))
     x, t = np.load(tmp_path / "x.npy"), np.load(tmp_path / "t.npy")
     width = 48 if run.name == "word" else 16
-    assert x.shape == (3, width) == (found["vectors"], found["width"]) and x.dtype == np.float32
+    assert x.shape == (3, width) == (found["count"], found["width"]) and x.dtype == np.float32
     assert found["tokens"] == tokens["tokens"] and t.shape == (sum(tokens["tokens"]), width)
     edges = np.cumsum([0, *tokens["tokens"]])
     for k in range(3):

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from chainrule.cli import main, make_parser
+from chainrule.cli import main
+from chainrule.cli.parser import parse
 from chainrule.data.codes import read_codes
 from chainrule.data.images import read_images, read_part
 from chainrule.data.pictures import as_png, read_picture
@@ -273,8 +274,8 @@ def test_an_export_that_cannot_be_is_one_line(pictures, codec, symbols, tmp_path
     out, to = tmp_path / "s.jsonl", ("--to", "symbols")
     for words, told in (
         ((tmp_path / "counts", *to, out, "--data", pictures), "task is generate; a run of --task codes"),
-        ((codec, *to, out), "no --data; give the pictures"),
-        ((codec, "--to", "arpa", out, "--data", pictures), "leave it out; --to symbols takes pictures"),
+        ((codec, *to, out), "no --data; give the images"),
+        ((codec, "--to", "arpa", out, "--data", pictures), "leave it out; --to symbols takes images"),
         ((codec, "--to", "symbol", out, "--data", pictures), "did you mean 'symbols'?"),
         ((codec, *to, tmp_path / "no" / "s.jsonl", "--data", pictures), "no such folder; make it first"),
         ((codec, *to, tmp_path / "s.txt", "--data", pictures), "symbols.jsonl, or symbols.jsonl.gz"),
@@ -309,8 +310,8 @@ def test_an_export_that_cannot_be_is_one_line(pictures, codec, symbols, tmp_path
         ('{"texts": ["a"]}', "is needed, or what generate --json prints"),
         ("[1, 2, 3, 4, 5, 6, 7, 8, 0]", "is needed, or what generate --json prints"),
         ('{"sequence": [1', "line 1: not valid JSON"),
-        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, 9]}\n' * 1025, "1,025 pictures, and at most 1,024"),
-        ("\n", "only blank lines"),
+        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, 9]}\n' * 1025, "1,025 images, and at most 1,024"),
+        ("\n", "only white space"),
     ],
 )
 def test_symbols_that_are_no_pictures_are_one_line(content, told, codec, tmp_path, capsys):
@@ -321,8 +322,8 @@ def test_symbols_that_are_no_pictures_are_one_line(content, told, codec, tmp_pat
 
 def test_captions_may_stand_before_and_after_flags():
     for words in (["a", "b", "-n", "2"], ["-n", "2", "a", "b"]):
-        assert make_parser().parse_args(["draw", "run", *words]).caption == ["a", "b"]
-    assert not make_parser().parse_args(["draw", "run", "--symbols", "x"]).caption
+        assert parse(["draw", "run", *words])[0].caption == ("a", "b")
+    assert not parse(["draw", "run", "--symbols", "x"])[0].caption
 
 
 def test_captions_and_symbols_exclude_each_other_and_one_is_needed(codec, symbols, tmp_path, capsys):
@@ -332,10 +333,10 @@ def test_captions_and_symbols_exclude_each_other_and_one_is_needed(codec, symbol
     for words, told in (
         ((codec, "a red square", "--symbols", symbols), "exclude each other"),
         ((codec,), "give a caption, or --symbols"),
-        ((codec, "--symbols", symbols, "--top-k", 3), "leave out --begin"),
-        ((codec, "--symbols", symbols, "--best-of", 3), "leave out --begin"),
+        ((codec, "--symbols", symbols, "--top-k", 3), "leave out --top-k"),
+        ((codec, "--symbols", symbols, "--best-of", 3), "leave out --best-of"),
         ((codec, "--symbols", symbols, "-n", 0), "-n 0: allowed is 1 to 1024"),
-        ((codec, "--symbols", tmp_path / "none.jsonl"), "cannot be read: No such file"),
+        ((codec, "--symbols", tmp_path / "none.jsonl"), "none.jsonl: no such file"),
         ((tmp_path / "counts", "--symbols", symbols), "task is generate; a run of --task codes"),
         ((codec, "a red square"), "task is codes; a run of --task draw"),
     ):

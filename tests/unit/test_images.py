@@ -14,8 +14,8 @@ import pytest
 from chainrule.core import ChainruleError, DataError, UserError
 from chainrule.data.images import read_images, read_pictures
 from chainrule.data.pictures import as_png, decode, grid
+from chainrule.tasks.classify.inference import classify
 from chainrule.training.runs import open_run
-from chainrule.using import classify
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(3)
@@ -317,11 +317,11 @@ def test_in_a_folder_too_a_wrong_suffix_does_no_harm(tmp_path):
 
 
 def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_path):
-    from chainrule.using import compare
+    from chainrule.api import compare
 
     folder_of(tmp_path / "d", many=30, size=(1, 1))
     models = "knn,logistic,mlp,cnn,gru,vit"
-    board = compare(tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", size="tiny")
+    board = compare(tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", set={"size": "tiny"})
     rows = {row["model"]: row for row in board["rows"]}
     assert {model for model, row in rows.items() if row["status"] == "failed"} == {"vit"}
     assert "does not divide pictures of 1 pixels" in rows["vit"]["error"]
@@ -395,7 +395,7 @@ def test_a_contact_sheet_that_cannot_be_is_told_in_one_line_before_anything_is_r
 
     (tmp_path / "a.txt").write_text("some text")
     for data, sheet, told in (
-        (tmp_path / "a.txt", tmp_path / "x.png", "holds no pictures"),
+        (tmp_path / "a.txt", tmp_path / "x.png", "holds no images"),
         (tmp_path / "nowhere", tmp_path / "x.png", "no such file"),
         (pets, tmp_path / "nowhere" / "x.png", "no such folder"),
         (pets, tmp_path, "a folder"),
@@ -439,10 +439,10 @@ def test_from_files_to_a_label(model, pets, tmp_path, capsys):
 
 
 def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
-    from chainrule.using import compare
+    from chainrule.api import compare
 
     board = compare(
-        pets, tmp_path / "board", task="classify", models="knn,logistic,vit", budget="5steps", size="tiny", threads=1
+        pets, tmp_path / "board", task="classify", models="knn,logistic,vit", budget="5steps", set={"size": "tiny"}, threads=1
     )
     assert board["task"] == "classify-images"
     assert {row["model"] for row in board["rows"] if row["status"] == "done"} == {"knn", "logistic", "vit"}
@@ -461,15 +461,16 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
 
 
 def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tmp_path):
-    from chainrule.using import compare
+    from chainrule.api import compare
 
     rng = np.random.default_rng(5)
     np.savez(
         tmp_path / "noise.npz", images=rng.integers(0, 256, (400, 8, 8), dtype=np.uint8), labels=np.arange(400) % 4
     )
-    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "size": "tiny", "threads": 1}
+    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "threads": 1}
+    settings["set"] = {"size": "tiny", "model.dropout": 0.5}
     first, again = (
-        compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), model={"dropout": 0.5}, **settings)
+        compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), **settings)
         for _ in range(2)
     )
     for one, other in zip(first["rows"], again["rows"], strict=True):

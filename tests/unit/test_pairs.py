@@ -406,8 +406,9 @@ def test_data_prints_the_card_of_pairs(tmp_path: Path, capsys: pytest.CaptureFix
     plain = given_split(tmp_path / "plain", [("ab", "cde"), ("abcd", "é")], [("ab x", "cde")])
     assert main(["data", str(plain), "--task", "translate", "--tokenizer", "byte"]) == 0
     shown = capsys.readouterr().out
-    assert "one vocabulary of 256 symbols" in shown and "50.0% (sources) and 0.0% (targets)" in shown
-    assert re.search(r"train +2 pairs +6 source symbols +5 target symbols", shown)
+    assert "256 tokens in one vocabulary" in shown
+    assert "50.0% of the held-out words (sources) and 0.0% of the held-out words (targets) do not occur" in shown
+    assert re.search(r"train +2 records, 5 symbols, 6 source symbols", shown)
     named = write(tmp_path / "named.tsv", "source\ttarget\n" + tsv(PAIRS))
     assert main(["data", str(named), "--tokenizer", "char,byte", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)

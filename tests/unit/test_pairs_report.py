@@ -10,6 +10,7 @@ import pytest
 import torch
 from sacrebleu.metrics.chrf import CHRF
 
+from chainrule.api import compare, load
 from chainrule.core import UserError, family
 from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
@@ -25,7 +26,6 @@ from chainrule.tasks.translate.board import TranslateBoard, about_data, about_ro
 from chainrule.tasks.translate.report import SECTION
 from chainrule.training.tasks import Evaluation, find_task
 from chainrule.training.tasks.translate import translations
-from chainrule.using import compare, load
 
 SENTENCES, SYMBOLS = (find_task("translate").metrics(counted) for counted in ("sentence", "symbol"))
 SAY = {lang: Catalogue(lang, *message_files("translate")).counting("sentence") for lang in ("en", "ko")}
@@ -141,7 +141,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
         lines = [" ".join(row) + "\t" + " ".join(reversed(row)) for row in rows]
         (tmp_path / f"{part}.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
     board = compare(
-        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate", size="tiny", lang=lang,
+        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate", set={"size": "tiny"}, lang=lang,
         threads=1, tokenizer="bpe:300",
     )  # fmt: skip
     rows = {row["model"]: row for row in board["rows"]}

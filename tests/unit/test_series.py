@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from chainrule import cli
-from chainrule.cli import task_of
 from chainrule.core import Autoregressive, Config, DataError, Normal, State, UserError
 from chainrule.core.compute import Compute
+from chainrule.data.recognise import infer_task
 from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out
 from chainrule.decoding.forecast import sample_paths
 from chainrule.scoring.forecasts import judge
@@ -133,7 +133,7 @@ def test_a_column_of_times_beside_one_of_numbers_is_a_series(tmp_path: Path, kin
     lines = [*([head] if head else []), *(f"{t},{v}" for t, v in zip(times, NUMBERS, strict=True))]
     path = write(tmp_path, [line.replace(",", "\t") if suffix == "tsv" else line for line in lines], f"data.{suffix}")
     assert looks_like_series(path)
-    assert task_of(str(path), None) == "series"
+    assert infer_task(str(path), None) == "series"
     data = read_series(path)
     assert data.processor.scaling.columns == ((head or "2,value").split(",")[1],)
     (series,) = data.parts["train"].series
@@ -162,7 +162,7 @@ IN_DOUBT = {
 def test_where_times_are_in_doubt_nothing_is_guessed(tmp_path: Path, kind: str) -> None:
     path = write(tmp_path, IN_DOUBT[kind])
     assert not looks_like_series(path)
-    assert task_of(str(path), None) == "generate"
+    assert infer_task(str(path), None) == "generate"
 
 
 def test_years_in_doubt_get_the_error_that_says_what_to_type(tmp_path: Path) -> None:
@@ -359,7 +359,7 @@ def test_generate_refuses_what_makes_no_sense_for_numbers(
 def test_a_run_of_text_cannot_be_forecast() -> None:
     from types import SimpleNamespace
 
-    from chainrule.using import forecast
+    from chainrule.api import forecast
 
     with pytest.raises(UserError, match="this run's task is generate"):
         forecast(SimpleNamespace(task="generate"))  # type: ignore[arg-type]

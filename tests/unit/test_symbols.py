@@ -18,8 +18,8 @@ from chainrule.core.compute import decide
 from chainrule.data import EncodedData, Part, SymbolTokenizer, counting_batches, tokenizer_from_json
 from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import token_nats
+from chainrule.tasks.generate.inference import generate, score
 from chainrule.training.tasks import find_task
-from chainrule.using import generate, score_bytes
 from tests.encoded import read, read_part
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -344,8 +344,8 @@ def test_bits_per_symbol_count_the_end_and_unknown_symbols_are_spelled_out(tmp_p
 def test_records_are_scored_as_they_are_written(tmp_path: Path) -> None:
     corpus = read(given(tmp_path / "d", "{}.fa", ">a\nACGGT\n>b\nAC\n"))
     loaded = counted(corpus, 2)
-    alone = score_bytes(loaded, b"ACGGT\nAC\n", unit="lines", tokens=True)
-    entries = score_bytes(loaded, b">x\nACG\nGT\n>y\nac\n")
+    alone = score(loaded, [b"ACGGT\nAC\n"], unit="lines", tokens=True)
+    entries = score(loaded, [b">x\nACG\nGT\n>y\nac\n"])
     assert alone["nats"] == pytest.approx(entries["nats"], rel=1e-9)
     assert [line["symbols"] for line in alone["lines"]] == [6, 3]
     nats, _ = token_nats(loaded.model, corpus.parts["test"], loaded.compute)
@@ -367,7 +367,7 @@ def test_what_is_generated_is_read_back_as_the_same_records(
 ) -> None:
     corpus = read(given(tmp_path / "d", name, text), columns=columns)
     loaded = counted(corpus, 4)
-    made = generate(loaded, [""], max_tokens=40, seed=3, count=5)
+    made = generate(loaded, [""], max_tokens=40, seed=3, n=5)
     kept = [(s, w) for s, w in zip(made["sequences"], made["written"], strict=True) if s]
     assert kept
     path = write(tmp_path / name.format("made"), "\n".join(w for _, w in kept) + "\n")
@@ -387,12 +387,12 @@ def test_beams_end_with_the_record_and_write_no_unknown_symbol(tmp_path: Path) -
     """After A comes C or G, then the end; symbols seen once are the unknown one, likely as it is at the start."""
     rare = "".join(f">{c}\n{c}\n" for c in "DEFHIKLMNPQ")
     loaded = counted(read(given(tmp_path / "d", "{}.fa", ">a\nACT\n>b\nACT\n>c\nAGT\n>d\nAGT\n" * 9 + rare)), 4)
-    made = generate(loaded, ["A"], max_tokens=9, beams=9, count=2)
+    made = generate(loaded, ["A"], max_tokens=9, beams=9, n=2)
     assert sorted(map("".join, made["sequences"])) == ["ACT", "AGT"]
-    starts = generate(loaded, [""], max_tokens=1, beams=9, count=5)["sequences"]
+    starts = generate(loaded, [""], max_tokens=1, beams=9, n=5)["sequences"]
     assert sorted(map("".join, starts)) == ["", "A", "C", "G", "T"]
     with pytest.raises(UserError, match="-n 6: there are only 5 continuations"):
-        generate(loaded, [""], max_tokens=1, beams=9, count=6)
+        generate(loaded, [""], max_tokens=1, beams=9, n=6)
     assert ["".join(s) for s in generate(loaded, ["A"], max_tokens=9, beams=9, forbid=["C"])["sequences"]] == ["AGT"]
     for flag, wish in (("must", {"must": ["D"]}), ("forbid", {"forbid": ["CD"]})):
         with pytest.raises(UserError, match=f"--{flag} .*never seen"):
@@ -413,7 +413,8 @@ def test_the_command_line_trains_evaluates_and_generates_over_symbols(
     path, run = write(tmp_path / "dna.tsv", rows), str(tmp_path / "run")
 
     def call(*words: str) -> dict[str, object]:
-        assert cli.main([*words, "--json", "--threads", "1"]) == 0
+        threads = [] if words[0] == "data" else ["--threads", "1"]
+        assert cli.main([*words, "--json", *threads]) == 0
         return json.loads(capsys.readouterr().out)
 
     call("train", str(path), "--columns", "-,sequence", "--model", "markov", "--budget", "1steps", "--out", run)

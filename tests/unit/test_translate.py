@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from chainrule.api import load, translate
 from chainrule.cli import main
 from chainrule.core import Pairs, family
 from chainrule.scoring.objectives import Translated, smoothed
 from chainrule.scoring.translations import chrf_of, edit_distance, judge, mostly_unspaced
-from chainrule.using import load, translate
 
 FAMILIES = ("transformer", "gru", "gru:none")
 
@@ -73,7 +73,7 @@ def test_one_line_in_one_line_out_blank_ones_too(runs, tmp_path, capsys) -> None
 @pytest.mark.parametrize("name", FAMILIES)
 def test_phrases_appear_or_do_not(name, runs) -> None:
     loaded = load(runs[name], threads=1)
-    for row in translate(loaded, ["a b c", "e"], must=["d d"], width=6)["translations"]:
+    for row in translate(loaded, ["a b c", "e"], must=["d d"], beams=6)["translations"]:
         assert "d d" in row
     for row in translate(loaded, ["a b c", "a a a a"], forbid=["a", "b"])["translations"]:
         assert "a" not in row and "b" not in row
@@ -84,7 +84,7 @@ def test_the_n_best_are_distinct_and_ordered_and_the_least_risky_is_one_of_them(
     found = translate(loaded, ["a b c d"], n_best=5)["n_best"][0]
     texts, scores = [h["text"] for h in found], [h["score"] for h in found]
     assert len(set(texts)) == 5 and scores == sorted(scores, reverse=True)
-    assert translate(loaded, ["a b c d"], width=5, least_risk=True)["translations"][0] in texts
+    assert translate(loaded, ["a b c d"], beams=5, mbr=True)["translations"][0] in texts
 
 
 def test_coverage_is_the_attention_that_was_paid(runs) -> None:

@@ -28,11 +28,11 @@ class DrawBoard(BoardTask):
         return np.arange(1, len(records) * codes + 1), np.arange(1, len(records) + 1) * codes
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-        from chainrule.using import draw_captions
+        from chainrule.tasks.draw.inference import draw
 
         test, train = held_out(ready.data), ready.data.parts["train"].pictures.images
         chosen = spread(len(test))
-        drawn = draw_captions(run, [test.captions[r] for r in chosen])["images"]
+        drawn = draw(run, [test.captions[r] for r in chosen])["images"]
         near = [train[nearest(train, image)] for image in drawn]
         return {
             "best_possible": [encoded(evaluation.details["found"][r]) for r in chosen],

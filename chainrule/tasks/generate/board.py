@@ -52,15 +52,12 @@ class GenerateBoard(BoardTask):
         return ends, ends[np.cumsum(part.ends - part.starts) - 1]
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-        from chainrule.decoding.sample import Filters
         from chainrule.inference.costs import growth
         from chainrule.inference.memory import memory_curve
-        from chainrule.using import generate
+        from chainrule.tasks.generate.inference import generate
 
         part, nats = held_out(ready.data), evaluation.items["nats"]
-        made = generate(
-            run, [facts["prompt"]], max_tokens=240, filters=Filters(temperature=0.8), seed=ready.settings.seed
-        )
+        made = generate(run, [facts["prompt"]], max_tokens=240, temperature=0.8, seed=ready.settings.seed)
         return {
             "samples": made.get("texts") or made["written"], "tokens_per_second_generate": made["tokens_per_second"],
             "memory": memory_curve(run.model, part, nats, run.compute, part.nbytes / len(nats)),

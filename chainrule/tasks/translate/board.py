@@ -178,7 +178,7 @@ def fits(test: Any, i: int) -> bool:
 
 def _alignment(run: Any, source: str, target: str) -> dict[str, Any] | None:
     """Weights as whole percents, so that a board stays small; None where the model attends to nothing."""
-    from chainrule.using import alignment_of
+    from chainrule.tasks.translate.inference import alignment_of
 
     try:
         weights, targets, sources = alignment_of(run, source, target)

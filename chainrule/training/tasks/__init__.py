@@ -77,10 +77,8 @@ class Task(ABC):
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
     """Whether the data card tells of the encoding too, which is then the same for all model types."""
-    grouped: ClassVar[bool] = True
-    """Whether ``--group`` may say which rows of a table belong together."""
-    ordered: ClassVar[bool] = False
-    """Whether ``--time`` may order the rows of a table."""
+    data_options: ClassVar[tuple[str, ...]]
+    """Options of data that this task uses, but for ``columns`` and ``split``."""
     continues: ClassVar[bool] = True
     """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
 
@@ -176,6 +174,12 @@ def register_task(kind: type[Task]) -> type[Task]:
 def _discover() -> None:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
+
+
+def all_tasks() -> list[Task]:
+    """Every task."""
+    _discover()
+    return list(_tasks.values())
 
 
 def find_task(name: str) -> Task:

@@ -35,6 +35,7 @@ class Classify(Task):
     name = "classify"
     rows = "ngram,bag,rnn,lstm,gru"
     items = "texts"
+    data_options = ("tokenizer", "group", "on_bad")
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(

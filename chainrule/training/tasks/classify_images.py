@@ -28,7 +28,7 @@ class ClassifyImages(Task):
     name = "classify-images"
     rows = "knn,logistic,mlp,cnn,lstm,gru,vit"
     items = "images"
-    grouped = False
+    data_options = ("image_size", "on_bad")
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(

@@ -38,7 +38,7 @@ class Codes(Task):
     name = "codes"
     rows = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
     items = "images"
-    grouped = False
+    data_options = ("image_size", "on_bad")
     loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:

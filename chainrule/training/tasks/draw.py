@@ -64,8 +64,8 @@ class Draw(Task):
     name = "draw"
     rows = "lstm,gru,dalle"
     settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
+    data_options = ("tokenizer", "image_size", "on_bad")
     continues = False
-    grouped = False
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         share = {"unit": "%", "higher_is_better": True, "digits": 0}

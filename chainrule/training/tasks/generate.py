@@ -34,7 +34,8 @@ VALIDATION_SYMBOLS = 1 << 15
 class OfText(Task):
     """A task over tokens of text, or symbols without bytes: how they are read, and what of them a run keeps."""
 
-    ordered = card_of_encoding = True
+    card_of_encoding = True
+    data_options = ("tokenizer", "unit", "group", "time", "on_bad")
 
     def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
         s = settings

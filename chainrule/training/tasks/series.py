@@ -32,8 +32,8 @@ class OfNumbers(Task):
     name = "series"
     rows = "ar,kalman,hmm,rnn,lstm,gru"
     items = "values"
-    ordered = card_of_encoding = True
-    grouped = False
+    data_options = ("time",)
+    card_of_encoding = True
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (

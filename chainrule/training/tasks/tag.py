@@ -33,6 +33,7 @@ class Tag(Task):
     name = "tag"
     rows = "hmm,rnn,lstm,gru"
     items = "tokens"
+    data_options = ("tokenizer", "group", "on_bad")
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(

@@ -46,6 +46,7 @@ SURE = 10
 class Translate(Task):
     name = "translate"
     card_of_encoding = True
+    data_options = ("tokenizer", "group", "on_bad")
     settling = "the length penalty is settled on validation"
     rows = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 

@@ -1,0 +1,42 @@
+"""The data card of DATA, and an overview of its images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chainrule.checkpoint import write_file
+from chainrule.commands import Data
+from chainrule.core import UserError
+from chainrule.data.pictures import as_png
+from chainrule.tasks.options import settings_of
+from chainrule.training.runs import data_card
+from chainrule.training.settings import RunConfig
+
+OF_IMAGES = ("classify-images", "codes", "draw")
+
+
+def card(options: Data, source: str | None) -> dict[str, Any]:
+    """What was understood of DATA: parts, sizes, duplicates, entropy, notes. ``options.sheet``: also write the overview."""
+    assert source is not None
+    values = settings_of(options, source)
+    if options.sheet:
+        _check_sheet(options.sheet, source, values["task"])
+    dataset, card = data_card(RunConfig.make({**values, "family": ""}))
+    card["task"] = values["task"]
+    if not options.sheet:
+        return card
+    pixels, labels = dataset.sheet()  # type: ignore[attr-defined]
+    write_file(Path(options.sheet), as_png(pixels))
+    return card | {"sheet": {"file": options.sheet, "rows": labels}}
+
+
+def _check_sheet(sheet: str, source: str, task: str) -> None:
+    """Raises UserError before anything is read; of what is not there, the reader tells."""
+    place = Path(sheet)
+    if task not in OF_IMAGES and Path(source).exists():
+        raise UserError(f"--sheet {sheet}: {source} holds no images; leave it out")
+    if not place.parent.is_dir():
+        raise UserError(f"{place.parent}: no such folder; make it first")
+    if place.is_dir():
+        raise UserError(f"--sheet {sheet}: a folder; name a file, {place / 'sheet.png'}")

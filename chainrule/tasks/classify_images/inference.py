@@ -1,0 +1,34 @@
+"""Using a run of ``classify-images``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Pictures, UserError
+from chainrule.data.lines import STDIN
+from chainrule.runs.run import Run
+from chainrule.tasks.inference import as_numbers, need
+
+ROWS = 256
+"""Images that are read at once."""
+
+
+@torch.no_grad()
+def classify(run: Run, input: Any) -> dict[str, Any]:
+    """The label of each image (PNG, JPEG or WebP), and the probability of every label. ``input``: a path, or several."""
+    need(run, "classify-images", "classify", "gives images their labels")
+    paths = [Path(path) for path in ([input] if isinstance(input, str | os.PathLike) else input)]
+    if not paths or paths == [STDIN]:
+        raise UserError("classify: this run labels images: name their files")
+    pixels_BCYX = torch.from_numpy(np.stack([run.processor.reader.open(path) for path in paths])).movedim(3, 1)
+    batch = Pictures(torch.zeros(len(paths), 0), torch.zeros(len(paths), 0), pixels_BCYX=pixels_BCYX)
+    parts = [batch.rows(start, start + ROWS) for start in range(0, len(paths), ROWS)]
+    log_p_BC = torch.cat([run.model.classify(as_numbers(run, part)) for part in parts])
+    labels = [run.processor.labels[c] for c in log_p_BC.argmax(-1).tolist()]
+    p = [dict(zip(run.processor.labels, row)) for row in log_p_BC.exp().tolist()]
+    return {"inputs": [str(path) for path in paths], "labels": labels, "p": p}

@@ -1,0 +1,91 @@
+"""Using a run of ``codes``: images as tokens, and tokens as images."""
+
+from __future__ import annotations
+
+import gzip
+import time
+from pathlib import Path
+from typing import Any
+
+from chainrule.checkpoint import write_file
+from chainrule.core import UserError
+from chainrule.data.codes import lines_of, read_codes
+from chainrule.data.images import beside_all, read_parts
+from chainrule.data.labelled import Shares
+from chainrule.data.lines import read_lines, where
+from chainrule.data.pictures import grey
+from chainrule.data.recognise import holds_captions
+from chainrule.data.source import suffix
+from chainrule.runs.run import Run
+from chainrule.tasks.images import MOST_DRAWN
+from chainrule.tasks.inference import need
+from chainrule.training.tasks.codes import coded, shown
+
+
+def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
+    """Images of the symbols of a codec, which a run of ``codes`` is: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P), and
+    ``left_out``, how many sequences ended before their picture did. ``symbols``: a path or lines, as ``read_codes`` takes them, and so are its errors.
+    ``n``: images in a row of the PNG.
+    """
+    need(run, "codes", "draw --symbols", "shows symbols as images")
+    name = where(symbols)
+    ids_NP, short = read_codes(read_lines(symbols, blank=True), run.model.codes, run.model.side**2, name)
+    if len(ids_NP) > MOST_DRAWN:
+        raise UserError(
+            f"{name}: {len(ids_NP):,} images, and at most {MOST_DRAWN:,} are drawn at once: give a part of them"
+        )
+    began = time.perf_counter()
+    images = shown(run.model, run.processor.reader, ids_NP, run.compute)
+    return {"images": images, "ids": ids_NP, "left_out": short, "seconds": time.perf_counter() - began}
+
+
+def export_symbols(
+    run: Run, out: Path, data: Path | str | None, split: Shares, reading: dict[str, Any]
+) -> dict[str, Any]:
+    """Write images as the tokens of a codec, a line of JSON each, which are records to ``generate``. Given parts are kept, the rest
+    is split as it was to train the codec, by pixels.
+
+    Args:
+        run: a run of ``codes``.
+        out: the file.
+        data: the images.
+        split: shares of train, valid and test.
+        reading: ``columns`` and ``on_bad``.
+
+    Raises:
+        UserError: a run or a place that does not fit, or no ``data``. DataError as ``read_parts``.
+    """
+    need(run, "codes", "export --to symbols", "writes images as symbols")
+    if data is None:
+        raise UserError("export --to symbols: no --data; give the images: a folder, a table of paths or an .npz file")
+    _check_place(out, Path(data))
+    reader, model, notes = run.processor.reader, run.model, []
+    beside = beside_all(data, **reading)
+    _, parts, _ = read_parts(data, split=split, size=reader.size, beside=beside, notes=notes, **reading)
+    lines: list[str] = []
+    for name, part in parts.items():
+        ids_NP = coded(model, reader, grey(part.images, reader.channels), run.compute)
+        lines.extend(lines_of(part, ids_NP, name, beside))
+    content = ("\n".join(lines) + "\n").encode(errors="replace")
+    write_file(out, gzip.compress(content, mtime=0) if out.name.endswith(".gz") else content)
+    sizes = {name: len(part) for name, part in parts.items()}
+    return {
+        "out": str(out),
+        "format": "symbols",
+        "images": sizes,
+        "codebook_size": model.codes,
+        "codes_per_image": model.side**2,
+        "notes": notes,
+    }
+
+
+def _check_place(out: Path, data: Path) -> None:
+    """Said before images are read: a file of this name and place is one that is read as symbols, and leaves the images as they were."""
+    if suffix(out) != ".jsonl" or holds_captions(out):
+        raise UserError(
+            f"{out}: lines of symbols are told by their name: symbols.jsonl, or symbols.jsonl.gz, for example"
+        )
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder; make it first")
+    if data.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UserError(f"{out}: among the images it would be taken for their table: write it outside {data}")

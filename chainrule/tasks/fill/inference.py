@@ -1,0 +1,154 @@
+"""Using a run of ``fill``: fill in masks, and embed texts."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.checkpoint import write_file
+from chainrule.core import Batch, Encoder, UserError
+from chainrule.data import SymbolTokenizer
+from chainrule.data.lines import read_lines
+from chainrule.runs.run import Run
+from chainrule.tasks.inference import need
+
+MASK = "[MASK]"
+EMBEDDED = 1 << 14
+"""Tokens that are read at once to embed them."""
+
+
+def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
+    """What may stand at every ``[MASK]`` of each text: the ``top_k`` symbols with their probabilities, each mask for itself, the others
+    hidden; and ``filled``, the text with all of them filled, the surest first and each knowing those before it.
+
+    A mask is one unit of the run: a byte, a character, a word, a piece of bpe (which brings the space before it along).
+    """
+    need(run, "fill", "fill", f"fills in {MASK}")
+    if top_k < 1:
+        raise UserError(f"--top-k {top_k}: at least 1")
+    texts = read_lines([text] if isinstance(text, str) else text)
+    if unfit := next((line for line in texts if MASK not in line), None):
+        raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
+    results, known = [], run.model.symbols - (run.processor.tokenizer.unknown is not None)
+    for line in texts:
+        pieces = line.split(MASK)
+        if run.processor.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
+            pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
+        ids = _with_masks(run, pieces)
+        p_MK, ids_MK = _hidden(run, ids).exp().topk(min(top_k, known))
+        found = [
+            [{"text": _unit_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
+        ]
+        chosen = [_unit_text(run, k) for k in _all_filled(run, ids)]
+        filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
+        results.append({"text": line, "masks": found, "filled": filled})
+    unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
+    return {"unit": unit, "texts": results}
+
+
+def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
+    """The ids of a text, a mask between its pieces."""
+    model, ids = run.model, []
+    for k, piece in enumerate(pieces):
+        ids += [model.mask_symbol] * (k > 0)
+        if run.processor.tokenizer.name == "word":  # the space between two words is no symbol
+            piece = piece.removeprefix(" " * (k > 0)).removesuffix(" " * (k < len(pieces) - 1))
+        ids += run.processor.tokenizer.encode(piece.encode()).ids.tolist()
+    if len(ids) >= model.window:
+        raise UserError(
+            f"fill: the text has {len(ids)} symbols and this run reads {model.window - 1} at once: give a shorter one"
+        )
+    return ids
+
+
+@torch.no_grad()
+def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
+    """log p of what stands at the masks, M x V; the unknown symbol is no answer."""
+    model, compute = run.model, run.compute
+    row_1T = torch.tensor([[model.start_symbol, *ids]], device=compute.device)
+    with compute.autocast():
+        hidden_1TD = model.encode(Batch(row_1T, row_1T))
+        logits_MV = model.predict(hidden_1TD[row_1T == model.mask_symbol][None]).logits()[0]
+    log_p_MV = logits_MV.float().log_softmax(-1)
+    if run.processor.tokenizer.unknown is not None:
+        log_p_MV[:, run.processor.tokenizer.unknown] = -math.inf
+    return log_p_MV
+
+
+def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
+    """What fills each mask: the most probable symbol where it is most probable, again and again until no mask is left."""
+    filled = list(ids)
+    masks = [t for t, k in enumerate(ids) if k == run.model.mask_symbol]
+    while left := [t for t in masks if filled[t] == run.model.mask_symbol]:
+        log_p_M, best_M = _hidden(run, filled).max(-1)
+        surest = int(log_p_M.argmax())
+        filled[left[surest]] = int(best_M[surest])
+    return [filled[t] for t in masks]
+
+
+def _unit_text(run: Run, k: int) -> str:
+    """One symbol as text; a byte that is no character by itself as its number."""
+    content = run.processor.tokenizer.decode([k])
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in content)
+
+
+def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
+    """Vectors of texts, float32: one each, the mean over its symbols (``per="text"``), or one for every symbol, texts one after the other
+    (``per="token"``); ``tokens`` counts those of each text. A text beyond what the run reads at once is read in pieces.
+    """
+    model = run.model
+    if not isinstance(model, Encoder):
+        raise UserError(
+            f"embed needs a bidirectional encoder; this run is {run.name} for {run.task}: train one with --task fill --model bert"
+        )
+    if per not in ("text", "token"):
+        raise UserError(f"--per {per}: text or token")
+    ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
+    empty = next((k for k, row in enumerate(ids) if not len(row)), None)
+    if empty is not None:
+        raise UserError(f"embed: text {empty + 1} is empty: give texts of at least one symbol")
+    vectors = _vectors(run, ids)
+    made = np.stack([rows.mean(0) for rows in vectors]) if per == "text" else np.concatenate(vectors)
+    count, width = made.shape
+    return {"vectors": made, "count": count, "width": width, "per": per, "tokens": [len(row) for row in ids]}
+
+
+def write_vectors(path: Path | str, vectors: np.ndarray) -> None:
+    """Write an array as ``.npy``."""
+    content = io.BytesIO()
+    np.save(content, vectors, allow_pickle=False)
+    write_file(Path(path), content.getvalue())
+
+
+@torch.no_grad()
+def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A vector for each symbol of each text. Pieces of like length are read together."""
+    model, compute, size = run.model, run.compute, run.model.window - 1
+    pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
+    pieces.sort(key=lambda piece: -len(piece[2]))
+    out = [np.zeros((len(row), 0), np.float32) for row in ids]
+    while pieces:
+        group = pieces[: max(1, EMBEDDED // (len(pieces[0][2]) + 1))]
+        pieces = pieces[len(group) :]
+        lengths_B = torch.tensor([len(piece) + 1 for _, _, piece in group])
+        rows_BT = torch.zeros(len(group), int(lengths_B.max()), dtype=torch.long)
+        for k, (_, _, piece) in enumerate(group):
+            rows_BT[k, 0] = model.start_symbol
+            rows_BT[k, 1 : len(piece) + 1] = torch.from_numpy(piece.astype(np.int64))
+        with compute.autocast():
+            batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)
+            hidden_BTD = model.encode(batch).float().cpu().numpy()
+        for k, (b, t, piece) in enumerate(group):
+            if not out[b].shape[1]:
+                out[b] = np.zeros((len(ids[b]), hidden_BTD.shape[-1]), np.float32)
+            out[b][t : t + len(piece)] = hidden_BTD[k, 1 : len(piece) + 1]
+    return out

@@ -1,0 +1,88 @@
+"""Word n-grams of a run as an ARPA file, and a run of an ARPA file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.checkpoint import RunFolder
+from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
+from chainrule.core import DataError, UserError, family
+from chainrule.data import WordTokenizer
+from chainrule.data.processors import TextProcessor
+from chainrule.layers.counts import levels
+from chainrule.layers.words import END, UNKNOWN, Vocabulary
+from chainrule.runs.run import Run
+from chainrule.scoring.words import WordScorer
+from chainrule.training.runs import machine, open_run
+from chainrule.training.settings import RunConfig
+
+
+def export_arpa(run: Run, out: Path | str) -> dict[str, Any]:
+    """Write the n-grams of a run as an ARPA file. Raises UserError where ARPA cannot hold them."""
+    write_arpa(out, arpa_of(run))
+    return {"out": str(out), "format": "arpa"}
+
+
+def arpa_of(run: Run) -> Arpa:
+    """A word n-gram as KenLM sees it: a line is a sentence, its end is </s>, the start symbol <s>. UserError where the run
+    is no such model.
+    """
+    tables, units = run.model.state_dict(), run.processor.tokenizer
+    if run.task != "generate" or not {"keys", "log_table", "log_backoff"} <= tables.keys():
+        raise UserError(f"ARPA holds n-grams; this run is {run.name} for {run.task}")
+    if not (isinstance(units, WordTokenizer) and units.lines):
+        raise UserError("ARPA holds words of lines: train with --tokenizer word --unit lines")
+    if run.model.smoothing in ("ml", "add_k"):
+        raise UserError(f"ARPA cannot hold smoothing={run.model.smoothing}: train with kneser_ney or witten_bell")
+    ended = run.processor.terminator.decode()
+    words = [END if word == ended else word.encode() for word in units.words] + [UNKNOWN]
+    vocabulary = Vocabulary(words, len(words) - 1, words.index(END))
+    keys, log_prob, log_backoff = (tables[name].cpu().numpy() for name in ("keys", "log_table", "log_backoff"))
+    return Arpa(vocabulary, run.config["model"]["n"], keys, log_prob, log_backoff[: _contexts(keys, words, run)])
+
+
+def _contexts(keys: np.ndarray, words: Sequence[bytes], run: Run) -> int:
+    """How many windows are shorter than n."""
+    return levels(keys, len(words) + 1, run.config["model"]["n"])[-1].start
+
+
+def word_scorer(source: Run | Path | str, *, base: float | None = 10.0, threads: int = 1) -> WordScorer:
+    """Scores of many sentences at once, by a word n-gram that was trained here, or by an ARPA file of any origin. Units are
+    log10 as KenLM's, nats where ``base`` is None.
+    """
+    if isinstance(source, Run):
+        arpa = arpa_of(source)
+    else:
+        arpa = arpa_of(open_run(source)) if Path(source).is_dir() else read_arpa(source)
+    return WordScorer(arpa.vocabulary, arpa.n, arpa.tables, base=base, threads=threads)
+
+
+def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
+    """Make a run of an ARPA file: it evaluates, scores and generates like any other; an unknown word costs p(<unk>) alone."""
+    arpa = read_arpa(path)
+    try:
+        words = ["\n" if word == END else word.decode() for word in arpa.vocabulary.words[:-1]]
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8: convert it, for example with iconv") from None
+    chosen, model = family("ngram"), {"n": arpa.n, "smoothing": "backoff"}
+    config = chosen.configure(symbols=len(arpa.vocabulary), **model)
+    settings = RunConfig.make({"data": str(path), "family": chosen.name, "unit": "lines", "tokenizer": "word"})
+    recipe = {**chosen.recipe.model_dump(), "betas": list(chosen.recipe.betas)}
+    folder = RunFolder.create(out, overwrite=overwrite)
+    folder.write_description(
+        {**settings.model_dump(), "split": list(settings.split), "model": model, "recipe": recipe},
+        {"model_type": chosen.name, "task": chosen.task, "model": config.model_dump()},
+        {
+            "data.json": {"unit": "lines", "counted": "byte", "notes": [f"imported from {Path(path).name}"]},
+            "processor.json": TextProcessor(WordTokenizer(words, lines=True), "lines", b"\n").to_json(),
+        },
+        machine(),
+    )
+    tables = {"keys": arpa.keys, "log_table": arpa.log_prob, "log_backoff": arpa.log_backoff}
+    folder.write_model({name: torch.from_numpy(x) for name, x in tables.items()})
+    return {"run": str(out), "n": arpa.n, "words": len(arpa.vocabulary), "ngrams": len(arpa.keys) - 1}

@@ -1,0 +1,31 @@
+"""Images that a command draws, as files."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from chainrule.checkpoint import write_file
+from chainrule.core import UserError
+from chainrule.data.pictures import as_png, grid
+
+MOST_DRAWN = 1024
+"""Images that are drawn at once."""
+
+
+def check_places(out: str | None, each: str | None) -> None:
+    """Raises UserError where the folder of ``out``, or ``each``, does not exist: said before anything is drawn."""
+    for place in ([Path(out).parent] if out else []) + ([Path(each)] if each else []):
+        if not place.is_dir():
+            raise UserError(f"{place}: no such folder; make it first")
+
+
+def write_images(images: Sequence[Any], out: str | None, each: str | None, across: int | None) -> None:
+    """One PNG of all images, ``across`` in a row (None: a square); and a numbered PNG of each under ``each``."""
+    if out:
+        square = math.isqrt(len(images) - 1) + 1
+        write_file(Path(out), as_png(grid(list(images), min(across or square, len(images)))))
+    for k, image in enumerate(images if each else []):
+        write_file(Path(str(each)) / f"{k:04}.png", as_png(image))

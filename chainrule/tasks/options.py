@@ -1,0 +1,102 @@
+"""From the options of a command to the settings of a run: the one place where they meet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from chainrule.core import UserError
+from chainrule.core.config import parse_settings, read_yaml
+from chainrule.data.recognise import as_meant, infer_task
+from chainrule.layers.counts import parse_memory
+from chainrule.options import Options, flags
+from chainrule.training.settings import RunConfig
+from chainrule.training.tasks import all_tasks, find_task
+
+
+def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, Any]:
+    """Settings of ``RunConfig``: those of ``--config``, over them the options that are fields of it, over them ``--set``.
+
+    Args:
+        options: of a command that reads DATA; an option that is no setting (``--models``, ``--resume``) is left to the command.
+        data: the path of DATA; None: the plays that ship with the package.
+        fixed: what nobody may change.
+    """
+    given = options.given()
+    values: dict[str, Any] = read_yaml(_text(given["config"]), given["config"]) if "config" in given else {}
+    values |= {
+        name: value for name, value in given.items() if name in RunConfig.model_fields and name not in ("data", "model")
+    }
+    if "split" in given:
+        values["split"] = shares(given["split"])
+    if "memory" in given:
+        values["model"] = {**(values.get("model") or {}), "memory": memory_size(given["memory"])}
+    values["task"] = _task(values, data)
+    check_used(values["task"], options)
+    for key, value in _nested(given.get("set", ())).items():
+        under = values.get(key)
+        values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
+    return values | {"data": data, **fixed}
+
+
+def check_used(task: str, options: Options) -> None:
+    """Raises UserError where an option of data was given that the task does not use."""
+    used = {other.name: other.data_options for other in all_tasks()}
+    known, given = {name for names in used.values() for name in names}, options.given()
+    unused = [name for name in given if name in known and name not in find_task(task).data_options]
+    if unused:
+        shown = list(flags(type(options), unused))
+        using = [f"--task {other}" for other, names in used.items() if unused[0] in names]
+        raise UserError(
+            f"{shown[0]}: --task {task} does not use it, {' and '.join(using)} do: leave out {', '.join(shown)}"
+        )
+
+
+def _task(values: dict[str, Any], data: str | None) -> str:
+    """The task that was named, else the one that DATA is for."""
+    columns = values.get("columns")
+    if "task" in values:
+        return values["task"] if data is None else as_meant(values["task"], data, columns)
+    if data is None:
+        return "generate"
+    found = infer_task(data, columns, values.get("group"))
+    if found == "generate" and not Path(data).exists():
+        raise UserError(f"{data}: no such file or folder")
+    return found
+
+
+def _nested(pairs: Any) -> dict[str, Any]:
+    """``--set``: ``key=value`` texts, or in Python a mapping, nested or with dotted keys."""
+    if not isinstance(pairs, dict):
+        return parse_settings(list(pairs))
+    nested: dict[str, Any] = {}
+    for key, value in pairs.items():
+        *path, last = str(key).split(".")
+        place = nested
+        for name in path:
+            place = place.setdefault(name, {})
+        place[last] = {**place.get(last, {}), **value} if isinstance(value, dict) else value
+    return nested
+
+
+def shares(split: Any) -> tuple[float, ...]:
+    """``0.9/0.05/0.05``, or three numbers."""
+    try:
+        return tuple(float(x) for x in (split.split("/") if isinstance(split, str) else split))
+    except (TypeError, ValueError):
+        raise UserError(f"--split {split}: expected three shares such as 0.9/0.05/0.05") from None
+
+
+def memory_size(text: str) -> str:
+    try:
+        parse_memory(text)
+    except UserError as error:
+        raise UserError(f"--{error}".replace("=", " ", 1)) from None
+    return text
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None

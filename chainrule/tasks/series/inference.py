@@ -1,0 +1,61 @@
+"""Using a run of ``series``: forecast."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import UserError
+from chainrule.decoding.forecast import sample_paths
+from chainrule.runs.run import Run
+from chainrule.scoring.forecasts import LEVELS
+from chainrule.tasks.inference import need
+
+FORECAST_PATHS = 1000
+
+
+def generate(
+    run: Run, prompt: Sequence[Any] = (), *, max_tokens: int = 24, n: int = 1, seed: int = 42
+) -> dict[str, Any]:
+    """Continue a series by ``max_tokens`` values: the series of the run itself, or each of ``prompt`` ("112 118 132", or numbers).
+
+    ``sequences`` holds ``n`` sampled paths of each, with their ``nats``; ``quantiles`` the 80 % interval and the median at each
+    step, from 1,000 paths. All in the series' own units.
+    """
+    need(run, "series", "forecast", "can be forecast")
+    if max_tokens < 1 or n < 1:
+        raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
+    scaling = run.processor.scaling
+    if len(prompt) and len(scaling.columns) > 1:
+        raise UserError(
+            f"--prompt: the run has {len(scaling.columns)} series; without a prompt each of its own is continued"
+        )
+    known = [read_numbers(text) for text in prompt] or [np.array(tail) for tail in run.data["tail"]]
+    made: dict[str, Any] = {"columns": [], "sequences": [], "nats": [], "levels": list(LEVELS), "quantiles": []}
+    began = time.perf_counter()
+    for k, values in enumerate(known):
+        at = 0 if len(prompt) else k
+        found = sample_paths(run.model, scaling.seen(at, values), max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
+        made["columns"].append(scaling.columns[at])
+        made["sequences"] += scaling.own(at, found.values_BT[:n]).tolist()
+        made["nats"] += (found.nats_B[:n] - max_tokens * math.log(scaling.scale[at])).tolist()
+        made["quantiles"].append(scaling.own(at, found.quantiles(LEVELS)).tolist())
+    drawn = len(known) * max_tokens * max(n, FORECAST_PATHS)
+    return {**made, "tokens_per_second": drawn / max(time.perf_counter() - began, 1e-9)}
+
+
+def read_numbers(text: Any) -> np.ndarray:
+    """The numbers of a prompt, separated by white space or commas; or numbers in memory."""
+    try:
+        values = np.array([float(x) for x in (text.replace(",", " ").split() if isinstance(text, str) else text)])
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f'--prompt {str(text)[:40]}: {error}; a series is continued from numbers such as "112 118 132"'
+        ) from None
+    if not np.isfinite(values).all():
+        raise UserError(f"--prompt {str(text)[:40]}: only finite numbers")
+    return values

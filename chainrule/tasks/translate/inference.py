@@ -1,0 +1,97 @@
+"""Using a run of ``translate``: translate sources, and see where the model attends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.data.lines import read_lines
+from chainrule.data.pairs import LONGEST
+from chainrule.decoding.beam import Beams
+from chainrule.decoding.choose import mbr as least_risk
+from chainrule.explain.alignment import alignment
+from chainrule.runs.run import Run
+from chainrule.tasks.inference import need, phrases
+from chainrule.training.tasks.translate import length_penalty as tuned_length_penalty
+from chainrule.training.tasks.translate import spelled, translations
+
+
+def translate(
+    run: Run,
+    input: Any,
+    *,
+    beams: int = 4,
+    n_best: int = 1,
+    must: Sequence[str] = (),
+    forbid: Sequence[str] = (),
+    length_penalty: float | None = None,
+    coverage_penalty: float = 0.0,
+    min_length: int = 0,
+    max_length: int = Beams.max_length,
+    no_repeat_ngram: int = 0,
+    diverse: int = 1,
+    mbr: bool = False,
+) -> dict[str, Any]:
+    """The target of each source (of an empty one: nothing), and log p of each (nats, its end included).
+
+    Args:
+        run: a run of ``translate``.
+        input: a path, or sources in memory.
+        n_best: > 1: the result's ``n_best`` holds so many of each source, best first.
+        length_penalty: None: as tuned on validation.
+        diverse: groups of beams that avoid each other's tokens.
+        mbr: the translation is not the most probable of what the beam found, but the one of minimum Bayes risk by chrF.
+    """
+    need(run, "translate", "translate", "writes targets")
+    width = max(beams, n_best) if beams > 0 else beams
+    options = Beams(
+        width,
+        width if mbr else n_best,
+        must=phrases(run, "--must", must),
+        forbid=phrases(run, "--forbid", forbid),
+        length_penalty=tuned_length_penalty(run) if length_penalty is None else length_penalty,
+        coverage_penalty=coverage_penalty,
+        min_length=min_length,
+        max_length=max_length,
+        no_repeat=no_repeat_ngram,
+        groups=diverse,
+    )
+    ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input, blank=True)]
+    began = time.perf_counter()
+    found = translations(run, [x[:LONGEST].astype(np.int32) for x in ids], options)
+    seconds = time.perf_counter() - began
+    listed = [[{"text": spelled(run, h.ids), "nats": h.nats, "score": h.score} for h in row] for row in found]
+    if mbr:
+        best = [least_risk([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
+        listed = [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(listed, best)]
+    return {
+        "translations": [row[0]["text"] for row in listed],
+        "nats": [row[0]["nats"] for row in listed],
+        "tokens_per_second": sum(len(h.ids) + 1 for row in found for h in row[:1]) / max(seconds, 1e-9),
+        "n_best": [row[:n_best] for row in listed] if n_best > 1 else None,
+        "cut": sum(len(x) > LONGEST for x in ids) or None,
+    }
+
+
+def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Where the model looks while it writes ``target`` from ``source``: weights T x S, the symbols of the target, those of the
+    source. UserError where the model attends to no source.
+    """
+    units = run.processor
+    ids = [
+        tokenizer.encode(" ".join(text.split()).encode()).ids
+        for tokenizer, text in ((units.source, source), (units.target, target))
+    ]
+    sources_1S, targets_1T = (torch.from_numpy(x[:LONGEST].astype(np.int64))[None].to(run.compute.device) for x in ids)
+    weights = alignment(
+        run.model, sources_1S, torch.tensor([sources_1S.shape[1]], device=sources_1S.device), targets_1T
+    )
+    shown = [
+        [tokenizer.decode([i]).decode(errors="replace").strip() or "␣" for i in x[0].tolist()]
+        for tokenizer, x in ((units.target, targets_1T), (units.source, sources_1S))
+    ]
+    return weights[0].double().cpu().numpy(), shown[0], shown[1]
