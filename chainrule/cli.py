@@ -620,7 +620,7 @@ def laws(a: argparse.Namespace) -> dict[str, Any]:
         label = chosen.name if chosen.task == "generate" else f"{chosen.name} ({chosen.task})"
         if not a.json:
             print(f"{label}\n{report(verdicts)}")
-        results[label] = [{"law": v.law, "ok": v.ok, "detail": v.detail, "skipped": v.skipped} for v in verdicts]
+        results[label] = [{"law": v.law, "ok": v.ok, "detail": v.detail} for v in verdicts]
     broken = [f"{name}: {v['law']}" for name, found in results.items() for v in found if not v["ok"]]
     if broken:
         if a.json:
