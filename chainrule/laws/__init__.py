@@ -1,12 +1,13 @@
 """What every family must keep, as plain functions over the registry: what the verb ``laws`` runs."""
 
 from chainrule.laws.subject import SUBJECTS, Labelling, LawBroken, Numbers, Records, Sourced, Subject, Tokens, WholeRows
-from chainrule.laws.suite import LAWS, Verdict, apply, check, examine, named, report
+from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report
 
 __all__ = [
     "LAWS",
     "SUBJECTS",
     "Labelling",
+    "Law",
     "LawBroken",
     "Numbers",
     "Records",
@@ -16,6 +17,7 @@ __all__ = [
     "Verdict",
     "WholeRows",
     "apply",
+    "applying",
     "check",
     "examine",
     "named",

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
 
 import torch
-from torch import nn
 
 from chainrule.core import IGNORED, Autoregressive
+from chainrule.laws.inputs import differentiable_inputs
 from chainrule.laws.subject import LawBroken, Subject, same
 
 
@@ -67,33 +66,16 @@ def causality(subject: Subject) -> None:
             same(got[t, :t], want[t, :t], f"predictions before time {t} when {what} stands there", 1e-12)
 
 
-def causality_of_gradients(subject: Subject) -> str | None:
-    """The gradient of log p at time t with respect to any later embedding is exactly zero."""
-    rows, targets, kept = subject.rows(3, 7, salt=44), subject.rows(3, 7, salt=45), defaultdict(list)
-    state = subject.begun(0, 1, 2)
-    tables = [m for m in subject.model.modules() if isinstance(m, nn.Embedding)]
-    handles = [m.register_forward_hook(lambda m, _, out: kept[m].append(out)) for m in tables]
-    try:
-        prediction, _ = subject.model(rows, state)
-    finally:
-        for handle in handles:
-            handle.remove()
-    # A model may read in pieces: the outputs of one table, in order, are the B x T symbols.
-    whole = [
-        outs
-        for outs in kept.values()
-        if all(len(o) == 3 and o.dim() == 3 for o in outs) and sum(o.shape[1] for o in outs) == 7
-    ]
-    seen = [out for outs in whole for out in outs if out.requires_grad]
-    if not seen:
-        return "no embedding of B x T symbols to differentiate"
+def causality_of_gradients(subject: Subject) -> None:
+    """The gradient of log p at time t with respect to any later input (or its embedding) is exactly zero."""
+    rows, targets = subject.rows(3, 7, salt=44), subject.rows(3, 7, salt=45)
+    prediction, ways = differentiable_inputs(subject.model, rows, subject.begun(0, 1, 2))
     log_p_BT = prediction.log_prob(targets)
-    for t in range(7):
-        gradients = torch.autograd.grad(log_p_BT[:, t].sum(), seen, retain_graph=True, materialize_grads=True)
-        for first in range(0, len(seen), len(whole[0])):
-            future = torch.cat(gradients[first : first + len(whole[0])], dim=1)[:, t + 1 :]
-            same(future, torch.zeros_like(future), f"gradient of log p at time {t} in later embeddings", 0)
-    return None
+    for steps in ways:
+        for t in range(7):
+            gradients = torch.autograd.grad(log_p_BT[:, t].sum(), steps, retain_graph=True, materialize_grads=True)
+            future = torch.cat(gradients, dim=1)[:, t + 1 :]
+            same(future, torch.zeros_like(future), f"gradient of log p at time {t} in later inputs", 0)
 
 
 def sampling(subject: Subject) -> str:

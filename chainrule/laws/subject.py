@@ -38,11 +38,14 @@ from chainrule.core import (
 )
 from chainrule.data.pictures import ImageReader
 from chainrule.data.reading import Lexicon, Reader, TextReader
+from chainrule.laws.inputs import differentiable_inputs
 from chainrule.layers.probes import Probe
 from chainrule.scoring.objectives import Hidden, NextSymbol
 
 TOLERANCE = 1e-9
 """Nats, in float64: two paths through the same arithmetic."""
+LONGEST_CONTEXT = 256
+"""Symbols: a longer context is not tried on a tiny model."""
 
 
 class LawBroken(AssertionError):
@@ -118,11 +121,12 @@ class Subject:
 
     @cached_property
     def capabilities(self) -> frozenset[str]:
-        """What the laws' third column refers to."""
-        model = self.build()
+        """Names of what the model can do, of which each law asks for some. They follow from the model as built, before it is fitted."""
+        model = self.raw()
         autoregressive = isinstance(model, Autoregressive)
         labelling, filler = isinstance(model, Tagger | Classifier), isinstance(model, Filler)
         learns = any(p.requires_grad for p in model.parameters())
+        context = model.context if isinstance(model, Autoregressive) else None
         codec = isinstance(model, Codec)
         asked = autoregressive or labelling or filler or codec
         held = {
@@ -131,7 +135,9 @@ class Subject:
             "autoregressive": autoregressive,
             "discrete": autoregressive and self.discrete,
             "counting": isinstance(model, Counting),
+            "finite context": isinstance(model, Counting) and context is not None and context <= LONGEST_CONTEXT,
             "gradient": autoregressive and learns,
+            "differentiable inputs": autoregressive and learns and self._reads_differentiably(model),
             "learning": (autoregressive or filler) and learns,
             "filler": filler,
             "codec": codec,
@@ -142,6 +148,14 @@ class Subject:
             "prompted": autoregressive and self.prompted,
         }
         return frozenset(name for name, has in held.items() if has)
+
+    def _reads_differentiably(self, model: Autoregressive) -> bool:
+        """Does a gradient reach every input? A model that cannot read at all is left to the laws about reading."""
+        try:
+            _, state = self.begin(model, range(3))
+            return bool(differentiable_inputs(model, self.rows(3, 7, salt=44), state)[1])
+        except Exception:
+            return False
 
     def rng(self, salt: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * self.seed + salt)

@@ -176,8 +176,13 @@ def test_missing_data_are_named_whatever_the_model_is_for(tmp_path: Path, fails:
     assert line == f"chainrule: {nowhere}: no such file or folder"
 
 
-@pytest.mark.parametrize("verb", ["evaluate", "score"])
-@pytest.mark.parametrize("kind", ["missing", "empty", "binary", "Latin-1"])
+@pytest.mark.parametrize(
+    ("verb", "kind"),
+    [
+        *((verb, kind) for verb in ("evaluate", "score") for kind in ("missing", "empty", "Latin-1")),
+        ("evaluate", "binary"),  # NUL bytes are text to score: every byte has a probability
+    ],
+)
 def test_files_to_evaluate_and_score_that_cannot_be_used_are_status_2(
     tmp_path: Path, trained: Path, fails: Any, verb: str, kind: str
 ) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from labellers import BREAKERS, PlainClassifier, PlainTagger, Reader, RefusesLongRows, labeller
+from verdicts import verdict
 
 from chainrule.cli import main
 from chainrule.core import Batch, Counting, Family, SequenceModel, families, family, registry
-from chainrule.laws import LAWS, SUBJECTS, Labelling, apply, examine
+from chainrule.laws import LAWS, SUBJECTS, Labelling, examine
 
 ABOUT_LABELS = [row for row in LAWS if set(row[2]) & {"labelling", "tagger", "classifier"}]
 
@@ -20,7 +21,7 @@ ABOUT_LABELS = [row for row in LAWS if set(row[2]) & {"labelling", "tagger", "cl
 def test_networks_that_tag_and_classify_keep_every_law(model: type[Reader]) -> None:
     verdicts = examine(labeller(model))
     assert [v for v in verdicts if not v.ok] == []
-    kept = {v.law for v in verdicts if not v.skipped}
+    kept = {v.law for v in verdicts}
     mine = {"tagger"} if model is not PlainClassifier else {"classifier"}
     assert kept == {"sizes", "deterministic", "saved = loaded"} | {
         name for name, _, needs in ABOUT_LABELS if set(needs) <= {"labelling"} | mine
@@ -29,10 +30,7 @@ def test_networks_that_tag_and_classify_keep_every_law(model: type[Reader]) -> N
 
 @pytest.mark.parametrize(("name", "model"), BREAKERS, ids=[m.__name__ for _, m in BREAKERS])
 def test_law_about_labels_catches_the_model_that_breaks_it(name: str, model: type[Reader]) -> None:
-    function, needs = next((f, n) for law, f, n in LAWS if law == name)
-    verdict = apply(labeller(model), name, function, needs)
-    assert not verdict.skipped, verdict.detail
-    assert not verdict.ok, f"{model.__name__} gets away with breaking '{name}'"
+    assert not verdict(labeller(model), name).ok, f"{model.__name__} gets away with breaking '{name}'"
 
 
 def test_every_law_about_labels_has_a_model_that_breaks_it() -> None:
@@ -62,8 +60,7 @@ def test_a_part_that_is_left_out_breaks_the_sum(chosen: Family) -> None:
         return model
 
     broken = type(subject)(Family(chosen.name, chosen.task, chosen.config, build, chosen.recipe, fixed=chosen.fixed))
-    law = next(row for row in LAWS if row[0] == "statistics add up")
-    assert not apply(broken, *law).ok
+    assert not verdict(broken, "statistics add up").ok
     answers = subject.judge(subject.labeller, subject.batch(11, 13, salt=3))
     assert any(not torch.equal(a[:2], answers[0][:2]) for a in answers[1:])
 
