@@ -116,7 +116,7 @@ def _make_row(
     failed = next((r for r in (*trained, *measured) if r and r.status == "failed"), None)
     if failed:
         return {**found, "status": "failed", "error": failed.error}, None, None
-    if not facts or not all(result and result.status == "done" for result in measured):
+    if not facts or not all(result and result.status == "done" for result in (*trained, *measured)):
         return found, None, None
     return _finished(
         found, [r for r in trained if r], [r for r in measured if r], metrics, Metric.from_json(facts["validation"])

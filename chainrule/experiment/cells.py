@@ -131,7 +131,7 @@ class CellWork:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do for this cell."""
-        return self._done(self.measure_job) or self.failed
+        return (self.trained and self._done(self.measure_job)) or self.failed
 
     @property
     def failed(self) -> bool:

@@ -53,7 +53,7 @@ def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell
         failed = [job for pair in jobs for job in pair if (r := results.get(job)) and r.status == "failed"]
         if any(results.final(job) for job in failed):
             continue
-        cells = [cell for cell, (_, measure) in zip(row.cells, jobs) if not results.final(measure)]
+        cells = [cell for cell, pair in zip(row.cells, jobs) if not all(results.final(job) for job in pair)]
         if cells:
             rows.append((row, cells))
     return rows
@@ -140,7 +140,7 @@ def _start(out: Path, cell: Cell, workers: int) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "chainrule.experiment.worker", str(out), cell.train, str(workers)]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env={**os.environ, "PYTHONPATH": paths}
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths}
     )
 
 

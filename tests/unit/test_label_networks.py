@@ -254,7 +254,7 @@ class MineLabels(Mine, Classifier):
     )
     source = tagging if task == "tag" else labelling
     made = printed(capsys, "train", source, "--model", path, "--budget", "60steps", "--out", tmp_path / "run")
-    assert made["best"] < 0.25
+    assert made["best"] > 0.75
     for both in ("tag", "classify"):
         del registry._families["mine", both]
 
@@ -365,7 +365,7 @@ def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(tmp_path: Pa
 def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     run, out = tmp_path / "run", tmp_path / "p.jsonl"
     made = printed(capsys, "train", tagging, "--model", "lstm", "--set", "size=tiny", "--set", "recipe.rate=0.02", "--budget", "90steps", "--out", run)  # fmt: skip
-    assert made["best"] < 0.1
+    assert made["best"] > 0.9
     assert json.loads((run / "processor.json").read_text())["reader"]["type"] == "lexicon"
     found = printed(capsys, "evaluate", run, tagging / "test.tsv", "--predictions", out)
     rows = [json.loads(line) for line in out.read_text().splitlines()]
