@@ -75,7 +75,7 @@ def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str],
             count(row.get("stride")),
             compact(row.get("train_tokens")),
             count(row.get("tokens") or row.get("symbols") or row.get("n") or row.get("sentences")),
-            catalogue.pick(row, "evaluation") or DASH,
+            _visible(row, catalogue),
         ]
         for row in board["rows"]
     ]
@@ -83,6 +83,17 @@ def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str],
     empty = (DASH, say("unbounded"))
     kept = [i for i in range(len(head)) if i == 0 or any(line[i] not in empty for line in body)]
     return [head[i] for i in kept], [[line[i] for i in kept] for line in body]
+
+
+def _visible(row: dict[str, Any], catalogue: Catalogue) -> str:
+    """How much of the past a row saw while it was evaluated."""
+    visible, context, stride = (row.get(key) for key in ("visible", "context", "stride"))
+    if number(visible) is None:
+        return DASH
+    if number(stride) is not None:
+        return catalogue.message("evaluation_windows", window=visible + stride, stride=stride, visible=visible)
+    kind = "carried" if context is None else "context"
+    return catalogue.message(f"evaluation_{kind}", visible=visible)
 
 
 def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Pairs]]:

@@ -36,23 +36,15 @@ class Reading:
 
     context: int
     stride: int
-    text: str
 
     @staticmethod
     def of(model: Autoregressive) -> Reading:
         """The convention of a board: a window with a stride of half of it; else enough burn-in that more changes nothing."""
         if model.window is not None:
-            w = model.window
-            return Reading(
-                w, max(1, w // 2), f"windows of {w} with stride {max(1, w // 2)}: {w - max(1, w // 2)} to {w} visible"
-            )
+            return Reading(model.window, max(1, model.window // 2))
         if model.context is not None:
-            return Reading(
-                model.context + 65536,
-                65536,
-                f"the last {model.context} symbol{'s' if model.context != 1 else ''}, all it can use",
-            )
-        return Reading(4 * BURN_IN, 3 * BURN_IN, f"carried: at least the last {BURN_IN:,} symbols")
+            return Reading(model.context + 65536, 65536)
+        return Reading(4 * BURN_IN, 3 * BURN_IN)
 
 
 @dataclass(frozen=True)

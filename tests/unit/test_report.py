@@ -85,9 +85,7 @@ def _row(rng: random.Random, family: tuple[Any, ...]) -> dict[str, Any]:
         "tokenizer": "byte",
         "context": window,
         "stride": 128 if name == "gpt" else None,
-        "evaluation": "windows, at least 128 tokens visible"
-        if name == "gpt"
-        else "carried through the whole test part",
+        "visible": 128 if name == "gpt" else window or 1024,
         "tokens_per_second_train": speed,
         "tokens_per_second_generate": speed / 41,
         "state_bytes_fixed": 8 if counting else 1024 if name != "gpt" else 0,
@@ -466,6 +464,23 @@ def test_of_many_contexts_the_table_holds_powers_of_two_and_the_end() -> None:
     (table,) = re.findall('<table class="plain">.*?useful context.*?</table>', render(board), flags=re.S)
     lines = re.findall('<tr><th scope="row">([0-9,]+)</th>', table)
     assert lines == ["0", "1", "2", "4", "8", "16", "32", "64", "100", "128", "256", "512", "1,024"]
+
+
+@pytest.mark.parametrize(
+    ("lang", "told"),
+    [
+        ("en", ["its whole context, the last 5", "state carried: at least the last 1,024 tokens visible"]),
+        ("ko", ["모델의 컨텍스트 전체, 직전 5개", "은닉 상태를 이어 감: 직전 토큰 1,024개 이상을 봄"]),
+    ],
+)
+def test_how_rows_were_evaluated_is_said_in_the_language_of_the_page(lang: str, told: list[str]) -> None:
+    page = _visible(render(sample_board(), lang))
+    windows = {
+        "en": "windows of 256 with stride 128: 128 to 256 tokens",
+        "ko": "길이 256인 창을 128씩 이동: 앞의 토큰 128~256개",
+    }
+    for sentence in (*told, windows[lang]):
+        assert f'<td class="wrap">{sentence}' in page
 
 
 def test_rows_keep_the_order_in_which_they_were_given() -> None:

@@ -123,7 +123,7 @@ class Generate(OfText):
         info = {
             "nats": float(nats.sum()), **text, "tokens": len(nats),
             "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
-            "evaluation": reading.text, "seconds": time.perf_counter() - began,
+            "visible": reading.context - reading.stride, "seconds": time.perf_counter() - began,
         }  # fmt: skip
         if loaded.processor.tokenizer.name == "bpe":
             info["bound"] = "upper: one segmentation of many is scored"
