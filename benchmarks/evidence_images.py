@@ -118,7 +118,7 @@ def drawn(
     texts, out = [row[column] for row in some], work / "each"
     out.mkdir(exist_ok=True)
     chainrule("draw", str(run), *texts, "-n", "1", "--each", str(out), "--out", str(work / "grid.png"))
-    reader = load(run).source_tokenizer
+    reader = load(run).processor.reader
     mine = [reader.open(out / f"{k:04}.png") for k in range(16)]
     given = [np.load(pictures)["images"][row["i"]] for row in some]
     gallery(ROOT / "docs" / "evidence" / f"drawn-{name}-{column}", texts, given, mine)
@@ -236,7 +236,7 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
         pictures = found.parts[part].pictures
         some = np.linspace(0, len(pictures) - 1, min(len(pictures), 322)).astype(int)
         made = api.draw(run, [pictures.names[k] for k in some], temperature=0)
-        want = coded(run.model.codec, run.source_tokenizer, pictures.images[some], run.compute)
+        want = coded(run.model.codec, run.processor.reader, pictures.images[some], run.compute)
         shares[part] = float((made["ids"] == want).all(1).mean())
     yield line(
         "rainbow: exact match of all symbols, captions of training",

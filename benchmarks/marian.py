@@ -25,6 +25,7 @@ from chainrule.core import family
 from chainrule.core.compute import Compute, decide
 from chainrule.data import tokenizer_from_json
 from chainrule.data.pairs import PairPart, read_pairs, read_pairs_part
+from chainrule.data.processors import PairProcessor
 from chainrule.decoding.beam import Beams, beam_search
 from chainrule.models.transformer import FROM_MARIAN
 from chainrule.scoring.translations import judge
@@ -52,10 +53,11 @@ def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
     from transformers import MarianMTModel, Seq2SeqTrainer, Seq2SeqTrainingArguments, TrainerCallback
 
     pairs = read_pairs(data, "source,target")
-    end, pad = pairs.target_tokenizer.symbols, pairs.target_tokenizer.symbols + 1
+    units = PairProcessor.fit(pairs)
+    end, pad = units.target.symbols, units.target.symbols + 1
     torch.manual_seed(0)
     model = MarianMTModel(config(end))
-    train_part = pairs.parts["train"]
+    train_part = units.encode_parts(pairs.parts)["train"]
     rows = [
         {"input_ids": [*s.tolist(), end], "labels": [*t.tolist(), end]}
         for s, t in zip(train_part.source_ids, train_part.target_ids)
@@ -96,10 +98,10 @@ def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
     trainer.train()
     steps, took = trainer.state.global_step, time.perf_counter() - began
     model.save_pretrained(out)
-    (out / "units.json").write_text(json.dumps(pairs.target_tokenizer.to_json()))
-    part = pairs.parts["test"]
+    (out / "units.json").write_text(json.dumps(units.target.to_json()))
+    part = units.encode(pairs.parts["test"])
     found = of_hugging_face(model.eval(), length_penalty=0.6)(part.source_ids)
-    scores = judge([spelled(pairs.target_tokenizer, ids) for ids in found], part.targets).metrics()
+    scores = judge([spelled(units.target, ids) for ids in found], part.targets).metrics()
     return {"parameters": sum(p.numel() for p in model.parameters()), "steps": steps, "seconds": took, **scores}
 
 
@@ -162,7 +164,8 @@ def beam(folder: Path, data: Path, repeats: int = 5) -> dict[str, Any]:
 
     theirs = MarianMTModel.from_pretrained(folder).eval()
     units = tokenizer_from_json(json.loads((folder / "units.json").read_text()))
-    part = first(read_pairs_part(data / "test.tsv.gz", "source,target", "stop", units, units), SENTENCES)
+    pairs = PairProcessor(units, units, "").encode(read_pairs_part(data / "test.tsv.gz", "source,target", "stop"))
+    part = first(pairs, SENTENCES)
     compute = {name: decide("cpu", name) for name in ("fp32", "bf16")}
     ways = {
         "hugging face": of_hugging_face(theirs),

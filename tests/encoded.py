@@ -35,10 +35,19 @@ def read(
 
 
 def read_part(
-    source: str | Path, tokenizer: AnyTokenizer, unit: str, on_bad: str = "stop", columns: Any = None, group: str | None = None
+    source: str | Path,
+    tokenizer: AnyTokenizer,
+    unit: str,
+    on_bad: str = "stop",
+    columns: Any = None,
+    group: str | None = None,
 ) -> Part:
     """A held-out file under a tokenizer that exists already."""
-    kind = SymbolProcessor(tokenizer, unit) if isinstance(tokenizer, SymbolTokenizer) else TextProcessor(tokenizer, unit, b"")
+    kind = (
+        SymbolProcessor(tokenizer, unit)
+        if isinstance(tokenizer, SymbolTokenizer)
+        else TextProcessor(tokenizer, unit, b"")
+    )
     return encode_held_out(kind, source, unit, on_bad, TableOptions(columns, group))
 
 

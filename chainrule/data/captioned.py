@@ -194,5 +194,7 @@ def fit_captions(texts: Sequence[str], spec: str, codes: int) -> Captions:
 def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
     """A note where some captions are longer than is read of them."""
     cut = sum(len(symbols_of(text, tokenizer)) > LONGEST for text in texts)
-    told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} symbols, of which the beginning is read"
+    told = (
+        f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} symbols, of which the beginning is read"
+    )
     return told if cut else None

@@ -38,7 +38,9 @@ def text_card(dataset: TextDataset) -> dict[str, Any]:
         return {
             **_common(dataset),
             "parts": {name: _text_sizes(part) for name, part in dataset.parts.items()},
-            "entropy": bits_of_counts(sum((np.bincount(x, minlength=256) for x in train.pieces()), np.zeros(256, np.int64))),
+            "entropy": bits_of_counts(
+                sum((np.bincount(x, minlength=256) for x in train.pieces()), np.zeros(256, np.int64))
+            ),
             "duplicates": duplicates(train, held, dataset.unit) if held is not train else 0.0,
             "examples": excerpts(train),
             "xz": {"bits_per_byte": xz[0].result(), "bits_per_byte_train": xz[1].result()},
@@ -79,7 +81,9 @@ def _repeated(train: Sequences, test: Sequences, unit: str) -> float:
     if unit != "stream":
         said = [{ids[id(p)][s:e].astype("<i4").tobytes() for s, e in zip(p.starts, p.ends)} for p in (train, test)]
         return len(said[1] & said[0]) / max(1, len(said[1]))
-    held, known = (np.concatenate([*pieces(ids[id(p)], p.starts, p.ends)]).astype("<u2").tobytes() for p in (test, train))
+    held, known = (
+        np.concatenate([*pieces(ids[id(p)], p.starts, p.ends)]).astype("<u2").tobytes() for p in (test, train)
+    )
     windows = [held[i : i + WINDOW] for i in range(0, len(held) - WINDOW + 1, WINDOW)]
     found = _occurring(windows, np.frombuffer(known, np.uint8))
     return sum(window in found for window in windows) / max(1, len(windows))

@@ -23,6 +23,7 @@ from chainrule.data.split import Spans, by_hash, check_split, cut_at, divide, pl
 from chainrule.data.symbols import Form, Sequences
 from chainrule.data.table import TableOptions
 
+ALL_COLUMNS = TableOptions()
 LEAST_BYTES = 1000
 LEAST_SYMBOLS = 200
 
@@ -61,7 +62,7 @@ def read(
     unit: str | None = None,
     split: tuple[float, float, float] = (0.9, 0.05, 0.05),
     on_bad: str = "stop",
-    table: TableOptions = TableOptions(),  # noqa: B008 (frozen)
+    table: TableOptions = ALL_COLUMNS,
 ) -> TextDataset | SymbolDataset:
     """Read DATA and split it.
 
@@ -106,7 +107,11 @@ def _read_text(found: Found, kind: str, shares: dict[str, float], on_bad: str, o
 
 
 def read_held_out(
-    source: str | Path, unit: str, on_bad: str = "stop", table: TableOptions = TableOptions(), form: Form | None = None  # noqa: B008
+    source: str | Path,
+    unit: str,
+    on_bad: str = "stop",
+    table: TableOptions = ALL_COLUMNS,
+    form: Form | None = None,
 ) -> tuple[list[Spans] | list[Sequences], list[str]]:
     """The records of a held-out file (or folder, all of whose files are taken in order), and notes on them. ``form``: how the run's
     records of symbols are written; of symbols whose own parts are told, the part ``test`` alone: a column that says so is the

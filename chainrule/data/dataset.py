@@ -5,12 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
     from chainrule.data.processor import Processor
 
 MadeT = TypeVar("MadeT")
+ProcessorT = TypeVar("ProcessorT", bound="Processor")
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Dataset(ABC):
 
 
 @dataclass(frozen=True)
-class EncodedData:
+class EncodedData(Generic[ProcessorT]):
     """A dataset as one processor encodes it. ``parts`` are encoded; ``notes`` are those of the encoding alone."""
 
     dataset: Dataset
-    processor: Processor
+    processor: ProcessorT
     parts: dict[str, Any]
     notes: list[str] = field(default_factory=list)
 

@@ -61,7 +61,9 @@ class Part:
         """Bytes of text that each token stands for, records in order; 1 where there are no bytes. int64."""
         if self.symbol_bytes is None:
             return np.ones(len(self), dtype=np.int64)
-        sizes = np.concatenate([np.zeros(0, np.int64), *(self.symbol_bytes[self.ids[s:e]] for s, e in zip(self.starts, self.ends))])
+        sizes = np.concatenate(
+            [np.zeros(0, np.int64), *(self.symbol_bytes[self.ids[s:e]] for s, e in zip(self.starts, self.ends))]
+        )
         sizes[self.places(self.unknown_at)] += self.unknown_bytes
         return sizes
 

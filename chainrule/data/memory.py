@@ -73,7 +73,9 @@ def _path(source: str | Path) -> str:
     except (OSError, ValueError):  # longer than a path may be, or with a NUL in it
         pass
     shown = told if len(told) <= SHOWN else f"{told[:SHOWN]}…"
-    raise UserError(f"{shown!r}: no such file or folder; for a text that is data itself write chainrule.text({shown[:20]!r})")
+    raise UserError(
+        f"{shown!r}: no such file or folder; for a text that is data itself write chainrule.text({shown[:20]!r})"
+    )
 
 
 def _written(source: Any) -> tuple[str, Iterator[bytes]]:
@@ -83,7 +85,9 @@ def _written(source: Any) -> tuple[str, Iterator[bytes]]:
     if isinstance(source, np.ndarray):
         return _of_array(source)
     if isinstance(source, dict):
-        raise UserError("a dict of splits or columns is not data: give a DataFrame, or one split, such as dataset['train']")
+        raise UserError(
+            "a dict of splits or columns is not data: give a DataFrame, or one split, such as dataset['train']"
+        )
     columns = _columns(source)
     if columns is not None:
         return f"{STEM}.jsonl", _rows(columns)
@@ -155,7 +159,9 @@ def _of_array(array: np.ndarray) -> tuple[str, Iterator[bytes]]:
     if array.ndim in (3, 4):
         raise UserError("images have to be in a file: np.savez('images.npz', images=…, labels=…) and give its path")
     if array.ndim not in (1, 2) or array.dtype.kind not in "iufb" or not array.size:
-        raise DataError(f"an array of {array.dtype} and shape {array.shape}: give numbers in one or two dimensions, or strings")
+        raise DataError(
+            f"an array of {array.dtype} and shape {array.shape}: give numbers in one or two dimensions, or strings"
+        )
     if array.ndim == 2 and array.dtype.kind in "iub":
         return f"{STEM}.jsonl", _sequences(array)
     names = ["value"] if array.ndim == 1 else [f"series{k + 1}" for k in range(array.shape[1])]
@@ -181,7 +187,11 @@ def _columns(source: Any) -> dict[str, list[Any]] | None:
     import narwhals as nw
 
     if type(source).__module__.split(".")[0] == "datasets":
-        if not hasattr(source, "with_format") or not hasattr(source, "column_names") or isinstance(source.column_names, dict):
+        if (
+            not hasattr(source, "with_format")
+            or not hasattr(source, "column_names")
+            or isinstance(source.column_names, dict)
+        ):
             raise UserError("of a dataset with several splits give one, such as dataset['train']")
         source = source.with_format("arrow")[:]
     frame = nw.from_native(source, eager_only=True, pass_through=True)

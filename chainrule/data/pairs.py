@@ -439,7 +439,9 @@ def is_closed(cells: Sequence[str]) -> bool:
     return len(counts) <= TYPES and tokens >= USES * len(counts) and once * ONCE <= tokens
 
 
-def fit_pair_tokenizers(train: SentencePairs, tokenizer: str | None) -> tuple[TextTokenizer, TextTokenizer, str, list[str]]:
+def fit_pair_tokenizers(
+    train: SentencePairs, tokenizer: str | None
+) -> tuple[TextTokenizer, TextTokenizer, str, list[str]]:
     """The tokenizers of source and target (one object where one was asked for), their names with nothing left open, and notes.
 
     ``tokenizer`` is one name (``bpe:4000``: one vocabulary over both sides), or two (``char,word``: each its own), source first;
@@ -456,7 +458,9 @@ def _chosen(train: Sequence[list[str]]) -> tuple[list[Spec], list[str]]:
     kinds, reasons = zip(*map(_suited, train))
     specs = [Spec(kind) for kind in dict.fromkeys(kinds)]
     told = f"{specs[0].kind} for both sides, one vocabulary" if len(specs) == 1 else ",".join(kinds)
-    return specs, [f"--tokenizer: {told}, chosen from the training part: sources are {reasons[0]}, targets {reasons[1]}"]
+    return specs, [
+        f"--tokenizer: {told}, chosen from the training part: sources are {reasons[0]}, targets {reasons[1]}"
+    ]
 
 
 def _suited(cells: Sequence[str]) -> tuple[str, str]:
@@ -535,7 +539,9 @@ def trained_on(train: PairPart, source: TextTokenizer, target: TextTokenizer) ->
         raise DataError(f"train: nothing left to train on: {', '.join(told)}")
     if not told:
         return train
-    return replace(train.take(kept), notes=[*train.notes, f"left out of training: {', '.join(told)}, of {len(train):,}"])
+    return replace(
+        train.take(kept), notes=[*train.notes, f"left out of training: {', '.join(told)}, of {len(train):,}"]
+    )
 
 
 def pair_notes(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) -> list[str]:

@@ -86,7 +86,9 @@ def processor_from_json(saved: dict[str, Any]) -> Processor:
     importlib.import_module("chainrule.data.processors")
     kind = str(saved.get("type"))
     if kind not in _kinds:
-        raise UserError(f"processor.json: no processor '{kind}'; {nearest(kind, list(_kinds))}; one of your own needs its plugin")
+        raise UserError(
+            f"processor.json: no processor '{kind}'; {nearest(kind, list(_kinds))}; one of your own needs its plugin"
+        )
     try:
         return _kinds[kind].from_json(saved)
     except (KeyError, TypeError, ValueError) as error:

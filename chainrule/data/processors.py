@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.captioned import Captions
-from chainrule.data.corpus import SymbolDataset, TextDataset, read_held_out
+from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
 from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy, join_parts
 from chainrule.data.pairs import (
     LONGEST,
@@ -29,7 +29,6 @@ from chainrule.data.split import Spans
 from chainrule.data.symbols import Sequences, SymbolTokenizer
 from chainrule.data.table import TableOptions
 from chainrule.data.tokenizers import (
-    AnyTokenizer,
     Spec,
     TextTokenizer,
     check_tokenizer,
@@ -41,7 +40,7 @@ from chainrule.data.tokenizers import (
 class TokenProcessor(Processor):
     """What text and symbols have in common: one tokenizer, and a ``terminator`` (bytes; empty where records have no end of text)."""
 
-    tokenizer: AnyTokenizer
+    tokenizer: Any
     unit: str
     terminator: bytes = b""
 
@@ -69,13 +68,20 @@ class TokenProcessor(Processor):
         if not count:
             return []
         share = f"{count:,} of {len(train):,} ({count / len(train):.1%})"
-        return [f"Out-of-vocabulary tokens in train: {share}; each pays p(unknown) and 8 bits for each byte of its spelling"]
+        return [
+            f"Out-of-vocabulary tokens in train: {share}; each pays p(unknown) and 8 bits for each byte of its spelling"
+        ]
 
     def card(self, parts: dict[str, Part]) -> dict[str, Any]:
         """``entropy`` is that of single tokens of the training part, in bits per token."""
         sizes = {name: {"symbols": len(p), "unknown": len(p.unknown_at)} for name, p in parts.items()}
         symbols = self.tokenizer.symbols
-        return {"tokenizer": self.tokenizer.name, "symbols": symbols, "entropy": entropy(parts["train"], symbols), "parts": sizes}
+        return {
+            "tokenizer": self.tokenizer.name,
+            "symbols": symbols,
+            "entropy": entropy(parts["train"], symbols),
+            "parts": sizes,
+        }
 
 
 @register_processor("text")
@@ -113,7 +119,9 @@ class TextProcessor(TokenProcessor):
             found.append(f"tokenizer: {self.spec} ({tokenizer.name}, {tokenizer.symbols:,} symbols)")
         if tokenizer.normalises:
             dropped = sum(int(p.record_bytes.sum()) - p.nbytes for p in parts.values() if p.record_bytes is not None)
-            found.append(f"words: a run of white space counts as one space; {dropped:,} bytes of white space are so dropped")
+            found.append(
+                f"words: a run of white space counts as one space; {dropped:,} bytes of white space are so dropped"
+            )
         if tokenizer.name == "bpe":
             found.append("bpe: one segmentation of many is scored, so that bits per byte are an upper bound")
         return found + super().notes(parts)
@@ -151,7 +159,9 @@ class SymbolProcessor(TokenProcessor):
     def fit(cls, dataset: SymbolDataset, spec: str | None = None) -> Self:
         """The symbols that occur twice or more in the training part. Raises UserError where ``spec`` names a tokenizer of text."""
         if not isinstance(dataset, SymbolDataset) or spec not in (None, "none"):
-            raise UserError(f"--tokenizer {spec}: symbols have no bytes and take none; text takes byte, char, word or bpe")
+            raise UserError(
+                f"--tokenizer {spec}: symbols have no bytes and take none; text takes byte, char, word or bpe"
+            )
         return cls(SymbolTokenizer.fit(dataset.parts["train"], ends=dataset.unit != "stream"), dataset.unit)
 
     def encode(self, part: Sequences) -> Part:
@@ -174,7 +184,7 @@ def fit_tokens(dataset: TextDataset | SymbolDataset, spec: str | None = None) ->
 
 def encode_held_out(
     processor: TextProcessor | SymbolProcessor, source: str | Path, unit: str, on_bad: str = "stop",
-    table: TableOptions = TableOptions(),  # noqa: B008 (frozen)
+    table: TableOptions = ALL_COLUMNS,
 ) -> Part:  # fmt: skip
     """A held-out file, or a folder of them, as one part under a processor that exists already."""
     form = processor.tokenizer.form if isinstance(processor, SymbolProcessor) else None
@@ -195,7 +205,12 @@ class PairProcessor(Processor):
     """Sources and targets to ids, by a tokenizer each or by one for both. A source is read up to ``longest`` tokens."""
 
     def __init__(
-        self, source: TextTokenizer, target: TextTokenizer, spec: str, longest: int = LONGEST, choice: Sequence[str] = ()
+        self,
+        source: TextTokenizer,
+        target: TextTokenizer,
+        spec: str,
+        longest: int = LONGEST,
+        choice: Sequence[str] = (),
     ):
         self.source, self.target, self.spec, self.longest, self.choice = source, target, spec, longest, list(choice)
 

@@ -160,11 +160,15 @@ def _from_tables(
     first = next(iter(tables.values()))
     first.need(*options.further)
     asked = asked_names(options.columns)
-    picked = [n for n in first.names if n not in (*options.further, "split")] if asked else _guess(first, options, notes)
+    picked = (
+        [n for n in first.names if n not in (*options.further, "split")] if asked else _guess(first, options, notes)
+    )
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
     if options.time:
-        raise UserError(f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are ordered")
+        raise UserError(
+            f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are ordered"
+        )
     cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
     written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
     return name, {part: _records(tables[part], written, cells[part], options.group, notes) for part in tables}
@@ -237,7 +241,10 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
     steps = list(zip(*columns))
     told = f"a row is a step of {' and '.join(names)}"
     groups = _grouped(table, options)
-    records = [form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for rows in groups.values()]
+    records = [
+        form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows]
+        for rows in groups.values()
+    ]
     if options.group:
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {len(records):,} record{'s' * (len(records) != 1)}"
     if options.time:

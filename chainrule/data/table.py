@@ -198,7 +198,11 @@ def times_of(table: Table, column: str) -> list[float]:
                 raise ValueError
             found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
         except ValueError:
-            wanted = "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
+            wanted = (
+                "a number, as those above it"
+                if numbers
+                else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
+            )
             raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
     return found
 

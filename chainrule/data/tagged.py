@@ -191,7 +191,9 @@ def _read(
             read = divide_tables(read, wanted, lambda t: group_keys(t, group, "tokens"))
         return name, {part: _from_table(table) for part, table in read.items()}, carved
     if group:
-        raise UserError(f"--group {group}: {source} has one token a line, and no column that holds for a whole sequence")
+        raise UserError(
+            f"--group {group}: {source} has one token a line, and no column that holds for a whole sequence"
+        )
     notes.extend(found.notes)
     rows = {
         part: [r for path in paths for r in _from_lines(path, columns, on_bad, notes)]

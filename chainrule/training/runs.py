@@ -145,7 +145,14 @@ def trained(trainer: Trainer, ready: Prepared) -> Run:
     described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
     config = {"model_type": ready.family.name, "task": task.name, "model": trainer.model.config.model_dump()}
     run = Run(
-        task.name, trainer.model.eval(), ready.processor, config, resolved(ready), described, trainer.plan.compute, trainer.run.path
+        task.name,
+        trainer.model.eval(),
+        ready.processor,
+        config,
+        resolved(ready),
+        described,
+        trainer.plan.compute,
+        trainer.run.path,
     )
     settled = task.settle(run, ready.data)
     described |= settled
@@ -194,6 +201,9 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
+    for name in ("processor.json", "data.json"):
+        if name not in files:
+            raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
     try:
         chosen = family(config["model_type"], config.get("task", "generate"))
     except UserError as error:
@@ -220,4 +230,6 @@ def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: Famil
         return
     made = f"{wanted['file']} (SHA-256 {wanted['sha256'][:12]}…)" if wanted else f"the '{chosen.name}' of this package"
     given = f"{found['file']} (SHA-256 {found['sha256'][:12]}…)" if found else f"the '{chosen.name}' of this package"
-    raise UserError(f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with (--family FILE.py)")
+    raise UserError(
+        f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with (--family FILE.py)"
+    )

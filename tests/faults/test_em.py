@@ -109,7 +109,9 @@ def test_a_family_that_expects_nothing_cannot_be_trained_so(tmp_path: Path, corp
         make_trainer(prepare(RunConfig.make(values), corpus), RunFolder(tmp_path / "run"))
 
 
-def test_the_run_tells_which_restart_was_kept_and_what_each_came_to(tmp_path: Path, corpus: TextDataset, text: Path) -> None:
+def test_the_run_tells_which_restart_was_kept_and_what_each_came_to(
+    tmp_path: Path, corpus: TextDataset, text: Path
+) -> None:
     """Nats a symbol of the first batch after 8 EM steps, by the same steps taken here; the least is kept."""
     trainer = start(tmp_path / "run", corpus, text, KINDS["stepwise"] | {"restarts": 3}, "3steps")
     model, (_, batch) = trainer.model, trainer.source(0)

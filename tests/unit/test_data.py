@@ -368,7 +368,9 @@ def test_the_same_data_is_split_the_same_and_other_flags_change_the_identity(tmp
     path = write(tmp_path / "a.txt", prose(20011))
     first, again, other = read(path), read(path), read(path, split=(0.8, 0.1, 0.1))
     assert first.dataset.split_sha256 == again.dataset.split_sha256 != other.dataset.split_sha256
-    assert first.dataset.sha256 == other.dataset.sha256 != read(write(tmp_path / "b.txt", prose(20011, 8))).dataset.sha256
+    assert (
+        first.dataset.sha256 == other.dataset.sha256 != read(write(tmp_path / "b.txt", prose(20011, 8))).dataset.sha256
+    )
 
 
 def test_duplicate_records_stay_on_one_side_and_sizes_follow_the_split(tmp_path: Path) -> None:

@@ -372,7 +372,9 @@ def test_a_label_cannot_act_in_the_page() -> None:
 
 def test_the_most_frequent_tag_of_each_word_by_hand(tmp_path: Path) -> None:
     """a is X twice and Y once; unseen words get X, the commonest: a/X right, a/Y wrong, b/Y right, new/X right."""
-    train = read_tagged_part(write(tmp_path / "1.tsv", "a\tX\nb\tY\na\tX\na\tY\nc\tX\n"), None).numbered(("X", "Y"), "1")
+    train = read_tagged_part(write(tmp_path / "1.tsv", "a\tX\nb\tY\na\tX\na\tY\nc\tX\n"), None).numbered(
+        ("X", "Y"), "1"
+    )
     test = read_tagged_part(write(tmp_path / "2.tsv", "a\tX\na\tY\n\nb\tY\nnew\tX\n"), None).numbered(("X", "Y"), "1")
     assert most_frequent_tag(train, test) == 0.75
 

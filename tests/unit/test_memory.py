@@ -56,7 +56,12 @@ def test_all_libraries_write_the_same_file(tmp_path: Path) -> None:
     made = [
         Path(materialize(frame, tmp_path / str(k)))
         for k, frame in enumerate(
-            (pandas.DataFrame(rows), polars.DataFrame(rows), pyarrow.table(rows), [dict(zip(NAMES, row)) for row in LOG])
+            (
+                pandas.DataFrame(rows),
+                polars.DataFrame(rows),
+                pyarrow.table(rows),
+                [dict(zip(NAMES, row)) for row in LOG],
+            )
         )
     ]
     assert len({path.read_bytes() for path in made}) == 1 and {path.name for path in made} == {"data.jsonl"}
@@ -96,7 +101,9 @@ def test_every_kind_is_written_as_the_file_that_holds_it(source: Any, name: str,
 def test_dates_missing_values_and_lists_of_a_frame(tmp_path: Path) -> None:
     moments = [datetime.datetime(2024, 5, 1, 9, 30), None]
     for k, make in enumerate((pandas.DataFrame, polars.DataFrame)):
-        path = Path(materialize(make({"at": moments, "x": [1.5, float("nan")], "tags": [["a"], ["b", "c"]]}), tmp_path / str(k)))
+        path = Path(
+            materialize(make({"at": moments, "x": [1.5, float("nan")], "tags": [["a"], ["b", "c"]]}), tmp_path / str(k))
+        )
         assert [json.loads(line) for line in path.read_text().splitlines()] == [
             {"at": "2024-05-01T09:30:00", "x": 1.5, "tags": ["a"]},
             {"at": None, "x": None, "tags": ["b", "c"]},

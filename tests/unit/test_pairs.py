@@ -336,7 +336,9 @@ def test_spelling_to_sounds_is_read_as_characters_and_words(tmp_path: Path) -> N
 def test_running_text_shares_one_vocabulary_and_one_side_of_words_has_its_own(tmp_path: Path) -> None:
     text = [(f"the {s} number{k}", f"die {t} Zahl{k}") for k, (s, t) in enumerate(PAIRS)]
     joint = read_pairs(given_split(tmp_path / "a", text, text[:3]))
-    assert joint.processor.spec == "bpe:512" and joint.processor.source is joint.processor.target and joint.processor.joint
+    assert (
+        joint.processor.spec == "bpe:512" and joint.processor.source is joint.processor.target and joint.processor.joint
+    )
     assert joint.counted == "sentence"
     glossary = [(f"w{k}", t) for k, (_, t) in enumerate(text)]
     mixed = read_pairs(given_split(tmp_path / "b", glossary, glossary[:3]))

@@ -179,7 +179,9 @@ def test_dates_that_lie_apart_unevenly_are_said(tmp_path: Path) -> None:
 
 def test_a_held_out_file_with_times_fits_a_run_with_times(tmp_path: Path) -> None:
     scaling = read_series(write(tmp_path, [f"{1900 + k},{v}" for k, v in enumerate(LONG)])).processor.scaling
-    later = read_held_out(write(tmp_path, [f"{1920 + k},{v}" for k, v in enumerate(LONG[:6])], "later.csv"), scaling.columns)
+    later = read_held_out(
+        write(tmp_path, [f"{1920 + k},{v}" for k, v in enumerate(LONG[:6])], "later.csv"), scaling.columns
+    )
     assert later.scored()[0].tolist() == [float(v) for v in LONG[:6]]
 
 

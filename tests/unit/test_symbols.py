@@ -193,7 +193,7 @@ def test_a_shuffled_log_gives_the_records_of_the_sorted_one(tmp_path: Path, when
     whole, mixed = (read(write(tmp_path / f"{n}.csv", log(r)), **options) for n, r in (("a", rows), ("b", shuffled)))
     assert sum(len(part.starts) for part in whole.parts.values()) == 13
     assert whole.dataset.sha256 == mixed.dataset.sha256 and whole.dataset.split_sha256 == mixed.dataset.split_sha256
-    for name, part in whole.parts.items():
+    for name in whole.parts:
         assert records(mixed, name) == records(whole, name)
         for record in records(whole, name):
             assert len(record) == 31
@@ -204,10 +204,18 @@ def test_a_shuffled_log_gives_the_records_of_the_sorted_one(tmp_path: Path, when
 
 def test_rows_of_one_value_are_a_record_wherever_they_stand_and_equal_times_keep_their_order(tmp_path: Path) -> None:
     rows = [("v", "2", "x"), ("u", "1", "y"), ("v", "1", "z"), ("u", "1", "x"), ("v", "2", "y")]
-    assert records(read(given(tmp_path / "a", "{}.csv", log(rows * 2)), columns="event", group="user_id"))[0][:3] == ["x", "z", "y"]
+    assert records(read(given(tmp_path / "a", "{}.csv", log(rows * 2)), columns="event", group="user_id"))[0][:3] == [
+        "x",
+        "z",
+        "y",
+    ]
     found = records(read(given(tmp_path / "b", "{}.csv", log(rows * 2)), columns="event", group="user_id", time="time"))
     assert found == [["y", "x", "y", "x"], ["z", "z", "x", "y", "x", "y"]]
-    one = read(write(tmp_path / "c.csv", log([("u", str(-k), str(k // 100)) for k in range(400)])), columns="event", time="time")
+    one = read(
+        write(tmp_path / "c.csv", log([("u", str(-k), str(k // 100)) for k in range(400)])),
+        columns="event",
+        time="time",
+    )
     first = one.parts["train"].ids[: one.parts["train"].ends[0]]
     assert one.processor.tokenizer.symbols_of(first)[:50] == ["3"] * 50
 
@@ -216,7 +224,10 @@ def test_rows_of_one_value_are_a_record_wherever_they_stand_and_equal_times_keep
     ("times", "told"),
     [
         (["1", "2", "soon"], "line 4: --time time: 'soon' is not a number, as those above it"),
-        (["2024-01-01", "2024-13-01"], "line 3: --time time: '2024-13-01' is not a number or a date such as 2024-05-31"),
+        (
+            ["2024-01-01", "2024-13-01"],
+            "line 3: --time time: '2024-13-01' is not a number or a date such as 2024-05-31",
+        ),
         (["nan"], "line 2: --time time: 'nan' is not a number or a date"),
         ([""], "line 2: --time time: '' is not"),
     ],
@@ -231,9 +242,9 @@ def test_a_time_that_cannot_be_read_is_one_line_with_its_place(tmp_path: Path, t
 
 def test_a_time_orders_steps_not_whole_records_nor_text(tmp_path: Path) -> None:
     path = write(tmp_path / "s.csv", "at,sequence\n" + "1,ABAB\n" * 99)
-    with pytest.raises(UserError, match="--time at: a row of .* is a whole record"):
+    with pytest.raises(UserError, match=r"--time at: a row of .* is a whole record"):
         read(path, columns="sequence", time="at")
-    with pytest.raises(UserError, match="--time at: .* is text"):
+    with pytest.raises(UserError, match=r"--time at: .* is text"):
         read(write(tmp_path / "t.txt", "to be " * 999), time="at")
 
 
@@ -362,7 +373,8 @@ def test_what_is_generated_is_read_back_as_the_same_records(
     path = write(tmp_path / name.format("made"), "\n".join(w for _, w in kept) + "\n")
     part = read_part(path, corpus.processor.tokenizer, corpus.unit, columns=columns)
     back = [
-        corpus.processor.tokenizer.form.rows(corpus.processor.tokenizer.symbols_of(part.ids[s:e])) for s, e in zip(part.starts, part.ends)
+        corpus.processor.tokenizer.form.rows(corpus.processor.tokenizer.symbols_of(part.ids[s:e]))
+        for s, e in zip(part.starts, part.ends)
     ]
     if corpus.unit == "stream" or corpus.processor.tokenizer.form.kind == "steps":
         back = [row for record in back for row in record]

@@ -170,7 +170,9 @@ def test_a_corpus_of_one_word_can_be_read(tmp_path: Path) -> None:
     path = tmp_path / "one.txt"
     path.write_text("word\n" * 1009, encoding="utf-8")
     corpus = read(path, tokenizer="word")
-    assert set(corpus.parts["train"].ids.tolist()) == {corpus.processor.tokenizer.encode(w).ids[0] for w in (b"word", b"\n")}
+    assert set(corpus.parts["train"].ids.tolist()) == {
+        corpus.processor.tokenizer.encode(w).ids[0] for w in (b"word", b"\n")
+    }
     with pytest.raises(DataError, match="1 distinct records cannot be split"):
         read(path, tokenizer="word", unit="lines")
 
@@ -219,8 +221,13 @@ def test_bits_under_byte_pairs_are_called_an_upper_bound(tmp_path: Path) -> None
     path.write_text(prose(211), encoding="utf-8")
     corpus = read(path, tokenizer="bpe")
     assert any("upper bound" in note for note in corpus.card()["notes"])
-    assert corpus.parts["test"].nbytes == int(corpus.processor.tokenizer.symbol_bytes[ids_of(corpus.parts["test"])].sum())
-    assert read(path, tokenizer=corpus.processor.spec).processor.tokenizer.to_json() == corpus.processor.tokenizer.to_json()
+    assert corpus.parts["test"].nbytes == int(
+        corpus.processor.tokenizer.symbol_bytes[ids_of(corpus.parts["test"])].sum()
+    )
+    assert (
+        read(path, tokenizer=corpus.processor.spec).processor.tokenizer.to_json()
+        == corpus.processor.tokenizer.to_json()
+    )
 
 
 def ids_of(part: object) -> np.ndarray:

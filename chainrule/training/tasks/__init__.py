@@ -110,7 +110,9 @@ class Task(ABC):
         """DATA, split; no tokenizer has seen it yet."""
 
     @abstractmethod
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> Processor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> Processor:
         """What encodes this dataset for models of this type (None: of any), fitted on the training part; where a model begins
         with what ``learnt`` knows, in the units of that. Raises UserError where ``settings.tokenizer`` does not fit the data.
         """

@@ -47,20 +47,26 @@ class Classify(Task):
         s = settings
         return read_labelled(s.data, s.columns, s.split, s.on_bad, s.group)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> LabelProcessor:
         """Short texts are read by characters, long ones by pairs of bytes that merge."""
         texts = dataset.parts["train"].texts
         spec = settings.tokenizer or units_of(texts)
         if chosen is None or chosen.recipe.update == "counting":
             return LabelProcessor(dataset.labels, spec=spec)
-        units = learnt.processor.tokenizer if learnt else dataset.remember(("tokenizer", spec), lambda: fitted(texts, spec))
+        units = (
+            learnt.processor.tokenizer if learnt else dataset.remember(("tokenizer", spec), lambda: fitted(texts, spec))
+        )
         return LabelProcessor(dataset.labels, TextReader(units, settings.context or LONGEST_TEXT), spec)
 
     def encode(self, dataset: Any, processor: LabelProcessor, learnt: Run | None = None) -> EncodedData:
         """With a note where texts are longer than the reader reads."""
         reader, texts, notes = processor.reader, dataset.parts["train"].texts, []
         if isinstance(reader, TextReader):
-            cut = sum(len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts)
+            cut = sum(
+                len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts
+            )
             told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} symbols, of which the beginning is read"
             notes = [told] if cut else []
         return EncodedData(dataset, processor, dataset.parts, notes)
@@ -101,7 +107,12 @@ class Classify(Task):
     def predictions(self, loaded: Run, part: Records, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for text, name, log_p_C in zip(part.texts, part.names, evaluation.details["log_probs"], strict=True):
             best = int(log_p_C.argmax())
-            yield {"text": text, "label": name, "predicted": loaded.processor.labels[best], "p": float(np.exp(log_p_C[best]))}
+            yield {
+                "text": text,
+                "label": name,
+                "predicted": loaded.processor.labels[best],
+                "p": float(np.exp(log_p_C[best])),
+            }
 
 
 def evaluation_of(declared: tuple[Metric, ...], log_p_BC: np.ndarray, labels: np.ndarray, classes: int) -> Evaluation:

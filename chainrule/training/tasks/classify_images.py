@@ -40,12 +40,18 @@ class ClassifyImages(Task):
         s = settings
         return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
-        return LabelProcessor(dataset.labels, dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> LabelProcessor:
+        return LabelProcessor(
+            dataset.labels, dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images))
+        )
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
         reader: Any = run.processor.reader
-        return run.processor.encode(read_part(source, reader, "label", options.get("columns"), options["on_bad"]), str(source))
+        return run.processor.encode(
+            read_part(source, reader, "label", options.get("columns"), options["on_bad"]), str(source)
+        )
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}

@@ -52,7 +52,9 @@ class Codes(Task):
         s = settings
         return read_pictures(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> ImageProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> ImageProcessor:
         return ImageProcessor(dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
 
     def read_split(self, run: Run[ImageProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:

@@ -106,7 +106,9 @@ class Draw(Task):
         s = settings
         return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> CaptionProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> CaptionProcessor:
         if learnt is None:
             raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
         reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS

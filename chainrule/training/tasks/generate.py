@@ -40,9 +40,13 @@ class OfText(Task):
     def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
         s = settings
         symbols = holds_symbols(s.data, s.tokenizer)
-        return read(s.data, symbols=symbols, unit=s.unit, split=s.split, on_bad=s.on_bad, table=table_options(s.model_dump()))
+        return read(
+            s.data, symbols=symbols, unit=s.unit, split=s.split, on_bad=s.on_bad, table=table_options(s.model_dump())
+        )
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> Processor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> Processor:
         return fit_tokens(dataset, settings.tokenizer)
 
     def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Part:

@@ -46,7 +46,9 @@ class OfNumbers(Task):
     def read(self, settings: RunConfig) -> SeriesDataset:
         return read_series(settings.data, settings.columns, settings.split, settings.time)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> SeriesProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> SeriesProcessor:
         return SeriesProcessor(Scaling.of(dataset.parts["train"]))
 
     def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
@@ -97,7 +99,8 @@ class Windows:
     def __init__(self, data: EncodedData, ready: Prepared):
         train = data.parts["train"]
         self.known = [
-            data.processor.scaling.seen(i, s.values[a:z]) for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
+            data.processor.scaling.seen(i, s.values[a:z])
+            for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
         ]
         self.targets = [data.processor.scaling.seen(i, values) for i, values in enumerate(train.targets())]
         self.rows, self.seed = ready.recipe.rows, ready.settings.seed

@@ -45,7 +45,9 @@ class Tag(Task):
         s = settings
         return read_tagged(s.data, s.columns, s.split, s.on_bad, s.group)
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> LabelProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> LabelProcessor:
         if chosen is None or chosen.recipe.update == "counting":
             return LabelProcessor(dataset.labels)
         train, pieces, spec = dataset.parts["train"], learnt.processor.tokenizer if learnt else None, settings.tokenizer

@@ -76,7 +76,9 @@ class Translate(Task):
         target = check_pair_tokenizers(s.tokenizer)[-1].kind if s.tokenizer else "word"
         return found if target == "word" else replace(found, counted="sentence")
 
-    def fit_processor(self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None) -> PairProcessor:
+    def fit_processor(
+        self, dataset: Any, chosen: Family | None, settings: RunConfig, learnt: Run | None = None
+    ) -> PairProcessor:
         spec = settings.tokenizer
         return dataset.remember(("processor", spec), lambda: PairProcessor.fit(dataset, spec))
 
