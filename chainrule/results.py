@@ -90,9 +90,10 @@ class Generate(Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Predict(Result):
-    more: ClassVar[str] = "what the task says of its predictions"
-
-    predictions: list[list[dict[str, Any]]] = key("for each sequence: token and p, most probable first", always=True)
+    predictions: list[list[dict[str, Any]]] = key(
+        "for each sequence: token (None: the end of the record) and p, most probable first", always=True
+    )
+    unknown: list[int] = key("for each sequence: tokens that the run does not know", always=True)
 
 
 @dataclass(frozen=True, kw_only=True)

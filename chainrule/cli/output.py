@@ -37,9 +37,9 @@ def notes(options: Options, answer: Answer) -> Iterable[str]:
 def hints(options: Options) -> Iterable[str]:
     """What is said on standard error before an error."""
     if isinstance(options, commands.MakeData) and options.kind is not None:
-        from chainrule.data.making import make
+        from chainrule.api import make_data
 
-        known = make()["kinds"]
+        known = make_data()["kinds"]
         if options.kind not in {found["kind"] for found in known}:
             yield from kinds(known)
 

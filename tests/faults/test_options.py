@@ -77,7 +77,7 @@ def test_an_unknown_keyword_is_refused_in_one_line_that_names_who_has_it(name: s
 def test_a_slip_is_answered_with_the_nearest_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["score", "run", "--tokn"]) == 2
     assert "score has no option --tokn: did you mean --tokens? (see: chainrule score --help)" in capsys.readouterr().err
-    with pytest.raises(UserError, match="generate has no option temprature: did you mean temperature?"):
+    with pytest.raises(UserError, match=r"generate has no option temprature: did you mean temperature\?"):
         chainrule.generate("run", temprature=1)
     assert cli.main(["train", "x", "--model", "gru", "--out", "y", "--lr", "1"]) == 2
     assert "--set train.lr=…" in capsys.readouterr().err

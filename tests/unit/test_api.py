@@ -241,3 +241,29 @@ def test_arrays_are_answered_in_python_and_not_in_json() -> None:
     assert "vectors" not in for_json(results.Embed, found)
     assert all(issubclass(c.result, Result) for c in COMMANDS.values())
     assert len({c.result for c in COMMANDS.values()}) == len(COMMANDS)
+
+
+def events_of(kind: str) -> Any:
+    """A log of events of 60 users in random order of rows: a, b, a, c, a, b, … for each user."""
+    rng = np.random.default_rng(3)
+    rows = [(f"u{user}", time, "abac"[time % 4]) for user in range(60) for time in range(20 + user % 5)]
+    rows = [rows[k] for k in rng.permutation(len(rows))]
+    columns = {name: [row[k] for row in rows] for k, name in enumerate(("user_id", "time", "event"))}
+    if kind == "rows":
+        return [dict(zip(columns, row)) for row in rows]
+    if kind == "arrow":
+        return pytest.importorskip("pyarrow").table(columns)
+    return pytest.importorskip(kind).DataFrame(columns)
+
+
+@pytest.mark.parametrize("kind", ["pandas", "polars", "arrow", "rows"])
+def test_a_log_of_events_becomes_a_board_and_its_best_run_predicts_the_next_event(kind: str, tmp_path: Path) -> None:
+    frame, out = events_of(kind), tmp_path / "out"
+    options = {"columns": "event", "group": "user_id", "time": "time", "models": "markov,ngram:n=3", "threads": 1}
+    board = chainrule.compare(frame, out, **options)
+    assert [row["status"] for row in board["rows"]] == ["done", "done"]
+    assert board["data"]["parts"]["train"]["records"] < 60 < sum(p["symbols"] for p in board["data"]["parts"].values())
+    assert board["verdict"]["best"] == "ngram:n=3"
+    found = chainrule.load(out / "best").predict([["a", "b"], ["c", "a"]], top_k=3)["predictions"]
+    assert [row[0]["token"] for row in found] == ["a", "b"]
+    assert all(row[0]["p"] > 0.9 and len(row) == 3 for row in found)

@@ -17,6 +17,7 @@ from chainrule.decoding.beam import Beams, beam_search
 from chainrule.decoding.sample import Filters, Generated
 from chainrule.runs.run import Run
 from chainrule.scoring.evaluate import token_nats
+from chainrule.tasks.generate.predict import predict_next
 from chainrule.tasks.inference import need, phrases, text_of
 
 
@@ -65,10 +66,8 @@ def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> di
 
 
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """The ``top_k`` most probable next tokens of each sequence, with their probabilities."""
-    from chainrule.tasks.generate.predict import predict_next
-
-    return predict_next(run, input, top_k)
+    """The ``top_k`` most probable next tokens of each sequence (a path of lines, or sequences in memory), with their probabilities."""
+    return predict_next(run, inputs.read_lines(input) if inputs.is_path(input) else list(input), top_k)
 
 
 def generate(
