@@ -159,6 +159,18 @@ def _record(processor: Any, dataset: Any, row: int) -> np.ndarray:
     return part.ids[part.starts[row] : part.ends[row]]
 
 
+def test_the_tokenizer_of_a_run_serves_other_data(text: Path, tmp_path: Path) -> None:
+    processor = fit_tokens(read_dataset(text), "bpe:290")
+    for name, saved in (("processor.json", processor.to_json()), ("tokenizer.json", processor.tokenizer.to_json())):
+        (tmp_path / name).write_text(json.dumps(saved))
+        other = read(text, tokenizer=str(tmp_path / name))
+        assert other.processor.tokenizer.to_json() == processor.tokenizer.to_json()
+        assert other.processor.spec == str(tmp_path / name) and any(name in note for note in other.notes)
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(DataError, match=r"bad\.json: not a tokenizer"):
+        read(text, tokenizer=str(tmp_path / "bad.json"))
+
+
 def test_pairs_keep_one_tokenizer_or_two(tmp_path: Path) -> None:
     (tmp_path / "d.tsv").write_text("".join(f"ein hund {k}\tone dog {k}\n" for k in range(99)))
     for spec, joint in (("char", True), ("char,word", False)):
