@@ -202,13 +202,13 @@ def open_run(path: Path | str, *, device: str = "auto", precision: str = "auto",
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
-    for name in ("processor.json", "data.json"):
-        if name not in files:
-            raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
     try:
         chosen = family(config["model_type"], config.get("task", "generate"))
     except UserError as error:
         raise UserError(f"{path}: {error}; a family from a file needs --plugin FILE.py") from None
+    for name in ("processor.json", "data.json"):
+        if name not in files:
+            raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
     _check_plugin(path, config.get("plugin"), chosen)
     model = chosen.build(chosen.config.make(config["model"]))
     try:

@@ -66,8 +66,11 @@ def test_tokens_of_every_tokenizer_end_at_places_of_the_same_bytes(text: Path, u
                 assert int(part.token_bytes().sum()) == part.nbytes == dataset.parts[name].nbytes
 
 
-def test_places_within_records_are_those_of_the_text(text: Path) -> None:
-    dataset = read_dataset(text, unit="lines")
+def test_places_within_records_are_those_of_the_text(tmp_path: Path) -> None:
+    """Unknown characters and words (a 뷁 that training lacks) stand for the bytes that they have."""
+    for name, content in (("train", lines(400)), ("valid", lines(90)), ("test", "so 뷁뷁 the\n" + lines(90))):
+        (tmp_path / f"{name}.txt").write_text(content, encoding="utf-8")
+    dataset = read_dataset(tmp_path, unit="lines")
     char = fit_tokens(dataset, "char").encode_parts(dataset.parts)["test"]
     span = dataset.parts["test"]
     raw = b"".join(piece.tobytes() for piece in span.pieces())
