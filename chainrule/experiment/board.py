@@ -1,4 +1,6 @@
-"""board.json as a pure function of a plan and its result files: no data, no model and no torch are needed to build it again."""
+"""board.json as a pure function of a plan and its result files: no data, no model and no torch are needed to build it
+again.
+"""
 
 from __future__ import annotations
 

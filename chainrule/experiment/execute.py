@@ -1,4 +1,6 @@
-"""Executors: the cells of an experiment in turns in one process, or in worker processes. Both leave the same result files."""
+"""Executors: the cells of an experiment in turns in one process, or in worker processes. Both leave the same result
+files.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def prepare_rows(plan: Plan, results: Results, bench: Bench, out: Path) -> None:
 
 
 def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell]]]:
-    """Rows with cells that are not final, counting models first: they are done at once. A row with a failed cell is not open."""
+    """Rows with cells that are not final, counting models first: they are done at once. A row with a failed cell is
+    not open.
+    """
     rows = []
     for row in sorted(plan.rows, key=lambda row: not row.counting):
         jobs = [[plan.jobs[cell.train], plan.jobs[cell.measure]] for cell in row.cells]

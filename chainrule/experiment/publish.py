@@ -1,4 +1,6 @@
-"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced atomically."""
+"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced
+atomically.
+"""
 
 from __future__ import annotations
 

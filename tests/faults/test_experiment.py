@@ -1,4 +1,6 @@
-"""Experiments: a board is a function of its result files; a finished job never runs again; kills, workers and turns leave the same."""
+"""Experiments: a board is a function of its result files; a finished job never runs again; kills, workers and turns
+leave the same.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,8 @@ from tests.faults import harness
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
 NOISY = {
-    "train_seconds", "tokens_per_second_train", "tokens_per_second_generate", "peak_memory_bytes", "seconds", "growth", "created", "command",
+    "train_seconds", "tokens_per_second_train", "tokens_per_second_generate", "peak_memory_bytes", "seconds", "growth",
+    "created", "command",
 }  # fmt: skip
 """Keys of a board that another run on the same machine need not repeat."""
 
@@ -160,6 +163,16 @@ def test_a_failure_of_the_machine_is_tried_again_and_one_of_the_settings_is_not(
     assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
 
 
+def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    with pytest.raises(UserError, match="holds a comparison of other data or settings"):
+        compare(text, out, MODELS, budget="3steps")
+    board = compare(text, out, MODELS, budget="3steps", overwrite=True)
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
+    assert board["rows"][1]["curve"][-1]["step"] == 3
+    assert plain(board) == plain(compare(text, tmp_path / "fresh", MODELS, budget="3steps"))
+
+
 def test_results_of_other_content_are_not_taken(tmp_path: Path) -> None:
     results, job = Results(tmp_path), Job("train-x", "train", (), "1")
     results.put(job, Result("done", {"a": np.float64(0.1), "b": np.int64(3)}))
@@ -177,7 +190,9 @@ def test_a_run_folder_of_other_settings_is_replaced(text: Path, tmp_path: Path) 
     old = weights(tmp_path / "b")
     plugin.write_text(source + "\n# another version\n")
     again = compare(text, tmp_path / "b", str(plugin))
-    assert weights(tmp_path / "b") == old and plain(again["rows"]) == plain(first["rows"])  # the same model, trained again
+    assert weights(tmp_path / "b") == old and plain(again["rows"]) == plain(
+        first["rows"]
+    )  # the same model, trained again
     events = [json.loads(line) for line in (tmp_path / "b/runs/fading/metrics.jsonl").read_text().splitlines()]
     assert sum(event["event"] == "valid" and event["step"] == 6 for event in events) == 1
 
@@ -223,7 +238,9 @@ def test_seeds_are_cells_of_one_row(text: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_leave_a_board_that_the_same_command_finishes(kills: int, text: Path, tmp_path: Path) -> None:
+def test_kills_at_random_moments_leave_a_board_that_the_same_command_finishes(
+    kills: int, text: Path, tmp_path: Path
+) -> None:
     """Killed at random moments of a whole run, the same command finishes it, equal to an undisturbed one."""
     models, rng = "markov,gru,ngram", random.Random(kills)
     began = time.perf_counter()
@@ -292,7 +309,8 @@ def test_rows_with_tokenizers_of_their_own_stand_on_one_board(text: Path, tmp_pa
         assert "error" not in row and low <= row["bits_per_byte"] <= high
     plan = read_plan(tmp_path / "b")
     assert plan is not None
-    blocks = [Results(tmp_path / "b").get(plan.jobs[row.cells[0].measure]).found["blocks"] for row in plan.rows]  # type: ignore[union-attr]
+    found = [Results(tmp_path / "b").get(plan.jobs[row.cells[0].measure]) for row in plan.rows]
+    blocks = [result.found["blocks"] for result in found if result]
     assert all(np.allclose(found["bytes"], blocks[1]["bytes"]) for found in blocks)
     totals = [sum(found["nats"]) / sum(found["bytes"]) / np.log(2) for found in blocks]
     assert totals == pytest.approx([row["bits_per_byte"] for row in board["rows"]])
@@ -306,8 +324,8 @@ def test_settings_of_a_row_go_to_its_run_its_training_or_its_model() -> None:
     assert row.name == "gpt:tokenizer=bpe:1024+layers=2+context=32+recipe.rate=0.01" and other.own == {}
     assert parse_models(["gru:tokenizer=char:complete"])[0].own == {"tokenizer": "char:complete"}
     for bad, said in (
-        ("gru:budget=5s", "the same for all rows"), ("gru:seed=3", "the same for all rows"), ("gru,gru", "twice"), ("", "at least one"),
-        ("grru", "gru"),
+        ("gru:budget=5s", "the same for all rows"), ("gru:seed=3", "the same for all rows"), ("gru,gru", "twice"),
+        ("", "at least one"), ("grru", "gru"),
     ):  # fmt: skip
         with pytest.raises(UserError, match=said):
             parse_models(bad)
@@ -346,7 +364,14 @@ def surprised() -> Any:
         def evaluate(self, loaded: Any, part: Any) -> Evaluation:
             found = super().evaluate(loaded, part)
             items = {**found.items, "squares": found.items["nats"] ** 2}
-            return Evaluation(self.metrics(part.counted), items, found.records, found.totals, info=found.info, positions=found.positions)
+            return Evaluation(
+                self.metrics(part.counted),
+                items,
+                found.records,
+                found.totals,
+                info=found.info,
+                positions=found.positions,
+            )
 
     register_task(Surprised)
     from chainrule.core import registry
