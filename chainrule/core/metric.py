@@ -1,4 +1,6 @@
-"""Metrics: declared once by a task; result columns, JSON keys, sentences, intervals and axis labels derive from the declaration."""
+"""Metrics: declared once by a task; result columns, JSON keys, sentences, intervals and axis labels derive from the
+declaration.
+"""
 
 from __future__ import annotations
 
@@ -57,8 +59,8 @@ def chrf_of(statistics: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarr
 class Metric:
     """One figure of an evaluation.
 
-    The figure is ``aggregate(sum of items[of], sum of items[per]) / scale``. Without ``of`` it cannot be computed from sums over
-    items: the evaluation gives it, and it has no interval.
+    The figure is ``aggregate(sum of items[of], sum of items[per]) / scale``. Without ``of`` it cannot be computed
+    from sums over items: the evaluation gives it, and it has no interval.
     """
 
     name: str

@@ -1,4 +1,5 @@
-"""Experiments: several models on the same data under the same budget, as a graph of jobs whose result files make the board.
+"""Experiments: several models on the same data under the same budget, as a graph of jobs whose result files make the
+board.
 
     settings -> rows -> jobs (prepare, train, measure) -> result files -> board.json -> statistics -> verdict -> report
 

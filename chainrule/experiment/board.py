@@ -1,4 +1,6 @@
-"""board.json as a pure function of a plan and its result files: no data, no model and no torch are needed to build it again."""
+"""board.json as a pure function of a plan and its result files: no data, no model and no torch are needed to build it
+again.
+"""
 
 from __future__ import annotations
 
@@ -116,7 +118,7 @@ def _make_row(
     failed = next((r for r in (*trained, *measured) if r and r.status == "failed"), None)
     if failed:
         return {**found, "status": "failed", "error": failed.error}, None, None
-    if not facts or not all(result and result.status == "done" for result in measured):
+    if not facts or not all(result and result.status == "done" for result in (*trained, *measured)):
         return found, None, None
     return _finished(
         found, [r for r in trained if r], [r for r in measured if r], metrics, Metric.from_json(facts["validation"])

@@ -49,7 +49,9 @@ class Bench:
 
 
 def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Prepared:
-    """The first row that can be prepared, with the shared settings of the run; raises what is wrong with the first where none can."""
+    """The first row that can be prepared, with the shared settings of the run; raises what is wrong with the first
+    where none can.
+    """
     known = {k for spec in specs for k in family(spec.model_type, settings.task).config.model_fields}
     errors: list[UserError] = []
     for spec in specs:
@@ -70,7 +72,9 @@ def _adoptable(settings: RunConfig) -> RunConfig:
 
 
 def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Prepared) -> None:
-    """The job ``prepare``: the data card, metrics, block edges, references and whatever else the task's board knows beforehand."""
+    """The job ``prepare``: the data card, metrics, block edges, references and whatever else the task's board knows
+    beforehand.
+    """
     task, board = find_task(plan.task), board_of(plan.task)
     counted, card = ready.data.counted, ready.data.card()
     metrics = task.metrics(counted)
@@ -79,7 +83,8 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Prep
     found = {
         "settings": {"pretrained": settings.pretrained}, "card": card, "counted": counted, "learnt": task.items,
         "metrics": [metric.to_json() for metric in metrics], "validation": task.validation(counted).to_json(),
-        "edges": edges.tolist(), "machine": {**machine(), "device": ready.compute.device, "threads": ready.compute.threads},
+        "edges": edges.tolist(),
+        "machine": {**machine(), "device": ready.compute.device, "threads": ready.compute.threads},
         "board": facts,
     }  # fmt: skip
     results.put(plan.jobs["prepare"], Result("done", found))
@@ -108,7 +113,9 @@ def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
 
 
 class CellWork:
-    """One cell in this process: its trainer while it trains, then its measuring. All that is found goes into its result files."""
+    """One cell in this process: its trainer while it trains, then its measuring. All that is found goes into its
+    result files.
+    """
 
     def __init__(self, plan: Plan, row: PlannedRow, cell: Cell, results: Results, bench: Bench, out: Path):
         self.plan, self.row, self.cell, self.results, self.bench = plan, row, cell, results, bench
@@ -131,7 +138,7 @@ class CellWork:
     @property
     def finished(self) -> bool:
         """Whether there is nothing left to do for this cell."""
-        return self._done(self.measure_job) or self.failed
+        return (self.trained and self._done(self.measure_job)) or self.failed
 
     @property
     def failed(self) -> bool:
@@ -206,7 +213,8 @@ class CellWork:
         before = earlier.found.get("peak_bytes", 0) if earlier else 0
         progress = {k: v for k, v in asdict(p).items() if k != "curve"}
         found = {
-            "params": self.trainer.model.parameters_count, "tokenizer": ready.settings.tokenizer, "progress": progress, "curve": p.curve,
+            "params": self.trainer.model.parameters_count, "tokenizer": ready.settings.tokenizer, "progress": progress,
+            "curve": p.curve,
             "config": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
             "train": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
             "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task)),

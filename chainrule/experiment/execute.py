@@ -1,4 +1,6 @@
-"""Executors: the cells of an experiment in turns in one process, or in worker processes. Both leave the same result files."""
+"""Executors: the cells of an experiment in turns in one process, or in worker processes. Both leave the same result
+files.
+"""
 
 from __future__ import annotations
 
@@ -46,14 +48,16 @@ def prepare_rows(plan: Plan, results: Results, bench: Bench, out: Path) -> None:
 
 
 def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell]]]:
-    """Rows with cells that are not final, counting models first: they are done at once. A row with a failed cell is not open."""
+    """Rows with cells that are not final, counting models first: they are done at once. A row with a failed cell is
+    not open.
+    """
     rows = []
     for row in sorted(plan.rows, key=lambda row: not row.counting):
         jobs = [[plan.jobs[cell.train], plan.jobs[cell.measure]] for cell in row.cells]
         failed = [job for pair in jobs for job in pair if (r := results.get(job)) and r.status == "failed"]
         if any(results.final(job) for job in failed):
             continue
-        cells = [cell for cell, (_, measure) in zip(row.cells, jobs) if not results.final(measure)]
+        cells = [cell for cell, pair in zip(row.cells, jobs) if not all(results.final(job) for job in pair)]
         if cells:
             rows.append((row, cells))
     return rows
@@ -140,7 +144,7 @@ def _start(out: Path, cell: Cell, workers: int) -> subprocess.Popen[bytes]:
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "chainrule.experiment.worker", str(out), cell.train, str(workers)]
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=sys.stderr.fileno(), env={**os.environ, "PYTHONPATH": paths}
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths}
     )
 
 

@@ -1,18 +1,19 @@
 """Jobs of an experiment and their result files.
 
-A job is one piece of work: ``prepare`` what is known before training, ``train`` one model with one seed, ``measure`` it on the test
-part. Its content hash covers all that decides its result. Its result is one JSON file, replaced atomically, and a finished job never
-runs again.
+A job is one piece of work: ``prepare`` what is known before training, ``train`` one model with one seed, ``measure``
+it on the test part. Its content hash covers all that decides its result. Its result is one JSON file, replaced
+atomically, and a finished job never runs again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from chainrule.core.files import write_file
 
 FORMAT = 1
 FINAL = ("done", "failed")
@@ -30,7 +31,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """The state of a job: what it has found so far, or why it failed. ``retry``: the machine may be at fault, not the settings."""
+    """The state of a job: what it has found so far, or why it failed. ``retry``: the machine may be at fault, not the
+    settings.
+    """
 
     status: Literal["running", "done", "failed"]
     found: dict[str, Any]
@@ -80,8 +83,6 @@ class Results:
 
     def put(self, job: Job, result: Result) -> None:
         """Replace the job's file."""
-        from chainrule.checkpoint import write_file
-
         self.folder.mkdir(parents=True, exist_ok=True)
         saved: dict[str, Any] = {
             "format": FORMAT,
@@ -122,4 +123,4 @@ def _parse(path: Path) -> dict[str, Any] | None:
         saved = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError):
         return None
-    return saved if isinstance(saved, Mapping) else None
+    return saved if isinstance(saved, dict) else None

@@ -23,9 +23,9 @@ OF_A_ROW = ("tokenizer", "context", "size", "params", "precision")
 GROUPS = ("model", "recipe")
 """Settings with settings of their own: ``recipe.rate``."""
 LABELS = {
-    "markov": "Markov", "ngram": "n-gram", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "gpt": "GPT", "transformer": "Transformer",
-    "bert": "BERT", "hmm": "HMM", "ar": "AR", "kalman": "Kalman", "vit": "ViT", "vq": "VQ", "dalle": "DALL·E", "cnn": "CNN",
-    "mlp": "MLP", "knn": "k-NN",
+    "markov": "Markov", "ngram": "n-gram", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "gpt": "GPT",
+    "transformer": "Transformer", "bert": "BERT", "hmm": "HMM", "ar": "AR", "kalman": "Kalman", "vit": "ViT",
+    "vq": "VQ", "dalle": "DALL·E", "cnn": "CNN", "mlp": "MLP", "knn": "k-NN",
 }  # fmt: skip
 
 
@@ -51,7 +51,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row of the board. ``settings`` are those of its runs, ``prepare`` the job whose facts its models are chosen by."""
+    """One row of the board. ``settings`` are those of its runs, ``prepare`` the job whose facts its models are chosen
+    by.
+    """
 
     name: str
     model_type: str
@@ -161,8 +163,8 @@ def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> di
 
 
 def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig:
-    """The settings of a row's runs. A shared model setting goes to the rows that know it; one that no row knows is a slip, and
-    stays, so that it is told.
+    """The settings of a row's runs. A shared model setting goes to the rows that know it; one that no row knows is a
+    slip, and stays, so that it is told.
     """
     from chainrule.core import family
 
@@ -195,7 +197,9 @@ def shared_key(settings: RunConfig, title: str, split_sha256: str) -> str:
 
 
 def request_of(settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path) -> str | None:
-    """Hash of the files and settings of a request; None where files cannot be read, which whoever reads them explains."""
+    """Hash of the files and settings of a request; None where files cannot be read, which whoever reads them
+    explains.
+    """
     files = [settings.data, *filter(None, [settings.pretrained, _file(settings.tokenizer)])]
     typed = [entry.strip() for entry in entries(models or "")]
     plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]

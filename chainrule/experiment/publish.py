@@ -1,4 +1,6 @@
-"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced atomically."""
+"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced
+atomically.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core.errors import UserError
+from chainrule.core.files import write_file
 from chainrule.experiment.board import build_board
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import Plan, read_plan

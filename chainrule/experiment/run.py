@@ -1,7 +1,7 @@
 """The main job: same data, same split, same budget, every model; a board and a report that a person can decide from.
 
-Anytime: the report is written after every slice and is valid from the first one on; interrupting saves and leaves it so; running the
-same command again continues. A finished job never runs again.
+Anytime: the report is written after every slice and is valid from the first one on; interrupting saves and leaves it
+    so; running the same command again continues. A finished job never runs again.
 """
 
 from __future__ import annotations
@@ -9,22 +9,52 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core.errors import UserError
+from chainrule.core.files import is_temporary, write_file
 from chainrule.experiment.jobs import Results, to_json
-from chainrule.experiment.plan import FILE, Plan, Source, make_plan, parse_models, read_plan, request_of, shared_key
+from chainrule.experiment.plan import (
+    FILE,
+    Plan,
+    RowSpec,
+    Source,
+    make_plan,
+    parse_models,
+    read_plan,
+    request_of,
+    shared_key,
+)
 from chainrule.experiment.publish import publish
 from chainrule.report.messages import Catalogue
 
 if TYPE_CHECKING:
+    from chainrule.experiment.cells import Bench
     from chainrule.training.settings import RunConfig
 
 OWN_DATA = "data"
 """Folder in OUT that holds data which came from memory."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one call asks for."""
+
+    settings: RunConfig
+    models: str | Sequence[str] | None
+    out: Path
+    seeds: int
+    lang: str
+    workers: int
+    overwrite: bool
+
+    @property
+    def hash(self) -> str | None:
+        """Hash of files and settings: an equal request has the same results."""
+        return request_of(self.settings, self.models, self.seeds, self.out)
 
 
 def run(
@@ -61,28 +91,11 @@ def run(
         raise UserError(f"--workers {workers}: at least 0 (in turns in one process)")
     Catalogue(lang)
     refuse_strangers(out)
-    old = None if overwrite else read_plan(out)
-    results = Results(out)
-    if old:
-        found = _finished_board(settings, models, out, old, results, seeds, lang)
-        if found:
-            return found
-    return _work(settings, models, out, old, results, seeds, lang, workers, overwrite)
-
-
-def _finished_board(
-    settings: RunConfig,
-    models: str | Sequence[str] | None,
-    out: Path,
-    old: Plan,
-    results: Results,
-    seeds: int,
-    lang: str,
-) -> dict[str, Any] | None:
-    """The board of an equal request whose jobs are all final; None where there is something to do."""
-    if old.request is None or not all_final(old, results) or old.request != request_of(settings, models, seeds, out):
-        return None
-    return publish(old, results, out, lang, running=False)
+    request = Request(settings, models, out, seeds, lang, workers, overwrite)
+    old, results = None if overwrite else read_plan(out), Results(out)
+    if old and old.request is not None and all_final(old, results) and old.request == request.hash:
+        return publish(old, results, out, lang, running=False)
+    return _work(request, old, results)
 
 
 def all_final(plan: Plan, results: Results) -> bool:
@@ -99,8 +112,6 @@ def all_final(plan: Plan, results: Results) -> bool:
 
 def refuse_strangers(out: Path) -> None:
     """The folder is not there, empty, or holds an experiment: said before anything is trained."""
-    from chainrule.checkpoint.store import is_temporary
-
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a file where a folder is to be made; choose another --out")
     if not out.is_dir() or (out / FILE).exists():
@@ -112,55 +123,30 @@ def refuse_strangers(out: Path) -> None:
         raise UserError(f"{out}: not empty and holds no comparison; choose another --out")
 
 
-def _work(
-    settings: RunConfig,
-    models: str | Sequence[str] | None,
-    out: Path,
-    old: Plan | None,
-    results: Results,
-    seeds: int,
-    lang: str,
-    workers: int,
-    overwrite: bool,
-) -> dict[str, Any]:
+def _work(request: Request, old: Plan | None, results: Results) -> dict[str, Any]:
+    """Run the jobs that are not final, and publish on the way."""
     from chainrule.experiment.cells import Bench, prepare_board, resolve_first
-    from chainrule.experiment.execute import in_turns, in_workers, prepare_rows, retry_failed
     from chainrule.training.tasks import find_task
     from chainrule.training.train import Interrupted, Stop
 
-    bench, specs = Bench(settings), parse_models(models or find_task(settings.task).rows, settings.task)
-    dataset = bench.dataset
-    source = Source(dataset.name, dataset.split_sha256)
-    key = shared_key(settings, source.title, source.split_sha256)
-    if old and old.key != key:
-        raise UserError(
-            f"{out}: holds a comparison of other data or settings; choose another --out, or --overwrite replaces it"
-        )
-    plan = make_plan(
-        settings, specs, source, seeds=seeds, request=request_of(settings, models, seeds, out),
-        created=old.created if old else time.strftime("%Y-%m-%d %H:%M"), command=_command(),
-    )  # fmt: skip
+    settings, out = request.settings, request.out
+    task, bench = find_task(settings.task), Bench(settings)
+    specs = parse_models(request.models or task.rows, settings.task)
+    plan = _plan(request, specs, bench.dataset, old)
     ready = None
-    if overwrite or not results.final(plan.jobs["prepare"]):
-        full = find_task(settings.task).first(settings, out, overwrite)
-        ready = resolve_first(bench, full, specs)
-    if overwrite:
+    if request.overwrite or not results.final(plan.jobs["prepare"]):
+        settings = task.first(settings, out, request.overwrite)
+        ready = resolve_first(bench, settings, specs)  # a slip in the command is told before anything is written
+    if request.overwrite:
         _clear(out, plan, results)
     out.mkdir(parents=True, exist_ok=True)
     write_file(out / FILE, to_json(plan.to_json()).encode())
-    retry_failed(plan, results)
-    show = lambda: publish(plan, results, out, lang, running=True)  # noqa: E731
     with Stop().listening() as stop:
-        show()
+        publish(plan, results, out, request.lang, running=True)
         if ready is not None:
-            prepare_board(plan, results, full, ready)
-        prepare_rows(plan, results, bench, out)
-        show()
-        if workers:
-            in_workers(plan, results, out, stop, show, workers)
-        else:
-            in_turns(plan, results, bench, out, stop, show)
-        board = publish(plan, results, out, lang, running=False)
+            prepare_board(plan, results, settings, ready)
+        _execute(request, plan, results, bench, stop)
+        board = publish(plan, results, out, request.lang, running=False)
         if board["status"] == "interrupted":
             raise Interrupted(
                 f"stopped; the report so far is {out / 'report.html'}: the same command continues", stop.number
@@ -168,15 +154,47 @@ def _work(
     return board
 
 
+def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | None) -> Plan:
+    """The plan of a request; raises UserError where the folder holds that of another experiment."""
+    source = Source(dataset.name, dataset.split_sha256)
+    key = shared_key(request.settings, source.title, source.split_sha256)
+    if old and old.key != key:
+        raise UserError(
+            f"{request.out}: holds a comparison of other data or settings; choose another --out, "
+            "or --overwrite replaces it"
+        )
+    created = old.created if old else time.strftime("%Y-%m-%d %H:%M")
+    return make_plan(
+        request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created, command=_command()
+    )
+
+
+def _execute(request: Request, plan: Plan, results: Results, bench: Bench, stop: Callable[[], bool]) -> None:
+    """The jobs of the rows, by the executor that was asked for."""
+    from chainrule.experiment.execute import in_turns, in_workers, prepare_rows, retry_failed
+
+    show = lambda: publish(plan, results, request.out, request.lang, running=True)  # noqa: E731
+    retry_failed(plan, results)
+    prepare_rows(plan, results, bench, request.out)
+    show()
+    if request.workers:
+        in_workers(plan, results, request.out, stop, show, request.workers)
+    else:
+        in_turns(plan, results, bench, request.out, stop, show)
+
+
 def _command() -> str | None:
     return "chainrule " + shlex.join(sys.argv[1:]) if Path(sys.argv[0]).stem == "chainrule" else None
 
 
 def _clear(out: Path, plan: Plan, results: Results) -> None:
-    """Give up the results and run folders of an experiment that is replaced; its plan stays until the new one is written."""
+    """Give up the results and run folders of an experiment that is replaced; its plan stays until the new one is
+    written.
+    """
     from chainrule.checkpoint import RunFolder
 
     results.clear()
     for row in plan.rows:
         for cell in row.cells:
-            RunFolder.create(out / cell.folder, overwrite=True)
+            if (out / cell.folder).exists():
+                RunFolder.create(out / cell.folder, overwrite=True)

@@ -1,4 +1,6 @@
-"""Blocks of a test part, the paired bootstrap over them, and the ranking that follows. Plain arithmetic on sums: no model, no data."""
+"""Blocks of a test part, the paired bootstrap over them, and the ranking that follows. Plain arithmetic on sums: no
+model, no data.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,8 @@ def make_blocks(
 ) -> Blocks:
     """Sums of items between common edges, so that rows with other tokenizers are paired over the same text.
 
-    An item that lies across an edge is shared in proportion; with ``points``, items stand where they end and fall into one block.
+    An item that lies across an edge is shared in proportion; with ``points``, items stand where they end and fall
+    into one block.
 
     Args:
         items: a number an item (or K) by name.
@@ -127,7 +130,9 @@ def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Finished rows from best to worst, and the paired difference of each to the best: (value, low, high), row minus best."""
+    """Finished rows from best to worst, and the paired difference of each to the best: (value, low, high), row minus
+    best.
+    """
 
     order: list[str]
     gaps: dict[str, tuple[float, float, float]]

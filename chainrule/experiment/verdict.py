@@ -1,4 +1,6 @@
-"""The verdict: what the statistics of a board say, as facts, and as sentences of the message catalogue in two languages."""
+"""The verdict: what the statistics of a board say, as facts, and as sentences of the message catalogue in two
+languages.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ Rows = Mapping[str, dict[str, Any]]
 
 
 def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01) -> int | None:
-    """The fewest visible tokens with which a model stays within ``tolerance`` (relative) of the best that it reaches."""
+    """The fewest visible tokens with which a model stays within ``tolerance`` (relative) of its best value."""
     if not curve:
         return None
     best = min(point["value"] for point in curve)
@@ -29,8 +31,8 @@ def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01
 def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: bool = False) -> float:
     """By how much a learning curve improves from a quarter to half of the training tokens; 0 where it gets worse.
 
-    Learning is compared where the rate is still constant: a decay would bend the curve. Tokens stand for time, so that the gain does
-    not depend on how busy the machine was.
+    Learning is compared where the rate is still constant: a decay would bend the curve. Tokens stand for time, so
+    that the gain does not depend on how busy the machine was.
     """
     if len(curve) < 5:
         return 0.0
@@ -43,8 +45,8 @@ def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: boo
 def overtaking(rows: Rows, ranking: Ranking) -> tuple[str, float] | None:
     """The row that would overtake the best one, and at about how many times the training time.
 
-    The gain of the last doubling before the decay is taken to repeat. An estimate, and only as good as that line: of an accuracy
-    or a PSNR, which flatten, it would promise too much.
+    The gain of the last doubling before the decay is taken to repeat. An estimate, and only as good as that line: of
+    an accuracy or a PSNR, which flatten, it would promise too much.
     """
     best = ranking.order[0]
     gain = {name: rows[name].get("gain_of_doubling") or 0.0 for name in ranking.order}

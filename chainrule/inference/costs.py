@@ -28,7 +28,8 @@ def state_bytes(
     Args:
         model: the model.
         compute: where it runs.
-        initial: the state that a sequence is read from, given its length; None: the model's own. Of a prompt as long, each token
+        initial: the state that a sequence is read from, given its length; None: the model's own. Of a prompt as long,
+            each token
             is held too.
     """
     sizes = []
@@ -43,7 +44,9 @@ def state_bytes(
 
 @torch.no_grad()
 def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, Any]:
-    """Seconds to read one sequence, and bytes remembered after it, against its length; with exponents fitted in log-log."""
+    """Seconds to read one sequence, and bytes remembered after it, against its length; with exponents fitted in log-
+    log.
+    """
     rng = torch.Generator().manual_seed(seed)
     seconds, sizes, lengths = [], [], []
     for length in GROWTH_LENGTHS:
@@ -64,12 +67,15 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, 
     longest = slice(-4, None)  # short sequences time the call, not the reading
     fit = lambda y: float(np.polyfit(np.log(lengths[longest]), np.log(y[longest]), 1)[0])  # noqa: E731
     return {
-        "lengths": lengths, "seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds), "memory_exponent": fit(sizes),
+        "lengths": lengths, "seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds),
+        "memory_exponent": fit(sizes),
     }  # fmt: skip
 
 
 class MemoryWatch:
-    """Peak resident memory of the process while the block runs, sampled every 5 ms, less what it held at the beginning."""
+    """Peak resident memory of the process while the block runs, sampled every 5 ms, less what it held at the
+    beginning.
+    """
 
     def __init__(self) -> None:
         self.extra = 0

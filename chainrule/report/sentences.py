@@ -12,7 +12,9 @@ from chainrule.report.messages import LANGUAGES, Catalogue
 
 @dataclass(frozen=True)
 class Sentence:
-    """A message key and the values of its blanks; a :class:`Figure` or an :class:`Amount` is said in the language of the sentence."""
+    """A message key and the values of its blanks; a :class:`Figure` or an :class:`Amount` is said in the language of
+    the sentence.
+    """
 
     key: str
     values: Mapping[str, Any]
@@ -36,7 +38,9 @@ class Figure:
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of items of a kind, such as ``5,000 bytes of test data``; ``kind`` is ``count`` (of test data) or ``amount``."""
+    """A number of items of a kind, such as ``5,000 bytes of test data``; ``kind`` is ``count`` (of test data) or
+    ``amount``.
+    """
 
     count: float
     items: str

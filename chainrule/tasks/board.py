@@ -1,8 +1,9 @@
-"""What a board shows of a task beside its metrics: facts known before training, extras of a measured row, warnings, a remark.
+"""What a board shows of a task beside its metrics: facts known before training, extras of a measured row, warnings, a
+remark.
 
-Two kinds of methods. ``prepare``, ``prepare_row`` and ``row`` run in jobs, with data and models, and return JSON values. All others are
-pure functions of those values: a board is rebuilt from its result files without data, models or torch. So modules named ``board``
-import what is heavy inside the methods that need it.
+Two kinds of methods. ``prepare``, ``prepare_row`` and ``row`` run in jobs, with data and models, and return JSON
+values. All others are pure functions of those values: a board is rebuilt from its result files without data, models
+or torch. So modules named ``board`` import what is heavy inside the methods that need it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class BoardTask:
         return {"references": {}}
 
     def own_choices(self, model_type: str, model: Mapping[str, Any]) -> bool:
-        """Whether the data decide settings of this model: with a tokenizer of its own, a row then has a prepare job of its own."""
+        """Whether the data decide settings of this model: with a tokenizer of its own, a row then has a prepare job
+        of its own.
+        """
         return False
 
     def prepare_row(self, ready: Any) -> dict[str, Any]:

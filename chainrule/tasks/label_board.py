@@ -1,4 +1,6 @@
-"""The boards of labels (tag, classify, classify-images, fill): the most frequent label as a reference, and confusion matrices."""
+"""The boards of labels (tag, classify, classify-images, fill): the most frequent label as a reference, and confusion
+matrices.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class LabelBoard(BoardTask):
 
 
 def trimmed(counts: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """The matrix of the most frequent labels, all others in a last row and column; and the commonest confusions of all."""
+    """The matrix of the most frequent labels, all others in a last row and column; and the commonest confusions of
+    all.
+    """
     wrong = counts - np.diag(np.diag(counts))
     worst = [divmod(int(k), len(labels)) for k in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]]
     order = np.argsort(-counts.sum(1), kind="stable")

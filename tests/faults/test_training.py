@@ -211,6 +211,7 @@ def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed
     first.advance(stop=lambda: first.progress.step >= 11)
     second = start(tmp_path / "random", chosen, corpus)
     torch.manual_seed(5)
+    second._random = second._random_state()  # not that of the checkpoint
     second.advance()
     assert fingerprint(tmp_path / "random")["groups"]["model"] != expected["groups"]["model"]
 

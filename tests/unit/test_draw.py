@@ -414,7 +414,7 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
     )
     assert 'style="--n:5"' in page  # what was drawn stands below what was asked for
     ceiling = f"{board['rows'][0]['reconstruction_psnr']:.1f} dB"
-    assert board["verdict"]["text"].endswith(f"bring test pictures back at {ceiling}.")
+    assert board["verdict"]["text"].endswith(f"which reconstruct test images at {ceiling}.")
     assert (tmp_path / "board.codes" / "model.safetensors").exists()
 
 

@@ -10,8 +10,9 @@ import torch
 from chainrule.api import load, translate
 from chainrule.cli import main
 from chainrule.core import Pairs, family
+from chainrule.core.metric import chrf_of
 from chainrule.scoring.objectives import Translated, smoothed
-from chainrule.scoring.translations import chrf_of, edit_distance, judge, mostly_unspaced
+from chainrule.scoring.translations import edit_distance, judge, mostly_unspaced
 
 FAMILIES = ("transformer", "gru", "gru:none")
 

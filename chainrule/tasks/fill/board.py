@@ -1,4 +1,6 @@
-"""The board of fill: masked tokens guessed right, beside guessing the commonest; the unigram's entropy under the curves."""
+"""The board of fill: masked tokens guessed right, beside guessing the commonest; the unigram's entropy under the
+curves.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class FillBoard(LabelBoard):
         return found
 
     def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Which tokens are masked follows from the model's window, so blocks are stretches of text with room for enough of them."""
+        """Which tokens are masked follows from the model's window, so blocks are stretches of text with room for
+        enough of them.
+        """
         part = held_out(data)
         ends = part.byte_ends()
         evenly = np.linspace(0, len(ends), max(1, round(SHARE * len(ends))) + 1).astype(int)[1:]

@@ -104,7 +104,9 @@ def _references(board: BoardData) -> dict[str, float]:
 
 
 def _prompt(data: Any, unit: str, test: Any) -> str:
-    """The beginning of a line in the middle of the test text; nothing for short records, which are continued from their start."""
+    """The beginning of a line in the middle of the test text; nothing for short records, which are continued from
+    their start.
+    """
     from chainrule.data import SymbolTokenizer
 
     if unit == "lines":
@@ -124,7 +126,9 @@ def _prompt(data: Any, unit: str, test: Any) -> str:
 
 
 def ladder(ready: Any) -> list[dict[str, float]]:
-    """Bits on validation of n-grams of each n: the training part is counted once at the largest, and estimated at each."""
+    """Bits on validation of n-grams of each n: the training part is counted once at the largest, and estimated at
+    each.
+    """
     from chainrule.core import Counting, family
     from chainrule.data import counting_batches
     from chainrule.scoring.evaluate import token_nats

@@ -62,7 +62,9 @@ class SeriesBoard(BoardTask):
 
 
 def random_walk(test: Any, scaling: Any, train: Any) -> dict[str, float]:
-    """ "As before": x_t ~ N(x_{t-1}, s^2), s^2 the mean squared step of the training part. Its nats, MASE and coverage on the test part."""
+    """ "As before": x_t ~ N(x_{t-1}, s^2), s^2 the mean squared step of the training part. Its nats, MASE and coverage
+    on the test part.
+    """
     nats, errors, covered = [], [], []
     for i, values in enumerate(test.targets()):
         step = np.diff(train.scored()[i])

@@ -1,5 +1,5 @@
-"""The board of translate: copying and the nearest training source as references, every model's translations of some test sources,
-and where those that attend looked.
+"""The board of translate: copying and the nearest training source as references, every model's translations of some
+test sources, and where those that attend looked.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SHOWN = 240
 LONG = 24
 """Tokens of a source or target beyond which its alignment is not drawn."""
 GRAM, KNOWN, COMMON = 3, 20_000, 2_000
-"""The nearest training source shares most runs of so many characters, among so many sources; a run that more than COMMON of them have
-says nothing.
+"""The nearest training source shares most runs of so many characters, among so many sources; a run that more than
+COMMON of them have says nothing.
 """
 MIN_TEST_PAIRS = 500
 MAX_UNSEEN = 0.05
@@ -58,7 +58,8 @@ class TranslateBoard(BoardTask):
         return {
             "references": references, "test_pairs": len(test),
             "private": {
-                "even": evenly(test), "sources": [cut(text) for text in test.sources], "targets": [cut(text) for text in test.targets],
+                "even": evenly(test), "sources": [cut(text) for text in test.sources],
+                "targets": [cut(text) for text in test.targets],
             },
         }  # fmt: skip
 
@@ -106,8 +107,8 @@ class TranslateBoard(BoardTask):
 
 
 def nearest(train: Sequence[str], held: Sequence[str]) -> np.ndarray:
-    """For each held-out source the training source with the highest Dice coefficient of their sets of runs of GRAM characters (the
-    first of equals). Of more than KNOWN training sources, so many are taken evenly.
+    """For each held-out source the training source with the highest Dice coefficient of their sets of runs of GRAM
+    characters (the first of equals). Of more than KNOWN training sources, so many are taken evenly.
     """
     taken = (
         np.unique(np.linspace(0, len(train) - 1, KNOWN).astype(int)) if len(train) > KNOWN else np.arange(len(train))
@@ -153,7 +154,7 @@ def drawable(test: Any, among: Sequence[int]) -> list[int]:
 
 
 def disputed(wrong: Sequence[np.ndarray], but: Sequence[int]) -> list[int]:
-    """The pairs on which the worst row is farthest behind the best, others than ``but``; none where one row is alone."""
+    """The pairs on which the worst row is farthest behind the best, without ``but``; none where one row is alone."""
     spread_N = np.ptp(np.stack(wrong), axis=0)
     spread_N[list(but)] = 0
     order = np.argsort(-spread_N, kind="stable")[:DISPUTED]

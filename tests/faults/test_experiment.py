@@ -1,0 +1,395 @@
+"""Experiments: a board is a function of its result files; a finished job never runs again; kills, workers and turns
+leave the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+
+from chainrule import experiment
+from chainrule.checkpoint import RunFolder
+from chainrule.core import UserError, family
+from chainrule.core.metric import Metric
+from chainrule.experiment import cells, execute
+from chainrule.experiment.jobs import Job, Result, Results
+from chainrule.experiment.plan import hash_files, parse_models, read_plan
+from chainrule.inference import costs
+from chainrule.training.loop import Trainer
+from chainrule.training.runs import make_trainer, prepare, read_data
+from chainrule.training.settings import RunConfig
+from chainrule.training.tasks import Evaluation, _tasks, find_task, register_task
+from chainrule.training.tasks.generate import Generate
+from tests.faults import harness
+
+WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
+NOISY = {
+    "train_seconds", "tokens_per_second_train", "tokens_per_second_generate", "peak_memory_bytes", "seconds", "growth",
+    "created", "command",
+}  # fmt: skip
+"""Keys of a board that another run on the same machine need not repeat."""
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync does not wait, and growth is fitted to short sequences."""
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = random.Random(3)
+    path = tmp_path_factory.mktemp("text") / "corpus.txt"
+    path.write_text("".join(" ".join(rng.choices(WORDS, k=7)) + "\n" for _ in range(139)))
+    return path
+
+
+def settings_for(text: Path, **more: Any) -> RunConfig:
+    values = {"budget": "6steps", "size": "tiny", "threads": 1, "precision": "fp32", "save_every": "2steps"}
+    return RunConfig.make({"data": str(text), "family": "ngram", **values, **more})
+
+
+def compare(text: Path, out: Path, models: str, **more: Any) -> dict[str, Any]:
+    options = {k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite") if k in more}
+    with contextlib.redirect_stderr(io.StringIO()):
+        return experiment.compare(settings_for(text, **more), models, out, **options)
+
+
+def plain(value: Any) -> Any:
+    """A board without what differs between two runs of the same thing."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items() if k not in NOISY}
+    if isinstance(value, list):
+        return [plain(v) for v in value]
+    return value
+
+
+def weights(out: Path) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sorted(out.glob("runs/*/model.safetensors"))}
+
+
+MODELS = "markov,gru,gpt:heads=7"
+
+
+@pytest.fixture(scope="module")
+def compared(text: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished experiment with a failed row; not to be changed."""
+    out = tmp_path_factory.mktemp("compared") / "board"
+    compare(text, out, MODELS)
+    return out
+
+
+# --- result files -----------------------------------------------------------------------------------------------------
+
+
+def test_a_board_is_built_again_from_its_result_files(compared: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "elsewhere", symlinks=True))
+    written = {name: (out / name).read_bytes() for name in ("board.json", "report.html")}
+    for name in written:
+        (out / name).unlink()
+    shutil.rmtree(out / "runs")  # neither models nor data are there
+    board = experiment.rebuild(out)
+    assert board == json.loads(written["board.json"])
+    assert {name: (out / name).read_bytes() for name in written} == written
+
+
+def test_a_rerun_of_a_finished_board_reads_no_data_and_loads_no_model(
+    compared: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def called(*_: Any, **__: Any) -> None:
+        raise AssertionError("a finished board needs only its result files")
+
+    for module, name in (
+        (cells, "read_data"), (cells, "prepare"), (cells, "make_trainer"), (cells, "open_run"), (Trainer, "advance"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, called)
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    (out / "board.json").unlink()
+    assert compare(text, out, MODELS) == json.loads((compared / "board.json").read_text())
+    with pytest.raises(AssertionError, match="only its result files"):
+        compare(text, out, MODELS + ",ngram")
+
+
+def test_only_what_is_new_is_run(compared: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    begun: list[str] = []
+    begin = cells.CellWork.begin
+    monkeypatch.setattr(cells.CellWork, "begin", lambda self: (begun.append(self.row.name), begin(self))[1])
+    board = compare(text, out, MODELS + ",ngram")
+    assert begun == ["ngram"]
+    assert [row["model"] for row in board["rows"]] == ["markov", "gru", "gpt:heads=7", "ngram"]
+    old = json.loads((compared / "board.json").read_text())["rows"]
+    assert board["rows"][1]["peak_memory_bytes"] == old[1]["peak_memory_bytes"]
+    assert board["rows"][1]["train_seconds"] == old[1]["train_seconds"]
+
+
+def test_a_damaged_result_file_is_made_again(compared: Path, text: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    for name in ("measure-gru", "train-markov", "prepare"):
+        (out / f"results/{name}.json").write_text("{")
+        assert plain(compare(text, out, MODELS)) == plain(json.loads((compared / "board.json").read_text()))
+
+
+def test_a_failure_of_the_machine_is_tried_again_and_one_of_the_settings_is_not(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Trainer._update
+
+    def out_of_memory(self: Trainer, *arguments: Any) -> Any:
+        if self.plan.recipe.update == "gradient":
+            raise MemoryError("no room")
+        return update(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_update", out_of_memory)
+    board = compare(text, tmp_path / "b", MODELS)
+    assert [row.get("error", "")[:20] for row in board["rows"]] == ["", "MemoryError: no room", "width 16 must divide"]
+    monkeypatch.undo()
+    board = compare(text, tmp_path / "b", MODELS)
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
+
+
+def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    with pytest.raises(UserError, match="holds a comparison of other data or settings"):
+        compare(text, out, MODELS, budget="3steps")
+    board = compare(text, out, MODELS, budget="3steps", overwrite=True)
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
+    assert board["rows"][1]["curve"][-1]["step"] == 3
+    assert plain(board) == plain(compare(text, tmp_path / "fresh", MODELS, budget="3steps"))
+
+
+def test_results_of_other_content_are_not_taken(tmp_path: Path) -> None:
+    results, job = Results(tmp_path), Job("train-x", "train", (), "1")
+    results.put(job, Result("done", {"a": np.float64(0.1), "b": np.int64(3)}))
+    assert Results(tmp_path).get(job) == Result("done", {"a": 0.1, "b": 3})
+    other = Job("train-x", "train", (), "2")
+    assert results.get(other) is None and results.stale(other) and not results.stale(job)
+
+
+def test_a_run_folder_of_other_settings_is_replaced(text: Path, tmp_path: Path) -> None:
+    """The row of a plugin keeps its name when its file changes: the old weights are not taken up."""
+    source = (Path(__file__).parents[2] / "examples/my_model.py").read_text()
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(source)
+    first = compare(text, tmp_path / "b", str(plugin))
+    old = weights(tmp_path / "b")
+    plugin.write_text(source + "\n# another version\n")
+    again = compare(text, tmp_path / "b", str(plugin))
+    assert weights(tmp_path / "b") == old and plain(again["rows"]) == plain(
+        first["rows"]
+    )  # the same model, trained again
+    events = [json.loads(line) for line in (tmp_path / "b/runs/fading/metrics.jsonl").read_text().splitlines()]
+    assert sum(event["event"] == "valid" and event["step"] == 6 for event in events) == 1
+
+
+# --- the same whatever happens ----------------------------------------------------------------------------------------
+
+
+def test_workers_leave_what_turns_leave(text: Path, tmp_path: Path) -> None:
+    models = "markov,gru,lstm:dropout=0.3"
+    turns = compare(text, tmp_path / "turns", models)
+    workers = compare(text, tmp_path / "workers", models, workers=2)
+    assert plain(workers) == plain(turns)
+    assert weights(tmp_path / "workers") == weights(tmp_path / "turns") and len(weights(tmp_path / "turns")) == 3
+
+
+def test_interleaved_trainers_make_the_weights_that_each_makes_alone(text: Path, tmp_path: Path) -> None:
+    settings = settings_for(text).replace(family="lstm", model={"dropout": 0.5}, budget="7steps")
+    dataset = read_data(settings)
+
+    def trainer(name: str, seed: int) -> Trainer:
+        return make_trainer(prepare(settings.replace(seed=seed), dataset), RunFolder.create(tmp_path / name))
+
+    alone = [trainer(f"alone{seed}", seed) for seed in (1, 2)]
+    for each in alone:
+        each.advance()
+    together = [trainer(f"together{seed}", seed) for seed in (1, 2)]
+    while not all(each.progress.done for each in together):
+        for each in together:
+            torch.rand(3)
+            each.advance(1e-9)  # one step
+    for one, other in zip(alone, together):
+        a, b = one.model.state_dict(), other.model.state_dict()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_seeds_are_cells_of_one_row(text: Path, tmp_path: Path) -> None:
+    board = compare(text, tmp_path / "b", "gru", seeds=2)
+    (row,) = board["rows"]
+    values = [seed["value"] for seed in row["seeds"]]
+    assert [seed["seed"] for seed in row["seeds"]] == [42, 43] and values[0] != values[1]
+    assert row["bits_per_byte"] == pytest.approx(np.mean(values))
+    assert sorted(path.name for path in (tmp_path / "b/runs").iterdir()) == ["gru", "gru-seed43"]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_kills_at_random_moments_leave_a_board_that_the_same_command_finishes(
+    kills: int, text: Path, tmp_path: Path
+) -> None:
+    """Killed at random moments of a whole run, the same command finishes it, equal to an undisturbed one."""
+    models, rng = "markov,gru,ngram", random.Random(kills)
+    began = time.perf_counter()
+    undisturbed = compare(text, tmp_path / "undisturbed", models)
+    whole = time.perf_counter() - began
+    out, killed = tmp_path / "board", 0
+    while killed < kills:
+        child = harness.fork(lambda folder: compare(text, folder, models) and None, out)
+        time.sleep(rng.uniform(0, 1.1) * whole)
+        os.kill(child, signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert code in (0, -signal.SIGKILL), Path(f"{out}.error").read_text()
+        killed += code != 0
+        if code == 0:
+            assert plain(json.loads((out / "board.json").read_text())) == plain(undisturbed)
+            shutil.rmtree(out)
+    board = compare(text, out, models)
+    assert board["status"] == "finished" and plain(board) == plain(undisturbed)
+    assert weights(out) == weights(tmp_path / "undisturbed")
+
+
+def test_a_worker_ends_with_its_parent(text: Path, tmp_path: Path) -> None:
+    out = tmp_path / "b"
+    compare(text, out, "gru", budget="2steps")
+    (out / "results/measure-gru.json").unlink()
+    (out / "results/train-gru.json").unlink()
+    shutil.rmtree(out / "runs")
+    command = [sys.executable, "-m", "chainrule.experiment.worker", str(out), "train-gru", "1"]
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert worker.stdin is not None
+    worker.stdin.close()  # as when the parent is killed
+    assert worker.wait(60) == 1
+    assert execute.work_on.__doc__
+
+
+def test_a_worker_that_is_killed_is_a_failed_row_that_is_tried_again(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start = execute._start
+
+    def killed(*arguments: Any) -> Any:
+        process = start(*arguments)
+        process.kill()
+        return process
+
+    monkeypatch.setattr(execute, "_start", killed)
+    board = compare(text, tmp_path / "b", "gru", workers=1)
+    assert board["rows"][0]["error"] == "the worker process ended with status -9"
+    monkeypatch.undo()
+    assert compare(text, tmp_path / "b", "gru")["rows"][0]["status"] == "done"
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_with_tokenizers_of_their_own_stand_on_one_board(text: Path, tmp_path: Path) -> None:
+    models = "ngram:tokenizer=word,ngram,gru:tokenizer=char,gpt:tokenizer=bpe:300+layers=1"
+    board = compare(text, tmp_path / "b", models)
+    assert [row["model"] for row in board["rows"]] == models.split(",")
+    assert [row["tokenizer"] for row in board["rows"]] == ["word", "byte", "char", "bpe:300"]
+    assert board["rows"][3]["config"]["layers"] == 1
+    sizes = {row["bytes"] for row in board["rows"]}
+    assert len(sizes) == 1 and len({row["tokens"] for row in board["rows"]}) == 3
+    for row in board["rows"]:
+        low, high = row["interval"]
+        assert "error" not in row and low <= row["bits_per_byte"] <= high
+    plan = read_plan(tmp_path / "b")
+    assert plan is not None
+    found = [Results(tmp_path / "b").get(plan.jobs[row.cells[0].measure]) for row in plan.rows]
+    blocks = [result.found["blocks"] for result in found if result]
+    assert all(np.allclose(found["bytes"], blocks[1]["bytes"]) for found in blocks)
+    totals = [sum(found["nats"]) / sum(found["bytes"]) / np.log(2) for found in blocks]
+    assert totals == pytest.approx([row["bits_per_byte"] for row in board["rows"]])
+    rung = {row["model"]: row["label"] for row in board["rows"]}
+    assert rung["ngram"].startswith("n-gram (n = ") and "tokenizer=word, n = " in rung["ngram:tokenizer=word"]
+
+
+def test_settings_of_a_row_go_to_its_run_its_training_or_its_model() -> None:
+    (row, other) = parse_models("gpt:tokenizer=bpe:1024+layers=2+context=32+recipe.rate=0.01,gru")
+    assert row.own == {"tokenizer": "bpe:1024", "model": {"layers": 2, "context": 32}, "recipe": {"rate": 0.01}}
+    assert row.name == "gpt:tokenizer=bpe:1024+layers=2+context=32+recipe.rate=0.01" and other.own == {}
+    assert parse_models(["gru:tokenizer=char:complete"])[0].own == {"tokenizer": "char:complete"}
+    for bad, said in (
+        ("gru:budget=5s", "the same for all rows"), ("gru:seed=3", "the same for all rows"), ("gru,gru", "twice"),
+        ("", "at least one"), ("grru", "gru"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=said):
+            parse_models(bad)
+
+
+def test_rows_that_count_other_units_are_failed_rows(text: Path, tmp_path: Path) -> None:
+    board = compare(text, tmp_path / "b", "markov,markov:tokenizer=none")
+    assert [row["status"] for row in board["rows"]] == ["done", "failed"]
+    assert "tokenizer" in board["rows"][1]["error"]
+
+
+def test_data_that_hold_the_board_itself_are_still_the_same_data(text: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    shutil.copy(text, folder / "corpus.txt")
+    before = hash_files(str(folder), folder / "board")
+    first = compare(folder, folder / "board", "markov")
+    assert hash_files(str(folder), folder / "board") == before != hash_files(str(folder))
+    assert compare(folder, folder / "board", "markov") == first
+
+
+# --- one more metric --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def surprised() -> Any:
+    """A toy task: generate with one more metric, declared once."""
+
+    class Surprised(Generate):
+        name: ClassVar[str] = "surprised"
+
+        def metrics(self, counted: str) -> tuple[Metric, ...]:
+            surprise = Metric("surprise", "worst token", "최악의 토큰", digits=1, of="squares")
+            return (*super().metrics(counted), surprise)
+
+        def evaluate(self, loaded: Any, part: Any) -> Evaluation:
+            found = super().evaluate(loaded, part)
+            items = {**found.items, "squares": found.items["nats"] ** 2}
+            return Evaluation(
+                self.metrics(part.counted),
+                items,
+                found.records,
+                found.totals,
+                info=found.info,
+                positions=found.positions,
+            )
+
+    register_task(Surprised)
+    from chainrule.core import registry
+
+    known = dict(registry._families)
+    registry._families["markov", "surprised"] = family("markov")
+    yield Surprised
+    registry._families.clear()
+    registry._families.update(known)
+    del _tasks["surprised"]
+
+
+def test_one_more_metric_is_one_declaration(surprised: Any, text: Path, tmp_path: Path) -> None:
+    board = compare(text, tmp_path / "b", "markov", task="surprised")
+    assert [metric["name"] for metric in board["metrics"]] == [m.name for m in find_task("surprised").metrics("byte")]
+    assert board["metrics"][-1] | {"label": "worst token", "digits": 1} == board["metrics"][-1]
+    (row,) = board["rows"]
+    low, high = row["intervals"]["surprise"]
+    assert low < row["surprise"] < high
+    assert "worst token" in (tmp_path / "b/report.html").read_text()
+    assert "bits per byte" in board["verdict"]["text"]

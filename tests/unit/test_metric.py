@@ -1,0 +1,218 @@
+"""Metrics: one declaration shows in results, boards and sentences; blocks and intervals against hand arithmetic."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chainrule.core.metric import AGGREGATES, Metric, item_sums
+from chainrule.experiment.statistics import Blocks, block_edges, difference, interval, make_blocks, rank
+from chainrule.experiment.verdict import gain_of_doubling, make_verdict, useful_context
+from chainrule.report.messages import Catalogue
+from chainrule.training.tasks import find_task
+
+BITS = Metric(
+    "bits", "bits per byte", "바이트당 비트", sentence="{} bits per byte", of="nats", per="bytes", scale=math.log(2)
+)
+SHARE = Metric("share", "accuracy", "정확도", higher_is_better=True, of="right")
+
+
+def test_a_figure_is_what_its_declaration_says() -> None:
+    sums = item_sums(
+        {"nats": np.array([1.0, 2.0, 3.0]), "bytes": np.array([1.0, 1.0, 2.0]), "right": np.array([1.0, 0.0, 1.0])}
+    )
+    assert BITS.figure(sums) == pytest.approx(6 / 4 / math.log(2))
+    assert SHARE.figure(sums) == pytest.approx(2 / 3)
+    assert Metric("p", "p", "p", of="nats", aggregate="exp").figure(sums) == pytest.approx(math.exp(2))
+    assert (
+        BITS.said(2.1184) == "2.118 bits per byte"
+        and SHARE.said(0.5) == "accuracy 0.500"
+        and SHARE.said(0.5, "ko") == "정확도 0.500"
+    )
+    assert Metric("q", "Q", "Q", unit="dB", digits=1).said(20) == "Q 20.0 dB"
+    assert Metric("q", "Q", "Q", unit="%", digits=0).said(0.256) == "Q 26%"
+    assert BITS.better(1.0, 2.0) == 1.0 and SHARE.better(1.0, 2.0) == -1.0
+    assert Metric.from_json(BITS.to_json()) == BITS
+
+
+@pytest.mark.parametrize(
+    "name", ["generate", "series", "tag", "classify", "classify-images", "codes", "draw", "translate", "fill"]
+)
+@pytest.mark.parametrize("counted", ["byte", "symbol"])
+def test_every_task_declares_its_metrics_once(name: str, counted: str) -> None:
+    task = find_task(name)
+    declared = task.metrics(counted)
+    assert len({metric.name for metric in declared}) == len(declared)
+    assert declared[0].of is not None  # the main one is resampled
+    for metric in (*declared, task.validation(counted)):
+        assert metric.label and metric.label_ko and metric.aggregate in AGGREGATES
+        assert Metric.from_json(metric.to_json()) == metric
+
+
+# --- blocks -----------------------------------------------------------------------------------------------------------
+
+
+def test_blocks_of_two_tokenizers_are_paired_over_the_same_bytes_by_hand() -> None:
+    """A text of 8 bytes in blocks of 4. Tokens of 3, 3 and 2 bytes cost 6, 3 and 1: of the second, which lies across
+    byte 4, a third is in the first block.
+    """
+    edges = block_edges(np.arange(1, 9), np.array([8]), min_block=4)
+    assert edges.tolist() == [4, 8]
+    single = make_blocks({"nats": np.arange(8.0), "bytes": np.ones(8)}, np.arange(1, 9), edges)
+    assert (
+        single.sums["nats"].tolist() == [6, 22]
+        and single.sums["bytes"].tolist() == [4, 4]
+        and single.sums["items"].tolist() == [4, 4]
+    )
+    pieces = make_blocks({"nats": np.array([6.0, 3, 1]), "bytes": np.array([3.0, 3, 2])}, np.array([3, 6, 8]), edges)
+    assert pieces.sums["nats"].tolist() == pytest.approx([7, 3])
+    assert pieces.sums["bytes"].tolist() == pytest.approx([4, 4])
+    assert pieces.sums["items"].tolist() == pytest.approx([4 / 3, 5 / 3])
+
+
+def test_single_points_fall_into_one_block_each() -> None:
+    points = make_blocks({"right": np.array([1.0, 0, 1])}, np.array([2, 4, 5]), np.array([4, 8]), points=True)
+    assert points.sums["right"].tolist() == [1, 1] and points.sums["items"].tolist() == [2, 1]
+
+
+def test_many_records_make_blocks_of_whole_records() -> None:
+    ends = np.cumsum(np.arange(1, 1001))
+    edges = block_edges(np.arange(1, ends[-1] + 1), ends, min_block=256)
+    assert len(edges) == 200 and set(edges) <= set(ends) and edges[-1] == ends[-1]
+
+
+def test_statistics_of_several_numbers_an_item_are_summed_by_column() -> None:
+    found = make_blocks({"k": np.arange(8.0).reshape(4, 2)}, np.arange(1, 5), np.array([2, 4]))
+    assert found.sums["k"].tolist() == [[2, 4], [10, 12]]
+
+
+def test_the_interval_of_equal_blocks_is_a_point_and_pairing_removes_what_blocks_share() -> None:
+    rng = np.random.default_rng(0)
+    common, ones = rng.normal(5, 1, 200), np.ones(200)
+    a, b = Blocks({"nats": common + 0.1, "bytes": ones}), Blocks({"nats": common, "bytes": ones})
+    assert interval(Blocks({"nats": ones, "bytes": ones}), BITS) == pytest.approx((1 / math.log(2),) * 2)
+    low, high = interval(a, BITS)
+    assert low < a.figure(BITS) < high and high - low > 0.2
+    value, least, most = difference(a, b, BITS)
+    assert (value, least, most) == pytest.approx((0.1 / math.log(2),) * 3)
+
+
+def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
+    values = np.random.default_rng(1).normal(0, 1, 400)
+    low, high = interval(Blocks({"right": values, "items": np.ones(400)}), SHARE)
+    half = 1.96 * values.std() / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.02)
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_rows_are_ranked_by_the_direction_of_the_metric(higher: bool) -> None:
+    metric, ones = dataclasses.replace(SHARE, higher_is_better=higher), np.ones(50)
+    noise = np.random.default_rng(2).normal(0, 0.01, 50)
+    rows = {"a": 1.0, "b": 2.0, "c": 2.001}
+    ranking = rank(
+        {name: Blocks({"right": ones * value + noise * (name == "c"), "items": ones}) for name, value in rows.items()},
+        metric,
+    )
+    assert ranking is not None
+    assert ranking.order[0] == ("c" if higher else "a") and ranking.order[-1] == ("a" if higher else "c")
+    assert ranking.tie == (["c", "b"] if higher else ["a"])
+    assert ranking.behind(ranking.order[-1])[0] > 0 and ranking.behind(ranking.order[-1])[1] > 0
+
+
+def test_seeds_are_averaged_block_by_block() -> None:
+    mean = Blocks.mean([Blocks({"right": np.array([1.0, 2])}), Blocks({"right": np.array([3.0, 6])})])
+    assert mean.sums["right"].tolist() == [2, 4]
+
+
+# --- verdict ----------------------------------------------------------------------------------------------------------
+
+SAY = {lang: Catalogue(lang).counting("byte") for lang in ("en", "ko")}
+
+
+def verdict(
+    values: dict[str, float], *, noise: float = 0.0, size: float = 1e4, running: bool = False, **more: Any
+) -> dict[str, Any]:
+    rng = np.random.default_rng(3)
+    rows, blocks = {}, {}
+    for name, value in values.items():
+        nats = (value + noise * rng.normal(0, 1, 100)) * math.log(2) * size / 100
+        blocks[name] = Blocks({"nats": nats, "bytes": np.full(100, size / 100)})
+        rows[name] = {
+            "label": name.upper(),
+            "bits": blocks[name].figure(BITS),
+            "params": len(name),
+            "state_bytes_per_token": 0,
+        }
+        rows[name] |= more.get(name, {})
+    return make_verdict(rows, blocks, BITS, running=running, followed=True, say=SAY)
+
+
+def test_the_best_row_is_named_with_the_second_and_with_counting() -> None:
+    found = verdict({"ngram": 3.0, "gru": 2.5, "lstm": 2.0})
+    assert found["confidence"] == "clear" and found["best"] == "lstm" and found["tie"] == ["lstm"]
+    assert found["text"] == (
+        "Use LSTM: 2.000 bits per byte, 0.500 better than GRU (95% interval 0.500 to 0.500). "
+        "It is 1.000 better than counting (NGRAM)."
+    )
+    assert found["facts"]["counting"] == {"model": "ngram", "gap": pytest.approx([1, 1, 1])}
+
+
+def test_of_a_tie_the_cheapest_is_taken() -> None:
+    tied = {"gpt": {"state_bytes_per_token": 8, "params": 1}, "lstm": {"params": 10}, "gru": {"params": 5}}
+    found = verdict({"gpt": 2.0, "lstm": 2.0, "gru": 2.0, "markov": 9.0}, noise=0.1, **tied)
+    assert found["confidence"] == "tie" and found["best"] == "gru" and set(found["tie"]) == {"gpt", "lstm", "gru"}
+
+
+def test_too_little_test_data_or_unfinished_rows_give_no_ranking() -> None:
+    assert verdict({"gru": 2.0, "lstm": 3.0}, size=4_999)["confidence"] == "cannot tell"
+    assert verdict({"gru": 2.0, "lstm": 3.0}, running=True)["confidence"] == "so far"
+    nothing = make_verdict({}, {}, BITS, running=False, followed=True, say=SAY)
+    assert nothing["best"] is None and nothing["confidence"] == "cannot tell"
+
+
+def test_a_row_that_learns_faster_is_said_to_overtake() -> None:
+    """The gap of 0.2 closes by 0.1 a doubling: two doublings, four times the training."""
+    found = verdict({"ngram": 2.0, "gru": 2.2}, gru={"gain_of_doubling": 0.1})
+    assert found["facts"]["overtaking"] == {"model": "gru", "times": pytest.approx(4, rel=0.01)}
+    assert "About" not in found["text"] and "4× the training time GRU" in found["text"]
+    assert "overtaking" not in verdict({"ngram": 2.0, "gru": 3.0}, gru={"gain_of_doubling": 0.1})["facts"]
+
+
+def test_the_gain_of_a_doubling_is_read_off_the_curve() -> None:
+    curve = [{"tokens": t, "value": v} for t, v in ((10, 9.0), (20, 8.0), (30, 7.5), (40, 7.0), (80, 6.0))]
+    assert gain_of_doubling(curve) == 1.0 and gain_of_doubling(curve, higher_is_better=True) == 0.0
+    assert gain_of_doubling(curve[:4]) == 0.0
+
+
+def test_the_useful_context_is_where_a_curve_comes_within_a_hundredth_of_its_best() -> None:
+    curve = [{"visible": k, "value": v} for k, v in ((0, 5.0), (1, 3.0), (2, 2.015), (3, 2.0), (9, 2.01))]
+    assert useful_context(curve) == 2 and useful_context([]) is None
+
+
+def test_nothing_but_sums_is_needed(tmp_path: Path) -> None:
+    """A figure of saved block sums is the figure of the items."""
+    rng = np.random.default_rng(5)
+    items = {"nats": rng.random(1000), "bytes": rng.integers(1, 5, 1000).astype(float)}
+    ends = np.cumsum(items["bytes"])
+    blocks = make_blocks(items, ends, block_edges(ends, ends[-1:], 16))
+    again = Blocks.from_json(blocks.to_json())
+    assert again.figure(BITS) == pytest.approx(float(BITS.figure(item_sums(items))), rel=1e-12)
+    assert again.size(BITS) == pytest.approx(items["bytes"].sum())
+
+
+def test_boards_are_built_without_torch() -> None:
+    """In a process of its own: what builds and publishes boards imports neither torch nor a model."""
+    code = "import sys; import chainrule.experiment.publish, chainrule.tasks.board as b; " + "".join(
+        f"b.board_of({name!r}); b.section_of({name!r}); "
+        for name in ("generate", "series", "tag", "classify", "classify-images", "codes", "draw", "translate", "fill")
+    )
+    code += "print(sorted({'torch', 'numba', 'pydantic'} & set(sys.modules)))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert told.stdout == "[]\n", told.stderr
