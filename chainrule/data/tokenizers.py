@@ -212,15 +212,20 @@ def check_tokenizer(spec: str) -> Spec:
 
 
 def read_tokenizer(file: Path) -> TextTokenizer:
-    """The tokenizer of a ``tokenizer.json``, ours or a byte-level BPE's. Raises DataError, MachineError."""
+    """The tokenizer of a ``tokenizer.json`` (one of ours or a byte-level BPE's), or of a run's ``processor.json``.
+
+    Raises DataError, MachineError.
+    """
     try:
         saved = json.loads(file.read_bytes())
     except OSError as error:
         raise MachineError(f"{file}: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(saved, dict):
+        raise DataError(f"{file}: not a tokenizer")
     try:
-        made = tokenizer_from_json(saved)
+        made = tokenizer_from_json(saved["tokenizer"] if saved.get("type") == "text" else saved)
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
     if isinstance(made, SymbolTokenizer):

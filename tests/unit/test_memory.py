@@ -152,3 +152,28 @@ def test_what_is_no_data_is_one_clear_line(source: Any, told: str, tmp_path: Pat
 
 def test_the_unit_of_strings_is_a_line() -> None:
     assert memory.unit_of(["a", "b"]) == "lines" and memory.unit_of([["a"]]) is None and memory.unit_of("a") is None
+
+
+class HuggingFace:
+    """The part of ``datasets.Dataset`` that is used: its columns, and its rows as an Arrow table."""
+
+    def __init__(self, table: pyarrow.Table, names: Any):
+        self.table, self.column_names = table, names
+
+    def with_format(self, kind: str) -> HuggingFace:
+        assert kind == "arrow"
+        return self
+
+    def __getitem__(self, rows: slice) -> pyarrow.Table:
+        return self.table[rows]
+
+
+HuggingFace.__module__ = "datasets.arrow_dataset"
+
+
+def test_a_hugging_face_dataset_is_its_table_and_of_several_splits_one_is_asked_for(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ["a b", "c"], "label": [0, 1]})
+    path = Path(materialize(HuggingFace(table, table.column_names), tmp_path))
+    assert path.read_text() == '{"text": "a b", "label": 0}\n{"text": "c", "label": 1}\n'
+    with pytest.raises(UserError, match=r"give one, such as dataset\['train'\]"):
+        materialize(HuggingFace(table, {"train": ["text"], "test": ["text"]}), tmp_path)

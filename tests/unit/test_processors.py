@@ -66,8 +66,11 @@ def test_tokens_of_every_tokenizer_end_at_places_of_the_same_bytes(text: Path, u
                 assert int(part.token_bytes().sum()) == part.nbytes == dataset.parts[name].nbytes
 
 
-def test_places_within_records_are_those_of_the_text(text: Path) -> None:
-    dataset = read_dataset(text, unit="lines")
+def test_places_within_records_are_those_of_the_text(tmp_path: Path) -> None:
+    """Unknown characters and words (a 뷁 that training lacks) stand for the bytes that they have."""
+    for name, content in (("train", lines(400)), ("valid", lines(90)), ("test", "so 뷁뷁 the\n" + lines(90))):
+        (tmp_path / f"{name}.txt").write_text(content, encoding="utf-8")
+    dataset = read_dataset(tmp_path, unit="lines")
     char = fit_tokens(dataset, "char").encode_parts(dataset.parts)["test"]
     span = dataset.parts["test"]
     raw = b"".join(piece.tobytes() for piece in span.pieces())
@@ -157,6 +160,18 @@ def test_a_processor_of_text_is_rebuilt_by_its_name(text: Path, spec: str) -> No
 def _record(processor: Any, dataset: Any, row: int) -> np.ndarray:
     part = processor.encode(dataset.parts["test"])
     return part.ids[part.starts[row] : part.ends[row]]
+
+
+def test_the_tokenizer_of_a_run_serves_other_data(text: Path, tmp_path: Path) -> None:
+    processor = fit_tokens(read_dataset(text), "bpe:290")
+    for name, saved in (("processor.json", processor.to_json()), ("tokenizer.json", processor.tokenizer.to_json())):
+        (tmp_path / name).write_text(json.dumps(saved))
+        other = read(text, tokenizer=str(tmp_path / name))
+        assert other.processor.tokenizer.to_json() == processor.tokenizer.to_json()
+        assert other.processor.spec == str(tmp_path / name) and any(name in note for note in other.notes)
+    (tmp_path / "bad.json").write_text("[]")
+    with pytest.raises(DataError, match=r"bad\.json: not a tokenizer"):
+        read(text, tokenizer=str(tmp_path / "bad.json"))
 
 
 def test_pairs_keep_one_tokenizer_or_two(tmp_path: Path) -> None:

@@ -211,6 +211,12 @@ def test_rows_of_one_value_are_a_record_wherever_they_stand_and_equal_times_keep
     ]
     found = records(read(given(tmp_path / "b", "{}.csv", log(rows * 2)), columns="event", group="user_id", time="time"))
     assert found == [["y", "x", "y", "x"], ["z", "z", "x", "y", "x", "y"]]
+    swapped = [("u", "1", "y"), ("v", "1", "z")]  # both begin at one time: their names decide which comes first
+    for k, some in enumerate((swapped, swapped[::-1])):
+        mine = records(
+            read(given(tmp_path / f"d{k}", "{}.csv", log(some * 2)), columns="event", group="user_id", time="time")
+        )
+        assert mine == [["y", "y"], ["z", "z"]]
     one = read(
         write(tmp_path / "c.csv", log([("u", str(-k), str(k // 100)) for k in range(400)])),
         columns="event",
