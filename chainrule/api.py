@@ -1,4 +1,4 @@
-"""Every command as a Python function with the options of the command line as keywords, and ``Run``, which has them as methods.
+"""Every command as a Python function with its options as keywords, and ``Run``, which has them as methods.
 
 Each returns the object that the command prints with ``--json``, as a ``dict``; arrays are in it too.
 """
@@ -30,8 +30,14 @@ class Run(RunData):
 
     def _repr_html_(self) -> str:
         """A card, for notebooks."""
-        rows = {"model": self.name, "task": self.task, "parameters": f"{_parameters(self):,}", "data": self.settings.get("data"),
-                "tokenizer": self.processor.spec, "computed on": str(self.compute)}  # fmt: skip
+        rows = {
+            "model": self.name,
+            "task": self.task,
+            "parameters": f"{_parameters(self):,}",
+            "data": self.settings.get("data"),
+            "tokenizer": self.processor.spec,
+            "computed on": str(self.compute),
+        }
         cells = "".join(f"<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items() if v)
         return f"<table>{cells}</table>"
 
@@ -157,8 +163,9 @@ Given = TypeVar("Given", bound=commands.Records)
 
 
 def _stored(o: Given, data: Any, folder: Path, *, overwrite: bool = False) -> tuple[Given, str | None]:
-    """The path of DATA, and the options with the unit of records in memory. What is in memory is written once under ``folder``,
-    or anew where a run of ours is overwritten.
+    """The path of DATA, and the options with the unit of records in memory.
+
+    What is in memory is written once under ``folder``, or anew where a run or a board is overwritten.
     """
     if data is None or is_path(data):
         return o, None if data is None else os.fspath(data)

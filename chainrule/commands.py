@@ -44,8 +44,14 @@ class Split(Options):
 class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
-    group: str | None = option("all rows with the same value belong together: one record, in one split", metavar="COLUMN", group="data")
-    time: str | None = option("order the rows of a record, or of a series, by this column: numbers or ISO dates", metavar="COLUMN", group="data")
+    group: str | None = option(
+        "all rows with the same value belong together: one record, in one split", metavar="COLUMN", group="data"
+    )
+    time: str | None = option(
+        "order the rows of a record, or of a series, by this column: numbers or ISO dates",
+        metavar="COLUMN",
+        group="data",
+    )
     unit: str | None = option(
         "what a record is (default: stream, one long text)", choices=("stream", "lines", "docs"), group="data"
     )
@@ -137,7 +143,9 @@ class Compare(Training):
         "a,b:setting=1+other=2,file.py (default for text: markov,ngram,rnn,lstm,gru,gpt)", metavar="a,b"
     )
     seeds: int | None = option("how many seeds each model is trained from (default: 1)", metavar="N")
-    workers: int | None = option("train so many rows at once, each in a process of its own (default: in turns in one process)", metavar="N")
+    workers: int | None = option(
+        "train so many rows at once, each in a process of its own (default: in turns in one process)", metavar="N"
+    )
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
 
@@ -279,7 +287,8 @@ class Tag(UsesRun):
     result: ClassVar[type[Result]] = results.Tag
 
     input: Any = argument(
-        "a sequence a line, or a token a line with blank lines between sequences; default: standard input; in Python also a list",
+        "a sequence a line, or a token a line with blank lines between sequences; default: standard input; "
+        "in Python also a list",
         metavar="FILE",
         stdin=True,
     )
@@ -337,8 +346,8 @@ class Draw(UsesRun, Sampling):
 
     caption: tuple[str, ...] = argument('"a red circle"; several captions draw a row of images each', nargs="*")
     symbols: str | None = option(
-        "instead of captions, RUN being a codec: sequences of its tokens, as export --to symbols writes them or generate "
-        "prints them (-: standard input)",
+        "instead of captions, RUN being a codec: sequences of its tokens, as export --to symbols writes them or "
+        "generate prints them (-: standard input)",
         metavar="FILE.jsonl",
     )
     n: int | None = option(
@@ -363,7 +372,8 @@ class Export(UsesRun, Columns, Split, OnBad):
     result: ClassVar[type[Result]] = results.Export
 
     to: str = option(
-        "arpa: the n-grams of RUN; symbols: the images of --data, a line of JSON each, to compare, train and generate from",
+        "arpa: the n-grams of RUN; symbols: the images of --data, a line of JSON each, to compare, train and generate "
+        "from",
         MISSING,
         metavar="arpa|symbols",
         place=True,
@@ -390,7 +400,7 @@ class Import(Overwrite):
 COMMANDS: dict[str, type[Options]] = {
     kind.command: kind
     for kind in (
-        Compare, Train, Data, MakeData, Laws, Evaluate, Score, Generate, Predict, Translate, Tag, Classify, Fill, Embed, Draw,
-        Export, Import,
+        Compare, Train, Data, MakeData, Laws, Evaluate, Score, Generate, Predict, Translate, Tag, Classify, Fill, Embed,
+        Draw, Export, Import,
     )
 }  # fmt: skip

@@ -1,6 +1,7 @@
 """Options of commands as data: a frozen dataclass for each command, from which flags, help and Python keywords follow.
 
-An option that is not given is None, False or an empty tuple: what it then means is decided where it is used, and its help says it.
+An option that is not given is None, False or an empty tuple: what it then means is decided where it is used, and its
+help says it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def option(help: str, default: Any = None, **about: Any) -> Any:
         help: one line for ``--help``.
         default: None, False, () or ``MISSING``, where it must be given.
         about: ``metavar``; ``choices``; ``flag`` where it is not the name of the field; ``group`` of the help;
-            ``place=True`` where Python takes it by its place too; ``required=True`` where only the command line demands it.
+            ``place=True`` where Python takes it by its place too; ``required=True`` where only the command line
+            demands it.
     """
     return field(default=default, metadata={"help": help, "named": True, **about})
 
@@ -214,7 +216,7 @@ def key(help: str, *, always: bool = False, python: bool = False) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """Base of what a command answers: the keys of the object that ``--json`` prints and that the Python function returns."""
+    """Base of what a command answers: the object that ``--json`` prints and that the Python function returns."""
 
     more: ClassVar[str] = ""
     """What else may stand in it: metrics of the run's task, say."""

@@ -14,7 +14,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Return its exit status: 0, 1 internal error, 2 invalid input, 3 system error, 130 and 143 interrupted."""
+    """Run one command and return its exit status.
+
+    0 success, 1 internal error (bug), 2 invalid input, 3 system error, 130 and 143 interrupted.
+    """
     try:
         options, as_json = parse(sys.argv[1:] if argv is None else argv)
     except Usage as error:

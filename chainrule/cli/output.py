@@ -244,8 +244,21 @@ def overview(card: Answer) -> Iterable[str]:
 
 
 LINES: dict[type[Options], Callable[[Any, Answer], Iterable[str]]] = {
-    commands.Compare: compare, commands.Train: train, commands.Data: data, commands.MakeData: make_data, commands.Laws: laws,
-    commands.Evaluate: evaluate, commands.Score: score, commands.Generate: generate, commands.Predict: predict,
-    commands.Translate: translate, commands.Tag: tag, commands.Classify: classify, commands.Fill: fill, commands.Embed: embed,
-    commands.Draw: draw, commands.Export: export, commands.Import: import_run,
-}  # fmt: skip
+    commands.Compare: compare,
+    commands.Train: train,
+    commands.Data: data,
+    commands.MakeData: make_data,
+    commands.Laws: laws,
+    commands.Evaluate: evaluate,
+    commands.Score: score,
+    commands.Generate: generate,
+    commands.Predict: predict,
+    commands.Translate: translate,
+    commands.Tag: tag,
+    commands.Classify: classify,
+    commands.Fill: fill,
+    commands.Embed: embed,
+    commands.Draw: draw,
+    commands.Export: export,
+    commands.Import: import_run,
+}

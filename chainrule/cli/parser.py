@@ -1,4 +1,4 @@
-"""From words to the options of a command. Everything here follows from ``chainrule.commands``; nothing heavy is imported."""
+"""From words to the options of a command: everything follows from ``chainrule.commands``. Imports nothing heavy."""
 
 from __future__ import annotations
 

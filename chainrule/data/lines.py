@@ -1,4 +1,4 @@
-"""Texts to score, translate, tag and so on: from a file, standard input or memory, decoded as the data of training are."""
+"""Texts to score, translate, tag: from a file, standard input or memory, decoded as the data of training are."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def read_lines(source: Any, *, blank: bool = False) -> list[str]:
     """The lines of a source without their ends: a path, or texts in memory, one a line.
 
     Args:
-        source: a path (``str`` or ``Path``), ``STDIN``, or an iterable of texts; a ``Path`` among them is a file of texts.
+        source: a path (``str`` or ``Path``), ``STDIN``, or an iterable of texts; a ``Path`` among them is a file.
         blank: keep blank lines.
 
     Raises:
@@ -79,8 +79,10 @@ def read_lines(source: Any, *, blank: bool = False) -> list[str]:
 
 
 def read_sequences(source: Any) -> list[list[str]]:
-    """Sequences of tokens. In a file: one a line with white space between tokens; or, where no line holds two words (what
-    follows a tab aside), one token a line with a blank line between sequences. In memory: lists of tokens, or such lines.
+    """Sequences of tokens.
+
+    In a file: one a line with white space between tokens; or, where no line holds two words (what follows a tab aside),
+    one token a line with a blank line between sequences. In memory: lists of tokens, or such lines.
     """
     if not is_path(source):
         return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in _items(source)]
@@ -97,8 +99,10 @@ def read_sequences(source: Any) -> list[list[str]]:
 
 
 def read_texts(source: Any, unit: str = "lines") -> list[bytes]:
-    """Texts as they are scored: under ``lines`` every line with its end (one is added where it lacks it), under ``stream``
-    a file as one text; texts in memory are then taken as they are.
+    """Texts as they are scored.
+
+    Under ``lines`` every line with its end (one is added where it lacks it); under ``stream`` a file as one text, and
+    texts in memory as they are.
     """
     if is_path(source):
         content = read_bytes(source)

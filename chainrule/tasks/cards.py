@@ -17,7 +17,7 @@ OF_IMAGES = ("classify-images", "codes", "draw")
 
 
 def card(options: Data, source: str | None) -> dict[str, Any]:
-    """What was understood of DATA: parts, sizes, duplicates, entropy, notes. ``options.sheet``: also write the overview."""
+    """Describe DATA: parts, sizes, duplicates, entropy, notes. ``options.sheet``: also write the overview."""
     assert source is not None
     values = settings_of(options, source)
     if options.sheet:

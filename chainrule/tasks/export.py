@@ -21,11 +21,13 @@ def export(
     split: Any = None,
     on_bad: str | None = None,
 ) -> dict[str, Any]:
-    """``arpa``: write the model in that format. ``symbols``: write images (``data``) as the tokens of a codec, a line of JSON each,
-    which are records to ``generate``; ``columns`` and ``split`` are the run's own where they are not given.
+    """Write a run as ``arpa``, or images (``data``) as the tokens of a codec (``symbols``), a line of JSON each.
+
+    ``columns`` and ``split`` are the run's own where they are not given.
 
     Raises:
-        UserError: a format, a run or a place that does not fit, ``data`` missing or too much. DataError as ``read_parts``.
+        UserError: a format, a run or a place that does not fit, ``data`` missing or too much.
+        DataError: as ``read_parts``.
     """
     if to not in FORMATS:
         raise UserError(f"--to {to}: {nearest(to, FORMATS)}")

@@ -68,14 +68,13 @@ def text_of(run: Run, ids: Any) -> str:
 
 
 def phrases(run: Run, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """The token ids of each text of ``--must`` or ``--forbid``. Raises UserError where a token is unknown: it is never generated."""
+    """The token ids of each text of ``--must`` or ``--forbid``. Raises UserError where one of them is unknown."""
     tokenizer = run.processor.target if isinstance(run.processor, PairProcessor) else run.processor.tokenizer
     found = [tuple(tokenizer.encode(text.encode()).ids.tolist()) for text in texts]
     for text, ids in zip(texts, found):
         if not ids or tokenizer.unknown in ids:
-            raise UserError(
-                f"{flag} {text!r}: {'holds a symbol that the run has never seen' if ids else 'holds no symbol'}; leave it out"
-            )
+            told = "holds a symbol that the run has never seen" if ids else "holds no symbol"
+            raise UserError(f"{flag} {text!r}: {told}; leave it out")
     return tuple(found)
 
 

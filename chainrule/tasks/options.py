@@ -15,10 +15,10 @@ from chainrule.training.tasks import all_tasks, find_task
 
 
 def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, Any]:
-    """Settings of ``RunConfig``: those of ``--config``, over them the options that are fields of it, over them ``--set``.
+    """Settings of ``RunConfig``: those of ``--config``, over them the options that are its fields, over them ``--set``.
 
     Args:
-        options: of a command that reads DATA; an option that is no setting (``--models``, ``--resume``) is left to the command.
+        options: of a command that reads DATA; what is no setting (``--models``, ``--resume``) is left to the command.
         data: the path of DATA; None: the plays that ship with the package.
         fixed: what nobody may change.
     """

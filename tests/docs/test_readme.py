@@ -1,4 +1,4 @@
-"""What the documents say is true: commands parse, folders and links exist, both languages agree, the API page is complete."""
+"""What the documents say is true: commands parse, folders and links exist, languages agree, the API is complete."""
 
 from __future__ import annotations
 

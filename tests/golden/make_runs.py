@@ -12,7 +12,7 @@ from pathlib import Path
 from chainrule.checkpoint.store import FORMAT
 from chainrule.cli import main
 from chainrule.data import plays
-from chainrule.using import load, score
+from chainrule.api import load, score
 
 OUT = Path(__file__).resolve().parent / f"runs-format-{FORMAT}"
 LINES = [b"To be, or not to be.\n", b"ARIEL. My liege!\n"]
@@ -28,7 +28,7 @@ def make(folder: Path) -> None:
         if main(["train", "play.txt", "--model", name, *COMMAND.split(), "--overwrite", "--out", str(out)]):
             sys.exit(f"{name}: not trained")
         shutil.rmtree(out / "checkpoints")
-        found = score(load(out, precision="fp32"), LINES)["lines"]
+        found = score(load(out, precision="fp32"), LINES, unit="stream")["lines"]
         print(name, [line["nats"] for line in found])
 
 

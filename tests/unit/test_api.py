@@ -70,7 +70,9 @@ def test_function_method_and_command_answer_alike(run: api.Run, folder: str, tex
     assert run.score(text, tokens=True) == printed(capsys, "score", folder, text, "--tokens")
 
 
-def test_texts_in_memory_are_those_of_a_file(run: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, capsys: Any) -> None:  # fmt: skip
+def test_texts_in_memory_are_those_of_a_file(
+    run: api.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, capsys: Any
+) -> None:
     lines = ["the bird", "a fox"]
     (tmp_path / "x.txt").write_text("the bird\na fox\n")
     assert run.score(lines) == run.score(tmp_path / "x.txt") == run.score([b"the bird\n", b"a fox\n"], unit="stream")
@@ -146,7 +148,7 @@ def test_options_that_the_task_does_not_use_are_refused_with_who_uses_them(
 
 
 DATA_OPTIONS = ("tokenizer", "unit", "group", "time", "image_size", "on_bad")
-NO_USE = [(task.name, name) for task in all_tasks() for name in DATA_OPTIONS if name not in task.data_options]  # fmt: skip
+NO_USE = [(task.name, name) for task in all_tasks() for name in DATA_OPTIONS if name not in task.data_options]
 
 
 @pytest.mark.parametrize(("task", "name"), NO_USE)

@@ -13,9 +13,17 @@ from chainrule.core import UserError
 from chainrule.training.budget import Budget
 
 READ = {
-    "60": (60, "seconds"), "60s": (60, "seconds"), "5min": (300, "seconds"), "1h": (3600, "seconds"), "3epochs": (3, "epochs"),
-    "0.5epochs": (0.5, "epochs"), "2e6bytes": (2e6, "bytes"), "1byte": (1, "bytes"), "1e7tokens": (1e7, "tokens"), "2000steps": (2000, "steps"),
-}  # fmt: skip
+    "60": (60, "seconds"),
+    "60s": (60, "seconds"),
+    "5min": (300, "seconds"),
+    "1h": (3600, "seconds"),
+    "3epochs": (3, "epochs"),
+    "0.5epochs": (0.5, "epochs"),
+    "2e6bytes": (2e6, "bytes"),
+    "1byte": (1, "bytes"),
+    "1e7tokens": (1e7, "tokens"),
+    "2000steps": (2000, "steps"),
+}
 
 
 @pytest.mark.parametrize("text", READ)

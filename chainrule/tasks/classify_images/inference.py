@@ -20,7 +20,7 @@ ROWS = 256
 
 @torch.no_grad()
 def classify(run: Run, input: Any) -> dict[str, Any]:
-    """The label of each image (PNG, JPEG or WebP), and the probability of every label. ``input``: a path, or several."""
+    """The label of each image (PNG, JPEG, WebP), and the probability of every label. ``input``: a path, or several."""
     need(run, "classify-images", "classify", "gives images their labels")
     paths = [Path(path) for path in ([input] if isinstance(input, str | os.PathLike) else input)]
     if not paths or paths == [STDIN]:

@@ -23,9 +23,16 @@ from chainrule.training.tasks.codes import coded, shown
 
 
 def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
-    """Images of the symbols of a codec, which a run of ``codes`` is: ``images`` (N x Y x X x C bytes), their symbols ``ids`` (N x P), and
-    ``left_out``, how many sequences ended before their picture did. ``symbols``: a path or lines, as ``read_codes`` takes them, and so are its errors.
-    ``n``: images in a row of the PNG.
+    """Images of the tokens of a codec, which a run of ``codes`` is.
+
+    Args:
+        run: a run of ``codes``.
+        symbols: a path, or lines, as ``read_codes`` takes them; its errors too.
+        n: images in a row of the PNG.
+
+    Returns:
+        ``images`` (N x Y x X x C bytes), their tokens ``ids`` (N x P), and ``left_out``: how many sequences ended
+        before their image did.
     """
     need(run, "codes", "draw --symbols", "shows symbols as images")
     name = where(symbols)
@@ -42,8 +49,9 @@ def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
 def export_symbols(
     run: Run, out: Path, data: Path | str | None, split: Shares, reading: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write images as the tokens of a codec, a line of JSON each, which are records to ``generate``. Given parts are kept, the rest
-    is split as it was to train the codec, by pixels.
+    """Write images as the tokens of a codec, a line of JSON each, which are records to ``generate``.
+
+    Given parts are kept, the rest is split as it was to train the codec, by pixels.
 
     Args:
         run: a run of ``codes``.
@@ -80,7 +88,7 @@ def export_symbols(
 
 
 def _check_place(out: Path, data: Path) -> None:
-    """Said before images are read: a file of this name and place is one that is read as symbols, and leaves the images as they were."""
+    """Raises UserError where the file would not be read as symbols, or taken for one of the images."""
     if suffix(out) != ".jsonl" or holds_captions(out):
         raise UserError(
             f"{out}: lines of symbols are told by their name: symbols.jsonl, or symbols.jsonl.gz, for example"

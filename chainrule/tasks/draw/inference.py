@@ -31,8 +31,7 @@ def draw(
     seed: int = 42,
     begin: np.ndarray | Path | str | None = None,
 ) -> dict[str, Any]:
-    """``n`` images of each caption, caption after caption: ``images`` (N x Y x X x C bytes), their tokens ``ids`` (N x P), log p
-    of each (nats, given its caption), and how close the run's matcher finds each to its caption (cosines).
+    """``n`` images of each caption, caption after caption.
 
     Args:
         run: a run of ``draw``.
@@ -40,6 +39,10 @@ def draw(
         guidance: > 1 follows captions more closely at the price of variety; None: as tuned on validation.
         temperature: None: as tuned on validation.
         begin: an image (a file, or Y x X x C bytes of the run's own size) whose upper half is kept.
+
+    Returns:
+        ``images`` (N x Y x X x C bytes), their tokens ``ids`` (N x P), log p of each (nats, given its caption), and how
+        close the run's matcher finds each to its caption (cosines).
     """
     need(run, "draw", "draw", "draws images")
     captions = [caption] if isinstance(caption, str) else list(caption)

@@ -24,8 +24,10 @@ EMBEDDED = 1 << 14
 
 
 def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """What may stand at every ``[MASK]`` of each text: the ``top_k`` symbols with their probabilities, each mask for itself, the others
-    hidden; and ``filled``, the text with all of them filled, the surest first and each knowing those before it.
+    """Predict what stands at every ``[MASK]`` of each text.
+
+    ``masks``: the ``top_k`` tokens with their probabilities, each mask for itself, the others hidden. ``filled``: the
+    text with all of them filled, the surest first and each knowing those before it.
 
     A mask is one unit of the run: a byte, a character, a word, a piece of bpe (which brings the space before it along).
     """
@@ -82,7 +84,7 @@ def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
 
 
 def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
-    """What fills each mask: the most probable symbol where it is most probable, again and again until no mask is left."""
+    """Fill the mask that has the most probable token, again and again until none is left; the token of each mask."""
     filled = list(ids)
     masks = [t for t, k in enumerate(ids) if k == run.model.mask_symbol]
     while left := [t for t in masks if filled[t] == run.model.mask_symbol]:
@@ -102,13 +104,14 @@ def _unit_text(run: Run, k: int) -> str:
 
 
 def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
-    """Vectors of texts, float32: one each, the mean over its symbols (``per="text"``), or one for every symbol, texts one after the other
-    (``per="token"``); ``tokens`` counts those of each text. A text beyond what the run reads at once is read in pieces.
+    """Vectors of texts, float32: one each, the mean over its tokens (``per="text"``), or one for every token, texts one
+    after the other (``per="token"``); ``tokens`` counts those of each text. A long text is read in pieces.
     """
     model = run.model
     if not isinstance(model, Encoder):
         raise UserError(
-            f"embed needs a bidirectional encoder; this run is {run.name} for {run.task}: train one with --task fill --model bert"
+            f"embed needs a bidirectional encoder; this run is {run.name} for {run.task}: "
+            "train one with --task fill --model bert"
         )
     if per not in ("text", "token"):
         raise UserError(f"--per {per}: text or token")

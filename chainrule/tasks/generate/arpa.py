@@ -29,8 +29,10 @@ def export_arpa(run: Run, out: Path | str) -> dict[str, Any]:
 
 
 def arpa_of(run: Run) -> Arpa:
-    """A word n-gram as KenLM sees it: a line is a sentence, its end is </s>, the start symbol <s>. UserError where the run
-    is no such model.
+    """A word n-gram as KenLM sees it: a line is a sentence, its end is </s>, the start <s>.
+
+    Raises:
+        UserError: the run is no such model.
     """
     tables, units = run.model.state_dict(), run.processor.tokenizer
     if run.task != "generate" or not {"keys", "log_table", "log_backoff"} <= tables.keys():
@@ -52,8 +54,9 @@ def _contexts(keys: np.ndarray, words: Sequence[bytes], run: Run) -> int:
 
 
 def word_scorer(source: Run | Path | str, *, base: float | None = 10.0, threads: int = 1) -> WordScorer:
-    """Scores of many sentences at once, by a word n-gram that was trained here, or by an ARPA file of any origin. Units are
-    log10 as KenLM's, nats where ``base`` is None.
+    """Scores of many sentences at once, by a word n-gram that was trained here, or by an ARPA file of any origin.
+
+    Units are log10 as KenLM's, nats where ``base`` is None.
     """
     if isinstance(source, Run):
         arpa = arpa_of(source)
@@ -63,7 +66,7 @@ def word_scorer(source: Run | Path | str, *, base: float | None = 10.0, threads:
 
 
 def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
-    """Make a run of an ARPA file: it evaluates, scores and generates like any other; an unknown word costs p(<unk>) alone."""
+    """Make a run of an ARPA file, to be used like any other; an unknown word costs p(<unk>) alone."""
     arpa = read_arpa(path)
     try:
         words = ["\n" if word == END else word.decode() for word in arpa.vocabulary.words[:-1]]

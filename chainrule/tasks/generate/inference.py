@@ -27,8 +27,8 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
     Args:
         run: a run of ``generate``.
         input: a path, or texts in memory.
-        unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a file as one
-            sequence, texts in memory as they are. Symbols have records of their own: lines, tunes, entries.
+        unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a
+            file as one sequence, texts in memory as they are. Symbols have records of their own: lines, tunes, entries.
         tokens: give the nats of every token too.
     """
     need(run, "generate", "score", "has log-probabilities of texts")
@@ -66,7 +66,7 @@ def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> di
 
 
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """The ``top_k`` most probable next tokens of each sequence (a path of lines, or sequences in memory), with their probabilities."""
+    """The ``top_k`` most probable next tokens of each sequence, with probabilities. ``input``: a path, or sequences."""
     return predict_next(run, inputs.read_lines(input) if inputs.is_path(input) else list(input), top_k)
 
 
@@ -88,9 +88,9 @@ def generate(
 ) -> dict[str, Any]:
     """``n`` continuations of each prompt. Records end at their terminator; ``stop`` ends a text where it appears.
 
-    ``beams`` > 0: the ``n`` best that so many beams find, instead of samples; all hold every text of ``must`` and none of
-    ``forbid``, as the tokens that these are encoded to. Of symbols, ``sequences`` are whole records, the prompt included, as
-    lists of symbols (of steps, where voices are in step), and ``written`` the same as they would stand in a file.
+    ``beams`` > 0: the ``n`` best that so many beams find, instead of samples; all hold every text of ``must`` and none
+    of ``forbid``, as the tokens that these are encoded to. Of symbols, ``sequences`` are whole records, the prompt
+    included, as lists of symbols (of steps, where voices are in step), and ``written`` the same as in a file.
     """
     need(run, "generate", "generate", "continues sequences")
     if max_tokens < 1 or n < 1:
@@ -149,7 +149,7 @@ def _shown_all(run: Run, prompts: Sequence[str], encoded: list[list[int]], made:
 
 
 def _most_probable(run: Run, prompts: list[list[int]], options: Beams) -> Generated:
-    """The n best continuations of each prompt, the end symbol included where there is one; UserError where there are fewer."""
+    """The n best continuations of each prompt, the end included where there is one; UserError where there are fewer."""
     if isinstance(run.processor.tokenizer, SymbolTokenizer) and run.processor.tokenizer.form.voices:
         raise UserError("--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid")
     model, unknown, end = run.model.eval(), run.processor.tokenizer.unknown, _end(run)
@@ -161,7 +161,8 @@ def _most_probable(run: Run, prompts: list[list[int]], options: Beams) -> Genera
     found = beam_search(model, (prediction.select(lengths_B - 1), state), end, run.compute, options)
     if any(len(row) < options.n_best for row in found):
         raise UserError(
-            f"-n {options.n_best}: there are only {min(map(len, found))} continuations of that length; give a smaller -n"
+            f"-n {options.n_best}: there are only {min(map(len, found))} continuations of that length: "
+            "give a smaller -n"
         )
     best = [h for row in found for h in row]
     ids = [h.ids + [end] if h.finished and end is not None else h.ids for h in best]
@@ -199,7 +200,7 @@ def _barred(run: Run, prompts: list[list[int]]) -> Callable[[int, int], Sequence
 
 
 def _continuation(run: Run, prompt: str, before: list[int], ids: list[int]) -> str:
-    """The text of ``ids`` as it goes on from the prompt: words bring a space with them where the prompt ends in a word."""
+    """The text of ``ids`` after the prompt: words bring a space with them where the prompt ends in a word."""
     whole, start = run.processor.tokenizer.decode(before + ids), prompt.encode()
     if not whole.startswith(start):  # something in the prompt is unknown
         start = run.processor.tokenizer.decode(before)

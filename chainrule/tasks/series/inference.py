@@ -21,10 +21,10 @@ FORECAST_PATHS = 1000
 def generate(
     run: Run, prompt: Sequence[Any] = (), *, max_tokens: int = 24, n: int = 1, seed: int = 42
 ) -> dict[str, Any]:
-    """Continue a series by ``max_tokens`` values: the series of the run itself, or each of ``prompt`` ("112 118 132", or numbers).
+    """Continue a series by ``max_tokens`` values: that of the run, or each of ``prompt`` ("112 118 132", or numbers).
 
-    ``sequences`` holds ``n`` sampled paths of each, with their ``nats``; ``quantiles`` the 80 % interval and the median at each
-    step, from 1,000 paths. All in the series' own units.
+    ``sequences`` holds ``n`` sampled paths of each, with their ``nats``; ``quantiles`` the 80 % interval and the median
+    at each step, from 1,000 paths. All in the series' own units.
     """
     need(run, "series", "forecast", "can be forecast")
     if max_tokens < 1 or n < 1:

@@ -14,8 +14,9 @@ from chainrule.tasks.inference import as_numbers, need
 
 @torch.no_grad()
 def tag(run: Run, input: Any) -> dict[str, Any]:
-    """The tags of each sequence of tokens, and log p(these tags | tokens) of each, in nats. ``input``: a path, or sequences in
-    memory.
+    """The tags of each sequence of tokens, and log p(these tags | tokens) of each, in nats.
+
+    ``input``: a path, or sequences in memory.
     """
     need(run, "tag", "tag", "gives tokens their tags")
     words = tuple(tuple(row) for row in read_sequences(input))

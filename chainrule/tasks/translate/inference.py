@@ -78,8 +78,10 @@ def translate(
 
 
 def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """Where the model looks while it writes ``target`` from ``source``: weights T x S, the symbols of the target, those of the
-    source. UserError where the model attends to no source.
+    """Attention to the source while ``target`` is written: weights T x S, tokens of the target, tokens of the source.
+
+    Raises:
+        UserError: the model attends to no source.
     """
     units = run.processor
     ids = [
