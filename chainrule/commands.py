@@ -44,8 +44,14 @@ class Split(Options):
 class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
-    group: str | None = option("all rows with the same value belong together: one record, in one split", metavar="COLUMN", group="data")
-    time: str | None = option("order the rows of a record, or of a series, by this column: numbers or ISO dates", metavar="COLUMN", group="data")
+    group: str | None = option(
+        "all rows with the same value belong together: one record, in one split", metavar="COLUMN", group="data"
+    )
+    time: str | None = option(
+        "order the rows of a record, or of a series, by this column: numbers or ISO dates",
+        metavar="COLUMN",
+        group="data",
+    )
     unit: str | None = option(
         "what a record is (default: stream, one long text)", choices=("stream", "lines", "docs"), group="data"
     )
@@ -137,7 +143,9 @@ class Compare(Training):
         "a,b:setting=1+other=2,file.py (default for text: markov,ngram,rnn,lstm,gru,gpt)", metavar="a,b"
     )
     seeds: int | None = option("how many seeds each model is trained from (default: 1)", metavar="N")
-    workers: int | None = option("train so many rows at once, each in a process of its own (default: in turns in one process)", metavar="N")
+    workers: int | None = option(
+        "train so many rows at once, each in a process of its own (default: in turns in one process)", metavar="N"
+    )
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
 

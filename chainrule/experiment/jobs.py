@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -122,4 +121,4 @@ def _parse(path: Path) -> dict[str, Any] | None:
         saved = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError):
         return None
-    return saved if isinstance(saved, Mapping) else None
+    return saved if isinstance(saved, dict) else None

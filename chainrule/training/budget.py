@@ -32,7 +32,9 @@ class Budget:
         except ValueError:
             amount = math.nan
         if kind is None or not math.isfinite(amount):
-            raise UserError(f"{flag} {text}: expected a number with a unit: 60s, 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps")
+            raise UserError(
+                f"{flag} {text}: expected a number with a unit: 60s, 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"
+            )
         if kind in ("minutes", "hours"):
             amount, kind = amount * (60 if kind == "minutes" else 3600), "seconds"
         smallest = 1.0 if kind != "epochs" else 0.0
@@ -56,4 +58,7 @@ class Budget:
         return max(1, round(self.amount / per))
 
     def __str__(self) -> str:
-        return f"{self.amount:g}".replace("e+0", "e").replace("e+", "e") + f"{'s' if self.kind == 'seconds' else self.kind}"
+        return (
+            f"{self.amount:g}".replace("e+0", "e").replace("e+", "e")
+            + f"{'s' if self.kind == 'seconds' else self.kind}"
+        )

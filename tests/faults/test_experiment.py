@@ -177,7 +177,9 @@ def test_a_run_folder_of_other_settings_is_replaced(text: Path, tmp_path: Path) 
     old = weights(tmp_path / "b")
     plugin.write_text(source + "\n# another version\n")
     again = compare(text, tmp_path / "b", str(plugin))
-    assert weights(tmp_path / "b") == old and plain(again["rows"]) == plain(first["rows"])  # the same model, trained again
+    assert weights(tmp_path / "b") == old and plain(again["rows"]) == plain(
+        first["rows"]
+    )  # the same model, trained again
     events = [json.loads(line) for line in (tmp_path / "b/runs/fading/metrics.jsonl").read_text().splitlines()]
     assert sum(event["event"] == "valid" and event["step"] == 6 for event in events) == 1
 
@@ -223,7 +225,9 @@ def test_seeds_are_cells_of_one_row(text: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
-def test_kills_at_random_moments_leave_a_board_that_the_same_command_finishes(kills: int, text: Path, tmp_path: Path) -> None:
+def test_kills_at_random_moments_leave_a_board_that_the_same_command_finishes(
+    kills: int, text: Path, tmp_path: Path
+) -> None:
     """Killed at random moments of a whole run, the same command finishes it, equal to an undisturbed one."""
     models, rng = "markov,gru,ngram", random.Random(kills)
     began = time.perf_counter()
@@ -346,7 +350,14 @@ def surprised() -> Any:
         def evaluate(self, loaded: Any, part: Any) -> Evaluation:
             found = super().evaluate(loaded, part)
             items = {**found.items, "squares": found.items["nats"] ** 2}
-            return Evaluation(self.metrics(part.counted), items, found.records, found.totals, info=found.info, positions=found.positions)
+            return Evaluation(
+                self.metrics(part.counted),
+                items,
+                found.records,
+                found.totals,
+                info=found.info,
+                positions=found.positions,
+            )
 
     register_task(Surprised)
     from chainrule.core import registry

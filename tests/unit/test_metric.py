@@ -16,16 +16,24 @@ from chainrule.experiment.verdict import gain_of_doubling, make_verdict, useful_
 from chainrule.report.messages import Catalogue
 from chainrule.training.tasks import find_task
 
-BITS = Metric("bits", "bits per byte", "바이트당 비트", sentence="{} bits per byte", of="nats", per="bytes", scale=math.log(2))
+BITS = Metric(
+    "bits", "bits per byte", "바이트당 비트", sentence="{} bits per byte", of="nats", per="bytes", scale=math.log(2)
+)
 SHARE = Metric("share", "accuracy", "정확도", higher_is_better=True, of="right")
 
 
 def test_a_figure_is_what_its_declaration_says() -> None:
-    sums = item_sums({"nats": np.array([1.0, 2.0, 3.0]), "bytes": np.array([1.0, 1.0, 2.0]), "right": np.array([1.0, 0.0, 1.0])})
+    sums = item_sums(
+        {"nats": np.array([1.0, 2.0, 3.0]), "bytes": np.array([1.0, 1.0, 2.0]), "right": np.array([1.0, 0.0, 1.0])}
+    )
     assert BITS.figure(sums) == pytest.approx(6 / 4 / math.log(2))
     assert SHARE.figure(sums) == pytest.approx(2 / 3)
     assert Metric("p", "p", "p", of="nats", aggregate="exp").figure(sums) == pytest.approx(math.exp(2))
-    assert BITS.said(2.1184) == "2.118 bits per byte" and SHARE.said(0.5) == "accuracy 0.500" and SHARE.said(0.5, "ko") == "정확도 0.500"
+    assert (
+        BITS.said(2.1184) == "2.118 bits per byte"
+        and SHARE.said(0.5) == "accuracy 0.500"
+        and SHARE.said(0.5, "ko") == "정확도 0.500"
+    )
     assert Metric("q", "Q", "Q", unit="dB", digits=1).said(20) == "Q 20.0 dB"
     assert Metric("q", "Q", "Q", unit="%", digits=0).said(0.256) == "Q 26%"
     assert BITS.better(1.0, 2.0) == 1.0 and SHARE.better(1.0, 2.0) == -1.0
@@ -56,7 +64,11 @@ def test_blocks_of_two_tokenizers_are_paired_over_the_same_bytes_by_hand() -> No
     edges = block_edges(np.arange(1, 9), np.array([8]), min_block=4)
     assert edges.tolist() == [4, 8]
     single = make_blocks({"nats": np.arange(8.0), "bytes": np.ones(8)}, np.arange(1, 9), edges)
-    assert single.sums["nats"].tolist() == [6, 22] and single.sums["bytes"].tolist() == [4, 4] and single.sums["items"].tolist() == [4, 4]
+    assert (
+        single.sums["nats"].tolist() == [6, 22]
+        and single.sums["bytes"].tolist() == [4, 4]
+        and single.sums["items"].tolist() == [4, 4]
+    )
     pieces = make_blocks({"nats": np.array([6.0, 3, 1]), "bytes": np.array([3.0, 3, 2])}, np.array([3, 6, 8]), edges)
     assert pieces.sums["nats"].tolist() == pytest.approx([7, 3])
     assert pieces.sums["bytes"].tolist() == pytest.approx([4, 4])
@@ -102,7 +114,10 @@ def test_rows_are_ranked_by_the_direction_of_the_metric(higher: bool) -> None:
     metric, ones = dataclasses.replace(SHARE, higher_is_better=higher), np.ones(50)
     noise = np.random.default_rng(2).normal(0, 0.01, 50)
     rows = {"a": 1.0, "b": 2.0, "c": 2.001}
-    ranking = rank({name: Blocks({"right": ones * value + noise * (name == "c"), "items": ones}) for name, value in rows.items()}, metric)
+    ranking = rank(
+        {name: Blocks({"right": ones * value + noise * (name == "c"), "items": ones}) for name, value in rows.items()},
+        metric,
+    )
     assert ranking is not None
     assert ranking.order[0] == ("c" if higher else "a") and ranking.order[-1] == ("a" if higher else "c")
     assert ranking.tie == (["c", "b"] if higher else ["a"])
@@ -119,13 +134,20 @@ def test_seeds_are_averaged_block_by_block() -> None:
 SAY = {lang: Catalogue(lang).counting("byte") for lang in ("en", "ko")}
 
 
-def verdict(values: dict[str, float], *, noise: float = 0.0, size: float = 1e4, running: bool = False, **more: Any) -> dict[str, Any]:
+def verdict(
+    values: dict[str, float], *, noise: float = 0.0, size: float = 1e4, running: bool = False, **more: Any
+) -> dict[str, Any]:
     rng = np.random.default_rng(3)
     rows, blocks = {}, {}
     for name, value in values.items():
         nats = (value + noise * rng.normal(0, 1, 100)) * math.log(2) * size / 100
         blocks[name] = Blocks({"nats": nats, "bytes": np.full(100, size / 100)})
-        rows[name] = {"label": name.upper(), "bits": blocks[name].figure(BITS), "params": len(name), "state_bytes_per_token": 0}
+        rows[name] = {
+            "label": name.upper(),
+            "bits": blocks[name].figure(BITS),
+            "params": len(name),
+            "state_bytes_per_token": 0,
+        }
         rows[name] |= more.get(name, {})
     return make_verdict(rows, blocks, BITS, running=running, followed=True, say=SAY)
 

@@ -10,8 +10,8 @@ import torch
 from chainrule.api import load, translate
 from chainrule.cli import main
 from chainrule.core import Pairs, family
-from chainrule.scoring.objectives import Translated, smoothed
 from chainrule.core.metric import chrf_of
+from chainrule.scoring.objectives import Translated, smoothed
 from chainrule.scoring.translations import edit_distance, judge, mostly_unspaced
 
 FAMILIES = ("transformer", "gru", "gru:none")
