@@ -2,7 +2,8 @@
 
 from chainrule.checkpoint.rename import Rename
 from chainrule.checkpoint.run import Checkpoint, Newest, RunFolder
-from chainrule.checkpoint.store import read_tensors, save_folder, tensor_bytes, verify_folder, write_file
+from chainrule.checkpoint.store import read_tensors, save_folder, tensor_bytes, verify_folder
+from chainrule.core.files import write_file
 
 __all__ = [
     "Checkpoint",

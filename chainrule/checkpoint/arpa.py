@@ -26,8 +26,8 @@ from typing import NoReturn
 
 import numpy as np
 
-from chainrule.checkpoint import store
 from chainrule.core import DataError, UserError
+from chainrule.core.files import machine_errors, sync_folder, temporary_name
 from chainrule.layers.counts import first_children, levels
 from chainrule.layers.words import BEGIN, END, UNKNOWN, Vocabulary, buffer
 
@@ -62,8 +62,8 @@ def write_arpa(path: Path | str, arpa: Arpa) -> None:
             raise UserError(f"{path}: ARPA cannot hold the word {word.decode(errors='replace')!r}")
     if not (np.isfinite(arpa.log_prob[1:]).all() and np.isfinite(arpa.log_backoff).all()):
         raise UserError(f"{path}: ARPA cannot hold impossible words; estimate with smoothing=kneser_ney or witten_bell")
-    temporary = store.temporary_name(path)
-    with store.machine_errors(path):
+    temporary = temporary_name(path)
+    with machine_errors(path):
         try:
             with open(temporary, "wb") as file:
                 packed = gzip.GzipFile("", "wb", 6, file, mtime=0) if path.suffix == ".gz" else None
@@ -76,7 +76,7 @@ def write_arpa(path: Path | str, arpa: Arpa) -> None:
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        store.sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def _text(arpa: Arpa) -> Iterator[bytes]:
@@ -151,7 +151,7 @@ def read_arpa(path: Path | str) -> Arpa:
 
 
 def _content(path: Path) -> bytes:
-    with store.machine_errors(path, "read"):
+    with machine_errors(path, "read"):
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected an ARPA file, plain or .gz")
         content = path.read_bytes()

@@ -28,6 +28,7 @@ from chainrule.checkpoint import store
 from chainrule.checkpoint.store import MANIFEST, Entry, Manifest
 from chainrule.core.config import read_yaml, write_yaml
 from chainrule.core.errors import CheckpointCorrupt, UserError
+from chainrule.core.files import is_temporary, machine_errors, temporary_name, write_file
 
 MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
 _OURS = re.compile(
@@ -73,11 +74,11 @@ class RunFolder:
         """
         run = cls(path)
         occupied = run.check(overwrite=overwrite, resume=resume)
-        with store.machine_errors(run.path):
+        with machine_errors(run.path):
             run.path.mkdir(parents=True, exist_ok=True)
         if not (occupied and resume):
             run._clear()
-        with store.machine_errors(run.path):
+        with machine_errors(run.path):
             run._checkpoints.mkdir(exist_ok=True)
             run._clean()
         return run
@@ -88,7 +89,7 @@ class RunFolder:
             raise UserError("--resume and --overwrite exclude each other: give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file where a run folder is to be made; choose another --out")
-        with store.machine_errors(self.path, "read"):
+        with machine_errors(self.path, "read"):
             found = list(self.path.iterdir()) if self.path.is_dir() else []
         # ``data`` holds what was given in memory; a temporary manifest alone is left of a run that was killed at the very start
         occupied = any(file.name != "data" and not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)
@@ -118,15 +119,15 @@ class RunFolder:
 
     def _clean(self) -> None:
         for folder in (self.path, self._checkpoints):
-            for leftover in filter(store.is_temporary, folder.iterdir()):
+            for leftover in filter(is_temporary, folder.iterdir()):
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _clear(self) -> None:
         """Forget the old run. The manifest goes first: a kill in between leaves a run with nothing in it."""
-        store.write_file(self.path / MANIFEST, Manifest({}).to_bytes())
+        write_file(self.path / MANIFEST, Manifest({}).to_bytes())
         for checkpoint in self._saved():
             self._remove(checkpoint)
-        with store.machine_errors(self.path):
+        with machine_errors(self.path):
             for file in self.path.iterdir():
                 if _OURS.fullmatch(file.name):
                     file.unlink()
@@ -161,10 +162,10 @@ class RunFolder:
     def _replace(self, files: dict[str, bytes]) -> None:
         settled = self._settled()
         new = {name: Entry.of(data) for name, data in files.items()}
-        store.write_file(self.path / MANIFEST, Manifest(settled, new).to_bytes())
+        write_file(self.path / MANIFEST, Manifest(settled, new).to_bytes())
         for name, data in files.items():
-            store.write_file(self.path / name, data)
-        store.write_file(self.path / MANIFEST, Manifest({**settled, **new}).to_bytes())
+            write_file(self.path / name, data)
+        write_file(self.path / MANIFEST, Manifest({**settled, **new}).to_bytes())
 
     def _settled(self) -> dict[str, Entry]:
         """What the files are now, after a writer may have died with changes pending."""
@@ -239,7 +240,7 @@ class RunFolder:
         """Append one line to ``metrics.jsonl``. Numbers that are not finite become null: JSON has no others."""
         line = (json.dumps(_finite(event)) + "\n").encode()
         path = self.path / METRICS
-        with store.machine_errors(path):
+        with machine_errors(path):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             try:
                 size = os.fstat(descriptor).st_size
@@ -255,7 +256,7 @@ class RunFolder:
         path = self.path / METRICS
         if not path.exists():
             return []
-        with store.machine_errors(path, "read"):
+        with machine_errors(path, "read"):
             *lines, _ = path.read_bytes().split(b"\n")
         return [store.parse_json(line, Path(f"{path}:{number}")) for number, line in enumerate(lines, 1)]
 
@@ -263,7 +264,7 @@ class RunFolder:
         """Drop the events after ``step``: resumed training will write them again."""
         kept = [event for event in self.events() if event.get("step", 0) <= step]
         lines = "".join(json.dumps(event) + "\n" for event in kept)
-        store.write_file(self.path / METRICS, lines.encode())
+        write_file(self.path / METRICS, lines.encode())
 
     # --- checkpoints --------------------------------------------------------------------------------------------------
 
@@ -324,8 +325,8 @@ class RunFolder:
         return True
 
     def _remove(self, path: Path) -> None:
-        doomed = store.temporary_name(path)  # a half-removed folder must not look like a damaged checkpoint
-        with store.machine_errors(path, "remove"):
+        doomed = temporary_name(path)  # a half-removed folder must not look like a damaged checkpoint
+        with machine_errors(path, "remove"):
             os.rename(path, doomed)
         shutil.rmtree(doomed, ignore_errors=True)
         self._valid.discard(path)

@@ -7,7 +7,6 @@ old content or the new. No format for weights notices a flipped bit (safetensors
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
@@ -16,8 +15,7 @@ import os
 import re
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -26,7 +24,13 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
+from chainrule.core.errors import CheckpointCorrupt, UserError
+from chainrule.core.files import (
+    machine_errors,
+    sync_folder,
+    temporary_name,
+    write_new,
+)
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2
@@ -41,16 +45,6 @@ _DTYPES = {
     "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_TEMPORARY = re.compile(r".+\.tmp-\d+")
-_CAUSES = {
-    errno.ENOSPC: "disk full",
-    errno.EDQUOT: "disk quota used up",
-    errno.EACCES: "no permission",
-    errno.EPERM: "no permission",
-    errno.EROFS: "read-only file system",
-    errno.EIO: "input/output error of the disk",
-    errno.ENOENT: "no such folder",
-}
 
 
 def other_format(path: Path, found: Any) -> UserError:
@@ -65,70 +59,7 @@ def corrupt(path: Path, what: str) -> CheckpointCorrupt:
     return CheckpointCorrupt(f"{path}: {what}; restore it from a copy or train again")
 
 
-@contextmanager
-def machine_errors(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn an OSError into one line that names the path and the cause (exit status 3)."""
-    try:
-        yield
-    except OSError as error:
-        cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
-        raise MachineError(f"cannot {action} {path}: {cause}; what was saved before is untouched") from error
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
-
-
-def temporary_name(path: Path) -> Path:
-    """Where ``path`` is built before it is renamed: same folder, hence same file system."""
-    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
-
-
-def is_temporary(path: Path) -> bool:
-    """Whether this is what a killed writer left behind."""
-    return _TEMPORARY.fullmatch(path.name) is not None
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Replace the content of ``path`` at one instant. MachineError leaves the old content or the whole new one."""
-    temporary = temporary_name(path)
-    with machine_errors(path):
-        try:
-            _write_new(temporary, data)
-            os.replace(temporary, path)
-        except BaseException:
-            _discard(temporary)
-            raise
-        sync_folder(path.parent)
-
-
-def _discard(temporary: Path) -> None:
-    try:
-        os.unlink(temporary)
-    except OSError:
-        return  # never made, or a disk that refuses everything: the next start cleans up
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-    try:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(descriptor, rest) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(path: Path) -> None:
-    """Make renames inside ``path`` survive a power failure."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # some network file systems have no fsync of folders
-            raise
-    finally:
-        os.close(descriptor)
 
 
 def save_folder(path: Path, files: dict[str, bytes]) -> None:
@@ -141,9 +72,9 @@ def save_folder(path: Path, files: dict[str, bytes]) -> None:
             shutil.rmtree(temporary, ignore_errors=True)  # of an earlier save whose disk refused even the removal
             os.mkdir(temporary)
             for name, data in files.items():
-                _write_new(temporary / name, data)
+                write_new(temporary / name, data)
             manifest = Manifest({name: Entry.of(data) for name, data in files.items()})
-            _write_new(temporary / MANIFEST, manifest.to_bytes())
+            write_new(temporary / MANIFEST, manifest.to_bytes())
             sync_folder(temporary)
             os.rename(temporary, path)
         finally:

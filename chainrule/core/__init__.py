@@ -1,4 +1,5 @@
-"""What a batch, a prediction, a state, a model, a config and a registry are. Nothing runs here.
+"""What a batch, a prediction, a state, a model, a config and a registry are. Nothing runs here, and names are imported when
+they are first used.
 
 Dimension legend, one letter one meaning in the whole package, used as suffixes of names (``scores_BHTS``):
 
@@ -7,38 +8,44 @@ Dimension legend, one letter one meaning in the whole package, used as suffixes 
     G gates          C window (the most that is seen at once)
 """
 
-from chainrule.core.batch import Batch, Drawn, Masked, Pairs, Pictures, Texts, Words
-from chainrule.core.config import Config
-from chainrule.core.errors import (
-    ChainruleError,
-    CheckpointCorrupt,
-    ConfigError,
-    DataError,
-    MachineError,
-    NotRewindable,
-    UserError,
-    nearest,
-)
-from chainrule.core.model import (
-    Adopting,
-    Autoregressive,
-    Classifier,
-    Codec,
-    Counting,
-    Encoder,
-    Expected,
-    Expecting,
-    Filler,
-    Objective,
-    SequenceModel,
-    Tagger,
-    Terms,
-    total,
-)
-from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
-from chainrule.core.protocols import Encoded, Tokenizer
-from chainrule.core.registry import Family, Recipe, families, family, load_file, register
-from chainrule.core.state import State
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chainrule.core.batch import Batch, Drawn, Masked, Pairs, Pictures, Texts, Words
+    from chainrule.core.config import Config
+    from chainrule.core.errors import (
+        ChainruleError,
+        CheckpointCorrupt,
+        ConfigError,
+        DataError,
+        MachineError,
+        NotRewindable,
+        UserError,
+        nearest,
+    )
+    from chainrule.core.model import (
+        Adopting,
+        Autoregressive,
+        Classifier,
+        Codec,
+        Counting,
+        Encoder,
+        Expected,
+        Expecting,
+        Filler,
+        Objective,
+        SequenceModel,
+        Tagger,
+        Terms,
+        total,
+    )
+    from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
+    from chainrule.core.protocols import Encoded, Tokenizer
+    from chainrule.core.registry import Family, Recipe, families, family, load_file, register
+    from chainrule.core.state import State
 
 __all__ = [
     "IGNORED",
@@ -88,3 +95,20 @@ __all__ = [
     "scored",
     "total",
 ]
+
+_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "registry")
+"""Where the names are, those that need no torch first: a name is looked up when it is first used."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        for module in _MODULES:
+            found = vars(import_module(f"{__name__}.{module}"))
+            if name in found:
+                globals()[name] = found[name]
+                return found[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

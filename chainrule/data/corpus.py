@@ -30,7 +30,9 @@ LEAST_SYMBOLS = 200
 
 @dataclass(frozen=True)
 class TextDataset(Dataset):
-    """Text, as bytes known to be UTF-8. Parts are `Spans`. ``terminator`` ends every record; it is empty for a stream."""
+    """Text, as bytes known to be UTF-8. Parts are `Spans`. ``terminator`` ends every record; it is empty for a
+    stream.
+    """
 
     terminator: bytes = b""
     tokenizer_file: Path | None = None
@@ -51,7 +53,9 @@ class SymbolDataset(Dataset):
 
 
 def holds_symbols(source: str | Path, tokenizer: str | None) -> bool:
-    """Whether DATA is read as symbols without bytes: what is not text, unless a tokenizer of text was named; and what ``none`` names."""
+    """Whether DATA is read as symbols without bytes: what is not text, unless a tokenizer of text was named; and what
+    ``none`` names.
+    """
     return tokenizer == "none" or (tokenizer is None and recognise(source) != "text")
 
 
@@ -67,9 +71,9 @@ def read(
     """Read DATA and split it.
 
     Args:
-        source: text (a file or a folder of them), FASTA, ABC, or a table of symbols, each plain or ``.gz``; ``train.*``,
-            ``valid.*``, ``test.*`` in a folder are kept as the split, as is a column ``split`` (valid is carved from
-            train where only it is missing).
+        source: text (a file or a folder of them), FASTA, ABC, or a table of symbols, each plain or ``.gz``;
+            ``train.*``, ``valid.*``, ``test.*`` in a folder are kept as the split, as is a column ``split`` (valid is
+            carved from train where only it is missing).
         symbols: whether to read records of symbols (True) or text (False); None: text where DATA are text.
         unit: what a record is: ``stream`` (one long sequence; the default for text), ``lines`` or ``docs``; of symbols,
             ``stream`` or records (the default), however they stand in their file.
@@ -113,9 +117,9 @@ def read_held_out(
     table: TableOptions = ALL_COLUMNS,
     form: Form | None = None,
 ) -> tuple[list[Spans] | list[Sequences], list[str]]:
-    """The records of a held-out file (or folder, all of whose files are taken in order), and notes on them. ``form``: how the run's
-    records of symbols are written; of symbols whose own parts are told, the part ``test`` alone: a column that says so is the
-    only way to hold some out of a table.
+    """The records of a held-out file (or folder, all of whose files are taken in order), and notes on them. ``form``:
+    how the run's records of symbols are written; of symbols whose own parts are told, the part ``test`` alone: a
+    column that says so is the only way to hold some out of a table.
 
     Under ``docs``, a folder gives one record a file, a file the blocks between blank lines.
     """

@@ -1,4 +1,6 @@
-"""Datasets: records that were read, split and hashed, before any tokenizer has seen them; and the same as a processor encodes them."""
+"""Datasets: records that were read, split and hashed, before any tokenizer has seen them; and the same as a processor
+encodes them.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,9 @@ ProcessorT = TypeVar("ProcessorT", bound="Processor")
 class Dataset(ABC):
     """DATA, split. The parts ``train``, ``valid`` and ``test`` hold raw records; a `Processor` encodes them.
 
-    ``unit`` says what a record is, ``counted`` what a figure is per (byte, symbol, value, token, record …); ``sha256`` identifies
-    the records, ``split_sha256`` which part holds which. ``notes`` say what was left out, repaired, reordered or guessed.
+    ``unit`` says what a record is, ``counted`` what a figure is per (byte, symbol, value, token, record …); ``sha256``
+    identifies the records, ``split_sha256`` which part holds which. ``notes`` say what was left out, repaired,
+    reordered or guessed.
     """
 
     name: str

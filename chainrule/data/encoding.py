@@ -21,10 +21,11 @@ from chainrule.data.tokenizers import AnyTokenizer, TextTokenizer, missing
 class Part:
     """Ids of one part. Record (or span of a stream) r is ``ids[starts[r]:ends[r]]``; spans are sorted and disjoint.
 
-    ``ids`` may be shared with other parts and may be a mapped file. ``unknown_at`` are the positions in ``ids``, within
-    the spans, that hold the unknown token, ``unknown_bytes`` the bytes that each stands for. ``counted`` is what figures
-    are given per: the ``byte`` or, where there are no bytes, the ``symbol``; ``nbytes`` is then the number of symbols.
-    ``record_bytes`` are the bytes of each raw record (its symbols where there are no bytes), the same for every tokenizer.
+    ``ids`` may be shared with other parts and may be a mapped file. ``unknown_at`` are the positions in ``ids``,
+    within the spans, that hold the unknown token, ``unknown_bytes`` the bytes that each stands for. ``counted`` is
+    what figures are given per: the ``byte`` or, where there are no bytes, the ``symbol``; ``nbytes`` is then the
+    number of symbols. ``record_bytes`` are the bytes of each raw record (its symbols where there are no bytes), the
+    same for every tokenizer.
     """
 
     ids: np.ndarray
@@ -70,8 +71,9 @@ class Part:
     def byte_ends(self) -> np.ndarray:
         """Where each token ends in the raw records, one behind the other, in bytes; ascending. int64.
 
-        Parts of one dataset under any two tokenizers agree at the end of every record, so that losses of both can be summed
-        over the same bytes. Within a record of words a place may be off by the white space that was dropped before it.
+        Parts of one dataset under any two tokenizers agree at the end of every record, so that losses of both can be
+        summed over the same bytes. Within a record of words a place may be off by the white space that was dropped
+        before it.
         """
         lengths = self.ends - self.starts
         running = np.concatenate([[0], np.cumsum(self.token_bytes())])
@@ -83,7 +85,9 @@ class Part:
         return ends + np.repeat(np.cumsum(raw) - raw, lengths)
 
     def unigram_bits(self, vocab_size: int) -> float:
-        """Bits per byte (or per symbol) under the frequencies of this part's own tokens: a reference that needs no model."""
+        """Bits per byte (or per symbol) under the frequencies of this part's own tokens: a reference that needs no
+        model.
+        """
         return (entropy(self, vocab_size) * len(self) + 8.0 * float(self.unknown_bytes.sum())) / self.nbytes
 
 

@@ -1,6 +1,7 @@
 """Data from memory: lists, arrays, DataFrames and datasets, written once to a folder so that they can be read again.
 
-What is written depends on the content alone: the same data give the same file. A resumed run and worker processes read that file.
+What is written depends on the content alone: the same data give the same file. A resumed run and worker processes read
+that file.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ class Text:
 
 
 def text(content: str) -> Text:
-    """Mark a string as data, where a string alone would be taken for a path: ``chainrule.text("To be, or not to be …")``."""
+    """Mark a string as data, where a string alone would be taken for a path: ``chainrule.text("To be …")``."""
     if not isinstance(content, str):
         raise UserError(f"chainrule.text takes a str, not {type(content).__name__}")
     return Text(content)
@@ -40,9 +41,10 @@ def materialize(source: Any, folder: Path | str) -> str:
     """The path of data, which are written to ``folder`` first where they are in memory.
 
     Args:
-        source: a path (``str`` or ``Path``; two files of aligned lines joined by a comma), `text`, a list of strings (a record
-            each), a list of lists (sequences of tokens), a list of pairs (source, target) or of dicts (rows), an array of numpy, a
-            DataFrame of pandas or Polars, an Arrow table, or a data set of Hugging Face's ``datasets``.
+        source: a path (``str`` or ``Path``; two files of aligned lines joined by a comma), `text`, a list of strings
+            (a record each), a list of lists (sequences of tokens), a list of pairs (source, target) or of dicts
+            (rows), an array of numpy, a DataFrame of pandas or Polars, an Arrow table, or a data set of Hugging Face's
+            ``datasets``.
         folder: where to write, for example ``OUT/data``. It is made where it is missing.
 
     Returns:
@@ -64,7 +66,7 @@ def unit_of(source: Any) -> str | None:
 
 
 def _path(source: str | Path) -> str:
-    """A path as it was given; a string that is none is refused here, where it is known that it may have been meant as data."""
+    """A path as it was given. A string that is none is refused: it may have been meant as data."""
     told = str(source)
     places = [told, *told.split(",")]
     try:
@@ -94,12 +96,12 @@ def _written(source: Any) -> tuple[str, Iterator[bytes]]:
     if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray):
         return _of_list(list(source))
     raise UserError(
-        f"{type(source).__name__} is no data that can be read; a path, a list, an array, a DataFrame, an Arrow table, a Hugging Face "
-        "dataset or chainrule.text(…) is"
+        f"{type(source).__name__} is no data that can be read; a path, a list, an array, a DataFrame, an Arrow table, a "
+        "Hugging Face dataset or chainrule.text(…) is"
     )
 
 
-# ---------------------------------------------------------------------------------------------------------- lists, arrays
+# ---------------------------------------------------------------------------------------------- lists, arrays
 
 
 def _of_list(records: list[Any]) -> tuple[str, Iterator[bytes]]:
@@ -111,8 +113,8 @@ def _of_list(records: list[Any]) -> tuple[str, Iterator[bytes]]:
     if kind is None or other is not None:
         found = type(records[other or 0]).__name__
         raise DataError(
-            f"item {(other or 0) + 1} of the list is a {found}: all must be strings, or all lists of tokens, pairs (tuples of two "
-            "strings), dicts, or numbers"
+            f"item {(other or 0) + 1} of the list is a {found}: all must be strings, or all lists of tokens, pairs "
+            "(tuples of two strings), dicts, or numbers"
         )
     if kind == "text":
         return f"{STEM}.txt", _lines(records)
@@ -145,14 +147,15 @@ def _lines(records: Iterable[str]) -> Iterator[bytes]:
     for number, record in enumerate(records, 1):
         if "\n" in record.rstrip("\n"):
             raise DataError(
-                f"item {number} of the list holds a line break, and a record is a line: split it, or join all into one chainrule.text(…)"
+                f"item {number} of the list holds a line break, and a record is a line: split it, or join all into one "
+                "chainrule.text(…)"
             )
         yield f"{record.rstrip(chr(10))}\n".encode(errors="replace")
 
 
 def _of_array(array: np.ndarray) -> tuple[str, Iterator[bytes]]:
-    """Numbers in one or two dimensions become a table of series (a column each), whole numbers in two sequences of symbols;
-    bytes in three or four are images.
+    """Numbers in one or two dimensions become a table of series (a column each), whole numbers in two sequences of
+    symbols; bytes in three or four are images.
     """
     if array.dtype.kind in "US":
         return _of_list(array.tolist()) if array.ndim == 1 else (f"{STEM}.jsonl", _sequences(array))
@@ -179,7 +182,7 @@ def _numbers(array: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:
         yield f"{','.join('' if x != x else repr(x) for x in row)}\n".encode()
 
 
-# ---------------------------------------------------------------------------------------------------------------- tables
+# ---------------------------------------------------------------------------------------------- tables
 
 
 def _columns(source: Any) -> dict[str, list[Any]] | None:
@@ -229,7 +232,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
 
 
-# --------------------------------------------------------------------------------------------------------------- writing
+# ---------------------------------------------------------------------------------------------- writing
 
 
 def _write_once(path: Path, chunks: Iterator[bytes]) -> str:

@@ -1,6 +1,7 @@
 """Processors: what turns the raw records of a dataset into what a model reads, and ids back into text.
 
-A processor is fitted on the training part, is saved as ``processor.json`` with every run, and is rebuilt by its registered name.
+A processor is fitted on the training part, is saved as ``processor.json`` with every run, and is rebuilt by its
+registered name.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ class Processor(ABC):
         """A raw part as models read it. Raises DataError where something in it cannot be encoded."""
 
     def encode_parts(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """All parts of a dataset. Override it where parts share memory, or where the training part is treated otherwise."""
+        """All parts of a dataset. Override it where parts share memory, or where the training part is treated
+        otherwise.
+        """
         return {name: self.encode(part) for name, part in parts.items()}
 
     def decode(self, ids: Any) -> bytes:
@@ -82,7 +85,9 @@ def register_processor(kind: str) -> Callable[[type[ProcessorT]], type[Processor
 
 
 def processor_from_json(saved: dict[str, Any]) -> Processor:
-    """The processor that ``to_json`` saved. Raises UserError for a name that nobody registered, DataError for other content."""
+    """The processor that ``to_json`` saved. Raises UserError for a name that nobody registered, DataError for other
+    content.
+    """
     importlib.import_module("chainrule.data.processors")
     kind = str(saved.get("type"))
     if kind not in _kinds:

@@ -38,7 +38,9 @@ from chainrule.data.tokenizers import (
 
 
 class TokenProcessor(Processor):
-    """What text and symbols have in common: one tokenizer, and a ``terminator`` (bytes; empty where records have no end of text)."""
+    """What text and symbols have in common: one tokenizer, and a ``terminator`` (bytes; empty where records have no
+    end of text).
+    """
 
     tokenizer: Any
     unit: str
@@ -94,10 +96,12 @@ class TextProcessor(TokenProcessor):
 
     @classmethod
     def fit(cls, dataset: TextDataset, spec: str | None = None) -> Self:
-        """The tokenizer that ``spec`` names, fitted on the training part; None: that of the folder of the data, else bytes.
+        """The tokenizer that ``spec`` names, fitted on the training part; None: that of the folder of the data, else
+        bytes.
 
-        ``spec`` is ``byte``, ``char`` (with an unknown token), ``char:complete`` (without), ``word``, ``word:28000`` (the most
-        frequent), ``bpe``, ``bpe:4096``, or the path of a ``tokenizer.json``. Raises UserError for any other.
+        ``spec`` is ``byte``, ``char`` (with an unknown token), ``char:complete`` (without), ``word``, ``word:28000``
+        (the most frequent), ``bpe``, ``bpe:4096``, or the path of a ``tokenizer.json``. Raises UserError for any
+        other.
         """
         if not isinstance(dataset, TextDataset):
             raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
@@ -157,7 +161,9 @@ class SymbolProcessor(TokenProcessor):
 
     @classmethod
     def fit(cls, dataset: SymbolDataset, spec: str | None = None) -> Self:
-        """The symbols that occur twice or more in the training part. Raises UserError where ``spec`` names a tokenizer of text."""
+        """The symbols that occur twice or more in the training part. Raises UserError where ``spec`` names a tokenizer
+        of text.
+        """
         if not isinstance(dataset, SymbolDataset) or spec not in (None, "none"):
             raise UserError(
                 f"--tokenizer {spec}: symbols have no bytes and take none; text takes byte, char, word or bpe"
@@ -254,7 +260,8 @@ class PairProcessor(Processor):
     def to_json(self) -> dict[str, Any]:
         source = None if self.joint else self.source.to_json()
         return {
-            "type": self.kind, "spec": self.spec, "longest": self.longest, "source": source, "target": self.target.to_json(),
+            "type": self.kind, "spec": self.spec, "longest": self.longest, "source": source,
+            "target": self.target.to_json(),
         }  # fmt: skip
 
     @classmethod
@@ -268,13 +275,17 @@ class PairProcessor(Processor):
 
 @register_processor("labels")
 class LabelProcessor(Processor):
-    """Numbers for labels (or tags), and a reader that makes numbers of texts, tokens or images; None: the model reads strings."""
+    """Numbers for labels (or tags), and a reader that makes numbers of texts, tokens or images; None: the model reads
+    strings.
+    """
 
     def __init__(self, labels: tuple[str, ...], reader: Reader | None = None, spec: str | None = None):
         self.labels, self.reader, self.spec = labels, reader, spec
 
     def encode(self, part: Any, where: str = "held out") -> Any:
-        """The part with a number for every label, UNKNOWN where training has no such label; what is read stays as it was written."""
+        """The part with a number for every label, UNKNOWN where training has no such label; what is read stays as it
+        was written.
+        """
         return part.numbered(self.labels, where)
 
     def encode_parts(self, parts: dict[str, Any]) -> dict[str, Any]:
@@ -320,7 +331,9 @@ class ImageProcessor(Processor):
 
 @register_processor("captions")
 class CaptionProcessor(ImageProcessor):
-    """Captions and images as records of one id space. The ids of images are those of a codec, whose settings are ``codec``."""
+    """Captions and images as records of one id space. The ids of images are those of a codec, whose settings are
+    ``codec``.
+    """
 
     def __init__(self, captions: Captions, reader: ImageReader, codec: dict[str, Any], spec: str):
         super().__init__(reader)

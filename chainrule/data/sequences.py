@@ -167,7 +167,8 @@ def _from_tables(
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
     if options.time:
         raise UserError(
-            f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are ordered"
+            f"--time {options.time}: a row of {source} is a whole record ({picked[0]}); only rows that are steps are "
+            "ordered"
         )
     cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
     written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
@@ -246,7 +247,8 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         for rows in groups.values()
     ]
     if options.group:
-        told += f", all rows of one {options.group} are a record: {len(table):,} rows, {len(records):,} record{'s' * (len(records) != 1)}"
+        many = f"{len(records):,} record{'s' * (len(records) != 1)}"
+        told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
         told += f"; {_reordered(groups):,} rows were reordered by {options.time}"
     notes.append(told)

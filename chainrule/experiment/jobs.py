@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from chainrule.core.files import write_file
+
 FORMAT = 1
 FINAL = ("done", "failed")
 
@@ -79,8 +81,6 @@ class Results:
 
     def put(self, job: Job, result: Result) -> None:
         """Replace the job's file."""
-        from chainrule.checkpoint import write_file
-
         self.folder.mkdir(parents=True, exist_ok=True)
         saved: dict[str, Any] = {
             "format": FORMAT,

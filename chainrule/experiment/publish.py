@@ -7,8 +7,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core.errors import UserError
+from chainrule.core.files import write_file
 from chainrule.experiment.board import build_board
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import Plan, read_plan

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core.errors import UserError
+from chainrule.core.files import is_temporary, write_file
 from chainrule.experiment.jobs import Results, to_json
 from chainrule.experiment.plan import FILE, Plan, Source, make_plan, parse_models, read_plan, request_of, shared_key
 from chainrule.experiment.publish import publish
@@ -99,8 +99,6 @@ def all_final(plan: Plan, results: Results) -> bool:
 
 def refuse_strangers(out: Path) -> None:
     """The folder is not there, empty, or holds an experiment: said before anything is trained."""
-    from chainrule.checkpoint.store import is_temporary
-
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a file where a folder is to be made; choose another --out")
     if not out.is_dir() or (out / FILE).exists():

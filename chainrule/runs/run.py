@@ -16,8 +16,8 @@ ProcessorT = TypeVar("ProcessorT", bound=Processor)
 class Run(Generic[ProcessorT]):
     """A trained model, what encodes its data, and how it was made.
 
-    ``config`` is ``config.json`` (model type, task and settings of the model), ``settings`` is ``config.yaml`` (the whole run), ``data``
-    is ``data.json`` (hashes, sizes and notes of the data, and what was tuned on validation).
+    ``config`` is ``config.json`` (model type, task and settings of the model), ``settings`` is ``config.yaml`` (the
+    whole run), ``data`` is ``data.json`` (hashes, sizes and notes of the data, and what was tuned on validation).
     """
 
     task: str

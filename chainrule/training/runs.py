@@ -167,7 +167,8 @@ def describe(run: RunFolder, ready: Prepared, settled: dict[str, Any] | None = N
     """
     f, data = ready.family, ready.data
     described = {
-        **find_task(ready.settings.task).described(data), "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
+        **find_task(ready.settings.task).described(data),
+        "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
         "unit": data.unit, "counted": data.counted, "notes": data.all_notes, **(settled or {}),
     }  # fmt: skip
     plugin = {"plugin": f.plugin} if f.plugin else {}
@@ -231,5 +232,6 @@ def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: Famil
     made = f"{wanted['file']} (SHA-256 {wanted['sha256'][:12]}…)" if wanted else f"the '{chosen.name}' of this package"
     given = f"{found['file']} (SHA-256 {found['sha256'][:12]}…)" if found else f"the '{chosen.name}' of this package"
     raise UserError(
-        f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with (--family FILE.py)"
+        f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with "
+        "(--family FILE.py)"
     )

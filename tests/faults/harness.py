@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 
 import torch
 
-from chainrule.checkpoint import store
+from chainrule.core.files import is_temporary
 
 Work = Callable[[Path], None]
 
@@ -94,7 +94,7 @@ class Tally:
 
 def is_mid_write(folder: Path) -> bool:
     """Whether a write was under way at the kill: its temporary name is still there."""
-    return any(store.is_temporary(path) for path in folder.rglob("*.tmp-*"))
+    return any(is_temporary(path) for path in folder.rglob("*.tmp-*"))
 
 
 def kill_at_random(

@@ -18,6 +18,7 @@ import pytest
 
 from chainrule import cli
 from chainrule.checkpoint import RunFolder, store
+from chainrule.core.files import machine_errors
 from chainrule.experiment import cells
 from chainrule.inference import costs
 from chainrule.tasks.generate import board as text_board
@@ -391,7 +392,7 @@ def test_a_disk_that_fills_up_while_training_loses_nothing_that_was_saved(
         def fills_up(path: Path, files: dict[str, bytes]) -> None:
             saved.append(path)
             if len(saved) > 5:
-                with store.machine_errors(path):
+                with machine_errors(path):
                     raise OSError(errno.ENOSPC, "full")
             save(path, files)
 

@@ -22,6 +22,7 @@ from safetensors.torch import save
 import chainrule
 from chainrule.checkpoint import RunFolder, read_tensors, save_folder, store, tensor_bytes, verify_folder, write_file
 from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
+from chainrule.core.files import is_temporary
 from tests.faults import harness
 
 KINDS = ("bit", "byte", "zeroes", "truncation")
@@ -60,7 +61,7 @@ def small_run(folder: Path, seed: int = 2) -> RunFolder:
 
 
 def temporaries(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if store.is_temporary(path)]
+    return [path for path in folder.rglob("*") if is_temporary(path)]
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -202,3 +204,13 @@ def test_nothing_but_sums_is_needed(tmp_path: Path) -> None:
     again = Blocks.from_json(blocks.to_json())
     assert again.figure(BITS) == pytest.approx(float(BITS.figure(item_sums(items))), rel=1e-12)
     assert again.size(BITS) == pytest.approx(items["bytes"].sum())
+
+
+def test_boards_are_built_without_torch() -> None:
+    """In a process of its own: what builds and publishes boards imports neither torch nor a model."""
+    code = "import sys; import chainrule.experiment.publish, chainrule.tasks.board as b; " + "".join(
+        f"b.board_of({name!r}); b.section_of({name!r}); "
+        for name in ("generate", "series", "tag", "classify", "classify-images", "codes", "draw", "translate", "fill")
+    )
+    told = subprocess.run([sys.executable, "-c", code + "print(sorted({'torch', 'numba', 'pydantic'} & set(sys.modules)))"], capture_output=True, text=True)  # fmt: skip
+    assert told.stdout == "[]\n", told.stderr

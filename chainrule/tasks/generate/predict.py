@@ -24,9 +24,9 @@ def predict_next(run: Run, sequences: Sequence[Sequence[Any] | str], top_k: int 
         top_k: how many tokens of each sequence, at least 1.
 
     Returns:
-        ``predictions``: for each sequence a list of ``{"token", "p"}``, most probable first; ``p`` is the model's probability, and
-        ``token`` None stands for the end of the record. The unknown token is left out. ``unknown``: for each sequence, how many
-        of its tokens the run does not know.
+        ``predictions``: for each sequence a list of ``{"token", "p"}``, most probable first; ``p`` is the model's
+        probability, and ``token`` None stands for the end of the record. The unknown token is left out. ``unknown``:
+        for each sequence, how many of its tokens the run does not know.
 
     Raises:
         UserError: a run of another task, no sequence, ``top_k`` below 1, or a list where the run reads text.

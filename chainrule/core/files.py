@@ -1,0 +1,87 @@
+"""Files that are replaced at one instant, and errors of the machine as one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from chainrule.core.errors import MachineError
+
+_TEMPORARY = re.compile(r".+\.tmp-\d+")
+_CAUSES = {
+    errno.ENOSPC: "disk full",
+    errno.EDQUOT: "disk quota used up",
+    errno.EACCES: "no permission",
+    errno.EPERM: "no permission",
+    errno.EROFS: "read-only file system",
+    errno.EIO: "input/output error of the disk",
+    errno.ENOENT: "no such folder",
+}
+
+
+@contextmanager
+def machine_errors(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn an OSError into one line that names the path and the cause (exit status 3)."""
+    try:
+        yield
+    except OSError as error:
+        cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
+        raise MachineError(f"cannot {action} {path}: {cause}; what was saved before is untouched") from error
+
+
+def temporary_name(path: Path) -> Path:
+    """Where ``path`` is built before it is renamed: same folder, hence same file system."""
+    return path.with_name(f"{path.name}.tmp-{os.getpid()}")
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is what a killed writer left behind."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Replace the content of ``path`` at one instant. MachineError leaves the old content or the whole new one."""
+    temporary = temporary_name(path)
+    with machine_errors(path):
+        try:
+            write_new(temporary, data)
+            os.replace(temporary, path)
+        except BaseException:
+            _discard(temporary)
+            raise
+        sync_folder(path.parent)
+
+
+def _discard(temporary: Path) -> None:
+    try:
+        os.unlink(temporary)
+    except OSError:
+        return  # never made, or a disk that refuses everything: the next start cleans up
+
+
+def write_new(path: Path, data: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_folder(path: Path) -> None:
+    """Make renames inside ``path`` survive a power failure."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems have no fsync of folders
+            raise
+    finally:
+        os.close(descriptor)
