@@ -14,7 +14,12 @@ _API = (
     "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "forecast", "generate",
     "import_run", "load", "make_data", "predict", "score", "tag", "train", "translate",
 )  # fmt: skip
-_WHERE = {"HMM": "chainrule.estimators", "read": "chainrule.data", "text": "chainrule.data.memory", **dict.fromkeys(_API, "chainrule.api")}
+_WHERE = {
+    "HMM": "chainrule.estimators",
+    "read": "chainrule.data",
+    "text": "chainrule.data.memory",
+    **dict.fromkeys(_API, "chainrule.api"),
+}
 __all__ = ["__version__", *_WHERE]
 
 

@@ -55,10 +55,14 @@ class Options:
     function: ClassVar[str]
     """Name of the Python function: the command's, where that is a name in Python."""
     result: ClassVar[type[Result]]
+    declared: ClassVar[list[type[Options]]] = []
+    """Every command, in the order in which they were declared."""
 
     def __init_subclass__(cls) -> None:
-        if "command" in cls.__dict__ and "function" not in cls.__dict__:
-            cls.function = cls.command
+        if "command" in cls.__dict__:
+            Options.declared.append(cls)
+            if "function" not in cls.__dict__:
+                cls.function = cls.command
 
     def given(self) -> dict[str, Any]:
         """The options that were given, by field."""
@@ -163,12 +167,6 @@ def make(command: type[Options], values: dict[str, Any]) -> Any:
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
-def commands() -> Iterable[type[Options]]:
-    from chainrule.commands import COMMANDS
-
-    return COMMANDS.values()
-
-
 def refusal(command: type[Options], given: str, *, known: Sequence[str] | None = None) -> str:
     """One line on an option that a command does not have: which commands have it, or the option that is nearest.
 
@@ -179,7 +177,7 @@ def refusal(command: type[Options], given: str, *, known: Sequence[str] | None =
     """
     spell: Callable[[Option], str | None] = (lambda o: o.flag) if given.startswith("-") else (lambda o: o.name)
     mine = known or [name for o in options_of(command) if (name := spell(o))]
-    having = [c.command for c in commands() if c is not command and given in (spell(o) for o in options_of(c))]
+    having = [c.command for c in Options.declared if c is not command and given in (spell(o) for o in options_of(c))]
     title = command.command if given.startswith("-") else command.function
     if having:
         shown = ", ".join(having[:4]) + (f" and {len(having) - 4} more" if len(having) > 4 else "")

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import lzma
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from chainrule.data.dataset import Dataset
 from chainrule.data.source import CHUNK, chunked
 from chainrule.data.split import Spans, group_hashes, pieces
 from chainrule.data.symbols import Sequences
-
-if TYPE_CHECKING:
-    from chainrule.data.corpus import SymbolDataset, TextDataset
-    from chainrule.data.dataset import Dataset
 
 XZ_LIMIT = 8 << 20
 XZ_TRAIN_LIMIT = 2 << 20
@@ -24,7 +21,7 @@ WINDOW = 64
 EXCERPT = 100
 
 
-def text_card(dataset: TextDataset) -> dict[str, Any]:
+def text_card(dataset: Dataset) -> dict[str, Any]:
     """The ``data`` object of boards and of ``chainrule data --json``, of text.
 
     ``counted`` is what figures are given per. ``entropy`` is that of single bytes in the training part, in bits; ``xz`` what
@@ -47,7 +44,7 @@ def text_card(dataset: TextDataset) -> dict[str, Any]:
         }
 
 
-def symbol_card(dataset: SymbolDataset) -> dict[str, Any]:
+def symbol_card(dataset: Dataset) -> dict[str, Any]:
     """The same of records of symbols, which have no bytes, no characters and no ``xz``; a window of a stream is 32 symbols."""
     train, held = dataset.parts["train"], dataset.held_out
     picked = np.unique(np.linspace(0, len(train) - 1, 3).astype(int)).tolist()

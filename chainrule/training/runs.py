@@ -65,13 +65,13 @@ def prepare(settings: RunConfig, dataset: Dataset) -> Prepared:
     compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
     budget, save_every = Budget.parse(settings.budget), Budget.parse(settings.save_every, "--save-every")
     if budget.kind == "bytes" and train_bytes(data) is None:
-        raise UserError(f"--budget {budget}: the data of --task {task.name} are not counted in bytes: give 60s or 3epochs")
+        raise UserError(
+            f"--budget {budget}: the data of --task {task.name} are not counted in bytes: give 60s or 3epochs"
+        )
     if save_every.kind not in ("seconds", "steps"):
         raise UserError(f"--save-every {save_every}: expected 30s or 50steps")
     learnt_model = learnt.model if learnt else None
-    return Prepared(
-        settings, chosen, config, recipe, compute, budget, save_every, data, learnt_model
-    )
+    return Prepared(settings, chosen, config, recipe, compute, budget, save_every, data, learnt_model)
 
 
 def train_bytes(data: Any) -> int | None:

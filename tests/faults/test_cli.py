@@ -660,7 +660,9 @@ def test_a_damaged_plan_or_a_board_that_is_not_ours_is_refused_and_kept(
         (tmp_path / "board" / name).unlink()
 
 
-def test_a_damaged_board_is_built_again_from_its_result_files(compared: Path, text: str, tmp_path: Path, prints: Any) -> None:
+def test_a_damaged_board_is_built_again_from_its_result_files(
+    compared: Path, text: str, tmp_path: Path, prints: Any
+) -> None:
     out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
     for damaged in (b"{}", b"\xff\xfe"):
         (out / "board.json").write_bytes(damaged)

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+
 from chainrule.checkpoint.store import FORMAT
 from chainrule.cli import main
 from chainrule.data import plays

@@ -242,7 +242,13 @@ def test_nothing_is_extrapolated_where_more_is_better():
     curve = [{"tokens": s, "value": v} for s, v in zip((1, 2, 3, 4, 8), (9.0, 8.0, 7.0, 6.0, 5.0))]
     assert gain_of_doubling(curve) == 2.0 and gain_of_doubling(curve, higher_is_better=True) == 0.0
     rows = {
-        name: {"label": name, "psnr": 60 - loss, "gain_of_doubling": gain_of_doubling(falls), "params": 1, "state_bytes_per_token": 0}
+        name: {
+            "label": name,
+            "psnr": 60 - loss,
+            "gain_of_doubling": gain_of_doubling(falls),
+            "params": 1,
+            "state_bytes_per_token": 0,
+        }
         for name, loss, falls in (("good", 40.0, []), ("bad", 42.0, curve))
     }
     blocks = {name: Blocks({"decibels": np.full(30, row["psnr"]), "items": np.ones(30)}) for name, row in rows.items()}

@@ -184,7 +184,9 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
 def test_names_in_a_picture_are_escaped() -> None:
     found = {"source": ["<i>", "b"], "target": ["&"], "percent": [[100, 0]]}
     drawn = render({"rows": [{"model": "gru", "alignments": [found]}]}, section=SECTION)
-    assert "<i>" not in drawn and "&lt;i&gt;</text>" in drawn and drawn.count("<title>") == 2  # of the page and of a cell
+    assert (
+        "<i>" not in drawn and "&lt;i&gt;</text>" in drawn and drawn.count("<title>") == 2
+    )  # of the page and of a cell
 
 
 @pytest.mark.parametrize(

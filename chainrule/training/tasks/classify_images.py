@@ -32,7 +32,14 @@ class ClassifyImages(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(
-            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items="image", min_items=50, min_block=4
+            "accuracy",
+            "accuracy",
+            "정확도",
+            higher_is_better=True,
+            of="right",
+            items="image",
+            min_items=50,
+            min_block=4,
         )
         return accuracy, Metric("ece", "calibration error", "보정 오차")
 

@@ -37,7 +37,14 @@ class Tag(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         accuracy = Metric(
-            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items="token", min_items=200, min_block=16
+            "accuracy",
+            "accuracy",
+            "정확도",
+            higher_is_better=True,
+            of="right",
+            items="token",
+            min_items=200,
+            min_block=16,
         )
         return accuracy, Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
 
@@ -102,7 +109,11 @@ class Tag(Task):
 
     def predictions(self, loaded: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for row, guess in zip(part.rows, evaluation.details["guesses"], strict=True):
-            yield {"tokens": row.words, "tags": row.tags, "predicted": [loaded.processor.labels[c] for c in guess.tolist()]}
+            yield {
+                "tokens": row.words,
+                "tags": row.tags,
+                "predicted": [loaded.processor.labels[c] for c in guess.tolist()],
+            }
 
 
 @torch.no_grad()
