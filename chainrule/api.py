@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from chainrule import commands, options
 from chainrule.core import UserError, load_file
-from chainrule.data.lines import is_path
+from chainrule.data.lines import check_file, is_path
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
@@ -156,6 +156,8 @@ def _answered(given: Any) -> dict[str, Any]:
     """By the function of the run's task."""
     from chainrule.tasks.inference import answer
 
+    if is_path(getattr(given, "input", None)):
+        check_file(given.input)  # said before a run is loaded
     return answer(_run_of(given), replace(given, **dict.fromkeys(MACHINE)))
 
 

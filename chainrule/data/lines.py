@@ -15,6 +15,7 @@ from chainrule.data.source import checked, read_file
 
 STDIN = Path("-")
 """Stands for standard input where a file is expected."""
+TOLD = "; a text itself comes by standard input, echo … | chainrule …, or in Python as a list"
 SHOWN = 80
 """Characters of a name that an error quotes."""
 
@@ -32,6 +33,20 @@ def where(source: Any) -> str:
     return "standard input" if name == "-" else name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Raises UserError where there is no such file, and says how a text itself is given."""
+    if os.fspath(path) == "-":
+        return
+    told = "" if Path(path).suffix else TOLD
+    try:
+        if not Path(path).exists():
+            raise UserError(f"{where(path)}: no such file{told}")
+    except OSError as error:  # a name that is too long
+        raise UserError(f"{where(path)}: cannot be read: {error.strerror}{told}") from None
+    if not Path(path).is_file():
+        raise UserError(f"{where(path)}: not a file; give a text file")
+
+
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """The content of a text file (``.gz`` unpacked, byte-order mark dropped), or of standard input.
 
@@ -42,18 +57,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     if os.fspath(path) == "-":
         name, raw = "standard input", np.frombuffer(sys.stdin.buffer.read(), np.uint8)
         return checked(Path(name), raw, "stop", []).tobytes()
-    told = (
-        ""
-        if Path(path).suffix
-        else "; a text itself comes by standard input, echo … | chainrule …, or in Python as a list"
-    )
-    try:
-        if not Path(path).exists():
-            raise UserError(f"{where(path)}: no such file{told}")
-    except OSError as error:  # a name that is too long
-        raise UserError(f"{where(path)}: cannot be read: {error.strerror}{told}") from None
-    if not Path(path).is_file():
-        raise UserError(f"{where(path)}: not a file; give a text file")
+    check_file(path)
     return read_file(Path(path), "stop", []).tobytes()
 
 
