@@ -18,6 +18,7 @@ import pytest
 
 from chainrule import cli
 from chainrule.checkpoint import RunFolder, store
+from chainrule.core import files
 from chainrule.core.files import machine_errors
 from chainrule.experiment import cells
 from chainrule.inference import costs
@@ -375,7 +376,8 @@ def test_a_disk_that_refuses_is_status_3_and_names_the_cause(
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr(store, "_write_new", refuse)
+    for module in (files, store):
+        monkeypatch.setattr(module, "write_new", refuse)
     more = {"train": ["--model", "gru"], "compare": ["--models", "markov,gru"]}[verb]
     line = fails(3, verb, text, *TINY, *more, "--out", str(tmp_path / "out"))
     assert told in line
