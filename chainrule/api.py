@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from chainrule import commands, options
-from chainrule.core import UserError, load_file
+from chainrule.core import Family, UserError, load_file
 from chainrule.data.lines import check_file, is_path
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.options import Options
@@ -243,9 +243,10 @@ def make_data(o: commands.MakeData) -> dict[str, Any]:
 def check_laws(o: commands.Laws) -> dict[str, Any]:
     from chainrule.laws import check, named
 
-    verdicts = {chosen: check(chosen) for chosen in named(o.name)}
-    label = lambda c: c.name if c.task == "generate" else f"{c.name} ({c.task})"  # noqa: E731
-    return {"model_types": {label(c): [vars(v) for v in found] for c, found in verdicts.items()}}
+    def label(chosen: Family) -> str:
+        return chosen.name if chosen.task == "generate" else f"{chosen.name} ({chosen.task})"
+
+    return {"model_types": {label(found): [vars(v) for v in check(found)] for found in named(o.name)}}
 
 
 # --- using a run ------------------------------------------------------------------------------------------------------
