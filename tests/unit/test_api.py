@@ -143,7 +143,7 @@ def test_options_that_the_task_does_not_use_are_refused_with_who_uses_them(
         run.fill("the [MASK]")
     with pytest.raises(UserError, match=r"^embed needs a bidirectional encoder; this run is gru for generate"):
         run.embed(["the"])
-    assert cli.main(["translate", folder, "x", "--beams", "2"]) == 2
+    assert cli.main(["translate", folder, __file__, "--beams", "2"]) == 2
     assert "a run of --task translate is needed" in capsys.readouterr().err
 
 
