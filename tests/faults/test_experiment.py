@@ -163,7 +163,7 @@ def test_a_failure_of_the_machine_is_tried_again_and_one_of_the_settings_is_not(
     assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
 
 
-def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path) -> None:
+def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
     with pytest.raises(UserError, match="holds a comparison of other data or settings"):
         compare(text, out, MODELS, budget="3steps")
@@ -171,6 +171,20 @@ def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path) -
     assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
     assert board["rows"][1]["curve"][-1]["step"] == 3
     assert plain(board) == plain(compare(text, tmp_path / "fresh", MODELS, budget="3steps"))
+    updates, update = [], Trainer._update
+    monkeypatch.setattr(Trainer, "_update", lambda self, *more: (updates.append(self), update(self, *more))[1])
+    assert plain(compare(text, out, MODELS, budget="3steps", overwrite=True)) == plain(board)
+    assert len(set(updates)) == 2  # both are trained again
+
+
+def test_the_peak_of_memory_outlives_an_interruption(compared: Path, text: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
+    saved = json.loads((out / "results/train-gru.json").read_text())
+    saved["status"], saved["result"]["peak_bytes"] = "running", 10**12
+    (out / "results/train-gru.json").write_text(json.dumps(saved))
+    (out / "results/measure-gru.json").unlink()
+    row = compare(text, out, MODELS)["rows"][1]
+    assert row["status"] == "done" and row["peak_memory_bytes"] == 10**12 + saved["result"]["weight_bytes"]
 
 
 def test_results_of_other_content_are_not_taken(tmp_path: Path) -> None:
@@ -181,7 +195,9 @@ def test_results_of_other_content_are_not_taken(tmp_path: Path) -> None:
     assert results.get(other) is None and results.stale(other) and not results.stale(job)
 
 
-def test_a_run_folder_of_other_settings_is_replaced(text: Path, tmp_path: Path) -> None:
+def test_a_run_folder_of_other_settings_is_replaced(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The row of a plugin keeps its name when its file changes: the old weights are not taken up."""
     source = (Path(__file__).parents[2] / "examples/my_model.py").read_text()
     plugin = tmp_path / "mine.py"
@@ -189,12 +205,13 @@ def test_a_run_folder_of_other_settings_is_replaced(text: Path, tmp_path: Path) 
     first = compare(text, tmp_path / "b", str(plugin))
     old = weights(tmp_path / "b")
     plugin.write_text(source + "\n# another version\n")
+    updates, update = [], Trainer._update
+    monkeypatch.setattr(Trainer, "_update", lambda self, *more: (updates.append(self), update(self, *more))[1])
     again = compare(text, tmp_path / "b", str(plugin))
     assert weights(tmp_path / "b") == old and plain(again["rows"]) == plain(
         first["rows"]
     )  # the same model, trained again
-    events = [json.loads(line) for line in (tmp_path / "b/runs/fading/metrics.jsonl").read_text().splitlines()]
-    assert sum(event["event"] == "valid" and event["step"] == 6 for event in events) == 1
+    assert len(updates) == 6
 
 
 # --- the same whatever happens ----------------------------------------------------------------------------------------
@@ -222,7 +239,9 @@ def test_interleaved_trainers_make_the_weights_that_each_makes_alone(text: Path,
     while not all(each.progress.done for each in together):
         for each in together:
             torch.rand(3)
+            before = torch.get_rng_state()
             each.advance(1e-9)  # one step
+            assert torch.equal(torch.get_rng_state(), before)  # nor does training disturb what others draw
     for one, other in zip(alone, together):
         a, b = one.model.state_dict(), other.model.state_dict()
         assert all(torch.equal(a[name], b[name]) for name in a)
@@ -293,6 +312,34 @@ def test_a_worker_that_is_killed_is_a_failed_row_that_is_tried_again(
     assert compare(text, tmp_path / "b", "gru")["rows"][0]["status"] == "done"
 
 
+@pytest.mark.slow
+def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path, tmp_path: Path) -> None:
+    undisturbed = compare(text, tmp_path / "undisturbed", "markov,gru,lstm", budget="200steps")
+    values = {
+        "data": str(text),
+        "budget": "200steps",
+        "size": "tiny",
+        "threads": 1,
+        "precision": "fp32",
+        "save_every": "2steps",
+    }
+    code = f"""
+from chainrule import experiment
+from chainrule.training.settings import RunConfig
+settings = RunConfig.make({{"family": "ngram", **{values!r}}})
+experiment.compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
+"""
+    for seconds in (4, 8, 12):
+        parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+        time.sleep(seconds)
+        parent.kill()
+        parent.wait()
+    time.sleep(1)  # workers notice within a moment that their parent is gone
+    board = compare(text, tmp_path / "board", "markov,gru,lstm", budget="200steps", workers=2)
+    assert plain(board) == plain(undisturbed)
+    assert weights(tmp_path / "board") == weights(tmp_path / "undisturbed")
+
+
 # --- rows -------------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +361,11 @@ def test_rows_with_tokenizers_of_their_own_stand_on_one_board(text: Path, tmp_pa
     assert all(np.allclose(found["bytes"], blocks[1]["bytes"]) for found in blocks)
     totals = [sum(found["nats"]) / sum(found["bytes"]) / np.log(2) for found in blocks]
     assert totals == pytest.approx([row["bits_per_byte"] for row in board["rows"]])
+    own = json.loads((tmp_path / "b/results/prepare-ngram-tokenizer=word.json").read_text())["result"]["board"][
+        "ladder"
+    ]
+    assert own != board["ladder"]
+    assert board["rows"][0]["config"]["n"] == min(own, key=lambda found: found["value"])["n"]
     rung = {row["model"]: row["label"] for row in board["rows"]}
     assert rung["ngram"].startswith("n-gram (n = ") and "tokenizer=word, n = " in rung["ngram:tokenizer=word"]
 

@@ -78,8 +78,8 @@ def test_blocks_of_two_tokenizers_are_paired_over_the_same_bytes_by_hand() -> No
 
 
 def test_single_points_fall_into_one_block_each() -> None:
-    points = make_blocks({"right": np.array([1.0, 0, 1])}, np.array([2, 4, 5]), np.array([4, 8]), points=True)
-    assert points.sums["right"].tolist() == [1, 1] and points.sums["items"].tolist() == [2, 1]
+    points = make_blocks({"right": np.array([1.0, 0, 1])}, np.array([2, 5, 6]), np.array([4, 8]), points=True)
+    assert points.sums["right"].tolist() == [1, 1] and points.sums["items"].tolist() == [1, 2]
 
 
 def test_many_records_make_blocks_of_whole_records() -> None:
