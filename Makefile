@@ -18,7 +18,7 @@ DATA ?= ../shared/data
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-demo: .venv/core  ## set up, compare six families on the bundled plays, say where the report is
+demo: .venv/core  ## set up, compare six model types on the bundled plays, say where the report is
 	$(BIN)/chainrule compare --budget 45s --out demo
 
 test: .venv/test  ## set up, run the suite

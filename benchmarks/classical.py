@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.checkpoint.arpa import Arpa, write_arpa
 from chainrule.core import Batch
-from chainrule.layers.counts import Counts, estimate
-from chainrule.layers.words import Vocabulary
-from chainrule.scoring.words import WordScorer
+from chainrule.counting.counts import Counts, estimate
+from chainrule.counting.words import Vocabulary
+from chainrule.inference.word_scorer import WordScorer
+from chainrule.interop.arpa import Arpa, write_arpa
 
 N = 5
 CHUNK = 1 << 21

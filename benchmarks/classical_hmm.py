@@ -17,8 +17,8 @@ from importlib.resources import files
 import numpy as np
 import torch
 
-from chainrule.core import Batch, family
-from chainrule.layers.scan import HiddenChain
+from chainrule.core import Batch, model_type
+from chainrule.counting.scan import HiddenChain
 
 LENGTH = 200
 SHARE = 10
@@ -36,16 +36,16 @@ class Row:
     agrees_within: float
 
 
-def sequences(symbols: int) -> np.ndarray:
+def sequences(vocab_size: int) -> np.ndarray:
     """Sequences x 200 characters of the plays that ship with the package, as ids."""
-    text = gzip.decompress((files("chainrule.data") / "plays" / "train.txt.gz").read_bytes()).decode()[:symbols]
+    text = gzip.decompress((files("chainrule.data") / "plays" / "train.txt.gz").read_bytes()).decode()[:vocab_size]
     ids = np.unique(list(text), return_inverse=True)[1]
     return ids[: len(ids) // LENGTH * LENGTH].reshape(-1, LENGTH)
 
 
-def start(states: int, symbols: int) -> dict[str, np.ndarray]:
+def start(states: int, vocab_size: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(1)
-    tables = {"startprob": (states,), "transmat": (states, states), "emissionprob": (states, symbols)}
+    tables = {"startprob": (states,), "transmat": (states, states), "emissionprob": (states, vocab_size)}
     raw = {name: rng.random(shape) + 0.1 for name, shape in tables.items()}
     return {name: x / x.sum(-1, keepdims=True) for name, x in raw.items()}
 
@@ -62,8 +62,8 @@ def seconds(work: Callable[[], object], repeats: int) -> list[float]:
 def ours(ids: np.ndarray, tables: dict[str, np.ndarray], dtype: torch.dtype) -> tuple[Callable[[], object], float]:
     """(one EM iteration, nats of all sequences under ``tables``)."""
     symbols = tables["emissionprob"].shape[1]
-    chosen = family("hmm")
-    config = chosen.configure("tiny", states=len(tables["startprob"]), symbols=symbols, smoothing=0.0)
+    chosen = model_type("hmm")
+    config = chosen.configure("tiny", states=len(tables["startprob"]), vocab_size=symbols, smoothing=0.0)
     model = chosen.build(config).to(dtype)
     assert isinstance(model, HiddenChain)
     model.load_tables(**{name: torch.from_numpy(x) for name, x in tables.items()})
@@ -95,9 +95,9 @@ def theirs(ids: np.ndarray, tables: dict[str, np.ndarray], implementation: str) 
     return work, nats
 
 
-def compare(states: int, symbols: int, repeats: int) -> list[Row]:
+def compare(states: int, vocab_size: int, repeats: int) -> list[Row]:
     """All implementations in turns, so that a busy minute hits each of them."""
-    ids = sequences(symbols)
+    ids = sequences(vocab_size)
     some = ids[::SHARE]
     tables = start(states, int(ids.max()) + 1)
     _, wanted = ours(some, tables, torch.float64)

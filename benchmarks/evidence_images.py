@@ -22,17 +22,17 @@ from evidence_main import ROOT, Line, Section, chainrule, gather, line
 
 from chainrule import api
 from chainrule.api import load
-from chainrule.core import draw, family
+from chainrule.core import draw, model_type
 from chainrule.core.compute import decide
 from chainrule.data.captioned import read_captioned
-from chainrule.data.pictures import as_png, grid
-from chainrule.decoding.drawing import draw_pictures
-from chainrule.decoding.sample import Filters
-from chainrule.training.tasks.codes import coded
+from chainrule.data.image_files import as_png, grid
+from chainrule.inference.sampling import Filters
+from chainrule.inference.text_to_image import draw_images
+from chainrule.tasks.image_codes import coded
 
 ONE = ["--threads", "1"]
-CODEC = ["--task", "codes", "--model", "vq", "--set", "recipe.average=5", *ONE]
-DRAWING = ["--set", "recipe.keep=last", "--set", "model.dropout=0", *ONE]
+CODEC = ["--task", "codes", "--model", "vq", "--set", "train.average_last=5", *ONE]
+DRAWING = ["--set", "train.keep_weights=last", "--set", "model.dropout=0", *ONE]
 """With a budget of 22 minutes for each language: less than 60 minutes with the codec, for both together."""
 
 
@@ -42,7 +42,7 @@ def fashion(model: str, budget: str, least: float = 0) -> Section:
     def measured(data: Path, work: Path) -> Iterator[Line]:
         source, out = data / "img_fashion_mnist" / "subset12k.npz", work / model.split(":")[0]
         flags = ["--task", "classify", "--models", f"knn,{model}", "--budget", budget, "--seeds", "3"]
-        flags += ["--set", "recipe.average=5", *ONE]
+        flags += ["--set", "train.average_last=5", *ONE]
         board = chainrule("compare", str(source), *flags, "--out", str(out), "--overwrite")
         nearest, *rows = board["rows"]
         for row in rows:
@@ -158,12 +158,12 @@ def codec_line(name: str, folder: Path, out: Path, budget: str, least: float) ->
     flags = ["--budget", budget, *CODEC]
     chainrule("train", str(folder), *flags, "--out", str(out), "--resume", "auto")
     found = chainrule("evaluate", str(out), str(folder))
-    note = f"{found['psnr']:.2f} dB; {found['codebook_used']:.2f} of {found['codes']} symbols used, {found['code_entropy']:.2f} bits each"
+    note = f"{found['psnr']:.2f} dB; {found['codebook_used']:.2f} of {found['codebook_size']} symbols used, {found['code_entropy']:.2f} bits each"
     yield line(
         f"{name}, test pictures from {found['codes_per_image']} symbols",
         f"≥ {least} dB" if least else "",
         note,
-        found["psnr"] >= least and found["codes_per_image"] == 64 and found["codes"] <= 1024,
+        found["psnr"] >= least and found["codes_per_image"] == 64 and found["codebook_size"] <= 1024,
         f"chainrule train {name} {' '.join(flags)}",
     )
 
@@ -174,9 +174,9 @@ def speed(_data: Path, _work: Path) -> Iterator[Line]:
     compute, plain = decide("cpu", "bf16", threads=2), Filters()
     many, one = untrained(patch=2), untrained(patch=4)
     rows = torch.zeros(16, CAPTION, dtype=torch.long)
-    kept = timed(lambda: draw_pictures(many, rows, 256, compute, plain))
+    kept = timed(lambda: draw_images(many, rows, 256, compute, plain))
     again = timed(lambda: read_again(many, rows, 256, compute), times=1)
-    single = timed(lambda: draw_pictures(one, rows[:1], 64, compute, plain))
+    single = timed(lambda: draw_images(one, rows[:1], 64, compute, plain))
     command = "python benchmarks/evidence_images.py --only speed"
     note = f"{again / kept:.1f} ({kept:.2f} s and {again:.1f} s, two threads)"
     yield line("16 pictures of 256 symbols: kept against read again, times", "≥ 10", note, again >= 10 * kept, command)
@@ -188,18 +188,18 @@ CAPTION = 16
 
 def untrained(patch: int) -> Any:
     """A DALL-E of the default size over a codec of the default size."""
-    codec = family("vq", "codes")
+    codec = model_type("vq", "codes")
     held = codec.config.make({"image_size": 32, "channels": 3, "patch": patch})
-    chosen, built = family("dalle", "draw"), cast(Any, codec.build(held))
-    sizes = {"words": 500, "caption": CAPTION, "symbols": 500 + CAPTION + built.codes, "context": 512}
-    told = {"family": "vq", "model": held.model_dump()}
+    chosen, built = model_type("dalle", "draw"), cast(Any, codec.build(held))
+    sizes = {"words": 500, "caption": CAPTION, "vocab_size": 500 + CAPTION + built.codebook_size, "context": 512}
+    told = {"model_type": "vq", "model": held.model_dump()}
     return chosen.build(chosen.config.make({**chosen.config.presets["small"], **sizes, "codec": told})).eval()
 
 
 @torch.no_grad()
 def read_again(model: Any, rows_BT: torch.Tensor, places: int, compute: Any) -> None:
     """The whole record is read for every symbol."""
-    inputs = torch.cat([torch.full((len(rows_BT), 1), model.start_symbol), rows_BT], 1)
+    inputs = torch.cat([torch.full((len(rows_BT), 1), model.start_id), rows_BT], 1)
     rng = torch.Generator().manual_seed(0)
     for _ in range(places):
         with compute.autocast():
@@ -223,7 +223,7 @@ def rainbow(_data: Path, work: Path) -> Iterator[Line]:
     folder = work / "rainbow"
     chainrule("data", "make", "rainbow", "--out", str(folder))
     chance = json.loads((folder / "truth.json").read_text())["chance"]["exact_match"]["value"]
-    codec = ["--task", "codes", "--model", "vq", "--budget", "5min", "--set", "recipe.average=5", *ONE]
+    codec = ["--task", "codes", "--model", "vq", "--budget", "5min", "--set", "train.average_last=5", *ONE]
     chainrule("train", str(folder), *codec, "--out", str(work / "codec"))
     flags = ["--model", "dalle", "--budget", "20min", "--tokenizer", "word", "--set", "model.dropout=0", *ONE]
     chainrule("train", str(folder), *flags, "--from", str(work / "codec"), "--out", str(work / "dalle"))

@@ -28,7 +28,7 @@ Section = Callable[[Path, Path], Iterator[Line]]
 
 
 def chainrule(*words: str) -> dict[str, Any]:
-    """Run a verb with --json and return what it printed."""
+    """Run a command with --json and return what it printed."""
     done = subprocess.run([*CHAINRULE, *words, "--json"], stdout=subprocess.PIPE, check=True, text=True)
     return json.loads(done.stdout)
 

@@ -37,13 +37,13 @@ def reverse(_data: Path, work: Path) -> Iterator[Line]:
     """At most 10 of 10 symbols; where the model looks must be the mirrored place."""
     from chainrule.api import load
     from chainrule.data.synthetic_tasks import alignment
-    from chainrule.explain.alignment import auprc
+    from chainrule.inference.alignment import auprc
     from chainrule.tasks.translate.inference import alignment_of
 
     folder = work / "reverse"
     chainrule("data", "make", "reverse", "--out", str(folder))
     flags = ["--model", "transformer", "--budget", "110s", "--threads", "1", "--set", "model.positions=sinusoidal"]
-    flags += ["--set", "model.width=64", "--set", "recipe.rows=16"]
+    flags += ["--set", "model.width=64", "--set", "train.batch_size=16"]
     result, command = trained(folder, work / "r", *flags)
     exact = result["exact_match"]
     yield line("reverse, exact matches after 110 s", "≥ 0.99", round(exact, 4), exact >= 0.99, command)
@@ -86,7 +86,7 @@ def recall(_data: Path, work: Path) -> Iterator[Line]:
     for model in ("gru", "lstm", "rnn"):
         tried: dict[str, float] = {}
         for rate in ("1e-3", "3e-3", "1e-2"):
-            flags = ["--model", model, *same, "--set", f"recipe.rate={rate}"]
+            flags = ["--model", model, *same, "--set", f"train.lr={rate}"]
             run = chainrule("train", str(folder), *flags, "--out", str(work / f"recall-{model}-{rate}"))
             tried[rate] = run["best"]
         best = min(tried, key=lambda rate: tried[rate])
@@ -94,7 +94,7 @@ def recall(_data: Path, work: Path) -> Iterator[Line]:
             "accuracy"
         ]
         note = f"{found:.4f} at rate {best}; validation " + ", ".join(f"{r}: {1 - v:.3f}" for r, v in tried.items())
-        yield line(f"recall of 8 pairs, {model}", "", note, True, f"chainrule train recall --model {model} {' '.join(same)} --set recipe.rate=…")  # fmt: skip
+        yield line(f"recall of 8 pairs, {model}", "", note, True, f"chainrule train recall --model {model} {' '.join(same)} --set train.lr=…")  # fmt: skip
 
 
 def bert(data: Path, work: Path) -> Iterator[Line]:
@@ -110,13 +110,13 @@ def bert(data: Path, work: Path) -> Iterator[Line]:
 
 def g2p(data: Path, work: Path) -> Iterator[Line]:
     """Spelling to phonemes with stress; 30 minutes."""
-    settings = ["model.width=192", "model.dropout=0", "recipe.rows=16", "recipe.average=5"]
+    settings = ["model.width=192", "model.dropout=0", "train.batch_size=16", "train.average_last=5"]
     yield from _phonemes(data, work, "transformer", settings, 0.085, 0.33)
 
 
 def g2p_gru(data: Path, work: Path) -> Iterator[Line]:
     """The same, by a GRU that looks back at the spelling."""
-    settings = ["model.attention=additive", "model.dropout=0", "recipe.rows=16", "recipe.average=5"]
+    settings = ["model.attention=additive", "model.dropout=0", "train.batch_size=16", "train.average_last=5"]
     yield from _phonemes(data, work, "gru", settings, None, None)
 
 
@@ -135,7 +135,7 @@ def _phonemes(
 def ding(data: Path, work: Path) -> Iterator[Line]:
     """English to German, 20 minutes each."""
     flags = ["--task", "translate", "--budget", "20min", *ONE, "--tokenizer", "bpe:2048"]
-    flags += ["--set", "recipe.rows=16", "--set", "recipe.average=5"]
+    flags += ["--set", "train.batch_size=16", "--set", "train.average_last=5"]
     flags += ["--models", "gru:attention=none,transformer:width=192"]
     board = chainrule("compare", str(data / "pairs_ding_en_de"), *flags, "--out", str(work / "ding"), "--overwrite")
     command = f"chainrule compare pairs_ding_en_de {' '.join(flags)}"
@@ -159,11 +159,11 @@ def ding_alone(data: Path, work: Path) -> Iterator[Line]:
         "--set",
         "model.width=192",
         "--set",
-        "recipe.matrix_rate=0.03",
+        "train.muon_lr=0.03",
         "--set",
-        "recipe.rate=5e-3",
+        "train.lr=5e-3",
         "--set",
-        "recipe.average=5",
+        "train.average_last=5",
     ]
     found, command = trained(data / "pairs_ding_en_de", work / "ding", *flags)
     claim = "pairs_ding_en_de, transformer with both cores to itself: chrF"
@@ -218,7 +218,7 @@ def lohelp(data: Path, work: Path) -> Iterator[Line]:
 
 def english(data: Path, work: Path) -> Iterator[Line]:
     """Tags of English, by a network in both directions."""
-    flags = ["--task", "tag", "--model", "lstm", "--budget", "8epochs", *ONE, "--set", "recipe.average=5"]
+    flags = ["--task", "tag", "--model", "lstm", "--budget", "8epochs", *ONE, "--set", "train.average_last=5"]
     found, command = trained(data / "pos_ud_en_ewt", work / "english", *flags)
     right = found["accuracy"]
     yield line("pos_ud_en_ewt: tags, lstm", "≥ 0.945", round(right, 4), right >= 0.945, command)
@@ -246,9 +246,9 @@ def korean(data: Path, work: Path) -> Iterator[Line]:
         "--set",
         "model.layers=4",
         "--set",
-        "recipe.rows=16",
+        "train.batch_size=16",
         "--set",
-        "recipe.masked=0.25",
+        "train.mask_prob=0.25",
     ]
     chainrule("train", str(folder), *flags, "--out", str(work / "filler"))
     first = f"chainrule train text {' '.join(flags)}"
@@ -263,7 +263,7 @@ def korean(data: Path, work: Path) -> Iterator[Line]:
         "12epochs",
         *ONE,
         "--set",
-        "recipe.average=5",
+        "train.average_last=5",
     ]
     found, command = trained(data / "pos_ud_ko_kaist", work / "korean", *tags)
     right, told = found["accuracy"], command.replace(str(work / "filler"), "filler")

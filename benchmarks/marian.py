@@ -20,15 +20,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.checkpoint import Rename
-from chainrule.core import family
+from chainrule.core import model_type
 from chainrule.core.compute import Compute, decide
 from chainrule.data import tokenizer_from_json
 from chainrule.data.pairs import PairPart, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
-from chainrule.decoding.beam import Beams, beam_search
+from chainrule.inference.beam import Beams, beam_search
+from chainrule.interop.huggingface import Rename
 from chainrule.models.transformer import FROM_MARIAN
-from chainrule.scoring.translations import judge
+from chainrule.tasks.translate.metrics import judge
 
 WIDTH, HEADS, LAYERS = 256, 4, 3
 BATCH, BEAMS, SENTENCES, LONGEST = 50, 4, 500, 64
@@ -36,14 +36,14 @@ Search = Callable[[list[np.ndarray]], list[list[int]]]
 """Sources -> the best target of each, its end left out."""
 
 
-def config(symbols: int) -> Any:
+def config(vocab_size: int) -> Any:
     """Marian's, at a size that can be trained here; symbols of the text, then the end, then what pads and begins."""
     from transformers import MarianConfig
 
     return MarianConfig(
-        vocab_size=symbols + 2, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS, encoder_attention_heads=HEADS,
+        vocab_size=vocab_size + 2, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS, encoder_attention_heads=HEADS,
         decoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH, decoder_ffn_dim=4 * WIDTH, scale_embedding=True,
-        max_position_embeddings=512, eos_token_id=symbols, pad_token_id=symbols + 1, decoder_start_token_id=symbols + 1,
+        max_position_embeddings=512, eos_token_id=vocab_size, pad_token_id=vocab_size + 1, decoder_start_token_id=vocab_size + 1,
         activation_function="swish", dropout=0.1, forced_eos_token_id=None,
     )  # fmt: skip
 
@@ -54,7 +54,7 @@ def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
 
     pairs = read_pairs(data, "source,target")
     units = PairProcessor.fit(pairs)
-    end, pad = units.target.symbols, units.target.symbols + 1
+    end, pad = units.target.vocab_size, units.target.vocab_size + 1
     torch.manual_seed(0)
     model = MarianMTModel(config(end))
     train_part = units.encode_parts(pairs.parts)["train"]
@@ -85,15 +85,15 @@ def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
         use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True, logging_steps=200, dataloader_pin_memory=False,
         train_sampling_strategy="group_by_length", seed=0,
     )  # fmt: skip
-    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-4)
-    rate = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min((step + 1) / 400, max(0.0, 1 - spent())))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
+    rate = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min((step + 1) / 400, max(0.0, 1 - spent())))
     trainer = Seq2SeqTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         data_collator=collate,
         callbacks=[Clock()],
-        optimizers=(optimiser, rate),
+        optimizers=(optimizer, rate),
     )
     trainer.train()
     steps, took = trainer.state.global_step, time.perf_counter() - began
@@ -106,7 +106,7 @@ def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
 
 
 def spelled(units: Any, ids: list[int]) -> str:
-    return units.decode([i for i in ids if i < units.symbols]).decode(errors="replace").strip()
+    return units.decode([i for i in ids if i < units.vocab_size]).decode(errors="replace").strip()
 
 
 def of_hugging_face(model: Any, length_penalty: float = 0.0) -> Search:
@@ -132,10 +132,16 @@ def of_ours(theirs: Any, compute: Compute) -> Search:
     """The same weights in our Transformer; what Marian's padding symbol begins, our start symbol does."""
     symbols, pad = theirs.config.vocab_size, theirs.config.pad_token_id
     settings = {"width": WIDTH, "heads": HEADS, "encoder_layers": LAYERS, "layers": LAYERS, "layout": "concat"}
-    chosen = family("transformer", "translate")
+    chosen = model_type("transformer", "translate")
     model = chosen.build(
         chosen.configure(
-            "paper", symbols=symbols, source_symbols=symbols, joint=True, activation="swish", dropout=0.0, **settings
+            "paper",
+            vocab_size=symbols,
+            source_vocab_size=symbols,
+            joint=True,
+            activation="swish",
+            dropout=0.0,
+            **settings,
         )
     )
     weights = Rename(**FROM_MARIAN).to_ours(theirs.state_dict())
@@ -152,7 +158,7 @@ def of_ours(theirs: Any, compute: Compute) -> Search:
             prompt_BS = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
             with torch.no_grad(), compute.autocast():
                 begun = model.start(prompt_BS, lengths_B, batch=len(batch))
-            found += [rows[0].ids for rows in beam_search(model, begun, end, compute, options)]
+            found += [rows[0].ids for rows in beam_search(model, started, end, compute, options)]
         return found
 
     return search

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from chainrule import commands, options
-from chainrule.core import Family, UserError, load_file
+from chainrule.core import ModelType, UserError, load_file
 from chainrule.data.lines import check_file, is_path
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
-from chainrule.training import runs, tasks
+from chainrule.tasks import base, setup
 
 MACHINE = ("device", "precision", "threads", "plugin")
 
@@ -67,7 +67,7 @@ def load(
         UserError: no run, a damaged one, or one of an unknown model type.
     """
     use_plugin(plugin)
-    found = runs.open_run(Path(path), device=device, precision=precision, threads=threads)
+    found = setup.load(Path(path), device=device, precision=precision, threads=threads)
     return Run(**{f.name: getattr(found, f.name) for f in fields(found)})
 
 
@@ -185,13 +185,13 @@ def compare(o: commands.Compare) -> dict[str, Any]:
     from chainrule import experiment
     from chainrule.data import plays
     from chainrule.tasks.options import settings_of
-    from chainrule.training.settings import RunConfig
+    from chainrule.tasks.settings import RunConfig
 
     use_plugin(o.plugin)
     o, data = _stored(o, o.data, Path(o.out) / "data", overwrite=o.overwrite)
-    values = {**settings_of(o, data), "data": data or str(plays()), "family": "ngram"}
+    values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
     return experiment.compare(
-        RunConfig.make(values).meant(),
+        RunConfig.make(values).infer_task(),
         o.models,
         o.out,
         seeds=1 if o.seeds is None else o.seeds,
@@ -203,16 +203,16 @@ def compare(o: commands.Compare) -> dict[str, Any]:
 
 @_does(commands.Train)
 def train(o: commands.Train) -> dict[str, Any]:
-    from chainrule.core import family
+    from chainrule.core import model_type
     from chainrule.tasks.options import settings_of
-    from chainrule.training.settings import RunConfig
-    from chainrule.training.train import train
+    from chainrule.tasks.settings import RunConfig
+    from chainrule.tasks.train import train
 
     use_plugin(o.plugin)
     o, data = _stored(o, o.data, Path(o.out) / "data", overwrite=o.overwrite)
     values = settings_of(o, data)
-    task = tasks.find_task(values["task"])
-    settings = RunConfig.make({**values, "family": family(o.model, task.name).name})
+    task = base.find_task(values["task"])
+    settings = RunConfig.make({**values, "model_type": model_type(o.model, task.name).name})
     trainer = train(settings, o.out, resume=o.resume or "never", overwrite=o.overwrite)
     p, counted = trainer.progress, trainer.run.read_json("data.json")["counted"]
     return {
@@ -243,7 +243,7 @@ def make_data(o: commands.MakeData) -> dict[str, Any]:
 def check_laws(o: commands.Laws) -> dict[str, Any]:
     from chainrule.laws import check, named
 
-    def label(chosen: Family) -> str:
+    def label(chosen: ModelType) -> str:
         return chosen.name if chosen.task == "generate" else f"{chosen.name} ({chosen.task})"
 
     return {"model_types": {label(found): [vars(v) for v in check(found)] for found in named(o.name)}}

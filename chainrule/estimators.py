@@ -1,4 +1,4 @@
-"""``chainrule.HMM``: hidden Markov models by the verbs of scikit-learn; the model behind it is the family ``hmm``.
+"""``chainrule.HMM``: hidden Markov models by the commands of scikit-learn; the model behind it is the model type ``hmm``.
 
 model = chainrule.HMM(states=2, n_init=3).fit("to be or not to be")
 model.predict("not to be")        # Viterbi
@@ -18,15 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.checkpoint import RunFolder
-from chainrule.core import IGNORED, Batch, ConfigError, DataError, UserError, family
-from chainrule.layers.scan import MAX, Chain, HiddenChain, Statistics, filtered, paths, smoothed
+from chainrule.core import IGNORED, Batch, ConfigError, DataError, UserError, model_type
+from chainrule.counting.scan import MAX, Chain, HiddenChain, Statistics, filtered, paths, smoothed
+from chainrule.runs import RunFolder
 
 PLACES = 1 << 20
 """Observations, pads among them, that are read at once."""
 TABLES = ("startprob", "transmat", "emissionprob", "weights", "means", "covars")
 SAVED = "chainrule.HMM"
-"""What a saved one is called where the folder of a run names its family."""
+"""What a saved one is called where the folder of a run names its model type."""
 
 
 # ------------------------------------------------------------------------------------------------------------- reading X
@@ -243,9 +243,9 @@ class HMM:
         if self.mask is not None:
             common["mask"] = tuple(tuple(bool(x) for x in row) for row in self.mask)
         if self.emission == "categorical":
-            chosen, own = family("hmm"), {"symbols": len(self.symbols_)}
+            chosen, own = model_type("hmm"), {"vocab_size": len(self.symbols_)}
         elif self.emission == "gaussian":
-            chosen = family("hmm", "series")
+            chosen = model_type("hmm", "series")
             own = {"dims": dims, "mixture": self.mixture, "covariance": self.covariance, "floor": floor}
         else:
             raise ConfigError(f"emission={self.emission!r}: allowed are 'categorical' and 'gaussian'")
@@ -360,7 +360,7 @@ class HMM:
 
         Raises UserError where ``path`` holds a run and ``overwrite`` is not set, or for symbols that are no text or numbers.
         """
-        from chainrule.training.runs import machine
+        from chainrule.tasks.setup import machine
 
         model, settings = self._fitted(), _written(self)
         if not overwrite and RunFolder(path).exists():
@@ -586,7 +586,7 @@ def _tensors(estimator: HMM, model: HiddenChain) -> dict[str, Tensor]:
 
 
 def _rebuilt(config: dict[str, Any], tensors: dict[str, Tensor]) -> Any:
-    chosen = family("hmm", config["task"])
+    chosen = model_type("hmm", config["task"])
     model = chosen.build(chosen.config.make(config["model"])).double()
     prefix = "model."
     model.load_state_dict({k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)})

@@ -1,4 +1,4 @@
-"""A family of your own in one file: a bank of fading memories.
+"""A model type of your own in one file: a bank of fading memories.
 
 What does it remember of x_<t? Running averages of the symbols read, at K time scales tau_k from less than one symbol to
 about forty (the exponential trace memory of Mozer 1993, with time scales that are learned):
@@ -21,7 +21,7 @@ from chainrule.core import Autoregressive, Categorical, Config, Recipe, State, r
 
 
 class FadingConfig(Config):
-    symbols: int = 256
+    vocab_size: int = 256
     width: int = 48
     scales: int = 8
     piece: int = 64  # symbols read at a time: work grows with length x piece
@@ -33,17 +33,17 @@ class Averages(State):
     memory_BKD: Tensor
 
 
-@register("fading", config=FadingConfig, recipe=Recipe(rate=4e-3), width="width")
+@register("fading", config=FadingConfig, recipe=Recipe(lr=4e-3), width="width")
 class Fading(Autoregressive):
     def __init__(self, config: FadingConfig):
         super().__init__(config)
-        self.symbols, self.piece, width = config.symbols, config.piece, config.width
-        self.embedding = nn.Embedding(config.symbols + 1, width)  # the last row is the start symbol
+        self.vocab_size, self.piece, width = config.vocab_size, config.piece, config.width
+        self.embedding = nn.Embedding(config.vocab_size + 1, width)  # the last row is the start symbol
         self.log_scale_K = nn.Parameter(torch.linspace(-1.2, 3.7, config.scales))
         self.hidden = nn.Linear(config.scales * width, 8 * width)
-        self.output = nn.Linear(8 * width, config.symbols)
+        self.output = nn.Linear(8 * width, config.vocab_size)
 
-    def empty(self, batch: int, capacity: int | None = None) -> Averages:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Averages:
         weight, scales = self.embedding.weight, len(self.log_scale_K)
         length_B = torch.zeros(batch, dtype=torch.long, device=weight.device)
         return Averages(length_B, weight.new_zeros(batch, scales, weight.shape[1]))
@@ -51,7 +51,7 @@ class Fading(Autoregressive):
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Categorical, Averages]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, Averages)
         read_B = torch.full_like(state.length_B, inputs_BT.shape[1]) if lengths_B is None else lengths_B
         memory_BKD, seen = state.memory_BKD, []
@@ -70,7 +70,7 @@ class Fading(Autoregressive):
         """The averages after each symbol; a start symbol cuts off whatever lies before it."""
         time_T = torch.arange(piece_BT.shape[1], device=piece_BT.device)
         decay_K = torch.exp(-self.log_scale_K)
-        record_BT = (piece_BT == self.start_symbol).cumsum(1)  # 0: still in the record that the state remembers
+        record_BT = (piece_BT == self.start_id).cumsum(1)  # 0: still in the record that the state remembers
         age_TS = (time_T[:, None] - time_T).clamp(min=0)
         same_BTS = (record_BT[:, :, None] == record_BT[:, None, :]) & (time_T[:, None] >= time_T)
         weight_KTS = torch.exp(-decay_K[:, None, None] * age_TS) * (1 - torch.exp(-decay_K))[:, None, None]

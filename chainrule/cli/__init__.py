@@ -61,7 +61,7 @@ def run(options: Options, as_json: bool) -> int:
 
 def system_error(error: Exception) -> str:
     """One line for an error of the machine; any other is raised again."""
-    smaller = "give a smaller --params, --context or --set recipe.rows"
+    smaller = "give a smaller --params, --context or --set train.batch_size"
     if isinstance(error, MemoryError):
         return f"out of memory: {smaller}"
     if isinstance(error, RuntimeError) and "allocate" in str(error):

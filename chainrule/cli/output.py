@@ -212,10 +212,10 @@ def data(o: commands.Data, card: Answer) -> Iterable[str]:
 def _about(card: Answer) -> Iterable[str]:
     if card.get("tokenizer"):
         yield str(card["tokenizer"])
-    if "symbols" in card:
+    if "vocab_size" in card:
         joint = card.get("joint")
-        source = "" if joint is not False else f"{card['source_symbols']:,} source and "
-        yield f"{source}{card['symbols']:,} {'target ' if joint is False else ''}tokens" + (
+        source = "" if joint is not False else f"{card['source_vocab_size']:,} source and "
+        yield f"{source}{card['vocab_size']:,} {'target ' if joint is False else ''}tokens" + (
             " in one vocabulary" if joint else ""
         )
     if "image" in card:

@@ -14,7 +14,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chainrule.core.batch import Batch, Drawn, Masked, Pairs, Pictures, Texts, Words
+    from chainrule.core.batch import (
+        Batch,
+        CaptionImageBatch,
+        ImageBatch,
+        MaskedBatch,
+        PairBatch,
+        TaggedBatch,
+        TextBatch,
+    )
     from chainrule.core.config import Config
     from chainrule.core.errors import (
         ChainruleError,
@@ -27,16 +35,16 @@ if TYPE_CHECKING:
         nearest,
     )
     from chainrule.core.model import (
-        Adopting,
         Autoregressive,
         Classifier,
         Codec,
         Counting,
+        EMTrainable,
         Encoder,
-        Expected,
-        Expecting,
-        Filler,
+        ExpectedStatistics,
+        MaskedLM,
         Objective,
+        Pretrainable,
         SequenceModel,
         Tagger,
         Terms,
@@ -44,14 +52,14 @@ if TYPE_CHECKING:
     )
     from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
     from chainrule.core.protocols import Encoded, Tokenizer
-    from chainrule.core.registry import Family, Recipe, families, family, load_file, register
+    from chainrule.core.registry import ModelType, Recipe, load_file, model_type, model_types, register
     from chainrule.core.state import State
 
 __all__ = [
     "IGNORED",
-    "Adopting",
     "Autoregressive",
     "Batch",
+    "CaptionImageBatch",
     "Categorical",
     "ChainruleError",
     "CheckpointCorrupt",
@@ -61,35 +69,35 @@ __all__ = [
     "ConfigError",
     "Counting",
     "DataError",
-    "Drawn",
+    "EMTrainable",
     "Encoded",
     "Encoder",
-    "Expected",
-    "Expecting",
-    "Family",
-    "Filler",
+    "ExpectedStatistics",
+    "ImageBatch",
     "MachineError",
-    "Masked",
+    "MaskedBatch",
+    "MaskedLM",
+    "ModelType",
     "Normal",
     "NotRewindable",
     "Objective",
-    "Pairs",
-    "Pictures",
+    "PairBatch",
     "Prediction",
+    "Pretrainable",
     "Projected",
     "Recipe",
     "SequenceModel",
     "State",
+    "TaggedBatch",
     "Tagger",
     "Terms",
-    "Texts",
+    "TextBatch",
     "Tokenizer",
     "UserError",
-    "Words",
     "draw",
-    "families",
-    "family",
     "load_file",
+    "model_type",
+    "model_types",
     "nearest",
     "register",
     "scored",

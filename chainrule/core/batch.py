@@ -44,7 +44,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Pairs(Batch):
+class PairBatch(Batch):
     """Targets with what each is said of: ``sources_BS`` (symbols of the source's own alphabet, padded on the right) is known
     before the first target. ``inputs_BT`` begins with the start symbol; the last target of a row is the end.
     """
@@ -64,7 +64,7 @@ class Pairs(Batch):
 
 
 @dataclass(frozen=True)
-class Masked(Batch):
+class MaskedBatch(Batch):
     """Whole rows, some of whose symbols are hidden. ``inputs_BT`` begins with the start symbol; ``targets_BT`` holds what was hidden,
     at its own place, IGNORED elsewhere. ``segments_BT``: 0 or 1, None for 0 everywhere. ``follows_B``: 1 where the second segment
     follows the first in the text, 0 where it comes from elsewhere; None where that is not asked.
@@ -89,7 +89,7 @@ class Masked(Batch):
 
 
 @dataclass(frozen=True)
-class Words(Batch):
+class TaggedBatch(Batch):
     """Sequences of tokens with a tag each: ``words[b][t]`` is the token, ``targets_BT[b, t]`` its tag (IGNORED: none given).
 
     ``columns[b][t]`` is what else was written beside the token in training data (a finer tag); empty where nothing was.
@@ -120,7 +120,7 @@ class Words(Batch):
 
 
 @dataclass(frozen=True)
-class Texts(Batch):
+class TextBatch(Batch):
     """Texts with a label each, ``targets_BT`` being B x 1 (IGNORED: none given).
 
     A counting classifier reads the texts themselves. For a network ``inputs_BT`` holds their symbols, ``lengths_B`` of them;
@@ -134,7 +134,7 @@ class Texts(Batch):
 
 
 @dataclass(frozen=True)
-class Pictures(Batch):
+class ImageBatch(Batch):
     """Pictures with a label each, ``targets_BT`` being B x 1 (IGNORED: none given): ``pixels_BCYX`` holds bytes, and once a reader has
     made numbers of them, float32.
     """
@@ -154,7 +154,7 @@ class Pictures(Batch):
 
 
 @dataclass(frozen=True)
-class Drawn(Batch):
+class CaptionImageBatch(Batch):
     """Records of a caption and a picture: the first ``caption`` targets of a row are text, the rest symbols of the picture."""
 
     caption: int = 0

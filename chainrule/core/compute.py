@@ -38,7 +38,7 @@ def cpu_has_bf16() -> bool:
 def decide(
     device: str = "auto", precision: str = "auto", threads: int | None = None, *, prefers_bf16: bool = False
 ) -> Compute:
-    """``prefers_bf16``: the family was measured to be faster in bf16 where the hardware has it."""
+    """``prefers_bf16``: the model type was measured to be faster in bf16 where the hardware has it."""
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"--precision {precision}: allowed are auto, fp32, bf16")
     if device == "auto":

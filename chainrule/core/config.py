@@ -17,7 +17,7 @@ class Config(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
-    """Named settings; ``tiny`` is mandatory for a family (tests run on it)."""
+    """Named settings; ``tiny`` is mandatory for a model type (tests run on it)."""
 
     @classmethod
     def check_names(cls, values: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ The call has the shape of ``torch.nn.LSTM``'s, ``output, state = model(inputs, s
 the State included. T long is training or prefill, T = 1 a decoding step, T = k the verification of k drafted symbols: one
 ``forward`` serves all.
 
-**The start symbol.** An alphabet of V symbols has the ids 0..V-1; the id V (``model.start_symbol``) is read, never
+**The start symbol.** An alphabet of V symbols has the ids 0..V-1; the id V (``model.start_id``) is read, never
 predicted, and means *a record begins: forget every symbol before*. ``start()`` reads it once. Because it may stand
 anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it, only
 the row's prompt, where there is one. Where x is real, NaN is the start symbol among the inputs and IGNORED among the targets.
@@ -45,7 +45,7 @@ class SequenceModel(nn.Module):
 class Autoregressive(SequenceModel, ABC):
     """p(x), symbol by symbol."""
 
-    symbols: int
+    vocab_size: int
     """V: how many symbols can be predicted."""
 
     context: int | None = None
@@ -56,19 +56,19 @@ class Autoregressive(SequenceModel, ABC):
     window: int | None = None
     """How many symbols it was made to read at once, where more costs more than it brings; None: rows of any length."""
 
-    looks_at: str | None = None
+    cross_attention_probe: str | None = None
     """Name of the probe through which its attention to the prompt passes, B x T x S or B x H x T x S; None: it attends to none."""
 
-    spells: bool = True
+    byte_fallback: bool = True
     """Does an unknown symbol also pay 8 bits for each byte that it stands for? Not in a table from elsewhere."""
 
     @property
-    def start_symbol(self) -> int:
-        return self.symbols
+    def start_id(self) -> int:
+        return self.vocab_size
 
     @abstractmethod
-    def empty(self, batch: int, capacity: int | None = None) -> State:
-        """A State that has read nothing, not even the start symbol. ``capacity``: symbols that will be read, if known."""
+    def initial_state(self, batch: int, capacity: int | None = None) -> State:
+        """A State before any input, the start symbol included. ``capacity``: symbols that will be read, if known."""
 
     @abstractmethod
     def forward(
@@ -77,7 +77,7 @@ class Autoregressive(SequenceModel, ABC):
         """Read ``inputs_BT``; position t predicts the symbol after ``inputs[:, t]``.
 
         ``lengths_B``: rows are valid up to their own length; a pad leaves its row's State unchanged. ``state`` None is
-        ``empty``. The State passed in is consumed.
+        ``initial_state``. The State passed in is consumed.
         """
 
     def start(
@@ -91,17 +91,21 @@ class Autoregressive(SequenceModel, ABC):
         """p(x_1 | what is known) and the State that knows it; ``prompt`` is what is known before x_1 (a source
         sentence, an image), ``lengths_B`` its valid lengths. A prefix of x itself goes through ``forward``.
         """
-        state = self.empty(batch, capacity) if prompt is None else self.prompted(prompt, lengths_B, capacity=capacity)
+        state = (
+            self.initial_state(batch, capacity)
+            if prompt is None
+            else self.encode_prompt(prompt, lengths_B, capacity=capacity)
+        )
         device = next(iter(self.parameters()), next(iter(self.buffers()), torch.empty(0))).device
-        return self(self.first(batch).to(device), state)
+        return self(self.start_inputs(batch).to(device), state)
 
-    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> State:
+    def encode_prompt(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> State:
         """A State that knows the prompt and has read nothing yet, not even the start symbol: what ``start`` and training begin from."""
         raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
 
-    def first(self, batch: int) -> Tensor:
-        """What is read to begin, B x 1: the start symbol; NaN where x is real."""
-        return torch.full((batch, 1), self.start_symbol, dtype=torch.long)
+    def start_inputs(self, batch: int) -> Tensor:
+        """The first input of a sequence, B x 1: the start symbol; NaN where x is real."""
+        return torch.full((batch, 1), self.start_id, dtype=torch.long)
 
 
 class Counting(ABC, Generic[StatsT]):
@@ -116,7 +120,7 @@ class Counting(ABC, Generic[StatsT]):
         """Re-estimate the model from statistics; ``rate`` < 1 moves only part of the way (minibatch EM)."""
 
 
-class Expected(Protocol):
+class ExpectedStatistics(Protocol):
     """Statistics of what was expected of a batch: they add up, know how probable it was, and can be written down."""
 
     @property
@@ -134,10 +138,10 @@ class Expected(Protocol):
     def tensors(self) -> dict[str, Tensor]: ...
 
 
-ExpectedT = TypeVar("ExpectedT", bound=Expected)
+ExpectedStatisticsT = TypeVar("ExpectedStatisticsT", bound=ExpectedStatistics)
 
 
-class Expecting(Counting[ExpectedT]):
+class EMTrainable(Counting[ExpectedStatisticsT]):
     """A Counting model whose counts are expectations under itself, so that it is trained in several passes from a random start
     (EM): ``summarize`` is the E-step, ``update`` the M-step.
     """
@@ -147,32 +151,32 @@ class Expecting(Counting[ExpectedT]):
         """A random start that fits the data of ``batch``."""
 
     @abstractmethod
-    def expected(self, tensors: dict[str, Tensor]) -> ExpectedT:
+    def restore_statistics(self, tensors: dict[str, Tensor]) -> ExpectedStatisticsT:
         """The statistics whose ``tensors`` these are: what resuming in the middle of a pass begins with."""
 
 
 class Encoder(ABC):
     """A model that knows the whole of a row at every place: what stands before a symbol and what stands after it."""
 
-    symbols: int
+    vocab_size: int
     """V. Ids from V on are read, never predicted: the start symbol, the mask, the separator."""
 
     window: int
     """How many symbols a row may have, the start symbol among them."""
 
     @property
-    def start_symbol(self) -> int:
-        return self.symbols
+    def start_id(self) -> int:
+        return self.vocab_size
 
     @property
-    def mask_symbol(self) -> int:
+    def mask_id(self) -> int:
         """What stands where a symbol is hidden."""
-        return self.symbols + 1
+        return self.vocab_size + 1
 
     @property
-    def separator(self) -> int:
+    def separator_id(self) -> int:
         """What stands between two records in one row, and behind each of two segments."""
-        return self.symbols + 2
+        return self.vocab_size + 2
 
     @abstractmethod
     def encode(self, batch: Batch) -> Tensor:
@@ -181,35 +185,35 @@ class Encoder(ABC):
         """
 
 
-class Filler(Encoder):
-    """An Encoder that tells what was hidden: p(x_t | all that is shown). These are no factors of p(x): their product is the
+class MaskedLM(Encoder):
+    """An Encoder that predicts masked tokens: p(x_t | all that is shown). These are no factors of p(x): their product is the
     pseudo-likelihood (Besag 1975).
     """
 
-    paired: bool = False
-    """Does it also judge whether a row's second segment follows its first?"""
+    next_sentence: bool = False
+    """Whether the model also predicts if a row's second segment follows its first (next-sentence prediction)."""
 
     @abstractmethod
     def predict(self, hidden_BTD: Tensor) -> Prediction:
         """What stood at places of which ``encode`` gave these vectors; any places, in any shape (B, T)."""
 
-    def follows(self, hidden_BTD: Tensor) -> Tensor:
-        """Log odds that the second segment follows the first, B; of ``paired`` models only."""
+    def next_sentence_logit(self, hidden_BTD: Tensor) -> Tensor:
+        """Log odds that the second segment follows the first, B; of ``next_sentence`` models only."""
         raise TypeError(f"{type(self).__name__} judges no pairs")
 
 
-class Adopting(ABC):
-    """A model that may begin with what another one learnt without labels."""
+class Pretrainable(ABC):
+    """A model that can be initialised from a model pretrained without labels."""
 
     @abstractmethod
-    def adopt(self, learnt: SequenceModel) -> None:
-        """Take over its weights. Raises ConfigError where they do not fit."""
+    def load_pretrained(self, learnt: SequenceModel) -> None:
+        """Copy the weights of ``learnt``. Raises ConfigError where they do not fit."""
 
 
 class Codec(ABC):
     """A model that writes a picture as symbols and reads it back: a grid of ids, row after row."""
 
-    codes: int
+    codebook_size: int
     """How many symbols there are."""
     side: int
     """Rows of the grid, and columns."""

@@ -98,17 +98,17 @@ class Projected(Prediction):
 
     chunk_elements = 1 << 26
 
-    def __init__(self, hidden_BTD: Tensor, project: Callable[[Tensor], Tensor], symbols: int):
-        self.hidden_BTD, self.project, self.symbols = hidden_BTD, project, symbols
+    def __init__(self, hidden_BTD: Tensor, project: Callable[[Tensor], Tensor], vocab_size: int):
+        self.hidden_BTD, self.project, self.vocab_size = hidden_BTD, project, vocab_size
 
     def logits(self) -> Tensor:
         return self.project(self.hidden_BTD)
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
-        if targets_BT.numel() * self.symbols <= self.chunk_elements:
+        if targets_BT.numel() * self.vocab_size <= self.chunk_elements:
             return _pick(self.logits(), targets_BT)
         hidden, targets = self.hidden_BTD.flatten(0, 1), targets_BT.reshape(-1)
-        size = max(1, self.chunk_elements // self.symbols)
+        size = max(1, self.chunk_elements // self.vocab_size)
         pieces = [
             checkpoint(lambda h, t: _pick(self.project(h), t), h, t, use_reentrant=False)
             for h, t in zip(hidden.split(size), targets.split(size), strict=True)
@@ -116,14 +116,14 @@ class Projected(Prediction):
         return torch.cat([p for p in pieces if p is not None]).view(targets_BT.shape)
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        size = max(1, self.chunk_elements // self.symbols)
+        size = max(1, self.chunk_elements // self.vocab_size)
         found = [self.project(h).log_softmax(-1).topk(k, dim=-1) for h in self.hidden_BTD.flatten(0, 1).split(size)]
         shape = (*self.hidden_BTD.shape[:2], k)
         return torch.cat([f.values for f in found]).view(shape), torch.cat([f.indices for f in found]).view(shape)
 
     def select(self, time_B: Tensor) -> Projected:
         rows = torch.arange(len(time_B), device=time_B.device)
-        return Projected(self.hidden_BTD[rows, time_B].unsqueeze(1), self.project, self.symbols)
+        return Projected(self.hidden_BTD[rows, time_B].unsqueeze(1), self.project, self.vocab_size)
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         return draw(self.logits(), rng)

@@ -21,7 +21,7 @@ class Tokenizer(Protocol):
     """Text to ids and back, reversible up to what is declared unknown."""
 
     name: str
-    symbols: int
+    vocab_size: int
     unknown: int | None
 
     def encode(self, text: bytes) -> Encoded: ...

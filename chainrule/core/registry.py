@@ -1,8 +1,8 @@
-"""Families are found by name and used by capability; adding one is adding one file.
+"""Model types are found by name and used by capability; adding one is adding one file.
 
-A family is a row: a name, a task, a frozen config, a recipe (plain data) and a builder. The files of ``chainrule.models``
+A model type is a row: a name, a task, a frozen config, a recipe (plain data) and a builder. The files of ``chainrule.models``
 register themselves when the registry is first asked; files of the user's are loaded by path; installed packages announce
-themselves in the entry-point group ``chainrule.families``.
+themselves in the entry-point group ``chainrule.models``.
 """
 
 from __future__ import annotations
@@ -29,48 +29,48 @@ ModelT = TypeVar("ModelT", bound=type[SequenceModel])
 
 
 class Recipe(Config):
-    """How a family is trained: plain data, so that a board can state that every family had its own tuned recipe."""
+    """How a model type is trained: plain data, so that a board can state that every model type had its own tuned recipe."""
 
     update: Literal["gradient", "counting", "em"] = "gradient"
     """counting: one pass, one estimate at its end; em: expected counts, a pass or a batch at a time, until the budget is spent."""
-    optimiser: Literal["adamw", "muon"] = "adamw"
-    rate: float = 2e-3
-    matrix_rate: float = 0.02
-    """Rate of Muon's matrices; ``rate`` then holds for the rest."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    lr: float = 2e-3
+    muon_lr: float = 0.02
+    """Learning rate of Muon, for matrices; ``lr`` then holds for all other weights."""
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
-    clip: float = 1.0
-    rows: int = 32
-    window: int = 64
-    windows: Literal["carried", "fresh"] = "carried"
-    """carried: rows are long streams and the State goes on; fresh: every window begins with nothing known."""
-    forget: float = 0.03
-    """Share of carried windows that begin with nothing known, so that ``start`` is trained too."""
+    max_grad_norm: float = 1.0
+    batch_size: int = 32
+    sequence_length: int = 64
+    stateful: bool = True
+    """True: rows are long streams and the State is carried from batch to batch; False: every sequence begins with an empty State."""
+    reset_prob: float = 0.03
+    """Probability that a row of a stateful batch begins with an empty State, so that ``start`` is trained too."""
     warmup: int = 40
     """Steps over which the rate rises; steps, because how many a budget in seconds holds is not known when it begins."""
-    decay: float = 0.5
+    decay_fraction: float = 0.5
     """Last share of the budget over which the rate falls to zero: until then, training can be cut and decayed."""
-    average: int = 0
+    average_last: int = 0
     """How many sets of weights from the end of the budget are averaged and tried beside the last ones; 0: none."""
-    keep: Literal["best", "last"] = "best"
+    keep_weights: Literal["best", "last"] = "best"
     """Which weights the run ends with: those that were best on validation, or the last; these know the training part better."""
-    accumulate: int = 1
-    smoothing: float = 0.0
+    grad_accumulation: int = 1
+    label_smoothing: float = 0.0
     """Share of a target's probability that is spread over all symbols (Szegedy et al. 2016), in training only."""
-    masked: float = 0.15
-    """fill: share of the symbols of a row that are hidden."""
-    whole_words: bool = False
-    """fill: hide all symbols of a word or none."""
-    stepwise: float = 0.2
-    """em: step k moves 1 / (k + 2)^stepwise of the way, times what ``decay`` leaves; 0: all the way, once a pass."""
+    mask_prob: float = 0.15
+    """fill: share of the tokens of a row that are masked."""
+    whole_word_mask: bool = False
+    """fill: mask all tokens of a word or none."""
+    em_step_power: float = 0.2
+    """em: step k moves 1 / (k + 2)^em_step_power of the way, times what ``decay_fraction`` leaves; 0: all the way, once a pass."""
     restarts: int = 1
     """em: random starts that are tried on the first batch; the best one goes on."""
     bf16: bool = False
-    """Faster in bf16 on a CPU with AVX512-BF16 or AMX, or on a GPU (measured once, for the family)."""
+    """Faster in bf16 on a CPU with AVX512-BF16 or AMX, or on a GPU (measured once, for the model type)."""
 
 
 @dataclass(frozen=True)
-class Family:
+class ModelType:
     """One row of the registry."""
 
     name: str
@@ -113,7 +113,7 @@ class Family:
         return config.replace(**{self.width: low * self.width_step})
 
 
-_families: dict[tuple[str, str], Family] = {}
+_model_types: dict[tuple[str, str], ModelType] = {}
 
 
 def register(
@@ -126,11 +126,11 @@ def register(
     width_step: int = 16,
     fixed: dict[str, Any] | None = None,
 ) -> Callable[[ModelT], ModelT]:
-    """Class decorator: announce ``model(config)`` as the family ``name`` for ``task``."""
+    """Class decorator: announce ``model(config)`` as the model type ``name`` for ``task``."""
 
     def decorate(model: ModelT) -> ModelT:
         pairs = tuple((fixed or {}).items())
-        _families[name, task] = Family(name, task, config, model, recipe, width, width_step, pairs)
+        _model_types[name, task] = ModelType(name, task, config, model, recipe, width, width_step, pairs)
         return model
 
     return decorate
@@ -141,23 +141,23 @@ def _discover() -> None:
     package = importlib.import_module("chainrule.models")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry in importlib.metadata.entry_points(group="chainrule.families"):
+    for entry in importlib.metadata.entry_points(group="chainrule.models"):
         entry.load()
 
 
-def families(task: str = "generate") -> list[Family]:
-    """All families of a task, in order of registration."""
+def model_types(task: str = "generate") -> list[ModelType]:
+    """All model types of a task, in order of registration."""
     _discover()
-    return [f for (_, t), f in _families.items() if t == task]
+    return [f for (_, t), f in _model_types.items() if t == task]
 
 
-def load_file(path: Path, task: str | None = "generate") -> list[Family]:
-    """Run the user's file and return the families it registered for a task (None: for any)."""
+def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
+    """Run the user's file and return the model types it registered for a task (None: for any)."""
     _discover()
     if not path.is_file():
-        raise UserError(f"{path}: no such file (a family of your own is a Python file that calls register)")
-    before, plugin = dict(_families), {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    spec = importlib.util.spec_from_file_location(f"chainrule_family_{path.stem}", path)
+        raise UserError(f"{path}: no such file (a model type of your own is a Python file that calls register)")
+    before, plugin = dict(_model_types), {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    spec = importlib.util.spec_from_file_location(f"chainrule_plugin_{path.stem}", path)
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
@@ -165,23 +165,23 @@ def load_file(path: Path, task: str | None = "generate") -> list[Family]:
         spec.loader.exec_module(module)
     except Exception as error:
         raise UserError(f"{path}: {type(error).__name__} while loading: {error}") from error
-    for key, found in _families.items():
+    for key, found in _model_types.items():
         if before.get(key) is not found:
-            _families[key] = replace(found, plugin=plugin)
-    new = [f for key, f in _families.items() if before.get(key) is not f and task in (None, f.task)]
+            _model_types[key] = replace(found, plugin=plugin)
+    new = [f for key, f in _model_types.items() if before.get(key) is not f and task in (None, f.task)]
     if not new:
         told = f" for '{task}'" if task else ""
-        raise UserError(f"{path}: registers no family{told} (decorate the model with @register(name, …))")
+        raise UserError(f"{path}: registers no model type{told} (decorate the model with @register(name, …))")
     return new
 
 
-def family(name: str, task: str = "generate") -> Family:
-    """A family by name, or by the path of a file that registers exactly one."""
+def model_type(name: str, task: str = "generate") -> ModelType:
+    """A model type by name, or by the path of a file that registers exactly one."""
     if name.endswith(".py"):
         return load_file(Path(name), task)[0]
     _discover()
-    if (name, task) not in _families:
-        known, elsewhere = [n for n, t in _families if t == task], [t for n, t in _families if n == name]
+    if (name, task) not in _model_types:
+        known, elsewhere = [n for n, t in _model_types if t == task], [t for n, t in _model_types if n == name]
         told = f"it is a model of --task {' or '.join(elsewhere)}; " if elsewhere else ""
         raise UserError(f"unknown model '{name}' for {task}: {told}{nearest(name, known)}")
-    return _families[name, task]
+    return _model_types[name, task]

@@ -18,7 +18,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 import torch
@@ -58,8 +57,8 @@ class Buckets:
 class _VirtualStream:
     """``START r1 START r2 ...`` in a given order of the records, addressed by position without being built."""
 
-    def __init__(self, part: Part, symbols: int, order: np.ndarray | None = None):
-        self.ids, self.start = part.ids, symbols
+    def __init__(self, part: Part, vocab_size: int, order: np.ndarray | None = None):
+        self.ids, self.start = part.ids, vocab_size
         starts, ends = (part.starts, part.ends) if order is None else (part.starts[order], part.ends[order])
         self.first = np.concatenate([[0], np.cumsum(ends - starts + 1)])  # where each record's START stands
         self.shift = starts - self.first[:-1] - 1
@@ -81,7 +80,7 @@ class Plan:
     """What to make batches of: ``rows`` x ``window`` symbols, START = ``symbols``."""
 
     part: Part
-    symbols: int
+    vocab_size: int
     rows: int
     window: int
     seed: int
@@ -123,7 +122,7 @@ def _stream(plan: Plan, epoch: int) -> tuple[_VirtualStream, int]:
     """The virtual stream of an epoch (records shuffled; the spans of a stream keep their order) and its rotation."""
     rng = plan.rng(epoch)
     order = None if plan.part.unit == "stream" else rng.permutation(len(plan.part.starts))
-    stream = _VirtualStream(plan.part, plan.symbols, order)
+    stream = _VirtualStream(plan.part, plan.vocab_size, order)
     return stream, int(rng.integers(len(stream)))
 
 
@@ -149,8 +148,8 @@ class _Carried(Batches):
         inputs_BT, targets_BT = read_BT[:, :-1].copy(), read_BT[:, 1:]
         beyond = (within[:-1] >= self.stretch) | (place_BT[:, :-1] >= self.size)
         forgets = (step == 0) | (plan.rng(epoch, step, 1).random(plan.rows) < self.forget)
-        inputs_BT[forgets, 0] = plan.symbols
-        targets_BT = np.where(beyond | (targets_BT == plan.symbols), IGNORED, targets_BT)
+        inputs_BT[forgets, 0] = plan.vocab_size
+        targets_BT = np.where(beyond | (targets_BT == plan.vocab_size), IGNORED, targets_BT)
         return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), carried=True)
 
 
@@ -172,8 +171,8 @@ class _Fresh(Batches):
         low, high = (k * self.windows // self.steps_per_epoch for k in (step, step + 1))
         place_BT = order[low:high, None] * plan.window + np.arange(plan.window)
         read_BT = stream.read((place_BT + rotation) % self.size)
-        inputs_BT = np.concatenate([np.full((len(read_BT), 1), plan.symbols), read_BT[:, :-1]], 1)
-        targets_BT = np.where((place_BT >= self.size) | (read_BT == plan.symbols), IGNORED, read_BT)
+        inputs_BT = np.concatenate([np.full((len(read_BT), 1), plan.vocab_size), read_BT[:, :-1]], 1)
+        targets_BT = np.where((place_BT >= self.size) | (read_BT == plan.vocab_size), IGNORED, read_BT)
         return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT))
 
 
@@ -196,7 +195,7 @@ class _Ragged(Batches):
         valid_BT = time_T < lengths_B[:, None]
         read_BT = self.plan.part.ids[np.where(valid_BT, starts_B[:, None] + time_T, 0)].astype(np.int64)
         targets_BT = np.where(valid_BT, read_BT, IGNORED)
-        shifted_BT = np.concatenate([np.full((len(read_BT), 1), self.plan.symbols), read_BT[:, :-1]], 1)
+        shifted_BT = np.concatenate([np.full((len(read_BT), 1), self.plan.vocab_size), read_BT[:, :-1]], 1)
         inputs_BT = np.where(valid_BT, shifted_BT, 0)
         return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), torch.from_numpy(lengths_B))
 
@@ -213,12 +212,12 @@ def cut_long(part: Part, longest: int) -> tuple[np.ndarray, np.ndarray]:
 
 def make_batches(
     part: Part,
-    symbols: int,
+    vocab_size: int,
     *,
-    rows: int,
-    window: int,
-    windows: Literal["carried", "fresh"],
-    forget: float = 0.0,
+    batch_size: int,
+    sequence_length: int,
+    stateful: bool,
+    reset_prob: float = 0.0,
     longest: int = LONGEST,
     seed: int,
 ) -> Batches:
@@ -226,12 +225,13 @@ def make_batches(
 
     Args:
         part: what to read. Records shorter than half a window on average make ragged batches (padded whole records,
-            as many as hold about ``rows * window`` symbols), whatever ``windows`` says.
-        symbols: V; START has this id.
-        rows, window: B and T of a batch. A fresh epoch spreads its windows evenly, so that B may be a little less.
-        windows: ``carried`` for recurrent nets (``Batch.carried``; the first batch of an epoch begins with START in
-            every row, so that a State carried across is forgotten there), ``fresh`` for fixed contexts.
-        forget: share of carried windows whose first input is replaced by START.
+            as many as hold about ``batch_size * sequence_length`` symbols), whatever ``stateful`` says.
+        vocab_size: V; START has this id.
+        batch_size, sequence_length: B and T of a batch. Where batches are not stateful, an epoch spreads its windows evenly, so that
+            B may be a little less.
+        stateful: True for recurrent nets (``Batch.carried``; the first batch of an epoch begins with START in every row, so
+            that a State carried across is forgotten there), False for fixed contexts.
+        reset_prob: share of the rows of a stateful batch whose first input is replaced by START.
         longest: windows beyond which a whole record is cut.
         seed: with epoch and step it determines every batch.
 
@@ -240,13 +240,13 @@ def make_batches(
     """
     if len(part) == 0:
         raise DataError("nothing to train on: the part holds no symbol")
-    plan = Plan(part, symbols, rows, window, seed)
-    if part.unit != "stream" and 2 * len(part) < window * len(part.starts):
-        return _Ragged(plan, longest * window)
-    return _Carried(plan, forget) if windows == "carried" else _Fresh(plan)
+    plan = Plan(part, vocab_size, batch_size, sequence_length, seed)
+    if part.unit != "stream" and 2 * len(part) < sequence_length * len(part.starts):
+        return _Ragged(plan, longest * sequence_length)
+    return _Carried(plan, reset_prob) if stateful else _Fresh(plan)
 
 
-def counting_batches(part: Part, symbols: int, overlap: int, chunk: int = 1 << 21) -> Iterator[Batch]:
+def counting_batches(part: Part, vocab_size: int, overlap: int, chunk: int = 1 << 21) -> Iterator[Batch]:
     """Everything once and in order, one row a batch, for models that count.
 
     Spans of a stream come as they are, without START: the first symbol of a span is context only. Records are joined,
@@ -257,11 +257,11 @@ def counting_batches(part: Part, symbols: int, overlap: int, chunk: int = 1 << 2
     if part.unit == "stream":
         for start, end in zip(part.starts.tolist(), part.ends.tolist(), strict=True):
             for low, cut, high in _cuts(end - start - 1, overlap, chunk):
-                yield _row(part.ids[start + low : start + high + 1].astype(np.int64), cut - low, symbols)
+                yield _row(part.ids[start + low : start + high + 1].astype(np.int64), cut - low, vocab_size)
     else:
-        stream = _VirtualStream(part, symbols)
+        stream = _VirtualStream(part, vocab_size)
         for low, cut, high in _cuts(len(stream) - 1, overlap, chunk):
-            yield _row(stream.read(np.arange(low, high + 1)), cut - low, symbols)
+            yield _row(stream.read(np.arange(low, high + 1)), cut - low, vocab_size)
 
 
 def _cuts(pairs: int, overlap: int, chunk: int) -> Iterator[tuple[int, int, int]]:
@@ -270,7 +270,7 @@ def _cuts(pairs: int, overlap: int, chunk: int) -> Iterator[tuple[int, int, int]
         yield max(0, cut - overlap), cut, min(cut + chunk, pairs)
 
 
-def _row(read_T: np.ndarray, repeated: int, symbols: int) -> Batch:
-    targets_T = np.where(read_T[1:] == symbols, IGNORED, read_T[1:])
+def _row(read_T: np.ndarray, repeated: int, vocab_size: int) -> Batch:
+    targets_T = np.where(read_T[1:] == vocab_size, IGNORED, read_T[1:])
     targets_T[:repeated] = IGNORED
     return Batch(torch.from_numpy(read_T[None, :-1]), torch.from_numpy(targets_T[None]))

@@ -46,8 +46,8 @@ class BpeTokenizer(OfSpans):
         except Exception as error:  # the library raises nothing more particular
             raise DataError(f"tokenizer.json: cannot be read: {str(error).splitlines()[0]}") from None
         vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
-        self.symbols = max(vocabulary.values()) + 1
-        self._bytes = [b""] * self.symbols
+        self.vocab_size = max(vocabulary.values()) + 1
+        self._bytes = [b""] * self.vocab_size
         for token, k in vocabulary.items():
             self._bytes[k] = _to_bytes(token)
         self.symbol_bytes: np.ndarray | None = np.array([len(b) for b in self._bytes], np.int64)
@@ -93,8 +93,8 @@ class BpeTokenizer(OfSpans):
     def decode(self, ids: Any) -> bytes:
         """The bytes of ids: UTF-8 as a whole where the ids came from a text, not always where a model made them."""
         array = np.asarray(ids).reshape(-1)
-        if len(array) and not (array.min() >= 0 and array.max() < self.symbols):
-            raise ValueError(f"ids outside 0..{self.symbols - 1} stand for no symbol")
+        if len(array) and not (array.min() >= 0 and array.max() < self.vocab_size):
+            raise ValueError(f"ids outside 0..{self.vocab_size - 1} stand for no symbol")
         return b"".join([self._bytes[i] for i in array.tolist()])
 
     def to_json(self) -> dict[str, Any]:

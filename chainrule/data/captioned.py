@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core.batch import Drawn
+from chainrule.core.batch import CaptionImageBatch
 from chainrule.core.errors import DataError
 from chainrule.data.dataset import Dataset
+from chainrule.data.image_files import grey
 from chainrule.data.images import ImagePart, channels_of, contact_sheet, digests, read_parts
 from chainrule.data.labelled import SHOWN, Shares, carved_note
-from chainrule.data.pictures import grey
 from chainrule.data.reading import fitted
 from chainrule.data.tokenizers import TextTokenizer
 
@@ -48,15 +48,15 @@ class Captions:
 
     tokenizer: TextTokenizer
     places: int
-    codes: int
+    codebook_size: int
 
     @property
     def words(self) -> int:
-        return self.tokenizer.symbols
+        return self.tokenizer.vocab_size
 
     @property
-    def symbols(self) -> int:
-        return self.picture + self.codes
+    def vocab_size(self) -> int:
+        return self.picture + self.codebook_size
 
     def write(self, texts: Sequence[str]) -> np.ndarray:
         """Captions in lower case, cut or filled up to their places, N x places; an empty one is all filling."""
@@ -122,7 +122,7 @@ class DrawnBatches:
         rng = np.random.default_rng([self.seed, epoch])
         return rng.permutation(len(self.records)), rng.random(len(self.records)) < self.dropped
 
-    def at(self, epoch: int, step: int) -> Drawn:
+    def at(self, epoch: int, step: int) -> CaptionImageBatch:
         order, hidden = self._epoch(epoch)
         chosen = order[step * self.rows : (step + 1) * self.rows]
         rows = self.records[chosen].copy()
@@ -134,11 +134,11 @@ class DrawnBatches:
         return as_batch(rows, self.captions, read=np.where(wrong, others, rows))
 
 
-def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = None) -> Drawn:
+def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = None) -> CaptionImageBatch:
     """Inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``. ``read``: what the inputs show in place of the records."""
     targets_BT, read_BT = (torch.from_numpy(x.astype(np.int64)) for x in (records, records if read is None else read))
-    start_B1 = torch.full((len(records), 1), captions.symbols)
-    return Drawn(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)
+    start_B1 = torch.full((len(records), 1), captions.vocab_size)
+    return CaptionImageBatch(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)
 
 
 @dataclass(frozen=True)
@@ -185,10 +185,10 @@ def read_captioned(
     return CaptionedDataset(name, made, whole, cut, notes, carved=carved)
 
 
-def fit_captions(texts: Sequence[str], spec: str, codes: int) -> Captions:
+def fit_captions(texts: Sequence[str], spec: str, codebook_size: int) -> Captions:
     """A tokenizer for these captions and room for the longest of them, up to LONGEST tokens."""
     tokenizer = fitted([plain(text) for text in texts], spec)
-    return Captions(tokenizer, min(LONGEST, max(len(symbols_of(text, tokenizer)) for text in texts)), codes)
+    return Captions(tokenizer, min(LONGEST, max(len(symbols_of(text, tokenizer)) for text in texts)), codebook_size)
 
 
 def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:

@@ -91,11 +91,11 @@ class Part:
         return (entropy(self, vocab_size) * len(self) + 8.0 * float(self.unknown_bytes.sum())) / self.nbytes
 
 
-def entropy(part: Part, symbols: int) -> float:
+def entropy(part: Part, vocab_size: int) -> float:
     """-sum p log2 p over the tokens of a part, in bits per token."""
-    counts = np.zeros(symbols, np.int64)
+    counts = np.zeros(vocab_size, np.int64)
     for piece in pieces(part.ids, part.starts, part.ends):
-        counts += np.bincount(piece, minlength=symbols)
+        counts += np.bincount(piece, minlength=vocab_size)
     return bits_of_counts(counts)
 
 
@@ -141,7 +141,7 @@ def _refuse(span: Spans, part: Part, tokenizer: TextTokenizer) -> None:
     row = int(np.searchsorted(part.starts, part.unknown_at[0], "right")) - 1
     offset = int(span.starts[row]) + part.bytes_between(int(part.starts[row]), int(part.unknown_at[0]))
     character = span.text.content[offset : offset + int(part.unknown_bytes[0])].tobytes().decode()
-    raise DataError(f"{span.text.where(offset)}: {missing(character, tokenizer.symbols)}")
+    raise DataError(f"{span.text.where(offset)}: {missing(character, tokenizer.vocab_size)}")
 
 
 def encode_symbols(parts: dict[str, Sequences], tokenizer: SymbolTokenizer, unit: str) -> dict[str, Part]:

@@ -17,11 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from chainrule.core.batch import Pictures
+from chainrule.core.batch import ImageBatch
 from chainrule.core.errors import ChainruleError, DataError, MachineError, UserError
 from chainrule.data.dataset import Dataset
+from chainrule.data.image_files import ImageReader, first_line, grey, grid, read_image_file, size_of
 from chainrule.data.labelled import UNKNOWN, Shares, carved_note, numbers_of, shares, tell_unknown
-from chainrule.data.pictures import ImageReader, first_line, grey, grid, read_picture, size_of
 from chainrule.data.source import IMAGES, PART_NAMES, PARTS, suffix
 from chainrule.data.split import by_hash, check_split, text_hashes
 from chainrule.data.table import TABLES, Table, read_tables
@@ -71,13 +71,13 @@ class ImagePart:
     def hashes(self) -> list[str]:
         return [hashlib.sha256(np.ascontiguousarray(x).data).hexdigest() for x in self.images]
 
-    def take(self, chosen: np.ndarray) -> Pictures:
+    def take(self, chosen: np.ndarray) -> ImageBatch:
         """The pictures of these numbers."""
         pixels_BCYX = torch.from_numpy(np.ascontiguousarray(self.images[chosen])).movedim(3, 1)
         labels_B1 = torch.from_numpy(self.labels[chosen, None].astype(np.int64))
-        return Pictures(torch.zeros(len(chosen), 0), labels_B1, pixels_BCYX=pixels_BCYX)
+        return ImageBatch(torch.zeros(len(chosen), 0), labels_B1, pixels_BCYX=pixels_BCYX)
 
-    def batches(self, rows: int) -> Iterator[Pictures]:
+    def batches(self, rows: int) -> Iterator[ImageBatch]:
         for start in range(0, len(self), rows):
             yield self.take(np.arange(start, min(start + rows, len(self))))
 
@@ -156,7 +156,7 @@ def read_images(
     return ImageDataset(name, made, whole, cut, notes, labels=labels, carved=carved)
 
 
-def read_pictures(
+def read_unlabelled_images(
     source: str | Path,
     columns: str | None = None,
     split: Shares = (0.9, 0.05, 0.05),
@@ -253,7 +253,7 @@ def decoded(rows: Rows, size: int, on_bad: str, notes: list[str]) -> ImagePart:
 
         def one(path: Path) -> np.ndarray | DataError:
             try:
-                return read_picture(path, size)
+                return read_image_file(path, size)
             except DataError as error:
                 return error
 
@@ -413,14 +413,14 @@ def _arrays_beside(base: Path) -> dict[int, Path]:
     for path in sorted(base.glob("images*.npz")):
         images = load_arrays(path).get("images")
         if images is not None:
-            found[as_pictures(images, path).shape[1]] = path
+            found[as_images(images, path).shape[1]] = path
     return found
 
 
 def _numbered(table: Table, arrays: dict[int, Path], size: int | None) -> np.ndarray:
     """The rows that the column ``i`` names, of the arrays of this size; of the smallest that are no smaller, or of the smallest at all."""
     side = size if size in arrays else min([s for s in arrays if s >= (size or 0)] or arrays)
-    images = as_pictures(load_arrays(arrays[side])["images"], arrays[side])
+    images = as_images(load_arrays(arrays[side])["images"], arrays[side])
     try:
         rows = np.array([int(x) for x in table.need("i")[0]], np.int64)
     except ValueError:
@@ -448,14 +448,14 @@ def from_arrays(path: Path, beside: Beside) -> dict[str, Rows]:
             f"{path}: pictures without captions; expected a table with the columns image and text, or captions.jsonl"
         )
     if beside == "nothing":
-        alone = {part: as_pictures(arrays[x], path) for part, (x, _) in pairs.items() if x in arrays}
+        alone = {part: as_images(arrays[x], path) for part, (x, _) in pairs.items() if x in arrays}
         return {part: Rows(x, [""] * len(x)) for part, x in alone.items()}
     found = {part: (arrays[x], arrays[y]) for part, (x, y) in pairs.items() if x in arrays and y in arrays}
     if not found:
         raise DataError(
             f"{path}: holds {', '.join(arrays) or 'nothing'}; expected images,labels or x_train,y_train,x_test,y_test"
         )
-    return {part: Rows(as_pictures(x, path), _label_names(y, len(x), names, path)) for part, (x, y) in found.items()}
+    return {part: Rows(as_images(x, path), _label_names(y, len(x), names, path)) for part, (x, y) in found.items()}
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -473,7 +473,7 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
-def as_pictures(array: np.ndarray, path: Path) -> np.ndarray:
+def as_images(array: np.ndarray, path: Path) -> np.ndarray:
     """N x Y x X x 3, uint8, of an array with or without channels."""
     shown = " x ".join(map(str, array.shape))
     if array.ndim not in (3, 4) or (array.ndim == 4 and array.shape[3] not in (1, 3, 4)) or not array.size:

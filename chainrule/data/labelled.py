@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core.batch import Texts
+from chainrule.core.batch import TextBatch
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.dataset import Dataset
 from chainrule.data.source import PART_NAMES, PARTS, locate, read_file, suffix
@@ -47,12 +47,12 @@ class Records:
         """Characters of each record."""
         return np.array([len(text) for text in self.texts], np.int64)
 
-    def take(self, chosen: np.ndarray) -> Texts:
+    def take(self, chosen: np.ndarray) -> TextBatch:
         """The records of these numbers."""
         labels_B1 = torch.from_numpy(self.labels[chosen, None].astype(np.int64))
-        return Texts(torch.zeros(len(labels_B1), 0), labels_B1, texts=tuple(self.texts[r] for r in chosen.tolist()))
+        return TextBatch(torch.zeros(len(labels_B1), 0), labels_B1, texts=tuple(self.texts[r] for r in chosen.tolist()))
 
-    def batches(self, rows: int) -> Iterator[Texts]:
+    def batches(self, rows: int) -> Iterator[TextBatch]:
         for start in range(0, len(self), rows):
             yield self.take(np.arange(start, min(start + rows, len(self))))
 

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core.batch import Batch, Masked
+from chainrule.core.batch import Batch, MaskedBatch
 from chainrule.core.prediction import IGNORED
 from chainrule.data.batches import Batches, make_batches
 from chainrule.data.encoding import Part
@@ -30,14 +30,14 @@ MASKED, RANDOM = 0.8, 0.1
 class Masking:
     """How rows are hidden. ``begins_V``: which symbols begin a word, so that words are hidden whole; None: single symbols."""
 
-    symbols: int
+    vocab_size: int
     share: float = 0.15
     begins_V: np.ndarray | None = None
 
     def choose(self, rows_BT: np.ndarray, valid_BT: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Which places are hidden, B x T: as many in each row as its length says."""
         wanted_B = np.maximum(1, np.round(self.share * valid_BT.sum(1))).astype(int)
-        open_BT = valid_BT & (rows_BT < self.symbols)
+        open_BT = valid_BT & (rows_BT < self.vocab_size)
         order_BT = np.argsort(np.where(open_BT, rng.random(rows_BT.shape), 2.0), axis=1)
         if self.begins_V is not None:
             return self._words(rows_BT, open_BT, order_BT, wanted_B)
@@ -63,7 +63,7 @@ class Masking:
             hidden_BT[b] = chosen[word_BT[b]] & open_BT[b]
         return hidden_BT
 
-    def hide(self, rows: Masked, rng: np.random.Generator) -> Masked:
+    def hide(self, rows: MaskedBatch, rng: np.random.Generator) -> MaskedBatch:
         """The rows as they are shown, and what was hidden as targets."""
         rows_BT = rows.inputs_BT.numpy()
         valid_BT = np.ones(rows_BT.shape, bool)
@@ -71,62 +71,72 @@ class Masking:
             valid_BT = np.arange(rows_BT.shape[1]) < rows.lengths_B.numpy()[:, None]
         hidden_BT = self.choose(rows_BT, valid_BT, rng)
         fate_BT = rng.random(rows_BT.shape)
-        other_BT = rng.integers(self.symbols, size=rows_BT.shape)
-        shown_BT = np.where(fate_BT < MASKED, self.symbols + 1, np.where(fate_BT < MASKED + RANDOM, other_BT, rows_BT))
+        other_BT = rng.integers(self.vocab_size, size=rows_BT.shape)
+        shown_BT = np.where(
+            fate_BT < MASKED, self.vocab_size + 1, np.where(fate_BT < MASKED + RANDOM, other_BT, rows_BT)
+        )
         inputs_BT = torch.from_numpy(np.where(hidden_BT, shown_BT, rows_BT))
         targets_BT = torch.from_numpy(np.where(hidden_BT, rows_BT, IGNORED))
-        return Masked(inputs_BT, targets_BT, rows.lengths_B, segments_BT=rows.segments_BT, follows_B=rows.follows_B)
+        return MaskedBatch(
+            inputs_BT, targets_BT, rows.lengths_B, segments_BT=rows.segments_BT, follows_B=rows.follows_B
+        )
 
 
 def word_begins(tokenizer: Any) -> np.ndarray:
     """Which symbols begin a word, V: those that begin with white space, as "Ġthe" does; a word of ``word`` is one symbol."""
     if tokenizer.name == "word":
-        return np.ones(tokenizer.symbols, bool)
-    return np.array([tokenizer.decode([k])[:1].isspace() for k in range(tokenizer.symbols)])
+        return np.ones(tokenizer.vocab_size, bool)
+    return np.array([tokenizer.decode([k])[:1].isspace() for k in range(tokenizer.vocab_size)])
 
 
 class MaskedBatches:
     """``at(epoch, step)`` for steps 0..steps_per_epoch - 1, like `Batches`; every symbol is read once an epoch."""
 
-    def __init__(self, made: Batches, masking: Masking, *, paired: bool):
-        self.made, self.masking, self.paired = made, masking, paired
+    def __init__(self, made: Batches, masking: Masking, *, next_sentence: bool):
+        self.made, self.masking, self.next_sentence = made, masking, next_sentence
         self.steps_per_epoch = made.steps_per_epoch
 
-    def at(self, epoch: int, step: int) -> Masked:
+    def at(self, epoch: int, step: int) -> MaskedBatch:
         rng = self.made.plan.rng(epoch, step, 4)
-        rows = whole_rows(self.made.at(epoch, step), self.masking.symbols)
-        if self.paired:
-            rows = in_pairs(rows, self.masking.symbols, rng)
+        rows = whole_rows(self.made.at(epoch, step), self.masking.vocab_size)
+        if self.next_sentence:
+            rows = in_pairs(rows, self.masking.vocab_size, rng)
         return self.masking.hide(rows, rng)
 
 
 def make_masked(
-    part: Part, masking: Masking, *, rows: int, window: int, seed: int, paired: bool = False
+    part: Part, masking: Masking, *, rows: int, window: int, seed: int, next_sentence: bool = False
 ) -> MaskedBatches:
     """Batches of ``rows`` rows of ``window`` symbols, the start symbol and separators among them."""
-    special = 3 if paired else 1
+    special = 3 if next_sentence else 1
     made = make_batches(
-        part, masking.symbols, rows=rows, window=window - special, windows="fresh", longest=1, seed=seed
+        part,
+        masking.vocab_size,
+        batch_size=rows,
+        sequence_length=window - special,
+        stateful=False,
+        longest=1,
+        seed=seed,
     )
-    return MaskedBatches(made, masking, paired=paired)
+    return MaskedBatches(made, masking, next_sentence=next_sentence)
 
 
-def whole_rows(batch: Batch, symbols: int) -> Masked:
+def whole_rows(batch: Batch, vocab_size: int) -> MaskedBatch:
     """The start symbol and all that follows it; a record that begins within a row does so behind a separator (Liu et al. 2019)."""
-    start_B1 = torch.full((len(batch.targets_BT), 1), symbols)
-    shown_BT = batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, symbols + 2)
+    start_B1 = torch.full((len(batch.targets_BT), 1), vocab_size)
+    shown_BT = batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, vocab_size + 2)
     lengths_B = None if batch.lengths_B is None else batch.lengths_B + 1
     rows_BT = torch.cat([start_B1, shown_BT], 1)
-    return Masked(rows_BT, torch.full_like(rows_BT, IGNORED), lengths_B)
+    return MaskedBatch(rows_BT, torch.full_like(rows_BT, IGNORED), lengths_B)
 
 
-def in_pairs(rows: Masked, symbols: int, rng: np.random.Generator) -> Masked:
+def in_pairs(rows: MaskedBatch, vocab_size: int, rng: np.random.Generator) -> MaskedBatch:
     """[start] first half [separator] second half [separator]; for every other row or so, the second half of another row."""
     whole = [row[1:n] for row, n in zip(rows.inputs_BT, _lengths(rows))]
     halves = [(row[: len(row) // 2], row[len(row) // 2 :]) for row in whole]
     moved = rng.random(len(halves)) < 0.5
     moved &= len(halves) > 1
-    start, end = torch.tensor([symbols]), torch.tensor([symbols + 2])
+    start, end = torch.tensor([vocab_size]), torch.tensor([vocab_size + 2])
     pairs, firsts = [], []
     for b, (first, second) in enumerate(halves):
         if moved[b]:
@@ -134,10 +144,12 @@ def in_pairs(rows: Masked, symbols: int, rng: np.random.Generator) -> Masked:
         pairs.append(torch.cat([start, first, end, second, end]))
         firsts.append(len(first) + 2)
     lengths_B = torch.tensor([len(pair) for pair in pairs])
-    rows_BT = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True, padding_value=symbols + 2)
+    rows_BT = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True, padding_value=vocab_size + 2)
     segments_BT = (torch.arange(rows_BT.shape[1]) >= torch.tensor(firsts)[:, None]).long()
     nothing_BT = torch.full_like(rows_BT, IGNORED)
-    return Masked(rows_BT, nothing_BT, lengths_B, segments_BT=segments_BT, follows_B=torch.from_numpy(~moved).long())
+    return MaskedBatch(
+        rows_BT, nothing_BT, lengths_B, segments_BT=segments_BT, follows_B=torch.from_numpy(~moved).long()
+    )
 
 
 def _lengths(rows: Batch) -> list[int]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core.batch import Pairs
+from chainrule.core.batch import PairBatch
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
 from chainrule.data.dataset import Dataset
@@ -67,7 +67,7 @@ class PairPart:
         """Symbols of each target, without its end."""
         return np.array([len(ids) for ids in self.target_ids], np.int64)
 
-    def batch(self, rows: Sequence[int] | np.ndarray, start: int, end: int) -> Pairs:
+    def batch(self, rows: Sequence[int] | np.ndarray, start: int, end: int) -> PairBatch:
         """Some of the pairs: inputs ``start y1 .. yn``, targets ``y1 .. yn end``, padded on the right (0; targets IGNORED).
 
         Shapes B x (n + 1) and, of the sources, B x S; int64. ``lengths_B`` is n + 1.
@@ -76,7 +76,7 @@ class PairPart:
         inputs_BT, lengths_B = _padded([np.append(start, ids) for ids in read], 0)
         targets_BT, _ = _padded([np.append(ids, end) for ids in read], IGNORED)
         sources_BS, source_lengths_B = _padded([self.source_ids[r][: self.longest] for r in rows], 0)
-        return Pairs(inputs_BT, targets_BT, lengths_B, sources_BS=sources_BS, source_lengths_B=source_lengths_B)
+        return PairBatch(inputs_BT, targets_BT, lengths_B, sources_BS=sources_BS, source_lengths_B=source_lengths_B)
 
     def take(self, rows: Sequence[int] | np.ndarray) -> PairPart:
         """Some of the pairs, in the order given."""
@@ -113,7 +113,7 @@ class PairBatches:
         self.steps_per_epoch = len(self.edges) - 1
         self._epoch = lru_cache(maxsize=2)(self._arrange)
 
-    def at(self, epoch: int, step: int) -> Pairs:
+    def at(self, epoch: int, step: int) -> PairBatch:
         """The batch of a step. Raises IndexError outside the epoch."""
         return self.part.batch(self.rows(epoch, step), self.start, self.end)
 
@@ -183,9 +183,9 @@ def pair_card(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) -
     train, held = parts["train"], parts.get("test", parts["valid"])
     lengths = {"source": train.source_lengths, "target": train.target_lengths}
     return {
-        "symbols": target.symbols, "source_symbols": source.symbols,
+        "vocab_size": target.vocab_size, "source_vocab_size": source.vocab_size,
         "parts": {
-            n: {"records": len(p), "symbols": int(p.target_lengths.sum()), "source_symbols": int(p.source_lengths.sum())}
+            n: {"records": len(p), "target_tokens": int(p.target_lengths.sum()), "source_tokens": int(p.source_lengths.sum())}
             for n, p in parts.items()
         },
         "lengths": {side: {"mean": float(x.mean()), "longest": int(x.max())} for side, x in lengths.items()},
@@ -513,7 +513,7 @@ def _encode(cells: Sequence[str], tokenizer: TextTokenizer, where: Callable[[int
     if tokenizer.unknown is None and len(encoded.unknown_at):
         at = int(encoded.unknown_at[0])
         row = int(np.searchsorted(ends, at, "right"))
-        raise DataError(f"{where(row)}: {missing(cells[row][at - int(starts[row])], tokenizer.symbols)}")
+        raise DataError(f"{where(row)}: {missing(cells[row][at - int(starts[row])], tokenizer.vocab_size)}")
     ids = encoded.ids.astype(np.int32, copy=False)
     return [ids[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
 

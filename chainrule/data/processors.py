@@ -10,6 +10,7 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.data.captioned import Captions
 from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
 from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy, join_parts
+from chainrule.data.image_files import ImageReader
 from chainrule.data.pairs import (
     LONGEST,
     PairDataset,
@@ -21,7 +22,6 @@ from chainrule.data.pairs import (
     pair_notes,
     trained_on,
 )
-from chainrule.data.pictures import ImageReader
 from chainrule.data.processor import Processor, register_processor
 from chainrule.data.reading import Reader, reader_from_json
 from chainrule.data.series import Scaling, Stretch
@@ -55,12 +55,12 @@ class TokenProcessor(Processor):
         return encode_texts(texts, self.tokenizer, unit or self.unit)
 
     def sizes(self) -> dict[str, int]:
-        return {"symbols": self.tokenizer.symbols}
+        return {"vocab_size": self.tokenizer.vocab_size}
 
     @property
     def special_tokens(self) -> dict[str, int]:
         unknown, end = self.tokenizer.unknown, getattr(self.tokenizer, "end", None)
-        named = {"unknown": unknown, "end": end, "start": self.tokenizer.symbols}
+        named = {"unknown": unknown, "end": end, "start": self.tokenizer.vocab_size}
         return {name: k for name, k in named.items() if k is not None}
 
     def notes(self, parts: dict[str, Part]) -> list[str]:
@@ -76,11 +76,11 @@ class TokenProcessor(Processor):
 
     def card(self, parts: dict[str, Part]) -> dict[str, Any]:
         """``entropy`` is that of single tokens of the training part, in bits per token."""
-        sizes = {name: {"symbols": len(p), "unknown": len(p.unknown_at)} for name, p in parts.items()}
-        symbols = self.tokenizer.symbols
+        sizes = {name: {"tokens": len(p), "unknown": len(p.unknown_at)} for name, p in parts.items()}
+        symbols = self.tokenizer.vocab_size
         return {
             "tokenizer": self.tokenizer.name,
-            "symbols": symbols,
+            "vocab_size": symbols,
             "entropy": entropy(parts["train"], symbols),
             "parts": sizes,
         }
@@ -107,7 +107,7 @@ class TextProcessor(TokenProcessor):
             raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
         chosen = _spec_of(dataset, spec)
         fitted = fit_tokenizer(chosen, dataset.parts["train"], lines=dataset.unit == "lines")
-        sized = f"{fitted.name}:{fitted.symbols}" if spec == "bpe" else spec
+        sized = f"{fitted.name}:{fitted.vocab_size}" if spec == "bpe" else spec
         return cls(fitted, dataset.unit, dataset.terminator, sized or str(chosen.file or chosen.kind))
 
     def encode(self, part: Spans) -> Part:
@@ -120,7 +120,7 @@ class TextProcessor(TokenProcessor):
     def notes(self, parts: dict[str, Part]) -> list[str]:
         tokenizer, found = self.tokenizer, []
         if str(self.spec).endswith(".json"):
-            found.append(f"tokenizer: {self.spec} ({tokenizer.name}, {tokenizer.symbols:,} symbols)")
+            found.append(f"tokenizer: {self.spec} ({tokenizer.name}, {tokenizer.vocab_size:,} symbols)")
         if tokenizer.normalises:
             dropped = sum(int(p.record_bytes.sum()) - p.nbytes for p in parts.values() if p.record_bytes is not None)
             found.append(
@@ -234,7 +234,7 @@ class PairProcessor(Processor):
     @property
     def special_tokens(self) -> dict[str, int]:
         """Of targets: ``end`` closes one and is predicted, ``start`` stands before the first token."""
-        return {"end": self.target.symbols, "start": self.target.symbols + 1}
+        return {"end": self.target.vocab_size, "start": self.target.vocab_size + 1}
 
     def encode(self, part: SentencePairs) -> PairPart:
         return encode_pairs(part, (self.source, self.target), self.longest)
@@ -249,7 +249,11 @@ class PairProcessor(Processor):
         return self.target.decode(ids)
 
     def sizes(self) -> dict[str, Any]:
-        return {"symbols": self.target.symbols + 1, "source_symbols": self.source.symbols, "joint": self.joint}
+        return {
+            "vocab_size": self.target.vocab_size + 1,
+            "source_vocab_size": self.source.vocab_size,
+            "joint": self.joint,
+        }
 
     def notes(self, parts: dict[str, PairPart]) -> list[str]:
         return [*self.choice, *pair_notes(parts, (self.source, self.target))]
@@ -293,7 +297,7 @@ class LabelProcessor(Processor):
         return parts
 
     def sizes(self) -> dict[str, Any]:
-        return {"symbols": len(self.labels), **(self.reader.sizes() if self.reader else {})}
+        return {"num_labels": len(self.labels), **(self.reader.sizes() if self.reader else {})}
 
     def to_json(self) -> dict[str, Any]:
         reader = self.reader.to_json() if self.reader else None
@@ -345,11 +349,11 @@ class CaptionProcessor(ImageProcessor):
 
     def sizes(self) -> dict[str, Any]:
         c = self.captions
-        return {"symbols": c.symbols, "words": c.words, "caption": c.places, "codec": self.codec}
+        return {"vocab_size": c.vocab_size, "words": c.words, "caption": c.places, "codec": self.codec}
 
     def to_json(self) -> dict[str, Any]:
         c = self.captions
-        captions = {"tokenizer": c.tokenizer.to_json(), "places": c.places, "codes": c.codes}
+        captions = {"tokenizer": c.tokenizer.to_json(), "places": c.places, "codebook_size": c.codebook_size}
         return {**super().to_json(), "captions": captions, "codec": self.codec, "spec": self.spec}
 
     @classmethod
@@ -357,7 +361,7 @@ class CaptionProcessor(ImageProcessor):
         tokenizer, reader = tokenizer_from_json(saved["captions"]["tokenizer"]), reader_from_json(saved["reader"])
         if isinstance(tokenizer, SymbolTokenizer) or not isinstance(reader, ImageReader):
             raise DataError("processor.json: a tokenizer of captions and a reader of images are needed")
-        captions = Captions(tokenizer, saved["captions"]["places"], saved["captions"]["codes"])
+        captions = Captions(tokenizer, saved["captions"]["places"], saved["captions"]["codebook_size"])
         return cls(captions, reader, saved["codec"], saved["spec"])
 
 

@@ -15,9 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from chainrule.core.batch import Texts, Words
+from chainrule.core.batch import TaggedBatch, TextBatch
 from chainrule.core.errors import DataError
-from chainrule.data.pictures import ImageReader
+from chainrule.data.image_files import ImageReader
 from chainrule.data.source import Text
 from chainrule.data.split import Spans
 from chainrule.data.symbols import SymbolTokenizer
@@ -55,10 +55,10 @@ class Lexicon:
         return cls(often[0], often[1], pieces)
 
     def sizes(self) -> dict[str, int]:
-        pieces = {"source_symbols": self.pieces.symbols} if self.pieces else {}
+        pieces = {"source_vocab_size": self.pieces.vocab_size} if self.pieces else {}
         return {"words": len(self.words) + 1, "characters": len(self.characters) + FIRST, **pieces}
 
-    def read(self, batch: Words) -> Words:
+    def read(self, batch: TaggedBatch) -> TaggedBatch:
         """With the words as numbers, each distinct one spelled once; at least one place and one spelling, be it empty."""
         lengths_B = torch.tensor([len(row) for row in batch.words])
         words_BT, spelled_BT = (
@@ -117,13 +117,13 @@ class TextReader:
         return cls(fitted(texts, spec), longest)
 
     def sizes(self) -> dict[str, int]:
-        return {"source_symbols": self.tokenizer.symbols}
+        return {"source_vocab_size": self.tokenizer.vocab_size}
 
     def _ids(self, text: str) -> np.ndarray:
         """Half a surrogate pair, which no encoding can write, becomes a question mark."""
         return self.tokenizer.encode(text.encode(errors="replace")).ids[: self.longest].astype(np.int64)
 
-    def read(self, batch: Texts) -> Texts:
+    def read(self, batch: TextBatch) -> TextBatch:
         """With the texts' symbols; at least one place, be it empty."""
         rows = [self.ids(text) for text in batch.texts]
         return replace(batch, inputs_BT=padded(rows), lengths_B=torch.tensor([len(row) for row in rows]))

@@ -209,7 +209,7 @@ class SymbolTokenizer:
         self.form, self.names = form, list(names)
         self.unknown: int | None = len(self.names)
         self.end: int | None = len(self.names) + 1 if ends else None
-        self.symbols = len(self.names) + 1 + ends
+        self.vocab_size = len(self.names) + 1 + ends
         self._id = {name: k for k, name in enumerate(self.names)}
 
     @classmethod
@@ -254,8 +254,8 @@ class SymbolTokenizer:
     def symbols_of(self, ids: Any) -> list[str]:
         """The symbols of ids, ends left out; U+FFFD for the unknown one."""
         array = np.asarray(ids).reshape(-1)
-        if len(array) and not (array.min() >= 0 and array.max() < self.symbols):
-            raise ValueError(f"ids outside 0..{self.symbols - 1} stand for no symbol")
+        if len(array) and not (array.min() >= 0 and array.max() < self.vocab_size):
+            raise ValueError(f"ids outside 0..{self.vocab_size - 1} stand for no symbol")
         table = [*self.names, "\N{REPLACEMENT CHARACTER}"]
         return [table[i] for i in array.tolist() if i != self.end]
 

@@ -42,7 +42,7 @@ LEAST = 1_000
 class Truth:
     """What is known about a source. Entropies in bits per symbol; None where not computable."""
 
-    symbols: int
+    vocab_size: int
     entropy_rate: float | None
     lag: int | None
     """The farthest symbol back that matters; None: no farthest one."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core.batch import Words
+from chainrule.core.batch import TaggedBatch
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
 from chainrule.data.dataset import Dataset
@@ -69,16 +69,16 @@ class Tagged:
         """Tokens of each sequence."""
         return np.array([len(row.words) for row in self.rows], np.int64)
 
-    def take(self, chosen: Iterable[int]) -> Words:
+    def take(self, chosen: Iterable[int]) -> TaggedBatch:
         """The sequences of these numbers."""
         rows = [(self.rows[r], self.labels[r]) for r in chosen]
         targets_BT = torch.full((len(rows), max((len(r.words) for r, _ in rows), default=0)), IGNORED)
         for b, (_, labels) in enumerate(rows):
             targets_BT[b, : len(labels)] = torch.from_numpy(labels)
         words, columns = tuple(r.words for r, _ in rows), tuple(r.columns for r, _ in rows)
-        return Words(torch.zeros(len(rows), 0), targets_BT, words=words, columns=columns)
+        return TaggedBatch(torch.zeros(len(rows), 0), targets_BT, words=words, columns=columns)
 
-    def batches(self, rows: int) -> Iterator[Words]:
+    def batches(self, rows: int) -> Iterator[TaggedBatch]:
         for start in range(0, len(self.rows), rows):
             yield self.take(range(start, min(start + rows, len(self.rows))))
 
@@ -117,7 +117,7 @@ class TaggedDataset(Dataset):
         known = set(train.tokens)
         return {
             "name": self.name, "unit": self.unit, "counted": self.counted,
-            "parts": {n: {"records": len(p.rows), "symbols": len(p)} for n, p in self.parts.items()},
+            "parts": {n: {"records": len(p.rows), "tokens": len(p)} for n, p in self.parts.items()},
             "labels": shares(self.labels, train.flat, held.flat),
             "unseen": float(np.mean([word not in known for word in held.tokens])),
             "duplicates": repeated((" ".join(r.words) for r in train.rows), (" ".join(r.words) for r in held.rows)),

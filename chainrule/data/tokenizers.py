@@ -41,7 +41,7 @@ class ByteTokenizer:
     """The 256 bytes: complete, and no two tokenizations of one text."""
 
     name: str = "byte"
-    symbols: int = 256
+    vocab_size: int = 256
     unknown: int | None = None
     symbol_bytes: np.ndarray | None = None
     """Length in bytes of each symbol; None: one."""
@@ -60,7 +60,7 @@ class ByteTokenizer:
         return {name: (encoded, starts, ends) for name, (starts, ends) in parts.items()}
 
     def decode(self, ids: Any) -> bytes:
-        return _checked(ids, self.symbols).astype(np.uint8).tobytes()
+        return _checked(ids, self.vocab_size).astype(np.uint8).tobytes()
 
     def to_json(self) -> dict[str, Any]:
         return {"type": "byte"}
@@ -74,7 +74,7 @@ class CharTokenizer:
     def __init__(self, characters: str, complete: bool = False):
         self.characters, self.complete = characters, complete
         self.name = "char:complete" if complete else "char"
-        self.symbols = len(characters) + (not complete)
+        self.vocab_size = len(characters) + (not complete)
         self.unknown: int | None = None if complete else len(characters)
         points = _points(characters)
         small = next(d for d in (np.uint8, np.uint16, np.int32) if len(characters) <= np.iinfo(d).max)
@@ -102,7 +102,7 @@ class CharTokenizer:
             raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
         encoded = self._encode(points, 0)
         if self.complete and len(encoded.unknown_at):
-            raise DataError(missing(chr(points[encoded.unknown_at[0]]), self.symbols))
+            raise DataError(missing(chr(points[encoded.unknown_at[0]]), self.vocab_size))
         return encoded
 
     def encode_array(self, content: np.ndarray) -> Encoded:
@@ -144,7 +144,7 @@ class CharTokenizer:
 
     def decode(self, ids: Any) -> bytes:
         """The text of ids; the unknown symbol becomes U+FFFD."""
-        return b"".join([self._bytes[i] for i in _checked(ids, self.symbols).tolist()])
+        return b"".join([self._bytes[i] for i in _checked(ids, self.vocab_size).tolist()])
 
     def to_json(self) -> dict[str, Any]:
         return {"type": "char", "characters": self.characters, "complete": self.complete}
@@ -155,10 +155,10 @@ class CharTokenizer:
         return Encoded(ids, unknown + offset, _utf8_lengths(points[unknown]))
 
 
-def missing(character: str, symbols: int) -> str:
+def missing(character: str, vocab_size: int) -> str:
     """What to tell somebody whose text holds a character outside a complete alphabet of so many symbols."""
     return (
-        f"{character!r} (U+{ord(character):04X}) is not among the {symbols:,} characters of the training part, "
+        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training part, "
         "which char:complete declares to be all; --tokenizer char has an unknown symbol for it"
     )
 
@@ -178,10 +178,10 @@ def _utf8_lengths(points: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.array([0x80, 0x800, 0x10000]), points.astype(np.int64), "right") + 1
 
 
-def _checked(ids: Any, symbols: int) -> np.ndarray:
+def _checked(ids: Any, vocab_size: int) -> np.ndarray:
     array = np.asarray(ids).reshape(-1)
-    if len(array) and not (array.min() >= 0 and array.max() < symbols):
-        raise ValueError(f"ids outside 0..{symbols - 1} stand for no symbol")
+    if len(array) and not (array.min() >= 0 and array.max() < vocab_size):
+        raise ValueError(f"ids outside 0..{vocab_size - 1} stand for no symbol")
     return array
 
 

@@ -63,7 +63,7 @@ class WordTokenizer(OfSpans):
         self.words, self.lines = list(words), lines
         self._bytes = [word.encode() for word in self.words]
         self._id = {word: k for k, word in enumerate(self._bytes)}
-        self.symbols = len(self.words) + 1
+        self.vocab_size = len(self.words) + 1
         self.unknown: int | None = len(self.words)
         space = np.array([word[0] in SPACES for word in self._bytes])
         sizes = np.array([len(word) for word in self._bytes])
@@ -119,8 +119,8 @@ class WordTokenizer(OfSpans):
         array = np.asarray(ids).reshape(-1)
         if not len(array):
             return b""
-        if array.min() < 0 or array.max() >= self.symbols:
-            raise ValueError(f"ids outside 0..{self.symbols - 1} stand for no symbol")
+        if array.min() < 0 or array.max() >= self.vocab_size:
+            raise ValueError(f"ids outside 0..{self.vocab_size - 1} stand for no symbol")
         space = self._space[array]
         apart = np.append(~space[1:] & ~space[:-1], False)
         table = [*self._bytes, "\N{REPLACEMENT CHARACTER}".encode()]

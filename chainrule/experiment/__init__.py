@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chainrule.training.settings import RunConfig
+    from chainrule.tasks.settings import RunConfig
 
 __all__ = ["compare", "rebuild"]
 

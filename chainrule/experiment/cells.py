@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.checkpoint import RunFolder
-from chainrule.core import Autoregressive, ChainruleError, UserError, family
+from chainrule.core import Autoregressive, ChainruleError, UserError, model_type
 from chainrule.experiment.board import choose
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
 from chainrule.experiment.statistics import block_edges, make_blocks
 from chainrule.inference.costs import MemoryWatch, state_bytes
+from chainrule.runs import RunFolder
+from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
+from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import can_adopt, describe, machine, make_trainer, open_run, prepare, read_data, trained
-from chainrule.training.settings import Prepared, RunConfig
-from chainrule.training.tasks import find_task
-from chainrule.training.train import Meter, say
 
 SLICES = 6
 """Turns in which rows train: each sixth of the budget, so that they fill in together."""
@@ -43,16 +43,16 @@ class Bench:
             self._read = read_data(self._settings)
         return self._read
 
-    def resolve(self, settings: RunConfig) -> Prepared:
+    def resolve(self, settings: RunConfig) -> ResolvedRun:
         """Settings resolved against the dataset."""
         return prepare(settings, self.dataset)
 
 
-def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Prepared:
+def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> ResolvedRun:
     """The first row that can be prepared, with the shared settings of the run; raises what is wrong with the first
     where none can.
     """
-    known = {k for spec in specs for k in family(spec.model_type, settings.task).config.model_fields}
+    known = {k for spec in specs for k in model_type(spec.model_type, settings.task).config.model_fields}
     errors: list[UserError] = []
     for spec in specs:
         shared = RowSpec(spec.name, spec.model_type, {k: v for k, v in spec.own.items() if isinstance(v, dict)})
@@ -65,13 +65,17 @@ def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Pr
 
 def _adoptable(settings: RunConfig) -> RunConfig:
     """Without ``pretrained`` where the model type cannot begin with another run."""
-    return settings if can_adopt(family(settings.family, settings.task)) else settings.replace(pretrained=None)
+    return (
+        settings
+        if is_pretrainable(model_type(settings.model_type, settings.task))
+        else settings.replace(pretrained=None)
+    )
 
 
 # --- prepare ----------------------------------------------------------------------------------------------------------
 
 
-def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Prepared) -> None:
+def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: ResolvedRun) -> None:
     """The job ``prepare``: the data card, metrics, block edges, references and whatever else the task's board knows
     beforehand.
     """
@@ -121,7 +125,7 @@ class CellWork:
         self.plan, self.row, self.cell, self.results, self.bench = plan, row, cell, results, bench
         self.folder = out / cell.folder
         self.trainer: Trainer | None = None
-        self.ready: Prepared | None = None
+        self.ready: ResolvedRun | None = None
 
     @property
     def train_job(self) -> Job:
@@ -150,7 +154,7 @@ class CellWork:
         found = self.results.get(job)
         return found is not None and found.status == "done"
 
-    def _resolve(self) -> Prepared:
+    def _resolve(self) -> ResolvedRun:
         """Settings and data of this cell, resolved once. Raises UserError where its figures would not be comparable."""
         if self.ready is None:
             settings = settings_of(self.plan, self.row, self.results).replace(seed=self.cell.seed)
@@ -215,7 +219,7 @@ class CellWork:
         found = {
             "params": self.trainer.model.parameters_count, "tokenizer": ready.settings.tokenizer, "progress": progress,
             "curve": p.curve,
-            "config": {k: v for k, v in ready.config.model_dump().items() if k != "symbols"},
+            "config": {k: v for k, v in ready.config.model_dump().items() if k not in ("vocab_size", "num_labels")},
             "train": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
             "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task)),
             "peak_bytes": max(before, peak), **more,
@@ -226,7 +230,7 @@ class CellWork:
         """Open the test part, once: metrics, block sums, and what the task's board shows of a row."""
         ready, facts = self._resolve(), self._facts()
         s, task, board = ready.settings, find_task(self.plan.task), board_of(self.plan.task)
-        run = open_run(self.folder, device=s.device, precision=s.precision, threads=s.threads)
+        run = load(self.folder, device=s.device, precision=s.precision, threads=s.threads)
         evaluation = task.evaluate(run, held_out(ready.data))
         positions = evaluation.positions
         if positions is None:

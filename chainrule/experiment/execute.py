@@ -17,8 +17,8 @@ from chainrule.core import ChainruleError
 from chainrule.experiment.cells import Bench, CellWork, prepare_row
 from chainrule.experiment.jobs import Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, read_plan
-from chainrule.training.settings import RunConfig
-from chainrule.training.train import Interrupted, say
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.train import Interrupted, say
 
 Stop = Callable[[], bool]
 POLL = 0.25

@@ -14,14 +14,14 @@ from chainrule.core.errors import UserError
 from chainrule.experiment.jobs import Job, digest
 
 if TYPE_CHECKING:
-    from chainrule.training.settings import RunConfig
+    from chainrule.tasks.settings import RunConfig
 
 FORMAT = 1
 FILE = "plan.json"
 OF_A_ROW = ("tokenizer", "context", "size", "params", "precision")
 """Settings of a run that a row may have for itself; all others are the same for every row."""
-GROUPS = ("model", "recipe")
-"""Settings with settings of their own: ``recipe.rate``."""
+GROUPS = ("model", "train")
+"""Settings with settings of their own: ``train.lr``."""
 LABELS = {
     "markov": "Markov", "ngram": "n-gram", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "gpt": "GPT",
     "transformer": "Transformer", "bert": "BERT", "hmm": "HMM", "ar": "AR", "kalman": "Kalman", "vit": "ViT",
@@ -119,7 +119,7 @@ def parse_models(models: str | Sequence[str], task: str = "generate") -> list[Ro
     Raises:
         UserError: no such model, a row twice, or a setting that is the same for all rows.
     """
-    from chainrule.core import family, load_file
+    from chainrule.core import load_file, model_type
     from chainrule.core.config import parse_settings
 
     rows: list[RowSpec] = []
@@ -127,7 +127,7 @@ def parse_models(models: str | Sequence[str], task: str = "generate") -> list[Ro
         name, _, typed = entry.partition(":")
         values = parse_settings(typed.split("+")) if typed else {}
         plugin = name if name.endswith(".py") else None
-        for found in load_file(Path(name), task) if plugin else [family(name, task)]:
+        for found in load_file(Path(name), task) if plugin else [model_type(name, task)]:
             own = _own(entry, values, found.config.model_fields)
             rows.append(RowSpec(entry if found.name == name else found.name, found.name, own, plugin))
     if not rows:
@@ -147,7 +147,7 @@ def entries(models: str | Sequence[str]) -> list[str]:
 
 def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
     """Settings of the run by name, and those of the model and its training by group."""
-    from chainrule.training.settings import RunConfig
+    from chainrule.tasks.settings import RunConfig
 
     own: dict[str, Any] = {}
     for key, value in values.items():
@@ -166,15 +166,15 @@ def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig
     """The settings of a row's runs. A shared model setting goes to the rows that know it; one that no row knows is a
     slip, and stays, so that it is told.
     """
-    from chainrule.core import family
+    from chainrule.core import model_type
 
-    fields = family(spec.model_type, shared.task).config.model_fields
+    fields = model_type(spec.model_type, shared.task).config.model_fields
     model = {k: v for k, v in shared.model.items() if k in fields or k not in known}
     groups = {
         "model": {**model, **spec.own.get("model", {})},
-        "recipe": {**shared.recipe, **spec.own.get("recipe", {})},
+        "train": {**shared.train, **spec.own.get("train", {})},
     }
-    return shared.replace(family=spec.model_type, **{**spec.own, **groups})
+    return shared.replace(model_type=spec.model_type, **{**spec.own, **groups})
 
 
 def label_of(spec: RowSpec) -> str:
@@ -192,7 +192,7 @@ def label_of(spec: RowSpec) -> str:
 
 def shared_key(settings: RunConfig, title: str, split_sha256: str) -> str:
     """What must agree for an experiment to be continued."""
-    shared = {k: v for k, v in settings.model_dump().items() if k not in ("family", "save_every")}
+    shared = {k: v for k, v in settings.model_dump().items() if k not in ("model_type", "save_every")}
     return digest(split_sha256, {**shared, "data": title})
 
 
@@ -207,7 +207,7 @@ def request_of(settings: RunConfig, models: str | Sequence[str] | None, seeds: i
         hashes = [hash_files(name, out) for name in (*files, *plugins)]
     except OSError:
         return None
-    values = {k: v for k, v in settings.model_dump().items() if k not in ("family", "save_every")}
+    values = {k: v for k, v in settings.model_dump().items() if k not in ("model_type", "save_every")}
     return digest({**values, "data": Path(settings.data).name}, typed, seeds, hashes)
 
 
@@ -266,11 +266,11 @@ def make_plan(
     command: str | None,
 ) -> Plan:
     """Rows and jobs of an experiment."""
-    from chainrule.core import family
+    from chainrule.core import model_type
     from chainrule.tasks.board import board_of
 
     board = board_of(settings.task)
-    known = {k for spec in specs for k in family(spec.model_type, settings.task).config.model_fields}
+    known = {k for spec in specs for k in model_type(spec.model_type, settings.task).config.model_fields}
     key = shared_key(settings, source.title, source.split_sha256)
     jobs = {"prepare": Job("prepare", "prepare", (), digest("prepare", key))}
     rows: list[PlannedRow] = []
@@ -287,7 +287,7 @@ def make_plan(
             place = slug if seed == settings.seed else f"{slug}-seed{seed}"
             cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}"))
             _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
-        counting = family(spec.model_type, settings.task).recipe.update == "counting"
+        counting = model_type(spec.model_type, settings.task).recipe.update == "counting"
         rows.append(
             PlannedRow(
                 spec.name,

@@ -33,7 +33,7 @@ from chainrule.report.messages import Catalogue
 
 if TYPE_CHECKING:
     from chainrule.experiment.cells import Bench
-    from chainrule.training.settings import RunConfig
+    from chainrule.tasks.settings import RunConfig
 
 OWN_DATA = "data"
 """Folder in OUT that holds data which came from memory."""
@@ -70,7 +70,7 @@ def run(
     """Compare models on the data of ``settings`` and return the board.
 
     Args:
-        settings: shared settings of all rows; ``family`` is not used.
+        settings: shared settings of all rows; ``model type`` is not used.
         models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
         out: the folder of the experiment. One that holds the same experiment is continued.
         seeds: runs of each row, with seeds one apart.
@@ -126,16 +126,16 @@ def refuse_strangers(out: Path) -> None:
 def _work(request: Request, old: Plan | None, results: Results) -> dict[str, Any]:
     """Run the jobs that are not final, and publish on the way."""
     from chainrule.experiment.cells import Bench, prepare_board, resolve_first
-    from chainrule.training.tasks import find_task
-    from chainrule.training.train import Interrupted, Stop
+    from chainrule.tasks.base import find_task
+    from chainrule.tasks.train import Interrupted, Stop
 
     settings, out = request.settings, request.out
     task, bench = find_task(settings.task), Bench(settings)
-    specs = parse_models(request.models or task.rows, settings.task)
+    specs = parse_models(request.models or task.default_models, settings.task)
     plan = _plan(request, specs, bench.dataset, old)
     ready = None
     if request.overwrite or not results.final(plan.jobs["prepare"]):
-        settings = task.first(settings, out, request.overwrite)
+        settings = task.prepare(settings, out, request.overwrite)
         ready = resolve_first(bench, settings, specs)  # a slip in the command is told before anything is written
     if request.overwrite:
         _clear(out, plan, results)
@@ -191,7 +191,7 @@ def _clear(out: Path, plan: Plan, results: Results) -> None:
     """Give up the results and run folders of an experiment that is replaced; its plan stays until the new one is
     written.
     """
-    from chainrule.checkpoint import RunFolder
+    from chainrule.runs import RunFolder
 
     results.clear()
     for row in plan.rows:

@@ -11,7 +11,7 @@ from typing import Any
 from chainrule.core.metric import Metric
 from chainrule.experiment.statistics import Blocks, Ranking, rank
 from chainrule.report.messages import Catalogue
-from chainrule.report.sentences import Amount, Figure, Sentence, spoken
+from chainrule.report.sentences import Amount, MetricValue, Sentence, spoken
 
 MOST_TIMES = 32
 """Multiples of the training time up to which a learning curve is extrapolated."""
@@ -97,7 +97,7 @@ def make_verdict(
         "size": size,
         "order": ranking.order,
     }
-    leads = {"model": rows[best]["label"], "value": Figure(metric, rows[best][metric.name])}
+    leads = {"model": rows[best]["label"], "value": MetricValue(metric, rows[best][metric.name])}
     if running:
         return _verdict([Sentence("verdict_so_far", leads)], say, best, ranking.tie, "so far", reach, facts)
     if size < metric.min_items:
@@ -131,7 +131,7 @@ def _verdict(
 
 def _clear(rows: Rows, ranking: Ranking, best: str, facts: dict[str, Any]) -> list[Sentence]:
     metric = ranking.metric
-    leads: dict[str, Any] = {"model": rows[best]["label"], "value": Figure(metric, rows[best][metric.name])}
+    leads: dict[str, Any] = {"model": rows[best]["label"], "value": MetricValue(metric, rows[best][metric.name])}
     if len(ranking.order) == 1:
         return [Sentence("verdict_use", leads)]
     second = ranking.order[1]
@@ -150,5 +150,5 @@ def _clear(rows: Rows, ranking: Ranking, best: str, facts: dict[str, Any]) -> li
 
 def _tie(rows: Rows, ranking: Ranking, chosen: str, facts: dict[str, Any]) -> list[Sentence]:
     models = ", ".join(rows[name]["label"] for name in ranking.tie)
-    value = Figure(ranking.metric, rows[ranking.order[0]][ranking.metric.name])
+    value = MetricValue(ranking.metric, rows[ranking.order[0]][ranking.metric.name])
     return [Sentence("verdict_tie", {"models": models, "value": value, "model": rows[chosen]["label"]})]

@@ -36,7 +36,7 @@ def state_bytes(
     for length in (SHORT, LONG):
         with compute.autocast():
             state = initial(model, length)
-            _, state = model(torch.zeros((1, length), dtype=model.first(1).dtype, device=compute.device), state)
+            _, state = model(torch.zeros((1, length), dtype=model.start_inputs(1).dtype, device=compute.device), state)
         sizes.append(state.nbytes())
     per_token = (sizes[1] - sizes[0]) // (LONG - SHORT)
     return sizes[0] - SHORT * per_token, per_token
@@ -50,7 +50,7 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, 
     rng = torch.Generator().manual_seed(seed)
     seconds, sizes, lengths = [], [], []
     for length in GROWTH_LENGTHS:
-        read = torch.randint(0, model.symbols, (1, length), generator=rng).to(compute.device)
+        read = torch.randint(0, model.vocab_size, (1, length), generator=rng).to(compute.device)
         times = []
         try:
             for _ in range(3):

@@ -16,7 +16,7 @@ import torch
 
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
-from chainrule.scoring.evaluate import Symbols, places
+from chainrule.inference.scoring import Symbols, places
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def _costs(model: Autoregressive, part: Symbols, begin: np.ndarray, width: int, 
     out = np.zeros((len(begin), width))
     for k in range(0, len(begin), rows):
         read = part.ids[begin[k : k + rows, None] + np.arange(width)].astype(np.int64)
-        start = np.full((len(read), 1), model.start_symbol)
+        start = np.full((len(read), 1), model.start_id)
         inputs = torch.from_numpy(np.concatenate([start, read[:, :-1]], 1)).to(compute.device)
         with compute.autocast():
             prediction, _ = model(inputs)
@@ -77,7 +77,7 @@ def memory_curve(
     model.eval()
     base, curve = nats.mean(), []
     spelled = np.zeros(len(nats))
-    if model.spells:
+    if model.byte_fallback:
         spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # paid for whatever is visible
     for tier in TIERS:
         width = min(tier.last + 1, model.window or tier.last + 1)

@@ -1,4 +1,4 @@
-"""What every family must keep, as plain functions over the registry: what the verb ``laws`` runs."""
+"""What every model type must keep, as plain functions over the registry: what the command ``laws`` runs."""
 
 from chainrule.laws.subject import SUBJECTS, Labelling, LawBroken, Numbers, Records, Sourced, Subject, Tokens, WholeRows
 from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report

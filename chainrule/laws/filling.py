@@ -62,7 +62,7 @@ def both_sides_are_seen(subject: Subject) -> None:
     """The answer at a hidden place changes with what stands before it and with what stands after it."""
     rows = _of(subject)
     shown_BT = torch.cat([rows.start_rows(1), rows.rows(1, TIME, salt=73)], 1)
-    shown_BT[:, 7] = rows.filler.mask_symbol
+    shown_BT[:, 7] = rows.filler.mask_id
     batch = replace(rows.batch(1, TIME, salt=73), inputs_BT=shown_BT, lengths_B=None)
     want = rows.told(rows.filler, batch)[0, 7]
     for place, side in ((6, "before"), (8, "after")):

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from chainrule.core import IGNORED, ChainruleError, Classifier, Codec, Tagger, Words
+from chainrule.core import IGNORED, ChainruleError, Classifier, Codec, TaggedBatch, Tagger
 from chainrule.laws.subject import SPELLINGS, STRANGE, TOLERANCE, Coded, Labelling, LawBroken, Subject, same
 
 LONG = 1031
@@ -76,9 +76,9 @@ def coded_alone(subject: Subject) -> str:
     assert isinstance(model, Codec)
     rows = [*subject.words(5, 13, salt=76), STRANGE]
     ids_BP, pictures = subject.coded(model, rows)
-    if ids_BP.shape != (len(rows), model.side**2) or int(ids_BP.min()) < 0 or int(ids_BP.max()) >= model.codes:
+    if ids_BP.shape != (len(rows), model.side**2) or int(ids_BP.min()) < 0 or int(ids_BP.max()) >= model.codebook_size:
         raise LawBroken(
-            f"symbols {tuple(ids_BP.shape)} from {int(ids_BP.min())} to {int(ids_BP.max())}, of {model.codes}"
+            f"symbols {tuple(ids_BP.shape)} from {int(ids_BP.min())} to {int(ids_BP.max())}, of {model.codebook_size}"
         )
     turned = subject.coded(model, rows[::-1])
     for b, row in enumerate(rows):
@@ -89,7 +89,7 @@ def coded_alone(subject: Subject) -> str:
                 f"{('symbols', 'picture')[k]} {b} alone against among others",
             )
             same(turned[k][len(rows) - 1 - b], whole[b], f"{('symbols', 'picture')[k]} {b} in another order")
-    return f"{len(ids_BP.unique())} of {model.codes} symbols"
+    return f"{len(ids_BP.unique())} of {model.codebook_size} symbols"
 
 
 @torch.no_grad()
@@ -97,7 +97,7 @@ def one_tag_a_token(subject: Subject) -> None:
     """Every token has one tag out of the set; IGNORED stands beyond a row's end."""
     asked = _labelling(subject)
     model, batch = asked.labeller, asked.pack([*asked.words(5, 13, salt=73), (), STRANGE])
-    assert isinstance(model, Tagger) and isinstance(batch, Words)
+    assert isinstance(model, Tagger) and isinstance(batch, TaggedBatch)
     tags_BT, nats_B = model.tag(batch)
     longest = max(map(len, batch.words))
     if tags_BT.shape != (len(batch.words), longest) or nats_B.shape != (len(batch.words),):
@@ -105,7 +105,7 @@ def one_tag_a_token(subject: Subject) -> None:
             f"tags {tuple(tags_BT.shape)} and nats {tuple(nats_B.shape)} for {len(batch.words)} rows of up to {longest} words"
         )
     for b, (tags, row) in enumerate(zip(tags_BT.tolist(), batch.words)):
-        wrong = [t for t, tag in enumerate(tags[: len(row)]) if not 0 <= tag < asked.symbols]
+        wrong = [t for t, tag in enumerate(tags[: len(row)]) if not 0 <= tag < asked.vocab_size]
         wrong += [t for t, tag in enumerate(tags) if t >= len(row) and tag != IGNORED]
         if wrong:
             raise LawBroken(f"row {b} of {len(row)} words has the tag {tags[wrong[0]]} at {wrong[0]}")
@@ -118,7 +118,7 @@ def tags_are_probable(subject: Subject) -> str:
     rows = [*asked.words(5, 13, salt=74), (), *((word,) for word in (*SPELLINGS, *STRANGE))]
     nats = [float(answer[0]) for answer in asked.judge(asked.labeller, asked.pack(rows))]
     for row, value in zip(rows, nats):
-        least = {0: 0.0, 1: -math.log(asked.symbols)}.get(len(row), -math.inf)
+        least = {0: 0.0, 1: -math.log(asked.vocab_size)}.get(len(row), -math.inf)
         if not least - TOLERANCE <= value <= TOLERANCE:
             raise LawBroken(f"log p of the tags of {len(row)} words is {value:.6g}, not within {least:.6g} and 0")
     return f"log p from {min(nats):.3g} to {max(nats):.3g}"
@@ -132,7 +132,7 @@ def labels_sum_to_one(subject: Subject) -> str:
     model = asked.labeller
     assert isinstance(model, Classifier)
     log_p_BC = model.classify(asked.pack(rows)).double()
-    if log_p_BC.shape != (len(rows), asked.symbols):
-        raise LawBroken(f"shape {tuple(log_p_BC.shape)} for {len(rows)} rows and {asked.symbols} labels")
+    if log_p_BC.shape != (len(rows), asked.vocab_size):
+        raise LawBroken(f"shape {tuple(log_p_BC.shape)} for {len(rows)} rows and {asked.vocab_size} labels")
     same(log_p_BC.exp().sum(1), torch.ones(len(rows), dtype=torch.float64), "sum of p over the labels")
     return f"p from {float(log_p_BC.min().exp()):.2g} to {float(log_p_BC.max().exp()):.2g}"

@@ -9,21 +9,21 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from chainrule.core import Autoregressive, Batch, Counting, SequenceModel, total
-from chainrule.explain.recorder import Recorder
 from chainrule.laws.subject import LawBroken, Subject, same
+from chainrule.nn.recorder import Recorder
 
 
 def sizes(subject: Subject) -> str:
     """The presets exist, parameters are counted without allocating, and ``sized`` stays within its bound."""
-    family = subject.family
-    config = subject.configure(subject.symbols)
-    counted, held = family.parameters(config), sum(p.numel() for p in subject.raw().parameters())
+    model_type = subject.model_type
+    config = subject.configure(subject.vocab_size)
+    counted, held = model_type.parameters(config), sum(p.numel() for p in subject.raw().parameters())
     if counted != held:
         raise LawBroken(f"{held} parameters when built, {counted} when built without memory")
-    if family.width is None:
+    if model_type.width is None:
         return f"{held} parameters, no width to turn"
     small, large = (
-        family.parameters(family.sized(bound, "tiny", **subject.shape(subject.symbols)))
+        model_type.parameters(model_type.sized(bound, "tiny", **subject.shape(subject.vocab_size)))
         for bound in (20 * held, 80 * held)
     )
     if not held <= small <= 20 * held or not small < large <= 80 * held:
@@ -51,7 +51,7 @@ def saved(subject: Subject) -> str:
     stored = save({name: t.detach().contiguous().clone() for name, t in model.state_dict().items()})
     with torch.random.fork_rng():
         torch.manual_seed(subject.seed + 1)
-        copy = subject.family.build(config).double().eval()
+        copy = subject.model_type.build(config).double().eval()
     copy.load_state_dict(load(stored))
     same(subject.answers(copy), subject.answers(model), "after saving and loading", 0)
     return f"{len(stored)} bytes"

@@ -17,12 +17,12 @@ def reorder(subject: Subject) -> None:
     """Beams: rows repeat and vanish, the batch may grow or shrink."""
     rows, more = subject.rows(5, 7, salt=20), subject.rows(7, 3, salt=21)
     index = torch.tensor([4, 1, 1, 0, 3, 4, 2])
-    _, state = subject.read(rows, subject.begun(*range(5)))
+    _, state = subject.read(rows, subject.started(*range(5)))
     got, _ = subject.read(more, state.clone().reorder(index))
-    _, wanted = subject.read(rows[index], subject.begun(*index.tolist()))
+    _, wanted = subject.read(rows[index], subject.started(*index.tolist()))
     same(got, subject.read(more, wanted)[0], "after reorder")
     few = torch.tensor([2, 0])
-    _, wanted = subject.read(rows[few], subject.begun(2, 0))
+    _, wanted = subject.read(rows[few], subject.started(2, 0))
     want, _ = subject.read(more[:2], wanted)
     same(subject.read(more[:2], state.reorder(few))[0], want, "after reorder to fewer rows")
 
@@ -33,7 +33,7 @@ def concat(subject: Subject) -> None:
     for capacity in (CAPACITY, None):
         parts, wants = [], []
         for rows, length in (((0, 1, 2), 7), ((3,), 2), ((4,), 0)):
-            state = subject.begun(*rows, capacity=capacity)
+            state = subject.started(*rows, capacity=capacity)
             if length:
                 _, state = subject.read(subject.rows(len(rows), length, salt=23 + length), state)
             wants.append(subject.read(more[list(rows)], state.clone())[0])
@@ -48,8 +48,8 @@ def concat(subject: Subject) -> None:
 def where(subject: Subject) -> None:
     more, keep = subject.rows(5, 4, salt=24), torch.tensor([True, False, False, True, False])
     for capacity in (CAPACITY, None):
-        _, mine = subject.read(subject.rows(5, 7, salt=25), subject.begun(*range(5), capacity=capacity))
-        _, other = subject.read(subject.rows(5, 3, salt=26), subject.begun(*range(5), capacity=capacity))
+        _, mine = subject.read(subject.rows(5, 7, salt=25), subject.started(*range(5), capacity=capacity))
+        _, other = subject.read(subject.rows(5, 3, salt=26), subject.started(*range(5), capacity=capacity))
         want_mine, _ = subject.read(more, mine.clone())
         want_other, _ = subject.read(more, other.clone())
         got, _ = subject.read(more, mine.where(keep, other))
@@ -60,7 +60,7 @@ def where(subject: Subject) -> None:
 def clone(subject: Subject) -> None:
     """Two branches from one State; consuming one changes nothing in the other."""
     left, right = subject.rows(3, 4, salt=27), subject.rows(3, 4, salt=28)
-    _, state = subject.read(subject.rows(3, 7, salt=29), subject.begun(0, 1, 2, capacity=CAPACITY))
+    _, state = subject.read(subject.rows(3, 7, salt=29), subject.started(0, 1, 2, capacity=CAPACITY))
     branch = state.clone()
     before = [t.clone() for t in branch.tensors()]
     first, _ = subject.read(left, state.clone())
@@ -87,7 +87,7 @@ def rewind(subject: Subject) -> str | None:
     more, back, refused = subject.rows(3, 4, salt=31), torch.tensor([0, 2, 5]), []
     for where_, rows in _rewind_trials(subject):
         try:
-            _, state = subject.read(rows, subject.begun(0, 1, 2, capacity=CAPACITY))
+            _, state = subject.read(rows, subject.started(0, 1, 2, capacity=CAPACITY))
             state = state.rewind(back)
         except NotRewindable as error:
             refused.append(f"not rewindable{where_}: {error}")
@@ -98,7 +98,7 @@ def rewind(subject: Subject) -> str | None:
             raise
         got, _ = subject.read(more, state)
         for b, n in enumerate(back.tolist()):
-            _, alone = subject.read(rows[b : b + 1, : rows.shape[1] - n], subject.begun(b, capacity=CAPACITY))
+            _, alone = subject.read(rows[b : b + 1, : rows.shape[1] - n], subject.started(b, capacity=CAPACITY))
             want, _ = subject.read(more[b : b + 1], alone)
             same(got[b : b + 1], want, f"row {b}, after rewind by {n}{where_}")
     return refused[0] if refused else None
@@ -106,9 +106,9 @@ def rewind(subject: Subject) -> str | None:
 
 def counted(subject: Subject) -> str:
     """``length_B`` counts the symbols read, the start symbol too; ``nbytes`` says what is held."""
-    empty = subject.model.empty(3)
+    empty = subject.model.initial_state(3)
     same(empty.length_B, torch.zeros(3, dtype=empty.length_B.dtype), "length_B of empty()", 0)
-    state = subject.begun(0, 1, 2)
+    state = subject.started(0, 1, 2)
     same(state.length_B, torch.ones_like(state.length_B), "length_B after start()", 0)
     _, state = subject.read(subject.rows(3, 7, salt=32), state)
     same(state.length_B, torch.full_like(state.length_B, 8), "length_B after start() and 7 symbols", 0)

@@ -15,7 +15,7 @@ def sums_to_one(subject: Subject) -> None:
     """sum p = 1, and log_prob, logits, top, select and IGNORED agree with one another."""
     rows = subject.rows(5, 7, salt=40)
     with torch.no_grad():
-        prediction, _ = subject.model(rows, subject.begun(*range(5)))
+        prediction, _ = subject.model(rows, subject.started(*range(5)))
         table = subject.table(prediction, rows)
         logits = prediction.logits().log_softmax(-1)
         values, index = prediction.top(3)
@@ -37,7 +37,7 @@ def sums_to_one(subject: Subject) -> None:
 
 def all_strings(subject: Subject) -> str:
     """The probabilities of all strings of length 4 that may be sum to 1: 256 over an alphabet of 4."""
-    model, choices = subject.build(symbols=4), subject.choices()
+    model, choices = subject.build(vocab_size=4), subject.choices()
     assert isinstance(model, Autoregressive)
     strings = torch.tensor(list(itertools.product(*choices)))
     with torch.no_grad():
@@ -59,9 +59,9 @@ def causality(subject: Subject) -> None:
     changed, cut, diagonal = rows.clone(), rows.clone(), torch.arange(time)
     changed[diagonal, diagonal] = subject.other(one)[0]
     cut[diagonal, diagonal] = subject.start_rows(1)[0]
-    want, _ = subject.read(rows, subject.begun(*[0] * time))
+    want, _ = subject.read(rows, subject.started(*[0] * time))
     for what, inputs in (("another symbol", changed), ("the start symbol", cut)):
-        got, _ = subject.read(inputs, subject.begun(*[0] * time))
+        got, _ = subject.read(inputs, subject.started(*[0] * time))
         for t in range(time):
             same(got[t, :t], want[t, :t], f"predictions before time {t} when {what} stands there", 1e-12)
 
@@ -69,7 +69,7 @@ def causality(subject: Subject) -> None:
 def causality_of_gradients(subject: Subject) -> None:
     """The gradient of log p at time t with respect to any later input (or its embedding) is exactly zero."""
     rows, targets = subject.rows(3, 7, salt=44), subject.rows(3, 7, salt=45)
-    prediction, ways = differentiable_inputs(subject.model, rows, subject.begun(0, 1, 2))
+    prediction, ways = differentiable_inputs(subject.model, rows, subject.started(0, 1, 2))
     log_p_BT = prediction.log_prob(targets)
     for steps in ways:
         for t in range(7):
@@ -80,17 +80,17 @@ def causality_of_gradients(subject: Subject) -> None:
 
 def sampling(subject: Subject) -> str:
     """Frequencies of 4,000 draws fit p (chi-square, fixed seed), and a seed gives the same draws again."""
-    draws, (_, state) = 4000, subject.read(subject.rows(1, 3, salt=46), subject.begun(0))
+    draws, (_, state) = 4000, subject.read(subject.rows(1, 3, salt=46), subject.started(0))
     last = subject.rows(1, 1, salt=47).repeat(draws, 1)
     with torch.no_grad():
         prediction, _ = subject.model(last, state.reorder(torch.zeros(draws, dtype=torch.long)))
         samples = prediction.sample(subject.rng(48))
         again = prediction.sample(subject.rng(48))
         p_V = subject.table(prediction, last)[0, 0].double().exp()
-    if samples.shape != last.shape or int(samples.min()) < 0 or int(samples.max()) >= subject.symbols:
+    if samples.shape != last.shape or int(samples.min()) < 0 or int(samples.max()) >= subject.vocab_size:
         raise LawBroken(f"sample gives shape {tuple(samples.shape)}, from {samples.min()} to {samples.max()}")
     same(again, samples, "a second draw from the same seed", 0)
-    counts_V = torch.bincount(samples.flatten(), minlength=subject.symbols).double()
+    counts_V = torch.bincount(samples.flatten(), minlength=subject.vocab_size).double()
     if bool((counts_V[p_V == 0] > 0).any()):
         raise LawBroken("a symbol of probability 0 was drawn")
     expected_V = draws * p_V

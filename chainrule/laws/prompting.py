@@ -32,7 +32,7 @@ def the_source_is_remembered(subject: Subject) -> None:
     assert isinstance(subject, Sourced)
     rows = torch.cat([subject.rows(1, 4, salt=71), subject.start_rows(1), subject.rows(1, 2, salt=72)], 1)
     with torch.no_grad():
-        tables = [subject.read(rows, subject.begun(row))[0] for row in (0, 1)]
+        tables = [subject.read(rows, subject.started(row))[0] for row in (0, 1)]
     gap_T = (tables[0] - tables[1]).abs().amax((0, 2))
     if bool((gap_T < 1e-7).any()):
         raise LawBroken(f"two sources, one prediction after {int((gap_T < 1e-7).nonzero()[0])} symbols")
@@ -42,7 +42,7 @@ def the_start_keeps_the_source(subject: Subject) -> None:
     """A start symbol forgets what was read of the target, and not the source."""
     rows, again = subject.rows(3, 5, salt=73), subject.rows(3, 4, salt=74)
     with torch.no_grad():
-        _, state = subject.read(rows, subject.begun(0, 1, 2))
+        _, state = subject.read(rows, subject.started(0, 1, 2))
         anew, _ = subject.read(torch.cat([subject.start_rows(3), again], 1), state)
-        first, _ = subject.read(again, subject.begun(0, 1, 2))
+        first, _ = subject.read(again, subject.started(0, 1, 2))
     same(anew[:, 1:], first, "a record that begins after another")

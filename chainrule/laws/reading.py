@@ -17,7 +17,7 @@ def _ways(subject: Subject) -> list[tuple[str, Tensor, State | None]]:
     """How a sequence may begin: start() and then the rest, forward(start symbol and the rest), or in the middle."""
     rows = subject.rows(ROWS, TIME, salt=2)
     return [
-        ("after start()", rows, subject.begun(*range(ROWS))),
+        ("after start()", rows, subject.started(*range(ROWS))),
         ("from no state", torch.cat([subject.start_rows(ROWS), rows[:, 1:]], dim=1), None),
         ("from no state and without a start symbol", rows, None),
     ]
@@ -57,14 +57,14 @@ def ragged(subject: Subject) -> None:
     for b in range(ROWS):
         chunks[0][b, : first[b]] = rows[b, : first[b]]
         chunks[1][b, : second[b]] = rows[b, first[b] : first[b] + second[b]]
-    state = subject.begun(*range(ROWS))
+    state = subject.started(*range(ROWS))
     got_first, state = subject.read(chunks[0], state, first)
     got_second, state = subject.read(chunks[1], state, second)
     padded_lengths = state.length_B.clone()
     got_more, _ = subject.read(more, state)
     for b in range(ROWS):
         a, z = int(first[b]), int(first[b] + second[b])
-        alone = subject.begun(b)
+        alone = subject.started(b)
         if z:
             want, alone = subject.read(rows[b : b + 1, :z], alone)
             same(got_first[b, :a], want[0, :a], f"row {b} of a padded batch")
@@ -93,7 +93,11 @@ def start_is_reading_start(subject: Subject) -> None:
         prediction, state = subject.model.start(batch=ROWS, capacity=TIME)
     want = subject.table(prediction, first)
     same(subject.read(first)[0], want, "forward(start symbol) against start()")
-    same(subject.read(first, subject.model.empty(ROWS))[0], want, "forward(start symbol, empty()) against start()")
+    same(
+        subject.read(first, subject.model.initial_state(ROWS))[0],
+        want,
+        "forward(start symbol, empty()) against start()",
+    )
     rows = subject.rows(ROWS, 4, salt=11)
     whole, _ = subject.read(torch.cat([first, rows], dim=1))
     same(whole[:, :1], want, "first position of a longer row against start()")
@@ -114,8 +118,8 @@ def start_forgets(subject: Subject) -> None:
 
     want, length = separate(lambda b: None), packed.shape[1]
     same(subject.read(packed)[0], want, "packed records against separate ones")
-    used = separate(lambda b: subject.begun(b)) if subject.prompted else want
-    same(subject.read(packed, subject.begun(*range(ROWS)))[0], used, "packed records read into a used State")
+    used = separate(lambda b: subject.started(b)) if subject.takes_prompt else want
+    same(subject.read(packed, subject.started(*range(ROWS)))[0], used, "packed records read into a used State")
     for sizes in ([1] * length, [5] * (length // 5) + [length % 5] * (length % 5 > 0)):
         same(subject.steps(packed, None, sizes)[0], want, f"packed records in chunks of {sizes[0]}")
 
@@ -128,7 +132,7 @@ def beyond_the_window(subject: Subject) -> str | None:
     outcomes: list[Tensor | ChainruleError] = []
     for sizes in ([length], [1] * length, [7] * (length // 7) + [length % 7] * (length % 7 > 0)):
         try:
-            outcomes.append(subject.steps(rows, subject.begun(0, 1), sizes)[0])
+            outcomes.append(subject.steps(rows, subject.started(0, 1), sizes)[0])
         except ChainruleError as error:
             outcomes.append(error)
     refused = [o for o in outcomes if isinstance(o, ChainruleError)]
@@ -150,7 +154,7 @@ def context_is_true(subject: Subject) -> str | None:
     rows[1] = rows[0]
     rows[1, :7] = subject.other(rows[0, :7])
     try:
-        got, _ = subject.read(rows, subject.begun(0, 0))
+        got, _ = subject.read(rows, subject.started(0, 0))
     except ChainruleError as error:
         return f"refuses {context + 7} symbols: {error}"
     same(got[1, context + 6 :], got[0, context + 6 :], f"prediction after symbols more than {context} back changed")
@@ -159,8 +163,10 @@ def context_is_true(subject: Subject) -> str | None:
 
 def rows_are_independent(subject: Subject) -> None:
     rows, order = subject.rows(ROWS, TIME, salt=14), torch.tensor([3, 0, 4, 2, 1])
-    whole, _ = subject.read(rows, subject.begun(*range(ROWS)))
-    permuted, _ = subject.read(rows[order], subject.begun(*order.tolist()))
+    whole, _ = subject.read(rows, subject.started(*range(ROWS)))
+    permuted, _ = subject.read(rows[order], subject.started(*order.tolist()))
     same(permuted, whole[order], "rows in another order")
     for b in range(ROWS):
-        same(subject.read(rows[b : b + 1], subject.begun(b))[0], whole[b : b + 1], f"row {b} alone against in a batch")
+        same(
+            subject.read(rows[b : b + 1], subject.started(b))[0], whole[b : b + 1], f"row {b} alone against in a batch"
+        )

@@ -1,4 +1,4 @@
-"""The family under test, and everything a law may ask of it. A citizen with other data overrides the hooks."""
+"""The model type under test, and everything a law may ask of it. A citizen with other data overrides the hooks."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ from chainrule.core import (
     Codec,
     Config,
     Counting,
-    Family,
-    Filler,
-    Masked,
+    ImageBatch,
+    MaskedBatch,
+    MaskedLM,
+    ModelType,
     Objective,
-    Pictures,
     Prediction,
     SequenceModel,
     State,
+    TaggedBatch,
     Tagger,
-    Texts,
-    Words,
-    family,
+    TextBatch,
+    model_type,
     total,
 )
-from chainrule.data.pictures import ImageReader
+from chainrule.data.image_files import ImageReader
 from chainrule.data.reading import Lexicon, Reader, TextReader
 from chainrule.laws.inputs import differentiable_inputs
-from chainrule.layers.probes import Probe
-from chainrule.scoring.objectives import Hidden, NextSymbol
+from chainrule.nn.probes import Probe
+from chainrule.training.losses import MaskedLMLoss, NextTokenLoss
 
 TOLERANCE = 1e-9
 """Nats, in float64: two paths through the same arithmetic."""
@@ -69,47 +69,47 @@ def same(got: Tensor, want: Tensor, what: str, tolerance: float = TOLERANCE) -> 
 
 
 class Subject:
-    """A family's ``tiny`` preset in float64, over a small alphabet, with values that make every part matter.
+    """A model type's ``tiny`` preset in float64, over a small alphabet, with values that make every part matter.
 
     Parameters are jittered (zero-initialised projections would let broken models pass); a Counting model without
     parameters is fitted first. ``values_K`` are the symbols at which predictions are compared: all of them here.
     """
 
-    symbols = 11
+    vocab_size = 11
     discrete = True
     """One symbol out of a finite alphabet at each step: probabilities can be summed and draws counted."""
-    prompted = False
+    takes_prompt = False
     """``begin`` gives every row a prompt, and some parameters are reached through it only."""
     ignored: float = IGNORED
     """What ``log_prob`` does not score."""
     resting: tuple[str, ...] = ()
     """Beginnings of the names of parts that take no part in what is asked."""
 
-    def __init__(self, family: Family, seed: int = 0, settings: dict[str, Any] | None = None):
-        self.family, self.seed, self.settings = family, seed, settings or {}
+    def __init__(self, model_type: ModelType, seed: int = 0, settings: dict[str, Any] | None = None):
+        self.model_type, self.seed, self.settings = model_type, seed, settings or {}
 
-    def shape(self, symbols: int) -> dict[str, Any]:
+    def shape(self, vocab_size: int) -> dict[str, Any]:
         """Settings of the model that follow from the data."""
-        return {"symbols": symbols}
+        return {"vocab_size": vocab_size}
 
-    def configure(self, symbols: int) -> Config:
-        return self.family.configure("tiny", **self.shape(symbols), **self.settings)
+    def configure(self, vocab_size: int) -> Config:
+        return self.model_type.configure("tiny", **self.shape(vocab_size), **self.settings)
 
-    def raw(self, symbols: int | None = None) -> SequenceModel:
+    def raw(self, vocab_size: int | None = None) -> SequenceModel:
         """As built from the seed, untouched but for float64 and eval mode."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            return self.family.build(self.configure(symbols or self.symbols)).double().eval()
+            return self.model_type.build(self.configure(vocab_size or self.vocab_size)).double().eval()
 
-    def build(self, symbols: int | None = None) -> SequenceModel:
+    def build(self, vocab_size: int | None = None) -> SequenceModel:
         """A new model, always the same."""
-        model = self.raw(symbols)
+        model = self.raw(vocab_size)
         rng = torch.Generator().manual_seed(self.seed)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += 0.1 * torch.randn(parameter.shape, generator=rng, dtype=parameter.dtype)
             if isinstance(model, Counting):
-                model = model.update(model.summarize(self.training(1, symbols)))
+                model = model.update(model.summarize(self.training(1, vocab_size)))
         assert isinstance(model, SequenceModel)
         return model.eval()
 
@@ -124,7 +124,7 @@ class Subject:
         """Names of what the model can do, of which each law asks for some. They follow from the model as built, before it is fitted."""
         model = self.raw()
         autoregressive = isinstance(model, Autoregressive)
-        labelling, filler = isinstance(model, Tagger | Classifier), isinstance(model, Filler)
+        labelling, filler = isinstance(model, Tagger | Classifier), isinstance(model, MaskedLM)
         learns = any(p.requires_grad for p in model.parameters())
         context = model.context if isinstance(model, Autoregressive) else None
         codec = isinstance(model, Codec)
@@ -145,7 +145,7 @@ class Subject:
             "tagger": isinstance(model, Tagger),
             "classifier": isinstance(model, Classifier),
             "labelling": labelling,
-            "prompted": autoregressive and self.prompted,
+            "takes_prompt": autoregressive and self.takes_prompt,
         }
         return frozenset(name for name, has in held.items() if has)
 
@@ -160,10 +160,10 @@ class Subject:
     def rng(self, salt: int) -> torch.Generator:
         return torch.Generator().manual_seed(1_000_003 * self.seed + salt)
 
-    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
+    def rows(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> Tensor:
         """Random B x T symbols that often repeat what stood three places before."""
         rng = self.rng(salt)
-        rows_BT = torch.randint(symbols or self.symbols, (batch, length), generator=rng)
+        rows_BT = torch.randint(vocab_size or self.vocab_size, (batch, length), generator=rng)
         copied_BT = torch.rand((batch, length), generator=rng) < 0.5
         for t in range(3, length):
             rows_BT[:, t] = torch.where(copied_BT[:, t], rows_BT[:, t - 3], rows_BT[:, t])
@@ -171,27 +171,27 @@ class Subject:
 
     def other(self, rows_BT: Tensor) -> Tensor:
         """Values that differ from these everywhere."""
-        return (rows_BT + 1) % self.symbols
+        return (rows_BT + 1) % self.vocab_size
 
     def choices(self) -> list[list[int]]:
         """What may stand at each of the first four places of a record, of a model that was built over 4 symbols."""
         return [list(range(4))] * 4
 
-    def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
+    def start_rows(self, batch: int, vocab_size: int | None = None) -> Tensor:
         """B x 1: what is read to forget everything."""
-        return torch.full((batch, 1), symbols or self.symbols)
+        return torch.full((batch, 1), vocab_size or self.vocab_size)
 
-    def batch(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Batch:
+    def batch(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> Batch:
         """Ragged records, each begun by the start symbol; pads are arbitrary, and not scored."""
-        targets_BT = self.rows(batch, length, salt, symbols)
-        inputs_BT = torch.cat([self.start_rows(batch, symbols), targets_BT[:, :-1]], dim=1)
+        targets_BT = self.rows(batch, length, salt, vocab_size)
+        inputs_BT = torch.cat([self.start_rows(batch, vocab_size), targets_BT[:, :-1]], dim=1)
         lengths_B = torch.tensor([length - (5 * b) % (length - 1) for b in range(batch)])
         pad_BT = (torch.arange(length) >= lengths_B[:, None]).view(batch, length, *[1] * (targets_BT.dim() - 2))
         return Batch(inputs_BT, targets_BT.masked_fill(pad_BT, self.ignored), lengths_B)
 
-    def training(self, salt: int, symbols: int | None = None) -> Batch:
+    def training(self, salt: int, vocab_size: int | None = None) -> Batch:
         """What a Counting model is fitted to; at least 7 rows."""
-        return self.batch(7, 23, salt, symbols)
+        return self.batch(7, 23, salt, vocab_size)
 
     def other_pads(self, batch: Batch) -> Batch:
         """The same rows with other values where nothing may be read."""
@@ -221,7 +221,7 @@ class Subject:
 
     @cached_property
     def values_K(self) -> Tensor:
-        return torch.arange(self.symbols)
+        return torch.arange(self.vocab_size)
 
     def table(self, prediction: Prediction, like_BT: Tensor, values_K: Tensor | None = None) -> Tensor:
         """log p of every value at every position, B x T x K."""
@@ -231,13 +231,13 @@ class Subject:
 
     def objective(self, model: SequenceModel) -> Objective:
         assert isinstance(model, Autoregressive)
-        return NextSymbol(model)
+        return NextTokenLoss(model)
 
     def loss(self, model: SequenceModel) -> Tensor:
         """Nats of random rows, through every parameter."""
         assert isinstance(model, Autoregressive)
         rows = self.rows(5, 13, salt=62)
-        if self.prompted:
+        if self.takes_prompt:
             return self.nats_through_state(model, rows, [12])
         prediction, _ = model(torch.cat([self.start_rows(5), rows[:, :-1]], dim=1))
         return -prediction.log_prob(rows).sum()
@@ -261,7 +261,7 @@ class Subject:
         return self.table(prediction, inputs_BT), after
 
     @torch.no_grad()
-    def begun(self, *rows: int, capacity: int | None = None) -> State:
+    def started(self, *rows: int, capacity: int | None = None) -> State:
         return self.begin(self.model, rows, capacity)[1]
 
     @torch.no_grad()
@@ -285,33 +285,33 @@ class Numbers(Subject):
     def values_K(self) -> Tensor:
         return torch.tensor([-1.3, 0.2, 0.9], dtype=torch.float64)
 
-    def shape(self, symbols: int) -> dict[str, Any]:
+    def shape(self, vocab_size: int) -> dict[str, Any]:
         return {}
 
-    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
+    def rows(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> Tensor:
         return torch.randn(batch, length, generator=self.rng(salt), dtype=torch.float64)
 
     def other(self, rows_BT: Tensor) -> Tensor:
         return rows_BT + 1
 
-    def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
+    def start_rows(self, batch: int, vocab_size: int | None = None) -> Tensor:
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
 class Sourced(Subject):
     """Every row has a source of its own, of its own length; pads of sources are arbitrary."""
 
-    prompted = True
+    takes_prompt = True
     lengths = (2, 7, 5, 1, 3, 6, 4, 7, 2, 5, 3)
 
-    def shape(self, symbols: int) -> dict[str, Any]:
-        return {"symbols": symbols, "source_symbols": self.symbols}
+    def shape(self, vocab_size: int) -> dict[str, Any]:
+        return {"vocab_size": vocab_size, "source_vocab_size": self.vocab_size}
 
     def sources(self, rows: Sequence[int], padding: int = 0) -> tuple[Tensor, Tensor]:
         """The sources of these rows, B x S with ``padding`` more than the longest needs, and their lengths."""
         index = torch.tensor(list(rows)) % len(self.lengths)
         lengths_B = torch.tensor(self.lengths)[index]
-        whole_BS = torch.randint(self.symbols, (len(self.lengths), 16), generator=self.rng(90))
+        whole_BS = torch.randint(self.vocab_size, (len(self.lengths), 16), generator=self.rng(90))
         return whole_BS[index, : int(lengths_B.max()) + padding], lengths_B
 
     def begin(
@@ -336,7 +336,7 @@ class Labelling(Subject):
     """
 
     discrete = False
-    symbols = 5
+    vocab_size = 5
     """How many labels."""
 
     def words(self, batch: int, length: int, salt: int) -> list[tuple[str, ...]]:
@@ -349,10 +349,10 @@ class Labelling(Subject):
     reader: Reader
     """What makes numbers of rows, for those who read numbers; it knows all spellings, and nothing strange."""
 
-    def shape(self, symbols: int) -> dict[str, Any]:
+    def shape(self, vocab_size: int) -> dict[str, Any]:
         """How many numbers there are, too, where a config asks for it."""
-        known = self.family.config.model_fields
-        return {"symbols": symbols, **{k: v for k, v in self.reader.sizes().items() if k in known}}
+        known = self.model_type.config.model_fields
+        return {"num_labels": vocab_size, **{k: v for k, v in self.reader.sizes().items() if k in known}}
 
     @abstractmethod
     def pack(self, rows: Sequence[tuple[str, ...]]) -> Batch:
@@ -366,11 +366,11 @@ class Labelling(Subject):
     def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
         """Each row's answer by itself, as one vector in nats and numbers of labels."""
 
-    def batch(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Batch:
+    def batch(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> Batch:
         return self.pack(self.words(batch, length, salt))
 
-    def training(self, salt: int, symbols: int | None = None) -> Batch:
-        return self.batch(83, 23, salt, symbols)
+    def training(self, salt: int, vocab_size: int | None = None) -> Batch:
+        return self.batch(83, 23, salt, vocab_size)
 
     @cached_property
     def labeller(self) -> SequenceModel:
@@ -394,26 +394,26 @@ class Tokens(Labelling):
 
     def tags(self, row: Sequence[str]) -> list[int]:
         numbers = [_class(word) for word in row]
-        return [(n + before // 7) % self.symbols for before, n in zip([0, *numbers], numbers)]
+        return [(n + before // 7) % self.vocab_size for before, n in zip([0, *numbers], numbers)]
 
-    def pack(self, rows: Sequence[tuple[str, ...]]) -> Words:
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> TaggedBatch:
         targets_BT = torch.full((len(rows), max(map(len, rows), default=0)), IGNORED)
         for b, row in enumerate(rows):
             targets_BT[b, : len(row)] = torch.tensor(self.tags(row), dtype=torch.long)
         finer = tuple(tuple(str(_class(word) % 2) for word in row) for row in rows)
-        return LEXICON.read(Words(torch.zeros(len(rows), 0), targets_BT, words=tuple(rows), columns=finer))
+        return LEXICON.read(TaggedBatch(torch.zeros(len(rows), 0), targets_BT, words=tuple(rows), columns=finer))
 
-    def relabelled(self, batch: Batch) -> Words:
-        assert isinstance(batch, Words)
+    def relabelled(self, batch: Batch) -> TaggedBatch:
+        assert isinstance(batch, TaggedBatch)
         other = tuple(tuple("none" for _ in row) for row in batch.words)
-        return replace(batch, targets_BT=(batch.targets_BT.clamp(min=0) + 1) % self.symbols, columns=other)
+        return replace(batch, targets_BT=(batch.targets_BT.clamp(min=0) + 1) % self.vocab_size, columns=other)
 
-    def other_pads(self, batch: Batch) -> Words:
-        assert isinstance(batch, Words)
-        return replace(batch, targets_BT=batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, self.symbols - 1))
+    def other_pads(self, batch: Batch) -> TaggedBatch:
+        assert isinstance(batch, TaggedBatch)
+        return replace(batch, targets_BT=batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, self.vocab_size - 1))
 
     def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
-        assert isinstance(model, Tagger) and isinstance(batch, Words)
+        assert isinstance(model, Tagger) and isinstance(batch, TaggedBatch)
         tags_BT, nats_B = model.tag(batch)
         return [
             torch.cat([nats_B[b : b + 1].double(), tags_BT[b, : len(row)].double()])
@@ -424,19 +424,19 @@ class Tokens(Labelling):
 class Records(Labelling):
     """A label for every text: the words of a row joined by spaces."""
 
-    symbols = 3
+    vocab_size = 3
     reader = TEXTS
 
     def label(self, row: Sequence[str]) -> int:
-        return sum(_class(word) // 5 for word in row) // max(1, len(row)) % self.symbols
+        return sum(_class(word) // 5 for word in row) // max(1, len(row)) % self.vocab_size
 
-    def pack(self, rows: Sequence[tuple[str, ...]]) -> Texts:
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> TextBatch:
         labels_B1 = torch.tensor([[self.label(row)] for row in rows])
         texts = tuple(" ".join(row) for row in rows)
-        return TEXTS.read(Texts(torch.zeros(len(rows), 0), labels_B1, texts=texts))
+        return TEXTS.read(TextBatch(torch.zeros(len(rows), 0), labels_B1, texts=texts))
 
     def relabelled(self, batch: Batch) -> Batch:
-        return replace(batch, targets_BT=(batch.targets_BT + 1) % self.symbols)
+        return replace(batch, targets_BT=(batch.targets_BT + 1) % self.vocab_size)
 
     def other_pads(self, batch: Batch) -> Batch:
         """Texts have no pads."""
@@ -461,17 +461,17 @@ class Shown(Records):
         coarse = rng.integers(0, 256, (4, 4, 3))
         return coarse.repeat(2, 0).repeat(2, 1).astype(np.uint8)
 
-    def pack(self, rows: Sequence[tuple[str, ...]]) -> Pictures:  # type: ignore[override]
+    def pack(self, rows: Sequence[tuple[str, ...]]) -> ImageBatch:  # type: ignore[override]
         labels_B1 = torch.tensor([[self.label(row)] for row in rows])
         pixels_BCYX = torch.from_numpy(np.stack([self.picture(row) for row in rows])).movedim(3, 1)
-        made = PICTURES.read(Pictures(torch.zeros(len(rows), 0), labels_B1, pixels_BCYX=pixels_BCYX))
+        made = PICTURES.read(ImageBatch(torch.zeros(len(rows), 0), labels_B1, pixels_BCYX=pixels_BCYX))
         return replace(made, pixels_BCYX=made.pixels_BCYX.double())
 
 
 class Coded(Shown):
     """Pictures without labels, as symbols and back."""
 
-    def shape(self, symbols: int) -> dict[str, Any]:
+    def shape(self, vocab_size: int) -> dict[str, Any]:
         return PICTURES.sizes()
 
     @torch.no_grad()
@@ -486,24 +486,24 @@ class Coded(Shown):
         return torch.cat([ids_BP.double().flatten(), pictures.double().flatten()])
 
 
-class Described(Subject):
+class CaptionImages(Subject):
     """Records of a caption and a picture: 5 words, 3 places of a caption with their fillings, 4 symbols of a picture of 2 x 2."""
 
     words, caption, codes = 5, 3, 4
-    symbols = 12
+    vocab_size = 12
     resting = ("codec.",)
 
-    def shape(self, symbols: int) -> dict[str, Any]:
-        chosen = family("vq", "codes")
-        made = chosen.configure("tiny", image_size=8, channels=1, quantiser="ema", **{"symbols": self.codes})
-        codec = {"family": "vq", "model": made.model_dump()}
-        return {"symbols": self.symbols, "words": self.words, "caption": self.caption, "codec": codec}
+    def shape(self, vocab_size: int) -> dict[str, Any]:
+        chosen = model_type("vq", "codes")
+        made = chosen.configure("tiny", image_size=8, channels=1, quantiser="ema", **{"codebook_size": self.codes})
+        codec = {"model_type": "vq", "model": made.model_dump()}
+        return {"vocab_size": self.vocab_size, "words": self.words, "caption": self.caption, "codec": codec}
 
     def choices(self) -> list[list[int]]:
         captions = [[*range(self.words), self.words + place] for place in range(self.caption)]
         return [*captions, [self.words + self.caption + code for code in range(self.codes)]]
 
-    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
+    def rows(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> Tensor:
         """What may stand at each place, the start symbol standing before it."""
         rng = self.rng(salt)
         place_T = torch.arange(length)
@@ -517,32 +517,32 @@ class Described(Subject):
 class WholeRows(Subject):
     """Rows some of whose symbols are hidden, of a model that sees all of what is shown."""
 
-    def batch(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Masked:
+    def batch(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> MaskedBatch:
         """Ragged rows behind the start symbol, two hidden symbols a row (one in a row of one); pads are arbitrary."""
-        model, lengths_B = self.filler, super().batch(batch, length, salt, symbols).lengths_B
+        model, lengths_B = self.filler, super().batch(batch, length, salt, vocab_size).lengths_B
         rows_BT = torch.cat([self.start_rows(batch), self.rows(batch, length, salt)], 1)
         assert lengths_B is not None
         hidden_BT = torch.zeros(rows_BT.shape, dtype=torch.bool)
         for b, n in enumerate(lengths_B.tolist()):
             hidden_BT[b, [1 + n // 3, n]] = True
-        inputs_BT = rows_BT.masked_fill(hidden_BT, model.mask_symbol)
+        inputs_BT = rows_BT.masked_fill(hidden_BT, model.mask_id)
         targets_BT = rows_BT.masked_fill(~hidden_BT, IGNORED)
-        made = Masked(inputs_BT, targets_BT, lengths_B + 1)
-        if not model.paired:
+        made = MaskedBatch(inputs_BT, targets_BT, lengths_B + 1)
+        if not model.next_sentence:
             return made
         segments_BT = (torch.arange(length + 1) > length // 2).long().expand(batch, -1)
         return replace(made, segments_BT=segments_BT, follows_B=torch.arange(batch) % 2)
 
     @cached_property
-    def filler(self) -> Filler:
+    def filler(self) -> MaskedLM:
         model = self.build()
-        assert isinstance(model, Filler)
+        assert isinstance(model, MaskedLM)
         return model
 
     @torch.no_grad()
-    def told(self, model: object, batch: Masked) -> Tensor:
+    def told(self, model: object, batch: MaskedBatch) -> Tensor:
         """log p of every symbol at every place, B x T x V; what stands beyond a row's end means nothing."""
-        assert isinstance(model, Filler)
+        assert isinstance(model, MaskedLM)
         return self.table(model.predict(model.encode(batch)), batch.inputs_BT)
 
     def answers(self, model: SequenceModel) -> Tensor:
@@ -551,8 +551,8 @@ class WholeRows(Subject):
         return self.told(model, batch)[torch.arange(8) < batch.lengths_B[:, None]][None]
 
     def objective(self, model: SequenceModel) -> Objective:
-        assert isinstance(model, Filler)
-        return Hidden(model)
+        assert isinstance(model, MaskedLM)
+        return MaskedLMLoss(model)
 
     def loss(self, model: SequenceModel) -> Tensor:
         objective, batch = self.objective(model), self.batch(5, 13, salt=62)
@@ -566,8 +566,8 @@ SUBJECTS: dict[str, type[Subject]] = {
     "classify": Records,
     "classify-images": Shown,
     "codes": Coded,
-    "draw": Described,
+    "draw": CaptionImages,
     "translate": Sourced,
     "fill": WholeRows,
 }
-"""How the families of each task are asked."""
+"""How the model types of each task are asked."""

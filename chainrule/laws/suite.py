@@ -1,4 +1,4 @@
-"""The table of laws, and what runs it on one family."""
+"""The table of laws, and what runs it on one model type."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from chainrule.core import Family, UserError, families, load_file
+from chainrule.core import ModelType, UserError, load_file, model_types
 from chainrule.core.errors import nearest
 from chainrule.laws import filling, labelling, learning, memory, predicting, prompting, reading
 from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
@@ -65,9 +65,9 @@ LAWS: tuple[Law, ...] = (
     Law("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
     Law("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("learning",)),
     Law("looked at = not looked at", learning.looked_at, ("probes",)),
-    Law("a source in a padded batch = a source alone", prompting.sources_alone, ("prompted",)),
-    Law("the source is remembered", prompting.the_source_is_remembered, ("prompted",)),
-    Law("a start symbol keeps the source", prompting.the_start_keeps_the_source, ("prompted",)),
+    Law("a source in a padded batch = a source alone", prompting.sources_alone, ("takes_prompt",)),
+    Law("the source is remembered", prompting.the_source_is_remembered, ("takes_prompt",)),
+    Law("a start symbol keeps the source", prompting.the_start_keeps_the_source, ("takes_prompt",)),
     Law("a padded row = a row alone", filling.padded, ("filler",)),
     Law("pads say nothing", filling.pads_say_nothing, ("filler",)),
     Law("whole rows are independent", filling.rows_are_independent, ("filler",)),
@@ -97,7 +97,7 @@ def apply(subject: Subject, law: Law) -> Verdict:
     Raises ValueError: the law does not apply to this subject.
     """
     if missing := sorted(set(law.needs) - subject.capabilities):
-        raise ValueError(f"'{law.name}' does not apply to {subject.family.name}: not {missing[0]}")
+        raise ValueError(f"'{law.name}' does not apply to {subject.model_type.name}: not {missing[0]}")
     return _verdict(law.name, lambda: law.check(subject))
 
 
@@ -119,24 +119,26 @@ def examine(subject: Subject) -> list[Verdict]:
     return [apply(subject, law) for law in applying(subject)] if built.ok else [built]
 
 
-def check(family: Family, *, seed: int = 0) -> list[Verdict]:
-    """All laws that apply on the ``tiny`` preset of a family, in float64 on the CPU: a few seconds."""
-    return examine(SUBJECTS[family.task](family, seed))
+def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
+    """All laws that apply on the ``tiny`` preset of a model type, in float64 on the CPU: a few seconds."""
+    return examine(SUBJECTS[model_type.task](model_type, seed))
 
 
-def named(name: str) -> list[Family]:
-    """The families of this name, or in this file, for every task that has laws."""
-    found: list[Family] = []
+def named(name: str) -> list[ModelType]:
+    """The model types of this name, or in this file, for every task that has laws."""
+    found: list[ModelType] = []
     refusal: UserError | None = None
     for task in SUBJECTS:
         try:
             found += (
-                load_file(Path(name), task) if name.endswith(".py") else [f for f in families(task) if f.name == name]
+                load_file(Path(name), task)
+                if name.endswith(".py")
+                else [f for f in model_types(task) if f.name == name]
             )
         except UserError as error:
             refusal = refusal or error
     if not found:
-        known = {f.name for t in SUBJECTS for f in families(t)}
+        known = {f.name for t in SUBJECTS for f in model_types(t)}
         raise refusal or UserError(f"unknown model '{name}': {nearest(name, known)}")
     return found
 

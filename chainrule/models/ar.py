@@ -123,7 +123,7 @@ class AR(Autoregressive, Counting[Moments]):
     """Remembers the last p values."""
 
     config: ARConfig
-    symbols = 0
+    vocab_size = 0
     weights: Tensor
     scales: Tensor
     order: Tensor
@@ -180,10 +180,10 @@ class AR(Autoregressive, Counting[Moments]):
         floor = FLOOR**2 * max(variance[0], 1e-24)
         return min(range(most + 1), key=lambda m: count * math.log(max(variance[m], floor)) + 2 * (m + 2))
 
-    def first(self, batch: int) -> Tensor:
+    def start_inputs(self, batch: int) -> Tensor:
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
-    def empty(self, batch: int, capacity: int | None = None) -> LastValues:
+    def initial_state(self, batch: int, capacity: int | None = None) -> LastValues:
         device = self.weights.device
         nothing = torch.full((batch, self.longest), math.nan, dtype=torch.float64, device=device)
         return LastValues(torch.zeros(batch, dtype=torch.long, device=device), nothing)
@@ -192,7 +192,7 @@ class AR(Autoregressive, Counting[Moments]):
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Normal, LastValues]:
         rows, length = inputs_BT.shape
-        before = self.empty(rows) if state is None else state
+        before = self.initial_state(rows) if state is None else state
         assert isinstance(before, LastValues)
         if lengths_B is None:
             lengths_B = torch.full((rows,), length, device=inputs_BT.device)

@@ -59,11 +59,11 @@ from chainrule.core import (
     DataError,
     Recipe,
     SequenceModel,
-    Texts,
+    TextBatch,
     UserError,
     register,
 )
-from chainrule.layers.counts import discounts
+from chainrule.counting.counts import discounts
 
 Units = Literal["letter", "char", "byte", "word", "letter+word", "char+word", "byte+word"]
 Smoothing = Literal["kneser_ney", "witten_bell", "add_k"]
@@ -83,7 +83,7 @@ SHIFT_VARIANCE = 1.0
 class BayesConfig(Config):
     """What is None is settled by cross-validation on the training part."""
 
-    symbols: int = Field(ge=2)
+    num_labels: int = Field(ge=2)
     """How many labels."""
     units: Units | None = None
     """``letter`` is a character in lower case. None: letter+word; letter by position."""
@@ -151,7 +151,7 @@ class Vocabulary:
         return {unit: i for i, unit in enumerate(self.known, 1)}
 
     @property
-    def symbols(self) -> int:
+    def vocab_size(self) -> int:
         """V: symbols that can be predicted."""
         return len(self.known) + 1 + self.ends
 
@@ -266,7 +266,7 @@ class Estimator:
 
     smoothing: str
     k: float
-    symbols: int
+    vocab_size: int
     classes: int
     base: int
     suffix: list[np.ndarray]
@@ -274,7 +274,7 @@ class Estimator:
     @classmethod
     def of(cls, smoothing: str, k: float, vocabulary: Vocabulary, classes: int, levels: Sequence[Level]) -> Self:
         suffix = suffixes(levels, vocabulary.base) if smoothing == "kneser_ney" else []
-        return cls(smoothing, k, vocabulary.symbols, classes, vocabulary.base, suffix)
+        return cls(smoothing, k, vocabulary.vocab_size, classes, vocabulary.base, suffix)
 
     def weigh_all(self, levels: Sequence[Level], counts: Sequence[np.ndarray], n: int) -> list[tuple[Weights, Weights]]:
         """For m = 1 .. n: the weights of level m below a higher one, and as the highest (which Kneser-Ney tells apart)."""
@@ -298,7 +298,7 @@ class Estimator:
             reserve = sums(weights=c > 0)
             whole = total + reserve
         else:
-            reserve = np.full(len(pairs), self.k * self.symbols)
+            reserve = np.full(len(pairs), self.k * self.vocab_size)
             whole = total + reserve
         first = np.searchsorted(pairs // self.classes, np.arange(contexts + 1))
         return Weights(level, c - d, first, pairs % self.classes, reserve * (total > 0), whole * (total > 0))
@@ -316,7 +316,7 @@ class Estimator:
         self, weights: Sequence[tuple[Weights, Weights]], grams: Grams, rows: slice
     ) -> Iterator[np.ndarray]:
         """p(symbol | label, context) of some symbols, T x C, for n = 1, 2, …"""
-        lower_TC = np.full((rows.stop - rows.start, self.classes), 1 / self.symbols)
+        lower_TC = np.full((rows.stop - rows.start, self.classes), 1 / self.vocab_size)
         for m, (below, highest) in enumerate(weights, 1):
             here, context = grams.at[m][rows], grams.context(m)[rows]
             p_TC = self._step(highest, here, context, lower_TC)
@@ -329,7 +329,7 @@ class Estimator:
         reserve_TC = _spread(context, w.first, w.label, w.reserve, self.classes)
         whole_TC = _spread(context, w.first, w.label, w.whole, self.classes)
         known_TC = whole_TC > 0
-        under_TC = 1 / self.symbols if self.smoothing == "add_k" else lower_TC
+        under_TC = 1 / self.vocab_size if self.smoothing == "add_k" else lower_TC
         return np.where(known_TC, (kept_TC + reserve_TC * under_TC) / np.where(known_TC, whole_TC, 1.0), lower_TC)
 
 
@@ -389,8 +389,8 @@ class Counted:
         symbols, ends = vocabulary.encode(examples.texts)
         longest = int(np.diff(ends, prepend=0).max(initial=0))
         positions = longest + 1 if config.positional else 1
-        levels = count(symbols, ends, examples.labels, n, vocabulary, positions, config.symbols)
-        return cls(vocabulary, symbols, ends, levels, positions, config.symbols)
+        levels = count(symbols, ends, examples.labels, n, vocabulary, positions, config.num_labels)
+        return cls(vocabulary, symbols, ends, levels, positions, config.num_labels)
 
     def held_out(self, labels: np.ndarray, side: np.ndarray, smoothing: str, k: float) -> np.ndarray:
         """log p(text | label) for n = 1, 2, …, N x B x C, every text judged by a model of the parts that it is not in."""
@@ -448,20 +448,20 @@ def weigh_evidence(prior_BC: np.ndarray, evidence: Sequence[np.ndarray], labels:
     prior, truth, given = torch.from_numpy(prior_BC), torch.from_numpy(labels), [torch.from_numpy(e) for e in evidence]
     log_s = torch.full((len(given),), -2.0, dtype=torch.float64, requires_grad=True)
     b_C = torch.zeros(prior.shape[1], dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_s, b_C], max_iter=60, line_search_fn="strong_wolfe")
+    optimizer = torch.optim.LBFGS([log_s, b_C], max_iter=60, line_search_fn="strong_wolfe")
 
     def score() -> Tensor:
         return prior + b_C + sum(s.exp() * e for s, e in zip(log_s, given))
 
     def loss() -> Tensor:
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         prior_nats = (b_C**2).sum() / (2 * SHIFT_VARIANCE) + log_s.exp().sum()
         value = torch.nn.functional.cross_entropy(score(), truth) + prior_nats / len(truth)
         value.backward()
         return value
 
     with torch.enable_grad():
-        optimiser.step(loss)
+        optimizer.step(loss)
     with torch.no_grad():
         made = score()
         right = float((made.argmax(1) == truth).double().mean())
@@ -482,9 +482,9 @@ def damped(nats_OBC: np.ndarray, texts: Sequence[str], typical: float) -> np.nda
 def choose(examples: Examples, config: BayesConfig) -> Choice:
     """Cross-validate whatever the config leaves open."""
     side, labels, typical = folds(examples.texts), examples.labels, typical_length(examples.texts)
-    prior_BC = np.zeros((len(labels), config.symbols))
+    prior_BC = np.zeros((len(labels), config.num_labels))
     for part in np.unique(side):
-        prior_BC[side == part] = log_priors(labels[side != part], config.symbols)
+        prior_BC[side == part] = log_priors(labels[side != part], config.num_labels)
     places = [(units, n) for units in config.voices for n in config.orders(units)]
     counted = {units: Counted.of(examples, units, config.orders(units)[-1], config) for units in config.voices}
     found: list[Choice] = []
@@ -525,7 +525,7 @@ class Voice(nn.Module):
             self.register_buffer(name, torch.zeros(0, dtype=torch.uint8 if name == "known" else torch.long))
         self._made: tuple[Vocabulary, Estimator, list[Level], list[tuple[Weights, Weights]]] | None = None
 
-    def hold(self, counted: Counted | None) -> None:
+    def set_counts(self, counted: Counted | None) -> None:
         """Take over what was counted; None: this kind of unit is not heard."""
         self._made = None
         for name in self.BUFFERS:
@@ -554,7 +554,7 @@ class Voice(nn.Module):
                 keys = self.keys[g : g + grams].numpy()
                 levels.append(Level(keys, first, self.label[cut].numpy(), self.count[cut].numpy()))
                 g, e = g + grams, e + entries
-            estimator = Estimator.of(self.config.smooth, self.k, vocabulary, self.config.symbols, levels)
+            estimator = Estimator.of(self.config.smooth, self.k, vocabulary, self.config.num_labels, levels)
             weights = estimator.weigh_all(levels, [level.count for level in levels], len(levels))
             self._made = vocabulary, estimator, levels, weights
         return self._made
@@ -575,8 +575,8 @@ class Voice(nn.Module):
         self._made = None
 
 
-@register("ngram", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096))
-@register("bag", task="classify", config=BayesConfig, recipe=Recipe(update="counting", rows=4096), fixed={"units": "word", "n": 1, "smoothing": "add_k", "ends": False})  # fmt: skip
+@register("ngram", task="classify", config=BayesConfig, recipe=Recipe(update="counting", batch_size=4096))
+@register("bag", task="classify", config=BayesConfig, recipe=Recipe(update="counting", batch_size=4096), fixed={"units": "word", "n": 1, "smoothing": "add_k", "ends": False})  # fmt: skip
 class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
     """Language models for each label, and the labels' shares."""
 
@@ -596,9 +596,11 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
             raise UserError("positional=true with kneser_ney: its lower orders mix positions; use witten_bell or add_k")
         self.voices = nn.ModuleDict({units: Voice(units, config) for units in config.voices})
         widest = max(config.orders(units)[-1] for units in config.voices)
-        self.register_buffer("log_prior", torch.full((config.symbols,), -math.log(config.symbols), dtype=torch.float64))
+        self.register_buffer(
+            "log_prior", torch.full((config.num_labels,), -math.log(config.num_labels), dtype=torch.float64)
+        )
         self.register_buffer("exponents", torch.zeros(len(config.voices), widest, dtype=torch.float64))
-        self.register_buffer("shifts", torch.zeros(config.symbols, dtype=torch.float64))
+        self.register_buffer("shifts", torch.zeros(config.num_labels, dtype=torch.float64))
         self.register_buffer("length", torch.ones((), dtype=torch.float64))
         self.register_buffer("k", torch.zeros((), dtype=torch.float64))
         self.notes: list[str] = []
@@ -612,7 +614,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         return [voice for voice in self.voices.values() if isinstance(voice, Voice)]
 
     def summarize(self, batch: Batch) -> Examples:
-        assert isinstance(batch, Texts)
+        assert isinstance(batch, TextBatch)
         return Examples(batch.texts, batch.targets_BT[:, 0].numpy().astype(np.int64))
 
     def update(self, stats: Examples, rate: float = 1.0) -> Self:
@@ -621,7 +623,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
             raise UserError(f"rate={rate}: Bayes is estimated at once from all its counts; rate must be 1")
         stats = stats.sorted()
         c = choose(stats, self.config)
-        self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.symbols))
+        self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.num_labels))
         self.shifts, self.k = torch.from_numpy(c.shifts), torch.tensor(c.k, dtype=torch.float64)
         self.length = torch.tensor(typical_length(stats.texts), dtype=torch.float64)
         self.exponents = torch.zeros_like(self.exponents)
@@ -629,7 +631,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
             heard = c.exponents[voice.units]
             for n, power in heard.items():
                 self.exponents[row, n - 1] = power
-            voice.hold(Counted.of(stats, voice.units, max(heard), self.config) if heard else None)
+            voice.set_counts(Counted.of(stats, voice.units, max(heard), self.config) if heard else None)
         settled = ", ".join(f"{u} n = {n}: {s:.3g}" for u, heard in c.exponents.items() for n, s in heard.items())
         settled = settled or "all 0 (nothing in the texts tells labels apart)"
         added = f"; k = {c.k:g}" if self.config.smooth == "add_k" else ""
@@ -637,7 +639,7 @@ class NgramBayes(SequenceModel, Classifier, Counting[Examples]):
         return self
 
     def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, Texts)
+        assert isinstance(batch, TextBatch)
         if not self.k:
             raise DataError("this model has not been trained")
         score_BC = (self.log_prior + self.shifts).expand(len(batch.texts), -1)

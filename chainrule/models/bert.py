@@ -26,29 +26,29 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import (
-    Adopting,
     Batch,
     ConfigError,
     Encoder,
-    Filler,
-    Masked,
+    MaskedBatch,
+    MaskedLM,
     Prediction,
+    Pretrainable,
     Projected,
     Recipe,
     SequenceModel,
-    Words,
+    TaggedBatch,
     register,
 )
-from chainrule.layers.blocks import activate
-from chainrule.layers.both_ways import at_end
-from chainrule.layers.decoder import TransformerConfig
-from chainrule.layers.encoder import Encoder as Stack
-from chainrule.layers.labelling import (
+from chainrule.nn.bidirectional import at_end
+from chainrule.nn.blocks import activate
+from chainrule.nn.decoder import TransformerConfig, TransformerLMConfig
+from chainrule.nn.encoder import Encoder as Stack
+from chainrule.nn.labelling import (
     CLASSIFYING,
     TAGGING,
     LabelsConfig,
-    NetworkClassifier,
-    NetworkTagger,
+    NeuralClassifier,
+    NeuralTagger,
     TokensConfig,
     WordInput,
 )
@@ -64,7 +64,7 @@ PAPER: dict[str, Any] = {
 }  # fmt: skip
 
 
-class BERTConfig(TransformerConfig):
+class BERTConfig(TransformerLMConfig):
     context: int = 128
     """Symbols of a row, the start symbol among them."""
     tied: bool = True
@@ -80,16 +80,16 @@ class BERTConfig(TransformerConfig):
     }
 
 
-class Reader(SequenceModel, Encoder):
-    """What reads: of BERT, and of what is made of it. ``symbols`` of its config are those that are read."""
+class BERTEncoder(SequenceModel, Encoder):
+    """What reads: of BERT, and of what is made of it. ``vocab_size`` of its config are those that are read."""
 
     config: BERTConfig
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
         c = config
-        self.symbols, self.window = c.symbols, c.context
-        self.embedding = nn.Embedding(c.symbols + READ_ONLY, c.width)
+        self.vocab_size, self.window = c.vocab_size, c.context
+        self.embedding = nn.Embedding(c.vocab_size + READ_ONLY, c.width)
         self.segment_embedding = nn.Embedding(c.segments, c.width)
         self.norm = nn.LayerNorm(c.width, EPS)
         self.encoder = Stack(c, eps=EPS)
@@ -108,7 +108,7 @@ class Reader(SequenceModel, Encoder):
 
     def encode(self, batch: Batch) -> Tensor:
         ids_BT = batch.inputs_BT
-        segments_BT = batch.segments_BT if isinstance(batch, Masked) else None
+        segments_BT = batch.segments_BT if isinstance(batch, MaskedBatch) else None
         place_1T = torch.arange(ids_BT.shape[1], device=ids_BT.device)[None]
         x_BTD = self.embedding(ids_BT)
         x_BTD = x_BTD + self.segment_embedding(torch.zeros_like(ids_BT) if segments_BT is None else segments_BT)
@@ -121,19 +121,19 @@ class Reader(SequenceModel, Encoder):
     task="fill",
     config=BERTConfig,
     recipe=Recipe(
-        optimiser="muon",
-        rate=3e-3,
-        matrix_rate=0.02,
-        rows=32,
-        window=128,
-        windows="fresh",
+        optimizer="muon",
+        lr=3e-3,
+        muon_lr=0.02,
+        batch_size=32,
+        sequence_length=128,
+        stateful=False,
         bf16=True,
         weight_decay=0.01,
     ),
     width="width",
     width_step=48,
 )
-class BERT(Reader, Filler):
+class BERT(BERTEncoder, MaskedLM):
     """Sees before and after."""
 
     config: BERTConfig
@@ -141,21 +141,21 @@ class BERT(Reader, Filler):
     def __init__(self, config: BERTConfig):
         super().__init__(config)
         c = config
-        self.paired = c.next_sentence
+        self.next_sentence = c.next_sentence
         self.pooler = nn.Linear(c.width, c.width) if c.next_sentence else None
         self.next_head = nn.Linear(c.width, 2) if c.next_sentence else None
         self.transform = nn.Linear(c.width, c.width)
         self.transform_norm = nn.LayerNorm(c.width, EPS)
-        self.head = None if c.tied else nn.Linear(c.width, c.symbols, bias=False)
-        self.head_bias = nn.Parameter(torch.zeros(c.symbols))
+        self.head = None if c.tied else nn.Linear(c.width, c.vocab_size, bias=False)
+        self.head_bias = nn.Parameter(torch.zeros(c.vocab_size))
         self.reset_parameters()
 
     def predict(self, hidden_BTD: Tensor) -> Prediction:
         x_BTD = self.transform_norm(activate(self.transform(hidden_BTD), self.config.activation))
-        return Projected(x_BTD, self.project, self.symbols)
+        return Projected(x_BTD, self.project, self.vocab_size)
 
     def project(self, x_BTD: Tensor) -> Tensor:
-        weight = self.embedding.weight[: self.symbols] if self.head is None else self.head.weight
+        weight = self.embedding.weight[: self.vocab_size] if self.head is None else self.head.weight
         return F.linear(x_BTD, weight, self.head_bias)
 
     def pooled(self, hidden_BTD: Tensor) -> Tensor:
@@ -163,42 +163,42 @@ class BERT(Reader, Filler):
         assert self.pooler is not None
         return self.pooler(hidden_BTD[:, 0]).tanh()
 
-    def follows(self, hidden_BTD: Tensor) -> Tensor:
+    def next_sentence_logit(self, hidden_BTD: Tensor) -> Tensor:
         if self.next_head is None:
-            return super().follows(hidden_BTD)
+            return super().next_sentence_logit(hidden_BTD)
         follows_B, not_B = self.next_head(self.pooled(hidden_BTD)).unbind(-1)  # the paper's order
         return follows_B - not_B
 
 
-class OverPiecesConfig(TransformerConfig, LabelsConfig):
+class BERTLabellerConfig(TransformerConfig, LabelsConfig):
     """What is shared by those that label with BERT's reader; with ``--from`` all but the dropout is as it was learnt."""
 
-    source_symbols: int
+    source_vocab_size: int
     context: int = 128
     """Symbols that are read at once, the start symbol among them: longer rows are read in stretches."""
     segments: int = 2
     directions: Literal["both"] = "both"
 
     def reading(self) -> BERTConfig:
-        shared = {name: getattr(self, name) for name in TransformerConfig.model_fields if name != "symbols"}
-        return BERTConfig.make({**shared, "symbols": self.source_symbols, "segments": self.segments})
+        shared = {name: getattr(self, name) for name in TransformerConfig.model_fields}
+        return BERTConfig.make({**shared, "vocab_size": self.source_vocab_size, "segments": self.segments})
 
 
-class BERTTaggerConfig(OverPiecesConfig, TokensConfig):
+class BERTTaggerConfig(BERTLabellerConfig, TokensConfig):
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "spelling": 8, "context": 32},
         "small": {"dropout": 0.2, "word_dropout": 0.1},
     }
 
 
-class BERTClassifierConfig(OverPiecesConfig):
+class BERTClassifierConfig(BERTLabellerConfig):
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
         "small": {"dropout": 0.2},
     }
 
 
-def stretches(reader: Reader, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
+def stretches(reader: BERTEncoder, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
     """What the reader makes of every symbol, B x S x D: each stretch of its window is read by itself, behind a start symbol; what
     stands beyond a row's length means nothing.
     """
@@ -208,7 +208,7 @@ def stretches(reader: Reader, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
     begins_E = torch.arange(each, device=ids_BS.device) * room
     lengths_N = (lengths_B[:, None] - begins_E).clamp(0, room).flatten()
     used_N = lengths_N > 0
-    rows_NC = F.pad(ids_NC[used_N], (1, 0), value=reader.start_symbol)
+    rows_NC = F.pad(ids_NC[used_N], (1, 0), value=reader.start_id)
     hidden_NCD = reader.encode(Batch(rows_NC, rows_NC, lengths_N[used_N] + 1))[:, 1:]
     found_NCD = hidden_NCD.new_zeros(len(ids_NC), room, hidden_NCD.shape[-1])
     found_NCD[used_N] = hidden_NCD
@@ -220,10 +220,10 @@ class PieceInput(nn.Module):
 
     def __init__(self, config: BERTTaggerConfig):
         super().__init__()
-        self.reader, self.words = Reader(config.reading()), WordInput(config)
+        self.reader, self.words = BERTEncoder(config.reading()), WordInput(config)
         self.width = config.width + self.words.width
 
-    def forward(self, batch: Words) -> Tensor:
+    def forward(self, batch: TaggedBatch) -> Tensor:
         B, T = batch.inputs_BT.shape
         own_BS1 = (batch.owners_BS < T)[:, :, None]
         hidden_BSD = stretches(self.reader, batch.pieces_BS, own_BS1[:, :, 0].sum(1)).masked_fill(~own_BS1, 0)
@@ -239,14 +239,14 @@ class TextInput(nn.Module):
 
     def __init__(self, config: BERTClassifierConfig):
         super().__init__()
-        self.reader, self.width = Reader(config.reading()), config.width
+        self.reader, self.width = BERTEncoder(config.reading()), config.width
 
     def forward(self, batch: Batch) -> Tensor:
         assert batch.lengths_B is not None
         return stretches(self.reader, batch.inputs_BT, batch.lengths_B)
 
 
-class AsRead(nn.Module):
+class Precomputed(nn.Module):
     """The body of those whose input knows the whole row already."""
 
     def __init__(self, width: int):
@@ -257,12 +257,12 @@ class AsRead(nn.Module):
         return x_BSD, at_end(x_BSD, lengths_B)
 
 
-class OverPieces(Adopting):
+class BERTLabeller(Pretrainable):
     """Labels from what BERT's reader knows."""
 
     inputs: Any
 
-    def adopt(self, learnt: SequenceModel) -> None:
+    def load_pretrained(self, learnt: SequenceModel) -> None:
         mine = self.inputs.reader
         weights = {k: v for k, v in learnt.state_dict().items() if k in mine.state_dict()}
         if not isinstance(learnt, BERT):
@@ -273,25 +273,25 @@ class OverPieces(Adopting):
             raise ConfigError(f"--from: its weights do not fit: {str(error).splitlines()[-1].strip()}") from None
 
 
-@register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(rate=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
-class BERTOverTokens(NetworkTagger, OverPieces):
+@register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(lr=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
+class BERTTagger(NeuralTagger, BERTLabeller):
     """Tokens in pieces, read as text, each seeing all others: a tag for each token."""
 
     def __init__(self, config: BERTTaggerConfig):
         inputs = PieceInput(config)
-        super().__init__(config, inputs, AsRead(inputs.width))
+        super().__init__(config, inputs, Precomputed(inputs.width))
 
 
-@register("bert", task="classify", config=BERTClassifierConfig, recipe=CLASSIFYING.replace(rate=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
-class BERTOverRecords(NetworkClassifier, OverPieces):
+@register("bert", task="classify", config=BERTClassifierConfig, recipe=CLASSIFYING.replace(lr=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
+class BERTClassifier(NeuralClassifier, BERTLabeller):
     """Records, read as text, each symbol seeing all others: a label for all of one."""
 
     def __init__(self, config: BERTClassifierConfig):
         inputs = TextInput(config)
-        super().__init__(config, inputs, AsRead(inputs.width))
+        super().__init__(config, inputs, Precomputed(inputs.width))
 
 
-def _names(prefix: str, *, masked: bool, paired: bool, pooled: bool) -> dict[str, Any]:
+def _names(prefix: str, *, masked: bool, next_sentence: bool, pooled: bool) -> dict[str, Any]:
     """The table of one of Hugging Face's models; ``prefix`` is where its encoder lies."""
     block = [
         *((f"attention.{ours}", f"attention.self.{theirs}") for ours, theirs in _PARTS),
@@ -303,7 +303,7 @@ def _names(prefix: str, *, masked: bool, paired: bool, pooled: bool) -> dict[str
         ("norm", f"{prefix}embeddings.LayerNorm"),
         *((f"encoder.blocks.{{i}}.{ours}", f"{prefix}encoder.layer.{{i}}.{theirs}") for ours, theirs in block),
         *([("pooler", f"{prefix}pooler.dense")] if pooled else []),
-        *([("next_head", "cls.seq_relationship")] if paired else []),
+        *([("next_head", "cls.seq_relationship")] if next_sentence else []),
         *([("transform", "cls.predictions.transform.dense")] if masked else []),
         *([("transform_norm", "cls.predictions.transform.LayerNorm")] if masked else []),
     ]
@@ -320,9 +320,9 @@ def _names(prefix: str, *, masked: bool, paired: bool, pooled: bool) -> dict[str
 
 _PARTS = (("queries", "query"), ("keys", "key"), ("values", "value"))
 FROM_BERT = {
-    "BertModel": _names("", masked=False, paired=False, pooled=True),
-    "BertForMaskedLM": _names("bert.", masked=True, paired=False, pooled=False),
-    "BertForPreTraining": _names("bert.", masked=True, paired=True, pooled=True),
+    "BertModel": _names("", masked=False, next_sentence=False, pooled=True),
+    "BertForMaskedLM": _names("bert.", masked=True, next_sentence=False, pooled=False),
+    "BertForPreTraining": _names("bert.", masked=True, next_sentence=True, pooled=True),
 }
 """``Rename(**FROM_BERT["BertForPreTraining"])`` turns the weights of Hugging Face's model of that name into those of ``size=base`` (of
 ``BertForMaskedLM``: with ``next_sentence=False``). Our embedding has three rows more, those of the start symbol, the mask and

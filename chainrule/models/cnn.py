@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Recipe, register
-from chainrule.layers.pictures import PictureClassifier, VariedConfig
+from chainrule.nn.images import ImageClassifier, ImageClassifierConfig
 
 
-class CNNConfig(VariedConfig):
+class CNNConfig(ImageClassifierConfig):
     width: int = 64
     """Channels at half size; a half of that before, twice after."""
 
@@ -27,10 +27,10 @@ class CNNConfig(VariedConfig):
     "cnn",
     task="classify-images",
     config=CNNConfig,
-    recipe=Recipe(rate=3e-3, rows=64, window=1, warmup=100, weight_decay=0.01, smoothing=0.1),
+    recipe=Recipe(lr=3e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.01, label_smoothing=0.1),
     width="width",
 )
-class ConvolutionalNetwork(PictureClassifier):
+class CNN(ImageClassifier):
     """Sees neighbourhoods."""
 
     config: CNNConfig
@@ -44,7 +44,7 @@ class ConvolutionalNetwork(PictureClassifier):
             layers += [*_step(before, after), *_step(after, after)]
             layers += [nn.MaxPool2d(2, ceil_mode=True)] if k < 2 else []
         self.body = nn.Sequential(*layers)
-        self.head = nn.Linear(sizes[-1], c.symbols)
+        self.head = nn.Linear(sizes[-1], c.num_labels)
 
     def scores(self, pixels_BCYX: Tensor) -> Tensor:
         pooled_BD = self.body(pixels_BCYX).mean((2, 3))

@@ -4,7 +4,7 @@
 
 Ramesh et al. 2021. What is remembered of x_<t: a key and a value for each symbol and layer, as in GPT, whose decoder this is. Every
 place of the caption has a learned position of its own, every symbol of the picture one of its row and one of its column. With
-``looks=row,column,row,conv`` layers see rows, columns and squares of the picture in turn, as the paper's sparse masks do; ``dense``,
+``pattern=row,column,row,conv`` layers see rows, columns and squares of the picture in turn, as the paper's sparse masks do; ``dense``,
 the default, sees all: at 64 symbols nothing is gained by seeing less.
 
 Deviations: the blocks are GPT's here (squared ReLU, no biases, RMS-normalised queries and keys); captions are dropped at random so
@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.core import ConfigError, Prediction, Recipe, register
-from chainrule.layers.decoder import Decoder, TransformerConfig
-from chainrule.layers.drawing import Drawing, DrawingConfig
-from chainrule.layers.masks import Grid, Mask
+from chainrule.nn.decoder import Decoder, TransformerLMConfig
+from chainrule.nn.masks import Grid, Mask
+from chainrule.nn.text_to_image import TextToImage, TextToImageConfig
 
-LOOKS = ("dense", "row", "axial_row", "column", "conv")
+PATTERNS = ("dense", "row", "axial_row", "column", "conv")
 
 
-class DALLEConfig(TransformerConfig, DrawingConfig):
-    looks: str = "dense"
+class DALLEConfig(TransformerLMConfig, TextToImageConfig):
+    pattern: str = "dense"
     """What of the picture the layers see, layer after layer, over and over: names separated by commas."""
     reach: int = 11
     """Side of the square that ``conv`` sees."""
@@ -40,7 +40,7 @@ class DALLEConfig(TransformerConfig, DrawingConfig):
     }
 
 
-class Places(nn.Module):
+class RecordPositions(nn.Module):
     """Positions of a record: of each place of the caption, and of the rows and columns of the picture."""
 
     biased = False
@@ -59,7 +59,7 @@ class Places(nn.Module):
         of_picture = self.row(pixel_BT // self.side) + self.column(pixel_BT % self.side)
         return x_BTD + torch.where((since_BT <= self.caption)[:, :, None], of_text, of_picture)
 
-    def turn(self, place_BT: Tensor) -> None:
+    def rotary(self, place_BT: Tensor) -> None:
         """No angle."""
 
     def bias(self, query_BT: Tensor, key_BS: Tensor) -> None:
@@ -71,31 +71,38 @@ class Places(nn.Module):
     task="draw",
     config=DALLEConfig,
     recipe=Recipe(
-        optimiser="muon", rate=3e-3, matrix_rate=0.02, rows=32, window=1, warmup=100, bf16=True, weight_decay=0.01
+        optimizer="muon",
+        lr=3e-3,
+        muon_lr=0.02,
+        batch_size=32,
+        sequence_length=1,
+        warmup=100,
+        bf16=True,
+        weight_decay=0.01,
     ),
     width="width",
     width_step=48,
 )
-class DALLE(Decoder, Drawing):
+class DALLE(Decoder, TextToImage):
     """Remembers the caption and all that is drawn."""
 
     config: DALLEConfig  # type: ignore[assignment]
 
     def __init__(self, config: DALLEConfig):
-        unknown = [name for name in config.looks.split(",") if name not in LOOKS]
+        unknown = [name for name in config.pattern.split(",") if name not in PATTERNS]
         if unknown:
-            raise ConfigError(f"model.looks={config.looks}: '{unknown[0]}' is none of {', '.join(LOOKS)}")
+            raise ConfigError(f"model.pattern={config.pattern}: '{unknown[0]}' is none of {', '.join(PATTERNS)}")
         super().__init__(config)
-        self.hold_codec()
-        self.position = Places(config.caption, self.codec.side, config.width)  # type: ignore[assignment]
+        self.build_codec()
+        self.position = RecordPositions(config.caption, self.codec.side, config.width)  # type: ignore[assignment]
         if config.context < self.places:
             raise ConfigError(f"--context {config.context}: a record has {self.places} symbols")
 
     def predict(self, hidden_BTD: Tensor, since_BT: Tensor) -> Prediction:
-        return self.told(self.project(hidden_BTD), since_BT)
+        return self.masked_prediction(self.project(hidden_BTD), since_BT)
 
-    def looks(self, origin_BT: Tensor) -> list[Mask]:
-        names = self.config.looks.split(",")
+    def layer_masks(self, origin_BT: Tensor) -> list[Mask]:
+        names = self.config.pattern.split(",")
         if set(names) == {"dense"}:
             return []
         c, side = self.config, self.codec.side

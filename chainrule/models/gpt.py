@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.core import Recipe, register
-from chainrule.layers.decoder import Decoder, TransformerConfig
+from chainrule.nn.decoder import Decoder, TransformerLMConfig
 
 
-class GPTConfig(TransformerConfig):
+class GPTConfig(TransformerLMConfig):
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
         "small": {},
@@ -35,12 +35,12 @@ class GPTConfig(TransformerConfig):
     "gpt",
     config=GPTConfig,
     recipe=Recipe(
-        optimiser="muon",
-        rate=3e-3,
-        matrix_rate=0.02,
-        rows=8,
-        window=256,
-        windows="fresh",
+        optimizer="muon",
+        lr=3e-3,
+        muon_lr=0.02,
+        batch_size=8,
+        sequence_length=256,
+        stateful=False,
         bf16=True,
         weight_decay=0.01,
     ),

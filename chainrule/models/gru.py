@@ -12,8 +12,9 @@ Deviations: symbols enter through a learned embedding; two biases, as torch.nn h
 from __future__ import annotations
 
 from chainrule.core import Recipe, register
-from chainrule.layers.drawing import DRAWING, RecurrentDrawer, RecurrentDrawerConfig
-from chainrule.layers.labelling import (
+from chainrule.nn.forecasting import ForecasterConfig, RecurrentForecaster
+from chainrule.nn.images import CLASSIFYING_IMAGES, RecurrentImageClassifier, RecurrentImageConfig
+from chainrule.nn.labelling import (
     CLASSIFYING,
     TAGGING,
     ClassifierConfig,
@@ -21,11 +22,10 @@ from chainrule.layers.labelling import (
     RecurrentTagger,
     TaggerConfig,
 )
-from chainrule.layers.language import RecurrentConfig, RecurrentModel
-from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
-from chainrule.layers.pictures import SCANNING, RecurrentOverPictures, ScanConfig
-from chainrule.layers.recurrent import GRU, initialise
-from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
+from chainrule.nn.language_model import RecurrentConfig, RecurrentLanguageModel
+from chainrule.nn.recurrent import GRU, initialise
+from chainrule.nn.seq2seq import TRANSLATING, RecurrentSeq2Seq, Seq2SeqConfig
+from chainrule.nn.text_to_image import DRAWING, RecurrentTextToImage, RecurrentTextToImageConfig
 
 
 class GRUConfig(RecurrentConfig):
@@ -36,8 +36,8 @@ class GRUConfig(RecurrentConfig):
     }
 
 
-@register("gru", config=GRUConfig, recipe=Recipe(rate=5e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
-class GatedRecurrentUnit(RecurrentModel):
+@register("gru", config=GRUConfig, recipe=Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
+class GRULanguageModel(RecurrentLanguageModel):
     """Remembers one vector and decides, unit by unit, how much of it to replace."""
 
     def __init__(self, config: GRUConfig):
@@ -47,54 +47,60 @@ class GatedRecurrentUnit(RecurrentModel):
         super().__init__(c, stack)
 
 
-class GRUNumbersConfig(NumbersConfig):
+class GRUForecasterConfig(ForecasterConfig):
     presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 16}, "base": {"width": 128, "layers": 2}}
 
 
-@register("gru", task="series", config=GRUNumbersConfig, recipe=Recipe(rate=2e-3, rows=16, window=128), width="width")
-class GatedRecurrentUnitOfNumbers(RecurrentNumbers):
+@register(
+    "gru",
+    task="series",
+    config=GRUForecasterConfig,
+    recipe=Recipe(lr=2e-3, batch_size=16, sequence_length=128),
+    width="width",
+)
+class GRUForecaster(RecurrentForecaster):
     """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
 
-    def __init__(self, config: GRUNumbersConfig):
+    def __init__(self, config: GRUForecasterConfig):
         c = config
         stack = GRU(c.inputs, c.width, c.layers, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init)
         super().__init__(c, stack)
 
 
-@register("gru", task="translate", config=TranslatorConfig, recipe=TRANSLATING, width="width")
-class GatedRecurrentUnitBetweenSequences(RecurrentTranslator):
+@register("gru", task="translate", config=Seq2SeqConfig, recipe=TRANSLATING, width="width")
+class GRUSeq2Seq(RecurrentSeq2Seq):
     """The same between sequences: a source is read in both directions, a target is written."""
 
     cell = GRU
 
 
 @register("gru", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
-class GatedRecurrentUnitOverTokens(RecurrentTagger):
+class GRUTagger(RecurrentTagger):
     """The same over tokens, in both directions: a tag for each."""
 
     cell = GRU
 
 
 @register("gru", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
-class GatedRecurrentUnitOverRecords(RecurrentClassifier):
+class GRUClassifier(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
 
     cell = GRU
 
 
-@register("gru", task="classify-images", config=ScanConfig, recipe=SCANNING, width="width")
-class GatedRecurrentUnitOverPictures(RecurrentOverPictures):
+@register("gru", task="classify-images", config=RecurrentImageConfig, recipe=CLASSIFYING_IMAGES, width="width")
+class GRUImageClassifier(RecurrentImageClassifier):
     """The same over a picture, row after row: a label for all of it."""
 
     cell = GRU
 
 
-@register("gru", task="draw", config=RecurrentDrawerConfig, recipe=DRAWING, width="width")
-class GatedRecurrentUnitDrawing(RecurrentDrawer):
+@register("gru", task="draw", config=RecurrentTextToImageConfig, recipe=DRAWING, width="width")
+class GRUTextToImage(RecurrentTextToImage):
     """The same over captions and the symbols of pictures: it draws row after row."""
 
-    def __init__(self, config: RecurrentDrawerConfig):
+    def __init__(self, config: RecurrentTextToImageConfig):
         stack = GRU(config.embedding, config.width, config.layers, dropout=config.dropout, skip=config.skip)
         initialise(stack, config.init)
         super().__init__(config, stack)

@@ -50,8 +50,8 @@ from chainrule.core import (
     draw,
     register,
 )
-from chainrule.layers.probes import Probe, observed
-from chainrule.layers.scan import Chain, HiddenChain, Statistics, chain, expected, filtered
+from chainrule.counting.scan import Chain, HiddenChain, Statistics, chain, expected, filtered
+from chainrule.nn.probes import Probe, observed
 
 
 class HMMConfig(Config):
@@ -90,7 +90,7 @@ class HMMConfig(Config):
 
 
 class CategoricalConfig(HMMConfig):
-    symbols: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
 
 
 class GaussianConfig(HMMConfig):
@@ -181,9 +181,9 @@ class Categorical(Emission):
     spread = 2.0
     """Standard deviation of the random start, in nats: states that begin alike take long to part (measured)."""
 
-    def __init__(self, states: int, symbols: int):
+    def __init__(self, states: int, vocab_size: int):
         super().__init__()
-        self.logits_NV = nn.Parameter(random_logits(torch.ones(states, symbols, dtype=torch.bool), self.spread))
+        self.logits_NV = nn.Parameter(random_logits(torch.ones(states, vocab_size, dtype=torch.bool), self.spread))
 
     @property
     def log_table_NV(self) -> Tensor:
@@ -433,7 +433,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def starts(self, inputs: Tensor) -> Tensor:
         """B x T: where everything is forgotten."""
         if not inputs.is_floating_point():
-            return inputs == self.start_symbol
+            return inputs == self.start_id
         return inputs.isnan() if inputs.dim() == 2 else inputs.isnan().any(-1)
 
     def table(self, values_P: Tensor) -> Tensor:
@@ -442,7 +442,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def empty(self, batch: int, capacity: int | None = None) -> Belief:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Belief:
         nothing = torch.zeros(batch, dtype=torch.long, device=self.prior_N.device)
         return Belief(nothing, self.prior_N.log_softmax(-1).repeat(batch, 1))
 
@@ -450,7 +450,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Emitted, Belief]:
         rows, length = inputs_BT.shape[:2]
-        state = self.empty(rows) if state is None else state
+        state = self.initial_state(rows) if state is None else state
         assert isinstance(state, Belief)
         if lengths_B is None:
             lengths_B = torch.full((rows,), length, device=inputs_BT.device)
@@ -558,7 +558,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
 
 @register(
     "hmm", config=CategoricalConfig, width="states", width_step=8,
-    recipe=Recipe(update="em", rows=64, window=256, windows="fresh", warmup=0, decay=0.5),
+    recipe=Recipe(update="em", batch_size=64, sequence_length=256, stateful=False, warmup=0, decay_fraction=0.5),
 )  # fmt: skip
 class CategoricalHMM(HiddenMarkov):
     """Hidden states that emit symbols."""
@@ -566,22 +566,22 @@ class CategoricalHMM(HiddenMarkov):
     prediction = EmittedSymbol
 
     def __init__(self, config: CategoricalConfig):
-        super().__init__(config, Categorical(config.states, config.symbols))
-        self.symbols = config.symbols
+        super().__init__(config, Categorical(config.states, config.vocab_size))
+        self.vocab_size = config.vocab_size
 
 
 @register(
     "hmm", task="series", config=GaussianConfig,
-    recipe=Recipe(update="em", rows=64, window=256, windows="fresh", warmup=0, decay=0.5),
+    recipe=Recipe(update="em", batch_size=64, sequence_length=256, stateful=False, warmup=0, decay_fraction=0.5),
 )  # fmt: skip
 class GaussianHMM(HiddenMarkov):
     """Hidden states that emit numbers. x is B x T, or B x T x D where ``dims`` = D > 1; not-a-number is the start symbol."""
 
-    symbols = 0
+    vocab_size = 0
 
     def __init__(self, config: GaussianConfig):
         super().__init__(config, GaussianMixture(config))
 
-    def first(self, batch: int) -> Tensor:
+    def start_inputs(self, batch: int) -> Tensor:
         shape = (batch, 1) if self.config.dims == 1 else (batch, 1, self.config.dims)  # type: ignore[attr-defined]
         return torch.full(shape, math.nan, dtype=self.prior_N.dtype)

@@ -103,17 +103,21 @@ class Smoothed:
 
 def kalman_filter(s: System, values_T: np.ndarray) -> Filtered:
     """Read one record; NaN is a value that was not seen."""
-    from chainrule.layers.state_space import read  # compiled loops: what needs no fit should not wait for the compiler
+    from chainrule.counting.state_space import (
+        filter_forwards,  # compiled loops: what needs no fit should not wait for the compiler
+    )
 
-    return Filtered(*read(np.asarray(values_T, np.float64), s.F_NN, s.H_N, np.diag(s.Q_N), s.R, s.mean_N, s.cov_NN))
+    return Filtered(
+        *filter_forwards(np.asarray(values_T, np.float64), s.F_NN, s.H_N, np.diag(s.Q_N), s.R, s.mean_N, s.cov_NN)
+    )
 
 
 def smooth(s: System, run: Filtered) -> Smoothed:
     """What the whole record says of every time, and how its log p depends on the variances."""
-    from chainrule.layers.state_space import look_back
+    from chainrule.counting.state_space import smooth_backwards
 
     arrays = (run.mean_TN, run.cov_TNN, run.error_T, run.variance_T, run.gain_TN)
-    return Smoothed(*look_back(s.F_NN, s.H_N, *arrays))
+    return Smoothed(*smooth_backwards(s.F_NN, s.H_N, *arrays))
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,7 +163,7 @@ class Kalman(Autoregressive, Counting[Records]):
     """Remembers a belief about level, slope and season."""
 
     config: KalmanConfig
-    symbols = 0
+    vocab_size = 0
     variances: Tensor
     season: Tensor
 
@@ -260,10 +264,10 @@ class Kalman(Autoregressive, Counting[Records]):
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def first(self, batch: int) -> Tensor:
+    def start_inputs(self, batch: int) -> Tensor:
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
-    def empty(self, batch: int, capacity: int | None = None) -> Belief:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Belief:
         system, device = self.system(), self.variances.device
         mean_N, cov_NN = (torch.from_numpy(x).to(device) for x in (system.mean_N, system.cov_NN))
         return Belief(
@@ -274,11 +278,11 @@ class Kalman(Autoregressive, Counting[Records]):
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Normal, Belief]:
         rows, length = inputs_BT.shape
-        before = self.empty(rows) if state is None else state
+        before = self.initial_state(rows) if state is None else state
         assert isinstance(before, Belief)
         system, device = self.system(), inputs_BT.device
         F_NN, H_N, Q_N = (torch.from_numpy(x).to(device) for x in (system.F_NN, system.H_N, system.Q_N))
-        nothing, Q_NN = self.empty(rows), torch.diag(Q_N)
+        nothing, Q_NN = self.initial_state(rows), torch.diag(Q_N)
         if lengths_B is None:
             lengths_B = torch.full((rows,), length, device=device)
         mean_BN, cov_BNN, expected, spread = before.mean_BN, before.cov_BNN, [], []

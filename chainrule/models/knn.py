@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chainrule.core import IGNORED, Batch, Classifier, Config, Counting, Pictures, Recipe, SequenceModel, register
+from chainrule.core import IGNORED, Batch, Classifier, Config, Counting, ImageBatch, Recipe, SequenceModel, register
 from chainrule.core.errors import ConfigError
 
 PRIOR = 0.1
@@ -22,8 +22,8 @@ PRIOR = 0.1
 AT_ONCE = 512
 
 
-class NearestConfig(Config):
-    symbols: int
+class KNNConfig(Config):
+    num_labels: int
     image_size: int
     channels: int
     k: int = 5
@@ -32,25 +32,25 @@ class NearestConfig(Config):
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredImages:
     """Pictures, as float16, and their labels; those of two parts are put one behind the other."""
 
     pixels_ND: Tensor
     labels_N: Tensor
 
-    def __add__(self, other: Kept) -> Kept:
-        return Kept(torch.cat([self.pixels_ND, other.pixels_ND]), torch.cat([self.labels_N, other.labels_N]))
+    def __add__(self, other: StoredImages) -> StoredImages:
+        return StoredImages(torch.cat([self.pixels_ND, other.pixels_ND]), torch.cat([self.labels_N, other.labels_N]))
 
 
-@register("knn", task="classify-images", config=NearestConfig, recipe=Recipe(update="counting", rows=4096))
-class NearestNeighbours(SequenceModel, Classifier, Counting[Kept]):
+@register("knn", task="classify-images", config=KNNConfig, recipe=Recipe(update="counting", batch_size=4096))
+class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
     """Remembers every picture."""
 
-    config: NearestConfig
+    config: KNNConfig
     kept_ND: Tensor
     labels_N: Tensor
 
-    def __init__(self, config: NearestConfig):
+    def __init__(self, config: KNNConfig):
         if config.k < 1:
             raise ConfigError(f"model.k={config.k}: at least 1")
         super().__init__(config)
@@ -61,33 +61,33 @@ class NearestNeighbours(SequenceModel, Classifier, Counting[Kept]):
     def parameters_count(self) -> int:
         return self.kept_ND.numel()
 
-    def summarize(self, batch: Batch) -> Kept:
-        assert isinstance(batch, Pictures)
+    def summarize(self, batch: Batch) -> StoredImages:
+        assert isinstance(batch, ImageBatch)
         known_B = batch.targets_BT[:, 0] != IGNORED
-        return Kept(batch.pixels_BCYX[known_B].flatten(1).half(), batch.targets_BT[known_B, 0])
+        return StoredImages(batch.pixels_BCYX[known_B].flatten(1).half(), batch.targets_BT[known_B, 0])
 
-    def update(self, stats: Kept, rate: float = 1.0) -> NearestNeighbours:
+    def update(self, stats: StoredImages, rate: float = 1.0) -> KNNClassifier:
         if rate != 1.0:
             raise ConfigError("knn keeps pictures: there is no part of the way")
         self.kept_ND, self.labels_N = stats.pixels_ND, stats.labels_N
         return self
 
     def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, Pictures)
+        assert isinstance(batch, ImageBatch)
         pixels_BD = batch.pixels_BCYX.flatten(1)
         kept_ND = self.kept_ND.to(pixels_BD.dtype)
         votes = [self._votes(x, kept_ND) for x in pixels_BD.split(AT_ONCE)]
-        votes_BC = torch.cat(votes) if votes else pixels_BD.new_zeros(0, self.config.symbols)
-        return (votes_BC + PRIOR / self.config.symbols).log() - math.log(1 + PRIOR)
+        votes_BC = torch.cat(votes) if votes else pixels_BD.new_zeros(0, self.config.num_labels)
+        return (votes_BC + PRIOR / self.config.num_labels).log() - math.log(1 + PRIOR)
 
     def _votes(self, x_BD: Tensor, kept_ND: Tensor) -> Tensor:
         """Shares of the votes, B x C; all alike where nothing is kept."""
         if not len(kept_ND):
-            return x_BD.new_full((len(x_BD), self.config.symbols), 1 / self.config.symbols)
+            return x_BD.new_full((len(x_BD), self.config.num_labels), 1 / self.config.num_labels)
         squared_BN = (kept_ND**2).sum(1) - 2 * x_BD @ kept_ND.T + (x_BD**2).sum(1, keepdim=True)
         near_BK, which_BK = squared_BN.topk(min(self.config.k, len(kept_ND)), largest=False)
         weight_BK = 1 / near_BK.clamp(min=0).sqrt().clamp(min=1e-3)
-        votes_BC = x_BD.new_zeros(len(x_BD), self.config.symbols).scatter_add(1, self.labels_N[which_BK], weight_BK)
+        votes_BC = x_BD.new_zeros(len(x_BD), self.config.num_labels).scatter_add(1, self.labels_N[which_BK], weight_BK)
         return votes_BC / weight_BK.sum(1, keepdim=True)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

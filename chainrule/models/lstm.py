@@ -16,8 +16,9 @@ from __future__ import annotations
 from typing import Literal
 
 from chainrule.core import Recipe, register
-from chainrule.layers.drawing import DRAWING, RecurrentDrawer, RecurrentDrawerConfig
-from chainrule.layers.labelling import (
+from chainrule.nn.forecasting import ForecasterConfig, RecurrentForecaster
+from chainrule.nn.images import CLASSIFYING_IMAGES, RecurrentImageClassifier, RecurrentImageConfig
+from chainrule.nn.labelling import (
     CLASSIFYING,
     TAGGING,
     ClassifierConfig,
@@ -25,11 +26,10 @@ from chainrule.layers.labelling import (
     RecurrentTagger,
     TaggerConfig,
 )
-from chainrule.layers.language import RecurrentConfig, RecurrentModel
-from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
-from chainrule.layers.pictures import SCANNING, RecurrentOverPictures, ScanConfig
-from chainrule.layers.recurrent import LSTM, initialise
-from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
+from chainrule.nn.language_model import RecurrentConfig, RecurrentLanguageModel
+from chainrule.nn.recurrent import LSTM, initialise
+from chainrule.nn.seq2seq import TRANSLATING, RecurrentSeq2Seq, Seq2SeqConfig
+from chainrule.nn.text_to_image import DRAWING, RecurrentTextToImage, RecurrentTextToImageConfig
 
 
 class LSTMConfig(RecurrentConfig):
@@ -43,10 +43,10 @@ class LSTMConfig(RecurrentConfig):
 @register(
     "lstm",
     config=LSTMConfig,
-    recipe=Recipe(rate=8e-3, weight_decay=0.05, rows=16, warmup=150, bf16=True),
+    recipe=Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True),
     width="width",
 )
-class LongShortTermMemory(RecurrentModel):
+class LSTMLanguageModel(RecurrentLanguageModel):
     """Remembers two vectors: what is shown (h) and what is kept (c)."""
 
     def __init__(self, config: LSTMConfig):
@@ -56,56 +56,62 @@ class LongShortTermMemory(RecurrentModel):
         super().__init__(c, stack)
 
 
-class LSTMNumbersConfig(NumbersConfig):
+class LSTMForecasterConfig(ForecasterConfig):
     init: Literal["torch", "orthogonal", "identity", "forget", "chrono"] = "forget"
 
     presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 16}, "base": {"width": 128, "layers": 2}}
 
 
-@register("lstm", task="series", config=LSTMNumbersConfig, recipe=Recipe(rate=2e-3, rows=16, window=128), width="width")
-class LongShortTermMemoryOfNumbers(RecurrentNumbers):
+@register(
+    "lstm",
+    task="series",
+    config=LSTMForecasterConfig,
+    recipe=Recipe(lr=2e-3, batch_size=16, sequence_length=128),
+    width="width",
+)
+class LSTMForecaster(RecurrentForecaster):
     """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
 
-    def __init__(self, config: LSTMNumbersConfig):
+    def __init__(self, config: LSTMForecasterConfig):
         c = config
         stack = LSTM(c.inputs, c.width, c.layers, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init, forget_gate=slice(c.width, 2 * c.width), reach=c.reach)
         super().__init__(c, stack)
 
 
-@register("lstm", task="translate", config=TranslatorConfig, recipe=TRANSLATING, width="width")
-class LongShortTermMemoryBetweenSequences(RecurrentTranslator):
+@register("lstm", task="translate", config=Seq2SeqConfig, recipe=TRANSLATING, width="width")
+class LSTMSeq2Seq(RecurrentSeq2Seq):
     """The same between sequences: a source is read in both directions, a target is written."""
 
     cell = LSTM
 
 
 @register("lstm", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
-class LongShortTermMemoryOverTokens(RecurrentTagger):
+class LSTMTagger(RecurrentTagger):
     """The same over tokens, in both directions: a tag for each."""
 
     cell = LSTM
 
 
 @register("lstm", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
-class LongShortTermMemoryOverRecords(RecurrentClassifier):
+class LSTMClassifier(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
 
     cell = LSTM
 
 
-@register("lstm", task="classify-images", config=ScanConfig, recipe=SCANNING, width="width")
-class LongShortTermMemoryOverPictures(RecurrentOverPictures):
+@register("lstm", task="classify-images", config=RecurrentImageConfig, recipe=CLASSIFYING_IMAGES, width="width")
+class LSTMImageClassifier(RecurrentImageClassifier):
     """The same over a picture, row after row: a label for all of it."""
 
     cell = LSTM
 
 
-@register("lstm", task="draw", config=RecurrentDrawerConfig, recipe=DRAWING, width="width")
-class LongShortTermMemoryDrawing(RecurrentDrawer):
+@register("lstm", task="draw", config=RecurrentTextToImageConfig, recipe=DRAWING, width="width")
+class LSTMTextToImage(RecurrentTextToImage):
     """The same over captions and the symbols of pictures: it draws row after row."""
 
-    def __init__(self, config: RecurrentDrawerConfig):
+    def __init__(self, config: RecurrentTextToImageConfig):
         stack = LSTM(config.embedding, config.width, config.layers, dropout=config.dropout, skip=config.skip)
         initialise(stack, config.init, forget_gate=slice(config.width, 2 * config.width), reach=config.reach)
         super().__init__(config, stack)

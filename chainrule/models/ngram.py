@@ -28,14 +28,14 @@ cannot, and says so, and ``add_k`` is uniform there.
 
 **Deviations.** Where n_j is 0 or D_j is not above 0 for some j (D_j never exceeds j), that order takes 0.5, 1, 1.5
 instead, and ``notes`` says so; D_j = 0 falls back too, because it would leave unseen symbols impossible. The base 1 / V
-is over the V symbols that can be predicted. ``auto`` is the family's own choice: add_k for Markov, kneser_ney for the
+is over the V symbols that can be predicted. ``auto`` is the model type's own choice: add_k for Markov, kneser_ney for the
 n-gram.
 
 **Pruning.** ``prune=[0, 0, 1]`` drops what was counted at most so often (by length of the window; the last number serves
 all longer ones): such an n-gram gives up its whole count to g. Counts of lower orders and discounts are those of all
 n-grams (as KenLM).
 
-**Storage.** The windows of 1 .. n symbols that occur form a trie (``chainrule.layers.counts``): exact, no hashing, for any
+**Storage.** The windows of 1 .. n symbols that occur form a trie (``chainrule.counting.counts``): exact, no hashing, for any
 V and n. A look-up is in back-off form: p of the longest window found, times g of the longer contexts. Where the tables
 come from elsewhere (``smoothing="backoff"``), they are used as they are, and there is nothing to estimate.
 """
@@ -66,7 +66,7 @@ from chainrule.core import (
     draw,
     register,
 )
-from chainrule.layers.counts import Counts, Room, estimate, first_children, parse_memory
+from chainrule.counting.counts import Counts, Room, estimate, first_children, parse_memory
 
 Smoothing = Literal["auto", "ml", "add_k", "witten_bell", "kneser_ney", "backoff"]
 
@@ -86,7 +86,7 @@ def _size(memory: str | None) -> str | None:
 class NgramConfig(Config):
     """``n`` is the length of the n-gram: it sees n - 1 symbols back."""
 
-    symbols: int = Field(ge=1)
+    vocab_size: int = Field(ge=1)
     n: int = Field(default=5, ge=1, le=64)
     smoothing: Smoothing = "auto"
     k: float = Field(default=1.0, gt=0)
@@ -114,14 +114,14 @@ class MarkovConfig(NgramConfig):
 class Tables:
     """The trie with its two numbers a window; the longest windows are no contexts and need no ``log_backoff``."""
 
-    symbols: int
+    vocab_size: int
     keys: Tensor
     log_prob: Tensor
     log_backoff: Tensor
 
     def child(self, window: Tensor, symbol: Tensor) -> Tensor:
         """Index of ``window`` followed by ``symbol``, -1 where that (or either of them) is not in the table."""
-        base = self.symbols + 1
+        base = self.vocab_size + 1
         legal = (window >= 0) & (symbol >= 0) & (symbol < base)
         key = torch.where(legal, window * base + symbol, -2)
         index = torch.searchsorted(self.keys, key).clamp_(max=len(self.keys) - 1)
@@ -134,12 +134,12 @@ class Tables:
     @functools.cached_property
     def arrays(self) -> tuple[np.ndarray, ...]:
         """What the loop for ``top`` reads: (keys, first child and best child of each context, log p, log g)."""
-        from chainrule.layers import kernels
+        from chainrule.counting import kernels
 
         keys, log_prob, log_backoff = (x.numpy() for x in (self.keys, self.log_prob, self.log_backoff))
-        first = first_children(keys, self.symbols + 1, len(log_backoff))
+        first = first_children(keys, self.vocab_size + 1, len(log_backoff))
         best = np.empty(len(log_backoff), np.int64)
-        kernels.best_children(first, keys, log_prob, self.symbols + 1, best)
+        kernels.best_children(first, keys, log_prob, self.vocab_size + 1, best)
         return keys, first, best, log_prob, log_backoff
 
 
@@ -160,8 +160,8 @@ class Backoff(Prediction):
     def log_prob(self, targets_BT: Tensor) -> Tensor:
         tables, scored = self.tables, targets_BT != IGNORED
         contexts, symbol = self.contexts_BTm[scored], targets_BT[scored]
-        if ((symbol < 0) | (symbol >= tables.symbols)).any():
-            raise IndexError(f"a target is outside 0..{tables.symbols - 1}")
+        if ((symbol < 0) | (symbol >= tables.vocab_size)).any():
+            raise IndexError(f"a target is outside 0..{tables.vocab_size - 1}")
         self.check(contexts)
         answer = torch.zeros(len(symbol), dtype=torch.float64, device=symbol.device)
         left = torch.arange(len(symbol), device=symbol.device)
@@ -171,7 +171,7 @@ class Backoff(Prediction):
             found = entry >= 0
             answer[left] += torch.where(found, tables.log_prob[entry.clamp(min=0)], tables.backoff(context))
             left = left[~found]
-        answer[left] -= math.log(tables.symbols)
+        answer[left] -= math.log(tables.vocab_size)
         result = torch.zeros(targets_BT.shape, dtype=torch.float64, device=symbol.device)
         result[scored] = answer
         return result
@@ -180,7 +180,7 @@ class Backoff(Prediction):
         """log p, normalised, float64."""
         tables, contexts = self.tables, self.contexts_BTm.flatten(0, 1)
         self.check(contexts)
-        base, positions = tables.symbols + 1, torch.arange(len(contexts), device=contexts.device)
+        base, positions = tables.vocab_size + 1, torch.arange(len(contexts), device=contexts.device)
         through = tables.backoff(contexts).cumsum(-1)
         beyond = torch.nn.functional.pad(through, (1, 0))[:, :-1]
 
@@ -191,24 +191,24 @@ class Backoff(Prediction):
         pair = torch.arange(len(context), device=context.device).repeat_interleave(many)
         place = torch.arange(len(pair), device=context.device)
         entry = first[pair] + place - (many.cumsum(0) - many)[pair]
-        log_p = torch.cat([through[:, -1] - math.log(tables.symbols), tables.log_prob[entry] + longer[pair]])
+        log_p = torch.cat([through[:, -1] - math.log(tables.vocab_size), tables.log_prob[entry] + longer[pair]])
 
         # The longest context that has seen the symbol decides: it comes last.
         cell = positions.repeat(self.contexts_BTm.shape[-1])[pair] * base + tables.keys[entry] % base
         decides = positions.repeat_interleave(base).scatter_reduce(0, cell, len(positions) + place, "amax")
         shape = (*self.contexts_BTm.shape[:2], base)
-        return log_p[decides].view(shape)[..., : tables.symbols]
+        return log_p[decides].view(shape)[..., : tables.vocab_size]
 
     def _pieces(self) -> Iterable[Backoff]:
-        size = max(1, self.chunk_elements // self.tables.symbols)
+        size = max(1, self.chunk_elements // self.tables.vocab_size)
         return (type(self)(self.tables, part.unsqueeze(0)) for part in self.contexts_BTm.flatten(0, 1).split(size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """Exact, from the entries of the contexts alone; on an accelerator from logits."""
-        from chainrule.layers import kernels
+        from chainrule.counting import kernels
 
         shape = (*self.contexts_BTm.shape[:2], k)
-        if self.contexts_BTm.device.type != "cpu" or k > self.tables.symbols:
+        if self.contexts_BTm.device.type != "cpu" or k > self.tables.vocab_size:
             values, index = zip(*(Prediction.top(piece, k) for piece in self._pieces()), strict=True)
             return torch.cat(values, 1).view(shape), torch.cat(index, 1).view(shape)
         contexts = self.contexts_BTm.flatten(0, 1)
@@ -216,7 +216,7 @@ class Backoff(Prediction):
         values, index = np.empty((len(contexts), k)), np.empty((len(contexts), k), np.int64)
         keys, first, best, log_prob, log_backoff = self.tables.arrays
         rows = contexts.contiguous().numpy()
-        kernels.top(keys, first, best, log_prob, log_backoff, rows, self.tables.symbols + 1, values, index)
+        kernels.top(keys, first, best, log_prob, log_backoff, rows, self.tables.vocab_size + 1, values, index)
         return torch.from_numpy(values).view(shape), torch.from_numpy(index).view(shape)
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
@@ -261,15 +261,15 @@ class CountModel(Autoregressive, Counting[Counts]):
 
     def __init__(self, config: NgramConfig):
         super().__init__(config)
-        self.symbols, self.context = config.symbols, config.n - 1
+        self.vocab_size, self.context = config.vocab_size, config.n - 1
         self.smoothing: Smoothing = self.customary if config.smoothing == "auto" else config.smoothing
-        self.spells = self.smoothing != "backoff"
+        self.byte_fallback = self.smoothing != "backoff"
         self.notes: list[str] = []
         """One line for each thing about the last ``update`` that a reader should know."""
         self.room = Room(None if config.memory is None else parse_memory(config.memory))
         self._tables: Tables | None = None
         self.register_buffer("keys", torch.full((1,), -1))
-        self.register_buffer("log_table", torch.full((1,), -math.log(config.symbols), dtype=torch.float64))
+        self.register_buffer("log_table", torch.full((1,), -math.log(config.vocab_size), dtype=torch.float64))
         self.register_buffer("log_backoff", torch.zeros(1, dtype=torch.float64))
 
     @property
@@ -281,14 +281,14 @@ class CountModel(Autoregressive, Counting[Counts]):
         """Count a batch. Where a row goes on from another (a shard), repeat its last max(n, 2) symbols with the
         targets among them ``IGNORED``: context, not counted, so that the counts of shards add up to those of the whole.
         """
-        return Counts.of(batch, self.symbols, self.config.n, self.room)
+        return Counts.of(batch, self.vocab_size, self.config.n, self.room)
 
     def update(self, stats: Counts, rate: float = 1.0) -> Self:
         """Estimate from counts (those of a larger n will do). There is no part of the way: ``rate`` must be 1."""
         if rate != 1:
             raise UserError(f"rate={rate}: an n-gram is estimated at once from all its counts; rate must be 1")
-        if stats.symbols != self.symbols:
-            raise UserError(f"counts over {stats.symbols} symbols do not fit a model over {self.symbols}")
+        if stats.vocab_size != self.vocab_size:
+            raise UserError(f"counts over {stats.vocab_size} symbols do not fit a model over {self.vocab_size}")
         if self.smoothing in ("auto", "backoff"):
             raise UserError(
                 "smoothing=backoff is that of an imported table; use kneser_ney or witten_bell to estimate one"
@@ -308,14 +308,14 @@ class CountModel(Autoregressive, Counting[Counts]):
         mine = self.keys, self.log_table, self.log_backoff
         held = self._tables
         if held is None or any(a is not b for a, b in zip(mine, (held.keys, held.log_prob, held.log_backoff))):
-            held = self._tables = Tables(self.symbols, *mine)
+            held = self._tables = Tables(self.vocab_size, *mine)
         return held
 
     def ladder(self, stats: Counts, orders: Sequence[int]) -> list[Self]:
         """A model of this kind for every n in ``orders``, from one pass of counting at the largest."""
         return [type(self)(self.config.replace(n=n)).update(stats) for n in orders]
 
-    def empty(self, batch: int, capacity: int | None = None) -> NgramState:
+    def initial_state(self, batch: int, capacity: int | None = None) -> NgramState:
         device = self.keys.device
         nothing = torch.full((batch, self.config.n - 1), -1, device=device)
         return NgramState(torch.zeros(batch, dtype=torch.long, device=device), nothing)
@@ -324,7 +324,7 @@ class CountModel(Autoregressive, Counting[Counts]):
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Backoff, NgramState]:
         rows, length = inputs_BT.shape
-        before = self.empty(rows) if state is None else state
+        before = self.initial_state(rows) if state is None else state
         assert isinstance(before, NgramState)
         if lengths_B is None:
             lengths_B = torch.full((rows,), length, device=inputs_BT.device)
@@ -351,7 +351,7 @@ class CountModel(Autoregressive, Counting[Counts]):
     def _depth(self, tables: Tables, read_BT: Tensor) -> Tensor:
         """How many symbols are known at each place, at most n - 1: what is not interpolated uses just these."""
         place = torch.arange(read_BT.shape[1], device=read_BT.device)
-        starts = read_BT.new_tensor(self.start_symbol)
+        starts = read_BT.new_tensor(self.start_id)
         known = (tables.child(torch.zeros_like(starts), starts) >= 0).long()
         cut_BT = torch.where(read_BT == starts, place - known, torch.where(read_BT < 0, place, -1))
         return (place - cut_BT.cummax(1).values).clamp(max=self.config.n - 1)

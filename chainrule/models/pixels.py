@@ -11,16 +11,16 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from chainrule.core import Recipe, register
-from chainrule.layers.pictures import PictureClassifier, VariedConfig
+from chainrule.nn.images import ImageClassifier, ImageClassifierConfig
 
 
-class LogisticConfig(VariedConfig):
+class LogisticConfig(ImageClassifierConfig):
     shift: float = 0.0
 
     presets = {"tiny": {}, "small": {}, "base": {}}
 
 
-class MLPConfig(VariedConfig):
+class MLPConfig(ImageClassifierConfig):
     width: int = 256
     layers: int = 2
 
@@ -31,14 +31,14 @@ class MLPConfig(VariedConfig):
     "logistic",
     task="classify-images",
     config=LogisticConfig,
-    recipe=Recipe(rate=1e-3, rows=64, window=1, warmup=100, weight_decay=0.05),
+    recipe=Recipe(lr=1e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.05),
 )
-class LogisticRegression(PictureClassifier):
+class LogisticRegression(ImageClassifier):
     """Weighs every pixel by itself."""
 
     def __init__(self, config: LogisticConfig):
         super().__init__(config)
-        self.head = nn.Linear(config.channels * config.image_size**2, config.symbols)
+        self.head = nn.Linear(config.channels * config.image_size**2, config.num_labels)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
@@ -50,10 +50,10 @@ class LogisticRegression(PictureClassifier):
     "mlp",
     task="classify-images",
     config=MLPConfig,
-    recipe=Recipe(rate=1e-3, rows=64, window=1, warmup=100, weight_decay=0.05, smoothing=0.1),
+    recipe=Recipe(lr=1e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.05, label_smoothing=0.1),
     width="width",
 )
-class Perceptron(PictureClassifier):
+class MLP(ImageClassifier):
     """Hidden layers between the pixels and the label."""
 
     def __init__(self, config: MLPConfig):
@@ -62,7 +62,7 @@ class Perceptron(PictureClassifier):
         sizes = [c.channels * c.image_size**2, *[c.width] * c.layers]
         steps = [(nn.Linear(a, b), nn.ReLU(), nn.Dropout(c.dropout)) for a, b in zip(sizes, sizes[1:])]
         self.body = nn.Sequential(*(layer for step in steps for layer in step))
-        self.head = nn.Linear(c.width, c.symbols)
+        self.head = nn.Linear(c.width, c.num_labels)
 
     def scores(self, pixels_BCYX: Tensor) -> Tensor:
         return self.head(self.body(pixels_BCYX.flatten(1)))

@@ -15,7 +15,9 @@ from __future__ import annotations
 from typing import Literal
 
 from chainrule.core import Recipe, register
-from chainrule.layers.labelling import (
+from chainrule.nn.forecasting import ForecasterConfig, RecurrentForecaster
+from chainrule.nn.images import CLASSIFYING_IMAGES, RecurrentImageClassifier, RecurrentImageConfig
+from chainrule.nn.labelling import (
     CLASSIFYING,
     TAGGING,
     ClassifierConfig,
@@ -23,11 +25,9 @@ from chainrule.layers.labelling import (
     RecurrentTagger,
     TaggerConfig,
 )
-from chainrule.layers.language import RecurrentConfig, RecurrentModel
-from chainrule.layers.numbers import NumbersConfig, RecurrentNumbers
-from chainrule.layers.pictures import SCANNING, RecurrentOverPictures, ScanConfig
-from chainrule.layers.recurrent import RNN, initialise
-from chainrule.layers.translation import TRANSLATING, RecurrentTranslator, TranslatorConfig
+from chainrule.nn.language_model import RecurrentConfig, RecurrentLanguageModel
+from chainrule.nn.recurrent import RNN, initialise
+from chainrule.nn.seq2seq import TRANSLATING, RecurrentSeq2Seq, Seq2SeqConfig
 
 
 class RNNConfig(RecurrentConfig):
@@ -40,8 +40,8 @@ class RNNConfig(RecurrentConfig):
     }
 
 
-@register("rnn", config=RNNConfig, recipe=Recipe(rate=4e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
-class VanillaRNN(RecurrentModel):
+@register("rnn", config=RNNConfig, recipe=Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
+class RNNLanguageModel(RecurrentLanguageModel):
     """Remembers one vector; every step overwrites it."""
 
     def __init__(self, config: RNNConfig):
@@ -51,46 +51,52 @@ class VanillaRNN(RecurrentModel):
         super().__init__(c, stack)
 
 
-class RNNNumbersConfig(NumbersConfig):
+class RNNForecasterConfig(ForecasterConfig):
     activation: Literal["tanh", "relu", "sigmoid"] = "tanh"
 
     presets = {"tiny": {"width": 16, "layers": 2}, "small": {"width": 32}, "base": {"width": 128, "layers": 2}}
 
 
-@register("rnn", task="series", config=RNNNumbersConfig, recipe=Recipe(rate=5e-3, rows=16, window=128), width="width")
-class VanillaRNNOfNumbers(RecurrentNumbers):
+@register(
+    "rnn",
+    task="series",
+    config=RNNForecasterConfig,
+    recipe=Recipe(lr=5e-3, batch_size=16, sequence_length=128),
+    width="width",
+)
+class RNNForecaster(RecurrentForecaster):
     """The same over numbers: x_t enters as it is, and a Gaussian is predicted."""
 
-    def __init__(self, config: RNNNumbersConfig):
+    def __init__(self, config: RNNForecasterConfig):
         c = config
         stack = RNN(c.inputs, c.width, c.layers, nonlinearity=c.activation, dropout=c.dropout, skip=c.skip)
         initialise(stack, c.init)
         super().__init__(c, stack)
 
 
-@register("rnn", task="translate", config=TranslatorConfig, recipe=TRANSLATING, width="width")
-class ElmanBetweenSequences(RecurrentTranslator):
+@register("rnn", task="translate", config=Seq2SeqConfig, recipe=TRANSLATING, width="width")
+class RNNSeq2Seq(RecurrentSeq2Seq):
     """The same between sequences: a source is read in both directions, a target is written."""
 
     cell = RNN
 
 
 @register("rnn", task="tag", config=TaggerConfig, recipe=TAGGING, width="width")
-class ElmanOverTokens(RecurrentTagger):
+class RNNTagger(RecurrentTagger):
     """The same over tokens, in both directions: a tag for each."""
 
     cell = RNN
 
 
 @register("rnn", task="classify", config=ClassifierConfig, recipe=CLASSIFYING, width="width")
-class ElmanOverRecords(RecurrentClassifier):
+class RNNClassifier(RecurrentClassifier):
     """The same over whole records, in both directions: a label for all of one."""
 
     cell = RNN
 
 
-@register("rnn", task="classify-images", config=ScanConfig, recipe=SCANNING, width="width")
-class ElmanOverPictures(RecurrentOverPictures):
+@register("rnn", task="classify-images", config=RecurrentImageConfig, recipe=CLASSIFYING_IMAGES, width="width")
+class RNNImageClassifier(RecurrentImageClassifier):
     """The same over a picture, row after row: a label for all of it."""
 
     cell = RNN

@@ -54,9 +54,9 @@ from chainrule.core import (
     DataError,
     Recipe,
     SequenceModel,
+    TaggedBatch,
     Tagger,
     UserError,
-    Words,
     register,
 )
 
@@ -74,7 +74,7 @@ IMPOSSIBLE = -1e30
 class TaggerConfig(Config):
     """Defaults were settled on validation and by cross-validation over English, Korean and address tagging."""
 
-    symbols: int = Field(ge=2)
+    num_labels: int = Field(ge=2)
     """How many tags."""
     n: Literal[2, 3] = 3
     states: Literal["columns", "tags"] = "columns"
@@ -113,7 +113,7 @@ class TagCounts:
         return type(self)(self.emissions + other.emissions, self.transitions + other.transitions)
 
     @classmethod
-    def of(cls, batch: Words) -> Self:
+    def of(cls, batch: TaggedBatch) -> Self:
         counts = cls()
         for b, words in enumerate(batch.words):
             tags = batch.targets_BT[b, : len(words)].tolist()
@@ -383,7 +383,7 @@ def viterbi(lattice: Lattice, transitions: Transitions) -> tuple[list[list[int]]
 # --------------------------------------------------------------------------------------------------------------- model
 
 
-@register("hmm", task="tag", config=TaggerConfig, recipe=Recipe(update="counting", rows=2048))
+@register("hmm", task="tag", config=TaggerConfig, recipe=Recipe(update="counting", batch_size=2048))
 class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
     """States are tags; what is remembered is the last two of them."""
 
@@ -410,7 +410,7 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
         return len(self.emissions) + len(self.transitions)
 
     def summarize(self, batch: Batch) -> TagCounts:
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         return TagCounts.of(batch)
 
     def update(self, stats: TagCounts, rate: float = 1.0) -> Self:
@@ -453,7 +453,7 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
 
     def _lattices(self, batch: Batch) -> Iterator[tuple[list[int], Lattice, Transitions]]:
         """(rows of the batch, their lattice) in pieces of like length, the longest first; rows without tokens are left out."""
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         lexicon, transitions = self.tables()
         order = sorted((b for b, row in enumerate(batch.words) if row), key=lambda b: -len(batch.words[b]))
         for begin in range(0, len(order), ROWS):
@@ -462,7 +462,7 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
 
     @torch.no_grad()
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         longest = max((len(row) for row in batch.words), default=0)
         tags_BT = torch.full((len(batch.words), longest), IGNORED)
         if self.config.decode == "posterior" and longest:
@@ -475,7 +475,7 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
                     tags_BT[b, : len(path)] = self.tags[path]
         return tags_BT, self._log_prob(batch, tags_BT)
 
-    def _log_prob(self, batch: Words, tags_BT: Tensor) -> Tensor:
+    def _log_prob(self, batch: TaggedBatch, tags_BT: Tensor) -> Tensor:
         """log p(tags | tokens), B: all sequences of states with these tags, against all."""
         nats_B = torch.zeros(len(batch.words), dtype=torch.float64)
         for mine, lattice, transitions in self._lattices(batch):
@@ -489,9 +489,9 @@ class TrigramTagger(SequenceModel, Tagger, Counting[TagCounts]):
 
     def posteriors(self, batch: Batch) -> Tensor:
         """p(tag at t | all tokens), B x T x C: the gradient of the log-sum in the scores (Eisner 2016)."""
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         longest = max((len(row) for row in batch.words), default=0)
-        p_BTC = torch.zeros(len(batch.words), longest, self.config.symbols, dtype=torch.float64)
+        p_BTC = torch.zeros(len(batch.words), longest, self.config.num_labels, dtype=torch.float64)
         for mine, lattice, transitions in self._lattices(batch):
             scores = [score.requires_grad_() for score in lattice.scores]
             with torch.enable_grad():

@@ -7,7 +7,7 @@ Vaswani et al. 2017. What is remembered of y_<t: the source, read once, as a key
 decoder, and the same for every target symbol so far.
 
 ``preset="paper"`` is the paper's base model: post-norm, interleaved sinusoids added to embeddings times sqrt(D), ReLU, biases,
-shared embeddings. Its label smoothing is ``recipe.smoothing=0.1``. Deviations, there too: no dropout on attention weights; the start symbol has an
+shared embeddings. Its label smoothing is ``train.label_smoothing=0.1``. Deviations, there too: no dropout on attention weights; the start symbol has an
 embedding of its own. The default differs from it as GPT does here: pre-norm, rotary positions, squared ReLU, no biases, RMS-normalised
 queries and keys, maps into the residual path near zero at the start.
 """
@@ -22,28 +22,28 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Recipe, register
-from chainrule.layers.attention import look
-from chainrule.layers.blocks import Source
-from chainrule.layers.cache import Cache, SourceCache
-from chainrule.layers.decoder import Decoder, TransformerConfig
-from chainrule.layers.encoder import Encoder, EncoderBody
-from chainrule.layers.labelling import (
+from chainrule.nn.attention import build_attention_bias
+from chainrule.nn.blocks import Source
+from chainrule.nn.cache import Cache, SourceCache
+from chainrule.nn.decoder import Decoder, TransformerConfig, TransformerLMConfig
+from chainrule.nn.encoder import Encoder, EncoderBody
+from chainrule.nn.labelling import (
     CLASSIFYING,
     TAGGING,
-    NetworkClassifier,
-    NetworkTagger,
+    NeuralClassifier,
+    NeuralTagger,
     SymbolInput,
     TextsConfig,
     TokensConfig,
     WordInput,
 )
-from chainrule.layers.masks import Padding, ends
+from chainrule.nn.masks import Padding, ends
 
-MUON: dict[str, Any] = {"optimiser": "muon", "rate": 3e-3, "matrix_rate": 0.02, "weight_decay": 0.01}
+MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3, "muon_lr": 0.02, "weight_decay": 0.01}
 
 
-class SequenceToSequenceConfig(TransformerConfig):
-    source_symbols: int
+class TransformerSeq2SeqConfig(TransformerLMConfig):
+    source_vocab_size: int
     encoder_layers: int = 3
     layers: int = 3
     joint: bool = False
@@ -64,9 +64,16 @@ class SequenceToSequenceConfig(TransformerConfig):
 @register(
     "transformer",
     task="translate",
-    config=SequenceToSequenceConfig,
+    config=TransformerSeq2SeqConfig,
     recipe=Recipe(
-        optimiser="muon", rate=3e-3, matrix_rate=0.02, rows=32, window=64, smoothing=0.1, bf16=True, weight_decay=0.01
+        optimizer="muon",
+        lr=3e-3,
+        muon_lr=0.02,
+        batch_size=32,
+        sequence_length=64,
+        label_smoothing=0.1,
+        bf16=True,
+        weight_decay=0.01,
     ),
     width="width",
     width_step=64,
@@ -74,14 +81,14 @@ class SequenceToSequenceConfig(TransformerConfig):
 class Transformer(Decoder):
     """Remembers the source and everything said so far."""
 
-    config: SequenceToSequenceConfig
+    config: TransformerSeq2SeqConfig
 
-    def __init__(self, config: SequenceToSequenceConfig):
+    def __init__(self, config: TransformerSeq2SeqConfig):
         super().__init__(config, cross=True)
         c = config
-        self.looks_at = f"blocks.{c.layers - 1}.cross.weights"
+        self.cross_attention_probe = f"blocks.{c.layers - 1}.cross.weights"
         self.encoder = Encoder(c.replace(layers=c.encoder_layers))
-        self.source_embedding = None if c.tied and c.joint else nn.Embedding(c.source_symbols, c.width)
+        self.source_embedding = None if c.tied and c.joint else nn.Embedding(c.source_vocab_size, c.width)
         if self.source_embedding is not None:
             nn.init.normal_(self.source_embedding.weight, std=0.02 if c.tied else 0.3)
 
@@ -92,27 +99,31 @@ class Transformer(Decoder):
         x_BSD = self.encoder.position.add(embed(sources_BS), place_1S)
         return self.encoder(F.dropout(x_BSD, self.config.dropout, self.training), lengths_B)
 
-    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> SourceCache:
+    def encode_prompt(
+        self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None
+    ) -> SourceCache:
         """``prompt``: sources, B x S."""
         lengths_B = ends(prompt, lengths_B)
         memory_BSD = self.encode(prompt if prompt.shape[1] else F.pad(prompt, (0, 1)), lengths_B)
-        held = [block.cross.hold(memory_BSD) for block in self.stack() if block.cross is not None]
-        bare = super().bare(len(prompt))
+        held = [block.cross.project_kv(memory_BSD) for block in self.stack() if block.cross is not None]
+        bare = super().empty_cache(len(prompt))
         keys, values = zip(*held)
         return SourceCache(bare.length_B, bare.origin_B, bare.keys, bare.values, keys, values, lengths_B)
 
-    def bare(self, batch: int) -> Cache:
+    def empty_cache(self, batch: int) -> Cache:
         """Nothing is known of a source."""
-        return self.prompted(torch.zeros(batch, 0, dtype=torch.long, device=self.embedding.weight.device))
+        return self.encode_prompt(torch.zeros(batch, 0, dtype=torch.long, device=self.embedding.weight.device))
 
     def sources(self, cache: Cache) -> Sequence[Source | None]:
         assert isinstance(cache, SourceCache)
         place_1S = torch.arange(cache.source_keys[0].shape[2], device=cache.length_B.device)[None]
-        sight = look(Padding(cache.source_lengths_M), place_1S[:, :1], place_1S, None, cache.source_keys[0].dtype)
-        return [Source(k, v, sight, cache.share) for k, v in zip(cache.source_keys, cache.source_values)]
+        attention_bias = build_attention_bias(
+            Padding(cache.source_lengths_M), place_1S[:, :1], place_1S, None, cache.source_keys[0].dtype
+        )
+        return [Source(k, v, attention_bias, cache.share) for k, v in zip(cache.source_keys, cache.source_values)]
 
 
-class EncoderTaggerConfig(TransformerConfig, TokensConfig):
+class TransformerTaggerConfig(TransformerConfig, TokensConfig):
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "spelling": 8, "context": 32},
         "small": {"layers": 2, "heads": 4, "width": 192, "dropout": 0.2, "word_dropout": 0.1},
@@ -120,7 +131,7 @@ class EncoderTaggerConfig(TransformerConfig, TokensConfig):
     }
 
 
-class EncoderClassifierConfig(TransformerConfig, TextsConfig):
+class TransformerClassifierConfig(TransformerConfig, TextsConfig):
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "features": 8, "context": 32},
         "small": {"layers": 2, "heads": 4, "width": 192, "dropout": 0.2},
@@ -129,21 +140,26 @@ class EncoderClassifierConfig(TransformerConfig, TextsConfig):
 
 
 @register(
-    "transformer", task="tag", config=EncoderTaggerConfig, recipe=TAGGING.replace(**MUON), width="width", width_step=64
+    "transformer",
+    task="tag",
+    config=TransformerTaggerConfig,
+    recipe=TAGGING.replace(**MUON),
+    width="width",
+    width_step=64,
 )
-class TransformerOverTokens(NetworkTagger):
+class TransformerTagger(NeuralTagger):
     """The encoder alone over tokens, each seeing all others: a tag for each."""
 
-    def __init__(self, config: EncoderTaggerConfig):
+    def __init__(self, config: TransformerTaggerConfig):
         inputs = WordInput(config)
         super().__init__(config, inputs, EncoderBody(inputs.width, config, config.directions))
 
 
-@register("transformer", task="classify", config=EncoderClassifierConfig, recipe=CLASSIFYING.replace(**MUON), width="width", width_step=64)  # fmt: skip
-class TransformerOverRecords(NetworkClassifier):
+@register("transformer", task="classify", config=TransformerClassifierConfig, recipe=CLASSIFYING.replace(**MUON), width="width", width_step=64)  # fmt: skip
+class TransformerClassifier(NeuralClassifier):
     """The encoder alone over whole records: a label for all of one."""
 
-    def __init__(self, config: EncoderClassifierConfig):
+    def __init__(self, config: TransformerClassifierConfig):
         inputs = SymbolInput(config)
         super().__init__(config, inputs, EncoderBody(inputs.width, config, config.directions))
 

@@ -21,15 +21,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import ConfigError, Recipe, register
-from chainrule.layers.decoder import TransformerConfig, of_blocks
-from chainrule.layers.encoder import Encoder
-from chainrule.layers.pictures import PictureClassifier, VariedConfig, patches_a_side, sinusoids
+from chainrule.nn.decoder import TransformerConfig, of_blocks
+from chainrule.nn.encoder import Encoder
+from chainrule.nn.images import ImageClassifier, ImageClassifierConfig, patches_per_side, sinusoids
 
 Interpolation = Literal["bicubic", "bicubic-antialias", "bilinear-corners"]
 """How learned places are stretched to another grid: as Hugging Face, timm, and the paper's own code do it."""
 
 
-class ViTConfig(TransformerConfig, VariedConfig):
+class ViTConfig(TransformerConfig, ImageClassifierConfig):
     patch: int = 4
     stem: Literal["patch", "conv"] = "conv"
     """conv: overlapping 3 x 3 convolutions that halve the picture until a place is a patch."""
@@ -54,20 +54,20 @@ class ViTConfig(TransformerConfig, VariedConfig):
     task="classify-images",
     config=ViTConfig,
     recipe=Recipe(
-        optimiser="muon",
-        rate=3e-3,
-        matrix_rate=0.02,
-        rows=64,
-        window=1,
+        optimizer="muon",
+        lr=3e-3,
+        muon_lr=0.02,
+        batch_size=64,
+        sequence_length=1,
         warmup=100,
         weight_decay=0.01,
-        smoothing=0.1,
+        label_smoothing=0.1,
         bf16=True,
     ),
     width="width",
     width_step=64,
 )
-class VisionTransformer(PictureClassifier):
+class VisionTransformer(ImageClassifier):
     """Remembers every patch."""
 
     config: ViTConfig
@@ -75,7 +75,7 @@ class VisionTransformer(PictureClassifier):
     def __init__(self, config: ViTConfig):
         super().__init__(config)
         c = config
-        self.side = patches_a_side(c.image_size, c.patch)
+        self.side = patches_per_side(c.image_size, c.patch)
         self.patches = (
             conv_stem(c.channels, c.width, c.patch)
             if c.stem == "conv"
@@ -85,7 +85,7 @@ class VisionTransformer(PictureClassifier):
         own = self.side**2 + (c.pool == "class")
         self.places = nn.Parameter(torch.empty(1, own, c.width)) if c.positions == "learned" else None
         self.encoder = Encoder(of_blocks(c, positions="none"), eps=c.eps)
-        self.head = nn.Linear(c.width, c.symbols)
+        self.head = nn.Linear(c.width, c.num_labels)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -29,10 +29,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Codec, ConfigError, Pictures, Recipe, SequenceModel, register
-from chainrule.layers.decoder import TransformerConfig, of_blocks
-from chainrule.layers.encoder import Encoder
-from chainrule.layers.pictures import VariedConfig, patches_a_side, sinusoids, vary
+from chainrule.core import Batch, Codec, ConfigError, ImageBatch, Recipe, SequenceModel, register
+from chainrule.nn.decoder import TransformerConfig, of_blocks
+from chainrule.nn.encoder import Encoder
+from chainrule.nn.images import AugmentedImageConfig, augment, patches_per_side, sinusoids
 
 LEVELS = {
     64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5), 4375: (7, 5, 5, 5, 5),
@@ -45,8 +45,8 @@ FAINT = 1e-4
 """Mean squared error, in units of the variance of pixels, below which a picture is good enough: about 50 dB."""
 
 
-class VQConfig(TransformerConfig, VariedConfig):
-    symbols: int = 1024
+class VQConfig(TransformerConfig, AugmentedImageConfig):
+    codebook_size: int = 1024
     """How many symbols at most; fsq takes the largest number of its table below."""
     width: int = 128
     heads: int = 4
@@ -69,7 +69,7 @@ class VQConfig(TransformerConfig, VariedConfig):
     positions: Literal["none"] = "none"  # type: ignore[assignment]
 
     presets = {
-        "tiny": {"width": 16, "layers": 1, "heads": 2, "symbols": 64, "code_width": 4},
+        "tiny": {"width": 16, "layers": 1, "heads": 2, "codebook_size": 64, "code_width": 4},
         "small": {},
         "base": {"width": 256, "layers": 6, "heads": 8},
     }
@@ -79,11 +79,11 @@ class VQConfig(TransformerConfig, VariedConfig):
     "vq",
     task="codes",
     config=VQConfig,
-    recipe=Recipe(optimiser="muon", rate=2e-3, matrix_rate=0.02, rows=32, window=1, warmup=100, bf16=True),
+    recipe=Recipe(optimizer="muon", lr=2e-3, muon_lr=0.02, batch_size=32, sequence_length=1, warmup=100, bf16=True),
     width="width",
     width_step=64,
 )
-class PictureCodec(SequenceModel, Codec):
+class ImageCodec(SequenceModel, Codec):
     """Pictures to symbols and back."""
 
     config: VQConfig
@@ -91,9 +91,9 @@ class PictureCodec(SequenceModel, Codec):
     def __init__(self, config: VQConfig):
         super().__init__(config)
         c = config
-        self.side = patches_a_side(c.image_size, c.patch)
-        self.quantiser = {"fsq": FiniteScalars, "ema": Nearest, "gumbel": Relaxed}[c.quantiser](c)
-        self.codes, wide = self.quantiser.codes, self.quantiser.width
+        self.side = patches_per_side(c.image_size, c.patch)
+        self.quantiser = {"fsq": FSQ, "ema": EMAQuantiser, "gumbel": GumbelQuantiser}[c.quantiser](c)
+        self.codebook_size, wide = self.quantiser.codebook_size, self.quantiser.width
         self.terms = ("pixels", *self.quantiser.terms)
         self.patches = nn.Sequential(
             nn.Conv2d(c.channels, c.width, c.patch, c.patch), nn.ReLU(), nn.Conv2d(c.width, c.width, 1)
@@ -133,10 +133,10 @@ class PictureCodec(SequenceModel, Codec):
         return self.drawn(self.quantiser.vectors(ids_BP))
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        assert isinstance(batch, Pictures)
+        assert isinstance(batch, ImageBatch)
         pixels = batch.pixels_BCYX
         if self.training:
-            pixels = recoloured(vary(pixels, self.config), self.config.recolour)
+            pixels = recoloured(augment(pixels, self.config), self.config.recolour)
         vectors_BPK, terms = self.quantiser(self.latent(pixels))
         squared_B = (self.drawn(vectors_BPK).float() - pixels).square().flatten(1).mean(1)
         wrong_B = (squared_B + FAINT).log() if self.config.error == "log" else squared_B
@@ -161,7 +161,7 @@ def recoloured(pixels_BCYX: Tensor, share: float) -> Tensor:
 class Quantiser(nn.Module):
     """From vectors to symbols. ``asked``: numbers it wants of every patch; ``width``: numbers of a symbol's vector."""
 
-    codes: int
+    codebook_size: int
     asked: int
     width: int
     terms: tuple[str, ...] = ()
@@ -179,7 +179,7 @@ class Quantiser(nn.Module):
         raise NotImplementedError
 
 
-class FiniteScalars(Quantiser):
+class FSQ(Quantiser):
     """round(bounded z), each number by itself."""
 
     levels_K: Tensor
@@ -187,12 +187,12 @@ class FiniteScalars(Quantiser):
 
     def __init__(self, config: VQConfig):
         super().__init__()
-        levels = LEVELS[max((n for n in LEVELS if n <= config.symbols), default=min(LEVELS))]
-        if config.symbols < min(LEVELS):
+        levels = LEVELS[max((n for n in LEVELS if n <= config.codebook_size), default=min(LEVELS))]
+        if config.codebook_size < min(LEVELS):
             raise ConfigError(
-                f"model.symbols={config.symbols}: fsq has at least {min(LEVELS)}; or --set model.quantiser=ema"
+                f"model.codebook_size={config.codebook_size}: fsq has at least {min(LEVELS)}; or --set model.quantiser=ema"
             )
-        self.codes, self.asked, self.width = math.prod(levels), len(levels), len(levels)
+        self.codebook_size, self.asked, self.width = math.prod(levels), len(levels), len(levels)
         self.register_buffer("levels_K", torch.tensor(levels), persistent=False)
         self.register_buffer(
             "basis_K", torch.tensor([math.prod(levels[:k]) for k in range(len(levels))]), persistent=False
@@ -220,7 +220,7 @@ class FiniteScalars(Quantiser):
         return self.rounded(latent_BPA) / (self.levels_K // 2), {}
 
 
-class Nearest(Quantiser):
+class EMAQuantiser(Quantiser):
     """The nearest of the vectors that follow what falls to them; both are kept at length one (Yu et al. 2022)."""
 
     terms = ("commitment",)
@@ -230,10 +230,10 @@ class Nearest(Quantiser):
 
     def __init__(self, config: VQConfig):
         super().__init__()
-        self.codes, self.asked, self.width = config.symbols, config.code_width, config.code_width
-        book_NK = F.normalize(torch.randn(self.codes, self.width), dim=-1)
+        self.codebook_size, self.asked, self.width = config.codebook_size, config.code_width, config.code_width
+        book_NK = F.normalize(torch.randn(self.codebook_size, self.width), dim=-1)
         self.register_buffer("book_NK", book_NK)
-        self.register_buffer("uses_N", torch.ones(self.codes))
+        self.register_buffer("uses_N", torch.ones(self.codebook_size))
         self.register_buffer("sums_NK", book_NK.clone())
 
     def ids(self, latent_BPA: Tensor) -> Tensor:
@@ -254,7 +254,7 @@ class Nearest(Quantiser):
     @torch.no_grad()
     def follow(self, z_NK: Tensor, ids_N: Tensor) -> None:
         """The averages move; what is hardly used begins anew at vectors of the batch."""
-        uses = torch.bincount(ids_N, minlength=self.codes).to(self.uses_N.dtype)
+        uses = torch.bincount(ids_N, minlength=self.codebook_size).to(self.uses_N.dtype)
         self.uses_N.lerp_(uses, 1 - DECAY)
         self.sums_NK.lerp_(torch.zeros_like(self.sums_NK).index_add_(0, ids_N, z_NK), 1 - DECAY)
         dead_N = self.uses_N < DEAD
@@ -264,7 +264,7 @@ class Nearest(Quantiser):
         self.book_NK.copy_(F.normalize(self.sums_NK, dim=-1))
 
 
-class Relaxed(Quantiser):
+class GumbelQuantiser(Quantiser):
     """A distribution over symbols, drawn from softly in training, its likeliest symbol otherwise."""
 
     terms = ("divergence",)
@@ -273,8 +273,8 @@ class Relaxed(Quantiser):
     def __init__(self, config: VQConfig):
         super().__init__()
         c = config
-        self.codes, self.asked, self.width = c.symbols, c.symbols, c.code_width
-        self.book = nn.Embedding(c.symbols, c.code_width)
+        self.codebook_size, self.asked, self.width = c.codebook_size, c.codebook_size, c.code_width
+        self.book = nn.Embedding(c.codebook_size, c.code_width)
         self.weight, self.cooling = c.divergence, c.cooling
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 

@@ -26,7 +26,7 @@ from chainrule.core import Autoregressive, Config, Projected, Recipe, State, reg
 class WindowConfig(Config):
     """``lag`` is tau: how many symbols back it sees."""
 
-    symbols: int
+    vocab_size: int
     lag: int = Field(default=16, ge=1, le=1024)
     width: int = 512
     embedding: int = 32
@@ -49,7 +49,7 @@ class WindowState(State):
 @register(
     "window",
     config=WindowConfig,
-    recipe=Recipe(rate=2e-3, weight_decay=0.05, rows=16, window=128, bf16=True),
+    recipe=Recipe(lr=2e-3, weight_decay=0.05, batch_size=16, sequence_length=128, bf16=True),
     width="width",
 )
 class Window(Autoregressive):
@@ -59,23 +59,23 @@ class Window(Autoregressive):
 
     def __init__(self, config: WindowConfig):
         super().__init__(config)
-        self.symbols, self.context = config.symbols, config.lag
-        self.embedding = nn.Embedding(config.symbols + 1, config.embedding)
+        self.vocab_size, self.context = config.vocab_size, config.lag
+        self.embedding = nn.Embedding(config.vocab_size + 1, config.embedding)
         self.read = nn.Linear(config.lag * config.embedding, config.width)
         self.think = nn.Linear(config.width, config.width)
-        self.head = nn.Linear(config.width, config.symbols)
+        self.head = nn.Linear(config.width, config.vocab_size)
         nn.init.zeros_(self.head.bias)
 
-    def empty(self, batch: int, capacity: int | None = None) -> WindowState:
+    def initial_state(self, batch: int, capacity: int | None = None) -> WindowState:
         device = self.embedding.weight.device
-        nothing = torch.full((batch, self.config.lag), self.start_symbol, device=device)
+        nothing = torch.full((batch, self.config.lag), self.start_id, device=device)
         return WindowState(torch.zeros(batch, dtype=torch.long, device=device), nothing)
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Projected, WindowState]:
         B, T = inputs_BT.shape
-        old = state if isinstance(state, WindowState) else self.empty(B)
+        old = state if isinstance(state, WindowState) else self.initial_state(B)
         read_B = torch.full_like(old.length_B, T) if lengths_B is None else lengths_B
         known = torch.cat([old.recent_Bm, inputs_BT], 1)
         visible_BTm = self._since_start(known.unfold(1, self.config.lag, 1)[:, 1:])
@@ -83,12 +83,12 @@ class Window(Autoregressive):
         hidden = hidden + F.relu(self.think(F.dropout(hidden, self.config.dropout, self.training)))
         hidden_BTD = F.dropout(hidden, self.config.dropout, self.training)
         last_Bm = read_B[:, None] + torch.arange(self.config.lag, device=inputs_BT.device)
-        return Projected(hidden_BTD, self.head, self.symbols), WindowState(
+        return Projected(hidden_BTD, self.head, self.vocab_size), WindowState(
             old.length_B + read_B, known.gather(1, last_Bm)
         )
 
     def _since_start(self, windows_BTm: Tensor) -> Tensor:
         """The windows with everything before their last start symbol replaced by start symbols."""
-        begins_BTm = windows_BTm == self.start_symbol
+        begins_BTm = windows_BTm == self.start_id
         forgotten_BTm = begins_BTm.flip(-1).cumsum(-1).flip(-1) > 0
-        return windows_BTm.masked_fill(forgotten_BTm, self.start_symbol)
+        return windows_BTm.masked_fill(forgotten_BTm, self.start_id)

@@ -8,7 +8,7 @@ from typing import Any
 from chainrule.report.formats import DASH, compact, count, decimal, number, percent, setting, size
 from chainrule.report.messages import Catalogue
 
-Pairs = list[tuple[str, str]]
+PairBatch = list[tuple[str, str]]
 """Terms and their values."""
 
 
@@ -35,7 +35,7 @@ def data_card(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def told(pairs: Pairs) -> Pairs:
+def told(pairs: PairBatch) -> PairBatch:
     """Return the pairs that have a value."""
     return [(term, value) for term, value in pairs if value and value != DASH]
 
@@ -96,7 +96,7 @@ def _visible(row: dict[str, Any], catalogue: Catalogue) -> str:
     return catalogue.message(f"evaluation_{kind}", visible=visible)
 
 
-def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Pairs]]:
+def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, PairBatch]]:
     """Return a heading and all settings of every row's model and training."""
     yes, no = catalogue.message("yes"), catalogue.message("no")
     return [
@@ -110,7 +110,7 @@ def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Pai
     ]
 
 
-def machine(board: dict[str, Any], catalogue: Catalogue) -> Pairs:
+def machine(board: dict[str, Any], catalogue: Catalogue) -> PairBatch:
     """Return the machine, the device and the software that the board was made with."""
     found, say = board.get("machine") or {}, catalogue.message
     cores, threads = found.get("cores"), found.get("threads")

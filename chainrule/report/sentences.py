@@ -21,12 +21,12 @@ class Sentence:
 
     def said(self, say: Catalogue) -> str:
         """The sentence in the language of a catalogue."""
-        values = {k: v.said(say) if isinstance(v, Figure | Amount) else v for k, v in self.values.items()}
+        values = {k: v.said(say) if isinstance(v, MetricValue | Amount) else v for k, v in self.values.items()}
         return say.message(self.key, **values)
 
 
 @dataclass(frozen=True)
-class Figure:
+class MetricValue:
     """A figure with its metric, such as ``2.118 bits per byte``."""
 
     metric: Metric

@@ -1,1 +1,16 @@
-"""A run as data: what was loaded from a run folder, or has just been trained."""
+"""The run folder and what it rests on: atomic verified files."""
+
+from chainrule.core.files import write_file
+from chainrule.runs.folder import Checkpoint, Newest, RunFolder
+from chainrule.runs.store import read_tensors, save_folder, tensor_bytes, verify_folder
+
+__all__ = [
+    "Checkpoint",
+    "Newest",
+    "RunFolder",
+    "read_tensors",
+    "save_folder",
+    "tensor_bytes",
+    "verify_folder",
+    "write_file",
+]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chainrule.checkpoint import write_file
 from chainrule.commands import Data
 from chainrule.core import UserError
-from chainrule.data.pictures import as_png
+from chainrule.data.image_files import as_png
+from chainrule.runs import write_file
 from chainrule.tasks.options import settings_of
-from chainrule.training.runs import data_card
-from chainrule.training.settings import RunConfig
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import data_card
 
 OF_IMAGES = ("classify-images", "codes", "draw")
 
@@ -22,7 +22,7 @@ def card(options: Data, source: str | None) -> dict[str, Any]:
     values = settings_of(options, source)
     if options.sheet:
         _check_sheet(options.sheet, source, values["task"])
-    dataset, card = data_card(RunConfig.make({**values, "family": ""}))
+    dataset, card = data_card(RunConfig.make({**values, "model_type": ""}))
     card["task"] = values["task"]
     if not options.sheet:
         return card

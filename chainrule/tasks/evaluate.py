@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core import UserError
+from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.training.tasks import find_task
+from chainrule.tasks.base import find_task
 
 
 def evaluate(run: Run, data: Path | str, *, predictions: Path | str | None = None, **reading: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ SHOWN = 12
 
 def encoded(pixels_YXC: np.ndarray) -> str:
     """A PNG as base64."""
-    from chainrule.data.pictures import as_png
+    from chainrule.data.image_files import as_png
 
     return base64.b64encode(as_png(pixels_YXC)).decode()
 

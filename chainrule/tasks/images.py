@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core import UserError
-from chainrule.data.pictures import as_png, grid
+from chainrule.data.image_files import as_png, grid
+from chainrule.runs import write_file
 
 MOST_DRAWN = 1024
 """Images that are drawn at once."""

@@ -7,11 +7,11 @@ from typing import Any
 
 from chainrule.core import UserError
 from chainrule.core.config import parse_settings, read_yaml
+from chainrule.counting.counts import parse_memory
 from chainrule.data.recognise import as_meant, infer_task
-from chainrule.layers.counts import parse_memory
 from chainrule.options import Options, flags
-from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import all_tasks, find_task
+from chainrule.tasks.base import all_tasks, find_task
+from chainrule.tasks.settings import RunConfig
 
 
 def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, Any]:

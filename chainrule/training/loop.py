@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chainrule.checkpoint import RunFolder
 from chainrule.core import Batch, CheckpointCorrupt, Recipe, SequenceModel
 from chainrule.core.compute import Compute
+from chainrule.runs import RunFolder
 from chainrule.training.budget import Budget
 from chainrule.training.optim import rate_factor
 from chainrule.training.rules import NonFinite, Rule, Step
@@ -27,7 +27,7 @@ from chainrule.training.rules import NonFinite, Rule, Step
 WARM_UP = 0.06
 """Share of a budget in seconds after which seconds become steps."""
 TAIL = 0.1
-"""Last share of the budget from which the weights are taken that ``recipe.average`` asks for."""
+"""Last share of the budget from which the weights are taken that ``train.average_last`` asks for."""
 EVALUATIONS = 10
 """How often a run is evaluated on validation, at least."""
 
@@ -172,7 +172,7 @@ class Trainer:
         except NonFinite as error:
             raise NonFinite(
                 f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the step "
-                "before. Try a smaller --set recipe.rate, or --precision fp32"
+                "before. Try a smaller --set train.lr, or --precision fp32"
             ) from None
 
     def finish(self) -> None:
@@ -188,10 +188,10 @@ class Trainer:
         self.save()
 
     def _average(self) -> None:
-        """Take part in the mean of ``recipe.average`` sets of weights, evenly spaced over the end of the budget; it is evaluated
+        """Take part in the mean of ``train.average_last`` sets of weights, evenly spaced over the end of the budget; it is evaluated
         beside the last ones, and the better is kept (Vaswani et al. 2017, section 6.1, average checkpoints).
         """
-        p, many = self.progress, self.plan.recipe.average
+        p, many = self.progress, self.plan.recipe.average_last
         if many < 2 or not p.total or p.step < p.total * (1 - TAIL):
             return
         if (p.total - p.step) % max(1, round(TAIL * p.total / many)):
@@ -208,7 +208,9 @@ class Trainer:
         recipe = self.plan.recipe
         if recipe.update == "counting":
             return self.source.steps_per_epoch
-        return self.plan.budget.steps(recipe.rows * recipe.window, self.source.steps_per_epoch, self.plan.train_bytes)
+        return self.plan.budget.steps(
+            recipe.batch_size * recipe.sequence_length, self.source.steps_per_epoch, self.plan.train_bytes
+        )
 
     def _measure_speed(self) -> None:
         """After the warm-up a budget in seconds becomes a number of steps."""
@@ -218,7 +220,7 @@ class Trainer:
 
     def _correct_speed(self) -> None:
         """While the rate is still constant, the number of steps may follow the machine: the weights do not depend on it yet."""
-        if self.plan.budget.kind == "seconds" and self.progress.share < 1 - self.plan.recipe.decay:
+        if self.plan.budget.kind == "seconds" and self.progress.share < 1 - self.plan.recipe.decay_fraction:
             self._plan_steps()
 
     def _plan_steps(self) -> None:
@@ -255,7 +257,7 @@ class Trainer:
             {"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value}
         )
         better = p.best is None or (value > p.best if self.higher_is_better else value < p.best)
-        if better or self.plan.recipe.keep == "last":
+        if better or self.plan.recipe.keep_weights == "last":
             p.best, p.best_step = value, p.step
             self.best = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
             self.run.write_model(self.best)

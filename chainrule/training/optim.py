@@ -1,4 +1,4 @@
-"""Optimisers and the schedule. AdamW for everything, or Muon for the matrices and AdamW for the rest."""
+"""Optimizers and the schedule. AdamW for everything, or Muon for the matrices and AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -68,23 +68,23 @@ def is_hidden_matrix(name: str, weight: nn.Parameter) -> bool:
     return weight.dim() == 2 and not any(part in name for part in ("embedding", "position", "head"))
 
 
-def make_optimisers(model: nn.Module, recipe: Recipe, *, bf16: bool) -> list[torch.optim.Optimizer]:
-    """The optimisers of a recipe; every parameter is in exactly one. Only matrices decay."""
+def make_optimizers(model: nn.Module, recipe: Recipe, *, bf16: bool) -> list[torch.optim.Optimizer]:
+    """The optimizers of a recipe; every parameter is in exactly one. Only matrices decay."""
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
-    muon = {n for n, p in named if recipe.optimiser == "muon" and is_hidden_matrix(n, p)}
+    muon = {n for n, p in named if recipe.optimizer == "muon" and is_hidden_matrix(n, p)}
     decayed = [p for n, p in named if n not in muon and p.dim() == 2]
     plain = [p for n, p in named if n not in muon and p.dim() != 2]
     groups = [{"params": ps, "weight_decay": wd} for ps, wd in ((decayed, recipe.weight_decay), (plain, 0.0)) if ps]
-    optimisers: list[torch.optim.Optimizer] = []
+    optimizers: list[torch.optim.Optimizer] = []
     if groups:
-        optimisers.append(torch.optim.AdamW(groups, lr=recipe.rate, betas=recipe.betas, fused=True))
+        optimizers.append(torch.optim.AdamW(groups, lr=recipe.lr, betas=recipe.betas, fused=True))
     if muon:
         matrices = [p for n, p in named if n in muon]
-        optimisers.append(Muon(matrices, recipe.matrix_rate, weight_decay=recipe.weight_decay, bf16=bf16))
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
+        optimizers.append(Muon(matrices, recipe.muon_lr, weight_decay=recipe.weight_decay, bf16=bf16))
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["base_lr"] = group["lr"]
-    return optimisers
+    return optimizers
 
 
 def rate_factor(step: int, total: int | None, recipe: Recipe) -> float:
@@ -96,11 +96,11 @@ def rate_factor(step: int, total: int | None, recipe: Recipe) -> float:
     """
     warmup = min(recipe.warmup, total / 5) if total else recipe.warmup
     rise = (step + 1) / warmup if warmup else 1.0
-    fall = (1 - step / total) / recipe.decay if total and recipe.decay else 1.0
+    fall = (1 - step / total) / recipe.decay_fraction if total and recipe.decay_fraction else 1.0
     return min(1.0, rise, max(fall, 0.0))
 
 
-def set_rates(optimisers: list[torch.optim.Optimizer], factor: float) -> None:
-    for optimiser in optimisers:
-        for group in optimiser.param_groups:
+def set_rates(optimizers: list[torch.optim.Optimizer], factor: float) -> None:
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, Expecting, Objective, Recipe, State, total
+from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, EMTrainable, Objective, Recipe, State, total
 from chainrule.core.compute import Compute
-from chainrule.training.optim import make_optimisers, set_rates
+from chainrule.training.optim import make_optimizers, set_rates
 
 
 class NonFinite(ChainruleError):
@@ -49,27 +49,27 @@ class GradientRule:
     def __init__(self, objective: Objective, recipe: Recipe, compute: Compute):
         self.objective, self.recipe, self.compute = objective, recipe, compute
         self.weights = [p for p in objective.parameters() if p.requires_grad]
-        self.optimisers = make_optimisers(objective.model, recipe, bf16=compute.bf16)
-        self.states: list[State | None] = [None] * recipe.accumulate
+        self.optimizers = make_optimizers(objective.model, recipe, bf16=compute.bf16)
+        self.states: list[State | None] = [None] * recipe.grad_accumulation
 
     def step(self, batch: Batch, rate: float) -> Step:
-        set_rates(self.optimisers, rate)
+        set_rates(self.optimizers, rate)
         loss, tokens = self._backward(batch.to(self.compute.device))
-        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.clip or math.inf).item()
+        norm = torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.max_grad_norm or math.inf).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            for optimiser in self.optimisers:
-                optimiser.zero_grad(set_to_none=True)
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)
             raise NonFinite(f"loss {loss}, gradient norm {norm}")
-        for optimiser in self.optimisers:
-            optimiser.step()
-            optimiser.zero_grad(set_to_none=True)
-        return Step(loss, tokens, norm, norm > self.recipe.clip > 0)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        return Step(loss, tokens, norm, norm > self.recipe.max_grad_norm > 0)
 
     def _backward(self, batch: Batch) -> tuple[float, int]:
         """Gradient of the whole batch, in as many parts as the recipe says; each term divided once by its global count."""
         counts = self.objective.counts(batch)
         rows = len(batch.inputs_BT)
-        borders = [rows * i // self.recipe.accumulate for i in range(self.recipe.accumulate + 1)]
+        borders = [rows * i // self.recipe.grad_accumulation for i in range(self.recipe.grad_accumulation + 1)]
         sums = 0.0
         for i, part in enumerate(batch.rows(a, b) for a, b in zip(borders[:-1], borders[1:])):
             with self.compute.autocast():
@@ -81,13 +81,13 @@ class GradientRule:
         return sums, batch.learnt
 
     def finish(self) -> None:
-        self.states = [None] * self.recipe.accumulate
+        self.states = [None] * self.recipe.grad_accumulation
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Optimiser moments and carried states, by flat names."""
+        """Optimizer moments and carried states, by flat names."""
         moments: dict[str, Tensor] = {}
-        for o, optimiser in enumerate(self.optimisers):
-            for p, values in optimiser.state_dict()["state"].items():
+        for o, optimizer in enumerate(self.optimizers):
+            for p, values in optimizer.state_dict()["state"].items():
                 moments |= {f"{o}.{p}.{key}": torch.as_tensor(value) for key, value in values.items()}
         carried = {
             f"{i}.{j}": x
@@ -95,28 +95,28 @@ class GradientRule:
             if state is not None
             for j, x in enumerate(state.tensors())
         }
-        return {"optimiser": moments, "carried": carried}
+        return {"optimizer": moments, "carried": carried}
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
-        for o, optimiser in enumerate(self.optimisers):
-            saved = optimiser.state_dict()
+        for o, optimizer in enumerate(self.optimizers):
+            saved = optimizer.state_dict()
             state: dict[int, dict[str, Any]] = {}
-            for name, value in groups.get("optimiser", {}).items():
+            for name, value in groups.get("optimizer", {}).items():
                 which, index, key = name.split(".", 2)
                 if int(which) == o:
                     state.setdefault(int(index), {})[key] = value
-            optimiser.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
+            optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
         self._restore_carried(groups.get("carried", {}))
 
     def _restore_carried(self, carried: dict[str, Tensor]) -> None:
         model = self.objective.model
         if not isinstance(model, Autoregressive):
             return
-        for i in range(self.recipe.accumulate):
+        for i in range(self.recipe.grad_accumulation):
             mine = [carried[f"{i}.{j}"] for j in range(sum(name.startswith(f"{i}.") for name in carried))]
             if mine:
                 values: Iterator[Tensor] = iter(mine)
-                self.states[i] = model.empty(len(mine[0])).map(lambda _x, values=values: next(values))
+                self.states[i] = model.initial_state(len(mine[0])).map(lambda _x, values=values: next(values))
 
 
 class CountingRule:
@@ -161,7 +161,7 @@ class EMRule:
     TRIAL = 8
     """EM steps on the first batch by which random starts are compared."""
 
-    def __init__(self, model: Expecting[Any], recipe: Recipe, steps_per_epoch: int, device: str):
+    def __init__(self, model: EMTrainable[Any], recipe: Recipe, steps_per_epoch: int, device: str):
         self.model, self.recipe, self.steps_per_epoch, self.device = model, recipe, steps_per_epoch, device
         self.taken, self.kept = 0, None
 
@@ -176,8 +176,8 @@ class EMRule:
         loss, tokens = -float(stats.nats) / max(1, int(stats.size)), int(stats.size)
         if not math.isfinite(loss):
             raise NonFinite(f"loss {loss}: an observation that no state can have made")
-        if self.recipe.stepwise:
-            self.model.update(stats, rate * (self.taken + 1) ** -self.recipe.stepwise)
+        if self.recipe.em_step_power:
+            self.model.update(stats, rate * (self.taken + 1) ** -self.recipe.em_step_power)
             return Step(loss, tokens)
         self.kept = stats if self.kept is None else self.kept + stats
         if self.taken % self.steps_per_epoch == 0:
@@ -216,4 +216,4 @@ class EMRule:
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         self.taken = int(groups["em"]["taken"])
-        self.kept = self.model.expected(groups["counted"]) if "counted" in groups else None
+        self.kept = self.model.restore_statistics(groups["counted"]) if "counted" in groups else None

@@ -14,7 +14,7 @@ import pytest
 import chainrule
 from chainrule.cli.parser import parse
 from chainrule.commands import COMMANDS
-from chainrule.core import families, load_file
+from chainrule.core import load_file, model_types
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.ko.md")
@@ -73,9 +73,9 @@ def test_every_command_that_a_document_shows_is_understood_by_the_parser(documen
 
 
 @pytest.mark.parametrize("document", READMES)
-def test_every_family_that_a_readme_trains_exists(document: str) -> None:
+def test_every_model_type_that_a_readme_trains_exists(document: str) -> None:
     tasks = ("generate", "series", "translate", "fill", "tag", "classify", "classify-images", "codes", "draw")
-    known = {f.name for task in tasks for f in families(task)}
+    known = {f.name for task in tasks for f in model_types(task)}
     named = {n for words in commands(document) for flag in ("--model", "--models", "laws") for n in option(words, flag)}
     assert named
     for name in named:

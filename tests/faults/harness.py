@@ -1,6 +1,6 @@
 """Kills, failing disks and damaged files, made on purpose: what the promise of a safe run folder is tested with.
 
-Children are forked from a process that has imported torch and made an optimiser step already. A child that spends its
+Children are forked from a process that has imported torch and made an optimizer step already. A child that spends its
 life importing is killed before it ever writes, and the test passes without having tested anything; so every campaign
 counts the kills that landed in the middle of a write, and the caller asserts on that number.
 """
@@ -47,11 +47,11 @@ class SharedNumber:
 
 @cache
 def warm() -> None:
-    """Import and run, once, what a training step needs: the first optimiser step alone imports for seconds."""
+    """Import and run, once, what a training step needs: the first optimizer step alone imports for seconds."""
     weight = torch.nn.Parameter(torch.ones(3))
-    optimiser = torch.optim.AdamW([weight])
+    optimizer = torch.optim.AdamW([weight])
     weight.square().sum().backward()
-    optimiser.step()
+    optimizer.step()
 
 
 def fork(work: Work, folder: Path) -> int:

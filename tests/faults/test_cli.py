@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 
 from chainrule import cli
-from chainrule.checkpoint import RunFolder, store
 from chainrule.core import files
 from chainrule.core.files import machine_errors
 from chainrule.experiment import cells
 from chainrule.inference import costs
+from chainrule.runs import RunFolder, store
 from chainrule.tasks.generate import board as text_board
 from chainrule.training.loop import Trainer
 from tests.faults import harness
@@ -155,10 +155,10 @@ BAD_DATA = {
 }
 
 
-@pytest.mark.parametrize("verb", ["train", "data", "compare"])
+@pytest.mark.parametrize("command", ["train", "data", "compare"])
 @pytest.mark.parametrize("kind", BAD_DATA)
 def test_data_that_cannot_be_used_is_status_2_and_leaves_no_folder(
-    tmp_path: Path, fails: Any, verb: str, kind: str
+    tmp_path: Path, fails: Any, command: str, kind: str
 ) -> None:
     data, told = BAD_DATA[kind]
     path = tmp_path / {"cut .gz": "bad.txt.gz", "table": "bad.csv"}.get(kind, "bad.txt")
@@ -166,7 +166,7 @@ def test_data_that_cannot_be_used_is_status_2_and_leaves_no_folder(
         path.write_bytes(data)
     out = tmp_path / "out"
     more = {"train": ["--model", "gru", *TINY, "--out", str(out)], "data": [], "compare": [*TINY, "--out", str(out)]}
-    line = fails(2, verb, str(path), *more[verb])
+    line = fails(2, command, str(path), *more[command])
     assert str(path) in line
     assert told in line
     assert not out.exists()
@@ -179,19 +179,19 @@ def test_missing_data_are_named_whatever_the_model_is_for(tmp_path: Path, fails:
 
 
 @pytest.mark.parametrize(
-    ("verb", "kind"),
+    ("command", "kind"),
     [
-        *((verb, kind) for verb in ("evaluate", "score") for kind in ("missing", "empty", "Latin-1")),
+        *((command, kind) for command in ("evaluate", "score") for kind in ("missing", "empty", "Latin-1")),
         ("evaluate", "binary"),  # NUL bytes are text to score: every byte has a probability
     ],
 )
 def test_files_to_evaluate_and_score_that_cannot_be_used_are_status_2(
-    tmp_path: Path, trained: Path, fails: Any, verb: str, kind: str
+    tmp_path: Path, trained: Path, fails: Any, command: str, kind: str
 ) -> None:
     path = tmp_path / "bad.txt"
     if (data := BAD_DATA[kind][0]) is not None:
         path.write_bytes(data)
-    assert str(path) in fails(2, verb, str(trained), str(path))
+    assert str(path) in fails(2, command, str(trained), str(path))
 
 
 # --- commands that cannot be meant ------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ WRONG = {
     "budget huge": (["--budget", "1e999s"], "60s"),
     "save-every": (["--save-every", "abc"], "--save-every abc"),
     "width": (["--set", "model.widht=3"], "'width'"),
-    "rate": (["--set", "recipe.rat=1"], "'rate'"),
+    "clip": (["--set", "train.max_grad_nor=1"], "'max_grad_norm'"),
     "top level": (["--set", "bugdet=3steps"], "'budget'"),
     "no mapping": (["--set", "seed.x=3"], "seed="),
     "no value": (["--set", "model.width"], "key=value"),
@@ -248,7 +248,7 @@ WRONG_COMPARISONS = {
     "seeds": (["--models", "gru", "--seeds", "0"], "--seeds 0"),
     "budget": (["--models", "markov", "--budget", "0s"], "--budget 0s"),
     "width": (["--models", "gru,lstm", "--set", "model.widht=3"], "'width'"),
-    "rate": (["--models", "markov,gru", "--set", "recipe.rat=3"], "'rate'"),
+    "clip": (["--models", "markov,gru", "--set", "train.max_grad_nor=3"], "'max_grad_norm'"),
     "save-every": (["--models", "gru", "--set", "save_every=abc"], "--save-every abc"),
 }
 
@@ -329,8 +329,12 @@ def test_resume_begins_afresh_where_nothing_is_saved(text: str, tmp_path: Path, 
 def test_one_flipped_bit_in_a_run_is_status_2_and_names_the_file(text: str, run: Path, fails: Any, name: str) -> None:
     path = run / name
     path.write_bytes(harness.damage(path.read_bytes(), "bit", random.Random(name)))
-    for verb in (["generate", str(run), "--max-tokens", "3"], ["evaluate", str(run), text], ["score", str(run), text]):
-        assert str(path) in fails(2, *verb)
+    for command in (
+        ["generate", str(run), "--max-tokens", "3"],
+        ["evaluate", str(run), text],
+        ["score", str(run), text],
+    ):
+        assert str(path) in fails(2, *command)
 
 
 def test_all_checkpoints_damaged_resume_does_not_quietly_begin_afresh(text: str, run: Path, fails: Any) -> None:
@@ -350,7 +354,7 @@ def test_what_is_no_run_is_status_2(text: str, tmp_path: Path, fails: Any) -> No
         assert str(place) in fails(2, "generate", str(place))
 
 
-def test_a_run_of_a_strangers_family_asks_for_its_file(text: str, tmp_path: Path, fails: Any, run: Path) -> None:
+def test_a_run_of_a_strangers_model_type_asks_for_its_file(text: str, tmp_path: Path, fails: Any, run: Path) -> None:
     changed = json.loads((run / "config.json").read_text()) | {"model_type": "stranger"}
     (tmp_path / "other").mkdir()
     store.save_folder(
@@ -369,17 +373,17 @@ def test_a_run_of_a_strangers_family_asks_for_its_file(text: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("code", "told"), [(errno.ENOSPC, "disk full"), (errno.EACCES, "no permission"), (errno.EROFS, "read-only")]
 )
-@pytest.mark.parametrize("verb", ["train", "compare"])
+@pytest.mark.parametrize("command", ["train", "compare"])
 def test_a_disk_that_refuses_is_status_3_and_names_the_cause(
-    text: str, tmp_path: Path, fails: Any, monkeypatch: pytest.MonkeyPatch, code: int, told: str, verb: str
+    text: str, tmp_path: Path, fails: Any, monkeypatch: pytest.MonkeyPatch, code: int, told: str, command: str
 ) -> None:
     def refuse(path: Path, data: bytes) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
     for module in (files, store):
         monkeypatch.setattr(module, "write_new", refuse)
-    more = {"train": ["--model", "gru"], "compare": ["--models", "markov,gru"]}[verb]
-    line = fails(3, verb, text, *TINY, *more, "--out", str(tmp_path / "out"))
+    more = {"train": ["--model", "gru"], "compare": ["--models", "markov,gru"]}[command]
+    line = fails(3, command, text, *TINY, *more, "--out", str(tmp_path / "out"))
     assert told in line
     assert str(tmp_path / "out") in line
 
@@ -421,7 +425,7 @@ def test_memory_that_does_not_suffice_is_status_3_and_says_what_to_make_smaller(
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 7 bytes")
 
-    monkeypatch.setattr("chainrule.decoding.sample.generate", refuse)
+    monkeypatch.setattr("chainrule.inference.sampling.generate", refuse)
     assert "out of memory" in fails(3, "generate", str(trained))
 
 
@@ -530,7 +534,7 @@ def test_a_search_that_cannot_be_meant_is_status_2(trained: Path, fails: Any, fl
 
 def test_data_prints_the_card_and_makes_sources_of_known_entropy(text: str, tmp_path: Path, prints: Any) -> None:
     card = prints("data", text)
-    assert (card["unit"], card["tokenizer"], card["symbols"]) == ("stream", "byte", 256)
+    assert (card["unit"], card["tokenizer"], card["vocab_size"]) == ("stream", "byte", 256)
     made = prints("data", "make", "markov", "--size", "2000", "--out", str(tmp_path / "made"))
     assert made["entropy_rate"] > 0
     assert prints("data", str(tmp_path / "made"))["parts"].keys() == {"train", "valid", "test"}
@@ -576,7 +580,7 @@ def compare(text: str, out: Path, models: str, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def compared(text: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished comparison with a failed cell and a stranger's family; not to be changed."""
+    """A finished comparison with a failed cell and a stranger's model type; not to be changed."""
     out = tmp_path_factory.mktemp("compared") / "board"
     assert cli.main(compare(text, out, f"ngram,gru,gpt:heads=7,{MY_MODEL}")) == 0
     return out
@@ -612,7 +616,7 @@ def test_a_failed_cell_is_a_row_with_its_error_and_stops_nobody(compared: Path) 
     assert "bits_per_byte" not in row
 
 
-def test_a_strangers_family_can_be_used_with_its_file(compared: Path, text: str, prints: Any) -> None:
+def test_a_strangers_model_type_can_be_used_with_its_file(compared: Path, text: str, prints: Any) -> None:
     run = str(compared / "runs/fading")
     told = prints("generate", run, "--plugin", MY_MODEL, "--max-tokens", "5")
     assert len(told["texts"]) == 1
@@ -629,7 +633,7 @@ def test_a_finished_comparison_comes_back_without_training(
     weights = {k: v for k, v in content(compared).items() if k.endswith("model.safetensors")}
     monkeypatch.setattr(Trainer, "_update", trained_again)
     monkeypatch.setattr(text_board, "ladder", trained_again)
-    for loading in ("read_data", "make_trainer", "open_run"):
+    for loading in ("read_data", "make_trainer", "load"):
         monkeypatch.setattr(cells, loading, trained_again)
     board = prints(*compare(text, compared, f"ngram,gru,gpt:heads=7,{MY_MODEL}"))
     assert board["status"] == "finished"
@@ -644,7 +648,7 @@ def test_a_finished_comparison_comes_back_without_training(
 
 def test_other_data_or_settings_are_refused_and_the_board_is_kept(compared: Path, text: str, fails: Any) -> None:
     before = content(compared)
-    for more in (["--budget", "5steps"], ["--seed", "7"], ["--set", "model.dropout=0.5"], ["--set", "recipe.rate=1"]):
+    for more in (["--budget", "5steps"], ["--seed", "7"], ["--set", "model.dropout=0.5"], ["--set", "train.lr=1"]):
         assert "holds a comparison of other data or settings" in fails(2, *compare(text, compared, "ngram,gru", *more))
     assert content(compared) == before
 

@@ -14,17 +14,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from chainrule.checkpoint import RunFolder
-from chainrule.core import Batch, ConfigError, Expecting, Recipe
+from chainrule.core import Batch, ConfigError, EMTrainable, Recipe
 from chainrule.data import TextDataset
+from chainrule.runs import RunFolder
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import describe, make_trainer, prepare, read_data
 from chainrule.training.loop import Trainer
 from chainrule.training.rules import EMRule
-from chainrule.training.runs import describe, make_trainer, prepare, read_data
-from chainrule.training.settings import RunConfig
 
 KINDS: dict[str, dict[str, Any]] = {
-    "stepwise": {"rows": 5, "window": 61},
-    "whole passes": {"rows": 5, "window": 61, "stepwise": 0, "restarts": 2},
+    "stepwise": {"batch_size": 5, "sequence_length": 61},
+    "whole passes": {"batch_size": 5, "sequence_length": 61, "em_step_power": 0, "restarts": 2},
 }
 
 
@@ -45,11 +45,11 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def corpus(text: Path) -> TextDataset:
-    return read_data(RunConfig.make({"data": str(text), "family": "hmm"}))
+    return read_data(RunConfig.make({"data": str(text), "model_type": "hmm"}))
 
 
 def start(folder: Path, corpus: TextDataset, text: Path, recipe: dict[str, Any], budget: str) -> Trainer:
-    values = {"data": str(text), "family": "hmm", "size": "tiny", "budget": budget, "threads": 1, "recipe": recipe}
+    values = {"data": str(text), "model_type": "hmm", "size": "tiny", "budget": budget, "threads": 1, "train": recipe}
     ready = prepare(RunConfig.make({**values, "save_every": "4steps"}), corpus)
     run = RunFolder.create(folder, resume=True)
     trainer = make_trainer(ready, run)
@@ -103,8 +103,10 @@ def test_a_budget_in_seconds_ends(tmp_path: Path, corpus: TextDataset, text: Pat
     assert len(trainer.progress.curve) >= 2
 
 
-def test_a_family_that_expects_nothing_cannot_be_trained_so(tmp_path: Path, corpus: TextDataset, text: Path) -> None:
-    values = {"data": str(text), "family": "gru", "size": "tiny", "recipe": {"update": "em"}}
+def test_a_model_type_that_expects_nothing_cannot_be_trained_so(
+    tmp_path: Path, corpus: TextDataset, text: Path
+) -> None:
+    values = {"data": str(text), "model_type": "gru", "size": "tiny", "train": {"update": "em"}}
     with pytest.raises(ConfigError, match="nothing that is hidden"):
         make_trainer(prepare(RunConfig.make(values), corpus), RunFolder(tmp_path / "run"))
 
@@ -149,7 +151,7 @@ class Heads:
         return {"counts": self.counts_22, "nats": self.nats, "size": self.size}
 
 
-class TwoCoins(Expecting[Heads]):
+class TwoCoins(EMTrainable[Heads]):
     """No hidden chain: a mixture of two coins, each row from one of them."""
 
     p_2: Tensor
@@ -169,7 +171,7 @@ class TwoCoins(Expecting[Heads]):
         self.p_2 = (1 - rate) * self.p_2 + rate * stats.counts_22[:, 0] / stats.counts_22.sum(1)
         return self
 
-    def expected(self, tensors: dict[str, Tensor]) -> Heads:
+    def restore_statistics(self, tensors: dict[str, Tensor]) -> Heads:
         return Heads(*tensors.values())
 
 
@@ -178,7 +180,7 @@ def test_the_rule_asks_for_expectations_not_for_a_hidden_chain() -> None:
     rng = torch.Generator().manual_seed(3)
     true_B1 = torch.tensor([0.9, 0.2]).repeat(31)[:, None]
     batches = [Batch(torch.zeros(62, 0), (torch.rand(62, 97, generator=rng) < true_B1).long()) for _ in range(2)]
-    rule = EMRule(TwoCoins(), Recipe(update="em", stepwise=0, restarts=2), steps_per_epoch=2, device="cpu")
+    rule = EMRule(TwoCoins(), Recipe(update="em", em_step_power=0, restarts=2), steps_per_epoch=2, device="cpu")
     for k in range(11):
         step = rule.step(batches[k % 2], 1.0)
         assert [event["event"] for event in step.events] == (["restarts"] if k == 0 else [])

@@ -22,18 +22,18 @@ import pytest
 import torch
 
 from chainrule import experiment
-from chainrule.checkpoint import RunFolder
-from chainrule.core import UserError, family
+from chainrule.core import UserError, model_type
 from chainrule.core.metric import Metric
 from chainrule.experiment import cells, execute
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import hash_files, parse_models, read_plan
 from chainrule.inference import costs
+from chainrule.runs import RunFolder
+from chainrule.tasks.base import Evaluation, _tasks, find_task, register_task
+from chainrule.tasks.generate.task import Generate
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import make_trainer, prepare, read_data
 from chainrule.training.loop import Trainer
-from chainrule.training.runs import make_trainer, prepare, read_data
-from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import Evaluation, _tasks, find_task, register_task
-from chainrule.training.tasks.generate import Generate
 from tests.faults import harness
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
@@ -61,7 +61,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def settings_for(text: Path, **more: Any) -> RunConfig:
     values = {"budget": "6steps", "size": "tiny", "threads": 1, "precision": "fp32", "save_every": "2steps"}
-    return RunConfig.make({"data": str(text), "family": "ngram", **values, **more})
+    return RunConfig.make({"data": str(text), "model_type": "ngram", **values, **more})
 
 
 def compare(text: Path, out: Path, models: str, **more: Any) -> dict[str, Any]:
@@ -115,7 +115,7 @@ def test_a_rerun_of_a_finished_board_reads_no_data_and_loads_no_model(
         raise AssertionError("a finished board needs only its result files")
 
     for module, name in (
-        (cells, "read_data"), (cells, "prepare"), (cells, "make_trainer"), (cells, "open_run"), (Trainer, "advance"),
+        (cells, "read_data"), (cells, "prepare"), (cells, "make_trainer"), (cells, "load"), (Trainer, "advance"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, called)
     out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
@@ -226,7 +226,7 @@ def test_workers_leave_what_turns_leave(text: Path, tmp_path: Path) -> None:
 
 
 def test_interleaved_trainers_make_the_weights_that_each_makes_alone(text: Path, tmp_path: Path) -> None:
-    settings = settings_for(text).replace(family="lstm", model={"dropout": 0.5}, budget="7steps")
+    settings = settings_for(text).replace(model_type="lstm", model={"dropout": 0.5}, budget="7steps")
     dataset = read_data(settings)
 
     def trainer(name: str, seed: int) -> Trainer:
@@ -325,8 +325,8 @@ def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path,
     }
     code = f"""
 from chainrule import experiment
-from chainrule.training.settings import RunConfig
-settings = RunConfig.make({{"family": "ngram", **{values!r}}})
+from chainrule.tasks.settings import RunConfig
+settings = RunConfig.make({{"model type": "ngram", **{values!r}}})
 experiment.compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
 """
     for seconds in (4, 8, 12):
@@ -371,9 +371,9 @@ def test_rows_with_tokenizers_of_their_own_stand_on_one_board(text: Path, tmp_pa
 
 
 def test_settings_of_a_row_go_to_its_run_its_training_or_its_model() -> None:
-    (row, other) = parse_models("gpt:tokenizer=bpe:1024+layers=2+context=32+recipe.rate=0.01,gru")
-    assert row.own == {"tokenizer": "bpe:1024", "model": {"layers": 2, "context": 32}, "recipe": {"rate": 0.01}}
-    assert row.name == "gpt:tokenizer=bpe:1024+layers=2+context=32+recipe.rate=0.01" and other.own == {}
+    (row, other) = parse_models("gpt:tokenizer=bpe:1024+layers=2+context=32+train.lr=0.01,gru")
+    assert row.own == {"tokenizer": "bpe:1024", "model": {"layers": 2, "context": 32}, "train": {"lr": 0.01}}
+    assert row.name == "gpt:tokenizer=bpe:1024+layers=2+context=32+train.lr=0.01" and other.own == {}
     assert parse_models(["gru:tokenizer=char:complete"])[0].own == {"tokenizer": "char:complete"}
     for bad, said in (
         ("gru:budget=5s", "the same for all rows"), ("gru:seed=3", "the same for all rows"), ("gru,gru", "twice"),
@@ -428,11 +428,11 @@ def surprised() -> Any:
     register_task(Surprised)
     from chainrule.core import registry
 
-    known = dict(registry._families)
-    registry._families["markov", "surprised"] = family("markov")
+    known = dict(registry._model_types)
+    registry._model_types["markov", "surprised"] = model_type("markov")
     yield Surprised
-    registry._families.clear()
-    registry._families.update(known)
+    registry._model_types.clear()
+    registry._model_types.update(known)
     del _tasks["surprised"]
 
 

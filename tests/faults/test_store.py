@@ -20,9 +20,9 @@ import torch
 from safetensors.torch import save
 
 import chainrule
-from chainrule.checkpoint import RunFolder, read_tensors, save_folder, store, tensor_bytes, verify_folder, write_file
 from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
 from chainrule.core.files import is_temporary
+from chainrule.runs import RunFolder, read_tensors, save_folder, store, tensor_bytes, verify_folder, write_file
 from tests.faults import harness
 
 KINDS = ("bit", "byte", "zeroes", "truncation")
@@ -55,7 +55,7 @@ def small_run(folder: Path, seed: int = 2) -> RunFolder:
     describe(run)
     run.write_model({"weight": torch.randn(71, 13, generator=rng)})
     for step in (5, 7):
-        groups = {name: {"w": torch.randn(31, 7, generator=rng)} for name in ("model", "optimiser")}
+        groups = {name: {"w": torch.randn(31, 7, generator=rng)} for name in ("model", "optimizer")}
         run.save_checkpoint(step, groups, {"rate": 0.5})
     return run
 

@@ -18,24 +18,32 @@ from typing import Any
 import pytest
 import torch
 
-from chainrule.checkpoint import RunFolder
 from chainrule.core import CheckpointCorrupt, UserError, total
 from chainrule.data import TextDataset
+from chainrule.runs import RunFolder
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import describe, make_trainer, prepare, read_data
+from chainrule.tasks.train import train
 from chainrule.training import rules
 from chainrule.training.loop import Trainer
 from chainrule.training.rules import GradientRule, NonFinite
-from chainrule.training.runs import describe, make_trainer, prepare, read_data
-from chainrule.training.settings import RunConfig
-from chainrule.training.train import train
 from tests.faults import harness
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
 STEPS = 31
 RUNS: dict[str, dict[str, Any]] = {
-    "gru": {"family": "gru", "model": {"dropout": 0.3}, "recipe": {"rows": 7, "window": 13}},
-    "gpt": {"family": "gpt", "model": {"dropout": 0.3, "context": 17}, "recipe": {"rows": 11}},
-    "accumulated": {"family": "gru", "model": {"dropout": 0.3}, "recipe": {"rows": 7, "window": 13, "accumulate": 3}},
-    "averaged": {"family": "gru", "model": {"dropout": 0.3}, "recipe": {"rows": 7, "window": 13, "average": 3}},
+    "gru": {"model_type": "gru", "model": {"dropout": 0.3}, "train": {"batch_size": 7, "sequence_length": 13}},
+    "gpt": {"model_type": "gpt", "model": {"dropout": 0.3, "context": 17}, "train": {"batch_size": 11}},
+    "accumulated": {
+        "model_type": "gru",
+        "model": {"dropout": 0.3},
+        "train": {"batch_size": 7, "sequence_length": 13, "grad_accumulation": 3},
+    },
+    "averaged": {
+        "model_type": "gru",
+        "model": {"dropout": 0.3},
+        "train": {"batch_size": 7, "sequence_length": 13, "average_last": 3},
+    },
 }
 
 
@@ -57,7 +65,7 @@ def instant_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture(scope="module")
 def corpus(text: Path) -> TextDataset:
-    return read_data(RunConfig.make({"data": str(text), "family": "gru"}))
+    return read_data(RunConfig.make({"data": str(text), "model_type": "gru"}))
 
 
 def settings(text: Path, kind: str, **more: Any) -> RunConfig:
@@ -115,7 +123,7 @@ def test_cut_at_random_places_and_resumed_is_bit_for_bit_the_uninterrupted_run(
     whole.advance()
     expected = fingerprint(tmp_path / "whole")
     assert expected["progress"]["step"] == STEPS
-    assert expected["groups"].keys() >= {"model", "best", "optimiser", "random"}
+    assert expected["groups"].keys() >= {"model", "best", "optimizer", "random"}
     cuts = random.Random(f"cuts of {kind}")
     for cut in cuts.sample(range(2, STEPS), 5):
         folder, every = tmp_path / f"cut-{cut}", cuts.randint(1, 7)
@@ -147,7 +155,9 @@ def test_the_weights_that_are_kept_are_the_best_or_the_last(
     tmp_path: Path, text: Path, corpus: TextDataset, keep: str
 ) -> None:
     chosen = settings(text, "averaged", budget="40steps")
-    trainer = start(tmp_path / "run", chosen.replace(recipe={**chosen.recipe, "average": 0, "keep": keep}), corpus)
+    trainer = start(
+        tmp_path / "run", chosen.replace(train={**chosen.train, "average_last": 0, "keep_weights": keep}), corpus
+    )
     worse = iter(range(1, 1000))
     trainer.validate = lambda model: float(next(worse))  # the first is the best
     trainer.advance()
@@ -182,7 +192,7 @@ def test_saved_in_the_middle_of_an_epoch_moments_and_carried_state_go_on(
     two.advance(stop=lambda: two.progress.step >= 23)
     assert state_of(two) == after
     carried = two.rule.tensors()["carried"]
-    assert {name.split(".")[0] for name in carried} == {str(i) for i in range(chosen.recipe.get("accumulate", 1))}
+    assert {name.split(".")[0] for name in carried} == {str(i) for i in range(chosen.train.get("grad_accumulation", 1))}
 
 
 def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed(
@@ -198,7 +208,7 @@ def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed
     def forgetting(group: str) -> Any:
         return lambda self, groups: restore(self, {k: v for k, v in groups.items() if k != group})
 
-    for group in ("optimiser", "carried"):
+    for group in ("optimizer", "carried"):
         monkeypatch.setattr(GradientRule, "restore", restore)
         folder = tmp_path / group
         first = start(folder, chosen, corpus)
@@ -219,7 +229,7 @@ def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed
 def test_weights_that_were_best_before_the_cut_are_still_the_best_after_it(
     tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:
-    chosen = settings(text, "gru", recipe={"rows": 7, "window": 13, "decay": 0.0})
+    chosen = settings(text, "gru", train={"batch_size": 7, "sequence_length": 13, "decay_fraction": 0.0})
 
     def lived(folder: Path, *cuts: int) -> dict[str, Any]:
         for cut in (*cuts, STEPS):
@@ -259,9 +269,9 @@ def test_a_finished_run_is_resumed_without_another_step(tmp_path: Path, text: Pa
     ("changed", "named"),
     [
         ({"seed": 7}, "seed"),
-        ({"recipe": {"rows": 5, "window": 13}}, "recipe"),
+        ({"train": {"batch_size": 5, "sequence_length": 13}}, "train"),
         ({"model": {"dropout": 0.1}}, "model"),
-        ({"family": "lstm"}, "family"),
+        ({"model_type": "lstm"}, "model_type"),
         ({"budget": "37steps"}, "budget"),
         ({"split": (0.8, 0.1, 0.1)}, "other data or another split"),
     ],
@@ -293,8 +303,8 @@ def test_a_model_that_cannot_be_built_costs_nothing_even_with_overwrite(
 
 
 def accumulated(folder: Path, text: Path, parts: int) -> dict[str, torch.Tensor]:
-    recipe = {"rows": 8, "window": 13, "accumulate": parts, "forget": 0.2}
-    chosen = settings(text, "gru", recipe=recipe, model={}, unit="lines")  # rows differ in how many targets they have
+    recipe = {"batch_size": 8, "sequence_length": 13, "grad_accumulation": parts, "reset_prob": 0.2}
+    chosen = settings(text, "gru", train=recipe, model={}, unit="lines")  # rows differ in how many targets they have
     trainer = start(folder, chosen, read_data(chosen))
     trainer.model.double()  # so that only a wrong weighting is seen, not the rounding that AdamW amplifies
     trainer.advance(stop=lambda: trainer.progress.step >= 7)
@@ -371,9 +381,9 @@ def test_sigterm_saves_and_the_second_run_finishes_as_if_there_had_been_none(
         "--set",
         "model.dropout=0.3",
         "--set",
-        "recipe.rows=7",
+        "train.batch_size=7",
         "--set",
-        "recipe.window=13",
+        "train.sequence_length=13",
     ]
     command += ["--threads", "1", "--precision", "fp32", "--save-every", "1000steps", "--out", str(tmp_path / "run")]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
@@ -403,10 +413,10 @@ def test_sigterm_saves_and_the_second_run_finishes_as_if_there_had_been_none(
 def test_a_loss_or_gradient_that_is_no_number_stops_before_the_update(
     tmp_path: Path, text: Path, corpus: TextDataset, monkeypatch: pytest.MonkeyPatch, where: str, value: float
 ) -> None:
-    chosen = settings(text, "gru", recipe={"rows": 5, "window": 17}, save_every="3steps")
+    chosen = settings(text, "gru", train={"batch_size": 5, "sequence_length": 17}, save_every="3steps")
     trainer = start(tmp_path / "run", chosen, corpus)
     trainer.advance(stop=lambda: trainer.progress.step >= 11)
-    before, moments = sha(dict(trainer.model.state_dict())), sha(trainer.rule.tensors()["optimiser"])
+    before, moments = sha(dict(trainer.model.state_dict())), sha(trainer.rule.tensors()["optimizer"])
 
     def poisoned(terms: Any, counts: Any) -> torch.Tensor:
         loss = total(terms, counts)
@@ -421,7 +431,7 @@ def test_a_loss_or_gradient_that_is_no_number_stops_before_the_update(
     epoch, batch = divmod(11, trainer.source.steps_per_epoch)
     assert f"step 11 (epoch {epoch}, batch {batch})" in str(caught.value)
     assert sha(dict(trainer.model.state_dict())) == before
-    assert sha(trainer.rule.tensors()["optimiser"]) == moments
+    assert sha(trainer.rule.tensors()["optimizer"]) == moments
     assert trainer.progress.step == 11
     saved = RunFolder(tmp_path / "run").newest_checkpoint().checkpoint
     assert saved is not None

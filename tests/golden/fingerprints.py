@@ -32,9 +32,9 @@ from PIL import Image
 
 from chainrule import api
 from chainrule.core import registry
-from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import find_task
-from chainrule.training.train import train
+from chainrule.tasks.base import find_task
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.train import train
 
 GOLDEN = Path(__file__).with_name("fingerprints.json")
 STEPS, SEED = 40, 7
@@ -45,7 +45,7 @@ STEPS, SEED = 40, 7
 def registered() -> list[tuple[str, str]]:
     """(task, model type) of every row of the registry that the package itself brings."""
     registry._discover()
-    rows = registry._families.items()
+    rows = registry._model_types.items()
     return sorted((task, name) for (name, task), row in rows if row.build.__module__.startswith("chainrule."))
 
 
@@ -59,7 +59,7 @@ def train_run(data: Path, out: Path, model_type: str, task: str, settings: dict[
         "precision": "fp32",
         "threads": 1,
     }
-    train(RunConfig.make({"data": str(data), "family": model_type, "task": task, **fixed, **settings}), out)
+    train(RunConfig.make({"data": str(data), "model_type": model_type, "task": task, **fixed, **settings}), out)
     return api.load(out, device="cpu", precision="fp32", threads=1)
 
 

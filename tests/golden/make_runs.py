@@ -10,9 +10,9 @@ import tempfile
 from pathlib import Path
 
 from chainrule.api import load, score
-from chainrule.checkpoint.store import FORMAT
 from chainrule.cli import main
 from chainrule.data import plays
+from chainrule.runs.store import FORMAT
 
 OUT = Path(__file__).resolve().parent / f"runs-format-{FORMAT}"
 LINES = [b"To be, or not to be.\n", b"ARIEL. My liege!\n"]

@@ -1,6 +1,6 @@
 """Awkward citizens, tiny, written from their formulas: what the contract had to carry before anything was built on it.
 
-They are families like any other, only not announced to the registry, so that no board lists them.
+They are model types like any other, only not announced to the registry, so that no board lists them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from chainrule.core import (
     Categorical,
     Config,
     Counting,
-    Family,
+    ModelType,
     Normal,
     Prediction,
     Recipe,
@@ -31,8 +31,8 @@ from chainrule.core import (
 from chainrule.laws import Sourced, Subject
 
 
-def family(name: str, config: type[Config], build: Callable[[Any], SequenceModel], **recipe: Any) -> Family:
-    return Family(name, "generate", config, build, Recipe(**recipe))
+def model_type(name: str, config: type[Config], build: Callable[[Any], SequenceModel], **recipe: Any) -> ModelType:
+    return ModelType(name, "generate", config, build, Recipe(**recipe))
 
 
 def alive(inputs: Tensor, lengths_B: Tensor | None) -> Tensor:
@@ -46,7 +46,7 @@ def alive(inputs: Tensor, lengths_B: Tensor | None) -> Tensor:
 
 
 class WordsConfig(Config):
-    symbols: int = 28_000
+    vocab_size: int = 28_000
     strength: float = 2.0
     presets = {"tiny": {}}
 
@@ -76,7 +76,7 @@ class Words(Autoregressive, Counting[Events]):
 
     def __init__(self, config: WordsConfig):
         super().__init__(config)
-        self.symbols, self.strength, self.base = config.symbols, config.strength, config.symbols + 2
+        self.vocab_size, self.strength, self.base = config.vocab_size, config.strength, config.vocab_size + 2
         self.events = torch.zeros(0, dtype=torch.long)
 
     def get_extra_state(self) -> Tensor:
@@ -85,7 +85,7 @@ class Words(Autoregressive, Counting[Events]):
     def set_extra_state(self, state: Tensor) -> None:
         self.events = state
 
-    def empty(self, batch: int, capacity: int | None = None) -> TwoWords:
+    def initial_state(self, batch: int, capacity: int | None = None) -> TwoWords:
         return TwoWords(torch.zeros(batch, dtype=torch.long), torch.zeros(batch, 2, dtype=torch.long))
 
     def pairs(self, inputs_BT: Tensor, before_B2: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Words(Autoregressive, Counting[Events]):
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, TwoWords]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, TwoWords)
         read_B = alive(inputs_BT, lengths_B).sum(1)
         pairs = self.pairs(inputs_BT, state.words_B2)
@@ -126,7 +126,7 @@ class TrigramPrediction(Prediction):
     pairs_BT2: Tensor
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
-        m, p_BT = self.model, torch.full(targets_BT.shape, 1 / self.model.symbols, dtype=torch.float64)
+        m, p_BT = self.model, torch.full(targets_BT.shape, 1 / self.model.vocab_size, dtype=torch.float64)
         older_BT, last_BT = self.pairs_BT2.unbind(-1)
         for order, context in ((1, torch.zeros_like(last_BT)), (2, last_BT), (3, older_BT * m.base + last_BT)):
             numerator = m.count(context * m.base + targets_BT + 1, order, False) + m.strength * p_BT
@@ -137,26 +137,26 @@ class TrigramPrediction(Prediction):
         return TrigramPrediction(self.model, self.pairs_BT2[torch.arange(len(time_B)), time_B].unsqueeze(1))
 
     def logits(self) -> Tensor:
-        words = [torch.full(self.pairs_BT2.shape[:2], v) for v in range(self.model.symbols)]
+        words = [torch.full(self.pairs_BT2.shape[:2], v) for v in range(self.model.vocab_size)]
         return torch.stack([self.log_prob(w) for w in words], dim=-1)
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         return draw(self.logits(), rng)
 
 
-WORDS = family("words", WordsConfig, Words, update="counting")
+WORDS = model_type("words", WordsConfig, Words, update="counting")
 
 
 # ------------------------------------------------------------------------------------------------ real numbers
 
 
 class NumberModel(Autoregressive):
-    symbols = 0
+    vocab_size = 0
 
     def start(
         self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
     ) -> tuple[Prediction, State]:
-        return self(torch.full((batch, 1), math.nan, dtype=torch.float64), self.empty(batch, capacity))
+        return self(torch.full((batch, 1), math.nan, dtype=torch.float64), self.initial_state(batch, capacity))
 
 
 class MixtureConfig(Config):
@@ -201,13 +201,13 @@ class GaussianHMM(NumberModel):
         self.pi, self.transition = nn.Parameter(torch.zeros(n)), nn.Parameter(torch.randn(n, n))
         self.mean, self.log_scale = nn.Parameter(torch.linspace(-1, 1, n)), nn.Parameter(torch.zeros(n))
 
-    def empty(self, batch: int, capacity: int | None = None) -> Belief:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Belief:
         return Belief(torch.zeros(batch, dtype=torch.long), self.pi.log_softmax(0).repeat(batch, 1))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Mixture, Belief]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, Belief)
         belief, steps, read_BT = state.log_belief_BN, [], alive(inputs_BT, lengths_B)
         nothing_known, scale_N = self.pi.log_softmax(0), self.log_scale.exp()
@@ -221,7 +221,7 @@ class GaussianHMM(NumberModel):
         return Mixture(torch.stack(steps, 1), self.mean, scale_N), Belief(state.length_B + read_BT.sum(1), belief)
 
 
-GAUSSIAN_HMM = family("gaussian_hmm", MixtureConfig, GaussianHMM)
+GAUSSIAN_HMM = model_type("gaussian_hmm", MixtureConfig, GaussianHMM)
 
 
 class AutoregressionConfig(Config):
@@ -243,13 +243,13 @@ class Autoregression(NumberModel):
         self.intercept, self.log_scale = nn.Parameter(torch.tensor(0.1)), nn.Parameter(torch.tensor(-0.2))
         self.phi = nn.Parameter(0.5 ** torch.arange(1, config.order + 1))
 
-    def empty(self, batch: int, capacity: int | None = None) -> LastValues:
+    def initial_state(self, batch: int, capacity: int | None = None) -> LastValues:
         return LastValues(torch.zeros(batch, dtype=torch.long), self.phi.new_zeros(batch, self.config.order))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, LastValues]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, LastValues)
         values, means, read_BT = state.values_BC, [], alive(inputs_BT, lengths_B)
         for t, x_B in enumerate(inputs_BT.unbind(1)):
@@ -270,14 +270,14 @@ class NormalWithGaps(Normal):
         return super().log_prob(targets_BT.nan_to_num()).masked_fill(targets_BT.isnan(), 0.0)
 
 
-AR = family("ar", AutoregressionConfig, Autoregression)
+AR = model_type("ar", AutoregressionConfig, Autoregression)
 
 
 # ------------------------------------------------------------------------------- an encoder-decoder, and four voices
 
 
 class SmallConfig(Config):
-    symbols: int = 5
+    vocab_size: int = 5
     width: int = 7
     presets = {"tiny": {}}
 
@@ -295,35 +295,35 @@ class Translator(Autoregressive):
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
-        self.symbols, width = config.symbols, config.width
-        self.embedding = nn.Embedding(config.symbols + 1, width)
-        self.source_embedding, self.encoder = nn.Embedding(config.symbols, width), nn.GRUCell(width, width)
-        self.decoder, self.output = nn.GRUCell(2 * width, width), nn.Linear(width, config.symbols)
+        self.vocab_size, width = config.vocab_size, config.width
+        self.embedding = nn.Embedding(config.vocab_size + 1, width)
+        self.source_embedding, self.encoder = nn.Embedding(config.vocab_size, width), nn.GRUCell(width, width)
+        self.decoder, self.output = nn.GRUCell(2 * width, width), nn.Linear(width, config.vocab_size)
 
-    def empty(self, batch: int, capacity: int | None = None) -> Heard:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Heard:
         nothing_BD = self.output.weight.new_zeros(batch, self.config.width)
         return Heard(torch.zeros(batch, dtype=torch.long), nothing_BD, nothing_BD.clone())
 
     def encode(self, source_BS: Tensor, lengths_B: Tensor | None) -> Tensor:
-        memory_BD, read_BS = self.empty(len(source_BS)).source_BD, alive(source_BS, lengths_B)
+        memory_BD, read_BS = self.initial_state(len(source_BS)).source_BD, alive(source_BS, lengths_B)
         for s in range(source_BS.shape[1]):
             new_BD = self.encoder(self.source_embedding(source_BS[:, s]), memory_BD)
             memory_BD = torch.where(read_BS[:, s, None], new_BD, memory_BD)
         return memory_BD
 
-    def prompted(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> Heard:
-        state = self.empty(len(prompt))
+    def encode_prompt(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> Heard:
+        state = self.initial_state(len(prompt))
         state.source_BD = self.encode(prompt, lengths_B)
         return state
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, Heard]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, Heard)
         hidden, read_BT, seen = state.hidden_BD, alive(inputs_BT, lengths_B), []
         for t in range(inputs_BT.shape[1]):
-            old = torch.where((inputs_BT[:, t] == self.start_symbol)[:, None], 0.0, hidden)
+            old = torch.where((inputs_BT[:, t] == self.start_id)[:, None], 0.0, hidden)
             new_BD = self.decoder(torch.cat([self.embedding(inputs_BT[:, t]), state.source_BD], dim=-1), old)
             seen.append(new_BD)
             hidden = torch.where(read_BT[:, t, None], new_BD, hidden)
@@ -335,15 +335,15 @@ class Translator(Autoregressive):
 class WithSources(Sourced):
     """The same alphabet on both sides."""
 
-    def shape(self, symbols: int) -> dict[str, Any]:
-        return {"symbols": symbols}
+    def shape(self, vocab_size: int) -> dict[str, Any]:
+        return {"vocab_size": vocab_size}
 
     def sources(self, rows: Sequence[int], padding: int = 0) -> tuple[Tensor, Tensor]:
         sources_BS, lengths_B = super().sources(rows, padding)
         return sources_BS % 3, lengths_B
 
 
-TRANSLATOR = family("translator", SmallConfig, Translator)
+TRANSLATOR = model_type("translator", SmallConfig, Translator)
 
 
 @dataclass
@@ -373,53 +373,53 @@ class Voices(Autoregressive):
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
-        self.symbols, width = config.symbols, config.width
-        self.embedding = nn.Embedding(4 * (config.symbols + 1), width)
-        self.cell, self.output = nn.GRUCell(width, width), nn.Linear(width, 4 * config.symbols)
+        self.vocab_size, width = config.vocab_size, config.width
+        self.embedding = nn.Embedding(4 * (config.vocab_size + 1), width)
+        self.cell, self.output = nn.GRUCell(width, width), nn.Linear(width, 4 * config.vocab_size)
 
-    def empty(self, batch: int, capacity: int | None = None) -> Hidden:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Hidden:
         return Hidden(torch.zeros(batch, dtype=torch.long), self.output.weight.new_zeros(batch, self.config.width))
 
     def start(
         self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
     ) -> tuple[Prediction, State]:
-        return self(torch.full((batch, 1, 4), self.start_symbol), self.empty(batch))
+        return self(torch.full((batch, 1, 4), self.start_id), self.initial_state(batch))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Chord, Hidden]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, Hidden)
         hidden, seen, read_BT = state.hidden_BD, [], alive(inputs_BT, lengths_B)
-        x_BTD = self.embedding(inputs_BT + (self.symbols + 1) * torch.arange(4)).sum(2)
-        forget_BT = inputs_BT[..., 0] == self.start_symbol
+        x_BTD = self.embedding(inputs_BT + (self.vocab_size + 1) * torch.arange(4)).sum(2)
+        forget_BT = inputs_BT[..., 0] == self.start_id
         for t in range(x_BTD.shape[1]):
             new = self.cell(x_BTD[:, t], torch.where(forget_BT[:, t, None], 0.0, hidden))
             hidden = torch.where(read_BT[:, t, None], new, hidden)
             seen.append(new)
-        logits = self.output(torch.stack(seen, 1)).unflatten(-1, (4, self.symbols))
+        logits = self.output(torch.stack(seen, 1)).unflatten(-1, (4, self.vocab_size))
         return Chord(logits), Hidden(state.length_B + read_BT.sum(1), hidden)
 
 
 class InVoices(Subject):
     discrete = False
 
-    def rows(self, batch: int, length: int, salt: int, symbols: int | None = None) -> Tensor:
-        return torch.randint(symbols or self.symbols, (batch, length, 4), generator=self.rng(salt))
+    def rows(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> Tensor:
+        return torch.randint(vocab_size or self.vocab_size, (batch, length, 4), generator=self.rng(salt))
 
-    def start_rows(self, batch: int, symbols: int | None = None) -> Tensor:
-        return torch.full((batch, 1, 4), symbols or self.symbols)
+    def start_rows(self, batch: int, vocab_size: int | None = None) -> Tensor:
+        return torch.full((batch, 1, 4), vocab_size or self.vocab_size)
 
     values_K = torch.tensor([[0, 1, 2, 3], [4, 4, 4, 4], [7, 0, 10, 5], [9, 8, 6, 1]])
 
 
-VOICES = family("voices", SmallConfig, Voices)
+VOICES = model_type("voices", SmallConfig, Voices)
 
 
 # ------------------------------------------------------------------------------------------- an encoder beside them
 
 
-class BothWays(SequenceModel):
+class Bidirectional(SequenceModel):
     """A vector for every position from a GRU in each direction (Schuster & Paliwal 1997).
 
     It sees what follows, so it is no Autoregressive: there is no p(x_t | x_<t) in it.
@@ -427,7 +427,7 @@ class BothWays(SequenceModel):
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
-        self.embedding = nn.Embedding(config.symbols, config.width)
+        self.embedding = nn.Embedding(config.vocab_size, config.width)
         self.gru = nn.GRU(config.width, config.width, batch_first=True, bidirectional=True)
 
     def forward(self, inputs_BT: Tensor, lengths_B: Tensor) -> Tensor:
@@ -437,4 +437,4 @@ class BothWays(SequenceModel):
         return out_BTD
 
 
-BOTH_WAYS = Family("both_ways", "encode", SmallConfig, BothWays, Recipe())
+BIDIRECTIONAL = ModelType("bidirectional", "encode", SmallConfig, Bidirectional, Recipe())

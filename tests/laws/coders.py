@@ -6,27 +6,27 @@ from typing import Any
 
 from torch import Tensor
 
-from chainrule.core import Family, family
+from chainrule.core import ModelType, model_type
 from chainrule.laws import SUBJECTS, Subject
-from chainrule.models.vq import PictureCodec
+from chainrule.models.vq import ImageCodec
 
 
-class LooksAtNeighbours(PictureCodec):
+class LooksAtNeighbours(ImageCodec):
     """A picture's symbols depend on the others of its batch."""
 
     def encode(self, pixels_BCYX: Tensor) -> Tensor:
         return super().encode(pixels_BCYX - pixels_BCYX.mean(0))
 
 
-class BeyondTheSet(PictureCodec):
+class BeyondTheSet(ImageCodec):
     """One symbol too many."""
 
     def encode(self, pixels_BCYX: Tensor) -> Tensor:
         ids_BP = super().encode(pixels_BCYX)
-        return ids_BP + (ids_BP == ids_BP.max()) * (self.codes - ids_BP)
+        return ids_BP + (ids_BP == ids_BP.max()) * (self.codebook_size - ids_BP)
 
     def decode(self, ids_BP: Tensor) -> Tensor:
-        return super().decode(ids_BP.clamp(max=self.codes - 1))
+        return super().decode(ids_BP.clamp(max=self.codebook_size - 1))
 
 
 BREAKERS: list[tuple[str, Any]] = [
@@ -35,6 +35,6 @@ BREAKERS: list[tuple[str, Any]] = [
 ]
 
 
-def coder(model: type[PictureCodec]) -> Subject:
-    found = family("vq", "codes")
-    return SUBJECTS["codes"](Family(found.name, found.task, found.config, model, found.recipe))
+def coder(model: type[ImageCodec]) -> Subject:
+    found = model_type("vq", "codes")
+    return SUBJECTS["codes"](ModelType(found.name, found.task, found.config, model, found.recipe))

@@ -8,8 +8,8 @@ import torch
 from citizens import SmallConfig, alive
 from torch import Tensor, nn
 
-from chainrule.core import Batch, Categorical, Filler, Prediction, SequenceModel
-from chainrule.layers.probes import Probe
+from chainrule.core import Batch, Categorical, MaskedLM, Prediction, SequenceModel
+from chainrule.nn.probes import Probe
 
 
 class Unnormalised(Categorical):
@@ -17,14 +17,14 @@ class Unnormalised(Categorical):
         return 1.001 * super().log_prob(targets_BT)
 
 
-class Around(SequenceModel, Filler):
+class Around(SequenceModel, MaskedLM):
     """Every place knows itself and, the nearer the better, all places of its row; the broken ones below change one thing."""
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
-        self.symbols, self.window = config.symbols, 64
-        self.embedding = nn.Embedding(config.symbols + 3, config.width)
-        self.mix, self.output = nn.Linear(2 * config.width, config.width), nn.Linear(config.width, config.symbols)
+        self.vocab_size, self.window = config.vocab_size, 64
+        self.embedding = nn.Embedding(config.vocab_size + 3, config.width)
+        self.mix, self.output = nn.Linear(2 * config.width, config.width), nn.Linear(config.width, config.vocab_size)
         self.look = Probe()
 
     def near(self, length: int) -> Tensor:

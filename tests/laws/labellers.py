@@ -6,23 +6,40 @@ import math
 import zlib
 
 import torch
-from citizens import SmallConfig
 from torch import Tensor, nn
 
-from chainrule.core import IGNORED, Batch, Classifier, Family, Recipe, SequenceModel, Tagger, Texts, UserError, Words
+from chainrule.core import (
+    IGNORED,
+    Batch,
+    Classifier,
+    Config,
+    ModelType,
+    Recipe,
+    SequenceModel,
+    TaggedBatch,
+    Tagger,
+    TextBatch,
+    UserError,
+)
 from chainrule.laws import Labelling, Records, Tokens
 
 BUCKETS = 29
 
 
+class LabelConfig(Config):
+    num_labels: int = 5
+    width: int = 7
+    presets = {"tiny": {}}
+
+
 class Reader(SequenceModel):
     """Hashed words, read in both directions by a GRU; pads are masked by packing."""
 
-    def __init__(self, config: SmallConfig):
+    def __init__(self, config: LabelConfig):
         super().__init__(config)
         self.embedding = nn.Embedding(BUCKETS, config.width)
         self.reader = nn.GRU(config.width, config.width, batch_first=True, bidirectional=True)
-        self.output = nn.Linear(2 * config.width, config.symbols)
+        self.output = nn.Linear(2 * config.width, config.num_labels)
 
     def hash(self, word: str) -> int:
         return zlib.crc32(word.encode(errors="replace")) % BUCKETS
@@ -41,11 +58,11 @@ class Reader(SequenceModel):
 class PlainTagger(Reader, Tagger):
     """The tags are independent of each other, given the words."""
 
-    def scores(self, batch: Words) -> Tensor:
+    def scores(self, batch: TaggedBatch) -> Tensor:
         return self.output(self.read(list(batch.words))).log_softmax(-1)
 
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         lengths_B = torch.tensor([len(row) for row in batch.words])
         nats_BT, tags_BT = self.scores(batch).max(-1)
         pad_BT = torch.arange(tags_BT.shape[1]) >= lengths_B[:, None]
@@ -55,47 +72,47 @@ class PlainTagger(Reader, Tagger):
 class PlainClassifier(Reader, Classifier):
     """The mean of what was read."""
 
-    def scores(self, batch: Texts) -> Tensor:
+    def scores(self, batch: TextBatch) -> Tensor:
         rows = [tuple(text.split()) for text in batch.texts]
         counts_B1 = torch.tensor([[max(1, len(row))] for row in rows])
         return self.output(self.read(rows).sum(1) / counts_B1)
 
     def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, Texts)
+        assert isinstance(batch, TextBatch)
         return self.scores(batch).log_softmax(-1)
 
 
 class LooksAtTheLongest(PlainTagger):
-    def scores(self, batch: Words) -> Tensor:
+    def scores(self, batch: TaggedBatch) -> Tensor:
         hidden_BTD = self.read(list(batch.words))
         return self.output(hidden_BTD + 1e-3 * hidden_BTD.shape[1]).log_softmax(-1)
 
 
 class MinusTheMean(PlainClassifier):
-    def scores(self, batch: Texts) -> Tensor:
+    def scores(self, batch: TextBatch) -> Tensor:
         scores_BC = super().scores(batch)
         return scores_BC - scores_BC.mean(0)
 
 
 class Peeks(PlainTagger):
-    def scores(self, batch: Words) -> Tensor:
+    def scores(self, batch: TaggedBatch) -> Tensor:
         given = nn.functional.one_hot(batch.targets_BT.clamp(min=0), self.output.out_features)
         return (super().scores(batch) + 0.1 * given).log_softmax(-1)
 
 
 class PeeksAtLabels(PlainClassifier):
-    def scores(self, batch: Texts) -> Tensor:
+    def scores(self, batch: TextBatch) -> Tensor:
         return super().scores(batch) + 0.1 * nn.functional.one_hot(batch.targets_BT[:, 0], self.output.out_features)
 
 
 class ReadsFinerTags(PlainTagger):
-    def scores(self, batch: Words) -> Tensor:
+    def scores(self, batch: TaggedBatch) -> Tensor:
         finer = sum(map(self.hash, batch.columns[0])) if batch.columns and batch.columns[0] else 0
         return self.output(self.read(list(batch.words)) + 1e-3 * finer).log_softmax(-1)
 
 
 class DividesByNothing(PlainClassifier):
-    def scores(self, batch: Texts) -> Tensor:
+    def scores(self, batch: TextBatch) -> Tensor:
         counts_B1 = torch.tensor([[len(text.split())] for text in batch.texts])
         return super().scores(batch) + 0 * (1 / counts_B1 - 1 / counts_B1)
 
@@ -106,14 +123,14 @@ class KnowsNoOtherWords(PlainTagger):
 
 
 class OverflowsOnLongRows(PlainTagger):
-    def scores(self, batch: Words) -> Tensor:
+    def scores(self, batch: TaggedBatch) -> Tensor:
         scores_BTC = super().scores(batch)
         return scores_BTC + (math.nan if scores_BTC.shape[1] > 500 else 0)
 
 
 class TagsThePads(PlainTagger):
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         return self.scores(batch).argmax(-1), super().tag(batch)[1]
 
 
@@ -134,21 +151,21 @@ class CountsUpward(PlainTagger):
 class TakesTheWorst(PlainTagger):
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
         tags_BT, _ = super().tag(batch)
-        assert isinstance(batch, Words)
+        assert isinstance(batch, TaggedBatch)
         worst_BT = self.scores(batch).min(-1).values
         return tags_BT, worst_BT.masked_fill(tags_BT == IGNORED, 0).sum(1)
 
 
 class GivesScores(PlainClassifier):
     def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, Texts)
+        assert isinstance(batch, TextBatch)
         return self.scores(batch)
 
 
 class RefusesLongRows(PlainTagger):
     """Keeps the laws: a refusal in one line is an answer."""
 
-    def scores(self, batch: Words) -> Tensor:
+    def scores(self, batch: TaggedBatch) -> Tensor:
         if max(map(len, batch.words), default=0) > 500:
             raise UserError("at most 500 words")
         return super().scores(batch)
@@ -174,4 +191,4 @@ BREAKERS: list[tuple[str, type[Reader]]] = [
 def labeller(model: type[Reader]) -> Labelling:
     """The model under the questions of its task."""
     task, kind = ("tag", Tokens) if issubclass(model, Tagger) else ("classify", Records)
-    return kind(Family(model.__name__, task, SmallConfig, model, Recipe()))
+    return kind(ModelType(model.__name__, task, LabelConfig, model, Recipe()))

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from citizens import AR, WORDS, Autoregression, Events, SmallConfig, Translator, WithSources, Words, alive, family
+from citizens import AR, WORDS, Autoregression, Events, SmallConfig, Translator, WithSources, Words, alive, model_type
 from coders import BREAKERS as CODERS
 from fillers import BREAKERS as FILLERS
 from labellers import BREAKERS as LABELLERS
 from torch import Tensor, nn
 from verdicts import verdict
 
-from chainrule.core import Autoregressive, Batch, Categorical, Family, Prediction, State, UserError
+from chainrule.core import Autoregressive, Batch, Categorical, ModelType, Prediction, State, UserError
 from chainrule.laws import LAWS, Numbers, Subject, examine
-from chainrule.layers.probes import Probe, observed
+from chainrule.nn.probes import Probe, observed
 
 
 @dataclass
@@ -32,11 +32,11 @@ class Plain(Autoregressive):
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
-        self.symbols, width = config.symbols, config.width
-        self.embedding = nn.Embedding(config.symbols + 1, width)
-        self.cell, self.output, self.look = nn.GRUCell(width, width), nn.Linear(width, config.symbols), Probe()
+        self.vocab_size, width = config.vocab_size, config.width
+        self.embedding = nn.Embedding(config.vocab_size + 1, width)
+        self.cell, self.output, self.look = nn.GRUCell(width, width), nn.Linear(width, config.vocab_size), Probe()
 
-    def empty(self, batch: int, capacity: int | None = None) -> Vector:
+    def initial_state(self, batch: int, capacity: int | None = None) -> Vector:
         return self.kind(torch.zeros(batch, dtype=torch.long), self.output.weight.new_zeros(batch, self.config.width))
 
     def embed(self, inputs_BT: Tensor) -> Tensor:
@@ -51,12 +51,12 @@ class Plain(Autoregressive):
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, Vector]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         assert isinstance(state, Vector)
         hidden, seen, read_BT = state.hidden_BD, [], alive(inputs_BT, lengths_B)
         x_BTD = self.embed(inputs_BT)
         for t in range(inputs_BT.shape[1]):
-            new = self.step(x_BTD[:, t], hidden, inputs_BT[:, t, None] == self.start_symbol)
+            new = self.step(x_BTD[:, t], hidden, inputs_BT[:, t, None] == self.start_id)
             hidden = torch.where(read_BT[:, t, None], new, hidden)
             seen.append(self.look(new))
         return self.predict(torch.stack(seen, 1)), self.kind(state.length_B + read_BT.sum(1), hidden)
@@ -87,7 +87,7 @@ class StartsWithSymbolZero(Plain):
     def start(
         self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
     ) -> tuple[Prediction, State]:
-        return self(torch.zeros(batch, 1, dtype=torch.long), self.empty(batch))
+        return self(torch.zeros(batch, 1, dtype=torch.long), self.initial_state(batch))
 
 
 class OtherStep(Plain):
@@ -114,7 +114,7 @@ class ForgetsInPads(Plain):
 
     def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
         prediction, after = super().forward(inputs_BT, state, lengths_B)
-        pads_BT = ~alive(inputs_BT, lengths_B) & (inputs_BT == self.start_symbol)
+        pads_BT = ~alive(inputs_BT, lengths_B) & (inputs_BT == self.start_id)
         after.hidden_BD = torch.where(pads_BT.any(1, keepdim=True), 0.0, after.hidden_BD)
         return prediction, after
 
@@ -279,7 +279,9 @@ class ForgetsItsSource(Translator):
         prediction, after = super().forward(inputs_BT[:, :1], state)
         if inputs_BT.shape[1] == 1:
             return prediction, after
-        return super().forward(inputs_BT, dataclasses.replace(self.empty(len(inputs_BT)), hidden_BD=after.hidden_BD))
+        return super().forward(
+            inputs_BT, dataclasses.replace(self.initial_state(len(inputs_BT)), hidden_BD=after.hidden_BD)
+        )
 
 
 class StartsWithoutItsSource(Translator):
@@ -288,8 +290,8 @@ class StartsWithoutItsSource(Translator):
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, State]:
-        state = state or self.empty(len(inputs_BT))
-        begins_B1 = (inputs_BT[:, :1] == self.start_symbol) & (state.length_B > 0)[:, None]
+        state = state or self.initial_state(len(inputs_BT))
+        begins_B1 = (inputs_BT[:, :1] == self.start_id) & (state.length_B > 0)[:, None]
         return super().forward(
             inputs_BT, dataclasses.replace(state, source_BD=state.source_BD.masked_fill(begins_B1, 0)), lengths_B
         )
@@ -336,14 +338,14 @@ BREAKERS: list[tuple[str, type[Autoregressive]]] = [
 ]
 
 
-def broken(model: type[Autoregressive]) -> Family:
+def broken(model: type[Autoregressive]) -> ModelType:
     if issubclass(model, Words):
         return dataclasses.replace(WORDS, name=model.__name__, build=model)
-    return family(model.__name__, SmallConfig, model)
+    return model_type(model.__name__, SmallConfig, model)
 
 
 def test_the_unbroken_model_keeps_every_law() -> None:
-    verdicts = examine(Subject(family("plain", SmallConfig, Plain)))
+    verdicts = examine(Subject(model_type("plain", SmallConfig, Plain)))
     assert [v for v in verdicts if not v.ok] == []
     assert {law.name for law in LAWS} - {v.law for v in verdicts} == {
         "context is true",
@@ -390,7 +392,10 @@ class SendsStepsBack(Translator):
 
 @pytest.mark.parametrize(
     "subject",
-    [Numbers(dataclasses.replace(AR, build=SendsNumbersBack)), WithSources(family("x", SmallConfig, SendsStepsBack))],
+    [
+        Numbers(dataclasses.replace(AR, build=SendsNumbersBack)),
+        WithSources(model_type("x", SmallConfig, SendsStepsBack)),
+    ],
     ids=["real numbers", "step by step"],
 )
 def test_a_gradient_from_the_future_is_found_however_inputs_are_read(subject: Subject) -> None:

@@ -10,14 +10,14 @@ import pytest
 import torch
 from citizens import (
     AR,
-    BOTH_WAYS,
+    BIDIRECTIONAL,
     GAUSSIAN_HMM,
     TRANSLATOR,
     VOICES,
     WORDS,
     Autoregression,
     AutoregressionConfig,
-    BothWays,
+    Bidirectional,
     GaussianHMM,
     InVoices,
     MixtureConfig,
@@ -33,8 +33,8 @@ from torch.distributions import Normal as TorchNormal
 from torch.utils._python_dispatch import TorchDispatchMode
 from verdicts import applications
 
-from chainrule.core import Autoregressive, Batch, SequenceModel, UserError, families
-from chainrule.core import family as by_name
+from chainrule.core import Autoregressive, Batch, SequenceModel, UserError, model_types
+from chainrule.core import model_type as by_name
 from chainrule.laws import Law, Numbers, Subject, apply, applying, examine
 
 SUBJECTS = {
@@ -189,7 +189,7 @@ def beam(model: SequenceModel, source: Tensor, lengths: Tensor, width: int, step
     prediction, state = model.start(source, lengths, batch=batch)
     score_BW = torch.zeros(batch, 1, dtype=torch.float64)
     for t in range(steps):
-        kept, V = score_BW.shape[1], model.symbols
+        kept, V = score_BW.shape[1], model.vocab_size
         step_BWV = prediction.logits()[:, -1].log_softmax(-1).view(batch, kept, V)
         score_BW, index_BW = (score_BW[..., None] + step_BWV).flatten(1).topk(min(width, kept * V), dim=1)
         parent_BW, symbol_BW = index_BW // V, index_BW % V
@@ -203,7 +203,7 @@ def beam(model: SequenceModel, source: Tensor, lengths: Tensor, width: int, step
 
 def translator() -> tuple[Translator, Tensor, Tensor]:
     torch.manual_seed(13)
-    model = Translator(SmallConfig(symbols=3, width=7)).double().eval()
+    model = Translator(SmallConfig(vocab_size=3, width=7)).double().eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter *= 2  # sharper than at initialisation, so that the order is decided
@@ -246,7 +246,7 @@ def test_scores_of_a_narrow_beam_are_the_probabilities_of_its_strings() -> None:
 
 @torch.no_grad()
 def test_probabilities_of_all_chords_sum_to_one() -> None:
-    model = Voices(SmallConfig(symbols=3)).double()
+    model = Voices(SmallConfig(vocab_size=3)).double()
     chords = torch.tensor(list(itertools.product(range(3), repeat=4)))
     prediction, state = model.start(batch=len(chords))
     after, _ = model(torch.tensor([2, 0, 1, 1]).expand(len(chords), 1, 4), state)
@@ -255,29 +255,29 @@ def test_probabilities_of_all_chords_sum_to_one() -> None:
 
 
 def test_the_encoder_is_no_autoregressive_model_and_is_refused_by_what_needs_one() -> None:
-    verdicts = examine(Subject(BOTH_WAYS))
+    verdicts = examine(Subject(BIDIRECTIONAL))
     assert [v.law for v in verdicts] == ["sizes"]
     assert all(v.ok for v in verdicts)
-    model, source = BothWays(SmallConfig()), torch.zeros(1, 3, dtype=torch.long)
-    with pytest.raises(UserError, match="a BothWays is not autoregressive"):
+    model, source = Bidirectional(SmallConfig()), torch.zeros(1, 3, dtype=torch.long)
+    with pytest.raises(UserError, match="a Bidirectional is not autoregressive"):
         beam(model, source, torch.tensor([3]), width=2, steps=2)
 
 
-def test_families_of_another_task_are_not_offered_for_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_types_of_another_task_are_not_offered_for_generation(monkeypatch: pytest.MonkeyPatch) -> None:
     from chainrule.core import registry
 
-    families()
-    monkeypatch.setitem(registry._families, (BOTH_WAYS.name, BOTH_WAYS.task), BOTH_WAYS)
-    assert [f.name for f in families("encode")] == ["both_ways"]
-    assert "both_ways" not in [f.name for f in families()]
-    with pytest.raises(UserError, match="unknown model 'both_ways' for generate"):
-        by_name("both_ways")
+    model_types()
+    monkeypatch.setitem(registry._model_types, (BIDIRECTIONAL.name, BIDIRECTIONAL.task), BIDIRECTIONAL)
+    assert [f.name for f in model_types("encode")] == ["bidirectional"]
+    assert "bidirectional" not in [f.name for f in model_types()]
+    with pytest.raises(UserError, match="unknown model 'bidirectional' for generate"):
+        by_name("bidirectional")
 
 
 @torch.no_grad()
 def test_the_encoder_sees_what_follows_and_no_pad() -> None:
     torch.manual_seed(17)
-    model = BothWays(SmallConfig()).double()
+    model = Bidirectional(SmallConfig()).double()
     rows, lengths = torch.randint(5, (3, 7)), torch.tensor([7, 2, 5])
     out = model(rows, lengths)
     for b, n in enumerate(lengths.tolist()):

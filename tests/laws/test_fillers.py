@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from citizens import SmallConfig, family
+from citizens import SmallConfig, model_type
 from fillers import BREAKERS, Around
 from verdicts import verdict
 
@@ -11,7 +11,7 @@ from chainrule.laws import WholeRows, examine
 
 
 def subject(model: type[Around]) -> WholeRows:
-    return WholeRows(family(model.__name__, SmallConfig, model))
+    return WholeRows(model_type(model.__name__, SmallConfig, model))
 
 
 def test_the_unbroken_model_keeps_every_law_of_its_kind() -> None:

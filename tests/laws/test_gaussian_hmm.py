@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chainrule.core import family
+from chainrule.core import model_type
 from chainrule.laws import Numbers, examine
 
 KINDS: dict[str, dict[str, Any]] = {
@@ -18,7 +18,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_gaussian_hidden_markov_models_keep_the_laws(kind: str) -> None:
-    subject = Numbers(family("hmm", "series"), settings=KINDS[kind])
+    subject = Numbers(model_type("hmm", "series"), settings=KINDS[kind])
     verdicts = examine(subject)
     assert [f"{v.law}: {v.detail}" for v in verdicts if not v.ok] == []
     assert len(verdicts) >= 25

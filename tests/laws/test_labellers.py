@@ -11,7 +11,7 @@ from labellers import BREAKERS, PlainClassifier, PlainTagger, Reader, RefusesLon
 from verdicts import verdict
 
 from chainrule.cli import main
-from chainrule.core import Batch, Counting, Family, SequenceModel, families, family, registry
+from chainrule.core import Batch, Counting, ModelType, SequenceModel, model_type, model_types, registry
 from chainrule.laws import LAWS, SUBJECTS, Labelling, examine
 
 ABOUT_LABELS = [row for row in LAWS if set(row[2]) & {"labelling", "tagger", "classifier"}]
@@ -37,13 +37,13 @@ def test_every_law_about_labels_has_a_model_that_breaks_it() -> None:
     assert {name for name, _ in BREAKERS} == {name for name, _, _ in ABOUT_LABELS}
 
 
-def counting_families() -> list[Family]:
-    return [f for task in ("tag", "classify") for f in families(task) if f.recipe.update == "counting"]
+def counting_model_types() -> list[ModelType]:
+    return [f for task in ("tag", "classify") for f in model_types(task) if f.recipe.update == "counting"]
 
 
-@pytest.mark.parametrize("chosen", counting_families(), ids=lambda f: f"{f.name}-{f.task}")
-def test_a_part_that_is_left_out_breaks_the_sum(chosen: Family) -> None:
-    """Each counting family, with statistics that lose the last shard, is caught; and its subject teaches it something."""
+@pytest.mark.parametrize("chosen", counting_model_types(), ids=lambda f: f"{f.name}-{f.task}")
+def test_a_part_that_is_left_out_breaks_the_sum(chosen: ModelType) -> None:
+    """Each counting model type, with statistics that lose the last shard, is caught; and its subject teaches it something."""
     subject = SUBJECTS[chosen.task](chosen)
     assert isinstance(subject, Labelling)
 
@@ -59,7 +59,7 @@ def test_a_part_that_is_left_out_breaks_the_sum(chosen: Family) -> None:
         model.summarize = forgets  # type: ignore[method-assign]
         return model
 
-    broken = type(subject)(Family(chosen.name, chosen.task, chosen.config, build, chosen.recipe, fixed=chosen.fixed))
+    broken = type(subject)(ModelType(chosen.name, chosen.task, chosen.config, build, chosen.recipe, fixed=chosen.fixed))
     assert not verdict(broken, "statistics add up").ok
     answers = subject.judge(subject.labeller, subject.batch(11, 13, salt=3))
     assert any(not torch.equal(a[:2], answers[0][:2]) for a in answers[1:])
@@ -75,7 +75,7 @@ def test_laws_grades_a_tagger_of_a_file_outside(tmp_path: Path, capsys: pytest.C
             from chainrule.core import Config, Recipe, SequenceModel, Tagger, register
 
             class MineConfig(Config):
-                symbols: int = 2
+                num_labels: int = 2
                 presets = {"tiny": {}}
 
             @register("mine", task="tag", config=MineConfig, recipe=Recipe())
@@ -90,14 +90,14 @@ def test_laws_grades_a_tagger_of_a_file_outside(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr()
     assert "mine (tag): one tag a token, of the set" in told.err and "1 law(s) broken" in told.err
     assert "labels: long rows" in told.out
-    del registry._families["mine", "tag"]
-    assert family("hmm", "tag").task == "tag"
+    del registry._model_types["mine", "tag"]
+    assert model_type("hmm", "tag").task == "tag"
 
 
-def test_laws_on_a_file_without_a_family_says_what_is_missing(
+def test_laws_on_a_file_without_a_model_type_says_what_is_missing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "empty.py"
     path.write_text("x = 1\n")
     assert main(["laws", str(path)]) == 2
-    assert "registers no family" in capsys.readouterr().err
+    assert "registers no model type" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The law suite over the registry: every family, every law. A new file in ``chainrule.models`` is tested by this."""
+"""The law suite over the registry: every model type, every law. A new file in ``chainrule.models`` is tested by this."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 from verdicts import applications, law_named
 
 from chainrule.cli import main
-from chainrule.core import Batch, Config, Counting, Family, Recipe, SequenceModel, families, load_file, registry
+from chainrule.core import Batch, Config, Counting, ModelType, Recipe, SequenceModel, load_file, model_types, registry
 from chainrule.laws import LAWS, SUBJECTS, Law, Subject, Verdict, apply, applying, check, report
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "my_model.py"
 
-# Settings beyond the presets that take other paths through a family's code.
+# Settings beyond the presets that take other paths through a model type's code.
 VARIANTS: dict[str, list[dict[str, Any]]] = {
     "ngram": [{"smoothing": "add_k"}, {"smoothing": "witten_bell"}, {"n": 1}],
     "ar (series)": [{"order": None, "longest": 5}, {"method": "yule_walker"}, {"order": 0}],
@@ -38,20 +38,20 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
 
 
 @cache
-def stranger() -> Family:
+def stranger() -> ModelType:
     """The example, taken out of the registry again: other tests count what is built in."""
-    (family,) = load_file(EXAMPLE)
-    del registry._families[family.name, family.task]
-    return family
+    (model_type,) = load_file(EXAMPLE)
+    del registry._model_types[model_type.name, model_type.task]
+    return model_type
 
 
 @cache
 def subjects() -> dict[str, Subject]:
-    rows = {f.name: Subject(f) for f in (stranger(), *families())}
-    rows |= {f"{f.name} ({t})": kind(f) for t, kind in SUBJECTS.items() if t != "generate" for f in families(t)}
+    rows = {f.name: Subject(f) for f in (stranger(), *model_types())}
+    rows |= {f"{f.name} ({t})": kind(f) for t, kind in SUBJECTS.items() if t != "generate" for f in model_types(t)}
     for name, settings in ((n, s) for n, variants in VARIANTS.items() for s in variants if n in rows):
         label = ",".join(f"{k}={v}" for k, v in settings.items())
-        rows[f"{name}:{label}"] = type(rows[name])(rows[name].family, settings=settings)
+        rows[f"{name}:{label}"] = type(rows[name])(rows[name].model_type, settings=settings)
     return rows
 
 
@@ -61,7 +61,7 @@ def test_model_can_be_built(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "law"), applications(subjects()))
-def test_family_keeps_law(name: str, law: Law) -> None:
+def test_model_type_keeps_law(name: str, law: Law) -> None:
     verdict = apply(subjects()[name], law)
     assert verdict.ok, verdict.detail
 
@@ -132,7 +132,7 @@ def test_every_model_type_is_asked_all_that_its_capabilities_call_for(task: str)
     expected = {
         name: found | {"a model", "asked"} for names, found in CAPABILITIES[task].items() for name in names.split()
     }
-    made = {f.name: SUBJECTS[task](f) for f in (*families(task), stranger()) if f.task == task}
+    made = {f.name: SUBJECTS[task](f) for f in (*model_types(task), stranger()) if f.task == task}
     assert {name: expected[name] - made[name].capabilities for name in expected} == {name: set() for name in expected}
     assert set(made) == set(expected), "a new model type: say what it can do"
     for name, subject in made.items():
@@ -165,7 +165,7 @@ class Unfittable(SequenceModel, Counting):
 
 
 class OneSize(Config):
-    symbols: int = 3
+    vocab_size: int = 3
     presets = {"tiny": {}}
 
 
@@ -184,7 +184,7 @@ class NoTinySize(Config):
 def test_a_model_that_cannot_be_built_is_one_message(
     config: type[Config], model: type[SequenceModel], why: str
 ) -> None:
-    (verdict,) = check(Family("broken", "generate", config, model, Recipe()))
+    (verdict,) = check(ModelType("broken", "generate", config, model, Recipe()))
     assert not verdict.ok
     assert verdict.detail.startswith(why) and "second line" not in verdict.detail
     told = report([verdict]).splitlines()
@@ -207,4 +207,4 @@ def test_laws_of_a_file_whose_model_cannot_be_built_is_one_message(
     assert told.err.splitlines() == ["chainrule: 1 law(s) broken: mine: the model can be built"]
     assert told.out.splitlines()[1:] == [told.out.splitlines()[1], "no law was tried"]
     assert "KeyError: 'width'" in told.out
-    del registry._families["mine", "generate"]
+    del registry._model_types["mine", "generate"]

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
 from chainrule.core import Batch, DataError, UserError
-from chainrule.layers.counts import Counts, estimate
-from chainrule.layers.words import Vocabulary
-from chainrule.scoring.words import WordScorer
+from chainrule.counting.counts import Counts, estimate
+from chainrule.counting.words import Vocabulary
+from chainrule.inference.word_scorer import WordScorer
+from chainrule.interop.arpa import Arpa, read_arpa, write_arpa
 
 LOG10 = math.log(10)
 KJV = Path(__file__).parents[2].parent / "shared" / "data" / "text_kjv"

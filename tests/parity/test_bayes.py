@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule.core import Autoregressive, Batch, Classifier, Counting, DataError, Texts, UserError, family
+from chainrule.core import Autoregressive, Batch, Classifier, Counting, DataError, TextBatch, UserError, model_type
 from chainrule.core.model import SequenceModel
 from chainrule.models.bayes import SHIFT_VARIANCE, BayesConfig, Counted, Examples, Voice, number, weigh_evidence
 
@@ -18,14 +18,14 @@ ODD = ("ab", "abab", "aab", "abb", "ba", "abc", "aabb")
 EVEN = ("cd", "cdcd", "dcd", "ccd", "dd", "cda", "ddc")
 
 
-def texts(rows: list[tuple[str, int]]) -> Texts:
+def texts(rows: list[tuple[str, int]]) -> TextBatch:
     labels_B1 = torch.tensor([[label] for _, label in rows])
-    return Texts(torch.zeros(len(rows), 0), labels_B1, texts=tuple(text for text, _ in rows))
+    return TextBatch(torch.zeros(len(rows), 0), labels_B1, texts=tuple(text for text, _ in rows))
 
 
 def trained(rows: list[tuple[str, int]], name: str = "ngram", classes: int = 2, **values: object) -> SequenceModel:
-    chosen = family(name, "classify")
-    model = chosen.build(chosen.configure(symbols=classes, **values))
+    chosen = model_type(name, "classify")
+    model = chosen.build(chosen.configure(num_labels=classes, **values))
     assert isinstance(model, Counting) and isinstance(model, Classifier)
     return model.update(model.summarize(texts(rows)))
 
@@ -35,11 +35,11 @@ ROWS = [(x, 0) for x in ODD] + [(x, 1) for x in EVEN]
 
 def nats(rows: list[tuple[str, int]], text: str, n: int, units: str = "char", **values: object) -> list[float]:
     """log p(text | label) of each label from models of order n."""
-    config = BayesConfig.make({"symbols": 2, "units": units, "n": n, **values})
+    config = BayesConfig.make({"num_labels": 2, "units": units, "n": n, **values})
     voice = Voice(units, config)
     voice.k = config.k or 1.0
     labels = np.array([label for _, label in rows])
-    voice.hold(Counted.of(Examples(tuple(x for x, _ in rows), labels), units, n, config))
+    voice.set_counts(Counted.of(Examples(tuple(x for x, _ in rows), labels), units, n, config))
     return voice.log_likelihoods([text], [n])[0, 0].tolist()
 
 
@@ -86,12 +86,12 @@ def test_probabilities_of_the_next_symbol_sum_to_one(smoothing: str, n: int) -> 
 
 @pytest.mark.parametrize("smoothing", ["kneser_ney", "witten_bell"])
 def test_one_label_alone_is_the_n_gram_model_of_its_texts(smoothing: str) -> None:
-    """Against the family ngram of generate with the end as a symbol. Both labels hold the same texts, so that discounts over both
+    """Against the model type ngram of generate with the end as a symbol. Both labels hold the same texts, so that discounts over both
     (ratios of numbers of counts) are those of one; V is 5 there and here: three letters, one for all others, and the end.
     """
     rng = np.random.default_rng(3)
     mine = ["".join(rng.choice(list("abc"), rng.integers(1, 9), p=[0.6, 0.3, 0.1])) for _ in range(61)]
-    other = family("ngram").build(family("ngram").configure(symbols=5, n=3, smoothing=smoothing))
+    other = model_type("ngram").build(model_type("ngram").configure(vocab_size=5, n=3, smoothing=smoothing))
     assert isinstance(other, Counting) and isinstance(other, Autoregressive)
     ids = {text: ["abc".index(x) + 1 for x in text] + [0] for text in (*mine, "abc", "ccba", "b")}
     read = {text: Batch(torch.tensor([[5, *row[:-1]]]), torch.tensor([row])) for text, row in ids.items()}
@@ -184,7 +184,7 @@ def test_leaving_a_part_out_is_training_on_the_others() -> None:
     rng = np.random.default_rng(13)
     rows = ["".join(rng.choice(list("abcd"), rng.integers(2, 7))) for _ in range(40)]
     labels, side = rng.integers(0, 2, 40), rng.integers(0, 2, 40)
-    config = BayesConfig(symbols=2, units="char", n=3)
+    config = BayesConfig(num_labels=2, units="char", n=3)
     whole = Counted.of(Examples(tuple(rows), labels), "char", 3, config)
     held = whole.held_out(labels, side, "kneser_ney", 1.0)[2]
     rest = [(x, int(c)) for x, c, out in zip(rows, labels, side) if out == 0]
@@ -194,14 +194,14 @@ def test_leaving_a_part_out_is_training_on_the_others() -> None:
 
 
 def test_statistics_of_parts_add_up_and_a_saved_model_answers_the_same() -> None:
-    chosen = family("ngram", "classify")
-    model = chosen.build(chosen.configure(symbols=2))
+    chosen = model_type("ngram", "classify")
+    model = chosen.build(chosen.configure(num_labels=2))
     assert isinstance(model, Counting)
     model.update(model.summarize(texts(ROWS[9:])) + model.summarize(texts(ROWS[:9])))
     asked = texts([("abba", 0), ("ddcc", 0), ("a b", 1)])
     expected = trained(ROWS).classify(asked)
     assert torch.allclose(model.classify(asked), expected, atol=0, rtol=0)
-    other = chosen.build(chosen.configure(symbols=2))
+    other = chosen.build(chosen.configure(num_labels=2))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.classify(asked), model.classify(asked))
 
@@ -218,6 +218,6 @@ def test_what_cannot_be_done_is_refused() -> None:
     model = trained(ROWS)
     with pytest.raises(UserError, match="rate must be 1"):
         model.update(model.summarize(texts(ROWS)), rate=0.5)
-    fresh = family("ngram", "classify")
+    fresh = model_type("ngram", "classify")
     with pytest.raises(DataError, match="not been trained"):
-        fresh.build(fresh.configure(symbols=2)).classify(texts(ROWS))
+        fresh.build(fresh.configure(num_labels=2)).classify(texts(ROWS))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chainrule.checkpoint import Rename
-from chainrule.core import Batch, Masked, UserError
+from chainrule.core import Batch, MaskedBatch, UserError
+from chainrule.interop.huggingface import Rename
 from chainrule.models.bert import BERT, FROM_BERT, BERTConfig
 
 V, D, LAYERS, HEADS, CONTEXT, READ_ONLY = 61, 32, 3, 4, 23, 3
@@ -40,7 +40,7 @@ def reference(request):
 
 
 def paper(**settings):
-    shape = {"symbols": V, "width": D, "layers": LAYERS, "heads": HEADS, "context": CONTEXT, "dropout": 0.0}
+    shape = {"vocab_size": V, "width": D, "layers": LAYERS, "heads": HEADS, "context": CONTEXT, "dropout": 0.0}
     return BERTConfig.preset("base", **{**shape, **settings})
 
 
@@ -66,7 +66,7 @@ def ragged():
     rng = torch.Generator().manual_seed(6)
     ids = torch.randint(V, (5, CONTEXT), generator=rng)
     segments = torch.randint(2, (5, CONTEXT), generator=rng)
-    return Masked(ids, torch.full_like(ids, -1), LENGTHS, segments_BT=segments)
+    return MaskedBatch(ids, torch.full_like(ids, -1), LENGTHS, segments_BT=segments)
 
 
 def theirs(reference, batch):
@@ -91,9 +91,9 @@ def test_vectors_and_answers_are_those_of_bert(reference, dtype):
     logits = expected.logits if hasattr(expected, "logits") else expected.prediction_logits
     assert logits.std() > 0.5
     torch.testing.assert_close(valid(model.predict(found).logits()), valid(logits), **close)
-    if model.paired:
+    if model.next_sentence:
         follows, not_ = expected.seq_relationship_logits.unbind(-1)
-        torch.testing.assert_close(model.follows(found).double(), follows - not_, **close)
+        torch.testing.assert_close(model.next_sentence_logit(found).double(), follows - not_, **close)
 
 
 @pytest.mark.parametrize("reference", ["BertForMaskedLM"], indirect=True)
@@ -136,7 +136,7 @@ def test_the_table_takes_every_weight_there_and_back(reference):
 def test_base_and_large_have_the_papers_parameters(size, encoder, all_of_it):
     """With 30,522 symbols, three of which are read only: those have no bias at the output."""
     with torch.device("meta"):
-        model = BERT(BERTConfig.preset(size, symbols=30_522 - READ_ONLY))
+        model = BERT(BERTConfig.preset(size, vocab_size=30_522 - READ_ONLY))
     parts = [model.embedding, model.segment_embedding, model.norm, model.encoder, model.pooler]
     assert sum(p.numel() for part in parts for p in part.parameters()) == encoder
     assert model.parameters_count == all_of_it - READ_ONLY
@@ -149,7 +149,7 @@ def test_large_all_of_it_is_the_encoder_and_its_heads():
 
 def test_weights_begin_as_the_papers():
     """N(0, 0.02) cut at two standard deviations (whose standard deviation is 0.88 of it); biases 0, gains 1."""
-    model = BERT(BERTConfig.preset("base", symbols=997, width=192, layers=2, heads=3))
+    model = BERT(BERTConfig.preset("base", vocab_size=997, width=192, layers=2, heads=3))
     for name, weight in model.named_parameters():
         if "norm" in name:
             assert bool((weight == (1 if name.endswith("weight") else 0)).all()), name
@@ -164,7 +164,7 @@ def test_weights_begin_as_the_papers():
 
 
 def modern(**settings):
-    return BERT(BERTConfig.preset("tiny", symbols=V, **settings)).double().eval()
+    return BERT(BERTConfig.preset("tiny", vocab_size=V, **settings)).double().eval()
 
 
 def answers(model, ids, lengths=None):

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chainrule.checkpoint import Rename
 from chainrule.core import UserError
-from chainrule.explain.recorder import Recorder
-from chainrule.layers import Attention, alibi_slopes, rotate, rotation, sinusoidal
-from chainrule.layers.attention import Sight, as_bias
+from chainrule.interop.huggingface import Rename
 from chainrule.models.gpt import FROM_GPT2, GPT, GPTConfig
+from chainrule.nn import Attention, alibi_slopes, rotate, rotation, sinusoidal
+from chainrule.nn.attention import AttentionBias, as_bias
+from chainrule.nn.recorder import Recorder
 
 V, D, LAYERS, HEADS, CONTEXT = 61, 32, 3, 4, 23
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -56,7 +56,7 @@ def reference():
 
 def ours(reference, dtype=torch.float64):
     """The same network in our terms; the start symbol, which GPT-2 has not, is one row more."""
-    setting = GPTConfig.preset("gpt2", symbols=V, width=D, layers=LAYERS, heads=HEADS, context=CONTEXT, dropout=0.0)
+    setting = GPTConfig.preset("gpt2", vocab_size=V, width=D, layers=LAYERS, heads=HEADS, context=CONTEXT, dropout=0.0)
     weights = TABLE.to_ours(reference.transformer.state_dict())
     weights["embedding.weight"] = torch.cat([weights["embedding.weight"], torch.full((1, D), 1e3).double()])
     model = GPT(setting).double()
@@ -212,13 +212,13 @@ def test_rotary_scores_depend_on_the_distance_alone():
 @torch.no_grad()
 def test_rotary_attention_of_the_model_does_not_see_a_shift():
     """All positions moved by one: the weights are those without a shift."""
-    model = GPT(GPTConfig.preset("tiny", symbols=7)).double()
+    model = GPT(GPTConfig.preset("tiny", vocab_size=7)).double()
     attention, x = model.blocks[0].attention, torch.randn(2, 5, 16, dtype=torch.float64)
     weights = []
     for first in (0, 1, 29):
         with Recorder(attention) as seen:
             q, k, v = attention.split(x, rotation(torch.arange(first, first + 5).expand(2, 5), 8))
-            attention.attend(q, k, v, Sight(causal=True))
+            attention.attend_and_project(q, k, v, AttentionBias(causal=True))
         weights.append(seen["weights"][0])
     torch.testing.assert_close(weights[1], weights[0], rtol=0, atol=1e-12)
     torch.testing.assert_close(weights[2], weights[0], rtol=0, atol=1e-12)
@@ -241,7 +241,7 @@ def test_alibi_slopes_of_twelve_heads_are_eights_and_every_other_of_sixteens():
 @torch.no_grad()
 def test_alibi_takes_slope_times_distance_from_the_scores():
     """With queries of zero only the bias is left: two heads have slopes 1/16 and 1/256."""
-    model = GPT(GPTConfig.preset("tiny", symbols=7, positions="alibi", layers=1)).double()
+    model = GPT(GPTConfig.preset("tiny", vocab_size=7, positions="alibi", layers=1)).double()
     model.blocks[0].attention.queries.weight.zero_()
     with Recorder(model) as seen:
         model(torch.tensor([[1, 2, 3, 4, 5]]))
@@ -256,31 +256,31 @@ def test_alibi_takes_slope_times_distance_from_the_scores():
 # --- attention -------------------------------------------------------------------------------------------------------
 
 
-def looked_at(bias_free, sight, groups, watched):
+def looked_at(bias_free, attention_bias, groups, watched):
     """Output and gradients by inputs and weights, by the fused or the explicit path."""
     torch.manual_seed(2)
     attention = Attention(12, 6, groups, bias=not bias_free).double()
     x = torch.randn(3, 5, 12, dtype=torch.float64, requires_grad=True)
     weigh, unseen = torch.randn(x.shape, dtype=torch.float64), Attention(2, 1)
     with Recorder(attention if watched else unseen) as seen:
-        out = attention.attend(*attention.split(x, None), sight)
+        out = attention.attend_and_project(*attention.split(x, None), attention_bias)
     assert bool(seen.values["weights"]) == watched
     return out, torch.autograd.grad((out * weigh).sum(), [x, *attention.parameters()])
 
 
-SIGHTS = {
-    "all": Sight(),
-    "triangle": Sight(causal=True),
-    "window of two": Sight(bias_BHTS=as_bias(torch.ones(5, 5, dtype=torch.bool).tril().triu(-1))[None, None]),
-    "a bias a head": Sight(bias_BHTS=torch.linspace(-3, 2, 6 * 25).view(1, 6, 5, 5)),
+ATTENTION_BIASES = {
+    "all": AttentionBias(),
+    "triangle": AttentionBias(causal=True),
+    "window of two": AttentionBias(bias_BHTS=as_bias(torch.ones(5, 5, dtype=torch.bool).tril().triu(-1))[None, None]),
+    "a bias a head": AttentionBias(bias_BHTS=torch.linspace(-3, 2, 6 * 25).view(1, 6, 5, 5)),
 }
 
 
 @pytest.mark.parametrize("groups", [6, 3, 1])
-@pytest.mark.parametrize("sight", SIGHTS.values(), ids=SIGHTS)
-def test_explicit_attention_is_the_fused_kernel(sight, groups):
-    out, gradients = looked_at(False, sight, groups, watched=True)
-    expected, expected_gradients = looked_at(False, sight, groups, watched=False)
+@pytest.mark.parametrize("attention_bias", ATTENTION_BIASES.values(), ids=ATTENTION_BIASES)
+def test_explicit_attention_is_the_fused_kernel(attention_bias, groups):
+    out, gradients = looked_at(False, attention_bias, groups, watched=True)
+    expected, expected_gradients = looked_at(False, attention_bias, groups, watched=False)
     torch.testing.assert_close(out, expected, rtol=1e-10, atol=1e-10)
     for a, b in zip(gradients, expected_gradients, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
@@ -292,7 +292,7 @@ def test_attention_is_its_formula_with_shared_keys(watched):
     torch.manual_seed(9)
     attention, x = Attention(12, 6, 2).double(), torch.randn(1, 5, 12, dtype=torch.float64)
     with torch.no_grad(), Recorder(attention if watched else Attention(2, 1)):
-        found = attention.attend(*attention.split(x, None), Sight(causal=True))[0, 3]
+        found = attention.attend_and_project(*attention.split(x, None), AttentionBias(causal=True))[0, 3]
     q, k, v = (layer(x)[0].tolist() for layer in (attention.queries, attention.keys, attention.values))
     mixed = []
     for h in range(6):
@@ -308,6 +308,6 @@ def test_attention_is_its_formula_with_shared_keys(watched):
 def test_a_row_that_may_look_at_nothing_gives_zeros(watched):
     seen = torch.ones(5, 5, dtype=torch.bool).tril()
     seen[2] = False
-    out, _ = looked_at(True, Sight(bias_BHTS=as_bias(seen)[None, None]), 3, watched)
+    out, _ = looked_at(True, AttentionBias(bias_BHTS=as_bias(seen)[None, None]), 3, watched)
     assert not out[:, 2].any()
     assert (out[:, [0, 1, 3, 4]].abs().amax(-1) > 1e-3).all()

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import chainrule
-from chainrule.core import Batch, ConfigError, family
-from chainrule.layers import scan as chapter
-from chainrule.layers.scan import LOG_SUM, MAX, SUM, Chain, Cut, Sample, chain, expected, filtered, paths, smoothed
+from chainrule.core import Batch, ConfigError, model_type
+from chainrule.counting import scan as chapter
+from chainrule.counting.scan import LOG_SUM, MAX, SUM, Chain, Cut, Sample, chain, expected, filtered, paths, smoothed
 
 hmmlearn = pytest.importorskip("hmmlearn.hmm")
 TEXT = Path(__file__).parents[3] / "shared" / "data" / "text_tinyshakespeare" / "all.txt.gz"
@@ -291,14 +291,16 @@ def record(rows: list[list[int]], start: int) -> Batch:
     return Batch(inputs, targets, torch.tensor([len(row) for row in rows]))
 
 
-def hidden_markov(states: int, symbols: int, **more: Any) -> Any:
-    chosen = family("hmm")
+def hidden_markov(states: int, vocab_size: int, **more: Any) -> Any:
+    chosen = model_type("hmm")
     torch.manual_seed(29)
-    return chosen.build(chosen.configure("tiny", states=states, symbols=symbols, **{"smoothing": 0.0, **more})).double()
+    return chosen.build(
+        chosen.configure("tiny", states=states, vocab_size=vocab_size, **{"smoothing": 0.0, **more})
+    ).double()
 
 
 def test_with_identity_emissions_it_is_the_first_order_markov_chain() -> None:
-    """Relative frequencies of pairs, counted by hand; and the family ``markov`` says the same."""
+    """Relative frequencies of pairs, counted by hand; and the model type ``markov`` says the same."""
     rows = [[0, 1, 2, 1, 0, 0, 2], [1, 1, 2], [2, 0, 1, 0]]
     counts = np.zeros((3, 3))
     for row in rows:
@@ -308,8 +310,8 @@ def test_with_identity_emissions_it_is_the_first_order_markov_chain() -> None:
     np.testing.assert_allclose(model.transmat_, counts / counts.sum(1, keepdims=True), atol=1e-12)
     np.testing.assert_allclose(model.startprob_, [1 / 3] * 3, atol=1e-12)
     batch = record(rows, 3)
-    chosen = family("markov")
-    markov = chosen.build(chosen.configure("tiny", symbols=3, smoothing="ml"))
+    chosen = model_type("markov")
+    markov = chosen.build(chosen.configure("tiny", vocab_size=3, smoothing="ml"))
     markov.update(markov.summarize(batch))  # type: ignore[attr-defined]
     with torch.no_grad():
         wanted = markov(batch.inputs_BT, None, batch.lengths_B)[0].log_prob(batch.targets_BT)

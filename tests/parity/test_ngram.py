@@ -24,8 +24,8 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule.core import IGNORED, Batch, ConfigError, UserError, families, family
-from chainrule.layers import counts
+from chainrule.core import IGNORED, Batch, ConfigError, UserError, model_type, model_types
+from chainrule.counting import counts
 from chainrule.models import ngram as chapter
 from chainrule.models.ngram import Counts, Markov, MarkovConfig, Ngram, NgramConfig
 
@@ -40,8 +40,8 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def model_of(symbols: int, n: int, smoothing: str, batches: list[Batch], **settings) -> Ngram:
-    model = Ngram(NgramConfig(symbols=symbols, n=n, smoothing=smoothing, **settings))
+def model_of(vocab_size: int, n: int, smoothing: str, batches: list[Batch], **settings) -> Ngram:
+    model = Ngram(NgramConfig(vocab_size=vocab_size, n=n, smoothing=smoothing, **settings))
     return model.update(Counts.merge([model.summarize(b) for b in batches]))
 
 
@@ -65,10 +65,10 @@ def distribution(model: Ngram, context: list[int]) -> np.ndarray:
 
 def scored(model: Ngram, context: list[int]) -> np.ndarray:
     """The same by ``log_prob``, one target after the other."""
-    rows = torch.tensor([[IGNORED, *context]]).expand(model.symbols, -1)
+    rows = torch.tensor([[IGNORED, *context]]).expand(model.vocab_size, -1)
     prediction, _ = model(rows)
     targets = torch.full(rows.shape, IGNORED)
-    targets[:, -1] = torch.arange(model.symbols)
+    targets[:, -1] = torch.arange(model.vocab_size)
     return prediction.log_prob(targets)[:, -1].exp().numpy()
 
 
@@ -133,15 +133,15 @@ def test_discounts_fall_back_and_say_why(many, reason):
 class Slow:
     """The formulas with dictionaries of tuples and recursion; nothing shared with the model."""
 
-    def __init__(self, texts: list[list[int]], symbols: int, n: int, smoothing: str, known: int = 0):
+    def __init__(self, texts: list[list[int]], vocab_size: int, n: int, smoothing: str, known: int = 0):
         """A text that begins with ``symbols`` begins a record; no other symbol of a text may be that. The first
         ``known`` symbols of a text are context only.
         """
-        self.V, self.n, self.smoothing = symbols, n, smoothing
+        self.V, self.n, self.smoothing = vocab_size, n, smoothing
         raw: list[dict[tuple, int]] = [defaultdict(int) for _ in range(n + 1)]
         for text in texts:
             for t, w in enumerate(text):
-                if w == symbols or t < known:
+                if w == vocab_size or t < known:
                     continue
                 for m in range(1, min(n, t + 1) + 1):
                     raw[m][tuple(text[t - m + 1 : t + 1])] += 1
@@ -152,7 +152,7 @@ class Slow:
                 before: dict[tuple, set] = defaultdict(set)
                 for gram in raw[m + 1]:
                     before[gram[1:]].add(gram[0])
-                self.count[m] = {g: c if g[0] == symbols else len(before[g]) for g, c in raw[m].items()}
+                self.count[m] = {g: c if g[0] == vocab_size else len(before[g]) for g, c in raw[m].items()}
         self.D = [self._discounts(c) for c in self.count]
 
     def _discounts(self, count: dict[tuple, int]) -> list[float]:
@@ -181,16 +181,16 @@ class Slow:
         return (c - d[min(c, 3)]) / total + kept / total * lower
 
 
-def texts_with_structure(seed: int, symbols: int, lengths: tuple[int, ...]) -> list[list[int]]:
+def texts_with_structure(seed: int, vocab_size: int, lengths: tuple[int, ...]) -> list[list[int]]:
     """Skewed symbols that depend on the one before, so that counts of 1, 2, 3, 4 and more all occur."""
     rng = np.random.default_rng(seed)
-    rows = rng.random((symbols, symbols)) ** 4 + 0.01
+    rows = rng.random((vocab_size, vocab_size)) ** 4 + 0.01
     rows /= rows.sum(1, keepdims=True)
     texts = []
     for length in lengths:
-        text = [int(rng.integers(symbols))]
+        text = [int(rng.integers(vocab_size))]
         while len(text) < length:
-            text.append(int(rng.choice(symbols, p=rows[text[-1]])))
+            text.append(int(rng.choice(vocab_size, p=rows[text[-1]])))
         texts.append(text)
     return texts
 
@@ -263,7 +263,7 @@ def test_all_strings_of_four_over_four_symbols_sum_to_one(smoothing, n):
 
 def test_an_untrained_model_is_uniform():
     for smoothing in ("ml", *SMOOTHINGS):
-        model = Ngram(NgramConfig(symbols=5, n=3, smoothing=smoothing))
+        model = Ngram(NgramConfig(vocab_size=5, n=3, smoothing=smoothing))
         prediction, _ = model.start(batch=2)
         np.testing.assert_allclose(prediction.logits().exp(), np.full((2, 1, 5), 0.2), atol=1e-15)
         np.testing.assert_allclose(prediction.log_prob(torch.tensor([[3], [0]])), math.log(0.2), atol=1e-15)
@@ -292,7 +292,7 @@ def same(one: Counts, other: Counts) -> bool:
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_counts_of_shards_add_up_to_those_of_the_whole(n):
     symbols, (text,) = 5, texts_with_structure(6, 5, (1_009,))
-    model, row = Ngram(NgramConfig(symbols=symbols, n=n)), torch.tensor([text])
+    model, row = Ngram(NgramConfig(vocab_size=symbols, n=n)), torch.tensor([text])
     shards = []
     for first, stop in itertools.pairwise([0, 101, 104, 463, 1_009]):
         begin = max(0, first - max(n, 2))
@@ -323,7 +323,7 @@ def test_rows_padding_and_records_packed_in_one_row_count_the_same():
     ragged = Batch(
         torch.tensor([[S, 0, 1, 2], [S, 1, 0, 3]]), torch.tensor([[0, 1, 2, 3], [1, 0, 3, 3]]), torch.tensor([3, 2])
     )
-    model = Ngram(NgramConfig(symbols=symbols, n=3))
+    model = Ngram(NgramConfig(vocab_size=symbols, n=3))
     assert same(model.summarize(packed), model.summarize(ragged))
     assert same(model.summarize(packed_gap), model.summarize(ragged))
     windows = {(0,): 2, (1,): 2, (2,): 1, (S, 0): 1, (0, 1): 1, (1, 2): 1, (S, 1): 1, (1, 0): 1}
@@ -373,7 +373,7 @@ def test_all_at_once_is_one_at_a_time_is_ragged(smoothing, n, knows_starts):
     whole, end = model(rows)
     whole = whole.logits()
 
-    state, steps = model.empty(3), []
+    state, steps = model.initial_state(3), []
     for t in range(13):
         prediction, state = model(rows[:, t : t + 1], state)
         steps.append(prediction.logits())
@@ -450,7 +450,7 @@ def test_samples_have_the_frequencies_of_the_prediction(monkeypatch):
 
 def test_a_ladder_comes_from_one_count():
     text = texts_with_structure(13, 5, (509,))[0]
-    model = Ngram(NgramConfig(symbols=5, n=6))
+    model = Ngram(NgramConfig(vocab_size=5, n=6))
     rungs = model.ladder(model.summarize(stream(text)), range(1, 7))
     row = torch.tensor([text[:53]])
     for n, rung in enumerate(rungs, start=1):
@@ -460,26 +460,26 @@ def test_a_ladder_comes_from_one_count():
 
 
 def test_update_takes_all_counts_at_once_or_says_why_not():
-    model = Ngram(NgramConfig(symbols=3, n=2))
+    model = Ngram(NgramConfig(vocab_size=3, n=2))
     stats = model.summarize(stream([0, 1, 2]))
     with pytest.raises(UserError, match="rate must be 1"):
         model.update(stats, rate=0.5)
     with pytest.raises(UserError, match="do not fit"):
-        Ngram(NgramConfig(symbols=4, n=2)).update(stats)
+        Ngram(NgramConfig(vocab_size=4, n=2)).update(stats)
     with pytest.raises(UserError, match="cannot be added"):
-        stats + Ngram(NgramConfig(symbols=3, n=3)).summarize(stream([0, 1, 2]))
+        stats + Ngram(NgramConfig(vocab_size=3, n=3)).summarize(stream([0, 1, 2]))
 
 
-def test_both_families_are_registered_and_count():
-    names = [f.name for f in families()]
+def test_both_model_types_are_registered_and_count():
+    names = [f.name for f in model_types()]
     assert {"markov", "ngram"} <= set(names)
     for name, n, smoothing in (("markov", 2, "add_k"), ("ngram", 3, "kneser_ney")):
-        row = family(name)
+        row = model_type(name)
         assert row.recipe.update == "counting"
-        model = row.build(row.configure("tiny", symbols=5))
+        model = row.build(row.configure("tiny", vocab_size=5))
         assert (model.config.n, model.smoothing) == (n, smoothing)
     with pytest.raises(ConfigError):
-        MarkovConfig.make({"symbols": 5, "n": 3})
+        MarkovConfig.make({"vocab_size": 5, "n": 3})
 
 
 def test_many_words_need_memory_for_what_was_seen_only():
@@ -487,7 +487,7 @@ def test_many_words_need_memory_for_what_was_seen_only():
     symbols, length = 28_000, 3_001
     rng = np.random.default_rng(14)
     words = torch.from_numpy((rng.pareto(0.9, size=(1, length)) * 3).astype(np.int64) % symbols)
-    model = Ngram(NgramConfig(symbols=symbols, n=3))
+    model = Ngram(NgramConfig(vocab_size=symbols, n=3))
     model.update(model.summarize(Batch(words[:, :-1], words[:, 1:])))
     prediction, _ = model(words)
     assert sum(b.nbytes for b in model.buffers()) < 24 * (3 * length + 1)
@@ -528,14 +528,14 @@ def nats_per_symbol(model: Ngram, row: torch.Tensor) -> float:
 
 def test_markov_with_laplaces_rule_has_the_known_figure(shakespeare):
     train, valid = shakespeare
-    model = Markov(MarkovConfig(symbols=65))
+    model = Markov(MarkovConfig(vocab_size=65))
     model.update(model.summarize(Batch(train[:, :-1], train[:, 1:])))
     assert nats_per_symbol(model, valid) == pytest.approx(2.4819, abs=5e-5)
 
 
 def test_modified_kneser_ney_has_the_known_figures(shakespeare):
     train, valid = shakespeare
-    model = Ngram(NgramConfig(symbols=65, n=8))
+    model = Ngram(NgramConfig(vocab_size=65, n=8))
     stats = model.summarize(Batch(train[:, :-1], train[:, 1:]))
     known = {5: 1.5612, 6: 1.5226, 7: 1.5165, 8: 1.5192}
     for n, rung in zip(known, model.ladder(stats, list(known)), strict=True):

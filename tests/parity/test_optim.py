@@ -1,4 +1,4 @@
-"""Muon against ``torch.optim.Muon``, and which parameter goes to which optimiser at which rate.
+"""Muon against ``torch.optim.Muon``, and which parameter goes to which optimizer at which rate.
 
 torch runs the Newton-Schulz iteration in bf16 whatever the weights are. The exact comparison lets it run in float32 by making
 ``Tensor.bfloat16`` a plain copy; the other one compares bf16 with bf16.
@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from chainrule.core import Recipe, family
-from chainrule.training.optim import Muon, make_optimisers, orthogonalise, rate_factor, set_rates
+from chainrule.core import Recipe, model_type
+from chainrule.training.optim import Muon, make_optimizers, orthogonalise, rate_factor, set_rates
 
 SHAPES = [(7, 13), (13, 7), (11, 11), (7, 13), (29, 3)]
 
@@ -27,11 +27,11 @@ def trained(make, steps=5):
     """Weights after some steps along given gradients."""
     rng = torch.Generator().manual_seed(5)
     weights = [nn.Parameter(torch.randn(shape, generator=rng)) for shape in SHAPES]
-    optimiser = make(weights)
+    optimizer = make(weights)
     for _ in range(steps):
         for weight in weights:
             weight.grad = torch.randn(weight.shape, generator=rng)
-        optimiser.step()
+        optimizer.step()
     return [weight.detach() for weight in weights]
 
 
@@ -91,23 +91,23 @@ MODELS = {
 
 
 def built(name):
-    row = family(name.split()[-1])
-    return row.build(row.configure("tiny", symbols=7, **MODELS[name]))
+    row = model_type(name.split()[-1])
+    return row.build(row.configure("tiny", vocab_size=7, **MODELS[name]))
 
 
-@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 @pytest.mark.parametrize("name", MODELS)
-def test_every_parameter_is_in_exactly_one_optimiser(name, optimiser):
+def test_every_parameter_is_in_exactly_one_optimiser(name, optimizer):
     model = built(name)
-    optimisers = make_optimisers(model, Recipe(optimiser=optimiser, weight_decay=0.1), bf16=False)
-    held = [id(p) for o in optimisers for group in o.param_groups for p in group["params"]]
+    optimizers = make_optimizers(model, Recipe(optimizer=optimizer, weight_decay=0.1), bf16=False)
+    held = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
     assert sorted(held) == sorted(id(p) for p in model.parameters())
-    assert [type(o) for o in optimisers] == [torch.optim.AdamW, *([Muon] if optimiser == "muon" else [])]
+    assert [type(o) for o in optimizers] == [torch.optim.AdamW, *([Muon] if optimizer == "muon" else [])]
 
 
 def test_muon_gets_the_maps_between_hidden_vectors_and_nothing_else():
     model = built("gpt")
-    adamw, muon = make_optimisers(model, Recipe(optimiser="muon", rate=0.01, matrix_rate=0.5), bf16=True)
+    adamw, muon = make_optimizers(model, Recipe(optimizer="muon", lr=0.01, muon_lr=0.5), bf16=True)
     names = {id(p): n for n, p in model.named_parameters()}
     held = sorted(names[id(p)] for p in muon.param_groups[0]["params"])
     parts = ("attention.keys", "attention.out", "attention.queries", "attention.values")
@@ -119,8 +119,8 @@ def test_muon_gets_the_maps_between_hidden_vectors_and_nothing_else():
 
 def test_only_matrices_decay():
     model = built("gpt")
-    for optimiser in make_optimisers(model, Recipe(optimiser="adamw", weight_decay=0.25), bf16=False):
-        for group in optimiser.param_groups:
+    for optimizer in make_optimizers(model, Recipe(optimizer="adamw", weight_decay=0.25), bf16=False):
+        for group in optimizer.param_groups:
             assert {p.dim() for p in group["params"]} == ({2} if group["weight_decay"] == 0.25 else {1})
             assert group["weight_decay"] in (0.25, 0.0)
 
@@ -128,7 +128,7 @@ def test_only_matrices_decay():
 def test_frozen_parameters_are_in_none():
     model = built("lstm")
     model.embedding.weight.requires_grad_(False)
-    held = [p for o in make_optimisers(model, Recipe(), bf16=False) for g in o.param_groups for p in g["params"]]
+    held = [p for o in make_optimizers(model, Recipe(), bf16=False) for g in o.param_groups for p in g["params"]]
     assert len(held) == len(list(model.parameters())) - 1 and all(p is not model.embedding.weight for p in held)
 
 
@@ -140,7 +140,7 @@ def test_frozen_parameters_are_in_none():
     [(0, 0.1), (4, 0.5), (9, 1.0), (30, 1.0), (60, 1.0), (70, 0.75), (90, 0.25), (100, 0.0), (110, 0.0)],
 )
 def test_the_rate_rises_stays_and_falls_linearly_to_zero(step, factor):
-    assert rate_factor(step, 100, Recipe(warmup=10, decay=0.4)) == pytest.approx(factor, abs=1e-12)
+    assert rate_factor(step, 100, Recipe(warmup=10, decay_fraction=0.4)) == pytest.approx(factor, abs=1e-12)
 
 
 def test_the_rate_rises_where_the_length_of_the_run_is_not_known_yet():
@@ -153,18 +153,18 @@ def test_a_short_run_spends_a_fifth_of_its_steps_on_rising():
 
 
 def test_without_warmup_and_decay_the_rate_is_constant():
-    assert [rate_factor(step, 100, Recipe(warmup=0, decay=0)) for step in (0, 31, 97)] == [1, 1, 1]
+    assert [rate_factor(step, 100, Recipe(warmup=0, decay_fraction=0)) for step in (0, 31, 97)] == [1, 1, 1]
 
 
 def test_while_the_rate_stays_it_does_not_depend_on_where_the_end_is():
-    assert {rate_factor(step, total, Recipe(decay=0.5)) for total in (200, 211, None) for step in range(40, 90)} == {
-        1.0
-    }
+    assert {
+        rate_factor(step, total, Recipe(decay_fraction=0.5)) for total in (200, 211, None) for step in range(40, 90)
+    } == {1.0}
 
 
 def test_rates_are_factors_of_the_recipes_own_and_do_not_compound():
-    optimisers = make_optimisers(built("gpt"), Recipe(optimiser="muon", rate=0.01, matrix_rate=0.5), bf16=False)
+    optimizers = make_optimizers(built("gpt"), Recipe(optimizer="muon", lr=0.01, muon_lr=0.5), bf16=False)
     for factor in (0.5, 0.5, 0.2):
-        set_rates(optimisers, factor)
-    rates = [{round(group["lr"], 12) for group in o.param_groups} for o in optimisers]
+        set_rates(optimizers, factor)
+    rates = [{round(group["lr"], 12) for group in o.param_groups} for o in optimizers]
     assert rates == [{0.002}, {0.1}]

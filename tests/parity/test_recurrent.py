@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from chainrule.core import ConfigError, family
-from chainrule.explain.recorder import Recorder
-from chainrule.layers import GRU, LSTM, RNN
-from chainrule.layers.recurrent import initialise
+from chainrule.core import ConfigError, model_type
+from chainrule.nn import GRU, LSTM, RNN
+from chainrule.nn.recorder import Recorder
+from chainrule.nn.recurrent import initialise
 
 B, T, D, H = 5, 7, 3, 11
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
@@ -273,8 +273,8 @@ def total_bias(layer, k):
 
 
 def test_init_forget_starts_with_a_total_forget_bias_of_one():
-    row = family("lstm")
-    model = row.build(row.configure("tiny", symbols=7, init="forget"))
+    row = model_type("lstm")
+    model = row.build(row.configure("tiny", vocab_size=7, init="forget"))
     for k in range(2):
         i, f, g, o = total_bias(model.stack, k)
         assert torch.equal(f, torch.ones(16))
@@ -282,8 +282,8 @@ def test_init_forget_starts_with_a_total_forget_bias_of_one():
 
 
 def test_chrono_spreads_forget_biases_over_the_reach_and_mirrors_them_in_the_input_gate():
-    row = family("lstm")
-    model = row.build(row.configure("tiny", symbols=7, width=1009, init="chrono", reach=102))
+    row = model_type("lstm")
+    model = row.build(row.configure("tiny", vocab_size=7, width=1009, init="chrono", reach=102))
     for k in range(2):
         i, f, _, _ = total_bias(model.stack, k)
         assert torch.equal(i, -f)

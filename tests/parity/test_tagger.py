@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.core import IGNORED, Counting, DataError, Tagger, UserError, Words, family
+from chainrule.core import IGNORED, Counting, DataError, TaggedBatch, Tagger, UserError, model_type
 from chainrule.core.model import SequenceModel
 
 TAGS = 3
 WORDS = ("a", "b", "Ca", "d1", "xy", "가나")
 
 
-def words(rows: list[list[tuple[str, int]]], columns: list[list[str]] | None = None) -> Words:
+def words(rows: list[list[tuple[str, int]]], columns: list[list[str]] | None = None) -> TaggedBatch:
     longest = max(map(len, rows), default=0)
     targets_BT = torch.full((len(rows), longest), IGNORED)
     for b, row in enumerate(rows):
@@ -26,14 +26,14 @@ def words(rows: list[list[tuple[str, int]]], columns: list[list[str]] | None = N
             targets_BT[b, t] = tag
     texts = tuple(tuple(word for word, _ in row) for row in rows)
     further = tuple(tuple(row) for row in columns) if columns else ()
-    return Words(torch.zeros(len(rows), 0), targets_BT, words=texts, columns=further)
+    return TaggedBatch(torch.zeros(len(rows), 0), targets_BT, words=texts, columns=further)
 
 
 def tagger(
     rows: list[list[tuple[str, int]]], columns: list[list[str]] | None = None, **values: object
 ) -> SequenceModel:
-    chosen = family("hmm", "tag")
-    model = chosen.build(chosen.config.make({"symbols": TAGS, **values}))
+    chosen = model_type("hmm", "tag")
+    model = chosen.build(chosen.config.make({"num_labels": TAGS, **values}))
     assert isinstance(model, Counting) and isinstance(model, Tagger)
     return model.update(model.summarize(words(rows, columns)))
 
@@ -199,15 +199,15 @@ def test_a_finer_column_disambiguates_what_follows() -> None:
 
 def test_statistics_of_parts_add_up_and_a_saved_model_tags_the_same() -> None:
     rows = random_rows(17)
-    chosen = family("hmm", "tag")
-    model = chosen.build(chosen.config.make({"symbols": TAGS}))
+    chosen = model_type("hmm", "tag")
+    model = chosen.build(chosen.config.make({"num_labels": TAGS}))
     assert isinstance(model, Counting)
     parts = model.summarize(words(rows[:5])) + model.summarize(words(rows[5:]))
     model.update(parts)
     whole = tagger(rows)
     asked = words(random_rows(19))
     assert torch.equal(model.tag(asked)[0], whole.tag(asked)[0])
-    other = chosen.build(chosen.config.make({"symbols": TAGS}))
+    other = chosen.build(chosen.config.make({"num_labels": TAGS}))
     other.load_state_dict(model.state_dict())
     assert torch.equal(other.tag(asked)[1], whole.tag(asked)[1])
 
@@ -218,6 +218,6 @@ def test_what_cannot_be_counted_is_refused() -> None:
         model.update(model.summarize(words(random_rows(1))), rate=0.5)
     with pytest.raises(DataError, match="all have a tag"):
         model.summarize(words([[("a", IGNORED)]]))
-    fresh = family("hmm", "tag").build(family("hmm", "tag").config.make({"symbols": 2}))
+    fresh = model_type("hmm", "tag").build(model_type("hmm", "tag").config.make({"num_labels": 2}))
     with pytest.raises(DataError, match="not been trained"):
         fresh.tag(words([[("a", 0)]]))

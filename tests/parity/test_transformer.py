@@ -7,16 +7,16 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from chainrule.checkpoint import Rename
-from chainrule.core import family
-from chainrule.explain.recorder import Recorder
-from chainrule.layers.attention import Attention, Sight, as_bias, look
-from chainrule.layers.blocks import Block, FeedForward, Source
-from chainrule.layers.decoder import TransformerConfig
-from chainrule.layers.encoder import Encoder
-from chainrule.layers.masks import Causal, Padding, Prefix, Since, Window
-from chainrule.layers.positions import PositionalEncoding, relative_bucket
+from chainrule.core import model_type
+from chainrule.interop.huggingface import Rename
 from chainrule.models.transformer import FROM_MARIAN, Transformer
+from chainrule.nn.attention import Attention, AttentionBias, as_bias, build_attention_bias
+from chainrule.nn.blocks import Block, FeedForward, Source
+from chainrule.nn.decoder import TransformerConfig
+from chainrule.nn.encoder import Encoder
+from chainrule.nn.masks import Causal, Padding, Prefix, Since, Window
+from chainrule.nn.positions import PositionalEncoding, relative_bucket
+from chainrule.nn.recorder import Recorder
 
 D, HEADS, INNER = 24, 3, 40
 POSITIONS = ("none", "learned", "sinusoidal", "rotary", "alibi", "relative")
@@ -75,8 +75,10 @@ def test_an_encoder_block_is_torchs(pre):
     place = torch.arange(7)[None]
     padded = place >= ends[:, None]
     expected = layer(x, src_key_padding_mask=padded)
-    sight = look(Padding(ends), place, place, None, x.dtype)
-    found = block.after(x, block.attention.attend(*block.attention.split(block.before(x)), sight))
+    attention_bias = build_attention_bias(Padding(ends), place, place, None, x.dtype)
+    found = block.residual(
+        x, block.attention.attend_and_project(*block.attention.split(block.pre_attention_norm(x)), attention_bias)
+    )
     torch.testing.assert_close(found[~padded], expected[~padded], rtol=1e-10, atol=1e-10)
 
 
@@ -90,16 +92,20 @@ def test_a_decoder_block_is_torchs(pre):
         y, memory, tgt_mask=nn.Transformer.generate_square_subsequent_mask(6, dtype=y.dtype), tgt_is_causal=True,
         memory_key_padding_mask=place >= ends[:, None],
     )  # fmt: skip
-    source = Source(*block.cross.hold(memory), look(Padding(ends), place[:, :1], place, None, y.dtype))
-    mixed = block.attention.attend(*block.attention.split(block.before(y)), Sight(causal=True))
-    torch.testing.assert_close(block.after(y, mixed, source), expected, rtol=1e-10, atol=1e-10)
+    source = Source(
+        *block.cross.project_kv(memory), build_attention_bias(Padding(ends), place[:, :1], place, None, y.dtype)
+    )
+    mixed = block.attention.attend_and_project(
+        *block.attention.split(block.pre_attention_norm(y)), AttentionBias(causal=True)
+    )
+    torch.testing.assert_close(block.residual(y, mixed, source), expected, rtol=1e-10, atol=1e-10)
 
 
 def test_layers_of_the_paper_have_as_many_weights_as_torchs():
     """Counted at D = 512, 8 heads, 2048 inside: 3,152,384 and 4,204,032."""
     with torch.device("meta"):
         model = Transformer(
-            family("transformer", "translate").configure("paper", symbols=9, source_symbols=9, joint=True)
+            model_type("transformer", "translate").configure("paper", vocab_size=9, source_vocab_size=9, joint=True)
         )
     count = lambda module: sum(p.numel() for p in module.parameters())  # noqa: E731
     assert count(model.encoder.blocks[0]) == 3_152_384
@@ -125,8 +131,8 @@ def marian():
 
 def like_marian(marian, dtype):
     settings = {"width": D, "heads": HEADS, "encoder_layers": 3, "layers": 2, "layout": "concat", "activation": "swish"}
-    config = family("transformer", "translate").configure(
-        "paper", symbols=V, source_symbols=V, joint=True, dropout=0.0, **settings
+    config = model_type("transformer", "translate").configure(
+        "paper", vocab_size=V, source_vocab_size=V, joint=True, dropout=0.0, **settings
     )
     model = Transformer(config).double()
     weights = Rename(**FROM_MARIAN).to_ours(marian.state_dict())
@@ -154,7 +160,7 @@ def test_logits_are_marians(marian, dtype, tolerance):
     for piece in target.split([1, 1, 3, 2], 1):
         prediction, state = model(piece, state)
         steps.append(prediction.logits())
-    whole = model(torch.cat([torch.full((4, 1), V), target], 1), model.prompted(source, ends))[0].logits()
+    whole = model(torch.cat([torch.full((4, 1), V), target], 1), model.encode_prompt(source, ends))[0].logits()
     torch.testing.assert_close(whole.double(), expected, rtol=tolerance, atol=tolerance)
     torch.testing.assert_close(torch.cat(steps, 1).double(), expected, rtol=tolerance, atol=tolerance)
 
@@ -189,12 +195,14 @@ def test_masks_are_the_pictures_that_one_would_draw():
 def test_who_sees_nothing_is_given_zeros(watched):
     attention = shaken(Attention(D, HEADS))
     x = torch.randn(2, 4, D).double()
-    sight = look(Padding(torch.tensor([0, 3])), torch.arange(4)[None], torch.arange(4)[None], None, x.dtype)
+    attention_bias = build_attention_bias(
+        Padding(torch.tensor([0, 3])), torch.arange(4)[None], torch.arange(4)[None], None, x.dtype
+    )
     if watched:
         with Recorder(attention):
-            found = attention.attend(*attention.split(x), sight)
+            found = attention.attend_and_project(*attention.split(x), attention_bias)
     else:
-        found = attention.attend(*attention.split(x), sight)
+        found = attention.attend_and_project(*attention.split(x), attention_bias)
     assert not found[0].any()
     assert found[1].abs().min() > 0
 
@@ -202,12 +210,14 @@ def test_who_sees_nothing_is_given_zeros(watched):
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_pads_and_the_future_reach_nothing(positions):
     """Gradients from where nothing may be seen are exactly zero."""
-    config = family("transformer", "translate").configure("tiny", symbols=7, source_symbols=7, positions=positions)
+    config = model_type("transformer", "translate").configure(
+        "tiny", vocab_size=7, source_vocab_size=7, positions=positions
+    )
     model = shaken(Transformer(config))
     embedded = []
     for table in (model.source_embedding, model.embedding):
         table.register_forward_hook(lambda _m, _i, out: embedded.append(out.detach().requires_grad_()) or embedded[-1])
-    state = model.prompted(torch.randint(7, (2, 5)), torch.tensor([3, 5]))
+    state = model.encode_prompt(torch.randint(7, (2, 5)), torch.tensor([3, 5]))
     prediction, _ = model(torch.randint(7, (2, 6)), state)
     of_source, of_target = torch.autograd.grad(prediction.logits()[:, 2].sum(), embedded)
     assert not of_source[0, 3:].any() and of_source[0, :3].any(-1).all()
@@ -219,7 +229,7 @@ def test_pads_and_the_future_reach_nothing(positions):
 
 
 def encoder_with(positions):
-    return shaken(Encoder(TransformerConfig(symbols=1, width=D, heads=HEADS, layers=2, positions=positions)))
+    return shaken(Encoder(TransformerConfig(width=D, heads=HEADS, layers=2, positions=positions)))
 
 
 @torch.no_grad()
@@ -243,12 +253,12 @@ def test_the_explicit_path_is_the_fused_one(positions):
     torch.testing.assert_close(explicit[inside], fused[inside], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("both_ways", [True, False])
-def test_relative_buckets_are_t5s(both_ways):
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_relative_buckets_are_t5s(bidirectional):
     t5 = pytest.importorskip("transformers.models.t5.modeling_t5").T5Attention
     distance = torch.arange(-300, 301)
-    expected = t5._relative_position_bucket(-distance, bidirectional=both_ways, num_buckets=32, max_distance=128)
-    assert torch.equal(relative_bucket(distance, both_ways=both_ways), expected)
+    expected = t5._relative_position_bucket(-distance, bidirectional=bidirectional, num_buckets=32, max_distance=128)
+    assert torch.equal(relative_bucket(distance, bidirectional=bidirectional), expected)
 
 
 def test_biases_fall_with_the_distance_on_either_side():
@@ -276,7 +286,9 @@ def test_heads_of_any_width_are_the_formula(heads, head_width, value_width):
             (scores + as_bias(torch.ones(5, 5, dtype=torch.bool).tril())).softmax(-1) @ of(attention.values, U)
         )
     expected = attention.out(torch.cat(mixed, -1))
-    torch.testing.assert_close(attention.attend(*attention.split(x), Sight(causal=True)), expected, rtol=0, atol=1e-12)
+    torch.testing.assert_close(
+        attention.attend_and_project(*attention.split(x), AttentionBias(causal=True)), expected, rtol=0, atol=1e-12
+    )
 
 
 # --- recurrent attention ---------------------------------------------------------------------------------------------
@@ -286,10 +298,10 @@ def test_heads_of_any_width_are_the_formula(heads, head_width, value_width):
 @pytest.mark.parametrize("attention", ["additive", "multiplicative"])
 def test_recurrent_attention_is_the_formula(name, attention):
     """One source place and one target place at a time."""
-    found = family(name, "translate")
-    model = shaken(found.build(found.configure("tiny", symbols=5, source_symbols=6, attention=attention)))
+    found = model_type(name, "translate")
+    model = shaken(found.build(found.configure("tiny", vocab_size=5, source_vocab_size=6, attention=attention)))
     source, target = torch.randint(6, (1, 4)), torch.randint(5, (1, 3))
-    state = model.prompted(source, torch.tensor([4]))
+    state = model.encode_prompt(source, torch.tensor([4]))
     read = model.encoder(model.source_embedding(source), torch.tensor([4]))[0][0]
     hidden = model.stack(model.embedding(target), _begin(state))[0][0]
     expected = []
@@ -312,8 +324,8 @@ def _begin(state):
 @pytest.mark.parametrize("name", ["lstm", "gru"])
 def test_reading_both_ways_is_torchs_packed_bidirectional_network(name):
     """Outputs, and what each direction knows at its own end, of ragged rows."""
-    found = family(name, "translate")
-    model = shaken(found.build(found.configure("tiny", symbols=5, source_symbols=6, width=8)))
+    found = model_type(name, "translate")
+    model = shaken(found.build(found.configure("tiny", vocab_size=5, source_vocab_size=6, width=8)))
     theirs = {"lstm": nn.LSTM, "gru": nn.GRU}[name](8, 4, 2, batch_first=True, bidirectional=True).double()
     weights = {}
     for side, layers in (("", model.encoder.forwards), ("_reverse", model.encoder.backwards)):

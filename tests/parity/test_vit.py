@@ -8,8 +8,8 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from chainrule.checkpoint import Rename
-from chainrule.core import ConfigError, Pictures, family
+from chainrule.core import ConfigError, ImageBatch, model_type
+from chainrule.interop.huggingface import Rename
 from chainrule.models.vit import FROM_VIT, stretched
 
 WIDTH, LAYERS, HEADS, SIZE, PATCH, LABELS = 24, 3, 4, 12, 4, 5
@@ -38,7 +38,7 @@ def written(model, folder):
 
 
 def ours(**settings):
-    chosen = family("vit", "classify-images")
+    chosen = model_type("vit", "classify-images")
     base = {
         "width": WIDTH,
         "layers": LAYERS,
@@ -48,7 +48,7 @@ def ours(**settings):
         "eps": 1e-12,
         "image_size": SIZE,
     }
-    config = chosen.configure("base", symbols=LABELS, channels=3, **{**base, **settings})
+    config = chosen.configure("base", num_labels=LABELS, channels=3, **{**base, **settings})
     return chosen.build(config).eval()
 
 
@@ -58,7 +58,7 @@ def pictures(size: int, many: int = 3) -> torch.Tensor:
 
 def asked(model, pixels):
     return model(
-        Pictures(torch.zeros(len(pixels), 0), torch.zeros(len(pixels), 1).long(), pixels_BCYX=pixels)
+        ImageBatch(torch.zeros(len(pixels), 0), torch.zeros(len(pixels), 1).long(), pixels_BCYX=pixels)
     ).logits()[:, 0]
 
 
@@ -117,8 +117,8 @@ def test_sinusoids_of_rows_and_columns_are_their_formula():
 
 
 def test_the_base_size_is_the_papers():
-    chosen = family("vit", "classify-images")
-    config = chosen.configure("base", symbols=1000, image_size=224, channels=3)
+    chosen = model_type("vit", "classify-images")
+    config = chosen.configure("base", num_labels=1000, image_size=224, channels=3)
     assert chosen.parameters(config) == 86_567_656
 
 

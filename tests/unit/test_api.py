@@ -18,8 +18,8 @@ from chainrule import api, cli, results
 from chainrule.commands import COMMANDS, Generate, UsesRun
 from chainrule.core import UserError
 from chainrule.options import Result, answer, for_json
+from chainrule.tasks.base import all_tasks
 from chainrule.tasks.inference import answering, inference_modules, parameters
-from chainrule.training.tasks import all_tasks
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
 
@@ -264,7 +264,7 @@ def test_a_log_of_events_becomes_a_board_and_its_best_run_predicts_the_next_even
     options = {"columns": "event", "group": "user_id", "time": "time", "models": "markov,ngram:n=3", "threads": 1}
     board = chainrule.compare(frame, out, **options)
     assert [row["status"] for row in board["rows"]] == ["done", "done"]
-    assert board["data"]["parts"]["train"]["records"] < 60 < sum(p["symbols"] for p in board["data"]["parts"].values())
+    assert board["data"]["parts"]["train"]["records"] < 60 < sum(p["tokens"] for p in board["data"]["parts"].values())
     assert board["verdict"]["best"] == "ngram:n=3"
     found = chainrule.load(out / "best").predict([["a", "b"], ["c", "a"]], top_k=3)["predictions"]
     assert [row[0]["token"] for row in found] == ["a", "b"]

@@ -32,13 +32,13 @@ STREAM = part([311, 97, 211], "stream")
 LINES = part([53, 1, 89, 31, 67, 2, 101, 43], "lines")
 SHORT = part([5, 3, 7, 2, 11, 1, 13, 4, 6, 8, 3, 9, 5, 2, 7], "lines")
 CASES = {
-    "carried": (STREAM, dict(rows=3, window=7, windows="carried", forget=0.3)),
-    "carried records": (LINES, dict(rows=5, window=11, windows="carried", forget=0.3)),
-    "fresh": (STREAM, dict(rows=3, window=7, windows="fresh")),
-    "fresh records": (LINES, dict(rows=5, window=11, windows="fresh")),
-    "ragged": (SHORT, dict(rows=2, window=17, windows="fresh")),
-    "more rows than text": (part([13], "stream"), dict(rows=17, window=5, windows="carried")),
-    "window longer than text": (part([13], "stream"), dict(rows=3, window=31, windows="fresh")),
+    "carried": (STREAM, dict(batch_size=3, sequence_length=7, stateful=True, reset_prob=0.3)),
+    "carried records": (LINES, dict(batch_size=5, sequence_length=11, stateful=True, reset_prob=0.3)),
+    "fresh": (STREAM, dict(batch_size=3, sequence_length=7, stateful=False)),
+    "fresh records": (LINES, dict(batch_size=5, sequence_length=11, stateful=False)),
+    "ragged": (SHORT, dict(batch_size=2, sequence_length=17, stateful=False)),
+    "more rows than text": (part([13], "stream"), dict(batch_size=17, sequence_length=5, stateful=True)),
+    "window longer than text": (part([13], "stream"), dict(batch_size=3, sequence_length=31, stateful=False)),
 }
 every_case = pytest.mark.parametrize("case", CASES)
 
@@ -116,7 +116,10 @@ def test_nothing_crosses_a_boundary(case: str) -> None:
 def test_rows_of_carried_batches_concatenate_to_the_text(case: str) -> None:
     data, settings = CASES[case]
     steps = epoch_of(make(case), 2)
-    assert all(batch.carried and batch.inputs_BT.shape == (settings["rows"], settings["window"]) for batch in steps)
+    assert all(
+        batch.carried and batch.inputs_BT.shape == (settings["batch_size"], settings["sequence_length"])
+        for batch in steps
+    )
     rows = torch.cat([batch.targets_BT for batch in steps], 1).tolist()
     text = [x for row in rows for x in row if x != IGNORED]
     turn = {x: i for i, x in enumerate(text)}
@@ -130,7 +133,7 @@ def test_rows_of_carried_batches_concatenate_to_the_text(case: str) -> None:
 
 def test_carried_rows_go_on_where_they_stopped_unless_they_forget() -> None:
     data = part([997], "stream")
-    batches = make_batches(data, SYMBOLS, rows=3, window=7, windows="carried", forget=0.25, seed=1)
+    batches = make_batches(data, SYMBOLS, batch_size=3, sequence_length=7, stateful=True, reset_prob=0.25, seed=1)
     assert (batches.at(0, 0).inputs_BT[:, 0] == START).all()
     forgotten, moments = 0, 0
     for epoch in range(5):
@@ -144,7 +147,7 @@ def test_carried_rows_go_on_where_they_stopped_unless_they_forget() -> None:
 
 
 def test_without_forgetting_a_start_is_read_only_where_something_begins() -> None:
-    batches = make_batches(STREAM, SYMBOLS, rows=3, window=7, windows="carried", seed=1)
+    batches = make_batches(STREAM, SYMBOLS, batch_size=3, sequence_length=7, stateful=True, seed=1)
     starts = sum(int((batch.inputs_BT == START).sum()) for batch in epoch_of(batches, 0))
     assert 3 <= starts <= 3 + len(STREAM.starts) + 1
 
@@ -166,7 +169,7 @@ def test_fresh_windows_begin_with_start_and_shift_from_epoch_to_epoch() -> None:
 def test_ragged_rows_are_whole_records_padded_and_bucketed() -> None:
     rng = np.random.default_rng(2)
     data = part(rng.integers(1, 20, 89).tolist(), "lines")
-    batches = make_batches(data, SYMBOLS, rows=3, window=32, windows="carried", seed=3)
+    batches = make_batches(data, SYMBOLS, batch_size=3, sequence_length=32, stateful=True, seed=3)
     seen, area = [], 0
     for batch in epoch_of(batches, 0):
         assert not batch.carried
@@ -185,7 +188,7 @@ def test_ragged_rows_are_whole_records_padded_and_bucketed() -> None:
 
 def test_ragged_records_beyond_eight_windows_are_cut() -> None:
     data = part([*[1] * 70, 53], "lines")
-    batches = make_batches(data, SYMBOLS, rows=2, window=5, windows="fresh", seed=3)
+    batches = make_batches(data, SYMBOLS, batch_size=2, sequence_length=5, stateful=False, seed=3)
     lengths = [n for batch in epoch_of(batches, 0) for n in batch.lengths_B.tolist()]
     assert sorted(lengths)[-2:] == [13, 40]
     assert sum(lengths) == len(data)
@@ -197,7 +200,7 @@ def test_steps_outside_the_epoch_and_empty_parts_are_refused() -> None:
         with pytest.raises(IndexError):
             batches.at(0, step)
     with pytest.raises(DataError, match="no symbol"):
-        make_batches(part([0], "lines"), SYMBOLS, rows=2, window=5, windows="fresh", seed=3)
+        make_batches(part([0], "lines"), SYMBOLS, batch_size=2, sequence_length=5, stateful=False, seed=3)
 
 
 def windows_of(batches: list[Batch], width: int) -> Counter:

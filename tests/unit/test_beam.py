@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Categorical, Config, Counting, State, UserError, families, family
+from chainrule.core import Autoregressive, Categorical, Config, Counting, State, UserError, model_type, model_types
 from chainrule.core.compute import Compute
-from chainrule.decoding.beam import Beams, Hypothesis, beam_search
-from chainrule.decoding.choose import mbr
-from chainrule.decoding.sample import Filters, generate, pad
+from chainrule.inference.beam import Beams, Hypothesis, beam_search
+from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk
+from chainrule.inference.sampling import Filters, generate, pad
 from chainrule.laws.subject import Sourced, Subject
 
 CPU = Compute("cpu", False, 1)
 PROMPTS = [[3, 1], [], [5, 0, 2, 6, 4, 1, 3], [2], [6, 6]]
 V, END = 7, 4
-NAMES = [f.name for f in families("generate")]
+NAMES = [f.name for f in model_types("generate")]
 
 
 @pytest.fixture(autouse=True)
@@ -36,11 +36,11 @@ def one_thread():
 _built: dict[tuple[str, int], Autoregressive] = {}
 
 
-def build(name: str, symbols: int = V) -> Autoregressive:
+def build(name: str, vocab_size: int = V) -> Autoregressive:
     """Tiny, in float64, and decided enough that what was read matters."""
-    if (name, symbols) not in _built:
-        _built[name, symbols] = sharpened(Subject(family(name)).build(symbols))
-    return _built[name, symbols]
+    if (name, vocab_size) not in _built:
+        _built[name, vocab_size] = sharpened(Subject(model_type(name)).build(vocab_size))
+    return _built[name, vocab_size]
 
 
 @torch.no_grad()
@@ -48,7 +48,7 @@ def sharpened(model):
     rng = torch.Generator().manual_seed(3)
     for weight in (w for w in model.parameters() if w.dim() == 2):
         noise = torch.randn(weight.shape, generator=rng, dtype=weight.dtype)
-        weight += noise * (0.4 if len(weight) == model.symbols else 1)
+        weight += noise * (0.4 if len(weight) == model.vocab_size else 1)
     return model
 
 
@@ -59,7 +59,7 @@ def model(request):
 
 @torch.no_grad()
 def begin(model, prompts):
-    inputs_BT, lengths_B = pad(prompts, model.start_symbol)
+    inputs_BT, lengths_B = pad(prompts, model.start_id)
     prediction, state = model(inputs_BT, None, lengths_B)
     return prediction.select(lengths_B - 1), state
 
@@ -74,14 +74,14 @@ def nats_of(model, prompt, ids, source=None):
     whole = [*prompt, *ids]
     if not ids:
         return 0.0
-    known = None if source is None else model.prompted(*source)
-    prediction, _ = model(torch.tensor([[model.start_symbol, *whole[:-1]]]), known)
+    known = None if source is None else model.encode_prompt(*source)
+    prediction, _ = model(torch.tensor([[model.start_id, *whole[:-1]]]), known)
     return prediction.log_prob(torch.tensor([whole]))[0, len(prompt) :].sum().item()
 
 
-def outcomes(symbols, end, length):
+def outcomes(vocab_size, end, length):
     """Everything that can be written in ``length`` symbols: (ids, finished)."""
-    others = [v for v in range(symbols) if v != end]
+    others = [v for v in range(vocab_size) if v != end]
     if end is not None:
         yield from ((ids, True) for n in range(length) for ids in itertools.product(others, repeat=n))
     yield from ((ids, False) for ids in itertools.product(others, repeat=length))
@@ -134,7 +134,7 @@ def plain_beams(model, prompt, width, n_best, length, alpha, source=None):
     live, ended = [((), 0.0)], []
     for _ in range(length):
         candidates = [
-            (ids + (v,), nats_of(model, prompt, [*ids, v], source)) for ids, _ in live for v in range(model.symbols)
+            (ids + (v,), nats_of(model, prompt, [*ids, v], source)) for ids, _ in live for v in range(model.vocab_size)
         ]
         ranked = sorted(candidates, key=lambda c: -c[1])
         ended += [(ids[:-1], True) for ids, _ in ranked[:width] if ids[-1] == END]
@@ -152,10 +152,10 @@ def test_cached_beams_that_stop_early_find_what_plain_beams_find(name, width, n_
         agree(got, plain_beams(model, prompt, width, n_best, 6, alpha))
 
 
-@pytest.mark.parametrize("name", [f.name for f in families("translate")])
+@pytest.mark.parametrize("name", [f.name for f in model_types("translate")])
 def test_what_a_source_is_searched_for_is_its_own(name):
     """Sources of several lengths; those that are done leave, and the others go on looking at theirs."""
-    subject, rows = Sourced(family(name, "translate")), range(5)
+    subject, rows = Sourced(model_type(name, "translate")), range(5)
     model = sharpened(subject.build(V))
     found = beam_search(model, subject.begin(model, rows), END, CPU, Beams(width=3, n_best=2, max_length=6))
     assert len({tuple(row[0].ids) for row in found}) > 1, "the sources make no difference"
@@ -168,7 +168,7 @@ def test_a_row_finds_in_a_batch_what_it_finds_alone(model):
         "width": 3,
         "n_best": 3,
         "max_length": 11,
-        "no_repeat": 3,
+        "no_repeat_ngram": 3,
         "forbid": ((0, 1), (5,)),
         "must": ((2, 6), (3,)),
     }
@@ -190,7 +190,7 @@ def test_rows_that_are_done_leave_with_all_their_hypotheses(monkeypatch):
 
 
 class TableConfig(Config):
-    symbols: int = 3
+    vocab_size: int = 3
     presets = {"tiny": {}}
 
 
@@ -204,16 +204,16 @@ class Table(Autoregressive):
     """p(next | last) from a table whose last row follows the start; each symbol read adds its row of ``attention`` to what is covered."""
 
     def __init__(self, rows, attention):
-        super().__init__(TableConfig(symbols=len(rows) - 1))
-        self.symbols = len(rows) - 1
+        super().__init__(TableConfig(vocab_size=len(rows) - 1))
+        self.vocab_size = len(rows) - 1
         self.rows, self.attention = (torch.tensor(x, dtype=torch.float64) for x in (rows, attention))
 
-    def empty(self, batch, capacity=None):
+    def initial_state(self, batch, capacity=None):
         nothing = torch.zeros(batch, dtype=torch.long)
         return Read(nothing, nothing.clone(), torch.zeros(batch, self.attention.shape[1], dtype=torch.float64))
 
     def forward(self, inputs_BT, state=None, lengths_B=None):
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         seen_BS = state.coverage_BS + self.attention[inputs_BT].sum(1)
         last_B = inputs_BT[:, -1]
         return Categorical(self.rows[inputs_BT].log()), Read(state.length_B + inputs_BT.shape[1], last_B, seen_BS)
@@ -326,7 +326,7 @@ def test_a_symbol_that_cannot_come_is_in_no_hypothesis():
 
 
 def test_where_nothing_may_follow_a_hypothesis_is_given_as_it_is():
-    found = search(table(), [[]], None, width=4, n_best=4, max_length=9, no_repeat=1)[0]
+    found = search(table(), [[]], None, width=4, n_best=4, max_length=9, no_repeat_ngram=1)[0]
     assert sorted(sorted(h.ids) for h in found) == [[0, 1, 2]] * 4
     assert not any(h.finished for h in found)
 
@@ -343,13 +343,13 @@ def repeats(ids, n):
     return bool(n) and len(set(grams)) < len(grams)
 
 
-def fits(ids, finished, o, no_repeat=True):
+def fits(ids, finished, o, no_repeat_ngram=True):
     return (
         all(holds(ids, p) for p in o.must)
         and not any(holds(ids, p) for p in o.forbid)
         and (not finished or len(ids) >= o.min_length)
         and all(tuple(ids[: len(p)]) == p for p in o.prefix)
-        and not (no_repeat and repeats(ids, o.no_repeat))
+        and not (no_repeat_ngram and repeats(ids, o.no_repeat_ngram))
     )
 
 
@@ -376,7 +376,9 @@ def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
         prefix=(prefix,),
     )
     fitting = [
-        (ids, done) for ids, done in outcomes(model.symbols, end, length) if fits(ids, done, replace(o, min_length=0))
+        (ids, done)
+        for ids, done in outcomes(model.vocab_size, end, length)
+        if fits(ids, done, replace(o, min_length=0))
     ]
     forwards, started = [], begin(model, [[], [1]])
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
@@ -406,7 +408,7 @@ def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
         {"must": ((0, 2),) * 30},  # the same thing is asked for once
         {"forbid": ((0, 0), (1, 2), (2, 1, 0))},
         {"must": ((0,), (2,)), "forbid": ((0, 2), (2, 0))},  # 1 has to stand between
-        {"no_repeat": 2},
+        {"no_repeat_ngram": 2},
         {"min_length": 3, "prefix": ((2, 0),)},
         {"must": ((1, 2),), "forbid": ((0,),), "min_length": 4},
     ],
@@ -419,21 +421,21 @@ def test_a_beam_that_holds_everything_finds_the_best_of_what_is_allowed(options)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_each_family_writes_what_it_must(name):
+def test_each_model_type_writes_what_it_must(name):
     options = {
         "must": ((2, 6, 0), (5, 5)),
         "forbid": ((0, 5), (1,)),
-        "no_repeat": 3,
+        "no_repeat_ngram": 3,
         "width": 6,
         "n_best": 6,
         "max_length": 9,
     }
     for row in search(build(name), PROMPTS, **options):
-        assert row and all(fits(h.ids, h.finished, Beams(**options), no_repeat=False) for h in row)
+        assert row and all(fits(h.ids, h.finished, Beams(**options), no_repeat_ngram=False) for h in row)
 
 
 def test_an_n_gram_is_repeated_only_where_a_phrase_needs_it():
-    for row in search(build("gru"), PROMPTS, width=4, n_best=4, max_length=12, no_repeat=1, must=((2, 2),)):
+    for row in search(build("gru"), PROMPTS, width=4, n_best=4, max_length=12, no_repeat_ngram=1, must=((2, 2),)):
         assert row
         for h in row:
             assert holds(h.ids, (2, 2)) and not repeats([i for i in h.ids if i != 2], 1)
@@ -469,7 +471,7 @@ def test_no_place_is_kept_for_what_can_no_longer_be_met():
         ({"length_penalty": math.nan}, "length_penalty=nan"),
         ({"max_length": 0}, "max_length=0"),
         ({"max_length": 3, "min_length": 4}, "min_length=4: allowed is 0 to 3"),
-        ({"no_repeat": -1}, "no_repeat=-1"),
+        ({"no_repeat_ngram": -1}, "no_repeat_ngram=-1"),
         ({"groups": 3}, "width=4 cannot be shared evenly by groups=3"),
         ({"coverage_penalty": 0.2}, "keeps no coverage"),
         ({"must": ((),)}, "a phrase of no ids"),
@@ -498,16 +500,18 @@ def test_what_cannot_be_meant_is_refused_in_one_line(options, says):
 def test_the_least_risk_by_hand():
     """Utility: 1 if the first letters agree. Two of three begin with b; weighted, the a outweighs them."""
     texts, first = ["ax", "bx", "by"], lambda a, b: float(a[0] == b[0])
-    assert mbr(texts, None, first) == 1
-    assert mbr(texts, [math.log(0.6), math.log(0.2), math.log(0.2)], first) == 0
-    assert mbr(["ax", "bx", "ax", "by"], None, lambda a, b: float(a == b)) == 0, "what is drawn twice counts twice"
+    assert minimum_bayes_risk(texts, None, first) == 1
+    assert minimum_bayes_risk(texts, [math.log(0.6), math.log(0.2), math.log(0.2)], first) == 0
+    assert minimum_bayes_risk(["ax", "bx", "ax", "by"], None, lambda a, b: float(a == b)) == 0, (
+        "what is drawn twice counts twice"
+    )
 
 
 def test_the_default_utility_is_chrf():
     pytest.importorskip("sacrebleu")
     texts = ["a dog sat there", "the cat sat on the mat", "the cat sat on a mat", "the cat is on the mat"]
-    assert mbr(texts) in (1, 2)
-    assert mbr(texts, [0.0, -50.0, -50.0, -50.0]) == 0
+    assert minimum_bayes_risk(texts) in (1, 2)
+    assert minimum_bayes_risk(texts, [0.0, -50.0, -50.0, -50.0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -515,4 +519,4 @@ def test_the_default_utility_is_chrf():
 )
 def test_nothing_to_choose_from_is_refused(texts, scores):
     with pytest.raises(UserError, match="mbr"):
-        mbr(texts, scores)
+        minimum_bayes_risk(texts, scores)

@@ -10,23 +10,23 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from chainrule.core import Pictures, UserError, family
-from chainrule.data.images import read_pictures
-from chainrule.data.pictures import as_png
+from chainrule.core import ImageBatch, UserError, model_type
+from chainrule.data.image_files import as_png
+from chainrule.data.images import read_unlabelled_images
 from chainrule.models import vq
-from chainrule.scoring.objectives import Reconstructed
-from chainrule.scoring.pictures import psnr
+from chainrule.tasks.image_metrics import psnr
+from chainrule.training.losses import ReconstructionLoss
 
 
 def build(quantiser="fsq", **settings):
     torch.manual_seed(3)
-    chosen = family("vq", "codes")
+    chosen = model_type("vq", "codes")
     return chosen.build(chosen.configure("tiny", image_size=8, channels=3, quantiser=quantiser, **settings))
 
 
 def batch(many=5):
     pixels = torch.randn(many, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    return Pictures(torch.zeros(many, 0), torch.full((many, 1), -1), pixels_BCYX=pixels)
+    return ImageBatch(torch.zeros(many, 0), torch.full((many, 1), -1), pixels_BCYX=pixels)
 
 
 # ------------------------------------------------------------------------------------------------------------ quantisers
@@ -34,9 +34,9 @@ def batch(many=5):
 
 @pytest.mark.parametrize("codes", [64, 240, 1000])
 def test_finite_scalars_round_to_every_level_and_back(codes):
-    quantiser = build(symbols=codes).quantiser
+    quantiser = build(codebook_size=codes).quantiser
     levels = vq.LEVELS[codes]
-    assert quantiser.codes == math.prod(levels) == codes
+    assert quantiser.codebook_size == math.prod(levels) == codes
     ids = torch.arange(codes)
     vectors = quantiser.vectors(ids)
     grid = [[(step - n // 2) / (n // 2) for step in range(n)] for n in levels]
@@ -52,7 +52,7 @@ def test_finite_scalars_round_to_every_level_and_back(codes):
 
 
 def test_finite_scalars_reach_the_outermost_levels_and_no_further():
-    quantiser = build(symbols=240).quantiser
+    quantiser = build(codebook_size=240).quantiser
     for z in (-1e4, -1.0, 0.0, 1.0, 1e4):
         rounded = quantiser.rounded(torch.full((1, 3), z))
         low, high = -(quantiser.levels_K // 2), (quantiser.levels_K - 1) // 2
@@ -124,7 +124,7 @@ def test_a_symbol_that_nothing_falls_to_begins_anew_in_the_batch():
 @pytest.mark.parametrize("quantiser", ["fsq", "ema", "gumbel"])
 def test_every_weight_learns(quantiser):
     model = build(quantiser).train()
-    objective = Reconstructed(model)
+    objective = ReconstructionLoss(model)
     terms, _ = objective(batch())
     assert set(terms) == set(model.terms) == set(objective.counts(batch()))
     sum(term for term, _, _ in terms.values()).backward()
@@ -142,7 +142,7 @@ def test_symbols_are_all_that_the_decoder_sees(quantiser):
         found = model.decode(ids)
         assert found.shape == pixels.shape
         changed = ids.clone()
-        changed[:, 0] = (ids[:, 0] + 1) % model.codes
+        changed[:, 0] = (ids[:, 0] + 1) % model.codebook_size
         assert not torch.equal(model.decode(changed), found)
 
 
@@ -197,7 +197,7 @@ def test_from_pictures_to_pictures(squares, tmp_path, capsys):
     assert re.search(r": loss -?[\d.]+, [\d,]+ images/s, valid PSNR [\d.]+ dB\n", told), told
     assert main(["evaluate", str(tmp_path / "run"), str(squares), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    images = read_pictures(squares).parts["train"].images
+    images = read_unlabelled_images(squares).parts["train"].images
     flat = float(psnr(images.mean(0, keepdims=True).repeat(len(images), 0).astype(np.uint8), images).mean())
     assert result["psnr"] > flat + 4
     assert 0 < result["codebook_used"] <= 1
@@ -228,7 +228,7 @@ def test_a_board_of_codecs(squares, tmp_path):
 def test_a_codebook_that_is_barely_used_is_told_of_where_pictures_could_use_all_of_it():
     from chainrule.tasks.codes.board import barely_used
 
-    row = {"codebook_used": 0.4, "codes": 100, "codes_per_image": 4}
+    row = {"codebook_used": 0.4, "codebook_size": 100, "codes_per_image": 4}
     assert [barely_used({**row, "n": n}) for n in (10, 99, 100, 1000)] == [False, False, True, True]
     assert not barely_used({**row, "n": 1000, "codebook_used": 0.5})
 
@@ -237,7 +237,7 @@ def test_nothing_is_extrapolated_where_more_is_better():
     from chainrule.experiment.statistics import Blocks
     from chainrule.experiment.verdict import gain_of_doubling, make_verdict
     from chainrule.report.messages import Catalogue
-    from chainrule.training.tasks import find_task
+    from chainrule.tasks.base import find_task
 
     curve = [{"tokens": s, "value": v} for s, v in zip((1, 2, 3, 4, 8), (9.0, 8.0, 7.0, 6.0, 5.0))]
     assert gain_of_doubling(curve) == 2.0 and gain_of_doubling(curve, higher_is_better=True) == 0.0
@@ -260,9 +260,9 @@ def test_nothing_is_extrapolated_where_more_is_better():
 
 
 def test_a_model_that_makes_no_symbols_is_refused(squares):
-    from chainrule.training.runs import prepare, read_data
-    from chainrule.training.settings import RunConfig
+    from chainrule.tasks.settings import RunConfig
+    from chainrule.tasks.setup import prepare, read_data
 
-    settings = RunConfig.make({"data": str(squares), "task": "codes", "family": "vit"})
+    settings = RunConfig.make({"data": str(squares), "task": "codes", "model_type": "vit"})
     with pytest.raises(UserError, match="vq"):
         prepare(settings, read_data(settings))

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from chainrule.core import IGNORED, Batch, ConfigError, Recipe, UserError
-from chainrule.layers.counts import Counts, Room, discounts, estimate, parse_memory, surviving
+from chainrule.counting.counts import Counts, Room, discounts, estimate, parse_memory, surviving
 from chainrule.models.ngram import Backoff as Looked
 from chainrule.models.ngram import Ngram, NgramConfig, Tables, Unsmoothed
 from chainrule.training.rules import CountingRule
@@ -31,16 +31,16 @@ def windows(counts: Counts) -> dict[tuple[int, ...], int]:
     return found
 
 
-def by_hand(batch: Batch, symbols: int, n: int) -> dict[tuple[int, ...], int]:
+def by_hand(batch: Batch, vocab_size: int, n: int) -> dict[tuple[int, ...], int]:
     """Every scored target behind 0 .. n - 1 of the symbols that its row has read since its last start symbol."""
     found: Counter[tuple[int, ...]] = Counter()
     for row, (inputs, targets) in enumerate(zip(batch.inputs_BT.tolist(), batch.targets_BT.tolist())):
         length = len(inputs) if batch.lengths_B is None else int(batch.lengths_B[row])
         read: list[int] = []
         for t in range(length):
-            if t == 0 and not batch.carried and targets[0] != IGNORED and inputs[0] != symbols:
+            if t == 0 and not batch.carried and targets[0] != IGNORED and inputs[0] != vocab_size:
                 found[inputs[0],] += 1  # nothing else would count the first symbol of a stream
-            read = [symbols] if inputs[t] == symbols else [*read, inputs[t]]
+            read = [vocab_size] if inputs[t] == vocab_size else [*read, inputs[t]]
             if targets[t] != IGNORED:
                 seen = [*read, targets[t]]
                 for m in range(1, min(n, len(seen)) + 1):
@@ -48,14 +48,16 @@ def by_hand(batch: Batch, symbols: int, n: int) -> dict[tuple[int, ...], int]:
     return dict(found)
 
 
-def random_batch(seed: int, rows: int, length: int, symbols: int, carried: bool = False) -> Batch:
+def random_batch(seed: int, rows: int, length: int, vocab_size: int, carried: bool = False) -> Batch:
     """Start symbols, ignored targets, ragged rows, and targets that are not what is read next."""
     rng = np.random.default_rng(seed)
-    inputs = rng.integers(symbols + 1, size=(rows, length)) % (symbols + 1)
-    targets = np.append(inputs[:, 1:], rng.integers(symbols, size=(rows, 1)), 1)
+    inputs = rng.integers(vocab_size + 1, size=(rows, length)) % (vocab_size + 1)
+    targets = np.append(inputs[:, 1:], rng.integers(vocab_size, size=(rows, 1)), 1)
     other = rng.random(targets.shape)
-    targets = np.where(targets == symbols, IGNORED, targets)
-    targets = np.where(other < 0.2, rng.integers(symbols, size=targets.shape), np.where(other > 0.9, IGNORED, targets))
+    targets = np.where(targets == vocab_size, IGNORED, targets)
+    targets = np.where(
+        other < 0.2, rng.integers(vocab_size, size=targets.shape), np.where(other > 0.9, IGNORED, targets)
+    )
     lengths = torch.from_numpy(rng.integers(0, length + 1, size=rows))
     return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), lengths, carried)
 
@@ -73,7 +75,7 @@ def test_an_empty_batch_counts_nothing_and_leaves_the_model_uniform():
         nothing = torch.zeros(shape, dtype=torch.long)
         counts = Counts.of(Batch(nothing, nothing), 5, 4)
         assert (len(counts.keys), counts.events) == (1, 0)
-        model = Ngram(NgramConfig(symbols=5, n=4)).update(counts)
+        model = Ngram(NgramConfig(vocab_size=5, n=4)).update(counts)
         np.testing.assert_allclose(model.start(batch=1)[0].logits().exp(), np.full((1, 1, 5), 0.2), atol=1e-15)
         more = Counts.of(random_batch(1, 5, 13, 5), 5, 4)
         assert windows(counts + more) == windows(more) == windows(more + counts)
@@ -82,7 +84,7 @@ def test_an_empty_batch_counts_nothing_and_leaves_the_model_uniform():
 def test_an_n_longer_than_the_text_and_a_text_of_one_symbol_sum_to_one():
     for ids, symbols in (([0, 1, 0], 3), ([0] * 7, 2), ([0], 1)):
         row = torch.tensor([[symbols, *ids]])
-        model = Ngram(NgramConfig(symbols=symbols, n=11))
+        model = Ngram(NgramConfig(vocab_size=symbols, n=11))
         model.update(model.summarize(Batch(row[:, :-1], row[:, 1:])))
         assert (model(row)[0].logits().exp().sum(-1) - 1).abs().max() < 1e-12
 
@@ -119,7 +121,7 @@ def test_a_model_with_a_memory_limit_is_the_model_without_one():
     rows = random_batch(9, 3, 17, 5).inputs_BT
     models = []
     for memory in (None, "1k"):
-        model = Ngram(NgramConfig(symbols=5, n=3, memory=memory))
+        model = Ngram(NgramConfig(vocab_size=5, n=3, memory=memory))
         models.append(model.update(Counts.merge([model.summarize(b) for b in batches])))
     assert torch.equal(models[0](rows)[0].logits(), models[1](rows)[0].logits())
 
@@ -132,19 +134,19 @@ def test_sizes_of_memory_are_read_as_people_write_them():
         with pytest.raises(UserError, match="such as 2G"):
             parse_memory(wrong)
     with pytest.raises(UserError, match="memory=much"):
-        NgramConfig.make({"symbols": 3, "memory": "much"})
+        NgramConfig.make({"vocab_size": 3, "memory": "much"})
 
 
 def test_the_rule_adds_up_equal_numbers_of_batches_and_ends_with_all_of_them():
     batches = [random_batch(seed, 3, 13, 5) for seed in range(7)]
-    model = Ngram(NgramConfig(symbols=5, n=3))
+    model = Ngram(NgramConfig(vocab_size=5, n=3))
     rule, depths = CountingRule(model), []
     for batch in batches:
         rule.step(batch, 1.0)
         depths.append([many for many, _ in rule.sums])
     assert depths == [[1], [2], [2, 1], [4], [4, 1], [4, 2], [4, 2, 1]]
     rule.finish()
-    whole = Ngram(NgramConfig(symbols=5, n=3))
+    whole = Ngram(NgramConfig(vocab_size=5, n=3))
     whole.update(Counts.merge([whole.summarize(b) for b in batches]))
     assert torch.equal(model.keys, whole.keys)
     assert torch.equal(model.log_table, whole.log_table)
@@ -164,7 +166,7 @@ def test_pruned_counts_go_to_the_shorter_context():
     row = torch.tensor([[S, 0, 0, 1, S, 0, 0, 1, S, 0, 1, S]])
     batch = Batch(row[:, :-1], row[:, 1:].masked_fill(row[:, 1:] == S, IGNORED))
     for prune, after_a, size in (([0, 1], (2 / 7 + 2 / 7 * 0.6), 6), ([0, 2], 4 / 7 * 0.6, 5)):
-        model = Ngram(NgramConfig(symbols=2, n=2, smoothing="witten_bell", prune=prune))
+        model = Ngram(NgramConfig(vocab_size=2, n=2, smoothing="witten_bell", prune=prune))
         model.update(model.summarize(batch))
         assert model.parameters_count == size
         p = model(torch.tensor([[S, 0]]))[0].logits()[0, 1].exp()
@@ -178,7 +180,7 @@ def test_pruned_models_sum_to_one_and_keep_what_is_counted_often(smoothing):
     kept = {w for w, c in windows(counts).items() if c > (0, 1, 1, 3)[len(w) - 1]}
     keep = surviving(counts, [0, 1, 1, 3])
     assert keep.sum() < len(keep)
-    model = Ngram(NgramConfig(symbols=5, n=4, smoothing=smoothing, prune=[0, 1, 1, 3])).update(counts)
+    model = Ngram(NgramConfig(vocab_size=5, n=4, smoothing=smoothing, prune=[0, 1, 1, 3])).update(counts)
     table = Counts(5, 4, model.keys.numpy(), np.ones(len(model.keys), np.int64))
     assert kept <= windows(table).keys()
     assert len(windows(table)) < len(windows(counts))
@@ -205,11 +207,11 @@ def test_discounts_are_those_of_all_n_grams_pruned_or_not():
 def test_thresholds_that_fall_are_refused():
     for wrong in ([2, 1], [-1]):
         with pytest.raises(ConfigError, match="do not fall"):
-            NgramConfig.make({"symbols": 3, "prune": wrong})
+            NgramConfig.make({"vocab_size": 3, "prune": wrong})
 
 
 def test_an_imported_table_is_not_estimated():
-    model = Ngram(NgramConfig(symbols=3, n=2, smoothing="backoff"))
+    model = Ngram(NgramConfig(vocab_size=3, n=2, smoothing="backoff"))
     with pytest.raises(UserError, match="imported table"):
         model.update(model.summarize(random_batch(1, 3, 7, 3)))
 
@@ -222,7 +224,7 @@ def test_an_imported_table_is_not_estimated():
 def test_the_best_symbols_are_those_of_the_logits(smoothing, k):
     symbols = 7
     texts = torch.from_numpy(np.random.default_rng(6).integers(symbols, size=(1, 499)) ** 2 % symbols)
-    model = Ngram(NgramConfig(symbols=symbols, n=4, smoothing=smoothing))
+    model = Ngram(NgramConfig(vocab_size=symbols, n=4, smoothing=smoothing))
     model.update(model.summarize(Batch(texts[:, :-1], texts[:, 1:])))
     rows = texts[:, :97] if smoothing == "ml" else torch.randint(symbols, (3, 31), generator=torch.manual_seed(1))
     prediction = model(rows)[0]
@@ -250,7 +252,7 @@ def test_the_best_symbol_is_found_where_a_shorter_context_would_make_it_likelier
 def test_the_best_of_many_words_needs_no_table_of_all_words():
     symbols = 30_011
     words = torch.from_numpy(np.random.default_rng(8).zipf(1.3, size=(1, 2_003)) % symbols)
-    model = Ngram(NgramConfig(symbols=symbols, n=3))
+    model = Ngram(NgramConfig(vocab_size=symbols, n=3))
     model.update(model.summarize(Batch(words[:, :-1], words[:, 1:])))
     prediction = model(words)[0]
     prediction._pieces = lambda: pytest.fail("logits were made")  # type: ignore[method-assign]
@@ -261,7 +263,7 @@ def test_the_best_of_many_words_needs_no_table_of_all_words():
 
 
 def test_maximum_likelihood_refuses_the_best_after_an_unseen_context_too():
-    model = Ngram(NgramConfig(symbols=4, n=2, smoothing="ml"))
+    model = Ngram(NgramConfig(vocab_size=4, n=2, smoothing="ml"))
     model.update(model.summarize(Batch(torch.tensor([[0, 1]]), torch.tensor([[1, 0]]))))
     prediction = model(torch.tensor([[3]]))[0]
     assert isinstance(prediction, Unsmoothed)

@@ -424,7 +424,7 @@ def test_unknown_characters_are_those_not_seen_twice_and_keep_their_bytes(train:
     assert encoded.unknown_at.tolist() == unknown
     assert encoded.unknown_bytes.tolist() == [len(text[i].encode()) for i in unknown]
     assert all(encoded.ids[i] == tokenizer.unknown == len(alphabet) for i in unknown)
-    assert tokenizer.symbols == len(alphabet) + 1
+    assert tokenizer.vocab_size == len(alphabet) + 1
 
 
 @settings(max_examples=100, deadline=None)
@@ -444,7 +444,7 @@ def test_ids_take_the_smallest_type_that_fits(kinds: int, dtype: type) -> None:
 
 def test_decoding_refuses_ids_that_stand_for_no_symbol() -> None:
     for tokenizer in (ByteTokenizer(), CharTokenizer("abc", complete=True)):
-        for bad in (-1, tokenizer.symbols):
+        for bad in (-1, tokenizer.vocab_size):
             with pytest.raises(ValueError, match="stand for no symbol"):
                 tokenizer.decode([0, bad])
 
@@ -508,9 +508,9 @@ def test_the_card_states_sizes_entropy_and_what_xz_needs(tmp_path: Path) -> None
     raw = test.encode()
     assert card["xz"]["bits_per_byte"] == pytest.approx(8 * len(lzma.compress(raw, preset=6)) / len(raw))
     assert card["parts"]["test"] == {
-        "bytes": len(raw), "chars": len(test), "symbols": len(raw), "records": 1, "unknown": 0
+        "bytes": len(raw), "chars": len(test), "tokens": len(raw), "records": 1, "unknown": 0
     }  # fmt: skip
-    assert (card["name"], card["unit"], card["tokenizer"], card["symbols"]) == (tmp_path.name, "stream", "byte", 256)
+    assert (card["name"], card["unit"], card["tokenizer"], card["vocab_size"]) == (tmp_path.name, "stream", "byte", 256)
     assert len(card["examples"]) == 3
     assert math.isfinite(card["xz"]["bits_per_byte_train"])
 

@@ -9,18 +9,18 @@ import torch
 from torch.nn import functional as F
 
 from chainrule.api import draw, load
-from chainrule.core import UserError, family
+from chainrule.core import UserError, model_type
 from chainrule.core.compute import decide
 from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
 from chainrule.data.rainbow import COMBINATIONS, caption, picture
-from chainrule.decoding.drawing import draw_pictures
-from chainrule.decoding.sample import Filters
-from chainrule.layers.drawing import since_start
-from chainrule.layers.masks import Causal, Grid
-from chainrule.layers.matching import Matcher, contrast
-from chainrule.scoring.objectives import Described
-from chainrule.training.matching import teach, vectors
-from chainrule.training.tasks.draw import reciprocal_rank, settled
+from chainrule.inference.sampling import Filters
+from chainrule.inference.text_to_image import draw_images
+from chainrule.nn.masks import Causal, Grid
+from chainrule.nn.matching import Matcher, contrast
+from chainrule.nn.text_to_image import since_start
+from chainrule.tasks.draw.matching import teach, vectors
+from chainrule.tasks.draw.task import reciprocal_rank, settled
+from chainrule.training.losses import CaptionImageLoss
 
 PLAIN = Filters()
 
@@ -63,8 +63,8 @@ def test_a_row_of_the_paper_wraps_into_the_row_above():
 # ---------------------------------------------------------------------------------------------------------------- records
 
 
-def captions(codes=4):
-    return fit_captions(["A red circle", "a blue  square", "a blue circle"], "char", codes)
+def captions(codebook_size=4):
+    return fit_captions(["A red circle", "a blue  square", "a blue circle"], "char", codebook_size)
 
 
 def test_a_caption_is_filled_up_with_each_places_own_symbol():
@@ -91,12 +91,12 @@ def test_batches_hide_some_captions_and_are_a_function_of_epoch_and_step():
         int((batches.at(e, s).targets_BT[:, : found.places] == blank).all(1).sum()) for e in range(5) for s in range(7)
     )
     assert 50 < hidden < 160  # a tenth of 1,000
-    assert (batch.inputs_BT[:, 0] == found.symbols).all()
+    assert (batch.inputs_BT[:, 0] == found.vocab_size).all()
     assert torch.equal(batch.inputs_BT[:, 1:], batch.targets_BT[:, :-1])
 
 
 def test_what_is_read_of_a_picture_is_in_part_another_ones_and_what_is_learnt_never():
-    found = captions(codes=400)
+    found = captions(codebook_size=400)
     own = np.arange(100)[:, None] + 100 * np.arange(4)  # picture k: k, k + 100, k + 200, k + 300
     records = found.records(["a red circle"] * 100, own)
     batch = DrawnBatches(records, found, 100, seed=1, dropped=0).at(0, 0)
@@ -120,14 +120,14 @@ def test_places_are_counted_from_the_last_start():
 def build(name="dalle", **settings):
     torch.manual_seed(0)
     codec = (
-        family("vq", "codes")
-        .configure("tiny", image_size=8, channels=1, quantiser="ema", **{"symbols": 4})
+        model_type("vq", "codes")
+        .configure("tiny", image_size=8, channels=1, quantiser="ema", **{"codebook_size": 4})
         .model_dump()
     )
     found = captions()
-    chosen = family(name, "draw")
-    sizes = {"symbols": found.symbols, "words": found.words, "caption": found.places}
-    model = chosen.build(chosen.configure("tiny", codec={"family": "vq", "model": codec}, **sizes, **settings))
+    chosen = model_type(name, "draw")
+    sizes = {"vocab_size": found.vocab_size, "words": found.words, "caption": found.places}
+    model = chosen.build(chosen.configure("tiny", codec={"model_type": "vq", "model": codec}, **sizes, **settings))
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(0.2 * torch.randn_like(weight))
@@ -144,14 +144,14 @@ def test_only_what_may_stand_at_a_place_has_a_probability(name):
     for place in range(found.places + 4):
         allowed = set(p[0, place].nonzero()[:, 0].tolist())
         text = {*range(found.words), found.words + place}
-        assert allowed == (text if place < found.places else set(range(found.words + found.places, found.symbols)))
+        assert allowed == (text if place < found.places else set(range(found.words + found.places, found.vocab_size)))
     assert torch.isfinite(prediction.log_prob(batch.targets_BT)).all()
 
 
 def test_the_loss_is_an_eighth_text_and_seven_eighths_picture():
     model, found = build()
     batch = as_batch(found.records(["a red circle", "a blue"], np.array([[0, 1, 2, 3], [3, 3, 0, 1]])), found)
-    objective = Described(model)
+    objective = CaptionImageLoss(model)
     terms, _ = objective(batch)
     counts = objective.counts(batch)
     with torch.no_grad():
@@ -164,21 +164,21 @@ def test_the_loss_is_an_eighth_text_and_seven_eighths_picture():
 def test_the_codec_is_frozen_and_the_rest_learns():
     model, found = build()
     batch = as_batch(found.records(["a red circle", "a blue"], np.array([[0, 1, 2, 3], [3, 3, 0, 1]])), found)
-    sum(t for t, _, _ in Described(model)(batch)[0].values()).backward()
+    sum(t for t, _, _ in CaptionImageLoss(model)(batch)[0].values()).backward()
     for name, weight in model.named_parameters():
         assert (weight.grad is None) == name.startswith(("codec.", "chooser.", "judge.")), name
 
 
-@pytest.mark.parametrize("looks", ["dense", "row,column", "conv,axial_row"])
+@pytest.mark.parametrize("pattern", ["dense", "row,column", "conv,axial_row"])
 @pytest.mark.parametrize("name", ["dalle", "lstm"])
-def test_drawing_step_by_step_is_the_distribution_read_at_once(name, looks):
-    model, found = build(name, **({"looks": looks, "reach": 3} if name == "dalle" else {}))
+def test_drawing_step_by_step_is_the_distribution_read_at_once(name, pattern):
+    model, found = build(name, **({"pattern": pattern, "reach": 3} if name == "dalle" else {}))
     model, compute = model.double(), decide("cpu", "fp32")
     rows = torch.from_numpy(found.write(["a red circle", "a blue"]))
-    ids, nats = draw_pictures(model, rows, 4, compute, PLAIN, seed=3)
+    ids, nats = draw_images(model, rows, 4, compute, PLAIN, seed=3)
     whole = torch.cat([rows, ids], 1)
     with torch.no_grad():
-        prediction, _ = model(torch.cat([torch.full((2, 1), found.symbols), whole[:, :-1]], 1))
+        prediction, _ = model(torch.cat([torch.full((2, 1), found.vocab_size), whole[:, :-1]], 1))
     want = prediction.log_prob(whole)[:, found.places :].sum(1)
     assert torch.allclose(nats, want, atol=1e-9)
 
@@ -187,19 +187,19 @@ def test_guidance_of_one_is_the_model_and_more_follows_the_formula():
     model, found = build()
     model, compute = model.double(), decide("cpu", "fp32")
     rows, blank = torch.from_numpy(found.write(["a red circle"] * 3)), torch.from_numpy(found.write([""])[0])
-    plain = draw_pictures(model, rows, 4, compute, PLAIN, seed=3)
-    assert torch.equal(plain[0], draw_pictures(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seed=3)[0])
-    greedy = draw_pictures(model, rows[:1], 1, compute, Filters(temperature=0), blank_T=blank, guidance=5.0)[0]
+    plain = draw_images(model, rows, 4, compute, PLAIN, seed=3)
+    assert torch.equal(plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seed=3)[0])
+    greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), blank_T=blank, guidance=5.0)[0]
     with torch.no_grad():
-        start = torch.full((1, 1), found.symbols)
+        start = torch.full((1, 1), found.vocab_size)
         told = [model(torch.cat([start, r[None]], 1))[0].logits()[0, -1].log_softmax(-1) for r in (rows[0], blank)]
     mixed = torch.nan_to_num(told[1] + 5 * (told[0] - told[1]), nan=-torch.inf)
     assert int(greedy) == int(mixed.argmax())
 
 
 def test_a_look_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="looks"):
-        build(looks="rows")
+    with pytest.raises(UserError, match="pattern"):
+        build(pattern="rows")
 
 
 # --------------------------------------------------------------------------------------------------------------- matchers
@@ -218,18 +218,18 @@ def test_the_contrast_is_two_cross_entropies_that_equal_captions_share():
 
 
 def test_what_fills_a_caption_up_counts_for_nothing():
-    matcher = Matcher(words=9, channels=3, look="pixels").eval()
+    matcher = Matcher(words=9, channels=3, stem="pixels").eval()
     short, filled = torch.tensor([[3, 4]]), torch.tensor([[3, 4, 11, 12]])
-    assert torch.equal(matcher.of_captions(short), matcher.of_captions(filled))
-    assert not torch.equal(matcher.of_captions(short), matcher.of_captions(torch.tensor([[3, 5]])))
+    assert torch.equal(matcher.embed_captions(short), matcher.embed_captions(filled))
+    assert not torch.equal(matcher.embed_captions(short), matcher.embed_captions(torch.tensor([[3, 5]])))
 
 
-@pytest.mark.parametrize("look", ["pixels", "patches"])
-def test_a_matcher_learns_what_belongs_together(look, monkeypatch):
+@pytest.mark.parametrize("stem", ["pixels", "patches"])
+def test_a_matcher_learns_what_belongs_together(stem, monkeypatch):
     texts = [caption(*c) for c in COMBINATIONS[::200]]
     images = np.stack([picture(*c) for c in COMBINATIONS[::200]])
     found = fit_captions(texts, "word", 4)
-    matcher, ids, compute = Matcher(found.words, 3, look), found.write(texts), decide("cpu", "fp32")
+    matcher, ids, compute = Matcher(found.words, 3, stem), found.write(texts), decide("cpu", "fp32")
     before = torch.get_rng_state()
     teach(matcher, ids, images, compute, seed=0)
     assert torch.equal(torch.get_rng_state(), before)
@@ -238,8 +238,8 @@ def test_a_matcher_learns_what_belongs_together(look, monkeypatch):
     assert np.linalg.norm(pictures_ND, axis=1) == pytest.approx(1, abs=1e-6)
     right = (captions_ND @ pictures_ND.T).argmax(0) == np.arange(len(texts))
     assert right.mean() > 0.5, "47 captions: 0.02 by chance"
-    monkeypatch.setattr("chainrule.training.matching._teach", None)  # rows of a board share it
-    again = Matcher(found.words, 3, look)
+    monkeypatch.setattr("chainrule.tasks.draw.matching._teach", None)  # rows of a board share it
+    again = Matcher(found.words, 3, stem)
     teach(again, ids, images, compute, seed=0)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), matcher.state_dict().values()))
     with pytest.raises(TypeError):

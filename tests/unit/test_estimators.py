@@ -188,8 +188,8 @@ def test_a_saved_model_answers_as_before_bit_for_bit(kind: str, tmp_path: Any) -
     model.save(tmp_path / "kept")
     again = chainrule.HMM.load(tmp_path / "kept")
     assert again.score(x) == model.score(x)
-    for verb in ("predict", "predict_proba", "decode"):
-        np.testing.assert_equal(getattr(again, verb)(x), getattr(model, verb)(x))
+    for command in ("predict", "predict_proba", "decode"):
+        np.testing.assert_equal(getattr(again, command)(x), getattr(model, command)(x))
     np.testing.assert_equal(again.sample(13, seed=3), model.sample(13, seed=3))
     for name in ("symbols_", "labels_", "history_", "scores_", "seed_", "free_parameters"):
         assert hasattr(again, name) == hasattr(model, name), name

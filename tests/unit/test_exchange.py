@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from chainrule import api, cli
-from chainrule.checkpoint import RunFolder, store
 from chainrule.core import CheckpointCorrupt, UserError
+from chainrule.runs import RunFolder, store
 from chainrule.tasks.generate.arpa import word_scorer
 
 TEXT = "the cat sat\nthe dog sat\na cat ran\nthe cat ran to the dog\n" * 13 + "a cat saw the dog\nthe dog sat\n" * 5
@@ -21,7 +21,7 @@ HELD_OUT = "the cat saw\nan owl sat\na dog\n"
 
 
 def chainrule(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
-    """The exit status, and the JSON that a verb printed (or the one line of complaint)."""
+    """The exit status, and the JSON that a command printed (or the one line of complaint)."""
     status = cli.main([*words, "--json"])
     answer = capsys.readouterr()
     return status, json.loads(answer.out) if answer.out else {"complaint": answer.err.strip().splitlines()[-1]}

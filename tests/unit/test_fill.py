@@ -1,4 +1,4 @@
-"""Hiding symbols, judging what is told of them, and the verbs that fill in and embed."""
+"""Hiding symbols, judging what is told of them, and the commands that fill in and embed."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ import torch
 from torch import Tensor
 
 from chainrule.api import embed, fill, load
-from chainrule.checkpoint import RunFolder
 from chainrule.cli import main
-from chainrule.core import IGNORED, Batch, Categorical, Filler, Masked, Prediction, UserError
+from chainrule.core import IGNORED, Batch, Categorical, MaskedBatch, MaskedLM, Prediction, UserError
 from chainrule.core.compute import decide
 from chainrule.data import ByteTokenizer, Part, WordTokenizer, encode_texts
 from chainrule.data.masked import Masking, in_pairs, make_masked, whole_rows, word_begins
-from chainrule.scoring.hidden import ask, each_alone, many_hidden, spelling
-from chainrule.scoring.objectives import Hidden
-from chainrule.training.tasks.fill import unigram
+from chainrule.runs import RunFolder
+from chainrule.tasks.fill.metrics import each_alone, many_hidden, predict_hidden, spelling
+from chainrule.tasks.fill.task import unigram
+from chainrule.training.losses import MaskedLMLoss
 
 V = 53
 START, MASK, SEPARATOR = V, V + 1, V + 2
 ONE_THREAD = ["--threads", "1", "--precision", "fp32"]
 
 
-def rows_of(batch: int, length: int, seed: int = 0) -> Masked:
+def rows_of(batch: int, length: int, seed: int = 0) -> MaskedBatch:
     """Rows that could be any, with separators in them, behind the start symbol."""
     rng = torch.Generator().manual_seed(seed)
     ids = torch.randint(V, (batch, length), generator=rng)
     ids[:, 0] = START
     ids[::3, 7] = SEPARATOR
-    return Masked(ids, torch.full_like(ids, IGNORED))
+    return MaskedBatch(ids, torch.full_like(ids, IGNORED))
 
 
 def part_of(lengths: list[int], unit: str = "lines", seed: int = 5) -> Part:
@@ -57,15 +57,15 @@ def test_the_number_of_hidden_symbols_is_exactly_the_rounded_share(length: int) 
     assert set((hidden.targets_BT != IGNORED).sum(1).tolist()) == {max(1, round(0.15 * length))}
 
 
-def plain(batch: int, length: int) -> Masked:
+def plain(batch: int, length: int) -> MaskedBatch:
     ids = torch.randint(V, (batch, length), generator=torch.Generator().manual_seed(2))
     ids[:, 0] = START
-    return Masked(ids, torch.full_like(ids, IGNORED))
+    return MaskedBatch(ids, torch.full_like(ids, IGNORED))
 
 
 def test_ragged_rows_hide_by_their_own_length_and_never_a_pad() -> None:
     lengths = torch.tensor([41, 2, 27, 7, 34])
-    rows = Masked(plain(5, 41).inputs_BT, torch.full((5, 41), IGNORED), lengths)
+    rows = MaskedBatch(plain(5, 41).inputs_BT, torch.full((5, 41), IGNORED), lengths)
     hidden = Masking(V).hide(rows, np.random.default_rng(3))
     at_BT = hidden.targets_BT != IGNORED
     assert at_BT.sum(1).tolist() == [6, 1, 4, 1, 5]  # 6.15, 0.3, 4.05, 1.05, 5.1
@@ -166,7 +166,7 @@ def test_pairs_are_two_halves_and_say_whether_they_belong_together() -> None:
     lengths = torch.tensor([12, 9, 2, 11, 7] * 8)
     ids = torch.arange(40)[:, None].expand(40, 12) % V  # row b holds b everywhere
     ids = torch.cat([torch.full((40, 1), START), ids[:, 1:]], 1)
-    pairs = in_pairs(Masked(ids, torch.full_like(ids, IGNORED), lengths), V, np.random.default_rng(17))
+    pairs = in_pairs(MaskedBatch(ids, torch.full_like(ids, IGNORED), lengths), V, np.random.default_rng(17))
     assert pairs.segments_BT is not None and pairs.follows_B is not None and pairs.lengths_B is not None
     assert 8 < int(pairs.follows_B.sum()) < 32
     for b, n in enumerate(lengths.tolist()):
@@ -181,10 +181,10 @@ def test_pairs_are_two_halves_and_say_whether_they_belong_together() -> None:
 # --- judging ----------------------------------------------------------------------------------------------------------
 
 
-class Neighbours(Filler):
+class Neighbours(MaskedLM):
     """What is hidden is the symbol before it plus one, with odds of 9 to 1; a fixed table, so that figures follow by hand."""
 
-    symbols, window = V, 17
+    vocab_size, window = V, 17
 
     def eval(self) -> Neighbours:
         return self
@@ -212,7 +212,7 @@ def test_each_alone_gives_the_nats_that_follow_by_hand() -> None:
     """Every symbol but a first one of a row follows from the one before it: -log 0.9; the first from the start symbol: 0, right."""
     part, compute = counting([11, 40, 1, 23]), decide("cpu", "fp32", 1)
     questions = each_alone(part, Neighbours.window, 10**6)
-    answers = ask(Neighbours(), part, questions, compute)
+    answers = predict_hidden(Neighbours(), part, questions, compute)
     assert answers.at.tolist() == list(range(75))
     assert answers.hits.all() and np.allclose(answers.nats, -math.log(0.9))
 
@@ -241,7 +241,7 @@ def test_many_hidden_covers_a_part_once_and_is_always_the_same() -> None:
 def test_all_that_is_hidden_stands_behind_the_mask() -> None:
     part, model = counting([15]), Neighbours()
     (question,) = many_hidden(part, 17, 0.5, 3)
-    ask(model, part, [question], decide("cpu", "fp32", 1))
+    predict_hidden(model, part, [question], decide("cpu", "fp32", 1))
     assert (model.seen.inputs_BT[0, 1:] == MASK).nonzero().flatten().tolist() == question.hidden.tolist()
     assert int((model.seen.targets_BT != IGNORED).sum()) == len(question.hidden) == 8
 
@@ -260,15 +260,15 @@ def test_unigram_by_hand() -> None:
 
 def test_the_loss_is_the_mean_over_hidden_symbols_plus_that_of_pairs() -> None:
     class Judges(Neighbours, torch.nn.Module):
-        paired = True
+        next_sentence = True
 
-        def follows(self, hidden_BTD: Tensor) -> Tensor:
+        def next_sentence_logit(self, hidden_BTD: Tensor) -> Tensor:
             return torch.tensor([math.log(3), 0.0], dtype=torch.float64)
 
-    objective = Hidden(Judges())
+    objective = MaskedLMLoss(Judges())
     ids = torch.tensor([[START, 4, MASK, 6], [START, 4, MASK, MASK]])
     targets = torch.tensor([[IGNORED, IGNORED, 5, IGNORED], [IGNORED, IGNORED, 7, 1]])
-    batch = Masked(ids, targets, follows_B=torch.tensor([1, 0]))
+    batch = MaskedBatch(ids, targets, follows_B=torch.tensor([1, 0]))
     terms, _ = objective(batch)
     miss = -math.log(0.1 / 52)
     assert float(terms["nats"][0]) == pytest.approx(-math.log(0.9) + 2 * miss)
@@ -276,7 +276,7 @@ def test_the_loss_is_the_mean_over_hidden_symbols_plus_that_of_pairs() -> None:
     assert {name: int(count) for name, count in objective.counts(batch).items()} == {"nats": 3, "follows": 2}
 
 
-# --- the verbs --------------------------------------------------------------------------------------------------------
+# --- the commands --------------------------------------------------------------------------------------------------------
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
 
@@ -323,7 +323,7 @@ def test_fill_keeps_the_text_and_gives_probabilities(run: Path) -> None:
 def test_every_symbol_but_the_unknown_one_is_a_candidate(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     (found,) = fill(loaded, ["the [MASK]"], top_k=10**6)["texts"]
-    symbols, unknown = loaded.model.symbols, loaded.processor.tokenizer.unknown
+    symbols, unknown = loaded.model.vocab_size, loaded.processor.tokenizer.unknown
     p = [candidate["p"] for candidate in found["masks"][0]]
     assert len(p) == symbols - (unknown is not None)
     assert sum(p) == pytest.approx(1, abs=1e-5) if unknown is None else 0.5 < sum(p) < 1
@@ -349,11 +349,11 @@ def test_candidates_of_several_masks_know_only_what_is_shown(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     (found,) = fill(loaded, ["the[MASK] fox[MASK]"], top_k=1)["texts"]
     model, units = loaded.model, loaded.processor.tokenizer
-    ids = [*units.encode(b"the").ids, model.mask_symbol]
-    ids += [*units.encode(b"fox" if units.name == "word" else b" fox").ids, model.mask_symbol]
-    row = torch.tensor([[model.start_symbol, *ids]])
+    ids = [*units.encode(b"the").ids, model.mask_id]
+    ids += [*units.encode(b"fox" if units.name == "word" else b" fox").ids, model.mask_id]
+    row = torch.tensor([[model.start_id, *ids]])
     with torch.no_grad():
-        p = model.predict(model.encode(Batch(row, row))).logits().softmax(-1)[row == model.mask_symbol]
+        p = model.predict(model.encode(Batch(row, row))).logits().softmax(-1)[row == model.mask_id]
     if units.unknown is not None:
         p[:, units.unknown] = 0
     assert [mask[0]["p"] for mask in found["masks"]] == pytest.approx(p.amax(-1).tolist(), abs=1e-5)
@@ -416,7 +416,7 @@ def test_a_line_has_one_vector_whatever_stands_beside_it(run: Path) -> None:
 def test_a_symbols_vector_is_what_the_encoder_says_of_it(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     ids = loaded.processor.tokenizer.encode(b"seven wise owls").ids
-    row = torch.tensor([[loaded.model.start_symbol, *ids.tolist()]])
+    row = torch.tensor([[loaded.model.start_id, *ids.tolist()]])
     found = embed(loaded, ["a lazy dog over a", "seven wise owls"], per="token")
     wanted = loaded.model.encode(Batch(row, row))[0, 1:].numpy()
     np.testing.assert_allclose(found["vectors"][-len(ids) :], wanted, rtol=1e-4, atol=1e-5)
@@ -431,7 +431,7 @@ def test_runs_of_other_tasks_are_refused(text: Path, tmp_path: Path, capsys: pyt
         embed(load(tmp_path / "m"), ["a"])
 
 
-@pytest.mark.parametrize("more", [[], ["--set", "model.next_sentence=true", "--set", "recipe.whole_words=true"]])
+@pytest.mark.parametrize("more", [[], ["--set", "model.next_sentence=true", "--set", "train.whole_word_mask=true"]])
 def test_a_run_that_was_cut_and_continued_has_the_same_weights(text: Path, tmp_path: Path, more: list[str]) -> None:
     flags = ["--task", "fill", "--model", "bert", "--set", "size=tiny", "--unit", "lines", *more, *ONE_THREAD]
     whole, cut = tmp_path / "whole", tmp_path / "cut"

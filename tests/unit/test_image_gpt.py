@@ -1,4 +1,4 @@
-"""Pictures learnt as sequences: a codec's symbols leave as lines, any family learns to go on with them, and they come back as pictures."""
+"""Pictures learnt as sequences: a codec's symbols leave as lines, any model type learns to go on with them, and they come back as pictures."""
 
 import gzip
 import json
@@ -10,11 +10,11 @@ import pytest
 from chainrule.cli import main
 from chainrule.cli.parser import parse
 from chainrule.data.codes import read_codes
+from chainrule.data.image_files import as_png, read_image_file
 from chainrule.data.images import read_images, read_part
-from chainrule.data.pictures import as_png, read_picture
-from chainrule.scoring.pictures import psnr
-from chainrule.training.runs import open_run
-from chainrule.training.tasks.codes import coded, shown
+from chainrule.tasks.image_codes import coded, shown
+from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.setup import load
 from tests.encoded import read
 from tests.encoded import read_part as read_held_out
 
@@ -73,7 +73,7 @@ def symbols(pictures, codec, tmp_path_factory):
 
 
 def opened(codec):
-    return open_run(codec, precision="fp32", threads=1)
+    return load(codec, precision="fp32", threads=1)
 
 
 def export(codec, data, out, *flags):
@@ -99,7 +99,7 @@ def drawn(codec, path, folder, *flags):
         str(folder),
     ]
     assert main([*words, *EXACT, *flags]) == 0
-    return np.stack([read_picture(p) for p in sorted(folder.iterdir())])
+    return np.stack([read_image_file(p) for p in sorted(folder.iterdir())])
 
 
 # ------------------------------------------------------------------------------------------------------------- the export
@@ -208,7 +208,7 @@ def test_what_is_exported_is_drawn_as_the_codec_itself_gives_it_back(pictures, c
 
 
 @pytest.mark.parametrize("model", ["gpt", "ngram"])
-def test_any_family_learns_pictures_and_goes_on_with_them(model, codec, symbols, tmp_path, capsys):
+def test_any_model_type_learns_pictures_and_goes_on_with_them(model, codec, symbols, tmp_path, capsys):
     flags = ("--set", "model.n=3") if model == "ngram" else ("--budget", "4steps", *TINY)
     assert main(["train", str(symbols), "--model", model, *flags, "--out", str(tmp_path / "run")]) == 0
     prompt = lines(symbols)[0]["sequence"][:6]
@@ -253,7 +253,7 @@ def test_a_grid_is_a_square_or_as_wide_as_is_asked(flags, columns, codec, symbol
     (tmp_path / "seven.jsonl").write_text("".join(seven))
     assert len(drawn(codec, tmp_path / "seven.jsonl", tmp_path / "each", *flags)) == 7
     across, down = (SIDE * 6 * n + 2 * (n - 1) for n in (columns, -(-7 // columns)))
-    assert read_picture(tmp_path / "grid.png").shape == (down, across, 3)
+    assert read_image_file(tmp_path / "grid.png").shape == (down, across, 3)
 
 
 # ------------------------------------------------------------------------------------------------------- what is refused

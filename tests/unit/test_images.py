@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from chainrule.core import ChainruleError, DataError, UserError
-from chainrule.data.images import read_images, read_pictures
-from chainrule.data.pictures import as_png, decode, grid
+from chainrule.data.image_files import as_png, decode, grid
+from chainrule.data.images import read_images, read_unlabelled_images
 from chainrule.tasks.classify.inference import classify
-from chainrule.training.runs import open_run
+from chainrule.tasks.setup import load
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(3)
@@ -382,7 +382,7 @@ def test_without_labels_a_contact_sheet_is_spread_evenly(tmp_path, capsys):
     flags = ["--task", "codes", "--split", "0.8/0.1/0.1", "--sheet", str(tmp_path / "sheet.png")]
     assert main(["data", str(tmp_path / "images.npz"), *flags]) == 0
     assert "sheet.png: some of them" in capsys.readouterr().out
-    train = read_pictures(tmp_path / "images.npz", split=(0.8, 0.1, 0.1)).parts["train"].images[:, 0, 0, 0]
+    train = read_unlabelled_images(tmp_path / "images.npz", split=(0.8, 0.1, 0.1)).parts["train"].images[:, 0, 0, 0]
     shown = [int(x[0, 0, 0]) for row in tiles(tmp_path / "sheet.png", side=7, factor=10) for x in row]
     places = [train.tolist().index(value) for value in shown]
     assert len(shown) == 24
@@ -494,6 +494,6 @@ def test_a_run_of_texts_does_not_take_pictures_and_the_other_way_round(pets, tmp
     assert "name their files" in capsys.readouterr().err
     assert main(["classify", str(tmp_path / "run"), "no such text"]) == 2
     assert "no such file" in capsys.readouterr().err
-    run = open_run(tmp_path / "run")
+    run = load(tmp_path / "run")
     with pytest.raises(UserError, match="classify-images"):
         classify(run, ["a text"])

@@ -12,31 +12,31 @@ import torch
 from test_labels import TAGGED, lines, printed, sentences, write
 
 from chainrule.api import classify, tag
-from chainrule.checkpoint import RunFolder
 from chainrule.cli import main
-from chainrule.core import DataError, Family, SequenceModel, Texts, Words, families, registry
+from chainrule.core import DataError, ModelType, SequenceModel, TaggedBatch, TextBatch, model_types, registry
 from chainrule.core.compute import Compute
 from chainrule.data.labelled import read_labelled
 from chainrule.data.reading import LONGEST_WORD, Lexicon, TextReader, reader_from_json, units_of
 from chainrule.data.tagged import read_tagged
-from chainrule.scoring.objectives import Labels
-from chainrule.training.labelling import alike
-from chainrule.training.runs import make_trainer, open_run, prepare, read_data
-from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import find_task
-from chainrule.training.tasks.tag import tags_of
+from chainrule.runs import RunFolder
+from chainrule.tasks.base import find_task
+from chainrule.tasks.labelling import alike
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import load, make_trainer, prepare, read_data
+from chainrule.tasks.tag.task import tags_of
+from chainrule.training.losses import LabelLoss
 
-NETWORKS = [f for task in ("tag", "classify") for f in families(task) if f.recipe.update == "gradient"]
+NETWORKS = [f for task in ("tag", "classify") for f in model_types(task) if f.recipe.update == "gradient"]
 KNOWN = ("the", "dog", "sat", "run", "running", "고향은")
 ROWS = [("the", "dog"), ("running",), ("the", "the", "sat", "고향은", "run"), ("dog", "sat", "run")]
 
 
-def words(*rows: tuple[str, ...]) -> Words:
-    return Words(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), words=rows)
+def words(*rows: tuple[str, ...]) -> TaggedBatch:
+    return TaggedBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), words=rows)
 
 
-def texts(*rows: str) -> Texts:
-    return Texts(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), texts=rows)
+def texts(*rows: str) -> TextBatch:
+    return TextBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), texts=rows)
 
 
 TEXTS = TextReader.fit([*2 * KNOWN, " ".join(KNOWN)], "char", 20)
@@ -45,16 +45,16 @@ EITHER_WAY = [f for f in NETWORKS if f.name != "bert"]
 """Those that may also read from the left alone."""
 
 
-def build(chosen: Family, **settings: object) -> SequenceModel:
+def build(chosen: ModelType, **settings: object) -> SequenceModel:
     """A tiny model, always the same, in float64."""
     known = LEXICON.sizes() if chosen.task == "tag" else TEXTS.sizes()
     sizes = {k: v for k, v in known.items() if k in chosen.config.model_fields}
     with torch.random.fork_rng():
         torch.manual_seed(3)
-        return chosen.build(chosen.configure("tiny", symbols=5, **sizes, **settings)).double().eval()
+        return chosen.build(chosen.configure("tiny", num_labels=5, **sizes, **settings)).double().eval()
 
 
-def batch_of(chosen: Family, rows: list[tuple[str, ...]]) -> Words | Texts:
+def batch_of(chosen: ModelType, rows: list[tuple[str, ...]]) -> TaggedBatch | TextBatch:
     return LEXICON.read(words(*rows)) if chosen.task == "tag" else TEXTS.read(texts(*map(" ".join, rows)))
 
 
@@ -122,9 +122,9 @@ def test_rows_of_a_batch_keep_their_own_spellings() -> None:
 @pytest.mark.parametrize(
     ("chosen", "settings"),
     [*((f, {}) for f in NETWORKS), *((f, {"directions": "forward"}) for f in EITHER_WAY)],
-    ids=lambda x: f"{x.name}-{x.task}" if isinstance(x, Family) else x.get("directions", "both"),
+    ids=lambda x: f"{x.name}-{x.task}" if isinstance(x, ModelType) else x.get("directions", "both"),
 )
-def test_what_stands_behind_a_row_says_nothing(chosen: Family, settings: dict) -> None:
+def test_what_stands_behind_a_row_says_nothing(chosen: ModelType, settings: dict) -> None:
     """Alone = among longer rows; and any value may stand where nothing is."""
     model = build(chosen, **settings)
     batch = batch_of(chosen, ROWS)
@@ -135,7 +135,7 @@ def test_what_stands_behind_a_row_says_nothing(chosen: Family, settings: dict) -
         torch.testing.assert_close(together[b, : len(alone)], alone, rtol=0, atol=1e-12)
     beyond_BT = torch.arange(batch.inputs_BT.shape[1]) >= batch.lengths_B[:, None]
     other = replace(batch, inputs_BT=batch.inputs_BT.masked_fill(beyond_BT, 3))
-    if isinstance(other, Words):
+    if isinstance(other, TaggedBatch):
         behind_BS = other.owners_BS == batch.inputs_BT.shape[1]
         assert behind_BS.any()
         pieces_BS = other.pieces_BS.masked_fill(behind_BS, 1)
@@ -157,13 +157,13 @@ def test_a_tagger_looks_ahead_only_where_it_may(name: str) -> None:
 
 
 @pytest.mark.parametrize("chosen", NETWORKS, ids=lambda f: f"{f.name}-{f.task}")
-def test_the_loss_is_the_mean_of_minus_log_p_and_smoothing_is_for_training_only(chosen: Family) -> None:
+def test_the_loss_is_the_mean_of_minus_log_p_and_smoothing_is_for_training_only(chosen: ModelType) -> None:
     model, batch = build(chosen).requires_grad_(False), batch_of(chosen, ROWS)
     targets = [[0, -1, -1, -1, -1], [1, -1, -1, -1, -1], [2, 0, 1, 4, 3], [1, 1, -1, -1, -1]]
     batch = replace(batch, targets_BT=torch.tensor(targets)[:, : 5 if chosen.task == "tag" else 1])
     log_p = model(batch).logits().log_softmax(-1)
     want = -sum(log_p[b, t, y] for b, row in enumerate(batch.targets_BT.tolist()) for t, y in enumerate(row) if y >= 0)
-    plain, smooth = (Labels(model, s) for s in (0.0, 0.1))
+    plain, smooth = (LabelLoss(model, s) for s in (0.0, 0.1))
     loss, count, weight = plain(batch)[0]["nats"]
     assert (
         loss.item() == pytest.approx(float(want)) and int(count) == (9 if chosen.task == "tag" else 4) and weight == 1
@@ -186,13 +186,13 @@ def test_words_are_dropped_in_training_only_and_their_spelling_stays() -> None:
 def test_symbols_are_dropped_in_training_only() -> None:
     chosen = next(f for f in EITHER_WAY if f.task == "classify")
     model, (one, other) = (
-        build(chosen, symbol_dropout=0.5),
+        build(chosen, token_dropout=0.5),
         (TEXTS.read(texts(x)) for x in ("the dog sat", "run run run")),
     )
     assert torch.equal(model(one).logits(), model(one).logits())
     model.train()
     assert not torch.equal(model(one).logits(), model(one).logits())
-    blind = build(chosen, symbol_dropout=1 - 1e-12).train()
+    blind = build(chosen, token_dropout=1 - 1e-12).train()
     assert torch.equal(blind(one).logits(), blind(other).logits())  # nothing is seen of either
 
 
@@ -201,9 +201,9 @@ def test_symbols_of_long_texts_are_dropped_unless_the_user_says_otherwise(tmp_pa
     for part in ("train", "valid"):
         write(tmp_path / f"{part}.csv", "text,label\n" + rows)
     dropped = []
-    for data, model in ((tmp_path, {}), (tmp_path, {"symbol_dropout": 0.1}), (labelling, {})):
+    for data, model in ((tmp_path, {}), (tmp_path, {"token_dropout": 0.1}), (labelling, {})):
         chosen = settings(data, "classify", "gru").replace(model=model)
-        dropped.append(prepare(chosen, read_data(chosen)).config.model_dump()["symbol_dropout"])
+        dropped.append(prepare(chosen, read_data(chosen)).config.model_dump()["token_dropout"])
     assert dropped == [0.2, 0.1, 0.0]
 
 
@@ -217,7 +217,7 @@ def test_neighbours_of_a_symbol_are_those_on_both_sides_or_before_it() -> None:
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
-def test_a_family_from_outside_may_read_strings_and_learn_by_gradient(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_model_type_from_outside_may_read_strings_and_learn_by_gradient(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     """Its config asks for the number of labels alone; the strings are still there."""
     path = write(
         tmp_path / "mine.py",
@@ -226,15 +226,15 @@ import torch
 from chainrule.core import Categorical, Classifier, Config, Recipe, SequenceModel, Tagger, register
 
 class MineConfig(Config):
-    symbols: int
+    num_labels: int
     presets = {"tiny": {}, "small": {}}
 
 class Mine(SequenceModel):
     def __init__(self, config):
         super().__init__(config)
-        self.weight = torch.nn.Parameter(torch.zeros(300, config.symbols))
+        self.weight = torch.nn.Parameter(torch.zeros(300, config.num_labels))
 
-@register("mine", task="tag", config=MineConfig, recipe=Recipe(rate=0.1, warmup=5))
+@register("mine", task="tag", config=MineConfig, recipe=Recipe(lr=0.1, warmup=5))
 class MineTags(Mine, Tagger):
     def forward(self, batch):
         longest = max(map(len, batch.words))
@@ -244,7 +244,7 @@ class MineTags(Mine, Tagger):
         nats_BT, tags_BT = self(batch).logits().log_softmax(-1).max(-1)
         return tags_BT, nats_BT.sum(1)
 
-@register("mine", task="classify", config=MineConfig, recipe=Recipe(rate=0.1, warmup=5, rows=16, window=1))
+@register("mine", task="classify", config=MineConfig, recipe=Recipe(lr=0.1, warmup=5, batch_size=16, sequence_length=1))
 class MineLabels(Mine, Classifier):
     def forward(self, batch):
         return Categorical(torch.stack([self.weight[[ord(c) % 300 for c in text]].mean(0) for text in batch.texts])[:, None])
@@ -256,7 +256,7 @@ class MineLabels(Mine, Classifier):
     made = printed(capsys, "train", source, "--model", path, "--budget", "60steps", "--out", tmp_path / "run")
     assert made["best"] > 0.75
     for both in ("tag", "classify"):
-        del registry._families["mine", both]
+        del registry._model_types["mine", both]
 
 
 # --- learning ---------------------------------------------------------------------------------------------------------
@@ -279,8 +279,8 @@ def labelling(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(data: Path, task: str, name: str, budget: str = "12steps") -> RunConfig:
-    values = {"size": "tiny", "save_every": "5steps", "recipe": {"rows": 8}}
-    return RunConfig.make({"data": str(data), "task": task, "family": name, "budget": budget, **values})
+    values = {"size": "tiny", "save_every": "5steps", "train": {"batch_size": 8}}
+    return RunConfig.make({"data": str(data), "task": task, "model_type": name, "budget": budget, **values})
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
@@ -290,14 +290,14 @@ def test_batches_follow_from_seed_and_step_and_hold_every_item_once_an_epoch(tas
     made = []
     for _ in range(2):
         ready = prepare(chosen, data)
-        source, _rule = find_task(task).learning(ready.family.build(ready.config), ready.data, ready)
+        source, _rule = find_task(task).learning(ready.model_type.build(ready.config), ready.data, ready)
         made.append(source)
     steps = made[0].steps_per_epoch
     seen: list[str] = []
     for k in reversed(range(steps)):
         one, other = made[0](k)[1], made[1](k)[1]
         assert torch.equal(one.inputs_BT, other.inputs_BT) and torch.equal(one.targets_BT, other.targets_BT)
-        seen += [" ".join(w) for w in one.words] if isinstance(one, Words) else one.texts  # type: ignore[attr-defined]
+        seen += [" ".join(w) for w in one.words] if isinstance(one, TaggedBatch) else one.texts  # type: ignore[attr-defined]
     train = data.parts["train"]
     assert sorted(seen) == sorted([" ".join(r.words) for r in train.rows] if task == "tag" else train.texts)
     assert not torch.equal(made[0](0)[1].inputs_BT, made[0](steps)[1].inputs_BT)
@@ -328,7 +328,7 @@ def test_a_network_never_learns_from_the_validation_part_that_it_is_chosen_by(la
     assert data.carved
     chosen = settings(labelling, "classify", "rnn")
     ready = prepare(chosen, data)
-    source, _ = find_task("classify").learning(ready.family.build(ready.config), ready.data, ready)
+    source, _ = find_task("classify").learning(ready.model_type.build(ready.config), ready.data, ready)
     seen = {text for k in range(source.steps_per_epoch) for text in source(k)[1].texts}  # type: ignore[attr-defined]
     assert seen == set(data.parts["train"].texts) and not seen & set(data.parts["valid"].texts)
     assert any("networks never learn from them" in note for note in data.notes)
@@ -352,7 +352,7 @@ def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(tmp_path: Pa
         r.words for r in ready.data.parts["train"].rows
     ]
     printed(capsys, "train", tmp_path, "--task", "tag", "--model", "lstm", "--set", "size=tiny", "--budget", "20steps", "--out", tmp_path / "run")  # fmt: skip
-    loaded = open_run(tmp_path / "run")
+    loaded = load(tmp_path / "run")
     found = tag(loaded, [[w for w, _ in long], ["the"], []])
     assert list(map(len, found["tags"])) == [10000, 1, 0] and found["nats"][2] == 0
     parts = tags_of(loaded.model, data.parts["valid"], loaded.processor.reader, Compute("cpu", False, 1))
@@ -364,7 +364,7 @@ def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(tmp_path: Pa
 
 def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     run, out = tmp_path / "run", tmp_path / "p.jsonl"
-    made = printed(capsys, "train", tagging, "--model", "lstm", "--set", "size=tiny", "--set", "recipe.rate=0.02", "--budget", "90steps", "--out", run)  # fmt: skip
+    made = printed(capsys, "train", tagging, "--model", "lstm", "--set", "size=tiny", "--set", "train.lr=0.02", "--budget", "90steps", "--out", run)  # fmt: skip
     assert made["best"] > 0.9
     assert json.loads((run / "processor.json").read_text())["reader"]["type"] == "lexicon"
     found = printed(capsys, "evaluate", run, tagging / "test.tsv", "--predictions", out)
@@ -380,10 +380,10 @@ def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(tagging: Path, t
 
 def test_networks_learn_to_classify_and_are_saved_with_their_units(labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     run = tmp_path / "run"
-    printed(capsys, "train", labelling, "--model", "gru", "--set", "size=tiny", "--set", "recipe.rate=0.02", "--context", "9", "--budget", "120steps", "--out", run)  # fmt: skip
+    printed(capsys, "train", labelling, "--model", "gru", "--set", "size=tiny", "--set", "train.lr=0.02", "--context", "9", "--budget", "120steps", "--out", run)  # fmt: skip
     found = printed(capsys, "evaluate", run, labelling)
     assert found["accuracy"] > 0.85 and found["n"] == 400
-    loaded = open_run(run)
+    loaded = load(run)
     assert isinstance(loaded.processor.reader, TextReader) and loaded.processor.reader.longest == 9
     assert any("longer than 9 symbols, of which the beginning is read" in note for note in loaded.data["notes"])
     answer = classify(loaded, ["aaaaaaaaa", "ddddddddd", "", "뷁" * 10000])
@@ -395,7 +395,7 @@ def test_a_label_that_training_lacks_is_wrong_for_a_network_too(tmp_path: Path, 
     write(tmp_path / "train.csv", "text,label\n" + "".join(f"{'ab'[k % 2] * 5},{'xy'[k % 2]}\n" for k in range(40)))
     write(tmp_path / "valid.csv", "text,label\naaaaa,x\nbbbbb,y\naaaaa,strange\nbbbbb,strange\n")
     run = tmp_path / "run"
-    made = printed(capsys, "train", tmp_path, "--model", "rnn", "--set", "size=tiny", "--set", "recipe.rate=0.02", "--budget", "60steps", "--out", run)  # fmt: skip
+    made = printed(capsys, "train", tmp_path, "--model", "rnn", "--set", "size=tiny", "--set", "train.lr=0.02", "--budget", "60steps", "--out", run)  # fmt: skip
     assert made["best"] == 0.5
     assert printed(capsys, "evaluate", run, tmp_path / "valid.csv")["accuracy"] == 0.5
 
@@ -417,9 +417,9 @@ def test_a_board_of_counts_and_networks(task: str, tagging: Path, labelling: Pat
 
 def test_a_recipe_that_no_task_of_labels_can_follow_is_refused(tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
     command = ["train", str(tagging), "--out", str(tmp_path / "r"), "--model"]
-    assert main([*command, "lstm", "--set", "recipe.update=em"]) == 2
+    assert main([*command, "lstm", "--set", "train.update=em"]) == 2
     assert "by counting or by gradient" in capsys.readouterr().err
-    assert main([*command, "lstm", "--set", "recipe.update=counting"]) == 2
+    assert main([*command, "lstm", "--set", "train.update=counting"]) == 2
     assert "no Counting model" in capsys.readouterr().err
-    assert main([*command, "hmm", "--set", "recipe.update=gradient"]) == 2
+    assert main([*command, "hmm", "--set", "train.update=gradient"]) == 2
     assert "by counting or by gradient" in capsys.readouterr().err

@@ -16,8 +16,8 @@ from chainrule.data.labelled import UNKNOWN, read_labelled, read_labelled_part
 from chainrule.data.recognise import infer_task
 from chainrule.data.tagged import read_tagged, read_tagged_part
 from chainrule.report import render
-from chainrule.scoring.labels import calibration_error, confusion, mark_spans, span_f1, spans
 from chainrule.tasks.label_board import trimmed
+from chainrule.tasks.label_metrics import calibration_error, confusion, mark_spans, span_f1, spans
 from chainrule.tasks.tag.board import most_frequent_tag
 from chainrule.tasks.tag.report import SECTION
 
@@ -93,7 +93,7 @@ def test_token_lines_are_read_with_their_further_columns(tmp_path: Path) -> None
     assert rows[1].columns == ("dt", "nn", "vb")
     assert [row.tolist() for row in data.parts["test"].labels] == [[0, 1], [0, 1, 2]]
     card = data.card()
-    assert card["unseen"] == 0 and card["duplicates"] == 1 and card["parts"]["valid"] == {"records": 2, "symbols": 5}
+    assert card["unseen"] == 0 and card["duplicates"] == 1 and card["parts"]["valid"] == {"records": 2, "tokens": 5}
 
 
 def test_columns_say_which_is_which(tmp_path: Path) -> None:

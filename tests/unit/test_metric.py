@@ -16,7 +16,7 @@ from chainrule.core.metric import AGGREGATES, Metric, item_sums
 from chainrule.experiment.statistics import Blocks, block_edges, difference, interval, make_blocks, rank
 from chainrule.experiment.verdict import gain_of_doubling, make_verdict, useful_context
 from chainrule.report.messages import Catalogue
-from chainrule.training.tasks import find_task
+from chainrule.tasks.base import find_task
 
 BITS = Metric(
     "bits", "bits per byte", "바이트당 비트", sentence="{} bits per byte", of="nats", per="bytes", scale=math.log(2)

@@ -369,7 +369,7 @@ def test_one_name_is_one_vocabulary_and_two_are_two(
 ) -> None:
     found = read_pairs(given_split(tmp_path, PAIRS, PAIRS[:2]), tokenizer=spec)
     assert (found.processor.spec, found.processor.joint) == (resolved, joint)
-    assert (found.processor.source.symbols, found.processor.target.symbols) == sizes
+    assert (found.processor.source.vocab_size, found.processor.target.vocab_size) == sizes
     assert read_pairs(tmp_path, tokenizer=resolved).parts["train"].source_ids[5].tolist() == found.parts[
         "train"
     ].source_ids[5].tolist()  # fmt: skip
@@ -394,10 +394,10 @@ def test_what_tokenizer_cannot_say_is_refused(spec: str, message: str) -> None:
 def test_the_card_counts_by_hand(tmp_path: Path) -> None:
     found = read_pairs(given_split(tmp_path, [("ab", "cde"), ("abcd", "é")], [("ab x", "cde")]), tokenizer="byte")
     card = found.card()
-    assert card["parts"]["train"] == {"records": 2, "symbols": 5, "source_symbols": 6}
+    assert card["parts"]["train"] == {"records": 2, "target_tokens": 5, "source_tokens": 6}
     assert card["lengths"] == {"source": {"mean": 3.0, "longest": 4}, "target": {"mean": 2.5, "longest": 3}}
     assert card["unseen"] == {"source": 0.5, "target": 0.0} and card["unknown"] == {"source": 0.0, "target": 0.0}
-    assert card["examples"] == ["ab → cde", "abcd → é"] and card["symbols"] == 256
+    assert card["examples"] == ["ab → cde", "abcd → é"] and card["vocab_size"] == 256
     json.dumps(card)
 
 
@@ -408,11 +408,11 @@ def test_data_prints_the_card_of_pairs(tmp_path: Path, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert "256 tokens in one vocabulary" in shown
     assert "50.0% of the held-out words (sources) and 0.0% of the held-out words (targets) do not occur" in shown
-    assert re.search(r"train +2 records, 5 symbols, 6 source symbols", shown)
+    assert re.search(r"train +2 records, 5 target tokens, 6 source tokens", shown)
     named = write(tmp_path / "named.tsv", "source\ttarget\n" + tsv(PAIRS))
     assert main(["data", str(named), "--tokenizer", "char,byte", "--json"]) == 0
     card = json.loads(capsys.readouterr().out)
-    assert card["unit"] == "pairs" and card["symbols"] == 256 and not card["joint"]
+    assert card["unit"] == "pairs" and card["vocab_size"] == 256 and not card["joint"]
 
 
 # --- batches ----------------------------------------------------------------------------------------------------------

@@ -11,21 +11,21 @@ import torch
 from sacrebleu.metrics.chrf import CHRF
 
 from chainrule.api import compare, load
-from chainrule.core import UserError, family
+from chainrule.core import UserError, model_type
 from chainrule.core.compute import decide
 from chainrule.data.pairs import PairPart
 from chainrule.experiment.statistics import block_edges
-from chainrule.explain.alignment import alignment, auprc
+from chainrule.inference.alignment import alignment, auprc
 from chainrule.inference.costs import state_bytes
 from chainrule.report import render
 from chainrule.report.messages import Catalogue
 from chainrule.report.sentences import spoken
-from chainrule.scoring.translations import judge
+from chainrule.tasks.base import Evaluation, find_task
 from chainrule.tasks.board import message_files
 from chainrule.tasks.translate.board import TranslateBoard, about_data, about_rows, disputed, drawable, nearest, wrong
+from chainrule.tasks.translate.metrics import judge
 from chainrule.tasks.translate.report import SECTION
-from chainrule.training.tasks import Evaluation, find_task
-from chainrule.training.tasks.translate import translations
+from chainrule.tasks.translate.task import translations
 
 SENTENCES, SYMBOLS = (find_task("translate").metrics(counted) for counted in ("sentence", "symbol"))
 SAY = {lang: Catalogue(lang, *message_files("translate")).counting("sentence") for lang in ("en", "ko")}
@@ -35,10 +35,10 @@ SAY = {lang: Catalogue(lang, *message_files("translate")).counting("sentence") f
 @pytest.mark.parametrize("name", ["transformer", "gru:additive", "lstm:multiplicative"])
 def test_alignments_sum_to_one_over_the_source_and_are_zero_at_pads(name) -> None:
     chosen, _, attention = name.partition(":")
-    found = family(chosen, "translate")
+    found = model_type(chosen, "translate")
     torch.manual_seed(2)
     model = found.build(
-        found.configure("tiny", symbols=6, source_symbols=7, **({"attention": attention} if attention else {}))
+        found.configure("tiny", vocab_size=6, source_vocab_size=7, **({"attention": attention} if attention else {}))
     )
     ends = torch.tensor([5, 2])
     weights = alignment(model, torch.randint(7, (2, 5)), ends, torch.randint(6, (2, 4)))
@@ -49,15 +49,15 @@ def test_alignments_sum_to_one_over_the_source_and_are_zero_at_pads(name) -> Non
 
 @torch.no_grad()
 def test_the_alignment_of_a_transformer_is_the_mean_softmax_of_its_last_cross_attention() -> None:
-    found = family("transformer", "translate")
+    found = model_type("transformer", "translate")
     torch.manual_seed(3)
-    model = found.build(found.configure("tiny", symbols=6, source_symbols=7)).double().eval()
+    model = found.build(found.configure("tiny", vocab_size=6, source_vocab_size=7)).double().eval()
     for weight in model.parameters():
         weight += 0.3 * torch.randn_like(weight)
     source, target, asked = torch.randint(7, (1, 5)), torch.randint(6, (1, 3)), []
     cross = model.blocks[-1].cross
     handle = cross.queries.register_forward_hook(lambda _m, _i, out: asked.append(out))
-    model(torch.cat([torch.tensor([[6]]), target[:, :-1]], 1), state := model.prompted(source, torch.tensor([5])))
+    model(torch.cat([torch.tensor([[6]]), target[:, :-1]], 1), state := model.encode_prompt(source, torch.tensor([5])))
     handle.remove()
     q, k = asked[0].view(3, 2, 8).transpose(0, 1), state.source_keys[-1][0]
     q = torch.nn.functional.rms_norm(q, (8,))
@@ -69,14 +69,14 @@ def test_the_alignment_of_a_transformer_is_the_mean_softmax_of_its_last_cross_at
 @pytest.mark.parametrize("attention", ["additive", "multiplicative"])
 def test_the_alignment_of_a_recurrent_network_is_the_softmax_of_its_scores_by_hand(attention) -> None:
     """e_ts = v . tanh(W h_t + U s_s), or h_t . U s_s, term by term."""
-    found = family("gru", "translate")
+    found = model_type("gru", "translate")
     torch.manual_seed(4)
-    model = found.build(found.configure("tiny", symbols=6, source_symbols=7, attention=attention)).double().eval()
+    model = found.build(found.configure("tiny", vocab_size=6, source_vocab_size=7, attention=attention)).double().eval()
     for weight in model.parameters():
         weight += 0.3 * torch.randn_like(weight)
     source, target = torch.tensor([[4, 0, 6, 2, 1]]), torch.tensor([[5, 1, 3]])
     read_SD = model.encoder(model.source_embedding(source), torch.tensor([5]))[0][0]
-    begin = model.prompted(source, torch.tensor([5])).parts_BLH[0]
+    begin = model.encode_prompt(source, torch.tensor([5])).parts_BLH[0]
     hidden_TD = model.stack(model.embedding(torch.tensor([[6, 5, 1]])), begin)[0][0]
     weights_TS = alignment(model, source, torch.tensor([5]), target)[0]
     for h, row in zip(hidden_TD, weights_TS, strict=True):
@@ -95,10 +95,10 @@ def test_the_alignment_of_a_recurrent_network_is_the_softmax_of_its_scores_by_ha
 @pytest.mark.parametrize("name", ["transformer", "gru:additive"])
 def test_a_pair_is_aligned_in_a_batch_as_it_is_alone(name) -> None:
     chosen, _, attention = name.partition(":")
-    found = family(chosen, "translate")
+    found = model_type(chosen, "translate")
     torch.manual_seed(5)
     model = found.build(
-        found.configure("tiny", symbols=6, source_symbols=7, **({"attention": attention} if attention else {}))
+        found.configure("tiny", vocab_size=6, source_vocab_size=7, **({"attention": attention} if attention else {}))
     )
     sources, targets = torch.randint(7, (2, 5)), torch.randint(6, (2, 3))
     together = alignment(model, sources, torch.tensor([5, 2]), targets)
@@ -107,8 +107,8 @@ def test_a_pair_is_aligned_in_a_batch_as_it_is_alone(name) -> None:
 
 
 def test_what_attends_to_nothing_has_no_alignment() -> None:
-    found = family("gru", "translate")
-    model = found.build(found.configure("tiny", symbols=6, source_symbols=7, attention="none"))
+    found = model_type("gru", "translate")
+    model = found.build(found.configure("tiny", vocab_size=6, source_vocab_size=7, attention="none"))
     with pytest.raises(UserError, match="attends to no source"):
         alignment(model, torch.zeros(1, 3, dtype=torch.long), torch.tensor([3]), torch.zeros(1, 2, dtype=torch.long))
 
@@ -201,11 +201,11 @@ def test_names_in_a_picture_are_escaped() -> None:
 )
 def test_what_is_kept_of_the_source_counts_as_memory(name, settings, each) -> None:
     """Else a row that attends would pass for one of constant memory, and win ties by it."""
-    found = family(name, "translate")
-    model = found.build(found.configure("tiny", symbols=7, source_symbols=5, **settings))
+    found = model_type(name, "translate")
+    model = found.build(found.configure("tiny", vocab_size=7, source_vocab_size=5, **settings))
     fixed, growing = state_bytes(model, decide("cpu", "fp32", 1), TranslateBoard().initial_state)
     assert growing == each
-    held = model.prompted(torch.zeros(1, 11, dtype=torch.long))
+    held = model.encode_prompt(torch.zeros(1, 11, dtype=torch.long))
     _, state = model(torch.zeros(1, 11, dtype=torch.long), held)
     assert state.nbytes() == fixed + 11 * growing
 

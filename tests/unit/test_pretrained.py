@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from chainrule.cli import main
-from chainrule.core import Batch, ConfigError, UserError, Words, family
+from chainrule.core import Batch, ConfigError, TaggedBatch, UserError, model_type
 from chainrule.data.reading import Lexicon, fitted, reader_from_json
-from chainrule.models.bert import OverPieces, PieceInput, stretches
-from chainrule.training.runs import make_trainer, open_run, prepare, read_data
-from chainrule.training.settings import RunConfig
-from chainrule.training.tasks import find_task
-from chainrule.training.train import train
+from chainrule.models.bert import BERTLabeller, PieceInput, stretches
+from chainrule.tasks.base import find_task
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import load, make_trainer, prepare, read_data
+from chainrule.tasks.train import train
 
 TEXT = "the cat sat on the mat and the dog ran to the cat\nwhere is the dog now said the cat to the man\n" * 60
 SMALL = {"size": "tiny", "budget": "4steps", "save_every": "1000steps", "device": "cpu", "threads": 1}
@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 
 def settings(data, name, task, **more):
-    return RunConfig.make({**SMALL, "data": str(data), "family": name, "task": task, **more})
+    return RunConfig.make({**SMALL, "data": str(data), "model_type": name, "task": task, **more})
 
 
 DATA = {"tag": "tags.tsv", "classify": "labels.tsv"}
@@ -45,8 +45,8 @@ def test_a_model_begins_with_the_weights_and_units_of_the_run(folder, task):
     data = read_data(s)
     ready = prepare(s, data)
     model = make_trainer(ready, None).model
-    learnt = open_run(folder / "learnt")
-    assert isinstance(model, OverPieces)
+    learnt = load(folder / "learnt")
+    assert isinstance(model, BERTLabeller)
     theirs = learnt.model.state_dict()
     mine = model.inputs.reader.state_dict()
     assert len(mine) > 10 and all(torch.equal(mine[name], theirs[name]) for name in mine)
@@ -61,7 +61,7 @@ def test_a_run_that_began_with_another_stands_alone(folder, task, tmp_path):
     copy = shutil.copytree(folder / "learnt", tmp_path / "copy")
     train(settings(folder / DATA[task], "bert", task, pretrained=str(copy)), tmp_path / "run")
     shutil.rmtree(copy)
-    loaded = open_run(tmp_path / "run")
+    loaded = load(tmp_path / "run")
     part = find_task(task).read_split(loaded, folder / DATA[task], {"on_bad": "stop"})
     assert 0 <= find_task(task).evaluate(loaded, part).metrics["accuracy"] <= 1
 
@@ -102,16 +102,16 @@ def test_other_models_and_other_runs_are_refused(folder, tmp_path):
 
 def made(task, **sizes):
     torch.manual_seed(3)
-    chosen = family("bert", task)
-    return chosen.build(chosen.configure("tiny", symbols=3, **sizes)).eval().double()
+    chosen = model_type("bert", task)
+    return chosen.build(chosen.configure("tiny", num_labels=3, **sizes)).eval().double()
 
 
 def test_a_row_longer_than_the_window_is_read_in_stretches():
-    reader = made("classify", source_symbols=11, context=6).inputs.reader
+    reader = made("classify", source_vocab_size=11, context=6).inputs.reader
     ids = torch.randint(11, (3, 13), generator=torch.Generator().manual_seed(1))
     found = stretches(reader, ids, torch.tensor([13, 5, 6]))
     for row, begin, end in ((0, 0, 5), (0, 5, 10), (0, 10, 13), (1, 0, 5), (2, 0, 5), (2, 5, 6)):
-        alone = torch.cat([torch.tensor([[reader.start_symbol]]), ids[row : row + 1, begin:end]], 1)
+        alone = torch.cat([torch.tensor([[reader.start_id]]), ids[row : row + 1, begin:end]], 1)
         expected = reader.encode(Batch(alone, alone, torch.tensor([alone.shape[1]])))[0, 1:]
         torch.testing.assert_close(found[row, begin:end], expected)
 
@@ -120,7 +120,7 @@ def test_a_token_is_the_mean_of_its_pieces():
     units = fitted([TEXT], "char")
     lexicon = Lexicon.fit(TEXT.split(), units)
     rows = (("the", "cat", "sat"), ("dog",), ("", "man"))
-    batch = lexicon.read(Words(torch.zeros(3, 0), torch.zeros(3, 3), words=rows))
+    batch = lexicon.read(TaggedBatch(torch.zeros(3, 0), torch.zeros(3, 3), words=rows))
     owners, text = batch.owners_BS[0], units.decode(batch.pieces_BS[0])
     assert text == b"the cat sat" and owners.tolist() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
     assert batch.owners_BS[2].tolist()[:4] == [1] * 4 and batch.owners_BS[1].tolist()[3:] == [3] * 8
@@ -137,5 +137,5 @@ def test_a_lexicon_with_pieces_is_saved_and_read():
     lexicon = Lexicon.fit(TEXT.split(), fitted([TEXT], "bpe:280"))
     again = reader_from_json(lexicon.to_json())
     assert isinstance(again, Lexicon) and again.to_json() == lexicon.to_json() and again.pieces is not None
-    row = Words(torch.zeros(1, 0), torch.zeros(1, 2), words=(("the", "dog"),))
+    row = TaggedBatch(torch.zeros(1, 0), torch.zeros(1, 2), words=(("the", "dog"),))
     assert torch.equal(again.read(row).pieces_BS, lexicon.read(row).pieces_BS)

@@ -13,7 +13,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.checkpoint import RunFolder
 from chainrule.core import DataError, UserError
 from chainrule.data import SymbolTokenizer, TextDataset
 from chainrule.data.corpus import read as read_dataset
@@ -21,11 +20,12 @@ from chainrule.data.labelled import read_labelled
 from chainrule.data.processor import processor_from_json
 from chainrule.data.processors import LabelProcessor, fit_tokens
 from chainrule.data.tagged import read_tagged
-from chainrule.scoring.evaluate import token_nats
+from chainrule.inference.scoring import token_nats
+from chainrule.runs import RunFolder
 from chainrule.tasks.generate.predict import predict_next
-from chainrule.training.runs import open_run, prepare, read_data
-from chainrule.training.settings import RunConfig
-from chainrule.training.train import train
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import load, prepare, read_data
+from chainrule.tasks.train import train
 from tests.encoded import read, read_pairs
 
 SPECS = ("byte", "char", "word", "bpe:300")
@@ -95,14 +95,14 @@ def test_any_lines_end_at_the_same_bytes(records: list[str]) -> None:
 
 
 def test_rows_of_one_dataset_have_tokenizers_of_their_own_and_share_equal_ones(text: Path) -> None:
-    base = RunConfig.make({"data": str(text), "family": "lstm", "unit": "lines", **RUN})
+    base = RunConfig.make({"data": str(text), "model_type": "lstm", "unit": "lines", **RUN})
     dataset = read_data(base)
     ready = {spec: prepare(base.replace(tokenizer=spec), dataset) for spec in (None, *SPECS)}
-    assert [ready[s].config.symbols for s in (None, "byte")] == [256, 256] and 256 < ready[
+    assert [ready[s].config.vocab_size for s in (None, "byte")] == [256, 256] and 256 < ready[
         "bpe:300"
-    ].config.symbols <= 300
+    ].config.vocab_size <= 300
     assert ready[None].settings.tokenizer == "byte" and ready["word"].settings.tokenizer == "word"
-    again = prepare(base.replace(family="ngram", tokenizer="bpe:300"), dataset)
+    again = prepare(base.replace(model_type="ngram", tokenizer="bpe:300"), dataset)
     assert again.processor is ready["bpe:300"].processor and again.data is ready["bpe:300"].data
     assert dataset.card() == read_data(base).card()
     assert "tokenizer" not in dataset.card() and ready["word"].data.card()["tokenizer"] == "word"
@@ -112,7 +112,7 @@ def test_rows_of_one_dataset_have_tokenizers_of_their_own_and_share_equal_ones(t
 
 def test_symbols_take_no_tokenizer_of_text(tmp_path: Path) -> None:
     (tmp_path / "d.csv").write_text("sequence\n" + "ABBA\nBAAB\nAAB\nBBB\n" * 60)
-    base = RunConfig.make({"data": str(tmp_path / "d.csv"), "family": "ngram", **RUN})
+    base = RunConfig.make({"data": str(tmp_path / "d.csv"), "model_type": "ngram", **RUN})
     dataset = read_data(base)
     assert prepare(base, dataset).settings.tokenizer == "none"
     with pytest.raises(UserError, match=r"--tokenizer word: .* are symbols"):
@@ -138,7 +138,7 @@ def test_the_unigram_costs_its_entropy_and_the_bytes_of_the_unknown(tmp_path: Pa
     part = found.parts["train"]
     counts = np.array([2, 2, 5, 3]) / 12  # a, b, line feed, and x y z as the unknown
     expected = (-(counts * np.log2(counts)).sum() * 12 + 8 * 3) / 12
-    assert part.unigram_bits(found.processor.tokenizer.symbols) == pytest.approx(expected)
+    assert part.unigram_bits(found.processor.tokenizer.vocab_size) == pytest.approx(expected)
 
 
 # --- saved and rebuilt ------------------------------------------------------------------------------------------------
@@ -229,7 +229,7 @@ def test_rows_of_a_group_stay_on_one_side(tmp_path: Path, task: str) -> None:
 @pytest.mark.parametrize(("flag", "task"), [("time", "classify"), ("time", "translate"), ("group", "series")])
 def test_what_a_task_does_not_use_is_refused_before_anything_is_read(flag: str, task: str) -> None:
     with pytest.raises(UserError, match=f"--{flag} when: --task {task} does not use it"):
-        read_data(RunConfig.make({"data": "nowhere.csv", "family": "gru", "task": task, flag: "when"}))
+        read_data(RunConfig.make({"data": "nowhere.csv", "model_type": "gru", "task": task, flag: "when"}))
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -251,13 +251,13 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "time": "time",
         "budget": "20steps",
     }
-    for family in ("lstm", "ngram"):
-        train(RunConfig.make({**settings, "family": family, **RUN}), folder / family)
+    for model_type in ("lstm", "ngram"):
+        train(RunConfig.make({**settings, "model_type": model_type, **RUN}), folder / model_type)
     return folder
 
 
 def test_a_run_says_briefly_what_it_is_and_holds_one_processor(log: Path) -> None:
-    run = open_run(log / "lstm")
+    run = load(log / "lstm")
     assert repr(run).startswith("<Run lstm for generate, ") and len(repr(run)) < 200 and "\n" not in repr(run)
     assert (run.task, run.name, run.settings["time"], run.processor.kind) == ("generate", "lstm", "time", "symbols")
     assert sorted(p.name for p in (log / "lstm").iterdir() if p.suffix == ".json") == [
@@ -272,14 +272,14 @@ def test_a_run_without_its_processor_is_one_line(log: Path, tmp_path: Path) -> N
     folder.write_description(RunFolder(log / "lstm").read_settings(), config, {"data.json": files["data.json"]}, {})
     folder.write_model(tensors)
     with pytest.raises(UserError, match=r"no processor\.json"):
-        open_run(tmp_path / "run")
+        load(tmp_path / "run")
 
 
 PLUGIN = """
 from chainrule.core import Config, Recipe, register
 from chainrule.models.window import Window, WindowConfig  # noqa
 
-@register("mine", config=WindowConfig, recipe=Recipe(windows="fresh"))
+@register("mine", config=WindowConfig, recipe=Recipe(stateful=False))
 class Mine(Window):
     pass
 """
@@ -291,20 +291,20 @@ def test_a_run_of_a_plugin_asks_for_the_very_file(text: Path, tmp_path: Path) ->
     plugin = tmp_path / "mine.py"
     plugin.write_text(PLUGIN)
     load_file(plugin)
-    train(RunConfig.make({"data": str(text), "family": "mine", "budget": "3steps", **RUN}), tmp_path / "run")
-    assert open_run(tmp_path / "run").name == "mine"
+    train(RunConfig.make({"data": str(text), "model_type": "mine", "budget": "3steps", **RUN}), tmp_path / "run")
+    assert load(tmp_path / "run").name == "mine"
     plugin.write_text(PLUGIN + "\n# changed\n")
     load_file(plugin)
     with pytest.raises(UserError, match=r"was made with mine\.py \(SHA-256 \w{12}…\), and what is loaded is mine\.py"):
-        open_run(tmp_path / "run")
+        load(tmp_path / "run")
 
 
 # --- next tokens ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["lstm", "ngram"])
-def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, family: str) -> None:
-    run = open_run(log / family, precision="fp32")
+@pytest.mark.parametrize("model_type", ["lstm", "ngram"])
+def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, model_type: str) -> None:
+    run = load(log / model_type, precision="fp32")
     sequences: list[list[str]] = [["a", "b"], [], ["b"], ["a", "b", "a", "b", "c", "a", "b", "never"]]
     found = predict_next(run, sequences, top_k=3)
     tokenizer = run.processor.tokenizer
@@ -312,7 +312,7 @@ def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, family: st
     for sequence, best in zip(sequences, found["predictions"]):
         ids = [tokenizer.names.index(s) if s in tokenizer.names else tokenizer.unknown for s in sequence]
         with torch.no_grad():
-            prediction, _ = run.model(torch.tensor([[run.model.start_symbol, *ids]]))
+            prediction, _ = run.model(torch.tensor([[run.model.start_id, *ids]]))
             p = prediction.logits()[0, -1].double().softmax(-1)
         p[tokenizer.unknown] = 0.0
         wanted = sorted(enumerate(p.tolist()), key=lambda pair: -pair[1])[:3]
@@ -327,14 +327,14 @@ def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, family: st
 
 def test_next_tokens_of_text_and_what_cannot_be_asked(text: Path, log: Path, tmp_path: Path) -> None:
     train(
-        RunConfig.make({"data": str(text), "family": "ngram", "tokenizer": "word", "unit": "lines", **RUN}),
+        RunConfig.make({"data": str(text), "model_type": "ngram", "tokenizer": "word", "unit": "lines", **RUN}),
         tmp_path / "r",
     )
-    run = open_run(tmp_path / "r")
+    run = load(tmp_path / "r")
     best = predict_next(run, ["so the", "zyx"], top_k=400)
     assert best["unknown"] == [0, 1]
     for row in best["predictions"]:
-        assert len(row) == run.processor.tokenizer.symbols - 1
+        assert len(row) == run.processor.tokenizer.vocab_size - 1
         assert [b["p"] for b in row] == sorted((b["p"] for b in row), reverse=True)
         assert sum(b["p"] for b in row) <= 1 + 1e-9
     for call, told in (

@@ -36,7 +36,7 @@ METRICS = [
 VISIBLE = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024]
 HOSTILE = "<!--<script </script x=y><script>alert('x')</script><img src=x onerror=alert(1)>{{table}}{% raw %}\u2028"
 # name, label, floor in bits per byte, context that it can use, window (None: none), parameters, seconds, symbols per s
-FAMILIES = [
+MODEL_TYPES = [
     ("markov", "Markov", 3.571, 1, 1, 4_225, 0.11, 9.1e6),
     ("ngram", "n-gram (n = 6)", 2.243, 5, 5, 2_417_113, 2.9, 3.6e5),
     ("rnn", "RNN", 2.327, 40, None, 331_264, 45.1, 92_000),
@@ -57,8 +57,8 @@ def _curve(rng: random.Random, floor: float, seconds: float, speed: float) -> li
     return [{"seconds": t, "tokens": int(t * speed), "value": value} for t, value in zip(at, values)]
 
 
-def _row(rng: random.Random, family: tuple[Any, ...]) -> dict[str, Any]:
-    name, label, floor, uses, window, params, seconds, speed = family
+def _row(rng: random.Random, model_type: tuple[Any, ...]) -> dict[str, Any]:
+    name, label, floor, uses, window, params, seconds, speed = model_type
     counting = name in ("markov", "ngram")
     reach = math.log1p(uses)
     seen = [min(k, window or k) for k in VISIBLE]
@@ -107,7 +107,7 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
 def sample_board(status: str = "finished") -> dict[str, Any]:
     """A board like one of the bundled plays; the same numbers every time."""
     rng = random.Random(42)
-    rows = [_row(rng, family) for family in FAMILIES]
+    rows = [_row(rng, model_type) for model_type in MODEL_TYPES]
     lengths = [64, 128, 256, 512, 1024, 2048, 4096]
     growth = [
         {
@@ -184,7 +184,7 @@ def sample_board(status: str = "finished") -> dict[str, Any]:
 
 
 def running_board() -> dict[str, Any]:
-    """Two families done, one under way, the rest waiting, and no verdict worth the name."""
+    """Two model types done, one under way, the rest waiting, and no verdict worth the name."""
     board = sample_board("running")
     for row in board["rows"][3:]:
         for key in set(row) - {"model", "label"}:
@@ -206,7 +206,7 @@ def running_board() -> dict[str, Any]:
 
 
 def failed_board() -> dict[str, Any]:
-    """An interrupted comparison in which one family failed and one never started."""
+    """An interrupted comparison in which one model type failed and one never started."""
     board = sample_board("interrupted")
     board["rows"][5] = {
         "model": "gpt",

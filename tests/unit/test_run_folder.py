@@ -9,8 +9,9 @@ import pytest
 import torch
 import yaml
 
-from chainrule.checkpoint import Rename, RunFolder, store
 from chainrule.core.errors import CheckpointCorrupt, UserError
+from chainrule.interop.huggingface import Rename
+from chainrule.runs import RunFolder, store
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def flip_a_bit(path: Path) -> None:
 def test_a_run_holds_exactly_the_documented_files(run: RunFolder) -> None:
     run.write_model(weights(2))
     run.log({"step": 1})
-    run.save_checkpoint(300, {"model": weights(2), "optimiser": {"moment": torch.ones(7)}}, {"seconds": 1.5})
+    run.save_checkpoint(300, {"model": weights(2), "optimizer": {"moment": torch.ones(7)}}, {"seconds": 1.5})
     assert {str(p.relative_to(run.path)) for p in run.path.rglob("*") if p.is_file()} == {
         "MANIFEST.json",
         "config.json",
@@ -57,7 +58,7 @@ def test_a_run_holds_exactly_the_documented_files(run: RunFolder) -> None:
         "processor.json",
         "checkpoints/step-000300/MANIFEST.json",
         "checkpoints/step-000300/model.safetensors",
-        "checkpoints/step-000300/optimiser.safetensors",
+        "checkpoints/step-000300/optimizer.safetensors",
         "checkpoints/step-000300/trainer.json",
     }
     assert json.loads((run.path / "config.json").read_text()) == {"model_type": "gru", "format": 2, "width": 13}
@@ -186,7 +187,7 @@ def test_a_run_of_another_format_is_refused(
     run: RunFolder, monkeypatch: pytest.MonkeyPatch, format: int, told: str
 ) -> None:
     run.write_model(weights(2))
-    monkeypatch.setattr("chainrule.checkpoint.store.FORMAT", format)
+    monkeypatch.setattr("chainrule.runs.store.FORMAT", format)
     other = RunFolder.create(run.path.with_name("other"))
     other.write_description({}, {"model_type": "gru"}, {"processor.json": {}}, {})
     other.write_model(weights(2))
@@ -241,7 +242,7 @@ def test_truncating_the_log_drops_the_events_after_the_step(run: RunFolder) -> N
 def test_a_checkpoint_comes_back_as_it_was(run: RunFolder) -> None:
     groups = {
         "model": weights(2),
-        "optimiser": {"step": torch.tensor(3.0), "moment": torch.ones(7)},
+        "optimizer": {"step": torch.tensor(3.0), "moment": torch.ones(7)},
         "carried": {},
         "rng": {"torch": torch.get_rng_state()},
     }

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from chainrule.core import UserError, family
+from chainrule.core import UserError, model_type
 from chainrule.core.compute import Compute
-from chainrule.decoding.sample import Filters, generate
+from chainrule.inference.sampling import Filters, generate
 
 V = 7
 CPU = Compute("cpu", False, 1)
@@ -108,9 +108,9 @@ def test_impossible_filters_are_refused_by_name(options, text):
 @pytest.fixture(params=["rnn", "lstm", "gru", "gpt"])
 def model(request):
     """Tiny and random, with weights large enough that what was read decides what comes."""
-    torch.manual_seed(2)  # a draw in which no family falls at once into repeating one symbol
-    row = family(request.param)
-    model = row.build(row.configure("tiny", symbols=V)).double().eval()
+    torch.manual_seed(2)  # a draw in which no model type falls at once into repeating one symbol
+    row = model_type(request.param)
+    model = row.build(row.configure("tiny", vocab_size=V)).double().eval()
     with torch.no_grad():
         for name, weight in model.named_parameters():
             if weight.dim() == 2:
@@ -122,7 +122,7 @@ def model(request):
 def full_nats(model, prompt, continuation):
     """log p(continuation | prompt) from one pass over all of it."""
     whole = [*prompt, *continuation]
-    prediction, _ = model(torch.tensor([[model.start_symbol, *whole[:-1]]]))
+    prediction, _ = model(torch.tensor([[model.start_id, *whole[:-1]]]))
     return prediction.log_prob(torch.tensor([whole]))[0, len(prompt) :].sum().item()
 
 
@@ -140,7 +140,7 @@ def test_ragged_prompts_in_one_batch_continue_as_each_alone(model):
 def test_temperature_zero_takes_the_most_probable_symbol_each_time(model):
     made = generate(model, PROMPTS, 11, CPU, filters=Filters(temperature=0)).ids
     for prompt, ids in zip(PROMPTS, made, strict=True):
-        prediction, _ = model(torch.tensor([[model.start_symbol, *prompt, *ids[:-1]]]))
+        prediction, _ = model(torch.tensor([[model.start_id, *prompt, *ids[:-1]]]))
         assert prediction.logits()[0, len(prompt) :].argmax(-1).tolist() == ids
 
 
@@ -194,7 +194,7 @@ def test_forbidden_symbols_never_come(model):
 def test_drawn_symbols_are_as_frequent_as_they_are_probable(model):
     """4,001 rows of one prompt: each share within four standard errors of p."""
     n, prompt = 4001, [3, 1]
-    p = model(torch.tensor([[model.start_symbol, *prompt]]))[0].logits()[0, -1].softmax(-1)
+    p = model(torch.tensor([[model.start_id, *prompt]]))[0].logits()[0, -1].softmax(-1)
     p = (p**0.25 / (p**0.25).sum()).tolist()
     drawn = [ids[0] for ids in generate(model, [prompt] * n, 1, CPU, filters=Filters(temperature=4)).ids]
     for symbol in range(V):

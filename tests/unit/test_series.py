@@ -19,9 +19,9 @@ from chainrule.core import Autoregressive, Config, DataError, Normal, State, Use
 from chainrule.core.compute import Compute
 from chainrule.data.recognise import infer_task
 from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out
-from chainrule.decoding.forecast import sample_paths
-from chainrule.scoring.forecasts import judge
+from chainrule.inference.forecast import sample_paths
 from chainrule.tasks.series.board import random_walk
+from chainrule.tasks.series.metrics import judge
 from tests.encoded import read_series
 
 CPU = Compute("cpu", False, 1)
@@ -218,18 +218,18 @@ def test_a_held_out_file_is_scaled_as_the_run_was_and_must_hold_its_series(tmp_p
 class AsBefore(Autoregressive):
     """x_t ~ N(x_{t-1}, 1), N(0, 1) at a beginning: every figure can be worked out by hand."""
 
-    symbols = 0
+    vocab_size = 0
 
     def __init__(self) -> None:
         super().__init__(Config())
 
-    def empty(self, batch: int, capacity: int | None = None) -> State:
+    def initial_state(self, batch: int, capacity: int | None = None) -> State:
         return State(torch.zeros(batch, dtype=torch.long))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Normal, State]:
-        state = state or self.empty(len(inputs_BT))
+        state = state or self.initial_state(len(inputs_BT))
         mean_BT = inputs_BT.nan_to_num()
         return Normal(mean_BT, torch.ones_like(mean_BT)), State(state.length_B + inputs_BT.shape[1])
 
@@ -285,7 +285,7 @@ def test_quantiles_from_draws_are_near_those_by_formula() -> None:
     torch.testing.assert_close(drawn, normal.quantiles((0.1, 0.5, 0.9)), atol=0.12, rtol=0)
 
 
-# ----------------------------------------------------------------------------------------------------- the verbs
+# ----------------------------------------------------------------------------------------------------- the commands
 
 
 @pytest.fixture(scope="module")

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from chainrule import cli
-from chainrule.core import ChainruleError, DataError, UserError, family
+from chainrule.core import ChainruleError, DataError, UserError, model_type
 from chainrule.core.compute import decide
 from chainrule.data import EncodedData, Part, SymbolTokenizer, counting_batches, tokenizer_from_json
+from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.scoring.evaluate import token_nats
+from chainrule.tasks.base import find_task
 from chainrule.tasks.generate.inference import generate, score
-from chainrule.training.tasks import find_task
 from tests.encoded import read, read_part
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
@@ -82,7 +82,7 @@ def test_one_long_entry_is_split_into_blocks_and_nothing_ends(tmp_path: Path) ->
         tmp_path / "genome.fna", ">chr1\n" + "\n".join(bases[k : k + 60] for k in range(0, len(bases), 60)) + "\n"
     )
     corpus = read(path)
-    assert (corpus.unit, corpus.processor.tokenizer.end, corpus.processor.tokenizer.symbols) == ("stream", None, 5)
+    assert (corpus.unit, corpus.processor.tokenizer.end, corpus.processor.tokenizer.vocab_size) == ("stream", None, 5)
     covered = np.zeros(len(bases), int)
     for part in corpus.parts.values():
         for s, e in zip(part.starts, part.ends):
@@ -323,9 +323,9 @@ def test_fasta_and_abc_can_be_read_as_text_when_a_tokenizer_of_text_is_named(tmp
 
 def counted(corpus: EncodedData, n: int) -> Run:
     """An n-gram with one added to every count: what it gives can be worked out by hand."""
-    chosen = family("ngram")
-    symbols = corpus.processor.tokenizer.symbols
-    model = chosen.build(chosen.configure("tiny", symbols=symbols, n=n, smoothing="add_k", k=1.0))
+    chosen = model_type("ngram")
+    symbols = corpus.processor.tokenizer.vocab_size
+    model = chosen.build(chosen.configure("tiny", vocab_size=symbols, n=n, smoothing="add_k", k=1.0))
     stats = [model.summarize(b) for b in counting_batches(corpus.parts["train"], symbols, n)]
     model.update(sum(stats[1:], stats[0]))
     config = {"model_type": "ngram", "task": "generate", "model": {}}

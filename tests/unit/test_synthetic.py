@@ -23,11 +23,11 @@ def ids_of(text: bytes) -> np.ndarray:
     return np.frombuffer(text, np.uint8).astype(np.int64) - ord("a")
 
 
-def empirical(ids: np.ndarray, visible: int, symbols: int = 8) -> float:
+def empirical(ids: np.ndarray, visible: int, vocab_size: int = 8) -> float:
     """Plug-in conditional entropy of a symbol given the ``visible`` ones before it, in bits."""
 
     def block(length: int) -> float:
-        code = sum(ids[i : len(ids) - length + 1 + i] * symbols**i for i in range(length))
+        code = sum(ids[i : len(ids) - length + 1 + i] * vocab_size**i for i in range(length))
         p = np.bincount(code) / len(code)
         return float(-(p[p > 0] * np.log2(p[p > 0])).sum())
 
@@ -46,7 +46,7 @@ def test_every_source_is_one_printable_letter_a_symbol_and_has_the_sizes_asked_f
     for source in sources.values():
         assert (len(source.train), len(source.valid), len(source.test)) == (SIZE, 15_000, 15_000)
         assert set(source.train) == set(b"abcdefgh")
-        assert source.truth.symbols == 8
+        assert source.truth.vocab_size == 8
 
 
 def test_a_source_is_a_function_of_kind_size_and_seed():

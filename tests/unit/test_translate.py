@@ -9,12 +9,12 @@ import torch
 
 from chainrule.api import load, translate
 from chainrule.cli import main
-from chainrule.core import Pairs, family
+from chainrule.core import PairBatch, model_type
 from chainrule.core.metric import chrf_of
-from chainrule.scoring.objectives import Translated, smoothed
-from chainrule.scoring.translations import edit_distance, judge, mostly_unspaced
+from chainrule.tasks.translate.metrics import edit_distance, judge, mostly_unspaced
+from chainrule.training.losses import Seq2SeqLoss, smoothed
 
-FAMILIES = ("transformer", "gru", "gru:none")
+MODEL_TYPES = ("transformer", "gru", "gru:none")
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +30,12 @@ def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def runs(pairs: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     made = {}
-    for name in FAMILIES:
+    for name in MODEL_TYPES:
         chosen, _, attention = name.partition(":")
         out = tmp_path_factory.mktemp("runs") / chosen / (attention or "default")
         flags = ["--set", f"model.attention={attention}"] if attention else []
         words = ["train", str(pairs), "--model", chosen, "--budget", "30steps", "--set", "size=tiny", "--threads", "1"]
-        assert main([*words, *flags, "--set", "recipe.rows=8", "--precision", "fp32", "--out", str(out)]) == 0
+        assert main([*words, *flags, "--set", "train.batch_size=8", "--precision", "fp32", "--out", str(out)]) == 0
         made[name] = out
     return made
 
@@ -46,7 +46,7 @@ def printed(capsys: pytest.CaptureFixture[str], *words: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_TYPES)
 def test_evaluate_prints_what_the_contract_says(name, runs, pairs, capsys) -> None:
     result = printed(capsys, "evaluate", str(runs[name]), str(pairs / "test.tsv"))
     wanted = {"task", "model", "bleu", "chrf", "exact_match", "error_rate", "sentences", "signature"}
@@ -71,7 +71,7 @@ def test_one_line_in_one_line_out_blank_ones_too(runs, tmp_path, capsys) -> None
     assert len(capsys.readouterr().out.removesuffix("\n").split("\n")) == 3
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", MODEL_TYPES)
 def test_phrases_appear_or_do_not(name, runs) -> None:
     loaded = load(runs[name], threads=1)
     for row in translate(loaded, ["a b c", "e"], must=["d d"], beams=6)["translations"]:
@@ -139,14 +139,14 @@ def test_a_run_of_another_task_is_told_what_is_needed(pairs, tmp_path, capsys) -
 
 @torch.no_grad()
 def test_the_loss_is_that_of_start_and_single_steps() -> None:
-    found = family("transformer", "translate")
+    found = model_type("transformer", "translate")
     torch.manual_seed(1)
-    model = found.build(found.configure("tiny", symbols=5, source_symbols=6)).double().eval()
+    model = found.build(found.configure("tiny", vocab_size=5, source_vocab_size=6)).double().eval()
     sources, ends = torch.randint(6, (2, 4)), torch.tensor([4, 2])
     targets = torch.tensor([[0, 1, 4], [2, 4, -1]])
     inputs = torch.tensor([[5, 0, 1], [5, 2, 0]])
-    batch = Pairs(inputs, targets, torch.tensor([3, 2]), sources_BS=sources, source_lengths_B=ends)
-    terms, _ = Translated(model)(batch)
+    batch = PairBatch(inputs, targets, torch.tensor([3, 2]), sources_BS=sources, source_lengths_B=ends)
+    terms, _ = Seq2SeqLoss(model)(batch)
     nats = 0.0
     for b, length in enumerate((3, 2)):
         prediction, state = model.start(sources[b : b + 1, : ends[b]], batch=1)
@@ -207,7 +207,7 @@ def test_the_length_penalty_is_the_one_that_writes_as_much_as_was_wanted(lengths
     """Targets of 9 characters; the longest that is tried is the first that writes more."""
     from types import SimpleNamespace
 
-    from chainrule.training.tasks import translate as task
+    from chainrule.tasks.translate import task as task
 
     tried = []
 
@@ -219,7 +219,7 @@ def test_the_length_penalty_is_the_one_that_writes_as_much_as_was_wanted(lengths
     monkeypatch.setattr(task, "spelled", lambda _loaded, ids: ids)
     part = SimpleNamespace(targets=["y" * 9] * 5, source_ids=[[1, 2]] * 5)
     loaded = SimpleNamespace(data={"counted": "byte"})
-    found = task.Translate().settle(loaded, SimpleNamespace(parts={"valid": Sized(part)}))
+    found = task.Translate().tune_decoding(loaded, SimpleNamespace(parts={"valid": Sized(part)}))
     assert found == {"length_penalty": wanted}
     assert tried == list(task.PENALTIES[: len(tried)])
 
@@ -237,8 +237,8 @@ class Sized:
 def test_symbols_keep_the_usual_penalty_and_a_run_remembers_its_own():
     from types import SimpleNamespace
 
-    from chainrule.training.tasks import translate as task
+    from chainrule.tasks.translate import task as task
 
-    assert task.Translate().settle(SimpleNamespace(data={"counted": "symbol"}), None) == {}
+    assert task.Translate().tune_decoding(SimpleNamespace(data={"counted": "symbol"}), None) == {}
     assert task.length_penalty(SimpleNamespace(data={})) == 0.6
     assert task.length_penalty(SimpleNamespace(data={"length_penalty": 1.2})) == 1.2

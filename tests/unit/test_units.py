@@ -14,12 +14,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chainrule.core import DataError, Projected, UserError, family
+from chainrule.core import DataError, Projected, UserError, model_type
 from chainrule.core.compute import decide
 from chainrule.data import counting_batches, encode_texts, tokenizer_from_json, words
 from chainrule.data.bpe import BpeTokenizer
 from chainrule.data.words import WordTokenizer
-from chainrule.scoring.evaluate import token_nats
+from chainrule.inference.scoring import token_nats
 from tests.encoded import read, read_part
 
 SENTENCES = ["the dog ran", "a quick dog jumped", "über the lazy dog", "so ran the 개구리", "the dog  ran", "and so on"]
@@ -67,7 +67,7 @@ def test_the_vocabulary_is_the_most_frequent_words_that_occur_twice() -> None:
     text = "c b c a c b once\n"
     assert [w for w in fit_words(text).words if not w.isspace()] == ["c", "b"]
     assert [w for w in fit_words(text, limit=1).words if not w.isspace()] == ["c"]
-    assert fit_words(text).symbols == len(fit_words(text).words) + 1
+    assert fit_words(text).vocab_size == len(fit_words(text).words) + 1
 
 
 TEXT = st.text(st.sampled_from("ab é한\n\t \r"), max_size=60)
@@ -139,15 +139,15 @@ def test_lines_drop_white_space_and_the_card_says_how_much(tmp_path: Path) -> No
 def test_an_unknown_word_pays_the_unknown_symbol_and_eight_bits_a_byte() -> None:
     tokenizer = fit_words("the dog ran\n" * 3 + "the cat\n", lines=True)
     part = encode_texts([b"the dog ran\n", b"the elephant ran\n"], tokenizer, "lines")
-    chosen = family("ngram")
-    model = chosen.build(chosen.configure("tiny", symbols=tokenizer.symbols, n=1, smoothing="add_k", k=1.0))
-    for batch in counting_batches(part, tokenizer.symbols, 0):
+    chosen = model_type("ngram")
+    model = chosen.build(chosen.configure("tiny", vocab_size=tokenizer.vocab_size, n=1, smoothing="add_k", k=1.0))
+    for batch in counting_batches(part, tokenizer.vocab_size, 0):
         model.update(model.summarize(batch))
     nats, _ = token_nats(model, part, decide("cpu", "fp32", 1))
 
     # seven symbols were counted: the 2, dog 1, ran 2, unknown 1, line break 2; one is added to each of V
     def bits(count: int) -> float:
-        return -math.log((count + 1) / (8 + tokenizer.symbols))
+        return -math.log((count + 1) / (8 + tokenizer.vocab_size))
 
     spelled = 9 * math.log(256)  # eight letters and the space that ends them
     assert nats.tolist() == pytest.approx(
@@ -163,7 +163,7 @@ def test_a_saved_tokenizer_gives_the_same_ids(tmp_path: Path, spec: str) -> None
     again = tokenizer_from_json(json.loads(json.dumps(tokenizer.to_json())))
     sample = "the über dog\n\nran 개구리 \n".encode()
     assert again.encode(sample).ids.tolist() == tokenizer.encode(sample).ids.tolist()
-    assert (again.symbols, again.unknown) == (tokenizer.symbols, tokenizer.unknown)
+    assert (again.vocab_size, again.unknown) == (tokenizer.vocab_size, tokenizer.unknown)
 
 
 def test_a_corpus_of_one_word_can_be_read(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_byte_pairs_are_those_of_the_library_on_the_whole_text() -> None:
     library = tokenizers.Tokenizer.from_str(json.dumps(tokenizer.to_json()))
     encoded = tokenizer.encode(text.encode())
     assert encoded.ids.tolist() == library.encode(text).ids
-    assert tokenizer.symbols == 400
+    assert tokenizer.vocab_size == 400
 
 
 def test_a_run_of_byte_pairs_ends_where_a_record_does() -> None:
@@ -212,8 +212,8 @@ def test_the_default_size_grows_with_the_text() -> None:
     rng = np.random.default_rng(3)
     kinds = ["".join(map(chr, 97 + rng.integers(0, 26, 7))) for _ in range(499)]
     text = " ".join(kinds[k] for k in rng.integers(0, 499, 131_072)) + "\n"  # 8 bytes a word
-    assert fit_bpe(text, None).symbols == 1024
-    assert fit_bpe(text[: len(text) // 2], None).symbols == 512
+    assert fit_bpe(text, None).vocab_size == 1024
+    assert fit_bpe(text[: len(text) // 2], None).vocab_size == 512
 
 
 def test_bits_under_byte_pairs_are_called_an_upper_bound(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from chainrule.core import Texts
+from chainrule.core import TextBatch
 from chainrule.data.lines import read_lines
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, need
@@ -17,7 +17,7 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
     """The label of each text, and the probability of every label. ``input``: a path, or texts in memory."""
     need(run, "classify", "classify", "gives records their labels")
     texts = tuple(read_lines(input))
-    batch = Texts(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=texts)
+    batch = TextBatch(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=texts)
     log_p_BC = run.model.classify(as_numbers(run, batch))
     labels = [run.processor.labels[c] for c in log_p_BC.argmax(-1).tolist()]
     return {

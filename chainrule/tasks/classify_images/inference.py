@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Pictures, UserError
+from chainrule.core import ImageBatch, UserError
 from chainrule.data.lines import STDIN
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, need
@@ -26,7 +26,7 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
     if not paths or paths == [STDIN]:
         raise UserError("classify: this run labels images: name their files")
     pixels_BCYX = torch.from_numpy(np.stack([run.processor.reader.open(path) for path in paths])).movedim(3, 1)
-    batch = Pictures(torch.zeros(len(paths), 0), torch.zeros(len(paths), 0), pixels_BCYX=pixels_BCYX)
+    batch = ImageBatch(torch.zeros(len(paths), 0), torch.zeros(len(paths), 0), pixels_BCYX=pixels_BCYX)
     parts = [batch.rows(start, start + ROWS) for start in range(0, len(paths), ROWS)]
     log_p_BC = torch.cat([run.model.classify(as_numbers(run, part)) for part in parts])
     labels = [run.processor.labels[c] for c in log_p_BC.argmax(-1).tolist()]

@@ -35,7 +35,7 @@ class CodesBoard(BoardTask):
 
 def mean_image(train: Any, test: Any) -> float:
     """PSNR that the mean of all training images reaches in place of every test image."""
-    from chainrule.scoring.pictures import psnr
+    from chainrule.tasks.image_metrics import psnr
 
     mean = train.images.mean(0).round().astype(np.uint8)
     return float(psnr(np.broadcast_to(mean, test.images.shape), test.images).mean())
@@ -43,4 +43,4 @@ def mean_image(train: Any, test: Any) -> float:
 
 def barely_used(row: Row) -> bool:
     """Less than half of the codebook, in a test part that has room for nearly all of it."""
-    return row["codebook_used"] < 0.5 and row["n"] * row["codes_per_image"] >= 4 * row["codes"]
+    return row["codebook_used"] < 0.5 and row["n"] * row["codes_per_image"] >= 4 * row["codebook_size"]

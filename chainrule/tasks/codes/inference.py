@@ -7,19 +7,19 @@ import time
 from pathlib import Path
 from typing import Any
 
-from chainrule.checkpoint import write_file
 from chainrule.core import UserError
 from chainrule.data.codes import lines_of, read_codes
+from chainrule.data.image_files import grey
 from chainrule.data.images import beside_all, read_parts
 from chainrule.data.labelled import Shares
 from chainrule.data.lines import read_lines, where
-from chainrule.data.pictures import grey
 from chainrule.data.recognise import holds_captions
 from chainrule.data.source import suffix
+from chainrule.runs import write_file
 from chainrule.runs.run import Run
+from chainrule.tasks.image_codes import coded, shown
 from chainrule.tasks.images import MOST_DRAWN
 from chainrule.tasks.inference import need
-from chainrule.training.tasks.codes import coded, shown
 
 
 def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
@@ -36,7 +36,7 @@ def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
     """
     need(run, "codes", "draw --symbols", "shows symbols as images")
     name = where(symbols)
-    ids_NP, short = read_codes(read_lines(symbols, blank=True), run.model.codes, run.model.side**2, name)
+    ids_NP, short = read_codes(read_lines(symbols, blank=True), run.model.codebook_size, run.model.side**2, name)
     if len(ids_NP) > MOST_DRAWN:
         raise UserError(
             f"{name}: {len(ids_NP):,} images, and at most {MOST_DRAWN:,} are drawn at once: give a part of them"
@@ -81,7 +81,7 @@ def export_symbols(
         "out": str(out),
         "format": "symbols",
         "images": sizes,
-        "codebook_size": model.codes,
+        "codebook_size": model.codebook_size,
         "codes_per_image": model.side**2,
         "notes": notes,
     }

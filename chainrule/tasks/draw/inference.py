@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.decoding.sample import Filters
+from chainrule.inference.sampling import Filters
 from chainrule.runs.run import Run
+from chainrule.tasks.draw.task import drawings, image_of, nearness, settled
+from chainrule.tasks.image_codes import coded
 from chainrule.tasks.images import MOST_DRAWN
 from chainrule.tasks.inference import need
-from chainrule.training.tasks.codes import coded
-from chainrule.training.tasks.draw import drawings, nearness, picture_of, settled
 
 
 def draw(
@@ -52,7 +52,7 @@ def draw(
     began = time.perf_counter()
     kept_NP = None if begin is None else _kept(run, begin, len(wanted))
     ids_NP, nats_N = drawings(run, wanted, filters, guidance, seed=seed, kept_NP=kept_NP)
-    images = picture_of(run, ids_NP)
+    images = image_of(run, ids_NP)
     seconds = time.perf_counter() - began
     chosen_N, near_N = np.arange(len(wanted)), None
     if run.model.chooser.taught:

@@ -21,7 +21,7 @@ class FillBoard(LabelBoard):
     """The pseudo-likelihood has a column of its own; no bits stand on this board."""
 
     def guessing(self, board: BoardData) -> float:
-        from chainrule.training.tasks.fill import unigram
+        from chainrule.tasks.fill.task import unigram
 
         return unigram(board.test)[1]
 
@@ -29,7 +29,7 @@ class FillBoard(LabelBoard):
         return round(SHARE * len(board.test))
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
-        from chainrule.training.tasks.fill import unigram
+        from chainrule.tasks.fill.task import unigram
 
         found = super().prepare(board)
         found["references"]["unigram_nats"] = unigram(board.data.parts["valid"])[0]

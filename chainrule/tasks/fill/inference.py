@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.checkpoint import write_file
 from chainrule.core import Batch, Encoder, UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import read_lines
+from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import need
 
@@ -37,7 +37,7 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     texts = read_lines([text] if isinstance(text, str) else text)
     if unfit := next((line for line in texts if MASK not in line), None):
         raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
-    results, known = [], run.model.symbols - (run.processor.tokenizer.unknown is not None)
+    results, known = [], run.model.vocab_size - (run.processor.tokenizer.unknown is not None)
     for line in texts:
         pieces = line.split(MASK)
         if run.processor.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
@@ -58,7 +58,7 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
     """The ids of a text, a mask between its pieces."""
     model, ids = run.model, []
     for k, piece in enumerate(pieces):
-        ids += [model.mask_symbol] * (k > 0)
+        ids += [model.mask_id] * (k > 0)
         if run.processor.tokenizer.name == "word":  # the space between two words is no symbol
             piece = piece.removeprefix(" " * (k > 0)).removesuffix(" " * (k < len(pieces) - 1))
         ids += run.processor.tokenizer.encode(piece.encode()).ids.tolist()
@@ -73,10 +73,10 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
 def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
     """log p of what stands at the masks, M x V; the unknown symbol is no answer."""
     model, compute = run.model, run.compute
-    row_1T = torch.tensor([[model.start_symbol, *ids]], device=compute.device)
+    row_1T = torch.tensor([[model.start_id, *ids]], device=compute.device)
     with compute.autocast():
         hidden_1TD = model.encode(Batch(row_1T, row_1T))
-        logits_MV = model.predict(hidden_1TD[row_1T == model.mask_symbol][None]).logits()[0]
+        logits_MV = model.predict(hidden_1TD[row_1T == model.mask_id][None]).logits()[0]
     log_p_MV = logits_MV.float().log_softmax(-1)
     if run.processor.tokenizer.unknown is not None:
         log_p_MV[:, run.processor.tokenizer.unknown] = -math.inf
@@ -86,8 +86,8 @@ def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
 def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
     """Fill the mask that has the most probable token, again and again until none is left; the token of each mask."""
     filled = list(ids)
-    masks = [t for t, k in enumerate(ids) if k == run.model.mask_symbol]
-    while left := [t for t in masks if filled[t] == run.model.mask_symbol]:
+    masks = [t for t, k in enumerate(ids) if k == run.model.mask_id]
+    while left := [t for t in masks if filled[t] == run.model.mask_id]:
         log_p_M, best_M = _hidden(run, filled).max(-1)
         surest = int(log_p_M.argmax())
         filled[left[surest]] = int(best_M[surest])
@@ -145,7 +145,7 @@ def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
         lengths_B = torch.tensor([len(piece) + 1 for _, _, piece in group])
         rows_BT = torch.zeros(len(group), int(lengths_B.max()), dtype=torch.long)
         for k, (_, _, piece) in enumerate(group):
-            rows_BT[k, 0] = model.start_symbol
+            rows_BT[k, 0] = model.start_id
             rows_BT[k, 1 : len(piece) + 1] = torch.from_numpy(piece.astype(np.int64))
         with compute.autocast():
             batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)

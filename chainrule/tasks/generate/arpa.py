@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.checkpoint import RunFolder
-from chainrule.checkpoint.arpa import Arpa, read_arpa, write_arpa
-from chainrule.core import DataError, UserError, family
+from chainrule.core import DataError, UserError, model_type
+from chainrule.counting.counts import levels
+from chainrule.counting.words import END, UNKNOWN, Vocabulary
 from chainrule.data import WordTokenizer
 from chainrule.data.processors import TextProcessor
-from chainrule.layers.counts import levels
-from chainrule.layers.words import END, UNKNOWN, Vocabulary
+from chainrule.inference.word_scorer import WordScorer
+from chainrule.interop.arpa import Arpa, read_arpa, write_arpa
+from chainrule.runs import RunFolder
 from chainrule.runs.run import Run
-from chainrule.scoring.words import WordScorer
-from chainrule.training.runs import machine, open_run
-from chainrule.training.settings import RunConfig
+from chainrule.tasks.settings import RunConfig
+from chainrule.tasks.setup import load, machine
 
 
 def export_arpa(run: Run, out: Path | str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def word_scorer(source: Run | Path | str, *, base: float | None = 10.0, threads:
     if isinstance(source, Run):
         arpa = arpa_of(source)
     else:
-        arpa = arpa_of(open_run(source)) if Path(source).is_dir() else read_arpa(source)
+        arpa = arpa_of(load(source)) if Path(source).is_dir() else read_arpa(source)
     return WordScorer(arpa.vocabulary, arpa.n, arpa.tables, base=base, threads=threads)
 
 
@@ -72,13 +72,13 @@ def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -
         words = ["\n" if word == END else word.decode() for word in arpa.vocabulary.words[:-1]]
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8: convert it, for example with iconv") from None
-    chosen, model = family("ngram"), {"n": arpa.n, "smoothing": "backoff"}
-    config = chosen.configure(symbols=len(arpa.vocabulary), **model)
-    settings = RunConfig.make({"data": str(path), "family": chosen.name, "unit": "lines", "tokenizer": "word"})
+    chosen, model = model_type("ngram"), {"n": arpa.n, "smoothing": "backoff"}
+    config = chosen.configure(vocab_size=len(arpa.vocabulary), **model)
+    settings = RunConfig.make({"data": str(path), "model_type": chosen.name, "unit": "lines", "tokenizer": "word"})
     recipe = {**chosen.recipe.model_dump(), "betas": list(chosen.recipe.betas)}
     folder = RunFolder.create(out, overwrite=overwrite)
     folder.write_description(
-        {**settings.model_dump(), "split": list(settings.split), "model": model, "recipe": recipe},
+        {**settings.model_dump(), "split": list(settings.split), "model": model, "train": recipe},
         {"model_type": chosen.name, "task": chosen.task, "model": config.model_dump()},
         {
             "data.json": {"unit": "lines", "counted": "byte", "notes": [f"imported from {Path(path).name}"]},

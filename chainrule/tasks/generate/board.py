@@ -87,7 +87,7 @@ class GenerateBoard(BoardTask):
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
         card = board["data"]
         unit = card.get("counted", "byte")
-        size = "bytes" if unit == "byte" else "symbols"
+        size = "bytes" if unit == "byte" else "tokens"
         train, test = card["parts"]["train"][size], card["parts"].get("test", {}).get(size, 0)
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
         return [*found, *little_test(test, unit, self.min_test), *duplicates(card), *still_improving(rows)]
@@ -96,7 +96,7 @@ class GenerateBoard(BoardTask):
 def _references(board: BoardData) -> dict[str, float]:
     """Figures that need no model, in the board's unit; a compressor only where there are bytes to compress."""
     train, card = board.train, board.card
-    symbols = board.data.processor.tokenizer.symbols
+    symbols = board.data.processor.tokenizer.vocab_size
     found = {"entropy0": train.unigram_bits(symbols)}
     if train.counted == "symbol":
         return {"uniform": math.log2(symbols), **found}
@@ -129,14 +129,14 @@ def ladder(ready: Any) -> list[dict[str, float]]:
     """Bits on validation of n-grams of each n: the training part is counted once at the largest, and estimated at
     each.
     """
-    from chainrule.core import Counting, family
+    from chainrule.core import Counting, model_type
     from chainrule.data import counting_batches
-    from chainrule.scoring.evaluate import token_nats
-    from chainrule.training.tasks.generate import head, part_bytes
+    from chainrule.inference.scoring import token_nats
+    from chainrule.tasks.text import head, part_bytes
 
-    data, symbols = ready.data, ready.data.processor.tokenizer.symbols
-    valid, chosen = head(data.parts["valid"], LADDER_TOKENS), family("ngram")
-    top = chosen.build(chosen.configure(symbols=symbols, n=LADDER[-1]))
+    data, symbols = ready.data, ready.data.processor.tokenizer.vocab_size
+    valid, chosen = head(data.parts["valid"], LADDER_TOKENS), model_type("ngram")
+    top = chosen.build(chosen.configure(vocab_size=symbols, n=LADDER[-1]))
     assert isinstance(top, Counting)
     stats = None
     for batch in counting_batches(data.parts["train"], symbols, overlap=LADDER[-1]):

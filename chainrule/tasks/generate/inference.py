@@ -12,11 +12,11 @@ import torch
 from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data import lines as inputs
-from chainrule.decoding import sample
-from chainrule.decoding.beam import Beams, beam_search
-from chainrule.decoding.sample import Filters, Generated
+from chainrule.inference import sampling
+from chainrule.inference.beam import Beams, beam_search
+from chainrule.inference.sampling import Filters, Generated
+from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.scoring.evaluate import token_nats
 from chainrule.tasks.generate.predict import predict_next
 from chainrule.tasks.inference import need, phrases, text_of
 
@@ -114,7 +114,7 @@ def _sampled(
     run: Run, prompts: list[list[int]], max_tokens: int, filters: Filters, stop: Sequence[str], seed: int
 ) -> Generated:
     unknown = () if run.processor.tokenizer.unknown is None else (run.processor.tokenizer.unknown,)
-    return sample.generate(
+    return sampling.generate(
         run.model,
         prompts,
         max_tokens,
@@ -155,7 +155,7 @@ def _most_probable(run: Run, prompts: list[list[int]], options: Beams) -> Genera
     model, unknown, end = run.model.eval(), run.processor.tokenizer.unknown, _end(run)
     options = replace(options, forbid=(*options.forbid, *(((unknown,),) if unknown is not None else ())))
     began = time.perf_counter()
-    inputs_BT, lengths_B = (x.to(run.compute.device) for x in sample.pad(prompts, model.start_symbol))
+    inputs_BT, lengths_B = (x.to(run.compute.device) for x in sampling.pad(prompts, model.start_id))
     with torch.no_grad(), run.compute.autocast():
         prediction, state = model(inputs_BT, None, lengths_B)
     found = beam_search(model, (prediction.select(lengths_B - 1), state), end, run.compute, options)

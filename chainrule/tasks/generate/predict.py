@@ -10,7 +10,7 @@ import torch
 from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.symbols import Sequences, name_of
-from chainrule.decoding.sample import pad
+from chainrule.inference.sampling import pad
 from chainrule.runs.run import Run
 
 
@@ -39,7 +39,7 @@ def predict_next(run: Run, sequences: Sequence[Sequence[Any] | str], top_k: int 
         raise UserError("predict: give a list of at least one sequence")
     encoded = [_encode(run, sequence) for sequence in sequences]
     tokenizer, device = run.processor.tokenizer, run.compute.device
-    inputs_BT, lengths_B = (x.to(device) for x in pad([_fitting(run, ids) for ids in encoded], run.model.start_symbol))
+    inputs_BT, lengths_B = (x.to(device) for x in pad([_fitting(run, ids) for ids in encoded], run.model.start_id))
     with run.compute.autocast():
         prediction, _ = run.model.eval()(inputs_BT, None, lengths_B)
         log_p_BV = prediction.select(lengths_B - 1).logits()[:, 0].double().log_softmax(-1)

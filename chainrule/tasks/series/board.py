@@ -28,7 +28,7 @@ class SeriesBoard(BoardTask):
     min_test = 100
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
-        from chainrule.scoring.forecasts import LEVELS
+        from chainrule.tasks.series.metrics import LEVELS
 
         test, scaling = board.test, board.data.processor.scaling
         known = test.targets()[0]
@@ -44,8 +44,8 @@ class SeriesBoard(BoardTask):
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The forecast is made at once, from the values before the stretch that is shown."""
-        from chainrule.decoding.forecast import sample_paths
-        from chainrule.scoring.forecasts import LEVELS
+        from chainrule.inference.forecast import sample_paths
+        from chainrule.tasks.series.metrics import LEVELS
 
         test, scaling, steps = held_out(ready.data), ready.data.processor.scaling, facts["forecast"]["steps"]
         known = scaling.seen(0, test.series[0].values[: test.end[0] - steps])

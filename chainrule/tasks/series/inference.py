@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.decoding.forecast import sample_paths
+from chainrule.inference.forecast import sample_paths
 from chainrule.runs.run import Run
-from chainrule.scoring.forecasts import LEVELS
 from chainrule.tasks.inference import need
+from chainrule.tasks.series.metrics import LEVELS
 
 FORECAST_PATHS = 1000
 

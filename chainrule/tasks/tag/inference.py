@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from chainrule.core import Words
+from chainrule.core import TaggedBatch
 from chainrule.data.lines import read_sequences
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, need
@@ -20,7 +20,7 @@ def tag(run: Run, input: Any) -> dict[str, Any]:
     """
     need(run, "tag", "tag", "gives tokens their tags")
     words = tuple(tuple(row) for row in read_sequences(input))
-    batch = Words(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words)
+    batch = TaggedBatch(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words)
     tags_BT, nats_B = run.model.tag(as_numbers(run, batch))
     tags = [[run.processor.labels[c] for c in row[: len(w)]] for row, w in zip(tags_BT.tolist(), words)]
     return {"tokens": [list(row) for row in words], "tags": tags, "nats": nats_B.tolist()}

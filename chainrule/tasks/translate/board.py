@@ -47,7 +47,7 @@ class TranslateBoard(BoardTask):
     min_test = MIN_TEST_PAIRS
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
-        from chainrule.scoring.translations import judge
+        from chainrule.tasks.translate.metrics import judge
 
         train, test, metric = board.train, board.test, board.metrics[0]
         targets = [train.targets[i] for i in nearest(train.sources, test.sources)]
@@ -77,7 +77,7 @@ class TranslateBoard(BoardTask):
         """A source as long as its target: of both sides each token is held."""
         import torch
 
-        return model.prompted(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
+        return model.encode_prompt(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
 
     # --- pure ---------------------------------------------------------------------------------------------------------
 

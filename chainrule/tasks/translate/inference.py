@@ -11,13 +11,13 @@ import torch
 
 from chainrule.data.lines import read_lines
 from chainrule.data.pairs import LONGEST
-from chainrule.decoding.beam import Beams
-from chainrule.decoding.choose import mbr as least_risk
-from chainrule.explain.alignment import alignment
+from chainrule.inference.alignment import alignment
+from chainrule.inference.beam import Beams
+from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import need, phrases
-from chainrule.training.tasks.translate import length_penalty as tuned_length_penalty
-from chainrule.training.tasks.translate import spelled, translations
+from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
+from chainrule.tasks.translate.task import spelled, translations
 
 
 def translate(
@@ -57,7 +57,7 @@ def translate(
         coverage_penalty=coverage_penalty,
         min_length=min_length,
         max_length=max_length,
-        no_repeat=no_repeat_ngram,
+        no_repeat_ngram=no_repeat_ngram,
         groups=diverse,
     )
     ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input, blank=True)]
@@ -66,7 +66,7 @@ def translate(
     seconds = time.perf_counter() - began
     listed = [[{"text": spelled(run, h.ids), "nats": h.nats, "score": h.score} for h in row] for row in found]
     if mbr:
-        best = [least_risk([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
+        best = [choose_by_mbr([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
         listed = [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(listed, best)]
     return {
         "translations": [row[0]["text"] for row in listed],

@@ -1,0 +1,109 @@
+"""A Transformer block: attention and a feed-forward layer, each on a residual path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.nn.attention import Attention, AttentionBias
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "swish"]
+
+
+def activate(x: Tensor, kind: Activation) -> Tensor:
+    """GELU by erf or by tanh (GPT-2's), ReLU, its square (So et al. 2021), or x sigma(x)."""
+    if kind == "swish":
+        return F.silu(x)
+    if kind.startswith("gelu"):
+        return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
+    return F.relu(x).square() if kind == "relu2" else F.relu(x)
+
+
+class FeedForward(nn.Module):
+    """D -> F -> D, the same at every position."""
+
+    def __init__(self, width: int, inner: int, activation: Activation, *, bias: bool):
+        super().__init__()
+        self.inner, self.out = nn.Linear(width, inner, bias=bias), nn.Linear(inner, width, bias=bias)
+        self.activation: Activation = activation
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        return self.out(activate(self.inner(x_BTD), self.activation))
+
+
+@dataclass(frozen=True)
+class Source:
+    """Input to cross-attention: keys and values, M x G x S x K, for rows that share them ``share`` by ``share``."""
+
+    keys: Tensor
+    values: Tensor
+    attention_bias: AttentionBias
+    share: int = 1
+
+
+class Block(nn.Module):
+    """Pre-norm: x + f(norm(x)); post-norm: norm(x + f(x)), the 2017 form. ``cross``: a second attention, over a source."""
+
+    def __init__(
+        self,
+        attention: Attention,
+        feed_forward: FeedForward,
+        width: int,
+        *,
+        norm: str,
+        bias: bool,
+        dropout: float,
+        cross: Attention | None = None,
+        eps: float = 1e-5,
+    ):
+        super().__init__()
+        self.attention, self.feed_forward, self.pre = attention, feed_forward, norm == "pre"
+        self.norm_attention = nn.LayerNorm(width, eps, bias=bias)
+        self.norm_feed_forward = nn.LayerNorm(width, eps, bias=bias)
+        self.cross = cross
+        self.norm_cross = None if cross is None else nn.LayerNorm(width, eps, bias=bias)
+        self.dropout = dropout
+
+    def pre_attention_norm(self, x_BTD: Tensor) -> Tensor:
+        """Input to attention, after the pre-norm."""
+        return self.norm_attention(x_BTD) if self.pre else x_BTD
+
+    def residual(self, x_BTD: Tensor, mixed_BTD: Tensor, source: Source | None = None) -> Tensor:
+        """Add the output of attention to the residual path, then cross-attention and the feed-forward layer."""
+        x = x_BTD + self.drop(mixed_BTD)
+        x = x if self.pre else self.norm_attention(x)
+        cross, norm = self.cross, self.norm_cross
+        if cross is not None and norm is not None and source is not None:
+            x = self._residual_step(x, lambda y: cross_attend(cross, y, source), norm)
+        return self._residual_step(x, self.feed_forward, self.norm_feed_forward)
+
+    def _residual_step(self, x: Tensor, f: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
+        """One residual step."""
+        return x + self.drop(f(norm(x))) if self.pre else norm(x + self.drop(f(x)))
+
+    def drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+def cross_attend(cross: Attention, x_BTD: Tensor, source: Source) -> Tensor:
+    """Cross-attention; rows that share a source are asked as further queries of one row, so that it is never copied."""
+    B, T, D = x_BTD.shape
+    return cross.attend_and_project(
+        cross.project_q(x_BTD.reshape(-1, source.share * T, D)), source.keys, source.values, source.attention_bias
+    ).view(B, T, D)
+
+
+def initialise(blocks: Iterable[nn.Module], layers: int) -> None:
+    """Matrices N(0, 1/fan_in), what is added to the residual path near zero (0.02 / sqrt(2 layers), Radford et al. 2019)."""
+    for block in blocks:
+        for linear in (m for m in block.modules() if isinstance(m, nn.Linear)):
+            nn.init.normal_(linear.weight, std=linear.in_features**-0.5)
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+        for name, module in block.named_modules():
+            if isinstance(module, nn.Linear) and name.split(".")[-1] == "out":
+                nn.init.normal_(module.weight, std=0.02 * (2 * layers) ** -0.5)

@@ -1,0 +1,159 @@
+"""A cache of keys and values: what a Transformer decoder remembers of x_<t, and of the source where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from chainrule.core import NotRewindable, State
+
+
+@dataclass
+class Cache(State):
+    """Keys and values of the last symbols, a ring of S slots: the symbol at position p lies in slot p mod S.
+
+    ``origin_B``: where the record that is being read began; nothing before it is seen.
+    """
+
+    origin_B: Tensor
+    keys: tuple[Tensor, ...]
+    values: tuple[Tensor, ...]
+
+    slack = 16
+    """Slots beyond the window, so that up to as many symbols can be taken back exactly."""
+
+    def rewind(self, n_B: Tensor) -> Self:
+        if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
+            raise NotRewindable(f"at most {self.slack} symbols, all after the last start, can be taken back")
+        return replace(self, length_B=self.length_B - n_B)
+
+    def positions(self) -> Tensor:
+        """Position of the symbol in each slot, B x S; negative where a slot is still empty."""
+        S = self.keys[0].shape[2]
+        last_B1 = self.length_B[:, None] - 1
+        return last_B1 - (last_B1 - torch.arange(S, device=last_B1.device)) % S
+
+    def room(self, vocab_size: int, context: int) -> Self:
+        """At least ``symbols`` more can be written without losing any that a window still sees."""
+        S, most = self.keys[0].shape[2], context + self.slack
+        needed = min(int(self.length_B.max()) + vocab_size, most)
+        if needed <= S:
+            return self
+        return self.resized(min(max(S + S // 4 + self.slack, needed), most))
+
+    def level(self) -> int | None:
+        """How many symbols every row has read; None where rows differ."""
+        low, high = self.length_B.aminmax()
+        return int(low) if low == high else None
+
+    def write(self, layer: int, k_BG1K: Tensor, v_BG1K: Tensor, slot: int) -> None:
+        """One new symbol of every row, into the same slot, in place."""
+        self.keys[layer][:, :, slot] = k_BG1K[:, :, 0]
+        self.values[layer][:, :, slot] = v_BG1K[:, :, 0]
+
+    def resized(self, slots: int) -> Self:
+        """The same memory in a ring of ``slots``: the symbol at position p moves to slot p mod ``slots``."""
+        B, G, S, K = self.keys[0].shape
+        if slots == S:
+            return self
+        if S == 0:
+            room = lambda x: x.new_zeros(B, G, slots, K)  # noqa: E731
+            return replace(self, keys=tuple(map(room, self.keys)), values=tuple(map(room, self.values)))
+        slot = (self.positions() % slots)[:, None, :, None].expand(B, G, S, K)
+        move = lambda x: x.new_zeros(B, G, slots, K).scatter(2, slot, x)  # noqa: E731
+        return replace(self, keys=tuple(map(move, self.keys)), values=tuple(map(move, self.values)))
+
+    def concat(self, *others: Self) -> Self:
+        slots = max(cache.keys[0].shape[2] for cache in (self, *others))
+        return super(Cache, self.resized(slots)).concat(*(cache.resized(slots) for cache in others))
+
+    def where(self, keep_B: Tensor, other: Self) -> Self:
+        slots = max(self.keys[0].shape[2], other.keys[0].shape[2])
+        return super(Cache, self.resized(slots)).where(keep_B, other.resized(slots))
+
+    def remember(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, read_B: Tensor) -> None:
+        """Write the last of the new keys and values (those of pads are not written), in place where no graph is kept."""
+        B, G, T, K = k_BGTK.shape
+        S = self.keys[layer].shape[2]
+        n = min(T, S)
+        time_Bn = read_B[:, None] - n + torch.arange(n, device=read_B.device)
+        slot = ((self.length_B[:, None] + time_Bn) % S)[:, None, :, None].expand(B, G, n, K)
+        new = (time_Bn >= 0)[:, None, :, None]
+        time = time_Bn.clamp(min=0)[:, None, :, None].expand(B, G, n, K)
+
+        def write(stores: tuple[Tensor, ...], value: Tensor) -> tuple[Tensor, ...]:
+            store = stores[layer]
+            value = torch.where(new, value.gather(2, time).to(store.dtype), store.gather(2, slot))
+            put = store.scatter if torch.is_grad_enabled() else store.scatter_
+            return (*stores[:layer], put(2, slot, value), *stores[layer + 1 :])
+
+        self.keys, self.values = write(self.keys, k_BGTK), write(self.values, v_BGTK)
+
+
+@dataclass
+class SourceCache(Cache):
+    """The same, with keys and values of a source for each layer, M x G x S x K, held once for ``share`` rows that follow each other
+    (the beams of one sentence): row b looks at source b // share.
+    """
+
+    source_keys: tuple[Tensor, ...]
+    source_values: tuple[Tensor, ...]
+    source_lengths_M: Tensor
+
+    @property
+    def share(self) -> int:
+        return len(self.length_B) // max(1, len(self.source_lengths_M))
+
+    def reorder(self, index_B: Tensor) -> Self:
+        """Rows of one source that stay neighbours go on sharing it; anything else gives every row its own."""
+        of_B = index_B // self.share
+        kept_M = of_B[:: _run(of_B)]
+        same = len(kept_M) == len(self.source_lengths_M) and bool((kept_M[1:] > kept_M[:-1]).all())
+        source = self if same else self._source(lambda x: x.index_select(0, kept_M))
+        pick = lambda x: x.index_select(0, index_B)  # noqa: E731
+        return replace(
+            source, length_B=pick(self.length_B), origin_B=pick(self.origin_B), keys=tuple(map(pick, self.keys)),
+            values=tuple(map(pick, self.values)),
+        )  # fmt: skip
+
+    def concat(self, *others: Self) -> Self:
+        states = [state._spread() for state in (self, *others)]
+        length = max(state.source_keys[0].shape[2] for state in states)
+        first, *rest = [state._padded(length) for state in states]
+        return super(SourceCache, first).concat(*rest)
+
+    def where(self, keep_B: Tensor, other: Self) -> Self:
+        mine, theirs = self._spread(), other._spread()
+        length = max(mine.source_keys[0].shape[2], theirs.source_keys[0].shape[2])
+        return super(SourceCache, mine._padded(length)).where(keep_B, theirs._padded(length))
+
+    def _source(self, change: Callable[[Tensor], Tensor]) -> Self:
+        """The same rows with every tensor of the source changed."""
+        keys, values = tuple(map(change, self.source_keys)), tuple(map(change, self.source_values))
+        return replace(self, source_keys=keys, source_values=values, source_lengths_M=change(self.source_lengths_M))
+
+    def _spread(self) -> Self:
+        """Every row with its own source."""
+        share = self.share
+        return self if share == 1 else self._source(lambda x: x.repeat_interleave(share, 0))
+
+    def _padded(self, length: int) -> Self:
+        wider = lambda x: F.pad(x, (0, 0, 0, length - x.shape[2]))  # noqa: E731
+        keys, values = tuple(map(wider, self.source_keys)), tuple(map(wider, self.source_values))
+        return replace(self, source_keys=keys, source_values=values)
+
+
+def _run(of_B: Tensor) -> int:
+    """How many rows of each source follow each other, if equally many do throughout; else 1."""
+    if len(of_B) < 2:
+        return 1
+    borders = (of_B[1:] != of_B[:-1]).nonzero().flatten() + 1
+    share = int(borders[0]) if len(borders) else len(of_B)
+    if len(of_B) % share or not torch.equal(of_B, of_B[::share].repeat_interleave(share)):
+        return 1
+    return share

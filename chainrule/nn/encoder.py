@@ -1,0 +1,107 @@
+"""A Transformer encoder: every place sees every other. The source's reader in the Transformer, BERT, and what reads patches of an image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from chainrule.nn.attention import AttentionBias, build_attention_bias
+from chainrule.nn.bidirectional import Directions, at_end
+from chainrule.nn.blocks import Block, initialise
+from chainrule.nn.decoder import TransformerConfig, make_block, make_positions
+from chainrule.nn.masks import Causal, Mask, Padding
+from chainrule.nn.positions import rotate
+
+
+class Encoder(nn.Module):
+    """Blocks without a mask but that of padding, and ``mask`` where one is given. ``eps``: of the layer norms."""
+
+    def __init__(self, config: TransformerConfig, *, eps: float = 1e-5, mask: Mask | None = None):
+        super().__init__()
+        c, self.mask = config, mask
+        self.position = make_positions(c, bidirectional=True)
+        self.blocks = nn.ModuleList(make_block(c, eps=eps) for _ in range(c.layers))
+        self.norm = nn.LayerNorm(c.width, eps, bias=c.bias) if c.norm == "pre" else nn.Identity()
+        initialise(self.blocks, c.layers)
+
+    def forward(self, x_BSD: Tensor, lengths_B: Tensor | None = None) -> Tensor:
+        """``x_BSD``: embedded symbols, places added already. What stands beyond a row's length is not looked at; what comes out
+        there means nothing.
+        """
+        S = x_BSD.shape[1]
+        place_1S = torch.arange(S, device=x_BSD.device)[None]
+        rotary, bias = self.position.rotary(place_1S), self.position.bias(place_1S, place_1S)
+        full = lengths_B is None or bool((lengths_B >= S).all())
+        if full and bias is None and self.mask is None:
+            attention_bias = AttentionBias()
+        else:
+            ends_B = torch.full((1,), S, device=x_BSD.device) if full or lengths_B is None else lengths_B
+            mask = Padding(ends_B) if self.mask is None else Padding(ends_B) & self.mask
+            attention_bias = build_attention_bias(mask, place_1S, place_1S, bias, x_BSD.dtype)
+        packed = Packed.of(lengths_B, S) if lengths_B is not None else None
+        x = packed.pack(x_BSD) if packed else x_BSD
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            read, attention = block.pre_attention_norm(x), block.attention
+            if packed:
+                q, k, v = (packed.unpack_heads(part) for part in attention.split(read))
+                q, k = (q, k) if rotary is None else (rotate(q, rotary), rotate(k, rotary))
+                mixed = packed.pack(attention.attend(q, k, v, attention_bias))
+            else:
+                mixed = attention.attend(*attention.split(read, rotary), attention_bias)
+            x = block.residual(x, attention.out(mixed))
+        return packed.unpack(self.norm(x)) if packed else self.norm(x)
+
+
+WASTE = 1.25
+"""Padded rows are packed where they are this many times as long as what stands in them."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The symbols of ragged rows side by side, 1 x N: everything but attention works on them alone."""
+
+    index_N: Tensor
+    place_BS: Tensor
+
+    @staticmethod
+    def of(lengths_B: Tensor, S: int) -> Packed | None:
+        """None where packing would save little."""
+        inside_BS = torch.arange(S, device=lengths_B.device) < lengths_B[:, None]
+        index_N = inside_BS.flatten().nonzero()[:, 0]
+        if not len(index_N) or WASTE * len(index_N) > inside_BS.numel():
+            return None
+        place_BS = torch.zeros_like(inside_BS, dtype=torch.long)
+        place_BS.view(-1)[index_N] = torch.arange(len(index_N), device=lengths_B.device)
+        return Packed(index_N, place_BS)
+
+    def pack(self, x_BSD: Tensor) -> Tensor:
+        return x_BSD.flatten(0, 1).index_select(0, self.index_N)[None]
+
+    def unpack(self, x_1ND: Tensor) -> Tensor:
+        """B x S x D; pads hold copies of the first symbol."""
+        return x_1ND[0].index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, -1)
+
+    def unpack_heads(self, x_1HNK: Tensor) -> Tensor:
+        """B x H x S x K from heads of packed symbols."""
+        H, K = x_1HNK.shape[1], x_1HNK.shape[3]
+        flat_ND = x_1HNK[0].transpose(0, 1).flatten(1)
+        return flat_ND.index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, H, K).transpose(1, 2)
+
+
+class EncoderBody(nn.Module):
+    """An encoder as what reads the rows of a tagger or classifier; ``directions`` = forward: no place sees what follows it."""
+
+    def __init__(self, inputs: int, config: TransformerConfig, directions: Directions = "both"):
+        super().__init__()
+        self.enter = nn.Linear(inputs, config.width, bias=False)
+        self.encoder = Encoder(config, mask=Causal() if directions == "forward" else None)
+        self.width = config.width
+
+    def forward(self, x_BSD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
+        """As ``Unidirectional``: every place, B x S x width, and each row's last, B x width."""
+        place_1S = torch.arange(x_BSD.shape[1], device=x_BSD.device)[None]
+        hidden_BSD = self.encoder(self.encoder.position.add(self.enter(x_BSD), place_1S), lengths_B)
+        return hidden_BSD, at_end(hidden_BSD, lengths_B)

@@ -1,0 +1,251 @@
+"""Recurrent layers: one set of weights, two ways to run them.
+
+The *fused* path calls the library kernel of torch; the *explicit* path is the cell's own equation, one step at a time, every
+gate through a named probe. They agree to rounding, and the explicit one runs only while a probe is observed (or where
+torch has no kernel: the sigmoid RNN).
+
+``RNN``, ``LSTM`` and ``GRU`` take a ``torch.nn`` state dict as it is, and their ``batch_first`` is the switch that people expect:
+it moves the batch of inputs, outputs *and states* (torch moves only the first two). True, the default, is
+(B, T, width) with states (B, layers, width); False is (T, B, width) with states (layers, B, width).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from chainrule.core.errors import ConfigError
+from chainrule.nn.probes import Probe, observed
+
+Skip = Literal["none", "residual", "dense"]
+HiddenState = tuple[Tensor, ...]
+"""The hidden state of one layer: (h,) or (h, c), each B x H."""
+
+
+class Recurrent(nn.Module):
+    """A stack of recurrent layers. Subclasses give the number of gates, the parts of the state, the kernel and the cell.
+
+    ``skip``: none; residual (a layer's input is added to its output, from the second layer on: He et al. 2016); dense
+    (every layer reads the inputs and the outputs of all layers below: Huang et al. 2017; the output is as wide as all).
+    """
+
+    gates: int
+    parts: int
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = True,
+        dropout: float = 0.0,
+        skip: Skip = "none",
+    ):
+        super().__init__()
+        self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
+        self.bias, self.batch_first, self.dropout, self.skip = bias, batch_first, dropout, skip
+        rows = self.gates * hidden_size
+        for k in range(num_layers):
+            columns = input_size if k == 0 else input_size + k * hidden_size if skip == "dense" else hidden_size
+            self.register_parameter(f"weight_ih_l{k}", nn.Parameter(torch.empty(rows, columns)))
+            self.register_parameter(f"weight_hh_l{k}", nn.Parameter(torch.empty(rows, hidden_size)))
+            if bias:
+                self.register_parameter(f"bias_ih_l{k}", nn.Parameter(torch.empty(rows)))
+                self.register_parameter(f"bias_hh_l{k}", nn.Parameter(torch.empty(rows)))
+        self.hidden = Probe()
+        self.reset_parameters()
+
+    @property
+    def output_size(self) -> int:
+        return self.input_size + self.num_layers * self.hidden_size if self.skip == "dense" else self.hidden_size
+
+    def reset_parameters(self) -> None:
+        """U(-1/sqrt(H), 1/sqrt(H)), as torch.nn does."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        for weight in self.parameters():
+            nn.init.uniform_(weight, -bound, bound)
+
+    def weights(self, layer: int) -> list[Tensor]:
+        names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] if self.bias else ["weight_ih", "weight_hh"]
+        return [getattr(self, f"{name}_l{layer}") for name in names]
+
+    def initial(self, batch: int, like: Tensor) -> HiddenState:
+        """Zero memory, B x L x H for each part."""
+        return tuple(like.new_zeros(batch, self.num_layers, self.hidden_size) for _ in range(self.parts))
+
+    def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """``output, state = layer(inputs, state)``; the state is h, or the pair (h, c)."""
+        x_BTD = inputs if self.batch_first else inputs.transpose(0, 1)
+        if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.input_size:
+            axes = "(batch, time, width)" if self.batch_first else "(time, batch, width)"
+            raise ValueError(f"expected {axes} with width {self.input_size}, got {tuple(inputs.shape)}")
+        old = self._unpack(state, x_BTD)
+        explicit = not self.fused or observed(self)
+        new: list[HiddenState] = []
+        for k in range(self.num_layers):
+            hidden_state = tuple(part[:, k] for part in old)
+            out_BTH, hidden_state = (self._explicit if explicit else self._kernel)(k, x_BTD, hidden_state)
+            new.append(hidden_state)
+            x_BTD = self._join(x_BTD, out_BTH, k)
+        stacked = tuple(torch.stack(parts, 1 if self.batch_first else 0) for parts in zip(*new))
+        return x_BTD if self.batch_first else x_BTD.transpose(0, 1), stacked if self.parts > 1 else stacked[0]
+
+    def _unpack(self, state: Any, like: Tensor) -> HiddenState:
+        if state is None:
+            return self.initial(len(like), like)
+        parts = state if isinstance(state, tuple) else (state,)
+        B, L, H = len(like), self.num_layers, self.hidden_size
+        axes, shape = (
+            ("(batch, layers, width)", (B, L, H)) if self.batch_first else ("(layers, batch, width)", (L, B, H))
+        )
+        if len(parts) != self.parts or any(tuple(p.shape) != shape for p in parts):
+            found = ", ".join(str(tuple(p.shape)) for p in parts)
+            raise ValueError(f"expected {self.parts} state tensor(s) {axes} = {shape}, got {found}")
+        return parts if self.batch_first else tuple(p.transpose(0, 1) for p in parts)
+
+    def _join(self, x_BTD: Tensor, out_BTH: Tensor, layer: int) -> Tensor:
+        if layer < self.num_layers - 1 and self.dropout and self.skip == "dense":
+            out_BTH = F.dropout(out_BTH, self.dropout, self.training)
+        if self.skip == "dense":
+            return torch.cat([x_BTD, out_BTH], -1)
+        if self.skip == "residual" and layer > 0:
+            out_BTH = x_BTD + out_BTH
+        last = layer == self.num_layers - 1
+        return out_BTH if last or not self.dropout else F.dropout(out_BTH, self.dropout, self.training)
+
+    @property
+    def fused(self) -> bool:
+        """Has torch a kernel for this cell?"""
+        return True
+
+    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        raise NotImplementedError
+
+    def _explicit(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        """The layer as its equation: the same weights at every step."""
+        w_ih, w_hh, *biases = self.weights(layer)
+        b_ih, b_hh = biases or (None, None)
+        input_gates_BTG = F.linear(x_BTD, w_ih, b_ih)
+        outputs = []
+        for t in range(x_BTD.shape[1]):
+            hidden_state = self.cell(input_gates_BTG[:, t], F.linear(hidden_state[0], w_hh, b_hh), hidden_state)
+            outputs.append(self.hidden(hidden_state[0]))
+        return torch.stack(outputs, 1), hidden_state
+
+    def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
+        """One step: ``input_gates`` = W_ih x_t + b_ih, ``hidden_gates`` = W_hh h_{t-1} + b_hh."""
+        raise NotImplementedError
+
+
+class RNN(Recurrent):
+    """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), f one of tanh, relu, sigmoid."""
+
+    gates, parts = 1, 1
+
+    def __init__(
+        self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
+    ):
+        if nonlinearity not in ("tanh", "relu", "sigmoid"):
+            raise ConfigError(f"nonlinearity '{nonlinearity}': allowed are tanh, relu, sigmoid")
+        self.nonlinearity = nonlinearity
+        super().__init__(input_size, hidden_size, num_layers, **options)
+
+    @property
+    def fused(self) -> bool:
+        return self.nonlinearity != "sigmoid"
+
+    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
+        h_1BH = hidden_state[0].unsqueeze(0).contiguous()
+        out, last = run(x_BTD, h_1BH, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
+        return out, (last[0],)
+
+    def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
+        return (getattr(torch, self.nonlinearity)(input_gates_BG + hidden_gates_BG),)
+
+
+class LSTM(Recurrent):
+    """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; gates stacked i, f, g, o as in torch.
+
+    i, f, o = sigma(.), g = tanh(.); c_t = f * c_{t-1} + i * g; h_t = o * tanh(c_t). The state is the pair (h, c).
+    """
+
+    gates, parts = 4, 2
+
+    def __init__(self, *sizes: int, **options: Any):
+        super().__init__(*sizes, **options)
+        self.input_gate, self.forget_gate, self.update, self.output_gate = Probe(), Probe(), Probe(), Probe()
+        self.memory = Probe()
+
+    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        hc = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
+        out, h, c = torch.lstm(x_BTD, hc, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
+        return out, (h[0], c[0])
+
+    def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
+        i, f, g, o = (input_gates_BG + hidden_gates_BG).chunk(4, -1)
+        i, f, o = self.input_gate(i.sigmoid()), self.forget_gate(f.sigmoid()), self.output_gate(o.sigmoid())
+        c_BH = self.memory(f * hidden_state[1] + i * self.update(g.tanh()))
+        return o * c_BH.tanh(), c_BH
+
+
+class GRU(Recurrent):
+    """Cho et al. 2014 in torch's form (reset after the product); gates stacked r, z, n.
+
+    r, z = sigma(.); n = tanh(W_in x + b_in + r * (W_hn h + b_hn)); h_t = (1 - z) * n + z * h_{t-1}.
+    """
+
+    gates, parts = 3, 1
+
+    def __init__(self, *sizes: int, **options: Any):
+        super().__init__(*sizes, **options)
+        self.reset_gate, self.update_gate, self.candidate = Probe(), Probe(), Probe()
+
+    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        h_1BH = hidden_state[0].unsqueeze(0).contiguous()
+        out, last = torch.gru(x_BTD, h_1BH, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
+        return out, (last[0],)
+
+    def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
+        (r_x, z_x, n_x), (r_h, z_h, n_h) = input_gates_BG.chunk(3, -1), hidden_gates_BG.chunk(3, -1)
+        r, z = self.reset_gate((r_x + r_h).sigmoid()), self.update_gate((z_x + z_h).sigmoid())
+        n = self.candidate((n_x + r * n_h).tanh())
+        return ((1 - z) * n + z * hidden_state[0],)
+
+
+@torch.no_grad()
+def initialise(layer: Recurrent, kind: str, *, forget_gate: slice | None = None, reach: int = 0) -> None:
+    """Start the recurrent weights in a named way (in place).
+
+    ``torch``: left as they are. ``orthogonal``: each gate's W_hh orthogonal (Saxe et al. 2014). ``identity``: W_hh = I, biases 0 (IRNN,
+    Le et al. 2015). ``forget``: total forget bias 1 (Jozefowicz et al. 2015; b_ih = 1, b_hh = 0) on orthogonal weights. ``chrono``:
+    b_f = log U[1, reach - 1], b_i = -b_f (Tallec & Ollivier 2018), also on orthogonal weights; only where there is a forget gate.
+    """
+    if kind == "torch":
+        return
+    H = layer.hidden_size
+    for k in range(layer.num_layers):
+        for block in layer.weights(k)[1].split(H):
+            (nn.init.eye_ if kind == "identity" else nn.init.orthogonal_)(block)
+        if not layer.bias:
+            if kind in ("forget", "chrono"):
+                raise ConfigError(f"init '{kind}' sets biases, and this layer has none: use orthogonal or torch")
+            continue
+        bias_ih, bias_hh = layer.weights(k)[2:]
+        if kind == "identity":
+            bias_ih.zero_()
+            bias_hh.zero_()
+        elif kind in ("forget", "chrono"):
+            if forget_gate is None:
+                raise ConfigError(f"init '{kind}' sets a forget gate, and this cell has none: use orthogonal or torch")
+            bias_hh.zero_()
+            bias_ih[forget_gate] = 1.0
+            if kind == "chrono":
+                bias_ih[forget_gate] = torch.empty(H).uniform_(1, max(reach - 1, 2)).log()
+                bias_ih[0:H] = -bias_ih[forget_gate]

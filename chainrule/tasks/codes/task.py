@@ -1,0 +1,94 @@
+"""codes: pictures as grids of symbols, and back. Judged by how well pictures come back that were never seen: PSNR, the mean over
+pictures, beside how many of the symbols are used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import Codec, ConfigError, DataError, ModelType, SequenceModel
+from chainrule.core.metric import Metric
+from chainrule.data.dataset import EncodedData
+from chainrule.data.image_files import ImageReader
+from chainrule.data.images import ImageDataset, ImagePart, read_part, read_unlabelled_images
+from chainrule.data.processors import ImageProcessor
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, Task, register_task
+from chainrule.tasks.image_codes import CEILING, coded, shown
+from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.labelling import batches_of
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.training.loop import Source
+from chainrule.training.losses import ReconstructionLoss
+from chainrule.training.rules import GradientRule, Rule
+
+
+@register_task
+class Codes(Task):
+    name = "codes"
+    default_models = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
+    items = "images"
+    data_options = ("image_size", "on_bad")
+    loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        psnr = Metric(
+            "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image", min_items=20,
+            min_block=1,
+        )  # fmt: skip
+        return psnr, Metric("codebook_used", "codebook used", "사용한 코드", unit="%", higher_is_better=True, digits=0)
+
+    def read(self, settings: RunConfig) -> ImageDataset:
+        s = settings
+        return read_unlabelled_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
+
+    def fit_processor(
+        self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
+    ) -> ImageProcessor:
+        return ImageProcessor(dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
+
+    def read_split(self, run: Run[ImageProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
+        return read_part(source, run.processor.reader, "nothing", options.get("columns"), options["on_bad"])
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
+
+    def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        if not isinstance(model, Codec):
+            raise ConfigError(f"{ready.model_type.name} writes no pictures as symbols: --task codes takes vq")
+        return batches_of(data, ready), GradientRule(ReconstructionLoss(model), ready.recipe, ready.compute)
+
+    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+        part, reader = data.parts["valid"], data.processor.reader
+
+        def validate(model: SequenceModel) -> float:
+            found = shown(model, reader, coded(model, reader, part.images, ready.compute), ready.compute)
+            return float(psnr(found, part.images).mean())
+
+        return validate
+
+    def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
+        """PSNR of every image, at most 60 dB. Beside it: the share of the codebook that occurs, and the entropy of its codes in bits."""
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no picture")
+        ids_NP = coded(loaded.model, loaded.processor.reader, part.images, loaded.compute)
+        found = shown(loaded.model, loaded.processor.reader, ids_NP, loaded.compute)
+        decibels = np.minimum(psnr(found, part.images), CEILING)
+        counts = np.bincount(ids_NP.ravel(), minlength=loaded.model.codebook_size)
+        share = counts[counts > 0] / counts.sum()
+        info = {
+            "codebook_size": int(loaded.model.codebook_size), "codes_per_image": ids_NP.shape[1],
+            "code_entropy": float(-(share * np.log2(share)).sum()), "n": len(part),
+        }  # fmt: skip
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), {"decibels": decibels}, np.arange(1, len(part) + 1), info=info,
+            given={"codebook_used": float((counts > 0).mean())}, details={"found": found, "decibels": decibels},
+        )  # fmt: skip
+
+    def predictions(self, loaded: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for k, decibels in enumerate(evaluation.details["decibels"].tolist()):
+            yield {"image": part.files[k] if part.files else k, "psnr": decibels}

@@ -1,0 +1,300 @@
+"""draw: a picture from its caption. Judged by the bits that a picture's symbols cost, given its caption, beside what the symbols can show
+at best (PSNR) and how many of them are used: few bits are easily had with symbols that say little. And by retrieval: is a drawing's own caption,
+among all that were drawn, the one that a matcher finds closest to it?
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, SequenceModel, UserError
+from chainrule.core.compute import Compute
+from chainrule.core.metric import Metric
+from chainrule.data.captioned import (
+    CaptionedDataset,
+    CaptionedPart,
+    Captions,
+    DrawnBatches,
+    as_batch,
+    fit_captions,
+    note_on_cut,
+    read_captioned,
+)
+from chainrule.data.dataset import EncodedData
+from chainrule.data.image_files import ImageReader, grey
+from chainrule.data.images import ImagePart, read_part
+from chainrule.data.processors import CaptionProcessor
+from chainrule.inference.sampling import Filters
+from chainrule.inference.text_to_image import draw_images
+from chainrule.nn.matching import Matcher
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, Task, register_task
+from chainrule.tasks.draw.matching import teach, vectors
+from chainrule.tasks.image_codes import CEILING, coded, shown
+from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.training.loop import Source
+from chainrule.training.losses import CaptionImageLoss
+from chainrule.training.rules import GradientRule, Rule
+
+ROWS = 64
+"""Records that are judged at once."""
+UNITS = "bpe:1024"
+"""Of captions, where nobody says."""
+SETTLED, RETRIEVED = 64, 128
+"""Captions that are drawn at most, evenly spread over the part: to settle how, and to judge."""
+GUIDANCES, TEMPERATURES = (1.0, 1.5, 2.5, 4.0), (1.0, 0.7)
+"""What is tried."""
+CHOOSER, JUDGE = 1, 2
+"""Seeds of the two matchers."""
+SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
+"""Settings that a codec is trained with as the run is."""
+
+
+@register_task
+class Draw(Task):
+    name = "draw"
+    default_models = "lstm,gru,dalle"
+    settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
+    data_options = ("tokenizer", "image_size", "on_bad")
+    continues = False
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        share = {"unit": "%", "higher_is_better": True, "digits": 0}
+        return (
+            Metric("bits_per_image_token", "bits per image token", "이미지 토큰당 비트", sentence="{} bits per image token",
+                   sentence_ko="이미지 토큰당 {}비트", of="nats", scale=math.log(2), items="image_token", min_items=1000, min_block=64),
+            Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", higher_is_better=True, digits=2),
+            Metric("codebook_used", "codebook used", "사용한 코드", **share),
+            Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
+            Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
+        )  # fmt: skip
+
+    def prepare(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
+        """A codec, where ``--from`` names none: trained on the same pictures for the same budget, beside the run."""
+        from chainrule.tasks.train import say, train
+
+        if settings.pretrained:
+            return settings
+        beside = out.with_name(f"{out.name}.codes")
+        say(f"first: pictures become symbols, trained in {beside} (--from names a codec of your own)")
+        shared = settings.model_dump(include=SHARED)
+        again = "never" if overwrite else "auto"
+        trainer = train(
+            RunConfig.make({**shared, "task": "codes", "model_type": "vq"}), beside, overwrite=overwrite, resume=again
+        )
+        best = trainer.progress.best or 0.0
+        say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
+        return settings.replace(pretrained=str(beside))
+
+    def init_from(self, settings: RunConfig, learnt: Run) -> RunConfig:
+        if learnt.task != "codes" or not isinstance(learnt.model, Codec):
+            raise UserError(
+                f"--from {settings.pretrained}: a run of {learnt.task}; to draw, begin with a run of --task codes"
+            )
+        return settings.replace(tokenizer=settings.tokenizer or UNITS)
+
+    def read(self, settings: RunConfig) -> CaptionedDataset:
+        s = settings
+        return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
+
+    def fit_processor(
+        self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
+    ) -> CaptionProcessor:
+        if learnt is None:
+            raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
+        reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS
+        if reader.size != train.pictures.images.shape[1]:
+            raise UserError(
+                f"--from {settings.pretrained}: made for pictures of {reader.size} pixels a side, not {train.pictures.images.shape[1]}; --image-size {reader.size}"
+            )
+        made = {"model_type": learnt.name, "model": learnt.config["model"]}
+        return CaptionProcessor(fit_captions(train.captions, spec, learnt.model.codebook_size), reader, made, spec)
+
+    def encode(self, dataset: Any, processor: CaptionProcessor, learnt: Run | None = None) -> EncodedData:
+        """With the codec's symbols: every picture is coded once, here."""
+        assert learnt is not None
+
+        def coded_part(part: CaptionedPart) -> CaptionedPart:
+            pictures = replace(part.pictures, images=grey(part.pictures.images, processor.reader.channels))
+            return as_records(pictures, processor.captions, learnt.model, processor.reader, learnt.compute)
+
+        key = ("encoded", processor.sha256, str(learnt.path))
+        parts = dataset.remember(key, lambda: {name: coded_part(part) for name, part in dataset.parts.items()})
+        told = note_on_cut(dataset.parts["train"].captions, processor.captions.tokenizer)
+        return EncodedData(dataset, processor, parts, [told] if told else [])
+
+    def read_split(self, run: Run[CaptionProcessor], source: Path | str, options: dict[str, Any]) -> CaptionedPart:
+        pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), options["on_bad"])
+        return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
+
+    def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        if not isinstance(model, Autoregressive):
+            raise ConfigError(f"{ready.model_type.name} writes no symbols: it cannot learn to draw")
+        records = data.parts["train"].records
+        assert records is not None
+        batches = DrawnBatches(records, data.processor.captions, ready.recipe.batch_size, ready.settings.seed)
+        return Source(batches.steps_per_epoch, batches.at), GradientRule(
+            CaptionImageLoss(model), ready.recipe, ready.compute
+        )
+
+    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+        part, captions = data.parts["valid"], data.processor.captions
+        assert part.records is not None
+        records = part.records
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return float(token_nats(model, records, captions, ready.compute).mean() / math.log(2))
+
+        return validate
+
+    def tune_decoding(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
+        """What chooses among drawings and what judges them; and how to draw so that the former finds validation captions again."""
+        train, valid = data.parts["train"], data.parts["valid"]
+        told = data.processor.captions.write(train.captions)
+        for matcher, seed in ((loaded.model.chooser, CHOOSER), (loaded.model.judge, JUDGE)):
+            if not matcher.taught:
+                teach(matcher, told, train.pictures.images, loaded.compute, seed)
+        texts = [valid.captions[k] for k in spread(len(valid), SETTLED)]
+        ranks = {}
+        for guidance, temperature in itertools.product(GUIDANCES, TEMPERATURES):
+            ids_NP, _ = drawings(loaded, texts, Filters(temperature), guidance, seed=0)
+            near_NN = nearness(loaded.model.chooser, loaded, texts, image_of(loaded, ids_NP))
+            ranks[guidance, temperature] = reciprocal_rank(near_NN)
+        guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
+        return {"guidance": guidance, "temperature": temperature}
+
+    def evaluate(self, loaded: Run, part: CaptionedPart) -> Evaluation:
+        """What every token of every image costs, given its caption."""
+        if not len(part) or part.records is None:
+            raise DataError("nothing to measure: the part holds no picture")
+        captions = loaded.processor.captions
+        nats_NP = token_nats(loaded.model, part.records, captions, loaded.compute)
+        ids_NP = captions.codes_of(part.records)
+        found = shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
+        decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
+        given: dict[str, Any] = {
+            "reconstruction_psnr": float(decibels.mean()),
+            "codebook_used": len(np.unique(ids_NP)) / loaded.model.codec.codebook_size,
+        }
+        if loaded.model.judge.taught:
+            given |= retrieval(loaded, part)
+        info = {"n": len(part), **{k: given.pop(k) for k in ("retrieved_among", "diversity") if k in given}}
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), {"nats": nats_NP.ravel()}, np.arange(1, len(part) + 1) * nats_NP.shape[1],
+            given=given, info=info, details={"nats": nats_NP, "found": found},
+        )  # fmt: skip
+
+    def predictions(self, loaded: Run, part: CaptionedPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for caption, nats_P in zip(part.captions, evaluation.details["nats"]):
+            yield {"text": caption, "nats": float(-nats_P.sum())}
+
+
+def as_records(
+    pictures: ImagePart, captions: Captions, codec: Any, reader: ImageReader, compute: Compute
+) -> CaptionedPart:
+    """With the codec's symbols."""
+    ids_NP = coded(codec, reader, pictures.images, compute)
+    return CaptionedPart(pictures, captions.records(pictures.names, ids_NP), pictures.notes)
+
+
+def spread(many: int, most: int) -> np.ndarray:
+    """Numbers of at most so many records, evenly spread."""
+    return np.linspace(0, many - 1, min(many, most)).astype(int)
+
+
+def drawings(
+    loaded: Run,
+    texts: Sequence[str],
+    filters: Filters | None = None,
+    guidance: float | None = None,
+    *,
+    seed: int,
+    kept_NP: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
+    ``kept_NP``: symbols with which the pictures begin.
+    """
+    captions, model, (follow, warmth) = loaded.processor.captions, loaded.model, settled(loaded)
+    rows_BT = torch.from_numpy(captions.write(texts))
+    places = model.codec.side**2
+    if kept_NP is not None:
+        rows_BT = torch.cat([rows_BT, torch.from_numpy(kept_NP) + captions.picture], 1)
+        places -= kept_NP.shape[1]
+    ids_BP, nats_B = draw_images(
+        model,
+        rows_BT,
+        places,
+        loaded.compute,
+        filters or Filters(warmth),
+        blank_T=torch.from_numpy(captions.write([""]))[0],
+        guidance=follow if guidance is None else guidance,
+        seed=seed,
+    )
+    return captions.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy()), nats_B.numpy()
+
+
+def settled(loaded: Run) -> tuple[float, float]:
+    """Guidance and temperature that validation chose; 1 and 1 where training has not ended."""
+    return loaded.data.get("guidance", 1.0), loaded.data.get("temperature", 1.0)
+
+
+def image_of(loaded: Run, ids_NP: np.ndarray) -> np.ndarray:
+    """What symbols show, N x Y x X x C bytes."""
+    return shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
+
+
+def nearness(matcher: Matcher, loaded: Run, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
+    """Cosines, captions x pictures."""
+    captions_ND, pictures_ND = vectors(matcher, loaded.processor.captions.write(texts), images, loaded.compute)
+    return captions_ND @ pictures_ND.T
+
+
+def reciprocal_rank(near_NN: np.ndarray) -> float:
+    """1 / the place of a picture's own caption among all by nearness, the mean over pictures; captions x pictures, its own on the diagonal."""
+    return float((1 / (1 + (near_NN > near_NN.diagonal()).sum(0))).mean())
+
+
+def retrieval(loaded: Run, part: CaptionedPart) -> dict[str, Any]:
+    """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals; and how far
+    two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
+    """
+    chosen = spread(len(part), RETRIEVED)
+    texts = [part.captions[k] for k in chosen]
+    first, second = (image_of(loaded, drawings(loaded, texts, seed=seed)[0]) for seed in (42, 43))
+    judge = loaded.model.judge
+    own = np.array([[a == b for b in texts] for a in texts])
+    found = {
+        name: float(own[nearness(judge, loaded, texts, images).argmax(0), np.arange(len(texts))].mean())
+        for name, images in (("retrieval_at_1", first), ("retrieval_of_originals", part.pictures.images[chosen]))
+    }
+    (_, one_ND), (_, other_ND) = (
+        vectors(judge, loaded.processor.captions.write(texts), x, loaded.compute) for x in (first, second)
+    )
+    return {**found, "retrieved_among": len(texts), "diversity": float(1 - (one_ND * other_ND).sum(1).mean())}
+
+
+@torch.no_grad()
+def token_nats(model: Autoregressive, records: np.ndarray, captions: Captions, compute: Compute) -> np.ndarray:
+    """-log p of every symbol of every picture, given its caption, N x P."""
+    model.eval()
+    found = []
+    for start in range(0, len(records), ROWS):
+        batch = as_batch(records[start : start + ROWS], captions).to(compute.device)
+        with compute.autocast():
+            prediction, _ = model(batch.inputs_BT)
+            nats_BT = -prediction.log_prob(batch.targets_BT)
+        found.append(nats_BT[:, captions.places :].double().cpu().numpy())
+    return np.concatenate(found)

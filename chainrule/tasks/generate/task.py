@@ -1,0 +1,115 @@
+"""generate: continue a sequence of symbols. Judged by the bits that the text costs, symbol after symbol."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import Autoregressive, ConfigError, Counting, EMTrainable, SequenceModel
+from chainrule.core.metric import Metric
+from chainrule.data import Part, counting_batches, make_batches
+from chainrule.data.dataset import EncodedData
+from chainrule.inference.scoring import EvalWindow, token_nats
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, register_task
+from chainrule.tasks.settings import ResolvedRun
+from chainrule.tasks.text import VALIDATION_SYMBOLS, TextTask, head, part_bytes
+from chainrule.training.loop import Source
+from chainrule.training.losses import NextTokenLoss
+from chainrule.training.rules import CountingRule, EMRule, GradientRule, Rule
+
+
+@register_task
+class Generate(TextTask):
+    name = "generate"
+    default_models = "markov,ngram,rnn,lstm,gru,gpt"
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        accuracy = Metric("accuracy", "accuracy", "정확도", higher_is_better=True, of="right")
+        perplexity = Metric("perplexity", "perplexity per token", "토큰당 퍼플렉시티", of="nats", aggregate="exp")
+        if counted == "symbol":
+            main = Metric("bits_per_symbol", "bits per symbol", "기호당 비트", sentence="{} bits per symbol",
+                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2), items="symbol")  # fmt: skip
+            return main, accuracy, perplexity
+        return (
+            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte", sentence_ko="바이트당 {}비트",
+                   of="nats", per="bytes", scale=math.log(2), items="byte"),
+            Metric("bits_per_char", "bits per character", "글자당 비트", of="nats", per="chars", scale=math.log(2)),
+            accuracy,
+            perplexity,
+        )  # fmt: skip
+
+    def learning(self, model: Autoregressive, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        part, r = data.parts["train"], ready.recipe
+        if r.update == "counting":
+            if not isinstance(model, Counting):
+                raise ConfigError(
+                    f"{ready.model_type.name} is no Counting model: it cannot be trained with train.update=counting"
+                )
+            return _counted_once(part, model.vocab_size, max(2, (model.context or 0) + 1)), CountingRule(model)
+        made = make_batches(
+            part,
+            model.vocab_size,
+            batch_size=r.batch_size,
+            sequence_length=r.sequence_length,
+            stateful=r.stateful,
+            reset_prob=r.reset_prob,
+            seed=ready.settings.seed,
+        )
+        if r.update == "em":
+            if not isinstance(model, EMTrainable):
+                raise ConfigError(
+                    f"{ready.model_type.name} counts nothing that is hidden: it cannot be trained with train.update=em"
+                )
+            return Source(made.steps_per_epoch, made.at), EMRule(model, r, made.steps_per_epoch, ready.compute.device)
+        return Source(made.steps_per_epoch, made.at), GradientRule(NextTokenLoss(model), r, ready.compute)
+
+    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+        part = head(data.parts["valid"], VALIDATION_SYMBOLS)
+        size = part_bytes(part)
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return float(token_nats(model, part, ready.compute)[0].sum() / size / math.log(2))
+
+        return validate
+
+    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
+        """Every symbol is scored, the first of a record from ``start``; nats, and the bytes that each symbol stands for."""
+        began = time.perf_counter()
+        reading = EvalWindow.of(loaded.model)
+        nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
+        assert hits is not None
+        window, size = loaded.model.window, f"{part.counted}s"
+        text = {"bytes": part.nbytes, "chars": part.nchars} if part.counted == "byte" else {"symbols": len(nats)}
+        info = {
+            "nats": float(nats.sum()), **text, "tokens": len(nats),
+            "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
+            "visible": reading.context - reading.stride, "seconds": time.perf_counter() - began,
+        }  # fmt: skip
+        if loaded.processor.tokenizer.name == "bpe":
+            info["bound"] = "upper: one segmentation of many is scored"
+        items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
+        return Evaluation(
+            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, positions=part.byte_ends()
+        )  # fmt: skip
+
+    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
+        size = f"{part.counted}s"
+        sizes, nats = evaluation.items[size].astype(np.int64), evaluation.items["nats"]
+        for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), evaluation.records.tolist()):
+            mine = slice(stop - (e - s), stop)
+            text = loaded.processor.decode(part.ids[s:e]).decode(errors="replace")
+            yield {"text": text, "nats": -float(nats[mine].sum()), size: int(sizes[mine].sum())}
+
+
+def _counted_once(part: Part, vocab_size: int, overlap: int) -> Source:
+    """Every chunk once, in order, read when it is asked for."""
+    steps = sum(1 for _ in counting_batches(part, vocab_size, overlap))
+    batches = counting_batches(part, vocab_size, overlap)
+    return Source(max(1, steps), lambda _epoch, _step: next(batches))

@@ -1,0 +1,132 @@
+"""series: numbers in time order, each forecast from all before it. Judged by the nats that a value costs in its own units."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, ModelType, SequenceModel
+from chainrule.core.metric import Metric
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processors import SeriesProcessor
+from chainrule.data.series import Scaling, SeriesDataset, Stretch, read_held_out, read_series
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, Task, register_task
+from chainrule.tasks.series.metrics import judge
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.training.loop import Source
+from chainrule.training.losses import NextTokenLoss
+from chainrule.training.rules import CountingRule, GradientRule, Rule
+
+TAIL = 1024
+"""How many of the last known values a run folder keeps of each series: what ``generate`` continues."""
+
+
+@register_task
+class OfNumbers(Task):
+    name = "series"
+    default_models = "ar,kalman,hmm,rnn,lstm,gru"
+    items = "values"
+    data_options = ("time",)
+    card_of_encoding = True
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        return (
+            Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value", sentence_ko="값당 {}nat", of="nats",
+                   items="value", min_items=30, min_block=8),
+            Metric("mase", "MASE", "MASE", of="scaled_errors"),
+            Metric("coverage_80", "in the 80% interval", "80% 구간 포함률", unit="%", digits=0, of="covered"),
+        )  # fmt: skip
+
+    def read(self, settings: RunConfig) -> SeriesDataset:
+        return read_series(settings.data, settings.columns, settings.split, settings.time)
+
+    def fit_processor(
+        self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
+    ) -> SeriesProcessor:
+        return SeriesProcessor(Scaling.of(dataset.parts["train"]))
+
+    def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
+        return read_held_out(source, run.processor.scaling.columns, options.get("columns"), options.get("time"))
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        train = data.parts["train"]
+        return {
+            "parts": {n: p.described() for n, p in data.parts.items()},
+            "tail": [series.values[-TAIL:].tolist() for series in train.series],
+        }
+
+    def learning(self, model: Autoregressive, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        r, batches = ready.recipe, Windows(data, ready)
+        if r.update == "counting":
+            if not isinstance(model, Counting):
+                raise ConfigError(
+                    f"{ready.model_type.name} is no Counting model: it cannot be trained with train.update=counting"
+                )
+            return Source(1, lambda _epoch, _step: batches.whole()), CountingRule(model)
+        return Source(batches.steps_per_epoch, batches.at), GradientRule(NextTokenLoss(model), r, ready.compute)
+
+    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return float(judge(model, data.parts["valid"], data.processor.scaling, ready.compute).nats.mean())
+
+        return validate
+
+    def evaluate(self, loaded: Run, part: Stretch) -> Evaluation:
+        """Every value is forecast one step ahead from all before it; those before the part are read first.
+
+        MASE is the mean absolute error of the median forecast over that of "as before" on the training part (Hyndman & Koehler 2006).
+        """
+        scaling = loaded.processor.scaling
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no value")
+        found = judge(loaded.model, part, scaling, loaded.compute, intervals=True)
+        ends = np.cumsum([len(values) for values in part.scored()])
+        items = {"nats": found.nats, "scaled_errors": found.scaled_errors, "covered": found.covered.astype(np.float64)}
+        return Evaluation(self.metrics("value"), items, ends, info={"n": len(found.nats)})
+
+
+class Windows:
+    """Training batches: windows of the training part at random places, each begun with nothing known.
+
+    What stands in a batch is a function of (seed, epoch, step) alone.
+    """
+
+    def __init__(self, data: EncodedData, ready: ResolvedRun):
+        train = data.parts["train"]
+        self.known = [
+            data.processor.scaling.seen(i, s.values[a:z])
+            for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
+        ]
+        self.targets = [data.processor.scaling.seen(i, values) for i, values in enumerate(train.targets())]
+        self.rows, self.seed = ready.recipe.batch_size, ready.settings.seed
+        self.window = min(ready.recipe.sequence_length, max(map(len, self.known)))
+        self.steps_per_epoch = max(1, round(sum(map(len, self.known)) / (self.rows * self.window)))
+
+    def whole(self) -> Batch:
+        """Every series once, from its first value on."""
+        return self._batch([(i, 0, len(values)) for i, values in enumerate(self.known)])
+
+    def at(self, epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng([self.seed, epoch, step])
+        sizes = [len(values) for values in self.known]
+        chosen = rng.choice(len(sizes), self.rows, p=np.array(sizes) / sum(sizes)).tolist()
+        # Beginnings up to half a window before the series, cut there: its first values come as often as any other.
+        begin = [int(rng.integers(-self.window // 2, max(1, sizes[i] - self.window // 2))) for i in chosen]
+        return self._batch([(i, max(0, b), min(sizes[i], b + self.window)) for i, b in zip(chosen, begin)])
+
+    def _batch(self, stretches: list[tuple[int, int, int]]) -> Batch:
+        lengths = [z - a for _, a, z in stretches]
+        inputs_BT = np.zeros((len(stretches), max(lengths)))
+        targets_BT = np.full_like(inputs_BT, math.nan)
+        for b, (i, a, z) in enumerate(stretches):
+            inputs_BT[b, 0] = math.nan
+            inputs_BT[b, 1 : z - a] = self.known[i][a : z - 1]
+            targets_BT[b, : z - a] = self.targets[i][a:z]
+        return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), torch.tensor(lengths))

@@ -1,0 +1,81 @@
+"""What a run depends on, as the user gave it and as it was resolved against a model type."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pydantic
+
+from chainrule.core import Config, ModelType, Recipe, SequenceModel
+from chainrule.core.compute import Compute
+from chainrule.data.dataset import EncodedData
+from chainrule.data.recognise import as_meant
+from chainrule.training.budget import Budget
+
+
+class RunConfig(Config):
+    """Everything that a run depends on; ``config.yaml`` is this, fully resolved."""
+
+    data: str
+    model_type: str
+    task: str = "generate"
+    size: str = "small"
+    model: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    tokenizer: str | None = None
+    """None: none for symbols, a folder's own ``tokenizer.json``, else byte."""
+    columns: str | None = None
+    group: str | None = None
+    """The column of a table whose rows of one value belong together: one record of steps, or one side of the split."""
+    time: str | None = None
+    """The column of a table that orders the rows of a record."""
+    unit: Literal["stream", "lines", "docs"] | None = None
+    split: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    on_bad: Literal["stop", "skip"] = "stop"
+    context: int | None = None
+    image_size: int | None = None
+    """Pixels of a side that pictures are brought to; None: their own where they are small squares, else 32."""
+    budget: str = "60s"
+    params: float | None = None
+    pretrained: str | None = None
+    """The folder of a run whose weights and units a model begins with."""
+    seed: int = 42
+    device: str = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    threads: int | None = None
+    save_every: str = "30s"
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _split_of_the_task(cls, values: Any) -> Any:
+        """Where no split is given: a series has few values, and an interval's coverage cannot be told from a dozen."""
+        series = isinstance(values, dict) and values.get("task") == "series"
+        return {"split": (0.7, 0.1, 0.2), **values} if series else values
+
+    def infer_task(self) -> RunConfig:
+        """With the task that DATA are for: to classify pictures is a task of its own."""
+        task = as_meant(self.task, self.data, self.columns)
+        return self if task == self.task else self.replace(task=task)
+
+
+@dataclass
+class ResolvedRun:
+    """Settings resolved against a family: what ``Trainer`` is built from."""
+
+    settings: RunConfig
+    model_type: ModelType
+    config: Config
+    recipe: Recipe
+    compute: Compute
+    budget: Budget
+    save_every: Budget
+    data: EncodedData
+    """DATA as the processor encodes them."""
+    learnt: SequenceModel | None = None
+    """What the model begins with."""
+
+    @property
+    def processor(self) -> Any:
+        """What encodes the data of this run."""
+        return self.data.processor

@@ -1,0 +1,241 @@
+"""From settings to a run, and from a run folder back to a model that can be used."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from chainrule.core import ConfigError, ModelType, Pretrainable, Recipe, UserError, model_type, model_types
+from chainrule.core.compute import decide
+from chainrule.data.dataset import Dataset
+from chainrule.data.processor import processor_from_json
+from chainrule.runs import RunFolder
+from chainrule.runs.run import Run
+from chainrule.tasks.base import find_task
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.training.budget import Budget
+from chainrule.training.loop import Plan, Trainer
+
+
+def read_data(settings: RunConfig) -> Dataset:
+    """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
+    task = find_task(settings.task)
+    for option, value in (("group", settings.group), ("time", settings.time)):
+        if value and option not in task.data_options:
+            raise UserError(f"--{option} {value}: --task {task.name} does not use it; leave it out")
+    return task.read(settings)
+
+
+def data_card(settings: RunConfig) -> tuple[Dataset, dict[str, Any]]:
+    """DATA and its card; with what encoding adds (tokens, vocabulary), where that does not depend on the model type."""
+    task, dataset = find_task(settings.task), read_data(settings)
+    if not task.card_of_encoding:
+        return dataset, dataset.card()
+    return dataset, task.encode(dataset, task.fit_processor(dataset, None, settings)).card()
+
+
+def prepare(settings: RunConfig, dataset: Dataset) -> ResolvedRun:
+    """Check every setting before anything is written or computed, and encode the dataset for this model."""
+    task, chosen = find_task(settings.task), model_type(settings.model_type, settings.task)
+    learnt = begin_with(settings, chosen)
+    if learnt:
+        settings = task.init_from(settings, learnt)
+    processor = task.fit_processor(dataset, chosen, settings, learnt)
+    data = task.encode(dataset, processor, learnt)
+    settings = settings.replace(tokenizer=processor.spec or settings.tokenizer)
+    fields = chosen.config.model_fields  # a model type need not ask for everything that the data could tell
+    model = {**{k: v for k, v in task.model_dimensions(data).items() if k in fields}, **settings.model}
+    if learnt and task.continues:
+        kept = {
+            k: v
+            for k, v in learnt.config["model"].items()
+            if k in fields and k not in ("vocab_size", "num_labels", "dropout")
+        }
+        model = {**kept, **model}
+    elif settings.context is not None and "context" in fields:
+        model.setdefault("context", settings.context)
+    if settings.params:
+        config = chosen.sized(int(settings.params), settings.size, **model)
+    else:
+        config = chosen.configure(settings.size, **model)
+    recipe = Recipe.make({**chosen.recipe.model_dump(), **settings.train})
+    window = getattr(config, "context", None)
+    if window is not None and not recipe.stateful and "sequence_length" not in settings.train:
+        recipe = recipe.replace(sequence_length=window)
+    compute = decide(settings.device, settings.precision, settings.threads, prefers_bf16=recipe.bf16)
+    budget, save_every = Budget.parse(settings.budget), Budget.parse(settings.save_every, "--save-every")
+    if budget.kind == "bytes" and train_bytes(data) is None:
+        raise UserError(
+            f"--budget {budget}: the data of --task {task.name} are not counted in bytes: give 60s or 3epochs"
+        )
+    if save_every.kind not in ("seconds", "steps"):
+        raise UserError(f"--save-every {save_every}: expected 30s or 50steps")
+    learnt_model = learnt.model if learnt else None
+    return ResolvedRun(settings, chosen, config, recipe, compute, budget, save_every, data, learnt_model)
+
+
+def train_bytes(data: Any) -> int | None:
+    """Bytes of the training part, the same for every tokenizer (symbols where there are no bytes); None where neither is counted."""
+    part = data.parts["train"]
+    raw = getattr(part, "record_bytes", None)
+    return int(raw.sum()) if raw is not None else getattr(part, "nbytes", None)
+
+
+def check_settings(settings: RunConfig) -> None:
+    """Raises ConfigError where the model type or its recipe has no such settings: said before anything is read or trained."""
+    model_type(settings.model_type, settings.task).config.check_names(settings.model)
+    Recipe.check_names(settings.train)
+
+
+def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
+    """The run that ``--from`` names, loaded, if this model type can begin with it."""
+    if settings.pretrained is None:
+        return None
+    if not is_pretrainable(chosen):
+        able = [f.name for f in model_types(settings.task) if is_pretrainable(f)]
+        told = f"--model {' or '.join(able)} does" if able else "no model of that task does"
+        raise UserError(
+            f"--from {settings.pretrained}: {chosen.name} does not begin with what another run learnt; {told}"
+        )
+    return load(settings.pretrained, device="cpu")
+
+
+def is_pretrainable(chosen: ModelType) -> bool:
+    """Can models of this model type begin with what another run learnt?"""
+    return isinstance(chosen.build, type) and issubclass(chosen.build, Pretrainable)
+
+
+def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
+    """The model at its start (seeded), its data in order, its rule; and the description of the run on disk."""
+    s = ready.settings
+    torch.manual_seed(s.seed)
+    try:
+        model = ready.model_type.build(ready.config)
+        if ready.learnt is not None:
+            assert isinstance(model, Pretrainable)
+            model.load_pretrained(ready.learnt)
+        model.to(ready.compute.device)
+    except ConfigError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
+    task, data = find_task(s.task), ready.data
+    source, rule = task.learning(model, data, ready)
+    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
+    higher = task.validation(data.counted).higher_is_better
+    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
+
+
+def resolved(ready: ResolvedRun) -> dict[str, Any]:
+    """All settings with nothing left open: what ``config.yaml`` holds."""
+    s = ready.settings
+    return {
+        **s.model_dump(),
+        "split": list(s.split),
+        "model_type": ready.model_type.name,
+        "model": {k: v for k, v in ready.config.model_dump().items() if k not in ("vocab_size", "num_labels")},
+        "train": {**ready.recipe.model_dump(), "betas": list(ready.recipe.betas)},
+    }
+
+
+def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
+    """The best weights of a run that is done, ready to be used; with what is settled on validation."""
+    trainer.restore_best()
+    task = find_task(ready.settings.task)
+    described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
+    config = {"model_type": ready.model_type.name, "task": task.name, "model": trainer.model.config.model_dump()}
+    run = Run(
+        task.name,
+        trainer.model.eval(),
+        ready.processor,
+        config,
+        resolved(ready),
+        described,
+        trainer.plan.compute,
+        trainer.run.path,
+    )
+    settled = task.tune_decoding(run, ready.data)
+    described |= settled
+    if settled:
+        trainer.run.write_model(trainer.model.state_dict())
+    return run
+
+
+def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None = None) -> None:
+    """Write what the run is, so that it can be understood and loaded without this command. May be repeated. ``settled``: further
+    entries of ``data.json``.
+    """
+    f, data = ready.model_type, ready.data
+    described = {
+        **find_task(ready.settings.task).described(data),
+        "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
+        "unit": data.unit, "counted": data.counted, "notes": data.all_notes, **(settled or {}),
+    }  # fmt: skip
+    plugin = {"plugin": f.plugin} if f.plugin else {}
+    run.write_description(
+        resolved(ready),
+        {"model_type": f.name, "task": f.task, "model": ready.config.model_dump(), **plugin},
+        {"data.json": described, "processor.json": ready.processor.to_json()},
+        {**machine(), "device": ready.compute.device, "bf16": ready.compute.bf16, "threads": ready.compute.threads},
+    )
+
+
+def machine() -> dict[str, Any]:
+    """What a figure was measured on."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        names = [
+            line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")
+        ]
+        cpu = names[0] if names else cpu
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+    return {
+        "cpu": cpu, "cores": os.cpu_count(), "memory_bytes": pages, "system": platform.system(),
+        "python": platform.python_version(), "torch": torch.__version__,
+    }  # fmt: skip
+
+
+def load(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Run:
+    """Load a run folder, verified. Loading never runs code from the folder: a model type from a file of the user's must have
+    been loaded before (``--plugin my_model.py``), and be the very file that the run was made with.
+    """
+    run = RunFolder(path)
+    config, tensors, files = run.load_model()
+    try:
+        chosen = model_type(config["model_type"], config.get("task", "generate"))
+    except UserError as error:
+        raise UserError(f"{path}: {error}; a model type from a file needs --plugin FILE.py") from None
+    for name in ("processor.json", "data.json"):
+        if name not in files:
+            raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
+    _check_plugin(path, config.get("plugin"), chosen)
+    model = chosen.build(chosen.config.make(config["model"]))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(
+            f"{path}: weights do not fit the model type '{chosen.name}': {str(error).splitlines()[-1].strip()}"
+        ) from None
+    settings = run.read_settings()
+    compute = decide(device, precision, threads, prefers_bf16=settings["train"].get("bf16", False))
+    model.to(compute.device).eval()
+    processor = processor_from_json(files["processor.json"])
+    return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path)
+
+
+def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: ModelType) -> None:
+    """Raises UserError where the model type comes from another file than the one that the run was made with."""
+    found = chosen.plugin or {}
+    if (wanted or {}).get("sha256") == found.get("sha256"):
+        return
+    made = f"{wanted['file']} (SHA-256 {wanted['sha256'][:12]}…)" if wanted else f"the '{chosen.name}' of this package"
+    given = f"{found['file']} (SHA-256 {found['sha256'][:12]}…)" if found else f"the '{chosen.name}' of this package"
+    raise UserError(
+        f"{path}: was made with {made}, and what is loaded is {given}: give the file that it was made with "
+        "(--plugin FILE.py)"
+    )

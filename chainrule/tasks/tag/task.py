@@ -1,0 +1,128 @@
+"""tag: a tag for every token, the whole sequence being known. Judged by the share of tokens that are tagged right."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import DataError, ModelType, SequenceModel, TaggedBatch, Tagger
+from chainrule.core.compute import Compute
+from chainrule.core.metric import Metric
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processors import LabelProcessor
+from chainrule.data.reading import Lexicon, fitted
+from chainrule.data.tagged import Tagged, TaggedDataset, read_tagged, read_tagged_part
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, Task, register_task
+from chainrule.tasks.label_metrics import confusion, mark_spans, span_f1
+from chainrule.tasks.labelling import asked, judged, learning
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.training.loop import Source
+from chainrule.training.rules import Rule
+
+LONGEST = 256
+"""Tokens: a longer sequence is learned from in pieces."""
+
+
+@register_task
+class Tag(Task):
+    name = "tag"
+    default_models = "hmm,rnn,lstm,gru"
+    items = "tokens"
+    data_options = ("tokenizer", "group", "on_bad")
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        accuracy = Metric(
+            "accuracy",
+            "accuracy",
+            "정확도",
+            higher_is_better=True,
+            of="right",
+            items="token",
+            min_items=200,
+            min_block=16,
+        )
+        return accuracy, Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
+
+    def read(self, settings: RunConfig) -> TaggedDataset:
+        s = settings
+        return read_tagged(s.data, s.columns, s.split, s.on_bad, s.group)
+
+    def fit_processor(
+        self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
+    ) -> LabelProcessor:
+        if chosen is None or chosen.recipe.update == "counting":
+            return LabelProcessor(dataset.labels)
+        train, pieces, spec = dataset.parts["train"], learnt.processor.tokenizer if learnt else None, settings.tokenizer
+        if pieces is None and "source_vocab_size" in chosen.config.model_fields:
+            spec = spec or "bpe"
+            pieces = fitted([" ".join(row.words) for row in train.rows], spec)
+        return LabelProcessor(dataset.labels, Lexicon.fit(train.tokens, pieces), spec if pieces else None)
+
+    def encode(self, dataset: Any, processor: LabelProcessor, learnt: Run | None = None) -> EncodedData:
+        """For networks, long training sequences are cut in pieces."""
+        parts = dataset.parts
+        if processor.reader is not None:
+            parts = {**parts, "train": parts["train"].cut(LONGEST)}
+        return EncodedData(dataset, processor, parts)
+
+    def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Tagged:
+        return run.processor.encode(read_tagged_part(source, options.get("columns"), options["on_bad"]), str(source))
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p.rows), "tokens": len(p)} for n, p in data.parts.items()}}
+
+    def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        return learning(model, data, ready)
+
+    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+        part = data.parts["valid"]
+
+        def validate(model: SequenceModel) -> float:
+            model = judged(model, data, ready)
+            assert isinstance(model, Tagger)
+            guessed = tags_of(model, part, data.processor.reader, ready.compute)
+            return float((np.concatenate(guessed) == part.flat).mean())
+
+        return validate
+
+    def evaluate(self, loaded: Run, part: Tagged) -> Evaluation:
+        """Every token is right or wrong."""
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no token")
+        guessed = tags_of(loaded.model, part, loaded.processor.reader, loaded.compute)
+        truth, labels = part.flat, loaded.processor.labels
+        flat = np.concatenate(guessed)
+        right = (flat == truth).astype(np.float64)
+        f1 = None
+        if mark_spans(labels):
+            f1 = span_f1([row.tags for row in part.rows], [[labels[c] for c in row.tolist()] for row in guessed])
+        details = {"confusion": confusion(truth, flat, len(labels)), "guesses": guessed}
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), {"right": right}, np.cumsum([len(row) for row in guessed]),
+            given={"span_f1": f1}, info={"tokens": len(truth)}, details=details,
+        )  # fmt: skip
+
+    def predictions(self, loaded: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for row, guess in zip(part.rows, evaluation.details["guesses"], strict=True):
+            yield {
+                "tokens": row.words,
+                "tags": row.tags,
+                "predicted": [loaded.processor.labels[c] for c in guess.tolist()],
+            }
+
+
+@torch.no_grad()
+def tags_of(model: Tagger, part: Tagged, reader: Lexicon | None, compute: Compute) -> list[np.ndarray]:
+    """The tags of every sequence, by number."""
+    found: dict[int, np.ndarray] = {}
+    for chosen, batch in asked(part, reader, compute.device):
+        tags_BT, _ = model.tag(batch)
+        assert isinstance(batch, TaggedBatch)
+        for r, row, words in zip(chosen.tolist(), tags_BT.cpu(), batch.words, strict=True):
+            found[r] = row[: len(words)].numpy()
+    return [found[r] for r in range(len(found))]

@@ -1,0 +1,93 @@
+"""Tasks over text: reading, and what of a text is held out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from chainrule.core import ModelType
+from chainrule.data import Part, read
+from chainrule.data.corpus import SymbolDataset, TextDataset, holds_symbols
+from chainrule.data.dataset import EncodedData
+from chainrule.data.processor import Processor
+from chainrule.data.processors import encode_held_out, fit_tokens
+from chainrule.data.table import TableOptions
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Task
+from chainrule.tasks.settings import RunConfig
+
+VALIDATION_SYMBOLS = 1 << 15
+"""Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
+
+
+class TextTask(Task):
+    """A task over tokens of text, or symbols without bytes: how they are read, and what of them a run keeps."""
+
+    card_of_encoding = True
+    data_options = ("tokenizer", "unit", "group", "time", "on_bad")
+
+    def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
+        s = settings
+        symbols = holds_symbols(s.data, s.tokenizer)
+        return read(
+            s.data, symbols=symbols, unit=s.unit, split=s.split, on_bad=s.on_bad, table=table_options(s.model_dump())
+        )
+
+    def fit_processor(
+        self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
+    ) -> Processor:
+        return fit_tokens(dataset, settings.tokenizer)
+
+    def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Part:
+        return encode_held_out(run.processor, source, options["unit"], options["on_bad"], table_options(options))
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {name: len(part) for name, part in data.parts.items()}}
+
+
+def table_options(told: dict[str, Any]) -> TableOptions:
+    """Columns, group and time among the settings of a run."""
+    return TableOptions(told.get("columns"), told.get("group"), told.get("time"))
+
+
+def head(part: Part, vocab_size: int) -> Part:
+    """About the first ``symbols`` of a part, taken evenly from all over it: every record (or 64 stretches of a stream) gives
+    its share from its beginning.
+    """
+    size = len(part)
+    if size <= vocab_size:
+        return part
+    if len(part.starts) >= 64:
+        keep = np.zeros(len(part.starts), dtype=bool)
+        keep[:: math.ceil(size / vocab_size)] = True
+        starts, ends = part.starts[keep], part.ends[keep]
+    else:
+        pieces = [
+            np.linspace(s, e, max(2, round(64 * (e - s) / size) + 1)).astype(int)[:-1]
+            for s, e in zip(part.starts, part.ends)
+        ]
+        starts = np.concatenate(pieces)
+        limits = np.concatenate([np.append(p[1:], e) for p, e in zip(pieces, part.ends)])
+        ends = np.minimum(limits, starts + math.ceil(vocab_size / len(starts)))
+    return restrict(part, starts, ends)
+
+
+def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
+    """The part that consists of these stretches of ``part.ids`` alone."""
+    index = np.searchsorted(starts, part.unknown_at, "right") - 1
+    inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
+    small = replace(
+        part, starts=starts, ends=ends, nbytes=0, nchars=0, unknown_at=part.unknown_at[inside],
+        unknown_bytes=part.unknown_bytes[inside], record_bytes=None,
+    )  # fmt: skip
+    small.nbytes = part_bytes(small)
+    return small
+
+
+def part_bytes(part: Part) -> int:
+    """Bytes of text in a part; symbols where there are no bytes."""
+    return sum(part.bytes_between(s, e) for s, e in zip(part.starts.tolist(), part.ends.tolist()))

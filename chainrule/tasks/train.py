@@ -1,0 +1,187 @@
+"""Train one model into a run folder: what the command ``train`` and ``chainrule.train`` do."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Literal
+
+from chainrule.core import ChainruleError, UserError
+from chainrule.core.config import read_yaml, write_yaml
+from chainrule.data.dataset import Dataset
+from chainrule.runs import RunFolder
+from chainrule.tasks.base import find_task
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.tasks.setup import check_settings, describe, make_trainer, prepare, read_data, resolved, trained
+from chainrule.training.loop import Progress, Trainer
+from chainrule.training.rules import Step
+
+
+class Interrupted(ChainruleError):
+    """Stopped by a signal, after saving. The exit status is 128 + the signal."""
+
+    def __init__(self, message: str, number: int):
+        super().__init__(message)
+        self.exit_status = 128 + number
+
+
+class Stop:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> bool:
+        return bool(self.number)
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+        print("\nstopping after this step; saving (again to stop at once)", file=sys.stderr, flush=True)
+
+    @contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Handlers are installed in the main thread only, and put back afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        old = {n: signal.signal(n, self._handle) for n in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+class Meter:
+    """Progress for people, in the words of the run's task: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
+
+    def __init__(self, label: str, ready: ResolvedRun, counted: str, *, every: float = 5.0):
+        self.label, self.budget, self.every = label, str(ready.budget), every
+        told = find_task(ready.settings.task)
+        self.loss, self.items, self.figure = told.loss, told.items, told.validation(counted)
+        self.shown, self.window = 0.0, [(0.0, 0)]
+        self.bar = None
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeRemainingColumn(),
+            )
+            self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
+            self.task = self.bar.add_task(label, total=1.0, note="")
+            self.bar.start()
+
+    def __call__(self, progress: Progress, step: Step) -> None:
+        now = time.perf_counter()
+        if now - self.shown < (0.1 if self.bar else self.every) and progress.step != progress.total:
+            return
+        self.shown = now
+        self.window = [*self.window[-20:], (progress.seconds, progress.tokens)]
+        (s0, t0), (s1, t1) = self.window[0], self.window[-1]
+        speed = (t1 - t0) / max(s1 - s0, 1e-9)
+        valid = f", valid {self.figure.said(progress.curve[-1]['value'])}" if progress.curve else ""
+        loss = f"loss {step.loss:.4f} {self.loss}".strip() + ", " if step.loss == step.loss else ""
+        note = f"{loss}{speed:,.0f} {self.items}/s{valid}"
+        if self.bar:
+            self.bar.update(self.task, completed=progress.share, note=note)
+            return
+        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if progress.share else ""
+        print(
+            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s of {self.budget}{left}: {note}",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def close(self) -> None:
+        if self.bar:
+            self.bar.stop()
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def train(
+    settings: RunConfig,
+    out: Path | str,
+    *,
+    resume: str = "never",
+    overwrite: bool = False,
+    dataset: Dataset | None = None,
+) -> Trainer:
+    """Train to the end of the budget; on a signal save and raise ``Interrupted``.
+
+    ``resume``: never; auto (the newest valid checkpoint, or afresh where there is none); or the path of the run to continue.
+    """
+    if resume not in ("auto", "never"):
+        if Path(resume).resolve() != Path(out).resolve():
+            raise UserError(
+                f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto"
+            )
+        resume = "auto"
+    mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
+    settings, run = settings.infer_task(), RunFolder(out)
+    run.check(overwrite=overwrite, resume=mode == "auto")
+    check_settings(settings)
+    settings = find_task(settings.task).prepare(settings, Path(out), overwrite)
+    ready = prepare(settings, dataset or read_data(settings))
+    meter = Meter(ready.model_type.name, ready, ready.data.counted)
+    try:
+        trainer = make_trainer(ready, run, tell=meter)  # a model that cannot be built must not cost the old run
+        RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
+        if mode == "auto":
+            _continue(trainer, run, ready)
+        describe(run, ready)
+        for note in ready.data.all_notes:
+            say(f"note: {note}")
+        size = "counting" if ready.recipe.update == "counting" else f"{trainer.model.parameters_count:,} parameters"
+        say(f"{ready.model_type.name}: {size}, {ready.compute}, budget {ready.budget}")
+        with Stop().listening() as stop:
+            trainer.advance(stop=stop)
+    finally:
+        meter.close()
+    if not trainer.progress.done:
+        trainer.save()
+        raise Interrupted(
+            f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {out}", stop.number
+        )
+    if find_task(settings.task).settling:
+        say(find_task(settings.task).settling)
+    describe(run, ready, trained(trainer, ready).data)
+    return trainer
+
+
+def _continue(trainer: Trainer, run: RunFolder, ready: ResolvedRun) -> None:
+    """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
+    if run.has("config.yaml"):
+        old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
+        if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
+            raise UserError(
+                f"{run.path}: was trained on other data or another split than {ready.settings.data}: continue it with the "
+                "same, or start another --out"
+            )
+        for key in ("model_type", "model", "train", "tokenizer", "unit", "seed", "budget"):
+            if old.get(key) != mine[key]:
+                raise UserError(
+                    f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
+                    "or start another --out"
+                )
+    for report in trainer.resume():
+        say(f"damaged, passed over: {report}")
+    if trainer.progress.done:
+        say(f"{run.path}: finished already, at step {trainer.progress.step}")
+    elif trainer.progress.step:
+        say(f"continuing at step {trainer.progress.step}")

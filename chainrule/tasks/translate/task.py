@@ -1,0 +1,209 @@
+"""translate: a target for every source. Judged by chrF where targets are sentences, by errors per symbol where they are symbols."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from chainrule.core import Autoregressive, ConfigError, DataError, ModelType, SequenceModel
+from chainrule.core.metric import Metric
+from chainrule.data.dataset import EncodedData
+from chainrule.data.pairs import (
+    PairBatches,
+    PairDataset,
+    PairPart,
+    check_pair_tokenizers,
+    read_pairs,
+    read_pairs_part,
+)
+from chainrule.data.processors import PairProcessor
+from chainrule.inference.beam import Beams, Hypothesis, beam_search
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, Task, register_task
+from chainrule.tasks.settings import ResolvedRun, RunConfig
+from chainrule.tasks.translate.metrics import judge
+from chainrule.training.loop import Source
+from chainrule.training.losses import Seq2SeqLoss
+from chainrule.training.rules import GradientRule, Rule
+
+ROWS = 64
+"""Sources that are read, or translated, at once."""
+VALIDATED = 2000
+"""Pairs of the validation part that the best weights are chosen on."""
+PENALTIES, SETTLED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6), 128
+"""Length penalties that are tried, from short to long, and how many validation pairs they are tried on."""
+MAX_EXTRA_TOKENS = 10
+"""Symbols that any translation may have beyond what training pairs suggest."""
+
+
+@register_task
+class Translate(Task):
+    name = "translate"
+    card_of_encoding = True
+    data_options = ("tokenizer", "group", "on_bad")
+    settling = "the length penalty is settled on validation"
+    default_models = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        errors = Metric("error_rate", "errors per word", "단어당 오류", of="edits", per="symbols")
+        chrf = Metric("chrf", "chrF", "chrF", higher_is_better=True, digits=2, of="statistics", aggregate="chrf", items="pair",
+                      min_items=50, min_block=1)  # fmt: skip
+        bleu = Metric("bleu", "BLEU", "BLEU", higher_is_better=True, digits=2)
+        exact = Metric("exact_match", "exact match", "완전 일치", unit="%", higher_is_better=True, digits=0, of="exact")
+        if counted != "symbol":
+            return chrf, bleu, exact, errors
+        main = replace(
+            errors, label="errors per symbol", label_ko="기호당 오류", sentence="{} errors per symbol", sentence_ko="기호당 오류 {}",
+            items="symbol", min_items=200, min_block=1,
+        )  # fmt: skip
+        return main, chrf, bleu, exact
+
+    def validation(self, counted: str) -> Metric:
+        """Weights are chosen by cross-entropy: translating the validation part would take too long."""
+        return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", sentence="{} nats per target token",
+                      sentence_ko="목표 토큰당 {}nat", of="nats")  # fmt: skip
+
+    def read(self, settings: RunConfig) -> PairDataset:
+        """Where targets are of a closed set but are not to be read symbol by symbol, they are judged as sentences."""
+        s = settings
+        found = read_pairs(s.data, s.columns, s.group, s.split, s.on_bad)
+        target = check_pair_tokenizers(s.tokenizer)[-1].kind if s.tokenizer else "word"
+        return found if target == "word" else replace(found, counted="sentence")
+
+    def fit_processor(
+        self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
+    ) -> PairProcessor:
+        spec = settings.tokenizer
+        return dataset.remember(("processor", spec), lambda: PairProcessor.fit(dataset, spec))
+
+    def read_split(self, run: Run[PairProcessor], source: Path | str, options: dict[str, Any]) -> PairPart:
+        return run.processor.encode(read_pairs_part(source, options.get("columns"), options["on_bad"]))
+
+    def described(self, data: EncodedData) -> dict[str, Any]:
+        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}, "ratio": ratio(data.parts["train"])}
+
+    def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        if not isinstance(model, Autoregressive):
+            raise ConfigError(f"{ready.model_type.name} writes no targets: it cannot learn to translate")
+        r = ready.recipe
+        batches = PairBatches(
+            data.parts["train"],
+            r.batch_size * r.sequence_length,
+            ready.settings.seed,
+            model.start_id,
+            model.vocab_size - 1,
+        )
+        return Source(batches.steps_per_epoch, batches.at), GradientRule(
+            Seq2SeqLoss(model, r.label_smoothing), r, ready.compute
+        )
+
+    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+        part = data.parts["valid"]
+        chosen = np.arange(0, len(part), math.ceil(len(part) / VALIDATED)).tolist()
+
+        def validate(model: SequenceModel) -> float:
+            assert isinstance(model, Autoregressive)
+            return target_nats(model, part, chosen, ready)
+
+        return validate
+
+    def tune_decoding(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
+        """The length penalty with which translations of validation sources are about as long as their targets: what a beam
+        prefers is too short, the more so the less a model has learnt (Murray & Chiang 2018).
+        """
+        if loaded.data["counted"] == "symbol":
+            return {}
+        part = data.parts["valid"]
+        chosen = np.arange(0, len(part), math.ceil(len(part) / SETTLED))
+        wanted, gaps = sum(len(part.targets[r]) for r in chosen), {}
+        for penalty in PENALTIES:
+            found = translations(loaded, [part.source_ids[r] for r in chosen], Beams(length_penalty=penalty))
+            written = sum(len(spelled(loaded, best[0].ids)) for best in found)
+            gaps[penalty] = abs(math.log(max(1, written) / max(1, wanted)))
+            if written >= wanted:
+                break
+        return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
+
+    def evaluate(self, loaded: Run, part: PairPart) -> Evaluation:
+        """Every source is translated by a beam of 4 and held against its target."""
+        if not len(part):
+            raise DataError("nothing to measure: the part holds no pair")
+        found = translations(loaded, part.source_ids)
+        texts = [spelled(loaded, best[0].ids) for best in found]
+        scores = judge(texts, part.targets)
+        details = {"translations": texts, "nats": [best[0].nats for best in found],
+                   "finished": [best[0].finished for best in found]}  # fmt: skip
+        items = {"statistics": scores.statistics, "edits": scores.edits.astype(np.float64), "symbols": scores.sizes.astype(np.float64),
+                 "exact": scores.exact.astype(np.float64)}  # fmt: skip
+        return Evaluation(
+            self.metrics(loaded.data["counted"]), items, np.arange(1, len(part) + 1), given={"bleu": scores.bleu},
+            info={"sentences": len(part), "signature": scores.signature}, details=details,
+        )  # fmt: skip
+
+    def predictions(self, loaded: Run, part: PairPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        made, nats = evaluation.details["translations"], evaluation.details["nats"]
+        for source, target, text, log_p in zip(part.sources, part.targets, made, nats, strict=True):
+            yield {"source": source, "target": target, "predicted": text, "nats": log_p}
+
+
+def ratio(train: PairPart) -> float:
+    """How many target symbols a source symbol has at most, but for one pair in a hundred."""
+    return float(np.quantile([(len(t) + 1) / (len(s) + 1) for s, t in zip(train.source_ids, train.target_ids)], 0.99))
+
+
+@torch.no_grad()
+def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], ready: ResolvedRun) -> float:
+    """Mean -log p of a target symbol, ends included, of some pairs."""
+    model.eval()
+    order = sorted(chosen, key=lambda r: len(part.target_ids[r]))
+    objective, total, count = Seq2SeqLoss(model), 0.0, 0
+    for k in range(0, len(order), ROWS):
+        batch = part.batch(order[k : k + ROWS], model.start_id, model.vocab_size - 1).to(ready.compute.device)
+        with ready.compute.autocast():
+            terms, _ = objective(batch)
+        total, count = total + float(terms["nats"][0]), count + int(terms["nats"][1])
+    return total / count
+
+
+@torch.no_grad()
+def translations(loaded: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
+    """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
+    model, options = loaded.model.eval(), options or Beams(length_penalty=length_penalty(loaded))
+    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    found: list[list[Hypothesis]] = [[] for _ in sources]
+    for k in range(0, len(order), ROWS):
+        mine = order[k : k + ROWS]
+        lengths_B = torch.tensor([len(sources[i]) for i in mine])
+        prompt_BS = torch.zeros(len(mine), int(lengths_B.max()), dtype=torch.long)
+        for b, i in enumerate(mine):
+            prompt_BS[b, : len(sources[i])] = torch.from_numpy(sources[i].astype(np.int64))
+        longest = math.ceil(loaded.data["ratio"] * (int(lengths_B.max()) + 1)) + MAX_EXTRA_TOKENS
+        device = loaded.compute.device
+        with loaded.compute.autocast():
+            begun = model.start(prompt_BS.to(device), lengths_B.to(device), batch=len(mine))
+        best = beam_search(
+            model,
+            begun,
+            model.vocab_size - 1,
+            loaded.compute,
+            replace(options, max_length=min(options.max_length, longest)),
+        )
+        for i, hypotheses in zip(mine, best, strict=True):
+            found[i] = hypotheses
+    return found
+
+
+def length_penalty(loaded: Run) -> float:
+    """That of the run, where one was settled."""
+    return float(loaded.data.get("length_penalty", Beams.length_penalty))
+
+
+def spelled(loaded: Run, ids: Sequence[int]) -> str:
+    """A target as text."""
+    return loaded.processor.decode(list(ids)).decode(errors="replace").strip()
