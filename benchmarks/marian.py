@@ -157,7 +157,7 @@ def of_ours(theirs: Any, compute: Compute) -> Search:
             lengths_B = torch.tensor([len(ids) for ids in batch])
             prompt_BS = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
             with torch.no_grad(), compute.autocast():
-                begun = model.start(prompt_BS, lengths_B, batch=len(batch))
+                started = model.start(prompt_BS, lengths_B, batch=len(batch))
             found += [rows[0].ids for rows in beam_search(model, started, end, compute, options)]
         return found
 
