@@ -1,14 +1,15 @@
-"""Frozen configurations. YAML and JSON are serialisations of them; an unknown key is an error that names the nearest."""
+"""Frozen configurations. YAML and JSON are serialisations of them; an unknown key is an error that names the right one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar, Self
 
 import pydantic
 import yaml
 
 from chainrule.core.errors import ConfigError, nearest
+from chainrule.core.setting_names import advise, path, section_of
 
 
 class Config(pydantic.BaseModel):
@@ -19,12 +20,32 @@ class Config(pydantic.BaseModel):
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     """Named settings; ``tiny`` is mandatory for a model type (tests run on it)."""
 
+    section: ClassVar[str] = "model"
+    """Where these settings stand in those of a run: ``--set model.width=64``."""
+    sections: ClassVar[dict[str, type[Config]]] = {}
+    """The settings that every run has, by section."""
+
     @classmethod
-    def check_names(cls, values: Iterable[str]) -> None:
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        if "section" in vars(cls):
+            Config.sections[cls.section] = cls
+
+    @classmethod
+    def known(cls, values: Mapping[str, Any]) -> dict[str, Collection[str]]:
+        """Names of the settings that exist, by section, for those who gave ``values``."""
+        return {**{name: kind.model_fields for name, kind in cls.sections.items()}, cls.section: cls.model_fields}
+
+    @classmethod
+    def check_names(cls, values: Mapping[str, Any]) -> None:
         """Raises ConfigError where there is no such setting."""
-        for key in values:
-            if key not in cls.model_fields:
-                raise ConfigError(f"unknown setting '{key}': {nearest(key, cls.model_fields)}")
+        for key, value in values.items():
+            if key in cls.model_fields:
+                continue
+            section, name, typed = cls.section, key, path(cls.section, key)
+            if not section and (meant := section_of(key)) and isinstance(value, Mapping) and value:
+                section, name = meant, str(next(iter(value)))
+                typed = f"{key}.{name}"
+            raise ConfigError(f"unknown setting '{typed}': {advise(section, name, cls.known(values))}")
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> Self:
@@ -64,7 +85,7 @@ def write_yaml(values: dict[str, Any]) -> str:
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """``["model.n=5", "train.rate=1e-3"]`` as a nested mapping; values are read as YAML scalars."""
+    """``["model.n=5", "train.lr=1e-3"]`` as a nested mapping; values are read as YAML scalars."""
     nested: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

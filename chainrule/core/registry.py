@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 
@@ -30,6 +30,8 @@ ModelT = TypeVar("ModelT", bound=type[SequenceModel])
 
 class Recipe(Config):
     """How a model type is trained: plain data, so that a board can state that every model type had its own tuned recipe."""
+
+    section: ClassVar[str] = "train"
 
     update: Literal["gradient", "counting", "em"] = "gradient"
     """counting: one pass, one estimate at its end; em: expected counts, a pass or a batch at a time, until the budget is spent."""

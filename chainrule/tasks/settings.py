@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
 
-from chainrule.core import Config, ModelType, Recipe, SequenceModel
+from chainrule.core import Config, ModelType, Recipe, SequenceModel, UserError, model_type
 from chainrule.core.compute import Compute
 from chainrule.data.dataset import EncodedData
 from chainrule.data.recognise import as_meant
@@ -16,6 +17,8 @@ from chainrule.training.budget import Budget
 
 class RunConfig(Config):
     """Everything that a run depends on; ``config.yaml`` is this, fully resolved."""
+
+    section: ClassVar[str] = ""
 
     data: str
     model_type: str
@@ -53,6 +56,16 @@ class RunConfig(Config):
         series = isinstance(values, dict) and values.get("task") == "series"
         return {"split": (0.7, 0.1, 0.2), **values} if series else values
 
+    @classmethod
+    def known(cls, values: Mapping[str, Any]) -> dict[str, Collection[str]]:
+        """Names of the settings that exist, those of the model among them where ``values`` say which it is."""
+        known = super().known(values)
+        try:
+            chosen = model_type(str(values["model_type"]), str(values.get("task", "generate")))
+        except (KeyError, UserError):
+            return known
+        return {**known, "model": chosen.config.model_fields}
+
     def infer_task(self) -> RunConfig:
         """With the task that DATA are for: to classify pictures is a task of its own."""
         task = as_meant(self.task, self.data, self.columns)
@@ -61,7 +74,7 @@ class RunConfig(Config):
 
 @dataclass
 class ResolvedRun:
-    """Settings resolved against a family: what ``Trainer`` is built from."""
+    """Settings resolved against a model type: what ``Trainer`` is built from."""
 
     settings: RunConfig
     model_type: ModelType

@@ -137,7 +137,7 @@ def test_a_memory_that_is_no_size_is_one_line(text: str, tmp_path: Path, fails: 
 
 
 def test_memory_for_a_model_without_tables_is_refused(text: str, tmp_path: Path, fails: Any) -> None:
-    assert "'memory'" in fails(2, *train(text, tmp_path / "run", "--memory", "2G"))
+    assert "'model.memory'" in fails(2, *train(text, tmp_path / "run", "--memory", "2G"))
 
 
 # --- data that cannot be used -----------------------------------------------------------------------------------------
@@ -206,9 +206,12 @@ WRONG = {
     "budget nan": (["--budget", "nan"], "60s"),
     "budget huge": (["--budget", "1e999s"], "60s"),
     "save-every": (["--save-every", "abc"], "--save-every abc"),
-    "width": (["--set", "model.widht=3"], "'width'"),
-    "clip": (["--set", "train.max_grad_nor=1"], "'max_grad_norm'"),
+    "width": (["--set", "model.widht=3"], "'model.width'"),
+    "clip": (["--set", "train.max_grad_nor=1"], "'train.max_grad_norm'"),
     "top level": (["--set", "bugdet=3steps"], "'budget'"),
+    "foreign": (["--set", "train.learning_rate=1"], "'train.learning_rate': use train.lr (learning rate)"),
+    "foreign width": (["--set", "model.hidden_size=64"], "'model.hidden_size': use model.width"),
+    "no section": (["--set", "lr=1"], "'lr': use train.lr"),
     "no mapping": (["--set", "seed.x=3"], "seed="),
     "no value": (["--set", "model.width"], "key=value"),
     "not a number": (["--set", "model.width=wide"], "width="),
@@ -247,8 +250,8 @@ WRONG_COMPARISONS = {
     "language": (["--models", "markov", "--lang", "xx"], "allowed: en, ko"),
     "seeds": (["--models", "gru", "--seeds", "0"], "--seeds 0"),
     "budget": (["--models", "markov", "--budget", "0s"], "--budget 0s"),
-    "width": (["--models", "gru,lstm", "--set", "model.widht=3"], "'width'"),
-    "clip": (["--models", "markov,gru", "--set", "train.max_grad_nor=3"], "'max_grad_norm'"),
+    "width": (["--models", "gru,lstm", "--set", "model.widht=3"], "'model.width'"),
+    "clip": (["--models", "markov,gru", "--set", "train.max_grad_nor=3"], "'train.max_grad_norm'"),
     "save-every": (["--models", "gru", "--set", "save_every=abc"], "--save-every abc"),
 }
 

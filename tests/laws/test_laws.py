@@ -98,7 +98,7 @@ def test_report_has_a_line_for_each_law_that_applies_and_a_sum() -> None:
 
 LAWS_ASKING = {
     "a model": 1, "asked": 2, "autoregressive": 14, "discrete": 3, "finite context": 1, "gradient": 1, "learning": 2,
-    "differentiable inputs": 1, "probes": 1, "prompted": 3, "filler": 5, "counting": 2, "labelling": 4, "tagger": 2, "classifier": 1,
+    "differentiable inputs": 1, "probes": 1, "takes_prompt": 3, "filler": 5, "counting": 2, "labelling": 4, "tagger": 2, "classifier": 1,
     "codec": 1,
 }  # fmt: skip
 """How many laws ask for each capability, at least."""
@@ -114,7 +114,7 @@ CAPABILITIES: dict[str, dict[str, set[str]]] = {
     "classify-images": {"knn": CLASSIFIER | {"counting"}, "logistic mlp cnn": CLASSIFIER, "rnn lstm gru vit": CLASSIFIER | {"probes"}},
     "codes": {"vq": {"codec", "probes"}},
     "draw": {"dalle lstm gru": RECURRENT | {"discrete"}},
-    "translate": {"rnn lstm gru transformer": RECURRENT | {"discrete", "prompted"}},
+    "translate": {"rnn lstm gru transformer": RECURRENT | {"discrete", "takes_prompt"}},
     "fill": {"bert": {"filler", "learning", "probes"}},
 }  # fmt: skip
 """What the model types of each task can do, at least; each of them is a model and can be asked."""
@@ -198,7 +198,7 @@ def test_laws_of_a_file_whose_model_cannot_be_built_is_one_message(
     path = tmp_path / "mine.py"
     path.write_text(
         "from chainrule.core import Config, Recipe, SequenceModel, register\n"
-        "class MineConfig(Config):\n    symbols: int = 2\n    presets = {'tiny': {}}\n"
+        "class MineConfig(Config):\n    vocab_size: int = 2\n    presets = {'tiny': {}}\n"
         "@register('mine', config=MineConfig, recipe=Recipe())\n"
         "class Mine(SequenceModel):\n    def __init__(self, config):\n        raise KeyError('width')\n"
     )
