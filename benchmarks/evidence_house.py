@@ -204,9 +204,9 @@ def help_(_data: Path, _work: Path) -> Iterator[Line]:
 
 
 WORK = {
-    "training an LSTM": ("lstm", "160steps"),
-    "training a GPT": ("gpt", "40steps"),
-    "training a Transformer of pairs": ("transformer", "60steps"),
+    "training an LSTM": ("lstm", "300steps"),
+    "training a GPT": ("gpt", "25steps"),
+    "training a Transformer of pairs": ("transformer", "8steps"),
 }
 
 
