@@ -90,9 +90,7 @@ def erase_randomly(pixels_BCYX: Tensor, share: float) -> Tensor:
 def patches_per_side(pixels: int, patch: int) -> int:
     """Raises ConfigError where patches do not fit."""
     if pixels % patch:
-        raise ConfigError(
-            f"model.patch={patch} does not divide pictures of {pixels} pixels; --image-size makes others of them"
-        )
+        raise ConfigError(f"model.patch={patch} does not divide images of {pixels} pixels; --image-size resizes them")
     return pixels // patch
 
 

@@ -89,7 +89,7 @@ class Task(ABC):
     def init_from(self, settings: RunConfig, learnt: Run) -> RunConfig:
         """The settings of a run that begins with what ``learnt`` knows: in its units. Raises UserError where it cannot."""
         if not hasattr(learnt.processor, "tokenizer"):
-            raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose symbols are no text")
+            raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose tokens are not text")
         theirs = learnt.settings["tokenizer"]
         if settings.tokenizer not in (None, theirs):
             raise UserError(
