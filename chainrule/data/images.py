@@ -29,9 +29,9 @@ from chainrule.data.table import TABLES, Table, read_tables
 MOST_ARRAY = 8 << 30
 """Bytes of all arrays of an .npz file together, unpacked."""
 USUAL = 32
-"""Pixels of a side, where nobody says and pictures have no one size of their own."""
+"""Height and width in pixels of images without a common size, unless --image-size is given."""
 LARGEST = 64
-"""Pictures up to so many pixels a side that are squares of one size stay as they are."""
+"""Height and width in pixels up to which square images of one size are kept as they are."""
 LOOKED_AT = 64
 SHEET = 24
 """Pictures of a contact sheet."""

@@ -37,7 +37,7 @@ class ImageClassifierConfig(AugmentedImageConfig):
 
 
 class ImageClassifier(SequenceModel, Classifier):
-    """log p(label | picture), from ``scores`` of what ``vary`` leaves of it."""
+    """log p(label | image) from ``scores``; in training of augmented images."""
 
     config: ImageClassifierConfig
 

@@ -70,9 +70,9 @@ class Task(ABC):
     default_models: ClassVar[str]
     """The model types that ``compare`` takes when none are named."""
     settling: ClassVar[str] = ""
-    """What ``settle`` does, for those who wait for it."""
+    """Progress message while ``tune_decoding`` runs."""
     items: ClassVar[str] = "symbols"
-    """What ``Batch.learnt`` counts: symbols, tokens, values, texts, pictures."""
+    """What ``Batch.learnt`` counts: symbols, tokens, values, texts or images."""
     loss: ClassVar[str] = "nats"
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
