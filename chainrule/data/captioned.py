@@ -194,7 +194,5 @@ def fit_captions(texts: Sequence[str], spec: str, codebook_size: int) -> Caption
 def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
     """A note where some captions are longer than is read of them."""
     cut = sum(len(symbols_of(text, tokenizer)) > LONGEST for text in texts)
-    told = (
-        f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} tokens: only the beginning is read"
-    )
+    told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} tokens: only the beginning is read"
     return told if cut else None
