@@ -24,7 +24,7 @@ demo: .venv/core  ## set up, compare six model types on the bundled plays, say w
 test: .venv/test  ## set up, run the suite
 	$(BIN)/python -m pytest -m "not slow"
 
-check: .venv/dev  ## format, lint, types, arrows
+check: .venv/dev  ## format, lint, types, import contracts
 	$(BIN)/ruff format --check chainrule tests examples benchmarks
 	$(BIN)/ruff check chainrule tests examples benchmarks
 	$(BIN)/pyright
@@ -42,7 +42,7 @@ evidence-sequences: .venv/test  ## the same for Markov and hidden Markov models,
 evidence-pairs: .venv/test  ## the same for translation, BERT and neural labels (hours)
 	$(BIN)/python benchmarks/evidence_pairs.py --data $(DATA)
 
-evidence-images: .venv/test  ## the same for pictures: labels, symbols, drawing (hours)
+evidence-images: .venv/test  ## the same for images: labels, tokens, drawing (hours)
 	$(BIN)/python benchmarks/evidence_images.py --data $(DATA)
 
 evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, frames, kills, structure, speed against 6d658b9 (one hour)

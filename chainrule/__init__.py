@@ -1,6 +1,6 @@
-"""chainrule: train, compare, explain and serve every sequence model on your own data.
+"""chainrule: train, compare and use sequence models on your own data, from a Markov chain to a Transformer.
 
-The facade is lazy: importing the package imports no torch; the first use of a name does.
+Importing the package imports no torch; the first use of a name does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Errors speak to the person who typed the command: what was given, what was allowed, what to type instead.
 
-The exit status is part of the contract of the command line: 2 the input is at fault, 3 the machine is, 1 we are.
+The exit status is part of the contract of the command line: 1 internal error (bug), 2 invalid input, 3 system error.
 """
 
 from __future__ import annotations

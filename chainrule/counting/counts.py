@@ -230,7 +230,7 @@ def _chains(batch: Batch, vocab_size: int, n: int) -> tuple[np.ndarray, np.ndarr
     size = chains(np.empty(0, np.int32), np.empty(0, np.bool_))
     if size < 0:
         raise UserError(
-            f"a batch holds ids outside 0..{vocab_size - 1} (inputs may also be the start symbol {vocab_size})"
+            f"a batch holds ids outside 0..{vocab_size - 1} (inputs may also be the start token {vocab_size})"
         )
     if size + n >= 1 << 31:
         raise UserError(

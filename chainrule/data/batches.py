@@ -236,10 +236,10 @@ def make_batches(
         seed: with epoch and step it determines every batch.
 
     Raises:
-        DataError: the part holds no symbol.
+        DataError: the part holds no token.
     """
     if len(part) == 0:
-        raise DataError("nothing to train on: the part holds no symbol")
+        raise DataError("nothing to train on: the part holds no token")
     plan = Plan(part, vocab_size, batch_size, sequence_length, seed)
     if part.unit != "stream" and 2 * len(part) < sequence_length * len(part.starts):
         return _Ragged(plan, longest * sequence_length)

@@ -94,7 +94,7 @@ class BpeTokenizer(OfSpans):
         """The bytes of ids: UTF-8 as a whole where the ids came from a text, not always where a model made them."""
         array = np.asarray(ids).reshape(-1)
         if len(array) and not (array.min() >= 0 and array.max() < self.vocab_size):
-            raise ValueError(f"ids outside 0..{self.vocab_size - 1} stand for no symbol")
+            raise ValueError(f"ids outside 0..{self.vocab_size - 1} are not in the vocabulary")
         return b"".join([self._bytes[i] for i in array.tolist()])
 
     def to_json(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def _checked(saved: dict[str, Any]) -> dict[str, Any]:
         )
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or any(c not in vocabulary for c in _BYTE):
-        raise DataError("tokenizer.json: some of the 256 bytes have no symbol; byte-level BPE has all of them")
+        raise DataError("tokenizer.json: some of the 256 bytes have no token; byte-level BPE has all of them")
     return {
         **saved, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None,
         "pre_tokenizer": {**before, "add_prefix_space": False}, "model": {**model, "dropout": None},

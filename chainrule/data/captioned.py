@@ -111,7 +111,7 @@ class DrawnBatches:
         mistaken: float = MISTAKEN,
     ):
         if not len(records):
-            raise DataError("no pictures with captions to make batches of")
+            raise DataError("no images with captions to make batches of")
         self.records, self.captions, self.rows, self.seed = records, captions, rows, seed
         self.dropped, self.mistaken = dropped, mistaken
         self.steps_per_epoch = -(-len(records) // rows)
@@ -145,7 +145,7 @@ def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = 
 class CaptionedDataset(Dataset):
     """Images with a caption each. Parts are `CaptionedPart`, without the ids of the images, which a codec makes."""
 
-    unit: str = "captioned pictures"
+    unit: str = "captioned images"
     counted: str = "image token"
     carved: bool = False
 
@@ -179,7 +179,7 @@ def read_captioned(
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
     channels = channels_of(parts)
     if carved:
-        notes.append(carved_note(f"{len(parts['valid']):,} pictures"))
+        notes.append(carved_note(f"{len(parts['valid']):,} images"))
     whole, cut = digests(parts)
     made = {n: CaptionedPart(replace(p, images=grey(p.images, channels))) for n, p in parts.items()}
     return CaptionedDataset(name, made, whole, cut, notes, carved=carved)
@@ -194,7 +194,5 @@ def fit_captions(texts: Sequence[str], spec: str, codebook_size: int) -> Caption
 def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
     """A note where some captions are longer than is read of them."""
     cut = sum(len(symbols_of(text, tokenizer)) > LONGEST for text in texts)
-    told = (
-        f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} symbols, of which the beginning is read"
-    )
+    told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} tokens: only the beginning is read"
     return told if cut else None

@@ -47,14 +47,14 @@ def read_codes(lines: Iterable[str], codes: int, places: int, where: str) -> tup
             if -1 in ids:
                 strange = name_of(symbols[ids.index(-1)])[:40]
                 raise DataError(
-                    f"{where}: line {number}: '{strange}' is no symbol of this codec, whose symbols are 0 to {codes - 1}"
+                    f"{where}: line {number}: '{strange}' is no token of this codec, whose tokens are 0 to {codes - 1}"
                 )
             whole.append(ids)
     if not whole and not short:
-        raise DataError(f"{where}: no sequence: generate some, or export pictures with --to symbols")
+        raise DataError(f"{where}: no sequence: generate some, or export images with --to symbols")
     if not whole:
         raise DataError(
-            f"{where}: a picture has {places} symbols and the longest sequence {max(short)}: generate longer ones "
+            f"{where}: an image has {places} tokens and the longest sequence {max(short)}: generate longer ones "
             f"(--max-tokens {places}), or more of them (-n)"
         )
     return np.array(whole, np.int64), len(short)

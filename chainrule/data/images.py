@@ -29,9 +29,9 @@ from chainrule.data.table import TABLES, Table, read_tables
 MOST_ARRAY = 8 << 30
 """Bytes of all arrays of an .npz file together, unpacked."""
 USUAL = 32
-"""Pixels of a side, where nobody says and pictures have no one size of their own."""
+"""Height and width in pixels of images without a common size, unless --image-size is given."""
 LARGEST = 64
-"""Pictures up to so many pixels a side that are squares of one size stay as they are."""
+"""Height and width in pixels up to which square images of one size are kept as they are."""
 LOOKED_AT = 64
 SHEET = 24
 """Pictures of a contact sheet."""
@@ -59,7 +59,7 @@ class ImagePart:
 
     def numbered(self, labels: Sequence[str], where: str) -> ImagePart:
         """The images with these labels as numbers; a note, which names ``where``, on those that have none of them."""
-        numbers, told = numbers_of(self.names, labels, "picture", where)
+        numbers, told = numbers_of(self.names, labels, "image", where)
         return replace(self, labels=numbers, notes=[*self.notes, *told])
 
     @property
@@ -139,19 +139,19 @@ def read_images(
     labels = tuple(sorted(set(learned)))
     if len(labels) < 2:
         raise DataError(
-            f"{source}: every training picture is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
+            f"{source}: every training image is labelled '{''.join(labels)}': at least 2 labels are needed to tell apart"
         )
     channels = channels_of(parts)
-    made = {n: replace(p, images=grey(p.images, channels), labels=numbers_of(p.names, labels, "picture", n)[0]) for n, p in parts.items()}  # fmt: skip
+    made = {n: replace(p, images=grey(p.images, channels), labels=numbers_of(p.names, labels, "image", n)[0]) for n, p in parts.items()}  # fmt: skip
     for part, p in made.items():
-        tell_unknown(part, p.names, labels, "picture", notes)
+        tell_unknown(part, p.names, labels, "image", notes)
     alone = [label for label in labels if learned.count(label) == 1]
     if alone:
         notes.append(
-            f"only one training picture each: {', '.join(alone[:5])}{f' and {len(alone) - 5} more' if len(alone) > 5 else ''}"
+            f"only one training image each: {', '.join(alone[:5])}{f' and {len(alone) - 5} more' if len(alone) > 5 else ''}"
         )
     if carved:
-        notes.append(carved_note(f"{len(made['valid']):,} pictures"))
+        notes.append(carved_note(f"{len(made['valid']):,} images"))
     whole, cut = digests(made)
     return ImageDataset(name, made, whole, cut, notes, labels=labels, carved=carved)
 
@@ -169,7 +169,7 @@ def read_unlabelled_images(
     channels = channels_of(parts)
     made = {part: replace(p, images=grey(p.images, channels)) for part, p in parts.items()}
     if carved:
-        notes.append(carved_note(f"{len(made['valid']):,} pictures"))
+        notes.append(carved_note(f"{len(made['valid']):,} images"))
     whole, cut = digests(made)
     return ImageDataset(name, made, whole, cut, notes, carved=carved)
 
@@ -266,11 +266,11 @@ def decoded(rows: Rows, size: int, on_bad: str, notes: list[str]) -> ImagePart:
                 bad.append(str(result))
         kept = [r for r, result in enumerate(found) if not isinstance(result, DataError)]
         if not kept:
-            raise DataError(bad[0] if bad else "no pictures")
+            raise DataError(bad[0] if bad else "no images")
         images = np.stack([result for result in found if not isinstance(result, DataError)])
         files = tuple(str(rows.sources[r]) for r in kept)
     if bad:
-        notes.append(f"{len(bad)} picture{'s' * (len(bad) > 1)} left out (--on-bad skip): {bad[0]}")
+        notes.append(f"{len(bad)} image{'s' * (len(bad) > 1)} left out (--on-bad skip): {bad[0]}")
         if rows.groups:
             rows.groups = [rows.groups[r] for r in kept]
     return ImagePart(images, tuple(rows.names[r] for r in kept), np.full(len(kept), UNKNOWN), files)
@@ -301,7 +301,7 @@ def _common_size(parts: dict[str, Rows], notes: list[str]) -> int:
     if len(shapes) == 1 and len(set(next(iter(shapes)))) == 1 and next(iter(shapes))[0] <= LARGEST:
         return next(iter(shapes))[0]
     what = f"of {' and '.join(f'{x} x {y}' for y, x in sorted(shapes))}" if len(shapes) == 1 else "of several sizes"
-    notes.append(f"pictures {what} are scaled to {USUAL} x {USUAL}, around the middle (--image-size)")
+    notes.append(f"images {what} are resized to {USUAL} × {USUAL} and cropped around the centre (--image-size)")
     return USUAL
 
 
@@ -331,7 +331,7 @@ def list_images(
     else:
         name, parts = path.resolve().name, _from_folders(path, beside)
     if not any(len(rows.names) for rows in parts.values()):
-        raise DataError(f"{path}: no pictures ({', '.join(IMAGES)}) lie here")
+        raise DataError(f"{path}: no images ({', '.join(IMAGES)}) lie here")
     if "all" not in parts and "train" not in parts and "test" not in parts:
         raise DataError(f"{path}: {', '.join(parts)} given, but no train to go with it")
     return name, parts, "valid" not in parts
@@ -365,20 +365,20 @@ def _from_folders(path: Path, beside: Beside) -> dict[str, Rows]:
             continue
         if beside == "caption":
             raise UserError(
-                f"{folder}: pictures without captions; expected a table with the columns image and text, or captions.jsonl"
+                f"{folder}: images without captions; expected a table with the columns image and text, or captions.jsonl"
             )
         classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
         if not classes:
             loose = sum(suffix(p) in IMAGES for p in folder.iterdir())
-            told = f"{loose} pictures without labels lie here" if loose else "no pictures"
+            told = f"{loose} images without labels lie here" if loose else "no images"
             raise UserError(
-                f"{folder}: {told}; expected a sub-folder of pictures for each label, or a table with the columns image and label"
+                f"{folder}: {told}; expected a sub-folder of images for each label, or a table with the columns image and label"
             )
         files = {c.name: sorted(p for p in c.rglob("*") if p.is_file() and suffix(p) in IMAGES) for c in classes}
         empty = [name for name, paths in files.items() if not paths]
         if empty and len(empty) < len(files):
             raise DataError(
-                f"{folder / empty[0]}: no pictures ({', '.join(IMAGES)}) in this class; remove the folder, or fill it"
+                f"{folder / empty[0]}: no images ({', '.join(IMAGES)}) in this class; remove the folder, or fill it"
             )
         found[part] = Rows(
             [p for paths in files.values() for p in paths], [c for c, paths in files.items() for _ in paths]
@@ -428,7 +428,7 @@ def _numbered(table: Table, arrays: dict[int, Path], size: int | None) -> np.nda
     wrong = np.flatnonzero((rows < 0) | (rows >= len(images)))
     if len(wrong):
         raise DataError(
-            f"{table.where(int(wrong[0]))}: i is {rows[wrong[0]]}, and {arrays[side].name} holds {len(images):,} pictures"
+            f"{table.where(int(wrong[0]))}: i is {rows[wrong[0]]}, and {arrays[side].name} holds {len(images):,} images"
         )
     return images[rows]
 
@@ -445,7 +445,7 @@ def from_arrays(path: Path, beside: Beside) -> dict[str, Rows]:
     }
     if beside == "caption":
         raise UserError(
-            f"{path}: pictures without captions; expected a table with the columns image and text, or captions.jsonl"
+            f"{path}: images without captions; expected a table with the columns image and text, or captions.jsonl"
         )
     if beside == "nothing":
         alone = {part: as_images(arrays[x], path) for part, (x, _) in pairs.items() if x in arrays}
@@ -489,7 +489,7 @@ def as_images(array: np.ndarray, path: Path) -> np.ndarray:
 
 def _label_names(labels: np.ndarray, count: int, names: list[str] | None, path: Path) -> list[str]:
     if labels.shape != (count,):
-        raise DataError(f"{path}: {labels.shape} labels for {count} pictures")
+        raise DataError(f"{path}: {labels.shape} labels for {count} images")
     if labels.dtype.kind not in "iuUS":
         raise DataError(f"{path}: labels are {labels.dtype}: expected whole numbers or strings")
     written = labels.tolist()

@@ -502,7 +502,7 @@ def encode_pairs(part: SentencePairs, tokenizers: Sequence[TextTokenizer], longe
     ids = [_encode(column, tokenizer, part.where) for column, tokenizer in zip(cells, tokenizers)]
     notes, cut = list(part.notes), sum(len(some) > longest for some in ids[0])
     if cut and part.name != "train":  # what is too long to train on is left out there
-        notes.append(f"{part.name}: {cut:,} source{'s' * (cut != 1)} of more than {longest} symbols are read up to there and no further")  # fmt: skip
+        notes.append(f"{part.name}: {cut:,} source{'s' * (cut != 1)} of more than {longest} tokens are cut at that length")  # fmt: skip
     return PairPart(part.sources, part.targets, ids[0], ids[1], longest, notes)
 
 
@@ -530,7 +530,7 @@ def trained_on(train: PairPart, source: TextTokenizer, target: TextTokenizer) ->
     told = [
         f"{_pairs_of(int(some.sum()))} {why}"
         for some, why in (
-            (long, f"of more than {train.longest} symbols on a side"),
+            (long, f"of more than {train.longest} tokens on a side"),
             (uneven, f"with one side more than {RATIO} times as long as the other"),
         )
         if some.any()
@@ -550,8 +550,8 @@ def pair_notes(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) 
     for side, ids, tokenizer in zip(SIDES, (train.source_ids, train.target_ids), tokenizers):
         share = _unknown(ids, tokenizer)
         if share:
-            shown = "; a model that says one writes \N{REPLACEMENT CHARACTER}" if side == "target" else ""
-            notes.append(f"{share:.2%} of the {side} symbols of train are unknown, seen too rarely{shown}")
+            shown = "; in output one is written as \N{REPLACEMENT CHARACTER}" if side == "target" else ""
+            notes.append(f"Out-of-vocabulary tokens in the {side}s of train: {share:.2%}{shown}")
     return notes
 
 

@@ -255,7 +255,7 @@ class SymbolTokenizer:
         """The symbols of ids, ends left out; U+FFFD for the unknown one."""
         array = np.asarray(ids).reshape(-1)
         if len(array) and not (array.min() >= 0 and array.max() < self.vocab_size):
-            raise ValueError(f"ids outside 0..{self.vocab_size - 1} stand for no symbol")
+            raise ValueError(f"ids outside 0..{self.vocab_size - 1} are not in the vocabulary")
         table = [*self.names, "\N{REPLACEMENT CHARACTER}"]
         return [table[i] for i in array.tolist() if i != self.end]
 

@@ -219,7 +219,7 @@ def divide_tables(
     tables: dict[str, Table], shares: dict[str, float], key: Callable[[Table], list[str]]
 ) -> dict[str, Table]:
     """Train, valid and test: given parts are kept, what is missing is split off by a hash of each row's ``key`` (its group, or
-    what it says), so that rows of one key stay on one side. A test part that is given does not make train larger.
+    what it says), so that rows with the same key are in the same split. A test part that is given does not make train larger.
     """
     if "all" in tables:
         whole, wanted = tables["all"], shares

@@ -181,7 +181,7 @@ def _utf8_lengths(points: np.ndarray) -> np.ndarray:
 def _checked(ids: Any, vocab_size: int) -> np.ndarray:
     array = np.asarray(ids).reshape(-1)
     if len(array) and not (array.min() >= 0 and array.max() < vocab_size):
-        raise ValueError(f"ids outside 0..{vocab_size - 1} stand for no symbol")
+        raise ValueError(f"ids outside 0..{vocab_size - 1} are not in the vocabulary")
     return array
 
 

@@ -120,7 +120,7 @@ class WordTokenizer(OfSpans):
         if not len(array):
             return b""
         if array.min() < 0 or array.max() >= self.vocab_size:
-            raise ValueError(f"ids outside 0..{self.vocab_size - 1} stand for no symbol")
+            raise ValueError(f"ids outside 0..{self.vocab_size - 1} are not in the vocabulary")
         space = self._space[array]
         apart = np.append(~space[1:] & ~space[:-1], False)
         table = [*self._bytes, "\N{REPLACEMENT CHARACTER}".encode()]

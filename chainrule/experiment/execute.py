@@ -64,7 +64,7 @@ def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell
 
 
 def retry_failed(plan: Plan, results: Results) -> None:
-    """Jobs that failed where the machine may have been at fault begin again."""
+    """Jobs that failed by what may have been a system error begin again."""
     for job in plan.jobs.values():
         found = results.get(job)
         if found and found.status == "failed" and found.retry:

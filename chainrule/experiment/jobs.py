@@ -31,7 +31,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """The state of a job: what it has found so far, or why it failed. ``retry``: the machine may be at fault, not the
+    """The state of a job: what it has found so far, or why it failed. ``retry``: the cause may be the system, not the
     settings.
     """
 

@@ -70,7 +70,7 @@ def run(
     """Compare models on the data of ``settings`` and return the board.
 
     Args:
-        settings: shared settings of all rows; ``model type`` is not used.
+        settings: shared settings of all rows; ``model_type`` is not used.
         models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
         out: the folder of the experiment. One that holds the same experiment is continued.
         seeds: runs of each row, with seeds one apart.

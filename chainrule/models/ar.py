@@ -146,7 +146,7 @@ class AR(Autoregressive, Counting[Moments]):
         return Moments.of(batch, self.longest)
 
     def update(self, stats: Moments, rate: float = 1.0) -> Self:
-        """Estimate from moments. There is no part of the way: ``rate`` must be 1."""
+        """Estimate from moments. It cannot be updated incrementally: ``rate`` must be 1."""
         if rate != 1:
             raise UserError(f"rate={rate}: an AR is estimated at once from all its moments; rate must be 1")
         moments = stats.moments_mKK

@@ -1,4 +1,4 @@
-"""BERT: every place sees the whole row; learned by telling what was hidden.
+"""BERT: a bidirectional Transformer encoder, trained as a masked language model.
 
     x = norm(embed(symbol) + embed(segment) + position);   x = norm(x + attend(x));   x = norm(x + ff(x))
     p(x_t | all that is shown) = softmax(E norm(gelu(W x_t)) + b),   E the embedding itself

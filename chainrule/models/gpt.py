@@ -4,7 +4,7 @@
 
 Radford et al. 2018, 2019; Vaswani et al. 2017. What is remembered of x_<t: a key and a value for each symbol and layer, a cache that grows
 with every symbol until the window of ``context`` symbols is full, then slides. The stack
-itself is ``layers.decoder``.
+itself is ``nn.decoder``.
 
 Deviations from GPT-2 (each a setting; ``preset="gpt2"`` undoes them): rotary positions instead of learned ones, squared ReLU, no biases,
 RMS-normalised queries and keys, untied head, output maps of a block start at zero. Learned positions end where their table

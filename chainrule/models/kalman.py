@@ -184,7 +184,7 @@ class Kalman(Autoregressive, Counting[Records]):
         return Records.of(batch)
 
     def update(self, stats: Records, rate: float = 1.0) -> Self:
-        """Maximum likelihood, from records. There is no part of the way: ``rate`` must be 1."""
+        """Maximum likelihood, from records. It cannot be updated incrementally: ``rate`` must be 1."""
         if rate != 1:
             raise UserError(f"rate={rate}: a state space model is fitted to all its records; rate must be 1")
         records = stats.ordered()

@@ -68,7 +68,7 @@ class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
 
     def update(self, stats: StoredImages, rate: float = 1.0) -> KNNClassifier:
         if rate != 1.0:
-            raise ConfigError("knn keeps pictures: there is no part of the way")
+            raise ConfigError("knn cannot be updated incrementally (rate must be 1)")
         self.kept_ND, self.labels_N = stats.pixels_ND, stats.labels_N
         return self
 

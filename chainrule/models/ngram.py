@@ -284,7 +284,7 @@ class CountModel(Autoregressive, Counting[Counts]):
         return Counts.of(batch, self.vocab_size, self.config.n, self.room)
 
     def update(self, stats: Counts, rate: float = 1.0) -> Self:
-        """Estimate from counts (those of a larger n will do). There is no part of the way: ``rate`` must be 1."""
+        """Estimate from counts (those of a larger n will do). It cannot be updated incrementally: ``rate`` must be 1."""
         if rate != 1:
             raise UserError(f"rate={rate}: an n-gram is estimated at once from all its counts; rate must be 1")
         if stats.vocab_size != self.vocab_size:

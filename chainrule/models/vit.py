@@ -105,7 +105,7 @@ class VisionTransformer(ImageClassifier):
         """What the encoder makes of every patch, row after row, B x P x D; the class token first, where there is one."""
         Y, X = pixels_BCYX.shape[2:]
         if Y % self.config.patch or X % self.config.patch:
-            raise ConfigError(f"a picture of {Y} x {X} pixels cannot be cut into patches of {self.config.patch}")
+            raise ConfigError(f"an image of {Y} × {X} pixels cannot be cut into patches of {self.config.patch}")
         grid_BDYX = self.patches(pixels_BCYX)
         x_BPD = grid_BDYX.flatten(2).mT
         if self.class_token is not None:

@@ -29,7 +29,7 @@ class Cache(State):
 
     def rewind(self, n_B: Tensor) -> Self:
         if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
-            raise NotRewindable(f"at most {self.slack} symbols, all after the last start, can be taken back")
+            raise NotRewindable(f"at most {self.slack} tokens, all after the last start, can be taken back")
         return replace(self, length_B=self.length_B - n_B)
 
     def positions(self) -> Tensor:

@@ -37,7 +37,7 @@ class ImageClassifierConfig(AugmentedImageConfig):
 
 
 class ImageClassifier(SequenceModel, Classifier):
-    """log p(label | picture), from ``scores`` of what ``vary`` leaves of it."""
+    """log p(label | image) from ``scores``; in training of augmented images."""
 
     config: ImageClassifierConfig
 
@@ -90,9 +90,7 @@ def erase_randomly(pixels_BCYX: Tensor, share: float) -> Tensor:
 def patches_per_side(pixels: int, patch: int) -> int:
     """Raises ConfigError where patches do not fit."""
     if pixels % patch:
-        raise ConfigError(
-            f"model.patch={patch} does not divide pictures of {pixels} pixels; --image-size makes others of them"
-        )
+        raise ConfigError(f"model.patch={patch} does not divide images of {pixels} pixels; --image-size resizes them")
     return pixels // patch
 
 

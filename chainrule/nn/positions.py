@@ -123,7 +123,7 @@ class PositionalEncoding(nn.Module):
         if self.kind == "learned" and self.weight is not None:
             if place_BT.numel() and int(place_BT.max()) >= self.limit:
                 raise UserError(
-                    f"learned positions end at {self.limit} symbols: give a shorter sequence, or train with "
+                    f"learned positions end at {self.limit} tokens: give a shorter sequence, or train with "
                     "--set model.positions=rotary or alibi, which slide on"
                 )
             return x_BTD + self.weight[place_BT]

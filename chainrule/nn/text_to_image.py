@@ -71,7 +71,7 @@ class TextToImage(Pretrainable):
         self.judge = Matcher(self.config.words, channels, "pixels").requires_grad_(False)
         if not isinstance(self.codec, Codec) or self.config.vocab_size != self.picture + self.codec.codebook_size:
             raise ConfigError(
-                f"{self.config.vocab_size} symbols for {self.picture} of text and {self.codec.codebook_size} of pictures"
+                f"{self.config.vocab_size} tokens for {self.picture} of text and {self.codec.codebook_size} of images"
             )
 
     def load_pretrained(self, learnt: SequenceModel) -> None:

@@ -70,9 +70,9 @@ class Task(ABC):
     default_models: ClassVar[str]
     """The model types that ``compare`` takes when none are named."""
     settling: ClassVar[str] = ""
-    """What ``settle`` does, for those who wait for it."""
+    """Progress message while ``tune_decoding`` runs."""
     items: ClassVar[str] = "symbols"
-    """What ``Batch.learnt`` counts: symbols, tokens, values, texts, pictures."""
+    """What ``Batch.learnt`` counts: symbols, tokens, values, texts or images."""
     loss: ClassVar[str] = "nats"
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
@@ -89,7 +89,7 @@ class Task(ABC):
     def init_from(self, settings: RunConfig, learnt: Run) -> RunConfig:
         """The settings of a run that begins with what ``learnt`` knows: in its units. Raises UserError where it cannot."""
         if not hasattr(learnt.processor, "tokenizer"):
-            raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose symbols are no text")
+            raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose tokens are not text")
         theirs = learnt.settings["tokenizer"]
         if settings.tokenizer not in (None, theirs):
             raise UserError(

@@ -73,7 +73,7 @@ def phrases(run: Run, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...],
     found = [tuple(tokenizer.encode(text.encode()).ids.tolist()) for text in texts]
     for text, ids in zip(texts, found):
         if not ids or tokenizer.unknown in ids:
-            told = "holds a symbol that the run has never seen" if ids else "holds no symbol"
+            told = "holds a token that is not in the vocabulary of the run" if ids else "holds no token"
             raise UserError(f"{flag} {text!r}: {told}; leave it out")
     return tuple(found)
 

@@ -38,7 +38,7 @@ class RunConfig(Config):
     on_bad: Literal["stop", "skip"] = "stop"
     context: int | None = None
     image_size: int | None = None
-    """Pixels of a side that pictures are brought to; None: their own where they are small squares, else 32."""
+    """Resize images to N × N pixels; None: their own size where they are small squares, else 32."""
     budget: str = "60s"
     params: float | None = None
     pretrained: str | None = None
@@ -67,7 +67,7 @@ class RunConfig(Config):
         return {**known, "model": chosen.config.model_fields}
 
     def infer_task(self) -> RunConfig:
-        """With the task that DATA are for: to classify pictures is a task of its own."""
+        """With the task that DATA are for: classifying images is a task of its own."""
         task = as_meant(self.task, self.data, self.columns)
         return self if task == self.task else self.replace(task=task)
 

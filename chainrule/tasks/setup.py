@@ -97,15 +97,13 @@ def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
         return None
     if not is_pretrainable(chosen):
         able = [f.name for f in model_types(settings.task) if is_pretrainable(f)]
-        told = f"--model {' or '.join(able)} does" if able else "no model of that task does"
-        raise UserError(
-            f"--from {settings.pretrained}: {chosen.name} does not begin with what another run learnt; {told}"
-        )
+        told = f"only for {' or '.join(able)} with --task {settings.task}" if able else "for no model of this task"
+        raise UserError(f"--from {settings.pretrained}: fine-tuning is not supported for {chosen.name} ({told})")
     return load(settings.pretrained, device="cpu")
 
 
 def is_pretrainable(chosen: ModelType) -> bool:
-    """Can models of this model type begin with what another run learnt?"""
+    """Whether models of this type can start from the weights of another run."""
     return isinstance(chosen.build, type) and issubclass(chosen.build, Pretrainable)
 
 

@@ -528,7 +528,7 @@ def test_beams_end_where_a_record_does(text: str, tmp_path: Path, prints: Any) -
         (["--beams", "-2"], "width=-2"),
         (["--beams", "4", "--must", "a fox", "--max-tokens", "4"], "do not fit"),
         (["--beams", "4", "--must", "fox", "--forbid", "o"], "do not fit"),
-        (["--beams", "4", "--must", ""], "--must '': holds no symbol"),
+        (["--beams", "4", "--must", ""], "--must '': holds no token"),
     ],
 )
 def test_a_search_that_cannot_be_meant_is_status_2(trained: Path, fails: Any, flags: list[str], says: str) -> None:

@@ -214,7 +214,7 @@ def test_everything_within_a_row_is_seen_from_everywhere():
 
 @torch.no_grad()
 def test_learned_positions_end_where_their_table_ends():
-    with pytest.raises(UserError, match="learned positions end at 32 symbols"):
+    with pytest.raises(UserError, match="learned positions end at 32 tokens"):
         answers(modern(positions="learned"), torch.randint(V, (1, 33)))
 
 

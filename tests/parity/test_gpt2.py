@@ -121,7 +121,7 @@ def test_the_table_takes_every_weight_there_and_back(reference):
 def test_learned_positions_end_where_their_table_ends(reference):
     model = ours(reference)
     _, state = model(random_ids())
-    with pytest.raises(UserError, match="learned positions end at 23 symbols"):
+    with pytest.raises(UserError, match="learned positions end at 23 tokens"):
         model(random_ids()[:, :1], state)
 
 

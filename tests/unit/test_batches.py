@@ -199,7 +199,7 @@ def test_steps_outside_the_epoch_and_empty_parts_are_refused() -> None:
     for step in (-1, batches.steps_per_epoch):
         with pytest.raises(IndexError):
             batches.at(0, step)
-    with pytest.raises(DataError, match="no symbol"):
+    with pytest.raises(DataError, match="no token"):
         make_batches(part([0], "lines"), SYMBOLS, batch_size=2, sequence_length=5, stateful=False, seed=3)
 
 

@@ -1,4 +1,6 @@
-"""Names are those of the field: words that were given up stand in no public name, setting, flag, JSON key or file name."""
+"""Names and sentences are those of the field: words that were given up stand in no public name, setting, flag, JSON key,
+file name, message or document.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ import pytest
 
 import chainrule
 from chainrule.cli import main
+from chainrule.commands import COMMANDS
 from chainrule.core import Recipe, registry
 from chainrule.tasks.settings import RunConfig
 
@@ -139,6 +142,35 @@ FILES = [
 ]
 
 
+SENTENCES = [
+    "what attention reads",
+    "no part of the way",
+    "vectors that know a whole text",
+    "does not begin with what another run",
+    "tell what was hidden",
+    "closest to all the rest",
+    "what of the source is not looked at",
+    "stay on one side of the split",
+    "pixels of a side",
+    "symbols a windowed model",
+    "symbols that a windowed model",
+    "knows when it cannot tell",
+    "the input is at fault",
+    "the machine is at fault",
+    "defect of ours",
+    "memorising pays",
+    "more time would lower",
+    "what length costs",
+    "small print",
+    "every continuation",
+    "seen too rarely",
+    "judge that was taught",
+]
+"""Parts of sentences that were rewritten, in lower case."""
+WORDS = r"\b(verbs?|famil(y|ies))\b"
+"""Words that documents, help and messages do not use of model types and commands."""
+
+
 def test_public_names() -> None:
     found = [f"{file}:{line}: {name}" for file in sources() for name, line in public_names(file) if forbidden(name)]
     assert found == []
@@ -183,6 +215,35 @@ def test_json_keys_in_the_code() -> None:
     """Keys of dict displays: what runs, boards and answers are written from."""
     found = [f"{file}:{line}: {key}" for file in sources() for key, line in dict_keys(file) if key in JSON_KEYS]
     assert found == []
+
+
+def told(text: str) -> list[str]:
+    """Sentences that were given up and stand in a text, wherever its lines are broken."""
+    joined = re.sub(r"[\s\"'#]+", " ", text).lower()
+    return [sentence for sentence in SENTENCES if sentence in joined]
+
+
+def test_sentences_of_code_messages_and_documents() -> None:
+    root = PACKAGE.parent
+    files = [f for kind in ("*.py", "*.json", "*.html") for f in PACKAGE.rglob(kind)]
+    files += [root / "README.md", root / "CONTRIBUTING.md", root / "CHANGELOG.md", *(root / "docs").glob("*.md")]
+    assert len(files) > 200
+    found = [f"{file.relative_to(root)}: {sentence}" for file in files for sentence in told(file.read_text("utf-8"))]
+    assert found == []
+
+
+def test_words_of_documents_messages_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    root = PACKAGE.parent
+    texts = {f.name: f.read_text("utf-8") for f in [root / "README.md", *(root / "docs").glob("*.md")]}
+    texts |= {str(f.relative_to(root)): f.read_text("utf-8") for f in PACKAGE.rglob("messages.json")}
+    texts |= {" ".join(words): help_of(capsys, *words) for words in [[], *(name.split() for name in COMMANDS)]}
+    assert len(texts) > 30
+    assert [name for name, text in texts.items() if re.search(WORDS, text, re.IGNORECASE)] == []
+
+
+def test_a_sentence_is_seen_across_lines() -> None:
+    assert told('raise UserError(\n    f"{name} does not begin with what "\n    "another run learnt"\n)') != []
+    assert told("fine-tuning is not supported for gru") == []
 
 
 def test_file_names() -> None:

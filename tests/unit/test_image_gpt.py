@@ -296,15 +296,15 @@ def test_an_export_that_cannot_be_is_one_line(pictures, codec, symbols, tmp_path
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8]}', "a picture has 9 symbols and the longest sequence 8: generate"),
+        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8]}', "an image has 9 tokens and the longest sequence 8: generate"),
         (
             '\n{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, 64]}',
-            "line 2: '64' is no symbol of this codec, whose symbols are 0 to 63",
+            "line 2: '64' is no token of this codec, whose tokens are 0 to 63",
         ),
-        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, "�"]}', "'�' is no symbol"),
-        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, true]}', "'true' is no symbol"),
-        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, -1]}', "'-1' is no symbol"),
-        ('{"sequence": [[1], 2, 3, 4, 5, 6, 7, 8, 0]}', "'[1]' is no symbol"),
+        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, "�"]}', "'�' is no token"),
+        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, true]}', "'true' is no token"),
+        ('{"sequence": [1, 2, 3, 4, 5, 6, 7, 8, -1]}', "'-1' is no token"),
+        ('{"sequence": [[1], 2, 3, 4, 5, 6, 7, 8, 0]}', "'[1]' is no token"),
         ('{"sequences": []}', "no sequence: generate some"),
         ('{"sequence": "1 2 3"}', "is needed, or what generate --json prints"),
         ('{"texts": ["a"]}', "is needed, or what generate --json prints"),

@@ -276,7 +276,7 @@ def test_a_damaged_picture_stops_or_is_left_out_and_counted(tmp_path):
         read_images(tmp_path / "d")
     data = read_images(tmp_path / "d", on_bad="skip")
     assert sum(map(len, data.parts.values())) == 24
-    assert any("1 picture left out" in note for note in data.notes)
+    assert any("1 image left out" in note for note in data.notes)
 
 
 def test_what_cannot_be_meant_is_told_in_one_line(tmp_path):
@@ -294,7 +294,7 @@ def test_what_cannot_be_meant_is_told_in_one_line(tmp_path):
     (tmp_path / "torn.npz").write_bytes((tmp_path / "other.npz").read_bytes()[:60])
     (tmp_path / "t.csv").write_text("image,label\nnowhere.png,a\n")
     for name, told in {
-        "empty": "no pictures", "one": "at least 2 labels", "gap": "no pictures", "loose": "1 pictures without labels",
+        "empty": "no images", "one": "at least 2 labels", "gap": "no images", "loose": "1 images without labels",
         "float.npz": "uint8", "other.npz": "expected images,labels", "short.npz": "3", "objects.npz": "plain arrays", "torn.npz": "damaged",
         "t.csv": "no such file", "nothing": "no such file",
     }.items():  # fmt: skip
@@ -326,7 +326,7 @@ def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_pat
     )
     rows = {row["model"]: row for row in board["rows"]}
     assert {model for model, row in rows.items() if row["status"] == "failed"} == {"vit"}
-    assert "does not divide pictures of 1 pixels" in rows["vit"]["error"]
+    assert "does not divide images of 1 pixels" in rows["vit"]["error"]
 
 
 def test_a_class_of_one_picture_is_noted(tmp_path):
@@ -335,7 +335,7 @@ def test_a_class_of_one_picture_is_noted(tmp_path):
     (folder / "bird" / "only.png").write_bytes(as_png(picture()))
     data = read_images(folder)
     part = next(name for name, p in data.parts.items() if "bird" in p.names)
-    told = "only one training picture each: bird" if part != "test" else "train lacks (bird)"
+    told = "only one training image each: bird" if part != "test" else "train lacks (bird)"
     assert any(told in note for note in data.notes)
 
 

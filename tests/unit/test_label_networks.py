@@ -385,7 +385,7 @@ def test_networks_learn_to_classify_and_are_saved_with_their_units(labelling: Pa
     assert found["accuracy"] > 0.85 and found["n"] == 400
     loaded = load(run)
     assert isinstance(loaded.processor.reader, TextReader) and loaded.processor.reader.longest == 9
-    assert any("longer than 9 symbols, of which the beginning is read" in note for note in loaded.data["notes"])
+    assert any("longer than 9 tokens: only the beginning is read" in note for note in loaded.data["notes"])
     answer = classify(loaded, ["aaaaaaaaa", "ddddddddd", "", "뷁" * 10000])
     assert answer["labels"][:2] == ["x", "y"]
     assert all(sum(p.values()) == pytest.approx(1) for p in answer["p"])

@@ -1,4 +1,4 @@
-"""Reading tags and labels, judging them, and the verbs and the board that do so from the command line."""
+"""Reading tags and labels, judging them, and the commands and the board that do so."""
 
 from __future__ import annotations
 

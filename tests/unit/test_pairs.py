@@ -289,9 +289,9 @@ def test_training_pairs_too_long_or_uneven_are_left_out_and_told_and_held_out_on
     assert "left out of training: 1 pair with one side more than 9 times as long as the other, of 3" in found.all_notes
     long = read_pairs(given_split(tmp_path / "long", [*PAIRS, *odd], odd), tokenizer="byte", longest=31)
     assert ("u" * 4, "v" * 37) not in pairs_of(long.parts["train"]) and len(long.parts["train"]) == 173
-    assert "left out of training: 1 pair of more than 31 symbols on a side, of 174" in long.all_notes
+    assert "left out of training: 1 pair of more than 31 tokens on a side, of 174" in long.all_notes
     assert pairs_of(long.parts["valid"]) == odd
-    with pytest.raises(DataError, match="nothing left to train on: 169 pairs of more than 3 symbols"):
+    with pytest.raises(DataError, match="nothing left to train on: 169 pairs of more than 3 tokens"):
         read_pairs(given_split(tmp_path / "none", PAIRS, odd), tokenizer="byte", longest=3)
 
 
@@ -301,7 +301,7 @@ def test_a_source_of_ten_thousand_words_is_cut_where_it_is_read_and_told(tmp_pat
     assert len(part.source_ids[0]) == 49999 and part.source_lengths.tolist() == [37, 1]
     batch = part.batch([1, 0], 257, 256)
     assert batch.sources_BS.shape == (2, 37) and batch.source_lengths_B.tolist() == [1, 37]
-    assert any("1 source of more than 37 symbols are read up to there" in note for note in part.notes)
+    assert any("1 source of more than 37 tokens are cut at that length" in note for note in part.notes)
 
 
 # --- units ------------------------------------------------------------------------------------------------------------
@@ -325,8 +325,7 @@ def test_spelling_to_sounds_is_read_as_characters_and_words(tmp_path: Path) -> N
     assert target.unknown == valid.target_ids[1][0] and target.decode(valid.target_ids[1]).decode() == "\ufffd H1 S"
     rare = read_pairs(given_split(tmp_path / "rare", [*sounds, ("zz", "Z")], sounds[:1]))
     assert (
-        "0.14% of the target symbols of train are unknown, seen too rarely; a model that says one writes \ufffd"
-        in rare.all_notes
+        "Out-of-vocabulary tokens in the targets of train: 0.14%; in output one is written as \ufffd" in rare.all_notes
     )  # 1 of 736
     card = found.card()
     assert card["unknown"] == {"source": 1 / 4, "target": 1 / 6} and card["unseen"]["target"] == 1 / 6

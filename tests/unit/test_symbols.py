@@ -401,7 +401,7 @@ def test_beams_end_with_the_record_and_write_no_unknown_symbol(tmp_path: Path) -
         generate(loaded, [""], max_tokens=1, beams=9, n=6)
     assert ["".join(s) for s in generate(loaded, ["A"], max_tokens=9, beams=9, forbid=["C"])["sequences"]] == ["AGT"]
     for flag, wish in (("must", {"must": ["D"]}), ("forbid", {"forbid": ["CD"]})):
-        with pytest.raises(UserError, match=f"--{flag} .*never seen"):
+        with pytest.raises(UserError, match=f"--{flag} .*not in the vocabulary"):
             generate(loaded, ["A"], beams=3, **wish)
 
 

@@ -71,7 +71,7 @@ class Classify(Task):
             cut = sum(
                 len(reader.tokenizer.encode(text.encode(errors="replace")).ids) > reader.longest for text in texts
             )
-            told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} symbols, of which the beginning is read"
+            told = f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} tokens: only the beginning is read"
             notes = [told] if cut else []
         return EncodedData(dataset, processor, dataset.parts, notes)
 

@@ -78,7 +78,7 @@ class ClassifyImages(Task):
     def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
         """Every image is right or wrong."""
         if not len(part):
-            raise DataError("nothing to measure: the part holds no picture")
+            raise DataError("nothing to measure: the part holds no image")
         log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
         return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.processor.labels))
 

@@ -91,7 +91,7 @@ def _check_place(out: Path, data: Path) -> None:
     """Raises UserError where the file would not be read as symbols, or taken for one of the images."""
     if suffix(out) != ".jsonl" or holds_captions(out):
         raise UserError(
-            f"{out}: lines of symbols are told by their name: symbols.jsonl, or symbols.jsonl.gz, for example"
+            f"{out}: the name of a file of tokens ends in .jsonl or .jsonl.gz, such as symbols.jsonl, or symbols.jsonl.gz"
         )
     if not out.parent.is_dir():
         raise UserError(f"{out.parent}: no such folder; make it first")

@@ -59,7 +59,7 @@ class Codes(Task):
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Codec):
-            raise ConfigError(f"{ready.model_type.name} writes no pictures as symbols: --task codes takes vq")
+            raise ConfigError(f"{ready.model_type.name} is not a codec of images: --task codes takes vq")
         return batches_of(data, ready), GradientRule(ReconstructionLoss(model), ready.recipe, ready.compute)
 
     def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
@@ -74,7 +74,7 @@ class Codes(Task):
     def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
         """PSNR of every image, at most 60 dB. Beside it: the share of the codebook that occurs, and the entropy of its codes in bits."""
         if not len(part):
-            raise DataError("nothing to measure: the part holds no picture")
+            raise DataError("nothing to measure: the part holds no image")
         ids_NP = coded(loaded.model, loaded.processor.reader, part.images, loaded.compute)
         found = shown(loaded.model, loaded.processor.reader, ids_NP, loaded.compute)
         decibels = np.minimum(psnr(found, part.images), CEILING)

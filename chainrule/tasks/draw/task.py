@@ -63,7 +63,7 @@ SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", 
 class Draw(Task):
     name = "draw"
     default_models = "lstm,gru,dalle"
-    settling = "two matchers of captions and pictures are taught; guidance and temperature are settled on validation"
+    settling = "training two matchers of captions and images; tuning guidance and temperature on validation"
     data_options = ("tokenizer", "image_size", "on_bad")
     continues = False
 
@@ -85,21 +85,19 @@ class Draw(Task):
         if settings.pretrained:
             return settings
         beside = out.with_name(f"{out.name}.codes")
-        say(f"first: pictures become symbols, trained in {beside} (--from names a codec of your own)")
+        say(f"first: training a codec of image tokens in {beside} (--from names one of your own)")
         shared = settings.model_dump(include=SHARED)
         again = "never" if overwrite else "auto"
         trainer = train(
             RunConfig.make({**shared, "task": "codes", "model_type": "vq"}), beside, overwrite=overwrite, resume=again
         )
         best = trainer.progress.best or 0.0
-        say(f"symbols: {best:.2f} dB on validation; no drawing can be truer than that")
+        say(f"codec: {best:.2f} dB on validation, the most that a generated image can reach")
         return settings.replace(pretrained=str(beside))
 
     def init_from(self, settings: RunConfig, learnt: Run) -> RunConfig:
         if learnt.task != "codes" or not isinstance(learnt.model, Codec):
-            raise UserError(
-                f"--from {settings.pretrained}: a run of {learnt.task}; to draw, begin with a run of --task codes"
-            )
+            raise UserError(f"--from {settings.pretrained}: a run of {learnt.task}; draw needs a run of --task codes")
         return settings.replace(tokenizer=settings.tokenizer or UNITS)
 
     def read(self, settings: RunConfig) -> CaptionedDataset:
@@ -110,11 +108,11 @@ class Draw(Task):
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
     ) -> CaptionProcessor:
         if learnt is None:
-            raise ConfigError("to draw, pictures must be symbols first: --from names a run of --task codes")
+            raise ConfigError("draw needs a codec of image tokens: --from names a run of --task codes")
         reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS
         if reader.size != train.pictures.images.shape[1]:
             raise UserError(
-                f"--from {settings.pretrained}: made for pictures of {reader.size} pixels a side, not {train.pictures.images.shape[1]}; --image-size {reader.size}"
+                f"--from {settings.pretrained}: made for images of {reader.size} × {reader.size} pixels, not {train.pictures.images.shape[1]}; give --image-size {reader.size}"
             )
         made = {"model_type": learnt.name, "model": learnt.config["model"]}
         return CaptionProcessor(fit_captions(train.captions, spec, learnt.model.codebook_size), reader, made, spec)
@@ -141,7 +139,7 @@ class Draw(Task):
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Autoregressive):
-            raise ConfigError(f"{ready.model_type.name} writes no symbols: it cannot learn to draw")
+            raise ConfigError(f"{ready.model_type.name} generates no image tokens: it cannot learn to draw")
         records = data.parts["train"].records
         assert records is not None
         batches = DrawnBatches(records, data.processor.captions, ready.recipe.batch_size, ready.settings.seed)
@@ -179,7 +177,7 @@ class Draw(Task):
     def evaluate(self, loaded: Run, part: CaptionedPart) -> Evaluation:
         """What every token of every image costs, given its caption."""
         if not len(part) or part.records is None:
-            raise DataError("nothing to measure: the part holds no picture")
+            raise DataError("nothing to measure: the part holds no image")
         captions = loaded.processor.captions
         nats_NP = token_nats(loaded.model, part.records, captions, loaded.compute)
         ids_NP = captions.codes_of(part.records)

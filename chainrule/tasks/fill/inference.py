@@ -64,7 +64,7 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
         ids += run.processor.tokenizer.encode(piece.encode()).ids.tolist()
     if len(ids) >= model.window:
         raise UserError(
-            f"fill: the text has {len(ids)} symbols and this run reads {model.window - 1} at once: give a shorter one"
+            f"fill: the text has {len(ids)} tokens and this run reads {model.window - 1} at once: give a shorter one"
         )
     return ids
 
@@ -118,7 +118,7 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
     empty = next((k for k, row in enumerate(ids) if not len(row)), None)
     if empty is not None:
-        raise UserError(f"embed: text {empty + 1} is empty: give texts of at least one symbol")
+        raise UserError(f"embed: text {empty + 1} is empty: give texts of at least one token")
     vectors = _vectors(run, ids)
     made = np.stack([rows.mean(0) for rows in vectors]) if per == "text" else np.concatenate(vectors)
     count, width = made.shape

@@ -1,4 +1,4 @@
-"""fill: tell what was hidden, knowing what stands before and after it. Judged by the share of hidden symbols that are guessed right.
+"""fill: masked language modelling. The main metric is the share of masked tokens that are predicted right.
 
 The pseudo-likelihood (each symbol hidden alone) is no probability of the text: it is never set beside bits per byte.
 """
@@ -54,7 +54,7 @@ class Fill(TextTask):
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         r = ready.recipe
         if not isinstance(model, MaskedLM):
-            raise ConfigError(f"{ready.model_type.name} does not tell what was hidden: --task fill takes bert")
+            raise ConfigError(f"{ready.model_type.name} is not a masked language model: --task fill takes bert")
         if not 0 < r.mask_prob < 1:
             raise ConfigError(f"train.mask_prob={r.mask_prob}: a share between 0 and 1, such as 0.15")
         masking = Masking(
@@ -87,7 +87,7 @@ class Fill(TextTask):
         how often it is right, to know only how frequent each symbol of this part is.
         """
         if not len(part):
-            raise DataError("nothing to measure: the part holds no symbol")
+            raise DataError("nothing to measure: the part holds no token")
         began, model = time.perf_counter(), loaded.model
         questions = many_hidden(part, model.window, SHARE, SEED)
         many = predict_hidden(model, part, questions, loaded.compute)

@@ -1,4 +1,4 @@
-"""The board of text and symbols: the n-gram ladder, continuations, the memory curve, and what length costs."""
+"""The board of text and symbols: the n-gram ladder, continuations, the memory curve, and cost by sequence length."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def _room(run: Run, longest: int, max_tokens: int) -> int:
     if limit is None or longest + max_tokens < limit:
         return max_tokens
     if longest + 1 >= limit:
-        raise UserError(f"learned positions end at {limit} symbols and the prompt has {longest}: shorten the prompt")
+        raise UserError(f"learned positions end at {limit} tokens and the prompt has {longest}: shorten the prompt")
     return limit - 1 - longest
 
 

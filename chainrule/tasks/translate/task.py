@@ -90,7 +90,7 @@ class Translate(Task):
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Autoregressive):
-            raise ConfigError(f"{ready.model_type.name} writes no targets: it cannot learn to translate")
+            raise ConfigError(f"{ready.model_type.name} generates no targets: it cannot learn to translate")
         r = ready.recipe
         batches = PairBatches(
             data.parts["train"],
