@@ -198,6 +198,7 @@ def compare(o: commands.Compare) -> dict[str, Any]:
         lang=o.lang or "en",
         workers=o.workers or 0,
         overwrite=o.overwrite,
+        plugin=o.plugin,
     )
 
 

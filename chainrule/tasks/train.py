@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
+from chainrule.core.files import FolderLock
 from chainrule.data.dataset import Dataset
 from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
@@ -132,17 +132,23 @@ def train(
                 f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto"
             )
         resume = "auto"
-    mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
-    settings, run = settings.infer_task(), RunFolder(out)
-    run.check(overwrite=overwrite, resume=mode == "auto")
-    check_settings(settings)
-    settings = find_task(settings.task).prepare(settings, Path(out), overwrite)
-    ready = prepare(settings, dataset or read_data(settings))
+    with FolderLock(Path(out)) as lock:
+        run = RunFolder(out)
+        run.check(overwrite=overwrite, resume=resume == "auto")
+        settings = settings.infer_task()
+        check_settings(settings)
+        settings = find_task(settings.task).prepare(settings, run.path, overwrite)
+        ready = prepare(settings, dataset or read_data(settings))
+        return _train(ready, run, resume == "auto", overwrite, lock)
+
+
+def _train(ready: ResolvedRun, run: RunFolder, resume: bool, overwrite: bool, lock: FolderLock) -> Trainer:
     meter = Meter(ready.model_type.name, ready, ready.data.counted)
     try:
         trainer = make_trainer(ready, run, tell=meter)  # a model that cannot be built must not cost the old run
-        RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
-        if mode == "auto":
+        RunFolder.create(run.path, overwrite=overwrite, resume=resume)
+        lock.take()
+        if resume:
             _continue(trainer, run, ready)
         describe(run, ready)
         for note in ready.data.all_notes:
@@ -156,10 +162,10 @@ def train(
     if not trainer.progress.done:
         trainer.save()
         raise Interrupted(
-            f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {out}", stop.number
+            f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {run.path}", stop.number
         )
-    if find_task(settings.task).settling:
-        say(find_task(settings.task).settling)
+    if told := find_task(ready.settings.task).settling:
+        say(told)
     describe(run, ready, trained(trainer, ready).data)
     return trainer
 

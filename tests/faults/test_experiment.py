@@ -326,7 +326,7 @@ def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path,
     code = f"""
 from chainrule import experiment
 from chainrule.tasks.settings import RunConfig
-settings = RunConfig.make({{"model type": "ngram", **{values!r}}})
+settings = RunConfig.make({{"model_type": "ngram", **{values!r}}})
 experiment.compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
 """
     for seconds in (4, 8, 12):
