@@ -19,7 +19,17 @@ from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
+from chainrule.tasks.setup import (
+    begin_with,
+    describe,
+    is_pretrainable,
+    load,
+    machine,
+    make_trainer,
+    prepare,
+    read_data,
+    trained,
+)
 from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
 
@@ -61,6 +71,13 @@ def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Re
         except UserError as error:
             errors.append(error)
     raise errors[0]
+
+
+def check_pretrained(settings: RunConfig, specs: list[RowSpec]) -> None:
+    """Raises UserError where no row can begin with the run that ``--from`` names."""
+    types = [model_type(spec.model_type, settings.task) for spec in specs]
+    if settings.pretrained and not any(map(is_pretrainable, types)):
+        begin_with(settings, types[0])
 
 
 def _adoptable(settings: RunConfig) -> RunConfig:

@@ -145,6 +145,12 @@ def test_the_run_that_rows_begin_with_is_part_of_the_experiment(text: Path, tmp_
     assert len(keys) == 3
 
 
+def test_a_run_to_begin_with_that_no_row_can_use_is_refused(text: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--from learnt: gru does not begin with what another run learnt"):
+        run(settings_of(text, pretrained="learnt"), "gru,markov", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_plan_is_what_was_saved(text: Path) -> None:
     plan = plan_of(text, "gru:layers=2,ngram:tokenizer=word", seed=5)
     assert Plan.from_json(json.loads(json.dumps(plan.to_json()))) == plan
