@@ -169,7 +169,11 @@ def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path, m
     out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
     with pytest.raises(UserError, match="holds a comparison of other data or settings"):
         compare(text, out, MODELS, budget="3steps")
+    mine = [out / name for name in ("notes.txt", "results/mine.json", "runs/notes.json", "runs/gru/mine.json")]
+    for path in mine:
+        path.write_text("{}")
     board = compare(text, out, MODELS, budget="3steps", overwrite=True)
+    assert all(path.read_text() == "{}" for path in mine)  # files of the user's are never removed
     assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
     assert board["rows"][1]["curve"][-1]["step"] == 3
     assert plain(board) == plain(compare(text, tmp_path / "fresh", MODELS, budget="3steps"))
