@@ -227,10 +227,19 @@ def test_rows_of_a_group_stay_on_one_side(tmp_path: Path, task: str) -> None:
         reader(tmp_path / "d.csv", group="sender")
 
 
-@pytest.mark.parametrize(("flag", "task"), [("time", "classify"), ("time", "translate"), ("group", "series")])
-def test_what_a_task_does_not_use_is_refused_before_anything_is_read(flag: str, task: str) -> None:
-    with pytest.raises(UserError, match=f"--{flag} when: --task {task} does not use it"):
-        read_data(RunConfig.make({"data": "nowhere.csv", "model_type": "gru", "task": task, flag: "when"}))
+@pytest.mark.parametrize(
+    ("name", "value", "task"),
+    [("time", "when", "classify"), ("time", "when", "translate"), ("group", "when", "series"),
+     ("image_size", 8, "generate"), ("tokenizer", "word", "series"), ("unit", "lines", "translate")],
+)  # fmt: skip
+def test_what_a_task_does_not_use_is_refused_before_anything_is_read(name: str, value: Any, task: str) -> None:
+    """Wherever it was given: as an option, as a setting, for one row of a board."""
+    settings = RunConfig.make({"data": "nowhere.csv", "model_type": "gru", "task": task, name: value})
+    for act in (read_data, lambda chosen: prepare(chosen, None)):
+        with pytest.raises(
+            UserError, match=f"--{name.replace('_', '-')} {value}: --task {task} does not use it, --task"
+        ):
+            act(settings)
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
