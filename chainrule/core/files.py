@@ -61,7 +61,9 @@ class FolderLock:
         """Lock the folder where it is not locked yet."""
         if self._descriptor is not None or fcntl is None or not self.path.is_dir():
             return
-        descriptor, end = os.open(self.path, os.O_RDONLY), time.monotonic() + self.wait
+        with machine_errors(self.path, "read"):
+            descriptor = os.open(self.path, os.O_RDONLY)
+        end = time.monotonic() + self.wait
         while True:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

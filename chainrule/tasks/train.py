@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -172,7 +173,7 @@ def _train(ready: ResolvedRun, run: RunFolder, resume: bool, overwrite: bool, lo
 
 def _continue(trainer: Trainer, run: RunFolder, ready: ResolvedRun) -> None:
     """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
-    if run.has("config.yaml"):
+    if run.has("processor.json"):  # the last one of what describes a run: without it, nothing was trained yet
         old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
         if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
             raise UserError(
@@ -185,6 +186,17 @@ def _continue(trainer: Trainer, run: RunFolder, ready: ResolvedRun) -> None:
                     f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
                     "or start another --out"
                 )
+        theirs, ours = run.read_json("config.json").get("plugin"), ready.model_type.plugin
+        if (theirs or {}).get("sha256") != (ours or {}).get("sha256"):
+            raise UserError(
+                f"{run.path}: was made with another version of the file of {ready.model_type.name}: continue it with that "
+                "one, or start another --out"
+            )
+        if run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
+            raise UserError(
+                f"{run.path}: was made with another content of --tokenizer {ready.settings.tokenizer}: continue it with "
+                "that one, or start another --out"
+            )
     for report in trainer.resume():
         say(f"damaged, passed over: {report}")
     if trainer.progress.done:
