@@ -88,7 +88,8 @@ def make_verdict(
     ranking = rank(blocks, metric)
     if ranking is None:
         confidence = "so far" if running else "cannot tell"
-        return _verdict([Sentence("verdict_nothing", {})], say, None, [], confidence, None, {})
+        key = "verdict_nothing" if running else "verdict_failed"
+        return _verdict([Sentence(key, {})], say, None, [], confidence, None, {})
     best, size = ranking.order[0], next(iter(blocks.values())).size(metric)
     reach = useful_context(rows[best].get("memory") or [])
     facts: dict[str, Any] = {
