@@ -125,13 +125,14 @@ def refuse_strangers(out: Path) -> None:
 
 def _work(request: Request, old: Plan | None, results: Results) -> dict[str, Any]:
     """Run the jobs that are not final, and publish on the way."""
-    from chainrule.experiment.cells import Bench, prepare_board, resolve_first
+    from chainrule.experiment.cells import Bench, check_pretrained, prepare_board, resolve_first
     from chainrule.tasks.base import find_task
     from chainrule.tasks.train import Interrupted, Stop
 
     settings, out = request.settings, request.out
     task, bench = find_task(settings.task), Bench(settings)
     specs = parse_models(request.models or task.default_models, settings.task)
+    check_pretrained(settings, specs)
     plan = _plan(request, specs, bench.dataset, old)
     ready = None
     if request.overwrite or not results.final(plan.jobs["prepare"]):

@@ -32,7 +32,7 @@ def test_every_command_is_one_that_can_be_typed(kind: str) -> None:
         words = shlex.split(command.rpartition(" | ")[2])
         assert words[0] == "chainrule" and "my board/best" in words and words[words.index("--plugin") + 1] == "a.py"
         options, _ = parse(words[1:])
-        assert getattr(options, "run") == "my board/best"
+        assert options.run == "my board/best"  # type: ignore[attr-defined]
     board["verdict"]["best"] = None
     assert uses(commands.Compare(out="b"), board) == []
 
