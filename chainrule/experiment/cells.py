@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Autoregressive, ChainruleError, UserError, model_type
+from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
 from chainrule.experiment.board import choose
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
@@ -20,7 +20,6 @@ from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.tasks.setup import (
-    begin_with,
     describe,
     is_pretrainable,
     load,
@@ -74,10 +73,11 @@ def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Re
 
 
 def check_pretrained(settings: RunConfig, specs: list[RowSpec]) -> None:
-    """Raises UserError where no row can begin with the run that ``--from`` names."""
-    types = [model_type(spec.model_type, settings.task) for spec in specs]
-    if settings.pretrained and not any(map(is_pretrainable, types)):
-        begin_with(settings, types[0])
+    """Raises UserError where no row can begin with what ``--from`` names."""
+    if settings.pretrained and not any(is_pretrainable(model_type(s.model_type, settings.task)) for s in specs):
+        able = [found.name for found in model_types(settings.task) if is_pretrainable(found)]
+        told = f"add {' or '.join(able)} to --models" if able else f"no model of --task {settings.task} does"
+        raise UserError(f"--from {settings.pretrained}: no row can begin with another run; {told}")
 
 
 def _adoptable(settings: RunConfig) -> RunConfig:

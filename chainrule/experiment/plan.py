@@ -14,6 +14,7 @@ from chainrule.core.errors import UserError
 from chainrule.experiment.jobs import Job, digest
 
 if TYPE_CHECKING:
+    from chainrule.core import ModelType
     from chainrule.data.dataset import Dataset
     from chainrule.tasks.settings import RunConfig
 
@@ -127,6 +128,7 @@ def parse_models(models: str | Sequence[str], task: str = "generate") -> list[Ro
         plugin = name if name.endswith(".py") else None
         for found in load_file(Path(name), task) if plugin else [model_type(name, task)]:
             own = _own(entry, values, found.config.model_fields)
+            _check_own(entry, own, found)
             rows.append(RowSpec(entry if found.name == name else found.name, found.name, own, plugin))
     if not rows:
         raise UserError("--models: name at least one, for example --models ngram,gru")
@@ -158,6 +160,20 @@ def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> di
         else:
             raise UserError(f"--models {entry}: {key} is the same for all rows; give it as an option of the command")
     return own
+
+
+def _check_own(entry: str, own: Mapping[str, Any], found: ModelType) -> None:
+    """Raises UserError for a slip of the pen, a name that does not exist: said before anything is trained."""
+    from chainrule.core import Recipe
+    from chainrule.data.tokenizers import check_tokenizer
+
+    try:
+        found.config.check_names(own.get("model", {}))
+        Recipe.check_names(own.get("train", {}))
+        if "tokenizer" in own:
+            check_tokenizer(own["tokenizer"])
+    except UserError as error:
+        raise UserError(f"--models {entry}: {error}") from None
 
 
 def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig:

@@ -71,8 +71,8 @@ class Task(ABC):
     """The model types that ``compare`` takes when none are named."""
     settling: ClassVar[str] = ""
     """What ``settle`` does, for those who wait for it."""
-    items: ClassVar[str] = "symbols"
-    """What ``Batch.learnt`` counts: symbols, tokens, values, texts, pictures."""
+    items: ClassVar[str] = "tokens"
+    """What ``Batch.learnt`` counts: tokens, values, texts, images."""
     loss: ClassVar[str] = "nats"
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False

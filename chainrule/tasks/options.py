@@ -74,9 +74,12 @@ def _nested(pairs: Any) -> dict[str, Any]:
 def shares(split: Any) -> tuple[float, ...]:
     """``0.9/0.05/0.05``, or three numbers."""
     try:
-        return tuple(float(x) for x in (split.split("/") if isinstance(split, str) else split))
+        found = tuple(float(x) for x in (split.split("/") if isinstance(split, str) else split))
     except (TypeError, ValueError):
-        raise UserError(f"--split {split}: expected three shares such as 0.9/0.05/0.05") from None
+        found = ()
+    if len(found) != 3:
+        raise UserError(f"--split {split}: expected three shares such as 0.9/0.05/0.05")
+    return found
 
 
 def memory_size(text: str) -> str:

@@ -66,9 +66,10 @@ class Meter:
     """Progress for people, in the words of the run's task: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
 
     def __init__(self, label: str, ready: ResolvedRun, counted: str, *, every: float = 5.0):
-        self.label, self.budget, self.every = label, str(ready.budget), every
+        self.label, self.every = label, every
         told = find_task(ready.settings.task)
-        self.loss, self.items, self.figure = told.loss, told.items, told.validation(counted)
+        self.loss, self.figure = told.loss, told.validation(counted)
+        self.items = "symbols" if told.items == "tokens" and ready.processor.spec == "none" else told.items
         self.shown, self.window = 0.0, [(0.0, 0)]
         self.bar = None
         if sys.stderr.isatty():
@@ -99,11 +100,9 @@ class Meter:
         if self.bar:
             self.bar.update(self.task, completed=progress.share, note=note)
             return
-        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if progress.share else ""
+        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if 0 < progress.share < 1 else ""
         print(
-            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s of {self.budget}{left}: {note}",
-            file=sys.stderr,
-            flush=True,
+            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s{left}: {note}", file=sys.stderr, flush=True
         )
 
     def close(self) -> None:

@@ -146,7 +146,7 @@ def test_the_run_that_rows_begin_with_is_part_of_the_experiment(text: Path, tmp_
 
 
 def test_a_run_to_begin_with_that_no_row_can_use_is_refused(text: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--from learnt: gru does not begin with what another run learnt"):
+    with pytest.raises(UserError, match=r"--from learnt: no row can begin with another run"):
         run(settings_of(text, pretrained="learnt"), "gru,markov", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

@@ -175,6 +175,13 @@ def test_the_best_row_is_named_with_the_second_and_with_counting() -> None:
     assert found["facts"]["counting"] == {"model": "ngram", "gap": pytest.approx([1, 1, 1])}
 
 
+def test_a_counting_model_that_is_best_is_not_set_beside_counting() -> None:
+    for best in ("ngram:n=5", "markov"):
+        found = verdict({best: 1.0, "gru": 2.0, "ngram": 3.0})
+        assert found["best"] == best
+        assert "counting" not in found["facts"] and "counting" not in found["text"]
+
+
 def test_of_a_tie_the_cheapest_is_taken() -> None:
     tied = {"gpt": {"state_bytes_per_token": 8, "params": 1}, "lstm": {"params": 10}, "gru": {"params": 5}}
     found = verdict({"gpt": 2.0, "lstm": 2.0, "gru": 2.0, "markov": 9.0}, noise=0.1, **tied)
