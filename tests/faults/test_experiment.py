@@ -318,6 +318,7 @@ def test_a_worker_that_is_killed_is_a_failed_row_that_is_tried_again(
     assert compare(text, tmp_path / "b", "gru")["rows"][0]["status"] == "done"
 
 
+@pytest.mark.usefixtures("model_types_of_its_own")
 def test_workers_load_the_file_of_a_model_type_of_your_own(text: Path, tmp_path: Path) -> None:
     """By ``--plugin``, where ``--models`` has the name alone."""
     plugin = Path(__file__).parents[2] / "examples/my_model.py"

@@ -291,6 +291,7 @@ def test_what_would_make_other_weights_is_not_continued(
     assert fingerprint(tmp_path / "run") == expected
 
 
+@pytest.mark.usefixtures("model_types_of_its_own")
 def test_another_content_of_the_files_that_a_run_was_made_with_is_not_continued(tmp_path: Path, text: Path) -> None:
     """The file of the model type, or of the tokenizer, under the same name."""
     source = (Path(__file__).parents[2] / "examples/my_model.py").read_text()

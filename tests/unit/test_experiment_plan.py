@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from chainrule.core import UserError, model_type
-from chainrule.core.registry import _model_types
 from chainrule.experiment.plan import Plan, Source, label_of, make_plan, parse_models, request_of, shared_key
 from chainrule.experiment.run import run
 from chainrule.tasks.settings import RunConfig
@@ -21,14 +20,7 @@ WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "w
 MODEL = Path(__file__).parents[2] / "examples/my_model.py"
 
 
-@pytest.fixture(autouse=True)
-def unregistered() -> Any:
-    """Model types that a test loads from a file are forgotten after it."""
-    model_type("ngram")
-    known = dict(_model_types)
-    yield
-    _model_types.clear()
-    _model_types.update(known)
+pytestmark = pytest.mark.usefixtures("model_types_of_its_own")
 
 
 @pytest.fixture

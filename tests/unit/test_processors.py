@@ -295,6 +295,7 @@ class Mine(Window):
 """
 
 
+@pytest.mark.usefixtures("model_types_of_its_own")
 def test_a_run_of_a_plugin_asks_for_the_very_file(text: Path, tmp_path: Path) -> None:
     from chainrule.core import load_file
 
