@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from chainrule import commands, options
 from chainrule.core import ModelType, UserError, load_file
+from chainrule.core.files import FolderLock
 from chainrule.data.lines import check_file, is_path
-from chainrule.data.memory import STEM, materialize, unit_of
+from chainrule.data.memory import STEM, check_path, materialize, unit_of
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
 from chainrule.tasks import base, setup
@@ -106,9 +107,7 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
         except TypeError as error:
             raise UserError(str(error)) from None
         if isinstance(getattr(given, "data", None), str):
-            materialize(
-                given.data, "."
-            )  # a str is a path: one that does not exist is refused with what may have been meant
+            check_path(given.data)
         return call(given)
 
     me = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)] if "run" in leave_out else []
@@ -172,8 +171,9 @@ def _stored(o: Given, data: Any, folder: Path, *, overwrite: bool = False) -> tu
     if data is None or is_path(data):
         return o, None if data is None else os.fspath(data)
     if overwrite and any((folder.parent / name).exists() for name in ("MANIFEST.json", "board.json")):
-        for old in folder.glob(f"{STEM}.*"):
-            old.unlink()
+        with FolderLock(folder.parent):
+            for old in folder.glob(f"{STEM}.*"):
+                old.unlink()
     return replace(o, unit=o.unit or unit_of(data)), materialize(data, folder)
 
 
@@ -198,6 +198,7 @@ def compare(o: commands.Compare) -> dict[str, Any]:
         lang=o.lang or "en",
         workers=o.workers or 0,
         overwrite=o.overwrite,
+        plugin=o.plugin,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 WHOLE_SUITE = 2000
@@ -17,3 +19,15 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             f"\n{skipped} of {session.testscollected} tests were skipped, at most {MOST_SKIPPED:.0%} may be"
         )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture
+def model_types_of_its_own() -> Iterator[None]:
+    """Model types that a test registers, or loads from a file, are forgotten after it."""
+    from chainrule.core import registry
+
+    registry.model_types()  # those of the package are known before
+    known = dict(registry._model_types)
+    yield
+    registry._model_types.clear()
+    registry._model_types.update(known)

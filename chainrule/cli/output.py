@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule import commands
+from chainrule.cli.winner import uses
 from chainrule.options import Options
 
 Answer = dict[str, Any]
@@ -46,6 +47,9 @@ def hints(options: Options) -> Iterable[str]:
 
 def failure(options: Options, answer: Answer) -> str | None:
     """The error of a command that has an answer and failed all the same."""
+    if isinstance(options, commands.Compare):
+        errors = [f"{row['label']}: {row['error']}" for row in answer["rows"] if row["status"] == "failed"]
+        return f"no model could be trained: {errors[0]}" if len(errors) == len(answer["rows"]) else None
     if not isinstance(options, commands.Laws):
         return None
     broken = [f"{name}: {v['law']}" for name, found in answer["model_types"].items() for v in found if not v["ok"]]
@@ -68,6 +72,9 @@ def compare(o: commands.Compare, board: Answer) -> Iterable[str]:
         yield f"{row['label']:<{width}}  {value}"
     yield f"\n{board['verdict']['text_ko' if o.lang == 'ko' else 'text']}"
     yield f"report: {Path(o.out) / 'report.html'}"
+    if ready := uses(o, board):
+        yield "\n이렇게 사용합니다:" if o.lang == "ko" else "\nTo use it:"
+        yield from (f"  {command}" for command in ready)
 
 
 def train(o: commands.Train, a: Answer) -> Iterable[str]:

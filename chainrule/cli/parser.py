@@ -57,9 +57,10 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
 
 def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options, bool]:
     """The options of one command from the words that follow its name."""
-    parser, words = parser_of(command), _joined(words)
+    parser = parser_of(command)
+    words = _joined(parser, words)
     refuse_unknown(command, parser, words)
-    values = vars(parser.parse_args(words))
+    values = vars(parser.parse_intermixed_args(words))  # FILE may stand behind options
     as_json = values.pop("json")
     for o in options_of(command):
         if o.about.get("stdin") and values.get(o.name) in (None, []):
@@ -120,12 +121,13 @@ def refuse_unknown(command: type[Options], parser: argparse.ArgumentParser, word
             raise Usage(f"{refusal(command, flag)} (see: {parser.prog} --help)")
 
 
-def _joined(words: Sequence[str]) -> list[str]:
-    """``--columns -,text`` as one word: argparse takes what begins with a dash for another option."""
+def _joined(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
+    """``--columns -,text`` and ``--budget -5s`` as one word: argparse takes what begins with a dash for an option."""
+    valued = {flag for action in parser._actions if action.nargs != 0 for flag in action.option_strings}
     joined = list(words)
     for k in range(len(joined) - 1, 0, -1):
-        if joined[k - 1] == "--columns" and joined[k].startswith("-,"):
-            joined[k - 1 : k + 1] = [f"--columns={joined[k]}"]
+        if joined[k - 1] in valued and re.match(r"-,|-\.?\d", joined[k]) and joined[k - 1].startswith("--"):
+            joined[k - 1 : k + 1] = [f"{joined[k - 1]}={joined[k]}"]
     return joined
 
 

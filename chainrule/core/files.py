@@ -5,11 +5,19 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-from chainrule.core.errors import MachineError
+from chainrule.core.errors import MachineError, UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows: folders are not locked there
+    fcntl = None  # type: ignore[assignment]
 
 _TEMPORARY = re.compile(r".+\.tmp-\d+")
 _CAUSES = {
@@ -31,6 +39,57 @@ def machine_errors(path: Path, action: str = "write") -> Iterator[None]:
     except OSError as error:
         cause = _CAUSES.get(error.errno or 0, os.strerror(error.errno or 0))
         raise MachineError(f"cannot {action} {path}: {cause}; what was saved before is untouched") from error
+
+
+class FolderLock:
+    """A folder that one process writes to. The system holds the lock and gives it up when the process ends, however it
+    ends; no file is left. On platforms and file systems without such locks nothing is locked.
+
+    Args:
+        path: the folder. While it is not there, there is nothing to lock: call `take` again when it was made.
+        wait: seconds for which another process may still be ending.
+
+    Raises:
+        UserError: another process holds the folder.
+    """
+
+    def __init__(self, path: Path, wait: float = 2.0):
+        self.path, self.wait = path, wait
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Lock the folder where it is not locked yet."""
+        if self._descriptor is not None or fcntl is None or not self.path.is_dir():
+            return
+        with machine_errors(self.path, "read"):
+            descriptor = os.open(self.path, os.O_RDONLY)
+        end = time.monotonic() + self.wait
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    os.close(descriptor)
+                    raise UserError(
+                        f"{self.path}: another process is working in this folder; wait until it ends, stop it, "
+                        "or choose another --out"
+                    ) from None
+                time.sleep(0.05)
+            except OSError:  # a file system without locks
+                os.close(descriptor)
+                return
+            else:
+                self._descriptor = descriptor
+                return
+
+    def __enter__(self) -> Self:
+        self.take()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
 
 def temporary_name(path: Path) -> Path:

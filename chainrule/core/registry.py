@@ -88,6 +88,11 @@ class ModelType:
     plugin: dict[str, str] | None = None
     """``file`` and ``sha256`` of the user's file that registered it; None where it ships with a package."""
 
+    @property
+    def label(self) -> str:
+        """The name as people read it: GPT, n-gram; the same for every task."""
+        return _labels.get(self.name, self.name)
+
     def configure(self, preset: str = "small", **settings: Any) -> Config:
         return self.config.preset(preset, **{**dict(self.fixed), **settings})
 
@@ -116,6 +121,7 @@ class ModelType:
 
 
 _model_types: dict[tuple[str, str], ModelType] = {}
+_labels: dict[str, str] = {}
 
 
 def register(
@@ -124,13 +130,18 @@ def register(
     config: type[Config],
     recipe: Recipe,
     task: str = "generate",
+    label: str | None = None,
     width: str | None = None,
     width_step: int = 16,
     fixed: dict[str, Any] | None = None,
 ) -> Callable[[ModelT], ModelT]:
-    """Class decorator: announce ``model(config)`` as the model type ``name`` for ``task``."""
+    """Class decorator: announce ``model(config)`` as the model type ``name`` for ``task``. ``label``: the name as people
+    read it, where it is another; given once, it holds for all tasks.
+    """
 
     def decorate(model: ModelT) -> ModelT:
+        if label:
+            _labels[name] = label
         pairs = tuple((fixed or {}).items())
         _model_types[name, task] = ModelType(name, task, config, model, recipe, width, width_step, pairs)
         return model

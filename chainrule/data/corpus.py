@@ -38,6 +38,11 @@ class TextDataset(Dataset):
     tokenizer_file: Path | None = None
     """A ``tokenizer.json`` that lies with the data, and is used where no other is named."""
 
+    @property
+    def encoding_files(self) -> list[Path]:
+        """The ``tokenizer.json`` that lies with the data, if there is one."""
+        return [self.tokenizer_file] if self.tokenizer_file else []
+
     def card(self) -> dict[str, Any]:
         """The data card; see `chainrule.data.card.text_card`."""
         return text_card(self)

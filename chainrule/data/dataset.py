@@ -7,6 +7,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -44,6 +45,11 @@ class Dataset(ABC):
         if key not in self.made:
             self.made[key] = make()
         return self.made[key]
+
+    @property
+    def encoding_files(self) -> list[Path]:
+        """Files beside the records that decide how they are encoded where no tokenizer is named."""
+        return []
 
     @property
     def held_out(self) -> Any:

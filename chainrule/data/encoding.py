@@ -59,13 +59,22 @@ class Part:
         return at - self.starts[record] + (np.cumsum(lengths) - lengths)[record]
 
     def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each token stands for, records in order; 1 where there are no bytes. int64."""
+        """Bytes of text that each token stands for, records in order; 1 where there are no bytes. int64.
+
+        Their sum is ``nbytes``: a record that is cut within a word, or that begins with white space, is counted right
+        by its last token.
+        """
         if self.symbol_bytes is None:
             return np.ones(len(self), dtype=np.int64)
         sizes = np.concatenate(
             [np.zeros(0, np.int64), *(self.symbol_bytes[self.ids[s:e]] for s, e in zip(self.starts, self.ends))]
         )
         sizes[self.places(self.unknown_at)] += self.unknown_bytes
+        if self.record_bytes is not None and self.nbytes == self.record_bytes.sum():  # no bytes are dropped
+            lengths = self.ends - self.starts
+            stops, running = np.cumsum(lengths), np.concatenate([[0], np.cumsum(sizes)])
+            left = self.record_bytes - (running[stops] - running[stops - lengths])
+            sizes[stops[lengths > 0] - 1] += left[lengths > 0]
         return sizes
 
     def byte_ends(self) -> np.ndarray:

@@ -55,7 +55,7 @@ def materialize(source: Any, folder: Path | str) -> str:
         DataError: no records, or records of several kinds. MachineError: no permission, no room.
     """
     if isinstance(source, str | Path):
-        return _path(source)
+        return check_path(source)
     name, chunks = _written(source)
     return _write_once(Path(folder) / name, chunks)
 
@@ -65,8 +65,8 @@ def unit_of(source: Any) -> str | None:
     return "lines" if isinstance(source, list | tuple) and all(isinstance(x, str) for x in source) else None
 
 
-def _path(source: str | Path) -> str:
-    """A path as it was given. A string that is none is refused: it may have been meant as data."""
+def check_path(source: str | Path) -> str:
+    """A path as it was given. Raises UserError for a string that is none: it may have been meant as data."""
     told = str(source)
     places = [told, *told.split(",")]
     try:

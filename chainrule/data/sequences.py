@@ -192,6 +192,14 @@ def _guess(table: Table, options: TableOptions, notes: list[str]) -> list[str]:
         return lists
     if len(names) == 1 and all(NUMBER.fullmatch(cell) for cell in table.columns[names[0]]):
         raise UserError(f"{table.files[0]}: one column of numbers is for --task series; --columns symbol reads symbols")
+    first = [table.columns[n][0].strip() for n in names]
+    if len(names) > 1 and all(map(str.isdigit, names)) and not any(map(NUMBER.fullmatch, first)):
+        raise UserError(
+            f"{table.files[0]}: which column holds symbols? The first line has: {', '.join(first)[:80]}; for example "
+            f"--columns {first[-1]} (--group: the column of what a record is, --time: of its order), or where that line "
+            f"is no header --columns {','.join(['-'] * (len(names) - 1) + ['sequence'])}: a record a row; numbers need "
+            "--task series, labels --task classify"
+        )
     raise UserError(
         f"{table.files[0]}: which of the {len(names)} columns ({', '.join(names)}) hold symbols? For example --columns "
         f"{','.join(['-'] * (len(names) - 1) + ['sequence'])}: a record a row; other names: a symbol a row, columns in step; "

@@ -138,7 +138,7 @@ def read_table(
     files, bounds = (str(path),), np.array([0, len(rows)])
     if names is None:  # the columns have no names of their own: --columns gives them by place
         _check_kept(path, [name for name in keep if name not in asked], [cell.strip() for cell in rows[0]])
-        _check_count(path, asked, len(cells))
+        _check_count(path, asked, [cell.strip() for cell in rows[0]])
         placed = _joined(asked or [str(k + 1) for k in range(len(cells))], cells)
         return Table(placed, tuple(placed), np.array(lines), files, bounds)
     own = _joined(names, cells)
@@ -264,16 +264,17 @@ def _check_kept(path: Path, keep: Sequence[str], first: list[str]) -> None:
         raise DataError(f"{path}: no column '{lacking[0]}'; the first line has: {', '.join(first)[:80]}")
 
 
-def _check_count(path: Path, asked: list[str], count: int) -> None:
+def _check_count(path: Path, asked: list[str], first: list[str]) -> None:
+    count = len(first)
     renamed = [name for name in asked if "=" in name]
     if renamed:
         raise UserError(
             f"--columns {renamed[0]}: {path} has no header to find that name in; name its {count} columns in order"
         )
     if asked and len(asked) != count:
-        raise UserError(
-            f"--columns {','.join(asked)}: {len(asked)} names for the {count} columns of {path}; '-' skips a column"
-        )
+        told = f"the first line has: {', '.join(first)[:80]}; name columns of it, or all in order ('-' skips a column)"
+        names = f"{len(asked)} name{'s' * (len(asked) > 1)}"
+        raise UserError(f"--columns {','.join(asked)}: {names} for the {count} columns of {path}; {told}")
 
 
 def _joined(names: Sequence[str], cells: list[list[str]]) -> dict[str, list[str]]:

@@ -27,11 +27,12 @@ def compare(
     lang: str = "en",
     workers: int = 0,
     overwrite: bool = False,
+    plugin: str | None = None,
 ) -> dict[str, Any]:
     """Compare models on the data of ``settings`` and return the board; see `chainrule.experiment.run.run`."""
     from chainrule.experiment.run import run
 
-    return run(settings, models, Path(out), seeds=seeds, lang=lang, workers=workers, overwrite=overwrite)
+    return run(settings, models, Path(out), seeds=seeds, lang=lang, workers=workers, overwrite=overwrite, plugin=plugin)
 
 
 def rebuild(out: Path | str, lang: str = "en") -> dict[str, Any]:

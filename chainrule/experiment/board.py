@@ -146,7 +146,7 @@ def _finished(
 ) -> tuple[Row, dict[str, Any] | None, Blocks]:
     """Metrics are the mean over seeds; extras are those of the first seed."""
     first = measured[0].found
-    blocks = Blocks.mean([Blocks.from_json(result.found["blocks"]) for result in measured])
+    blocks = Blocks.of_seeds([Blocks.from_json(result.found["blocks"]) for result in measured])
     mean = {
         name: float(np.mean([result.found["metrics"][name] for result in measured]))
         for name, value in first["metrics"].items()

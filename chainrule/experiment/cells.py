@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Autoregressive, ChainruleError, UserError, model_type
+from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
 from chainrule.experiment.board import choose
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
@@ -19,7 +19,16 @@ from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
+from chainrule.tasks.setup import (
+    describe,
+    is_pretrainable,
+    load,
+    machine,
+    make_trainer,
+    prepare,
+    read_data,
+    trained,
+)
 from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
 
@@ -61,6 +70,14 @@ def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Re
         except UserError as error:
             errors.append(error)
     raise errors[0]
+
+
+def check_pretrained(settings: RunConfig, specs: list[RowSpec]) -> None:
+    """Raises UserError where no row can begin with what ``--from`` names."""
+    if settings.pretrained and not any(is_pretrainable(model_type(s.model_type, settings.task)) for s in specs):
+        able = [found.name for found in model_types(settings.task) if is_pretrainable(found)]
+        told = f"add {' or '.join(able)} to --models" if able else f"no model of --task {settings.task} does"
+        raise UserError(f"--from {settings.pretrained}: no row can begin with another run; {told}")
 
 
 def _adoptable(settings: RunConfig) -> RunConfig:

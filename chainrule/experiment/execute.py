@@ -192,8 +192,8 @@ def work_on(out: Path, train: str, workers: int) -> int:
     plan = read_plan(out)
     assert plan is not None
     row, cell = next((row, cell) for row in plan.rows for cell in row.cells if cell.train == train)
-    if row.plugin:
-        load_file(Path(row.plugin), plan.task)
+    for file in filter(None, (plan.plugin, row.plugin)):
+        load_file(Path(file), task=None)
     share_threads(workers)
     work = CellWork(plan, row, cell, Results(out), Bench(RunConfig.make(plan.settings)), out)
     guarded(work, work.begin)

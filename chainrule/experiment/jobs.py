@@ -101,9 +101,10 @@ class Results:
         return found is not None and found.final and not found.retry
 
     def clear(self) -> None:
-        """Remove all result files."""
+        """Remove all result files; other files of the folder stay."""
         for path in self.folder.glob("*.json"):
-            path.unlink()
+            if {"job", "hash", "status"} <= (_parse(path) or {}).keys():
+                path.unlink()
 
     def _load(self, job: Job) -> dict[str, Any] | None:
         path = self.path(job)

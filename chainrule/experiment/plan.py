@@ -14,6 +14,8 @@ from chainrule.core.errors import UserError
 from chainrule.experiment.jobs import Job, digest
 
 if TYPE_CHECKING:
+    from chainrule.core import ModelType
+    from chainrule.data.dataset import Dataset
     from chainrule.tasks.settings import RunConfig
 
 FORMAT = 1
@@ -22,11 +24,6 @@ OF_A_ROW = ("tokenizer", "context", "size", "params", "precision")
 """Settings of a run that a row may have for itself; all others are the same for every row."""
 GROUPS = ("model", "train")
 """Settings with settings of their own: ``train.lr``."""
-LABELS = {
-    "markov": "Markov", "ngram": "n-gram", "rnn": "RNN", "lstm": "LSTM", "gru": "GRU", "gpt": "GPT",
-    "transformer": "Transformer", "bert": "BERT", "hmm": "HMM", "ar": "AR", "kalman": "Kalman", "vit": "ViT",
-    "vq": "VQ", "dalle": "DALL·E", "cnn": "CNN", "mlp": "MLP", "knn": "k-NN",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -78,6 +75,8 @@ class Plan:
     title: str
     created: str
     command: str | None
+    plugin: str | None
+    """The file of ``--plugin``, which worker processes load too."""
     settings: dict[str, Any]
     rows: tuple[PlannedRow, ...]
     jobs: dict[str, Job]
@@ -129,6 +128,7 @@ def parse_models(models: str | Sequence[str], task: str = "generate") -> list[Ro
         plugin = name if name.endswith(".py") else None
         for found in load_file(Path(name), task) if plugin else [model_type(name, task)]:
             own = _own(entry, values, found.config.model_fields)
+            _check_own(entry, own, found)
             rows.append(RowSpec(entry if found.name == name else found.name, found.name, own, plugin))
     if not rows:
         raise UserError("--models: name at least one, for example --models ngram,gru")
@@ -162,6 +162,20 @@ def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> di
     return own
 
 
+def _check_own(entry: str, own: Mapping[str, Any], found: ModelType) -> None:
+    """Raises UserError for a slip of the pen, a name that does not exist: said before anything is trained."""
+    from chainrule.core import Recipe
+    from chainrule.data.tokenizers import check_tokenizer
+
+    try:
+        found.config.check_names(own.get("model", {}))
+        Recipe.check_names(own.get("train", {}))
+        if "tokenizer" in own:
+            check_tokenizer(own["tokenizer"])
+    except UserError as error:
+        raise UserError(f"--models {entry}: {error}") from None
+
+
 def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig:
     """The settings of a row's runs. A shared model setting goes to the rows that know it; one that no row knows is a
     slip, and stays, so that it is told.
@@ -177,42 +191,64 @@ def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig
     return shared.replace(model_type=spec.model_type, **{**spec.own, **groups})
 
 
-def label_of(spec: RowSpec) -> str:
-    """The name of a row as people read it: ``GPT (layers=2)``."""
-    told = (
-        f" ({spec.name[len(spec.model_type) + 1 :].replace('+', ', ')})"
-        if spec.name.startswith(f"{spec.model_type}:")
-        else ""
-    )
-    return LABELS.get(spec.model_type, spec.model_type) + told if spec.name.startswith(spec.model_type) else spec.name
+def label_of(spec: RowSpec, label: str) -> str:
+    """The name of a row as people read it, with its own settings: ``GPT (layers=2)``. ``label``: that of its model
+    type.
+    """
+    if not spec.name.startswith(spec.model_type):
+        return spec.name
+    typed = spec.name.removeprefix(f"{spec.model_type}:")
+    return label if typed == spec.name else f"{label} ({typed.replace('+', ', ')})"
 
 
 # --- hashes -----------------------------------------------------------------------------------------------------------
 
 
-def shared_key(settings: RunConfig, title: str, split_sha256: str) -> str:
+@dataclass(frozen=True)
+class Source:
+    """What all rows learn from: the name of the data, and one hash of their split and of the files beside them that
+    decide what models read (a shared tokenizer, the run to begin with).
+    """
+
+    title: str
+    sha256: str
+
+    @staticmethod
+    def of(settings: RunConfig, dataset: Dataset) -> Source:
+        """That of a dataset under the shared settings."""
+        files = [_file(settings.tokenizer)] if settings.tokenizer else dataset.encoding_files
+        files = [*files, _file(str(Path(settings.pretrained) / "MANIFEST.json")) if settings.pretrained else None]
+        return Source(dataset.name, digest(dataset.split_sha256, [hash_files(str(f)) for f in files if f]))
+
+
+def shared_key(settings: RunConfig, source: Source) -> str:
     """What must agree for an experiment to be continued."""
-    shared = {k: v for k, v in settings.model_dump().items() if k not in ("model_type", "save_every")}
-    return digest(split_sha256, {**shared, "data": title})
+    return digest(source.sha256, {**_shared(settings), "data": source.title})
 
 
-def request_of(settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path) -> str | None:
+def request_of(
+    settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path, plugin: str | None = None
+) -> str | None:
     """Hash of the files and settings of a request; None where files cannot be read, which whoever reads them
     explains.
     """
-    files = [settings.data, *filter(None, [settings.pretrained, _file(settings.tokenizer)])]
     typed = [entry.strip() for entry in entries(models or "")]
     plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]
+    tokenizers = [settings.tokenizer, *re.findall(r"tokenizer=([^+,]+)", ",".join(typed))]
+    files = [settings.data, settings.pretrained, plugin, *map(_file, tokenizers), *plugins]
     try:
-        hashes = [hash_files(name, out) for name in (*files, *plugins)]
+        hashes = [hash_files(name, out) for name in files if name]
     except OSError:
         return None
-    values = {k: v for k, v in settings.model_dump().items() if k not in ("model_type", "save_every")}
-    return digest({**values, "data": Path(settings.data).name}, typed, seeds, hashes)
+    return digest({**_shared(settings), "data": Path(settings.data).name}, typed, seeds, hashes)
 
 
-def _file(tokenizer: str | None) -> str | None:
-    return tokenizer if tokenizer and Path(tokenizer).is_file() else None
+def _shared(settings: RunConfig) -> dict[str, Any]:
+    return {k: v for k, v in settings.model_dump().items() if k not in ("model_type", "save_every")}
+
+
+def _file(path: str | None) -> str | None:
+    return path if path and Path(path).is_file() else None
 
 
 def hash_files(source: str, but: Path | None = None) -> str:
@@ -247,23 +283,16 @@ def _below(file: Path, root: Path, but: Path | None) -> bool:
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Source:
-    """The data of an experiment: their name and the hash of their split."""
-
-    title: str
-    split_sha256: str
-
-
 def make_plan(
     settings: RunConfig,
     specs: Sequence[RowSpec],
     source: Source,
     *,
-    seeds: int,
-    request: str | None,
-    created: str,
-    command: str | None,
+    seeds: int = 1,
+    request: str | None = None,
+    created: str = "",
+    command: str | None = None,
+    plugin: str | None = None,
 ) -> Plan:
     """Rows and jobs of an experiment."""
     from chainrule.core import model_type
@@ -271,7 +300,7 @@ def make_plan(
 
     board = board_of(settings.task)
     known = {k for spec in specs for k in model_type(spec.model_type, settings.task).config.model_fields}
-    key = shared_key(settings, source.title, source.split_sha256)
+    key = shared_key(settings, source)
     jobs = {"prepare": Job("prepare", "prepare", (), digest("prepare", key))}
     rows: list[PlannedRow] = []
     taken: set[str] = set()
@@ -281,27 +310,23 @@ def make_plan(
         prepare, own_choice = "prepare", board.own_choices(spec.model_type, mine.model)
         if own_choice and mine.tokenizer != settings.tokenizer:
             prepare = f"prepare-{slug}"
-            jobs[prepare] = Job(prepare, "prepare", ("prepare",), digest("prepare", key, mine.tokenizer))
+            jobs[prepare] = Job(
+                prepare, "prepare", ("prepare",), digest("prepare", key, mine.tokenizer, _own_file(spec))
+            )
         cells = []
         for seed in range(settings.seed, settings.seed + seeds):
             place = slug if seed == settings.seed else f"{slug}-seed{seed}"
             cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}"))
             _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
-        counting = model_type(spec.model_type, settings.task).recipe.update == "counting"
-        rows.append(
-            PlannedRow(
-                spec.name,
-                spec.model_type,
-                label_of(spec),
-                _plain(mine),
-                spec.own,
-                prepare,
-                tuple(cells),
-                spec.plugin,
-                counting,
-            )
-        )
-    return Plan(key, request, settings.task, source.title, created, command, _plain(settings), tuple(rows), jobs)
+        chosen = model_type(spec.model_type, settings.task)
+        row = PlannedRow(
+            spec.name, spec.model_type, label_of(spec, chosen.label), _plain(mine), spec.own, prepare, tuple(cells),
+            spec.plugin, chosen.recipe.update == "counting",
+        )  # fmt: skip
+        rows.append(row)
+    return Plan(
+        key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs
+    )
 
 
 def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: Any) -> None:
@@ -314,11 +339,18 @@ def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: Any) -> N
 
 def _content(settings: RunConfig, spec: RowSpec, source: Source, seed: int) -> list[Any]:
     """All that decides the weights of a run, apart from what prepare jobs find."""
+    from chainrule.core import model_type
+
     values = {k: v for k, v in settings.model_dump().items() if k != "save_every"}
-    files = [hash_files(name) for name in (spec.plugin, _file(settings.tokenizer)) if name]
-    if settings.pretrained:
-        files.append(hash_files(str(Path(settings.pretrained) / "MANIFEST.json")))
-    return [{**values, "data": source.title, "seed": seed}, source.split_sha256, files]
+    plugin = model_type(spec.model_type, settings.task).plugin
+    files = [_own_file(spec), plugin["sha256"] if plugin else None]
+    return [{**values, "data": source.title, "seed": seed}, source.sha256, files]
+
+
+def _own_file(spec: RowSpec) -> str | None:
+    """Hash of the file of a row's own tokenizer."""
+    file = _file(spec.own.get("tokenizer"))
+    return hash_files(file) if file else None
 
 
 def _plain(settings: RunConfig) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chainrule.core.errors import UserError
-from chainrule.core.files import is_temporary, write_file
+from chainrule.core.files import FolderLock, is_temporary, write_file
 from chainrule.experiment.jobs import Results, to_json
 from chainrule.experiment.plan import (
     FILE,
@@ -50,11 +50,12 @@ class Request:
     lang: str
     workers: int
     overwrite: bool
+    plugin: str | None
 
     @property
     def hash(self) -> str | None:
         """Hash of files and settings: an equal request has the same results."""
-        return request_of(self.settings, self.models, self.seeds, self.out)
+        return request_of(self.settings, self.models, self.seeds, self.out, self.plugin)
 
 
 def run(
@@ -66,6 +67,7 @@ def run(
     lang: str = "en",
     workers: int = 0,
     overwrite: bool = False,
+    plugin: str | None = None,
 ) -> dict[str, Any]:
     """Compare models on the data of ``settings`` and return the board.
 
@@ -77,6 +79,7 @@ def run(
         lang: language of the report, ``en`` or ``ko``.
         workers: how many cells are trained at once, each in a process of its own; 0: in turns in this process.
         overwrite: replace an experiment of other data or settings.
+        plugin: a file of model types of your own that is loaded already; worker processes load it too.
 
     Returns:
         The content of ``board.json``.
@@ -91,11 +94,13 @@ def run(
         raise UserError(f"--workers {workers}: at least 0 (in turns in one process)")
     Catalogue(lang)
     refuse_strangers(out)
-    request = Request(settings, models, out, seeds, lang, workers, overwrite)
-    old, results = None if overwrite else read_plan(out), Results(out)
+    request = Request(settings, models, out, seeds, lang, workers, overwrite, plugin)
+    found, results = read_plan(out), Results(out)  # a plan.json that is none of ours is not overwritten either
+    old = None if overwrite else found
     if old and old.request is not None and all_final(old, results) and old.request == request.hash:
         return publish(old, results, out, lang, running=False)
-    return _work(request, old, results)
+    with FolderLock(out) as lock:
+        return _work(request, old, results, lock)
 
 
 def all_final(plan: Plan, results: Results) -> bool:
@@ -123,23 +128,25 @@ def refuse_strangers(out: Path) -> None:
         raise UserError(f"{out}: not empty and holds no comparison; choose another --out")
 
 
-def _work(request: Request, old: Plan | None, results: Results) -> dict[str, Any]:
+def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock) -> dict[str, Any]:
     """Run the jobs that are not final, and publish on the way."""
-    from chainrule.experiment.cells import Bench, prepare_board, resolve_first
+    from chainrule.experiment.cells import Bench, check_pretrained, prepare_board, resolve_first
     from chainrule.tasks.base import find_task
     from chainrule.tasks.train import Interrupted, Stop
 
     settings, out = request.settings, request.out
     task, bench = find_task(settings.task), Bench(settings)
     specs = parse_models(request.models or task.default_models, settings.task)
+    check_pretrained(settings, specs)
     plan = _plan(request, specs, bench.dataset, old)
     ready = None
     if request.overwrite or not results.final(plan.jobs["prepare"]):
         settings = task.prepare(settings, out, request.overwrite)
         ready = resolve_first(bench, settings, specs)  # a slip in the command is told before anything is written
+    out.mkdir(parents=True, exist_ok=True)
+    lock.take()
     if request.overwrite:
         _clear(out, plan, results)
-    out.mkdir(parents=True, exist_ok=True)
     write_file(out / FILE, to_json(plan.to_json()).encode())
     with Stop().listening() as stop:
         publish(plan, results, out, request.lang, running=True)
@@ -156,17 +163,17 @@ def _work(request: Request, old: Plan | None, results: Results) -> dict[str, Any
 
 def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | None) -> Plan:
     """The plan of a request; raises UserError where the folder holds that of another experiment."""
-    source = Source(dataset.name, dataset.split_sha256)
-    key = shared_key(request.settings, source.title, source.split_sha256)
-    if old and old.key != key:
+    source = Source.of(request.settings, dataset)
+    if old and old.key != shared_key(request.settings, source):
         raise UserError(
             f"{request.out}: holds a comparison of other data or settings; choose another --out, "
             "or --overwrite replaces it"
         )
     created = old.created if old else time.strftime("%Y-%m-%d %H:%M")
     return make_plan(
-        request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created, command=_command()
-    )
+        request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created,
+        command=_command(), plugin=request.plugin,
+    )  # fmt: skip
 
 
 def _execute(request: Request, plan: Plan, results: Results, bench: Bench, stop: Callable[[], bool]) -> None:

@@ -21,10 +21,12 @@ DRAWS = 2000
 class Blocks:
     """Sums over blocks of a part, by name: the units that are resampled, the same ones for every row.
 
-    ``sums`` hold a number a block, or K (blocks x K); ``items`` is how many items a block has.
+    ``sums`` hold a number a block, or K (blocks x K); ``items`` is how many items a block has. ``other_seeds`` are the
+    sums of the same row trained from other seeds: the figure of the row is the mean of the figures of its seeds.
     """
 
     sums: Mapping[str, np.ndarray]
+    other_seeds: tuple[Mapping[str, np.ndarray], ...] = ()
 
     def __len__(self) -> int:
         return len(next(iter(self.sums.values())))
@@ -39,16 +41,19 @@ class Blocks:
 
     def drawn(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
         """The figure of each draw of blocks; ``weights`` is draws x blocks."""
-        return metric.figure({name: weights @ self.sums[name] for name in {metric.of, metric.per} if name})
+        names = [name for name in (metric.of, metric.per) if name]
+        seeds = (self.sums, *self.other_seeds)
+        return np.mean([metric.figure({name: weights @ sums[name] for name in names}) for sums in seeds], axis=0)
 
     def has(self, metric: Metric) -> bool:
         """Whether the figure is made of these sums."""
         return metric.of in self.sums and metric.per in self.sums
 
     @staticmethod
-    def mean(several: Sequence[Blocks]) -> Blocks:
-        """The mean over seeds, block by block."""
-        return Blocks({name: np.mean([blocks.sums[name] for blocks in several], axis=0) for name in several[0].sums})
+    def of_seeds(several: Sequence[Blocks]) -> Blocks:
+        """Those of one row, of each of its seeds."""
+        first, *others = several
+        return Blocks(first.sums, tuple(blocks.sums for blocks in others))
 
     def to_json(self) -> dict[str, Any]:
         """Lists of numbers by name."""

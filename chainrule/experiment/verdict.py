@@ -15,8 +15,8 @@ from chainrule.report.sentences import Amount, MetricValue, Sentence, spoken
 
 MOST_TIMES = 32
 """Multiples of the training time up to which a learning curve is extrapolated."""
-COUNTING = "ngram"
-"""The model type that others are set beside in the verdict."""
+COUNTING = ("ngram", "markov")
+"""Model types that only count: the best row is set beside the first of them, unless it is one itself."""
 Rows = Mapping[str, dict[str, Any]]
 
 
@@ -88,7 +88,8 @@ def make_verdict(
     ranking = rank(blocks, metric)
     if ranking is None:
         confidence = "so far" if running else "cannot tell"
-        return _verdict([Sentence("verdict_nothing", {})], say, None, [], confidence, None, {})
+        key = "verdict_nothing" if running else "verdict_failed"
+        return _verdict([Sentence(key, {})], say, None, [], confidence, None, {})
     best, size = ranking.order[0], next(iter(blocks.values())).size(metric)
     reach = useful_context(rows[best].get("memory") or [])
     facts: dict[str, Any] = {
@@ -140,12 +141,17 @@ def _clear(rows: Rows, ranking: Ranking, best: str, facts: dict[str, Any]) -> li
     sentences = [
         Sentence("verdict_use_ahead", {**leads, "gap": gap, "second": rows[second]["label"], "low": low, "high": high})
     ]
-    counting = next((n for n in ranking.order if n.split(":")[0] == COUNTING and n != best), None)
-    if counting and counting != second:
+    counting = next((name for name in ranking.order if _type(name) == COUNTING[0]), None)
+    if counting and counting != second and _type(best) not in COUNTING:
         facts["counting"] = {"model": counting, "gap": list(ranking.behind(counting))}
         gap = metric.number(ranking.behind(counting)[0])
         sentences.append(Sentence("verdict_counting", {"gap": gap, "model": rows[counting]["label"]}))
     return sentences
+
+
+def _type(name: str) -> str:
+    """The model type of a row, by its name."""
+    return name.split(":")[0]
 
 
 def _tie(rows: Rows, ranking: Ranking, chosen: str, facts: dict[str, Any]) -> list[Sentence]:

@@ -118,7 +118,7 @@ class LastValues(State):
     values_Bp: Tensor
 
 
-@register("ar", task="series", config=ARConfig, recipe=Recipe(update="counting"))
+@register("ar", label="AR", task="series", config=ARConfig, recipe=Recipe(update="counting"))
 class AR(Autoregressive, Counting[Moments]):
     """Remembers the last p values."""
 

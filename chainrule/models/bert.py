@@ -118,6 +118,7 @@ class BERTEncoder(SequenceModel, Encoder):
 
 @register(
     "bert",
+    label="BERT",
     task="fill",
     config=BERTConfig,
     recipe=Recipe(

@@ -25,6 +25,7 @@ class CNNConfig(ImageClassifierConfig):
 
 @register(
     "cnn",
+    label="CNN",
     task="classify-images",
     config=CNNConfig,
     recipe=Recipe(lr=3e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.01, label_smoothing=0.1),

@@ -68,6 +68,7 @@ class RecordPositions(nn.Module):
 
 @register(
     "dalle",
+    label="DALL·E",
     task="draw",
     config=DALLEConfig,
     recipe=Recipe(

@@ -33,6 +33,7 @@ class GPTConfig(TransformerLMConfig):
 
 @register(
     "gpt",
+    label="GPT",
     config=GPTConfig,
     recipe=Recipe(
         optimizer="muon",

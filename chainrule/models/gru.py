@@ -36,7 +36,13 @@ class GRUConfig(RecurrentConfig):
     }
 
 
-@register("gru", config=GRUConfig, recipe=Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
+@register(
+    "gru",
+    label="GRU",
+    config=GRUConfig,
+    recipe=Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True),
+    width="width",
+)
 class GRULanguageModel(RecurrentLanguageModel):
     """Remembers one vector and decides, unit by unit, how much of it to replace."""
 

@@ -557,7 +557,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
 
 
 @register(
-    "hmm", config=CategoricalConfig, width="states", width_step=8,
+    "hmm", label="HMM", config=CategoricalConfig, width="states", width_step=8,
     recipe=Recipe(update="em", batch_size=64, sequence_length=256, stateful=False, warmup=0, decay_fraction=0.5),
 )  # fmt: skip
 class CategoricalHMM(HiddenMarkov):

@@ -158,7 +158,7 @@ class Belief(State):
     cov_BNN: Tensor
 
 
-@register("kalman", task="series", config=KalmanConfig, recipe=Recipe(update="counting"))
+@register("kalman", label="Kalman", task="series", config=KalmanConfig, recipe=Recipe(update="counting"))
 class Kalman(Autoregressive, Counting[Records]):
     """Remembers a belief about level, slope and season."""
 

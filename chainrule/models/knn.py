@@ -42,7 +42,9 @@ class StoredImages:
         return StoredImages(torch.cat([self.pixels_ND, other.pixels_ND]), torch.cat([self.labels_N, other.labels_N]))
 
 
-@register("knn", task="classify-images", config=KNNConfig, recipe=Recipe(update="counting", batch_size=4096))
+@register(
+    "knn", label="k-NN", task="classify-images", config=KNNConfig, recipe=Recipe(update="counting", batch_size=4096)
+)
 class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
     """Remembers every picture."""
 

@@ -42,6 +42,7 @@ class LSTMConfig(RecurrentConfig):
 
 @register(
     "lstm",
+    label="LSTM",
     config=LSTMConfig,
     recipe=Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True),
     width="width",

@@ -366,14 +366,14 @@ class CountModel(Autoregressive, Counting[Counts]):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-@register("markov", config=MarkovConfig, recipe=Recipe(update="counting"))
+@register("markov", label="Markov", config=MarkovConfig, recipe=Recipe(update="counting"))
 class Markov(CountModel):
     """The last symbol decides."""
 
     customary = "add_k"
 
 
-@register("ngram", config=NgramConfig, recipe=Recipe(update="counting"))
+@register("ngram", label="n-gram", config=NgramConfig, recipe=Recipe(update="counting"))
 class Ngram(CountModel):
     """The last n - 1 symbols decide."""
 

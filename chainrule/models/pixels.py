@@ -48,6 +48,7 @@ class LogisticRegression(ImageClassifier):
 
 @register(
     "mlp",
+    label="MLP",
     task="classify-images",
     config=MLPConfig,
     recipe=Recipe(lr=1e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.05, label_smoothing=0.1),

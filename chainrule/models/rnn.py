@@ -40,7 +40,13 @@ class RNNConfig(RecurrentConfig):
     }
 
 
-@register("rnn", config=RNNConfig, recipe=Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True), width="width")
+@register(
+    "rnn",
+    label="RNN",
+    config=RNNConfig,
+    recipe=Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True),
+    width="width",
+)
 class RNNLanguageModel(RecurrentLanguageModel):
     """Remembers one vector; every step overwrites it."""
 

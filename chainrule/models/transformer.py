@@ -63,6 +63,7 @@ class TransformerSeq2SeqConfig(TransformerLMConfig):
 
 @register(
     "transformer",
+    label="Transformer",
     task="translate",
     config=TransformerSeq2SeqConfig,
     recipe=Recipe(

@@ -51,6 +51,7 @@ class ViTConfig(TransformerConfig, ImageClassifierConfig):
 
 @register(
     "vit",
+    label="ViT",
     task="classify-images",
     config=ViTConfig,
     recipe=Recipe(

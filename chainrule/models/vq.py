@@ -77,6 +77,7 @@ class VQConfig(TransformerConfig, AugmentedImageConfig):
 
 @register(
     "vq",
+    label="VQ",
     task="codes",
     config=VQConfig,
     recipe=Recipe(optimizer="muon", lr=2e-3, muon_lr=0.02, batch_size=32, sequence_length=1, warmup=100, bf16=True),

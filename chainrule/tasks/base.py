@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
@@ -71,8 +71,8 @@ class Task(ABC):
     """The model types that ``compare`` takes when none are named."""
     settling: ClassVar[str] = ""
     """Progress message while ``tune_decoding`` runs."""
-    items: ClassVar[str] = "symbols"
-    """What ``Batch.learnt`` counts: symbols, tokens, values, texts or images."""
+    items: ClassVar[str] = "tokens"
+    """What ``Batch.learnt`` counts: tokens, values, texts or images."""
     loss: ClassVar[str] = "nats"
     """The unit of what is minimised in training; empty where it has none."""
     card_of_encoding: ClassVar[bool] = False
@@ -182,6 +182,18 @@ def all_tasks() -> list[Task]:
     """Every task."""
     _discover()
     return list(_tasks.values())
+
+
+def refuse_unused(name: str, given: Collection[str], spell: Callable[[str], str]) -> None:
+    """Raises UserError where an option of data was given that the task does not use; ``spell`` writes it as a flag."""
+    used = {task.name: task.data_options for task in all_tasks()}
+    known, mine = {option for options in used.values() for option in options}, find_task(name).data_options
+    if unused := [option for option in given if option in known and option not in mine]:
+        using = [f"--task {other}" for other, options in used.items() if unused[0] in options]
+        raise UserError(
+            f"{spell(unused[0])}: --task {name} does not use it, {' and '.join(using)} do: "
+            f"leave out {', '.join(map(spell, unused))}"
+        )
 
 
 def find_task(name: str) -> Task:

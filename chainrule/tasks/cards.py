@@ -9,11 +9,10 @@ from chainrule.commands import Data
 from chainrule.core import UserError
 from chainrule.data.image_files import as_png
 from chainrule.runs import write_file
+from chainrule.tasks.base import find_task
 from chainrule.tasks.options import settings_of
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import data_card
-
-OF_IMAGES = ("classify-images", "codes", "draw")
 
 
 def card(options: Data, source: str | None) -> dict[str, Any]:
@@ -34,7 +33,7 @@ def card(options: Data, source: str | None) -> dict[str, Any]:
 def _check_sheet(sheet: str, source: str, task: str) -> None:
     """Raises UserError before anything is read; of what is not there, the reader tells."""
     place = Path(sheet)
-    if task not in OF_IMAGES and Path(source).exists():
+    if "image_size" not in find_task(task).data_options and Path(source).exists():
         raise UserError(f"--sheet {sheet}: {source} holds no images; leave it out")
     if not place.parent.is_dir():
         raise UserError(f"{place.parent}: no such folder; make it first")

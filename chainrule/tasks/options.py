@@ -10,7 +10,7 @@ from chainrule.core.config import parse_settings, read_yaml
 from chainrule.counting.counts import parse_memory
 from chainrule.data.recognise import as_meant, infer_task
 from chainrule.options import Options, flags
-from chainrule.tasks.base import all_tasks, find_task
+from chainrule.tasks.base import refuse_unused
 from chainrule.tasks.settings import RunConfig
 
 
@@ -41,15 +41,7 @@ def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, A
 
 def check_used(task: str, options: Options) -> None:
     """Raises UserError where an option of data was given that the task does not use."""
-    used = {other.name: other.data_options for other in all_tasks()}
-    known, given = {name for names in used.values() for name in names}, options.given()
-    unused = [name for name in given if name in known and name not in find_task(task).data_options]
-    if unused:
-        shown = list(flags(type(options), unused))
-        using = [f"--task {other}" for other, names in used.items() if unused[0] in names]
-        raise UserError(
-            f"{shown[0]}: --task {task} does not use it, {' and '.join(using)} do: leave out {', '.join(shown)}"
-        )
+    refuse_unused(task, options.given(), lambda name: next(flags(type(options), [name])))
 
 
 def _task(values: dict[str, Any], data: str | None) -> str:
@@ -82,9 +74,12 @@ def _nested(pairs: Any) -> dict[str, Any]:
 def shares(split: Any) -> tuple[float, ...]:
     """``0.9/0.05/0.05``, or three numbers."""
     try:
-        return tuple(float(x) for x in (split.split("/") if isinstance(split, str) else split))
+        found = tuple(float(x) for x in (split.split("/") if isinstance(split, str) else split))
     except (TypeError, ValueError):
-        raise UserError(f"--split {split}: expected three shares such as 0.9/0.05/0.05") from None
+        found = ()
+    if len(found) != 3:
+        raise UserError(f"--split {split}: expected three shares such as 0.9/0.05/0.05")
+    return found
 
 
 def memory_size(text: str) -> str:

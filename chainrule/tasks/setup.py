@@ -15,7 +15,7 @@ from chainrule.data.dataset import Dataset
 from chainrule.data.processor import processor_from_json
 from chainrule.runs import RunFolder
 from chainrule.runs.run import Run
-from chainrule.tasks.base import find_task
+from chainrule.tasks.base import find_task, refuse_unused
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.budget import Budget
 from chainrule.training.loop import Plan, Trainer
@@ -23,11 +23,14 @@ from chainrule.training.loop import Plan, Trainer
 
 def read_data(settings: RunConfig) -> Dataset:
     """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
-    task = find_task(settings.task)
-    for option, value in (("group", settings.group), ("time", settings.time)):
-        if value and option not in task.data_options:
-            raise UserError(f"--{option} {value}: --task {task.name} does not use it; leave it out")
-    return task.read(settings)
+    check_data_options(settings)
+    return find_task(settings.task).read(settings)
+
+
+def check_data_options(settings: RunConfig) -> None:
+    """Raises UserError for a setting of data that the task does not use, wherever it was given (a row of a board, YAML)."""
+    given = [name for name, field in RunConfig.model_fields.items() if getattr(settings, name) != field.default]
+    refuse_unused(settings.task, given, lambda name: f"--{name.replace('_', '-')} {getattr(settings, name)}")
 
 
 def data_card(settings: RunConfig) -> tuple[Dataset, dict[str, Any]]:
@@ -40,6 +43,7 @@ def data_card(settings: RunConfig) -> tuple[Dataset, dict[str, Any]]:
 
 def prepare(settings: RunConfig, dataset: Dataset) -> ResolvedRun:
     """Check every setting before anything is written or computed, and encode the dataset for this model."""
+    check_data_options(settings)
     task, chosen = find_task(settings.task), model_type(settings.model_type, settings.task)
     learnt = begin_with(settings, chosen)
     if learnt:

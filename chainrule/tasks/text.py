@@ -54,16 +54,16 @@ def table_options(told: dict[str, Any]) -> TableOptions:
     return TableOptions(told.get("columns"), told.get("group"), told.get("time"))
 
 
-def head(part: Part, vocab_size: int) -> Part:
-    """About the first ``symbols`` of a part, taken evenly from all over it: every record (or 64 stretches of a stream) gives
+def head(part: Part, tokens: int) -> Part:
+    """About the first ``tokens`` of a part, taken evenly from all over it: every record (or 64 stretches of a stream) gives
     its share from its beginning.
     """
     size = len(part)
-    if size <= vocab_size:
+    if size <= tokens:
         return part
     if len(part.starts) >= 64:
         keep = np.zeros(len(part.starts), dtype=bool)
-        keep[:: math.ceil(size / vocab_size)] = True
+        keep[:: math.ceil(size / tokens)] = True
         starts, ends = part.starts[keep], part.ends[keep]
     else:
         pieces = [
@@ -72,7 +72,7 @@ def head(part: Part, vocab_size: int) -> Part:
         ]
         starts = np.concatenate(pieces)
         limits = np.concatenate([np.append(p[1:], e) for p, e in zip(pieces, part.ends)])
-        ends = np.minimum(limits, starts + math.ceil(vocab_size / len(starts)))
+        ends = np.minimum(limits, starts + math.ceil(tokens / len(starts)))
     return restrict(part, starts, ends)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -10,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Literal
 
 from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
+from chainrule.core.files import FolderLock
 from chainrule.data.dataset import Dataset
 from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
@@ -65,9 +66,10 @@ class Meter:
     """Progress for people, in the words of the run's task: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
 
     def __init__(self, label: str, ready: ResolvedRun, counted: str, *, every: float = 5.0):
-        self.label, self.budget, self.every = label, str(ready.budget), every
+        self.label, self.every = label, every
         told = find_task(ready.settings.task)
-        self.loss, self.items, self.figure = told.loss, told.items, told.validation(counted)
+        self.loss, self.figure = told.loss, told.validation(counted)
+        self.items = "symbols" if told.items == "tokens" and ready.processor.spec == "none" else told.items
         self.shown, self.window = 0.0, [(0.0, 0)]
         self.bar = None
         if sys.stderr.isatty():
@@ -98,11 +100,9 @@ class Meter:
         if self.bar:
             self.bar.update(self.task, completed=progress.share, note=note)
             return
-        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if progress.share else ""
+        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if 0 < progress.share < 1 else ""
         print(
-            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s of {self.budget}{left}: {note}",
-            file=sys.stderr,
-            flush=True,
+            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s{left}: {note}", file=sys.stderr, flush=True
         )
 
     def close(self) -> None:
@@ -132,17 +132,23 @@ def train(
                 f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto"
             )
         resume = "auto"
-    mode: Literal["auto", "never"] = "auto" if resume == "auto" else "never"
-    settings, run = settings.infer_task(), RunFolder(out)
-    run.check(overwrite=overwrite, resume=mode == "auto")
-    check_settings(settings)
-    settings = find_task(settings.task).prepare(settings, Path(out), overwrite)
-    ready = prepare(settings, dataset or read_data(settings))
+    with FolderLock(Path(out)) as lock:
+        run = RunFolder(out)
+        run.check(overwrite=overwrite, resume=resume == "auto")
+        settings = settings.infer_task()
+        check_settings(settings)
+        settings = find_task(settings.task).prepare(settings, run.path, overwrite)
+        ready = prepare(settings, dataset or read_data(settings))
+        return _train(ready, run, resume == "auto", overwrite, lock)
+
+
+def _train(ready: ResolvedRun, run: RunFolder, resume: bool, overwrite: bool, lock: FolderLock) -> Trainer:
     meter = Meter(ready.model_type.name, ready, ready.data.counted)
     try:
         trainer = make_trainer(ready, run, tell=meter)  # a model that cannot be built must not cost the old run
-        RunFolder.create(out, overwrite=overwrite, resume=mode == "auto")
-        if mode == "auto":
+        RunFolder.create(run.path, overwrite=overwrite, resume=resume)
+        lock.take()
+        if resume:
             _continue(trainer, run, ready)
         describe(run, ready)
         for note in ready.data.all_notes:
@@ -156,17 +162,17 @@ def train(
     if not trainer.progress.done:
         trainer.save()
         raise Interrupted(
-            f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {out}", stop.number
+            f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {run.path}", stop.number
         )
-    if find_task(settings.task).settling:
-        say(find_task(settings.task).settling)
+    if told := find_task(ready.settings.task).settling:
+        say(told)
     describe(run, ready, trained(trainer, ready).data)
     return trainer
 
 
 def _continue(trainer: Trainer, run: RunFolder, ready: ResolvedRun) -> None:
     """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
-    if run.has("config.yaml"):
+    if run.has("processor.json"):  # the last one of what describes a run: without it, nothing was trained yet
         old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
         if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
             raise UserError(
@@ -179,6 +185,17 @@ def _continue(trainer: Trainer, run: RunFolder, ready: ResolvedRun) -> None:
                     f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
                     "or start another --out"
                 )
+        theirs, ours = run.read_json("config.json").get("plugin"), ready.model_type.plugin
+        if (theirs or {}).get("sha256") != (ours or {}).get("sha256"):
+            raise UserError(
+                f"{run.path}: was made with another version of the file of {ready.model_type.name}: continue it with that "
+                "one, or start another --out"
+            )
+        if run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
+            raise UserError(
+                f"{run.path}: was made with another content of --tokenizer {ready.settings.tokenizer}: continue it with "
+                "that one, or start another --out"
+            )
     for report in trainer.resume():
         say(f"damaged, passed over: {report}")
     if trainer.progress.done:

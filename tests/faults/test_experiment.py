@@ -22,7 +22,8 @@ import pytest
 import torch
 
 from chainrule import experiment
-from chainrule.core import UserError, model_type
+from chainrule.core import UserError, load_file, model_type
+from chainrule.core.files import FolderLock
 from chainrule.core.metric import Metric
 from chainrule.experiment import cells, execute
 from chainrule.experiment.jobs import Job, Result, Results
@@ -33,6 +34,7 @@ from chainrule.tasks.base import Evaluation, _tasks, find_task, register_task
 from chainrule.tasks.generate.task import Generate
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import make_trainer, prepare, read_data
+from chainrule.tasks.train import train
 from chainrule.training.loop import Trainer
 from tests.faults import harness
 
@@ -65,7 +67,7 @@ def settings_for(text: Path, **more: Any) -> RunConfig:
 
 
 def compare(text: Path, out: Path, models: str, **more: Any) -> dict[str, Any]:
-    options = {k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite") if k in more}
+    options = {k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite", "plugin") if k in more}
     with contextlib.redirect_stderr(io.StringIO()):
         return experiment.compare(settings_for(text, **more), models, out, **options)
 
@@ -167,7 +169,11 @@ def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path, m
     out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
     with pytest.raises(UserError, match="holds a comparison of other data or settings"):
         compare(text, out, MODELS, budget="3steps")
+    mine = [out / name for name in ("notes.txt", "results/mine.json", "runs/notes.json", "runs/gru/mine.json")]
+    for path in mine:
+        path.write_text("{}")
     board = compare(text, out, MODELS, budget="3steps", overwrite=True)
+    assert all(path.read_text() == "{}" for path in mine)  # files of the user's are never removed
     assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
     assert board["rows"][1]["curve"][-1]["step"] == 3
     assert plain(board) == plain(compare(text, tmp_path / "fresh", MODELS, budget="3steps"))
@@ -312,6 +318,15 @@ def test_a_worker_that_is_killed_is_a_failed_row_that_is_tried_again(
     assert compare(text, tmp_path / "b", "gru")["rows"][0]["status"] == "done"
 
 
+@pytest.mark.usefixtures("model_types_of_its_own")
+def test_workers_load_the_file_of_a_model_type_of_your_own(text: Path, tmp_path: Path) -> None:
+    """By ``--plugin``, where ``--models`` has the name alone."""
+    plugin = Path(__file__).parents[2] / "examples/my_model.py"
+    load_file(plugin, task=None)
+    board = compare(text, tmp_path / "b", "fading", workers=1, plugin=str(plugin))
+    assert [(row["label"], row["status"]) for row in board["rows"]] == [("fading", "done")]
+
+
 @pytest.mark.slow
 def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path, tmp_path: Path) -> None:
     undisturbed = compare(text, tmp_path / "undisturbed", "markov,gru,lstm", budget="200steps")
@@ -326,18 +341,57 @@ def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path,
     code = f"""
 from chainrule import experiment
 from chainrule.tasks.settings import RunConfig
-settings = RunConfig.make({{"model type": "ngram", **{values!r}}})
+settings = RunConfig.make({{"model_type": "ngram", **{values!r}}})
 experiment.compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
 """
+    codes = []
     for seconds in (4, 8, 12):
         parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
         time.sleep(seconds)
         parent.kill()
-        parent.wait()
+        codes.append(parent.wait())
+    assert -signal.SIGKILL in codes and set(codes) <= {0, -signal.SIGKILL}
+    assert list((tmp_path / "board/results").glob("train-*.json"))  # they were killed at work
     time.sleep(1)  # workers notice within a moment that their parent is gone
     board = compare(text, tmp_path / "board", "markov,gru,lstm", budget="200steps", workers=2)
     assert plain(board) == plain(undisturbed)
     assert weights(tmp_path / "board") == weights(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("command", ["compare", "train"])
+def test_a_folder_belongs_to_one_process_and_to_none_when_that_is_killed(
+    command: str, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work() -> None:
+        if command == "compare":
+            compare(text, out, "markov,gru")
+        else:
+            with contextlib.redirect_stderr(io.StringIO()):
+                train(settings_for(text).replace(model_type="gru"), out, resume="auto")
+
+    def hold(folder: Path) -> None:
+        with FolderLock(folder):
+            os.write(told, b"held")
+            time.sleep(600)
+
+    out = tmp_path / "out"
+    work()
+    shutil.rmtree(out / "results", ignore_errors=True)  # there is work left
+    before = {path: path.stat().st_mtime_ns for path in sorted(out.rglob("*"))}
+    heard, told = os.pipe()
+    child = harness.fork(hold, out)
+    assert os.read(heard, 4) == b"held"
+    try:
+        with pytest.raises(UserError, match="another process is working in this folder"):
+            work()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert {path: path.stat().st_mtime_ns for path in sorted(out.rglob("*"))} == before
+    work()
+    with FolderLock(out):  # it is free again when work ends, and where the system has no locks nothing is refused
+        monkeypatch.setattr("chainrule.core.files.fcntl", None)
+        work()
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------

@@ -141,3 +141,26 @@ def test_importing_the_package_imports_no_torch() -> None:
     script = "import sys, chainrule; print(*{'torch', 'numpy', 'pydantic'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
+
+
+# --- where options stand, and what a slip in one is answered with -------------------------------------------------------
+
+
+def test_a_file_may_stand_before_between_and_behind_options() -> None:
+    from chainrule.cli.parser import parse
+
+    words = ["--top-k", "3"]
+    for line in (["run", "x.txt", *words], ["run", *words, "x.txt"], [*words, "run", "x.txt"]):
+        options, as_json = parse(["predict", *line, "--json"])
+        assert (options.run, options.input, options.top_k, as_json) == ("run", "x.txt", 3, True), line  # type: ignore[attr-defined]
+    options, _ = parse(["classify", "run", "--threads", "1", "a", "b"])
+    assert options.input == ["a", "b"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--budget", "-5s"), ("--seed", "-1"), ("--columns", "-,text"), ("--params", "-.5")])  # fmt: skip
+def test_a_value_that_begins_with_a_dash_is_the_value_of_its_option(flag: str, value: str) -> None:
+    from chainrule.cli.parser import parse
+
+    options, _ = parse(["compare", "x.txt", "--out", "b", flag, value])
+    given = getattr(options, flag[2:])
+    assert given == type(given)(value)

@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 import torch
 
-from chainrule.core import CheckpointCorrupt, UserError, total
+from chainrule.core import CheckpointCorrupt, UserError, load_file, total
 from chainrule.data import TextDataset
+from chainrule.data.tokenizers import CharTokenizer
 from chainrule.runs import RunFolder
+from chainrule.runs import folder as run_folder
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import describe, make_trainer, prepare, read_data
 from chainrule.tasks.train import train
@@ -287,6 +289,48 @@ def test_what_would_make_other_weights_is_not_continued(
     with pytest.raises(UserError, match=named):
         train(other, tmp_path / "run", resume="auto")
     assert fingerprint(tmp_path / "run") == expected
+
+
+@pytest.mark.usefixtures("model_types_of_its_own")
+def test_another_content_of_the_files_that_a_run_was_made_with_is_not_continued(tmp_path: Path, text: Path) -> None:
+    """The file of the model type, or of the tokenizer, under the same name."""
+    source = (Path(__file__).parents[2] / "examples/my_model.py").read_text()
+    plugin, alphabet = tmp_path / "mine.py", tmp_path / "tokenizer.json"
+    known = "".join(sorted(set(text.read_text())))
+    for content, characters in ((source, known), (source + "\n# another version\n", known), (source, known + "é")):
+        plugin.write_text(content)
+        alphabet.write_text(json.dumps(CharTokenizer(characters).to_json()))
+        (chosen,) = load_file(plugin)
+        more = {"model_type": chosen.name, "model": {}, "train": {}, "tokenizer": str(alphabet)}
+        given = settings(text, "gru", budget="3steps", **more)
+        if (content, characters) == (source, known):
+            train(given, tmp_path / "run", resume="auto")
+            expected = fingerprint(tmp_path / "run")
+            continue
+        with pytest.raises(UserError, match="another version of the file" if content != source else "another content"):
+            train(given, tmp_path / "run", resume="auto")
+        assert fingerprint(tmp_path / "run") == expected
+
+
+@pytest.mark.parametrize("name", ["config.json", "data.json", "processor.json", "environment.json", "MANIFEST.json"])
+def test_a_run_that_was_killed_while_it_was_described_first_is_resumed(
+    name: str, tmp_path: Path, text: Path, corpus: TextDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, write, killed = settings(text, "gru", budget="3steps"), run_folder.write_file, []
+
+    def dies(path: Path, data: bytes) -> None:
+        begun = (tmp_path / "run/config.yaml").exists()
+        if path.name == name and begun and not killed:
+            killed.append(path)
+            raise KeyboardInterrupt
+        write(path, data)
+
+    monkeypatch.setattr(run_folder, "write_file", dies)
+    with pytest.raises(KeyboardInterrupt):
+        train(chosen, tmp_path / "run", dataset=corpus)
+    train(chosen, tmp_path / "run", resume="auto", dataset=corpus)
+    train(chosen, tmp_path / "whole", dataset=corpus)
+    assert fingerprint(tmp_path / "run")["served"] == fingerprint(tmp_path / "whole")["served"]
 
 
 def test_a_model_that_cannot_be_built_costs_nothing_even_with_overwrite(

@@ -126,9 +126,20 @@ def test_rows_are_ranked_by_the_direction_of_the_metric(higher: bool) -> None:
     assert ranking.behind(ranking.order[-1])[0] > 0 and ranking.behind(ranking.order[-1])[1] > 0
 
 
-def test_seeds_are_averaged_block_by_block() -> None:
-    mean = Blocks.mean([Blocks({"right": np.array([1.0, 2])}), Blocks({"right": np.array([3.0, 6])})])
-    assert mean.sums["right"].tolist() == [2, 4]
+def test_the_figure_of_several_seeds_is_the_mean_of_theirs_and_lies_in_its_interval() -> None:
+    """A perplexity is no ratio of sums: the mean of two is not that of the mean losses."""
+    rng, bytes_ = np.random.default_rng(7), np.full(100, 50.0)
+    nats = [bytes_ * (level + 0.01 * rng.normal(size=100)) for level in (1.0, 3.0)]
+    perplexity = Metric("ppl", "ppl", "ppl", of="nats", per="bytes", aggregate="exp")
+    blocks = Blocks.of_seeds([Blocks({"nats": some, "bytes": bytes_}) for some in nats])
+    wanted = np.mean([math.exp(some.sum() / 5000) for some in nats])
+    assert blocks.figure(perplexity) == pytest.approx(wanted) and blocks.size(perplexity) == 5000
+    low, high = interval(blocks, perplexity)
+    assert low < wanted < high < 1.02 * low
+    assert blocks.figure(BITS) == pytest.approx(sum(some.sum() for some in nats) / 10_000 / math.log(2))
+    draws = np.random.default_rng(0).multinomial(100, np.full(100, 0.01), size=2000)  # by hand
+    by_hand = np.mean([np.exp((draws * some).sum(1) / (draws * bytes_).sum(1)) for some in nats], axis=0)
+    assert (low, high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
 
 
 # --- verdict ----------------------------------------------------------------------------------------------------------
@@ -162,6 +173,13 @@ def test_the_best_row_is_named_with_the_second_and_with_counting() -> None:
         "It is 1.000 better than counting (NGRAM)."
     )
     assert found["facts"]["counting"] == {"model": "ngram", "gap": pytest.approx([1, 1, 1])}
+
+
+def test_a_counting_model_that_is_best_is_not_set_beside_counting() -> None:
+    for best in ("ngram:n=5", "markov"):
+        found = verdict({best: 1.0, "gru": 2.0, "ngram": 3.0})
+        assert found["best"] == best
+        assert "counting" not in found["facts"] and "counting" not in found["text"]
 
 
 def test_of_a_tie_the_cheapest_is_taken() -> None:

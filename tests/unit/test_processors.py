@@ -62,8 +62,9 @@ def test_tokens_of_every_tokenizer_end_at_places_of_the_same_bytes(text: Path, u
             stops = np.cumsum(part.ends - part.starts) - 1
             assert np.array_equal(ends[stops], borders[name]), (spec, name)
             assert int(part.record_bytes.sum()) == dataset.parts[name].nbytes
-            if spec in ("byte", "char"):
-                assert int(part.token_bytes().sum()) == part.nbytes == dataset.parts[name].nbytes
+            assert int(part.token_bytes().sum()) == part.nbytes and part.token_bytes().min() >= 0, (spec, name)
+            if unit == "stream" or spec in ("byte", "char"):
+                assert part.nbytes == dataset.parts[name].nbytes
 
 
 def test_places_within_records_are_those_of_the_text(tmp_path: Path) -> None:
@@ -226,10 +227,19 @@ def test_rows_of_a_group_stay_on_one_side(tmp_path: Path, task: str) -> None:
         reader(tmp_path / "d.csv", group="sender")
 
 
-@pytest.mark.parametrize(("flag", "task"), [("time", "classify"), ("time", "translate"), ("group", "series")])
-def test_what_a_task_does_not_use_is_refused_before_anything_is_read(flag: str, task: str) -> None:
-    with pytest.raises(UserError, match=f"--{flag} when: --task {task} does not use it"):
-        read_data(RunConfig.make({"data": "nowhere.csv", "model_type": "gru", "task": task, flag: "when"}))
+@pytest.mark.parametrize(
+    ("name", "value", "task"),
+    [("time", "when", "classify"), ("time", "when", "translate"), ("group", "when", "series"),
+     ("image_size", 8, "generate"), ("tokenizer", "word", "series"), ("unit", "lines", "translate")],
+)  # fmt: skip
+def test_what_a_task_does_not_use_is_refused_before_anything_is_read(name: str, value: Any, task: str) -> None:
+    """Wherever it was given: as an option, as a setting, for one row of a board."""
+    settings = RunConfig.make({"data": "nowhere.csv", "model_type": "gru", "task": task, name: value})
+    for act in (read_data, lambda chosen: prepare(chosen, None)):
+        with pytest.raises(
+            UserError, match=f"--{name.replace('_', '-')} {value}: --task {task} does not use it, --task"
+        ):
+            act(settings)
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -285,6 +295,7 @@ class Mine(Window):
 """
 
 
+@pytest.mark.usefixtures("model_types_of_its_own")
 def test_a_run_of_a_plugin_asks_for_the_very_file(text: Path, tmp_path: Path) -> None:
     from chainrule.core import load_file
 

@@ -285,7 +285,7 @@ def test_lines_of_symbols_in_a_text_file(tmp_path: Path) -> None:
         ("a,b\nc,d\n", None, "--columns -,sequence"),
         ("1\n2.5\n-3e2\n", None, "--task series"),
         ("abc\ndef\n", None, "--columns sequence"),
-        ("a,b\nc,d\n", "sequence", "1 names for the 2 columns"),
+        ("a,b\nc,d\n", "sequence", "1 name for the 2 columns"),
         ("sequence,x\n,d\n ,e\n", None, "no row holds a symbol"),
         ("sequence\nACGT\n", None, "4 symbols are too few"),
     ],
