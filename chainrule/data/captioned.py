@@ -145,7 +145,7 @@ def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = 
 class CaptionedDataset(Dataset):
     """Images with a caption each. Parts are `CaptionedPart`, without the ids of the images, which a codec makes."""
 
-    unit: str = "captioned pictures"
+    unit: str = "captioned images"
     counted: str = "image token"
     carved: bool = False
 

@@ -75,7 +75,7 @@ class Kind:
 
 
 tasks: dict[tuple[str, str], Kind] = {}
-"""By name and task; the task is "" where no verb trains on it yet."""
+"""By name and task; the task is "" where no command trains on it yet."""
 
 
 def made_by(kind: str, task: str, summary: str, size: int) -> Callable[[Maker], Maker]:
@@ -338,7 +338,7 @@ def adding(count: int, rng: np.random.Generator, length: int = 100) -> tuple[np.
     return inputs, inputs[rows[:, None], marks, 0].sum(1)
 
 
-@made_by("adding", "", "the sum of the two marked numbers of 100 (arrays or JSON lines; no verb trains on it yet)", 10_000)  # fmt: skip
+@made_by("adding", "", "the sum of the two marked numbers of 100 (arrays or JSON lines; no command trains on it yet)", 10_000)  # fmt: skip
 def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
     files = {}
     for part, size in sizes.items():
@@ -363,7 +363,7 @@ def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
 # ------------------------------------------------------------------------------------------------------------------ rainbow
 
 
-@made_by("rainbow", "draw", f"captioned pictures of {len(rainbow.COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
+@made_by("rainbow", "draw", f"captioned images of {len(rainbow.COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
 def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
     combinations = rainbow.COMBINATIONS
     if sum(sizes.values()) > len(combinations):
