@@ -68,6 +68,8 @@ def load(
         UserError: no run, a damaged one, or one of an unknown model type.
     """
     use_plugin(plugin)
+    if not isinstance(path, str | os.PathLike):
+        raise UserError(f"load: {path!r} is no path; give the folder of a run, such as 'board/best'")
     found = setup.load(Path(path), device=device, precision=precision, threads=threads)
     return Run(**{f.name: getattr(found, f.name) for f in fields(found)})
 

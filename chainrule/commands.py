@@ -14,7 +14,7 @@ from chainrule.options import Options, Result, argument, option
 @dataclass(frozen=True, kw_only=True)
 class Columns(Options):
     columns: str | None = option(
-        "what the columns of a table hold, in order; '-' skips one", metavar="a,b", group="data"
+        "what the columns of a table hold, in order; '-' skips one", metavar="a,b", group="data", joined=True
     )
 
 

@@ -11,6 +11,8 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from numbers import Integral, Real
+from os import PathLike
 from types import UnionType
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
@@ -150,18 +152,43 @@ def bind(
 
 
 def make(command: type[Options], values: dict[str, Any]) -> Any:
-    """The options of a command. Raises TypeError, one line, for a value that is not among the choices."""
+    """The options of a command. Raises TypeError, one line, for a value of another type or not among the choices."""
     known = {o.name: o for o in options_of(command)}
     made = {}
     for name, value in values.items():
         o = known[name]
-        if o.many and value is not None and not isinstance(value, dict):
-            value = (value,) if isinstance(value, str) else tuple(value)
+        if (o.many or o.about.get("many")) and isinstance(value, str):
+            value = (value,)
+        elif o.about.get("joined") and isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        value = _checked(o, value)
         choices = o.about.get("choices")
         if choices and is_given(value) and value not in choices:
             raise TypeError(f"{o.flag or o.name} {value}: {near(str(value), choices)}")
         made[name] = value
     return command(**made)
+
+
+def _checked(o: Option, value: Any) -> Any:
+    """``value``, if it is of the type that the option declares. Raises TypeError, one line, where it is not."""
+    if o.annotation == "Any" or value is None:
+        if value is None and not o.many and o.annotation in ("str", "int", "float", "bool"):
+            raise TypeError(f"{o.name}=None: it must be given")
+        return value
+    kind, told = TYPES[o.kind]
+    if o.many:
+        if not isinstance(value, list | tuple) or not all(isinstance(part, kind) for part in value):
+            raise TypeError(f"{o.name}={value!r}: expected {told}, or a list of them")
+        return tuple(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and o.kind is not bool):
+        raise TypeError(f"{o.name}={value!r}: expected {told}, not {type(value).__name__}")
+    return value
+
+
+TYPES: dict[type, tuple[Any, str]] = {
+    int: (Integral, "a whole number"), float: (Real, "a number"), bool: (bool, "True or False"),
+    str: (str | PathLike, "a string"),
+}  # fmt: skip
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

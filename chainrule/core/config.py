@@ -12,6 +12,28 @@ from chainrule.core.errors import ConfigError, nearest
 from chainrule.core.setting_names import advise, path, section_of
 
 
+AT_LEAST_ONE = (
+    "width", "layers", "heads", "context", "batch_size", "sequence_length", "grad_accumulation", "image_size", "params",
+    "restarts",
+)  # fmt: skip
+SHARES = ("dropout", "word_dropout", "token_dropout", "label_smoothing", "mask_prob", "reset_prob")
+NOT_NEGATIVE = ("lr", "muon_lr", "seed", "warmup", "weight_decay")
+
+
+def check_ranges(config: Config) -> None:
+    """Raises ConfigError where a setting that has the same meaning everywhere is out of its range."""
+    for name, value in config:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        typed = path(config.section, name)
+        if name in AT_LEAST_ONE and not value >= 1:
+            raise ConfigError(f"{typed}={value}: at least 1")
+        if name in NOT_NEGATIVE and not value >= 0:
+            raise ConfigError(f"{typed}={value}: at least 0")
+        if name in SHARES and not 0 <= value < 1:
+            raise ConfigError(f"{typed}={value}: at least 0 and below 1")
+
+
 class Config(pydantic.BaseModel):
     """Base of every configuration: immutable, keyword-only, no unknown keys."""
 
@@ -52,11 +74,13 @@ class Config(pydantic.BaseModel):
         """Check ``values`` (strings from a command line are converted) and build."""
         cls.check_names(values)
         try:
-            return cls(**values)
+            made = cls(**values)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
             place = ".".join(str(p) for p in first["loc"]) or "the settings"
             raise ConfigError(f"{place}={first['input']!r}: {first['msg']}") from None
+        check_ranges(made)
+        return made
 
     @classmethod
     def preset(cls, name: str, **values: Any) -> Self:

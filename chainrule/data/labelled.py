@@ -165,7 +165,7 @@ def tell_unknown(part: str, names: Iterable[str], known: Container[str], what: s
 
 
 def carved_note(what: str) -> str:
-    return f"no validation part was given: {what} were split off; their figure is of a model that did not count them, the model that is kept counts them too; networks never learn from them"  # fmt: skip
+    return f"no validation split was given: {what} were split off the training split; networks never train on them, counting models are trained on them after they have been validated"  # fmt: skip
 
 
 def _some(names: list[str]) -> str:

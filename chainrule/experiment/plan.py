@@ -141,8 +141,11 @@ def parse_models(models: str | Sequence[str], task: str = "generate") -> list[Ro
 
 
 def entries(models: str | Sequence[str]) -> list[str]:
-    """Entries of ``--models``: a list, or one text with commas between them."""
-    return models.split(",") if isinstance(models, str) else list(models)
+    """Entries of ``--models``: one text with commas between them, or a list of such."""
+    given = [models] if isinstance(models, str) else models
+    if not isinstance(given, Sequence) or not all(isinstance(entry, str | Path) for entry in given):
+        raise UserError(f"models={models!r}: expected names such as 'ngram,gru', or a list of them")
+    return [part for entry in given for part in str(entry).split(",")]
 
 
 def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,10 @@ import dataclasses
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import chainrule
@@ -164,3 +166,36 @@ def test_a_value_that_begins_with_a_dash_is_the_value_of_its_option(flag: str, v
     options, _ = parse(["compare", "x.txt", "--out", "b", flag, value])
     given = getattr(options, flag[2:])
     assert given == type(given)(value)
+
+
+# --- types in Python --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "told"),
+    [
+        ("compare", {"seeds": "2"}, "seeds='2': expected a whole number, not str"),
+        ("compare", {"seeds": True}, "seeds=True: expected a whole number"),
+        ("compare", {"budget": 60}, "budget=60: expected a string, not int"),
+        ("compare", {"group": ["user"]}, "group=['user']: expected a string, not list"),
+        ("compare", {"out": None}, "out=None: it must be given"),
+        ("generate", {"run": "r", "temperature": "hot"}, "temperature='hot': expected a number, not str"),
+        ("generate", {"run": "r", "top_k": 2.5}, "top_k=2.5: expected a whole number, not float"),
+        ("generate", {"run": "r", "prompt": 3}, "prompt=3: expected a string, or a list of them"),
+        ("score", {"run": "r", "input": ["a"], "tokens": "yes"}, "tokens='yes': expected True or False"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_one_line(name: str, keywords: dict[str, Any], told: str) -> None:
+    with pytest.raises(UserError) as error:
+        getattr(api, name)(**keywords)
+    assert str(error.value).startswith(told)
+
+
+def test_what_the_command_line_joins_by_commas_may_be_a_list_in_python() -> None:
+    from chainrule.options import make
+
+    assert make(COMMANDS["compare"], {"columns": ["a", "b"], "out": "b"}).columns == "a,b"
+    assert make(COMMANDS["train"], {"set": "train.lr=1", "model": "gru", "out": "r", "data": "d"}).set == (
+        "train.lr=1",
+    )
+    assert make(COMMANDS["compare"], {"seeds": np.int64(2), "params": 3, "out": Path("b")}).seeds == 2

@@ -36,3 +36,22 @@ def test_a_slip_is_one_line_and_leaves_nothing_behind(
     (line,) = capsys.readouterr().err.splitlines()
     assert told in line
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--context 0", "--context -3", "--params 0", "--seed -1", "--set train.batch_size=0", "--set train.lr=-1",
+        "--set train.sequence_length=0", "--set model.layers=0", "--set model.width=-4", "--set model.dropout=3",
+    ],
+)  # fmt: skip
+def test_a_setting_out_of_its_range_is_one_line_that_names_it(
+    words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n" * 200)
+    command = ["train", str(tmp_path / "a.txt"), "--model", "gru", "--budget", "2steps", "--out", str(tmp_path / "run")]
+    assert cli.main([*command, *words.split()]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    named = words.removeprefix("--set ").removeprefix("--").replace(" ", "=").partition("=")[0]
+    assert named in line and "at least" in line
+    assert not (tmp_path / "run").exists()

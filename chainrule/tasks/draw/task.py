@@ -63,7 +63,7 @@ SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", 
 class Draw(Task):
     name = "draw"
     default_models = "lstm,gru,dalle"
-    settling = "training two matchers of captions and images; tuning guidance and temperature on validation"
+    settling = "training two matchers of captions and images; tuning guidance and temperature on the validation set"
     data_options = ("tokenizer", "image_size", "on_bad")
     continues = False
 

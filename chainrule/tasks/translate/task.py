@@ -47,7 +47,7 @@ class Translate(Task):
     name = "translate"
     card_of_encoding = True
     data_options = ("tokenizer", "group", "on_bad")
-    settling = "the length penalty is settled on validation"
+    settling = "tuning the length penalty on the validation set"
     default_models = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
