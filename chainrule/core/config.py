@@ -11,7 +11,6 @@ import yaml
 from chainrule.core.errors import ConfigError, nearest
 from chainrule.core.setting_names import advise, path, section_of
 
-
 AT_LEAST_ONE = (
     "width", "layers", "heads", "context", "batch_size", "sequence_length", "grad_accumulation", "image_size", "params",
     "restarts",
