@@ -11,7 +11,6 @@ import yaml
 from chainrule.core.errors import ConfigError, nearest
 from chainrule.core.setting_names import advise, path, section_of
 
-
 AT_LEAST_ONE = (
     "width", "layers", "heads", "context", "batch_size", "sequence_length", "grad_accumulation", "image_size", "params",
     "restarts",
@@ -30,8 +29,8 @@ def check_ranges(config: Config) -> None:
             raise ConfigError(f"{typed}={value}: at least 1")
         if name in NOT_NEGATIVE and not value >= 0:
             raise ConfigError(f"{typed}={value}: at least 0")
-        if name in SHARES and not 0 <= value < 1:
-            raise ConfigError(f"{typed}={value}: at least 0 and below 1")
+        if name in SHARES and not 0 <= value <= 1:
+            raise ConfigError(f"{typed}={value}: at least 0 and at most 1")
 
 
 class Config(pydantic.BaseModel):

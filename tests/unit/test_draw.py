@@ -282,7 +282,7 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     assert main(["train", str(rainbow), "--model", model, *flags, "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run.codes" / "model.safetensors").exists()
     assert re.search(
-        r"loss [\d.]+ nats, [\d,]+ symbols/s, valid [\d.]+ bits per image token\n", capsys.readouterr().err
+        r"loss [\d.]+ nats, [\d,]+ tokens/s, valid [\d.]+ bits per image token\n", capsys.readouterr().err
     )
     assert main(["evaluate", str(tmp_path / "run"), str(rainbow), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)

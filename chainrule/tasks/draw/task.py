@@ -85,7 +85,7 @@ class Draw(Task):
         if settings.pretrained:
             return settings
         beside = out.with_name(f"{out.name}.codes")
-        say(f"first: pictures become symbols, trained in {beside} (--from names a codec of your own)")
+        say(f"first: a codec that turns images into tokens, trained in {beside} (--from names a codec of your own)")
         shared = settings.model_dump(include=SHARED)
         again = "never" if overwrite else "auto"
         trainer = train(
