@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all evidence-main evidence-sequences evidence-pairs evidence-images clean
+.PHONY: demo test check check-all evidence-main evidence-sequences evidence-pairs evidence-images evidence-house clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -19,7 +19,7 @@ DATA ?= ../shared/data
 	@touch $@
 
 demo: .venv/core  ## set up, compare six model types on the bundled plays, say where the report is
-	$(BIN)/chainrule compare --budget 45s --out demo
+	$(BIN)/chainrule compare --budget 25s --out demo
 
 test: .venv/test  ## set up, run the suite
 	$(BIN)/python -m pytest -m "not slow"
@@ -44,6 +44,9 @@ evidence-pairs: .venv/test  ## the same for translation, BERT and neural labels 
 
 evidence-images: .venv/test  ## the same for pictures: labels, symbols, drawing (hours)
 	$(BIN)/python benchmarks/evidence_images.py --data $(DATA)
+
+evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, frames, kills, structure, speed against 6d658b9 (one hour)
+	$(BIN)/python benchmarks/evidence_house.py --data $(DATA)
 
 clean:
 	rm -rf .venv demo
