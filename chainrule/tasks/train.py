@@ -100,7 +100,9 @@ class Meter:
             self.bar.update(self.task, completed=progress.share, note=note)
             return
         left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if 0 < progress.share < 1 else ""
-        print(f"{self.label}: step {progress.step}, {progress.seconds:.0f} s{left}: {note}", file=sys.stderr, flush=True)
+        print(
+            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s{left}: {note}", file=sys.stderr, flush=True
+        )
 
     def close(self) -> None:
         if self.bar:

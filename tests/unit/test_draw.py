@@ -281,9 +281,7 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     flags = ["--budget", "6steps", "--threads", "1", "--set", "size=tiny"]
     assert main(["train", str(rainbow), "--model", model, *flags, "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run.codes" / "model.safetensors").exists()
-    assert re.search(
-        r"loss [\d.]+ nats, [\d,]+ tokens/s, valid [\d.]+ bits per image token\n", capsys.readouterr().err
-    )
+    assert re.search(r"loss [\d.]+ nats, [\d,]+ tokens/s, valid [\d.]+ bits per image token\n", capsys.readouterr().err)
     assert main(["evaluate", str(tmp_path / "run"), str(rainbow), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert {"bits_per_image_token", "reconstruction_psnr", "codebook_used", "retrieval_at_1", "n"} <= set(result)
