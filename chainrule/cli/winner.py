@@ -54,11 +54,11 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if plain else shlex.quote(text)
 
 
-def _words(text: str) -> str:
+def _words(text: str, longest: int = LONGEST) -> str:
     """The first words of the first line that has several, else of the text; as one word of a shell."""
     lines = [" ".join(line.split()) for line in text.splitlines()]
     line = next((line for line in lines if " " in line), next(filter(None, lines), "a"))
-    return _quoted(line if len(line) <= LONGEST else line[:LONGEST].rpartition(" ")[0] or line[:LONGEST])
+    return _quoted(line if len(line) <= longest else line[:longest].rpartition(" ")[0] or line[:longest])
 
 
 def _text(run: str, example: str, data: str) -> list[str]:
@@ -140,7 +140,7 @@ def _codes(run: str, example: str, data: str) -> list[str]:
 
 
 def _draw(run: str, example: str, data: str) -> list[str]:
-    caption = _words(example)
+    caption = _words(example, 4 * LONGEST)
     return [
         f"chainrule draw {run} {caption} --out drawn.png",
         f"chainrule draw {run} {caption} -n 4 --out four.png",

@@ -27,7 +27,7 @@ class Compute:
         return torch.autocast(self.device.split(":")[0], torch.bfloat16) if self.bf16 else nullcontext()
 
     def __str__(self) -> str:
-        return f"{self.device}, {'bf16' if self.bf16 else 'fp32'}, {self.threads} threads"
+        return f"{self.device}, {'bf16' if self.bf16 else 'fp32'}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
 def cpu_has_bf16() -> bool:

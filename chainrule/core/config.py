@@ -29,8 +29,8 @@ def check_ranges(config: Config) -> None:
             raise ConfigError(f"{typed}={value}: at least 1")
         if name in NOT_NEGATIVE and not value >= 0:
             raise ConfigError(f"{typed}={value}: at least 0")
-        if name in SHARES and not 0 <= value < 1:
-            raise ConfigError(f"{typed}={value}: at least 0 and below 1")
+        if name in SHARES and not 0 <= value <= 1:
+            raise ConfigError(f"{typed}={value}: at least 0 and at most 1")
 
 
 class Config(pydantic.BaseModel):

@@ -247,6 +247,7 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
     """A row a step, a column a voice: all rows of one group are a record; without groups all rows are one."""
     form = Form("steps", tuple(names) if len(names) > 1 else ())
     columns = [[name_of(cell.strip()) for cell in column] for column in table.need(*names)]
+    _refuse_text(table, names, columns)
     steps = list(zip(*columns))
     told = f"a row is a step of {' and '.join(names)}"
     groups = _grouped(table, options)
@@ -261,6 +262,17 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         told += f"; {_reordered(groups):,} rows were reordered by {options.time}"
     notes.append(told)
     return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
+
+
+def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> None:
+    """Raises DataError for a column of running text: taken for symbols, hardly any would occur twice."""
+    for name, cells in zip(names, columns):
+        different = len(set(cells))
+        if 2 * different > len(cells) >= 20 and 2 * sum(" " in cell for cell in cells) > len(cells):
+            raise DataError(
+                f"{table.files[0]}: column '{name}' holds text, not symbols ({different:,} of {len(cells):,} cells "
+                "differ): write it to a .txt file, a line each, and give that with --unit lines"
+            )
 
 
 def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:

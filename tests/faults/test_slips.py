@@ -23,6 +23,7 @@ EVENTS = "user_id,time,event\n" + "".join(f"u{k % 7},{k},{'ab'[k % 2]}\n" for k 
         ("a.txt", "--models gru --from nowhere", "--from nowhere: "),
         ("a.csv", "--models markov", "The first line has: user_id, time, event; for example --columns event"),
         ("a.csv", "--models markov --columns evnt", "1 name for the 3 columns"),
+        ("b.csv", "--models markov --columns text", "column 'text' holds text, not symbols (90 of 90 cells differ)"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -31,6 +32,7 @@ def test_a_slip_is_one_line_and_leaves_nothing_behind(
 ) -> None:
     (tmp_path / "a.txt").write_text("to be or not to be\n" * 200)
     (tmp_path / "a.csv").write_text(EVENTS)
+    (tmp_path / "b.csv").write_text("text,n\n" + "".join(f"the number is {k},{k}\n" for k in range(90)))
     out = tmp_path / "board"
     assert cli.main(["compare", str(tmp_path / data), "--out", str(out), *words.split()]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -331,7 +331,7 @@ def test_a_network_never_learns_from_the_validation_part_that_it_is_chosen_by(la
     source, _ = find_task("classify").learning(ready.model_type.build(ready.config), ready.data, ready)
     seen = {text for k in range(source.steps_per_epoch) for text in source(k)[1].texts}  # type: ignore[attr-defined]
     assert seen == set(data.parts["train"].texts) and not seen & set(data.parts["valid"].texts)
-    assert any("networks never learn from them" in note for note in data.notes)
+    assert any("networks never train on them" in note for note in data.notes)
 
 
 def test_groups_of_like_length_hold_everything_once_within_bounds() -> None:
