@@ -17,6 +17,7 @@ from chainrule.experiment.verdict import gain_of_doubling, make_verdict
 from chainrule.report.messages import LANGUAGES, Catalogue
 from chainrule.report.sentences import spoken
 from chainrule.tasks.board import BoardTask, board_of, message_files
+from chainrule.training.budget import Budget
 
 FORMAT = 1
 Row = dict[str, Any]
@@ -37,11 +38,10 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
     made = [_make_row(row, plan, results, facts, metrics, task) for row in plan.rows]
     rows = {found["model"]: found for found, _, _ in made}
     left = not facts or any(row["status"] in ("waiting", "running") for row in rows.values())
-    budget = plan.settings["budget"]
     board: dict[str, Any] = {
         "format": FORMAT, "title": plan.title, "task": plan.task, "created": plan.created, "command": plan.command,
         "status": ("running" if running else "interrupted") if left else "finished",
-        "budget": {"text": f"{budget} for each model", "text_ko": f"모델마다 {budget}"}, "references": {},
+        "budget": budget_in_words(plan.settings["budget"]), "references": {},
         "metrics": [metric.to_json() for metric in metrics], "rows": list(rows.values()), "key": plan.key,
     }  # fmt: skip
     if not facts:
@@ -57,6 +57,16 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
     }  # fmt: skip
     blocks = {found["model"]: several for found, _, several in made if several is not None}
     return board | _judge(board, rows, blocks, metrics, validation, task, left)
+
+
+def budget_in_words(text: str) -> dict[str, str]:
+    """The budget in words, one entry per language."""
+    budget = Budget.parse(text)
+    amount = int(budget.amount) if budget.amount == int(budget.amount) else budget.amount
+    return {
+        "text" if lang == "en" else f"text_{lang}": Catalogue(lang).message(f"budget_{budget.kind}", amount=amount)
+        for lang in LANGUAGES
+    }
 
 
 def say_nothing(say: Mapping[str, Catalogue]) -> dict[str, str]:

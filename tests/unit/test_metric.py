@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from chainrule.core.metric import AGGREGATES, Metric, item_sums
+from chainrule.experiment.board import budget_in_words
 from chainrule.experiment.statistics import Blocks, block_edges, difference, interval, make_blocks, rank
 from chainrule.experiment.verdict import gain_of_doubling, make_verdict, useful_context
 from chainrule.report.messages import Catalogue
@@ -234,3 +235,19 @@ def test_boards_are_built_without_torch() -> None:
     code += "print(sorted({'torch', 'numba', 'pydantic'} & set(sys.modules)))"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert told.stdout == "[]\n", told.stderr
+
+
+@pytest.mark.parametrize(
+    ("budget", "english", "korean"),
+    [
+        ("25s", "25 s for each model", "모델마다 25초"),
+        ("2min", "120 s for each model", "모델마다 120초"),
+        ("1epochs", "1 epoch for each model", "모델마다 1에포크"),
+        ("0.5epochs", "0.5 epochs for each model", "모델마다 0.5에포크"),
+        ("2e6bytes", "2,000,000 bytes of training text for each model", "모델마다 학습 텍스트 2,000,000바이트"),
+        ("40000tokens", "40,000 tokens for each model", "모델마다 토큰 40,000개"),
+        ("20steps", "20 steps for each model", "모델마다 20스텝"),
+    ],
+)
+def test_a_board_says_its_budget_in_words(budget: str, english: str, korean: str) -> None:
+    assert budget_in_words(budget) == {"text": english, "text_ko": korean}
