@@ -220,10 +220,10 @@ class CellWork:
     def _finish(self) -> None:
         """Write the final weights with what is chosen on validation; the trainer is given up."""
         assert self.trainer is not None and self.ready is not None
-        loaded = trained(self.trainer, self.ready)
-        describe(RunFolder(self.folder), self.ready, loaded.data)
-        weights = sum(x.numel() * x.element_size() for x in loaded.model.state_dict().values())
-        self._note(0, done=True, params=loaded.model.parameters_count, weight_bytes=weights)
+        run = trained(self.trainer, self.ready)
+        describe(RunFolder(self.folder), self.ready, run.data)
+        weights = sum(x.numel() * x.element_size() for x in run.model.state_dict().values())
+        self._note(0, done=True, params=run.model.parameters_count, weight_bytes=weights)
         self.trainer = None
 
     def _note(self, peak: int, *, done: bool = False, **more: Any) -> None:

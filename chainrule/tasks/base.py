@@ -69,7 +69,7 @@ class Task(ABC):
     name: ClassVar[str]
     default_models: ClassVar[str]
     """The model types that ``compare`` takes when none are named."""
-    settling: ClassVar[str] = ""
+    tuning: ClassVar[str] = ""
     """Progress message while ``tune_decoding`` runs."""
     items: ClassVar[str] = "tokens"
     """What ``Batch.learnt`` counts: tokens, values, texts or images."""
@@ -148,15 +148,15 @@ class Task(ABC):
     def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
         """The metric ``validation`` on the validation part, by which the best weights are chosen."""
 
-    def tune_decoding(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
+    def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """What is chosen on validation once the weights are: entries of ``data.json`` that using the model begins with."""
         return {}
 
     @abstractmethod
-    def evaluate(self, loaded: Run, part: Any) -> Evaluation:
+    def evaluate(self, run: Run, part: Any) -> Evaluation:
         """Evaluate a part: all metrics, and what they are made of."""
 
-    def predictions(self, loaded: Run, part: Any, evaluation: Evaluation) -> Iterable[dict[str, Any]]:
+    def predictions(self, run: Run, part: Any, evaluation: Evaluation) -> Iterable[dict[str, Any]]:
         """One entry an item, as plain values: what ``--predictions`` writes."""
         raise UserError(f"--predictions: the task {self.name} writes none")
 

@@ -164,7 +164,7 @@ def _train(ready: ResolvedRun, run: RunFolder, resume: bool, overwrite: bool, lo
         raise Interrupted(
             f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {run.path}", stop.number
         )
-    if told := find_task(ready.settings.task).settling:
+    if told := find_task(ready.settings.task).tuning:
         say(told)
     describe(run, ready, trained(trainer, ready).data)
     return trainer

@@ -101,19 +101,19 @@ class Classify(Task):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: Records) -> Evaluation:
+    def evaluate(self, run: Run, part: Records) -> Evaluation:
         """Every record is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no record")
-        log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
-        return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.processor.labels))
+        log_p_BC = log_probs(run.model, part, run.processor.reader, run.compute)
+        return evaluation_of(self.metrics(run.data["counted"]), log_p_BC, part.labels, len(run.processor.labels))
 
-    def predictions(self, loaded: Run, part: Records, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: Records, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for text, name, log_p_C in zip(part.texts, part.names, evaluation.details["log_probs"], strict=True):
             best = int(log_p_C.argmax())
             yield {
                 "text": text,
                 "label": name,
-                "predicted": loaded.processor.labels[best],
+                "predicted": run.processor.labels[best],
                 "p": float(np.exp(log_p_C[best])),
             }

@@ -75,20 +75,20 @@ class ClassifyImages(Task):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
+    def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
         """Every image is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no image")
-        log_p_BC = log_probs(loaded.model, part, loaded.processor.reader, loaded.compute)
-        return evaluation_of(self.metrics(loaded.data["counted"]), log_p_BC, part.labels, len(loaded.processor.labels))
+        log_p_BC = log_probs(run.model, part, run.processor.reader, run.compute)
+        return evaluation_of(self.metrics(run.data["counted"]), log_p_BC, part.labels, len(run.processor.labels))
 
-    def predictions(self, loaded: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         files = part.files or [None] * len(part)
         for k, (file, name, log_p_C) in enumerate(zip(files, part.names, evaluation.details["log_probs"], strict=True)):
             best = int(log_p_C.argmax())
             yield {
                 "image": file or k,
                 "label": name,
-                "predicted": loaded.processor.labels[best],
+                "predicted": run.processor.labels[best],
                 "p": float(np.exp(log_p_C[best])),
             }

@@ -71,24 +71,24 @@ class Codes(Task):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: ImagePart) -> Evaluation:
+    def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
         """PSNR of every image, at most 60 dB. Beside it: the share of the codebook that occurs, and the entropy of its codes in bits."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no image")
-        ids_NP = coded(loaded.model, loaded.processor.reader, part.images, loaded.compute)
-        found = shown(loaded.model, loaded.processor.reader, ids_NP, loaded.compute)
+        ids_NP = coded(run.model, run.processor.reader, part.images, run.compute)
+        found = shown(run.model, run.processor.reader, ids_NP, run.compute)
         decibels = np.minimum(psnr(found, part.images), CEILING)
-        counts = np.bincount(ids_NP.ravel(), minlength=loaded.model.codebook_size)
+        counts = np.bincount(ids_NP.ravel(), minlength=run.model.codebook_size)
         share = counts[counts > 0] / counts.sum()
         info = {
-            "codebook_size": int(loaded.model.codebook_size), "codes_per_image": ids_NP.shape[1],
+            "codebook_size": int(run.model.codebook_size), "codes_per_image": ids_NP.shape[1],
             "code_entropy": float(-(share * np.log2(share)).sum()), "n": len(part),
         }  # fmt: skip
         return Evaluation(
-            self.metrics(loaded.data["counted"]), {"decibels": decibels}, np.arange(1, len(part) + 1), info=info,
+            self.metrics(run.data["counted"]), {"decibels": decibels}, np.arange(1, len(part) + 1), info=info,
             given={"codebook_used": float((counts > 0).mean())}, details={"found": found, "decibels": decibels},
         )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for k, decibels in enumerate(evaluation.details["decibels"].tolist()):
             yield {"image": part.files[k] if part.files else k, "psnr": decibels}

@@ -63,7 +63,7 @@ SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", 
 class Draw(Task):
     name = "draw"
     default_models = "lstm,gru,dalle"
-    settling = "training two matchers of captions and images; tuning guidance and temperature on the validation set"
+    tuning = "training two matchers of captions and images; tuning guidance and temperature on the validation set"
     data_options = ("tokenizer", "image_size", "on_bad")
     continues = False
 
@@ -158,44 +158,44 @@ class Draw(Task):
 
         return validate
 
-    def tune_decoding(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
+    def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """What chooses among drawings and what judges them; and how to draw so that the former finds validation captions again."""
         train, valid = data.parts["train"], data.parts["valid"]
         told = data.processor.captions.write(train.captions)
-        for matcher, seed in ((loaded.model.chooser, CHOOSER), (loaded.model.judge, JUDGE)):
+        for matcher, seed in ((run.model.chooser, CHOOSER), (run.model.judge, JUDGE)):
             if not matcher.taught:
-                teach(matcher, told, train.pictures.images, loaded.compute, seed)
+                teach(matcher, told, train.pictures.images, run.compute, seed)
         texts = [valid.captions[k] for k in spread(len(valid), SETTLED)]
         ranks = {}
         for guidance, temperature in itertools.product(GUIDANCES, TEMPERATURES):
-            ids_NP, _ = drawings(loaded, texts, Filters(temperature), guidance, seed=0)
-            near_NN = nearness(loaded.model.chooser, loaded, texts, image_of(loaded, ids_NP))
+            ids_NP, _ = drawings(run, texts, Filters(temperature), guidance, seed=0)
+            near_NN = nearness(run.model.chooser, run, texts, image_of(run, ids_NP))
             ranks[guidance, temperature] = reciprocal_rank(near_NN)
         guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
         return {"guidance": guidance, "temperature": temperature}
 
-    def evaluate(self, loaded: Run, part: CaptionedPart) -> Evaluation:
+    def evaluate(self, run: Run, part: CaptionedPart) -> Evaluation:
         """What every token of every image costs, given its caption."""
         if not len(part) or part.records is None:
             raise DataError("nothing to measure: the part holds no image")
-        captions = loaded.processor.captions
-        nats_NP = token_nats(loaded.model, part.records, captions, loaded.compute)
+        captions = run.processor.captions
+        nats_NP = token_nats(run.model, part.records, captions, run.compute)
         ids_NP = captions.codes_of(part.records)
-        found = shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
+        found = shown(run.model.codec, run.processor.reader, ids_NP, run.compute)
         decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
         given: dict[str, Any] = {
             "reconstruction_psnr": float(decibels.mean()),
-            "codebook_used": len(np.unique(ids_NP)) / loaded.model.codec.codebook_size,
+            "codebook_used": len(np.unique(ids_NP)) / run.model.codec.codebook_size,
         }
-        if loaded.model.judge.taught:
-            given |= retrieval(loaded, part)
+        if run.model.judge.taught:
+            given |= retrieval(run, part)
         info = {"n": len(part), **{k: given.pop(k) for k in ("retrieved_among", "diversity") if k in given}}
         return Evaluation(
-            self.metrics(loaded.data["counted"]), {"nats": nats_NP.ravel()}, np.arange(1, len(part) + 1) * nats_NP.shape[1],
+            self.metrics(run.data["counted"]), {"nats": nats_NP.ravel()}, np.arange(1, len(part) + 1) * nats_NP.shape[1],
             given=given, info=info, details={"nats": nats_NP, "found": found},
         )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: CaptionedPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: CaptionedPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for caption, nats_P in zip(part.captions, evaluation.details["nats"]):
             yield {"text": caption, "nats": float(-nats_P.sum())}
 
@@ -214,7 +214,7 @@ def spread(many: int, most: int) -> np.ndarray:
 
 
 def drawings(
-    loaded: Run,
+    run: Run,
     texts: Sequence[str],
     filters: Filters | None = None,
     guidance: float | None = None,
@@ -225,7 +225,7 @@ def drawings(
     """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
     ``kept_NP``: symbols with which the pictures begin.
     """
-    captions, model, (follow, warmth) = loaded.processor.captions, loaded.model, settled(loaded)
+    captions, model, (follow, warmth) = run.processor.captions, run.model, settled(run)
     rows_BT = torch.from_numpy(captions.write(texts))
     places = model.codec.side**2
     if kept_NP is not None:
@@ -235,7 +235,7 @@ def drawings(
         model,
         rows_BT,
         places,
-        loaded.compute,
+        run.compute,
         filters or Filters(warmth),
         blank_T=torch.from_numpy(captions.write([""]))[0],
         guidance=follow if guidance is None else guidance,
@@ -244,19 +244,19 @@ def drawings(
     return captions.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy()), nats_B.numpy()
 
 
-def settled(loaded: Run) -> tuple[float, float]:
+def settled(run: Run) -> tuple[float, float]:
     """Guidance and temperature that validation chose; 1 and 1 where training has not ended."""
-    return loaded.data.get("guidance", 1.0), loaded.data.get("temperature", 1.0)
+    return run.data.get("guidance", 1.0), run.data.get("temperature", 1.0)
 
 
-def image_of(loaded: Run, ids_NP: np.ndarray) -> np.ndarray:
+def image_of(run: Run, ids_NP: np.ndarray) -> np.ndarray:
     """What symbols show, N x Y x X x C bytes."""
-    return shown(loaded.model.codec, loaded.processor.reader, ids_NP, loaded.compute)
+    return shown(run.model.codec, run.processor.reader, ids_NP, run.compute)
 
 
-def nearness(matcher: Matcher, loaded: Run, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
+def nearness(matcher: Matcher, run: Run, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
     """Cosines, captions x pictures."""
-    captions_ND, pictures_ND = vectors(matcher, loaded.processor.captions.write(texts), images, loaded.compute)
+    captions_ND, pictures_ND = vectors(matcher, run.processor.captions.write(texts), images, run.compute)
     return captions_ND @ pictures_ND.T
 
 
@@ -265,21 +265,21 @@ def reciprocal_rank(near_NN: np.ndarray) -> float:
     return float((1 / (1 + (near_NN > near_NN.diagonal()).sum(0))).mean())
 
 
-def retrieval(loaded: Run, part: CaptionedPart) -> dict[str, Any]:
+def retrieval(run: Run, part: CaptionedPart) -> dict[str, Any]:
     """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals; and how far
     two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
     """
     chosen = spread(len(part), RETRIEVED)
     texts = [part.captions[k] for k in chosen]
-    first, second = (image_of(loaded, drawings(loaded, texts, seed=seed)[0]) for seed in (42, 43))
-    judge = loaded.model.judge
+    first, second = (image_of(run, drawings(run, texts, seed=seed)[0]) for seed in (42, 43))
+    judge = run.model.judge
     own = np.array([[a == b for b in texts] for a in texts])
     found = {
-        name: float(own[nearness(judge, loaded, texts, images).argmax(0), np.arange(len(texts))].mean())
+        name: float(own[nearness(judge, run, texts, images).argmax(0), np.arange(len(texts))].mean())
         for name, images in (("retrieval_at_1", first), ("retrieval_of_originals", part.pictures.images[chosen]))
     }
     (_, one_ND), (_, other_ND) = (
-        vectors(judge, loaded.processor.captions.write(texts), x, loaded.compute) for x in (first, second)
+        vectors(judge, run.processor.captions.write(texts), x, run.compute) for x in (first, second)
     )
     return {**found, "retrieved_among": len(texts), "diversity": float(1 - (one_ND * other_ND).sum(1).mean())}
 

@@ -82,16 +82,16 @@ class Fill(TextTask):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
+    def evaluate(self, run: Run, part: Part) -> Evaluation:
         """Every hidden symbol was the first guess or not. The unigram's figures stand beside: what it costs, and
         how often it is right, to know only how frequent each symbol of this part is.
         """
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
-        began, model = time.perf_counter(), loaded.model
+        began, model = time.perf_counter(), run.model
         questions = many_hidden(part, model.window, SHARE, SEED)
-        many = predict_hidden(model, part, questions, loaded.compute)
-        alone = predict_hidden(model, part, each_alone(part, model.window, ALONE), loaded.compute)
+        many = predict_hidden(model, part, questions, run.compute)
+        alone = predict_hidden(model, part, each_alone(part, model.window, ALONE), run.compute)
         entropy, commonest = unigram(part)
         size = float(part.token_bytes()[part.places(alone.at)].sum())
         info = {
@@ -105,13 +105,13 @@ class Fill(TextTask):
             positions=part.byte_ends()[part.places(many.at)], points=True, details={"many": many},
         )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
         many: Answers = evaluation.details["many"]
         for place, at, nats, hit in zip(
             part.places(many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
         ):
-            text = loaded.processor.decode([part.ids[at]]).decode(errors="replace")
+            text = run.processor.decode([part.ids[at]]).decode(errors="replace")
             yield {"place": place, "text": text, "nats": -nats, "right": hit}
 
 

@@ -78,33 +78,33 @@ class Generate(TextTask):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: Part) -> Evaluation:
+    def evaluate(self, run: Run, part: Part) -> Evaluation:
         """Every symbol is scored, the first of a record from ``start``; nats, and the bytes that each symbol stands for."""
         began = time.perf_counter()
-        reading = EvalWindow.of(loaded.model)
-        nats, hits = token_nats(loaded.model, part, loaded.compute, reading, guesses=True)
+        reading = EvalWindow.of(run.model)
+        nats, hits = token_nats(run.model, part, run.compute, reading, guesses=True)
         assert hits is not None
-        window, size = loaded.model.window, f"{part.counted}s"
+        window, size = run.model.window, f"{part.counted}s"
         text = {"bytes": part.nbytes, "chars": part.nchars} if part.counted == "byte" else {"symbols": len(nats)}
         info = {
             "nats": float(nats.sum()), **text, "tokens": len(nats),
-            "context": (window - 1) if window else loaded.model.context, "stride": reading.stride if window else None,
+            "context": (window - 1) if window else run.model.context, "stride": reading.stride if window else None,
             "visible": reading.context - reading.stride, "seconds": time.perf_counter() - began,
         }  # fmt: skip
-        if loaded.processor.tokenizer.name == "bpe":
+        if run.processor.tokenizer.name == "bpe":
             info["bound"] = "upper: one segmentation of many is scored"
         items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
         return Evaluation(
             self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, positions=part.byte_ends()
         )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
         size = f"{part.counted}s"
         sizes, nats = evaluation.items[size].astype(np.int64), evaluation.items["nats"]
         for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), evaluation.records.tolist()):
             mine = slice(stop - (e - s), stop)
-            text = loaded.processor.decode(part.ids[s:e]).decode(errors="replace")
+            text = run.processor.decode(part.ids[s:e]).decode(errors="replace")
             yield {"text": text, "nats": -float(nats[mine].sum()), size: int(sizes[mine].sum())}
 
 

@@ -78,15 +78,15 @@ class OfNumbers(Task):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: Stretch) -> Evaluation:
+    def evaluate(self, run: Run, part: Stretch) -> Evaluation:
         """Every value is forecast one step ahead from all before it; those before the part are read first.
 
         MASE is the mean absolute error of the median forecast over that of "as before" on the training part (Hyndman & Koehler 2006).
         """
-        scaling = loaded.processor.scaling
+        scaling = run.processor.scaling
         if not len(part):
             raise DataError("nothing to measure: the part holds no value")
-        found = judge(loaded.model, part, scaling, loaded.compute, intervals=True)
+        found = judge(run.model, part, scaling, run.compute, intervals=True)
         ends = np.cumsum([len(values) for values in part.scored()])
         items = {"nats": found.nats, "scaled_errors": found.scaled_errors, "covered": found.covered.astype(np.float64)}
         return Evaluation(self.metrics("value"), items, ends, info={"n": len(found.nats)})

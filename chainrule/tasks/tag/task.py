@@ -90,12 +90,12 @@ class Tag(Task):
 
         return validate
 
-    def evaluate(self, loaded: Run, part: Tagged) -> Evaluation:
+    def evaluate(self, run: Run, part: Tagged) -> Evaluation:
         """Every token is right or wrong."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
-        guessed = tags_of(loaded.model, part, loaded.processor.reader, loaded.compute)
-        truth, labels = part.flat, loaded.processor.labels
+        guessed = tags_of(run.model, part, run.processor.reader, run.compute)
+        truth, labels = part.flat, run.processor.labels
         flat = np.concatenate(guessed)
         right = (flat == truth).astype(np.float64)
         f1 = None
@@ -103,16 +103,16 @@ class Tag(Task):
             f1 = span_f1([row.tags for row in part.rows], [[labels[c] for c in row.tolist()] for row in guessed])
         details = {"confusion": confusion(truth, flat, len(labels)), "guesses": guessed}
         return Evaluation(
-            self.metrics(loaded.data["counted"]), {"right": right}, np.cumsum([len(row) for row in guessed]),
+            self.metrics(run.data["counted"]), {"right": right}, np.cumsum([len(row) for row in guessed]),
             given={"span_f1": f1}, info={"tokens": len(truth)}, details=details,
         )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for row, guess in zip(part.rows, evaluation.details["guesses"], strict=True):
             yield {
                 "tokens": row.words,
                 "tags": row.tags,
-                "predicted": [loaded.processor.labels[c] for c in guess.tolist()],
+                "predicted": [run.processor.labels[c] for c in guess.tolist()],
             }
 
 

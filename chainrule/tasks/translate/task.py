@@ -47,7 +47,7 @@ class Translate(Task):
     name = "translate"
     card_of_encoding = True
     data_options = ("tokenizer", "group", "on_bad")
-    settling = "tuning the length penalty on the validation set"
+    tuning = "tuning the length penalty on the validation set"
     default_models = "rnn:attention=none,gru:attention=none,gru,lstm,transformer"
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
@@ -113,40 +113,40 @@ class Translate(Task):
 
         return validate
 
-    def tune_decoding(self, loaded: Run, data: EncodedData) -> dict[str, Any]:
+    def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """The length penalty with which translations of validation sources are about as long as their targets: what a beam
         prefers is too short, the more so the less a model has learnt (Murray & Chiang 2018).
         """
-        if loaded.data["counted"] == "symbol":
+        if run.data["counted"] == "symbol":
             return {}
         part = data.parts["valid"]
         chosen = np.arange(0, len(part), math.ceil(len(part) / SETTLED))
         wanted, gaps = sum(len(part.targets[r]) for r in chosen), {}
         for penalty in PENALTIES:
-            found = translations(loaded, [part.source_ids[r] for r in chosen], Beams(length_penalty=penalty))
-            written = sum(len(spelled(loaded, best[0].ids)) for best in found)
+            found = translations(run, [part.source_ids[r] for r in chosen], Beams(length_penalty=penalty))
+            written = sum(len(spelled(run, best[0].ids)) for best in found)
             gaps[penalty] = abs(math.log(max(1, written) / max(1, wanted)))
             if written >= wanted:
                 break
         return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
 
-    def evaluate(self, loaded: Run, part: PairPart) -> Evaluation:
+    def evaluate(self, run: Run, part: PairPart) -> Evaluation:
         """Every source is translated by a beam of 4 and held against its target."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no pair")
-        found = translations(loaded, part.source_ids)
-        texts = [spelled(loaded, best[0].ids) for best in found]
+        found = translations(run, part.source_ids)
+        texts = [spelled(run, best[0].ids) for best in found]
         scores = judge(texts, part.targets)
         details = {"translations": texts, "nats": [best[0].nats for best in found],
                    "finished": [best[0].finished for best in found]}  # fmt: skip
         items = {"statistics": scores.statistics, "edits": scores.edits.astype(np.float64), "symbols": scores.sizes.astype(np.float64),
                  "exact": scores.exact.astype(np.float64)}  # fmt: skip
         return Evaluation(
-            self.metrics(loaded.data["counted"]), items, np.arange(1, len(part) + 1), given={"bleu": scores.bleu},
+            self.metrics(run.data["counted"]), items, np.arange(1, len(part) + 1), given={"bleu": scores.bleu},
             info={"sentences": len(part), "signature": scores.signature}, details=details,
         )  # fmt: skip
 
-    def predictions(self, loaded: Run, part: PairPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    def predictions(self, run: Run, part: PairPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         made, nats = evaluation.details["translations"], evaluation.details["nats"]
         for source, target, text, log_p in zip(part.sources, part.targets, made, nats, strict=True):
             yield {"source": source, "target": target, "predicted": text, "nats": log_p}
@@ -172,9 +172,9 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
 
 
 @torch.no_grad()
-def translations(loaded: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
+def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
     """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
-    model, options = loaded.model.eval(), options or Beams(length_penalty=length_penalty(loaded))
+    model, options = run.model.eval(), options or Beams(length_penalty=length_penalty(run))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for k in range(0, len(order), ROWS):
@@ -183,15 +183,15 @@ def translations(loaded: Run, sources: Sequence[np.ndarray], options: Beams | No
         prompt_BS = torch.zeros(len(mine), int(lengths_B.max()), dtype=torch.long)
         for b, i in enumerate(mine):
             prompt_BS[b, : len(sources[i])] = torch.from_numpy(sources[i].astype(np.int64))
-        longest = math.ceil(loaded.data["ratio"] * (int(lengths_B.max()) + 1)) + MAX_EXTRA_TOKENS
-        device = loaded.compute.device
-        with loaded.compute.autocast():
+        longest = math.ceil(run.data["ratio"] * (int(lengths_B.max()) + 1)) + MAX_EXTRA_TOKENS
+        device = run.compute.device
+        with run.compute.autocast():
             begun = model.start(prompt_BS.to(device), lengths_B.to(device), batch=len(mine))
         best = beam_search(
             model,
             begun,
             model.vocab_size - 1,
-            loaded.compute,
+            run.compute,
             replace(options, max_length=min(options.max_length, longest)),
         )
         for i, hypotheses in zip(mine, best, strict=True):
@@ -199,11 +199,11 @@ def translations(loaded: Run, sources: Sequence[np.ndarray], options: Beams | No
     return found
 
 
-def length_penalty(loaded: Run) -> float:
+def length_penalty(run: Run) -> float:
     """That of the run, where one was settled."""
-    return float(loaded.data.get("length_penalty", Beams.length_penalty))
+    return float(run.data.get("length_penalty", Beams.length_penalty))
 
 
-def spelled(loaded: Run, ids: Sequence[int]) -> str:
+def spelled(run: Run, ids: Sequence[int]) -> str:
     """A target as text."""
-    return loaded.processor.decode(list(ids)).decode(errors="replace").strip()
+    return run.processor.decode(list(ids)).decode(errors="replace").strip()
