@@ -7,13 +7,12 @@ registered name.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, TypeVar
 
-from chainrule.core.errors import DataError, UserError, nearest
+from chainrule.core.errors import UserError
 
 
 class Processor(ABC):
@@ -70,7 +69,8 @@ class Processor(ABC):
 
 
 ProcessorT = TypeVar("ProcessorT", bound=Processor)
-_kinds: dict[str, type[Processor]] = {}
+PROCESSORS: dict[str, type[Processor]] = {}
+"""Registered processors by name."""
 
 
 def register_processor(kind: str) -> Callable[[type[ProcessorT]], type[ProcessorT]]:
@@ -78,23 +78,7 @@ def register_processor(kind: str) -> Callable[[type[ProcessorT]], type[Processor
 
     def decorate(made: type[ProcessorT]) -> type[ProcessorT]:
         made.kind = kind
-        _kinds[kind] = made
+        PROCESSORS[kind] = made
         return made
 
     return decorate
-
-
-def processor_from_json(saved: dict[str, Any]) -> Processor:
-    """The processor that ``to_json`` saved. Raises UserError for a name that nobody registered, DataError for other
-    content.
-    """
-    importlib.import_module("chainrule.data.processors")
-    kind = str(saved.get("type"))
-    if kind not in _kinds:
-        raise UserError(
-            f"processor.json: no processor '{kind}'; {nearest(kind, list(_kinds))}; one of your own needs its plugin"
-        )
-    try:
-        return _kinds[kind].from_json(saved)
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"processor.json: not a processor '{kind}' as it is saved ({error})") from None

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from chainrule.core.errors import DataError, UserError
+from chainrule.core.errors import DataError, UserError, nearest
 from chainrule.data.captioned import Captions
 from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
 from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy, join_parts
@@ -22,7 +22,7 @@ from chainrule.data.pairs import (
     pair_notes,
     trained_on,
 )
-from chainrule.data.processor import Processor, register_processor
+from chainrule.data.processor import PROCESSORS, Processor, register_processor
 from chainrule.data.reading import Reader, reader_from_json
 from chainrule.data.series import Scaling, Stretch
 from chainrule.data.split import Spans
@@ -385,3 +385,18 @@ class SeriesProcessor(Processor):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         return cls(Scaling.from_json(saved))
+
+
+def processor_from_json(saved: dict[str, Any]) -> Processor:
+    """The processor that ``to_json`` saved. Raises UserError for a name that nobody registered, DataError for other
+    content.
+    """
+    kind = str(saved.get("type"))
+    if kind not in PROCESSORS:
+        raise UserError(
+            f"processor.json: no processor '{kind}'; {nearest(kind, list(PROCESSORS))}; one of your own needs its plugin"
+        )
+    try:
+        return PROCESSORS[kind].from_json(saved)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"processor.json: not a processor '{kind}' as it is saved ({error})") from None

@@ -12,7 +12,7 @@ import torch
 from chainrule.core import ConfigError, ModelType, Pretrainable, Recipe, UserError, model_type, model_types
 from chainrule.core.compute import decide
 from chainrule.data.dataset import Dataset
-from chainrule.data.processor import processor_from_json
+from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
 from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task, refuse_unused
