@@ -26,7 +26,7 @@ def completed(options: Options) -> Options:
 
 
 def notes(options: Options, answer: Answer) -> Iterable[str]:
-    """What is said on standard error beside the answer."""
+    """Notes for standard error, printed beside the answer."""
     if isinstance(options, commands.Evaluate | commands.Export):
         yield from answer.get("notes", [])
     if answer.get("cut"):
@@ -36,7 +36,7 @@ def notes(options: Options, answer: Answer) -> Iterable[str]:
 
 
 def hints(options: Options) -> Iterable[str]:
-    """What is said on standard error before an error."""
+    """Lines for standard error, printed before an error."""
     if isinstance(options, commands.MakeData) and options.kind is not None:
         from chainrule.api import make_data
 

@@ -41,7 +41,7 @@ class Dataset(ABC):
         """The data card: plain values that describe the dataset whatever the tokenizer."""
 
     def remember(self, key: Any, make: Callable[[], MadeT]) -> MadeT:
-        """What ``make`` gives, made once for each key: rows of a board with equal tokenizers share it."""
+        """Return the result of ``make``, made once for each key: rows of a board with equal tokenizers share it."""
         if key not in self.made:
             self.made[key] = make()
         return self.made[key]
@@ -68,12 +68,12 @@ class EncodedData(Generic[ProcessorT]):
 
     @property
     def unit(self) -> str:
-        """What a record is."""
+        """The unit of a record: stream, lines, docs."""
         return self.dataset.unit
 
     @property
     def counted(self) -> str:
-        """What a figure is per."""
+        """The unit that figures are given per: byte, symbol, value."""
         return self.dataset.counted
 
     @property

@@ -26,7 +26,7 @@ def is_path(source: Any) -> bool:
 
 
 def where(source: Any) -> str:
-    """How an error calls a source."""
+    """The name of a source in an error message."""
     if not is_path(source):
         return "the input"
     name = os.fspath(source)

@@ -61,7 +61,7 @@ def materialize(source: Any, folder: Path | str) -> str:
 
 
 def unit_of(source: Any) -> str | None:
-    """What a record of data in memory is, where that is known: each string of a list is one (``lines``)."""
+    """The unit of records in memory, where it is known: each string of a list is one (``lines``)."""
     return "lines" if isinstance(source, list | tuple) and all(isinstance(x, str) for x in source) else None
 
 

@@ -46,11 +46,11 @@ class Processor(ABC):
         return {}
 
     def notes(self, parts: dict[str, Any]) -> list[str]:
-        """What a reader must know of this encoding before comparing figures; ``parts`` are encoded."""
+        """Notes on this encoding for readers who compare figures; ``parts`` are encoded."""
         return []
 
     def card(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """What the data card says of this encoding; ``parts`` (encoded) may add entries to each part of the card."""
+        """Entries of the data card on this encoding; ``parts`` (encoded) may add entries to each part of the card."""
         return {}
 
     @abstractmethod

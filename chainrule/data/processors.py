@@ -38,7 +38,7 @@ from chainrule.data.tokenizers import (
 
 
 class TokenProcessor(Processor):
-    """What text and symbols have in common: one tokenizer, and a ``terminator`` (bytes; empty where records have no
+    """Base of the processors of text and symbols: one tokenizer, and a ``terminator`` (bytes; empty where records have no
     end of text).
     """
 

@@ -184,7 +184,7 @@ def _state(results: Results) -> str:
 
 
 def work_on(out: Path, train: str, workers: int) -> int:
-    """What a worker process does: train and measure one cell; returns its exit status."""
+    """Train and measure one cell in a worker process; return its exit status."""
     from chainrule.core import load_file
 
     stopped = threading.Event()

@@ -209,7 +209,7 @@ def label_of(spec: RowSpec, label: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """What all rows learn from: the name of the data, and one hash of their split and of the files beside them that
+    """The data that all rows learn from: the name of the data, and one hash of their split and of the files beside them that
     decide what models read (a shared tokenizer, the run to begin with).
     """
 
@@ -218,14 +218,14 @@ class Source:
 
     @staticmethod
     def of(settings: RunConfig, dataset: Dataset) -> Source:
-        """That of a dataset under the shared settings."""
+        """The source of a dataset under the shared settings."""
         files = [_file(settings.tokenizer)] if settings.tokenizer else dataset.encoding_files
         files = [*files, _file(str(Path(settings.pretrained) / "MANIFEST.json")) if settings.pretrained else None]
         return Source(dataset.name, digest(dataset.split_sha256, [hash_files(str(f)) for f in files if f]))
 
 
 def shared_key(settings: RunConfig, source: Source) -> str:
-    """What must agree for an experiment to be continued."""
+    """Hash of the data and settings that must agree for an experiment to be continued."""
     return digest(source.sha256, {**_shared(settings), "data": source.title})
 
 

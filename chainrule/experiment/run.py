@@ -1,7 +1,7 @@
-"""The main job: same data, same split, same budget, every model; a board and a report that a person can decide from.
+"""Run a comparison: the same data, split and budget for every model; then the board and the report.
 
-Anytime: the report is written after every slice and is valid from the first one on; interrupting saves and leaves it
-    so; running the same command again continues. A finished job never runs again.
+The report is written after every slice of training, so it is valid at any time. An interruption saves, and the same
+command continues. A finished job never runs again.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ OWN_DATA = "data"
 
 @dataclass(frozen=True)
 class Request:
-    """What one call asks for."""
+    """The arguments of one call of ``compare``."""
 
     settings: RunConfig
     models: str | Sequence[str] | None

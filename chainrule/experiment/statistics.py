@@ -32,7 +32,7 @@ class Blocks:
         return len(next(iter(self.sums.values())))
 
     def size(self, metric: Metric) -> float:
-        """What the figure is divided by: bytes, symbols, items of the whole part."""
+        """Divisor of the figure: bytes, symbols, items of the whole part."""
         return float(self.sums[metric.per].sum())
 
     def figure(self, metric: Metric) -> float:
@@ -51,7 +51,7 @@ class Blocks:
 
     @staticmethod
     def of_seeds(several: Sequence[Blocks]) -> Blocks:
-        """Those of one row, of each of its seeds."""
+        """Combine the blocks of a row's seeds."""
         first, *others = several
         return Blocks(first.sums, tuple(blocks.sums for blocks in others))
 

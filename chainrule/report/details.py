@@ -86,7 +86,7 @@ def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str],
 
 
 def _visible(row: dict[str, Any], catalogue: Catalogue) -> str:
-    """How much of the past a row saw while it was evaluated."""
+    """The context length that a row saw while it was evaluated."""
     visible, context, stride = (row.get(key) for key in ("visible", "context", "stride"))
     if visible is None or number(visible) is None:
         return DASH

@@ -150,7 +150,7 @@ def _heading(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _view(board: dict[str, Any], catalogue: Catalogue, drawn: dict[str, Any]) -> dict[str, Any]:
-    """What the scripts read beside the board."""
+    """Data for the scripts of the page, beside the board."""
     return {
         "running": board.get("status") == "running",
         "charts": drawn,

@@ -113,7 +113,7 @@ class Task(ABC):
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
     ) -> Processor:
-        """What encodes this dataset for models of this type (None: of any), fitted on the training part; where a model begins
+        """Fit the processor that encodes this dataset for models of this type (None: of any), fitted on the training part; where a model begins
         with what ``learnt`` knows, in the units of that. Raises UserError where ``settings.tokenizer`` does not fit the data.
         """
 
@@ -149,7 +149,7 @@ class Task(ABC):
         """The metric ``validation`` on the validation part, by which the best weights are chosen."""
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
-        """What is chosen on validation once the weights are: entries of ``data.json`` that using the model begins with."""
+        """Choose decoding settings on validation after training: entries of ``data.json`` that using the model begins with."""
         return {}
 
     @abstractmethod

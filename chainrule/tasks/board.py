@@ -30,7 +30,7 @@ MIN_GAIN = 0.03
 
 @dataclass(frozen=True)
 class BoardData:
-    """What the prepare job has at hand: shared settings, data encoded by them, and their card."""
+    """Input of the prepare job: shared settings, data encoded by them, and their card."""
 
     settings: Any
     ready: Any
@@ -74,7 +74,7 @@ class BoardTask:
         return False
 
     def prepare_row(self, ready: Any) -> dict[str, Any]:
-        """What the data decide about the models of a row with its own tokenizer: facts that ``choose`` reads."""
+        """Prepare a row with its own tokenizer: facts that ``choose`` reads."""
         return {}
 
     def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -105,11 +105,11 @@ class BoardTask:
         return {}
 
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
-        """What a reader must know before believing the table; ``rows`` are those that are done."""
+        """Warnings that belong beside the table; ``rows`` are those that are done."""
         return []
 
     def remark(self, board: Mapping[str, Any], best: Row, metrics: Sequence[Metric]) -> list[Sentence]:
-        """What the verdict adds about the row that it names."""
+        """Remark of the verdict on the row that it names."""
         return []
 
 

@@ -187,7 +187,7 @@ def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None 
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on."""
+    """Describe the machine: processor, memory, versions."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

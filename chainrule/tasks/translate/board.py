@@ -189,7 +189,7 @@ def _alignment(run: Any, source: str, target: str) -> dict[str, Any] | None:
 
 
 def about_data(card: Mapping[str, Any], size: int) -> list[Warned]:
-    """What is odd about the pairs."""
+    """Warnings about the pairs."""
     found = [*little_test(size, "pair", MIN_TEST_PAIRS), *duplicates(card)]
     kinds = [kind.partition(":")[0] for kind in card["tokenizer"].split(",")]
     for side, kind in (("source", kinds[0]), ("target", kinds[-1])):
@@ -201,7 +201,7 @@ def about_data(card: Mapping[str, Any], size: int) -> list[Warned]:
 
 
 def about_rows(done: Sequence[Row], marks: Mapping[str, float], metric: Metric) -> list[Warned]:
-    """What is odd about the rows that are done."""
+    """Warnings about the finished rows."""
     return [
         *named("empty", [row for row in done if row["empty"] > 0.05]),
         *named("unended", [row for row in done if row["unended"] > 0.1]),

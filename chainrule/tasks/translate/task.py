@@ -153,7 +153,7 @@ class Translate(Task):
 
 
 def ratio(train: PairPart) -> float:
-    """How many target symbols a source symbol has at most, but for one pair in a hundred."""
+    """99th percentile of the ratio of target to source tokens."""
     return float(np.quantile([(len(t) + 1) / (len(s) + 1) for s, t in zip(train.source_ids, train.target_ids)], 0.99))
 
 
@@ -200,7 +200,7 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
 
 
 def length_penalty(run: Run) -> float:
-    """That of the run, where one was settled."""
+    """The length penalty of the run: tuned on validation, else the default."""
     return float(run.data.get("length_penalty", Beams.length_penalty))
 
 
