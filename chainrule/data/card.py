@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.data.dataset import Dataset
 from chainrule.data.source import CHUNK, chunked
-from chainrule.data.split import Spans, group_hashes, pieces
+from chainrule.data.split import Spans, pieces
 from chainrule.data.symbols import Sequences
 
 XZ_LIMIT = 8 << 20
@@ -101,7 +101,7 @@ def duplicates(train: Spans, test: Spans, unit: str) -> float:
     """Share of test records that are also in train (white space normalised); for a stream, of test windows of 64 bytes,
     taken every 64 bytes, that occur anywhere in train (in at most the first 64 MB of each)."""
     if unit != "stream":
-        return float(np.isin(group_hashes(test), group_hashes(train)).mean())
+        return float(np.isin(test.hashes(), train.hashes()).mean())
     held = test.head(SEARCH_LIMIT)
     windows = [held[i : i + WINDOW] for i in range(0, len(held) - WINDOW + 1, WINDOW)]
     found = _occurring(windows, np.frombuffer(train.head(SEARCH_LIMIT), np.uint8))

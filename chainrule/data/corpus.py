@@ -1,4 +1,4 @@
-"""Read text, or records of symbols: DATA, split, before any tokenizer has seen it.
+"""Read text, or records of symbols, and split them. No tokenizer is involved.
 
 dataset = read("corpus.txt", unit="lines")
 dataset.parts["train"]
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.card import symbol_card, text_card
 from chainrule.data.dataset import Dataset
-from chainrule.data.sequences import READABLE, read_sequences, recognise
-from chainrule.data.source import PARTS, TEXTS, Found, check_unit, locate, read_files, sha256, terminator
-from chainrule.data.split import Spans, by_hash, check_split, cut_at, divide, place_blocks, records, text_hashes
+from chainrule.data.sequences import read_sequences, recognise, text_suffixes
+from chainrule.data.source import PARTS, Found, check_unit, locate, read_files, sha256, terminator
+from chainrule.data.split import Spans, check_split, complete_split, divide, records
 from chainrule.data.symbols import Form, Sequences
 from chainrule.data.table import TableOptions
 
@@ -30,36 +30,39 @@ LEAST_SYMBOLS = 200
 
 @dataclass(frozen=True)
 class TextDataset(Dataset):
-    """Text, as bytes known to be UTF-8. Parts are `Spans`. ``terminator`` ends every record; it is empty for a
-    stream.
-    """
+    """Text, as bytes known to be UTF-8. Its parts are `Spans`."""
 
     terminator: bytes = b""
+    """The bytes that end every record; empty for a stream."""
     tokenizer_file: Path | None = None
-    """A ``tokenizer.json`` that lies with the data, and is used where no other is named."""
+    """A ``tokenizer.json`` in the folder of the data, used if no other is named."""
 
     @property
     def encoding_files(self) -> list[Path]:
-        """The ``tokenizer.json`` that lies with the data, if there is one."""
+        """The ``tokenizer.json`` in the folder of the data, if there is one."""
         return [self.tokenizer_file] if self.tokenizer_file else []
 
     def card(self) -> dict[str, Any]:
-        """The data card; see `chainrule.data.card.text_card`."""
+        """Return the data card; see `chainrule.data.card.text_card`."""
         return text_card(self)
 
 
 @dataclass(frozen=True)
 class SymbolDataset(Dataset):
-    """Records of symbols, which have no bytes. Parts are `Sequences`."""
+    """Records of symbols, which have no bytes. Its parts are `Sequences`."""
 
     def card(self) -> dict[str, Any]:
-        """The data card; see `chainrule.data.card.symbol_card`."""
+        """Return the data card; see `chainrule.data.card.symbol_card`."""
         return symbol_card(self)
 
 
 def holds_symbols(source: str | Path, tokenizer: str | None) -> bool:
-    """Whether DATA is read as symbols without bytes: what is not text, unless a tokenizer of text was named; and what
-    ``none`` names.
+    """Return True if DATA is read as symbols without bytes.
+
+    Args:
+        source: a file or a folder.
+        tokenizer: the value of ``--tokenizer``. ``none`` reads symbols, a tokenizer of text reads text; None reads
+            symbols unless DATA is text.
     """
     return tokenizer == "none" or (tokenizer is None and recognise(source) != "text")
 
@@ -76,20 +79,27 @@ def read(
     """Read DATA and split it.
 
     Args:
-        source: text (a file or a folder of them), FASTA, ABC, or a table of symbols, each plain or ``.gz``;
-            ``train.*``, ``valid.*``, ``test.*`` in a folder are kept as the split, as is a column ``split`` (valid is
-            carved from train where only it is missing).
-        symbols: whether to read records of symbols (True) or text (False); None: text where DATA are text.
-        unit: what a record is: ``stream`` (one long sequence; the default for text), ``lines`` or ``docs``; of symbols,
-            ``stream`` or records (the default), however they stand in their file.
+        source: text (a file or a folder of them), FASTA, ABC, or a table of symbols, each plain or ``.gz``. Files
+            ``train.*``, ``valid.*``, ``test.*`` in a folder, or a column ``split``, are kept as the split; if only
+            valid is missing, it is split off from train.
+        symbols: True reads records of symbols, False text, None text where DATA is text.
+        unit: what a record is: ``stream`` (one long sequence; the default for text), ``lines`` or ``docs``. Symbols
+            are a ``stream`` or records (the default), however they are written.
         split: shares of train, valid and test.
-        on_bad: what to do with a line that is not UTF-8, or a row of another length: ``stop``, or ``skip`` it, count it
-            and say so.
+        on_bad: ``stop`` at a line that is not UTF-8 or a row of another length, or ``skip`` and count it.
         table: which columns of a table hold what, which one groups its rows and which one orders them.
 
+    Returns:
+        The dataset, split.
+
     Raises:
-        UserError: a flag that does not exist. DataError: data that cannot be read or is too little.
-        MachineError: no permission, no room.
+        UserError: a flag has a wrong value. DataError: data that cannot be read, or too little of it.
+        MachineError: no permission, or no space.
+
+    >>> from chainrule.data import plays
+    >>> dataset = read(plays())
+    >>> sorted(dataset.parts), dataset.unit, dataset.counted
+    (['test', 'train', 'valid'], 'stream', 'byte')
     """
     shares, kind = check_split(split), check_unit(unit)
     found = recognise(source)
@@ -100,70 +110,35 @@ def read(
     for flag, value in table.given():
         raise UserError(f"--{flag} {value}: {source} is text, which has no columns")
     own = Path(source) / "tokenizer.json"
-    return _read_text(locate(source, READABLE[found]), kind, shares, on_bad, own if own.is_file() else None)
+    return _read_text(locate(source, text_suffixes(found)), kind, shares, on_bad, own if own.is_file() else None)
 
 
 def _read_text(found: Found, kind: str, shares: dict[str, float], on_bad: str, own: Path | None) -> TextDataset:
     notes = list(found.notes)
     end = terminator(kind, any(len(paths) > 1 for paths in found.parts.values()))
     texts = {part: read_files(paths, end, on_bad, notes) for part, paths in found.parts.items()}
+    whole = {part: records(text, kind, end, notes) for part, text in texts.items()}
+    if "all" in whole:
+        _check_enough(
+            whole["all"].file, whole["all"].nbytes, LEAST_BYTES, "bytes", "give train.txt, valid.txt and test.txt"
+        )
+    spans = complete_split(whole, shares, lambda some, wanted: divide(some, kind, wanted))
     digest = sha256(text.content for text in texts.values())
-    spans = _split(found, {part: records(text, kind, end, notes) for part, text in texts.items()}, kind, shares)
-    place = _split_sha256(digest, kind, spans)
+    place = hashlib.sha256(f"{digest} {kind}".encode())
+    for name, span in spans.items():
+        place.update(f" {name} {len(span.starts)} ".encode())
+        place.update(np.concatenate([span.starts, span.ends]).astype("<i8").data)
     return TextDataset(
-        found.name, spans, digest, place, notes, unit=kind, counted="byte", terminator=end, tokenizer_file=own
+        found.name, spans, digest, place.hexdigest(), notes, kind, "byte", terminator=end, tokenizer_file=own
     )
 
 
-def read_held_out(
-    source: str | Path,
-    unit: str,
-    on_bad: str = "stop",
-    table: TableOptions = ALL_COLUMNS,
-    form: Form | None = None,
-) -> tuple[list[Spans] | list[Sequences], list[str]]:
-    """The records of a held-out file (or folder, all of whose files are taken in order), and notes on them. ``form``:
-    how the run's records of symbols are written; of symbols whose own parts are told, the part ``test`` alone: a
-    column that says so is the only way to hold some out of a table.
-
-    Under ``docs``, a folder gives one record a file, a file the blocks between blank lines.
-    """
-    kind, notes = check_unit(unit), list[str]()
-    if form is not None:
-        _, parts = read_sequences(source, table, on_bad, notes, form)
-        return [parts["test"]] if "test" in parts else list(parts.values()), notes
-    suffixes = READABLE[found] if (found := recognise(source)) != "table" else TEXTS
-    paths = [path for files in locate(source, suffixes).parts.values() for path in files]
-    end = terminator(kind, len(paths) > 1)
-    return [records(read_files(paths, end, on_bad, notes), kind, end, notes)], notes
-
-
-def _split(found: Found, whole: dict[str, Spans], unit: str, shares: dict[str, float]) -> dict[str, Spans]:
-    if "all" in whole:
-        if whole["all"].nbytes < LEAST_BYTES:
-            size = whole["all"].nbytes
-            raise DataError(
-                f"{found.parts['all'][0]}: {size:,} bytes are too few to train, validate and test on: at least "
-                f"{LEAST_BYTES:,} are needed (or give train.txt, valid.txt and test.txt in a folder)"
-            )
-        return divide(whole["all"], unit, shares)
-    if "valid" not in whole:
-        valid = shares["valid"] / (shares["train"] + shares["valid"])
-        return divide(whole["train"], unit, {"train": 1 - valid, "valid": valid}) | {"test": whole["test"]}
-    return whole
-
-
-def _split_sha256(digest: str, unit: str, spans: dict[str, Spans]) -> str:
-    """Identity of a split: the data, the unit, and where each part lies."""
-    place = hashlib.sha256(f"{digest} {unit}".encode())
-    for name, span in spans.items():
-        place.update(f" {name} {len(span.starts)} ".encode())
-        place.update(np.ascontiguousarray(span.starts, "<i8").data)
-        place.update(np.ascontiguousarray(span.ends, "<i8").data)
-    return place.hexdigest()
-
-
-# ---------------------------------------------------------------------------------------------------------------- symbols
+def _check_enough(file: str, size: int, least: int, what: str, advice: str) -> None:
+    if size < least:
+        raise DataError(
+            f"{file}: {size:,} {what} are too few to train, validate and test on: at least {least:,} are needed "
+            f"(or {advice} in a folder)"
+        )
 
 
 def _read_symbols(
@@ -172,62 +147,20 @@ def _read_symbols(
     notes: list[str] = []
     name, given = read_sequences(source, table, on_bad, notes)
     kind = _unit_of(given, unit, notes)
-    digest = _symbols_sha256(given)
-    parts = _split_symbols(given, kind, shares)
+    if "all" in given:
+        files = "give files named train, valid and test"
+        _check_enough(given["all"].file, len(given["all"].ids), LEAST_SYMBOLS, "symbols", files)
+    parts = complete_split(given, shares, lambda some, wanted: divide(some, kind, wanted))
     form = parts["train"].form
     if form.voices:
         notes.append(f"{form.step} voices in step ({', '.join(form.voices)}): a symbol is one voice of one step")
     if kind != "stream":
         notes.append("the end of a record is predicted too, and counts as a symbol")
-    return SymbolDataset(name, parts, digest, _places_sha256(digest, kind, parts), notes, unit=kind, counted="symbol")
-
-
-def _places_sha256(digest: str, unit: str, parts: dict[str, Sequences]) -> str:
-    """Identity of a split: the data, the unit, and where the records of each part lie."""
-    place = hashlib.sha256(f"{digest} {unit}".encode())
+    digest = _symbols_sha256(given)
+    place = hashlib.sha256(f"{digest} {kind}".encode())
     for part in parts.values():
-        place.update(np.ascontiguousarray(np.stack([part.starts, part.ends]), "<i8").data)
-    return place.hexdigest()
-
-
-def _unit_of(given: dict[str, Sequences], unit: str | None, notes: list[str]) -> str:
-    """Records, unless a stream was asked for or there are too few records to split."""
-    if unit is not None:
-        return "stream" if check_unit(unit) == "stream" else "lines"
-    few = given.get("all")
-    if few is None or len(set(few.keys)) >= len(PARTS):
-        return "lines"
-    notes.append(f"{len(few)} record{'s' * (len(few) != 1)}: split into blocks, as a stream")
-    return "stream"
-
-
-def _split_symbols(given: dict[str, Sequences], kind: str, shares: dict[str, float]) -> dict[str, Sequences]:
-    if "all" in given:
-        if len(given["all"].ids) < LEAST_SYMBOLS:
-            size = len(given["all"].ids)
-            raise DataError(
-                f"{given['all'].file}: {size:,} symbols are too few to train, validate and test on: at least "
-                f"{LEAST_SYMBOLS:,} are needed (or give files named train, valid and test in a folder)"
-            )
-        return _divide_symbols(given["all"], kind, shares)
-    if "valid" not in given:
-        rest = shares["train"] + shares["valid"]
-        wanted = {"train": shares["train"] / rest, "valid": shares["valid"] / rest}
-        return _divide_symbols(given["train"], kind, wanted) | {"test": given["test"]}
-    return given
-
-
-def _divide_symbols(whole: Sequences, kind: str, shares: dict[str, float]) -> dict[str, Sequences]:
-    """By a hash of each record's key, or into blocks of whole steps spread over a stream."""
-    wanted = {part: share for part, share in shares.items() if share > 0}
-    if kind != "stream":
-        return {part: whole.take(rows) for part, rows in by_hash(text_hashes(whole.keys), wanted, whole.file).items()}
-    step = whole.form.step
-    result = {}
-    for part, (starts, ends) in place_blocks(len(whole.ids) // step, wanted).items():
-        low, high = cut_at(starts * step, ends * step, np.append(whole.starts, len(whole.ids)))
-        result[part] = replace(whole, starts=low, ends=high, keys=[""] * len(low))
-    return result
+        place.update(np.stack([part.starts, part.ends]).astype("<i8").data)
+    return SymbolDataset(name, parts, digest, place.hexdigest(), notes, kind, "symbol")
 
 
 def _symbols_sha256(given: dict[str, Sequences]) -> str:
@@ -235,5 +168,51 @@ def _symbols_sha256(given: dict[str, Sequences]) -> str:
     for name, some in given.items():
         digest.update(json.dumps([name, some.form.kind, some.form.voices, some.names, some.keys]).encode())
         for array in (some.ids, some.starts, some.ends):
-            digest.update(np.ascontiguousarray(array, "<i8").data)
+            digest.update(array.astype("<i8").data)
     return digest.hexdigest()
+
+
+def _unit_of(given: dict[str, Sequences], unit: str | None, notes: list[str]) -> str:
+    """Return ``stream`` if it is asked for or there are too few records to split, else ``lines``."""
+    if unit is not None:
+        return "stream" if unit == "stream" else "lines"
+    few = given.get("all")
+    if few is None or len(set(few.keys)) >= len(PARTS):
+        return "lines"
+    notes.append(f"{len(few)} record{'s' * (len(few) != 1)}: split into blocks, as a stream")
+    return "stream"
+
+
+def read_held_out(
+    source: str | Path,
+    unit: str,
+    on_bad: str = "stop",
+    table: TableOptions = ALL_COLUMNS,
+    form: Form | None = None,
+) -> tuple[Spans | Sequences, list[str]]:
+    """Read records to measure on from a file, or from all files of a folder in order.
+
+    Args:
+        source: a file or a folder. Under ``docs``, each file of a folder is a record, or each block of a single file.
+        unit: what a record is.
+        on_bad: ``stop`` at a defect, or ``skip`` the line or row.
+        table: flags for tables.
+        form: how the records of symbols of the run are written; None for text. Of symbols with a given split, only
+            test is read: a column ``split`` is the only way to hold out rows of a table.
+
+    Returns:
+        The records, and notes on them.
+
+    Raises:
+        DataError: data that cannot be read. MachineError: no permission.
+    """
+    notes: list[str] = []
+    if form is not None:
+        _, parts = read_sequences(source, table, on_bad, notes, form)
+        if len(parts) > 1 and "test" not in parts:
+            whole = [part.record(row) for part in parts.values() for row in range(len(part))]
+            return Sequences.of(form, whole, None, str(source)), notes
+        return parts.get("test", next(iter(parts.values()))), notes
+    paths = [path for files in locate(source, text_suffixes(recognise(source))).parts.values() for path in files]
+    end = terminator(check_unit(unit), len(paths) > 1)
+    return records(read_files(paths, end, on_bad, notes), unit, end, notes), notes

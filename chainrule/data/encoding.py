@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -164,21 +164,6 @@ def encode_symbols(parts: dict[str, Sequences], tokenizer: SymbolTokenizer, unit
             counted="symbol", record_bytes=ends - starts,
         )  # fmt: skip
     return made
-
-
-def join_parts(parts: Sequence[Part]) -> Part:
-    """The records of several parts of symbols, one after the other."""
-    if len(parts) == 1:
-        return parts[0]
-    shifts = np.cumsum([0, *(len(p.ids) for p in parts)])
-    moved = lambda name: np.concatenate([getattr(p, name) + s for p, s in zip(parts, shifts)])  # noqa: E731
-    size = sum(p.nbytes for p in parts)
-    moved_sizes = np.concatenate([p.ends - p.starts for p in parts])
-    return replace(
-        parts[0], ids=np.concatenate([p.ids for p in parts]), starts=moved("starts"), ends=moved("ends"), nbytes=size,
-        nchars=size, unknown_at=moved("unknown_at"), unknown_bytes=np.concatenate([p.unknown_bytes for p in parts]),
-        record_bytes=moved_sizes,
-    )  # fmt: skip
 
 
 def encode_texts(lines: Sequence[bytes], tokenizer: AnyTokenizer, unit: str) -> Part:

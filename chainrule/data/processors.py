@@ -9,7 +9,7 @@ from typing import Any, Self
 from chainrule.core.errors import DataError, UserError, nearest
 from chainrule.data.captioned import Captions
 from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
-from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy, join_parts
+from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy
 from chainrule.data.image_files import ImageReader
 from chainrule.data.pairs import (
     LONGEST,
@@ -195,10 +195,7 @@ def encode_held_out(
     """A held-out file, or a folder of them, as one part under a processor that exists already."""
     form = processor.tokenizer.form if isinstance(processor, SymbolProcessor) else None
     found, notes = read_held_out(source, unit, on_bad, table, form)
-    if isinstance(processor, SymbolProcessor):
-        part = join_parts([processor.encode(some) for some in found])  # type: ignore[arg-type]
-    else:
-        part = encode_spans({"all": found[0]}, processor.tokenizer, unit)["all"]  # type: ignore[dict-item]
+    part = processor.encode(found)  # type: ignore[arg-type]
     part.notes = notes
     return part
 

@@ -1,147 +1,102 @@
-"""Read records of symbols: FASTA, ABC, tables, and lines of symbols with white space between."""
+"""Read records of symbols: tables, files of registered record formats, and lines of symbols between white space."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.source import FORMATS, TEXTS, Found, locate, read_file, suffix
+from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix
+from chainrule.data.source import known_suffixes, locate, read_file
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import NUMBER, TABLES, Table, TableOptions, asked_names, read_tables, times_of
-
-FASTA = (".fasta", ".fa", ".fna", ".faa")
-ABC = (".abc",)
-READABLE = {"text": TEXTS, "table": TABLES, "fasta": FASTA, "abc": ABC}
-OTHER_TASKS = {
-    ("source", "target"): "translate",
-    ("text", "label"): "classify",
-    ("tokens", "tags"): "tag",
-    ("image", "text"): "draw",
-}
+from chainrule.data.table import (
+    NUMBER,
+    TABLES,
+    TASK_COLUMNS,
+    Table,
+    TableOptions,
+    asked_names,
+    read_tables,
+    times_of,
+)
 
 
 def recognise(source: str | Path) -> str:
-    """``text``, ``table``, ``fasta`` or ``abc``: what DATA is by its suffixes; a folder that holds text is text.
+    """Return the kind of DATA: ``text``, ``table``, or the name of a `RecordReader` such as ``fasta``.
 
-    Raises DataError where a folder holds several other kinds, or nothing that can be read.
+    A file is recognised by its suffix or else by its first bytes, a folder by the suffixes in it; a folder that holds
+    text is text.
+
+    Raises:
+        DataError: a folder holds several other kinds.
     """
     path = Path(source)
     if not path.is_dir():
-        return next((kind for kind, known in READABLE.items() if path.exists() and suffix(path) in known), "text")
+        return _kind(reader_of(path) if path.exists() else None)
     present = {suffix(p) for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")}
-    kinds = [kind for kind, known in READABLE.items() if present.intersection(known)]
-    if "text" in kinds or not kinds:
+    kinds = {_kind(reader) for reader in readers().values() if present.intersection(reader.suffixes)}
+    if present.intersection(TEXTS) or not kinds:
         return "text"
     if len(kinds) > 1:
-        names = ", ".join(sorted(present.intersection(FORMATS)))
+        names = ", ".join(sorted(present & known_suffixes()))
         raise DataError(
             f"{path}: holds {names}: several kinds of data; give one of these files, or a folder of one kind"
         )
-    return kinds[0]
+    return kinds.pop()
+
+
+def _kind(reader: Reader | None) -> str:
+    return "text" if reader is None else "table" if isinstance(reader, TableReader) else reader.name
+
+
+def text_suffixes(kind: str) -> tuple[str, ...]:
+    """Return the suffixes of files of a kind that can be read as text: of ``text`` or of a `RecordReader`."""
+    reader = record_reader(kind)
+    return reader.suffixes if reader else TEXTS
 
 
 def read_sequences(
     source: str | Path, options: TableOptions, on_bad: str, notes: list[str], form: Form | None = None
 ) -> tuple[str, dict[str, Sequences]]:
-    """The name of DATA and its records of symbols by part; the single part ``all`` where no split is given.
+    """Read records of symbols.
 
     Args:
-        options: which columns of a table, as ``--columns`` says; and the column whose value keeps records on one side of a
-            split. Where a table has a row for each step, all rows of one value are a record, in the order of the file or,
-            where a column of times is named, of these.
-        form: how records are written, where that is known already (a held-out file of a run).
+        source: a file or a folder.
+        options: flags for tables. In a table with a row for each step, all rows with the same value of ``group`` are
+            a record, in the order of ``time`` or else of the file.
+        on_bad: ``stop`` at a defect, or ``skip`` the line or row.
+        notes: remarks on what was left out or guessed are appended here.
+        form: how records are written, if that is known (for a held-out file of a run).
+
+    Returns:
+        The name of DATA, and records by split; the single split ``all`` where none is given.
+
+    Raises:
+        DataError: data that cannot be read.
+        UserError: a flag does not fit the data, or a table does not tell which column holds symbols.
     """
     kind = recognise(source)
     if kind == "table":
         return _from_tables(source, options, on_bad, notes, form)
     for flag, _ in options.given():
-        raise UserError(f"--{flag}: {source} is no table; columns are those of .csv, .tsv, .jsonl or .parquet")
-    found = locate(source, READABLE[kind])
+        raise UserError(f"--{flag}: {source} is no table; columns are those of {', '.join(TABLES)}")
+    found, reader = locate(source, text_suffixes(kind)), record_reader(kind)
     notes.extend(found.notes)
-    written = form or Form({"text": "words"}.get(kind, kind))
-    if form and (form.kind if form.kind in READABLE else "text") != kind:
-        raise UserError(f"{source}: {kind} where the run was trained on records of the kind '{form.kind}'")
-    reader = {"fasta": read_fasta, "abc": read_abc, "text": partial(_read_lines, written)}[kind]
-    return found.name, {part: _read_all(found, part, reader, written, on_bad, notes) for part in found.parts}
+    written = form or Form("words" if kind == "text" else kind)
+    if reader != record_reader(written.kind):
+        raise UserError(f"{source}: {kind} where the run was trained on records of the kind '{written.kind}'")
+    parts = {}
+    for part, paths in found.parts.items():
+        records: list[Sequence[str]] = []
+        for path in paths:
+            text = read_file(path, on_bad, notes).tobytes().decode().replace("\r\n", "\n")
+            records.extend(reader.records(path, text, notes) if reader else _lines(written, path, text, notes))
+        parts[part] = Sequences.of(written, records, None, str(paths[0]))
+    return found.name, parts
 
 
-def _read_all(found: Found, part: str, reader: object, form: Form, on_bad: str, notes: list[str]) -> Sequences:
-    records: list[Sequence[str]] = []
-    for path in found.parts[part]:
-        text = read_file(path, on_bad, notes).tobytes().decode().replace("\r\n", "\n")
-        records.extend(reader(path, text, notes))  # type: ignore[operator]
-    return Sequences.of(form, records, None, str(found.parts[part][0]))
-
-
-# ------------------------------------------------------------------------------------------------------- FASTA, ABC, lines
-
-
-def read_fasta(path: Path, text: str, notes: list[str]) -> list[str]:
-    """The sequences of a FASTA file. Lower case (soft masking) is read as upper case, gaps (``-``, ``.``) are left out;
-    ``N``, ``X`` and the other ambiguity letters, and ``*``, are symbols like any other. Raises DataError.
-    """
-    entries: list[list[str]] = []
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.startswith(">"):
-            entries.append([])
-        elif line.strip() and not line.startswith(";"):
-            if not entries:
-                raise DataError(f"{path}: line {number}: letters before the first '>': not FASTA")
-            strange = re.search(r"[^A-Za-z*.\s-]", line)
-            if strange:
-                raise DataError(f"{path}: line {number}: {strange[0]!r} is no letter of a sequence")
-            entries[-1].append("".join(line.split()))
-    raw = ["".join(lines) for lines in entries]
-    made = [entry.upper().replace("-", "").replace(".", "") for entry in raw]
-    letters = sum(map(len, raw))
-    lower, gaps = sum(sum(map(str.islower, e)) for e in raw), letters - sum(map(len, made))
-    unknown = sum(entry.count("N") for entry in made)
-    empty = sum(not entry for entry in made)
-    for count, what in (
-        (lower, "lower-case letters (soft masking) are read as upper case"),
-        (gaps, "gaps (- or .) are left out"),
-        (unknown, "N (any base, or asparagine) are kept as a symbol"),
-        (empty, "entries without a letter are left out"),
-    ):
-        if count:
-            notes.append(f"{path.name}: {count:,} {what}")
-    if empty == len(made):
-        raise DataError(f"{path}: no entry holds a sequence")
-    notes.append(f"{path.name}: the names of entries (after '>') are not modelled")
-    return [entry for entry in made if entry]
-
-
-def read_abc(path: Path, text: str, notes: list[str]) -> list[str]:
-    """The tunes of an ABC file: from a line ``X:`` to the next blank line, that line itself left out. Raises DataError."""
-    tunes: list[str] = []
-    held: list[str] | None = None
-    outside = 0
-    for line in [*text.split("\n"), ""]:
-        if line.startswith("X:"):
-            if held:
-                tunes.append("\n".join(held))
-            held = []
-        elif not line.strip():
-            if held:
-                tunes.append("\n".join(held))
-            held = None
-        elif held is None:
-            outside += 1
-        else:
-            held.append(line)
-    if not tunes:
-        raise DataError(f"{path}: no tune: a tune begins with a line such as X: 1 and holds at least one more")
-    notes.append(f"{path.name}: the numbers of tunes (X:) are not modelled; generated tunes are numbered anew")
-    if outside:
-        notes.append(f"{path.name}: {outside:,} lines outside tunes are left out")
-    return tunes
-
-
-def _read_lines(form: Form, path: Path, text: str, notes: list[str]) -> list[list[str]]:
+def _lines(form: Form, path: Path, text: str, notes: list[str]) -> list[list[str]]:
     if form.kind == "words":
         notes.append(f"{path.name}: a line is a record, and what white space separates are its symbols")
     try:
@@ -150,7 +105,7 @@ def _read_lines(form: Form, path: Path, text: str, notes: list[str]) -> list[lis
         raise DataError(f"{path}: {error}") from None
 
 
-# ----------------------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------------------------- tables
 
 
 def _from_tables(
@@ -159,10 +114,8 @@ def _from_tables(
     name, tables = read_tables(source, options.columns, on_bad, notes, keep=options.further)
     first = next(iter(tables.values()))
     first.need(*options.further)
-    asked = asked_names(options.columns)
-    picked = (
-        [n for n in first.names if n not in (*options.further, "split")] if asked else _guess(first, options, notes)
-    )
+    names = [n for n in first.names if n not in (*options.further, "split")]
+    picked = names if asked_names(options.columns) else [_guess(first, names, notes)]
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
     if options.time:
@@ -175,34 +128,33 @@ def _from_tables(
     return name, {part: _records(tables[part], written, cells[part], options.group, notes) for part in tables}
 
 
-def _guess(table: Table, options: TableOptions, notes: list[str]) -> list[str]:
-    """The column of symbols of a table when nobody said which: ``sequence``, the only one of lists, or the only one."""
-    names = [n for n in table.names if n not in ("split", *options.further)]
-    for pair, task in OTHER_TASKS.items():
+def _guess(table: Table, names: list[str], notes: list[str]) -> str:
+    """Return the column of symbols if ``--columns`` was not given: ``sequence``, or the only column of lists."""
+    for pair, task in TASK_COLUMNS.items():
         if set(pair) <= set(names):
             raise UserError(
                 f"{table.files[0]}: columns {' and '.join(pair)} are for --task {task}; "
                 f"for --task generate say which column holds symbols, for example --columns {names[-1]}"
             )
     if "sequence" in names:
-        return ["sequence"]
+        return "sequence"
     lists = [n for n in names if _is_list(table.columns[n])]
     if len(lists) == 1:
         notes.append(f"symbols are those of the column '{lists[0]}', the only one of lists")
-        return lists
+        return lists[0]
     if len(names) == 1 and all(NUMBER.fullmatch(cell) for cell in table.columns[names[0]]):
         raise UserError(f"{table.files[0]}: one column of numbers is for --task series; --columns symbol reads symbols")
     first = [table.columns[n][0].strip() for n in names]
+    last = ",".join(["-"] * (len(names) - 1) + ["sequence"])
     if len(names) > 1 and all(map(str.isdigit, names)) and not any(map(NUMBER.fullmatch, first)):
         raise UserError(
             f"{table.files[0]}: which column holds symbols? The first line has: {', '.join(first)[:80]}; for example "
-            f"--columns {first[-1]} (--group: the column of what a record is, --time: of its order), or where that line "
-            f"is no header --columns {','.join(['-'] * (len(names) - 1) + ['sequence'])}: a record a row; numbers need "
-            "--task series, labels --task classify"
+            f"--columns {first[-1]} (--group: the column of what a record is, --time: of its order), or where that "
+            f"line is no header --columns {last}: a record a row; numbers need --task series, labels --task classify"
         )
     raise UserError(
         f"{table.files[0]}: which of the {len(names)} columns ({', '.join(names)}) hold symbols? For example --columns "
-        f"{','.join(['-'] * (len(names) - 1) + ['sequence'])}: a record a row; other names: a symbol a row, columns in step; "
+        f"{last}: a record a row; other names: a symbol a row, columns in step; "
         "numbers need --task series, labels --task classify"
     )
 
@@ -215,36 +167,35 @@ def _is_list(cells: list[str]) -> bool:
 
 
 def _form_of(cells: list[str], field: str) -> Form:
-    """How the cells of a column of records are written, all alike. ``field``: the column's name."""
-    if _is_list(cells):
-        inner = json.loads(next((cell for cell in cells if cell.strip("[] ")), "[]"))
-        if inner and isinstance(inner[0], list):
-            return Form("chords", tuple(str(k + 1) for k in range(len(inner[0]))), bool(inner[0]) and isinstance(inner[0][0], str), field)  # fmt: skip
-        return Form("list", plain=not inner or isinstance(inner[0], str), field=field)
-    return Form("words" if any(len(cell.split()) > 1 for cell in cells) else "chars")
+    """Return how the cells of a column of records are written; ``field`` is the name of the column."""
+    if not _is_list(cells):
+        return Form("words" if any(len(cell.split()) > 1 for cell in cells) else "chars")
+    inner = json.loads(next((cell for cell in cells if cell.strip("[] ")), "[]"))
+    if inner and isinstance(inner[0], list):
+        voices = tuple(str(k + 1) for k in range(len(inner[0])))
+        return Form("chords", voices, isinstance(next(iter(inner[0]), None), str), field)
+    return Form("list", plain=not inner or isinstance(inner[0], str), field=field)
 
 
 def _records(table: Table, form: Form, cells: list[str], group: str | None, notes: list[str]) -> Sequences:
-    records: list[Sequence[str]] = []
-    rows: list[int] = []
+    records: dict[int, Sequence[str]] = {}
     for row, cell in enumerate(cells):
         try:
             symbols = cell.strip() if form.kind == "chars" else form.read(cell)
         except UserError as error:
             raise DataError(f"{table.where(row)}: {error}") from None
         if symbols:
-            records.append(symbols)
-            rows.append(row)
-    if len(rows) < len(cells):
-        notes.append(f"{len(cells) - len(rows):,} rows without a symbol are left out")
-    if not rows:
+            records[row] = symbols
+    if len(records) < len(cells):
+        notes.append(f"{len(cells) - len(records):,} rows without a symbol are left out")
+    if not records:
         raise DataError(f"{table.files[0]}: no row holds a symbol")
-    keys = [table.columns[group][row] for row in rows] if group else None
-    return Sequences.of(form, records, keys, table.files[0])
+    keys = [table.columns[group][row] for row in records] if group else None
+    return Sequences.of(form, list(records.values()), keys, table.files[0])
 
 
 def _steps(table: Table, names: list[str], options: TableOptions, notes: list[str]) -> Sequences:
-    """A row a step, a column a voice: all rows of one group are a record; without groups all rows are one."""
+    """Return records of a table with a row for each step and a column for each voice."""
     form = Form("steps", tuple(names) if len(names) > 1 else ())
     columns = [[name_of(cell.strip()) for cell in column] for column in table.need(*names)]
     _refuse_text(table, names, columns)
@@ -259,13 +210,14 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         many = f"{len(records):,} record{'s' * (len(records) != 1)}"
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
-        told += f"; {_reordered(groups):,} rows were reordered by {options.time}"
+        moved = sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
+        told += f"; {moved:,} rows were reordered by {options.time}"
     notes.append(told)
     return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
 
 
 def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> None:
-    """Raises DataError for a column of running text: taken for symbols, hardly any would occur twice."""
+    """Raise DataError for a column of running text: as symbols, hardly any would occur twice."""
     for name, cells in zip(names, columns):
         different = len(set(cells))
         if 2 * different > len(cells) >= 20 and 2 * sum(" " in cell for cell in cells) > len(cells):
@@ -276,20 +228,14 @@ def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> No
 
 
 def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
-    """The rows of each value of the group column, in order. With times, rows follow their time (equal times: the order of the file)
-    and groups the time of their first row, so that the order of the rows in the file does not matter.
+    """Return the rows of each value of the group column.
+
+    With times, rows are ordered by time (equal times: as in the file) and groups by the time of their first row, so
+    that the order of rows in the file does not matter.
     """
     keys = table.columns[options.group] if options.group else [""] * len(table)
     times = times_of(table, options.time) if options.time else None
-    order = sorted(range(len(table)), key=times.__getitem__) if times else range(len(table))
     groups: dict[str, list[int]] = {}
-    for row in order:
+    for row in sorted(range(len(table)), key=times.__getitem__) if times else range(len(table)):
         groups.setdefault(keys[row], []).append(row)
-    if not times:
-        return groups
-    return dict(sorted(groups.items(), key=lambda pair: (times[pair[1][0]], pair[0])))
-
-
-def _reordered(groups: dict[str, list[int]]) -> int:
-    """How many rows stand at another place of their record than they would in the order of the file."""
-    return sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
+    return dict(sorted(groups.items(), key=lambda pair: (times[pair[1][0]], pair[0]))) if times else groups

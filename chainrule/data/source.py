@@ -1,11 +1,12 @@
-"""Recognise DATA and read it as bytes that are known to be UTF-8.
+"""Find the files of DATA and read them as bytes that are known to be UTF-8.
 
-A plain file is memory-mapped and never loaded whole; what has to be written anew (unpacked, joined, with bad lines
-dropped) stays in memory up to 64 MB and goes to a memory-mapped file in the cache folder beyond that.
+A plain file is memory-mapped and never loaded whole. Bytes that have to be written anew (unpacked, joined, with bad
+lines dropped) stay in memory up to 64 MB and go to a memory-mapped file in the cache folder beyond that.
 """
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import itertools
@@ -13,45 +14,31 @@ import logging
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from chainrule.core.errors import DataError, MachineError, UserError, nearest
+from chainrule.data.formats import TEXTS, Reader, Suffixes, suffix
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 22
+"""Bytes of a mapped file that are looked at together."""
 MEMORY_LIMIT = 64 << 20
 UNITS = ("stream", "lines", "docs")
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
-TEXTS = (".txt",)
+"""Names of files, folders and values of a column ``split`` that tell a split."""
 IMAGES = (".png", ".jpg", ".jpeg", ".webp")
-FORMATS = (
-    *TEXTS,
-    *IMAGES,
-    ".csv",
-    ".tsv",
-    ".jsonl",
-    ".parquet",
-    ".npz",
-    ".npy",
-    ".fasta",
-    ".fa",
-    ".fna",
-    ".faa",
-    ".abc",
-)
-"""Suffixes that say what a file is; a file with any other is text."""
 BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What DATA is: its name and the files of each part; the single part ``all`` where no split is given."""
+    """The files of DATA: its name and the paths of each split; the single key ``all`` where no split is given."""
 
     name: str
     parts: dict[str, list[Path]]
@@ -60,30 +47,49 @@ class Found:
 
 @dataclass(frozen=True)
 class Text:
-    """Checked bytes of one file or several in a row; file i is ``content[bounds[i]:bounds[i + 1]]``."""
+    """Checked bytes of one file or of several in a row; file i is ``content[bounds[i]:bounds[i + 1]]``."""
 
     content: np.ndarray
     bounds: np.ndarray
     files: tuple[str, ...]
 
+    @classmethod
+    def of(cls, records: Iterable[bytes], name: str = "the text") -> tuple[Text, np.ndarray]:
+        """Return records that are in memory as one text, and where they begin and end in it.
+
+        >>> text, bounds = Text.of([b"to be", b"or not"])
+        >>> text.content.tobytes(), bounds.tolist()
+        (b'to beor not', [0, 5, 11])
+        """
+        held = list(records)
+        bounds = np.cumsum([0, *map(len, held)], dtype=np.int64)
+        return cls(np.frombuffer(b"".join(held), np.uint8), bounds[[0, -1]], (name,)), bounds
+
     def where(self, offset: int) -> str:
-        """``corpus.txt: line 12`` for a byte offset into ``content``."""
+        """Return the place of a byte of ``content`` for messages: ``corpus.txt: line 12``."""
         file = int(np.searchsorted(self.bounds, offset, "right")) - 1
         before = self.content[self.bounds[file] : offset]
         return f"{self.files[file]}: line {count_byte(before, 10) + 1}"
 
 
+def known_suffixes() -> set[str]:
+    """Return the suffixes that tell the format of a file."""
+    return {*TEXTS, *IMAGES, ".npz", ".npy", *Suffixes(Reader)}
+
+
 def chunked(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """(offset, view) of consecutive chunks, so that a mapped file passes through memory piece by piece."""
+    """Yield (offset, view) of consecutive chunks, so that a mapped file passes through memory piece by piece."""
     for start in range(0, len(array), CHUNK):
         yield start, array[start : start + CHUNK]
 
 
 def count_byte(array: np.ndarray, value: int) -> int:
+    """Return how often a byte occurs in a uint8 array."""
     return sum(int(np.count_nonzero(chunk == value)) for _, chunk in chunked(array))
 
 
 def sha256(arrays: Iterable[np.ndarray]) -> str:
+    """Return the hash of all bytes of the arrays in a row, in hexadecimal."""
     digest = hashlib.sha256()
     for array in arrays:
         for _, chunk in chunked(array):
@@ -92,20 +98,24 @@ def sha256(arrays: Iterable[np.ndarray]) -> str:
 
 
 def check_unit(unit: str | None) -> str:
-    """The unit, ``stream`` by default; an unknown one is a UserError."""
+    """Return the unit of a record, ``stream`` by default. Raises UserError for an unknown one."""
     if unit is not None and unit not in UNITS:
         raise UserError(f"--unit {unit}: no such unit; {nearest(unit, UNITS)}")
     return unit or "stream"
 
 
-def locate(source: str | Path, suffixes: tuple[str, ...] = TEXTS) -> Found:
-    """Find the files behind DATA, of the given suffixes, and the part that each belongs to.
+def locate(source: str | Path, suffixes: Collection[str] = TEXTS) -> Found:
+    """Find the files of DATA and the split that each belongs to.
 
     In a folder, files named ``train.*``, ``valid.*`` (or ``val``, ``dev``, ``validation``) and ``test.*``, or lying in
     folders of these names, are a given split.
 
+    Args:
+        source: a file or a folder.
+        suffixes: suffixes of the files that are wanted; a single file may have any suffix that tells no format.
+
     Raises:
-        DataError: nothing there, nothing of these suffixes, or a file whose suffix says that it is something else.
+        DataError: no such file, no file of these suffixes, or a file of a format that is not wanted.
         MachineError: no permission.
     """
     path = Path(source)
@@ -118,28 +128,23 @@ def locate(source: str | Path, suffixes: tuple[str, ...] = TEXTS) -> Found:
         raise MachineError(f"{path}: {error.strerror or error}") from error
     if not path.is_file():
         raise DataError(f"{path}: neither a file nor a folder")
-    if suffix(path) in FORMATS and suffix(path) not in suffixes:
+    if suffix(path) in known_suffixes() and suffix(path) not in suffixes:
         raise DataError(
             f"{path}: {suffix(path)} cannot be read as {_wanted(suffixes)}; give such a file or a folder of them"
         )
     return Found(path.name.split(".")[0] or path.name, {"all": [path]})
 
 
-def _wanted(suffixes: tuple[str, ...]) -> str:
+def _wanted(suffixes: Collection[str]) -> str:
     return "text (.txt, .txt.gz)" if suffixes == TEXTS else f"{', '.join(suffixes)} (or .gz)"
 
 
-def suffix(path: Path) -> str:
-    """The last suffix in lower case, a final ``.gz`` aside."""
-    return Path(path.name.lower().removesuffix(".gz")).suffix
-
-
-def _locate_in_folder(folder: Path, suffixes: tuple[str, ...]) -> Found:
+def _locate_in_folder(folder: Path, suffixes: Collection[str]) -> Found:
     name = folder.resolve().name
     files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
     wanted = [p for p in files if suffix(p) in suffixes]
     if not wanted:
-        other = sorted({suffix(p) for p in files if suffix(p) in FORMATS})
+        other = sorted({suffix(p) for p in files} & known_suffixes())
         reason = f"holds {', '.join(other)}" if other else "no data files in this folder"
         raise DataError(f"{folder}: {reason}; {_wanted(suffixes)} would be read here")
     given: dict[str, list[Path]] = {}
@@ -157,20 +162,26 @@ def _locate_in_folder(folder: Path, suffixes: tuple[str, ...]) -> Found:
 
 
 def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
-    """The bytes of a file (unpacked, without byte-order mark), checked to be UTF-8 text; uint8, mapped where possible.
+    """Return the bytes of a text file (unpacked, without byte-order mark); uint8, memory-mapped where possible.
+
+    Args:
+        path: the file, plain or ``.gz``.
+        on_bad: ``stop`` at a line that is not UTF-8, or ``skip`` it.
+        notes: remarks on dropped lines and byte-order marks are appended here.
 
     Raises:
-        DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line and byte), or too much to skip.
+        DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line and byte), or too many lines to skip.
         MachineError: the file cannot be opened or the cache cannot be written.
     """
     return checked(path, unpacked(path), on_bad, notes)
 
 
 def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.ndarray:
-    """Bytes as ``read_file`` gives them: text in UTF-8, without byte-order mark. ``path`` says where they are from."""
+    """Return bytes without bad lines and byte-order mark, as `read_file` does; ``path`` names them in messages."""
     bad = _bad_lines(path, raw, on_bad)
     if bad:
-        raw = gather(chunk for start, end in _complement(bad, len(raw)) for _, chunk in chunked(raw[start:end]))
+        good = zip([0, *(end for _, end in bad)], [*(start for start, _ in bad), len(raw)])
+        raw = gather(chunk for start, end in good for _, chunk in chunked(raw[start:end]))
         notes.append(f"{path.name}: {len(bad)} bad line{'s' * (len(bad) > 1)} dropped (--on-bad skip)")
     if raw[:3].tobytes() == BOM:
         raw = raw[3:]
@@ -181,7 +192,7 @@ def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.nd
 
 
 def unpacked(path: Path) -> np.ndarray:
-    """The bytes of a file, out of its ``.gz`` if it is in one; mapped where possible. Raises as ``read_file`` does."""
+    """Return the bytes of a file, unpacked if it is a ``.gz``, else memory-mapped. Raises as `read_file` does."""
     return _unpack(path) if path.name.lower().endswith(".gz") else _map(path)
 
 
@@ -209,7 +220,7 @@ def _unpack(path: Path) -> np.ndarray:
 
 
 def gather(chunks: Iterable[np.ndarray]) -> np.ndarray:
-    """Chunks of one dtype in a row: in memory while small, else a mapped file of the cache folder."""
+    """Return chunks of one dtype as one array: in memory while small, else a mapped file of the cache folder."""
     held: list[np.ndarray] = []
     size, rest = 0, iter(chunks)
     for chunk in rest:
@@ -221,7 +232,7 @@ def gather(chunks: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def cache_folder() -> Path:
-    """Where derived arrays go: ``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``."""
+    """Return the folder of derived arrays: ``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``."""
     return Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
 
 
@@ -249,9 +260,9 @@ def _spill(chunks: Iterable[np.ndarray], dtype: np.dtype) -> np.ndarray:
 
 
 def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]]:
-    """Spans of the lines that are no text; the first is an error unless they are to be skipped.
+    """Return spans of the lines that are not UTF-8 text. Raises DataError for the first one unless they are skipped.
 
-    At most 0.1 % of the lines, or ten, are skipped: a file with more is not what it was taken for.
+    At most 0.1 % of the lines, or ten, are skipped: a file with more is probably of another kind.
     """
     if on_bad not in ("stop", "skip"):
         raise UserError(f"--on-bad {on_bad}: {nearest(on_bad, ('stop', 'skip'))}")
@@ -260,7 +271,7 @@ def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]
     while (offset := _first_bad(raw, position)) is not None:
         start = _line_start(raw, offset)
         line, counted = line + count_byte(raw[counted:start], 10), start
-        message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_what(raw, offset)}"
+        message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset)}"
         if on_bad == "stop":
             raise DataError(f"{message}; --on-bad skip drops such lines and counts them")
         allowed = max(10, count_byte(raw, 10) // 1000) if allowed is None else allowed
@@ -272,7 +283,7 @@ def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]
     return bad
 
 
-def _what(raw: np.ndarray, offset: int) -> str:
+def _defect(raw: np.ndarray, offset: int) -> str:
     value = int(raw[offset])
     if offset == 0 and raw[:2].tobytes() in (b"\xff\xfe", b"\xfe\xff"):
         return f"not UTF-8 (0x{value:02x}): looks like UTF-16, which iconv -f UTF-16 -t UTF-8 converts"
@@ -280,33 +291,28 @@ def _what(raw: np.ndarray, offset: int) -> str:
 
 
 def _first_bad(raw: np.ndarray, position: int) -> int | None:
-    """Offset of the first byte from ``position`` on that is NUL or does not belong to UTF-8."""
-    while position < len(raw):
-        block = raw[position : position + CHUNK].tobytes()
-        last = position + len(block) == len(raw)
-        valid, cut = len(block), False
+    """Return the offset of the first byte from ``position`` on that is NUL or does not belong to UTF-8."""
+    decoder, place = codecs.getincrementaldecoder("utf-8")(), position
+    for _, chunk in chunked(raw[position:]):
+        pending = len(decoder.getstate()[0])  # bytes of a character that the last chunk cut
+        block, valid = chunk.tobytes(), len(chunk)
         try:
-            block.decode("utf-8")
+            decoder.decode(block, final=place + len(block) == len(raw))
         except UnicodeDecodeError as error:
-            valid = error.start
-            cut = not last and error.end == len(block) and error.reason == "unexpected end of data"
-        nul = block.find(b"\0", 0, valid)
-        if nul >= 0:
-            return position + nul
-        if valid < len(block) and not cut:
-            return position + valid
-        position += valid  # a character cut by the chunk's end is read again, whole
+            valid = error.start - pending
+        nul = block.find(b"\0", 0, max(valid, 0))
+        if nul >= 0 or valid < len(block):
+            return place + (nul if nul >= 0 else valid)
+        place += len(block)
     return None
 
 
 def _line_start(raw: np.ndarray, offset: int) -> int:
-    end = offset
-    while end > 0:
+    for end in range(offset, 0, -CHUNK):
         start = max(0, end - CHUNK)
         found = raw[start:end].tobytes().rfind(b"\n")
         if found >= 0:
             return start + found + 1
-        end = start
     return 0
 
 
@@ -318,33 +324,30 @@ def _line_end(raw: np.ndarray, offset: int) -> int:
     return len(raw)
 
 
-def _complement(spans: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
-    position = 0
-    for start, end in [*spans, (size, size)]:
-        if start > position:
-            yield position, start
-        position = end
-
-
-def terminator(unit: str, files: bool) -> bytes:
-    """What ends a record: a newline, a blank line, or a NUL where a record is a ``files``; a stream has no end."""
-    return {"stream": b"", "lines": b"\n", "docs": b"\0" if files else b"\n\n"}[unit]
+def terminator(unit: str, several: bool) -> bytes:
+    """Return the bytes that end a record: a newline, a blank line, or NUL where each file is one; none for a stream."""
+    return {"stream": b"", "lines": b"\n", "docs": b"\0" if several else b"\n\n"}[unit]
 
 
 def read_files(paths: list[Path], end: bytes, on_bad: str, notes: list[str]) -> Text:
-    """Read files in order into one text, each closed with the terminator ``end`` where it lacks it."""
+    """Read files in order into one text. Arguments and errors as for `read_file`.
+
+    Args:
+        paths: the files.
+        end: terminator of records, which is appended to a file that lacks it.
+        on_bad: ``stop`` or ``skip``.
+        notes: remarks are appended here.
+    """
     arrays = [read_file(path, on_bad, notes) for path in paths]
     for path, array in zip(paths, arrays, strict=True):
         if any(b"\r\n" in chunk.tobytes() for _, chunk in chunked(array)):
             notes.append(f"{path.name}: Windows line ends (CRLF) are kept as they are")
-    missing = [_missing(array, end) for array in arrays]
-    if len(arrays) == 1 and not missing[0]:
-        content = arrays[0]
-    else:
-        pairs = zip(arrays, missing, strict=True)
-        content = gather(c for a, m in pairs for c in [*(c for _, c in chunked(a)), np.frombuffer(m, np.uint8)])
-    sizes = [len(a) + len(m) for a, m in zip(arrays, missing, strict=True)]
-    return Text(content, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), tuple(str(p) for p in paths))
+    missing = [np.frombuffer(_missing(array, end), np.uint8) for array in arrays]
+    sizes = [len(array) + len(rest) for array, rest in zip(arrays, missing)]
+    content = arrays[0]
+    if len(arrays) > 1 or len(missing[0]):
+        content = gather(c for pair in zip(arrays, missing) for array in pair for _, c in chunked(array))
+    return Text(content, np.cumsum([0, *sizes], dtype=np.int64), tuple(map(str, paths)))
 
 
 def _missing(array: np.ndarray, end: bytes) -> bytes:

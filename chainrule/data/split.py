@@ -1,8 +1,8 @@
-"""Records, and which part each belongs to: train, valid or test.
+"""Records, and the split that each belongs to: train, valid or test.
 
-A stream is split into many contiguous blocks spread over the text, so that drift from beginning to end does not decide,
-with a guard gap that belongs to no part. Records are split by a hash of what they say, so that duplicates stay on one
-side and a record keeps its side when the data grows.
+A stream is split into contiguous blocks spread over the whole text, so that drift from its beginning to its end affects
+all splits alike; a guard gap around each block belongs to no split. Records are split by a hash of their content, so
+that duplicates are in the same split and a record keeps its split when the data grow.
 """
 
 from __future__ import annotations
@@ -10,15 +10,25 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.source import Text, chunked
+from chainrule.data.source import PARTS, Text, chunked
+
+if TYPE_CHECKING:
+    from chainrule.data.symbols import Sequences
 
 BLOCKS = 32
+"""Blocks of each held-out split at most."""
 BLOCK = 4096
 """Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
+
+
+DivisibleT = TypeVar("DivisibleT", "Spans", "Sequences")
+WholeT = TypeVar("WholeT")
 
 
 @dataclass(frozen=True)
@@ -31,14 +41,20 @@ class Spans:
 
     @property
     def nbytes(self) -> int:
+        """Bytes in all records."""
         return int((self.ends - self.starts).sum())
 
+    @property
+    def file(self) -> str:
+        """The first file of the text."""
+        return self.text.files[0]
+
     def pieces(self) -> Iterator[np.ndarray]:
-        """The covered bytes in order, chunk by chunk."""
+        """Yield the covered bytes in order, chunk by chunk."""
         return pieces(self.text.content, self.starts, self.ends)
 
     def head(self, limit: int) -> bytes:
-        """At most the first ``limit`` covered bytes."""
+        """Return at most the first ``limit`` covered bytes."""
         held, size = [], 0
         for piece in self.pieces():
             held.append(piece.tobytes())
@@ -47,12 +63,23 @@ class Spans:
                 break
         return b"".join(held)[:limit]
 
-    def where(self, keep: np.ndarray) -> Spans:
-        return Spans(self.text, self.starts[keep], self.ends[keep])
+    def hashes(self) -> np.ndarray:
+        """Return a 64-bit hash (BLAKE2b) of each record, white space stripped and collapsed. uint64."""
+        view = np.ascontiguousarray(self.text.content).data
+        return _hashes(bytes(view[s:e]) for s, e in zip(self.starts.tolist(), self.ends.tolist()))
+
+    def take(self, rows: np.ndarray) -> Spans:
+        """Return the records of these numbers (or of a mask)."""
+        return Spans(self.text, self.starts[rows], self.ends[rows])
+
+    def blocks(self, shares: dict[str, float]) -> dict[str, Spans]:
+        """Split a stream; blocks begin at a line where one begins near, and never cross a file."""
+        placed = place_blocks(len(self.text.content), shares, partial(_snap, self.text.content))
+        return {part: Spans(self.text, *cut_at(s, e, self.text.bounds)) for part, (s, e) in placed.items()}
 
 
 def pieces(array: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
-    """The elements of an array that lie inside sorted, disjoint spans, chunk by chunk."""
+    """Yield the elements of an array that lie inside sorted, disjoint spans, chunk by chunk."""
     for offset, chunk in chunked(array):
         first = np.searchsorted(ends, offset, "right")
         last = np.searchsorted(starts, offset + len(chunk), "left")
@@ -68,9 +95,13 @@ def pieces(array: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[
 
 
 def records(text: Text, unit: str, end: bytes, notes: list[str]) -> Spans:
-    """The records of a text: files (stream, docs of files), lines, or blocks between blank lines (docs).
+    """Return the records of a text: files (stream, docs of files), lines, or blocks between blank lines (docs).
 
-    Each includes its terminator ``end``. Lines of white space alone are no records; they are counted in a note.
+    Args:
+        text: checked bytes.
+        unit: ``stream``, ``lines`` or ``docs``.
+        end: the terminator of records, as `chainrule.data.source.terminator` returns it; records include it.
+        notes: a remark on blank lines, which are no records, is appended here.
     """
     if end in (b"", b"\0"):
         return Spans(text, text.bounds[:-1], text.bounds[1:])
@@ -87,7 +118,7 @@ def records(text: Text, unit: str, end: bytes, notes: list[str]) -> Spans:
 
 
 def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Starts and ends of lines, newline included, and which hold nothing but white space."""
+    """Return starts and ends of lines (newline included), and a mask of the blank ones."""
     found, ink, total = [], [], 0
     for offset, chunk in chunked(content):
         at = np.flatnonzero(chunk == 10)
@@ -101,45 +132,88 @@ def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def check_split(split: tuple[float, float, float]) -> dict[str, float]:
-    """Shares by part; they are positive (test may be 0) and sum to 1, or a UserError says so."""
+    """Return ``--split`` as a share for each split.
+
+    Raises:
+        UserError: the shares do not sum to 1, or train or valid is not positive (test may be 0).
+
+    >>> check_split((0.8, 0.1, 0.1))
+    {'train': 0.8, 'valid': 0.1, 'test': 0.1}
+    """
     given = "/".join(f"{x:g}" for x in split)
     if len(split) != 3 or abs(sum(split) - 1) > 1e-6 or not (split[0] > 0 and split[1] > 0 and split[2] >= 0):
         raise UserError(f"--split {given}: train/valid/test shares that sum to 1 are needed, such as 0.9/0.05/0.05")
-    return dict(zip(("train", "valid", "test"), split, strict=True))
+    return dict(zip(PARTS, split, strict=True))
 
 
-def divide(spans: Spans, unit: str, shares: dict[str, float]) -> dict[str, Spans]:
-    """Split records, or a stream, into parts of the given shares; a part whose share is 0 is absent."""
+def complete_split(
+    given: dict[str, WholeT],
+    shares: dict[str, float],
+    divide: Callable[[WholeT, dict[str, float]], dict[str, WholeT]],
+) -> dict[str, WholeT]:
+    """Return train, valid and test: given splits are kept, missing ones are split off.
+
+    Args:
+        given: data of the given splits, or ``{"all": data}``.
+        shares: share of each split, as `check_split` returns them.
+        divide: splits data by shares. Called with all data, or with train to split off valid; without a given test
+            split, train keeps its size and there is none.
+    """
+    if "all" in given:
+        return divide(given["all"], shares)
+    if "valid" in given:
+        return given
+    rest = shares["train"] + shares["valid"]
+    made = divide(given["train"], {"train": shares["train"] / rest, "valid": shares["valid"] / rest})
+    return made | {part: held for part, held in given.items() if part == "test"}
+
+
+def divide(whole: DivisibleT, unit: str, shares: dict[str, float]) -> dict[str, DivisibleT]:
+    """Split records, or a stream.
+
+    Args:
+        whole: the records.
+        unit: ``stream`` for contiguous blocks; any other unit is split record by record.
+        shares: share of each split; a split whose share is 0 is absent.
+
+    Raises:
+        DataError: fewer distinct records than splits.
+    """
     wanted = {part: share for part, share in shares.items() if share > 0}
     if unit == "stream":
-        return _by_blocks(spans, wanted)
-    rows = by_hash(group_hashes(spans), wanted, spans.text.files[0])
-    return {part: spans.where(chosen) for part, chosen in rows.items()}
-
-
-def group_hashes(spans: Spans) -> np.ndarray:
-    """A 64-bit hash (BLAKE2b) of each record with white space stripped and collapsed; equal for duplicates. uint64."""
-    view = np.ascontiguousarray(spans.text.content).data
-
-    def digests(some: slice) -> bytes:
-        bounds = zip(spans.starts[some].tolist(), spans.ends[some].tolist(), strict=True)
-        return b"".join(hashlib.blake2b(b" ".join(bytes(view[s:e]).split()), digest_size=8).digest() for s, e in bounds)
-
-    step = 1 << 16  # so that millions of short records cost no more memory than their hashes
-    blocks = [digests(slice(start, start + step)) for start in range(0, len(spans.starts), step)]
-    return np.frombuffer(b"".join(blocks), "<u8")
+        return whole.blocks(wanted)  # type: ignore[return-value]
+    return {part: whole.take(rows) for part, rows in by_hash(whole.hashes(), wanted, whole.file).items()}
 
 
 def text_hashes(texts: Iterable[str]) -> np.ndarray:
-    """A 64-bit hash (BLAKE2b) of each text, white space stripped and collapsed. uint64."""
-    digests = (hashlib.blake2b(b" ".join(text.encode().split()), digest_size=8).digest() for text in texts)
-    return np.frombuffer(b"".join(digests), "<u8")
+    """Return a 64-bit hash (BLAKE2b) of each text, white space stripped and collapsed. uint64.
+
+    >>> a, b = text_hashes(["to be", " to   be "])
+    >>> bool(a == b)
+    True
+    """
+    return _hashes(text.encode() for text in texts)
+
+
+def _hashes(records: Iterable[bytes]) -> np.ndarray:
+    digests = (hashlib.blake2b(b" ".join(record.split()), digest_size=8).digest() for record in records)
+    return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64)
 
 
 def by_hash(groups: np.ndarray, shares: dict[str, float], name: str) -> dict[str, np.ndarray]:
-    """Which records (ascending) belong to each part of a positive share; records of one hash stay together.
+    """Return the numbers of the records of each split, ascending; records of one hash are in the same split.
 
-    ``name`` is what an error names where there are fewer groups than parts.
+    Args:
+        groups: hash of each record, uint64.
+        shares: positive share of each split.
+        name: name of the data for messages.
+
+    Raises:
+        DataError: fewer distinct hashes than splits.
+
+    >>> rows = by_hash(text_hashes(["a", "b", "a", "c"]), {"train": 0.5, "valid": 0.5}, "data")
+    >>> sorted(rows["train"].tolist() + rows["valid"].tolist())
+    [0, 1, 2, 3]
     """
     held = [part for part in ("test", "valid") if shares.get(part, 0) > 0]
     limits = np.cumsum([shares[part] for part in held])
@@ -150,7 +224,7 @@ def by_hash(groups: np.ndarray, shares: dict[str, float], name: str) -> dict[str
 
 
 def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
-    """For a handful of records, where the hash alone may leave a part empty: at least one group to every part."""
+    """Split a handful of records, where hashes may leave a split empty: each split gets at least one group."""
     distinct, which = np.unique(groups, return_inverse=True)
     if len(distinct) <= len(shares):
         needed = len(shares) + 1
@@ -161,18 +235,15 @@ def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
     return np.searchsorted(np.minimum(limits, len(distinct) - 1), which, "right")
 
 
-def _by_blocks(spans: Spans, shares: dict[str, float]) -> dict[str, Spans]:
-    content, bounds = spans.text.content, spans.text.bounds
-    placed = place_blocks(len(content), shares, lambda offset, reach: _snap(content, offset, reach))
-    return {part: Spans(spans.text, *cut_at(s, e, bounds)) for part, (s, e) in placed.items()}
-
-
 def place_blocks(
     size: int, shares: dict[str, float], snap: Callable[[int, int], int] | None = None
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Starts and ends of each part's blocks in a sequence of ``size``; what lies in a guard gap belongs to no part.
+    """Return starts and ends of the blocks of each split; guard gaps belong to none.
 
-    ``snap(place, reach)`` moves a place by at most ``reach`` to where a cut does no harm.
+    Args:
+        size: length of the stream.
+        shares: positive share of each split.
+        snap: ``snap(place, reach)`` moves a place by at most ``reach`` to where a cut does no harm.
     """
     blocks, guard = _place(size, {part: share for part, share in shares.items() if part != "train"})
     reach = min(128, guard // 2)  # less than the guard, so that a snapped gap never closes
@@ -186,8 +257,9 @@ def place_blocks(
 
 
 def _place(size: int, shares: dict[str, float]) -> tuple[list[tuple[str, int, int]], int]:
-    """Blocks (part, start, end) in order, and the guard gap: in each of equal stretches of the text lies one block of
-    every held-out part, at a place drawn from a generator seeded by the size of the text."""
+    """Return blocks (split, start, end) in order, and the guard gap. Each of equal stretches of the text holds one
+    block of every held-out split, at a place drawn from a generator that is seeded by the size of the text.
+    """
     smallest = min(shares.values()) * size
     count = int(np.clip(max(smallest // BLOCK, min(8, smallest // 512)), 1, BLOCKS))
     stretch = size // count
@@ -207,7 +279,7 @@ def _place(size: int, shares: dict[str, float]) -> tuple[list[tuple[str, int, in
 
 
 def _snap(content: np.ndarray, offset: int, reach: int) -> int:
-    """The next line start within ``reach`` bytes, else the next start of a character."""
+    """Return the next start of a line within ``reach`` bytes, else the next start of a character."""
     if offset <= 0 or offset >= len(content):
         return min(max(offset, 0), len(content))
     found = content[offset - 1 : offset + reach].tobytes().find(b"\n")
@@ -218,7 +290,7 @@ def _snap(content: np.ndarray, offset: int, reach: int) -> int:
 
 
 def cut_at(starts: np.ndarray, ends: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same places with no span across one of ``bounds``."""
+    """Return the same spans, cut where they cross one of ``bounds``."""
     index = np.searchsorted(starts, bounds, "right") - 1
     inside = bounds[(index >= 0) & (bounds > starts[index]) & (bounds < ends[index])]
     return np.sort(np.append(starts, inside)), np.sort(np.append(ends, inside))

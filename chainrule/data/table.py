@@ -1,23 +1,20 @@
-"""Tables: CSV, TSV, JSON lines and Parquet, each plain or ``.gz``, as named columns of strings.
+"""Tables: CSV, TSV, JSON lines, Parquet and other registered formats, as named columns of strings.
 
 A table names its columns itself (JSON keys, a Parquet schema, a header line) or ``--columns`` does:
 
-- without a header, ``target,source`` names the columns in order, ``-`` skips one, and a name that is given twice joins its
-  columns with a space (``label,text,text``);
-- with a header, ``text_ko`` picks a column and ``text=review,label=stars`` gives a column the name that a task asks for.
+- without a header, ``target,source`` names the columns in order, ``-`` skips one, and a name that is given twice joins
+  its columns with a space (``label,text,text``);
+- with a header, ``text_ko`` picks a column and ``text=review,label=stars`` gives a column the name that a task needs.
 
-The first line of a CSV or TSV file is a header where it holds all the names of one of ``HEADERS``, or all that
-``--columns`` picks. In CSV, quotes are those of RFC 4180; in TSV there are none, and a line is a row.
+The first line of a CSV or TSV file is a header if it holds all column names of a task (see `TASK_COLUMNS`), or all that
+``--columns`` picks.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import itertools
 import json
 import re
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,19 +24,20 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest
-from chainrule.data.source import PART_NAMES, PARTS, locate, read_file, suffix, unpacked
-from chainrule.data.split import by_hash, text_hashes
+from chainrule.data.formats import Suffixes, TableReader, table_reader
+from chainrule.data.source import PART_NAMES, PARTS, locate
+from chainrule.data.split import by_hash, complete_split, text_hashes
 
-TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
-HEADERS = (
-    ("source", "target"),
-    ("text", "label"),
-    ("image", "label"),
-    ("tokens", "tags"),
-    ("image", "text"),
-    ("sequence",),
-)
-"""Headers that say what a table is for: translate, classify (texts, pictures), tag, draw, generate over symbols."""
+TABLES = Suffixes(TableReader)
+"""Suffixes of tables."""
+TASK_COLUMNS: dict[tuple[str, ...], str] = {
+    ("source", "target"): "translate",
+    ("image", "text"): "draw",
+    ("image", "label"): "classify-images",
+    ("text", "label"): "classify",
+    ("tokens", "tags"): "tag",
+}
+"""Column names that tell which task a table is for."""
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 Names = str | Sequence[str] | None
 """``--columns``: names separated by commas, or a list of them."""
@@ -47,34 +45,43 @@ Names = str | Sequence[str] | None
 
 @dataclass(frozen=True)
 class TableOptions:
-    """Which columns of a table hold what, as ``--columns`` says; the column whose value groups rows; the one that orders them."""
+    """Flags for tables.
+
+    Args:
+        columns: ``--columns``: which columns hold what.
+        group: ``--group``: the column whose value groups rows.
+        time: ``--time``: the column that orders rows.
+    """
 
     columns: Names = None
     group: str | None = None
     time: str | None = None
 
     def given(self) -> list[tuple[str, str]]:
-        """The flags that were given, with their values."""
+        """Return the flags that were given, with their values.
+
+        >>> TableOptions("event", group="user").given()
+        [('columns', 'event'), ('group', 'user')]
+        """
         told = {"columns": ",".join(asked_names(self.columns)), "group": self.group, "time": self.time}
         return [(flag, value) for flag, value in told.items() if value]
 
     @property
     def further(self) -> tuple[str, ...]:
-        """Columns that a header must name beside those that are read."""
+        """Columns that group or order rows and are not data."""
         return tuple(name for name in (self.group, self.time) if name)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Equally long columns of strings; row r began on line ``lines[r]`` of its file (row r + 1 of a Parquet file).
-
-    ``names`` are the columns that were picked, in order; ``columns`` holds those that were not, too. What was no string
-    is its JSON text: ``items`` reads a list back.
-    """
+    """Equally long columns of strings. What was no string in the file is its JSON text; ``items`` reads a list back."""
 
     columns: dict[str, list[str]]
+    """All columns by name, those that were not picked included."""
     names: tuple[str, ...]
+    """The columns that were picked, in order."""
     lines: np.ndarray
+    """Line of its file on which each row begins (number of the row in a Parquet file)."""
     files: tuple[str, ...]
     bounds: np.ndarray
     """Row at which each file begins, and the number of rows."""
@@ -83,11 +90,11 @@ class Table:
         return len(self.lines)
 
     def where(self, row: int) -> str:
-        """``pairs.tsv: line 12``"""
+        """Return the place of a row for messages: ``pairs.tsv: line 12``."""
         return f"{self.files[int(np.searchsorted(self.bounds, row, 'right')) - 1]}: line {self.lines[row]}"
 
     def need(self, *names: str) -> list[list[str]]:
-        """The columns of these names. Raises DataError where one is missing."""
+        """Return the columns of these names. Raises DataError where one is missing."""
         for name in names:
             if name not in self.columns:
                 known = ", ".join(self.columns)
@@ -97,17 +104,32 @@ class Table:
         return [self.columns[name] for name in names]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Table:
-        """Some of the rows, in the order given (ascending, so that ``where`` stays true)."""
+        """Return the rows of these numbers, which ascend."""
         picked = np.asarray(rows, np.int64)
         columns = {name: [column[r] for r in picked.tolist()] for name, column in self.columns.items()}
         return Table(columns, self.names, self.lines[picked], self.files, np.searchsorted(picked, self.bounds))
 
 
+def cell_of(value: Any) -> str:
+    """Return a value as a cell: empty for None, a string as it is, anything else as JSON.
+
+    >>> cell_of([1, "a"])
+    '[1, "a"]'
+    """
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
 def items(cell: str) -> list[str]:
-    """A cell as a list: the strings of a JSON list (what is no string in it, as JSON text), else what white space separates."""
+    """Return a cell as a list: the items of a JSON list as strings, else the words between white space.
+
+    >>> items('["New York", 3]'), items("to be")
+    (['New York', '3'], ['to', 'be'])
+    """
     if cell.startswith("["):
         try:
-            return [_text(item) for item in json.loads(cell)]
+            return [cell_of(item) for item in json.loads(cell)]
         except ValueError:
             pass
     return cell.split()
@@ -121,7 +143,14 @@ def read_table(
     *,
     keep: Sequence[str] = (),
 ) -> Table:
-    """Read one file; ``columns`` is what the flag says, ``keep`` names further columns that a header would hold (a group).
+    """Read one file.
+
+    Args:
+        path: a file of a registered format; a file of another suffix is read as TSV.
+        columns: the value of ``--columns``.
+        on_bad: ``stop`` at a row of another length than the first, or ``skip`` it.
+        notes: remarks on what was skipped or repaired are appended here.
+        keep: further columns that a header must name, such as that of ``--group``.
 
     Raises:
         DataError: bad UTF-8, a row of another length than the first, bad JSON (with file and line), a missing column.
@@ -129,21 +158,18 @@ def read_table(
         MachineError: the file cannot be opened.
     """
     asked = asked_names(columns)
-    reader = {".jsonl": _read_jsonl, ".parquet": _read_parquet}.get(suffix(path), _read_delimited)
-    found = [] if notes is None else notes
-    names, rows, lines = reader(path, [*asked, *keep], on_bad, found)
+    names, rows, lines = table_reader(path).rows(path, [*asked, *keep], on_bad, [] if notes is None else notes)
     if not rows:
         raise DataError(f"{path}: no rows")
     cells = [list(cells) for cells in zip(*rows, strict=True)]
-    files, bounds = (str(path),), np.array([0, len(rows)])
-    if names is None:  # the columns have no names of their own: --columns gives them by place
-        _check_kept(path, [name for name in keep if name not in asked], [cell.strip() for cell in rows[0]])
-        _check_count(path, asked, [cell.strip() for cell in rows[0]])
-        placed = _joined(asked or [str(k + 1) for k in range(len(cells))], cells)
-        return Table(placed, tuple(placed), np.array(lines), files, bounds)
-    own = _joined(names, cells)
-    picked = _picked(path, asked, own)
-    return Table({**own, **picked}, tuple(picked) or tuple(own), np.array(lines), files, bounds)
+    if names is None:  # --columns names them in order
+        _check_order(path, asked, keep, [cell.strip() for cell in rows[0]])
+        own = picked = _joined(zip(asked or [str(k + 1) for k in range(len(cells))], cells))
+    else:
+        own = _joined(zip(names, cells))
+        picked = _picked(path, asked, own)
+    kept = tuple(picked or own)
+    return Table({**own, **picked}, kept, np.array(lines), (str(path),), np.array([0, len(rows)]))
 
 
 def read_tables(
@@ -154,15 +180,16 @@ def read_tables(
     *,
     keep: Sequence[str] = (),
 ) -> tuple[str, dict[str, Table]]:
-    """The name of DATA, and its tables by part: files named train, valid and test (or a column ``split``) are kept; the single
-    part ``all`` where there is no such split.
+    """Read DATA: a table, or a folder of tables. Arguments as for `read_table`.
+
+    Returns:
+        The name of DATA, and a table for each split: files named train, valid and test, or a column ``split``, are a
+        given split; without one the single table is called ``all``.
     """
-    found = locate(source, TABLES)
-    told = found.notes if notes is None else notes
-    if notes is not None:
-        notes.extend(found.notes)
+    found, told = locate(source, TABLES), [] if notes is None else notes
+    told.extend(found.notes)
     tables = {
-        part: concat([read_table(p, columns, on_bad, told, keep=keep) for p in paths])
+        part: concat([read_table(path, columns, on_bad, told, keep=keep) for path in paths])
         for part, paths in found.parts.items()
     }
     if set(tables) == {"all"} and "split" in tables["all"].columns:
@@ -171,13 +198,12 @@ def read_tables(
 
 
 def concat(tables: Sequence[Table]) -> Table:
-    """The rows of all; the columns must agree. Raises DataError."""
+    """Return the rows of all tables, in order. Raises DataError where their columns differ."""
     first = tables[0]
     for other in tables[1:]:
         if set(other.columns) != set(first.columns):
-            raise DataError(
-                f"{other.files[0]}: columns {', '.join(other.columns)} where {first.files[0]} has {', '.join(first.columns)}"
-            )
+            names, wanted = ", ".join(other.columns), ", ".join(first.columns)
+            raise DataError(f"{other.files[0]}: columns {names} where {first.files[0]} has {wanted}")
     return Table(
         {name: list(itertools.chain.from_iterable(t.columns[name] for t in tables)) for name in first.columns},
         first.names,
@@ -188,27 +214,32 @@ def concat(tables: Sequence[Table]) -> Table:
 
 
 def times_of(table: Table, column: str) -> list[float]:
-    """Times that can be compared: numbers, or seconds since 1970 of ISO dates. Raises DataError with the line of what is neither."""
+    """Return the times in a column: numbers as they are, ISO dates as seconds since 1970 (UTC).
+
+    Raises:
+        DataError: a cell is neither, or not of the kind of the first one; the message names its line.
+    """
     cells = [cell.strip() for cell in table.columns[column]]
     numbers = bool(NUMBER.fullmatch(cells[0]))
+    wanted = (
+        "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
+    )
     found: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            if numbers and not NUMBER.fullmatch(cell):
-                raise ValueError
-            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
+            found.append(_number(cell) if numbers else _moment(cell))
         except ValueError:
-            wanted = (
-                "a number, as those above it"
-                if numbers
-                else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
-            )
             raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
     return found
 
 
+def _number(cell: str) -> float:
+    if not NUMBER.fullmatch(cell):  # float takes "nan", "inf" and "1_000"
+        raise ValueError(cell)
+    return int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)
+
+
 def _moment(cell: str) -> float:
-    """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
     text = cell.replace("/", "-")
     moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
     since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
@@ -218,23 +249,25 @@ def _moment(cell: str) -> float:
 def divide_tables(
     tables: dict[str, Table], shares: dict[str, float], key: Callable[[Table], list[str]]
 ) -> dict[str, Table]:
-    """Train, valid and test: given parts are kept, what is missing is split off by a hash of each row's ``key`` (its group, or
-    what it says), so that rows with the same key are in the same split. A test part that is given does not make train larger.
+    """Return tables for train, valid and test: given splits are kept, missing ones are split off.
+
+    Args:
+        tables: as `read_tables` returns them.
+        shares: share of each split.
+        key: returns a string for each row of a table, such as its group; rows with the same key are in the same split.
+
+    Raises:
+        DataError: fewer keys than splits.
     """
-    if "all" in tables:
-        whole, wanted = tables["all"], shares
-    elif "valid" not in tables:
-        whole, rest = tables["train"], shares["train"] + shares["valid"]
-        wanted = {"train": shares["train"] / rest, "valid": shares["valid"] / rest}
-    else:
-        return tables
-    rows = by_hash(text_hashes(key(whole)), wanted, whole.files[0])
-    made = {part: whole.take(chosen) for part, chosen in rows.items()}
-    return made | ({"test": tables["test"]} if "test" in tables else {})
+
+    def divide(whole: Table, wanted: dict[str, float]) -> dict[str, Table]:
+        rows = by_hash(text_hashes(key(whole)), wanted, whole.files[0])
+        return {part: whole.take(chosen) for part, chosen in rows.items()}
+
+    return complete_split(tables, shares, divide)
 
 
 def _by_field(table: Table) -> dict[str, Table]:
-    """Rows by what their field ``split`` says."""
     rows: dict[str, list[int]] = {part: [] for part in PARTS}
     for row, value in enumerate(table.columns["split"]):
         part = PART_NAMES.get(value.strip().lower())
@@ -246,156 +279,67 @@ def _by_field(table: Table) -> dict[str, Table]:
     return {part: table.take(rows[part]) for part in PARTS if rows[part]}
 
 
-# ----------------------------------------------------------------------------------------------------- what --columns says
+# ---------------------------------------------------------------------------------------------------------- --columns
 
 
 def asked_names(columns: Names) -> list[str]:
-    """``--columns`` as a list, empty where it was not given. Raises UserError where it names nothing."""
+    """Return ``--columns`` as a list, empty if it was not given. Raises UserError where it names nothing.
+
+    >>> asked_names("label, text")
+    ['label', 'text']
+    """
     names = [name.strip() for name in (columns.split(",") if isinstance(columns, str) else columns or [])]
     if "" in names or (names and set(names) == {"-"}):
         raise UserError(f"--columns {','.join(names)}: expected names such as label,text ('-' skips a column)")
     return names
 
 
-def _check_kept(path: Path, keep: Sequence[str], first: list[str]) -> None:
-    """Columns that further flags name are those of a header: where the first line is none for want of one, that is said."""
-    lacking = [name for name in keep if name not in first]
-    if lacking and not any(map(NUMBER.fullmatch, first)):
-        raise DataError(f"{path}: no column '{lacking[0]}'; the first line has: {', '.join(first)[:80]}")
-
-
-def _check_count(path: Path, asked: list[str], first: list[str]) -> None:
-    count = len(first)
-    renamed = [name for name in asked if "=" in name]
-    if renamed:
-        raise UserError(
-            f"--columns {renamed[0]}: {path} has no header to find that name in; name its {count} columns in order"
-        )
-    if asked and len(asked) != count:
-        told = f"the first line has: {', '.join(first)[:80]}; name columns of it, or all in order ('-' skips a column)"
-        names = f"{len(asked)} name{'s' * (len(asked) > 1)}"
-        raise UserError(f"--columns {','.join(asked)}: {names} for the {count} columns of {path}; {told}")
-
-
-def _joined(names: Sequence[str], cells: list[list[str]]) -> dict[str, list[str]]:
-    """Columns by name; those of one name joined with a space, those named ``-`` left out."""
-    groups: dict[str, list[list[str]]] = {}
-    for name, column in zip(names, cells, strict=True):
-        if name != "-":
-            groups.setdefault(name, []).append(column)
-    return {n: g[0] if len(g) == 1 else [" ".join(parts) for parts in zip(*g)] for n, g in groups.items()}
-
-
-def _picked(path: Path, asked: list[str], own: dict[str, list[str]]) -> dict[str, list[str]]:
-    """What ``--columns`` picks of named columns, under the names that it gives them."""
-    groups: dict[str, list[list[str]]] = {}
-    for entry in asked:
-        name, _, column = entry.partition("=")
-        if entry == "-":
-            continue
-        if (column or name) not in own:
-            raise UserError(f"--columns {entry}: no such column in {path}; {nearest(column or name, own)}")
-        groups.setdefault(name, []).append(own[column or name])
-    return {n: g[0] if len(g) == 1 else [" ".join(parts) for parts in zip(*g)] for n, g in groups.items()}
-
-
 def is_header(cells: Sequence[str], asked: Sequence[str] = ()) -> bool:
-    """Is this first row a header? (See the top of the file.)"""
+    """Return True if this first row names columns: all of one task, or all that ``asked`` (``--columns``) picks.
+
+    >>> is_header(["text", "label"]), is_header(["I like it", "5"])
+    (True, False)
+    """
     present = {cell.strip() for cell in cells}
     if len(present) < len(cells):
         return False
     wanted = {entry.partition("=")[2] or entry for entry in asked} - {"-"}
-    return any(present.issuperset(names) for names in HEADERS) or (bool(wanted) and present.issuperset(wanted))
+    known = (*TASK_COLUMNS, ("sequence",))
+    return any(present.issuperset(names) for names in known) or (bool(wanted) and present.issuperset(wanted))
 
 
-# ------------------------------------------------------------------------------------------------------------ the formats
-
-Rows = tuple[list[str] | None, list[list[str]], list[int]]
-"""The file's own names of its columns, if any; the cells of each row; the line on which each row began."""
-
-
-def _read_delimited(path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-    text = read_file(path, on_bad, notes).tobytes().decode()
-    numbered = _csv_rows(path, text) if suffix(path) == ".csv" else _tsv_rows(text)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    dropped = 0
-    for line, cells in numbered:
-        if rows and len(cells) != len(rows[0]):
-            if on_bad == "stop":
-                raise DataError(
-                    f"{path}: line {line}: {len(cells)} columns where the first row has {len(rows[0])}; "
-                    "--on-bad skip drops such rows and counts them"
-                )
-            dropped += 1
-            continue
-        rows.append(cells)
-        lines.append(line)
-    if dropped > max(10, len(rows) // 1000):
-        raise DataError(
-            f"{path}: {dropped:,} rows of another length than the first, too many to skip: is this a table?"
-        )
-    if dropped:
-        notes.append(f"{path.name}: {dropped} row{'s' * (dropped > 1)} of another length dropped (--on-bad skip)")
-    if rows and is_header(rows[0], asked):
-        return [cell.strip() for cell in rows[0]], rows[1:], lines[1:]
-    return None, rows, lines
-
-
-def _tsv_rows(text: str) -> Iterable[tuple[int, list[str]]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.removesuffix("\r").split("\t")
-
-
-def _csv_rows(path: Path, text: str) -> Iterable[tuple[int, list[str]]]:
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a genome may stand in one cell
-    reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                yield line, cells
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataError(f"{path}: line {line}: not valid CSV: {error}") from None
-
-
-def _read_jsonl(path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-    records: list[dict[str, Any]] = []
-    lines: list[int] = []
-    for number, line in enumerate(read_file(path, on_bad, notes).tobytes().decode().split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}: line {number}: not valid JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise DataError(f'{path}: line {number}: a JSON object such as {{"text": …}} is needed on every line')
-        records.append(record)
-        lines.append(number)
-    names = list(dict.fromkeys(itertools.chain.from_iterable(records)))
-    return names, [[_text(record.get(name)) for name in names] for record in records], lines
-
-
-def _read_parquet(path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError:
+def _check_order(path: Path, asked: list[str], keep: Sequence[str], first: list[str]) -> None:
+    """Refuse ``--columns`` and further flags that do not fit a table without a header; ``first`` is its first row."""
+    shown = ", ".join(first)[:80]
+    lacking = [name for name in keep if name not in asked and name not in first]
+    if lacking and not any(map(NUMBER.fullmatch, first)):
+        raise DataError(f"{path}: no column '{lacking[0]}'; the first line has: {shown}")
+    if renamed := next((name for name in asked if "=" in name), None):
         raise UserError(
-            f"{path}: Parquet needs pyarrow: pip install chainrule[parquet], or give .csv or .jsonl"
-        ) from None
-    try:
-        found = parquet.read_table(io.BytesIO(unpacked(path).tobytes()))
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: not a Parquet file, or damaged: {str(error).splitlines()[0]}") from None
-    rows = [[_text(record[name]) for name in found.column_names] for record in found.to_pylist()]
-    return found.column_names, rows, list(range(1, len(rows) + 1))
+            f"--columns {renamed}: {path} has no header to find that name in; name its {len(first)} columns in order"
+        )
+    if asked and len(asked) != len(first):
+        raise UserError(
+            f"--columns {','.join(asked)}: {len(asked)} name{'s' * (len(asked) > 1)} for the {len(first)} columns of "
+            f"{path}; the first line has: {shown}; name columns of it, or all in order ('-' skips a column)"
+        )
 
 
-def _text(value: Any) -> str:
-    """A value as a cell: nothing for null, itself for a string, else JSON."""
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+def _joined(named: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:
+    """Return columns by name; those of one name are joined with a space, those named ``-`` are left out."""
+    groups: dict[str, list[list[str]]] = {}
+    for name, column in named:
+        if name != "-":
+            groups.setdefault(name, []).append(column)
+    return {name: [" ".join(parts) for parts in zip(*group)] for name, group in groups.items()}
+
+
+def _picked(path: Path, asked: list[str], own: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Return the named columns that ``--columns`` picks, under the names that it gives them."""
+    picked = []
+    for entry in asked:
+        name, _, column = entry.partition("=")
+        if entry != "-" and (column or name) not in own:
+            raise UserError(f"--columns {entry}: no such column in {path}; {nearest(column or name, own)}")
+        picked.append((name, own.get(column or name, [])))
+    return _joined(picked)

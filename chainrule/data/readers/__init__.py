@@ -1,0 +1,1 @@
+"""File formats, one a file. Each registers its reader; see `chainrule.data.formats`."""
