@@ -1,10 +1,10 @@
 """Byte-pair encoding over bytes (Sennrich et al. 2016; Radford et al. 2019), by the ``tokenizers`` library.
 
-Every byte is a symbol, so that nothing is unknown and decoding gives back the bytes. A text has many segmentations; the
-one that merges give is scored, so that bits per byte are an upper bound on those of the text itself.
+Every byte is a token, so that nothing is unknown and decoding restores the bytes. A text has many segmentations; the
+one that the merges give is scored, so that bits per byte are an upper bound on those of the text itself.
 
-Text is cut where white space begins: the words that merges stay within end there too, so that the ids are those of the
-whole text. What is saved is the library's own ``tokenizer.json``; one from elsewhere is accepted if it is byte-level.
+Text is cut where white space begins: words, within which merges stay, end there too, so that the ids are those of the
+whole text. It is saved as the library's own ``tokenizer.json``; a byte-level one from elsewhere is accepted.
 """
 
 from __future__ import annotations
@@ -19,27 +19,36 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.protocols import Encoded
+from chainrule.data.checks import check_ids
 from chainrule.data.source import gather
-from chainrule.data.words import OfSpans, cut_before_space
+from chainrule.data.words import EncodedSpans, SpanTokenizer, cut_records
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before the library is loaded; it would warn after a fork
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 SMALLEST, LARGEST = 512, 8192
-"""Sizes between which the default is chosen: a power of two, about a symbol for each thousand bytes to learn from."""
+"""Range of the default vocabulary size: a power of two, about one token for each thousand bytes of training text."""
 PIECE = 1 << 12
 """Bytes that are handed to the library at once."""
+BATCH = 4096
+"""Pieces that are encoded together."""
 
 
-class BpeTokenizer(OfSpans):
-    """Byte-level BPE: complete, reversible, several bytes a symbol."""
+class BpeTokenizer(SpanTokenizer):
+    """Byte-level BPE: complete, reversible, several bytes a token.
+
+    Args:
+        saved: content of a ``tokenizer.json``.
+
+    Raises:
+        DataError: it is not byte-level BPE.
+    """
 
     name: str = "bpe"
     unknown: int | None = None
     normalises = False
 
     def __init__(self, saved: dict[str, Any]):
-        """``saved`` is the content of a ``tokenizer.json``. Raises DataError where it is no byte-level BPE."""
         self._saved = _checked(saved)
         try:
             self._tokenizer = Tokenizer.from_str(json.dumps(self._saved))
@@ -54,7 +63,11 @@ class BpeTokenizer(OfSpans):
 
     @classmethod
     def fit(cls, content: np.ndarray, starts: np.ndarray, ends: np.ndarray, size: int | None) -> BpeTokenizer:
-        """Learn merges from the records given until there are ``size`` symbols (None: by the amount of text)."""
+        """Learn merges from records until the vocabulary has ``size`` tokens; None: a size that suits the text.
+
+        Raises:
+            UserError: ``size`` is not more than 256.
+        """
         if size is None:
             learnt = max(1, int((ends - starts).sum()) // 1000)
             size = min(max(SMALLEST, 1 << (learnt.bit_length() - 1)), LARGEST)
@@ -69,55 +82,43 @@ class BpeTokenizer(OfSpans):
         tokenizer.train_from_iterator((text for text, _ in _texts(content, starts, ends)), trainer)
         return cls(json.loads(tokenizer.to_str()))
 
-    def encode_spans(
-        self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray
-    ) -> tuple[Encoded, np.ndarray, np.ndarray]:
-        """The ids of records that lie in ``content``, one record after the other, and where each begins and ends there."""
+    def encode_spans(self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> EncodedSpans:
+        """Return the ids of records; see `SpanTokenizer`."""
         begins: list[int] = []
         total = 0
 
         def chunks() -> Iterator[np.ndarray]:
             nonlocal total
-            for batch in _batches(_texts(content, starts, ends)):
+            texts = _texts(content, starts, ends)
+            while batch := list(itertools.islice(texts, BATCH)):
                 made = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([text for text, _ in batch])]
-                sizes = np.array([len(ids) for ids in made])
-                at = total + np.cumsum(sizes) - sizes
-                begins.extend(at[[first for _, first in batch]].tolist())
-                total += int(sizes.sum())
-                yield np.fromiter(itertools.chain.from_iterable(made), np.int32, int(sizes.sum()))
+                bounds = total + np.cumsum([0, *map(len, made)])
+                begins.extend(bounds[:-1][[first for _, first in batch]].tolist())
+                yield np.fromiter(itertools.chain.from_iterable(made), np.int32, int(bounds[-1]) - total)
+                total = int(bounds[-1])
 
         ids = gather(chunks()).astype(np.int32, copy=False)
         where = np.array([*begins, total], np.int64)
         return Encoded(ids), where[:-1], where[1:]
 
     def decode(self, ids: Any) -> bytes:
-        """The bytes of ids: UTF-8 as a whole where the ids came from a text, not always where a model made them."""
-        array = np.asarray(ids).reshape(-1)
-        if len(array) and not (array.min() >= 0 and array.max() < self.vocab_size):
-            raise ValueError(f"ids outside 0..{self.vocab_size - 1} are not in the vocabulary")
-        return b"".join([self._bytes[i] for i in array.tolist()])
+        """Return the bytes of ids: UTF-8 if the ids came from a text, not always if a model generated them."""
+        return b"".join([self._bytes[i] for i in check_ids(ids, self.vocab_size).tolist()])
 
     def to_json(self) -> dict[str, Any]:
+        """Return the content of a ``tokenizer.json``."""
         return self._saved
 
 
 def _texts(content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[str, bool]]:
-    """The records as strings, long ones in pieces; and whether a record begins here."""
-    for start, end in zip(starts.tolist(), ends.tolist()):
-        place, first = start, True
-        while first or place < end:
-            stop = end if end - place <= PIECE else cut_before_space(content, place + PIECE // 2, place + PIECE)
-            yield content[place:stop].tobytes().decode(), first
-            place, first = stop, False
-
-
-def _batches(texts: Iterator[tuple[str, bool]], size: int = 4096) -> Iterator[list[tuple[str, bool]]]:
-    while batch := list(itertools.islice(texts, size)):
-        yield batch
+    """Yield records as strings, long ones in pieces, and whether a record begins there."""
+    begins, stops, first = cut_records(content, starts, ends, PIECE)
+    for begin, stop, new in zip(begins.tolist(), stops.tolist(), first.tolist()):
+        yield content[begin:stop].tobytes().decode(), new
 
 
 def _byte_of_character() -> dict[str, int]:
-    """The alphabet in which byte-level BPE writes bytes: printable Latin-1 as it is, the others from U+0100 on, in order."""
+    """Return the alphabet of byte-level BPE: printable Latin-1 as it is, the other bytes from U+0100 on, in order."""
     plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [b for b in range(256) if b not in plain]
     return {chr(b): b for b in plain} | {chr(0x100 + k): b for k, b in enumerate(others)}
@@ -127,13 +128,15 @@ _BYTE = _byte_of_character()
 
 
 def _to_bytes(token: str) -> bytes:
-    """The bytes of a token; a special token of somebody else's, never produced by encoding, is its own text."""
+    """Return the bytes of a token; a foreign special token, which encoding never produces, is its own text."""
     return bytes(_BYTE[c] for c in token) if all(c in _BYTE for c in token) else token.encode()
 
 
 def _checked(saved: dict[str, Any]) -> dict[str, Any]:
-    """The parts of a ``tokenizer.json`` that turn text into ids and nothing else: no special tokens, no padding, no
-    space before the first word. Raises DataError where text could not be restored from its ids.
+    """Return a ``tokenizer.json`` without special tokens, padding, and a space before the first word.
+
+    Raises:
+        DataError: text could not be restored from its ids.
     """
     model = saved.get("model") if isinstance(saved, dict) else None
     kind = model.get("type") if isinstance(model, dict) else None
@@ -152,7 +155,6 @@ def _checked(saved: dict[str, Any]) -> dict[str, Any]:
     vocabulary = model.get("vocab")
     if not isinstance(vocabulary, dict) or any(c not in vocabulary for c in _BYTE):
         raise DataError("tokenizer.json: some of the 256 bytes have no token; byte-level BPE has all of them")
-    return {
-        **saved, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None,
-        "pre_tokenizer": {**before, "add_prefix_space": False}, "model": {**model, "dropout": None},
-    }  # fmt: skip
+    unused = dict.fromkeys(("post_processor", "truncation", "padding"))
+    plain = {"pre_tokenizer": {**before, "add_prefix_space": False}, "model": {**model, "dropout": None}}
+    return {**saved, "added_tokens": [], **unused, **plain}

@@ -15,7 +15,7 @@ def check_ids(ids: Any, vocab_size: int) -> np.ndarray:
     >>> check_ids([[3, 1]], 4)
     array([3, 1])
     """
-    array = np.asarray(ids).reshape(-1)
+    array = np.asarray(ids).reshape(-1).astype(np.int64, copy=False)
     if len(array) and not (array.min() >= 0 and array.max() < vocab_size):
         raise ValueError(f"ids outside 0..{vocab_size - 1} are not in the vocabulary")
     return array

@@ -122,7 +122,7 @@ def _read_text(found: Found, kind: str, shares: dict[str, float], on_bad: str, o
         _check_enough(
             whole["all"].file, whole["all"].nbytes, LEAST_BYTES, "bytes", "give train.txt, valid.txt and test.txt"
         )
-    spans = complete_split(whole, shares, lambda some, wanted: divide(some, kind, wanted))
+    spans = complete_split(whole, shares, lambda base, wanted: divide(whole[base], kind, wanted), found.name)
     digest = sha256(text.content for text in texts.values())
     place = hashlib.sha256(f"{digest} {kind}".encode())
     for name, span in spans.items():
@@ -150,7 +150,7 @@ def _read_symbols(
     if "all" in given:
         files = "give files named train, valid and test"
         _check_enough(given["all"].file, len(given["all"].ids), LEAST_SYMBOLS, "symbols", files)
-    parts = complete_split(given, shares, lambda some, wanted: divide(some, kind, wanted))
+    parts = complete_split(given, shares, lambda base, wanted: divide(given[base], kind, wanted), name)
     form = parts["train"].form
     if form.voices:
         notes.append(f"{form.step} voices in step ({', '.join(form.voices)}): a symbol is one voice of one step")

@@ -1,4 +1,4 @@
-"""Encoded text: the ids of a part, where its records lie in them, and the bytes that every token stands for."""
+"""Encoded data: the ids of a split, where its records are in them, and the bytes that every token stands for."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from typing import Literal
 import numpy as np
 
 from chainrule.core.errors import DataError
-from chainrule.core.protocols import Encoded
 from chainrule.data.card import bits_of_counts
-from chainrule.data.source import Text, check_unit
-from chainrule.data.split import Spans, pieces
+from chainrule.data.source import check_unit
+from chainrule.data.split import Spans, pieces, spans_of
 from chainrule.data.symbols import Sequences, SymbolTokenizer
 from chainrule.data.tokenizers import AnyTokenizer, TextTokenizer, missing
+from chainrule.data.words import EncodedSpans
 
 
 @dataclass
 class Part:
-    """Ids of one part. Record (or span of a stream) r is ``ids[starts[r]:ends[r]]``; spans are sorted and disjoint.
-
-    ``ids`` may be shared with other parts and may be a mapped file. ``unknown_at`` are the positions in ``ids``,
-    within the spans, that hold the unknown token, ``unknown_bytes`` the bytes that each stands for. ``counted`` is
-    what figures are given per: the ``byte`` or, where there are no bytes, the ``symbol``; ``nbytes`` is then the
-    number of symbols. ``record_bytes`` are the bytes of each raw record (its symbols where there are no bytes), the
-    same for every tokenizer.
-    """
+    """Ids of one split. Record r (or span of a stream) is ``ids[starts[r]:ends[r]]``; spans are sorted and disjoint."""
 
     ids: np.ndarray
+    """Ids of tokens; may be shared with other splits, and may be a mapped file."""
     starts: np.ndarray
     ends: np.ndarray
     unit: str
     nbytes: int
+    """Bytes in all records, or symbols if there are no bytes."""
     nchars: int
     unknown_at: np.ndarray
+    """Positions in ``ids``, within records, of the unknown token."""
     unknown_bytes: np.ndarray
+    """Bytes that each occurrence of the unknown token stands for."""
     symbol_bytes: np.ndarray | None = None
+    """Bytes that each token of the vocabulary stands for; None: one."""
     notes: list[str] = field(default_factory=list)
     counted: Literal["byte", "symbol"] = "byte"
+    """The unit that figures are given per."""
     record_bytes: np.ndarray | None = None
+    """Bytes of each raw record (symbols if there are no bytes), the same for every tokenizer."""
 
     def __len__(self) -> int:
-        """Number of tokens."""
+        """Return the number of tokens."""
         return int((self.ends - self.starts).sum())
 
     def bytes_between(self, start: int, end: int) -> int:
-        """Bytes of text (or symbols) that ``ids[start:end]`` stand for, within one span."""
+        """Return the bytes of text (or symbols) that ``ids[start:end]`` stand for, within one record."""
         if self.symbol_bytes is None:
             return end - start
         first, last = np.searchsorted(self.unknown_at, [start, end])
         return int(self.symbol_bytes[self.ids[start:end]].sum()) + int(self.unknown_bytes[first:last].sum())
 
     def places(self, at: np.ndarray) -> np.ndarray:
-        """Where positions of ``ids`` stand when records follow each other without gaps."""
+        """Return positions of ``ids`` as they are when records follow each other without gaps."""
         record = np.searchsorted(self.starts, at, "right") - 1
         lengths = self.ends - self.starts
         return at - self.starts[record] + (np.cumsum(lengths) - lengths)[record]
 
     def token_bytes(self) -> np.ndarray:
-        """Bytes of text that each token stands for, records in order; 1 where there are no bytes. int64.
+        """Return the bytes of text that each token stands for, records in order; 1 if there are no bytes. int64.
 
-        Their sum is ``nbytes``: a record that is cut within a word, or that begins with white space, is counted right
-        by its last token.
+        Their sum is ``nbytes``: the last token of a record makes up for one that is cut within a word, or that begins
+        with white space.
         """
         if self.symbol_bytes is None:
             return np.ones(len(self), dtype=np.int64)
@@ -78,10 +78,10 @@ class Part:
         return sizes
 
     def byte_ends(self) -> np.ndarray:
-        """Where each token ends in the raw records, one behind the other, in bytes; ascending. int64.
+        """Return the byte behind each token in the raw records, one after the other; ascending. int64.
 
-        Parts of one dataset under any two tokenizers agree at the end of every record, so that losses of both can be
-        summed over the same bytes. Within a record of words a place may be off by the white space that was dropped
+        Splits of one dataset under any two tokenizers agree at the end of every record, so that losses of both can be
+        summed over the same bytes. Within a record of words a position may be off by the white space that was dropped
         before it.
         """
         lengths = self.ends - self.starts
@@ -94,14 +94,17 @@ class Part:
         return ends + np.repeat(np.cumsum(raw) - raw, lengths)
 
     def unigram_bits(self, vocab_size: int) -> float:
-        """Bits per byte (or per symbol) under the frequencies of this part's own tokens: a reference that needs no
-        model.
-        """
+        """Return bits per byte (or symbol) under the token frequencies of this split: a reference without a model."""
         return (entropy(self, vocab_size) * len(self) + 8.0 * float(self.unknown_bytes.sum())) / self.nbytes
 
 
 def entropy(part: Part, vocab_size: int) -> float:
-    """-sum p log2 p over the tokens of a part, in bits per token."""
+    """Return -sum p log2 p over the tokens of a split, in bits per token.
+
+    >>> from chainrule.data import ByteTokenizer
+    >>> entropy(encode_texts([b"abab"], ByteTokenizer(), "lines"), 256)
+    1.0
+    """
     counts = np.zeros(vocab_size, np.int64)
     for piece in pieces(part.ids, part.starts, part.ends):
         counts += np.bincount(piece, minlength=vocab_size)
@@ -109,71 +112,77 @@ def entropy(part: Part, vocab_size: int) -> float:
 
 
 def encode_spans(spans: dict[str, Spans], tokenizer: TextTokenizer, unit: str) -> dict[str, Part]:
-    """Encode the parts of each text together, so that they may share its ids."""
-    texts = {id(s.text): s.text.content for s in spans.values()}
-    made: dict[str, tuple[Encoded, np.ndarray, np.ndarray]] = {}
-    for key, content in texts.items():
-        mine = {name: (s.starts, s.ends) for name, s in spans.items() if id(s.text) == key}
-        made |= tokenizer.encode_parts(content, mine)
+    """Encode the splits of each text together, so that they may share its ids.
+
+    Args:
+        spans: records by split.
+        tokenizer: the tokenizer.
+        unit: what a record is.
+
+    Raises:
+        DataError: a character outside a complete alphabet; the message names it and its place.
+    """
+    made: dict[str, EncodedSpans] = {}
+    for text in {id(some.text): some.text for some in spans.values()}.values():
+        mine = {name: (some.starts, some.ends) for name, some in spans.items() if some.text is text}
+        made |= tokenizer.encode_parts(text.content, mine)
     parts = {}
     for name, span in spans.items():
-        encoded, starts, ends = made[name]
-        inside = _inside(encoded.unknown_at, starts, ends)
-        parts[name] = part = Part(
-            ids=encoded.ids,
-            starts=starts,
-            ends=ends,
-            unit=unit,
-            nbytes=span.nbytes,
-            nchars=sum(int(np.count_nonzero(piece & 0xC0 != 0x80)) for piece in span.pieces()),
-            unknown_at=encoded.unknown_at[inside],
-            unknown_bytes=encoded.unknown_bytes[inside],
-            symbol_bytes=tokenizer.symbol_bytes,
-            record_bytes=span.ends - span.starts,
-        )
+        chars = sum(int(np.count_nonzero(piece & 0xC0 != 0x80)) for piece in span.pieces())
+        parts[name] = part = _part(made[name], unit, span.nbytes, chars)
+        part.symbol_bytes, part.record_bytes = tokenizer.symbol_bytes, span.ends - span.starts
         if tokenizer.normalises:
-            dropped = span.nbytes - sum(part.bytes_between(s, e) for s, e in zip(starts.tolist(), ends.tolist()))
+            dropped = span.nbytes - sum(map(part.bytes_between, part.starts.tolist(), part.ends.tolist()))
             part.nbytes -= dropped
-            part.nchars -= dropped  # white space of ASCII: a byte a character
-        if tokenizer.unknown is None and inside.any():
+            part.nchars -= dropped  # ASCII white space: one byte a character
+        if tokenizer.unknown is None and len(part.unknown_at):
             _refuse(span, part, tokenizer)
     return parts
 
 
-def _inside(at: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-    index = np.searchsorted(starts, at, "right") - 1
-    return (index >= 0) & (at < ends[index]) if len(starts) else np.zeros(len(at), bool)
+def _part(encoded: EncodedSpans, unit: str, nbytes: int, nchars: int) -> Part:
+    ids, starts, ends = encoded
+    inside = np.zeros(len(ids.unknown_at), bool)
+    if len(starts):
+        index = np.searchsorted(starts, ids.unknown_at, "right") - 1
+        inside = (index >= 0) & (ids.unknown_at < ends[index])
+    return Part(ids.ids, starts, ends, unit, nbytes, nchars, ids.unknown_at[inside], ids.unknown_bytes[inside])
 
 
 def _refuse(span: Spans, part: Part, tokenizer: TextTokenizer) -> None:
-    """A character outside a complete alphabet is an error that names it and where it stands."""
     row = int(np.searchsorted(part.starts, part.unknown_at[0], "right")) - 1
     offset = int(span.starts[row]) + part.bytes_between(int(part.starts[row]), int(part.unknown_at[0]))
     character = span.text.content[offset : offset + int(part.unknown_bytes[0])].tobytes().decode()
     raise DataError(f"{span.text.where(offset)}: {missing(character, tokenizer.vocab_size)}")
 
 
-def encode_symbols(parts: dict[str, Sequences], tokenizer: SymbolTokenizer, unit: str) -> dict[str, Part]:
-    made = {}
-    for name, some in parts.items():
-        encoded, starts, ends = tokenizer.encode_sequences(some, ends=tokenizer.end is not None)
-        inside = _inside(encoded.unknown_at, starts, ends)
-        size = int((ends - starts).sum())
-        made[name] = Part(
-            encoded.ids, starts, ends, unit, size, size, encoded.unknown_at[inside], encoded.unknown_bytes[inside],
-            counted="symbol", record_bytes=ends - starts,
-        )  # fmt: skip
-    return made
+def encode_symbols(some: Sequences, tokenizer: SymbolTokenizer, unit: str) -> Part:
+    """Encode records of symbols; each is closed by the end symbol, if there is one.
+
+    Args:
+        some: the records.
+        tokenizer: their alphabet.
+        unit: what a record is.
+    """
+    encoded = tokenizer.encode_sequences(some, ends=tokenizer.end is not None)
+    sizes = encoded[2] - encoded[1]
+    part = _part(encoded, unit, int(sizes.sum()), int(sizes.sum()))
+    part.counted, part.record_bytes = "symbol", sizes
+    return part
 
 
 def encode_texts(lines: Sequence[bytes], tokenizer: AnyTokenizer, unit: str) -> Part:
     """Encode records that are in memory, exactly as given: nothing is stripped and no terminator is added.
 
-    Records of symbols are given as they are written in a file; where records end, each is ended.
+    Args:
+        lines: the records; those of symbols as they are written in a file. If records of symbols end, each is ended.
+        tokenizer: the tokenizer.
+        unit: what a record is.
+
+    Raises:
+        DataError: a character outside a complete alphabet. UserError: a record of symbols that cannot be read.
     """
     if isinstance(tokenizer, SymbolTokenizer):
         made = [tokenizer.form.read(line.decode()) for line in lines]
-        return encode_symbols({"all": Sequences.of(tokenizer.form, made, None, "the text")}, tokenizer, unit)["all"]
-    bounds = np.cumsum([0, *map(len, lines)], dtype=np.int64)
-    text = Text(np.frombuffer(b"".join(lines), np.uint8), bounds[[0, -1]], ("the text",))
-    return encode_spans({"all": Spans(text, bounds[:-1], bounds[1:])}, tokenizer, check_unit(unit))["all"]
+        return encode_symbols(Sequences.of(tokenizer.form, made, None, "the text"), tokenizer, unit)
+    return encode_spans({"all": spans_of(lines, "the text")}, tokenizer, check_unit(unit))["all"]

@@ -1,6 +1,6 @@
-"""Processors: what turns the raw records of a dataset into what a model reads, and ids back into text.
+"""Processors: they turn the raw records of a dataset into what a model reads, and ids back into text.
 
-A processor is fitted on the training part, is saved as ``processor.json`` with every run, and is rebuilt by its
+A processor is fitted on the training split, is saved as ``processor.json`` with every run, and is rebuilt by its
 registered name.
 """
 
@@ -16,51 +16,50 @@ from chainrule.core.errors import UserError
 
 
 class Processor(ABC):
-    """One way to encode a dataset. ``kind`` is its registered name."""
+    """One way to encode a dataset."""
 
     kind: ClassVar[str]
+    """Its registered name."""
     spec: str | None = None
-    """``--tokenizer`` with nothing left open, for the same choice again; None where there is no tokenizer."""
+    """The complete value of ``--tokenizer`` that makes the same choice again; None if there is no tokenizer."""
 
     @abstractmethod
     def encode(self, part: Any) -> Any:
-        """A raw part as models read it. Raises DataError where something in it cannot be encoded."""
+        """Return a raw split as models read it. Raises DataError where something in it cannot be encoded."""
 
     def encode_parts(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """All parts of a dataset. Override it where parts share memory, or where the training part is treated
-        otherwise.
-        """
+        """Return all splits, encoded. Override it if splits share memory, or if training is encoded differently."""
         return {name: self.encode(part) for name, part in parts.items()}
 
     def decode(self, ids: Any) -> bytes:
-        """The text of ids."""
+        """Return the text of ids, UTF-8. Raises UserError if ids are no text."""
         raise UserError(f"{self.kind}: this run has no ids that stand for text")
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Ids with a meaning of their own by name (``unknown``, ``end``, ``start``)."""
+        """Ids of special tokens by name (``unknown``, ``end``, ``start``)."""
         return {}
 
     def sizes(self) -> dict[str, Any]:
-        """Settings of a model that follow from this processor, such as the size of its vocabulary."""
+        """Return settings of a model that follow from this processor, such as ``vocab_size``."""
         return {}
 
     def notes(self, parts: dict[str, Any]) -> list[str]:
-        """Notes on this encoding for readers who compare figures; ``parts`` are encoded."""
+        """Return notes on this encoding for readers who compare figures; ``parts`` are encoded."""
         return []
 
     def card(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """Entries of the data card on this encoding; ``parts`` (encoded) may add entries to each part of the card."""
+        """Return entries of the data card on this encoding; its key ``parts`` adds entries to each split."""
         return {}
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values, with its registered name under ``type``."""
+        """Return all settings as JSON values, with the registered name under ``type``."""
 
     @classmethod
     @abstractmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        """The inverse of ``to_json``. Raises DataError where the content is not what ``to_json`` writes."""
+        """Return the processor that ``to_json`` saved. Raises DataError, KeyError, TypeError for other content."""
 
     @property
     def sha256(self) -> str:
@@ -74,7 +73,11 @@ PROCESSORS: dict[str, type[Processor]] = {}
 
 
 def register_processor(kind: str) -> Callable[[type[ProcessorT]], type[ProcessorT]]:
-    """Class decorator: announce a processor by the name that stands in ``processor.json``."""
+    """Announce a processor; a class decorator.
+
+    Args:
+        kind: the name in ``processor.json``.
+    """
 
     def decorate(made: type[ProcessorT]) -> type[ProcessorT]:
         made.kind = kind

@@ -28,43 +28,43 @@ from chainrule.data.series import Scaling, Stretch
 from chainrule.data.split import Spans
 from chainrule.data.symbols import Sequences, SymbolTokenizer
 from chainrule.data.table import TableOptions
-from chainrule.data.tokenizers import (
-    Spec,
-    TextTokenizer,
-    check_tokenizer,
-    fit_tokenizer,
-    tokenizer_from_json,
-)
+from chainrule.data.tokenizers import Spec, TextTokenizer, check_tokenizer, fit_tokenizer, text_tokenizer_from_json
 
 
 class TokenProcessor(Processor):
-    """Base of the processors of text and symbols: one tokenizer, and a ``terminator`` (bytes; empty where records have no
-    end of text).
-    """
+    """Base of the processors of text and symbols: one tokenizer for all records."""
 
     tokenizer: Any
     unit: str
     terminator: bytes = b""
+    """The bytes that end a record; empty if records have no terminator in the text."""
 
     def decode(self, ids: Any) -> bytes:
-        """The text of ids."""
+        """Return the text of ids."""
         return self.tokenizer.decode(ids)
 
     def encode_texts(self, texts: list[bytes], unit: str | None = None) -> Part:
-        """Records that are in memory, exactly as given; no terminator is added."""
+        """Encode records that are in memory, exactly as given; no terminator is added.
+
+        Args:
+            texts: the records.
+            unit: what a record is, if other than in training.
+        """
         return encode_texts(texts, self.tokenizer, unit or self.unit)
 
     def sizes(self) -> dict[str, int]:
+        """Return the size of the vocabulary."""
         return {"vocab_size": self.tokenizer.vocab_size}
 
     @property
     def special_tokens(self) -> dict[str, int]:
+        """The ids of ``unknown``, ``end`` (of a record of symbols) and ``start``."""
         unknown, end = self.tokenizer.unknown, getattr(self.tokenizer, "end", None)
         named = {"unknown": unknown, "end": end, "start": self.tokenizer.vocab_size}
         return {name: k for name, k in named.items() if k is not None}
 
     def notes(self, parts: dict[str, Part]) -> list[str]:
-        """A note on out-of-vocabulary tokens, where the training part has some."""
+        """Return a note on out-of-vocabulary tokens if the training split has some."""
         train = parts["train"]
         count = len(train.unknown_at)
         if not count:
@@ -75,20 +75,18 @@ class TokenProcessor(Processor):
         ]
 
     def card(self, parts: dict[str, Part]) -> dict[str, Any]:
-        """``entropy`` is that of single tokens of the training part, in bits per token."""
-        sizes = {name: {"tokens": len(p), "unknown": len(p.unknown_at)} for name, p in parts.items()}
-        symbols = self.tokenizer.vocab_size
+        """Return the tokenizer, its vocabulary, tokens by split, and the entropy of single training tokens in bits."""
         return {
             "tokenizer": self.tokenizer.name,
-            "vocab_size": symbols,
-            "entropy": entropy(parts["train"], symbols),
-            "parts": sizes,
+            "vocab_size": self.tokenizer.vocab_size,
+            "entropy": entropy(parts["train"], self.tokenizer.vocab_size),
+            "parts": {name: {"tokens": len(p), "unknown": len(p.unknown_at)} for name, p in parts.items()},
         }
 
 
 @register_processor("text")
 class TextProcessor(TokenProcessor):
-    """Text to ids: a tokenizer, what a record is, and what ends it."""
+    """Encodes text: a tokenizer, what a record is, and what ends it."""
 
     def __init__(self, tokenizer: TextTokenizer, unit: str, terminator: bytes, spec: str | None = None):
         self.tokenizer, self.unit, self.terminator = tokenizer, unit, terminator
@@ -96,28 +94,35 @@ class TextProcessor(TokenProcessor):
 
     @classmethod
     def fit(cls, dataset: TextDataset, spec: str | None = None) -> Self:
-        """The tokenizer that ``spec`` names, fitted on the training part; None: that of the folder of the data, else
-        bytes.
+        """Return the processor of a dataset.
 
-        ``spec`` is ``byte``, ``char`` (with an unknown token), ``char:complete`` (without), ``word``, ``word:28000``
-        (the most frequent), ``bpe``, ``bpe:4096``, or the path of a ``tokenizer.json``. Raises UserError for any
-        other.
+        Args:
+            dataset: the tokenizer is fitted on its training split.
+            spec: ``byte``, ``char`` (with an unknown token), ``char:complete`` (without), ``word``, ``word:28000`` (the
+                most frequent), ``bpe``, ``bpe:4096``, or the path of a ``tokenizer.json``; None: the tokenizer in the
+                folder of the data, else bytes.
+
+        Raises:
+            UserError: another ``spec``, or data that are symbols.
         """
         if not isinstance(dataset, TextDataset):
             raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
-        chosen = _spec_of(dataset, spec)
+        own = dataset.tokenizer_file
+        chosen = check_tokenizer(spec) if spec else Spec("file", file=own) if own else Spec("byte")
         fitted = fit_tokenizer(chosen, dataset.parts["train"], lines=dataset.unit == "lines")
         sized = f"{fitted.name}:{fitted.vocab_size}" if spec == "bpe" else spec
         return cls(fitted, dataset.unit, dataset.terminator, sized or str(chosen.file or chosen.kind))
 
     def encode(self, part: Spans) -> Part:
+        """Return the ids of one split."""
         return self.encode_parts({"all": part})["all"]
 
     def encode_parts(self, parts: dict[str, Spans]) -> dict[str, Part]:
-        """Parts of one text together, so that they share its ids."""
+        """Return the ids of all splits; splits of one text share them."""
         return encode_spans(parts, self.tokenizer, self.unit)
 
     def notes(self, parts: dict[str, Part]) -> list[str]:
+        """Return notes on the tokenizer."""
         tokenizer, found = self.tokenizer, []
         if str(self.spec).endswith(".json"):
             found.append(f"tokenizer: {self.spec} ({tokenizer.name}, {tokenizer.vocab_size:,} symbols)")
@@ -131,28 +136,20 @@ class TextProcessor(TokenProcessor):
         return found + super().notes(parts)
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "type": self.kind, "unit": self.unit, "terminator": self.terminator.decode(), "spec": self.spec,
-            "tokenizer": self.tokenizer.to_json(),
-        }  # fmt: skip
+        """Return all settings; see `Processor.to_json`."""
+        settings = {"unit": self.unit, "terminator": self.terminator.decode(), "spec": self.spec}
+        return {"type": self.kind, **settings, "tokenizer": self.tokenizer.to_json()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        tokenizer = tokenizer_from_json(saved["tokenizer"])
-        if isinstance(tokenizer, SymbolTokenizer):
-            raise DataError("processor.json: an alphabet of symbols where a tokenizer of text is needed")
+        """Return the saved processor."""
+        tokenizer = text_tokenizer_from_json(saved["tokenizer"])
         return cls(tokenizer, saved["unit"], saved["terminator"].encode(), saved["spec"])
-
-
-def _spec_of(dataset: TextDataset, spec: str | None) -> Spec:
-    if spec:
-        return check_tokenizer(spec)
-    return Spec("file", file=dataset.tokenizer_file) if dataset.tokenizer_file else Spec("byte")
 
 
 @register_processor("symbols")
 class SymbolProcessor(TokenProcessor):
-    """Records of symbols without bytes to ids: an alphabet, and how records stand in a file."""
+    """Encodes records of symbols without bytes: an alphabet, and how records are written."""
 
     spec = "none"
 
@@ -161,8 +158,10 @@ class SymbolProcessor(TokenProcessor):
 
     @classmethod
     def fit(cls, dataset: SymbolDataset, spec: str | None = None) -> Self:
-        """The symbols that occur twice or more in the training part. Raises UserError where ``spec`` names a tokenizer
-        of text.
+        """Return the processor with the symbols that occur twice or more in the training split.
+
+        Raises:
+            UserError: ``spec`` names a tokenizer of text.
         """
         if not isinstance(dataset, SymbolDataset) or spec not in (None, "none"):
             raise UserError(
@@ -171,41 +170,74 @@ class SymbolProcessor(TokenProcessor):
         return cls(SymbolTokenizer.fit(dataset.parts["train"], ends=dataset.unit != "stream"), dataset.unit)
 
     def encode(self, part: Sequences) -> Part:
-        return encode_symbols({"all": part}, self.tokenizer, self.unit)["all"]
+        """Return the ids of one split."""
+        return encode_symbols(part, self.tokenizer, self.unit)
 
     def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
         return {"type": self.kind, "unit": self.unit, "tokenizer": self.tokenizer.to_json()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
+        """Return the saved processor."""
         return cls(SymbolTokenizer.from_json(saved["tokenizer"]), saved["unit"])
 
 
 def fit_tokens(dataset: TextDataset | SymbolDataset, spec: str | None = None) -> TextProcessor | SymbolProcessor:
-    """The processor of text or of symbols, whichever the dataset holds."""
+    """Return the processor of text or of symbols, fitted once for each ``spec``.
+
+    Args:
+        dataset: text or symbols.
+        spec: the value of ``--tokenizer``.
+
+    Raises:
+        UserError: ``spec`` does not suit the data.
+
+    >>> from chainrule.data import plays, read
+    >>> fit_tokens(read(plays()), "byte").sizes()
+    {'vocab_size': 256}
+    """
     symbols = isinstance(dataset, SymbolDataset) and spec in (None, "none")
     kind = SymbolProcessor if symbols or spec == "none" else TextProcessor
     return dataset.remember(("processor", spec), lambda: kind.fit(dataset, spec))  # type: ignore[arg-type]
 
 
 def encode_held_out(
-    processor: TextProcessor | SymbolProcessor, source: str | Path, unit: str, on_bad: str = "stop",
+    processor: TextProcessor | SymbolProcessor,
+    source: str | Path,
+    unit: str,
+    on_bad: str = "stop",
     table: TableOptions = ALL_COLUMNS,
-) -> Part:  # fmt: skip
-    """A held-out file, or a folder of them, as one part under a processor that exists already."""
+) -> Part:
+    """Read and encode a held-out file, or all files of a folder.
+
+    Args:
+        processor: the processor of a run.
+        source, unit, on_bad, table: as `chainrule.data.corpus.read_held_out` takes them.
+    """
     form = processor.tokenizer.form if isinstance(processor, SymbolProcessor) else None
     found, notes = read_held_out(source, unit, on_bad, table, form)
+    if isinstance(processor, TextProcessor):
+        processor = TextProcessor(processor.tokenizer, unit, processor.terminator)
     part = processor.encode(found)  # type: ignore[arg-type]
     part.notes = notes
     return part
 
 
-# ------------------------------------------------------------------------------------------------------------ other tasks
+# -------------------------------------------------------------------------------------------------------- other tasks
 
 
 @register_processor("pairs")
 class PairProcessor(Processor):
-    """Sources and targets to ids, by a tokenizer each or by one for both. A source is read up to ``longest`` tokens."""
+    """Encodes sources and targets, by a tokenizer each or by one for both.
+
+    Args:
+        source: tokenizer of sources.
+        target: tokenizer of targets; the same object where one vocabulary serves both.
+        spec: the value of ``--tokenizer``.
+        longest: tokens of a source that are read.
+        choice: notes on how the tokenizers were chosen.
+    """
 
     def __init__(
         self,
@@ -219,121 +251,141 @@ class PairProcessor(Processor):
 
     @classmethod
     def fit(cls, dataset: PairDataset, spec: str | None = None, longest: int = LONGEST) -> Self:
-        """The tokenizers that ``spec`` names, or those that suit the training part (see `fit_pair_tokenizers`)."""
+        """Return the processor with the tokenizers of ``spec``, or those that suit the training split.
+
+        See `fit_pair_tokenizers`.
+        """
         source, target, resolved, choice = fit_pair_tokenizers(dataset.parts["train"], spec)
         return cls(source, target, resolved, longest, choice)
 
     @property
     def joint(self) -> bool:
-        """One vocabulary over both sides."""
+        """True if one vocabulary serves both sides."""
         return self.source is self.target
 
     @property
     def special_tokens(self) -> dict[str, int]:
-        """Of targets: ``end`` closes one and is predicted, ``start`` stands before the first token."""
+        """The ids of ``end``, which closes a target and is predicted, and ``start``, which precedes its first token."""
         return {"end": self.target.vocab_size, "start": self.target.vocab_size + 1}
 
     def encode(self, part: SentencePairs) -> PairPart:
+        """Return the ids of one split."""
         return encode_pairs(part, (self.source, self.target), self.longest)
 
     def encode_parts(self, parts: dict[str, SentencePairs]) -> dict[str, PairPart]:
-        """Training pairs that are too long, or too uneven, are left out; a note says how many."""
+        """Return the ids of all splits. Training pairs that are too long or too uneven are left out, with a note."""
         made = {name: self.encode(part) for name, part in parts.items()}
         return {**made, "train": trained_on(made["train"], self.source, self.target)}
 
     def decode(self, ids: Any) -> bytes:
-        """The text of a target."""
+        """Return the text of the ids of a target."""
         return self.target.decode(ids)
 
     def sizes(self) -> dict[str, Any]:
-        return {
-            "vocab_size": self.target.vocab_size + 1,
-            "source_vocab_size": self.source.vocab_size,
-            "joint": self.joint,
-        }
+        """Return the sizes of both vocabularies, the end of a target included."""
+        sizes = {"vocab_size": self.target.vocab_size + 1, "source_vocab_size": self.source.vocab_size}
+        return {**sizes, "joint": self.joint}
 
     def notes(self, parts: dict[str, PairPart]) -> list[str]:
+        """Return notes on the choice of tokenizers and on what the encoding leaves out."""
         return [*self.choice, *pair_notes(parts, (self.source, self.target))]
 
     def card(self, parts: dict[str, PairPart]) -> dict[str, Any]:
+        """Return entries of the data card; see `pair_card`."""
         return {"tokenizer": self.spec, "joint": self.joint, **pair_card(parts, (self.source, self.target))}
 
     def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
         source = None if self.joint else self.source.to_json()
-        return {
-            "type": self.kind, "spec": self.spec, "longest": self.longest, "source": source,
-            "target": self.target.to_json(),
-        }  # fmt: skip
+        settings = {"type": self.kind, "spec": self.spec, "longest": self.longest}
+        return {**settings, "source": source, "target": self.target.to_json()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        target = tokenizer_from_json(saved["target"])
-        source = tokenizer_from_json(saved["source"]) if saved["source"] else target
-        if isinstance(target, SymbolTokenizer) or isinstance(source, SymbolTokenizer):
-            raise DataError("processor.json: an alphabet of symbols where a tokenizer of text is needed")
+        """Return the saved processor."""
+        target = text_tokenizer_from_json(saved["target"])
+        source = text_tokenizer_from_json(saved["source"]) if saved["source"] else target
         return cls(source, target, saved["spec"], saved["longest"])
 
 
 @register_processor("labels")
 class LabelProcessor(Processor):
-    """Numbers for labels (or tags), and a reader that makes numbers of texts, tokens or images; None: the model reads
-    strings.
+    """Numbers labels (or tags).
+
+    Args:
+        labels: the labels by number.
+        reader: turns texts, tokens or images into tensors; None: the model reads strings.
+        spec: the value of ``--tokenizer``.
     """
 
     def __init__(self, labels: tuple[str, ...], reader: Reader | None = None, spec: str | None = None):
         self.labels, self.reader, self.spec = labels, reader, spec
 
     def encode(self, part: Any, where: str = "held out") -> Any:
-        """The part with a number for every label, UNKNOWN where training has no such label; what is read stays as it
-        was written.
-        """
+        """Return the split with a number for every label; UNKNOWN for a label that training does not have."""
         return part.numbered(self.labels, where)
 
     def encode_parts(self, parts: dict[str, Any]) -> dict[str, Any]:
-        """The parts as they are: a dataset numbers its own labels, which are those of this processor."""
+        """Return the splits as they are: a dataset numbers its own labels, which are those of this processor."""
         return parts
 
     def sizes(self) -> dict[str, Any]:
+        """Return the number of labels, and the sizes of the reader."""
         return {"num_labels": len(self.labels), **(self.reader.sizes() if self.reader else {})}
 
     def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
         reader = self.reader.to_json() if self.reader else None
         return {"type": self.kind, "labels": list(self.labels), "spec": self.spec, "reader": reader}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
+        """Return the saved processor."""
         reader: Any = reader_from_json(saved["reader"]) if saved["reader"] else None
         return cls(tuple(saved["labels"]), reader, saved["spec"])
 
 
 @register_processor("images")
 class ImageProcessor(Processor):
-    """Images as numbers: their size, their channels, and mean and scale of each channel in training."""
+    """Images: their size, their channels, and mean and scale of each channel in training."""
 
     def __init__(self, reader: ImageReader):
         self.reader = reader
 
     def encode(self, part: Any) -> Any:
+        """Return the split as it is: pixels become tensors when a batch is made."""
         return part
 
     def sizes(self) -> dict[str, Any]:
+        """Return the size of images and their channels."""
         return self.reader.sizes()
 
     def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
         return {"type": self.kind, "reader": self.reader.to_json()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        reader = reader_from_json(saved["reader"])
-        if not isinstance(reader, ImageReader):
-            raise DataError("processor.json: a reader of images is needed")
-        return cls(reader)
+        """Return the saved processor."""
+        return cls(_image_reader(saved))
+
+
+def _image_reader(saved: dict[str, Any]) -> ImageReader:
+    reader = reader_from_json(saved["reader"])
+    if not isinstance(reader, ImageReader):
+        raise DataError("processor.json: a reader of images is needed")
+    return reader
 
 
 @register_processor("captions")
 class CaptionProcessor(ImageProcessor):
-    """Captions and images as records of one id space. The ids of images are those of a codec, whose settings are
-    ``codec``.
+    """Captions and images as records of one vocabulary.
+
+    Args:
+        captions: tokenizer of captions, and how many tokens of a caption are read.
+        reader: the reader of images.
+        codec: the codec that gives the ids of images.
+        spec: the value of ``--tokenizer``.
     """
 
     def __init__(self, captions: Captions, reader: ImageReader, codec: dict[str, Any], spec: str):
@@ -341,58 +393,66 @@ class CaptionProcessor(ImageProcessor):
         self.captions, self.codec, self.spec = captions, codec, spec
 
     def decode(self, ids: Any) -> bytes:
-        """The text of a caption's ids."""
+        """Return the text of the ids of a caption."""
         return self.captions.tokenizer.decode(ids)
 
     def sizes(self) -> dict[str, Any]:
+        """Return the sizes of the vocabulary and of captions, and the settings of the codec."""
         c = self.captions
         return {"vocab_size": c.vocab_size, "words": c.words, "caption": c.places, "codec": self.codec}
 
     def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
         c = self.captions
         captions = {"tokenizer": c.tokenizer.to_json(), "places": c.places, "codebook_size": c.codebook_size}
         return {**super().to_json(), "captions": captions, "codec": self.codec, "spec": self.spec}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
-        tokenizer, reader = tokenizer_from_json(saved["captions"]["tokenizer"]), reader_from_json(saved["reader"])
-        if isinstance(tokenizer, SymbolTokenizer) or not isinstance(reader, ImageReader):
-            raise DataError("processor.json: a tokenizer of captions and a reader of images are needed")
-        captions = Captions(tokenizer, saved["captions"]["places"], saved["captions"]["codebook_size"])
-        return cls(captions, reader, saved["codec"], saved["spec"])
+        """Return the saved processor."""
+        c = saved["captions"]
+        captions = Captions(text_tokenizer_from_json(c["tokenizer"]), c["places"], c["codebook_size"])
+        return cls(captions, _image_reader(saved), saved["codec"], saved["spec"])
 
 
 @register_processor("series")
 class SeriesProcessor(Processor):
-    """The scaling of every series, by mean and spread of the training part."""
+    """Scales every series by the mean and spread of its training split."""
 
     def __init__(self, scaling: Scaling):
         self.scaling = scaling
 
     def encode(self, part: Stretch) -> Stretch:
-        """The part itself: values keep their own units until a batch is made."""
+        """Return the split as it is: values keep their own units until a batch is made."""
         return part
 
     def card(self, parts: dict[str, Stretch]) -> dict[str, Any]:
+        """Return mean and scale of each series."""
         return {"mean": list(self.scaling.mean), "scale": list(self.scaling.scale)}
 
     def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
         return {"type": self.kind, **self.scaling.to_json()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
+        """Return the saved processor."""
         return cls(Scaling.from_json(saved))
 
 
 def processor_from_json(saved: dict[str, Any]) -> Processor:
-    """The processor that ``to_json`` saved. Raises UserError for a name that nobody registered, DataError for other
-    content.
+    """Return the processor that ``to_json`` saved.
+
+    Raises:
+        UserError: nobody registered its name. DataError: the content is not what ``to_json`` writes.
+
+    >>> processor_from_json({"type": "labels", "labels": ["ham", "spam"], "spec": None, "reader": None}).sizes()
+    {'num_labels': 2}
     """
     kind = str(saved.get("type"))
     if kind not in PROCESSORS:
-        raise UserError(
-            f"processor.json: no processor '{kind}'; {nearest(kind, list(PROCESSORS))}; one of your own needs its plugin"
-        )
+        known = nearest(kind, list(PROCESSORS))
+        raise UserError(f"processor.json: no processor '{kind}'; {known}; one of your own needs its plugin")
     try:
         return PROCESSORS[kind].from_json(saved)
     except (KeyError, TypeError, ValueError) as error:

@@ -1,6 +1,7 @@
-"""What networks that tag or classify read: readers make numbers of strings. Fitted on the training part, saved with the run.
+"""Readers of labelled inputs: they turn words, texts or images into tensors. Fitted on the training split.
 
-A reader has ``read``, which adds tensors to a batch of strings, and ``sizes``, the settings of a model that follow from it.
+A reader has ``read``, which adds tensors to a batch of strings or images, and ``sizes``, the settings of a model that
+follow from it. It is saved with the run.
 """
 
 from __future__ import annotations
@@ -18,162 +19,177 @@ import torch
 from chainrule.core.batch import TaggedBatch, TextBatch
 from chainrule.core.errors import DataError
 from chainrule.data.image_files import ImageReader
-from chainrule.data.source import Text
-from chainrule.data.split import Spans
-from chainrule.data.symbols import SymbolTokenizer
-from chainrule.data.tokenizers import AnyTokenizer, TextTokenizer, check_tokenizer, fit_tokenizer, tokenizer_from_json
+from chainrule.data.split import spans_of
+from chainrule.data.tokenizers import (
+    AnyTokenizer,
+    TextTokenizer,
+    check_tokenizer,
+    fit_tokenizer,
+    text_tokenizer_from_json,
+    tokenizer_from_json,
+)
 
 UNKNOWN, BEGIN, END, FIRST = 1, 2, 3, 4
-"""Numbers of characters: 0 is none, the fifth is the first of the alphabet."""
+"""Ids of characters: 0 is padding, FIRST the first character of the alphabet."""
 LONGEST_WORD = 24
-"""Characters of a spelling; of a longer word the beginning and the end are read."""
+"""Characters of a word that are read; of a longer word the beginning and the end."""
 LONGEST_TEXT = 512
+"""Tokens of a text that are read unless ``context`` is given."""
 SHORT = 200
-"""Characters: where texts are no longer, on average, they are read character by character."""
+"""Average number of characters up to which texts are read character by character."""
 
 
 class Lexicon:
-    """Words and characters of a training part. A word is looked up in lower case, and is spelled as it is written, in
-    Unicode's decomposed form, so that Korean syllables are letters. What was seen once is unknown. ``pieces``, where it is
-    given, cuts every word with the space before it into the symbols of a text.
+    """Words and characters that occur twice or more in training.
+
+    A word is looked up in lower case. Its characters are read as they are written, in Unicode's decomposed form, so
+    that Korean syllables become letters.
+
+    Args:
+        words: the words by id, from 1 on.
+        characters: the characters by id, from FIRST on.
+        pieces: a tokenizer that cuts every word, with the space before it, into the tokens of a text.
+
+    >>> Lexicon.fit(["to", "be", "or", "not", "to", "be"]).words
+    ('be', 'to')
     """
 
     def __init__(self, words: Sequence[str], characters: Sequence[str], pieces: TextTokenizer | None = None):
         self.words, self.characters, self.pieces = tuple(words), tuple(characters), pieces
         self._word = {word: k for k, word in enumerate(self.words, 1)}
         self._character = {c: k for k, c in enumerate(self.characters, FIRST)}
-        self._cut = lru_cache(maxsize=1 << 16)(self._cut_anew)
+        self._cut = lru_cache(maxsize=1 << 16)(lambda text: _ids(pieces, text) if pieces else None)
 
     @classmethod
     def fit(cls, tokens: Iterable[str], pieces: TextTokenizer | None = None) -> Lexicon:
-        counts = Counter(tokens)
+        """Return the lexicon of training tokens."""
         words, characters = Counter[str](), Counter[str]()
-        for token, many in counts.items():
-            words[_folded(token)] += many
+        for token, many in Counter(tokens).items():
+            words[token.lower()] += many
             characters.update(dict.fromkeys(_decomposed(token), many))
-        often = [sorted(x for x, many in seen.items() if many > 1) for seen in (words, characters)]
-        return cls(often[0], often[1], pieces)
+        kept = [sorted(x for x, many in counts.items() if many > 1) for counts in (words, characters)]
+        return cls(kept[0], kept[1], pieces)
 
     def sizes(self) -> dict[str, int]:
+        """Return settings of a model: the numbers of words, characters and pieces."""
         pieces = {"source_vocab_size": self.pieces.vocab_size} if self.pieces else {}
         return {"words": len(self.words) + 1, "characters": len(self.characters) + FIRST, **pieces}
 
     def read(self, batch: TaggedBatch) -> TaggedBatch:
-        """With the words as numbers, each distinct one spelled once; at least one place and one spelling, be it empty."""
-        lengths_B = torch.tensor([len(row) for row in batch.words])
-        words_BT, spelled_BT = (
-            torch.zeros(len(lengths_B), max(1, *lengths_B.tolist()), dtype=torch.long) for _ in "ab"
+        """Return the batch with ids of words and, for each distinct word, of its characters; at least one of each."""
+        distinct = {word: k for k, word in enumerate(dict.fromkeys(word for row in batch.words for word in row))}
+        words_BT = padded([[self._word.get(word.lower(), 0) for word in row] for row in batch.words])
+        made = replace(
+            batch,
+            inputs_BT=words_BT,
+            lengths_B=torch.tensor([len(row) for row in batch.words]),
+            spelled_BT=padded([[distinct[word] for word in row] for row in batch.words]),
+            spellings_UC=padded([self.spell(word) for word in distinct or ("",)]),
         )
-        distinct: dict[str, int] = {}
-        for b, row in enumerate(batch.words):
-            words_BT[b, : len(row)] = torch.tensor([self._word.get(_folded(w), 0) for w in row], dtype=torch.long)
-            spelled_BT[b, : len(row)] = torch.tensor(
-                [distinct.setdefault(w, len(distinct)) for w in row], dtype=torch.long
-            )
-        spellings_UC = padded([self.spell(word) for word in distinct or ("",)])
-        made = replace(batch, inputs_BT=words_BT, lengths_B=lengths_B, spelled_BT=spelled_BT, spellings_UC=spellings_UC)
         return made if self.pieces is None else replace(made, **self._in_pieces(batch.words, words_BT.shape[1]))
 
     def _in_pieces(self, rows: Sequence[Sequence[str]], none: int) -> dict[str, torch.Tensor]:
-        """The pieces of every row, and the token that each belongs to: ``none`` behind the last."""
-        cut = [[self._cut(word if t == 0 else f" {word}") for t, word in enumerate(row)] for row in rows]
+        """Return the pieces of every row, and the token that each belongs to; padding belongs to ``none``."""
+        cut: list[list[Any]] = [
+            [self._cut(word if t == 0 else f" {word}") for t, word in enumerate(row)] for row in rows
+        ]
         owners = [np.repeat(np.arange(len(row)), [len(ids) for ids in row]) for row in cut]
-        pieces = [np.concatenate(row) if row else np.zeros(0, np.int64) for row in cut]
+        pieces = [np.concatenate([np.zeros(0, np.int64), *row]) for row in cut]
         return {"pieces_BS": padded(pieces), "owners_BS": padded(owners, none)}
 
-    def _cut_anew(self, text: str) -> np.ndarray:
-        assert self.pieces is not None
-        return self.pieces.encode(text.encode(errors="replace")).ids.astype(np.int64)
-
     def spell(self, word: str) -> list[int]:
-        """The characters of a word between two marks; of a long one the first and the last."""
+        """Return the ids of a word's characters between two marks; of a long word the first and the last."""
         ids = [self._character.get(c, UNKNOWN) for c in _decomposed(word)]
         half = LONGEST_WORD // 2
         return [BEGIN, *(ids if len(ids) <= LONGEST_WORD else ids[:half] + ids[-half:]), END]
 
     def to_json(self) -> dict[str, Any]:
+        """Return the lexicon as JSON values, for `reader_from_json`."""
         pieces = {"pieces": self.pieces.to_json()} if self.pieces else {}
         return {"type": "lexicon", "words": list(self.words), "characters": list(self.characters), **pieces}
-
-
-def _folded(word: str) -> str:
-    return word.lower()
 
 
 def _decomposed(word: str) -> str:
     return unicodedata.normalize("NFD", word)
 
 
+def _ids(tokenizer: TextTokenizer, text: str) -> np.ndarray:
+    """Return the ids of a text; half a surrogate pair, which no encoding can write, becomes a question mark."""
+    return tokenizer.encode(text.encode(errors="replace")).ids.astype(np.int64)
+
+
 class TextReader:
-    """The symbols of a text, at most ``longest`` of them: of a longer text the beginning is read."""
+    """The first ``longest`` tokens of each text."""
 
     def __init__(self, tokenizer: TextTokenizer, longest: int):
         self.tokenizer, self.longest = tokenizer, longest
-        self.ids = lru_cache(maxsize=1 << 15)(self._ids)
-        """The symbols of a text, kept while the same texts are read again and again."""
+        self.ids = lru_cache(maxsize=1 << 15)(lambda text: _ids(tokenizer, text)[:longest])
+        """Return the ids of a text; cached, because the same texts are read in every epoch."""
 
     @classmethod
     def fit(cls, texts: Sequence[str], spec: str, longest: int) -> TextReader:
+        """Return the reader with the tokenizer that ``spec`` (``--tokenizer``) names, fitted on training texts."""
         return cls(fitted(texts, spec), longest)
 
     def sizes(self) -> dict[str, int]:
+        """Return settings of a model: the size of the vocabulary."""
         return {"source_vocab_size": self.tokenizer.vocab_size}
 
-    def _ids(self, text: str) -> np.ndarray:
-        """Half a surrogate pair, which no encoding can write, becomes a question mark."""
-        return self.tokenizer.encode(text.encode(errors="replace")).ids[: self.longest].astype(np.int64)
-
     def read(self, batch: TextBatch) -> TextBatch:
-        """With the texts' symbols; at least one place, be it empty."""
+        """Return the batch with ids, B x T, and their numbers; T is at least 1."""
         rows = [self.ids(text) for text in batch.texts]
         return replace(batch, inputs_BT=padded(rows), lengths_B=torch.tensor([len(row) for row in rows]))
 
     def to_json(self) -> dict[str, Any]:
+        """Return the reader as JSON values, for `reader_from_json`."""
         return {"type": "texts", "longest": self.longest, "tokenizer": self.tokenizer.to_json()}
 
 
-Reader: TypeAlias = Lexicon | TextReader | ImageReader
+Reader: TypeAlias = "Lexicon | TextReader | ImageReader"
 
 
 def fitted(texts: Sequence[str], spec: str) -> TextTokenizer:
-    """A tokenizer of this kind for these texts."""
-    content = [text.encode(errors="replace") for text in texts]
-    bounds = np.cumsum([0, *map(len, content)], dtype=np.int64)
-    text = Text(np.frombuffer(b"".join(content), np.uint8), bounds[[0, -1]], ("the texts",))
-    return fit_tokenizer(check_tokenizer(spec), Spans(text, bounds[:-1], bounds[1:]), lines=True)
+    """Return the tokenizer that ``spec`` (``--tokenizer``) names, fitted on training texts. Raises UserError.
+
+    >>> fitted(["aab", "bb"], "char").vocab_size
+    3
+    """
+    return fit_tokenizer(check_tokenizer(spec), spans_of(texts, "the texts"), lines=True)
 
 
 def are_short(texts: Sequence[str]) -> bool:
-    """Have these texts few characters, on average?"""
+    """Return True if texts have at most SHORT characters on average."""
     return sum(map(len, texts)) <= SHORT * len(texts)
 
 
 def units_of(texts: Sequence[str]) -> str:
-    """The tokenizer that suits such texts."""
+    """Return the tokenizer that suits texts: ``char`` for short ones, else ``bpe``."""
     return "char" if are_short(texts) else "bpe"
 
 
 def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
-    """The inverse of ``to_json``, of tokenizers too. Raises DataError where the content is not what ``to_json`` writes."""
+    """Return the reader, or tokenizer, that ``to_json`` saved. Raises DataError for other content."""
     match saved:
         case {"type": "lexicon", "words": list(words), "characters": list(characters)}:
-            pieces = tokenizer_from_json(saved["pieces"]) if "pieces" in saved else None
-            if all(isinstance(x, str) for x in (*words, *characters)) and not isinstance(pieces, SymbolTokenizer):
+            if all(isinstance(x, str) for x in (*words, *characters)):
+                pieces = text_tokenizer_from_json(saved["pieces"]) if "pieces" in saved else None
                 return Lexicon(words, characters, pieces)
         case {"type": "texts", "longest": int(longest), "tokenizer": dict(inner)}:
-            made = tokenizer_from_json(inner)
-            if not isinstance(made, SymbolTokenizer):
-                return TextReader(made, longest)
+            return TextReader(text_tokenizer_from_json(inner), longest)
         case {"type": "images", "size": int(size), "channels": int(channels), "mean": list(mean), "scale": list(scale)}:
             if len(mean) == len(scale) == channels in (1, 3) and 0 < size < 1 << 12 and all(0 < x < 1e3 for x in scale):
                 return ImageReader(size, channels, mean, scale)
         case _:
             return tokenizer_from_json(saved)
-    raise DataError("processor.json: not a reader of texts, tokens or images as it is saved")
+    raise DataError("processor.json: not a saved reader of texts, tokens or images")
 
 
 def padded(rows: Sequence[Sequence[int] | np.ndarray], fill: int = 0) -> torch.Tensor:
-    """Rows of different lengths with ``fill`` behind them, B x S, S at least 1."""
+    """Return rows as one tensor, B x S, padded on the right with ``fill``; S is at least 1. int64.
+
+    >>> padded([[1, 2], [3]]).tolist()
+    [[1, 2], [3, 0]]
+    """
     array = np.full((len(rows), max([1, *map(len, rows)])), fill, np.int64)
     for b, row in enumerate(rows):
         array[b, : len(row)] = row

@@ -53,18 +53,6 @@ class Text:
     bounds: np.ndarray
     files: tuple[str, ...]
 
-    @classmethod
-    def of(cls, records: Iterable[bytes], name: str = "the text") -> tuple[Text, np.ndarray]:
-        """Return records that are in memory as one text, and where they begin and end in it.
-
-        >>> text, bounds = Text.of([b"to be", b"or not"])
-        >>> text.content.tobytes(), bounds.tolist()
-        (b'to beor not', [0, 5, 11])
-        """
-        held = list(records)
-        bounds = np.cumsum([0, *map(len, held)], dtype=np.int64)
-        return cls(np.frombuffer(b"".join(held), np.uint8), bounds[[0, -1]], (name,)), bounds
-
     def where(self, offset: int) -> str:
         """Return the place of a byte of ``content`` for messages: ``corpus.txt: line 12``."""
         file = int(np.searchsorted(self.bounds, offset, "right")) - 1

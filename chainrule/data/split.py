@@ -28,7 +28,7 @@ BLOCK = 4096
 
 
 DivisibleT = TypeVar("DivisibleT", "Spans", "Sequences")
-WholeT = TypeVar("WholeT")
+PartT = TypeVar("PartT")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,17 @@ class Spans:
         """Split a stream; blocks begin at a line where one begins near, and never cross a file."""
         placed = place_blocks(len(self.text.content), shares, partial(_snap, self.text.content))
         return {part: Spans(self.text, *cut_at(s, e, self.text.bounds)) for part, (s, e) in placed.items()}
+
+
+def spans_of(texts: Iterable[str | bytes], name: str) -> Spans:
+    """Return texts in memory as the records of one text; half a surrogate pair becomes a question mark.
+
+    >>> spans_of(["to be", "or not"], "the texts").ends.tolist()
+    [5, 11]
+    """
+    raw = [text.encode(errors="replace") if isinstance(text, str) else text for text in texts]
+    bounds = np.cumsum([0, *map(len, raw)], dtype=np.int64)
+    return Spans(Text(np.frombuffer(b"".join(raw), np.uint8), bounds[[0, -1]], (name,)), bounds[:-1], bounds[1:])
 
 
 def pieces(array: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[np.ndarray]:
@@ -147,25 +158,60 @@ def check_split(split: tuple[float, float, float]) -> dict[str, float]:
 
 
 def complete_split(
-    given: dict[str, WholeT],
+    parts: dict[str, PartT],
     shares: dict[str, float],
-    divide: Callable[[WholeT, dict[str, float]], dict[str, WholeT]],
-) -> dict[str, WholeT]:
-    """Return train, valid and test: given splits are kept, missing ones are split off.
+    divide: Callable[[str, dict[str, float]], dict[str, PartT]],
+    where: str,
+) -> dict[str, PartT]:
+    """Return the splits train, valid and test: given ones are kept, missing ones are split off.
+
+    A test split that is given does not make train larger; without one, valid alone is split off from train.
 
     Args:
-        given: data of the given splits, or ``{"all": data}``.
-        shares: share of each split, as `check_split` returns them.
-        divide: splits data by shares. Called with all data, or with train to split off valid; without a given test
-            split, train keeps its size and there is none.
+        parts: the given splits, or the single part ``all``.
+        shares: shares of train, valid and test, as `check_split` returns them.
+        divide: from the name of a part and shares to the splits of that part.
+        where: the data, as errors name them.
+
+    Raises:
+        DataError: no training split.
     """
-    if "all" in given:
-        return divide(given["all"], shares)
-    if "valid" in given:
-        return given
+    if "all" in parts:
+        return divide("all", shares)
+    if "valid" in parts:
+        return parts
+    if "train" not in parts:
+        raise DataError(f"{where}: {', '.join(parts)} given, but no train to go with it")
     rest = shares["train"] + shares["valid"]
-    made = divide(given["train"], {"train": shares["train"] / rest, "valid": shares["valid"] / rest})
-    return made | {part: held for part, held in given.items() if part == "test"}
+    made = divide("train", {"train": shares["train"] / rest, "valid": shares["valid"] / rest})
+    return made | {part: held for part, held in parts.items() if part == "test"}
+
+
+def divide_parts(
+    parts: dict[str, PartT],
+    shares: dict[str, float],
+    keys: Callable[[str], Iterable[str]],
+    take: Callable[[PartT, np.ndarray], PartT],
+    where: str,
+) -> dict[str, PartT]:
+    """Return the splits train, valid and test; missing ones are split off by a hash of each record's key.
+
+    Args:
+        parts: as `complete_split` takes them, and so are ``shares`` and ``where``.
+        shares: shares of train, valid and test.
+        keys: from the name of a part to the key of each of its records; equal keys stay in the same split.
+        take: from a part and positions (ascending) to the records at them.
+        where: the data, as errors name them.
+
+    Raises:
+        DataError: no training split, or fewer distinct keys than splits.
+    """
+
+    def divide(base: str, wanted: dict[str, float]) -> dict[str, PartT]:
+        rows = by_hash(text_hashes(keys(base)), wanted, where)
+        return {part: take(parts[base], chosen) for part, chosen in rows.items()}
+
+    return complete_split(parts, shares, divide, where)
 
 
 def divide(whole: DivisibleT, unit: str, shares: dict[str, float]) -> dict[str, DivisibleT]:
@@ -227,9 +273,9 @@ def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
     """Split a handful of records, where hashes may leave a split empty: each split gets at least one group."""
     distinct, which = np.unique(groups, return_inverse=True)
     if len(distinct) <= len(shares):
-        needed = len(shares) + 1
+        told = "give more of them, files for train, valid and test, or (for text) --unit stream"
         raise DataError(
-            f"{name}: {len(distinct)} distinct records cannot be split into {needed} parts; try --unit stream"
+            f"{name}: {len(distinct)} distinct records cannot be split into {len(shares) + 1} parts; {told}"
         )
     limits = np.cumsum([max(1, round(share * len(distinct))) for share in shares])
     return np.searchsorted(np.minimum(limits, len(distinct) - 1), which, "right")

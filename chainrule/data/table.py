@@ -26,7 +26,7 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError, nearest
 from chainrule.data.formats import Suffixes, TableReader, table_reader
 from chainrule.data.source import PART_NAMES, PARTS, locate
-from chainrule.data.split import by_hash, complete_split, text_hashes
+from chainrule.data.split import divide_parts
 
 TABLES = Suffixes(TableReader)
 """Suffixes of tables."""
@@ -259,12 +259,8 @@ def divide_tables(
     Raises:
         DataError: fewer keys than splits.
     """
-
-    def divide(whole: Table, wanted: dict[str, float]) -> dict[str, Table]:
-        rows = by_hash(text_hashes(key(whole)), wanted, whole.files[0])
-        return {part: whole.take(chosen) for part, chosen in rows.items()}
-
-    return complete_split(tables, shares, divide)
+    where = next(iter(tables.values())).files[0]
+    return divide_parts(tables, shares, lambda part: key(tables[part]), Table.take, where)
 
 
 def _by_field(table: Table) -> dict[str, Table]:

@@ -1,8 +1,8 @@
-"""Bytes, characters, and the way from a name to any tokenizer. A tokenizer is a reversible map of text to ids 0..V-1, up to what it declares unknown.
+"""Tokenizers of text: bytes, characters, and the way from a name to any tokenizer.
 
-A character tokenizer that was fitted on the training part meets characters it has never seen: each is one unknown
-symbol, and it is paid for with p(<unk>) and 8 bits for each of its bytes. A *complete* one has no such symbol: its
-alphabet is declared to be all there is.
+A tokenizer is a reversible map from text to ids 0..V-1, except for what it declares unknown. A character tokenizer
+meets characters that the training split does not have: each is the unknown token, and costs p(<unk>) and 8 bits for
+each of its bytes. A *complete* one has no unknown token: its alphabet is declared to be all there is.
 """
 
 from __future__ import annotations
@@ -18,56 +18,65 @@ import numpy as np
 
 from chainrule.core.errors import DataError, MachineError, UserError, nearest
 from chainrule.core.protocols import Encoded
+from chainrule.data.checks import check_ids, check_utf8
 from chainrule.data.source import chunked, gather
 from chainrule.data.split import Spans
 from chainrule.data.symbols import SymbolTokenizer
-from chainrule.data.words import WordTokenizer
+from chainrule.data.words import EncodedSpans, WordTokenizer
 
 if TYPE_CHECKING:
     from chainrule.data.bpe import BpeTokenizer
 
 Bounds = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Where the records of each part begin and end in a text, in bytes."""
-EncodedParts = dict[str, tuple[Encoded, np.ndarray, np.ndarray]]
-"""For each part: ids, and where its records begin and end in them."""
+"""Bytes at which the records of each split begin and end in a text."""
 SPECS = ("byte", "char", "char:complete", "word", "bpe", "none")
-
 
 TextTokenizer: TypeAlias = "ByteTokenizer | CharTokenizer | WordTokenizer | BpeTokenizer"
 AnyTokenizer: TypeAlias = "TextTokenizer | SymbolTokenizer"
 
 
 class ByteTokenizer:
-    """The 256 bytes: complete, and no two tokenizations of one text."""
+    """The 256 bytes; nothing is unknown, and a text has one tokenization.
+
+    >>> ByteTokenizer().encode(b"ab").ids.tolist()
+    [97, 98]
+    """
 
     name: str = "byte"
     vocab_size: int = 256
     unknown: int | None = None
     symbol_bytes: np.ndarray | None = None
-    """Length in bytes of each symbol; None: one."""
+    """Bytes that each token stands for; None: one."""
     normalises = False
 
     def encode(self, text: bytes) -> Encoded:
+        """Return the ids of one text."""
         return Encoded(np.frombuffer(text, np.uint8))
 
-    def encode_array(self, content: np.ndarray) -> Encoded:
-        """The array itself: a mapped file stays mapped."""
-        return Encoded(content)
-
-    def encode_parts(self, content: np.ndarray, parts: Bounds) -> EncodedParts:
-        """The ids of the whole text, which the parts share, and where the records of each lie in them."""
-        encoded = self.encode_array(content)
-        return {name: (encoded, starts, ends) for name, (starts, ends) in parts.items()}
+    def encode_parts(self, content: np.ndarray, parts: Bounds) -> dict[str, EncodedSpans]:
+        """Return the text itself, which all splits share (a mapped file stays mapped), and the given bounds."""
+        return {name: (Encoded(content), starts, ends) for name, (starts, ends) in parts.items()}
 
     def decode(self, ids: Any) -> bytes:
-        return _checked(ids, self.vocab_size).astype(np.uint8).tobytes()
+        """Return the bytes of ids."""
+        return check_ids(ids, self.vocab_size).astype(np.uint8).tobytes()
 
     def to_json(self) -> dict[str, Any]:
+        """Return the tokenizer as JSON values, for `tokenizer_from_json`."""
         return {"type": "byte"}
 
 
 class CharTokenizer:
-    """Unicode characters. ``characters`` is the alphabet by id; the unknown symbol, if any, comes last."""
+    """Unicode characters.
+
+    Args:
+        characters: the alphabet by id; the unknown token, if any, comes last.
+        complete: there is no unknown token.
+
+    >>> tokenizer = CharTokenizer("abc")
+    >>> tokenizer.encode(b"cabd").ids.tolist(), tokenizer.unknown
+    ([2, 0, 1, 3], 3)
+    """
 
     normalises = False
 
@@ -82,12 +91,14 @@ class CharTokenizer:
         self._table[points] = np.arange(len(characters))
         self._bytes = [c.encode() for c in characters] + ["\N{REPLACEMENT CHARACTER}".encode()] * (not complete)
         self.symbol_bytes: np.ndarray | None = np.append(_utf8_lengths(points), 0).astype(np.int64)
-        """Length in bytes of each symbol; 0 for the unknown one, whose occurrences carry their own."""
+        """Bytes that each token stands for; 0 for the unknown one, whose occurrences carry their own."""
 
     @classmethod
     def fit(cls, pieces: Iterable[np.ndarray], complete: bool = False) -> CharTokenizer:
-        """The sorted alphabet of the training bytes; unless complete, a character seen once is left to the unknown
-        symbol, so that its probability is learned from the rare characters."""
+        """Return the sorted alphabet of training bytes.
+
+        Unless ``complete``, a character that occurs once is unknown, so that p(<unk>) is learned from rare characters.
+        """
         counts = np.zeros(0x110000, np.int64)
         for points in _decoded(pieces):
             found = np.bincount(points)
@@ -95,18 +106,22 @@ class CharTokenizer:
         return cls("".join(map(chr, np.flatnonzero(counts >= (1 if complete else 2)))), complete)
 
     def encode(self, text: bytes) -> Encoded:
-        """Raises DataError where the text is not UTF-8, or holds a character outside a complete alphabet."""
-        try:
-            points = _points(text.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
+        """Return the ids of one text.
+
+        Raises:
+            DataError: it is not UTF-8, or has a character outside a complete alphabet.
+        """
+        points = _points(check_utf8(text))
         encoded = self._encode(points, 0)
         if self.complete and len(encoded.unknown_at):
             raise DataError(missing(chr(points[encoded.unknown_at[0]]), self.vocab_size))
         return encoded
 
-    def encode_array(self, content: np.ndarray) -> Encoded:
-        """Encode a whole text chunk by chunk. Under a complete alphabet, unseen characters get the id V."""
+    def encode_parts(self, content: np.ndarray, parts: Bounds) -> dict[str, EncodedSpans]:
+        """Return the ids of the whole text, which all splits share, and where the records of each are in them.
+
+        Under a complete alphabet, unseen characters get the id V.
+        """
         at: list[np.ndarray] = []
         lengths: list[np.ndarray] = []
 
@@ -119,34 +134,18 @@ class CharTokenizer:
                 done += len(points)
                 yield encoded.ids
 
-        ids = gather(chunks())
-        return Encoded(ids, np.concatenate(at), np.concatenate(lengths))
-
-    def encode_parts(self, content: np.ndarray, parts: Bounds) -> EncodedParts:
-        """The ids of the whole text, which the parts share, and where the records of each lie in them."""
-        encoded = self.encode_array(content)
+        encoded = Encoded(gather(chunks()), np.concatenate(at), np.concatenate(lengths))
         return {
-            name: (encoded, self.positions(content, starts), self.positions(content, ends))
+            name: (encoded, _positions(content, starts), _positions(content, ends))
             for name, (starts, ends) in parts.items()
         }
 
-    def positions(self, content: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-        """The symbol that begins at each byte offset (sorted): the offset less the continuation bytes before."""
-        result, before = np.empty(len(offsets), np.int64), 0
-        for start, chunk in chunked(content):
-            low, high = np.searchsorted(offsets, [start, start + len(chunk)])
-            following = np.flatnonzero(chunk & 0xC0 == 0x80)
-            result[low:high] = offsets[low:high] - before - np.searchsorted(following, offsets[low:high] - start)
-            before += len(following)
-        beyond = np.searchsorted(offsets, len(content))
-        result[beyond:] = offsets[beyond:] - before
-        return result
-
     def decode(self, ids: Any) -> bytes:
-        """The text of ids; the unknown symbol becomes U+FFFD."""
-        return b"".join([self._bytes[i] for i in _checked(ids, self.vocab_size).tolist()])
+        """Return the text of ids; U+FFFD stands for the unknown token."""
+        return b"".join([self._bytes[i] for i in check_ids(ids, self.vocab_size).tolist()])
 
     def to_json(self) -> dict[str, Any]:
+        """Return the tokenizer as JSON values, for `tokenizer_from_json`."""
         return {"type": "char", "characters": self.characters, "complete": self.complete}
 
     def _encode(self, points: np.ndarray, offset: int) -> Encoded:
@@ -156,11 +155,23 @@ class CharTokenizer:
 
 
 def missing(character: str, vocab_size: int) -> str:
-    """What to tell somebody whose text holds a character outside a complete alphabet of so many symbols."""
+    """Return the message about a character outside a complete alphabet."""
     return (
         f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training part, "
         "which char:complete declares to be all; --tokenizer char has an unknown symbol for it"
     )
+
+
+def _positions(content: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Return the character at each byte offset (ascending): the offset less the continuation bytes before it."""
+    result, before = offsets.astype(np.int64), 0
+    for start, chunk in chunked(content):
+        low, high = np.searchsorted(offsets, [start, start + len(chunk)])
+        following = np.flatnonzero(chunk & 0xC0 == 0x80)
+        result[low:high] -= before + np.searchsorted(following, offsets[low:high] - start)
+        before += len(following)
+    result[np.searchsorted(offsets, len(content)) :] -= before
+    return result
 
 
 def _points(text: str) -> np.ndarray:
@@ -168,7 +179,7 @@ def _points(text: str) -> np.ndarray:
 
 
 def _decoded(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Code points of UTF-8 that may be cut anywhere between its pieces."""
+    """Yield code points of UTF-8 that may be cut anywhere between its pieces."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     for piece in pieces:
         yield _points(decoder.decode(piece.tobytes()))
@@ -178,16 +189,9 @@ def _utf8_lengths(points: np.ndarray) -> np.ndarray:
     return np.searchsorted(np.array([0x80, 0x800, 0x10000]), points.astype(np.int64), "right") + 1
 
 
-def _checked(ids: Any, vocab_size: int) -> np.ndarray:
-    array = np.asarray(ids).reshape(-1)
-    if len(array) and not (array.min() >= 0 and array.max() < vocab_size):
-        raise ValueError(f"ids outside 0..{vocab_size - 1} are not in the vocabulary")
-    return array
-
-
 @dataclass(frozen=True)
 class Spec:
-    """What ``--tokenizer`` asks for: a kind, its size where one was given, or the file of one that exists."""
+    """The value of ``--tokenizer``: a kind, its size if one is given, or the file of a saved tokenizer."""
 
     kind: str
     size: int | None = None
@@ -195,7 +199,14 @@ class Spec:
 
 
 def check_tokenizer(spec: str) -> Spec:
-    """``byte``, ``char[:complete]``, ``word[:types]``, ``bpe[:size]``, ``none`` or a path; else a UserError says what exists."""
+    """Return the value of ``--tokenizer``: ``byte``, ``char[:complete]``, ``word[:size]``, ``bpe[:size]`` or a path.
+
+    Raises:
+        UserError: there is no such tokenizer.
+
+    >>> check_tokenizer("bpe:4096")
+    Spec(kind='bpe', size=4096, file=None)
+    """
     kind, colon, size = spec.partition(":")
     if spec in SPECS:
         return Spec(spec)
@@ -205,36 +216,41 @@ def check_tokenizer(spec: str) -> Spec:
         if not Path(spec).is_file():
             raise UserError(f"--tokenizer {spec}: no such file")
         return Spec("file", file=Path(spec))
-    known = (
-        "word and bpe take a number, such as bpe:4096" if kind in ("word", "bpe") and colon else nearest(spec, SPECS)
-    )
+    numbered = kind in ("word", "bpe") and colon
+    known = "word and bpe take a number, such as bpe:4096" if numbered else nearest(spec, SPECS)
     raise UserError(f"--tokenizer {spec}: no such tokenizer; {known}")
 
 
 def read_tokenizer(file: Path) -> TextTokenizer:
-    """The tokenizer of a ``tokenizer.json`` (one of ours or a byte-level BPE's), or of a run's ``processor.json``.
+    """Return the tokenizer of a ``tokenizer.json`` (chainrule's or byte-level BPE), or of a run's ``processor.json``.
 
-    Raises DataError, MachineError.
+    Raises:
+        DataError: the file holds no tokenizer of text. MachineError: it cannot be opened.
     """
     try:
         saved = json.loads(file.read_bytes())
+        return text_tokenizer_from_json(saved["tokenizer"] if saved.get("type") == "text" else saved)
     except OSError as error:
         raise MachineError(f"{file}: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(saved, dict):
-        raise DataError(f"{file}: not a tokenizer")
-    try:
-        made = tokenizer_from_json(saved["tokenizer"] if saved.get("type") == "text" else saved)
+    except (AttributeError, KeyError):
+        raise DataError(f"{file}: not a tokenizer") from None
     except DataError as error:
         raise DataError(f"{file}: {error}") from None
-    if isinstance(made, SymbolTokenizer):
-        raise DataError(f"{file}: an alphabet of symbols, not a tokenizer of text")
-    return made
 
 
 def fit_tokenizer(spec: Spec, spans: Spans, *, lines: bool) -> TextTokenizer:
-    """Make the tokenizer of a text; ``spans`` is its training part, ``lines`` whether records are lines."""
+    """Return the tokenizer of a text.
+
+    Args:
+        spec: the kind and size.
+        spans: the training split.
+        lines: records are lines.
+
+    Raises:
+        UserError: ``none``, which text does not take. DataError: the file of ``spec`` holds no tokenizer.
+    """
     content, starts, ends = spans.text.content, spans.starts, spans.ends
     match spec.kind:
         case "byte":
@@ -252,14 +268,18 @@ def fit_tokenizer(spec: Spec, spans: Spans, *, lines: bool) -> TextTokenizer:
 
 
 def bpe() -> type[BpeTokenizer]:
-    """The class, loaded with its library when it is first needed."""
+    """Return the class `BpeTokenizer`; its library is loaded with it."""
     from chainrule.data.bpe import BpeTokenizer
 
     return BpeTokenizer
 
 
 def tokenizer_from_json(saved: dict[str, Any]) -> AnyTokenizer:
-    """The inverse of ``to_json``. Raises DataError where the content is not what ``to_json`` writes."""
+    """Return the tokenizer that ``to_json`` saved. Raises DataError for other content.
+
+    >>> tokenizer_from_json({"type": "char", "characters": "ab", "complete": True}).vocab_size
+    2
+    """
     match saved:
         case {"type": "byte"}:
             return ByteTokenizer()
@@ -275,3 +295,11 @@ def tokenizer_from_json(saved: dict[str, Any]) -> AnyTokenizer:
             return bpe()(saved)
     kind = saved.get("type") if isinstance(saved, dict) else None
     raise DataError(f"tokenizer.json: unknown tokenizer type {kind!r}; known: byte, char, word, none, byte-level BPE")
+
+
+def text_tokenizer_from_json(saved: dict[str, Any]) -> TextTokenizer:
+    """Return the tokenizer of text that ``to_json`` saved. Raises DataError for other content."""
+    made = tokenizer_from_json(saved)
+    if isinstance(made, SymbolTokenizer):
+        raise DataError("an alphabet of symbols, not a tokenizer of text")
+    return made

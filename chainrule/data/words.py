@@ -1,16 +1,16 @@
-"""Words: maximal runs of what is not white space (KenLM's units), and how the white space between them is paid for.
+"""Words: maximal runs of characters other than white space (as in KenLM), and the bytes of white space between them.
 
-White space is ASCII's (and NUL, which ends a file among ``docs``). The one space between two words is never a symbol of
-its own: a word stands for itself *and the separator behind it*. Any other run of white space, a line break above all, is
-one more symbol; the word before it has paid for one byte, so that it stands for its length less one:
+White space is that of ASCII (and NUL, which ends a file under ``docs``). A single space between two words is no token:
+a word stands for itself *and the separator after it*. Any other run of white space, such as a line break, is one token;
+the word before it has paid for one byte, so that the run stands for its length less one:
 
     "to be\\n\\nor not\\n"   to·  be·  \\n\\n  or·  not·  \\n        3 + 3 + 1 + 3 + 4 + 0 = 14 bytes
 
-With ``lines`` a run of white space counts as one space (a line break where it holds one); bytes that are so dropped are
-counted nowhere. A word that was seen less than twice in training is the unknown symbol and pays, beside p(<unk>), 8 bits
-for each byte that it stands for: the separator ends the spelling, so that all unknown words together cost no more than
-one symbol may. What cannot be restored is the unknown, a single space at the very end, and what ``lines`` drops. Where a
-stream begins with white space or ends within a word, its symbols stand for a byte less, or more, than is there.
+Under ``lines`` a run of white space counts as one space (a line break if it holds one); bytes that this drops are
+counted nowhere. A word that occurs less than twice in training is the unknown token. It costs p(<unk>) and 8 bits for
+each byte that it stands for: the separator ends its spelling, so that all unknown words together cost no more than one
+token may. Decoding does not restore unknown words, a single space at the very end, and what ``lines`` drops. If a
+stream begins with white space or ends within a word, its tokens stand for one byte less, or more, than it has.
 """
 
 from __future__ import annotations
@@ -22,40 +22,51 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.errors import DataError
 from chainrule.core.protocols import Encoded
+from chainrule.data.checks import check_ids, check_utf8
 from chainrule.data.source import CHUNK, gather
 
 SPACES = b"\0\t\n\v\f\r "
 ALWAYS = (b"\n", b"\t", b"\r", b"\v", b"\f", b" ")
-"""White space that has an id in any case: no single character of it is ever unknown."""
+"""White space that always has an id: no single character of it is ever unknown."""
 _is_space = np.isin(np.arange(256), list(SPACES))
 
+EncodedSpans = tuple[Encoded, np.ndarray, np.ndarray]
+"""Ids of records, and where each record begins and ends in them."""
 
-class OfSpans(ABC):
-    """A tokenizer whose symbols may reach across bytes: it encodes record by record, never over a border."""
+
+class SpanTokenizer(ABC):
+    """A tokenizer whose tokens may span several characters: records are encoded one by one."""
 
     @abstractmethod
-    def encode_spans(
-        self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray
-    ) -> tuple[Encoded, np.ndarray, np.ndarray]:
-        """The ids of records that lie in ``content``, one record after the other, and where each begins and ends there."""
+    def encode_spans(self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> EncodedSpans:
+        """Return the ids of records, one record after the other.
+
+        Args:
+            content: the bytes of a text, uint8.
+            starts: byte at which each record begins.
+            ends: byte behind each record.
+        """
 
     def encode(self, text: bytes) -> Encoded:
-        """Raises DataError where the text is not UTF-8."""
-        try:
-            text.decode()
-        except UnicodeDecodeError as error:
-            raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
+        """Return the ids of one text. Raises DataError where it is not UTF-8."""
+        check_utf8(text)
         return self.encode_spans(np.frombuffer(text, np.uint8), np.array([0]), np.array([len(text)]))[0]
 
-    def encode_parts(self, content: np.ndarray, parts: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
-        """For each part (where its records lie in ``content``): its ids, and where its records lie in them."""
+    def encode_parts(
+        self, content: np.ndarray, parts: dict[str, tuple[np.ndarray, np.ndarray]]
+    ) -> dict[str, EncodedSpans]:
+        """Return the ids of each split, whose records begin and end at the given bytes of ``content``."""
         return {name: self.encode_spans(content, starts, ends) for name, (starts, ends) in parts.items()}
 
 
-class WordTokenizer(OfSpans):
-    """Words and runs of white space by id, most frequent first; the unknown symbol comes last."""
+class WordTokenizer(SpanTokenizer):
+    """Words and runs of white space by id, most frequent first; the unknown token comes last.
+
+    >>> tokenizer = WordTokenizer(["to", "be", "or"], lines=True)
+    >>> tokenizer.encode(b"to be or not").ids.tolist()
+    [0, 1, 2, 3]
+    """
 
     name: str = "word"
 
@@ -65,37 +76,31 @@ class WordTokenizer(OfSpans):
         self._id = {word: k for k, word in enumerate(self._bytes)}
         self.vocab_size = len(self.words) + 1
         self.unknown: int | None = len(self.words)
-        space = np.array([word[0] in SPACES for word in self._bytes])
-        sizes = np.array([len(word) for word in self._bytes])
-        self._space = np.append(space, False)
-        self.symbol_bytes: np.ndarray | None = np.append(np.where(space, sizes - 1, sizes + 1), 0).astype(np.int64)
-        """Bytes that each symbol stands for; 0 for the unknown one, whose occurrences carry their own."""
+        self._space = np.array([*(word[0] in SPACES for word in self._bytes), False])
+        self.symbol_bytes: np.ndarray | None = np.array([*map(_size, self._bytes), 0], np.int64)
+        """Bytes that each token stands for; 0 for the unknown one, whose occurrences carry their own."""
 
     @property
     def normalises(self) -> bool:
-        """Does encoding drop white space?"""
+        """True if encoding drops white space."""
         return self.lines
 
     @classmethod
     def fit(
         cls, content: np.ndarray, starts: np.ndarray, ends: np.ndarray, *, lines: bool, limit: int | None
     ) -> WordTokenizer:
-        """The words that occur twice or more in the records given, at most ``limit`` of them, the most frequent."""
+        """Return the words that occur twice or more in the records; ``limit`` keeps the most frequent ones."""
         counts: Counter[bytes] = Counter()
         for stretch, bounds, first in stretches(content, starts, ends):
             counts.update(_tokens(stretch, bounds, first, lines)[0])
-        always = [b"\n"] if lines else [w for w in ALWAYS]
-        frequent = sorted((w for w, c in counts.items() if c >= 2 and w not in always), key=lambda w: (-counts[w], w))
-        kept = frequent[:limit] + always
-        return cls([w.decode() for w in sorted(kept, key=lambda w: (-counts[w], w))], lines)
+        by_count = lambda word: (-counts[word], word)  # noqa: E731
+        always = [b"\n"] if lines else list(ALWAYS)
+        frequent = sorted((w for w, c in counts.items() if c >= 2 and w not in always), key=by_count)
+        return cls([w.decode() for w in sorted(frequent[:limit] + always, key=by_count)], lines)
 
-    def encode_spans(
-        self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray
-    ) -> tuple[Encoded, np.ndarray, np.ndarray]:
-        """The ids of records that lie in ``content``, one record after the other, and where each begins and ends there."""
-        at: list[np.ndarray] = [np.zeros(0, np.int64)]
-        sizes: list[np.ndarray] = [np.zeros(0, np.int64)]
-        begins: list[np.ndarray] = [np.zeros(0, np.int64)]
+    def encode_spans(self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> EncodedSpans:
+        """Return the ids of records; see `SpanTokenizer`."""
+        at, sizes, begins = ([np.zeros(0, np.int64)] for _ in range(3))
         total = 0
 
         def chunks() -> Iterator[np.ndarray]:
@@ -115,18 +120,19 @@ class WordTokenizer(OfSpans):
         return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
 
     def decode(self, ids: Any) -> bytes:
-        """The text of ids: one space between neighbouring words; the unknown symbol becomes U+FFFD."""
-        array = np.asarray(ids).reshape(-1)
-        if not len(array):
-            return b""
-        if array.min() < 0 or array.max() >= self.vocab_size:
-            raise ValueError(f"ids outside 0..{self.vocab_size - 1} are not in the vocabulary")
+        """Return the text of ids, with one space between neighbouring words; U+FFFD stands for the unknown token.
+
+        >>> WordTokenizer(["to", "be"], lines=True).decode([0, 1])
+        b'to be'
+        """
+        array = check_ids(ids, self.vocab_size)
         space = self._space[array]
         apart = np.append(~space[1:] & ~space[:-1], False)
         table = [*self._bytes, "\N{REPLACEMENT CHARACTER}".encode()]
-        return b"".join([table[i] + b" " if gap else table[i] for i, gap in zip(array.tolist(), apart.tolist())])
+        return b"".join([table[i] + b" " * gap for i, gap in zip(array.tolist(), apart.tolist())])
 
     def to_json(self) -> dict[str, Any]:
+        """Return the tokenizer as JSON values, for `tokenizer_from_json`."""
         return {"type": "word", "lines": self.lines, "words": self.words}
 
 
@@ -135,7 +141,7 @@ def _size(token: bytes) -> int:
 
 
 def _tokens(stretch: np.ndarray, bounds: np.ndarray, first: np.ndarray, lines: bool) -> tuple[list[bytes], np.ndarray]:
-    """The tokens of a stretch, none of which crosses ``bounds``, and the token with which each first piece begins."""
+    """Return the tokens of a stretch, none across ``bounds``, and the number of the token that begins each record."""
     space = _is_space[stretch]
     edge = np.ones(len(stretch) + 1, bool)
     edge[1:-1] = space[1:] != space[:-1]
@@ -161,11 +167,12 @@ def _tokens(stretch: np.ndarray, bounds: np.ndarray, first: np.ndarray, lines: b
 def stretches(
     content: np.ndarray, starts: np.ndarray, ends: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The bytes of records in order, some megabytes at a time: (bytes, where pieces begin in them, which begin a record).
+    """Yield the bytes of records, some megabytes at a time; a long record is cut before white space.
 
-    A long record is cut, before white space that follows something else.
+    Yields:
+        The bytes, where pieces of records begin in them, and a mask of the pieces that begin a record.
     """
-    starts, ends, first = _pieces(content, starts, ends)
+    starts, ends, first = cut_records(content, starts, ends, CHUNK)
     group = starts // CHUNK
     edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist()):
@@ -179,27 +186,31 @@ def stretches(
         yield block, np.cumsum(sizes) - sizes, first[low:high]
 
 
-def _pieces(content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Records, those of more than ``CHUNK`` bytes cut; and which pieces begin a record. Empty records are kept."""
-    if not np.any(ends - starts > CHUNK):
+def cut_records(
+    content: np.ndarray, starts: np.ndarray, ends: np.ndarray, limit: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cut records of more than ``limit`` bytes before white space. Empty records are kept.
+
+    Returns:
+        Starts and ends of the pieces, and a mask of the pieces that begin a record.
+    """
+    if not np.any(ends - starts > limit):
         return starts, ends, np.ones(len(starts), bool)
-    cut: list[int] = []
-    first: list[bool] = []
-    last: list[int] = []
+    begins: list[int] = []
+    stops: list[int] = []
     for start, end in zip(starts.tolist(), ends.tolist()):
-        place, begins = start, True
-        while begins or place < end:
-            stop = end if end - place <= CHUNK else cut_before_space(content, place + CHUNK // 2, place + CHUNK)
-            cut.append(place)
-            last.append(stop)
-            first.append(begins)
-            place, begins = stop, False
-    return np.array(cut), np.array(last), np.array(first)
+        begins.append(start)
+        while end - begins[-1] > limit:
+            stops.append(_cut_before_space(content, begins[-1] + limit // 2, begins[-1] + limit))
+            begins.append(stops[-1])
+        stops.append(end)
+    return np.array(begins), np.array(stops), np.isin(begins, starts)
 
 
-def cut_before_space(content: np.ndarray, low: int, high: int) -> int:
-    """The last place in a range where white space begins (if possible behind an ASCII character: others may be white space
-    to somebody else), else the last where a character does.
+def _cut_before_space(content: np.ndarray, low: int, high: int) -> int:
+    """Return the last place in a range where white space begins, else the last where a character begins.
+
+    White space after an ASCII character is preferred: other libraries know further white space.
     """
     before, at = content[low - 1 : high - 1], content[low:high]
     begins = ~_is_space[before] & _is_space[at] & (at > 0)
