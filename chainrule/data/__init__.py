@@ -1,4 +1,4 @@
-"""Readers, units, splits, tokenizers and batches. Knows no model."""
+"""Reading, splitting, encoding and batching of data. Knows no model."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -37,5 +37,5 @@ __all__ = [
 
 
 def plays() -> Path:
-    """The text that ships with the package: a folder of whole plays of Shakespeare (public domain), split already."""
+    """Return the folder of the text that ships with the package: plays of Shakespeare (public domain), split."""
     return Path(str(files(__name__))) / "plays"

@@ -1,22 +1,23 @@
-"""Batches of a part. Which symbols stand in a batch is a pure function of (seed, epoch, step): nothing is remembered
-between calls, so that a resumed run and any number of readers see the same order.
+"""Batches of a split. The tokens of a batch are a pure function of (seed, epoch, step): nothing is remembered between
+calls, so that a resumed run and any number of readers see the same order.
 
-Three shapes, all over one *virtual stream* ``START r1 START r2 ...`` (one START a record, or a span of a stream):
+There are three layouts, all over one virtual stream ``START r1 START r2 ...`` (one START for each record, or for each
+span of a stream):
 
-- carried: the stream is cut into contiguous rows that go on from batch to batch;
-- fresh: windows in random order, each beginning with nothing known (packed documents: a START inside a window);
-- ragged: whole short records, padded.
+- stateful: the stream is cut into contiguous rows that go on from batch to batch;
+- windows: windows in random order, each without state (packed documents: a START inside a window);
+- records: whole short records, padded.
 
-A START is read and never scored: nothing that follows one sees what precedes it. In every shape, each symbol of the
-part is a target exactly once an epoch; where a last window would be short it reads on and what it reads is not scored,
-so that shapes stay fixed.
+START is read and never predicted, and whatever follows it does not depend on what precedes it. In every layout, each
+token of the split is a target exactly once an epoch; a last window that would be short reads on, and what it reads is
+not scored, so that shapes stay fixed.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -28,13 +29,13 @@ from chainrule.core.prediction import IGNORED
 from chainrule.data.encoding import Part
 
 MEGA = 50
-"""Batches whose records are sorted by length together: little padding, yet a new company every epoch."""
+"""Batches whose records are sorted by length together: little padding, yet new neighbours every epoch."""
 LONGEST = 8
-"""A ragged record is cut beyond this many windows."""
+"""Windows beyond which a whole record is cut."""
 
 
 class Buckets:
-    """Which records stand together in a batch of about ``wanted``: such of like length, in new company every epoch."""
+    """Batches of about ``wanted`` records of similar length, grouped anew in every epoch."""
 
     def __init__(self, lengths: np.ndarray, wanted: int, seed: int):
         self.lengths, self.seed = lengths, seed
@@ -42,14 +43,19 @@ class Buckets:
         self.edges = np.arange(self.steps_per_epoch + 1) * len(lengths) // self.steps_per_epoch
 
     def arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Records in order, sorted by length within each mega-batch, and the order of the batches."""
+        """Return records in order, sorted by length within each mega-batch, and the order of the batches."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.lengths))
         mega = np.searchsorted(self.edges[::MEGA], np.arange(len(order)), "right")
         return order[np.lexsort((self.lengths[order], mega))], rng.permutation(self.steps_per_epoch)
 
     def pick(self, arranged: tuple[np.ndarray, np.ndarray], step: int) -> np.ndarray:
-        """The numbers of the records of one batch."""
+        """Return the numbers of the records of one batch.
+
+        Args:
+            arranged: as ``arrange`` returns it.
+            step: the batch within the epoch.
+        """
         records, batches = arranged
         return records[self.edges[batches[step]] : self.edges[batches[step] + 1]]
 
@@ -60,24 +66,24 @@ class _VirtualStream:
     def __init__(self, part: Part, vocab_size: int, order: np.ndarray | None = None):
         self.ids, self.start = part.ids, vocab_size
         starts, ends = (part.starts, part.ends) if order is None else (part.starts[order], part.ends[order])
-        self.first = np.concatenate([[0], np.cumsum(ends - starts + 1)])  # where each record's START stands
+        self.first = np.concatenate([[0], np.cumsum(ends - starts + 1)])  # position of each record's START
         self.shift = starts - self.first[:-1] - 1
 
     def __len__(self) -> int:
         return int(self.first[-1])
 
     def read(self, positions: np.ndarray) -> np.ndarray:
-        """Symbols at positions (any shape), START included; int64."""
+        """Return the tokens at positions (any shape), START included; int64."""
         record = np.searchsorted(self.first, positions, "right") - 1
         at_start = positions == self.first[record]
-        symbols = self.ids[np.where(at_start, 0, positions + self.shift[record])].astype(np.int64)
-        symbols[at_start] = self.start
-        return symbols
+        tokens = self.ids[np.where(at_start, 0, positions + self.shift[record])].astype(np.int64)
+        tokens[at_start] = self.start
+        return tokens
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to make batches of: ``rows`` x ``window`` symbols, START = ``symbols``."""
+    """Size and seed of batches: ``rows`` x ``window`` tokens; START has the id ``vocab_size``."""
 
     part: Part
     vocab_size: int
@@ -86,58 +92,67 @@ class Plan:
     seed: int
 
     def rng(self, *key: int) -> np.random.Generator:
+        """Return the random generator of a key, such as (epoch, step)."""
         return np.random.default_rng([self.seed, *key])
+
+    def stream(self, epoch: int) -> tuple[_VirtualStream, int]:
+        """Return the virtual stream of an epoch and its rotation; records are shuffled, spans of a stream are not."""
+        rng = self.rng(epoch)
+        order = None if self.part.unit == "stream" else rng.permutation(len(self.part.starts))
+        stream = _VirtualStream(self.part, self.vocab_size, order)
+        return stream, int(rng.integers(len(stream)))
+
+    def batch(self, inputs_BT: np.ndarray, targets_BT: np.ndarray, ignored_BT: np.ndarray) -> Batch:
+        """Return a batch whose targets are IGNORED where the mask says so, and where they are START."""
+        targets_BT = np.where(ignored_BT | (targets_BT == self.vocab_size), IGNORED, targets_BT)
+        return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT))
+
+    def shifted(self, read_BT: np.ndarray) -> np.ndarray:
+        """Return the inputs of rows that begin with START: each token is read after it was predicted."""
+        return np.concatenate([np.full((len(read_BT), 1), self.vocab_size), read_BT[:, :-1]], 1)
 
 
 class Batches(ABC):
-    """Batches of one part: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1."""
+    """Batches of one split: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1."""
 
     steps_per_epoch: int
 
     def __init__(self, plan: Plan):
         self.plan = plan
         self.tokens_per_epoch = len(plan.part)
-        """Symbols that are scored in an epoch: all of the part."""
+        """Tokens that are predicted in an epoch: all of the split."""
         self._epoch = lru_cache(maxsize=2)(self._arrange)
 
     def at(self, epoch: int, step: int) -> Batch:
-        """The batch of a step; int64 tensors. Raises IndexError outside the epoch."""
+        """Return the batch of a step; int64 tensors. Raises IndexError outside the epoch."""
         if not 0 <= step < self.steps_per_epoch:
             raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch}")
         return self._batch(epoch, step)
 
     def tokens(self, steps: int) -> int:
-        """Symbols scored in so many steps from the beginning: exact at whole epochs, proportional between them."""
+        """Return the tokens predicted in the first ``steps``: exact at whole epochs, proportional between them."""
         return steps * self.tokens_per_epoch // self.steps_per_epoch
 
     @abstractmethod
     def _arrange(self, epoch: int) -> tuple:
-        """What is common to the steps of an epoch (kept for the last two epochs asked for)."""
+        """Return what the steps of an epoch share; kept for the last two epochs."""
 
     @abstractmethod
     def _batch(self, epoch: int, step: int) -> Batch: ...
 
 
-def _stream(plan: Plan, epoch: int) -> tuple[_VirtualStream, int]:
-    """The virtual stream of an epoch (records shuffled; the spans of a stream keep their order) and its rotation."""
-    rng = plan.rng(epoch)
-    order = None if plan.part.unit == "stream" else rng.permutation(len(plan.part.starts))
-    stream = _VirtualStream(plan.part, plan.vocab_size, order)
-    return stream, int(rng.integers(len(stream)))
-
-
-class _Carried(Batches):
+class _Stateful(Batches):
     """Row b reads the b-th of ``rows`` equal stretches of the rotated stream; step s its s-th window."""
 
-    def __init__(self, plan: Plan, forget: float):
+    def __init__(self, plan: Plan, reset_prob: float):
         super().__init__(plan)
-        self.forget = forget
+        self.reset_prob = reset_prob
         self.size = len(plan.part) + len(plan.part.starts)
         self.stretch = -(-self.size // plan.rows)
         self.steps_per_epoch = -(-self.stretch // plan.window)
 
     def _arrange(self, epoch: int) -> tuple[_VirtualStream, int]:
-        return _stream(self.plan, epoch)
+        return self.plan.stream(epoch)
 
     def _batch(self, epoch: int, step: int) -> Batch:
         plan = self.plan
@@ -145,15 +160,14 @@ class _Carried(Batches):
         within = step * plan.window + np.arange(plan.window + 1)
         place_BT = self.stretch * np.arange(plan.rows)[:, None] + within
         read_BT = stream.read((place_BT + rotation) % self.size)
-        inputs_BT, targets_BT = read_BT[:, :-1].copy(), read_BT[:, 1:]
-        beyond = (within[:-1] >= self.stretch) | (place_BT[:, :-1] >= self.size)
-        forgets = (step == 0) | (plan.rng(epoch, step, 1).random(plan.rows) < self.forget)
-        inputs_BT[forgets, 0] = plan.vocab_size
-        targets_BT = np.where(beyond | (targets_BT == plan.vocab_size), IGNORED, targets_BT)
-        return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), carried=True)
+        inputs_BT = read_BT[:, :-1].copy()
+        resets = (step == 0) | (plan.rng(epoch, step, 1).random(plan.rows) < self.reset_prob)
+        inputs_BT[resets, 0] = plan.vocab_size
+        beyond_BT = (within[:-1] >= self.stretch) | (place_BT[:, :-1] >= self.size)
+        return replace(plan.batch(inputs_BT, read_BT[:, 1:], beyond_BT), carried=True)
 
 
-class _Fresh(Batches):
+class _Windows(Batches):
     """Windows of the rotated stream in random order, spread evenly over the steps; each begins with START."""
 
     def __init__(self, plan: Plan):
@@ -163,7 +177,7 @@ class _Fresh(Batches):
         self.steps_per_epoch = -(-self.windows // plan.rows)
 
     def _arrange(self, epoch: int) -> tuple[_VirtualStream, int, np.ndarray]:
-        return *_stream(self.plan, epoch), self.plan.rng(epoch, 2).permutation(self.windows)
+        return *self.plan.stream(epoch), self.plan.rng(epoch, 2).permutation(self.windows)
 
     def _batch(self, epoch: int, step: int) -> Batch:
         plan = self.plan
@@ -171,13 +185,11 @@ class _Fresh(Batches):
         low, high = (k * self.windows // self.steps_per_epoch for k in (step, step + 1))
         place_BT = order[low:high, None] * plan.window + np.arange(plan.window)
         read_BT = stream.read((place_BT + rotation) % self.size)
-        inputs_BT = np.concatenate([np.full((len(read_BT), 1), plan.vocab_size), read_BT[:, :-1]], 1)
-        targets_BT = np.where((place_BT >= self.size) | (read_BT == plan.vocab_size), IGNORED, read_BT)
-        return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT))
+        return plan.batch(plan.shifted(read_BT), read_BT, place_BT >= self.size)
 
 
-class _Ragged(Batches):
-    """Whole records, START first, padded to the longest of the batch; about ``rows`` x ``window`` symbols a batch."""
+class _Records(Batches):
+    """Whole records, START first, padded to the longest of the batch; about ``rows`` x ``window`` tokens a batch."""
 
     def __init__(self, plan: Plan, longest: int):
         super().__init__(plan)
@@ -194,14 +206,12 @@ class _Ragged(Batches):
         time_T = np.arange(lengths_B.max())
         valid_BT = time_T < lengths_B[:, None]
         read_BT = self.plan.part.ids[np.where(valid_BT, starts_B[:, None] + time_T, 0)].astype(np.int64)
-        targets_BT = np.where(valid_BT, read_BT, IGNORED)
-        shifted_BT = np.concatenate([np.full((len(read_BT), 1), self.plan.vocab_size), read_BT[:, :-1]], 1)
-        inputs_BT = np.where(valid_BT, shifted_BT, 0)
-        return Batch(torch.from_numpy(inputs_BT), torch.from_numpy(targets_BT), torch.from_numpy(lengths_B))
+        inputs_BT = np.where(valid_BT, self.plan.shifted(read_BT), 0)
+        return replace(self.plan.batch(inputs_BT, read_BT, ~valid_BT), lengths_B=torch.from_numpy(lengths_B))
 
 
 def cut_long(part: Part, longest: int) -> tuple[np.ndarray, np.ndarray]:
-    """Starts and lengths of the records, those beyond ``longest`` cut into pieces; empty ones say nothing."""
+    """Return starts and lengths of the records; those beyond ``longest`` tokens are cut, empty ones left out."""
     sizes = part.ends - part.starts
     pieces = -(-sizes // longest)
     record = np.repeat(np.arange(len(sizes)), pieces)
@@ -221,38 +231,50 @@ def make_batches(
     longest: int = LONGEST,
     seed: int,
 ) -> Batches:
-    """Batches to train on.
+    """Return batches to train on.
 
     Args:
-        part: what to read. Records shorter than half a window on average make ragged batches (padded whole records,
-            as many as hold about ``batch_size * sequence_length`` symbols), whatever ``stateful`` says.
+        part: encoded split. Records shorter than half a window on average make batches of whole padded records, with
+            about ``batch_size * sequence_length`` tokens each, whatever ``stateful`` says.
         vocab_size: V; START has this id.
-        batch_size, sequence_length: B and T of a batch. Where batches are not stateful, an epoch spreads its windows evenly, so that
-            B may be a little less.
-        stateful: True for recurrent nets (``Batch.carried``; the first batch of an epoch begins with START in every row, so
-            that a State carried across is forgotten there), False for fixed contexts.
-        reset_prob: share of the rows of a stateful batch whose first input is replaced by START.
+        batch_size: B, rows of a batch. Without ``stateful`` an epoch spreads its windows evenly, so that B may be a
+            little less.
+        sequence_length: T, tokens of a row.
+        stateful: True for recurrent networks (``Batch.carried``; the first batch of an epoch begins with START in
+            every row, so that a State from the epoch before is reset there), False for fixed contexts.
+        reset_prob: probability that a row of a stateful batch begins with START.
         longest: windows beyond which a whole record is cut.
         seed: with epoch and step it determines every batch.
 
     Raises:
-        DataError: the part holds no token.
+        DataError: the split has no token.
+
+    >>> from chainrule.data import ByteTokenizer, encode_texts
+    >>> part = encode_texts([b"to be"], ByteTokenizer(), "stream")
+    >>> batches = make_batches(part, 256, batch_size=1, sequence_length=6, stateful=True, seed=0)
+    >>> batches.steps_per_epoch, batches.at(0, 0).inputs_BT.shape
+    (1, torch.Size([1, 6]))
     """
     if len(part) == 0:
         raise DataError("nothing to train on: the part holds no token")
     plan = Plan(part, vocab_size, batch_size, sequence_length, seed)
     if part.unit != "stream" and 2 * len(part) < sequence_length * len(part.starts):
-        return _Ragged(plan, longest * sequence_length)
-    return _Carried(plan, reset_prob) if stateful else _Fresh(plan)
+        return _Records(plan, longest * sequence_length)
+    return _Stateful(plan, reset_prob) if stateful else _Windows(plan)
 
 
 def counting_batches(part: Part, vocab_size: int, overlap: int, chunk: int = 1 << 21) -> Iterator[Batch]:
-    """Everything once and in order, one row a batch, for models that count.
+    """Yield all records once and in order, one row a batch, for models that count.
 
-    Spans of a stream come as they are, without START: the first symbol of a span is context only. Records are joined,
-    each behind its START, whose own place as a target is IGNORED. A row of more than ``chunk`` targets is cut, and what
-    follows a cut repeats the last ``overlap`` inputs with their targets IGNORED: a model that looks back at most
-    ``overlap + 1`` symbols counts the same as in one piece.
+    Spans of a stream come without START: the first token of a span is context only. Other records are joined, each
+    after its START, whose own position as a target is IGNORED.
+
+    Args:
+        part: encoded split.
+        vocab_size: V; START has this id.
+        overlap: inputs that a row repeats after a cut, with their targets IGNORED: a model that reads at most
+            ``overlap + 1`` tokens counts the same as in one piece.
+        chunk: targets beyond which a row is cut.
     """
     if part.unit == "stream":
         for start, end in zip(part.starts.tolist(), part.ends.tolist(), strict=True):
@@ -265,7 +287,7 @@ def counting_batches(part: Part, vocab_size: int, overlap: int, chunk: int = 1 <
 
 
 def _cuts(pairs: int, overlap: int, chunk: int) -> Iterator[tuple[int, int, int]]:
-    """(first input, first counted, end) of each chunk of so many input-target pairs."""
+    """Yield (first input, first counted, end) of each chunk of input-target pairs."""
     for cut in range(0, pairs, chunk):
         yield max(0, cut - overlap), cut, min(cut + chunk, pairs)
 

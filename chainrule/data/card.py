@@ -1,4 +1,4 @@
-"""The data card: what was understood, and what a person should know before believing a figure on this data."""
+"""The data card: what was read, and what a reader should know before trusting a figure on these data."""
 
 from __future__ import annotations
 
@@ -14,30 +14,38 @@ from chainrule.data.split import Spans, pieces
 from chainrule.data.symbols import Sequences
 
 XZ_LIMIT = 8 << 20
+"""Bytes of the test split that are compressed."""
 XZ_TRAIN_LIMIT = 2 << 20
-"""xz takes half a second a megabyte, and of train its figure is a hint only."""
+"""Bytes of the training split that are compressed: xz takes half a second a megabyte."""
 SEARCH_LIMIT = 64 << 20
+"""Bytes of each split that are searched for duplicates."""
 WINDOW = 64
 EXCERPT = 100
 
 
 def text_card(dataset: Dataset) -> dict[str, Any]:
-    """The ``data`` object of boards and of ``chainrule data --json``, of text.
+    """Return the ``data`` object of boards and of ``chainrule data --json``, for text.
 
-    ``counted`` is what figures are given per. ``entropy`` is that of single bytes in the training part, in bits; ``xz`` what
-    the compressor (preset 6) needs for the test part alone, in bits per byte (the honest figure to compare a board with), and
-    for the training part (its first 2 MB); ``duplicates`` the share of test records that also stand in train, or, of a
-    stream, of test windows of 64 bytes that occur there.
+    Args:
+        dataset: a dataset of text.
+
+    Returns:
+        ``counted``: the unit that figures are given per. ``entropy``: of single bytes in training, in bits. ``xz``:
+        bits per byte that the compressor (preset 6) needs for the test split alone, and for the first 2 MB of training.
+        ``duplicates``: share of test records that are also in training, or of 64-byte test windows of a stream that
+        occur there. ``examples``: three excerpts.
     """
     train, held = dataset.parts["train"], dataset.held_out
     with ThreadPoolExecutor(2) as pool:
         xz = [pool.submit(xz_bits_per_byte, text) for text in (held.head(XZ_LIMIT), train.head(XZ_TRAIN_LIMIT))]
+        counts = sum((np.bincount(piece, minlength=256) for piece in train.pieces()), np.zeros(256, np.int64))
         return {
             **_common(dataset),
-            "parts": {name: _text_sizes(part) for name, part in dataset.parts.items()},
-            "entropy": bits_of_counts(
-                sum((np.bincount(x, minlength=256) for x in train.pieces()), np.zeros(256, np.int64))
-            ),
+            "parts": {
+                name: {"bytes": part.nbytes, "chars": part.nchars, "records": len(part.starts)}
+                for name, part in dataset.parts.items()
+            },
+            "entropy": bits_of_counts(counts),
             "duplicates": duplicates(train, held, dataset.unit) if held is not train else 0.0,
             "examples": excerpts(train),
             "xz": {"bits_per_byte": xz[0].result(), "bits_per_byte_train": xz[1].result()},
@@ -45,7 +53,10 @@ def text_card(dataset: Dataset) -> dict[str, Any]:
 
 
 def symbol_card(dataset: Dataset) -> dict[str, Any]:
-    """The same of records of symbols, which have no bytes, no characters and no ``xz``; a window of a stream is 32 symbols."""
+    """Return the card of records of symbols, which have no bytes and no ``xz``; see `text_card`.
+
+    A window of a stream is 32 symbols.
+    """
     train, held = dataset.parts["train"], dataset.held_out
     picked = np.unique(np.linspace(0, len(train) - 1, 3).astype(int)).tolist()
     return {
@@ -59,59 +70,67 @@ def symbol_card(dataset: Dataset) -> dict[str, Any]:
 
 
 def _common(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "name": dataset.name, "unit": dataset.unit, "counted": dataset.counted, "sha256": dataset.sha256,
-        "notes": list(dataset.notes),
-    }  # fmt: skip
-
-
-def _text_sizes(part: Spans) -> dict[str, int]:
-    chars = sum(int(np.count_nonzero(piece & 0xC0 != 0x80)) for piece in part.pieces())
-    return {"bytes": part.nbytes, "chars": chars, "records": len(part.starts)}
+    names = ("name", "unit", "counted", "sha256")
+    return {**{name: getattr(dataset, name) for name in names}, "notes": list(dataset.notes)}
 
 
 def _repeated(train: Sequences, test: Sequences, unit: str) -> float:
-    """``duplicates`` for symbols: records compared as a whole, streams by windows of their symbols as two bytes each."""
+    """Return ``duplicates`` for symbols: by whole records, or for a stream by windows of two bytes a symbol."""
     names = {name: k for k, name in enumerate(train.names)}
     shared = np.array([names.get(name, len(names) + k) for k, name in enumerate(test.names)], np.int64)
-    ids = {id(train): train.ids, id(test): shared[test.ids]}
-    if unit != "stream":
-        said = [{ids[id(p)][s:e].astype("<i4").tobytes() for s, e in zip(p.starts, p.ends)} for p in (train, test)]
-        return len(said[1] & said[0]) / max(1, len(said[1]))
+    held_ids = shared[test.ids]
+    if unit == "stream":
+        held, known = (
+            np.concatenate([*pieces(ids, part.starts, part.ends)]).astype("<u2").tobytes()
+            for ids, part in ((held_ids, test), (train.ids, train))
+        )
+        return _repeated_windows(held, known)
     held, known = (
-        np.concatenate([*pieces(ids[id(p)], p.starts, p.ends)]).astype("<u2").tobytes() for p in (test, train)
+        {ids[s:e].astype("<i4").tobytes() for s, e in zip(part.starts, part.ends)}
+        for ids, part in ((held_ids, test), (train.ids, train))
     )
-    windows = [held[i : i + WINDOW] for i in range(0, len(held) - WINDOW + 1, WINDOW)]
-    found = _occurring(windows, np.frombuffer(known, np.uint8))
-    return sum(window in found for window in windows) / max(1, len(windows))
+    return len(held & known) / max(1, len(held))
 
 
 def bits_of_counts(counts: np.ndarray) -> float:
-    """-sum p log2 p of these counts, in bits."""
+    """Return the entropy of counts, -sum p log2 p, in bits.
+
+    >>> bits_of_counts(np.array([2, 2, 0]))
+    1.0
+    """
     p = counts[counts > 0] / counts.sum()
     return float(-(p * np.log2(p)).sum())
 
 
 def xz_bits_per_byte(text: bytes) -> float:
-    """8 x compressed size / size, container included."""
+    """Return 8 x compressed size / size, container included."""
     return 8 * len(lzma.compress(text, preset=6)) / len(text)
 
 
 def duplicates(train: Spans, test: Spans, unit: str) -> float:
-    """Share of test records that are also in train (white space normalised); for a stream, of test windows of 64 bytes,
-    taken every 64 bytes, that occur anywhere in train (in at most the first 64 MB of each)."""
-    if unit != "stream":
-        return float(np.isin(test.hashes(), train.hashes()).mean())
-    held = test.head(SEARCH_LIMIT)
+    """Return the share of the test split that is also in training.
+
+    Args:
+        train: training split.
+        test: test split.
+        unit: ``stream`` compares test windows of 64 bytes, one every 64 bytes, with every position of training (the
+            first 64 MB of each); any other unit compares records, white space collapsed.
+    """
+    if unit == "stream":
+        return _repeated_windows(test.head(SEARCH_LIMIT), train.head(SEARCH_LIMIT))
+    return float(np.isin(test.hashes(), train.hashes()).mean())
+
+
+def _repeated_windows(held: bytes, known: bytes) -> float:
     windows = [held[i : i + WINDOW] for i in range(0, len(held) - WINDOW + 1, WINDOW)]
-    found = _occurring(windows, np.frombuffer(train.head(SEARCH_LIMIT), np.uint8))
+    found = _occurring(windows, np.frombuffer(known, np.uint8))
     return sum(window in found for window in windows) / max(1, len(windows))
 
 
 def _occurring(windows: list[bytes], text: np.ndarray) -> set[bytes]:
-    """Pieces of a text, as they stand there, among which is every one of the 64-byte windows that occurs in it.
+    """Return pieces of a text, among which is every one of the 64-byte windows that occurs in it.
 
-    A hash of every position picks them; the caller compares bytes, so that a collision adds no duplicate.
+    They are picked by a hash of every position; the caller compares bytes, so that a collision adds no duplicate.
     """
     if not windows:
         return set()
@@ -129,7 +148,7 @@ def _occurring(windows: list[bytes], text: np.ndarray) -> set[bytes]:
 
 
 def _window_hashes(text: np.ndarray) -> np.ndarray:
-    """A hash of the 64 bytes from each position on, by doubling: h_2n(i) = c h_n(i) + h_n(i + n), modulo 2^64."""
+    """Return a hash of the 64 bytes from each position on: h_2n(i) = c h_n(i) + h_n(i + n), modulo 2^64."""
     hashes, width = text.astype(np.uint64), 1
     while width < WINDOW:
         multiplier = np.uint64(0x9E3779B97F4A7C15 + 2 * width)
@@ -140,7 +159,7 @@ def _window_hashes(text: np.ndarray) -> np.ndarray:
 
 
 def excerpts(spans: Spans) -> list[str]:
-    """Three short pieces: from the beginning, the middle and near the end."""
+    """Return three short pieces: from the beginning, from the middle and from near the end."""
     cumulative = np.cumsum(spans.ends - spans.starts)
     picked = []
     for place in (0, spans.nbytes // 2, spans.nbytes * 9 // 10):

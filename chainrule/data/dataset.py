@@ -1,6 +1,4 @@
-"""Datasets: records that were read, split and hashed, before any tokenizer has seen them; and the same as a processor
-encodes them.
-"""
+"""Datasets: records that were read, split and hashed, and the same records as a processor encodes them."""
 
 from __future__ import annotations
 
@@ -19,66 +17,69 @@ ProcessorT = TypeVar("ProcessorT", bound="Processor")
 
 @dataclass(frozen=True)
 class Dataset(ABC):
-    """DATA, split. The parts ``train``, ``valid`` and ``test`` hold raw records; a `Processor` encodes them.
-
-    ``unit`` says what a record is, ``counted`` what a figure is per (byte, symbol, value, token, record …); ``sha256``
-    identifies the records, ``split_sha256`` which part holds which. ``notes`` say what was left out, repaired,
-    reordered or guessed.
-    """
+    """DATA, split, before any tokenizer has seen it."""
 
     name: str
     parts: dict[str, Any]
+    """The splits ``train``, ``valid`` and ``test``: raw records, which a `Processor` encodes."""
     sha256: str
+    """Identity of the records."""
     split_sha256: str
+    """Identity of the split: which records are in which part."""
     notes: list[str] = field(default_factory=list)
+    """Everything that was left out, repaired, reordered or guessed."""
     unit: str = "records"
+    """What a record is: ``stream``, ``lines``, ``docs`` …"""
     counted: str = "record"
+    """The unit that figures are given per: byte, symbol, value, token, record …"""
     made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
-    """What was made of this dataset already (fitted processors, encoded parts), by what it was made with."""
+    """Fitted processors and encoded parts, by the settings that they were made with."""
 
     @abstractmethod
     def card(self) -> dict[str, Any]:
-        """The data card: plain values that describe the dataset whatever the tokenizer."""
+        """Return the data card: plain values that describe the dataset whatever the tokenizer."""
 
     def remember(self, key: Any, make: Callable[[], MadeT]) -> MadeT:
-        """Return the result of ``make``, made once for each key: rows of a board with equal tokenizers share it."""
+        """Return the result of ``make``, called once for each key: rows of a board with equal tokenizers share it."""
         if key not in self.made:
             self.made[key] = make()
         return self.made[key]
 
     @property
     def encoding_files(self) -> list[Path]:
-        """Files beside the records that decide how they are encoded where no tokenizer is named."""
+        """Files in the folder of the data that determine the encoding unless a tokenizer is named."""
         return []
 
     @property
     def held_out(self) -> Any:
-        """The part that is shown beside the training part: test, else valid, else train."""
+        """The split that is shown beside training: test, else valid, else train."""
         return self.parts.get("test", self.parts.get("valid", self.parts["train"]))
 
 
 @dataclass(frozen=True)
 class EncodedData(Generic[ProcessorT]):
-    """A dataset as one processor encodes it. ``parts`` are encoded; ``notes`` are those of the encoding alone."""
+    """A dataset as one processor encodes it."""
 
     dataset: Dataset
     processor: ProcessorT
     parts: dict[str, Any]
+    """The encoded splits."""
     notes: list[str] = field(default_factory=list)
+    """Notes on the encoding alone."""
 
     @property
     def unit(self) -> str:
-        """The unit of a record: stream, lines, docs."""
+        """The unit of a record."""
         return self.dataset.unit
 
     @property
     def counted(self) -> str:
-        """The unit that figures are given per: byte, symbol, value."""
+        """The unit that figures are given per."""
         return self.dataset.counted
 
     @property
     def carved(self) -> bool:
-        """Whether the validation part was split off, because none was given."""
+        """True if valid was split off because none was given."""
         return bool(getattr(self.dataset, "carved", False))
 
     @property
@@ -87,7 +88,7 @@ class EncodedData(Generic[ProcessorT]):
         return [*self.dataset.notes, *self.notes]
 
     def card(self) -> dict[str, Any]:
-        """The card of the dataset with what this processor adds: its tokenizer, and the tokens of each part."""
+        """Return the card of the dataset with the entries of this processor: its tokenizer, tokens of each split."""
         card, more = self.dataset.card(), self.processor.card(self.parts)
         sizes = more.pop("parts", {})
         parts = {name: {**found, **sizes.get(name, {})} for name, found in card["parts"].items()}

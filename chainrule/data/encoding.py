@@ -128,8 +128,7 @@ def encode_spans(spans: dict[str, Spans], tokenizer: TextTokenizer, unit: str) -
         made |= tokenizer.encode_parts(text.content, mine)
     parts = {}
     for name, span in spans.items():
-        chars = sum(int(np.count_nonzero(piece & 0xC0 != 0x80)) for piece in span.pieces())
-        parts[name] = part = _part(made[name], unit, span.nbytes, chars)
+        parts[name] = part = _part(made[name], unit, span.nbytes, span.nchars)
         part.symbol_bytes, part.record_bytes = tokenizer.symbol_bytes, span.ends - span.starts
         if tokenizer.normalises:
             dropped = span.nbytes - sum(map(part.bytes_between, part.starts.tolist(), part.ends.tolist()))

@@ -1,4 +1,4 @@
-"""Texts to score, translate, tag: from a file, standard input or memory, decoded as the data of training are."""
+"""Texts to score, translate or tag: from a file, standard input or memory, decoded like training data."""
 
 from __future__ import annotations
 
@@ -21,12 +21,16 @@ SHOWN = 80
 
 
 def is_path(source: Any) -> bool:
-    """Is it a path, not texts in memory? A ``str`` is."""
+    """Return True for a path (a ``str`` is one), False for texts in memory.
+
+    >>> is_path("corpus.txt"), is_path(["to be"])
+    (True, False)
+    """
     return isinstance(source, str | os.PathLike)
 
 
 def where(source: Any) -> str:
-    """The name of a source in an error message."""
+    """Return the name of a source for messages."""
     if not is_path(source):
         return "the input"
     name = os.fspath(source)
@@ -34,7 +38,7 @@ def where(source: Any) -> str:
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Raises UserError where there is no such file, and says how a text itself is given."""
+    """Raise UserError if there is no such file; the message says how to give a text itself."""
     if os.fspath(path) == "-":
         return
     told = "" if Path(path).suffix else TOLD
@@ -48,28 +52,33 @@ def check_file(path: str | os.PathLike[str]) -> None:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The content of a text file (``.gz`` unpacked, byte-order mark dropped), or of standard input.
+    """Return the content of a text file (``.gz`` unpacked, byte-order mark dropped), or of standard input.
+
+    Args:
+        path: a file, or ``-`` for standard input.
 
     Raises:
-        UserError: no such file, or nothing but white space in it.
-        DataError: not UTF-8, with file, line and byte; a damaged ``.gz``.
+        UserError: no such file. DataError: empty, or not UTF-8 (with file, line and byte), or a damaged ``.gz``.
     """
     if os.fspath(path) == "-":
-        name, raw = "standard input", np.frombuffer(sys.stdin.buffer.read(), np.uint8)
-        return checked(Path(name), raw, "stop", []).tobytes()
+        raw = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
+        return checked(Path("standard input"), raw, "stop", []).tobytes()
     check_file(path)
     return read_file(Path(path), "stop", []).tobytes()
 
 
 def read_lines(source: Any, *, blank: bool = False) -> list[str]:
-    """The lines of a source without their ends: a path, or texts in memory, one a line.
+    """Return the lines of a source without their ends.
 
     Args:
-        source: a path (``str`` or ``Path``), ``STDIN``, or an iterable of texts; a ``Path`` among them is a file.
+        source: a path (``str`` or ``Path``), ``STDIN``, or an iterable of lines; a ``Path`` in it is a file.
         blank: keep blank lines.
 
     Raises:
-        UserError: no line with text. Others as ``read_bytes``.
+        UserError: no line with text, or no such file. DataError: as `read_bytes`.
+
+    >>> read_lines(["to be", "or not"])
+    ['to be', 'or not']
     """
     if is_path(source):
         lines = [line.rstrip("\r") for line in read_bytes(source).decode().split("\n")]
@@ -83,30 +92,42 @@ def read_lines(source: Any, *, blank: bool = False) -> list[str]:
 
 
 def read_sequences(source: Any) -> list[list[str]]:
-    """Sequences of tokens.
+    """Return sequences of tokens.
 
-    In a file: one a line with white space between tokens; or, where no line holds two words (what follows a tab aside),
-    one token a line with a blank line between sequences. In memory: lists of tokens, or such lines.
+    Args:
+        source: a file with a sequence a line and white space between tokens, or (if no line holds two words before its
+            first tab) a token a line and a blank line between sequences; or an iterable of token lists or such lines.
+
+    Raises:
+        UserError: no tokens, or no such file. DataError: as `read_bytes`.
+
+    >>> read_sequences(["to be", ["New York"]])
+    [['to', 'be'], ['New York']]
     """
     if not is_path(source):
         return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in _items(source)]
-    lines = [line.split("\t")[0] for line in read_lines(source, blank=True)]
-    if any(len(line.split()) > 1 for line in lines):
-        return [line.split() for line in lines if line.strip()]
+    lines = [line.split("\t")[0].split() for line in read_lines(source, blank=True)]
+    if any(len(line) > 1 for line in lines):
+        return [line for line in lines if line]
     found: list[list[str]] = [[]]
     for line in lines:
-        if line.strip():
-            found[-1].append(line.strip())
+        if line:
+            found[-1].extend(line)
         elif found[-1]:
             found.append([])
     return found if found[-1] else found[:-1]
 
 
 def read_texts(source: Any, unit: str = "lines") -> list[bytes]:
-    """Texts as they are scored.
+    """Return texts to score, UTF-8.
 
-    Under ``lines`` every line with its end (one is added where it lacks it); under ``stream`` a file as one text, and
-    texts in memory as they are.
+    Args:
+        source: a path, ``STDIN``, or an iterable of texts.
+        unit: ``lines``: every line with its end, which is added if it is missing; ``stream``: a file as one text, texts
+            in memory as they are.
+
+    Raises:
+        UserError: no such file, or no text. DataError: only white space, or as `read_bytes`.
     """
     if is_path(source):
         content = read_bytes(source)

@@ -1,17 +1,18 @@
-"""Rows with hidden symbols, for models that see before and after (Devlin et al. 2019).
+"""Rows with masked tokens, for models that read left and right context (Devlin et al. 2019).
 
-A row is the start symbol and up to ``window`` - 1 symbols: a window of a stream, or a record. Of a row, round(``share`` x its length)
-symbols are hidden, at least one; the length counts the start symbol and separators, which themselves are never hidden (Google's
-``create_pretraining_data.py``). Of the hidden ones 80 % are replaced by the mask, 10 % by a random symbol, 10 % are left as they are,
-so that no shown symbol can be trusted and the vectors of shown symbols are of use. What is hidden is drawn anew every epoch: a
-function of (seed, epoch, step) alone.
+A row is the start token and up to ``window`` - 1 tokens: a window of a stream, or a record. round(``share`` x its
+length) tokens of a row are selected, at least one; the length counts the start token and separators, which themselves
+are never selected (Google's ``create_pretraining_data.py``). 80 % of the selected tokens are replaced by the mask, 10 %
+by a random token, and 10 % stay as they are, so that the model has to represent every token. The selection changes
+every epoch: it is a function of (seed, epoch, step) alone.
 
-Ids from V on are only read: V the start symbol, V + 1 the mask, V + 2 the separator. The random symbol is one of the V.
+Ids from V on are only read: V is the start token, V + 1 the mask, V + 2 the separator. The random token is one of the
+V.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,19 +24,25 @@ from chainrule.data.batches import Batches, make_batches
 from chainrule.data.encoding import Part
 
 MASKED, RANDOM = 0.8, 0.1
-"""Shares of the hidden symbols that are replaced by the mask, and by a random one."""
+"""Shares of the selected tokens that are replaced by the mask, and by a random token."""
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How rows are hidden. ``begins_V``: which symbols begin a word, so that words are hidden whole; None: single symbols."""
+    """Selection of the tokens to predict.
+
+    Args:
+        vocab_size: V.
+        share: share of the tokens of a row.
+        begins_V: mask of the tokens that begin a word, to select whole words; None: single tokens.
+    """
 
     vocab_size: int
     share: float = 0.15
     begins_V: np.ndarray | None = None
 
     def choose(self, rows_BT: np.ndarray, valid_BT: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Which places are hidden, B x T: as many in each row as its length says."""
+        """Return a mask of the selected tokens, B x T."""
         wanted_B = np.maximum(1, np.round(self.share * valid_BT.sum(1))).astype(int)
         open_BT = valid_BT & (rows_BT < self.vocab_size)
         order_BT = np.argsort(np.where(open_BT, rng.random(rows_BT.shape), 2.0), axis=1)
@@ -48,7 +55,7 @@ class Masking:
     def _words(
         self, rows_BT: np.ndarray, open_BT: np.ndarray, order_BT: np.ndarray, wanted_B: np.ndarray
     ) -> np.ndarray:
-        """Words in random order, each with all of its symbols, as long as they do not exceed the number."""
+        """Select words in random order, as long as they do not exceed the number that is wanted."""
         assert self.begins_V is not None
         begins_BT = ~open_BT | np.append(self.begins_V, np.ones(3, bool))[rows_BT]
         word_BT = begins_BT.cumsum(1)  # what follows a separator has its number, and is the only one that counts for it
@@ -57,14 +64,14 @@ class Masking:
             sizes = np.bincount(word_BT[b][open_BT[b]], minlength=word_BT[b, -1] + 1)
             words = word_BT[b, order_BT[b][: open_BT[b].sum()]]
             left, chosen = wanted, np.zeros(len(sizes), bool)
-            for word in words[np.sort(np.unique(words, return_index=True)[1])]:
+            for word in dict.fromkeys(words.tolist()):
                 if sizes[word] <= left:
                     left, chosen[word] = left - sizes[word], True
             hidden_BT[b] = chosen[word_BT[b]] & open_BT[b]
         return hidden_BT
 
     def hide(self, rows: MaskedBatch, rng: np.random.Generator) -> MaskedBatch:
-        """The rows as they are shown, and what was hidden as targets."""
+        """Return rows with masked inputs, and the selected tokens as targets."""
         rows_BT = rows.inputs_BT.numpy()
         valid_BT = np.ones(rows_BT.shape, bool)
         if rows.lengths_B is not None:
@@ -72,31 +79,27 @@ class Masking:
         hidden_BT = self.choose(rows_BT, valid_BT, rng)
         fate_BT = rng.random(rows_BT.shape)
         other_BT = rng.integers(self.vocab_size, size=rows_BT.shape)
-        shown_BT = np.where(
-            fate_BT < MASKED, self.vocab_size + 1, np.where(fate_BT < MASKED + RANDOM, other_BT, rows_BT)
-        )
+        shown_BT = np.select([fate_BT < MASKED, fate_BT < MASKED + RANDOM], [self.vocab_size + 1, other_BT], rows_BT)
         inputs_BT = torch.from_numpy(np.where(hidden_BT, shown_BT, rows_BT))
-        targets_BT = torch.from_numpy(np.where(hidden_BT, rows_BT, IGNORED))
-        return MaskedBatch(
-            inputs_BT, targets_BT, rows.lengths_B, segments_BT=rows.segments_BT, follows_B=rows.follows_B
-        )
+        return replace(rows, inputs_BT=inputs_BT, targets_BT=torch.from_numpy(np.where(hidden_BT, rows_BT, IGNORED)))
 
 
 def word_begins(tokenizer: Any) -> np.ndarray:
-    """Which symbols begin a word, V: those that begin with white space, as "Ġthe" does; a word of ``word`` is one symbol."""
+    """Return a mask of the tokens that begin a word, V: those that begin with white space, or all of ``word``."""
     if tokenizer.name == "word":
         return np.ones(tokenizer.vocab_size, bool)
     return np.array([tokenizer.decode([k])[:1].isspace() for k in range(tokenizer.vocab_size)])
 
 
 class MaskedBatches:
-    """``at(epoch, step)`` for steps 0..steps_per_epoch - 1, like `Batches`; every symbol is read once an epoch."""
+    """Masked rows: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1, like `Batches`."""
 
     def __init__(self, made: Batches, masking: Masking, *, next_sentence: bool):
         self.made, self.masking, self.next_sentence = made, masking, next_sentence
         self.steps_per_epoch = made.steps_per_epoch
 
     def at(self, epoch: int, step: int) -> MaskedBatch:
+        """Return the batch of a step. Raises IndexError outside the epoch."""
         rng = self.made.plan.rng(epoch, step, 4)
         rows = whole_rows(self.made.at(epoch, step), self.masking.vocab_size)
         if self.next_sentence:
@@ -107,22 +110,28 @@ class MaskedBatches:
 def make_masked(
     part: Part, masking: Masking, *, rows: int, window: int, seed: int, next_sentence: bool = False
 ) -> MaskedBatches:
-    """Batches of ``rows`` rows of ``window`` symbols, the start symbol and separators among them."""
-    special = 3 if next_sentence else 1
+    """Return batches of masked rows; every token is read once an epoch.
+
+    Args:
+        part: encoded split.
+        masking: which tokens are selected.
+        rows: rows of a batch.
+        window: tokens of a row, the start token and separators included.
+        seed: with epoch and step it determines every batch.
+        next_sentence: rows are two halves, and the model predicts whether the second follows the first.
+
+    Raises:
+        DataError: the split has no token.
+    """
+    length = window - (3 if next_sentence else 1)
     made = make_batches(
-        part,
-        masking.vocab_size,
-        batch_size=rows,
-        sequence_length=window - special,
-        stateful=False,
-        longest=1,
-        seed=seed,
+        part, masking.vocab_size, batch_size=rows, sequence_length=length, stateful=False, longest=1, seed=seed
     )
     return MaskedBatches(made, masking, next_sentence=next_sentence)
 
 
 def whole_rows(batch: Batch, vocab_size: int) -> MaskedBatch:
-    """The start symbol and all that follows it; a record that begins within a row does so behind a separator (Liu et al. 2019)."""
+    """Return rows with their start token; a separator precedes a record that begins within a row (Liu et al. 2019)."""
     start_B1 = torch.full((len(batch.targets_BT), 1), vocab_size)
     shown_BT = batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, vocab_size + 2)
     lengths_B = None if batch.lengths_B is None else batch.lengths_B + 1
@@ -131,11 +140,13 @@ def whole_rows(batch: Batch, vocab_size: int) -> MaskedBatch:
 
 
 def in_pairs(rows: MaskedBatch, vocab_size: int, rng: np.random.Generator) -> MaskedBatch:
-    """[start] first half [separator] second half [separator]; for every other row or so, the second half of another row."""
-    whole = [row[1:n] for row, n in zip(rows.inputs_BT, _lengths(rows))]
+    """Return rows ``[start] first half [separator] second half [separator]``; about half of the second halves come from
+    another row.
+    """
+    lengths = [rows.inputs_BT.shape[1]] * len(rows.inputs_BT) if rows.lengths_B is None else rows.lengths_B.tolist()
+    whole = [row[1:n] for row, n in zip(rows.inputs_BT, lengths)]
     halves = [(row[: len(row) // 2], row[len(row) // 2 :]) for row in whole]
-    moved = rng.random(len(halves)) < 0.5
-    moved &= len(halves) > 1
+    moved = (rng.random(len(halves)) < 0.5) & (len(halves) > 1)
     start, end = torch.tensor([vocab_size]), torch.tensor([vocab_size + 2])
     pairs, firsts = [], []
     for b, (first, second) in enumerate(halves):
@@ -143,16 +154,11 @@ def in_pairs(rows: MaskedBatch, vocab_size: int, rng: np.random.Generator) -> Ma
             second = halves[(b + int(rng.integers(1, len(halves)))) % len(halves)][1]
         pairs.append(torch.cat([start, first, end, second, end]))
         firsts.append(len(first) + 2)
-    lengths_B = torch.tensor([len(pair) for pair in pairs])
     rows_BT = torch.nn.utils.rnn.pad_sequence(pairs, batch_first=True, padding_value=vocab_size + 2)
-    segments_BT = (torch.arange(rows_BT.shape[1]) >= torch.tensor(firsts)[:, None]).long()
-    nothing_BT = torch.full_like(rows_BT, IGNORED)
     return MaskedBatch(
-        rows_BT, nothing_BT, lengths_B, segments_BT=segments_BT, follows_B=torch.from_numpy(~moved).long()
+        rows_BT,
+        torch.full_like(rows_BT, IGNORED),
+        torch.tensor([len(pair) for pair in pairs]),
+        segments_BT=(torch.arange(rows_BT.shape[1]) >= torch.tensor(firsts)[:, None]).long(),
+        follows_B=torch.from_numpy(~moved).long(),
     )
-
-
-def _lengths(rows: Batch) -> list[int]:
-    if rows.lengths_B is None:
-        return [rows.inputs_BT.shape[1]] * len(rows.inputs_BT)
-    return rows.lengths_B.tolist()

@@ -45,6 +45,11 @@ class Spans:
         return int((self.ends - self.starts).sum())
 
     @property
+    def nchars(self) -> int:
+        """Characters in all records."""
+        return sum(int(np.count_nonzero(piece & 0xC0 != 0x80)) for piece in self.pieces())
+
+    @property
     def file(self) -> str:
         """The first file of the text."""
         return self.text.files[0]
