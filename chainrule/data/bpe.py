@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.core.protocols import Encoded
 from chainrule.data.checks import check_ids
-from chainrule.data.source import gather
-from chainrule.data.words import EncodedSpans, SpanTokenizer, cut_records
+from chainrule.data.split import Spans
+from chainrule.data.words import Chunk, SpanTokenizer, cut_records
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before the library is loaded; it would warn after a fork
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -62,14 +61,14 @@ class BpeTokenizer(SpanTokenizer):
         self.symbol_bytes: np.ndarray | None = np.array([len(b) for b in self._bytes], np.int64)
 
     @classmethod
-    def fit(cls, content: np.ndarray, starts: np.ndarray, ends: np.ndarray, size: int | None) -> BpeTokenizer:
+    def fit(cls, spans: Spans, size: int | None) -> BpeTokenizer:
         """Learn merges from records until the vocabulary has ``size`` tokens; None: a size that suits the text.
 
         Raises:
             UserError: ``size`` is not more than 256.
         """
         if size is None:
-            learnt = max(1, int((ends - starts).sum()) // 1000)
+            learnt = max(1, spans.nbytes // 1000)
             size = min(max(SMALLEST, 1 << (learnt.bit_length() - 1)), LARGEST)
         if size <= 256:
             raise UserError(f"--tokenizer bpe:{size}: more than the 256 bytes are needed, for example bpe:4096")
@@ -79,27 +78,16 @@ class BpeTokenizer(SpanTokenizer):
         trainer = trainers.BpeTrainer(
             vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, min_frequency=2
         )
-        tokenizer.train_from_iterator((text for text, _ in _texts(content, starts, ends)), trainer)
+        tokenizer.train_from_iterator((text for text, _ in _texts(spans)), trainer)
         return cls(json.loads(tokenizer.to_str()))
 
-    def encode_spans(self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> EncodedSpans:
-        """Return the ids of records; see `SpanTokenizer`."""
-        begins: list[int] = []
-        total = 0
-
-        def chunks() -> Iterator[np.ndarray]:
-            nonlocal total
-            texts = _texts(content, starts, ends)
-            while batch := list(itertools.islice(texts, BATCH)):
-                made = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([text for text, _ in batch])]
-                bounds = total + np.cumsum([0, *map(len, made)])
-                begins.extend(bounds[:-1][[first for _, first in batch]].tolist())
-                yield np.fromiter(itertools.chain.from_iterable(made), np.int32, int(bounds[-1]) - total)
-                total = int(bounds[-1])
-
-        ids = gather(chunks()).astype(np.int32, copy=False)
-        where = np.array([*begins, total], np.int64)
-        return Encoded(ids), where[:-1], where[1:]
+    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
+        texts, none = _texts(spans), np.zeros(0, np.int64)
+        while batch := list(itertools.islice(texts, BATCH)):
+            made = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([text for text, _ in batch])]
+            begins = np.cumsum([0, *map(len, made)])
+            ids = np.fromiter(itertools.chain.from_iterable(made), np.int32, int(begins[-1]))
+            yield ids, begins[:-1][[first for _, first in batch]], none, none
 
     def decode(self, ids: Any) -> bytes:
         """Return the bytes of ids: UTF-8 if the ids came from a text, not always if a model generated them."""
@@ -110,11 +98,10 @@ class BpeTokenizer(SpanTokenizer):
         return self._saved
 
 
-def _texts(content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> Iterator[tuple[str, bool]]:
+def _texts(spans: Spans) -> Iterator[tuple[str, bool]]:
     """Yield records as strings, long ones in pieces, and whether a record begins there."""
-    begins, stops, first = cut_records(content, starts, ends, PIECE)
-    for begin, stop, new in zip(begins.tolist(), stops.tolist(), first.tolist()):
-        yield content[begin:stop].tobytes().decode(), new
+    for begin, end, first in zip(*(array.tolist() for array in cut_records(spans, PIECE))):
+        yield spans.text.content[begin:end].tobytes().decode(), first
 
 
 def _byte_of_character() -> dict[str, int]:

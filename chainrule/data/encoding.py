@@ -14,7 +14,6 @@ from chainrule.data.source import check_unit
 from chainrule.data.split import Spans, pieces, spans_of
 from chainrule.data.symbols import Sequences, SymbolTokenizer
 from chainrule.data.tokenizers import AnyTokenizer, TextTokenizer, missing
-from chainrule.data.words import EncodedSpans
 
 
 @dataclass
@@ -111,41 +110,28 @@ def entropy(part: Part, vocab_size: int) -> float:
     return bits_of_counts(counts)
 
 
-def encode_spans(spans: dict[str, Spans], tokenizer: TextTokenizer, unit: str) -> dict[str, Part]:
-    """Encode the splits of each text together, so that they may share its ids.
+def encode_spans(spans: Spans, tokenizer: TextTokenizer, unit: str) -> Part:
+    """Encode the records of a text.
 
     Args:
-        spans: records by split.
+        spans: the records.
         tokenizer: the tokenizer.
         unit: what a record is.
 
     Raises:
         DataError: a character outside a complete alphabet; the message names it and its place.
     """
-    made: dict[str, EncodedSpans] = {}
-    for text in {id(some.text): some.text for some in spans.values()}.values():
-        mine = {name: (some.starts, some.ends) for name, some in spans.items() if some.text is text}
-        made |= tokenizer.encode_parts(text.content, mine)
-    parts = {}
-    for name, span in spans.items():
-        parts[name] = part = _part(made[name], unit, span.nbytes, span.nchars)
-        part.symbol_bytes, part.record_bytes = tokenizer.symbol_bytes, span.ends - span.starts
-        if tokenizer.normalises:
-            dropped = span.nbytes - sum(map(part.bytes_between, part.starts.tolist(), part.ends.tolist()))
-            part.nbytes -= dropped
-            part.nchars -= dropped  # ASCII white space: one byte a character
-        if tokenizer.unknown is None and len(part.unknown_at):
-            _refuse(span, part, tokenizer)
-    return parts
-
-
-def _part(encoded: EncodedSpans, unit: str, nbytes: int, nchars: int) -> Part:
-    ids, starts, ends = encoded
-    inside = np.zeros(len(ids.unknown_at), bool)
-    if len(starts):
-        index = np.searchsorted(starts, ids.unknown_at, "right") - 1
-        inside = (index >= 0) & (ids.unknown_at < ends[index])
-    return Part(ids.ids, starts, ends, unit, nbytes, nchars, ids.unknown_at[inside], ids.unknown_bytes[inside])
+    encoded, starts, ends = tokenizer.encode_spans(spans)
+    unknown = encoded.unknown_at, encoded.unknown_bytes
+    part = Part(encoded.ids, starts, ends, unit, spans.nbytes, spans.nchars, *unknown, tokenizer.symbol_bytes)
+    part.record_bytes = spans.ends - spans.starts
+    if tokenizer.normalises:
+        dropped = spans.nbytes - sum(map(part.bytes_between, starts.tolist(), ends.tolist()))
+        part.nbytes -= dropped
+        part.nchars -= dropped  # ASCII white space: one byte a character
+    if tokenizer.unknown is None and len(part.unknown_at):
+        _refuse(spans, part, tokenizer)
+    return part
 
 
 def _refuse(span: Spans, part: Part, tokenizer: TextTokenizer) -> None:
@@ -163,11 +149,10 @@ def encode_symbols(some: Sequences, tokenizer: SymbolTokenizer, unit: str) -> Pa
         tokenizer: their alphabet.
         unit: what a record is.
     """
-    encoded = tokenizer.encode_sequences(some, ends=tokenizer.end is not None)
-    sizes = encoded[2] - encoded[1]
-    part = _part(encoded, unit, int(sizes.sum()), int(sizes.sum()))
-    part.counted, part.record_bytes = "symbol", sizes
-    return part
+    encoded, starts, ends = tokenizer.encode_sequences(some, ends=True)
+    sizes, count = ends - starts, len(encoded.ids)
+    unknown = encoded.unknown_at, encoded.unknown_bytes
+    return Part(encoded.ids, starts, ends, unit, count, count, *unknown, counted="symbol", record_bytes=sizes)
 
 
 def encode_texts(lines: Sequence[bytes], tokenizer: AnyTokenizer, unit: str) -> Part:
@@ -184,4 +169,4 @@ def encode_texts(lines: Sequence[bytes], tokenizer: AnyTokenizer, unit: str) -> 
     if isinstance(tokenizer, SymbolTokenizer):
         made = [tokenizer.form.read(line.decode()) for line in lines]
         return encode_symbols(Sequences.of(tokenizer.form, made, None, "the text"), tokenizer, unit)
-    return encode_spans({"all": spans_of(lines, "the text")}, tokenizer, check_unit(unit))["all"]
+    return encode_spans(spans_of(lines, "the text"), tokenizer, check_unit(unit))

@@ -509,7 +509,7 @@ def encode_pairs(part: SentencePairs, tokenizers: Sequence[TextTokenizer], longe
 def _encode(cells: Sequence[str], tokenizer: TextTokenizer, where: Callable[[int], str]) -> list[np.ndarray]:
     """The ids of each cell. Raises DataError where a complete alphabet lacks a character."""
     spans = _spans(cells)
-    encoded, starts, ends = tokenizer.encode_parts(spans.text.content, {"all": (spans.starts, spans.ends)})["all"]
+    encoded, starts, ends = tokenizer.encode_spans(spans)
     if tokenizer.unknown is None and len(encoded.unknown_at):
         at = int(encoded.unknown_at[0])
         row = int(np.searchsorted(ends, at, "right"))

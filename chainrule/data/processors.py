@@ -115,11 +115,7 @@ class TextProcessor(TokenProcessor):
 
     def encode(self, part: Spans) -> Part:
         """Return the ids of one split."""
-        return self.encode_parts({"all": part})["all"]
-
-    def encode_parts(self, parts: dict[str, Spans]) -> dict[str, Part]:
-        """Return the ids of all splits; splits of one text share them."""
-        return encode_spans(parts, self.tokenizer, self.unit)
+        return encode_spans(part, self.tokenizer, self.unit)
 
     def notes(self, parts: dict[str, Part]) -> list[str]:
         """Return notes on the tokenizer."""

@@ -244,24 +244,26 @@ class SymbolTokenizer:
 
     def encode(self, text: bytes) -> Encoded:
         """Return the ids of a record as it is written in a file, or of the beginning of one; no end is added."""
-        return self.encode_sequences(Sequences.of(self.form, [self.form.read(text.decode())], None, "the text"))[0]
+        return self.encode_sequences(Sequences.of(self.form, [self.form.read(text.decode())], None, "the text"), False)[
+            0
+        ]
 
     def encode_sequences(self, some: Sequences, ends: bool = False) -> tuple[Encoded, np.ndarray, np.ndarray]:
-        """Return ids, and where each record begins and ends in them; ``ends`` adds the end symbol to each."""
-        assert self.unknown is not None
-        table = np.array([self._id.get(name, self.unknown) for name in some.names], np.int32)
-        sizes = np.array([self._cost(name) for name in some.names], np.int64)
-        ids = table[some.ids]
-        unknown = np.flatnonzero(ids == self.unknown)
-        cost = sizes[some.ids[unknown]]
-        if not ends:
-            return Encoded(ids, unknown, cost), some.starts, some.ends
-        assert self.end is not None
-        order = np.argsort(some.starts, kind="stable")
-        shift = np.argsort(order, kind="stable")  # ends that are inserted before each record
-        moved = unknown + np.searchsorted(some.ends[order], unknown, "right")
-        closed = np.insert(ids, some.ends[order], self.end)
-        return Encoded(closed, moved, cost), some.starts + shift, some.ends + shift + 1
+        """Return ids, one record after the other, and where each record begins and ends in them.
+
+        Args:
+            some: the records.
+            ends: close each record with the end symbol, if there is one.
+        """
+        sizes = some.ends - some.starts
+        stops = np.cumsum(sizes)
+        symbols = some.ids[np.arange(sizes.sum()) + np.repeat(some.starts - stops + sizes, sizes)]
+        ids = np.array([self._id.get(name, self.unknown) for name in some.names], np.int32)[symbols]
+        cost = np.array([self._cost(name) for name in some.names], np.int64)[symbols[ids == self.unknown]]
+        if ends and self.end is not None:
+            ids = np.insert(ids, stops, self.end)
+            sizes, stops = sizes + 1, stops + np.arange(1, len(stops) + 1)
+        return Encoded(ids, np.flatnonzero(ids == self.unknown), cost), stops - sizes, stops
 
     def _cost(self, name: str) -> int:
         return len(self.form.bare(name).encode()) + (not self.form.characters)

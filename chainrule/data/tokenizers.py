@@ -7,9 +7,8 @@ each of its bytes. A *complete* one has no unknown token: its alphabet is declar
 
 from __future__ import annotations
 
-import codecs
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,17 +17,14 @@ import numpy as np
 
 from chainrule.core.errors import DataError, MachineError, UserError, nearest
 from chainrule.core.protocols import Encoded
-from chainrule.data.checks import check_ids, check_utf8
-from chainrule.data.source import chunked, gather
+from chainrule.data.checks import check_ids
 from chainrule.data.split import Spans
 from chainrule.data.symbols import SymbolTokenizer
-from chainrule.data.words import EncodedSpans, WordTokenizer
+from chainrule.data.words import Chunk, EncodedSpans, SpanTokenizer, WordTokenizer, stretches
 
 if TYPE_CHECKING:
     from chainrule.data.bpe import BpeTokenizer
 
-Bounds = dict[str, tuple[np.ndarray, np.ndarray]]
-"""Bytes at which the records of each split begin and end in a text."""
 SPECS = ("byte", "char", "char:complete", "word", "bpe", "none")
 
 TextTokenizer: TypeAlias = "ByteTokenizer | CharTokenizer | WordTokenizer | BpeTokenizer"
@@ -53,9 +49,9 @@ class ByteTokenizer:
         """Return the ids of one text."""
         return Encoded(np.frombuffer(text, np.uint8))
 
-    def encode_parts(self, content: np.ndarray, parts: Bounds) -> dict[str, EncodedSpans]:
-        """Return the text itself, which all splits share (a mapped file stays mapped), and the given bounds."""
-        return {name: (Encoded(content), starts, ends) for name, (starts, ends) in parts.items()}
+    def encode_spans(self, spans: Spans) -> EncodedSpans:
+        """Return the bytes of the whole text (a mapped file stays mapped) and the bounds of records in them."""
+        return Encoded(spans.text.content), spans.starts, spans.ends
 
     def decode(self, ids: Any) -> bytes:
         """Return the bytes of ids."""
@@ -66,7 +62,7 @@ class ByteTokenizer:
         return {"type": "byte"}
 
 
-class CharTokenizer:
+class CharTokenizer(SpanTokenizer):
     """Unicode characters.
 
     Args:
@@ -94,14 +90,14 @@ class CharTokenizer:
         """Bytes that each token stands for; 0 for the unknown one, whose occurrences carry their own."""
 
     @classmethod
-    def fit(cls, pieces: Iterable[np.ndarray], complete: bool = False) -> CharTokenizer:
-        """Return the sorted alphabet of training bytes.
+    def fit(cls, spans: Spans, complete: bool = False) -> CharTokenizer:
+        """Return the sorted alphabet of training records.
 
         Unless ``complete``, a character that occurs once is unknown, so that p(<unk>) is learned from rare characters.
         """
         counts = np.zeros(0x110000, np.int64)
-        for points in _decoded(pieces):
-            found = np.bincount(points)
+        for stretch, _, _ in stretches(spans):
+            found = np.bincount(_points(stretch.tobytes().decode()))
             counts[: len(found)] += found
         return cls("".join(map(chr, np.flatnonzero(counts >= (1 if complete else 2)))), complete)
 
@@ -111,34 +107,19 @@ class CharTokenizer:
         Raises:
             DataError: it is not UTF-8, or has a character outside a complete alphabet.
         """
-        points = _points(check_utf8(text))
-        encoded = self._encode(points, 0)
+        encoded = super().encode(text)
         if self.complete and len(encoded.unknown_at):
-            raise DataError(missing(chr(points[encoded.unknown_at[0]]), self.vocab_size))
+            raise DataError(missing(text.decode()[encoded.unknown_at[0]], self.vocab_size))
         return encoded
 
-    def encode_parts(self, content: np.ndarray, parts: Bounds) -> dict[str, EncodedSpans]:
-        """Return the ids of the whole text, which all splits share, and where the records of each are in them.
-
-        Under a complete alphabet, unseen characters get the id V.
-        """
-        at: list[np.ndarray] = []
-        lengths: list[np.ndarray] = []
-
-        def chunks() -> Iterator[np.ndarray]:
-            done = 0
-            for points in _decoded(chunk for _, chunk in chunked(content)):
-                encoded = self._encode(points, done)
-                at.append(encoded.unknown_at)
-                lengths.append(encoded.unknown_bytes)
-                done += len(points)
-                yield encoded.ids
-
-        encoded = Encoded(gather(chunks()), np.concatenate(at), np.concatenate(lengths))
-        return {
-            name: (encoded, _positions(content, starts), _positions(content, ends))
-            for name, (starts, ends) in parts.items()
-        }
+    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
+        """Yield ids; under a complete alphabet, an unseen character has the id V."""
+        for stretch, bounds, first in stretches(spans):
+            points = _points(stretch.tobytes().decode())
+            ids = self._table[np.minimum(points, len(self._table) - 1)]
+            unknown = np.flatnonzero(ids == len(self.characters))
+            begins = np.searchsorted(np.flatnonzero(stretch & 0xC0 != 0x80), bounds[first])
+            yield ids, begins, unknown, _utf8_lengths(points[unknown])
 
     def decode(self, ids: Any) -> bytes:
         """Return the text of ids; U+FFFD stands for the unknown token."""
@@ -147,11 +128,6 @@ class CharTokenizer:
     def to_json(self) -> dict[str, Any]:
         """Return the tokenizer as JSON values, for `tokenizer_from_json`."""
         return {"type": "char", "characters": self.characters, "complete": self.complete}
-
-    def _encode(self, points: np.ndarray, offset: int) -> Encoded:
-        ids = self._table[np.minimum(points, len(self._table) - 1)]
-        unknown = np.flatnonzero(ids == len(self.characters))
-        return Encoded(ids, unknown + offset, _utf8_lengths(points[unknown]))
 
 
 def missing(character: str, vocab_size: int) -> str:
@@ -162,27 +138,8 @@ def missing(character: str, vocab_size: int) -> str:
     )
 
 
-def _positions(content: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """Return the character at each byte offset (ascending): the offset less the continuation bytes before it."""
-    result, before = offsets.astype(np.int64), 0
-    for start, chunk in chunked(content):
-        low, high = np.searchsorted(offsets, [start, start + len(chunk)])
-        following = np.flatnonzero(chunk & 0xC0 == 0x80)
-        result[low:high] -= before + np.searchsorted(following, offsets[low:high] - start)
-        before += len(following)
-    result[np.searchsorted(offsets, len(content)) :] -= before
-    return result
-
-
 def _points(text: str) -> np.ndarray:
     return np.frombuffer(text.encode("utf-32-le"), np.uint32)
-
-
-def _decoded(pieces: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield code points of UTF-8 that may be cut anywhere between its pieces."""
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    for piece in pieces:
-        yield _points(decoder.decode(piece.tobytes()))
 
 
 def _utf8_lengths(points: np.ndarray) -> np.ndarray:
@@ -251,20 +208,19 @@ def fit_tokenizer(spec: Spec, spans: Spans, *, lines: bool) -> TextTokenizer:
     Raises:
         UserError: ``none``, which text does not take. DataError: the file of ``spec`` holds no tokenizer.
     """
-    content, starts, ends = spans.text.content, spans.starts, spans.ends
     match spec.kind:
         case "byte":
             return ByteTokenizer()
         case "word":
-            return WordTokenizer.fit(content, starts, ends, lines=lines, limit=spec.size)
+            return WordTokenizer.fit(spans, lines=lines, limit=spec.size)
         case "bpe":
-            return bpe().fit(content, starts, ends, spec.size)
+            return bpe().fit(spans, spec.size)
         case "file":
             assert spec.file
             return read_tokenizer(spec.file)
         case "none":
             raise UserError("--tokenizer none: symbols without bytes; text takes byte, char, word or bpe")
-    return CharTokenizer.fit(spans.pieces(), complete=spec.kind == "char:complete")
+    return CharTokenizer.fit(spans, complete=spec.kind == "char:complete")
 
 
 def bpe() -> type[BpeTokenizer]:

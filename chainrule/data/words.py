@@ -25,6 +25,7 @@ import numpy as np
 from chainrule.core.protocols import Encoded
 from chainrule.data.checks import check_ids, check_utf8
 from chainrule.data.source import CHUNK, gather
+from chainrule.data.split import Spans, spans_of
 
 SPACES = b"\0\t\n\v\f\r "
 ALWAYS = (b"\n", b"\t", b"\r", b"\v", b"\f", b" ")
@@ -33,31 +34,39 @@ _is_space = np.isin(np.arange(256), list(SPACES))
 
 EncodedSpans = tuple[Encoded, np.ndarray, np.ndarray]
 """Ids of records, and where each record begins and ends in them."""
+Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+"""Ids; where records begin in them; where the unknown token is in them, and the bytes that each stands for."""
 
 
 class SpanTokenizer(ABC):
-    """A tokenizer whose tokens may span several characters: records are encoded one by one."""
+    """Base of tokenizers of UTF-8: no token reaches from one record into another."""
 
     @abstractmethod
-    def encode_spans(self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> EncodedSpans:
-        """Return the ids of records, one record after the other.
+    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
+        """Yield the ids of records, some megabytes of text at a time."""
 
-        Args:
-            content: the bytes of a text, uint8.
-            starts: byte at which each record begins.
-            ends: byte behind each record.
-        """
+    def encode_spans(self, spans: Spans) -> EncodedSpans:
+        """Return the ids of records, one record after the other."""
+        begins, at, sizes = ([np.zeros(0, np.int64)] for _ in range(3))
+        total = 0
+
+        def chunks() -> Iterator[np.ndarray]:
+            nonlocal total
+            for ids, first, unknown, unknown_bytes in self._chunks(spans):
+                begins.append(first + total)
+                at.append(unknown + total)
+                sizes.append(unknown_bytes)
+                total += len(ids)
+                yield ids
+
+        ids = gather(chunks())
+        where = np.append(np.concatenate(begins), total)
+        return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
 
     def encode(self, text: bytes) -> Encoded:
         """Return the ids of one text. Raises DataError where it is not UTF-8."""
         check_utf8(text)
-        return self.encode_spans(np.frombuffer(text, np.uint8), np.array([0]), np.array([len(text)]))[0]
-
-    def encode_parts(
-        self, content: np.ndarray, parts: dict[str, tuple[np.ndarray, np.ndarray]]
-    ) -> dict[str, EncodedSpans]:
-        """Return the ids of each split, whose records begin and end at the given bytes of ``content``."""
-        return {name: self.encode_spans(content, starts, ends) for name, (starts, ends) in parts.items()}
+        return self.encode_spans(spans_of([text], "the text"))[0]
 
 
 class WordTokenizer(SpanTokenizer):
@@ -86,38 +95,22 @@ class WordTokenizer(SpanTokenizer):
         return self.lines
 
     @classmethod
-    def fit(
-        cls, content: np.ndarray, starts: np.ndarray, ends: np.ndarray, *, lines: bool, limit: int | None
-    ) -> WordTokenizer:
+    def fit(cls, spans: Spans, *, lines: bool, limit: int | None) -> WordTokenizer:
         """Return the words that occur twice or more in the records; ``limit`` keeps the most frequent ones."""
         counts: Counter[bytes] = Counter()
-        for stretch, bounds, first in stretches(content, starts, ends):
+        for stretch, bounds, first in stretches(spans):
             counts.update(_tokens(stretch, bounds, first, lines)[0])
         by_count = lambda word: (-counts[word], word)  # noqa: E731
         always = [b"\n"] if lines else list(ALWAYS)
         frequent = sorted((w for w, c in counts.items() if c >= 2 and w not in always), key=by_count)
         return cls([w.decode() for w in sorted(frequent[:limit] + always, key=by_count)], lines)
 
-    def encode_spans(self, content: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> EncodedSpans:
-        """Return the ids of records; see `SpanTokenizer`."""
-        at, sizes, begins = ([np.zeros(0, np.int64)] for _ in range(3))
-        total = 0
-
-        def chunks() -> Iterator[np.ndarray]:
-            nonlocal total
-            for stretch, bounds, first in stretches(content, starts, ends):
-                tokens, begin = _tokens(stretch, bounds, first, self.lines)
-                ids = np.fromiter(map(self._id.get, tokens, [self.unknown] * len(tokens)), np.int32, len(tokens))
-                unknown = np.flatnonzero(ids == self.unknown)
-                at.append(unknown + total)
-                sizes.append(np.array([_size(tokens[k]) for k in unknown.tolist()], np.int64))
-                begins.append(begin + total)
-                total += len(ids)
-                yield ids
-
-        ids = gather(chunks()).astype(np.int32, copy=False)
-        where = np.append(np.concatenate(begins), total)
-        return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
+    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
+        for stretch, bounds, first in stretches(spans):
+            tokens, begins = _tokens(stretch, bounds, first, self.lines)
+            ids = np.fromiter(map(self._id.get, tokens, [self.unknown] * len(tokens)), np.int32, len(tokens))
+            unknown = np.flatnonzero(ids == self.unknown)
+            yield ids, begins, unknown, np.array([_size(tokens[k]) for k in unknown.tolist()], np.int64)
 
     def decode(self, ids: Any) -> bytes:
         """Return the text of ids, with one space between neighbouring words; U+FFFD stands for the unknown token.
@@ -164,15 +157,14 @@ def _tokens(stretch: np.ndarray, bounds: np.ndarray, first: np.ndarray, lines: b
     return tokens, np.searchsorted(begins, bounds[first])
 
 
-def stretches(
-    content: np.ndarray, starts: np.ndarray, ends: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+def stretches(spans: Spans) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield the bytes of records, some megabytes at a time; a long record is cut before white space.
 
     Yields:
         The bytes, where pieces of records begin in them, and a mask of the pieces that begin a record.
     """
-    starts, ends, first = cut_records(content, starts, ends, CHUNK)
+    content = spans.text.content
+    starts, ends, first = cut_records(spans, CHUNK)
     group = starts // CHUNK
     edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
     for low, high in zip(edges[:-1].tolist(), edges[1:].tolist()):
@@ -186,14 +178,13 @@ def stretches(
         yield block, np.cumsum(sizes) - sizes, first[low:high]
 
 
-def cut_records(
-    content: np.ndarray, starts: np.ndarray, ends: np.ndarray, limit: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def cut_records(spans: Spans, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cut records of more than ``limit`` bytes before white space. Empty records are kept.
 
     Returns:
         Starts and ends of the pieces, and a mask of the pieces that begin a record.
     """
+    starts, ends = spans.starts, spans.ends
     if not np.any(ends - starts > limit):
         return starts, ends, np.ones(len(starts), bool)
     begins: list[int] = []
@@ -201,7 +192,7 @@ def cut_records(
     for start, end in zip(starts.tolist(), ends.tolist()):
         begins.append(start)
         while end - begins[-1] > limit:
-            stops.append(_cut_before_space(content, begins[-1] + limit // 2, begins[-1] + limit))
+            stops.append(_cut_before_space(spans.text.content, begins[-1] + limit // 2, begins[-1] + limit))
             begins.append(stops[-1])
         stops.append(end)
     return np.array(begins), np.array(stops), np.isin(begins, starts)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from chainrule.core import DataError, MachineError, UserError
 from chainrule.data import EncodedData, Part, encode_texts, plays, source
+from chainrule.data.split import spans_of
 from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_json
 from tests.encoded import read, read_part
 
@@ -405,7 +406,7 @@ def test_a_handful_of_records_leaves_no_part_empty(tmp_path: Path) -> None:
 @given(st.text())
 def test_characters_come_back_as_they_went_in(text: str) -> None:
     raw = text.encode()
-    tokenizer = CharTokenizer.fit([np.frombuffer(raw, np.uint8)], complete=True)
+    tokenizer = CharTokenizer.fit(spans_of([raw], "raw"), complete=True)
     assert tokenizer.characters == "".join(sorted(set(text)))
     encoded = tokenizer.encode(raw)
     assert [tokenizer.characters[i] for i in encoded.ids] == list(text)
@@ -417,7 +418,7 @@ def test_characters_come_back_as_they_went_in(text: str) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.text(), st.text())
 def test_unknown_characters_are_those_not_seen_twice_and_keep_their_bytes(train: str, text: str) -> None:
-    tokenizer = CharTokenizer.fit([np.frombuffer((train).encode(), np.uint8)])
+    tokenizer = CharTokenizer.fit(spans_of([train], "train"))
     alphabet = {c for c, n in Counter(train).items() if n >= 2}
     encoded = tokenizer.encode(text.encode())
     unknown = [i for i, c in enumerate(text) if c not in alphabet]
@@ -437,7 +438,7 @@ def test_bytes_come_back_as_they_went_in(raw: bytes) -> None:
 @pytest.mark.parametrize(("kinds", "dtype"), [(255, np.uint8), (257, np.uint16), (65_537, np.int32)])
 def test_ids_take_the_smallest_type_that_fits(kinds: int, dtype: type) -> None:
     text = "".join(map(chr, range(0x10000, 0x10000 + kinds))) * 2
-    tokenizer = CharTokenizer.fit([np.frombuffer(text.encode(), np.uint8)])
+    tokenizer = CharTokenizer.fit(spans_of([text], "text"))
     assert tokenizer.encode(text.encode()).ids.dtype == dtype
     assert tokenizer.decode(tokenizer.encode(text.encode()).ids) == text.encode()
 

@@ -84,10 +84,11 @@ def test_one_long_entry_is_split_into_blocks_and_nothing_ends(tmp_path: Path) ->
     corpus = read(path)
     assert (corpus.unit, corpus.processor.tokenizer.end, corpus.processor.tokenizer.vocab_size) == ("stream", None, 5)
     covered = np.zeros(len(bases), int)
-    for part in corpus.parts.values():
-        for s, e in zip(part.starts, part.ends):
-            covered[s:e] += 1
-            assert "".join(corpus.processor.tokenizer.symbols_of(part.ids[s:e])) == bases[s:e]
+    for name, part in corpus.parts.items():
+        raw = corpus.dataset.parts[name]
+        for s, e, low, high in zip(part.starts, part.ends, raw.starts, raw.ends, strict=True):
+            covered[low:high] += 1
+            assert "".join(corpus.processor.tokenizer.symbols_of(part.ids[s:e])) == bases[low:high]
     assert covered.max() == 1
     assert covered.mean() > 0.97
     assert len(corpus.parts["test"]) == pytest.approx(0.05 * len(bases), rel=0.02)
@@ -144,10 +145,11 @@ def test_columns_in_step_without_groups_are_one_stream(tmp_path: Path) -> None:
     path = write(tmp_path / "steps.tsv", "".join(f"{a}\t{b}\n" for a, b in rows))
     corpus = read(path, columns="x,y")
     flat = [s for a, b in rows for s in (f"x={a}", f"y={b}")]
-    for part in corpus.parts.values():
-        for s, e in zip(part.starts.tolist(), part.ends.tolist()):
-            assert s % 2 == e % 2 == 0  # no step is cut
-            assert corpus.processor.tokenizer.symbols_of(part.ids[s:e]) == flat[s:e]
+    for name, part in corpus.parts.items():
+        raw = corpus.dataset.parts[name]
+        for s, e, low, high in zip(part.starts, part.ends, raw.starts, raw.ends, strict=True):
+            assert s % 2 == e % 2 == low % 2 == high % 2 == 0  # no step is cut
+            assert corpus.processor.tokenizer.symbols_of(part.ids[s:e]) == flat[low:high]
     one = read(path, columns="event,-")
     assert one.processor.tokenizer.names == ["0", "1", "2", "3", "4"]
     assert one.unit == "stream"

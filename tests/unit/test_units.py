@@ -18,6 +18,7 @@ from chainrule.core import DataError, Projected, UserError, model_type
 from chainrule.core.compute import decide
 from chainrule.data import counting_batches, encode_texts, tokenizer_from_json, words
 from chainrule.data.bpe import BpeTokenizer
+from chainrule.data.split import spans_of
 from chainrule.data.words import WordTokenizer
 from chainrule.inference.scoring import token_nats
 from tests.encoded import read, read_part
@@ -31,14 +32,11 @@ def prose(lines: int, seed: int = 5) -> str:
 
 
 def fit_words(text: str, *, lines: bool = False, limit: int | None = None) -> WordTokenizer:
-    raw = np.frombuffer(text.encode(), np.uint8)
-    starts = np.array([0])
-    return WordTokenizer.fit(raw, starts, np.array([len(raw)]), lines=lines, limit=limit)
+    return WordTokenizer.fit(spans_of([text], "text"), lines=lines, limit=limit)
 
 
 def fit_bpe(text: str, size: int | None) -> BpeTokenizer:
-    raw = np.frombuffer(text.encode(), np.uint8)
-    return BpeTokenizer.fit(raw, np.array([0]), np.array([len(raw)]), size)
+    return BpeTokenizer.fit(spans_of([text], "text"), size)
 
 
 def shown(tokenizer: WordTokenizer, text: str) -> list[str]:
