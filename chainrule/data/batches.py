@@ -91,6 +91,11 @@ class Plan:
     window: int
     seed: int
 
+    @property
+    def size(self) -> int:
+        """Tokens of the virtual stream."""
+        return len(self.part) + len(self.part.starts)
+
     def rng(self, *key: int) -> np.random.Generator:
         """Return the random generator of a key, such as (epoch, step)."""
         return np.random.default_rng([self.seed, *key])
@@ -147,8 +152,7 @@ class _Stateful(Batches):
     def __init__(self, plan: Plan, reset_prob: float):
         super().__init__(plan)
         self.reset_prob = reset_prob
-        self.size = len(plan.part) + len(plan.part.starts)
-        self.stretch = -(-self.size // plan.rows)
+        self.stretch = -(-plan.size // plan.rows)
         self.steps_per_epoch = -(-self.stretch // plan.window)
 
     def _arrange(self, epoch: int) -> tuple[_VirtualStream, int]:
@@ -159,11 +163,11 @@ class _Stateful(Batches):
         stream, rotation = self._epoch(epoch)
         within = step * plan.window + np.arange(plan.window + 1)
         place_BT = self.stretch * np.arange(plan.rows)[:, None] + within
-        read_BT = stream.read((place_BT + rotation) % self.size)
+        read_BT = stream.read((place_BT + rotation) % plan.size)
         inputs_BT = read_BT[:, :-1].copy()
         resets = (step == 0) | (plan.rng(epoch, step, 1).random(plan.rows) < self.reset_prob)
         inputs_BT[resets, 0] = plan.vocab_size
-        beyond_BT = (within[:-1] >= self.stretch) | (place_BT[:, :-1] >= self.size)
+        beyond_BT = (within[:-1] >= self.stretch) | (place_BT[:, :-1] >= plan.size)
         return replace(plan.batch(inputs_BT, read_BT[:, 1:], beyond_BT), carried=True)
 
 
@@ -172,8 +176,7 @@ class _Windows(Batches):
 
     def __init__(self, plan: Plan):
         super().__init__(plan)
-        self.size = len(plan.part) + len(plan.part.starts)
-        self.windows = -(-self.size // plan.window)
+        self.windows = -(-plan.size // plan.window)
         self.steps_per_epoch = -(-self.windows // plan.rows)
 
     def _arrange(self, epoch: int) -> tuple[_VirtualStream, int, np.ndarray]:
@@ -184,8 +187,8 @@ class _Windows(Batches):
         stream, rotation, order = self._epoch(epoch)
         low, high = (k * self.windows // self.steps_per_epoch for k in (step, step + 1))
         place_BT = order[low:high, None] * plan.window + np.arange(plan.window)
-        read_BT = stream.read((place_BT + rotation) % self.size)
-        return plan.batch(plan.shifted(read_BT), read_BT, place_BT >= self.size)
+        read_BT = stream.read((place_BT + rotation) % plan.size)
+        return plan.batch(plan.shifted(read_BT), read_BT, place_BT >= plan.size)
 
 
 class _Records(Batches):

@@ -76,20 +76,15 @@ def _common(dataset: Dataset) -> dict[str, Any]:
 
 def _repeated(train: Sequences, test: Sequences, unit: str) -> float:
     """Return ``duplicates`` for symbols: by whole records, or for a stream by windows of two bytes a symbol."""
-    names = {name: k for k, name in enumerate(train.names)}
-    shared = np.array([names.get(name, len(names) + k) for k, name in enumerate(test.names)], np.int64)
-    held_ids = shared[test.ids]
-    if unit == "stream":
-        held, known = (
-            np.concatenate([*pieces(ids, part.starts, part.ends)]).astype("<u2").tobytes()
-            for ids, part in ((held_ids, test), (train.ids, train))
-        )
-        return _repeated_windows(held, known)
-    held, known = (
-        {ids[s:e].astype("<i4").tobytes() for s, e in zip(part.starts, part.ends)}
-        for ids, part in ((held_ids, test), (train.ids, train))
-    )
-    return len(held & known) / max(1, len(held))
+    if unit != "stream":
+        held, known = ({tuple(part.record(row)) for row in range(len(part))} for part in (test, train))
+        return len(held & known) / max(1, len(held))
+    numbers: dict[str, int] = {}
+    texts = []
+    for part in (test, train):
+        table = np.array([numbers.setdefault(name, len(numbers)) for name in part.names]).astype("<u2")
+        texts.append(table[np.concatenate([*pieces(part.ids, part.starts, part.ends)])].tobytes())
+    return _repeated_windows(*texts)
 
 
 def bits_of_counts(counts: np.ndarray) -> float:

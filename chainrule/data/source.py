@@ -257,7 +257,8 @@ def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]
     bad: list[tuple[int, int]] = []
     position, line, counted, allowed = 0, 1, 0, None
     while (offset := _first_bad(raw, position)) is not None:
-        start = _line_start(raw, offset)
+        back, ahead = _line_feed(raw[:offset][::-1]), _line_feed(raw[offset:])
+        start = 0 if back is None else offset - back
         line, counted = line + count_byte(raw[counted:start], 10), start
         message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset)}"
         if on_bad == "stop":
@@ -266,7 +267,7 @@ def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]
         if len(bad) == allowed:
             raise DataError(f"{message}; more than {allowed:,} lines are bad, too many to skip: is this a text file?")
         log.warning("%s; line dropped", message)
-        position = _line_end(raw, offset)
+        position = len(raw) if ahead is None else offset + ahead + 1
         bad.append((start, position))
     return bad
 
@@ -295,21 +296,10 @@ def _first_bad(raw: np.ndarray, position: int) -> int | None:
     return None
 
 
-def _line_start(raw: np.ndarray, offset: int) -> int:
-    for end in range(offset, 0, -CHUNK):
-        start = max(0, end - CHUNK)
-        found = raw[start:end].tobytes().rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-    return 0
-
-
-def _line_end(raw: np.ndarray, offset: int) -> int:
-    for start, chunk in chunked(raw[offset:]):
-        found = chunk.tobytes().find(b"\n")
-        if found >= 0:
-            return offset + start + found + 1
-    return len(raw)
+def _line_feed(raw: np.ndarray) -> int | None:
+    """Return the offset of the first line feed."""
+    found = ((start, chunk == 10) for start, chunk in chunked(raw))
+    return next((start + int(feeds.argmax()) for start, feeds in found if feeds.any()), None)
 
 
 def terminator(unit: str, several: bool) -> bytes:
