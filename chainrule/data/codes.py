@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError
-from chainrule.data.images import Beside, ImagePart
+from chainrule.data.image_listing import Beside
+from chainrule.data.images import ImagePart
 from chainrule.data.symbols import name_of
 
 

@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import Text, chunked
 
+PartT = TypeVar("PartT")
 BLOCKS = 32
 BLOCK = 4096
 """Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
@@ -117,6 +119,13 @@ def divide(spans: Spans, unit: str, shares: dict[str, float]) -> dict[str, Spans
     return {part: spans.where(chosen) for part, chosen in rows.items()}
 
 
+def spans_of(texts: Iterable[str], name: str) -> Spans:
+    """Return texts in memory as the records of one text; half a surrogate pair becomes a question mark."""
+    raw = [text.encode(errors="replace") for text in texts]
+    bounds = np.cumsum([0, *map(len, raw)], dtype=np.int64)
+    return Spans(Text(np.frombuffer(b"".join(raw), np.uint8), bounds[[0, -1]], (name,)), bounds[:-1], bounds[1:])
+
+
 def group_hashes(spans: Spans) -> np.ndarray:
     """A 64-bit hash (BLAKE2b) of each record with white space stripped and collapsed; equal for duplicates. uint64."""
     view = np.ascontiguousarray(spans.text.content).data
@@ -149,13 +158,47 @@ def by_hash(groups: np.ndarray, shares: dict[str, float], name: str) -> dict[str
     return {part: np.flatnonzero(side == index) for index, part in reversed(list(enumerate([*held, "train"])))}
 
 
+def divide_parts(
+    parts: dict[str, PartT],
+    shares: dict[str, float],
+    keys: Callable[[str], Iterable[str]],
+    take: Callable[[PartT, np.ndarray], PartT],
+    where: str,
+) -> dict[str, PartT]:
+    """Return the splits train, valid and test: given ones are kept, missing ones are split off.
+
+    A test split that is given does not make train larger.
+
+    Args:
+        parts: the given splits, or the single part ``all``.
+        shares: shares of train, valid and test, as `check_split` returns them.
+        keys: from the name of a part to the key of each of its records; equal keys stay in the same split.
+        take: from a part and positions (ascending) to the records at them.
+        where: the data, as errors name them.
+
+    Raises:
+        DataError: no training split, or fewer distinct keys than splits.
+    """
+    if "all" not in parts and "valid" in parts:
+        return parts
+    base = "all" if "all" in parts else "train"
+    if base not in parts:
+        raise DataError(f"{where}: {', '.join(parts)} given, but no train to go with it")
+    if base == "train":
+        rest = shares["train"] + shares["valid"]
+        shares = {"train": shares["train"] / rest, "valid": shares["valid"] / rest}
+    rows = by_hash(text_hashes(keys(base)), shares, where)
+    made = {part: take(parts[base], chosen) for part, chosen in rows.items()}
+    return made | ({"test": parts["test"]} if "test" in parts else {})
+
+
 def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
     """For a handful of records, where the hash alone may leave a part empty: at least one group to every part."""
     distinct, which = np.unique(groups, return_inverse=True)
     if len(distinct) <= len(shares):
-        needed = len(shares) + 1
+        told = "give more of them, files for train, valid and test, or (for text) --unit stream"
         raise DataError(
-            f"{name}: {len(distinct)} distinct records cannot be split into {needed} parts; try --unit stream"
+            f"{name}: {len(distinct)} distinct records cannot be split into {len(shares) + 1} parts; {told}"
         )
     limits = np.cumsum([max(1, round(share * len(distinct))) for share in shares])
     return np.searchsorted(np.minimum(limits, len(distinct) - 1), which, "right")

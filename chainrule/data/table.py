@@ -28,7 +28,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest
 from chainrule.data.source import PART_NAMES, PARTS, locate, read_file, suffix, unpacked
-from chainrule.data.split import by_hash, text_hashes
+from chainrule.data.split import divide_parts
 
 TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 HEADERS = (
@@ -221,16 +221,8 @@ def divide_tables(
     """Train, valid and test: given parts are kept, what is missing is split off by a hash of each row's ``key`` (its group, or
     what it says), so that rows with the same key are in the same split. A test part that is given does not make train larger.
     """
-    if "all" in tables:
-        whole, wanted = tables["all"], shares
-    elif "valid" not in tables:
-        whole, rest = tables["train"], shares["train"] + shares["valid"]
-        wanted = {"train": shares["train"] / rest, "valid": shares["valid"] / rest}
-    else:
-        return tables
-    rows = by_hash(text_hashes(key(whole)), wanted, whole.files[0])
-    made = {part: whole.take(chosen) for part, chosen in rows.items()}
-    return made | ({"test": tables["test"]} if "test" in tables else {})
+    where = next(iter(tables.values())).files[0]
+    return divide_parts(tables, shares, lambda part: key(tables[part]), Table.take, where)
 
 
 def _by_field(table: Table) -> dict[str, Table]:
