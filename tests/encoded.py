@@ -67,7 +67,12 @@ def read_pairs(
 
 
 def read_pairs_part(
-    source: Any, columns: Any, on_bad: str, source_tokenizer: Any, target_tokenizer: Any, longest: int = pair_encoding.LONGEST
+    source: Any,
+    columns: Any,
+    on_bad: str,
+    source_tokenizer: Any,
+    target_tokenizer: Any,
+    longest: int = pair_encoding.LONGEST,
 ) -> pair_encoding.PairPart:
     """Held-out pairs under tokenizers that exist already."""
     processor = PairProcessor(source_tokenizer, target_tokenizer, "", longest)

@@ -1,17 +1,24 @@
-"""Captioned pictures whose every attribute is known: 9,216 shapes, one for each combination.
+"""Captioned images whose every attribute is known: 9,216 shapes, one for each combination.
 
     a small red striped circle at the top left on white
 
-2 sizes x 8 colours x 4 textures x 6 shapes x 8 places x 3 grounds, drawn pixel by pixel on 32 x 32, without a smooth edge, so that equal
-captions are equal pictures. After the rainbow of DALLE-pytorch's notebook. A model that has understood the captions draws combinations
-that it never saw.
+2 sizes × 8 colours × 4 textures × 6 shapes × 8 places × 3 grounds, drawn pixel by pixel on 32 × 32 without anti-aliasing, so
+that equal captions are equal images. After the rainbow of DALLE-pytorch's notebook. A model that has understood the captions
+draws combinations that it never saw.
 """
 
 from __future__ import annotations
 
+import io
 import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+
+from chainrule.core import UserError
+from chainrule.data.synthetic import Files, Sizes, made_by
 
 SIDE = 32
 SIZES = {"small": 4, "large": 7}
@@ -26,17 +33,22 @@ PLACES = {
     "top left": (8, 8), "top": (8, 16), "top right": (8, 24), "left": (16, 8), "right": (16, 24), "bottom left": (24, 8),
     "bottom": (24, 16), "bottom right": (24, 24),
 }  # fmt: skip
-"""Row and column of a shape's middle."""
+"""Row and column of the middle of a shape."""
 GROUNDS = {"white": (255, 255, 255), "grey": (170, 170, 170), "black": (0, 0, 0)}
 COMBINATIONS = list(itertools.product(SIZES, COLOURS, TEXTURES, SHAPES, PLACES, GROUNDS))
 
 
 def caption(size: str, colour: str, texture: str, shape: str, place: str, ground: str) -> str:
+    """Return the caption of a combination.
+
+    >>> caption(*COMBINATIONS[0])
+    'a small red plain circle at the top left on white'
+    """
     return f"a {size} {colour} {texture} {shape} at the {place} on {ground}"
 
 
 def picture(size: str, colour: str, texture: str, shape: str, place: str, ground: str) -> np.ndarray:
-    """32 x 32 x 3, uint8."""
+    """Return the image of a combination, 32 × 32 × 3, uint8."""
     (row, column), half = PLACES[place], SIZES[size]
     y, x = np.mgrid[:SIDE, :SIDE]
     dy, dx = y - row, x - column
@@ -49,7 +61,14 @@ def picture(size: str, colour: str, texture: str, shape: str, place: str, ground
 
 
 def within(shape: str, dy: np.ndarray, dx: np.ndarray, half: int) -> np.ndarray:
-    """Which places, counted from its middle, a shape covers."""
+    """Return the pixels that a shape covers.
+
+    Args:
+        shape: a name of SHAPES.
+        dy: rows from the middle of the shape.
+        dx: columns from it.
+        half: half the side of the square that holds the shape, in pixels.
+    """
     radius = dy**2 + dx**2
     if shape == "circle":
         return radius <= half**2
@@ -65,7 +84,7 @@ def within(shape: str, dy: np.ndarray, dx: np.ndarray, half: int) -> np.ndarray:
 
 
 def lighter(texture: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Which places a texture makes lighter."""
+    """Return the pixels that a texture makes lighter."""
     if texture == "striped":
         return y % 4 < 2
     if texture == "dotted":
@@ -73,3 +92,39 @@ def lighter(texture: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     if texture == "chequered":
         return (y // 2 + x // 2) % 2 == 0
     return np.zeros(y.shape, bool)
+
+
+@made_by("rainbow", "draw", f"captioned images of {len(COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
+def _rainbow(sizes: Sizes, rng: np.random.Generator) -> tuple[Files, dict[str, Any]]:
+    total, count = sum(sizes.values()), len(COMBINATIONS)
+    if total > count:
+        raise UserError(f"--size {sizes['train']}: there are {count:,} combinations, of which some are held out")
+    chosen = [COMBINATIONS[c] for c in rng.permutation(count)[:total].tolist()]
+    parts = [part for part, size in sizes.items() for _ in range(size)]
+    lines = [
+        json.dumps({"i": i, "text": caption(*combination), "split": part}) + "\n"
+        for i, (combination, part) in enumerate(zip(chosen, parts))
+    ]
+    content = io.BytesIO()
+    np.savez_compressed(content, images=np.stack([picture(*combination) for combination in chosen]))
+    share = nearest_caption(chosen[: sizes["train"]], chosen[-sizes["test"] :])
+    how = "the image of the training caption that shares most attributes: share of test images that are the same, pixel by pixel"
+    return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, {
+        "combinations": count,
+        "alignment": None,
+        "remember": "what each word looks like, whatever stands beside it",
+        "chance": {"exact_match": {"value": share, "how": how}},
+    }
+
+
+def nearest_caption(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> float:
+    """Return the share of test images that equal the image of the training combination with most attributes in common.
+
+    Args:
+        train: training combinations.
+        test: test combinations.
+    """
+    numbers = [{value: k for k, value in enumerate(dict.fromkeys(column))} for column in zip(*COMBINATIONS)]
+    coded = [np.array([[n[v] for n, v in zip(numbers, row)] for row in rows]) for rows in (train, test)]
+    nearest = [int((coded[0] == row).sum(1).argmax()) for row in coded[1]]
+    return float(np.mean([np.array_equal(picture(*train[k]), picture(*row)) for k, row in zip(nearest, test)]))

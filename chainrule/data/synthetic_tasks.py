@@ -1,147 +1,69 @@
-"""Tasks with known answers: what a model must remember is planted, and what guessing reaches is known in closed form.
+"""Tasks with known answers: what a model must remember is planted, and the score of guessing is known in closed form.
 
-| kind        | task      | a record                                          | to be remembered              | guessing    |
-|-------------|-----------|---------------------------------------------------|-------------------------------|-------------|
-| `copy`      | translate | 1 to 10 of ten symbols, and the same              | all, in order                 | .1 a symbol |
-| `reverse`   | translate | the same read backwards                           | all, the last first           | .1 a symbol |
-| `sort`      | translate | the same in ascending order                       | how often each symbol came    | see truth   |
-| `recall`    | classify  | 8 pairs of a key and a value, and one of the keys | 8 pairs                       | 1/8         |
-| `parity`    | tag       | bits, each tagged by the parity of all so far     | one bit, changed at each step | 1/2         |
-| `adding`    | (none)    | 100 numbers, two of them marked, and their sum    | two numbers                   | MSE 1/6     |
-| `agreement` | generate  | a sentence whose reflexive agrees with a far noun | that noun, not the others     | 1/3         |
-| `rainbow`   | draw      | a caption of six attributes, and its picture      | what each word looks like     | see truth   |
+| kind        | task      | a record                                          | to be remembered              | guessing     |
+|-------------|-----------|---------------------------------------------------|-------------------------------|--------------|
+| `copy`      | translate | 1 to 10 of ten symbols, and the same              | all, in order                 | .1 a symbol  |
+| `reverse`   | translate | the same read backwards                           | all, the last first           | .1 a symbol  |
+| `sort`      | translate | the same in ascending order                       | the count of each symbol      | see truth    |
+| `recall`    | classify  | 8 pairs of a key and a value, and one of the keys | 8 pairs                       | 1/8          |
+| `parity`    | tag       | bits, each tagged by the parity of all so far     | one bit, changed at each step | 1/2          |
+| `adding`    | (none)    | 100 numbers, two of them marked, and their sum    | two numbers                   | MSE 1/6      |
+| `agreement` | generate  | a sentence whose reflexive agrees with a far noun | that noun, not the others     | 1/3          |
+| `rainbow`   | draw      | a caption of six attributes, and its image        | the look of each word         | see truth    |
 
 Sources: adding as in Arjovsky, Shah & Bengio (2016), one marker in each half; recall as in Arora et al., Zoology (2023), with
 one question and all values of a record distinct; parity as in Grazzi et al. (2024), tested at a length never trained on;
 reverse as in JoeyNMT (Kreutzer et al., 2019); attractors of agreement as in Linzen, Dupoux & Goldberg (2016).
-
-``copy`` is also a source of ``chainrule.data.synthetic``, a stream for ``--task generate``: a kind is told by its name and its
-task, and the stream is meant where no task is named. A further kind is one function with ``@made_by(kind, task, ...)``.
+`chainrule.data.rainbow` makes the images.
 """
 
 from __future__ import annotations
 
-import io
 import itertools
 import json
 import math
-import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chainrule.core import UserError, nearest
-from chainrule.data import rainbow
+from chainrule.core import UserError
+from chainrule.data import rainbow  # noqa: F401  (registers its kind)
 from chainrule.data.split import text_hashes
-from chainrule.data.synthetic import generators, summaries
+from chainrule.data.synthetic import Files, Sizes, made_by
 
-LEAST = 100
-"""Fewest records of training that a task is made with."""
 SYMBOLS, LONGEST = "0123456789", 10
 PAIRS = 8
 BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 KEYS, VALUES = BASE64[:32], BASE64[32:]
-"""One byte each, so that models over bytes read a record in as few steps as may be."""
+"""One byte each, so that models over bytes read a record in as few steps as possible."""
 TRAINED, TESTED = (2, 40), (256, 256)
 """Shortest and longest sequence of bits in train and valid, and in test."""
-
-
-@dataclass(frozen=True)
-class Made:
-    """The files of a task by name, and ``truth``: what is known about it, as in ``truth.json``."""
-
-    files: Mapping[str, str | bytes]
-    truth: dict[str, Any]
-
-
-Sizes = dict[str, int]
-Contents = tuple[Mapping[str, str | bytes], dict[str, Any]]
-"""Files by name, and what is known."""
-Maker = Callable[[Sizes, np.random.Generator], Contents]
+Contents = tuple[Files, dict[str, Any]]
+"""Files by name, and known facts."""
 Draw = Callable[[int, np.random.Generator], list[str]]
-"""So many records, before their answers."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    summary: str
-    size: int
-    """Training records where nobody says how many."""
-    make: Maker
-
-
-tasks: dict[tuple[str, str], Kind] = {}
-"""By name and task; the task is "" where no command trains on it yet."""
-
-
-def made_by(kind: str, task: str, summary: str, size: int) -> Callable[[Maker], Maker]:
-    """Decorator: announce a function from (records in each part, random numbers) to (files, what is known)."""
-
-    def announce(function: Maker) -> Maker:
-        tasks[kind, task] = Kind(summary, size, function)
-        return function
-
-    return announce
-
-
-def kinds() -> dict[tuple[str, str], str]:
-    """One line about all that can be made, by (kind, task): the sources first, so that ``copy`` alone means the stream."""
-    sources = {(kind, "generate"): summaries.get(kind, "") for kind in generators}
-    return sources | {key: found.summary for key, found in tasks.items()}
-
-
-def task_of(kind: str, task: str | None = None) -> str:
-    """The task that a kind is made for; ``task`` says which where a kind has two. Raises UserError."""
-    known = [t for name, t in kinds() if name == kind]
-    if not known:
-        raise UserError(f"data make {kind}: no such kind; {nearest(kind, {name for name, _ in kinds()})}")
-    if task is not None and task not in known:
-        allowed = " or ".join(f"--task {t}" if t else "no task yet" for t in known)
-        raise UserError(f"data make {kind} --task {task}: {kind} is for {allowed}")
-    return known[0] if task is None else task
-
-
-def make(kind: str, task: str | None = None, *, size: int | None = None, seed: int = 42) -> Made:
-    """``size`` records for training, a twentieth of that for validation and as much for the test: a pure function of all four.
-
-    Raises UserError: no such task, or fewer than ``LEAST`` records.
-    """
-    known = [t for name, t in tasks if name == kind]
-    if task not in (None, *known) or not known:
-        raise UserError(f"unknown task '{kind}': {nearest(kind, {name for name, _ in tasks})}")
-    wanted = known[0] if task is None else task
-    found = tasks[kind, wanted]
-    size = found.size if size is None else size
-    if size < LEAST:
-        raise UserError(f"--size {size}: a task needs at least {LEAST} records")
-    sizes: Sizes = {"train": size, "valid": size // 20, "test": size // 20}
-    files, facts = found.make(sizes, np.random.default_rng([seed, zlib.crc32(f"{kind} {wanted}".encode())]))
-    told = {"format": 1, "kind": kind, "task": wanted or None, "size": size, "seed": seed, "records": sizes}
-    return Made(files, told | {"description": found.summary} | facts)
-
-
-def write(made: Made, directory: Path) -> None:
-    """The files of a task and ``truth.json`` in ``directory``, which is made if need be."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in made.files.items():
-        (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
-    (directory / "truth.json").write_text(json.dumps(made.truth, indent=1) + "\n", encoding="utf-8")
+"""From a number to that many records, without their answers."""
 
 
 # ------------------------------------------------------------------------------------------------------------ known answers
 
 
 def alignment(kind: str, source: str) -> list[int]:
-    """For each symbol of the answer, the position in ``source`` where it stands: what an explanation must point at.
+    """Return the position in ``source`` of each symbol of the answer, which an explanation must point at.
 
     Reverse: the anti-diagonal; copy: the diagonal; sort: the stable permutation (equal symbols keep their order; any of them
-    would do). Recall and agreement: the one place of the value, or of the antecedent.
+    would do). Recall and agreement: the one position of the value, or of the antecedent.
 
-    Raises UserError for a kind whose answer stands nowhere in its source.
+    >>> alignment("reverse", "7 1 4"), alignment("sort", "7 1 4")
+    ([2, 1, 0], [1, 2, 0])
+
+    Args:
+        kind: copy, reverse, sort, recall or agreement.
+        source: a record without its answer.
+
+    Raises:
+        UserError: a kind whose answer is not part of its source.
     """
     words = source.split()
     places = list(range(len(words)))
@@ -159,7 +81,15 @@ def alignment(kind: str, source: str) -> list[int]:
 
 
 def answer(kind: str, source: str) -> str:
-    """The target of a pair, the value that was asked for, the tags of bits, or the reflexive of a sentence."""
+    """Return the target of a pair, the value of the key, the tags of bits, or the reflexive of a sentence.
+
+    >>> answer("sort", "7 1 4"), answer("parity", "1 0 1"), answer("recall", "A x B y ? B")
+    ('1 4 7', 'odd odd even', 'y')
+
+    Args:
+        kind: any kind but adding and rainbow.
+        source: a record without its answer.
+    """
     words = source.split()
     if kind == "parity":
         totals = itertools.accumulate(map(int, words))
@@ -170,9 +100,15 @@ def answer(kind: str, source: str) -> str:
 
 
 def mentions(sentence: str) -> tuple[int, int, list[int]]:
-    """(position of the reflexive, of its antecedent, of the other nouns before it), in words counted from 0.
+    """Return the positions of the reflexive, of its antecedent, and of the other nouns before it, in words from 0.
 
     A reflexive is bound in its own clause: by the first noun after the last ``that``, whatever modifies that noun.
+
+    >>> mentions("the king said that the girl near the boys saw herself .")
+    (10, 5, [1, 8])
+
+    Args:
+        sentence: a sentence of the kind agreement.
     """
     words = sentence.split()
     pronoun = next(place for place, word in enumerate(words) if word in REFLEXIVES)
@@ -186,8 +122,15 @@ def mentions(sentence: str) -> tuple[int, int, list[int]]:
 
 
 def divided(draw: Draw, sizes: Sizes, rng: np.random.Generator) -> dict[str, list[str]]:
-    """Draws until every part is full. The hash of a record decides its part, so that nothing held out stands in train, of
-    whatever seed; held-out records are distinct, training records may repeat.
+    """Draw records until every split is full.
+
+    The hash of a record decides its split, so that no held-out record occurs in train, of any seed; held-out records are
+    distinct, training records may repeat.
+
+    Args:
+        draw: draws a number of records.
+        sizes: records of each split.
+        rng: random numbers.
     """
     parts: dict[str, list[str]] = {part: [] for part in sizes}
     held: set[str] = set()
@@ -203,7 +146,7 @@ def divided(draw: Draw, sizes: Sizes, rng: np.random.Generator) -> dict[str, lis
 
 
 def _seen(parts: dict[str, list[str]]) -> dict[str, int]:
-    """How many held-out records stand in the training part, counted."""
+    """Counts of held-out records that occur in the training split."""
     train = set(parts["train"])
     return {f"{part}_in_train": sum(text in train for text in parts[part]) for part in ("valid", "test")}
 
@@ -213,7 +156,7 @@ def _table(header: str, rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _answered(kind: str, header: str, parts: dict[str, list[str]]) -> Contents:
-    """``train.tsv`` and so on with each record's answer beside it, and how many held-out records training has seen."""
+    """``train.tsv`` and so on, each record with its answer, and counts of held-out records that occur in train."""
     files = {f"{part}.tsv": _table(header, [(x, answer(kind, x)) for x in rows]) for part, rows in parts.items()}
     return files, _seen(parts)
 
@@ -233,9 +176,15 @@ def _symbols(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def sorted_symbol_guess(length: int) -> list[float]:
-    """The probability of the likeliest symbol at each place of ``length`` sorted ones: order statistics of uniform symbols.
+    """Return the probability of the likeliest symbol at each position of sorted ones: order statistics of uniform symbols.
 
-    P(place j <= s) is that of j or more of ``length`` symbols being <= s, a binomial tail.
+    P(position j <= s) is that of j or more of ``length`` symbols being <= s, a binomial tail.
+
+    >>> [round(p, 2) for p in sorted_symbol_guess(2)]
+    [0.19, 0.19]
+
+    Args:
+        length: number of symbols.
     """
     best = []
     for place in range(1, length + 1):
@@ -266,15 +215,25 @@ def _pairs(kind: str, places: str, remember: str, sizes: Sizes, rng: np.random.G
     return files, known | {"chance": chance} | facts
 
 
-made_by("copy", "translate", "pairs: the source again", 20_000)(
-    partial(_pairs, "copy", "target t is source t", "every symbol and its place")
+PAIR_KINDS = (
+    ("copy", "the source again", "source t", "every symbol and its place"),
+    (
+        "reverse",
+        "the source read backwards",
+        "source L - 1 - t",
+        "every symbol and its place; the last is needed first",
+    ),
+    (
+        "sort",
+        "the symbols of the source in ascending order",
+        "source argsort(source)[t], stable",
+        "how often each symbol came, no order",
+    ),
 )
-made_by("reverse", "translate", "pairs: the source read backwards", 20_000)(
-    partial(_pairs, "reverse", "target t is source L - 1 - t", "every symbol and its place; the last is needed first")
-)
-made_by("sort", "translate", "pairs: the symbols of the source in ascending order", 20_000)(
-    partial(_pairs, "sort", "target t is source argsort(source)[t], stable", "how often each symbol came, no order")
-)
+for _kind, _summary, _place, _remember in PAIR_KINDS:
+    made_by(_kind, "translate", f"pairs: {_summary}", 20_000)(
+        partial(_pairs, _kind, f"target t is {_place}", _remember)
+    )
 
 
 # ----------------------------------------------------------------------------------------------------------- recall, parity
@@ -325,10 +284,16 @@ def _parity(sizes: Sizes, rng: np.random.Generator) -> Contents:
 
 
 def adding(count: int, rng: np.random.Generator, length: int = 100) -> tuple[np.ndarray, np.ndarray]:
-    """The adding problem as arrays: (inputs count x length x 2, targets count).
+    """Return the adding problem as arrays.
 
-    ``inputs[..., 0]`` are uniform in [0, 1) in steps of .0001, ``inputs[..., 1]`` is 1 at one place of each half and else 0; a
-    target is the sum of the two values marked.
+    Args:
+        count: records.
+        rng: random numbers.
+        length: numbers of a record.
+
+    Returns:
+        Inputs count × length × 2: ``[..., 0]`` uniform in [0, 1) in steps of .0001, ``[..., 1]`` 1 at one position of each
+        half and else 0. Targets: the sum of the two marked values of each record.
     """
     half, rows = length // 2, np.arange(count)
     inputs = np.zeros((count, length, 2))
@@ -356,47 +321,6 @@ def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
     }
     known |= {"note": "no command trains on a number for a whole sequence yet; use the arrays of adding() in Python"}
     return files, known | {"alignment": "the two marks", "chance": chance}
-
-
-# ------------------------------------------------------------------------------------------------------------------ rainbow
-
-
-@made_by("rainbow", "draw", f"captioned images of {len(rainbow.COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
-def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
-    combinations = rainbow.COMBINATIONS
-    if sum(sizes.values()) > len(combinations):
-        raise UserError(
-            f"--size {sizes['train']}: there are {len(combinations):,} combinations, of which some are held out"
-        )
-    chosen = rng.permutation(len(combinations))[: sum(sizes.values())].tolist()
-    parts = [part for part, size in sizes.items() for _ in range(size)]
-    lines = [
-        json.dumps({"i": i, "text": rainbow.caption(*combinations[c]), "split": part}) + "\n"
-        for i, (c, part) in enumerate(zip(chosen, parts))
-    ]
-    content = io.BytesIO()
-    np.savez_compressed(content, images=np.stack([rainbow.picture(*combinations[c]) for c in chosen]))
-    share = nearest_caption(
-        [combinations[c] for c in chosen[: sizes["train"]]], [combinations[c] for c in chosen[-sizes["test"] :]]
-    )
-    how = "the image of the training caption that shares most attributes: share of test images that are the same, pixel by pixel"
-    known = {
-        "combinations": len(combinations),
-        "alignment": None,
-        "remember": "what each word looks like, whatever stands beside it",
-    }
-    return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, known | {
-        "chance": {"exact_match": _known(share, how)}
-    }
-
-
-def nearest_caption(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> float:
-    """How often the picture of the nearest training combination is the picture that was asked for."""
-    numbers = [{value: k for k, value in enumerate(dict.fromkeys(column))} for column in zip(*rainbow.COMBINATIONS)]
-    coded = [np.array([[n[v] for n, v in zip(numbers, row)] for row in rows]) for rows in (train, test)]
-    nearest_T = [int((coded[0] == row).sum(1).argmax()) for row in coded[1]]
-    same = [np.array_equal(rainbow.picture(*train[k]), rainbow.picture(*row)) for k, row in zip(nearest_T, test)]
-    return float(np.mean(same))
 
 
 # ---------------------------------------------------------------------------------------------------------------- agreement

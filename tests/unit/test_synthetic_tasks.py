@@ -13,25 +13,15 @@ from chainrule.core import UserError
 from chainrule.data.labelled import read_labelled
 from chainrule.data.recognise import task_of_table
 from chainrule.data.sequences import recognise
-from chainrule.data.synthetic import generators
-from chainrule.data.synthetic_tasks import (
-    NOUNS,
-    adding,
-    alignment,
-    answer,
-    kinds,
-    make,
-    mentions,
-    sorted_symbol_guess,
-    tasks,
-    write,
-)
+from chainrule.data.synthetic import known, make, write
+from chainrule.data.synthetic_tasks import NOUNS, adding, alignment, answer, mentions, sorted_symbol_guess
 from chainrule.data.table import read_table
 from chainrule.data.tagged import read_tagged
 
 SIZE, HELD = 10_007, 500
 PAIRS = ("copy", "reverse", "sort")
-WRITTEN = [key for key in tasks if key[0] != "rainbow"]
+TASKS = [key for key, found in known().items() if found.unit == "records"]
+WRITTEN = [key for key in TASKS if key[0] != "rainbow"]
 """What is text; of pictures there are tests with those who draw."""
 
 
@@ -229,7 +219,7 @@ def test_what_one_seed_holds_out_no_other_seed_trains_on():
 
 
 def test_a_task_is_a_function_of_kind_size_and_seed():
-    for kind, task in tasks:
+    for kind, task in TASKS:
         first, again, other = (make(kind, task, size=211, seed=seed) for seed in (11, 11, 12))
         assert first == again
         assert first.files != other.files
@@ -389,16 +379,16 @@ def test_copy_is_the_stream_unless_pairs_are_asked_for(tmp_path, capsys):
 def test_data_make_alone_lists_every_kind_on_a_line_of_its_own(capsys):
     assert cli.main(["data", "make"]) == 0
     listed = [line.split()[:2] for line in capsys.readouterr().out.splitlines()[1:]]
-    assert listed == [[kind, task or "-"] for kind, task in kinds()]
-    assert len(listed) == len(generators) + len(tasks) == 12
-    assert all(kinds().values())
+    assert listed == [[kind, task or "-"] for kind, task in known()]
+    assert len(listed) == len(known()) == 12
+    assert all(found.summary for found in known().values())
 
 
 def test_data_make_of_a_wrong_kind_lists_all_and_ends_with_the_nearest(capsys):
     assert cli.main(["data", "make", "sorted"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert [line.split()[0] for line in err.splitlines()[1:-1]] == [kind for kind, _ in kinds()]
+    assert [line.split()[0] for line in err.splitlines()[1:-1]] == [kind for kind, _ in known()]
     assert err.splitlines()[-1] == "chainrule: data make sorted: no such kind; did you mean 'sort'?"
 
 
@@ -412,4 +402,4 @@ def test_data_make_for_a_task_that_a_kind_is_not_for_says_which_it_is_for(capsys
 def test_the_help_of_data_names_every_kind(capsys):
     assert cli.main(["data", "make", "--help"]) == 0
     told = re.findall(r"\w+", capsys.readouterr().out)
-    assert {kind for kind, _ in kinds()} <= set(told)
+    assert {kind for kind, _ in known()} <= set(told)
