@@ -196,7 +196,7 @@ def times_of(table: Table, column: str) -> list[float]:
         try:
             if numbers and not NUMBER.fullmatch(cell):
                 raise ValueError
-            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else _moment(cell))
+            found.append((int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)) if numbers else moment(cell))
         except ValueError:
             wanted = (
                 "a number, as those above it"
@@ -207,7 +207,7 @@ def times_of(table: Table, column: str) -> list[float]:
     return found
 
 
-def _moment(cell: str) -> float:
+def moment(cell: str) -> float:
     """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
     text = cell.replace("/", "-")
     moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
