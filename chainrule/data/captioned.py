@@ -18,7 +18,7 @@ from chainrule.core.batch import CaptionImageBatch
 from chainrule.core.errors import DataError
 from chainrule.data.images import ImagePart, contact_sheet, prepare_images
 from chainrule.data.reading import fitted
-from chainrule.data.records import SHOWN, RecordDataset, Shares
+from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares
 from chainrule.data.tokenizers import TextTokenizer
 
 LONGEST = 48
@@ -177,11 +177,7 @@ class CaptionedDataset(RecordDataset):
 
 
 def read_captioned(
-    source: Any,
-    columns: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
-    on_bad: str = "stop",
-    size: int | None = None,
+    source: Any, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> CaptionedDataset:
     """Read captioned images and split them, as `chainrule.data.images.read_images` splits labelled ones.
 

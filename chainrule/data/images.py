@@ -19,7 +19,7 @@ from chainrule.core.batch import ImageBatch
 from chainrule.core.errors import ChainruleError, DataError
 from chainrule.data.image_files import ImageReader, grey, grid, read_image_file, size_of
 from chainrule.data.image_listing import Beside, ImageList, list_images
-from chainrule.data.records import UNKNOWN, LabelledPart, RecordDataset, Shares, join, label_shares, pick
+from chainrule.data.records import SPLIT, UNKNOWN, LabelledPart, RecordDataset, Shares, join, label_shares, pick
 from chainrule.data.split import check_split, divide_parts
 
 DEFAULT_SIZE = 32
@@ -96,11 +96,7 @@ class ImageDataset(RecordDataset):
 
 
 def read_images(
-    source: str | Path,
-    columns: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
-    on_bad: str = "stop",
-    size: int | None = None,
+    source: str | Path, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> ImageDataset:
     """Read images with labels and split them.
 
@@ -127,11 +123,7 @@ def read_images(
 
 
 def read_unlabelled_images(
-    source: str | Path,
-    columns: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
-    on_bad: str = "stop",
-    size: int | None = None,
+    source: str | Path, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> ImageDataset:
     """Read images without the text beside them, and split them.
 

@@ -14,6 +14,7 @@ from chainrule.core.batch import TextBatch
 from chainrule.core.errors import UserError
 from chainrule.data.records import (
     SHOWN,
+    SPLIT,
     UNKNOWN,
     LabelledPart,
     RecordDataset,
@@ -80,7 +81,7 @@ class LabelledDataset(RecordDataset):
 def read_labelled(
     source: str | Path,
     columns: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
+    split: Shares = SPLIT,
     on_bad: str = "stop",
     group: str | None = None,
 ) -> LabelledDataset:

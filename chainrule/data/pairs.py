@@ -17,7 +17,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.recognise import aligned_files
-from chainrule.data.records import SHOWN, RecordDataset, Shares, group_keys, repeated
+from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, group_keys, repeated
 from chainrule.data.source import PART_NAMES, PARTS, read_file, unpacked
 from chainrule.data.split import check_split, text_hashes
 from chainrule.data.table import Table, asked_names, concat, divide_tables, read_tables
@@ -94,7 +94,7 @@ def read_pairs(
     source: str | Path,
     columns: str | None = None,
     group: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
+    split: Shares = SPLIT,
     on_bad: str = "stop",
 ) -> PairDataset:
     """Read pairs of text and split them.

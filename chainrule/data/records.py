@@ -26,6 +26,8 @@ from chainrule.data.table import Table
 PartT = TypeVar("PartT", bound="RecordPart")
 Shares = tuple[float, float, float]
 """Shares of train, valid and test."""
+SPLIT: Shares = (0.9, 0.05, 0.05)
+"""The split of records unless another is asked for."""
 UNKNOWN = -1
 """The number of a label that does not occur in training: every prediction for it is wrong."""
 SHOWN = 100

@@ -20,6 +20,7 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
 from chainrule.data.records import (
     SHOWN,
+    SPLIT,
     UNKNOWN,
     LabelledPart,
     RecordDataset,
@@ -137,7 +138,7 @@ class TaggedDataset(RecordDataset):
 def read_tagged(
     source: str | Path,
     columns: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
+    split: Shares = SPLIT,
     on_bad: str = "stop",
     group: str | None = None,
 ) -> TaggedDataset:
