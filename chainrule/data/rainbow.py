@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,22 @@ COLOURS = {
     "red": (220, 30, 30), "orange": (245, 140, 20), "yellow": (240, 215, 40), "green": (40, 160, 60), "blue": (40, 90, 220),
     "purple": (130, 50, 170), "pink": (245, 130, 190), "brown": (125, 75, 35),
 }  # fmt: skip
-TEXTURES = ("plain", "striped", "dotted", "chequered")
-SHAPES = ("circle", "square", "triangle", "diamond", "cross", "ring")
+TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+    "plain": lambda y, x: np.zeros(y.shape, bool),
+    "striped": lambda y, x: y % 4 < 2,
+    "dotted": lambda y, x: (y % 3 == 0) & (x % 3 == 0),
+    "chequered": lambda y, x: (y // 2 + x // 2) % 2 == 0,
+}
+"""From row and column of each pixel to those that a texture makes lighter."""
+SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
+    "circle": lambda dy, dx, half: dy**2 + dx**2 <= half**2,
+    "square": lambda dy, dx, half: np.ones(dy.shape, bool),
+    "triangle": lambda dy, dx, half: 2 * abs(dx) <= dy + half,
+    "diamond": lambda dy, dx, half: abs(dy) + abs(dx) <= half,
+    "cross": lambda dy, dx, half: (abs(dy) <= half // 3) | (abs(dx) <= half // 3),
+    "ring": lambda dy, dx, half: (dy**2 + dx**2 <= half**2) & (dy**2 + dx**2 >= (half / 2) ** 2),
+}
+"""From rows and columns, counted from the middle, to the pixels that a shape covers; ``half`` is half its side."""
 PLACES = {
     "top left": (8, 8), "top": (8, 16), "top right": (8, 24), "left": (16, 8), "right": (16, 24), "bottom left": (24, 8),
     "bottom": (24, 16), "bottom right": (24, 24),
@@ -52,46 +66,12 @@ def picture(size: str, colour: str, texture: str, shape: str, place: str, ground
     (row, column), half = PLACES[place], SIZES[size]
     y, x = np.mgrid[:SIDE, :SIDE]
     dy, dx = y - row, x - column
-    inside = within(shape, dy, dx, half) & (abs(dy) <= half) & (abs(dx) <= half)
+    inside = SHAPES[shape](dy, dx, half) & (abs(dy) <= half) & (abs(dx) <= half)
     pixels = np.empty((SIDE, SIDE, 3), np.uint8)
     pixels[:] = GROUNDS[ground]
     pixels[inside] = COLOURS[colour]
-    pixels[inside & lighter(texture, y, x)] = [(channel + 255) // 2 for channel in COLOURS[colour]]
+    pixels[inside & TEXTURES[texture](y, x)] = [(channel + 255) // 2 for channel in COLOURS[colour]]
     return pixels
-
-
-def within(shape: str, dy: np.ndarray, dx: np.ndarray, half: int) -> np.ndarray:
-    """Return the pixels that a shape covers.
-
-    Args:
-        shape: a name of SHAPES.
-        dy: rows from the middle of the shape.
-        dx: columns from it.
-        half: half the side of the square that holds the shape, in pixels.
-    """
-    radius = dy**2 + dx**2
-    if shape == "circle":
-        return radius <= half**2
-    if shape == "square":
-        return (abs(dy) <= half) & (abs(dx) <= half)
-    if shape == "triangle":
-        return 2 * abs(dx) <= dy + half
-    if shape == "diamond":
-        return abs(dy) + abs(dx) <= half
-    if shape == "cross":
-        return (abs(dy) <= half // 3) | (abs(dx) <= half // 3)
-    return (radius <= half**2) & (radius >= (half / 2) ** 2)
-
-
-def lighter(texture: str, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Return the pixels that a texture makes lighter."""
-    if texture == "striped":
-        return y % 4 < 2
-    if texture == "dotted":
-        return (y % 3 == 0) & (x % 3 == 0)
-    if texture == "chequered":
-        return (y // 2 + x // 2) % 2 == 0
-    return np.zeros(y.shape, bool)
 
 
 @made_by("rainbow", "draw", f"captioned images of {len(COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)

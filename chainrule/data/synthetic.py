@@ -72,7 +72,7 @@ def known() -> dict[tuple[str, str], Kind]:
     """Return all kinds by (kind, task): streams first, so that ``copy`` alone means the stream."""
     from chainrule.data import synthetic_streams, synthetic_tasks  # noqa: F401
 
-    return KINDS
+    return dict(sorted(KINDS.items(), key=lambda item: item[1].unit != "symbols"))
 
 
 def task_of(kind: str, task: str | None = None) -> str:

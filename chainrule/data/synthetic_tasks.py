@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -145,34 +145,29 @@ def divided(draw: Draw, sizes: Sizes, rng: np.random.Generator) -> dict[str, lis
     return parts
 
 
-def _seen(parts: dict[str, list[str]]) -> dict[str, int]:
-    """Counts of held-out records that occur in the training split."""
-    train = set(parts["train"])
-    return {f"{part}_in_train": sum(text in train for text in parts[part]) for part in ("valid", "test")}
+def _answered(kind: str, header: str, parts: dict[str, list[str]]) -> Files:
+    """``train.tsv`` and so on, each record with its answer."""
+    first, second = header.split()
+    return {
+        f"{part}.tsv": f"{first}\t{second}\n" + "".join(f"{record}\t{answer(kind, record)}\n" for record in records)
+        for part, records in parts.items()
+    }
 
 
-def _table(header: str, rows: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"{a}\t{b}\n" for a, b in [tuple(header.split()), *rows])
+def _facts(alignment: str | None, remember: str, chance: dict[str, tuple[float, str]], **more: Any) -> dict[str, Any]:
+    """Facts for ``truth.json``; ``chance``: scores of guessing by metric, each with its reason."""
+    scores = {metric: {"value": value, "how": how} for metric, (value, how) in chance.items()}
+    return {**more, "alignment": alignment, "remember": remember, "chance": scores}
 
 
-def _answered(kind: str, header: str, parts: dict[str, list[str]]) -> Contents:
-    """``train.tsv`` and so on, each record with its answer, and counts of held-out records that occur in train."""
-    files = {f"{part}.tsv": _table(header, [(x, answer(kind, x)) for x in rows]) for part, rows in parts.items()}
-    return files, _seen(parts)
-
-
-def _known(value: float, how: str) -> dict[str, Any]:
-    return {"value": value, "how": how}
+def _rows(letters: str, span: tuple[int, int], count: int, rng: np.random.Generator) -> list[str]:
+    """Sequences of equally likely letters, of equally likely lengths."""
+    lengths = rng.integers(span[0], span[1] + 1, count).tolist()
+    rows = rng.integers(len(letters), size=(count, span[1])).tolist()
+    return [" ".join(letters[i] for i in row[:length]) for row, length in zip(rows, lengths)]
 
 
 # -------------------------------------------------------------------------------------------------------------------- pairs
-
-
-def _symbols(count: int, rng: np.random.Generator) -> list[str]:
-    """Lengths from 1 to LONGEST are equally likely, and so are the symbols."""
-    lengths = rng.integers(1, LONGEST + 1, count).tolist()
-    rows = rng.integers(len(SYMBOLS), size=(count, LONGEST)).tolist()
-    return [" ".join(SYMBOLS[i] for i in row[:length]) for row, length in zip(rows, lengths)]
 
 
 def sorted_symbol_guess(length: int) -> list[float]:
@@ -196,44 +191,30 @@ def sorted_symbol_guess(length: int) -> list[float]:
     return best
 
 
-def _pairs(kind: str, places: str, remember: str, sizes: Sizes, rng: np.random.Generator) -> Contents:
-    parts = divided(_symbols, sizes, rng)
-    files, facts = _answered(kind, "source target", parts)
-    lengths = [len(source.split()) for source in parts["test"]]
-    if kind == "sort":
-        whole = [math.factorial(n) / len(SYMBOLS) ** n for n in lengths]
-        symbol = sum(sum(sorted_symbol_guess(n)) for n in lengths) / sum(lengths)
-        how = ("L distinct symbols: L!/10^L", "the likeliest order statistic at each place")
-    else:
+def _pair_kind(kind: str, summary: str, place: str, remember: str) -> None:
+    """Register a kind of pairs; target t is ``place``."""
+
+    @made_by(kind, "translate", f"pairs: {summary}", 20_000)
+    def _(sizes: Sizes, rng: np.random.Generator) -> Contents:
+        parts = divided(partial(_rows, SYMBOLS, (1, LONGEST)), sizes, rng)
+        lengths = [len(source.split()) for source in parts["test"]]
         whole, symbol = [len(SYMBOLS) ** -n for n in lengths], 1 / len(SYMBOLS)
         how = ("any L symbols: 10^-L", "any symbol: 1/10")
-    chance = {
-        "exact_match": _known(math.fsum(whole) / len(whole), f"knowing the length L only; {how[0]}; mean over test"),
-        "symbol_accuracy": _known(symbol, f"knowing the length L only; {how[1]}"),
-    }
-    known = {"symbols": len(SYMBOLS), "lengths": [1, LONGEST], "alignment": places, "remember": remember}
-    return files, known | {"chance": chance} | facts
+        if kind == "sort":
+            whole = [math.factorial(n) / len(SYMBOLS) ** n for n in lengths]
+            symbol = sum(sum(sorted_symbol_guess(n)) for n in lengths) / sum(lengths)
+            how = ("L distinct symbols: L!/10^L", "the likeliest order statistic at each place")
+        chance = {
+            "exact_match": (math.fsum(whole) / len(whole), f"knowing the length L only; {how[0]}; mean over test"),
+            "symbol_accuracy": (symbol, f"knowing the length L only; {how[1]}"),
+        }
+        facts = _facts(f"target t is {place}", remember, chance, symbols=len(SYMBOLS), lengths=[1, LONGEST])
+        return _answered(kind, "source target", parts), facts
 
 
-PAIR_KINDS = (
-    ("copy", "the source again", "source t", "every symbol and its place"),
-    (
-        "reverse",
-        "the source read backwards",
-        "source L - 1 - t",
-        "every symbol and its place; the last is needed first",
-    ),
-    (
-        "sort",
-        "the symbols of the source in ascending order",
-        "source argsort(source)[t], stable",
-        "how often each symbol came, no order",
-    ),
-)
-for _kind, _summary, _place, _remember in PAIR_KINDS:
-    made_by(_kind, "translate", f"pairs: {_summary}", 20_000)(
-        partial(_pairs, _kind, f"target t is {_place}", _remember)
-    )
+_pair_kind("copy", "the source again", "source t", "every symbol and its place")
+_pair_kind("reverse", "the source read backwards", "source L - 1 - t", "every symbol and its place, the last first")
+_pair_kind("sort", "the source in ascending order", "source argsort(source)[t], stable", "the count of each symbol")
 
 
 # ----------------------------------------------------------------------------------------------------------- recall, parity
@@ -250,34 +231,27 @@ def _recalls(count: int, rng: np.random.Generator) -> list[str]:
     ]
 
 
-@made_by("recall", "classify", f"associative recall: {PAIRS} pairs of key and value, and one key to give the value of", 100_000)  # fmt: skip
+@made_by("recall", "classify", f"associative recall: {PAIRS} pairs of key and value, and one key to look up", 100_000)
 def _recall(sizes: Sizes, rng: np.random.Generator) -> Contents:
-    files, facts = _answered("recall", "text label", divided(_recalls, sizes, rng))
+    files = _answered("recall", "text label", divided(_recalls, sizes, rng))
     chance = {
-        "in_context": _known(1 / PAIRS, f"one of the {PAIRS} values of the record, which are distinct: 1/{PAIRS}"),
-        "blind": _known(1 / len(VALUES), f"one of the {len(VALUES)} values: 1/{len(VALUES)}"),
+        "in_context": (1 / PAIRS, f"one of the {PAIRS} values of the record, which are distinct: 1/{PAIRS}"),
+        "blind": (1 / len(VALUES), f"one of the {len(VALUES)} values: 1/{len(VALUES)}"),
     }
-    known = {"pairs": PAIRS, "keys": KEYS, "values": VALUES, "alignment": "the word after the key that is asked for"}
-    known |= {"remember": f"all {PAIRS} pairs: which is asked for is known at the end only"}
-    return files, known | {"chance": chance} | facts
+    remember = f"all {PAIRS} pairs: the key that is asked for is known at the end only"
+    where = "the word after the key that is asked for"
+    return files, _facts(where, remember, chance, pairs=PAIRS, keys=KEYS, values=VALUES)
 
 
-def _bits(span: tuple[int, int], count: int, rng: np.random.Generator) -> list[str]:
-    lengths = rng.integers(span[0], span[1] + 1, count).tolist()
-    rows = rng.integers(2, size=(count, span[1])).tolist()
-    return [" ".join(map(str, row[:length])) for row, length in zip(rows, lengths)]
-
-
-@made_by("parity", "tag", f"running parity of bits: trained on {TRAINED[0]} to {TRAINED[1]}, tested at {TESTED[0]}", 20_000)  # fmt: skip
+@made_by("parity", "tag", f"running parity of bits: trained on {TRAINED} of them, tested on {TESTED[0]}", 20_000)
 def _parity(sizes: Sizes, rng: np.random.Generator) -> Contents:
-    held = {"test": sizes["test"]}
-    learned = {part: size for part, size in sizes.items() if part not in held}
-    parts = divided(partial(_bits, TRAINED), learned, rng) | divided(partial(_bits, TESTED), held, rng)
-    files, facts = _answered("parity", "tokens tags", parts)
+    learned = {part: size for part, size in sizes.items() if part != "test"}
+    parts = divided(partial(_rows, "01", TRAINED), learned, rng)
+    parts |= divided(partial(_rows, "01", TESTED), {"test": sizes["test"]}, rng)
     how = "bits are fair, so a parity is fair whatever is known of all bits so far but one"
-    known = {"lengths": {"train": TRAINED, "valid": TRAINED, "test": TESTED}, "alignment": None}
-    known |= {"remember": "one bit, which each 1 turns over; no window that is shorter than the prefix helps"}
-    return files, known | {"chance": {"accuracy": _known(0.5, how)}} | facts
+    remember = "one bit, which each 1 turns over; no window that is shorter than the prefix helps"
+    lengths = {"train": TRAINED, "valid": TRAINED, "test": TESTED}
+    return _answered("parity", "tokens tags", parts), _facts(None, remember, {"accuracy": (0.5, how)}, lengths=lengths)
 
 
 # ------------------------------------------------------------------------------------------------------------------- adding
@@ -303,24 +277,26 @@ def adding(count: int, rng: np.random.Generator, length: int = 100) -> tuple[np.
     return inputs, inputs[rows[:, None], marks, 0].sum(1)
 
 
-@made_by("adding", "", "the sum of the two marked numbers of 100 (arrays or JSON lines; no command trains on it yet)", 10_000)  # fmt: skip
+@made_by(
+    "adding", "", "the sum of the two marked numbers of 100 (arrays or JSON lines; no command trains on it)", 10_000
+)
 def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
     files = {}
     for part, size in sizes.items():
         inputs, targets = adding(size, rng)
-        files[f"{part}.jsonl"] = "".join(
-            json.dumps({"values": x[:, 0].tolist(), "marks": np.flatnonzero(x[:, 1]).tolist(), "target": round(y, 4)})
-            + "\n"
+        records = [
+            {"values": x[:, 0].tolist(), "marks": np.flatnonzero(x[:, 1]).tolist(), "target": round(y, 4)}
             for x, y in zip(inputs, targets.tolist())
-        )
-    chance = {"mse": _known(1 / 6, "predict 1, the mean: the variance of two uniform numbers, 2/12")}
-    known = {
-        "length": 100,
-        "marks": "positions from 0, one in each half",
-        "remember": "the first of two marked numbers",
-    }
-    known |= {"note": "no command trains on a number for a whole sequence yet; use the arrays of adding() in Python"}
-    return files, known | {"alignment": "the two marks", "chance": chance}
+        ]
+        files[f"{part}.jsonl"] = _json_lines(records)
+    chance = {"mse": (1 / 6, "predict 1, the mean: the variance of two uniform numbers, 2/12")}
+    note = "no command trains on a number for a whole sequence yet; use the arrays of adding() in Python"
+    marks = "positions from 0, one in each half"
+    return files, _facts("the two marks", "the first of two marked numbers", chance, length=100, marks=marks, note=note)
+
+
+def _json_lines(records: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 # ---------------------------------------------------------------------------------------------------------------- agreement
@@ -364,21 +340,25 @@ def _agreement(sizes: Sizes, rng: np.random.Generator) -> Contents:
     parts = divided(_sentences, sizes, rng)
     files = {f"{part}.txt": "".join(f"{line}\n" for line in lines) for part, lines in parts.items()}
     found = [mentions(line) for line in parts["test"]]
-    files["answers.jsonl"] = "".join(
-        json.dumps({"line": n, "pronoun": p, "antecedent": a, "distractors": d, "answer": answer("agreement", line)})
-        + "\n"
+    files["answers.jsonl"] = _json_lines(
+        {"line": n, "pronoun": p, "antecedent": a, "distractors": d, "answer": answer("agreement", line)}
         for n, (line, (p, a, d)) in enumerate(zip(parts["test"], found), 1)
     )
     bare = sum(not any(place > a for place in d) for _, a, d in found) / len(found)
     first = sum(not any(place < a for place in d) for _, a, d in found) / len(found)
     share = "where it is another noun, that agrees by chance, 1/3; share of test sentences where it is the antecedent: "
     chance = {
-        "accuracy": _known(1 / 3, "the three reflexives are equally likely"),
-        "nearest_noun": _known((1 + 2 * bare) / 3, f"the noun before the reflexive; {share}{bare:.4f}"),
-        "first_noun": _known((1 + 2 * first) / 3, f"the first noun of the sentence; {share}{first:.4f}"),
+        "accuracy": (1 / 3, "the three reflexives are equally likely"),
+        "nearest_noun": ((1 + 2 * bare) / 3, f"the noun before the reflexive; {share}{bare:.4f}"),
+        "first_noun": ((1 + 2 * first) / 3, f"the first noun of the sentence; {share}{first:.4f}"),
     }
-    known = {"distance": [min(p - a for p, a, _ in found), max(p - a for p, a, _ in found)], "reflexives": REFLEXIVES}
-    known |= {"answers": "answers.jsonl: for each line of test.txt, positions in words from 0"}
-    known |= {"alignment": "the antecedent: the first noun after the last 'that'"}
-    known |= {"remember": "number and gender of the subject, past the nouns that modify it"}
-    return files, known | {"unit": "lines", "chance": chance} | _seen(parts)
+    distances = [pronoun - antecedent for pronoun, antecedent, _ in found]
+    return files, _facts(
+        "the antecedent: the first noun after the last 'that'",
+        "number and gender of the subject, past the nouns that modify it",
+        chance,
+        distance=[min(distances), max(distances)],
+        reflexives=REFLEXIVES,
+        answers="answers.jsonl: for each line of test.txt, positions in words from 0",
+        unit="lines",
+    )
