@@ -1,7 +1,7 @@
 """Captioned images as records of one id space: the tokens of the caption, padding, the tokens of the image.
 
-Data are a table with the columns ``image`` and ``text``; or a folder with ``captions.jsonl``, whose ``i`` numbers the images
-of ``images*.npz`` beside it (or whose ``file`` names them).
+Data are a table with the columns ``image`` and ``text``; or a folder with ``captions.jsonl``, whose ``i`` numbers the
+images of ``images*.npz`` beside it (or whose ``file`` names them).
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ LONGEST = 48
 DROPPED = 0.1
 """Share of captions that are hidden in training, so that images without a caption are learned too."""
 MISTAKEN = 0.5
-"""Up to this share of the input tokens of an image is replaced by those of another image in training (scheduled sampling,
-Bengio et al. 2015). A decoder that always reads the truth learns to recognise an image by its beginning instead of reading
-the caption, and fails at its first mistake.
-"""
+"""Up to this share of the input tokens of an image is replaced by those of another image in training (scheduled
+sampling, Bengio et al. 2015). A decoder that always reads the truth learns to recognise an image by its beginning
+instead of reading the caption, and fails at its first mistake."""
 
 
 def plain(caption: str) -> str:
@@ -48,8 +47,8 @@ def tokens_of(caption: str, tokenizer: TextTokenizer) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Captions:
-    """The id space of captioned images: the vocabulary of captions, one padding id for each of ``places`` caption tokens,
-    the codebook of images.
+    """The id space of captioned images: the vocabulary of captions, one padding id for each of ``places`` caption
+    tokens, the codebook of images.
     """
 
     tokenizer: TextTokenizer
@@ -110,8 +109,8 @@ class CaptionedPart:
 
 
 class DrawnBatches:
-    """Batches of records in an order that differs from epoch to epoch. Some captions are hidden, and some input tokens of
-    images are those of other images. ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
+    """Batches of records in an order that differs from epoch to epoch. Some captions are hidden, and some input
+    tokens of images are those of other images. ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
     """
 
     def __init__(
@@ -149,7 +148,7 @@ class DrawnBatches:
 
 
 def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = None) -> CaptionImageBatch:
-    """Return the batch of records: inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``; ``read`` replaces the inputs."""
+    """Return a batch of inputs ``start x_1 .. x_{n-1}`` and targets ``x_1 .. x_n``; ``read`` replaces the inputs."""
     targets_BT, read_BT = (torch.from_numpy(x.astype(np.int64)) for x in (records, records if read is None else read))
     start_B1 = torch.full((len(records), 1), captions.vocab_size)
     return CaptionImageBatch(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)

@@ -1,5 +1,5 @@
-"""Images as lines of JSON of codec tokens, ``{"sequence": [3, 17, …], "split": "train"}``: records of symbols, which any
-language model over symbols can learn.
+"""Images as lines of JSON of codec tokens, ``{"sequence": [3, 17, …], "split": "train"}``: records of symbols, which
+any language model over symbols can learn.
 """
 
 from __future__ import annotations

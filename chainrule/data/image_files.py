@@ -1,8 +1,8 @@
 """One image: checked before it is decoded, resized, normalised for models, and written again.
 
-An image is recognised by its first bytes, whatever its name; one whose header claims more than 16 million pixels is refused
-before memory is allocated for it. Of an animation the first frame is read; transparent pixels are put on white; 16 bits become
-8; CMYK becomes RGB; the orientation of EXIF is applied.
+An image is recognised by its first bytes, whatever its name; one whose header claims more than 16 million pixels is
+refused before memory is allocated for it. Of an animation the first frame is read; transparent pixels are put on
+white; 16 bits become 8; CMYK becomes RGB; the orientation of EXIF is applied.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
     Args:
         content: the bytes of the file.
         where: the name of the file, for errors.
-        size: height and width in pixels of the result, which is scaled to cover that square and cropped around its middle;
-            None: as the image is.
+        size: height and width in pixels of the result, which is scaled to cover that square and cropped around its
+            middle; None: as the image is.
 
     Returns:
         Pixels, Y × X × 3, uint8.

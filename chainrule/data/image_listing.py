@@ -31,7 +31,7 @@ Beside = Literal["label", "caption", "nothing"]
 
 @dataclass(frozen=True)
 class ImageList:
-    """Paths of images, or arrays of them (N × Y × X × 3), with the text beside each, and its group where there are any."""
+    """Paths of images, or arrays of them (N × Y × X × 3), with the text beside each, and its group if any."""
 
     sources: Sequence[Path] | np.ndarray
     names: Sequence[str]
@@ -116,7 +116,7 @@ def _from_folder(folder: Path, beside: Beside) -> ImageList:
 
 
 def _from_table(table: Table, base: Path, beside: Beside, chosen: bool, size: int | None) -> ImageList:
-    """Paths, relative to the folder of the table; or, where a column ``i`` numbers them, rows of the arrays beside it."""
+    """Paths, relative to the folder of the table; or the arrays beside it whose rows a column ``i`` numbers."""
     what = "label" if beside == "label" else "text"
     if beside == "caption" and chosen and "text" not in table.names:
         what = next((name for name in table.names if name not in ("i", "image", "file")), what)
@@ -135,7 +135,7 @@ def _arrays_beside(base: Path) -> dict[int, Path]:
 
 
 def _numbered(table: Table, arrays: dict[int, Path], size: int | None) -> np.ndarray:
-    """The images that the column ``i`` numbers: of the arrays of this size, else of the next larger, else of the smallest."""
+    """The images that the column ``i`` numbers, of this size, else of the next larger, else of the smallest."""
     side = size if size in arrays else min([s for s in arrays if s >= (size or 0)] or arrays)
     images = as_images(load_arrays(arrays[side])["images"], arrays[side])
     try:
@@ -153,7 +153,7 @@ def _numbered(table: Table, arrays: dict[int, Path], size: int | None) -> np.nda
 
 
 def _from_arrays(path: Path, beside: Beside) -> dict[str, ImageList]:
-    """``images,labels`` or ``x_train,y_train,x_test,y_test``, with ``names`` of the numbered labels where they are given."""
+    """``images,labels`` or ``x_train,y_train,x_test,y_test``, and ``names`` of numbered labels if given."""
     if beside == "caption":
         raise _needs_captions(path)
     arrays = load_arrays(path)

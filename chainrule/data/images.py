@@ -104,8 +104,8 @@ def read_images(
     images are in the same split.
 
     Args:
-        source: a folder with a sub-folder of images for each label, a table with the columns ``image`` and ``label``, or
-            an .npz file.
+        source: a folder with a sub-folder of images for each label, a table with the columns ``image`` and ``label``,
+            or an .npz file.
         columns: which columns of a table hold what (see `chainrule.data.table`).
         split: shares of train, valid and test.
         on_bad: ``stop`` at a damaged image, or ``skip`` it.
@@ -201,7 +201,8 @@ def read_part(
     """Read held-out images as the reader of a run sees them.
 
     Args:
-        source: images as `read_images` takes them; the split ``test`` is read where it is given, else all splits in order.
+        source: images as `read_images` takes them; the split ``test`` is read where it is given, else all splits in
+            order.
         reader: size and channels of the images.
         beside: the text that every image must have.
         columns: which columns of a table hold what.

@@ -1,4 +1,4 @@
-"""Texts with a label each: tables with the columns ``text`` and ``label``, or a folder with a sub-folder for each label."""
+"""Texts with a label each: tables with the columns ``text`` and ``label``, or a sub-folder of files for each label."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def read_labelled(
 ) -> LabelledDataset:
     """Read texts with labels and split them.
 
-    Files (or folders) named train, valid and test, or a column ``split``, are kept. Missing splits are made by a hash of
-    the group (else of the text), so that equal ones are in the same split.
+    Files (or folders) named train, valid and test, or a column ``split``, are kept. Missing splits are made by a hash
+    of the group (else of the text), so that equal ones are in the same split.
 
     Args:
         source: a table or a folder of tables, or a folder with a sub-folder of text files for each label.

@@ -23,7 +23,8 @@ from chainrule.data.words import WordTokenizer
 LONGEST = 256
 """Tokens of a side beyond which a pair is not trained on, and a source is cut."""
 MAX_RATIO, FEW = 9, 3
-"""Training pairs of text whose sides both have more than FEW tokens, one of them MAX_RATIO times the other, are misaligned."""
+"""Training pairs of text whose sides both have more than FEW tokens, one of them MAX_RATIO times the other, are
+misaligned."""
 MOSTLY = 0.8
 """Share of cells of a single word from which on a side is read character by character."""
 MIN_SIZE, MAX_SIZE, BYTES_PER_TOKEN = 512, 8192, 800
@@ -85,9 +86,9 @@ class PairPart:
 class PairBatches:
     """Length-bucketed batches of pairs: ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
 
-    Pairs are sorted by the longer of source and target (its end included), those of equal length shuffled every epoch, and
-    cut where rows × longest would exceed ``tokens``; so the cuts, and their number, are those of every epoch. The order of
-    the batches is shuffled every epoch.
+    Pairs are sorted by the longer of source and target (its end included), those of equal length shuffled every
+    epoch, and cut where rows × longest would exceed ``tokens``; so the cuts, and their number, are those of every
+    epoch. The order of the batches is shuffled every epoch.
     """
 
     def __init__(self, part: PairPart, tokens: int, seed: int, start: int, end: int):

@@ -103,17 +103,19 @@ def read_pairs(
     else of the source, so that equal sources are in the same split. White space around a side is dropped.
 
     Args:
-        source: a table or a folder of tables, a folder of files of aligned lines, or two such files joined by a comma.
-        columns: which columns of a table hold source and target (see `chainrule.data.table`), or which suffixes of files.
+        source: a table or a folder of tables, a folder of files of aligned lines, or two such files joined by a
+            comma.
+        columns: which columns of a table hold source and target (see `chainrule.data.table`), or which suffixes of
+            files.
         group: the column whose equal values stay in the same split.
         split: shares of train, valid and test.
-        on_bad: ``stop`` at a line that is not UTF-8, a row of another length, or a pair of which one side is empty; or
-            ``skip`` it and count it.
+        on_bad: ``stop`` at a line that is not UTF-8, a row of another length, or a pair of which one side is empty;
+            or ``skip`` it and count it.
 
     Raises:
         UserError: a flag that does not exist or does not fit the data.
-        DataError: nothing to read, a missing column, an empty side (with its line), files of different numbers of lines,
-            too few pairs.
+        DataError: nothing to read, a missing column, an empty side (with its line), files of different numbers of
+            lines, too few pairs.
     """
     shares, notes = check_split(split), list[str]()
     name, tables = _read(source, columns, group, on_bad, notes)
@@ -168,7 +170,7 @@ def _note_repeated(parts: dict[str, SentencePairs], notes: list[str]) -> None:
 def _read(
     source: str | Path, columns: str | None, group: str | None, on_bad: str, notes: list[str]
 ) -> tuple[str, dict[str, Table]]:
-    """The name of the data and its tables by part (``all`` where no split is given), with the columns source and target."""
+    """The name of the data and its tables by part (``all`` if no split is given): columns source and target."""
     stems = aligned_files(source)
     if stems:
         if group:
@@ -187,9 +189,8 @@ def _named(table: Table, group: str | None, notes: list[str]) -> Table:
     names = [name for name in table.names if name not in (group, "group", "split")]
     if len(names) != 2:
         told = f"which of {len(names)} column{'s' * (len(names) != 1)} ({', '.join(names)}) are source and target?"
-        raise DataError(
-            f"{table.files[0]}: {told} --columns names them in order, for example --columns source,target,- ('-' skips one)"
-        )
+        told += " --columns names them in order, for example --columns source,target,- ('-' skips one)"
+        raise DataError(f"{table.files[0]}: {told}")
     note = f"columns {names[0]} and {names[1]} are read as source and target, in this order"
     if note not in notes:
         notes.append(note)
@@ -224,7 +225,7 @@ def _fault(source: str, target: str) -> str:
     return ""
 
 
-# --------------------------------------------------------------------------------------------------- files of aligned lines
+# ----------------------------------------------------------------------------------------------- files of aligned lines
 
 
 def _read_aligned(

@@ -2,9 +2,9 @@
 
     a small red striped circle at the top left on white
 
-2 sizes × 8 colours × 4 textures × 6 shapes × 8 places × 3 grounds, drawn pixel by pixel on 32 × 32 without anti-aliasing, so
-that equal captions are equal images. After the rainbow of DALLE-pytorch's notebook. A model that has understood the captions
-draws combinations that it never saw.
+2 sizes × 8 colours × 4 textures × 6 shapes × 8 places × 3 grounds, drawn pixel by pixel on 32 × 32 without
+anti-aliasing, so that equal captions are equal images. After the rainbow of DALLE-pytorch's notebook. A model that
+has understood the captions draws combinations that it never saw.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ SIDE = 32
 SIZES = {"small": 4, "large": 7}
 """Half the side of the square that holds a shape, in pixels."""
 COLOURS = {
-    "red": (220, 30, 30), "orange": (245, 140, 20), "yellow": (240, 215, 40), "green": (40, 160, 60), "blue": (40, 90, 220),
-    "purple": (130, 50, 170), "pink": (245, 130, 190), "brown": (125, 75, 35),
+    "red": (220, 30, 30), "orange": (245, 140, 20), "yellow": (240, 215, 40), "green": (40, 160, 60),
+    "blue": (40, 90, 220), "purple": (130, 50, 170), "pink": (245, 130, 190), "brown": (125, 75, 35),
 }  # fmt: skip
 TEXTURES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "plain": lambda y, x: np.zeros(y.shape, bool),
@@ -44,8 +44,8 @@ SHAPES: dict[str, Callable[[np.ndarray, np.ndarray, int], np.ndarray]] = {
 }
 """From rows and columns, counted from the middle, to the pixels that a shape covers; ``half`` is half its side."""
 PLACES = {
-    "top left": (8, 8), "top": (8, 16), "top right": (8, 24), "left": (16, 8), "right": (16, 24), "bottom left": (24, 8),
-    "bottom": (24, 16), "bottom right": (24, 24),
+    "top left": (8, 8), "top": (8, 16), "top right": (8, 24), "left": (16, 8), "right": (16, 24),
+    "bottom left": (24, 8), "bottom": (24, 16), "bottom right": (24, 24),
 }  # fmt: skip
 """Row and column of the middle of a shape."""
 GROUNDS = {"white": (255, 255, 255), "grey": (170, 170, 170), "black": (0, 0, 0)}
@@ -88,7 +88,7 @@ def _rainbow(sizes: Sizes, rng: np.random.Generator) -> tuple[Files, dict[str, A
     content = io.BytesIO()
     np.savez_compressed(content, images=np.stack([picture(*combination) for combination in chosen]))
     share = nearest_caption(chosen[: sizes["train"]], chosen[-sizes["test"] :])
-    how = "the image of the training caption that shares most attributes: share of test images that are the same, pixel by pixel"
+    how = "the image of the training caption with most attributes in common: share of equal test images"
     return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, {
         "combinations": count,
         "alignment": None,

@@ -147,8 +147,8 @@ class RecordDataset(Dataset):
         rows = {part: list(found.identities()) for part, found in parts.items()}
         if carved:
             notes.append(
-                f"no validation split was given: {len(rows['valid']):,} {cls.unit} were split off the training split; networks never train "
-                "on them, counting models are trained on them after they have been validated"
+                f"no validation split was given: {len(rows['valid']):,} {cls.unit} were split off the training split; "
+                "networks never train on them, counting models are trained on them after they have been validated"
             )
         whole, cut = digests(rows)
         return cls(name, dict(parts), whole, cut, notes, carved=carved, **more)

@@ -1,8 +1,8 @@
 """Series: numbers in time order, one record a column, from a table to the stretches of a split.
 
-A split is a stretch of time: train comes first, then valid, then test, so that nothing is forecast from its own future. The
-values before a stretch are its history: read, never scored. Values keep the units of the file here; models see them through
-`Scaling`.
+A split is a stretch of time: train comes first, then valid, then test, so that nothing is forecast from its own
+future. The values before a stretch are its history: read, never scored. Values keep the units of the file here;
+models see them through `Scaling`.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class Stretch:
 class Scaling:
     """Mean and standard deviation of each series over the training split: models see (x - mean) / scale.
 
-    ``naive`` is the mean absolute error of repeating the last value over the training split, in the units of the series:
-    the denominator of MASE.
+    ``naive`` is the mean absolute error of repeating the last value over the training split, in the units of the
+    series: the denominator of MASE.
 
     >>> scaling = Scaling(("sales",), (10.0,), (2.0,), (1.0,))
     >>> scaling.seen(0, np.array([10.0, 14.0])).tolist(), scaling.own(0, np.array([2.0])).tolist()
@@ -99,8 +99,8 @@ class Scaling:
             scale = float(known.std())
             if scale <= 1e-12 * max(1.0, float(np.abs(known).max())):
                 raise DataError(
-                    f"{told}: all {len(known)} values to train on are {known[0]:g}; a constant series has nothing to learn: "
-                    "take another column, or another --split"
+                    f"{told}: all {len(known)} values to train on are {known[0]:g}; a constant series has nothing to "
+                    "learn: take another column, or another --split"
                 )
             found.append((float(known.mean()), scale, float(np.abs(np.diff(known)).mean())))
         return Scaling(tuple(s.name for s in part.series), *zip(*found))
@@ -160,8 +160,8 @@ def read_series(
         time: the column that orders the rows; None: they are in order.
 
     Raises:
-        DataError: no such file, no column of numbers or several to choose from, a cell that is not a number (with its line),
-            an infinity, or too few values.
+        DataError: no such file, no column of numbers or several to choose from, a cell that is not a number (with its
+            line), an infinity, or too few values.
         UserError: shares or columns that do not fit.
     """
     shares, path, notes = check_split(split), Path(source), list[str]()
@@ -195,7 +195,8 @@ def read_held_out(
     Args:
         source: a CSV or TSV file.
         names: the series that the model was trained on.
-        columns: the columns of the run; not needed where the file has one column, or columns with the names of the series.
+        columns: the columns of the run; not needed where the file has one column, or columns with the names of the
+            series.
         time: the column that orders the rows.
 
     Raises:
@@ -217,7 +218,7 @@ def read_held_out(
     return Stretch(series, tuple(0 for _ in series), tuple(len(s.values) for s in series))
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------------------------- reading
 
 
 def read_columns(path: Path, columns: str | None, notes: list[str], time: str | None = None) -> list[Series]:
@@ -284,7 +285,8 @@ def time_column(named: Columns) -> str | None:
         named: cells by column.
 
     Returns:
-        Its name; None where that is in doubt: few rows, a second column that rises evenly too, numbers that are called ids.
+        Its name; None where that is in doubt: few rows, a second column that rises evenly too, numbers that are
+        called ids.
     """
     if len(named) != 2 or len(next(iter(named.values()))) < MIN_TIMES:
         return None

@@ -1,7 +1,7 @@
 """Data with a known truth: the registry of its kinds, and how they are made and written.
 
-A kind is a function from sizes and random numbers to files and facts, announced with ``@made_by(kind, task, ...)``. There are
-streams of known entropy (`chainrule.data.synthetic_streams`) and tasks with known answers
+A kind is a function from sizes and random numbers to files and facts, announced with ``@made_by(kind, task, ...)``.
+There are streams of known entropy (`chainrule.data.synthetic_streams`) and tasks with known answers
 (`chainrule.data.synthetic_tasks`). Data are a pure function of (kind, task, size, seed).
 """
 
@@ -102,7 +102,8 @@ def make(kind: str, task: str | None = None, *, size: int | None = None, seed: i
     Args:
         kind: a registered name.
         task: chooses where a kind is for several tasks.
-        size: training records, or symbols of a stream; a twentieth of it is made for validation, and as much for the test.
+        size: training records, or symbols of a stream; a twentieth of it is made for validation, and as much for the
+            test.
         seed: seed of the random numbers.
 
     Raises:

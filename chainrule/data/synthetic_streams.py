@@ -1,11 +1,11 @@
 """Streams of symbols of known entropy, against which a verdict on useful context is tested.
 
 A source is a stationary process over a few letters whose entropy rate can be computed, so that no model can be better
-than it. Facts in ``truth.json``, in bits per symbol: ``memory`` is the conditional entropy H(X_t | X_{t-visible} .. X_{t-1})
-for growing contexts, which falls from the entropy of single symbols to ``entropy_rate``; ``lag`` is the farthest symbol back
-that matters (null: there is none); ``achievable`` is the mean -log2 p of the valid and test splits under the source itself,
-given all that comes before: the rate up to chance, which for 50,000 symbols is some 0.1 % (for ``copy``, whose surprises are
-rare and costly, 1 %).
+than it. Facts in ``truth.json``, in bits per symbol: ``memory`` is the conditional entropy H(X_t | X_{t-visible} ..
+X_{t-1}) for growing contexts, which falls from the entropy of single symbols to ``entropy_rate``; ``lag`` is the
+farthest symbol back that matters (null: there is none); ``achievable`` is the mean -log2 p of the valid and test
+splits under the source itself, given all that comes before: the rate up to chance, which for 50,000 symbols is some
+0.1 % (for ``copy``, whose surprises are rare and costly, 1 %).
 
 | kind    | process                                                                     | entropy rate           |
 |---------|-----------------------------------------------------------------------------|------------------------|
@@ -80,11 +80,12 @@ def source(kind: str, summary: str) -> Any:
     return made_by(kind, "generate", summary, 1_000_000, unit="symbols", least=1_000)
 
 
-# -------------------------------------------------------------------------------------------------------------- kinds
+# ---------------------------------------------------------------------------------------------------------------- kinds
 
 
 def markov_memory(rows: np.ndarray, order: int) -> list[float]:
-    """Return the conditional entropies of a Markov chain with 0 .. ``order`` symbols visible; the last is its entropy rate.
+    """Return the conditional entropies of a Markov chain with 0 .. ``order`` symbols visible; the last is its entropy
+    rate.
 
     Conditional entropies are differences of block entropies; the blocks are marginals of the stationary distribution
     over order + 1 symbols.

@@ -1,20 +1,20 @@
-"""Tasks with known answers: what a model must remember is planted, and the score of guessing is known in closed form.
+"""Tasks with known answers: the facts to be remembered are planted, and the score of guessing is known.
 
-| kind        | task      | a record                                          | to be remembered              | guessing     |
-|-------------|-----------|---------------------------------------------------|-------------------------------|--------------|
-| `copy`      | translate | 1 to 10 of ten symbols, and the same              | all, in order                 | .1 a symbol  |
-| `reverse`   | translate | the same read backwards                           | all, the last first           | .1 a symbol  |
-| `sort`      | translate | the same in ascending order                       | the count of each symbol      | see truth    |
-| `recall`    | classify  | 8 pairs of a key and a value, and one of the keys | 8 pairs                       | 1/8          |
-| `parity`    | tag       | bits, each tagged by the parity of all so far     | one bit, changed at each step | 1/2          |
-| `adding`    | (none)    | 100 numbers, two of them marked, and their sum    | two numbers                   | MSE 1/6      |
-| `agreement` | generate  | a sentence whose reflexive agrees with a far noun | that noun, not the others     | 1/3          |
-| `rainbow`   | draw      | a caption of six attributes, and its image        | the look of each word         | see truth    |
+| kind        | task      | a record                                       | to be remembered              | guessing |
+|-------------|-----------|------------------------------------------------|-------------------------------|----------|
+| `copy`      | translate | 1 to 10 of ten symbols, and the same           | all, in order                 | .1 each  |
+| `reverse`   | translate | the same read backwards                        | all, the last first           | .1 each  |
+| `sort`      | translate | the same in ascending order                    | the count of each symbol      | (truth)  |
+| `recall`    | classify  | 8 pairs of key and value, and one of the keys  | 8 pairs                       | 1/8      |
+| `parity`    | tag       | bits, each tagged by the parity of all so far  | one bit, changed at each step | 1/2      |
+| `adding`    | (none)    | 100 numbers, two of them marked, and their sum | two numbers                   | MSE 1/6  |
+| `agreement` | generate  | a sentence; its reflexive agrees with one noun | that noun, not the others     | 1/3      |
+| `rainbow`   | draw      | a caption of six attributes, and its image     | the look of each word         | (truth)  |
 
-Sources: adding as in Arjovsky, Shah & Bengio (2016), one marker in each half; recall as in Arora et al., Zoology (2023), with
-one question and all values of a record distinct; parity as in Grazzi et al. (2024), tested at a length never trained on;
-reverse as in JoeyNMT (Kreutzer et al., 2019); attractors of agreement as in Linzen, Dupoux & Goldberg (2016).
-`chainrule.data.rainbow` makes the images.
+Sources: adding as in Arjovsky, Shah & Bengio (2016), one marker in each half; recall as in Arora et al., Zoology
+(2023), with one question and all values of a record distinct; parity as in Grazzi et al. (2024), tested at a length
+never trained on; reverse as in JoeyNMT (Kreutzer et al., 2019); attractors of agreement as in Linzen, Dupoux &
+Goldberg (2016). `chainrule.data.rainbow` makes the images.
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ Draw = Callable[[int, np.random.Generator], list[str]]
 """From a number to that many records, without their answers."""
 
 
-# ------------------------------------------------------------------------------------------------------------ known answers
+# -------------------------------------------------------------------------------------------------------- known answers
 
 
 def alignment(kind: str, source: str) -> list[int]:
     """Return the position in ``source`` of each symbol of the answer, which an explanation must point at.
 
-    Reverse: the anti-diagonal; copy: the diagonal; sort: the stable permutation (equal symbols keep their order; any of them
-    would do). Recall and agreement: the one position of the value, or of the antecedent.
+    Reverse: the anti-diagonal; copy: the diagonal; sort: the stable permutation (equal symbols keep their order; any
+    of them would do). Recall and agreement: the one position of the value, or of the antecedent.
 
     >>> alignment("reverse", "7 1 4"), alignment("sort", "7 1 4")
     ([2, 1, 0], [1, 2, 0])
@@ -118,14 +118,14 @@ def mentions(sentence: str) -> tuple[int, int, list[int]]:
     return pronoun, antecedent, [place for place in nouns if place != antecedent]
 
 
-# -------------------------------------------------------------------------------------------------------------------- parts
+# ---------------------------------------------------------------------------------------------------------------- parts
 
 
 def divided(draw: Draw, sizes: Sizes, rng: np.random.Generator) -> dict[str, list[str]]:
     """Draw records until every split is full.
 
-    The hash of a record decides its split, so that no held-out record occurs in train, of any seed; held-out records are
-    distinct, training records may repeat.
+    The hash of a record decides its split, so that no held-out record occurs in train, of any seed; held-out records
+    are distinct, training records may repeat.
 
     Args:
         draw: draws a number of records.
@@ -167,11 +167,12 @@ def _rows(letters: str, span: tuple[int, int], count: int, rng: np.random.Genera
     return [" ".join(letters[i] for i in row[:length]) for row, length in zip(rows, lengths)]
 
 
-# -------------------------------------------------------------------------------------------------------------------- pairs
+# ---------------------------------------------------------------------------------------------------------------- pairs
 
 
 def sorted_symbol_guess(length: int) -> list[float]:
-    """Return the probability of the likeliest symbol at each position of sorted ones: order statistics of uniform symbols.
+    """Return the probability of the likeliest symbol at each position of sorted ones: order statistics of uniform
+    symbols.
 
     P(position j <= s) is that of j or more of ``length`` symbols being <= s, a binomial tail.
 
@@ -217,7 +218,7 @@ _pair_kind("reverse", "the source read backwards", "source L - 1 - t", "every sy
 _pair_kind("sort", "the source in ascending order", "source argsort(source)[t], stable", "the count of each symbol")
 
 
-# ----------------------------------------------------------------------------------------------------------- recall, parity
+# ------------------------------------------------------------------------------------------------------- recall, parity
 
 
 def _recalls(count: int, rng: np.random.Generator) -> list[str]:
@@ -254,7 +255,7 @@ def _parity(sizes: Sizes, rng: np.random.Generator) -> Contents:
     return _answered("parity", "tokens tags", parts), _facts(None, remember, {"accuracy": (0.5, how)}, lengths=lengths)
 
 
-# ------------------------------------------------------------------------------------------------------------------- adding
+# --------------------------------------------------------------------------------------------------------------- adding
 
 
 def adding(count: int, rng: np.random.Generator, length: int = 100) -> tuple[np.ndarray, np.ndarray]:
@@ -266,7 +267,8 @@ def adding(count: int, rng: np.random.Generator, length: int = 100) -> tuple[np.
         length: numbers of a record.
 
     Returns:
-        Inputs count × length × 2: ``[..., 0]`` uniform in [0, 1) in steps of .0001, ``[..., 1]`` 1 at one position of each
+        Inputs count × length × 2: ``[..., 0]`` uniform in [0, 1) in steps of .0001, ``[..., 1]`` 1 at one position of
+        each
         half and else 0. Targets: the sum of the two marked values of each record.
     """
     half, rows = length // 2, np.arange(count)
@@ -299,7 +301,7 @@ def _json_lines(records: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-# ---------------------------------------------------------------------------------------------------------------- agreement
+# ------------------------------------------------------------------------------------------------------------ agreement
 
 AGREEING = {
     "himself": "boy man king uncle father brother son prince actor waiter monk wizard",

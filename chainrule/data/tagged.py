@@ -1,8 +1,8 @@
 """Sequences of tokens with a tag each.
 
 Either ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between sequences, or a table with the columns
-``tokens`` and ``tags`` (JSON lists, or separated by white space). Further columns of the first form are kept: a tagger may
-learn from them.
+``tokens`` and ``tags`` (JSON lists, or separated by white space). Further columns of the first form are kept: a
+tagger may learn from them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NAMES = ("tokens", "tags")
 
 @dataclass(frozen=True)
 class TaggedRow:
-    """One sequence: tokens, tags as they were written, and further columns (joined by tabs; "" where there are none)."""
+    """One sequence: tokens, tags as they were written, and further columns (joined by tabs; "" for none)."""
 
     words: tuple[str, ...]
     tags: tuple[str, ...]
@@ -142,7 +142,8 @@ def read_tagged(
     on_bad: str = "stop",
     group: str | None = None,
 ) -> TaggedDataset:
-    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence's tokens.
+    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence's
+    tokens.
 
     Args:
         source: a file or a folder of one token a line, or of tables.
@@ -268,6 +269,6 @@ def _places(path: Path, columns: str | None, wide: int) -> tuple[int, int, list[
     names = [name.strip() for name in columns.split(",")]
     if len(names) != wide or any(names.count(name) != 1 for name in NAMES):
         raise UserError(
-            f"--columns {columns}: {path} has {wide} columns; name them in order, such as tokens,tags,- (a dash drops one)"
+            f"--columns {columns}: {path} has {wide} columns; name them in order, such as tokens,tags,- ('-' skips one)"
         )
     return names.index("tokens"), names.index("tags"), [k for k, name in enumerate(names) if name not in (*NAMES, "-")]

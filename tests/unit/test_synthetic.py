@@ -47,7 +47,7 @@ def random_rows(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return rows / rows.sum(1, keepdims=True)
 
 
-# ------------------------------------------------------------------------------------------------- the text as drawn
+# ---------------------------------------------------------------------------------------------------- the text as drawn
 
 
 def test_every_source_is_one_printable_letter_a_symbol_and_has_the_sizes_asked_for(sources):
@@ -115,7 +115,7 @@ def test_what_is_achievable_on_the_drawn_parts_is_near_the_rate(sources):
     assert copy.truth["achievable"]["test"] == pytest.approx(bits[15_000:].mean(), abs=1e-12)
 
 
-# ----------------------------------------------------------------------------------------- exactness, by enumeration
+# -------------------------------------------------------------------------------------------- exactness, by enumeration
 
 
 def test_stationary_distribution_of_two_states_is_the_closed_form():
@@ -200,7 +200,7 @@ def test_hidden_markov_rate_lies_just_below_its_falling_curve(sources):
     assert 0 < source.truth["standard_error"] < 0.0005
 
 
-# ------------------------------------------------------------------------------------------------------------ files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def test_write_leaves_three_texts_and_the_truth(tmp_path):

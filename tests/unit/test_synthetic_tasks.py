@@ -1,4 +1,5 @@
-"""Tasks with known answers: the answers by other means, nothing held out is trained on, and guessing reaches what is stated."""
+"""Tasks with known answers: the answers by other means, nothing held out is trained on, and guessing reaches what is
+stated."""
 
 import json
 import math
@@ -50,7 +51,7 @@ def close(rates: np.ndarray, stated: float) -> bool:
     return abs(rates.mean() - stated) < 3 * max(rates.std(ddof=1), 1e-9) / math.sqrt(len(rates))
 
 
-# ------------------------------------------------------------------------------------------------------------- the answers
+# ---------------------------------------------------------------------------------------------------------- the answers
 
 
 def test_targets_of_pairs_are_the_source_again_backwards_and_in_order(made):
@@ -96,7 +97,7 @@ def test_recall_asks_for_one_of_eight_distinct_keys_with_distinct_values(made):
         assert (len(words), words[16], len(pairs), len(set(pairs.values()))) == (18, "?", 8, 8)
         assert label == pairs[words[17]]
         asked[list(pairs).index(words[17])] += 1
-    # Each of the 8 places is asked for equally often: chi-squared with 7 degrees of freedom, 24.3 is its 0.999 quantile.
+    # Each of the 8 places is equally likely: chi-squared with 7 degrees of freedom, whose 0.999 quantile is 24.3.
     assert sum((asked[place] - HELD / 8) ** 2 / (HELD / 8) for place in range(8)) < 24.3
 
 
@@ -143,8 +144,34 @@ GRAMMAR = re.compile(
 
 
 def test_a_reflexive_agrees_with_the_subject_that_the_grammar_finds(made):
-    plural = {"boys", "men", "kings", "uncles", "friends", "brothers", "girls", "women", "queens", "aunts", "children", "nuns"}  # fmt: skip
-    women = {"girl", "woman", "queen", "aunt", "mother", "sister", "daughter", "princess", "actress", "waitress", "nun", "witch"}  # fmt: skip
+    plural = {
+        "boys",
+        "men",
+        "kings",
+        "uncles",
+        "friends",
+        "brothers",
+        "girls",
+        "women",
+        "queens",
+        "aunts",
+        "children",
+        "nuns",
+    }
+    women = {
+        "girl",
+        "woman",
+        "queen",
+        "aunt",
+        "mother",
+        "sister",
+        "daughter",
+        "princess",
+        "actress",
+        "waitress",
+        "nun",
+        "witch",
+    }
     answers = [json.loads(line) for line in made["agreement"].files["answers.jsonl"].splitlines()]
     found = rows(made["agreement"], "test")
     assert [told["line"] for told in answers] == list(range(1, HELD + 1)) == list(range(1, len(found) + 1))
@@ -192,7 +219,7 @@ def test_no_word_but_the_subject_tells_which_reflexive_it_is(made):
     assert Counter(NOUNS.values()) == {"himself": 12, "herself": 12, "themselves": 12}
 
 
-# ----------------------------------------------------------------------------------------------------- parts, sizes, seeds
+# -------------------------------------------------------------------------------------------------- parts, sizes, seeds
 
 
 def test_every_task_has_the_sizes_asked_for_and_says_so(made):
@@ -234,7 +261,7 @@ def test_too_few_records_and_unknown_names_are_refused():
         make("revers", size=500)
 
 
-# ------------------------------------------------------------------------------------------------------------------ guessing
+# ------------------------------------------------------------------------------------------------------------- guessing
 
 
 def chance(found, what: str) -> float:
@@ -242,7 +269,9 @@ def chance(found, what: str) -> float:
 
 
 def guessed_pairs(kind: str, sources: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(is the whole right, share of the symbols right) by a guesser that knows lengths only, weighted as the mean is taken."""
+    """(is the whole right, share of the symbols right) by a guesser that knows lengths only, weighted as the mean is
+    taken.
+    """
     rng = np.random.default_rng(17)
     whole, right = [], []
     for source in sources:
@@ -257,7 +286,9 @@ def guessed_pairs(kind: str, sources: list[str]) -> tuple[np.ndarray, np.ndarray
 
 
 def test_guessing_pairs_is_right_as_often_as_stated(made):
-    """Many draws of sources of the lengths of the test part, 1 to 3 alone for whole targets, which are hardly ever guessed else."""
+    """Many draws of sources of the lengths of the test part, 1 to 3 alone for whole targets, which are hardly ever
+    guessed else.
+    """
     rng = np.random.default_rng(5)
     for kind in PAIRS:
         lengths = [len(source.split()) for source, _ in rows(made[kind], "test")]
@@ -273,7 +304,9 @@ def test_guessing_pairs_is_right_as_often_as_stated(made):
 
 
 def test_the_likeliest_sorted_symbol_is_right_as_often_as_stated(made):
-    """By hand for two symbols: the smaller is <= s with 1 - (1 - (s + 1) / 10)^2, likeliest 0 with .19; the larger likewise 9."""
+    """By hand for two symbols: the smaller is <= s with 1 - (1 - (s + 1) / 10)^2, likeliest 0 with .19; the larger
+    likewise 9.
+    """
     assert sorted_symbol_guess(1) == pytest.approx([0.1])
     assert sorted_symbol_guess(2) == pytest.approx([0.19, 0.19])
     rng = np.random.default_rng(6)
@@ -333,7 +366,7 @@ def test_heuristics_of_agreement_reach_what_is_stated(made):
     assert truth["first_noun"]["value"] == pytest.approx(5 / 9, abs=0.06)
 
 
-# --------------------------------------------------------------------------------------------------- files, and how to ask
+# ------------------------------------------------------------------------------------------------ files, and how to ask
 
 
 def test_files_are_those_of_the_task_and_the_truth_lies_beside_them(folders, made):
@@ -371,7 +404,12 @@ def test_copy_is_the_stream_unless_pairs_are_asked_for(tmp_path, capsys):
     for flags, files in (([], "txt"), (["--task", "generate"], "txt"), (["--task", "translate"], "tsv")):
         folder = tmp_path / "-".join(["x", *flags])
         assert cli.main(["data", "make", "copy", *flags, "--size", "1000", "--out", str(folder)]) == 0
-        assert sorted(p.name for p in folder.iterdir()) == [f"test.{files}", f"train.{files}", "truth.json", f"valid.{files}"]  # fmt: skip
+        assert sorted(p.name for p in folder.iterdir()) == [
+            f"test.{files}",
+            f"train.{files}",
+            "truth.json",
+            f"valid.{files}",
+        ]
     assert "guessing reaches" in capsys.readouterr().out.splitlines()[-1]
 
 
