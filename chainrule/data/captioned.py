@@ -36,12 +36,20 @@ def plain(caption: str) -> str:
 
     >>> plain(" A small  RED circle")
     'a small red circle'
+
+    Args:
+        caption: as it was written.
     """
     return " ".join(caption.lower().split())
 
 
 def tokens_of(caption: str, tokenizer: TextTokenizer) -> np.ndarray:
-    """Return the token ids of a caption."""
+    """Return the token ids of a caption.
+
+    Args:
+        caption: as it was written.
+        tokenizer: that of captions.
+    """
     return tokenizer.encode(plain(caption).encode(errors="replace")).ids
 
 
@@ -148,7 +156,13 @@ class DrawnBatches:
 
 
 def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = None) -> CaptionImageBatch:
-    """Return a batch of inputs ``start x_1 .. x_{n-1}`` and targets ``x_1 .. x_n``; ``read`` replaces the inputs."""
+    """Return a batch of records: inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``.
+
+    Args:
+        records: ids of captions and images, B × n.
+        captions: their id space.
+        read: ids that the inputs show in place of the records, B × n.
+    """
     targets_BT, read_BT = (torch.from_numpy(x.astype(np.int64)) for x in (records, records if read is None else read))
     start_B1 = torch.full((len(records), 1), captions.vocab_size)
     return CaptionImageBatch(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)
@@ -208,7 +222,12 @@ def fit_captions(texts: Sequence[str], spec: str, codebook_size: int) -> Caption
 
 
 def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
-    """Return a note where some captions are cut."""
+    """Return a note where some captions are cut.
+
+    Args:
+        texts: training captions.
+        tokenizer: that of captions.
+    """
     cut = sum(len(tokens_of(text, tokenizer)) > LONGEST for text in texts)
     told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} tokens: only the beginning is read"
     return told if cut else None

@@ -120,7 +120,11 @@ def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of the message of an error, else the name of its type."""
+    """Return the first line of the message of an error, else the name of its type.
+
+    Args:
+        error: any error.
+    """
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 

@@ -219,7 +219,7 @@ def read_part(
 
 
 def beside_all(source: str | Path, columns: str | None, on_bad: str) -> Beside:
-    """Return the text that stands beside every image: a label, else a caption, else nothing.
+    """Return the kind of text that every image has beside it: a label, else a caption, else nothing.
 
     Args:
         source: the images, as `list_images` takes them.

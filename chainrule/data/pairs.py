@@ -70,15 +70,22 @@ def _unseen(train: Sequence[str], held: Sequence[str]) -> float:
 
 
 def words_of(cells: Sequence[str]) -> Iterator[str]:
-    """The words of all cells, separated by white space."""
+    """Return the words of all cells, separated by white space.
+
+    Args:
+        cells: texts.
+    """
     return chain.from_iterable(map(str.split, cells))
 
 
 def is_closed(cells: Sequence[str]) -> bool:
-    """Whether the words of these cells are symbols of a small closed set (sounds, moves, labels).
+    """Return True where the words of these cells are symbols of a small closed set (sounds, moves, labels).
 
     >>> is_closed(["up up left"] * 20), is_closed(["the cat sat"])
     (True, False)
+
+    Args:
+        cells: one side of all pairs.
     """
     counts = Counter(words_of(cells))
     tokens, once = counts.total(), sum(count == 1 for count in counts.values())
@@ -86,7 +93,11 @@ def is_closed(cells: Sequence[str]) -> bool:
 
 
 def count_pairs(count: int) -> str:
-    """Return ``1 pair``, ``1,234 pairs``."""
+    """Return ``1 pair``, ``1,234 pairs``.
+
+    Args:
+        count: the number.
+    """
     return f"{count:,} pair{'s' * (count != 1)}"
 
 

@@ -57,12 +57,32 @@ def caption(size: str, colour: str, texture: str, shape: str, place: str, ground
 
     >>> caption(*COMBINATIONS[0])
     'a small red plain circle at the top left on white'
+
+    Args:
+        size: a name of SIZES; the others are names of COLOURS, TEXTURES, SHAPES, PLACES and GROUNDS.
+        colour: of the shape.
+        texture: of the shape.
+        shape: circle, square, ….
+        place: of its middle.
+        ground: colour around it.
     """
     return f"a {size} {colour} {texture} {shape} at the {place} on {ground}"
 
 
 def picture(size: str, colour: str, texture: str, shape: str, place: str, ground: str) -> np.ndarray:
-    """Return the image of a combination, 32 × 32 × 3, uint8."""
+    """Return the image of a combination.
+
+    Args:
+        size: as `caption` takes it, and so are the others.
+        colour: of the shape.
+        texture: of the shape.
+        shape: circle, square, ….
+        place: of its middle.
+        ground: colour around it.
+
+    Returns:
+        Pixels, 32 × 32 × 3, uint8.
+    """
     (row, column), half = PLACES[place], SIZES[size]
     y, x = np.mgrid[:SIDE, :SIDE]
     dy, dx = y - row, x - column
@@ -92,7 +112,7 @@ def _rainbow(sizes: Sizes, rng: np.random.Generator) -> tuple[Files, dict[str, A
     return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, {
         "combinations": count,
         "alignment": None,
-        "remember": "what each word looks like, whatever stands beside it",
+        "remember": "what each word looks like, whatever the other words are",
         "chance": {"exact_match": {"value": share, "how": how}},
     }
 

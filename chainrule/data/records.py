@@ -54,6 +54,10 @@ def pick(column: Any, rows: np.ndarray | Sequence[int]) -> Any:
 
     >>> pick(("a", "b", "c"), [2, 0])
     ('c', 'a')
+
+    Args:
+        column: an array or a tuple with an entry for each record.
+        rows: positions.
     """
     if not len(column):
         return column
@@ -61,7 +65,11 @@ def pick(column: Any, rows: np.ndarray | Sequence[int]) -> Any:
 
 
 def join(parts: Sequence[PartT]) -> PartT:
-    """Return the records of several parts, in order, as one part without notes."""
+    """Return the records of several parts, in order, as one part without notes.
+
+    Args:
+        parts: parts of one class.
+    """
     columns = {name: [getattr(part, name) for part in parts] for name in parts[0].columns}
     made = {
         name: np.concatenate(found) if isinstance(found[0], np.ndarray) else tuple(chain.from_iterable(found))
@@ -192,25 +200,49 @@ def listed(names: Iterable[str]) -> str:
 
     >>> listed("gfedcba")
     'a, b, c, d, e and 2 more'
+
+    Args:
+        names: distinct names.
     """
     found = sorted(names)
     return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
 
 
 def label_shares(names: Sequence[str], train: np.ndarray, held: np.ndarray) -> list[dict[str, Any]]:
-    """For each label: its name, and its share of the training split and of the held-out one, most frequent first."""
+    """Return for each label its name and its shares of the training and the held-out split, most frequent first.
+
+    >>> label_shares(["ham", "spam"], np.array([0, 1, 1, 1]), np.array([0, 1]))[0]
+    {'label': 'spam', 'train': 0.75, 'held_out': 0.5}
+
+    Args:
+        names: names of the labels.
+        train: labels of the training split, by number.
+        held: labels of the held-out split; UNKNOWN ones count for none.
+    """
     counted = [np.bincount(x[x >= 0], minlength=len(names)) / max(1, len(x)) for x in (train, held)]
     order = np.argsort(-counted[0], kind="stable").tolist()
     return [{"label": names[c], "train": float(counted[0][c]), "held_out": float(counted[1][c])} for c in order]
 
 
 def repeated(train: Iterable[str], held: Iterable[str]) -> float:
-    """Return the share of held-out records that also occur in train, white space normalised."""
+    """Return the share of held-out records that also occur in train, white space normalised.
+
+    >>> repeated(["a b", "c"], ["a  b", "d"])
+    0.5
+
+    Args:
+        train: training records.
+        held: held-out records.
+    """
     return float(np.isin(text_hashes(held), text_hashes(train)).mean())
 
 
 def digests(parts: Mapping[str, Iterable[str]]) -> tuple[str, str]:
-    """Return the SHA-256 of all records whatever their order and split, and that of which split holds which record."""
+    """Return the SHA-256 of all records whatever their order and split, and that of which split holds which record.
+
+    Args:
+        parts: the content of each record, by split.
+    """
     hashed = {
         part: [hashlib.sha256(x.encode("utf-8", "surrogatepass")).digest() for x in rows]
         for part, rows in parts.items()
@@ -223,12 +255,31 @@ def digests(parts: Mapping[str, Iterable[str]]) -> tuple[str, str]:
 
 
 def group_keys(table: Table, group: str | None, column: str) -> list[str]:
-    """Return the keys that rows are split by: the column ``group``, else one that is called group, else ``column``."""
+    """Return the keys that rows are split by.
+
+    Args:
+        table: the rows.
+        group: the column that ``--group`` names; None: a column named ``group``, if there is one.
+        column: the column that decides where there are no groups.
+
+    Raises:
+        DataError: no such column.
+    """
     return table.need(group)[0] if group else table.columns.get("group") or table.need(column)[0]
 
 
 def filled(table: Table, column: str, what: str, hint: str = "") -> list[str]:
-    """Return the cells of a column, white space around them dropped. Raises DataError for an empty one."""
+    """Return the cells of a column, white space around them dropped.
+
+    Args:
+        table: the rows.
+        column: its name.
+        what: the content of a cell, as errors name it.
+        hint: the end of the error message.
+
+    Raises:
+        DataError: no such column, or an empty cell (with its line).
+    """
     cells = [cell.strip() for cell in table.need(column)[0]]
     if "" in cells:
         raise DataError(f"{table.where(cells.index(''))}: no {what}; every record needs one{hint}")
@@ -236,7 +287,11 @@ def filled(table: Table, column: str, what: str, hint: str = "") -> list[str]:
 
 
 def split_folders(path: Path) -> dict[str, Path]:
-    """Return the sub-folders that are named as splits (train, valid, val, dev, test …); else ``all``, the folder."""
+    """Return the sub-folders that are named as splits (train, valid, val, dev, test …); else the folder as ``all``.
+
+    Args:
+        path: a folder.
+    """
     given = {
         PART_NAMES[p.name.lower()]: p for p in sorted(path.iterdir()) if p.is_dir() and p.name.lower() in PART_NAMES
     }

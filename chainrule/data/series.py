@@ -257,7 +257,7 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
 
 
 def looks_like_series(path: Path, columns: str | None = None) -> bool:
-    """Whether this is a CSV or TSV file of one column of numbers, of times and numbers, or with one column picked.
+    """Return True for a CSV or TSV file of one column of numbers, of times and numbers, or with one column picked.
 
     Args:
         path: a file.
@@ -307,7 +307,7 @@ def _days(cells: Sequence[str]) -> list[float] | None:
 
 
 def _rises_evenly(cells: Sequence[str]) -> bool:
-    """Whether numbers rise in equal steps, except for a rounded last digit (1959.08, 1959.17, 1959.25)."""
+    """True where numbers rise in equal steps, except for a rounded last digit (1959.08, 1959.17, 1959.25)."""
     if not all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in cells):
         return False
     places = max(len(cell.partition(".")[2]) for cell in cells)

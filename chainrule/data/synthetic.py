@@ -81,6 +81,10 @@ def task_of(kind: str, task: str | None = None) -> str:
     >>> task_of("recall"), task_of("copy"), task_of("copy", "translate")
     ('classify', 'generate', 'translate')
 
+    Args:
+        kind: the name of a kind.
+        task: the task, where it is named.
+
     Raises:
         UserError: no such kind, or not for this task.
     """
@@ -122,7 +126,12 @@ def make(kind: str, task: str | None = None, *, size: int | None = None, seed: i
 
 
 def write(made: Made, directory: Path) -> None:
-    """Write the files of a kind and ``truth.json`` to ``directory``, which is made if need be."""
+    """Write the files of a kind and ``truth.json``.
+
+    Args:
+        made: the files.
+        directory: a folder, which is made if need be.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     for name, content in made.files.items():
         (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())

@@ -76,7 +76,12 @@ def stationary(step_SS: np.ndarray) -> np.ndarray:
 
 
 def source(kind: str, summary: str) -> Any:
-    """Decorator that registers a stream for the task generate."""
+    """Decorator that registers a stream for the task generate.
+
+    Args:
+        kind: its name.
+        summary: one line about it.
+    """
     return made_by(kind, "generate", summary, 1_000_000, unit="symbols", least=1_000)
 
 

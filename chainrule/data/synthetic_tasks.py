@@ -77,7 +77,7 @@ def alignment(kind: str, source: str) -> list[int]:
         return [words.index(words[-1]) + 1]
     if kind == "agreement":
         return [mentions(source)[1]]
-    raise UserError(f"no alignment for '{kind}': its answer does not stand in the source")
+    raise UserError(f"no alignment for '{kind}': its answer is not part of the source")
 
 
 def answer(kind: str, source: str) -> str:
