@@ -16,9 +16,9 @@ import torch
 
 from chainrule.core.batch import CaptionImageBatch
 from chainrule.core.errors import DataError
-from chainrule.data.images import ImagePart, contact_sheet, prepare_images
+from chainrule.data.images import ImagePart, contact_sheet, read_parts
 from chainrule.data.reading import fitted
-from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares
+from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source
 from chainrule.data.tokenizers import TextTokenizer
 
 LONGEST = 48
@@ -190,7 +190,7 @@ class CaptionedDataset(RecordDataset):
 
 
 def read_captioned(
-    source: Any, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> CaptionedDataset:
     """Read captioned images and split them, as `chainrule.data.images.read_images` splits labelled ones.
 
@@ -205,7 +205,8 @@ def read_captioned(
         DataError: images or captions that are missing or damaged.
         UserError: images without captions, or a flag that does not fit the data.
     """
-    name, parts, carved, notes = prepare_images(source, columns, split, on_bad, size, "caption")
+    notes: list[str] = []
+    name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
     return CaptionedDataset.build(name, {n: CaptionedPart(part) for n, part in parts.items()}, carved, notes)
 
 

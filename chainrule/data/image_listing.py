@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, MachineError, UserError
 from chainrule.data.image_files import first_line
-from chainrule.data.records import filled, split_folders
+from chainrule.data.records import Source, filled, split_folders
 from chainrule.data.source import IMAGES, suffix
 from chainrule.data.table import TABLES, Table, read_tables
 
@@ -39,7 +39,7 @@ class ImageList:
 
 
 def list_images(
-    source: str | Path,
+    source: Source,
     columns: str | None,
     on_bad: str,
     notes: list[str],

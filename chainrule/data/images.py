@@ -19,7 +19,7 @@ from chainrule.core.batch import ImageBatch
 from chainrule.core.errors import ChainruleError, DataError
 from chainrule.data.image_files import ImageReader, grey, grid, read_image_file, size_of
 from chainrule.data.image_listing import Beside, ImageList, list_images
-from chainrule.data.records import SPLIT, UNKNOWN, LabelledPart, RecordDataset, Shares, join, label_shares, pick
+from chainrule.data.records import SPLIT, UNKNOWN, LabelledPart, RecordDataset, Shares, Source, join, label_shares, pick
 from chainrule.data.split import check_split, divide_parts
 
 DEFAULT_SIZE = 32
@@ -96,7 +96,7 @@ class ImageDataset(RecordDataset):
 
 
 def read_images(
-    source: str | Path, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> ImageDataset:
     """Read images with labels and split them.
 
@@ -118,12 +118,13 @@ def read_images(
         DataError: nothing to read, a file that is not an image or damaged, images without labels, a single label.
         UserError: a flag that does not exist or does not fit the data.
     """
-    name, parts, carved, notes = prepare_images(source, columns, split, on_bad, size, "label")
+    notes: list[str] = []
+    name, parts, carved = read_parts(source, columns, split, on_bad, size, "label", notes)
     return ImageDataset.build_labelled(source, name, parts, carved, notes)
 
 
 def read_unlabelled_images(
-    source: str | Path, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> ImageDataset:
     """Read images without the text beside them, and split them.
 
@@ -137,35 +138,13 @@ def read_unlabelled_images(
     Raises:
         DataError: as `read_images`.
     """
-    name, parts, carved, notes = prepare_images(source, columns, split, on_bad, size, "nothing")
+    notes: list[str] = []
+    name, parts, carved = read_parts(source, columns, split, on_bad, size, "nothing", notes)
     return ImageDataset.build(name, parts, carved, notes)
 
 
-def prepare_images(
-    source: str | Path, columns: str | None, split: Shares, on_bad: str, size: int | None, beside: Beside
-) -> tuple[str, dict[str, ImagePart], bool, list[str]]:
-    """Read images with as many channels as they need: 1 where no image has a colour, else 3.
-
-    Args:
-        source: images as `read_images` takes them.
-        columns: which columns of a table hold what.
-        split: shares of train, valid and test.
-        on_bad: ``stop`` or ``skip``.
-        size: height and width in pixels.
-        beside: the text that every image must have.
-
-    Returns:
-        The name of the data, its splits, whether the validation split was split off, and notes.
-    """
-    notes: list[str] = []
-    name, parts, carved = read_parts(source, columns, split, on_bad, size, beside, notes)
-    colourless = all((part.images == part.images[..., :1]).all() for part in parts.values())
-    made = {n: replace(part, images=grey(part.images, 1 if colourless else 3)) for n, part in parts.items()}
-    return name, made, carved, notes
-
-
 def read_parts(
-    source: str | Path,
+    source: Source,
     columns: str | None,
     split: Shares,
     on_bad: str,
@@ -173,7 +152,7 @@ def read_parts(
     beside: Beside,
     notes: list[str],
 ) -> tuple[str, dict[str, ImagePart], bool]:
-    """Read images at one size, in three channels, and split them.
+    """Read images at one size, in one channel where no image has a colour, else in three, and split them.
 
     Args:
         source: images as `read_images` takes them.
@@ -192,11 +171,13 @@ def read_parts(
     side = size or _common_size(listed, notes)
     parts = {part: decoded(found, side, on_bad, notes) for part, found in listed.items()}
     divided = divide_parts(parts, shares, lambda p: parts[p].groups or parts[p].hashes, ImagePart.select, str(source))
-    return name, divided, "valid" not in listed
+    channels = 3 if any((part.images != part.images[..., :1]).any() for part in divided.values()) else 1
+    made = {part: replace(found, images=grey(found.images, channels)) for part, found in divided.items()}
+    return name, made, "valid" not in listed
 
 
 def read_part(
-    source: str | Path, reader: ImageReader, beside: Beside, columns: str | None = None, on_bad: str = "stop"
+    source: Source, reader: ImageReader, beside: Beside, columns: str | None = None, on_bad: str = "stop"
 ) -> ImagePart:
     """Read held-out images as the reader of a run sees them.
 
@@ -218,7 +199,7 @@ def read_part(
     return replace(found, images=grey(found.images, reader.channels), notes=notes)
 
 
-def beside_all(source: str | Path, columns: str | None, on_bad: str) -> Beside:
+def beside_all(source: Source, columns: str | None, on_bad: str) -> Beside:
     """Return the kind of text that every image has beside it: a label, else a caption, else nothing.
 
     Args:

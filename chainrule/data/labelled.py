@@ -19,6 +19,7 @@ from chainrule.data.records import (
     LabelledPart,
     RecordDataset,
     Shares,
+    Source,
     filled,
     group_keys,
     join,
@@ -79,11 +80,7 @@ class LabelledDataset(RecordDataset):
 
 
 def read_labelled(
-    source: str | Path,
-    columns: str | None = None,
-    split: Shares = SPLIT,
-    on_bad: str = "stop",
-    group: str | None = None,
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", group: str | None = None
 ) -> LabelledDataset:
     """Read texts with labels and split them.
 
@@ -111,7 +108,7 @@ def read_labelled(
     return LabelledDataset.build_labelled(source, name, divided, "valid" not in tables, notes)
 
 
-def read_labelled_part(source: str | Path, columns: str | None, on_bad: str = "stop") -> Records:
+def read_labelled_part(source: Source, columns: str | None, on_bad: str = "stop") -> Records:
     """Read held-out texts; their labels have no numbers yet.
 
     Args:
@@ -125,7 +122,7 @@ def read_labelled_part(source: str | Path, columns: str | None, on_bad: str = "s
 
 
 def _read(
-    source: str | Path, columns: str | None, on_bad: str, notes: list[str], group: str | None = None
+    source: Source, columns: str | None, on_bad: str, notes: list[str], group: str | None = None
 ) -> tuple[str, dict[str, Table]]:
     """The name of the data, and its tables by part."""
     path = Path(source)

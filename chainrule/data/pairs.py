@@ -17,7 +17,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.recognise import aligned_files
-from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, group_keys, repeated
+from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source, group_keys, repeated
 from chainrule.data.source import PART_NAMES, PARTS, read_file, unpacked
 from chainrule.data.split import check_split, text_hashes
 from chainrule.data.table import Table, asked_names, concat, divide_tables, read_tables
@@ -102,11 +102,7 @@ def count_pairs(count: int) -> str:
 
 
 def read_pairs(
-    source: str | Path,
-    columns: str | None = None,
-    group: str | None = None,
-    split: Shares = SPLIT,
-    on_bad: str = "stop",
+    source: Source, columns: str | None = None, group: str | None = None, split: Shares = SPLIT, on_bad: str = "stop"
 ) -> PairDataset:
     """Read pairs of text and split them.
 
@@ -143,7 +139,7 @@ def read_pairs(
     return PairDataset.build(name, parts, False, notes, counted=counted)
 
 
-def read_pairs_part(source: str | Path, columns: str | None, on_bad: str) -> SentencePairs:
+def read_pairs_part(source: Source, columns: str | None, on_bad: str) -> SentencePairs:
     """Read held-out pairs.
 
     Args:
@@ -179,7 +175,7 @@ def _note_repeated(parts: dict[str, SentencePairs], notes: list[str]) -> None:
 
 
 def _read(
-    source: str | Path, columns: str | None, group: str | None, on_bad: str, notes: list[str]
+    source: Source, columns: str | None, group: str | None, on_bad: str, notes: list[str]
 ) -> tuple[str, dict[str, Table]]:
     """The name of the data and its tables by part (``all`` if no split is given): columns source and target."""
     stems = aligned_files(source)
@@ -240,7 +236,7 @@ def _fault(source: str, target: str) -> str:
 
 
 def _read_aligned(
-    source: str | Path, stems: dict[str, dict[str, Path]], columns: str | None, on_bad: str, notes: list[str]
+    source: Source, stems: dict[str, dict[str, Path]], columns: str | None, on_bad: str, notes: list[str]
 ) -> tuple[str, dict[str, Table]]:
     """The name of the data, and its parts by the names of the files, as tables of source and target."""
     sides = _sides(source, stems, columns, notes)
@@ -253,18 +249,16 @@ def _read_aligned(
         given.setdefault(PART_NAMES.get(stem.split(".")[0].lower(), ""), []).append(table)
     name = Path(source).resolve().name if Path(source).is_dir() else next(iter(stems))
     outside = given.pop("", [])
-    if not given:
-        return name, {"all": concat(outside)}
-    if "train" not in given:
+    if given and "train" not in given:
         raise DataError(f"{source}: {', '.join(sorted(given))} given, but no train files to go with them")
-    if outside:
+    if given and outside:
         notes.append(f"{count_pairs(sum(map(len, outside)))} in files outside the given split are left out")
-    if set(given) == {"train"}:
-        return name, {"all": concat(given["train"])}
+    if set(given) <= {"train"}:
+        return name, {"all": concat(given.get("train", outside))}
     return name, {part: concat(given[part]) for part in PARTS if part in given}
 
 
-def _sides(source: str | Path, stems: dict[str, dict[str, Path]], columns: str | None, notes: list[str]) -> list[str]:
+def _sides(source: Source, stems: dict[str, dict[str, Path]], columns: str | None, notes: list[str]) -> list[str]:
     """The suffixes of the source and of the target."""
     known = list(dict.fromkeys(chain.from_iterable(stems.values())))
     asked = asked_names(columns)

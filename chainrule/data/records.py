@@ -24,6 +24,8 @@ from chainrule.data.split import text_hashes
 from chainrule.data.table import Table
 
 PartT = TypeVar("PartT", bound="RecordPart")
+Source = str | Path
+"""A file or a folder of data."""
 Shares = tuple[float, float, float]
 """Shares of train, valid and test."""
 SPLIT: Shares = (0.9, 0.05, 0.05)

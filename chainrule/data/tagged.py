@@ -25,6 +25,7 @@ from chainrule.data.records import (
     LabelledPart,
     RecordDataset,
     Shares,
+    Source,
     group_keys,
     join,
     label_shares,
@@ -136,11 +137,7 @@ class TaggedDataset(RecordDataset):
 
 
 def read_tagged(
-    source: str | Path,
-    columns: str | None = None,
-    split: Shares = SPLIT,
-    on_bad: str = "stop",
-    group: str | None = None,
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", group: str | None = None
 ) -> TaggedDataset:
     """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence's
     tokens.
@@ -167,7 +164,7 @@ def read_tagged(
     return TaggedDataset.build_labelled(source, name, divided, "valid" not in parts, notes)
 
 
-def read_tagged_part(source: str | Path, columns: str | None, on_bad: str = "stop") -> Tagged:
+def read_tagged_part(source: Source, columns: str | None, on_bad: str = "stop") -> Tagged:
     """Read held-out sequences; their tags have no numbers yet.
 
     Args:
@@ -188,7 +185,7 @@ def _tagged(rows: Sequence[TaggedRow]) -> Tagged:
 
 
 def _read(
-    source: str | Path, columns: str | None, on_bad: str, notes: list[str], group: str | None = None
+    source: Source, columns: str | None, on_bad: str, notes: list[str], group: str | None = None
 ) -> tuple[str, dict[str, Tagged], Callable[[str], list[str]]]:
     """The name of the data, its parts, and from the name of a part to the keys that its sequences are split by."""
     found = locate(source, tuple(dict.fromkeys((*LINES, *TABLES))))
@@ -197,9 +194,9 @@ def _read(
         raise DataError(f"{source}: tables and files of one token a line are mixed; give one kind")
     if True in tables:
         name, read = read_tables(source, columns, on_bad, notes, keep=(group,) if group else ())
-        read = {part: _with_tokens(table) for part, table in read.items()}
-        made = {part: _tagged(_from_table(table)) for part, table in read.items()}
-        return name, made, lambda part: group_keys(read[part], group, "tokens")
+        rows = {part: _from_table(table) for part, table in read.items()}
+        parts = {part: found for part, (_, found) in rows.items()}
+        return name, parts, lambda part: group_keys(rows[part][0], group, "tokens")
     if group:
         raise UserError(
             f"--group {group}: {source} has one token a line, and no column that holds for a whole sequence"
@@ -219,22 +216,18 @@ def _is_table(path: Path, on_bad: str) -> bool:
     return is_header(first.split("\t"), NAMES)
 
 
-def _with_tokens(table: Table) -> Table:
-    """The rows that are not empty."""
-    kept = [r for r, (tokens, tags) in enumerate(zip(*table.need(*NAMES))) if items(tokens) or items(tags)]
-    if not kept:
-        raise DataError(f"{table.files[0]}: no tokens")
-    return table.take(kept)
-
-
-def _from_table(table: Table) -> list[TaggedRow]:
-    rows = []
+def _from_table(table: Table) -> tuple[Table, Tagged]:
+    """The rows that hold tokens, as they are and as sequences."""
+    rows = {}
     for r, (tokens, tags) in enumerate(zip(*table.need(*NAMES))):
         words, given = tuple(items(tokens)), tuple(items(tags))
         if len(words) != len(given):
             raise DataError(f"{table.where(r)}: {len(words)} tokens and {len(given)} tags; each token needs one")
-        rows.append(TaggedRow(words, given, ("",) * len(words)))
-    return rows
+        if words:
+            rows[r] = TaggedRow(words, given, ("",) * len(words))
+    if not rows:
+        raise DataError(f"{table.files[0]}: no tokens")
+    return table.take(list(rows)), _tagged(list(rows.values()))
 
 
 def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) -> Iterator[TaggedRow]:
