@@ -144,13 +144,7 @@ def read_unlabelled_images(
 
 
 def read_parts(
-    source: Source,
-    columns: str | None,
-    split: Shares,
-    on_bad: str,
-    size: int | None,
-    beside: Beside,
-    notes: list[str],
+    source: Source, columns: str | None, split: Shares, on_bad: str, size: int | None, beside: Beside, notes: list[str]
 ) -> tuple[str, dict[str, ImagePart], bool]:
     """Read images at one size, in one channel where no image has a colour, else in three, and split them.
 
