@@ -23,7 +23,8 @@ from torch import Tensor
 from chainrule.core import model_type
 from chainrule.core.compute import Compute, decide
 from chainrule.data import tokenizer_from_json
-from chainrule.data.pairs import PairPart, read_pairs, read_pairs_part
+from chainrule.data.pair_encoding import PairPart
+from chainrule.data.pairs import read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
 from chainrule.inference.beam import Beams, beam_search
 from chainrule.interop.huggingface import Rename

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chainrule.data import EncodedData, Part, SymbolTokenizer, pairs, series
+from chainrule.data import EncodedData, Part, SymbolTokenizer, pair_encoding, pairs, series
 from chainrule.data.corpus import holds_symbols
 from chainrule.data.corpus import read as read_dataset
 from chainrule.data.processors import (
@@ -59,7 +59,7 @@ def encoded(dataset: Any, processor: Any) -> EncodedData:
 
 def read_pairs(
     source: Any, columns: Any = None, group: str | None = None, split: Any = (0.9, 0.05, 0.05), on_bad: str = "stop",
-    tokenizer: str | None = None, longest: int = pairs.LONGEST,
+    tokenizer: str | None = None, longest: int = pair_encoding.LONGEST,
 ) -> EncodedData:  # fmt: skip
     """What the task translate makes of DATA."""
     dataset = pairs.read_pairs(source, columns, group, split, on_bad)
@@ -67,8 +67,13 @@ def read_pairs(
 
 
 def read_pairs_part(
-    source: Any, columns: Any, on_bad: str, source_tokenizer: Any, target_tokenizer: Any, longest: int = pairs.LONGEST
-) -> pairs.PairPart:
+    source: Any,
+    columns: Any,
+    on_bad: str,
+    source_tokenizer: Any,
+    target_tokenizer: Any,
+    longest: int = pair_encoding.LONGEST,
+) -> pair_encoding.PairPart:
     """Held-out pairs under tokenizers that exist already."""
     processor = PairProcessor(source_tokenizer, target_tokenizer, "", longest)
     return processor.encode(pairs.read_pairs_part(source, columns, on_bad))

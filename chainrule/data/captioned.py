@@ -1,13 +1,13 @@
-"""Pictures with captions, as records of one id space: the caption's symbols, what fills it up, the picture's symbols.
+"""Captioned images as records of one id space: the tokens of the caption, padding, the tokens of the image.
 
-A table with the columns ``image`` and ``text``; or a folder with ``captions.jsonl``, whose ``i`` numbers the pictures of ``images*.npz`` beside it
-(or whose ``file`` names them).
+Data are a table with the columns ``image`` and ``text``; or a folder with ``captions.jsonl``, whose ``i`` numbers the
+images of ``images*.npz`` beside it (or whose ``file`` names them).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -16,35 +16,48 @@ import torch
 
 from chainrule.core.batch import CaptionImageBatch
 from chainrule.core.errors import DataError
-from chainrule.data.dataset import Dataset
-from chainrule.data.image_files import grey
-from chainrule.data.images import ImagePart, channels_of, contact_sheet, digests, read_parts
-from chainrule.data.labelled import SHOWN, Shares, carved_note
+from chainrule.data.images import ImagePart, contact_sheet, read_parts
 from chainrule.data.reading import fitted
+from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source
 from chainrule.data.tokenizers import TextTokenizer
 
 LONGEST = 48
-"""Symbols of a caption that are read at most."""
+"""Tokens of a caption that are read at most."""
 DROPPED = 0.1
-"""Share of captions that training does not show, so that a picture without one is known too."""
+"""Share of captions that are hidden in training, so that images without a caption are learned too."""
 MISTAKEN = 0.5
-"""Up to this share of a picture's symbols is read as another picture's in training. A decoder that always reads the truth learns to
-recognise a picture by its beginning instead of reading the caption, and goes astray at its first mistake (after Bengio et al. 2015).
-"""
+"""Up to this share of the input tokens of an image is replaced by those of another image in training (scheduled
+sampling, Bengio et al. 2015). A decoder that always reads the truth learns to recognise an image by its beginning
+instead of reading the caption, and fails at its first mistake."""
 
 
 def plain(caption: str) -> str:
-    """Lower case, single spaces."""
+    """Return a caption in lower case with single spaces.
+
+    >>> plain(" A small  RED circle")
+    'a small red circle'
+
+    Args:
+        caption: as it was written.
+    """
     return " ".join(caption.lower().split())
 
 
-def symbols_of(caption: str, tokenizer: TextTokenizer) -> np.ndarray:
+def tokens_of(caption: str, tokenizer: TextTokenizer) -> np.ndarray:
+    """Return the token ids of a caption.
+
+    Args:
+        caption: as it was written.
+        tokenizer: that of captions.
+    """
     return tokenizer.encode(plain(caption).encode(errors="replace")).ids
 
 
 @dataclass(frozen=True)
 class Captions:
-    """How captions and pictures become records. ``places``: symbols that a caption has room for."""
+    """The id space of captioned images: the vocabulary of captions, one padding id for each of ``places`` caption
+    tokens, the codebook of images.
+    """
 
     tokenizer: TextTokenizer
     places: int
@@ -52,37 +65,39 @@ class Captions:
 
     @property
     def words(self) -> int:
+        """Vocabulary size of captions."""
         return self.tokenizer.vocab_size
 
     @property
     def vocab_size(self) -> int:
+        """Ids in all."""
         return self.picture + self.codebook_size
 
     def write(self, texts: Sequence[str]) -> np.ndarray:
-        """Captions in lower case, cut or filled up to their places, N x places; an empty one is all filling."""
-        filling = np.arange(self.words, self.words + self.places)
-        rows = np.tile(filling, (len(texts), 1))
+        """Return the ids of captions in lower case, cut or padded, N × places; an empty caption is all padding."""
+        rows = np.tile(np.arange(self.words, self.picture), (len(texts), 1))
         for row, text in zip(rows, texts):
-            ids = symbols_of(text, self.tokenizer)[: self.places]
+            ids = tokens_of(text, self.tokenizer)[: self.places]
             row[: len(ids)] = ids
         return rows
 
     @property
     def picture(self) -> int:
-        """The first id of a picture."""
+        """The first id of image tokens."""
         return self.words + self.places
 
     def records(self, texts: Sequence[str], ids_NP: np.ndarray) -> np.ndarray:
+        """Return the ids of captions and of their images, N × (places + P)."""
         return np.concatenate([self.write(texts), ids_NP + self.picture], 1)
 
     def codes_of(self, records: np.ndarray) -> np.ndarray:
-        """The codec's symbols in records, N x P."""
+        """Return the tokens of the codec in records, N × P."""
         return records[:, self.places :] - self.picture
 
 
 @dataclass(frozen=True)
 class CaptionedPart:
-    """The pictures of one part and their captions; ``records`` are their ids once a codec has made symbols of the pictures."""
+    """The images of one split and their captions; ``records`` are their ids once a codec has encoded the images."""
 
     pictures: ImagePart
     records: np.ndarray | None = None
@@ -93,12 +108,17 @@ class CaptionedPart:
 
     @property
     def captions(self) -> tuple[str, ...]:
+        """The caption of each image."""
         return self.pictures.names
+
+    def identities(self) -> Iterator[str]:
+        """Pixels (hashed) and caption of each image."""
+        return self.pictures.identities()
 
 
 class DrawnBatches:
-    """Batches of records in an order that is another one every epoch; of some the caption is not shown, of each some of what is read of the
-    picture is another one's. ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
+    """Batches of records in an order that differs from epoch to epoch. Some captions are hidden, and some input
+    tokens of images are those of other images. ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
     """
 
     def __init__(
@@ -118,11 +138,12 @@ class DrawnBatches:
         self._epoch = lru_cache(maxsize=2)(self._arrange)
 
     def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """The order of the records, and whose captions are hidden."""
+        """The order of the records, and which captions are hidden."""
         rng = np.random.default_rng([self.seed, epoch])
         return rng.permutation(len(self.records)), rng.random(len(self.records)) < self.dropped
 
     def at(self, epoch: int, step: int) -> CaptionImageBatch:
+        """Return the batch of a step; int64."""
         order, hidden = self._epoch(epoch)
         chosen = order[step * self.rows : (step + 1) * self.rows]
         rows = self.records[chosen].copy()
@@ -135,64 +156,79 @@ class DrawnBatches:
 
 
 def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = None) -> CaptionImageBatch:
-    """Inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``. ``read``: what the inputs show in place of the records."""
+    """Return a batch of records: inputs ``start x_1 .. x_{n-1}``, targets ``x_1 .. x_n``.
+
+    Args:
+        records: ids of captions and images, B × n.
+        captions: their id space.
+        read: ids that the inputs show in place of the records, B × n.
+    """
     targets_BT, read_BT = (torch.from_numpy(x.astype(np.int64)) for x in (records, records if read is None else read))
     start_B1 = torch.full((len(records), 1), captions.vocab_size)
     return CaptionImageBatch(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)
 
 
 @dataclass(frozen=True)
-class CaptionedDataset(Dataset):
-    """Images with a caption each. Parts are `CaptionedPart`, without the ids of the images, which a codec makes."""
+class CaptionedDataset(RecordDataset):
+    """Images with a caption each. Parts are `CaptionedPart`, without image tokens, which need a codec."""
 
     unit: str = "captioned images"
     counted: str = "image token"
-    carved: bool = False
 
-    def card(self) -> dict[str, Any]:
-        """The ``data`` object of a board."""
-        train, held = self.parts["train"], self.held_out
-        seen, told = set(train.pictures.hashes), set(train.captions)
+    def described(self, train: CaptionedPart, held: CaptionedPart) -> dict[str, Any]:
+        """Size of the images, shares of held-out images and captions that occur in train, examples of captions."""
         return {
-            "name": self.name, "unit": self.unit, "counted": self.counted,
-            "parts": {n: {"records": len(p)} for n, p in self.parts.items()},
             "image": list(train.pictures.images.shape[1:]),
-            "duplicates": float(np.mean([h in seen for h in held.pictures.hashes])),
-            "captions_seen": float(np.mean([c in told for c in held.captions])),
-            "examples": [c[:SHOWN] for c in train.captions[:3]], "sha256": self.sha256, "notes": list(self.notes),
-        }  # fmt: skip
+            "duplicates": float(np.mean(np.isin(held.pictures.hashes, train.pictures.hashes))),
+            "captions_seen": float(np.mean(np.isin(held.captions, train.captions))),
+            "examples": [caption[:SHOWN] for caption in train.captions[:3]],
+        }
 
     def sheet(self) -> tuple[np.ndarray, list[str]]:
-        """Some of what training learns from, as ``contact_sheet`` shows it."""
+        """Training images as `contact_sheet` shows them."""
         return contact_sheet(self.parts["train"].pictures)
 
 
 def read_captioned(
-    source: Any,
-    columns: str | None = None,
-    split: Shares = (0.9, 0.05, 0.05),
-    on_bad: str = "stop",
-    size: int | None = None,
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
 ) -> CaptionedDataset:
-    """Read DATA and split it. Raises DataError and UserError, one line, where pictures or captions are missing or damaged."""
+    """Read captioned images and split them, as `chainrule.data.images.read_images` splits labelled ones.
+
+    Args:
+        source: a table with the columns ``image`` and ``text``, or a folder with ``captions.jsonl``.
+        columns: which columns of the table hold what (see `chainrule.data.table`).
+        split: shares of train, valid and test.
+        on_bad: ``stop`` at a damaged image, or ``skip`` it.
+        size: height and width in pixels.
+
+    Raises:
+        DataError: images or captions that are missing or damaged.
+        UserError: images without captions, or a flag that does not fit the data.
+    """
     notes: list[str] = []
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
-    channels = channels_of(parts)
-    if carved:
-        notes.append(carved_note(f"{len(parts['valid']):,} images"))
-    whole, cut = digests(parts)
-    made = {n: CaptionedPart(replace(p, images=grey(p.images, channels))) for n, p in parts.items()}
-    return CaptionedDataset(name, made, whole, cut, notes, carved=carved)
+    return CaptionedDataset.build(name, {n: CaptionedPart(part) for n, part in parts.items()}, carved, notes)
 
 
 def fit_captions(texts: Sequence[str], spec: str, codebook_size: int) -> Captions:
-    """A tokenizer for these captions and room for the longest of them, up to LONGEST tokens."""
+    """Return the id space for these captions, with room for the longest of them, up to LONGEST tokens.
+
+    Args:
+        texts: training captions.
+        spec: the tokenizer, such as ``bpe:1024``.
+        codebook_size: tokens of the codec of images.
+    """
     tokenizer = fitted([plain(text) for text in texts], spec)
-    return Captions(tokenizer, min(LONGEST, max(len(symbols_of(text, tokenizer)) for text in texts)), codebook_size)
+    return Captions(tokenizer, min(LONGEST, max(len(tokens_of(text, tokenizer)) for text in texts)), codebook_size)
 
 
 def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
-    """A note where some captions are longer than is read of them."""
-    cut = sum(len(symbols_of(text, tokenizer)) > LONGEST for text in texts)
+    """Return a note where some captions are cut.
+
+    Args:
+        texts: training captions.
+        tokenizer: that of captions.
+    """
+    cut = sum(len(tokens_of(text, tokenizer)) > LONGEST for text in texts)
     told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} tokens: only the beginning is read"
     return told if cut else None

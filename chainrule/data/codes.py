@@ -1,5 +1,5 @@
-"""Pictures' symbols as lines of JSON, ``{"sequence": [3, 17, …], "split": "train"}``: records of symbols like any other, so that whatever
-learns to continue sequences learns pictures.
+"""Images as lines of JSON of codec tokens, ``{"sequence": [3, 17, …], "split": "train"}``: records of symbols, which
+any language model over symbols can learn.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError
-from chainrule.data.images import Beside, ImagePart
+from chainrule.data.image_listing import Beside
+from chainrule.data.images import ImagePart
 from chainrule.data.symbols import name_of
 
 
 def lines_of(part: ImagePart, ids_NP: np.ndarray, split: str, beside: Beside) -> Iterator[str]:
-    """A line for each picture: its symbols, row after row of the grid; the part that it belongs to; and what is known of it, ``label`` or
-    ``caption`` (as ``beside`` says), and ``file``.
+    """Return a line for each image, with its tokens row by row of the grid.
+
+    Args:
+        part: the images.
+        ids_NP: their tokens, N × P.
+        split: the name of the split.
+        beside: the text of each image that the line repeats: ``label``, ``caption`` or ``nothing``.
     """
     for row, ids in enumerate(ids_NP.tolist()):
         record: dict[str, Any] = {"sequence": ids, "split": split}
@@ -29,11 +35,22 @@ def lines_of(part: ImagePart, ids_NP: np.ndarray, split: str, beside: Beside) ->
 
 
 def read_codes(lines: Iterable[str], codes: int, places: int, where: str) -> tuple[np.ndarray, int]:
-    """The symbols of pictures, N x places, and how many sequences were left out. A line holds one ``sequence``, or ``sequences`` as
-    ``generate --json`` prints them. A longer one is cut; one that ends early is left out: what stays are draws from the model, given that
-    a picture is whole.
+    """Read the tokens of images. Longer sequences are cut, shorter ones are left out: images must be whole.
 
-    Raises DataError, one line: no JSON of this form, a symbol that is none of 0 .. codes - 1, no sequence that is long enough.
+    >>> read_codes(['{"sequence": [1, 0, 2]}', '{"sequence": [1]}'], codes=3, places=2, where="x.jsonl")
+    (array([[1, 0]]), 1)
+
+    Args:
+        lines: JSON objects with one ``sequence``, or with ``sequences`` as ``generate --json`` prints them.
+        codes: codebook size.
+        places: tokens P of an image.
+        where: the name of the file, for errors.
+
+    Returns:
+        The tokens, N × P, and how many sequences were left out.
+
+    Raises:
+        DataError: no JSON of this form, a token that is none of 0 .. codes - 1, no sequence that is long enough.
     """
     known = {str(k): k for k in range(codes)}
     whole: list[list[int]] = []
@@ -46,18 +63,15 @@ def read_codes(lines: Iterable[str], codes: int, places: int, where: str) -> tup
             ids = [known.get(name_of(symbol), -1) for symbol in symbols[:places]]
             if -1 in ids:
                 strange = name_of(symbols[ids.index(-1)])[:40]
-                raise DataError(
-                    f"{where}: line {number}: '{strange}' is no token of this codec, whose tokens are 0 to {codes - 1}"
-                )
+                told = f"'{strange}' is no token of this codec, whose tokens are 0 to {codes - 1}"
+                raise DataError(f"{where}: line {number}: {told}")
             whole.append(ids)
-    if not whole and not short:
+    if whole:
+        return np.array(whole, np.int64), len(short)
+    if not short:
         raise DataError(f"{where}: no sequence: generate some, or export images with --to symbols")
-    if not whole:
-        raise DataError(
-            f"{where}: an image has {places} tokens and the longest sequence {max(short)}: generate longer ones "
-            f"(--max-tokens {places}), or more of them (-n)"
-        )
-    return np.array(whole, np.int64), len(short)
+    told = f"an image has {places} tokens and the longest sequence {max(short)}"
+    raise DataError(f"{where}: {told}: generate longer ones (--max-tokens {places}), or more of them (-n)")
 
 
 def _sequences(line: str, where: str) -> list[list[Any]]:

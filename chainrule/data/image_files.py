@@ -1,8 +1,8 @@
-"""One picture: looked at before it is decoded, brought to a size, made numbers of, and written again.
+"""One image: checked before it is decoded, resized, normalised for models, and written again.
 
-A picture is told by its first bytes, whatever its name says; one that says of itself that it has more than 16 million pixels is
-refused before anything is allocated for it. Of an animation the first frame is read; what is transparent stands on white; 16 bits
-become 8; CMYK becomes RGB; a camera's note on which side is up is followed.
+An image is recognised by its first bytes, whatever its name; one whose header claims more than 16 million pixels is
+refused before memory is allocated for it. Of an animation the first frame is read; transparent pixels are put on
+white; 16 bits become 8; CMYK becomes RGB; the orientation of EXIF is applied.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ import torch
 from chainrule.core.batch import ImageBatch
 from chainrule.core.errors import DataError, MachineError
 
-MOST_PIXELS = 16_000_000
-MOST_BYTES = 64 << 20
-"""Of an image file."""
+MAX_PIXELS = 16_000_000
+MAX_FILE_BYTES = 64 << 20
+"""Bytes of an image file."""
 
 
 def kind_of(content: bytes) -> str | None:
-    """PNG, JPEG or WEBP by the first bytes; None: none of them."""
+    """Return the format of an image by its first bytes: PNG, JPEG, WEBP, or None for any other.
+
+    >>> kind_of(b"RIFF\\x24\\x00\\x00\\x00WEBPVP8 "), kind_of(b"GIF89a")
+    ('WEBP', None)
+
+    Args:
+        content: at least 16 bytes of the file.
+    """
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "PNG"
     if content.startswith(b"\xff\xd8\xff"):
@@ -34,19 +41,37 @@ def kind_of(content: bytes) -> str | None:
 
 
 def opened(file: Any, kind: str) -> Any:
-    """An image of which the header alone is read, by the decoder of this kind: ``Image.open`` warns on standard error of the large ones,
-    before we can refuse them. Raises whatever the decoder raises.
+    """Open an image and read its header alone, with the decoder of its format.
+
+    ``Image.open`` would warn on standard error of large images before they can be refused.
+
+    Args:
+        file: a binary file.
+        kind: PNG, JPEG or WEBP.
+
+    Raises:
+        Exception: any error of the decoder.
     """
     from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
 
     decoders: dict[str, Any] = {
-        "PNG": PngImagePlugin.PngImageFile, "JPEG": JpegImagePlugin.jpeg_factory, "WEBP": WebPImagePlugin.WebPImageFile
-    }  # fmt: skip
+        "PNG": PngImagePlugin.PngImageFile,
+        "JPEG": JpegImagePlugin.jpeg_factory,
+        "WEBP": WebPImagePlugin.WebPImageFile,
+    }
     return decoders[kind](file)
 
 
 def size_of(path: Path) -> tuple[int, int]:
-    """Y and X by the header. Raises whatever the decoder raises, and KeyError where there is none."""
+    """Return height and width in pixels by the header of a file.
+
+    Args:
+        path: the file.
+
+    Raises:
+        KeyError: not an image.
+        Exception: any error of the decoder.
+    """
     with path.open("rb") as file:
         kind = kind_of(file.read(16))
         file.seek(0)
@@ -55,46 +80,55 @@ def size_of(path: Path) -> tuple[int, int]:
 
 
 def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
-    """The pixels of a file, Y x X x 3, uint8; with ``size`` scaled to cover a square of that side, and cut around its middle.
+    """Decode an image.
 
-    Raises DataError, with ``where``: no PNG, JPEG or WebP, more than 16 million pixels (said before they are decoded), damaged.
+    Args:
+        content: the bytes of the file.
+        where: the name of the file, for errors.
+        size: height and width in pixels of the result, which is scaled to cover that square and cropped around its
+            middle; None: as the image is.
+
+    Returns:
+        Pixels, Y × X × 3, uint8.
+
+    Raises:
+        DataError: no PNG, JPEG or WebP, more than 16 million pixels (before they are decoded), or damaged.
     """
     from PIL import Image, ImageOps
 
     kind = kind_of(content)
     if kind is None:
         raise DataError(f"{where}: no PNG, JPEG or WebP by its first bytes; convert it first")
+    too_large = f"more than {MAX_PIXELS // 10**6} million: scale it down first"
     try:
         image = opened(io.BytesIO(content), kind)
-        if image.width * image.height > MOST_PIXELS:
-            raise DataError(_too_large(where, f"{image.width:,} x {image.height:,} pixels"))
+        if image.width * image.height > MAX_PIXELS:
+            raise DataError(f"{where}: {image.width:,} x {image.height:,} pixels, {too_large}")
         if kind == "JPEG" and size:
             image.draft(None, (2 * size, 2 * size))  # decodes at a fraction of the size, where that is enough
         image.load()
-        image = _in_colours(ImageOps.exif_transpose(image))
+        image = _as_rgb(ImageOps.exif_transpose(image))
         if size:
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
         return np.asarray(image, np.uint8)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Image.DecompressionBombError:  # of WebP, before a canvas is made
-        raise DataError(_too_large(where, "far too many pixels")) from None
-    except MemoryError:
-        raise
-    except Exception as error:  # a decoder that is fed rubbish may raise anything
+        raise DataError(f"{where}: far too many pixels, {too_large}") from None
+    except Exception as error:  # a decoder may raise anything on damaged input
         raise DataError(f"{where}: a damaged {kind} ({first_line(error)}); leave it out, or --on-bad skip") from None
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of the message of an error, else the name of its type.
+
+    Args:
+        error: any error.
+    """
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _too_large(where: str, what: str) -> str:
-    return f"{where}: {what}, more than {MOST_PIXELS // 10**6} million: scale it down first"
-
-
-def _in_colours(image: Any) -> Any:
-    """As RGB."""
+def _as_rgb(image: Any) -> Any:
     from PIL import Image
 
     if image.mode.startswith(("I", "F")):  # 16 bits and more: the upper eight
@@ -103,18 +137,28 @@ def _in_colours(image: Any) -> Any:
         return Image.fromarray((values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, image).convert("RGB")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
 def read_image_file(path: Path, size: int | None = None) -> np.ndarray:
-    """A file as ``decode`` gives it. Raises as ``decode``, and MachineError where the file cannot be opened."""
+    """Read and decode an image file.
+
+    Args:
+        path: the file.
+        size: height and width in pixels, as `decode` takes it.
+
+    Returns:
+        Pixels, Y × X × 3, uint8.
+
+    Raises:
+        DataError: as `decode`; no such file, or too large a file.
+        MachineError: the file cannot be opened.
+    """
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise DataError(
-                f"{path}: {path.stat().st_size:,} bytes, more than {MOST_BYTES >> 20} MiB: scale it down first"
-            )
+        bytes_ = path.stat().st_size
+        if bytes_ > MAX_FILE_BYTES:
+            raise DataError(f"{path}: {bytes_:,} bytes, more than {MAX_FILE_BYTES >> 20} MiB: scale it down first")
         return decode(path.read_bytes(), str(path), size)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
@@ -123,21 +167,36 @@ def read_image_file(path: Path, size: int | None = None) -> np.ndarray:
 
 
 def as_png(pixels_YXC: np.ndarray) -> bytes:
-    """Pixels, uint8, 1 or 3 channels, as a PNG file."""
+    """Return an image as a PNG file.
+
+    >>> decode(as_png(np.zeros((2, 3, 1), np.uint8)), "black.png").shape
+    (2, 3, 3)
+
+    Args:
+        pixels_YXC: Y × X × C, uint8, with 1 or 3 channels.
+    """
     from PIL import Image
 
     found = io.BytesIO()
-    plain = pixels_YXC[:, :, 0] if pixels_YXC.shape[2] == 1 else pixels_YXC
-    Image.fromarray(plain).save(found, format="PNG", optimize=True)
+    Image.fromarray(pixels_YXC.squeeze(2) if pixels_YXC.shape[2] == 1 else pixels_YXC).save(found, "PNG", optimize=True)
     return found.getvalue()
 
 
 def grid(pictures: Sequence[np.ndarray], columns: int, gap: int = 2, least: int = 64) -> np.ndarray:
-    """Pictures of one size side by side on white, each enlarged by a whole factor to at least ``least`` pixels."""
-    first = pictures[0]
-    factor = max(1, -(-least // max(first.shape[:2])))
-    Y, X, C = (first.shape[0] * factor, first.shape[1] * factor, first.shape[2])
-    rows = -(-len(pictures) // columns)
+    """Return images side by side on white, each enlarged by a whole factor.
+
+    >>> grid([np.zeros((32, 32, 3), np.uint8)] * 3, columns=2).shape
+    (130, 130, 3)
+
+    Args:
+        pictures: images of one size, Y × X × C, uint8.
+        columns: images in a row.
+        gap: pixels between them.
+        least: height or width in pixels, the larger of which is at least this.
+    """
+    Y, X, C = pictures[0].shape
+    factor = max(1, -(-least // max(Y, X)))
+    Y, X, rows = Y * factor, X * factor, -(-len(pictures) // columns)
     sheet = np.full((rows * (Y + gap) - gap, columns * (X + gap) - gap, C), 255, np.uint8)
     for k, picture in enumerate(pictures):
         y, x = k // columns * (Y + gap), k % columns * (X + gap)
@@ -146,46 +205,57 @@ def grid(pictures: Sequence[np.ndarray], columns: int, gap: int = 2, least: int 
 
 
 class ImageReader:
-    """Bytes become numbers of about unit variance, by the mean and scale of each channel in training. Saved with the run."""
+    """Normalises images by the mean and the standard deviation of each channel in training. Saved with the run."""
 
     def __init__(self, size: int, channels: int, mean: Sequence[float], scale: Sequence[float]):
         self.size, self.channels, self.mean, self.scale = size, channels, tuple(mean), tuple(scale)
 
     @classmethod
     def fit(cls, images: np.ndarray) -> ImageReader:
-        """Statistics of at most 10,000 pictures."""
+        """Return the reader of training images, N × Y × X × C bytes; statistics are those of at most 10,000 of them."""
         some = images[:: max(1, len(images) // 10_000)].reshape(-1, images.shape[3]).astype(np.float64) / 255
         mean, scale = some.mean(0).tolist(), np.maximum(some.std(0), 1e-3).tolist()
         return cls(images.shape[1], images.shape[3], [round(x, 6) for x in mean], [round(x, 6) for x in scale])
 
     def sizes(self) -> dict[str, int]:
+        """Return the settings of a model that follow from this reader."""
         return {"image_size": self.size, "channels": self.channels}
 
+    def _statistics(self, device: torch.device) -> list[torch.Tensor]:
+        """Mean and scale, each C × 1 × 1."""
+        return [torch.tensor(x, device=device)[:, None, None] for x in (self.mean, self.scale)]
+
     def read(self, batch: ImageBatch) -> ImageBatch:
-        """With the pixels as numbers, B x C x Y x X."""
-        mean_C11, scale_C11 = (torch.tensor(x)[:, None, None] for x in (self.mean, self.scale))
+        """Return the batch with normalised pixels, B × C × Y × X."""
+        mean_C11, scale_C11 = self._statistics(batch.pixels_BCYX.device)
         return replace(batch, pixels_BCYX=(batch.pixels_BCYX.float() / 255 - mean_C11) / scale_C11)
 
     def write(self, pixels_BCYX: torch.Tensor) -> np.ndarray:
-        """Numbers of this scale as bytes, B x Y x X x C."""
-        mean_C11, scale_C11 = (
-            torch.tensor(x, device=pixels_BCYX.device)[:, None, None] for x in (self.mean, self.scale)
-        )
+        """Return normalised pixels as bytes, B × Y × X × C: the inverse of ``read``."""
+        mean_C11, scale_C11 = self._statistics(pixels_BCYX.device)
         bytes_BCYX = ((pixels_BCYX.float() * scale_C11 + mean_C11) * 255).round().clamp(0, 255).to(torch.uint8)
         return bytes_BCYX.movedim(1, 3).cpu().numpy()
 
     def open(self, path: Path) -> np.ndarray:
-        """A file as the run's pictures are, Y x X x C."""
+        """Return an image file at the size and channels of the run, Y × X × C bytes. Raises as `read_image_file`."""
         return grey(read_image_file(path, self.size)[None], self.channels)[0]
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "type": "images", "size": self.size, "channels": self.channels, "mean": list(self.mean), "scale": list(self.scale),
-        }  # fmt: skip
+        """Return the reader as JSON values."""
+        sizes = {"size": self.size, "channels": self.channels}
+        return {"type": "images", **sizes, "mean": list(self.mean), "scale": list(self.scale)}
 
 
 def grey(images_NYX3: np.ndarray, channels: int) -> np.ndarray:
-    """With one channel where that is wanted: the luminance of ITU-R BT.601."""
+    """Return images with this many channels; one channel is the luminance of ITU-R BT.601.
+
+    >>> grey(np.full((1, 1, 1, 3), [255, 0, 0], np.uint8), 1).tolist()
+    [[[[76]]]]
+
+    Args:
+        images_NYX3: N × Y × X × 3 (or × 1), uint8.
+        channels: 1 or 3.
+    """
     if channels == images_NYX3.shape[3]:
         return images_NYX3
     if channels == 3:

@@ -1,4 +1,4 @@
-"""Data with a known truth, by kind: streams of known entropy, and tasks of known difficulty."""
+"""The command ``data make``: data with a known truth, written to a folder."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.core.errors import UserError
-from chainrule.data import synthetic, synthetic_tasks
+from chainrule.data import synthetic
 
 
 def make(
@@ -17,26 +17,31 @@ def make(
     size: float | None = None,
     seed: int = 42,
 ) -> dict[str, Any]:
-    """Write data of a kind to the folder ``out``; without a kind, list all kinds."""
-    known = synthetic_tasks.kinds()
+    """Write data of a kind to a folder, or list all kinds.
+
+    Args:
+        kind: the kind; None: list all.
+        out: the folder.
+        task: the task, where a kind is for several.
+        size: training records, or symbols of a stream.
+        seed: seed of the random numbers.
+
+    Returns:
+        ``kinds``, each with its task and a summary; or what was made, with its entropy rate, or the scores of guessing.
+
+    Raises:
+        UserError: no such kind or task, no folder, too small a size.
+    """
     if kind is None:
-        return {"kinds": [{"kind": k, "task": t or None, "summary": text} for (k, t), text in known.items()]}
-    chosen = synthetic_tasks.task_of(kind, task)
+        known = synthetic.known().items()
+        return {"kinds": [{"kind": k, "task": t or None, "summary": found.summary} for (k, t), found in known]}
+    chosen = synthetic.task_of(kind, task)
     if not out:
         raise UserError(f"data make {kind}: say where to, with --out DIR")
-    count = None if size is None else int(size)
-    if (kind, chosen) in synthetic_tasks.tasks:
-        made = synthetic_tasks.make(kind, chosen, size=count, seed=seed)
-        synthetic_tasks.write(made, Path(out))
-        chance = {what: found["value"] for what, found in made.truth["chance"].items()}
-        return {
-            "out": out,
-            "kind": kind,
-            "task": chosen or None,
-            "description": made.truth["description"],
-            "chance": chance,
-        }
-    source = synthetic.make(kind, seed=seed, **({} if count is None else {"size": count}))
-    synthetic.write(source, Path(out))
-    about = {"description": source.description, "entropy_rate": source.entropy_rate, "lag": source.lag}
-    return {"out": out, "kind": kind, "task": chosen, **about}
+    made = synthetic.make(kind, chosen, size=None if size is None else int(size), seed=seed)
+    synthetic.write(made, Path(out))
+    truth = made.truth
+    about = {"out": out, "kind": kind, "task": chosen or None, "description": truth["description"]}
+    if "chance" in truth:
+        return {**about, "chance": {metric: found["value"] for metric, found in truth["chance"].items()}}
+    return {**about, "entropy_rate": truth["entropy_rate"], "lag": truth["lag"]}

@@ -11,17 +11,16 @@ from chainrule.data.captioned import Captions
 from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
 from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy
 from chainrule.data.image_files import ImageReader
-from chainrule.data.pairs import (
+from chainrule.data.pair_encoding import (
     LONGEST,
-    PairDataset,
     PairPart,
-    SentencePairs,
     encode_pairs,
     fit_pair_tokenizers,
     pair_card,
     pair_notes,
     trained_on,
 )
+from chainrule.data.pairs import PairDataset, SentencePairs
 from chainrule.data.processor import PROCESSORS, Processor, register_processor
 from chainrule.data.reading import Reader, reader_from_json
 from chainrule.data.series import Scaling, Stretch

@@ -21,6 +21,7 @@ from chainrule.data.source import PARTS, Text, chunked
 if TYPE_CHECKING:
     from chainrule.data.symbols import Sequences
 
+PartT = TypeVar("PartT")
 BLOCKS = 32
 """Blocks of each held-out split at most."""
 BLOCK = 4096

@@ -29,7 +29,7 @@ def batch(many=5):
     return ImageBatch(torch.zeros(many, 0), torch.full((many, 1), -1), pixels_BCYX=pixels)
 
 
-# ------------------------------------------------------------------------------------------------------------ quantisers
+# ----------------------------------------------------------------------------------------------------------- quantisers
 
 
 @pytest.mark.parametrize("codes", [64, 240, 1000])
@@ -118,7 +118,7 @@ def test_a_symbol_that_nothing_falls_to_begins_anew_in_the_batch():
     assert float((z @ quantiser.book_NK[7]).max()) == pytest.approx(1.0, abs=1e-5)
 
 
-# ------------------------------------------------------------------------------------------------------------- the codec
+# ------------------------------------------------------------------------------------------------------------ the codec
 
 
 @pytest.mark.parametrize("quantiser", ["fsq", "ema", "gumbel"])
@@ -162,7 +162,7 @@ def test_psnr_is_its_formula():
     assert psnr(found, true).tolist() == pytest.approx([math.inf, 20 * math.log10(255 / 10), 10 * math.log10(4)])
 
 
-# ------------------------------------------------------------------------------------------------------------ a whole run
+# ---------------------------------------------------------------------------------------------------------- a whole run
 
 
 @pytest.fixture(scope="module")

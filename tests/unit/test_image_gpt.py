@@ -1,4 +1,5 @@
-"""Pictures learnt as sequences: a codec's symbols leave as lines, any model type learns to go on with them, and they come back as pictures."""
+"""Pictures learnt as sequences: a codec's symbols leave as lines, any model type learns to go on with them, and they
+come back as pictures."""
 
 import gzip
 import json
@@ -102,7 +103,7 @@ def drawn(codec, path, folder, *flags):
     return np.stack([read_image_file(p) for p in sorted(folder.iterdir())])
 
 
-# ------------------------------------------------------------------------------------------------------------- the export
+# ----------------------------------------------------------------------------------------------------------- the export
 
 
 def test_every_picture_is_a_line_under_its_part_with_its_label_and_file(pictures, symbols):
@@ -191,7 +192,7 @@ def test_no_picture_is_lost_where_only_some_lie_in_folders(pictures, codec, tmp_
     assert not any("label" in row for row in found)
 
 
-# ---------------------------------------------------------------------------------------------------- and back to pictures
+# ------------------------------------------------------------------------------------------------- and back to pictures
 
 
 def test_what_is_exported_is_drawn_as_the_codec_itself_gives_it_back(pictures, codec, symbols, tmp_path, capsys):
@@ -256,7 +257,7 @@ def test_a_grid_is_a_square_or_as_wide_as_is_asked(flags, columns, codec, symbol
     assert read_image_file(tmp_path / "grid.png").shape == (down, across, 3)
 
 
-# ------------------------------------------------------------------------------------------------------- what is refused
+# ------------------------------------------------------------------------------------------------------ what is refused
 
 
 def complaint(capsys, *words):

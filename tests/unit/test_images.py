@@ -41,7 +41,7 @@ def folder_of(path, labels=("cat", "dog"), many=12, size=(8, 8)):
     return path
 
 
-# ------------------------------------------------------------------------------------------------------------- a picture
+# ------------------------------------------------------------------------------------------------------------ a picture
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
@@ -210,7 +210,7 @@ def test_a_grid_enlarges_by_whole_factors():
     assert (sheet[0, 0, 0], sheet[0, 17, 0], sheet[17, 0, 0], sheet[17, 17, 0]) == (10, 20, 30, 255)
 
 
-# ------------------------------------------------------------------------------------------------------------ what is read
+# --------------------------------------------------------------------------------------------------------- what is read
 
 
 def test_a_folder_for_each_label(tmp_path):
@@ -295,7 +295,8 @@ def test_what_cannot_be_meant_is_told_in_one_line(tmp_path):
     (tmp_path / "t.csv").write_text("image,label\nnowhere.png,a\n")
     for name, told in {
         "empty": "no images", "one": "at least 2 labels", "gap": "no images", "loose": "1 images without labels",
-        "float.npz": "uint8", "other.npz": "expected images,labels", "short.npz": "3", "objects.npz": "plain arrays", "torn.npz": "damaged",
+        "float.npz": "uint8", "other.npz": "expected images,labels", "short.npz": "3", "objects.npz": "plain arrays",
+        "torn.npz": "damaged",
         "t.csv": "no such file", "nothing": "no such file",
     }.items():  # fmt: skip
         with pytest.raises(ChainruleError, match=told) as error:
@@ -339,7 +340,7 @@ def test_a_class_of_one_picture_is_noted(tmp_path):
     assert any(told in note for note in data.notes)
 
 
-# -------------------------------------------------------------------------------------------------------- a contact sheet
+# ------------------------------------------------------------------------------------------------------ a contact sheet
 
 
 def tiles(path, side, factor, gap=2):
@@ -409,7 +410,7 @@ def test_a_contact_sheet_that_cannot_be_is_told_in_one_line_before_anything_is_r
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-# ------------------------------------------------------------------------------------------------------------ a whole run
+# ---------------------------------------------------------------------------------------------------------- a whole run
 
 
 @pytest.fixture(scope="module")

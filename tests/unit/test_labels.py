@@ -12,8 +12,9 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import DataError, UserError
-from chainrule.data.labelled import UNKNOWN, read_labelled, read_labelled_part
+from chainrule.data.labelled import read_labelled, read_labelled_part
 from chainrule.data.recognise import infer_task
+from chainrule.data.records import UNKNOWN
 from chainrule.data.tagged import read_tagged, read_tagged_part
 from chainrule.report import render
 from chainrule.tasks.label_board import trimmed
@@ -43,7 +44,7 @@ def test_confusion_counts_by_hand_and_leaves_unknown_labels_out() -> None:
 
 
 def test_calibration_error_by_hand() -> None:
-    """Two bins of 15: 0.95 twice (one right: |1 - 1.9| = 0.9), 0.5 twice (both right: |2 - 1| = 1), over four records."""
+    """Two bins of 15: 0.95 twice (one right: |1 - 1.9| = 0.9), 0.5 twice (both right: |2 - 1| = 1), over 4 records."""
     found = calibration_error(np.array([0.95, 0.95, 0.5, 0.5]), np.array([1.0, 0.0, 1.0, 1.0]))
     assert found == pytest.approx((0.9 + 1.0) / 4)
     assert calibration_error(np.array([1.0]), np.array([1.0])) == 0
@@ -204,7 +205,9 @@ def test_a_group_stays_together(tmp_path: Path) -> None:
         ("d.csv", "text,label\n" + "".join(f"t{k},x\n" for k in range(40)), None, "labelled 'x': at least 2 labels"),
     ],
 )  # fmt: skip
-def test_bad_tables_of_labels_are_one_line_that_says_where(tmp_path: Path, name: str, text: str, columns: str | None, words: str) -> None:  # fmt: skip
+def test_bad_tables_of_labels_are_one_line_that_says_where(
+    tmp_path: Path, name: str, text: str, columns: str | None, words: str
+) -> None:
     with pytest.raises(DataError) as caught:
         read_labelled(write(tmp_path / name, text), columns)
     assert words in str(caught.value) and "\n" not in str(caught.value)
@@ -313,7 +316,9 @@ def test_classifying_from_training_to_predictions(
     assert "a run of --task tag" in capsys.readouterr().err
 
 
-def test_a_validation_part_that_nobody_gave_is_counted_after_it_was_looked_at(labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_validation_part_that_nobody_gave_is_counted_after_it_was_looked_at(
+    labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its figure is that of a model of the rest; the model that is kept has seen the words that only it holds."""
     data = read_labelled(labelling)
     only = next(iter(data.parts["valid"].texts))
@@ -334,7 +339,9 @@ def test_a_validation_part_that_nobody_gave_is_counted_after_it_was_looked_at(la
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
-def test_a_board_has_the_figure_its_interval_and_a_matrix(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_board_has_the_figure_its_interval_and_a_matrix(
+    task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, models = (tagging, "hmm,hmm:n=2") if task == "tag" else (labelling, "ngram,bag")
     board = printed(capsys, "compare", source, "--models", models, "--out", tmp_path / "b", "--lang", "ko")
     assert board["task"] == task and board["status"] == "finished"

@@ -13,7 +13,8 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import IGNORED, DataError, UserError
-from chainrule.data.pairs import PairBatches, PairPart, check_pair_tokenizers, is_closed
+from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
+from chainrule.data.pairs import is_closed
 from chainrule.data.recognise import aligned_files, task_of_table
 from chainrule.data.tokenizers import ByteTokenizer
 from tests.encoded import read_pairs, read_pairs_part
@@ -107,7 +108,7 @@ def test_white_space_around_a_side_is_dropped_and_inside_it_is_kept(tmp_path: Pa
         ("a\tb\tc\n", None, r"which of 3 columns \(1, 2, 3\) are source and target\? --columns"),
         ("a b\n", None, "which of 1 column "),
         ("source\tb\nx\ty\n", "source,-", "no column 'target'"),
-        ("a\tb\nc\td\n", None, "2 distinct sources are too few to split into 3 parts"),
+        ("a\tb\nc\td\n", None, "2 distinct records cannot be split into 3 parts"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_said_with_its_place(

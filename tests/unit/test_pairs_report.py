@@ -13,7 +13,7 @@ from sacrebleu.metrics.chrf import CHRF
 from chainrule.api import compare, load
 from chainrule.core import UserError, model_type
 from chainrule.core.compute import decide
-from chainrule.data.pairs import PairPart
+from chainrule.data.pair_encoding import PairPart
 from chainrule.experiment.statistics import block_edges
 from chainrule.inference.alignment import alignment, auprc
 from chainrule.inference.costs import state_bytes

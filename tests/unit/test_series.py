@@ -35,7 +35,7 @@ def write(folder: Path, lines: list[str], name: str = "data.csv") -> Path:
     return path
 
 
-# ------------------------------------------------------------------------------------------------------------- reading
+# -------------------------------------------------------------------------------------------------------------- reading
 
 
 @pytest.mark.parametrize("name", ["data.csv", "data.tsv", "data.txt", "data.csv.gz"])
@@ -81,7 +81,9 @@ def test_what_is_no_finite_number_is_refused_with_its_line(tmp_path: Path, cell:
 
 
 def test_missing_values_keep_their_place_and_are_not_scored(tmp_path: Path) -> None:
-    """An empty line of a one-column file is a value that was not taken; 3 of 23 are missing, and none moves the others."""
+    """An empty line of a one-column file is a value that was not taken; 3 of 23 are missing, and none moves the
+    others.
+    """
     lines = [*LONG[:4], "", "NA", *LONG[4:], "nan", "7"]
     data = read_series(write(tmp_path, lines), split=(0.8, 0.1, 0.1))
     (series,) = data.parts["train"].series
@@ -185,7 +187,7 @@ def test_a_held_out_file_with_times_fits_a_run_with_times(tmp_path: Path) -> Non
     assert later.scored()[0].tolist() == [float(v) for v in LONG[:6]]
 
 
-# ------------------------------------------------------------------------------------------------- splitting, scaling
+# --------------------------------------------------------------------------------------------------- splitting, scaling
 
 
 def test_parts_follow_each_other_in_time_and_the_split_is_kept(tmp_path: Path) -> None:
@@ -212,7 +214,7 @@ def test_a_held_out_file_is_scaled_as_the_run_was_and_must_hold_its_series(tmp_p
         read_held_out(write(tmp_path, ["1", "2"], "one.csv"), scaling.columns)
 
 
-# ------------------------------------------------------------------------------------------------------------- judging
+# -------------------------------------------------------------------------------------------------------------- judging
 
 
 class AsBefore(Autoregressive):
@@ -285,7 +287,7 @@ def test_quantiles_from_draws_are_near_those_by_formula() -> None:
     torch.testing.assert_close(drawn, normal.quantiles((0.1, 0.5, 0.9)), atol=0.12, rtol=0)
 
 
-# ----------------------------------------------------------------------------------------------------- the commands
+# --------------------------------------------------------------------------------------------------------- the commands
 
 
 @pytest.fixture(scope="module")

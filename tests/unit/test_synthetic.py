@@ -8,15 +8,23 @@ import numpy as np
 import pytest
 
 from chainrule.core import UserError
-from chainrule.data import synthetic
-from chainrule.data.synthetic import generators, hmm_bits, hmm_memory, hmm_rate, make, markov_memory, stationary, write
+from chainrule.data.synthetic import KINDS, Made, known, made_by, make, write
+from chainrule.data.synthetic_streams import hmm_bits, hmm_memory, hmm_rate, markov_memory, stationary
 
 SIZE = 300_007
+STREAMS = [kind for (kind, _), found in known().items() if found.unit == "symbols"]
+PARTS = ("train", "valid", "test")
 
 
 @pytest.fixture(scope="module")
 def sources():
-    return {kind: make(kind, size=SIZE, seed=7) for kind in generators}
+    return {kind: make(kind, size=SIZE, seed=7) for kind in STREAMS}
+
+
+def text_of(source: Made, part: str) -> bytes:
+    content = source.files[f"{part}.txt"]
+    assert isinstance(content, bytes)
+    return content
 
 
 def ids_of(text: bytes) -> np.ndarray:
@@ -39,73 +47,75 @@ def random_rows(rng: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
     return rows / rows.sum(1, keepdims=True)
 
 
-# ------------------------------------------------------------------------------------------------- the text as drawn
+# ---------------------------------------------------------------------------------------------------- the text as drawn
 
 
 def test_every_source_is_one_printable_letter_a_symbol_and_has_the_sizes_asked_for(sources):
     for source in sources.values():
-        assert (len(source.train), len(source.valid), len(source.test)) == (SIZE, 15_000, 15_000)
-        assert set(source.train) == set(b"abcdefgh")
-        assert source.truth.vocab_size == 8
+        assert [len(text_of(source, part)) for part in PARTS] == [SIZE, 15_000, 15_000]
+        assert set(text_of(source, "train")) == set(b"abcdefgh")
+        assert source.truth["vocab_size"] == 8
 
 
 def test_a_source_is_a_function_of_kind_size_and_seed():
-    for kind in generators:
+    for kind in STREAMS:
         first, again, other = (make(kind, size=2_003, seed=s) for s in (11, 11, 12))
         assert first == again
-        assert first.train != other.train
+        assert text_of(first, "train") != text_of(other, "train")
 
 
 @pytest.mark.parametrize("kind", ["markov", "hmm", "copy", "uniform"])
 def test_the_text_has_the_conditional_entropies_that_are_stated(sources, kind):
     source = sources[kind]
-    ids = ids_of(source.train)
-    for point in source.memory[:3]:
+    ids = ids_of(text_of(source, "train"))
+    for point in source.truth["memory"][:3]:
         assert empirical(ids, point["visible"]) == pytest.approx(point["value"], abs=0.02)
 
 
 def test_markov_text_needs_three_symbols_and_no_fourth(sources):
     source = sources["markov"]
-    values = [point["value"] for point in source.memory]
-    assert source.lag == len(values) - 1 == 3
-    assert values[3] == source.entropy_rate < values[2] - 0.5
+    values = [point["value"] for point in source.truth["memory"]]
+    assert source.truth["lag"] == len(values) - 1 == 3
+    assert values[3] == source.truth["entropy_rate"] < values[2] - 0.5
     # The plug-in estimate is low by about (number of free parameters) / (2 N ln 2) bits; 512 x 8 contexts x 3 free.
     bias = 4 * 512 * 3 / (2 * SIZE * math.log(2))
-    assert empirical(ids_of(source.train), 3) == pytest.approx(source.entropy_rate, abs=0.006)
-    assert empirical(ids_of(source.train), 4) + bias == pytest.approx(source.entropy_rate, abs=0.006)
+    assert empirical(ids_of(text_of(source, "train")), 3) == pytest.approx(source.truth["entropy_rate"], abs=0.006)
+    assert empirical(ids_of(text_of(source, "train")), 4) + bias == pytest.approx(
+        source.truth["entropy_rate"], abs=0.006
+    )
 
 
 def test_copy_text_repeats_at_its_lag_and_nowhere_nearer(sources):
     source = sources["copy"]
-    ids = ids_of(source.train)
+    ids = ids_of(text_of(source, "train"))
     same = [float((ids[lag:] == ids[:-lag]).mean()) for lag in range(1, 51)]
     assert same[49] == pytest.approx(0.9 + 0.1 / 8, abs=0.003)
     assert max(abs(s - 1 / 8) for s in same[:49]) < 0.012
-    assert [p["value"] for p in source.memory[:50]] == [3.0] * 50
+    assert [p["value"] for p in source.truth["memory"][:50]] == [3.0] * 50
     # H = H(copied or not) + P(fresh) log2(7 other symbols), worked out apart from the code: a = .9125.
     a = 0.9125
     expected = -a * math.log2(a) - (1 - a) * math.log2(1 - a) + (1 - a) * math.log2(7)
-    assert source.memory[50] == {"visible": 50, "value": pytest.approx(expected, abs=1e-12)}
-    assert source.entropy_rate == pytest.approx(expected, abs=1e-12)
+    assert source.truth["memory"][50] == {"visible": 50, "value": pytest.approx(expected, abs=1e-12)}
+    assert source.truth["entropy_rate"] == pytest.approx(expected, abs=1e-12)
 
 
 def test_uniform_text_has_three_bits_and_no_lag(sources):
-    assert (sources["uniform"].entropy_rate, sources["uniform"].lag) == (3.0, 0)
+    assert (sources["uniform"].truth["entropy_rate"], sources["uniform"].truth["lag"]) == (3.0, 0)
 
 
 def test_what_is_achievable_on_the_drawn_parts_is_near_the_rate(sources):
     for source in sources.values():
         for part in ("valid", "test"):
-            assert source.truth.achievable[part] == pytest.approx(source.entropy_rate, abs=0.06)
+            assert source.truth["achievable"][part] == pytest.approx(source.truth["entropy_rate"], abs=0.06)
     copy = sources["copy"]
-    ids = ids_of(copy.valid + copy.test)
-    same = np.concatenate([ids_of(copy.train)[-50:], ids])[:-50] == ids
+    ids = ids_of(text_of(copy, "valid") + text_of(copy, "test"))
+    same = np.concatenate([ids_of(text_of(copy, "train"))[-50:], ids])[:-50] == ids
     bits = np.where(same, -math.log2(0.9125), -math.log2(0.0125))
-    assert copy.truth.achievable["valid"] == pytest.approx(bits[:15_000].mean(), abs=1e-12)
-    assert copy.truth.achievable["test"] == pytest.approx(bits[15_000:].mean(), abs=1e-12)
+    assert copy.truth["achievable"]["valid"] == pytest.approx(bits[:15_000].mean(), abs=1e-12)
+    assert copy.truth["achievable"]["test"] == pytest.approx(bits[15_000:].mean(), abs=1e-12)
 
 
-# ----------------------------------------------------------------------------------------- exactness, by enumeration
+# -------------------------------------------------------------------------------------------- exactness, by enumeration
 
 
 def test_stationary_distribution_of_two_states_is_the_closed_form():
@@ -184,13 +194,13 @@ def test_hidden_markov_rate_of_a_visible_chain_is_the_exact_one_within_its_error
 
 def test_hidden_markov_rate_lies_just_below_its_falling_curve(sources):
     source = sources["hmm"]
-    values = [p["value"] for p in source.memory]
+    values = [p["value"] for p in source.truth["memory"]]
     assert all(a > b for a, b in itertools.pairwise(values))
-    assert values[-1] > source.entropy_rate > values[-1] - 0.02
-    assert 0 < source.truth.standard_error < 0.0005
+    assert values[-1] > source.truth["entropy_rate"] > values[-1] - 0.02
+    assert 0 < source.truth["standard_error"] < 0.0005
 
 
-# ------------------------------------------------------------------------------------------------------------ files
+# ---------------------------------------------------------------------------------------------------------------- files
 
 
 def test_write_leaves_three_texts_and_the_truth(tmp_path):
@@ -198,12 +208,12 @@ def test_write_leaves_three_texts_and_the_truth(tmp_path):
     write(source, tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
     assert sorted(p.name for p in folder.iterdir()) == ["test.txt", "train.txt", "truth.json", "valid.txt"]
-    assert (folder / "train.txt").read_bytes() == source.train
-    assert (folder / "valid.txt").read_bytes() == source.valid
-    assert (folder / "test.txt").read_bytes() == source.test
+    assert (folder / "train.txt").read_bytes() == text_of(source, "train")
+    assert (folder / "valid.txt").read_bytes() == text_of(source, "valid")
+    assert (folder / "test.txt").read_bytes() == text_of(source, "test")
     truth = json.loads((folder / "truth.json").read_text())
     assert (truth["kind"], truth["size"], truth["seed"], truth["lag"]) == ("copy", 1_009, 3, 50)
-    assert truth["entropy_rate"] == source.entropy_rate
+    assert truth["entropy_rate"] == source.truth["entropy_rate"]
     assert truth["memory"][50]["visible"] == 50
 
 
@@ -215,10 +225,10 @@ def test_an_unknown_kind_names_the_nearest_and_too_small_a_size_the_least():
 
 
 def test_a_new_kind_is_one_function(monkeypatch):
-    monkeypatch.setattr(synthetic, "generators", dict(generators))
+    monkeypatch.setitem(KINDS, ("constant", "generate"), None)
 
-    @synthetic.generator("constant")
+    @made_by("constant", "generate", "one symbol", 1_000, unit="symbols")
     def constant(sizes, rng):
-        return tuple(b"z" * n for n in sizes), synthetic.Truth(1, 0.0, 0, "one symbol")
+        return {f"{part}.txt": b"z" * n for part, n in sizes.items()}, {"entropy_rate": 0.0, "lag": 0}
 
-    assert make("constant", size=1_000, seed=0).valid == b"z" * 50
+    assert make("constant", size=1_000, seed=0).files["valid.txt"] == b"z" * 50

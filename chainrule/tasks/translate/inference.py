@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from chainrule.data.lines import read_lines
-from chainrule.data.pairs import LONGEST
+from chainrule.data.pair_encoding import LONGEST
 from chainrule.inference.alignment import alignment
 from chainrule.inference.beam import Beams
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr

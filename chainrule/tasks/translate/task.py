@@ -14,14 +14,8 @@ import torch
 from chainrule.core import Autoregressive, ConfigError, DataError, ModelType, SequenceModel
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
-from chainrule.data.pairs import (
-    PairBatches,
-    PairDataset,
-    PairPart,
-    check_pair_tokenizers,
-    read_pairs,
-    read_pairs_part,
-)
+from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
+from chainrule.data.pairs import PairDataset, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
 from chainrule.inference.beam import Beams, Hypothesis, beam_search
 from chainrule.runs.run import Run
