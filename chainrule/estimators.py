@@ -19,7 +19,9 @@ import torch
 from torch import Tensor
 
 from chainrule.core import IGNORED, Batch, ConfigError, DataError, UserError, model_type
-from chainrule.counting.scan import MAX, Chain, HiddenChain, Statistics, filtered, paths, smoothed
+from chainrule.counting.chain import Chain
+from chainrule.counting.scan import HiddenChain, Statistics, filtered, paths, smoothed
+from chainrule.counting.semirings import MAX
 from chainrule.runs import RunFolder
 
 PLACES = 1 << 20

@@ -50,7 +50,8 @@ from chainrule.core import (
     draw,
     register,
 )
-from chainrule.counting.scan import Chain, HiddenChain, Statistics, chain, expected, filtered
+from chainrule.counting.chain import Chain, chain
+from chainrule.counting.scan import HiddenChain, Statistics, expected, filtered
 from chainrule.nn.probes import Probe, observed
 
 
@@ -515,7 +516,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         """
         made, values_P = self.hidden(batch, allowed_BTN)
         found = expected(made)
-        emission = self.emission.statistics(values_P, found.rows_VN[:-1])
+        emission = self.emission.statistics(values_P, found.emission[0][:-1])
         return Statistics(found.first_N, found.pairs_NN, emission, found.nats, found.size)
 
     def update(self, stats: Statistics, rate: float = 1.0) -> Self:
