@@ -17,8 +17,8 @@ from chainrule.counting.semirings import ELEMENTS
 class Chain:
     """Hidden Markov chains with their observations; all probabilities as logarithms.
 
-    ``log_evidence_VN`` is a table, and ``index_TB`` gives the row of the table at each place: a token, or a row per place where x is
-    real. The last row of the table stands for "no observation".
+    ``log_evidence_VN`` is a table, and ``index_TB`` gives the row of the table at each place: a token, or a row per
+    place where x is real. The last row of the table stands for "no observation".
 
     Attributes:
         begins_TB: places where z is drawn from the prior.
@@ -96,8 +96,8 @@ def chain(
         log_evidence_VN: log p(x | z) of every value; the last row stands for "no observation".
         index_BT: row of ``log_evidence_VN`` at each place.
         lengths_B: valid length of each row; None: all places.
-        begins_BT: places where a sequence begins; None: the first of each row. A row that does not begin at its first place
-            continues from ``entry_BN``, or from the prior.
+        begins_BT: places where a sequence begins; None: the first of each row. A row that does not begin at its first
+            place continues from ``entry_BN``, or from the prior.
         counted_BT: places that enter the statistics; None: all.
         entry_BN: log messages into the first places.
 

@@ -130,7 +130,9 @@ class Counts:
 
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:
-        """The counts of all parts together; two neighbours at a time, so that every window is copied log(parts) times."""
+        """The counts of all parts together; two neighbours at a time, so that every window is copied log(parts)
+        times.
+        """
         waiting = list(parts)
         while len(waiting) > 1:
             pairs = [waiting[i : i + 2] for i in range(0, len(waiting), 2)]
@@ -165,7 +167,9 @@ class Counts:
 
     @functools.cached_property
     def first(self) -> np.ndarray:
-        """Where the children of each window below length n begin; one entry more, so that they end where the next begin."""
+        """Where the children of each window below length n begin; one entry more, so that they end where the next
+        begin.
+        """
         return first_children(self.keys, self.base, self.levels[self.n].start, self.room)
 
     @functools.cached_property
@@ -246,8 +250,8 @@ def _chains(batch: Batch, vocab_size: int, n: int) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(frozen=True)
 class Estimate:
-    """``log_prob[i]``: log p of the last symbol of window i given the others; ``log_backoff[i]``: log g of window i as a
-    context, for windows below length n; ``notes``: what a reader should know.
+    """``log_prob[i]``: log p of the last symbol of window i given the others; ``log_backoff[i]``: log g of window i as
+    a context, for windows below length n; ``notes``: what a reader should know.
     """
 
     keys: np.ndarray
@@ -259,8 +263,8 @@ class Estimate:
 def discounts(many: np.ndarray) -> tuple[np.ndarray, str | None]:
     """Kneser-Ney's (0, D1, D2, D3+) from the counts of one order; with a reason where the closed form does not hold.
 
-    Chen & Goodman (1999). Little data and small alphabets break it: where n_j is 0 or D_j is not above 0 for some j, the
-    order takes 0.5, 1, 1.5.
+    Chen & Goodman (1999). Little data and small alphabets break it: where n_j is 0 or D_j is not above 0 for some j,
+    the order takes 0.5, 1, 1.5.
     """
     n = [0, *(int(np.count_nonzero(many == j)) for j in (1, 2, 3, 4))]
     given = np.array([0.0, 0.5, 1.0, 1.5])

@@ -1,7 +1,9 @@
-"""Compiled loops over n-gram tables: what arrays cannot say without a detour. Imported where it is used, never at the top of a file.
+"""Compiled loops over n-gram tables: what arrays cannot say without a detour. Imported where it is used, never at the
+top of a file.
 
 Every function releases the interpreter, so that threads may run them side by side, and is kept on disk once compiled.
-The table is the trie of ``chainrule.counting.counts``: ``keys[i]`` = parent * base + last symbol, breadth-first, increasing.
+The table is the trie of ``chainrule.counting.counts``: ``keys[i]`` = parent * base + last symbol, breadth-first,
+increasing.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ MISSING = -1
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile at the first call; keep the result beside the source, or in memory alone where no folder can be written."""
+    """Compile at the first call; keep the result beside the source, or in memory alone where no folder can be
+    written.
+    """
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)
@@ -94,7 +98,8 @@ def segments(
 def sorted_places(text: ndarray, n: int, size: int, bits: int) -> ndarray:
     """Places of ``text`` (its zeros and its last n left out) in the order of the n symbols that begin there.
 
-    Stable counting sorts, last symbol first, ``bits`` of it at a time: linear in the length. ``size``: above every entry.
+    Stable counting sorts, last symbol first, ``bits`` of it at a time: linear in the length. ``size``: above every
+    entry.
     """
     many = len(text) - n
     order = np.empty(many, np.int32)
@@ -126,8 +131,8 @@ def sorted_places(text: ndarray, n: int, size: int, bits: int) -> ndarray:
 
 @compiled
 def shared_lengths(text: ndarray, order: ndarray, shared: ndarray, new: ndarray) -> None:
-    """How many symbols each window has in ``shared`` with the one sorted before it; in ``new`` (zeros) how many windows of
-    1 .. n symbols are new.
+    """How many symbols each window has in ``shared`` with the one sorted before it; in ``new`` (zeros) how many windows
+    of 1 .. n symbols are new.
     """
     n = len(new) - 1
     for r in range(len(order)):
@@ -250,7 +255,9 @@ def merged(
 
 @compiled
 def first_children(keys: ndarray, base: int, first: ndarray) -> None:
-    """``first[i]`` to ``first[i + 1]``: where the children of window i stand. ``first`` has one entry more than needed."""
+    """``first[i]`` to ``first[i + 1]``: where the children of window i stand. ``first`` has one entry more than
+    needed.
+    """
     parent, size = 0, len(first) - 1
     for i in range(1, len(keys)):
         while parent <= size and keys[i] >= parent * base:
@@ -276,8 +283,8 @@ def child(keys: ndarray, low: int, high: int, key: int) -> int:
 
 @compiled
 def suffixes(keys: ndarray, first: ndarray, base: int, second: int, suffix: ndarray) -> None:
-    """The window without its first symbol, for windows from ``second`` (the first of two symbols) on, MISSING where the table
-    does not have it; before ``second`` the root.
+    """The window without its first symbol, for windows from ``second`` (the first of two symbols) on, MISSING where the
+    table does not have it; before ``second`` the root.
     """
     suffix[:second] = 0
     parent, low = -1, 0
@@ -331,8 +338,8 @@ def estimates(
 ) -> None:
     """``p`` of all children of the windows ``contexts[0]:contexts[1]`` and ``g`` of these, from the counts ``many``.
 
-    ``discount``: what is taken off a count of 0, 1, 2, 3+; all of it where ``kept`` is false. ``extra`` and ``per_type``
-    times the number of different children are set aside in every context.
+    ``discount``: what is taken off a count of 0, 1, 2, 3+; all of it where ``kept`` is false. ``extra`` and
+    ``per_type`` times the number of different children are set aside in every context.
     """
     for h in range(contexts[0], contexts[1]):
         total, types, reserved = 0, 0, 0.0

@@ -10,14 +10,15 @@
 | max    | best path to each state  | backtrace of the maximal terms (Viterbi 1967)                                   |
 | sample | as sum                   | backtrace of terms drawn by their share of the sum (Fruhwirth-Schnatter 1994)   |
 
-**Numerics.** Sums run over probabilities that are scaled to 1 at each step (Rabiner 1989, section V.A), as matrix products. A
-state whose share underflows is lost, which matters only where it cannot be entered again. Therefore rows are computed again
-over logarithms if a share comes near underflow in a chain with (nearly) impossible transitions, or if a total is 0. Max always
-runs over logarithms. An observation that is impossible in every state counts log p = -inf and leaves the belief unchanged.
+**Numerics.** Sums run over probabilities that are scaled to 1 at each step (Rabiner 1989, section V.A), as matrix
+products. A state whose share underflows is lost, which matters only where it cannot be entered again. Therefore rows
+are computed again over logarithms if a share comes near underflow in a chain with (nearly) impossible transitions, or
+if a total is 0. Max always runs over logarithms. An observation that is impossible in every state counts log p = -inf
+and leaves the belief unchanged.
 
-**Long rows.** A recursion over T steps is sequential. With few rows and few states, rows are cut into about sqrt(T) blocks.
-Running each block from every single state, in parallel, gives its transfer matrix; products of those give the message at every
-cut; then all blocks run in parallel. The result is the same in any semiring.
+**Long rows.** A recursion over T steps is sequential. With few rows and few states, rows are cut into about sqrt(T)
+blocks. Running each block from every single state, in parallel, gives its transfer matrix; products of those give the
+message at every cut; then all blocks run in parallel. The result is the same in any semiring.
 
 Tensors have time first, T x B x N, so that a step is one contiguous slice.
 """
@@ -96,7 +97,9 @@ def _underflow(steps: list[Step], c: Chain) -> Tensor:
 
 @dataclass(frozen=True)
 class Cut:
-    """Division of rows into ``blocks`` pieces of ``length`` + 1 places; the last place of a piece is the first of the next."""
+    """Division of rows into ``blocks`` pieces of ``length`` + 1 places; the last place of a piece is the first of the
+    next.
+    """
 
     blocks: int
     length: int
@@ -132,7 +135,9 @@ class Cut:
         return replace(c, index_TB=index_TB, begins_TB=begins_TB, ends_TB=ends_TB, counted_TB=counted_TB)
 
     def _messages(self, pieces: Chain, c: Chain, semiring: LogSum, *, back: bool) -> Tensor:
-        """Return the log message into every piece: the transfer matrices of its predecessors applied one after the other."""
+        """Return the log message into every piece: the transfer matrices of its predecessors applied one after the
+        other.
+        """
         states, logs = c.states, semiring.logs
         every = torch.arange(pieces.size, device=c.index_TB.device).repeat_interleave(states)
         alone = torch.eye(states, dtype=c.log_prior_N.dtype, device=every.device).log().repeat(pieces.size, 1)
@@ -221,8 +226,8 @@ class Statistics:
     Attributes:
         first_N: sequences that begin in each state.
         pairs_NN: transitions.
-        emission: counts for the emission distributions. From ``expected``: how often each row of the evidence was observed in each
-            state, V x N.
+        emission: counts for the emission distributions. From ``expected``: how often each row of the evidence was
+            observed in each state, V x N.
         nats: log p of the counted observations.
         size: number of these observations.
     """
@@ -343,7 +348,8 @@ def paths(c: Chain, semiring: Max | Sample) -> tuple[Tensor, Tensor]:
         semiring: ``MAX`` for the Viterbi algorithm, ``Sample(rng)`` for draws.
 
     Returns:
-        States (T x B), and log p of each row (B): along the best path with ``MAX``, of all observations with ``Sample``.
+        States (T x B), and log p of each row (B): along the best path with ``MAX``, of all observations with
+        ``Sample``.
     """
     found = _filtered(c, semiring)[0] if isinstance(semiring, Max) else filtered(c)
     states_TB = torch.empty_like(c.index_TB)
@@ -372,7 +378,8 @@ class HiddenChain(EMTrainable[Statistics]):
     def hidden(self, batch: Batch, allowed_BTN: Tensor | None = None) -> tuple[Chain, Tensor]:
         """Return the chain of a batch and the values of the rows of its evidence table.
 
-        The chain has T + 1 places: the first input, then the targets. ``allowed_BTN``: states that may have emitted each target.
+        The chain has T + 1 places: the first input, then the targets. ``allowed_BTN``: states that may have emitted
+        each target.
         """
 
     @abstractmethod
@@ -384,7 +391,9 @@ class HiddenChain(EMTrainable[Statistics]):
 
     @abstractmethod
     def tables(self) -> dict[str, Tensor]:
-        """Return copies of the parameters by their usual names: startprob N, transmat N x N, and those of the emission."""
+        """Return copies of the parameters by their usual names: startprob N, transmat N x N, and those of the
+        emission.
+        """
 
     @abstractmethod
     def load_tables(self, **tables: Tensor) -> None:

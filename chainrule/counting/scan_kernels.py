@@ -29,7 +29,9 @@ def observe(message: ndarray, table: ndarray, index: ndarray, tiny: float, after
 
 @in_lanes
 def weigh(before: ndarray, after: ndarray, counted: ndarray, tiny: float, both: ndarray, weighted: ndarray) -> None:
-    """``both`` = before * after with every row summing to ``counted`` (B x 1); ``weighted`` = after by the same factor."""
+    """``both`` = before * after with every row summing to ``counted`` (B x 1); ``weighted`` = after by the same
+    factor.
+    """
     for b in range(len(before)):
         row, other, out, back = before[b], after[b], both[b], weighted[b]
         whole = 0.0

@@ -1,4 +1,6 @@
-"""Semirings of the forward recursion: messages (B x N) as logarithms or probabilities, joined by a sum, a maximum or a draw."""
+"""Semirings of the forward recursion: messages (B x N) as logarithms or probabilities, joined by a sum, a maximum or a
+draw.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class LogSum:
         return log_VN, log_VN.new_zeros(len(log_VN))
 
     def observed(self, message_BN: Tensor, table_VN: Tensor, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the message times these rows of the evidence, scaled to a total of one, and its total before (B x 1)."""
+        """Return the message times these rows of the evidence, scaled to a total of one, and its total before (B x
+        1).
+        """
         joint_BN = message_BN + table_VN.index_select(0, index_B)
         total_B1 = self.join(joint_BN).unsqueeze(-1)
         return self.scaled(joint_BN, total_B1, message_BN), total_B1
@@ -54,7 +58,9 @@ class LogSum:
         return terms.logsumexp(-1)
 
     def weigh(self, before_BN: Tensor, after_BN: Tensor, counted_B1: Tensor) -> tuple[Tensor, Tensor]:
-        """Return posteriors from the forward and the backward message, and the backward message divided by their total."""
+        """Return posteriors from the forward and the backward message, and the backward message divided by their
+        total.
+        """
         both = before_BN + after_BN
         total = both.logsumexp(-1, keepdim=True)
         nothing = (counted_B1 == 0) | (total == -torch.inf)
@@ -132,7 +138,9 @@ class Sum(LogSum):
 
 
 def _compiled_loops_apply(*tensors: Tensor) -> bool:
-    """Report whether compiled loops can process these tensors: on the CPU, in single or double precision, without gradient."""
+    """Report whether compiled loops can process these tensors: on the CPU, in single or double precision, without
+    gradient.
+    """
     grad = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
     return not grad and all(x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) for x in tensors)
 
@@ -156,7 +164,9 @@ class Sample(LogSum):
         self.rng = rng
 
     def choose(self, terms: Tensor) -> Tensor:
-        """Draw an index of the last dimension: one random number per (time, row), since only one state of each is followed."""
+        """Draw an index of the last dimension: one random number per (time, row), since only one state of each is
+        followed.
+        """
         shape = (*terms.shape[:2], *[1] * (terms.dim() - 2))
         u = torch.rand(shape, generator=self.rng, dtype=torch.float64, device=terms.device)
         best = terms.amax(-1, keepdim=True)

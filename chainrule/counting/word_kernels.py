@@ -1,4 +1,6 @@
-"""Compiled loops over bytes: splitting, numbering and scoring words. Imported where it is used, never at the top of a file."""
+"""Compiled loops over bytes: splitting, numbering and scoring words. Imported where it is used, never at the top of a
+file.
+"""
 
 from __future__ import annotations
 
@@ -28,8 +30,8 @@ def blank(byte: int) -> bool:
 
 @compiled
 def word_at(text: ndarray, place: int, limit: int) -> tuple[Any, Any]:
-    """(where the word that begins at ``place`` stops, its key). The key of less than 8 bytes is these bytes and their number,
-    that of a longer word a hash (FNV-1a).
+    """(where the word that begins at ``place`` stops, its key). The key of less than 8 bytes is these bytes and their
+    number, that of a longer word a hash (FNV-1a).
     """
     start, value, chunk = place, _FNV, np.uint64(0)
     while place < limit and not blank(text[place]):
@@ -54,7 +56,9 @@ def same(text: ndarray, start: int, stop: int, pool: ndarray, first: int) -> boo
 def find(
     text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: ndarray, slots: ndarray, shift: int
 ) -> Any:
-    """The slot of a word, a pair of key and id, or the empty one where it belongs. Bytes decide; the hash says where to look."""
+    """The slot of a word, a pair of key and id, or the empty one where it belongs. Bytes decide; the hash says where to
+    look.
+    """
     mask, slot = len(slots) // 2 - 1, np.int64((np.uint64(key) * _ODD) >> np.uint64(shift))
     while slots[2 * slot] != 0:
         word = slots[2 * slot + 1]
@@ -92,12 +96,13 @@ def encode(
     ids: ndarray,
     stops: ndarray,
 ) -> int:
-    """Ids of all words, and ``end`` (unless MISSING) after each sentence; where the sentences stop among them; how many.
+    """Ids of all words, and ``end`` (unless MISSING) after each sentence; where the sentences stop among them; how
+    many.
 
     The first sentence begins at ``place``, each other one byte after the end of the one before. ``wide`` is ``text`` in
-    units of 8 bytes, with 8 more behind it. Eight bytes are looked at once: in x - 0x21.. the lowest byte that borrowed,
-    and had no high bit, is the first below 0x21 (Mycroft's test for zero bytes). Short words, most of them, are found
-    without leaving the loop: measured, calls make it half as slow again.
+    units of 8 bytes, with 8 more behind it. Eight bytes are looked at once: in x - 0x21.. the lowest byte that
+    borrowed, and had no high bit, is the first below 0x21 (Mycroft's test for zero bytes). Short words, most of them,
+    are found without leaving the loop: measured, calls make it half as slow again.
     """
     size, mask, turn = 0, len(slots) // 2 - 1, np.uint64(shift)
     for s in range(len(ends)):
@@ -154,9 +159,9 @@ def fill_index(
 ) -> None:
     """Enter all windows of a table, and every single word (unseen ones with p = g / V).
 
-    A slot is 16 bytes, within one cache line: its key (slot of the window without the last word * base + that word), and
-    in ``values``, the same memory, log p and log g as float32. A single word has the slot of its id. Where log g is 0 it
-    is stored as -0 if the window has no children: then nobody need ask for them (as in KenLM).
+    A slot is 16 bytes, within one cache line: its key (slot of the window without the last word * base + that word),
+        and in ``values``, the same memory, log p and log g as float32. A single word has the slot of its id. Where log
+        g is 0 it is stored as -0 if the window has no children: then nobody need ask for them (as in KenLM).
     """
     size, contexts = len(slots) // 2, len(log_backoff)
     at = np.empty(contexts, np.int64)
@@ -194,11 +199,11 @@ def score_ids(
     out: ndarray,
     lengths: ndarray,
 ) -> None:
-    """log p of each word and the length of the window that gave it. Sentences stop at ``stops`` and begin with the start
-    symbol (``bos``) or with nothing known. ``longest``: n - 1.
+    """log p of each word and the length of the window that gave it. Sentences stop at ``stops`` and begin with the
+    start symbol (``bos``) or with nothing known. ``longest``: n - 1.
 
-    ``path[now, m]`` and ``weight[now, m]``: slot and log g of the window of the last m words, m = 1 .. ``depth``. In a table
-    closed under dropping the first symbol, where a window is missing, no longer one is there.
+    ``path[now, m]`` and ``weight[now, m]``: slot and log g of the window of the last m words, m = 1 .. ``depth``. In a
+    table closed under dropping the first symbol, where a window is missing, no longer one is there.
     """
     path, weight = np.zeros((2, longest + 2), np.int64), np.zeros((2, longest + 2))
     place, now = 0, 0
@@ -243,7 +248,9 @@ def score_sentences(
     bos: bool,
     totals: ndarray,
 ) -> None:
-    """log p of whole sentences: ``encode`` and ``score_ids``, a few sentences at a time, so that little is held at once."""
+    """log p of whole sentences: ``encode`` and ``score_ids``, a few sentences at a time, so that little is held at
+    once.
+    """
     for low in range(0, len(ends), GROUP):
         high = min(low + GROUP, len(ends))
         room = (ends[high - 1] - place) // 2 + 2 * (high - low) + 1
@@ -263,8 +270,9 @@ def score_sentences(
 # ---------------------------------------------------------------------------------------------------------------- ARPA
 
 NUMBER, POSITIVE, WORDS, FEW = 1, 2, 3, 4
-"""What can be wrong with a line of an ARPA file: no finite number, a probability above 1, not as many words as its section
-says, the section ends too early."""
+"""What can be wrong with a line of an ARPA file: no finite number, a probability above 1, not as many words as its
+section says, the section ends too early.
+"""
 
 
 @compiled

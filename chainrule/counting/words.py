@@ -20,8 +20,8 @@ UNKNOWN, BEGIN, END = b"<unk>", b"<s>", b"</s>"
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Words in the order of their ids; ``unknown`` and ``end`` are the ids of <unk> and </s>. The start of a sentence is
-    no word: its id is ``len(words)``, the start symbol of a model over these words.
+    """Words in the order of their ids; ``unknown`` and ``end`` are the ids of <unk> and </s>. The start of a sentence
+    is no word: its id is ``len(words)``, the start symbol of a model over these words.
     """
 
     words: Sequence[bytes]
@@ -39,7 +39,9 @@ class Vocabulary:
 
     @classmethod
     def fit(cls, text: bytes, limit: int | None = None) -> Vocabulary:
-        """The words of a text, most frequent first (equally frequent ones in the order of their bytes), at most ``limit``."""
+        """The words of a text, most frequent first (equally frequent ones in the order of their bytes), at most
+        ``limit``.
+        """
         if limit is not None and limit < 1:
             raise UserError(f"a vocabulary of {limit} words: at least 1")
         counts: Counter[bytes] = Counter()
@@ -56,7 +58,9 @@ class Vocabulary:
 
     @functools.cached_property
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Hash table: (bytes of all words, where each begins and the last ends, slots, 64 - log2 of the number of slots)."""
+        """Hash table: (bytes of all words, where each begins and the last ends, slots, 64 - log2 of the number of
+        slots).
+        """
         from chainrule.counting import word_kernels
 
         pool, _ = buffer(b"".join(self.words))
@@ -70,8 +74,8 @@ class Vocabulary:
     def encode(
         self, text: Bytes, ends: np.ndarray, place: int = 0, *, eos: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of the sentences that end at these bytes, each followed by </s> where ``eos``; where each stops among them.
-        The first begins at ``place``, each other one byte after the end of the one before.
+        """Ids of the sentences that end at these bytes, each followed by </s> where ``eos``; where each stops among
+        them. The first begins at ``place``, each other one byte after the end of the one before.
         """
         from chainrule.counting import word_kernels
 
@@ -82,8 +86,8 @@ class Vocabulary:
         return ids[:size], stops
 
     def sentences(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a text of one sentence a line, each with </s> at its end, lines without a word left out; and where each
-        sentence stops among them.
+        """Ids of a text of one sentence a line, each with </s> at its end, lines without a word left out; and where
+        each sentence stops among them.
         """
         content = buffer(text)
         ids, stops = self.encode(content, line_ends(content[0]))
