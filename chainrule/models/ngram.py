@@ -109,7 +109,9 @@ class Tables:
     log_backoff: Tensor
 
     def child(self, ngram: Tensor, token: Tensor) -> Tensor:
-        """Return the index of ``ngram`` followed by ``token``, -1 where that (or either of them) is not in the table."""
+        """Return the index of ``ngram`` followed by ``token``, -1 where that (or either of them) is not in the
+        table.
+        """
         base = self.vocab_size + 1
         legal = (ngram >= 0) & (token >= 0) & (token < base)
         key = torch.where(legal, ngram * base + token, -2)

@@ -237,8 +237,8 @@ def test_the_best_symbols_are_those_of_the_logits(smoothing, k):
 
 
 def test_the_best_symbol_is_found_where_a_shorter_context_would_make_it_likelier():
-    """A table from elsewhere need not grow with the context: p(0 | 1) = 0.05 is listed though p(0) = 0.6, so that after 1 the
-    best is 2 (0.9 * 0.3), and 0 comes last.
+    """A table from elsewhere need not grow with the context: p(0 | 1) = 0.05 is listed though p(0) = 0.6, so that after
+    1 the best is 2 (0.9 * 0.3), and 0 comes last.
     """
     keys = torch.tensor([-1, 0, 1, 2, 3, 2 * 4 + 0])
     log_prob = torch.tensor([1.0, 0.6, 0.1, 0.3, 1.0, 0.05], dtype=torch.float64).log()
