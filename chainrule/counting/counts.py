@@ -40,6 +40,11 @@ class Storage:
     def empty(self, size: int, dtype: Any, ngrams: int) -> np.ndarray:
         """Return an array of ``size`` for a table of so many n-grams.
 
+        Args:
+            size: number of elements.
+            dtype: their type.
+            ngrams: number of n-grams of the whole table.
+
         Raises:
             MachineError: there is no space for temporary files.
         """
@@ -55,7 +60,14 @@ class Storage:
             raise MachineError(f"cannot put {ngrams:,} n-grams on disk in {folder}: {reason}") from None
 
     def full(self, size: int, value: float, dtype: Any, ngrams: int) -> np.ndarray:
-        """Return an array filled with ``value``, allocated as by ``empty``."""
+        """Return an array filled with ``value``, allocated as by ``empty``.
+
+        Args:
+            size: number of elements.
+            value: value of every element.
+            dtype: their type.
+            ngrams: number of n-grams of the whole table.
+        """
         array = self.empty(size, dtype, ngrams)
         if value or not isinstance(array, np.memmap):  # a new file reads as zeros
             array.fill(value)
@@ -165,7 +177,11 @@ class Counts:
 
     @classmethod
     def merge(cls, parts: Sequence[Self]) -> Self:
-        """Return the sum of all parts. They are added in pairs, so that every n-gram is copied log(parts) times."""
+        """Return the sum of all parts. They are added in pairs, so that every n-gram is copied log(parts) times.
+
+        Args:
+            parts: counts of the same n and vocabulary.
+        """
         waiting = list(parts)
         while len(waiting) > 1:
             pairs = [waiting[i : i + 2] for i in range(0, len(waiting), 2)]
@@ -187,6 +203,9 @@ class Counts:
     def shorten(self, n: int) -> Self:
         """Return the counts for a smaller ``n``, without counting again.
 
+        Args:
+            n: length of the longest n-grams.
+
         Raises:
             UserError: ``n`` is larger than that of these counts.
         """
@@ -197,10 +216,12 @@ class Counts:
 
     def _pruned(self) -> Self:
         """Keep what was predicted, and its prefixes."""
+        from chainrule.counting import kernels
+
         keep = closed(self.counts > 0, self.keys, self.base)
         if keep.all():
             return self
-        keys = renumbered(self.keys, keep, self.base)
+        keys = kernels.renumbered(self.keys, keep, self.base)
         return type(self)(self.vocab_size, self.n, keys, self.counts[keep], self.storage)
 
     @functools.cached_property
@@ -269,19 +290,6 @@ def closed(keep: np.ndarray, keys: np.ndarray, base: int) -> np.ndarray:
     keep[0] = True
     kernels.keep_ancestors(keys, keep, base)
     return keep
-
-
-def renumbered(keys: np.ndarray, keep: np.ndarray, base: int) -> np.ndarray:
-    """Return the keys of a part of a trie.
-
-    Args:
-        keys: keys of the trie.
-        keep: marks of the part, closed under dropping the last token.
-        base: number of tokens, the start symbol included.
-    """
-    from chainrule.counting import kernels
-
-    return kernels.renumbered(keys, keep, base)
 
 
 def _chains(batch: Batch, vocab_size: int, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -404,4 +412,4 @@ def estimate(counts: Counts, smoothing: Smoothing, k: float = 1.0, prune: Sequen
         np.log(g, out=g)
     if kept.all():
         return Estimate(counts.keys, p, g, notes)
-    return Estimate(renumbered(counts.keys, kept, counts.base), p[kept], g[kept[: len(g)]], notes)
+    return Estimate(kernels.renumbered(counts.keys, kept, counts.base), p[kept], g[kept[: len(g)]], notes)

@@ -32,6 +32,9 @@ def move(logits: Tensor, counts: Tensor, rate: float, smoothing: float) -> None:
 def held(p: Tensor) -> Tensor:
     """Return logits of the distributions in the rows of ``p``, with the total mass of one observation.
 
+    Args:
+        p: distributions, in the last dimension.
+
     >>> held(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).exp().tolist()
     [[0.25, 0.25], [0.5, 0.0]]
     """

@@ -136,7 +136,19 @@ class LabelNgrams:
         cls, vocabulary: UnitVocabulary, texts: tuple[np.ndarray, np.ndarray], labels: np.ndarray, n: int, *,
         positions: int, classes: int,
     ) -> Self:  # fmt: skip
-        """Count encoded texts; a start symbol is context and never counted."""
+        """Count encoded texts; a start symbol is context and never counted.
+
+        Args:
+            vocabulary: the vocabulary.
+            texts: ids of all texts, and where each ends.
+            labels: label of each text.
+            n: largest length of the n-grams.
+            positions: 1, or the number of positions that are counted separately.
+            classes: number of labels.
+
+        Returns:
+            The counts.
+        """
         symbols, ends = texts
         depth, base = _depth(symbols, ends), vocabulary.base
         label, event = np.repeat(labels, np.diff(ends, prepend=0)), symbols != vocabulary.start
@@ -154,7 +166,12 @@ class LabelNgrams:
         return cls(vocabulary, levels, positions, classes)
 
     def look_up(self, symbols: np.ndarray, ends: np.ndarray) -> Grams:
-        """Return the numbers of the n-grams of encoded texts."""
+        """Return the numbers of the n-grams of encoded texts.
+
+        Args:
+            symbols: ids of all texts.
+            ends: where each text ends.
+        """
         depth, found = _depth(symbols, ends), []
         here = np.minimum(depth, self.positions - 1)
         for m, level in enumerate(self.levels, 1):
@@ -276,7 +293,14 @@ class LabelEstimator:
         return np.where(known_TC, (kept_TC + reserve_TC * under_TC) / np.where(known_TC, whole_TC, 1.0), lower_TC)
 
     def log_likelihoods(self, symbols: np.ndarray, ends: np.ndarray, grams: Grams, orders: Sequence[int]) -> np.ndarray:
-        """Return log p(text | label) of encoded texts for each of these n, O x B x C. Start symbols are read only."""
+        """Return log p(text | label) of encoded texts for each of these n, O x B x C. Start symbols are read only.
+
+        Args:
+            symbols: ids of all texts.
+            ends: where each text ends.
+            grams: from ``LabelNgrams.look_up``.
+            orders: every n in question.
+        """
         text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
         nats = np.zeros((len(orders), len(ends), self.classes))
         step = max(1, CHUNK // self.classes)

@@ -44,7 +44,11 @@ class CountingModel(SequenceModel, Counting[StatsT]):
 
     @abstractmethod
     def estimate(self, stats: StatsT) -> None:
-        """Set all parameters and ``notes`` from statistics."""
+        """Set all parameters and ``notes`` from statistics.
+
+        Args:
+            stats: sum of the statistics of all batches.
+        """
 
 
 class RealValued(Autoregressive):
@@ -53,7 +57,11 @@ class RealValued(Autoregressive):
     vocab_size = 0
 
     def start_inputs(self, batch: int) -> Tensor:
-        """Return the first input of ``batch`` sequences, B x 1."""
+        """Return the first input of ``batch`` sequences, B x 1.
+
+        Args:
+            batch: number of sequences.
+        """
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
@@ -80,6 +88,12 @@ def resume(
 ) -> tuple[Any, Tensor]:
     """Return the State to continue from and the valid length of every row (B), where ``forward`` was given None for
     them.
+
+    Args:
+        model: the model.
+        inputs_BT: inputs of ``forward``.
+        state: State before them; None: the initial State.
+        lengths_B: valid length of each row; None: all.
     """
     rows, length = inputs_BT.shape[:2]
     if lengths_B is None:
@@ -89,6 +103,10 @@ def resume(
 
 def within_lengths(x_BT: Tensor, lengths_B: Tensor | None) -> Tensor:
     """Return which places of ``x_BT`` lie within the length of their row (None: all), as booleans, B x T.
+
+    Args:
+        x_BT: any tensor with these first two dimensions.
+        lengths_B: valid length of each row.
 
     >>> within_lengths(torch.zeros(2, 3), torch.tensor([1, 3])).tolist()
     [[True, False, False], [True, True, True]]

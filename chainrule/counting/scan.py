@@ -195,7 +195,8 @@ def filtered(c: Chain) -> Filtered:
         Logarithms, time first.
 
     >>> from chainrule.counting.chain import chain
-    >>> c = chain(torch.zeros(1), torch.zeros(1, 1), torch.tensor([[0.25], [0.75], [1.0]]).log(), torch.tensor([[0, 1]]))
+    >>> evidence = torch.tensor([[0.25], [0.75], [1.0]]).log()
+    >>> c = chain(torch.zeros(1), torch.zeros(1, 1), evidence, torch.tensor([[0, 1]]))
     >>> filtered(c).nats_TB.exp().T.tolist()
     [[0.25, 0.75]]
     """

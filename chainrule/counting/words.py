@@ -42,6 +42,9 @@ class Vocabulary:
     def of(cls, words: Iterable[bytes]) -> Vocabulary:
         """Return these words after <unk> (id 0) and </s> (id 1); the three reserved names among them are left out.
 
+        Args:
+            words: the words.
+
         >>> Vocabulary.of([b"a", b"<s>"]).words
         [b'<unk>', b'</s>', b'a']
         """
@@ -132,13 +135,21 @@ class Vocabulary:
 
 
 def line_ends(text: np.ndarray) -> np.ndarray:
-    """Return the offset of the end of each line: its line feed, or the end of the text."""
+    """Return the offset of the end of each line: its line feed, or the end of the text.
+
+    Args:
+        text: bytes of the text.
+    """
     ends = np.flatnonzero(text == ord("\n"))
     return ends if not len(text) or text[-1] == ord("\n") else np.append(ends, len(text))
 
 
 def buffer(text: bytes) -> Bytes:
-    """Return bytes for the compiled loops: one by one, and in units of 8 followed by 8 more bytes."""
+    """Return bytes for the compiled loops: one by one, and in units of 8 followed by 8 more bytes.
+
+    Args:
+        text: the text.
+    """
     room = np.zeros(len(text) // 8 + 2, np.uint64)
     content = room.view(np.uint8)[: len(text)]
     content[:] = np.frombuffer(text, np.uint8)

@@ -104,12 +104,11 @@ def _section(m: int, log_prob: np.ndarray, texts: list[str], log_backoff: np.nda
     yield f"\n\\{m}-grams:\n".encode()
     for low in range(0, len(texts), 1 << 16):
         part = slice(low, low + (1 << 16))
-        p, words = log_prob[part].tolist(), texts[part]
-        if log_backoff is None:
-            lines = ["%.8g\t%s\n" % pair for pair in zip(p, words)]  # noqa: UP031 (a million lines: twice as fast)
-        else:
-            g = log_backoff[part].tolist()
-            lines = ["%.8g\t%s\t%.8g\n" % triple for triple in zip(p, words, g)]  # noqa: UP031
+        columns = [log_prob[part].tolist(), texts[part]]
+        if log_backoff is not None:
+            columns.append(log_backoff[part].tolist())
+        form = "\t".join(["%.8g", "%s", "%.8g"][: len(columns)]) + "\n"
+        lines = [form % row for row in zip(*columns)]  # twice as fast as f-strings over a million lines
         yield "".join(lines).encode("utf-8", "surrogateescape")
 
 

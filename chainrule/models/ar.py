@@ -86,6 +86,10 @@ class Moments:
 def lagged(read_BT: Tensor, longest: int) -> Tensor:
     """Return the ``longest`` values that end at each place from ``longest`` on, newest first, B x T x p.
 
+    Args:
+        read_BT: values.
+        longest: p.
+
     >>> lagged(torch.tensor([[1.0, 2.0, 3.0, 4.0]]), 2).tolist()
     [[[3.0, 2.0], [4.0, 3.0]]]
     """
@@ -93,7 +97,11 @@ def lagged(read_BT: Tensor, longest: int) -> Tensor:
 
 
 def known_lags(lags_BTp: Tensor) -> Tensor:
-    """Return the number of lags at each place that are known, up to the first gap, B x T."""
+    """Return the number of lags at each place that are known, up to the first gap, B x T.
+
+    Args:
+        lags_BTp: values before each place, newest first; NaN where unknown.
+    """
     return (~lags_BTp.isnan()).long().cumprod(-1).sum(-1)
 
 

@@ -138,7 +138,14 @@ class Counted:
         return cls(symbols, ends, LabelNgrams.of(vocabulary, texts, examples.labels, n, **sizes))
 
     def held_out(self, labels: np.ndarray, side: np.ndarray, smoothing: str, k: float) -> np.ndarray:
-        """Return log p(text | label) for n = 1, 2, …, N x B x C, each text scored by a model of the other parts."""
+        """Return log p(text | label) for n = 1, 2, …, N x B x C, each text scored by a model of the other parts.
+
+        Args:
+            labels: label of each text.
+            side: part of each text.
+            smoothing: the smoothing.
+            k: constant of add_k.
+        """
         levels = self.ngrams.levels
         nats_NBC = np.zeros((len(levels), len(labels), self.ngrams.classes))
         for part in np.unique(side):
@@ -160,12 +167,21 @@ class Counted:
 
 
 def folds(texts: Sequence[str]) -> np.ndarray:
-    """Return a part for every text, by a hash of the text, so that equal texts are in one part."""
+    """Return a part for every text, by a hash of the text, so that equal texts are in one part.
+
+    Args:
+        texts: the texts.
+    """
     return np.array([zlib.crc32(" ".join(text.split()).encode(errors="replace")) % FOLDS for text in texts])
 
 
 def log_priors(labels: np.ndarray, classes: int) -> np.ndarray:
-    """Return log p(c) from counts, one added to each."""
+    """Return log p(c) from counts, one added to each.
+
+    Args:
+        labels: the labels.
+        classes: number of labels.
+    """
     many = np.bincount(labels, minlength=classes) + 1
     return np.log(many / many.sum())
 
@@ -223,6 +239,9 @@ def weigh_evidence(
 def typical_length(texts: Sequence[str]) -> float:
     """Return the geometric mean of the lengths in characters, one added to each.
 
+    Args:
+        texts: the texts.
+
     >>> typical_length(["", "abc"])
     2.0
     """
@@ -230,12 +249,23 @@ def typical_length(texts: Sequence[str]) -> float:
 
 
 def damped(nats_OBC: np.ndarray, texts: Sequence[str], typical: float) -> np.ndarray:
-    """Return the evidence multiplied by sqrt(L / length)."""
+    """Return the evidence multiplied by sqrt(L / length).
+
+    Args:
+        nats_OBC: log p of each text under each label.
+        texts: the texts, B.
+        typical: L.
+    """
     return nats_OBC * np.sqrt(typical / (1.0 + np.array([len(text) for text in texts])))[:, None]
 
 
 def choose(examples: Examples, config: BayesConfig) -> Choice:
-    """Choose by cross-validation what the config leaves open."""
+    """Choose by cross-validation what the config leaves open.
+
+    Args:
+        examples: the training split.
+        config: the settings.
+    """
     side, labels, typical = folds(examples.texts), examples.labels, typical_length(examples.texts)
     prior_BC = np.zeros((len(labels), config.num_labels))
     for part in np.unique(side):
@@ -313,7 +343,12 @@ class UnitModel(DataSized):
         return self._derived
 
     def log_likelihoods(self, texts: Sequence[str], orders: Sequence[int]) -> np.ndarray:
-        """Return log p(text | label) for each of these n, O x B x C."""
+        """Return log p(text | label) for each of these n, O x B x C.
+
+        Args:
+            texts: the texts.
+            orders: every n in question.
+        """
         estimator = self.estimator()
         symbols, ends = estimator.ngrams.vocabulary.encode(texts)
         grams = estimator.ngrams.look_up(symbols, ends)

@@ -57,10 +57,8 @@ class HMMConfig(Config):
     smoothing: float = Field(default=1e-5, ge=0, lt=1)
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"states": 5},
-        "small": {"states": 256},
-        "base": {"states": 512},
-    }
+        "tiny": {"states": 5}, "small": {"states": 256}, "base": {"states": 512},
+    }  # fmt: skip
 
     @property
     def free_start(self) -> bool:
@@ -98,10 +96,8 @@ class GaussianConfig(HMMConfig):
     """Least variance (eigenvalue)."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
-        "tiny": {"states": 3},
-        "small": {"states": 4},
-        "base": {"states": 8},
-    }
+        "tiny": {"states": 3}, "small": {"states": 4}, "base": {"states": 8},
+    }  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------------- prediction

@@ -253,7 +253,12 @@ class Kalman(RealValued, CountingModel[Records]):
         return (season > 0) & (2 * turns <= season)
 
     def system(self, variances: np.ndarray | None = None, season: float | None = None) -> System:
-        """Return the system of these variances and season; None: those of the model."""
+        """Return the system of these variances and season; None: those of the model.
+
+        Args:
+            variances: of noise, level, slope and season.
+            season: steps in a season; 0: no season.
+        """
         noise, level, slope, seasonal = self.variances.cpu().numpy() if variances is None else variances
         length = float(self.season) if season is None else season
         used, size = self._harmonic(length), 2 + 2 * self.config.harmonics

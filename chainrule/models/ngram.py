@@ -111,6 +111,10 @@ class Tables:
     def child(self, ngram: Tensor, token: Tensor) -> Tensor:
         """Return the index of ``ngram`` followed by ``token``, -1 where that (or either of them) is not in the
         table.
+
+        Args:
+            ngram: indices of n-grams.
+            token: tokens.
         """
         base = self.vocab_size + 1
         legal = (ngram >= 0) & (token >= 0) & (token < base)
@@ -197,7 +201,14 @@ class Backoff(Prediction):
         return (type(self)(self.tables, part.unsqueeze(0)) for part in self.contexts_BTm.flatten(0, 1).split(size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        """Return the k most probable tokens, exactly: from the table entries on a CPU, else from logits."""
+        """Return the k most probable tokens, exactly: from the table entries on a CPU, else from logits.
+
+        Args:
+            k: number of tokens.
+
+        Returns:
+            log p and ids, each B x T x k.
+        """
         from chainrule.counting import kernels
 
         shape = (*self.contexts_BTm.shape[:2], k)
@@ -272,6 +283,9 @@ class CountModel(DataSized, CountingModel[Counts], Autoregressive):
 
         Counts of shards add up to those of the whole if a row that continues another repeats its last max(n, 2)
         tokens with ``IGNORED`` targets, as context that is not counted.
+
+        Args:
+            batch: the tokens.
         """
         return Counts.of(batch, self.vocab_size, self.config.n, self.storage)
 
@@ -299,7 +313,12 @@ class CountModel(DataSized, CountingModel[Counts], Autoregressive):
         return held
 
     def ladder(self, stats: Counts, orders: Sequence[int]) -> list[Self]:
-        """Return a model for every n in ``orders``, from counts of the largest n."""
+        """Return a model for every n in ``orders``, from counts of the largest n.
+
+        Args:
+            stats: counts of the largest n.
+            orders: every n.
+        """
         return [type(self)(self.config.replace(n=n)).update(stats) for n in orders]
 
     def initial_state(self, batch: int, capacity: int | None = None) -> NgramState:

@@ -149,6 +149,9 @@ class TagCounts:
 def shape(word: str) -> str:
     """Return the shape of a word: digits, punctuation, capitals, and punctuation inside or at its end.
 
+    Args:
+        word: the word.
+
     >>> shape("Re-enter,"), shape("2nd"), shape("NATO")
     ('capital-,', 'mixed', 'capitals')
     """
@@ -173,6 +176,11 @@ def _decomposed(word: str) -> str:
 def suffixes(word: str, first: bool, longest: int) -> list[Feature]:
     """Return the suffix features of a word, from its shape to the longest suffix; the whole word has a feature of its
     own.
+
+    Args:
+        word: the word.
+        first: the word is the first of its sequence.
+        longest: length of the longest suffix.
     """
     kind, letters = shape(word), _decomposed(word)
     found: list[Feature] = [("shape", kind), *[("first", kind)] * first]
@@ -182,6 +190,10 @@ def suffixes(word: str, first: bool, longest: int) -> list[Feature]:
 
 def prefixes(word: str, longest: int) -> list[Feature]:
     """Return the prefix features of a word, the shortest first.
+
+    Args:
+        word: the word.
+        longest: length of the longest prefix.
 
     >>> prefixes("Abc", 2)
     [('begin', 'a'), ('begin', 'ab')]
@@ -221,6 +233,11 @@ class Lexicon:
     def back_off(self, p_N: np.ndarray, feature: Feature, times: float) -> np.ndarray:
         """Return the counts of the feature smoothed with ``p_N`` by Witten-Bell; ``p_N`` itself if the feature is
         unseen.
+
+        Args:
+            p_N: lower distribution of the states.
+            feature: the feature.
+            times: factor of N1+.
         """
         f = self.features.get(feature)
         if f is None:
@@ -233,7 +250,12 @@ class Lexicon:
         return made_N
 
     def posterior(self, word: str, first: bool) -> np.ndarray:
-        """Return p(q | w), N."""
+        """Return p(q | w), N.
+
+        Args:
+            word: the word.
+            first: the word is the first of its sequence.
+        """
         c, p_N = self.config, self.prior_N
         for feature in suffixes(word, first, c.suffix):
             p_N = self.back_off(p_N, feature, c.suffix_backoff)
@@ -359,7 +381,11 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
         return nats_B
 
     def posteriors(self, batch: Batch) -> Tensor:
-        """Return p(tag at t | all tokens), B x T x C, as the gradient of the log-sum by the scores (Eisner 2016)."""
+        """Return p(tag at t | all tokens), B x T x C, as the gradient of the log-sum by the scores (Eisner 2016).
+
+        Args:
+            batch: sequences of words.
+        """
         assert isinstance(batch, TaggedBatch)
         longest = max((len(row) for row in batch.words), default=0)
         p_BTC = torch.zeros(len(batch.words), longest, self.config.num_labels, dtype=torch.float64)
