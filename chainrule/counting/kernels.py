@@ -1,7 +1,9 @@
-"""Compiled loops over n-gram tables: what arrays cannot say without a detour. Imported where it is used, never at the top of a file.
+"""Compiled loops over n-gram tables. Import this module inside functions only: it loads the compiler.
 
-Every function releases the interpreter, so that threads may run them side by side, and is kept on disk once compiled.
-The table is the trie of ``chainrule.counting.counts``: ``keys[i]`` = parent * base + last symbol, breadth-first, increasing.
+Every function releases the interpreter lock, so that threads run in parallel, and is cached on disk once compiled.
+The table is the trie of ``chainrule.counting.counts``: ``keys[i]`` = parent * base + last symbol, breadth-first,
+increasing. The
+functions call an n-gram a window and a token a symbol.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ MISSING = -1
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """Compile at the first call; keep the result beside the source, or in memory alone where no folder can be written."""
+    """Compile at the first call; cache the result beside the source, or only in memory if the folder is read-only."""
     options = {"nogil": True, "error_model": "numpy", **options}
     try:
         return numba.njit(cache=True, **options)(function)
@@ -39,7 +41,7 @@ def segments(
     text: ndarray,
     event: ndarray,
 ) -> int:
-    """Write a batch as chains of symbols + 1 with a 0 before each chain; ``event`` says which places are counted.
+    """Write a batch as chains of symbols + 1 with a 0 before each chain; ``event`` marks the places that are counted.
 
     A chain begins at the start of a row and at a start symbol. A target that is also the next input is that input. Any
     other is put at the end of its chain; where the chain goes on with another symbol, the target gets a chain of its
@@ -92,9 +94,10 @@ def segments(
 
 @compiled
 def sorted_places(text: ndarray, n: int, size: int, bits: int) -> ndarray:
-    """Places of ``text`` (its zeros and its last n left out) in the order of the n symbols that begin there.
+    """Return the places of ``text`` (without its zeros and its last n) in the order of the n symbols that begin there.
 
-    Stable counting sorts, last symbol first, ``bits`` of it at a time: linear in the length. ``size``: above every entry.
+    Stable counting sorts, last symbol first, ``bits`` of it at a time: linear in the length. ``size`` exceeds every
+    entry.
     """
     many = len(text) - n
     order = np.empty(many, np.int32)
@@ -126,8 +129,8 @@ def sorted_places(text: ndarray, n: int, size: int, bits: int) -> ndarray:
 
 @compiled
 def shared_lengths(text: ndarray, order: ndarray, shared: ndarray, new: ndarray) -> None:
-    """How many symbols each window has in ``shared`` with the one sorted before it; in ``new`` (zeros) how many windows of
-    1 .. n symbols are new.
+    """Set ``shared``, the number of first symbols that each window shares with the one sorted before it, and ``new``
+    (zeros), the number of new windows of 1 .. n symbols.
     """
     n = len(new) - 1
     for r in range(len(order)):
@@ -173,7 +176,7 @@ def trie(
 
 @compiled
 def keep_ancestors(keys: ndarray, keep: ndarray, base: int) -> None:
-    """Mark what stands before a marked window."""
+    """Mark all prefixes of marked windows."""
     for i in range(len(keys) - 1, 0, -1):
         if keep[i]:
             keep[keys[i] // base] = True
@@ -181,7 +184,7 @@ def keep_ancestors(keys: ndarray, keep: ndarray, base: int) -> None:
 
 @compiled
 def renumbered(keys: ndarray, keep: ndarray, base: int) -> ndarray:
-    """``keys`` of the marked windows (marks closed under dropping the last symbol) with their new numbers."""
+    """Return the ``keys`` of the marked windows (closed under dropping the last symbol) with their new numbers."""
     number = np.empty(len(keys), np.int64)
     size = 0
     for i in range(len(keys)):
@@ -209,10 +212,10 @@ def merged(
     keys: ndarray,
     counts: ndarray,
 ) -> int:
-    """Merge two tables into ``keys`` and ``counts``; returns the size. All are read and written from front to back.
+    """Merge two tables into ``keys`` and ``counts``; returns the size. All are read and written sequentially.
 
     The new number of a window grows with its old one, so that what was sorted stays sorted, and the number of a parent
-    is known by the time that its children are read. ``number_a`` and ``number_b`` are room for the new numbers.
+    is known by the time that its children are read. ``number_a`` and ``number_b`` are buffers for the new numbers.
     """
     number_a[0] = number_b[0] = 0
     keys[0], counts[0] = -1, 0
@@ -250,7 +253,7 @@ def merged(
 
 @compiled
 def first_children(keys: ndarray, base: int, first: ndarray) -> None:
-    """``first[i]`` to ``first[i + 1]``: where the children of window i stand. ``first`` has one entry more than needed."""
+    """Set ``first``: the children of window i are ``first[i]`` to ``first[i + 1]``."""
     parent, size = 0, len(first) - 1
     for i in range(1, len(keys)):
         while parent <= size and keys[i] >= parent * base:
@@ -263,7 +266,7 @@ def first_children(keys: ndarray, base: int, first: ndarray) -> None:
 
 @compiled
 def child(keys: ndarray, low: int, high: int, key: int) -> int:
-    """Index of ``key`` in the increasing ``keys[low:high]``, or MISSING."""
+    """Return the index of ``key`` in the increasing ``keys[low:high]``, or MISSING."""
     stop = high
     while low < high:
         middle = (low + high) >> 1
@@ -276,8 +279,8 @@ def child(keys: ndarray, low: int, high: int, key: int) -> int:
 
 @compiled
 def suffixes(keys: ndarray, first: ndarray, base: int, second: int, suffix: ndarray) -> None:
-    """The window without its first symbol, for windows from ``second`` (the first of two symbols) on, MISSING where the table
-    does not have it; before ``second`` the root.
+    """Set ``suffix``, the window without its first symbol, for windows from ``second`` (the first of two symbols) on;
+    MISSING if it is not in the table. Before ``second`` it is the root.
     """
     suffix[:second] = 0
     parent, low = -1, 0
@@ -297,7 +300,9 @@ def suffixes(keys: ndarray, first: ndarray, base: int, second: int, suffix: ndar
 
 @compiled
 def continuations(keys: ndarray, counts: ndarray, suffix: ndarray, base: int, highest: int, many: ndarray) -> None:
-    """N1+(.g) in ``many`` (zeros); the count itself from ``highest`` on, and where g begins with the start symbol."""
+    """Set ``many`` (zeros) to N1+(.g); to the count itself from ``highest`` on, and where g begins with the start
+    symbol.
+    """
     begins = np.zeros(highest, np.bool_)
     second = highest
     for i in range(1, len(keys)):
@@ -329,10 +334,11 @@ def estimates(
     p: ndarray,
     g: ndarray,
 ) -> None:
-    """``p`` of all children of the windows ``contexts[0]:contexts[1]`` and ``g`` of these, from the counts ``many``.
+    """Set ``p`` of all children of the windows ``contexts[0]:contexts[1]`` and ``g`` of these, from the counts
+    ``many``.
 
-    ``discount``: what is taken off a count of 0, 1, 2, 3+; all of it where ``kept`` is false. ``extra`` and ``per_type``
-    times the number of different children are set aside in every context.
+    ``discount`` is subtracted from a count of 0, 1, 2, 3+; where ``kept`` is false, the whole count. ``extra``, and
+    ``per_type`` times the number of different children, are reserved in every context.
     """
     for h in range(contexts[0], contexts[1]):
         total, types, reserved = 0, 0, 0.0
@@ -355,7 +361,7 @@ def estimates(
 
 @compiled
 def best_children(first: ndarray, keys: ndarray, log_prob: ndarray, base: int, best: ndarray) -> None:
-    """The most probable symbol after each window, as the index of its entry; MISSING where nothing was seen."""
+    """Set ``best``, the entry of the most probable symbol after each window; MISSING where nothing was seen."""
     for h in range(len(best)):
         best[h] = MISSING
         for i in range(first[h], first[h + 1]):
@@ -365,7 +371,7 @@ def best_children(first: ndarray, keys: ndarray, log_prob: ndarray, base: int, b
 
 @compiled
 def seen(keys: ndarray, first: ndarray, contexts: ndarray, base: int, symbol: int) -> bool:
-    """Whether the symbol was seen after any of the contexts."""
+    """Return True if the symbol was seen after any of the contexts."""
     for h in contexts:  # noqa: SIM110 (the compiler knows no generators)
         if h >= 0 and child(keys, first[h], first[h + 1], h * base + symbol) != MISSING:
             return True
@@ -374,7 +380,7 @@ def seen(keys: ndarray, first: ndarray, contexts: ndarray, base: int, symbol: in
 
 @compiled
 def insert(values: ndarray, ids: ndarray, found: int, value: float, symbol: int) -> int:
-    """Put a symbol into the descending list of the best; returns how many it holds now."""
+    """Insert a symbol into the descending list of the best; return the new length."""
     place = found if found < len(values) else found - 1
     while place > 0 and values[place - 1] < value:
         values[place], ids[place] = values[place - 1], ids[place - 1]
@@ -395,9 +401,10 @@ def top(
     values: ndarray,
     ids: ndarray,
 ) -> None:
-    """The most probable symbols, best first, for rows of contexts (longest first, MISSING is none), one list a row.
+    """Set ``values`` and ``ids`` to the most probable symbols, best first, for each row of contexts (longest first;
+    MISSING: none).
 
-    The best entry of a context bounds all of its entries, so that most contexts need one look.
+    The best entry of a context bounds all of its entries, so that most contexts need one comparison.
     """
     k, symbols = values.shape[1], base - 1
     for r in range(len(contexts)):

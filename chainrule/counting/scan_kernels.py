@@ -1,4 +1,4 @@
-"""Compiled steps of the recursion over probabilities: one pass where arrays take five. Imported where it is used."""
+"""Compiled steps of the recursion over probabilities: one pass instead of five. Import inside functions only."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from numpy import ndarray
 from chainrule.counting.kernels import compiled
 
 in_lanes = functools.partial(compiled, fastmath={"reassoc", "contract"})
-"""Compiled with sums taken in any order, so that they run several numbers at a time."""
+"""Compile with sums in any order, so that they are vectorised."""
 
 
 @in_lanes
 def observe(message: ndarray, table: ndarray, index: ndarray, tiny: float, after: ndarray, total: ndarray) -> None:
-    """``after`` = message * table[index] with every row divided by its sum, which goes to ``total`` (B x 1)."""
+    """Set ``after`` to message * table[index] with every row divided by its sum, and ``total`` to the sums (B x 1)."""
     for b in range(len(message)):
         row, evidence, out = message[b], table[index[b]], after[b]
         whole = 0.0
@@ -29,7 +29,9 @@ def observe(message: ndarray, table: ndarray, index: ndarray, tiny: float, after
 
 @in_lanes
 def weigh(before: ndarray, after: ndarray, counted: ndarray, tiny: float, both: ndarray, weighted: ndarray) -> None:
-    """``both`` = before * after with every row summing to ``counted`` (B x 1); ``weighted`` = after by the same factor."""
+    """Set ``both`` to before * after with rows that sum to ``counted`` (B x 1), and ``weighted`` to after by the same
+    factor.
+    """
     for b in range(len(before)):
         row, other, out, back = before[b], after[b], both[b], weighted[b]
         whole = 0.0

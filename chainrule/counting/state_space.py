@@ -1,6 +1,6 @@
 """Compiled loops over time for linear-Gaussian state spaces; equations in ``chainrule.models.kalman``.
 
-Imported where it is used, never at the top of a file: the compiler takes a second to load.
+Import inside functions only: loading the compiler takes a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def filter_forwards(
     mean_N: np.ndarray,
     cov_NN: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Predicted means and covariances, innovations, their variances, and gains F k, at each time."""
+    """Return predicted means and covariances, innovations, their variances, and gains F k, at each time."""
     T, N = len(values_T), len(H_N)
     mean_TN, cov_TNN, gain_TN = np.empty((T, N)), np.empty((T, N, N)), np.zeros((T, N))
     error_T, variance_T = np.empty(T), np.empty(T)
@@ -48,7 +48,7 @@ def smooth_backwards(
     variance_T: np.ndarray,
     gain_TN: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
-    """Smoothed means and covariances, and d log p by the diagonal of Q and by R."""
+    """Return smoothed means and covariances, and the gradient of log p by the diagonal of Q and by R."""
     T, N = mean_TN.shape
     r_N, N_NN = np.zeros(N), np.zeros((N, N))
     smooth_TN, smooth_TNN = np.empty((T, N)), np.empty((T, N, N))

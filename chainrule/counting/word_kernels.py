@@ -1,4 +1,4 @@
-"""Compiled loops over bytes: splitting, numbering and scoring words. Imported where it is used, never at the top of a file."""
+"""Compiled loops over bytes that split, encode and score words. Import inside functions only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _BLANKS, _HIGH = np.uint64(0x2121212121212121), np.uint64(0x8080808080808080)
 _PLACES, _LONG = np.uint64(0x0001020304050607), np.uint64(0xFF00000000000000)
 _FNV, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 GROUP = 32
-"""Sentences that are scored together."""
+"""Number of sentences that are scored together."""
 
 
 # --------------------------------------------------------------------------------------------------------------- words
@@ -22,14 +22,14 @@ GROUP = 32
 
 @compiled
 def blank(byte: int) -> bool:
-    """ASCII white space: tab, line feed, vertical tab, form feed, carriage return, space."""
+    """Return True for ASCII white space: tab, line feed, vertical tab, form feed, carriage return, space."""
     return byte == 32 or 9 <= byte <= 13
 
 
 @compiled
 def word_at(text: ndarray, place: int, limit: int) -> tuple[Any, Any]:
-    """(where the word that begins at ``place`` stops, its key). The key of less than 8 bytes is these bytes and their number,
-    that of a longer word a hash (FNV-1a).
+    """Return where the word that begins at ``place`` stops, and its key: its bytes and their number for less than 8
+    bytes, a hash (FNV-1a) for longer words.
     """
     start, value, chunk = place, _FNV, np.uint64(0)
     while place < limit and not blank(text[place]):
@@ -54,7 +54,9 @@ def same(text: ndarray, start: int, stop: int, pool: ndarray, first: int) -> boo
 def find(
     text: ndarray, start: int, stop: int, key: int, pool: ndarray, starts: ndarray, slots: ndarray, shift: int
 ) -> Any:
-    """The slot of a word, a pair of key and id, or the empty one where it belongs. Bytes decide; the hash says where to look."""
+    """Return the slot of a word (a pair of key and id), or the empty slot where it belongs. Words are compared by
+    bytes.
+    """
     mask, slot = len(slots) // 2 - 1, np.int64((np.uint64(key) * _ODD) >> np.uint64(shift))
     while slots[2 * slot] != 0:
         word = slots[2 * slot + 1]
@@ -69,7 +71,7 @@ def find(
 
 @compiled
 def fill(pool: ndarray, starts: ndarray, slots: ndarray, shift: int, unknown: int) -> None:
-    """Enter all words of ``pool``, which are different, into ``slots`` (zeros); empty slots say ``unknown``."""
+    """Enter all words of ``pool`` (all different) into ``slots`` (zeros); empty slots get the id ``unknown``."""
     for slot in range(len(slots) // 2):
         slots[2 * slot + 1] = unknown
     for word in range(len(starts) - 1):
@@ -92,12 +94,13 @@ def encode(
     ids: ndarray,
     stops: ndarray,
 ) -> int:
-    """Ids of all words, and ``end`` (unless MISSING) after each sentence; where the sentences stop among them; how many.
+    """Set ``ids`` of all words, with ``end`` (unless MISSING) after each sentence, and ``stops`` of the sentences;
+    return the number of ids.
 
     The first sentence begins at ``place``, each other one byte after the end of the one before. ``wide`` is ``text`` in
-    units of 8 bytes, with 8 more behind it. Eight bytes are looked at once: in x - 0x21.. the lowest byte that borrowed,
-    and had no high bit, is the first below 0x21 (Mycroft's test for zero bytes). Short words, most of them, are found
-    without leaving the loop: measured, calls make it half as slow again.
+    units of 8 bytes, with 8 more behind it. Eight bytes are tested at once: in x - 0x21.. the lowest byte that
+    borrowed, and had no high bit, is the first below 0x21 (Mycroft's test for zero bytes). Short words, most of them,
+    are found without leaving the loop: measured, calls make it half as slow again.
     """
     size, mask, turn = 0, len(slots) // 2 - 1, np.uint64(shift)
     for s in range(len(ends)):
@@ -138,7 +141,7 @@ def encode(
 
 @compiled
 def locate(slots: ndarray, base: int, key: int) -> Any:
-    """The slot that holds the ``key`` of a window of several words, or the empty one where it belongs."""
+    """Return the slot that holds the ``key`` of a window of several words, or the empty slot where it belongs."""
     size = len(slots) // 2
     slot = base + np.int64((((np.uint64(key) * _ODD) >> _HALF) * np.uint64(size - base)) >> _HALF)
     while slots[2 * slot] != key and slots[2 * slot] != MISSING:
@@ -154,9 +157,9 @@ def fill_index(
 ) -> None:
     """Enter all windows of a table, and every single word (unseen ones with p = g / V).
 
-    A slot is 16 bytes, within one cache line: its key (slot of the window without the last word * base + that word), and
-    in ``values``, the same memory, log p and log g as float32. A single word has the slot of its id. Where log g is 0 it
-    is stored as -0 if the window has no children: then nobody need ask for them (as in KenLM).
+    A slot is 16 bytes, within one cache line: its key (slot of the window without the last word * base + that word),
+        and in ``values``, the same memory, log p and log g as float32. A single word has the slot of its id. Where log
+        g is 0 it is stored as -0 if the window has no children: then they need not be looked up (as in KenLM).
     """
     size, contexts = len(slots) // 2, len(log_backoff)
     at = np.empty(contexts, np.int64)
@@ -194,11 +197,11 @@ def score_ids(
     out: ndarray,
     lengths: ndarray,
 ) -> None:
-    """log p of each word and the length of the window that gave it. Sentences stop at ``stops`` and begin with the start
-    symbol (``bos``) or with nothing known. ``longest``: n - 1.
+    """Set ``out`` to log p of each word, and ``lengths`` to the length of its window. Sentences stop at ``stops`` and
+    begin with the start symbol (``bos``) or with nothing known. ``longest``: n - 1.
 
-    ``path[now, m]`` and ``weight[now, m]``: slot and log g of the window of the last m words, m = 1 .. ``depth``. In a table
-    closed under dropping the first symbol, where a window is missing, no longer one is there.
+    ``path[now, m]`` and ``weight[now, m]``: slot and log g of the window of the last m words, m = 1 .. ``depth``. In a
+    table closed under dropping the first symbol, where a window is missing, no longer one is there.
     """
     path, weight = np.zeros((2, longest + 2), np.int64), np.zeros((2, longest + 2))
     place, now = 0, 0
@@ -243,7 +246,9 @@ def score_sentences(
     bos: bool,
     totals: ndarray,
 ) -> None:
-    """log p of whole sentences: ``encode`` and ``score_ids``, a few sentences at a time, so that little is held at once."""
+    """Set ``totals`` to log p of whole sentences: ``encode`` and ``score_ids``, a few sentences at a time to save
+    memory.
+    """
     for low in range(0, len(ends), GROUP):
         high = min(low + GROUP, len(ends))
         room = (ends[high - 1] - place) // 2 + 2 * (high - low) + 1
@@ -263,13 +268,14 @@ def score_sentences(
 # ---------------------------------------------------------------------------------------------------------------- ARPA
 
 NUMBER, POSITIVE, WORDS, FEW = 1, 2, 3, 4
-"""What can be wrong with a line of an ARPA file: no finite number, a probability above 1, not as many words as its section
-says, the section ends too early."""
+"""Defects of a line of an ARPA file: no finite number, a probability above 1, not as many words as its
+section says, the section ends too early.
+"""
 
 
 @compiled
 def decimal(text: ndarray, start: int, stop: int) -> float:
-    """A decimal number, with or without an exponent; NaN where it is none."""
+    """Parse a decimal number, with or without an exponent; NaN if it is none."""
     sign = 1.0
     if start < stop and (text[start] == 45 or text[start] == 43):
         sign = -1.0 if text[start] == 45 else 1.0
@@ -347,7 +353,9 @@ def numbered(
     shift: int,
     ids: ndarray,
 ) -> int:
-    """Ids of words given by place; returns the first row with a word that is not in the vocabulary, or MISSING."""
+    """Set ``ids`` of words given by place; return the first row with a word that is not in the vocabulary, or
+    MISSING.
+    """
     for i in range(len(words)):
         for w in range(words.shape[1]):
             stop, key = word_at(text, words[i, w, 0], words[i, w, 1])
@@ -359,7 +367,7 @@ def numbered(
 
 @compiled
 def parents(ids: ndarray, keys: ndarray, bounds: ndarray, base: int, parent: ndarray) -> int:
-    """The window of all symbols but the last of each row; returns the first row without one, or MISSING.
+    """Set ``parent``, the window of all symbols but the last of each row; return the first row without one, or MISSING.
 
     ``bounds[m]``: where the windows of m symbols begin. Neighbours mostly share their first symbols.
     """

@@ -1,4 +1,4 @@
-"""Words: maximal runs of bytes that are not ASCII white space, and their numbers. KenLM's units."""
+"""Words as KenLM defines them, maximal runs of bytes that are not ASCII white space, and their ids."""
 
 from __future__ import annotations
 
@@ -12,16 +12,22 @@ import numpy as np
 from chainrule.core import DataError, UserError
 
 Bytes = tuple[np.ndarray, np.ndarray]
-"""A text as ``buffer`` makes it."""
+"""A text as returned by ``buffer``."""
 PIECE = 1 << 22
-"""Bytes of text that are split at once."""
+"""Number of bytes that are split at once."""
 UNKNOWN, BEGIN, END = b"<unk>", b"<s>", b"</s>"
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Words in the order of their ids; ``unknown`` and ``end`` are the ids of <unk> and </s>. The start of a sentence is
-    no word: its id is ``len(words)``, the start symbol of a model over these words.
+    """Words in the order of their ids.
+
+    The start of a sentence is no word: its id is ``len(words)``, the start symbol of a model over these words.
+
+    Attributes:
+        words: the words.
+        unknown: id of <unk>.
+        end: id of </s>.
     """
 
     words: Sequence[bytes]
@@ -30,16 +36,31 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if len(set(self.words)) != len(self.words):
-            raise DataError("a vocabulary holds each word once")
+            raise DataError("a word occurs twice in the vocabulary")
 
     @classmethod
     def of(cls, words: Iterable[bytes]) -> Vocabulary:
-        """These words, with <unk> as id 0 and </s> as id 1; the three reserved names among them are left out."""
+        """Return these words after <unk> (id 0) and </s> (id 1); the three reserved names among them are left out.
+
+        Args:
+            words: the words.
+
+        >>> Vocabulary.of([b"a", b"<s>"]).words
+        [b'<unk>', b'</s>', b'a']
+        """
         return cls([UNKNOWN, END, *(w for w in words if w not in (UNKNOWN, BEGIN, END))], 0, 1)
 
     @classmethod
     def fit(cls, text: bytes, limit: int | None = None) -> Vocabulary:
-        """The words of a text, most frequent first (equally frequent ones in the order of their bytes), at most ``limit``."""
+        """Return the words of a text, the most frequent first, and in the order of their bytes if equally frequent.
+
+        Args:
+            text: the text.
+            limit: largest number of words; None: no limit.
+
+        Raises:
+            UserError: ``limit`` is below 1.
+        """
         if limit is not None and limit < 1:
             raise UserError(f"a vocabulary of {limit} words: at least 1")
         counts: Counter[bytes] = Counter()
@@ -56,7 +77,9 @@ class Vocabulary:
 
     @functools.cached_property
     def table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-        """Hash table: (bytes of all words, where each begins and the last ends, slots, 64 - log2 of the number of slots)."""
+        """Hash table: bytes of all words, where each begins and the last ends, slots, and 64 - log2 of the number of
+        slots.
+        """
         from chainrule.counting import word_kernels
 
         pool, _ = buffer(b"".join(self.words))
@@ -70,8 +93,16 @@ class Vocabulary:
     def encode(
         self, text: Bytes, ends: np.ndarray, place: int = 0, *, eos: bool = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of the sentences that end at these bytes, each followed by </s> where ``eos``; where each stops among them.
-        The first begins at ``place``, each other one byte after the end of the one before.
+        """Encode sentences.
+
+        Args:
+            text: the text.
+            ends: byte offset of the end of each sentence; the next begins one byte later.
+            place: byte offset of the first sentence.
+            eos: append </s> to each sentence.
+
+        Returns:
+            The ids of all sentences, and where each stops among them.
         """
         from chainrule.counting import word_kernels
 
@@ -82,8 +113,17 @@ class Vocabulary:
         return ids[:size], stops
 
     def sentences(self, text: bytes) -> tuple[np.ndarray, np.ndarray]:
-        """Ids of a text of one sentence a line, each with </s> at its end, lines without a word left out; and where each
-        sentence stops among them.
+        """Encode a text with one sentence per line; each gets </s>, lines without a word are left out.
+
+        Args:
+            text: the text.
+
+        Returns:
+            The ids of all sentences, and where each stops among them.
+
+        >>> ids, stops = Vocabulary.of([b"a"]).sentences(b"a b\\n\\na")
+        >>> ids.tolist(), stops.tolist()
+        ([2, 0, 1, 2, 1], [3, 5])
         """
         content = buffer(text)
         ids, stops = self.encode(content, line_ends(content[0]))
@@ -95,13 +135,21 @@ class Vocabulary:
 
 
 def line_ends(text: np.ndarray) -> np.ndarray:
-    """Where each line ends: at its line feed, the last one perhaps without."""
+    """Return the offset of the end of each line: its line feed, or the end of the text.
+
+    Args:
+        text: bytes of the text.
+    """
     ends = np.flatnonzero(text == ord("\n"))
     return ends if not len(text) or text[-1] == ord("\n") else np.append(ends, len(text))
 
 
 def buffer(text: bytes) -> Bytes:
-    """Bytes as the loops read them: one by one, and in units of 8 with 8 more behind them."""
+    """Return bytes for the compiled loops: one by one, and in units of 8 followed by 8 more bytes.
+
+    Args:
+        text: the text.
+    """
     room = np.zeros(len(text) // 8 + 2, np.uint64)
     content = room.view(np.uint8)[: len(text)]
     content[:] = np.frombuffer(text, np.uint8)

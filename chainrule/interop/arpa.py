@@ -1,7 +1,7 @@
-"""ARPA files: n-gram tables as text, the format that KenLM, SRILM and others read and write. Plain, or gzipped where the name says .gz.
+"""ARPA files: n-gram tables as text, the format of KenLM, SRILM and others, plain or gzipped (.gz).
 
     \\data\\                    log10 of probabilities and back-off weights;
-    ngram 1=4                 <s> is a context only: its probability is written as -99 and never used
+    ngram 1=4                 <s> is context only: its probability is written as -99 and never used
     ngram 2=3
 
     \\1-grams:
@@ -9,15 +9,14 @@
     ...
     \\end\\
 
-**Reading.** Where <unk> is missing, its log10 probability is -100, as in KenLM. Where an n-gram is there but its last n - 1
-words are not (other toolkits prune so), these are added with what backing off gives: no probability changes.
+**Reading.** A missing <unk> has the log10 probability -100, as in KenLM. If an n-gram is there but its last n - 1 words
+are not (other toolkits prune so), these are added with the probability that backing off gives; no probability changes.
 """
 
 from __future__ import annotations
 
 import gzip
 import math
-import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,18 +26,18 @@ from typing import NoReturn
 import numpy as np
 
 from chainrule.core import DataError, UserError
-from chainrule.core.files import machine_errors, sync_folder, temporary_name
+from chainrule.core.files import machine_errors, write_file
 from chainrule.counting.counts import first_children, levels
 from chainrule.counting.words import BEGIN, END, UNKNOWN, Vocabulary, buffer
 
 LOG10 = math.log(10)
 NEVER, MISSING_UNKNOWN = -99.0, -100.0
-LONGEST = 64
+MAX_ORDER = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Arpa:
-    """An n-gram model over words: tables (nats) as the model type ``ngram`` has them."""
+    """An n-gram model over words, with tables in nats as in the model type ``ngram``."""
 
     vocabulary: Vocabulary
     n: int
@@ -48,6 +47,7 @@ class Arpa:
 
     @property
     def tables(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Keys, log p and log g."""
         return self.keys, self.log_prob, self.log_backoff
 
 
@@ -55,32 +55,28 @@ class Arpa:
 
 
 def write_arpa(path: Path | str, arpa: Arpa) -> None:
-    """Write the file whole or not at all; gzipped where its name ends in .gz."""
+    """Write a file atomically.
+
+    Args:
+        path: the file; gzipped if its name ends in .gz.
+        arpa: the model.
+
+    Raises:
+        UserError: the format cannot hold a word or a probability of the model.
+        MachineError: the file cannot be written.
+    """
     path = Path(path)
     for word in arpa.vocabulary.words:
         if not word or word.split() != [word] or word == BEGIN:
             raise UserError(f"{path}: ARPA cannot hold the word {word.decode(errors='replace')!r}")
     if not (np.isfinite(arpa.log_prob[1:]).all() and np.isfinite(arpa.log_backoff).all()):
         raise UserError(f"{path}: ARPA cannot hold impossible words; estimate with smoothing=kneser_ney or witten_bell")
-    temporary = temporary_name(path)
-    with machine_errors(path):
-        try:
-            with open(temporary, "wb") as file:
-                packed = gzip.GzipFile("", "wb", 6, file, mtime=0) if path.suffix == ".gz" else None
-                for piece in _text(arpa):
-                    (packed or file).write(piece)
-                if packed is not None:
-                    packed.close()
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-        sync_folder(path.parent)
+    content = b"".join(_text(arpa))
+    write_file(path, gzip.compress(content, 6, mtime=0) if path.suffix == ".gz" else content)
 
 
 def _text(arpa: Arpa) -> Iterator[bytes]:
-    """The file in pieces. Every word of the vocabulary is a 1-gram, seen or not, and so is <s>."""
+    """Yield the file in pieces. Every word of the vocabulary is a 1-gram, seen or not, and so is <s>."""
     base, level = len(arpa.vocabulary) + 1, levels(arpa.keys, len(arpa.vocabulary) + 1, arpa.n)
     sizes = [base, *(s.stop - s.start for s in level[2:])]
     yield b"\\data\\\n" + "".join(f"ngram {m}={size}\n" for m, size in enumerate(sizes, 1)).encode()
@@ -108,12 +104,11 @@ def _section(m: int, log_prob: np.ndarray, texts: list[str], log_backoff: np.nda
     yield f"\n\\{m}-grams:\n".encode()
     for low in range(0, len(texts), 1 << 16):
         part = slice(low, low + (1 << 16))
-        p, words = log_prob[part].tolist(), texts[part]
-        if log_backoff is None:
-            lines = ["%.8g\t%s\n" % pair for pair in zip(p, words)]  # noqa: UP031 (a million lines: twice as fast)
-        else:
-            g = log_backoff[part].tolist()
-            lines = ["%.8g\t%s\t%.8g\n" % triple for triple in zip(p, words, g)]  # noqa: UP031
+        columns = [log_prob[part].tolist(), texts[part]]
+        if log_backoff is not None:
+            columns.append(log_backoff[part].tolist())
+        form = "\t".join(["%.8g", "%s", "%.8g"][: len(columns)]) + "\n"
+        lines = [form % row for row in zip(*columns)]  # twice as fast as f-strings over a million lines
         yield "".join(lines).encode("utf-8", "surrogateescape")
 
 
@@ -122,18 +117,32 @@ def _section(m: int, log_prob: np.ndarray, texts: list[str], log_backoff: np.nda
 
 @dataclass
 class Section:
-    """The n-grams of one length, in the order of the file: ``ids`` (rows x m), log10 of p and of the back-off weight.
-    ``line`` is that of the first; ``added`` counts those at the end that the file does not have.
+    """N-grams of one length m, in the order of the file, followed by those that were added.
+
+    Attributes:
+        line: line number of the first.
+        ids: words, rows x m.
+        numbers: log10 of the probability and of the back-off weight, rows x 2; NaN for an unknown probability.
     """
 
     line: int
     ids: np.ndarray
     numbers: np.ndarray
-    added: int = 0
 
 
 def read_arpa(path: Path | str) -> Arpa:
-    """Read a file of any origin. DataError names the file, the line and what is wrong with it."""
+    """Read a file, whichever toolkit wrote it.
+
+    Args:
+        path: the file, plain or gzipped.
+
+    Returns:
+        The model.
+
+    Raises:
+        UserError: there is no such file.
+        DataError: the file is invalid; the message names the line and the defect.
+    """
     path = Path(path)
     text = _content(path)
     reader = _Reader(path, text)
@@ -164,7 +173,7 @@ def _content(path: Path) -> bytes:
 
 
 class _Reader:
-    """A place in the text, and the errors that name its line."""
+    """A position in the text, with errors that name its line."""
 
     def __init__(self, path: Path, text: bytes):
         self.path, self.text, self.place = path, text, 0
@@ -175,7 +184,7 @@ class _Reader:
         raise DataError(f"{self.path}: line {number}: {what}")
 
     def line(self) -> bytes:
-        """The next line that is not blank, left unread."""
+        """Return the next line that is not blank, without moving past it."""
         while True:
             stop = self.text.find(b"\n", self.place)
             stop = len(self.text) if stop < 0 else stop
@@ -192,19 +201,17 @@ class _Reader:
         self.place = min(len(self.text), self.text.find(wanted, self.place) + len(wanted) + 1)
 
     def header(self) -> list[int]:
-        """How many n-grams of each length the file says it has."""
+        """Return the number of n-grams of each length, from the head of the file."""
         self.expect(b"\\data\\")
         sizes: list[int] = []
         while (line := self.line()).startswith(b"ngram"):
             order, equals, size = line.removeprefix(b"ngram").partition(b"=")
             if not (equals and order.strip().isdigit() and size.strip().isdigit()):
                 self.fail(f"expected 'ngram {len(sizes) + 1}=' and a count")
-            if int(order) != len(sizes) + 1 or int(order) > LONGEST:
-                self.fail(
-                    f"expected the count of {len(sizes) + 1}-grams; lengths go up one by one to at most {LONGEST}"
-                )
+            if int(order) != len(sizes) + 1 or int(order) > MAX_ORDER:
+                self.fail(f"expected the count of {len(sizes) + 1}-grams; at most {MAX_ORDER} lengths, in order")
             if int(size) * 4 > len(self.text):
-                self.fail(f"{int(size):,} n-grams cannot stand in a file of {len(self.text):,} bytes")
+                self.fail(f"{int(size):,} n-grams do not fit into a file of {len(self.text):,} bytes")
             sizes.append(int(size))
             self.place = self.text.find(line, self.place) + len(line)
         if not sizes:
@@ -212,7 +219,7 @@ class _Reader:
         return sizes
 
     def section(self, m: int, size: int) -> tuple[int, np.ndarray, np.ndarray]:
-        """(line of the first, numbers, where each word begins and ends)."""
+        """Return the line of the first n-gram, the numbers, and where each word begins and ends."""
         from chainrule.counting import word_kernels
 
         self.expect(f"\\{m}-grams:".encode())
@@ -220,41 +227,38 @@ class _Reader:
         numbers, words = np.empty((size, 2)), np.empty((size, m, 2), np.int64)
         self.place, read, wrong = word_kernels.entries(self.array, self.place, m, numbers, words)
         if wrong:
-            self.fail(
-                {
-                    word_kernels.NUMBER: "expected a finite number, log10 of a probability",
-                    word_kernels.POSITIVE: "a log10 probability above 0",
-                    word_kernels.WORDS: f"expected a probability, {m} word(s) and at most one back-off weight",
-                    word_kernels.FEW: f"{read:,} {m}-grams where the head of the file says {size:,}",
-                }[wrong],
-                line + read,
-            )
+            reasons = {
+                word_kernels.NUMBER: "expected a finite number, log10 of a probability",
+                word_kernels.POSITIVE: "a log10 probability above 0",
+                word_kernels.WORDS: f"expected a probability, {m} word(s) and at most one back-off weight",
+                word_kernels.FEW: f"{read:,} {m}-grams where the head of the file says {size:,}",
+            }
+            self.fail(reasons[wrong], line + read)
         if (following := self.line()) and not following.startswith(b"\\"):
             self.fail(f"more {m}-grams than the {size:,} that the head of the file says")
         return line, numbers, words
 
     def numbered(self, m: int, found: tuple[int, np.ndarray, np.ndarray], vocabulary: Vocabulary) -> Section:
+        """Return a section with its words as ids."""
         from chainrule.counting import word_kernels
 
         line, numbers, words = found
         ids = np.empty((len(words), m), np.int64)
-        names = Vocabulary(
-            [*vocabulary.words, BEGIN], word_kernels.MISSING, vocabulary.end
-        )  # no word stands for others
-        stranger = word_kernels.numbered(self.array, words, *names.table, ids)
-        if stranger != word_kernels.MISSING:
-            self.fail("a word that is not among the 1-grams", line + int(stranger))
+        names = Vocabulary([*vocabulary.words, BEGIN], word_kernels.MISSING, vocabulary.end)
+        unknown = word_kernels.numbered(self.array, words, *names.table, ids)
+        if unknown != word_kernels.MISSING:
+            self.fail("a word that is not among the 1-grams", line + int(unknown))
         return Section(line, ids, numbers)
 
 
 def _vocabulary(reader: _Reader, found: tuple[int, np.ndarray, np.ndarray]) -> tuple[Vocabulary, Section]:
-    """The words of the 1-grams in their order but <s>, and <unk> last, added where it is missing."""
+    """Return the words of the 1-grams in their order, without <s> and with <unk> last, and the 1-grams."""
     line, numbers, places = found
     listed = [reader.text[a:b] for a, b in places[:, 0].tolist()]
     row: dict[bytes, int] = {}
     for i, word in enumerate(listed):
         if row.setdefault(word, i) != i:
-            reader.fail(f"the 1-gram {word.decode(errors='replace')!r} stands twice", line + i)
+            reader.fail(f"the 1-gram {word.decode(errors='replace')!r} occurs twice", line + i)
     if END not in row:
         reader.fail("no </s> among the 1-grams: a model of sentences needs it", line - 1)
     unknown = next((word for word in (UNKNOWN, b"<UNK>") if word in row), None)
@@ -268,7 +272,7 @@ def _vocabulary(reader: _Reader, found: tuple[int, np.ndarray, np.ndarray]) -> t
 
 
 def _tables(path: Path, vocabulary: Vocabulary, sections: list[Section]) -> Arpa:
-    """The trie of all sections. DataError where a context is missing or an n-gram stands twice."""
+    """Return the trie of all sections. DataError if a context is missing or an n-gram occurs twice."""
     from chainrule.counting import word_kernels
 
     base, bounds = len(vocabulary) + 1, [0, 1]
@@ -277,14 +281,13 @@ def _tables(path: Path, vocabulary: Vocabulary, sections: list[Section]) -> Arpa
         parent = np.zeros(len(section.ids), np.int64)
         lost = word_kernels.parents(section.ids, np.concatenate(keys), np.array([*bounds, 0]), base, parent)
         if lost != word_kernels.MISSING:
-            raise DataError(
-                f"{path}: line {section.line + lost}: its first {m - 1} word(s) are no {m - 1}-gram of the file"
-            )
+            line = section.line + lost
+            raise DataError(f"{path}: line {line}: its first {m - 1} word(s) are no {m - 1}-gram of the file")
         key = parent * base + section.ids[:, -1]
         order = np.argsort(key, kind="stable")
         twice = np.flatnonzero(np.diff(key[order]) == 0)
         if len(twice):
-            raise DataError(f"{path}: line {section.line + order[twice[0] + 1]}: this {m}-gram stands twice")
+            raise DataError(f"{path}: line {section.line + order[twice[0] + 1]}: this {m}-gram occurs twice")
         keys.append(key[order])
         log_prob.append(section.numbers[order, 0] * LOG10)
         if m < len(sections):
@@ -304,7 +307,7 @@ def _suffixes(arpa: Arpa) -> np.ndarray:
 
 
 def _filled(arpa: Arpa) -> Arpa:
-    """Give the n-grams that were added (NaN) what backing off gives, shorter ones first."""
+    """Set the probabilities of added n-grams (NaN) by backing off, shorter ones first."""
     if not np.isnan(arpa.log_prob).any():
         return arpa
     suffix, base = _suffixes(arpa), len(arpa.vocabulary) + 1
@@ -315,7 +318,7 @@ def _filled(arpa: Arpa) -> Arpa:
 
 
 def _close(arpa: Arpa, sections: list[Section]) -> bool:
-    """Add to the sections what is missing as the last n - 1 words of an n-gram; whether anything was."""
+    """Add missing suffixes of n-grams to the sections; return if there were any."""
     base, found = len(arpa.vocabulary) + 1, False
     lost = np.flatnonzero(_suffixes(arpa) < 0)
     for m, level in enumerate(levels(arpa.keys, base, arpa.n)[3:], 3):

@@ -1,7 +1,7 @@
-"""Foreign weights enter and leave by table: one list of names serves both directions.
+"""Weights of Hugging Face models, converted by a table of names in both directions.
 
-An entry pairs our name with the foreign one. ``{i}`` stands for a layer number. Where one side keeps in one matrix what
-the other keeps in several, the several are a tuple of names, stacked along the first dimension in equal parts:
+An entry pairs our name with the foreign one. ``{i}`` stands for a layer number. If one side has one matrix where the
+other has several, the several are a tuple of names, stacked along the first dimension in equal parts:
 
     Rename(
         [
@@ -30,36 +30,61 @@ _WILDCARD = re.compile(r"\{(\w+)\}")
 
 
 class Rename:
-    """A table of (ours, foreign) names.
+    """A table of (our, foreign) names.
 
-    ``transpose``: foreign names whose matrices lie the other way round (applied before stacking on our side).
-    ``ignore``: foreign names that may be there and say nothing (tied copies, masks); ``to_foreign`` does not make them.
+    Args:
+        pairs: the names.
+        transpose: foreign names of transposed matrices (transposed before stacking on our side).
+        ignore: foreign names that may be there and are skipped (tied copies, masks); ``to_foreign`` does not create
+            them.
+
+    >>> table = Rename([("embed.weight", "wte.weight")], transpose={"wte.weight"})
+    >>> table.to_ours({"wte.weight": torch.tensor([[1, 2]])})
+    {'embed.weight': tensor([[1],
+            [2]])}
     """
 
     def __init__(
-        self,
-        pairs: Sequence[tuple[Names, Names]],
-        transpose: Collection[str] = (),
-        ignore: Collection[str] = (),
+        self, pairs: Sequence[tuple[Names, Names]], transpose: Collection[str] = (), ignore: Collection[str] = ()
     ):
         self.pairs: list[Pair] = [(_tuple(ours), _tuple(foreign)) for ours, foreign in pairs]
         self.transpose, self.ignore = frozenset(transpose), [_pattern(name) for name in ignore]
         for side in zip(*self.pairs):
             names = list(chain(*side))
             if len(names) != len(set(names)):
-                raise ValueError(f"a name stands twice in the table: {sorted(n for n in names if names.count(n) > 1)}")
+                raise ValueError(f"a name occurs twice in the table: {sorted(n for n in names if names.count(n) > 1)}")
         if uneven := [pair for pair in self.pairs if len({_key(name) for name in chain(*pair)}) > 1]:
             raise ValueError(f"all names of an entry need the same wildcards: {uneven}")
         if stray := self.transpose - set(chain(*(foreign for _, foreign in self.pairs))):
-            raise ValueError(f"to be transposed but not in the table: {sorted(stray)}")
+            raise ValueError(f"names to transpose are not in the table: {sorted(stray)}")
 
     def to_ours(self, foreign_state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Our parameters from foreign ones; UserError lists the names that are missing or unknown."""
+        """Convert foreign parameters to ours.
+
+        Args:
+            foreign_state: foreign parameters by name.
+
+        Returns:
+            Our parameters by name.
+
+        Raises:
+            UserError: names are missing or unknown; the message lists them.
+        """
         known = {k: v for k, v in foreign_state.items() if not any(p.fullmatch(k) for p in self.ignore)}
         return self._convert(known, [(foreign, ours) for ours, foreign in self.pairs])
 
     def to_foreign(self, our_state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of ``to_ours``."""
+        """Convert our parameters to foreign ones; the inverse of ``to_ours``.
+
+        Args:
+            our_state: our parameters by name.
+
+        Returns:
+            Foreign parameters by name.
+
+        Raises:
+            UserError: names are missing or unknown; the message lists them.
+        """
         return self._convert(our_state, self.pairs)
 
     def _convert(self, state: dict[str, Tensor], pairs: list[Pair]) -> dict[str, Tensor]:
@@ -103,7 +128,9 @@ def _fill(name: str, layer: tuple[str, ...]) -> str:
 
 
 def _layers(state: dict[str, Tensor], names: list[str]) -> dict[tuple[str, ...], list[tuple[str, ...]]]:
-    """For each set of wildcards, the numbers that occur in any name: a layer that has one part must have them all."""
+    """Return, for each set of wildcards, the numbers that occur in any name: a layer with one part must have all of
+    them.
+    """
     found: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
     for name in names:
         pattern, key = _pattern(name), _key(name)

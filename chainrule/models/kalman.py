@@ -1,34 +1,38 @@
-"""Linear-Gaussian state space: a hidden level, slope and season that drift, seen through noise; the Kalman filter remembers a belief.
+"""Kalman filter: a linear-Gaussian state space model with level, slope and season.
 
     z_{t+1} = F z_t + w_t,   w_t ~ N(0, Q)          x_t = H z_t + v_t,   v_t ~ N(0, R)            (Kalman 1960)
 
-The HMM of numbers: the State is the belief N(mean, covariance) of z_t given all that was read. With x_t read,
+The State is the belief N(mean m, covariance P) of z_t given all that was read, as in an HMM. With x_t read,
 
     e = x_t - H m,   f = H P H' + R,   k = P H' / f          m <- F (m + k e),   P <- F (P - k H P) F' + Q
 
-and p(x_t | x_<t) = N(H m, f). The structure is Harvey's (1989): level l, slope b, and for a season of s steps the harmonics j = 1 .. h,
+and p(x_t | x_<t) = N(H m, f). The structure is Harvey's (1989): level l, slope b, and for a season of s steps the
+harmonics j = 1 .. h,
 
     l' = l + b + w_l,   b' = b + w_b,   (g_j, g_j*)' = rotate(2 pi j / s) (g_j, g_j*) + w_j,   x = l + sum_j g_j + v
 
-with four variances: R of v, and those of w_l, w_b and of all w_j. A variance may come out as 0: a level that does not drift, say.
+with four variances: R of v, and those of w_l, w_b and of all w_j. A variance may be estimated as 0: a constant level,
+say.
 
-**Estimation** is maximum likelihood. Its gradient is exact and comes from one pass of the smoother (Koopman & Shephard 1992): with
+**Estimation** is maximum likelihood. One pass of the smoother gives the exact gradient (Koopman & Shephard 1992): with
 r_t, N_t from r_{t-1} = H' e/f + L' r_t, N_{t-1} = H'H/f + L' N_t L, L = F - F k H,
 
-    d log p / dQ = 1/2 sum_t (r_t r_t' - N_t),      d log p / dR = 1/2 sum_t (u_t^2 - 1/f_t - (Fk)' N_t F k),   u_t = e_t/f_t - (Fk)' r_t
+    d log p / dQ = 1/2 sum_t (r_t r_t' - N_t)
+    d log p / dR = 1/2 sum_t (u_t^2 - 1/f_t - (Fk)' N_t F k),   u_t = e_t/f_t - (Fk)' r_t
 
-and L-BFGS climbs in log variances. The smoothed belief is m + P r, P - P N P: the answer of Rauch, Tung & Striebel (1965), in the
-form that inverts no covariance (de Jong 1989).
+and L-BFGS maximises over log variances. The smoothed belief is m + P r, P - P N P: equal to the result of Rauch, Tung &
+Striebel (1965), without inverting a covariance (de Jong 1989).
 
-**Counting.** Statistics of the hidden path depend on the parameters that are sought, so what adds up here is the data: records,
-put into one order before use, so that it does not matter who counted first.
+**Counting.** Statistics of the hidden path depend on the parameters, so that the data themselves are what adds up:
+records, sorted before use, so that their order does not matter.
 
-**Season.** Its length is ``season``, or, where that is not given, the strongest line in the spectrum of the longest record or of its
-differences, kept if AIC says that it pays.
+**Season.** Its length is ``season``. If it is not set, the candidates are the strongest lines in the spectra of the
+longest record and of its differences; AIC decides if one is kept.
 
-**Beginnings.** Before anything is read z ~ N(0, P_1) in units of standardised data: level and harmonics have variance 1, the slope 0.01.
+**Beginnings.** Before anything is read z ~ N(0, P_1), in units of standardised data: level and harmonics have variance
+1, the slope 0.01.
 
-**Deviation.** Variances stay above 1e-9: a series that is exactly linear would cost -infinity.
+**Deviation.** Variances are at least 1e-9, since an exactly linear series would have a log-likelihood of infinity.
 """
 
 from __future__ import annotations
@@ -36,35 +40,38 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Batch, Config, Counting, Normal, Recipe, State, UserError, register
+from chainrule.core import Batch, Config, Normal, Recipe, State, UserError, register
+from chainrule.counting.model import CountingModel, RealValued, resume
 
-LEAST_VARIANCE = 1e-9
+MIN_VARIANCE = 1e-9
 SLOPE_PRIOR = 0.01
 NAMES = ("noise", "level", "slope", "season")
 """The order of the variances."""
 
 
 class KalmanConfig(Config):
+    """Settings of a state space model."""
+
     slope: bool = True
     season: float | None = Field(default=None, ge=0)
-    """Steps in a season (52.18 will do); 0: no season; None: looked for."""
+    """Steps in a season, not necessarily whole (52.18); 0: no season; None: estimated."""
     harmonics: int = Field(default=2, ge=0, le=64)
+    """Harmonics h of the season."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {
         "tiny": {"season": 5, "harmonics": 1}, "small": {}, "base": {"harmonics": 6},
     }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class System:
-    """F, H, Q and R as above, and the belief before anything is read."""
+class System(NamedTuple):
+    """F, H, the diagonal of Q, R, and the belief before anything is read."""
 
     F_NN: np.ndarray
     H_N: np.ndarray
@@ -74,9 +81,8 @@ class System:
     cov_NN: np.ndarray
 
 
-@dataclass(frozen=True)
-class Filtered:
-    """What the filter leaves behind at each time: predicted belief, innovation e (NaN: not seen), its variance f, and gain F k."""
+class Filtered(NamedTuple):
+    """Result of the filter at each time: predicted belief, innovation e (NaN: missing), its variance f, gain F k."""
 
     mean_TN: np.ndarray
     cov_TNN: np.ndarray
@@ -86,14 +92,14 @@ class Filtered:
 
     @property
     def log_prob(self) -> float:
+        """log p of the record, in nats."""
         e, f = self.error_T, self.variance_T
         seen = ~np.isnan(e)
         return float(-0.5 * (np.log(2 * math.pi * f[seen]) + e[seen] ** 2 / f[seen]).sum())
 
 
-@dataclass(frozen=True)
-class Smoothed:
-    """The belief at each time given all of the record, and d log p by the diagonal of Q and by R."""
+class Smoothed(NamedTuple):
+    """The belief at each time given all of the record, and the gradient of log p by the diagonal of Q and by R."""
 
     mean_TN: np.ndarray
     cov_TNN: np.ndarray
@@ -102,43 +108,54 @@ class Smoothed:
 
 
 def kalman_filter(s: System, values_T: np.ndarray) -> Filtered:
-    """Read one record; NaN is a value that was not seen."""
-    from chainrule.counting.state_space import (
-        filter_forwards,  # compiled loops: what needs no fit should not wait for the compiler
-    )
+    """Run the filter over one record.
 
-    return Filtered(
-        *filter_forwards(np.asarray(values_T, np.float64), s.F_NN, s.H_N, np.diag(s.Q_N), s.R, s.mean_N, s.cov_NN)
-    )
+    Args:
+        s: the system.
+        values_T: the values; NaN where missing.
+
+    Returns:
+        Predictions and innovations at each time.
+    """
+    from chainrule.counting.state_space import filter_forwards  # loading the compiler takes a second
+
+    values_T = np.asarray(values_T, np.float64)
+    return Filtered(*filter_forwards(values_T, s.F_NN, s.H_N, np.diag(s.Q_N), s.R, s.mean_N, s.cov_NN))
 
 
 def smooth(s: System, run: Filtered) -> Smoothed:
-    """What the whole record says of every time, and how its log p depends on the variances."""
+    """Run the smoother.
+
+    Args:
+        s: the system.
+        run: result of the filter.
+
+    Returns:
+        Smoothed beliefs, and the gradient of log p.
+    """
     from chainrule.counting.state_space import smooth_backwards
 
-    arrays = (run.mean_TN, run.cov_TNN, run.error_T, run.variance_T, run.gain_TN)
-    return Smoothed(*smooth_backwards(s.F_NN, s.H_N, *arrays))
+    return Smoothed(*smooth_backwards(s.F_NN, s.H_N, *run))
 
 
 @dataclass(frozen=True, eq=False)
 class Records:
-    """All that was seen, record by record; NaN where a value is missing."""
+    """Records of the training data, NaN where a value is missing; records of parts add up."""
 
     values: tuple[np.ndarray, ...]
 
     def __add__(self, other: Records) -> Records:
         return Records(self.values + other.values)
 
-    @staticmethod
-    def of(batch: Batch) -> Records:
-        return Records(tuple(_records(batch)))
-
     def ordered(self) -> list[np.ndarray]:
+        """Return the records by length, then by content."""
         return sorted(self.values, key=lambda x: (len(x), x.tobytes()))
 
 
 def _records(batch: Batch) -> Iterator[np.ndarray]:
-    """From start symbol to start symbol; a row that does not begin with one begins with its own first input."""
+    """Yield the values from start symbol to start symbol; a row without one at its beginning starts with its first
+    input.
+    """
     inputs_BT, targets_BT = batch.inputs_BT.double().cpu().numpy(), batch.targets_BT.double().cpu().numpy()
     ends = [inputs_BT.shape[1]] * len(inputs_BT) if batch.lengths_B is None else batch.lengths_B.tolist()
     for inputs_T, targets_T, end in zip(inputs_BT, targets_BT, ends):
@@ -152,41 +169,36 @@ def _records(batch: Batch) -> Iterator[np.ndarray]:
 
 @dataclass
 class Belief(State):
-    """N(mean, covariance) of the hidden state that comes next."""
+    """N(mean, covariance) of the next hidden state."""
 
     mean_BN: Tensor
     cov_BNN: Tensor
 
 
 @register("kalman", label="Kalman", task="series", config=KalmanConfig, recipe=Recipe(update="counting"))
-class Kalman(Autoregressive, Counting[Records]):
-    """Remembers a belief about level, slope and season."""
+class Kalman(RealValued, CountingModel[Records]):
+    """A state space model with level, slope and season."""
 
     config: KalmanConfig
-    vocab_size = 0
     variances: Tensor
     season: Tensor
 
     def __init__(self, config: KalmanConfig):
         super().__init__(config)
-        self.notes: list[str] = []
         self.register_buffer("variances", torch.tensor([0.1, 0.1, 1e-4, 1e-4], dtype=torch.float64))
         self.register_buffer("season", torch.tensor(config.season or 0.0, dtype=torch.float64))
 
     @property
     def parameters_count(self) -> int:
-        """Variances in use, and the season's length."""
+        """Number of variances in use, and of the season's length."""
         return 2 + self.config.slope + 2 * bool(self.season > 0)
 
     # --- estimating ---------------------------------------------------------------------------------------------------
 
     def summarize(self, batch: Batch) -> Records:
-        return Records.of(batch)
+        return Records(tuple(_records(batch)))
 
-    def update(self, stats: Records, rate: float = 1.0) -> Self:
-        """Maximum likelihood, from records. It cannot be updated incrementally: ``rate`` must be 1."""
-        if rate != 1:
-            raise UserError(f"rate={rate}: a state space model is fitted to all its records; rate must be 1")
+    def estimate(self, stats: Records) -> None:
         records = stats.ordered()
         if not records:
             raise UserError("kalman: no value to estimate from")
@@ -198,10 +210,9 @@ class Kalman(Autoregressive, Counting[Records]):
         self.season.fill_(season)
         parts = ", ".join(f"{name} {v:.2g}" for name, v in zip(NAMES, variances) if v)
         self.notes = [f"season {season:.4g}" if season else "no season", f"variances (of standardised data): {parts}"]
-        return self
 
     def _fit(self, records: list[np.ndarray], season: float) -> tuple[np.ndarray, float]:
-        """(variances, log p) at the maximum for one season."""
+        """Return the variances and log p at the maximum for one season."""
         free = np.array([True, True, self.config.slope, season > 0 and self.config.harmonics > 0])
         steps = np.concatenate([np.diff(x[~np.isnan(x)]) for x in records])
         spread = max(float(steps.var()) if len(steps) > 1 else 1.0, 1e-6)
@@ -211,11 +222,11 @@ class Kalman(Autoregressive, Counting[Records]):
 
         def descend() -> Tensor:
             climb.zero_grad()
-            variances = np.where(free, LEAST_VARIANCE, 0.0)
+            variances = np.where(free, MIN_VARIANCE, 0.0)
             variances[free] += np.exp(theta.detach().numpy().clip(-60, 20))
             log_prob, score = self._score(records, variances, season)
             best.append((log_prob, variances))
-            theta.grad = torch.from_numpy(-(score * (variances - LEAST_VARIANCE))[free])
+            theta.grad = torch.from_numpy(-(score * (variances - MIN_VARIANCE))[free])
             return torch.tensor(-log_prob, dtype=torch.float64)
 
         with torch.enable_grad():
@@ -224,7 +235,7 @@ class Kalman(Autoregressive, Counting[Records]):
         return variances, log_prob
 
     def _score(self, records: list[np.ndarray], variances: np.ndarray, season: float) -> tuple[float, np.ndarray]:
-        """log p of all records and its gradient by the four variances."""
+        """Return log p of all records and its gradient by the four variances."""
         system = self.system(variances, season)
         log_prob, score = 0.0, np.zeros(4)
         for record in records:
@@ -237,12 +248,17 @@ class Kalman(Autoregressive, Counting[Records]):
     # --- the system ---------------------------------------------------------------------------------------------------
 
     def _harmonic(self, season: float) -> np.ndarray:
-        """Which of the seasonal states are used: harmonic j needs at least two steps a turn."""
+        """Return which of the seasonal states are used: harmonic j needs at least two steps per period."""
         turns = np.repeat(np.arange(1, self.config.harmonics + 1), 2)
         return (season > 0) & (2 * turns <= season)
 
     def system(self, variances: np.ndarray | None = None, season: float | None = None) -> System:
-        """The model's own system, or that of other variances and season."""
+        """Return the system of these variances and season; None: those of the model.
+
+        Args:
+            variances: of noise, level, slope and season.
+            season: steps in a season; 0: no season.
+        """
         noise, level, slope, seasonal = self.variances.cpu().numpy() if variances is None else variances
         length = float(self.season) if season is None else season
         used, size = self._harmonic(length), 2 + 2 * self.config.harmonics
@@ -258,33 +274,29 @@ class Kalman(Autoregressive, Counting[Records]):
         return System(F_NN, H_N, Q_N, float(noise), np.zeros(size), np.diag(prior_N))
 
     def smooth(self, values: np.ndarray) -> Smoothed:
-        """The belief at each time given the whole of a (standardised) record: level, slope, harmonics in pairs."""
+        """Return the belief at each time given a whole record: level, slope, harmonics in pairs.
+
+        Args:
+            values: the standardised record; NaN where missing.
+        """
         system = self.system()
-        return smooth(system, kalman_filter(system, np.asarray(values, np.float64)))
+        return smooth(system, kalman_filter(system, values))
 
     # --- reading ------------------------------------------------------------------------------------------------------
-
-    def start_inputs(self, batch: int) -> Tensor:
-        return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
     def initial_state(self, batch: int, capacity: int | None = None) -> Belief:
         system, device = self.system(), self.variances.device
         mean_N, cov_NN = (torch.from_numpy(x).to(device) for x in (system.mean_N, system.cov_NN))
-        return Belief(
-            torch.zeros(batch, dtype=torch.long, device=device), mean_N.repeat(batch, 1), cov_NN.repeat(batch, 1, 1)
-        )
+        length_B = torch.zeros(batch, dtype=torch.long, device=device)
+        return Belief(length_B, mean_N.repeat(batch, 1), cov_NN.repeat(batch, 1, 1))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Normal, Belief]:
-        rows, length = inputs_BT.shape
-        before = self.initial_state(rows) if state is None else state
-        assert isinstance(before, Belief)
+        before, lengths_B = resume(self, inputs_BT, state, lengths_B)
         system, device = self.system(), inputs_BT.device
         F_NN, H_N, Q_N = (torch.from_numpy(x).to(device) for x in (system.F_NN, system.H_N, system.Q_N))
-        nothing, Q_NN = self.initial_state(rows), torch.diag(Q_N)
-        if lengths_B is None:
-            lengths_B = torch.full((rows,), length, device=device)
+        nothing, Q_NN = self.initial_state(len(inputs_BT)), torch.diag(Q_N)
         mean_BN, cov_BNN, expected, spread = before.mean_BN, before.cov_BNN, [], []
         for t, x_B in enumerate(inputs_BT.double().unbind(1)):
             seen_BN = cov_BNN @ H_N
@@ -299,20 +311,29 @@ class Kalman(Autoregressive, Counting[Records]):
             cov_BNN = torch.where(alive_B[:, None, None], after_BNN, cov_BNN)
             expected.append(mean_BN @ H_N)
             spread.append((cov_BNN @ H_N) @ H_N + system.R)
-        return Normal(torch.stack(expected, 1), torch.stack(spread, 1).sqrt()), Belief(
-            before.length_B + lengths_B, mean_BN, cov_BNN
-        )
+        after = Belief(before.length_B + lengths_B, mean_BN, cov_BNN)
+        return Normal(torch.stack(expected, 1), torch.stack(spread, 1).sqrt()), after
 
 
 def likely_seasons(values_T: np.ndarray) -> list[float]:
-    """Where the spectrum of a record, and that of its differences, is highest: steps a turn, between 3 and a third of the record."""
+    """Return the periods of the strongest lines in the spectra of a record and of its differences.
+
+    Args:
+        values_T: the record; missing values (NaN) are skipped.
+
+    Returns:
+        At most two periods in steps, between 3 and a third of the record.
+
+    >>> [round(s, 1) for s in likely_seasons(np.sin(2 * np.pi * np.arange(200) / 12))]
+    [12.0]
+    """
     filled = values_T[~np.isnan(values_T)]
     T, found = len(filled), []
     if T < 12:
         return []
     time = np.arange(T) - (T - 1) / 2
     for x in (filled - filled.mean() - time * (time @ filled) / (time @ time), np.diff(filled)):
-        padded = 8 * len(x)  # the line of a season rarely falls on a frequency of the record
+        padded = 8 * len(x)  # a period rarely falls on a frequency of the unpadded record
         power = np.abs(np.fft.rfft((x - x.mean()) * np.hanning(len(x)), padded)) ** 2
         k = np.arange(len(power))
         power[(k < 3 * 8) | (3 * k > padded)] = 0

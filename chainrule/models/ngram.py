@@ -1,9 +1,9 @@
-"""Markov chains and n-grams: remember the last n - 1 symbols, forget the rest.
+"""Markov chains and n-grams: the last n - 1 tokens predict the next.
 
     p(x_t | x_<t)  =  p(x_t | x_{t-n+1} .. x_{t-1})                                                    (n = 2: Markov)
 
-Write h for the context, h' for h without its oldest symbol, c for counts. All four estimators have one form: take ``d``
-off every count, set aside ``e`` in every context, and hand what is reserved to a lower distribution:
+Write h for the context, h' for h without its oldest token, c for counts. All four estimators have one form: subtract
+``d`` from every count, reserve ``e`` in every context, and distribute what is reserved by a lower distribution:
 
     p(w | h) = (c(hw) - d) / (c(h.) + e)  +  g(h) * lower(w),        g(h) = (sum_w d + e) / (c(h.) + e)
 
@@ -14,30 +14,29 @@ off every count, set aside ``e`` in every context, and hand what is reserved to 
 | witten_bell | 0             | N1+(h.) | p(w, if h') | Witten & Bell 1991, method C                |
 | kneser_ney  | D1, D2 or D3+ | 0       | p(w, if h') | Chen & Goodman 1999, interpolated, modified |
 
-N1+(h.) is the number of different symbols seen after h. Single symbols interpolate with 1 / V. Kneser-Ney counts
-differently below the highest order: c(g) becomes N1+(.g), the number of different symbols seen *before* g, except where
-g begins with the start symbol, which nothing precedes (as in KenLM, Heafield et al. 2013). Its discounts follow, for
-every order by itself, from n_j, the number of n-grams of that order with count j:
+N1+(h.) is the number of different tokens seen after h. Unigrams interpolate with 1 / V. Below the highest order,
+Kneser-Ney replaces c(g) by N1+(.g), the number of different tokens seen *before* g, except where g begins with the
+start symbol, which nothing precedes (as in KenLM, Heafield et al. 2013). The discounts of every order follow from
+n_j, the number of n-grams of that order with count j:
 
     Y = n_1 / (n_1 + 2 n_2),        D_j = j - (j + 1) Y n_{j+1} / n_j        for j = 1, 2, 3+
 
-**Beginnings.** The start symbol is one real context symbol: it is never predicted, nothing extends to its left, and no
-n-gram spans it. Where nothing is known (a stream joined in the middle) the context is shorter, down to empty. A model
-that never saw a start symbol reads one as "nothing is known". A context never seen backs off wholly to h'; ``ml``
-cannot, and says so, and ``add_k`` is uniform there.
+**Beginnings.** The start symbol is a context token: it is never predicted, nothing precedes it, and no n-gram spans
+it. Where nothing is known (a stream joined in the middle) the context is shorter, down to empty. A model that never
+saw a start symbol treats it as "nothing is known". An unseen context backs off wholly to h'; ``ml`` cannot, and
+raises an error, and ``add_k`` is uniform there.
 
-**Deviations.** Where n_j is 0 or D_j is not above 0 for some j (D_j never exceeds j), that order takes 0.5, 1, 1.5
-instead, and ``notes`` says so; D_j = 0 falls back too, because it would leave unseen symbols impossible. The base 1 / V
-is over the V symbols that can be predicted. ``auto`` is the model type's own choice: add_k for Markov, kneser_ney for the
-n-gram.
+**Deviations.** Where n_j is 0 or D_j is not above 0 for some j (D_j never exceeds j), the discounts of that order are
+0.5, 1, 1.5, and ``notes`` says so; D_j = 0 is replaced too, because it would make unseen tokens impossible. V in 1 /
+V counts the tokens that can be predicted. ``auto`` is add_k for Markov and kneser_ney for the n-gram.
 
-**Pruning.** ``prune=[0, 0, 1]`` drops what was counted at most so often (by length of the window; the last number serves
-all longer ones): such an n-gram gives up its whole count to g. Counts of lower orders and discounts are those of all
-n-grams (as KenLM).
+**Pruning.** ``prune=[0, 0, 1]`` drops n-grams counted at most so often (by length; the last number applies to all
+longer ones): they give their whole count to g. Counts of lower orders and discounts are those of all n-grams (as in
+KenLM).
 
-**Storage.** The windows of 1 .. n symbols that occur form a trie (``chainrule.counting.counts``): exact, no hashing, for any
-V and n. A look-up is in back-off form: p of the longest window found, times g of the longer contexts. Where the tables
-come from elsewhere (``smoothing="backoff"``), they are used as they are, and there is nothing to estimate.
+**Storage.** The n-grams of 1 .. n tokens form a trie (``chainrule.counting.counts``): exact, without hashing, for any V
+and n. A look-up multiplies p of the longest n-gram found by g of the longer contexts. Imported tables
+(``smoothing="backoff"``) are used as they are, and cannot be estimated.
 """
 
 from __future__ import annotations
@@ -53,20 +52,9 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from chainrule.core import (
-    IGNORED,
-    Autoregressive,
-    Batch,
-    Config,
-    Counting,
-    Prediction,
-    Recipe,
-    State,
-    UserError,
-    draw,
-    register,
-)
-from chainrule.counting.counts import Counts, Room, estimate, first_children, parse_memory
+from chainrule.core import IGNORED, Autoregressive, Batch, Config, Prediction, Recipe, State, UserError, draw, register
+from chainrule.counting.counts import Counts, Storage, estimate, first_children, parse_memory
+from chainrule.counting.model import CountingModel, DataSized, resume, within_lengths
 
 Smoothing = Literal["auto", "ml", "add_k", "witten_bell", "kneser_ney", "backoff"]
 
@@ -84,56 +72,63 @@ def _size(memory: str | None) -> str | None:
 
 
 class NgramConfig(Config):
-    """``n`` is the length of the n-gram: it sees n - 1 symbols back."""
+    """Settings of an n-gram model."""
 
     vocab_size: int = Field(ge=1)
     n: int = Field(default=5, ge=1, le=64)
+    """Length of the n-grams: n - 1 tokens predict the next."""
     smoothing: Smoothing = "auto"
     k: float = Field(default=1.0, gt=0)
-    """What add_k adds to every count."""
+    """Constant that add_k adds to every count."""
     prune: Annotated[list[int], AfterValidator(_thresholds)] = []
-    """What was counted at most so often is dropped: one number a length, the last for all longer ones."""
+    """Drop n-grams counted at most so often: one number for each length, the last for all longer ones."""
     memory: Annotated[str | None, AfterValidator(_size)] = None
-    """Tables that take more than this, such as 2G, are counted and estimated in temporary files; None: never."""
+    """Tables larger than this, such as 2G, are counted and estimated in temporary files; None: never."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"n": 3}, "small": {"n": 5}, "base": {"n": 7}}
 
 
 class MarkovConfig(NgramConfig):
-    """A chain of order one: n = 2."""
+    """Settings of a Markov chain of order one: n = 2."""
 
     n: Literal[2] = 2  # type: ignore[assignment]
 
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {}, "small": {}, "base": {}}
 
 
-# ---------------------------------------------------------------------------------------------------------- prediction
+# ----------------------------------------------------------------------------------------------------------- prediction
 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """The trie with its two numbers a window; the longest windows are no contexts and need no ``log_backoff``."""
+    """Trie of n-grams with log p and log g; the longest n-grams are no contexts and have no ``log_backoff``."""
 
     vocab_size: int
     keys: Tensor
     log_prob: Tensor
     log_backoff: Tensor
 
-    def child(self, window: Tensor, symbol: Tensor) -> Tensor:
-        """Index of ``window`` followed by ``symbol``, -1 where that (or either of them) is not in the table."""
+    def child(self, ngram: Tensor, token: Tensor) -> Tensor:
+        """Return the index of ``ngram`` followed by ``token``, -1 where that (or either of them) is not in the
+        table.
+
+        Args:
+            ngram: indices of n-grams.
+            token: tokens.
+        """
         base = self.vocab_size + 1
-        legal = (window >= 0) & (symbol >= 0) & (symbol < base)
-        key = torch.where(legal, window * base + symbol, -2)
+        legal = (ngram >= 0) & (token >= 0) & (token < base)
+        key = torch.where(legal, ngram * base + token, -2)
         index = torch.searchsorted(self.keys, key).clamp_(max=len(self.keys) - 1)
         return torch.where(self.keys[index] == key, index, -1)
 
-    def backoff(self, window: Tensor) -> Tensor:
-        """log g, and 0 for a window that is not in the table."""
-        return torch.where(window >= 0, self.log_backoff[window.clamp(min=0)], 0.0)
+    def backoff(self, context: Tensor) -> Tensor:
+        """Return log g, 0 for a context that is not in the table."""
+        return torch.where(context >= 0, self.log_backoff[context.clamp(min=0)], 0.0)
 
     @functools.cached_property
     def arrays(self) -> tuple[np.ndarray, ...]:
-        """What the loop for ``top`` reads: (keys, first child and best child of each context, log p, log g)."""
+        """Input of the compiled ``top``: keys, first child and best child of each context, log p, log g."""
         from chainrule.counting import kernels
 
         keys, log_prob, log_backoff = (x.numpy() for x in (self.keys, self.log_prob, self.log_backoff))
@@ -144,9 +139,11 @@ class Tables:
 
 
 class Backoff(Prediction):
-    """Distributions that are looked up. ``contexts_BTm``: the contexts to try, longest first; -1 is not in the table.
+    """Distributions from back-off tables. ``log_prob`` and ``top`` need memory for B x T x n numbers, whatever V is.
 
-    ``log_prob`` and ``top`` need B x T x n numbers whatever V is; ``sample`` makes logits for some positions at a time.
+    Args:
+        tables: the tables.
+        contexts_BTm: indices of the contexts to try, longest first; -1: not in the table.
     """
 
     chunk_elements = 1 << 22
@@ -155,36 +152,36 @@ class Backoff(Prediction):
         self.tables, self.contexts_BTm = tables, contexts_BTm
 
     def check(self, contexts: Tensor) -> None:
-        """A distribution exists after every context; whoever cannot promise that says so here."""
+        """Raise UserError if there is no distribution after one of the contexts."""
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
         tables, scored = self.tables, targets_BT != IGNORED
-        contexts, symbol = self.contexts_BTm[scored], targets_BT[scored]
-        if ((symbol < 0) | (symbol >= tables.vocab_size)).any():
+        contexts, token = self.contexts_BTm[scored], targets_BT[scored]
+        if ((token < 0) | (token >= tables.vocab_size)).any():
             raise IndexError(f"a target is outside 0..{tables.vocab_size - 1}")
         self.check(contexts)
-        answer = torch.zeros(len(symbol), dtype=torch.float64, device=symbol.device)
-        left = torch.arange(len(symbol), device=symbol.device)
+        answer = torch.zeros(len(token), dtype=torch.float64, device=token.device)
+        left = torch.arange(len(token), device=token.device)
         for context in contexts.unbind(-1):
             context = context[left]
-            entry = tables.child(context, symbol[left])
+            entry = tables.child(context, token[left])
             found = entry >= 0
             answer[left] += torch.where(found, tables.log_prob[entry.clamp(min=0)], tables.backoff(context))
             left = left[~found]
         answer[left] -= math.log(tables.vocab_size)
-        result = torch.zeros(targets_BT.shape, dtype=torch.float64, device=symbol.device)
+        result = torch.zeros(targets_BT.shape, dtype=torch.float64, device=token.device)
         result[scored] = answer
         return result
 
     def logits(self) -> Tensor:
-        """log p, normalised, float64."""
+        """Return log p, normalised, float64, B x T x V."""
         tables, contexts = self.tables, self.contexts_BTm.flatten(0, 1)
         self.check(contexts)
         base, positions = tables.vocab_size + 1, torch.arange(len(contexts), device=contexts.device)
         through = tables.backoff(contexts).cumsum(-1)
         beyond = torch.nn.functional.pad(through, (1, 0))[:, :-1]
 
-        # Every symbol seen after any of the contexts, shorter contexts first, behind one row of "seen after none".
+        # All tokens seen after any of the contexts, shorter contexts first, after one row for "seen after none".
         context, longer = contexts.t().flip(0).reshape(-1), beyond.t().flip(0).reshape(-1)
         first = torch.searchsorted(tables.keys, context * base)
         many = torch.where(context >= 0, torch.searchsorted(tables.keys, (context + 1) * base) - first, 0)
@@ -193,7 +190,7 @@ class Backoff(Prediction):
         entry = first[pair] + place - (many.cumsum(0) - many)[pair]
         log_p = torch.cat([through[:, -1] - math.log(tables.vocab_size), tables.log_prob[entry] + longer[pair]])
 
-        # The longest context that has seen the symbol decides: it comes last.
+        # The longest context in which the token was seen decides: it comes last.
         cell = positions.repeat(self.contexts_BTm.shape[-1])[pair] * base + tables.keys[entry] % base
         decides = positions.repeat_interleave(base).scatter_reduce(0, cell, len(positions) + place, "amax")
         shape = (*self.contexts_BTm.shape[:2], base)
@@ -204,7 +201,14 @@ class Backoff(Prediction):
         return (type(self)(self.tables, part.unsqueeze(0)) for part in self.contexts_BTm.flatten(0, 1).split(size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        """Exact, from the entries of the contexts alone; on an accelerator from logits."""
+        """Return the k most probable tokens, exactly: from the table entries on a CPU, else from logits.
+
+        Args:
+            k: number of tokens.
+
+        Returns:
+            log p and ids, each B x T x k.
+        """
         from chainrule.counting import kernels
 
         shape = (*self.contexts_BTm.shape[:2], k)
@@ -229,7 +233,7 @@ class Backoff(Prediction):
 
 
 class Unsmoothed(Backoff):
-    """Maximum likelihood: impossible targets have log p = -inf, and after an unseen context there is no answer."""
+    """Maximum likelihood: impossible targets have log p = -inf, and an unseen context is an error."""
 
     def check(self, contexts: Tensor) -> None:
         trained = len(self.tables.keys) > 1
@@ -240,18 +244,18 @@ class Unsmoothed(Backoff):
             )
 
 
-# --------------------------------------------------------------------------------------------------------------- model
+# ---------------------------------------------------------------------------------------------------------------- model
 
 
 @dataclass
 class NgramState(State):
-    """The last n - 1 symbols, oldest first; -1 where nothing is known."""
+    """The last n - 1 tokens, oldest first; -1 where nothing is known."""
 
     context_Bm: Tensor
 
 
-class CountModel(Autoregressive, Counting[Counts]):
-    """What Markov and n-gram share: everything but the smoothing that ``auto`` means."""
+class CountModel(DataSized, CountingModel[Counts], Autoregressive):
+    """An n-gram model; subclasses name the smoothing of ``auto``."""
 
     customary: ClassVar[Smoothing]
     config: NgramConfig
@@ -264,35 +268,33 @@ class CountModel(Autoregressive, Counting[Counts]):
         self.vocab_size, self.context = config.vocab_size, config.n - 1
         self.smoothing: Smoothing = self.customary if config.smoothing == "auto" else config.smoothing
         self.byte_fallback = self.smoothing != "backoff"
-        self.notes: list[str] = []
-        """One line for each thing about the last ``update`` that a reader should know."""
-        self.room = Room(None if config.memory is None else parse_memory(config.memory))
-        self._tables: Tables | None = None
+        self.storage = Storage(None if config.memory is None else parse_memory(config.memory))
         self.register_buffer("keys", torch.full((1,), -1))
         self.register_buffer("log_table", torch.full((1,), -math.log(config.vocab_size), dtype=torch.float64))
         self.register_buffer("log_backoff", torch.zeros(1, dtype=torch.float64))
 
     @property
     def parameters_count(self) -> int:
-        """Number of distinct n-grams stored, of all lengths."""
+        """Number of distinct n-grams of all lengths."""
         return len(self.keys) - 1
 
     def summarize(self, batch: Batch) -> Counts:
-        """Count a batch. Where a row goes on from another (a shard), repeat its last max(n, 2) symbols with the
-        targets among them ``IGNORED``: context, not counted, so that the counts of shards add up to those of the whole.
-        """
-        return Counts.of(batch, self.vocab_size, self.config.n, self.room)
+        """Count a batch.
 
-    def update(self, stats: Counts, rate: float = 1.0) -> Self:
-        """Estimate from counts (those of a larger n will do). It cannot be updated incrementally: ``rate`` must be 1."""
-        if rate != 1:
-            raise UserError(f"rate={rate}: an n-gram is estimated at once from all its counts; rate must be 1")
+        Counts of shards add up to those of the whole if a row that continues another repeats its last max(n, 2)
+        tokens with ``IGNORED`` targets, as context that is not counted.
+
+        Args:
+            batch: the tokens.
+        """
+        return Counts.of(batch, self.vocab_size, self.config.n, self.storage)
+
+    def estimate(self, stats: Counts) -> None:
+        """Estimate the tables from counts of n-grams of at least this length."""
         if stats.vocab_size != self.vocab_size:
-            raise UserError(f"counts over {stats.vocab_size} symbols do not fit a model over {self.vocab_size}")
+            raise UserError(f"counts over {stats.vocab_size} tokens do not fit a model over {self.vocab_size}")
         if self.smoothing in ("auto", "backoff"):
-            raise UserError(
-                "smoothing=backoff is that of an imported table; use kneser_ney or witten_bell to estimate one"
-            )
+            raise UserError("smoothing=backoff is for imported tables; use kneser_ney or witten_bell to train")
         stats = stats if stats.n == self.config.n else stats.shorten(self.config.n)
         found = estimate(stats, self.smoothing, self.config.k, self.config.prune)
         self.notes = found.notes
@@ -300,81 +302,73 @@ class CountModel(Autoregressive, Counting[Counts]):
         self.keys, self.log_table, self.log_backoff = (
             torch.from_numpy(x).to(device) for x in (found.keys, found.log_prob, found.log_backoff)
         )
-        return self
 
     @property
     def tables(self) -> Tables:
-        """The tables of now, with what was derived from them."""
+        """The current tables; what is derived from them is computed once."""
         mine = self.keys, self.log_table, self.log_backoff
-        held = self._tables
+        held = self._derived
         if held is None or any(a is not b for a, b in zip(mine, (held.keys, held.log_prob, held.log_backoff))):
-            held = self._tables = Tables(self.vocab_size, *mine)
+            held = self._derived = Tables(self.vocab_size, *mine)
         return held
 
     def ladder(self, stats: Counts, orders: Sequence[int]) -> list[Self]:
-        """A model of this kind for every n in ``orders``, from one pass of counting at the largest."""
+        """Return a model for every n in ``orders``, from counts of the largest n.
+
+        Args:
+            stats: counts of the largest n.
+            orders: every n.
+        """
         return [type(self)(self.config.replace(n=n)).update(stats) for n in orders]
 
     def initial_state(self, batch: int, capacity: int | None = None) -> NgramState:
-        device = self.keys.device
-        nothing = torch.full((batch, self.config.n - 1), -1, device=device)
-        return NgramState(torch.zeros(batch, dtype=torch.long, device=device), nothing)
+        nothing = torch.full((batch, self.config.n - 1), -1, device=self.keys.device)
+        return NgramState(torch.zeros(batch, dtype=torch.long, device=nothing.device), nothing)
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Backoff, NgramState]:
-        rows, length = inputs_BT.shape
-        before = self.initial_state(rows) if state is None else state
-        assert isinstance(before, NgramState)
-        if lengths_B is None:
-            lengths_B = torch.full((rows,), length, device=inputs_BT.device)
-        pad_BT = torch.arange(length, device=inputs_BT.device) >= lengths_B[:, None]
+        before, lengths_B = resume(self, inputs_BT, state, lengths_B)
+        pad_BT = ~within_lengths(inputs_BT, lengths_B)
         read_BT = torch.cat([before.context_Bm, inputs_BT.masked_fill(pad_BT, -1)], 1)
         last_Bm = lengths_B[:, None] + torch.arange(self.config.n - 1, device=inputs_BT.device)
         after = NgramState(before.length_B + lengths_B, read_BT.gather(1, last_Bm))
         tables = self.tables
-        windows_BTm = self._windows(tables, read_BT)[:, self.config.n - 1 :]
+        contexts_BTm = self._contexts(tables, read_BT)[:, self.config.n - 1 :]
         if self.smoothing in ("witten_bell", "kneser_ney", "backoff"):
-            return Backoff(tables, windows_BTm.flip(-1)), after
+            return Backoff(tables, contexts_BTm.flip(-1)), after
         depth_BT = self._depth(tables, read_BT)[:, self.config.n - 1 :]
-        only_BT1 = windows_BTm.gather(2, depth_BT[..., None])
+        only_BT1 = contexts_BTm.gather(2, depth_BT[..., None])
         return (Unsmoothed if self.smoothing == "ml" else Backoff)(tables, only_BT1), after
 
-    def _windows(self, tables: Tables, read_BT: Tensor) -> Tensor:
-        """Index of the window of m symbols that ends at each place, m = 0 .. n - 1 in the last dimension."""
-        windows = [torch.zeros_like(read_BT)]
+    def _contexts(self, tables: Tables, read_BT: Tensor) -> Tensor:
+        """Return the index of the m tokens that end at each place, m = 0 .. n - 1 in the last dimension."""
+        found = [torch.zeros_like(read_BT)]
         for m in range(1, self.config.n):
-            shorter = windows[-1] if m == 1 else torch.nn.functional.pad(windows[-1][:, :-1], (1, 0), value=-1)
-            windows.append(tables.child(shorter, read_BT))
-        return torch.stack(windows, -1)
+            shorter = found[-1] if m == 1 else torch.nn.functional.pad(found[-1][:, :-1], (1, 0), value=-1)
+            found.append(tables.child(shorter, read_BT))
+        return torch.stack(found, -1)
 
     def _depth(self, tables: Tables, read_BT: Tensor) -> Tensor:
-        """How many symbols are known at each place, at most n - 1: what is not interpolated uses just these."""
+        """Return the number of known tokens at each place, at most n - 1; without interpolation exactly these are the
+        context.
+        """
         place = torch.arange(read_BT.shape[1], device=read_BT.device)
         starts = read_BT.new_tensor(self.start_id)
         known = (tables.child(torch.zeros_like(starts), starts) >= 0).long()
         cut_BT = torch.where(read_BT == starts, place - known, torch.where(read_BT < 0, place, -1))
         return (place - cut_BT.cummax(1).values).clamp(max=self.config.n - 1)
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """The size of the tables is known from the data only: take the saved ones themselves, mapped files included."""
-        for name in ("keys", "log_table", "log_backoff"):
-            if prefix + name in state_dict:
-                saved, mine = state_dict[prefix + name], getattr(self, name)
-                state_dict[prefix + name] = saved.to(device=mine.device, dtype=mine.dtype)
-                setattr(self, name, state_dict[prefix + name])
-        super()._load_from_state_dict(state_dict, prefix, *args)
-
 
 @register("markov", label="Markov", config=MarkovConfig, recipe=Recipe(update="counting"))
 class Markov(CountModel):
-    """The last symbol decides."""
+    """A Markov chain: the last token predicts the next."""
 
     customary = "add_k"
 
 
 @register("ngram", label="n-gram", config=NgramConfig, recipe=Recipe(update="counting"))
 class Ngram(CountModel):
-    """The last n - 1 symbols decide."""
+    """An n-gram model: the last n - 1 tokens predict the next."""
 
     customary = "kneser_ney"

@@ -12,7 +12,7 @@ import torch
 
 from chainrule.core import Autoregressive, Batch, Classifier, Counting, DataError, TextBatch, UserError, model_type
 from chainrule.core.model import SequenceModel
-from chainrule.models.bayes import SHIFT_VARIANCE, BayesConfig, Counted, Examples, Voice, number, weigh_evidence
+from chainrule.models.bayes import SHIFT_VARIANCE, BayesConfig, Counted, Examples, UnitModel, weigh_evidence
 
 ODD = ("ab", "abab", "aab", "abb", "ba", "abc", "aabb")
 EVEN = ("cd", "cdcd", "dcd", "ccd", "dd", "cda", "ddc")
@@ -36,17 +36,19 @@ ROWS = [(x, 0) for x in ODD] + [(x, 1) for x in EVEN]
 def nats(rows: list[tuple[str, int]], text: str, n: int, units: str = "char", **values: object) -> list[float]:
     """log p(text | label) of each label from models of order n."""
     config = BayesConfig.make({"num_labels": 2, "units": units, "n": n, **values})
-    voice = Voice(units, config)
-    voice.k = config.k or 1.0
+    model = UnitModel(units, config)
+    model.k = config.k or 1.0
     labels = np.array([label for _, label in rows])
-    voice.set_counts(Counted.of(Examples(tuple(x for x, _ in rows), labels), units, n, config))
-    return voice.log_likelihoods([text], [n])[0, 0].tolist()
+    model.set_counts(Counted.of(Examples(tuple(x for x, _ in rows), labels), units, n, config).ngrams)
+    return model.log_likelihoods([text], [n])[0, 0].tolist()
 
 
 def test_log_p_of_a_text_by_hand_add_k() -> None:
-    """Label 0 holds ab (2 symbols and an end), label 1 holds b. V = 2 letters + other + end = 4. With k = 1/2 and n = 1:
+    """Label 0 holds ab (2 symbols and an end), label 1 holds b. V = 2 letters + other + end = 4. With k = 1/2 and n =
+    1:
 
-    p(a | 0) = (1 + .5) / (3 + 2), p(b | 0) the same, p(end | 0) the same; p(a | 1) = .5 / 4, p(b | 1) = p(end | 1) = 1.5 / 4.
+    p(a | 0) = (1 + .5) / (3 + 2), p(b | 0) the same, p(end | 0) the same; p(a | 1) = .5 / 4, p(b | 1) = p(end | 1) =
+    1.5 / 4.
     """
     zero, one = nats([("ab", 0), ("b", 1)], "ab", 1, smoothing="add_k", k=0.5)
     assert zero == pytest.approx(3 * math.log(1.5 / 5), abs=1e-12)
@@ -54,8 +56,8 @@ def test_log_p_of_a_text_by_hand_add_k() -> None:
 
 
 def test_log_p_of_a_text_by_hand_witten_bell() -> None:
-    """Label 0 holds ab: after the start only a came. p(a) = (1 + 3/4) / 6 (V = 4); p(a | start) = (1 + p(a)) / 2. A label that
-    never saw a start followed by anything else passes it over; label 1 never saw a: p(a) = 0 + 2/4 of 2 + 2.
+    """Label 0 holds ab: after the start only a came. p(a) = (1 + 3/4) / 6 (V = 4); p(a | start) = (1 + p(a)) / 2. A
+    label that never saw a start followed by anything else passes it over; label 1 never saw a: p(a) = 0 + 2/4 of 2 + 2.
     """
     found = nats([("ab", 0), ("b", 1)], "ab", 2, smoothing="witten_bell")
     first = (1 + 3 / 4) / 6
@@ -71,23 +73,25 @@ def test_log_p_of_a_text_by_hand_witten_bell() -> None:
 def test_probabilities_of_the_next_symbol_sum_to_one(smoothing: str, n: int) -> None:
     """exp of the difference that one more symbol makes, over all symbols and the end. ``?`` stands for all others."""
     model = trained(ROWS, smoothing=smoothing, n=n, units="char")
-    vocabulary, estimator, levels, weights = model.voices["char"].tables()
+    estimator = model.unit_models["char"].estimator()
+    vocabulary = estimator.ngrams.vocabulary
     for text in ("", "a", "abc", "dd", "zz"):
         symbols, ends = vocabulary.encode([text])
         for label in (0, 1):
             whole = 0.0
             for symbol in range(vocabulary.base - 1):
                 row = np.concatenate([symbols[:-1], [symbol]])
-                grams = number(row, ends, levels, vocabulary.base, 1)
-                *_, p_TC = estimator.probabilities(weights, grams, slice(0, len(row)))
+                grams = estimator.ngrams.look_up(row, ends)
+                *_, p_TC = estimator.probabilities(grams, slice(0, len(row)))
                 whole += p_TC[-1, label]
             assert whole == pytest.approx(1, abs=1e-12), (text, label)
 
 
 @pytest.mark.parametrize("smoothing", ["kneser_ney", "witten_bell"])
 def test_one_label_alone_is_the_n_gram_model_of_its_texts(smoothing: str) -> None:
-    """Against the model type ngram of generate with the end as a symbol. Both labels hold the same texts, so that discounts over both
-    (ratios of numbers of counts) are those of one; V is 5 there and here: three letters, one for all others, and the end.
+    """Against the model type ngram of generate with the end as a symbol. Both labels hold the same texts, so that
+    discounts over both (ratios of numbers of counts) are those of one; V is 5 there and here: three letters, one for
+    all others, and the end.
     """
     rng = np.random.default_rng(3)
     mine = ["".join(rng.choice(list("abc"), rng.integers(1, 9), p=[0.6, 0.3, 0.1])) for _ in range(61)]
@@ -104,7 +108,9 @@ def test_one_label_alone_is_the_n_gram_model_of_its_texts(smoothing: str) -> Non
 
 
 def test_a_bag_of_words_is_scikit_learns_multinomial_bayes() -> None:
-    """Up to the exponent and the shift, which are taken off. V there is the known words; here one more stands for all others."""
+    """Up to the exponent and the shift, which are taken off. V there is the known words; here one more stands for
+    all others.
+    """
     naive_bayes = pytest.importorskip("sklearn.naive_bayes")
     words = ["red", "blue", "sun", "rain"]
     rng = np.random.default_rng(5)
@@ -127,7 +133,9 @@ def test_a_bag_of_words_is_scikit_learns_multinomial_bayes() -> None:
 
 
 def test_counts_by_position_tell_what_blind_ones_cannot() -> None:
-    """Label 0 has its a at the second place, label 1 at the third, among random letters: single symbols are distributed alike."""
+    """Label 0 has its a at the second place, label 1 at the third, among random letters: single symbols are
+    distributed alike.
+    """
     rng = np.random.default_rng(7)
     rows = []
     for c in (0, 1):
@@ -180,7 +188,9 @@ def test_the_exponents_are_where_held_out_log_p_is_greatest() -> None:
 
 
 def test_leaving_a_part_out_is_training_on_the_others() -> None:
-    """What cross-validation takes off the counts is what counting the rest alone gives, for a vocabulary that both share."""
+    """What cross-validation takes off the counts is what counting the rest alone gives, for a vocabulary that both
+    share.
+    """
     rng = np.random.default_rng(13)
     rows = ["".join(rng.choice(list("abcd"), rng.integers(2, 7))) for _ in range(40)]
     labels, side = rng.integers(0, 2, 40), rng.integers(0, 2, 40)
@@ -191,6 +201,14 @@ def test_leaving_a_part_out_is_training_on_the_others() -> None:
     assert {x for text, _ in rest for x in text} == set("abcd")
     for b in np.flatnonzero(side == 1)[:7]:
         assert held[b].tolist() == pytest.approx(nats(rest, rows[b], 3), abs=1e-9)
+
+
+def test_a_text_is_classified_alone_as_among_others() -> None:
+    """Also without a start symbol, where the first symbol of a text must not see the text before it."""
+    for settings in ({}, {"ends": False, "n": 2}):
+        model = trained(ROWS, **settings)
+        together = model.classify(texts([("abba", 0), ("ddcc", 0)]))
+        assert torch.allclose(together[1], model.classify(texts([("ddcc", 0)]))[0], atol=1e-12, rtol=0)
 
 
 def test_statistics_of_parts_add_up_and_a_saved_model_answers_the_same() -> None:

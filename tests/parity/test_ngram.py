@@ -72,7 +72,7 @@ def scored(model: Ngram, context: list[int]) -> np.ndarray:
     return prediction.log_prob(targets)[:, -1].exp().numpy()
 
 
-# ------------------------------------------------------------------------------------------------- hand arithmetic
+# ------------------------------------------------------------------------------------------------------ hand arithmetic
 
 A, B, C = 0, 1, 2
 BY_HAND = {
@@ -127,7 +127,7 @@ def test_discounts_fall_back_and_say_why(many, reason):
     assert wrong == reason
 
 
-# ------------------------------------------------------------------------------------------ a slow second opinion
+# ------------------------------------------------------------------------------------------------ a slow second opinion
 
 
 class Slow:
@@ -234,7 +234,7 @@ def test_the_slow_dictionary_is_tried_with_closed_form_discounts_too():
     assert not any("order 3" in note for note in model_of(7, 3, "kneser_ney", [stream(texts[0])]).notes)
 
 
-# ------------------------------------------------------------------------------------------------- normalisation
+# -------------------------------------------------------------------------------------------------------- normalisation
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
@@ -282,7 +282,7 @@ def test_maximum_likelihood_gives_zero_to_the_impossible_and_refuses_an_unseen_c
     assert ragged.logits()[0, :2].exp().sum().item() == pytest.approx(2, abs=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------------ counting
+# ------------------------------------------------------------------------------------------------------------- counting
 
 
 def same(one: Counts, other: Counts) -> bool:
@@ -357,7 +357,7 @@ def test_ids_outside_the_alphabet_are_refused():
         model(torch.tensor([[0]]))[0].log_prob(torch.tensor([[3]]))
 
 
-# ------------------------------------------------------------------------------------------------- the contract
+# --------------------------------------------------------------------------------------------------------- the contract
 
 
 @pytest.mark.parametrize("smoothing", SMOOTHINGS)
@@ -501,7 +501,7 @@ def test_many_words_need_memory_for_what_was_seen_only():
     torch.testing.assert_close(prediction.log_prob(targets)[0, picked], by_logits, rtol=0, atol=1e-12)
 
 
-# ------------------------------------------------------------------------------------------------- known figures
+# -------------------------------------------------------------------------------------------------------- known figures
 
 SHAKESPEARE = Path(__file__).parents[2].parent / "shared" / "data" / "text_tinyshakespeare" / "all.txt.gz"
 

@@ -129,7 +129,9 @@ def some_system(seed: int, size: int = 3) -> System:
 
 
 def dense(s: System, length: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Mean and covariance of (z_1 .. z_T, x_1 .. x_T) written out: z is linear in (z_1, w_1, .., w_{T-1}), x = H z + v."""
+    """Mean and covariance of (z_1 .. z_T, x_1 .. x_T) written out: z is linear in (z_1, w_1, .., w_{T-1}), x = H z +
+    v.
+    """
     N = len(s.H_N)
     powers = [np.linalg.matrix_power(s.F_NN, k) for k in range(length)]
     map_ZE = np.block([[powers[t - k] if k <= t else np.zeros((N, N)) for k in range(length)] for t in range(length)])

@@ -1,4 +1,5 @@
-"""The tagger against enumeration of all sequences of tags, hand arithmetic and the published worked example of its smoothing."""
+"""The tagger against enumeration of all sequences of tags, hand arithmetic and the published worked example of its
+smoothing."""
 
 from __future__ import annotations
 
@@ -133,9 +134,9 @@ def test_a_sequence_is_tagged_the_same_alone_and_among_others() -> None:
 def test_transitions_by_hand() -> None:
     """One sequence 0 1 and one 0 0: what Witten-Bell with weight 1 gives, worked out on paper.
 
-    Counts after 0: 1 once, 0 once, the end once (from 0 0 |) -> total 3, kinds 3. Single states: 0 three times, 1 once, end twice,
-    0.1 added to each: 3.1, 1.1, 2.1 of 6.3. p(1 | 0) = (1 + 3 * 1.1/6.3) / 6; after (border, 0), 1 and 0 came once each:
-    p(1 | border, 0) = (1 + 2 p(1 | 0)) / 4.
+    Counts after 0: 1 once, 0 once, the end once (from 0 0 |) -> total 3, kinds 3. Single states: 0 three times, 1 once,
+        end twice, 0.1 added to each: 3.1, 1.1, 2.1 of 6.3. p(1 | 0) = (1 + 3 * 1.1/6.3) / 6; after (border, 0), 1 and 0
+        came once each: p(1 | border, 0) = (1 + 2 p(1 | 0)) / 4.
     """
     model = tagger([[("a", 0), ("b", 1)], [("a", 0), ("a", 0)]], transition_backoff=1.0)
     _, transitions = model.tables()

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from chainrule.core import IGNORED, Batch, ConfigError, Recipe, UserError
-from chainrule.counting.counts import Counts, Room, discounts, estimate, parse_memory, surviving
+from chainrule.counting.counts import Counts, Storage, discounts, estimate, parse_memory, surviving
 from chainrule.models.ngram import Backoff as Looked
 from chainrule.models.ngram import Ngram, NgramConfig, Tables, Unsmoothed
 from chainrule.training.rules import CountingRule
@@ -97,13 +97,13 @@ def test_symbols_of_more_than_one_digit_are_sorted_by_all_of_them():
     assert windows(Counts.of(batch, 70_000, 3)) == by_hand(batch, 70_000, 3)
 
 
-# -------------------------------------------------------------------------------------------------------------- memory
+# --------------------------------------------------------------------------------------------------------------- memory
 
 
 def test_tables_beyond_the_limit_lie_in_files_and_hold_the_same(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     batches = [random_batch(seed, 7, 31, 5) for seed in range(5)]
-    small, large = (Counts.merge([Counts.of(b, 5, 4, Room(limit)) for b in batches]) for limit in (4096, None))
+    small, large = (Counts.merge([Counts.of(b, 5, 4, Storage(limit)) for b in batches]) for limit in (4096, None))
     assert isinstance(small.keys.base if small.keys.base is not None else small.keys, np.memmap)
     assert not isinstance(large.keys, np.memmap)
     assert windows(small) == windows(large)
@@ -153,11 +153,12 @@ def test_the_rule_adds_up_equal_numbers_of_batches_and_ends_with_all_of_them():
     assert Recipe().update == "gradient"
 
 
-# ------------------------------------------------------------------------------------------------------------- pruning
+# -------------------------------------------------------------------------------------------------------------- pruning
 
 
 def test_pruned_counts_go_to_the_shorter_context():
-    """'aab aab ab' as three records over {a, b}, n = 2, bigrams seen once dropped, smoothing Witten-Bell, start symbol S.
+    """'aab aab ab' as three records over {a, b}, n = 2, bigrams seen once dropped, smoothing Witten-Bell, start
+    symbol S.
 
     Counts: Sa 3, aa 2, ab 3; a 5, b 3. Nothing falls at prune [0, 1]. At [0, 2] aa goes: after a, 5 tokens and 2 types,
     g(a) = (2 + 2) / (5 + 2) and p(b | a) = 3/7 + 4/7 p(b), p(a | a) = 4/7 p(a), with p(a) = (5 + 2/2)/(8 + 2) = 0.6.
@@ -236,8 +237,8 @@ def test_the_best_symbols_are_those_of_the_logits(smoothing, k):
 
 
 def test_the_best_symbol_is_found_where_a_shorter_context_would_make_it_likelier():
-    """A table from elsewhere need not grow with the context: p(0 | 1) = 0.05 is listed though p(0) = 0.6, so that after 1 the
-    best is 2 (0.9 * 0.3), and 0 comes last.
+    """A table from elsewhere need not grow with the context: p(0 | 1) = 0.05 is listed though p(0) = 0.6, so that after
+    1 the best is 2 (0.9 * 0.3), and 0 comes last.
     """
     keys = torch.tensor([-1, 0, 1, 2, 3, 2 * 4 + 0])
     log_prob = torch.tensor([1.0, 0.6, 0.1, 0.3, 1.0, 0.05], dtype=torch.float64).log()

@@ -327,7 +327,7 @@ def test_a_validation_part_that_nobody_gave_is_counted_after_it_was_looked_at(
     assert made["tokens"] == len(data.parts["train"]) + len(data.parts["valid"])
     from chainrule.api import load
 
-    assert only in load(run).model.voices["word"].tables()[0].known
+    assert only in load(run).model.unit_models["word"].estimator().ngrams.vocabulary.known
     apart = tmp_path / "apart"
     for part, records in data.parts.items():
         write(
@@ -335,7 +335,7 @@ def test_a_validation_part_that_nobody_gave_is_counted_after_it_was_looked_at(
         )
     given = printed(capsys, "train", apart, "--model", "bag", "--out", tmp_path / "given")
     assert given["best"] == pytest.approx(made["best"])
-    assert only not in load(tmp_path / "given").model.voices["word"].tables()[0].known
+    assert only not in load(tmp_path / "given").model.unit_models["word"].estimator().ngrams.vocabulary.known
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
