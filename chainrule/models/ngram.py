@@ -283,6 +283,10 @@ class CountModel(Autoregressive, Counting[Counts]):
         """
         return Counts.of(batch, self.vocab_size, self.config.n, self.room)
 
+    def restore_statistics(self, tensors: dict[str, Tensor]) -> Counts:
+        keys, counts = (tensors[name].numpy() for name in ("keys", "counts"))
+        return Counts(self.vocab_size, self.config.n, keys, counts, self.room)
+
     def update(self, stats: Counts, rate: float = 1.0) -> Self:
         """Estimate from counts (those of a larger n will do). It cannot be updated incrementally: ``rate`` must be 1."""
         if rate != 1:

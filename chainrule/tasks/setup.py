@@ -9,8 +9,17 @@ from typing import Any
 
 import torch
 
-from chainrule.core import ConfigError, ModelType, Pretrainable, Recipe, UserError, model_type, model_types
-from chainrule.core.compute import decide
+from chainrule.core import (
+    ConfigError,
+    ModelType,
+    Pretrainable,
+    Recipe,
+    SequenceModel,
+    UserError,
+    model_type,
+    model_types,
+)
+from chainrule.core.compute import RandomState, decide
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
@@ -112,24 +121,41 @@ def is_pretrainable(chosen: ModelType) -> bool:
 
 
 def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
-    """The model at its start (seeded), its data in order, its rule; and the description of the run on disk."""
+    """Build the model at its start (seeded), its batches, its update rule and its trainer.
+
+    Args:
+        ready: the resolved run.
+        run: folder that the trainer writes to.
+        options: further arguments of ``Trainer``, such as ``tell`` and ``distributed``.
+
+    Returns:
+        The trainer, at step 0.
+
+    Raises:
+        ConfigError: the model cannot be built with these settings.
+    """
     s = ready.settings
-    torch.manual_seed(s.seed)
+    task, data = find_task(s.task), ready.data
+    with RandomState(s.seed, ready.compute.device):
+        model = _built(ready)
+        source, rule = task.learning(model, data, ready)
+    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
+    higher = task.validation(data.counted).higher_is_better
+    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
+
+
+def _built(ready: ResolvedRun) -> SequenceModel:
+    """The model with its initial weights, on its device."""
     try:
         model = ready.model_type.build(ready.config)
         if ready.learnt is not None:
             assert isinstance(model, Pretrainable)
             model.load_pretrained(ready.learnt)
-        model.to(ready.compute.device)
+        return model.to(ready.compute.device)
     except ConfigError:
         raise
     except (ValueError, RuntimeError) as error:
         raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
-    task, data = find_task(s.task), ready.data
-    source, rule = task.learning(model, data, ready)
-    plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
-    higher = task.validation(data.counted).higher_is_better
-    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
 
 
 def resolved(ready: ResolvedRun) -> dict[str, Any]:
