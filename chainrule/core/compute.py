@@ -1,8 +1,9 @@
 """Device, precision, threads and random state of a run.
 
-The choice follows from the machine and the settings, never from timing, so that the same command gives the same bits on
-the same machine. This is the only module that changes process-wide state of torch: ``decide`` sets the number of threads
-and leaves it set; ``RandomState`` replaces the state of torch's generators for the duration of a ``with`` block.
+The choice follows from the machine and the settings, never from timing, so that the same command gives the same bits
+on the same machine. This is the only module that changes process-wide state of torch: ``decide`` sets the number of
+threads and leaves it set; ``RandomState`` replaces the state of torch's generators for the duration of a ``with``
+block.
 """
 
 from __future__ import annotations

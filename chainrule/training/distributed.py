@@ -86,7 +86,7 @@ class Distributed:
         """Return the tensors of every rank, in order of rank.
 
         Args:
-            tensors: this rank's tensors by name; names, shapes and types may differ between ranks, and there may be none.
+            tensors: this rank's tensors by name, or none; names, shapes and types may differ between ranks.
 
         Returns:
             One mapping a rank, on the CPU; the same list on every rank.

@@ -1,7 +1,7 @@
 """The training loop: next batch, update, log, maybe evaluate, maybe save.
 
-Everything that decides what happens next is a function of (seed, step) or a field of ``Progress``, which is saved with the
-weights: a run that is cut anywhere and resumed makes the same weights, bit for bit.
+Everything that decides what happens next is a function of (seed, step) or a field of ``Progress``, which is saved
+with the weights: a run that is cut anywhere and resumed makes the same weights, bit for bit.
 """
 
 from __future__ import annotations
@@ -172,8 +172,8 @@ class Trainer:
             return self.rule.step(batch, rate_factor(self.progress.step, self.progress.total, self.plan.recipe))
         except NonFinite as error:
             raise NonFinite(
-                f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the step "
-                "before. Try a smaller --set train.lr, or --precision fp32"
+                f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the "
+                "step before. Try a smaller --set train.lr, or --precision fp32"
             ) from None
 
     def finish(self) -> None:
@@ -255,7 +255,7 @@ class Trainer:
         return p.step % every == 0 or (not p.curve and p.step >= WARM_UP * p.total)
 
     def evaluate(self) -> None:
-        """Evaluate on the validation split; keep a copy of the weights, and write them, if they are the best (or last)."""
+        """Evaluate on the validation split; copy and write the weights if they are the best (or the last)."""
         p = self.progress
         value = self.distributed.agree(self.validate(self.model) if self.distributed.is_main else math.nan)
         p.curve.append({"seconds": p.seconds, "tokens": p.tokens, "step": p.step, "value": value})

@@ -1,4 +1,4 @@
-"""Optimizers and the schedule of learning rates: AdamW for everything, or Muon for the matrices and AdamW for the rest."""
+"""Optimizers and learning-rate schedule: AdamW for everything, or Muon for matrices and AdamW for the rest."""
 
 from __future__ import annotations
 
@@ -160,9 +160,9 @@ def restore_optimizers(
 def rate_factor(step: int, total: int | None, recipe: Recipe) -> float:
     """Return the factor of the learning rates in a step.
 
-    It rises over the first ``warmup`` steps (at most a fifth of a short run), stays at 1, and falls linearly to zero over
-    the last ``decay_fraction`` of the run. While it stays, the run does not depend on where the end will be: it can be cut
-    there at any time and then decayed (Zhai et al. 2022; Hägele et al. 2024).
+    It rises over the first ``warmup`` steps (at most a fifth of a short run), stays at 1, and falls linearly to zero
+    over the last ``decay_fraction`` of the run. While it stays, the run does not depend on where the end will be: it
+    can be cut there at any time and then decayed (Zhai et al. 2022; Hägele et al. 2024).
 
     Args:
         step: steps done so far.

@@ -1,4 +1,4 @@
-"""Update rules: by gradient, by counting, and by expectation-maximisation (EM). The training loop knows none of them."""
+"""Update rules: by gradient, by counting, by expectation-maximisation (EM). The loop is independent of the rule."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ class GradientRule(Rule):
         return ranks.reduce(torch.tensor(loss, dtype=torch.float64)).item()
 
     def _share_buffers(self) -> None:
-        """Give every rank the buffers of rank 0: what a model updates in ``forward``, such as the codebook of a codec."""
+        """Give every rank the buffers of rank 0, which ``forward`` may update (the codebook of a codec)."""
         model = self.objective.model
         weights = {name for name, _ in model.named_parameters()}
         self.distributed.broadcast({name: x for name, x in model.state_dict().items() if name not in weights})
