@@ -1,4 +1,4 @@
-"""The run folder and what it rests on: atomic verified files."""
+"""Run folders, and the atomic, verified files that they are made of."""
 
 from chainrule.core.files import write_file
 from chainrule.runs.folder import Checkpoint, Newest, RunFolder

@@ -67,8 +67,9 @@ class Seq2SeqLoss(Objective):
 
 
 class MaskedLMLoss(Objective):
-    """-sum log p(x_t | all shown tokens) over the masked tokens, plus the cross-entropy of next-sentence prediction where
-    segments are paired (Devlin et al. 2019: the sum of both means).
+    """-sum log p(x_t | all shown tokens) over the masked tokens, plus the cross-entropy of next-sentence prediction.
+
+    Devlin et al. 2019: the sum of both means; the second only where segments are paired.
 
     Args:
         model: a masked language model.
