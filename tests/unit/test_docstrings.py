@@ -127,7 +127,12 @@ def lacking(name: str, found: Any) -> list[str]:
     doc = inspect.cleandoc(getattr(found, "__doc__", None) or "")
     if inspect.isclass(found):
         own = vars(found).get("__init__")
-        if own is None or is_dataclass(found) or issubclass(found, BaseException) or getattr(found, "_is_protocol", False):
+        if (
+            own is None
+            or is_dataclass(found)
+            or issubclass(found, BaseException)
+            or getattr(found, "_is_protocol", False)
+        ):
             return [] if doc else ["docstring"]
         return undocumented(own, doc + "\n\n" + inspect.cleandoc(own.__doc__ or "")) if doc else ["docstring"]
     if not inspect.isfunction(found):
