@@ -378,7 +378,7 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read the tensors of a file without a manifest: well formed, but a flipped bit of the data goes unnoticed.
+    """Return the tensors of a file without a manifest: well formed, but a flipped bit goes unnoticed.
 
     Args:
         path: a safetensors file.

@@ -172,7 +172,7 @@ def train(
 
 @dataclass(frozen=True)
 class Start:
-    """How a run begins: where, afresh or continued, and on which processes."""
+    """Circumstances of a run: its folder, whether it is continued or replaced, and the processes that train it."""
 
     run: RunFolder
     resume: bool

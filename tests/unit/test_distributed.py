@@ -145,7 +145,8 @@ def total_of_own(terms: dict[str, Any]) -> torch.Tensor:
 
 def test_counts_that_are_not_added_up_are_noticed(tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two batches of an n-gram, one a rank."""
-    batches = [Batch(torch.tensor([[3, 0, 1]]), torch.tensor([[0, 1, 2]])), Batch(torch.tensor([[3, 0]]), torch.tensor([[0, 0]]))]  # fmt: skip
+    rows = [([3, 0, 1], [0, 1, 2]), ([3, 0], [0, 0])]
+    batches = [Batch(torch.tensor([inputs]), torch.tensor([targets])) for inputs, targets in rows]
 
     def counted(ranks: Distributed) -> dict[str, torch.Tensor]:
         chosen = model_type("ngram")

@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 POSIX_MODULES = {"fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "syslog", "posix", "readline", "curses"}
 """Modules that Windows does not have."""
 LINUX_ONLY = {
-    "sched_getaffinity", "sched_setaffinity", "pread", "pwrite", "fork", "forkpty", "getuid", "geteuid", "getpgid", "killpg",
-    "sysconf", "mkfifo", "posix_fadvise", "posix_fallocate", "sendfile", "copy_file_range", "memfd_create", "getloadavg",
-    "wait3", "wait4", "setsid", "chown", "uname", "statvfs",
+    "chown", "copy_file_range", "fork", "forkpty", "geteuid", "getloadavg", "getpgid", "getuid", "killpg", "memfd_create",
+    "mkfifo", "posix_fadvise", "posix_fallocate", "pread", "pwrite", "sched_getaffinity", "sched_setaffinity", "sendfile",
+    "setsid", "statvfs", "sysconf", "uname", "wait3", "wait4",
 }  # fmt: skip
 """Attributes of ``os`` that Windows (or macOS too) does not have."""
 HIDE = f"""
@@ -47,14 +47,16 @@ def run(code: str, tmp_path: Path) -> str:
 def test_help_works_without_what_only_posix_has(tmp_path: Path) -> None:
     code = (
         HIDE
-        + "from chainrule.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as end:\n    assert not end.code\n"
+        + "from chainrule.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit as e:\n    assert not e.code\n"
     )
     assert "compare" in run(code, tmp_path)
 
 
 def test_every_module_can_be_imported_without_what_only_posix_has(tmp_path: Path) -> None:
     """Libraries that are imported first see the whole platform, as they would be built for theirs."""
-    libraries = "import torch, torch.distributed, numba, numpy, pydantic, PIL.Image, tokenizers, sacrebleu, rich.console, narwhals\n"
+    libraries = (
+        "import torch.distributed, numba, numpy, pydantic, PIL.Image, tokenizers, sacrebleu, rich.console, narwhals\n"
+    )
     modules = """
 import importlib, pkgutil, chainrule
 for found in pkgutil.walk_packages(chainrule.__path__, "chainrule."):
@@ -141,6 +143,7 @@ def test_the_wheel_compares_and_reports_in_a_clean_environment(tmp_path: Path) -
     found = wheel.check(tmp_path)
     assert found["package"].startswith(str(tmp_path))  # not the checkout
     assert found["rows"] == ["ngram", "gru"]
-    assert {"chainrule/py.typed", "chainrule/data/plays/test.txt.gz", "chainrule/report/templates/page.html"} <= set(found["files"])  # fmt: skip
+    needed = {"py.typed", "data/plays/test.txt.gz", "report/templates/page.html", "tasks/series/section.html"}
+    assert {f"chainrule/{name}" for name in needed} <= set(found["files"])
     assert not any(name.startswith(("tests", "benchmarks")) or "__pycache__" in name for name in found["files"])
     assert all(size > 20_000 for size in found["bytes"].values())
