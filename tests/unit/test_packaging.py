@@ -17,9 +17,9 @@ ROOT = Path(__file__).resolve().parents[2]
 POSIX_MODULES = {"fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "syslog", "posix", "readline", "curses"}
 """Modules that Windows does not have."""
 LINUX_ONLY = {
-    "chown", "copy_file_range", "fork", "forkpty", "geteuid", "getloadavg", "getpgid", "getuid", "killpg", "memfd_create",
-    "mkfifo", "posix_fadvise", "posix_fallocate", "pread", "pwrite", "sched_getaffinity", "sched_setaffinity", "sendfile",
-    "setsid", "statvfs", "sysconf", "uname", "wait3", "wait4",
+    "chown", "copy_file_range", "fork", "forkpty", "geteuid", "getloadavg", "getpgid", "getuid", "killpg",
+    "memfd_create", "mkfifo", "posix_fadvise", "posix_fallocate", "pread", "pwrite", "sched_getaffinity",
+    "sched_setaffinity", "sendfile", "setsid", "statvfs", "sysconf", "uname", "wait3", "wait4",
 }  # fmt: skip
 """Attributes of ``os`` that Windows (or macOS too) does not have."""
 HIDE = f"""
