@@ -80,7 +80,8 @@ class Distributed:
         if self.world == 1:
             return
         for x in tensors.values():
-            x.copy_(self.reduce(x.detach().clone() if self.is_main else torch.zeros_like(x)))
+            sent = x.detach().to(torch.uint8 if x.dtype == torch.bool else x.dtype, copy=True)
+            x.copy_(self.reduce(sent if self.is_main else torch.zeros_like(sent)))
 
     def gather(self, tensors: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
         """Return the tensors of every rank, in order of rank.

@@ -226,6 +226,30 @@ def test_a_model_whose_counts_cannot_be_exchanged_is_refused(text: Path, tmp_pat
         rules.added_up(two, CountingRule.__new__(CountingRule), Words())
 
 
+def test_values_of_every_type_and_shape_are_exchanged(tmp_path: Path) -> None:
+    def work(ranks: Distributed) -> dict[str, torch.Tensor]:
+        mine = ranks.rank + 1
+        sent = {
+            "bool": torch.tensor([mine == 1, False]),
+            "long": torch.tensor(mine),
+            "half": torch.full((2, 3), mine, dtype=torch.bfloat16),
+            "infinite": torch.tensor([-float("inf"), float("nan"), mine]),
+        }
+        ranks.broadcast(sent)
+        one, two = ranks.gather({"ids": torch.arange(mine), "of 2": torch.ones(1)} if mine == 2 else {})
+        assert one == {}
+        assert list(two) == ["ids", "of 2"]
+        return {**sent, **two, "agreed": torch.tensor(ranks.agree(0.1 * mine), dtype=torch.float64)}
+
+    for found in together(tmp_path / "group", work):
+        assert found["bool"].tolist() == [True, False]
+        assert found["long"] == 1
+        assert found["half"].tolist() == [[1, 1, 1], [1, 1, 1]]
+        assert str(found["infinite"].tolist()) == "[-inf, nan, 1.0]"
+        assert found["ids"].tolist() == [0, 1]
+        assert found["agreed"] == 0.1
+
+
 def test_every_row_of_a_batch_has_one_owner() -> None:
     for world, parts, rows in ((1, 1, 7), (2, 1, 7), (3, 2, 5), (2, 4, 64), (5, 3, 2)):
         shares = [Distributed(rank, world).share(rows, parts, i) for rank in range(world) for i in range(parts)]
