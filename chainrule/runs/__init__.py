@@ -2,13 +2,12 @@
 
 from chainrule.core.files import write_file
 from chainrule.runs.folder import Checkpoint, Newest, RunFolder
-from chainrule.runs.store import read_tensors, save_folder, tensor_bytes, verify_folder
+from chainrule.runs.store import save_folder, tensor_bytes, verify_folder
 
 __all__ = [
     "Checkpoint",
     "Newest",
     "RunFolder",
-    "read_tensors",
     "save_folder",
     "tensor_bytes",
     "verify_folder",

@@ -375,14 +375,3 @@ def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
     except Exception as error:  # the library's error type differs with the damage; all mean the same here
         reason = (str(error).splitlines() or [""])[0][:120]
         raise corrupt(path, f"not valid safetensors ({type(error).__name__}: {reason})") from None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a file without a manifest: well formed, but a flipped bit goes unnoticed.
-
-    Args:
-        path: a safetensors file.
-    """
-    with machine_errors(path, "read"):
-        size = path.stat().st_size if path.is_file() else 0
-    return parse_tensors(read_bytes(path, size), path)
