@@ -24,13 +24,14 @@ demo: .venv/core  ## set up, compare six model types on the bundled plays, say w
 test: .venv/test  ## set up, run the suite
 	$(BIN)/python -m pytest -m "not slow"
 
-check: .venv/dev  ## format, lint, types, import contracts
+check: .venv/dev  ## format, lint, types, import contracts, docstrings and their examples, limits on size
 	$(BIN)/ruff format --check chainrule tests examples benchmarks
 	$(BIN)/ruff check chainrule tests examples benchmarks
 	$(BIN)/pyright
 	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit/test_habits.py tests/unit/test_docstrings.py
 
-check-all: check  ## everything, the slow and statistical tests too
+check-all: check  ## everything, the slow and statistical tests and the wheel too
 	$(BIN)/python -m pytest
 
 evidence-main: .venv/test  ## measure what the first milestone must show; tables under docs/evidence (DATA=path)

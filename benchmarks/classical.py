@@ -1,10 +1,12 @@
-"""Classical models beside the libraries that people use for them, in one run on one machine: medians of several, and ratios.
+"""Classical models beside the libraries that people use for them, in one run on one machine: medians of several, and
+ratios.
 
     python benchmarks/classical.py --data ../shared/data [--only ngram,hmm,nltk,statsmodels] [--repeats 7] [--json OUT]
 
-A section is a function that yields ``Line``s; it is added to ``SECTIONS``. Whatever is compared alternates within one process,
-so that a busy moment meets both sides; memory and cold starts are measured in processes of their own. Nothing else should
-run on the machine meanwhile. Needs kenlm, hmmlearn, nltk and statsmodels, each for the section of its name.
+A section is a function that yields ``Line``s; it is added to ``SECTIONS``. Whatever is compared alternates within one
+process, so that a busy moment meets both sides; memory and cold starts are measured in processes of their own. Nothing
+else should run on the machine meanwhile. Needs kenlm, hmmlearn, nltk and statsmodels, each for the section of its
+name.
 """
 
 from __future__ import annotations
@@ -104,8 +106,8 @@ def train(text: bytes, n: int = N) -> Arpa:
 
 
 def varied(text: bytes, times: int) -> bytes:
-    """A longer text of the same kind: copies in which one word in eight, by its hash and the copy, gets a name of its own, so
-    that different n-grams go on appearing.
+    """A longer text of the same kind: copies in which one word in eight, by its hash and the copy, gets a name of its
+    own, so that different n-grams go on appearing.
     """
     copies = [text]
     for copy in range(1, times):
@@ -188,7 +190,9 @@ def against_kenlm(theirs: Any, arpa: Arpa, lines: list[str], repeats: int) -> It
 
 
 def hmm(data: Path, repeats: int) -> Iterator[Line]:
-    """EM over 200,000 characters in sequences of 200, beside both of hmmlearn's implementations (see classical_hmm.py)."""
+    """EM over 200,000 characters in sequences of 200, beside both of hmmlearn's implementations (see
+    classical_hmm.py).
+    """
     from classical_hmm import compare
 
     for states in (64, 128):

@@ -1,8 +1,8 @@
 """EM of hidden Markov models beside hmmlearn's two implementations: the section ``hmm`` of classical.py.
 
-The text is 200,000 characters in sequences of 200. An iteration is one E-step over all of it and one M-step. hmmlearn's
-iterations take from seconds to a minute, so that it reads a tenth of the sequences (its time is proportional to them) as
-often as we read all.
+The text is 200,000 characters in sequences of 200. An iteration is one E-step over all of it and one M-step.
+hmmlearn's iterations take from seconds to a minute, so that it reads a tenth of the sequences (its time is
+proportional to them) as often as we read all.
 """
 
 from __future__ import annotations

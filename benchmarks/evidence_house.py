@@ -1,8 +1,11 @@
 """Measure what the rebuilt product side must show, and write it as JSON and a table under docs/evidence.
 
-    python benchmarks/evidence_house.py --data ../shared/data [--only tests,figures,tokenizers,frames,board,kills,structure,help,speed,demo]
+    python benchmarks/evidence_house.py --data ../shared/data [--only SECTION,…]
 
-Sections are independent and may be gathered over time. ``speed`` and ``demo`` need a machine on which nothing else runs.
+Sections: tests, figures, tokenizers, frames, board, kills, structure, help, speed, demo.
+
+Sections are independent and may be gathered over time. ``speed`` and ``demo`` need a machine on which nothing else
+runs.
 """
 
 from __future__ import annotations
@@ -42,7 +45,13 @@ def pytest(*words: str) -> tuple[str, float]:
 
 def tests(_data: Path, _work: Path) -> Iterator[Line]:
     summary, _ = pytest("tests/golden/test_fingerprints.py")
-    yield line(f"fingerprints of every model type and task, recorded at {BASE}", "equal", summary, "failed" not in summary, "pytest tests/golden/test_fingerprints.py")  # fmt: skip
+    yield line(
+        f"fingerprints of every model type and task, recorded at {BASE}",
+        "equal",
+        summary,
+        "failed" not in summary,
+        "pytest tests/golden/test_fingerprints.py",
+    )
     summary, seconds = pytest("-m", "not slow")
     count = {word: int(number) for number, word in re.findall(r"(\d+) (passed|failed|skipped|errors?)", summary)}
     bad, skipped = count.get("failed", 0) + count.get("errors", 0), count.get("skipped", 0)
@@ -59,7 +68,13 @@ def figures(data: Path, work: Path) -> Iterator[Line]:
         value = nats_per_char(folder, work / f"n{n}", *flags)
         name = "Markov, add-1" if n == 2 else f"modified Kneser-Ney, n = {n}"
         ok = abs(value - target) <= 5e-4
-        yield line(f"{name}, nats per character", f"{target} ± 0.0005", round(value, 5), ok, f"chainrule train tiny {' '.join(flags)}; chainrule evaluate")  # fmt: skip
+        yield line(
+            f"{name}, nats per character",
+            f"{target} ± 0.0005",
+            round(value, 5),
+            ok,
+            f"chainrule train tiny {' '.join(flags)}; chainrule evaluate",
+        )
 
 
 def tokenizers(data: Path, work: Path) -> Iterator[Line]:
@@ -116,7 +131,14 @@ def frames(_data: Path, work: Path) -> Iterator[Line]:
         (best,) = load(out / "best").predict([["a", "b"]], top_k=3)["predictions"]
         found[name] = [(x["token"], round(x["p"], 4)) for x in best]
         answer = ", ".join(f"{token} {p:.3f}" for token, p in found[name])
-        yield line(f"{name}: compare, load best, predict after a b", "c first", answer, found[name][0][0] == "c", "compare(frame, out, columns='event', group='user_id', time='time'); load(out / 'best').predict([['a', 'b']], top_k=3)")  # fmt: skip
+        yield line(
+            f"{name}: compare, load best, predict after a b",
+            "c first",
+            answer,
+            found[name][0][0] == "c",
+            "compare(frame, out, columns='event', group='user_id', time='time'); load(out / 'best').predict([['a', "
+            "'b']], top_k=3)",
+        )
     tables = [v for k, v in found.items() if k != "list of lists"]
     same = all(v == tables[0] for v in tables)
     yield line("pandas, Polars and Arrow give the same answer", "yes", "yes" if same else "no", same, "the same")
@@ -144,10 +166,18 @@ def board(_data: Path, work: Path) -> Iterator[Line]:
     (out / "board.json").unlink()
     chainrule("compare", *SMALL, "--out", str(out))
     same = (out / "board.json").read_bytes() == first
-    yield line("board.json deleted and rebuilt from result files", "equal", "equal" if same else "different", same, command)  # fmt: skip
+    yield line(
+        "board.json deleted and rebuilt from result files", "equal", "equal" if same else "different", same, command
+    )
     chainrule("compare", *SMALL, "--workers", "2", "--out", str(work / "workers"))
     same = timeless(read_board(work / "workers")) == timeless(read_board(out))
-    yield line("--workers 2 and in turns: all fields but seconds, speeds and memory", "equal", "equal" if same else "different", same, f"{command} --workers 2")  # fmt: skip
+    yield line(
+        "--workers 2 and in turns: all fields but seconds, speeds and memory",
+        "equal",
+        "equal" if same else "different",
+        same,
+        f"{command} --workers 2",
+    )
 
 
 def kills(_data: Path, work: Path) -> Iterator[Line]:
@@ -165,7 +195,13 @@ def kills(_data: Path, work: Path) -> Iterator[Line]:
         process.wait()
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     same = timeless(read_board(out)) == timeless(read_board(work / "whole"))
-    yield line("kill -9 at 10 random moments, then the same command", "the undisturbed board", "equal" if same else "different", same, f"chainrule compare {' '.join(SMALL)}")  # fmt: skip
+    yield line(
+        "kill -9 at 10 random moments, then the same command",
+        "the undisturbed board",
+        "equal" if same else "different",
+        same,
+        f"chainrule compare {' '.join(SMALL)}",
+    )
 
 
 CLAIMS = {
@@ -178,7 +214,13 @@ CLAIMS = {
 def structure(_data: Path, _work: Path) -> Iterator[Line]:
     done = subprocess.run([Path(sys.executable).with_name("lint-imports")], cwd=ROOT, capture_output=True, text=True)
     summary = next((x for x in reversed(done.stdout.splitlines()) if "kept" in x), "failed")
-    yield line("layers, independence and light imports by import-linter", "0 broken", summary, done.returncode == 0, "lint-imports")  # fmt: skip
+    yield line(
+        "layers, independence and light imports by import-linter",
+        "0 broken",
+        summary,
+        done.returncode == 0,
+        "lint-imports",
+    )
     for path, claim in CLAIMS.items():
         summary, _ = pytest(path)
         ok = "failed" not in summary and "error" not in summary
@@ -197,10 +239,22 @@ def help_(_data: Path, _work: Path) -> Iterator[Line]:
             seconds.append(time.perf_counter() - began)
         times[name or "chainrule"] = statistics.median(seconds)
     slowest = max(times, key=lambda name: times[name])
-    yield line("--help of every command, seconds (the slowest; median of 5)", "≤ 0.3", f"{times[slowest]:.3f} ({slowest})", times[slowest] <= 0.3, "chainrule COMMAND --help")  # fmt: skip
+    yield line(
+        "--help of every command, seconds (the slowest; median of 5)",
+        "≤ 0.3",
+        f"{times[slowest]:.3f} ({slowest})",
+        times[slowest] <= 0.3,
+        "chainrule COMMAND --help",
+    )
     code = "import sys, chainrule; print('torch' in sys.modules or 'pydantic' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
-    yield line("import chainrule imports torch", "no", "no" if found == "False" else "yes", found == "False", "import chainrule")  # fmt: skip
+    yield line(
+        "import chainrule imports torch",
+        "no",
+        "no" if found == "False" else "yes",
+        found == "False",
+        "import chainrule",
+    )
 
 
 WORK = {
@@ -216,7 +270,15 @@ def once(tree: Path, out: Path, pairs: Path) -> dict[str, float]:
     environment = {**os.environ, "PYTHONPATH": str(tree)}
 
     def run(*words: str) -> dict[str, Any]:
-        done = subprocess.run(["chrt", "-r", "10", *call, *words, "--json"], cwd=tree, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            ["chrt", "-r", "10", *call, *words, "--json"],
+            cwd=tree,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=True,
+            text=True,
+        )
         return json.loads(done.stdout)
 
     plays, found = tree / "chainrule" / "data" / "plays", {}
@@ -226,7 +288,23 @@ def once(tree: Path, out: Path, pairs: Path) -> dict[str, float]:
             if model == "transformer"
             else [str(plays)]
         )
-        result = run("train", *data, "--model", model, "--budget", budget, "--precision", "fp32", "--threads", "2", "--save-every", "1e6s", "--out", str(out / model), "--overwrite")  # fmt: skip
+        result = run(
+            "train",
+            *data,
+            "--model",
+            model,
+            "--budget",
+            budget,
+            "--precision",
+            "fp32",
+            "--threads",
+            "2",
+            "--save-every",
+            "1e6s",
+            "--out",
+            str(out / model),
+            "--overwrite",
+        )
         found[name] = result["seconds"]
     test = next(plays.glob("test*"))
     found["scoring, LSTM"] = run("evaluate", str(out / "lstm"), str(test))["seconds"]
@@ -237,7 +315,9 @@ def once(tree: Path, out: Path, pairs: Path) -> dict[str, float]:
 
 def speed(data: Path, work: Path) -> Iterator[Line]:
     base = work / "base"
-    subprocess.run(["git", "worktree", "add", "--force", "--detach", str(base), BASE], cwd=ROOT, check=True, capture_output=True)  # fmt: skip
+    subprocess.run(
+        ["git", "worktree", "add", "--force", "--detach", str(base), BASE], cwd=ROOT, check=True, capture_output=True
+    )
     pairs = data / "fixtures" / "pairs_en_de.train.tsv"
     ratios: dict[str, list[float]] = {}
     try:
@@ -253,7 +333,13 @@ def speed(data: Path, work: Path) -> Iterator[Line]:
         middle, spread = statistics.mean(logs), 2.145 * statistics.stdev(logs) / math.sqrt(len(logs))
         low, high = math.exp(middle - spread), math.exp(middle + spread)
         value = f"{math.exp(middle):.3f} [{low:.3f}, {high:.3f}], {len(values)} rounds"
-        yield line(f"{name}: speed as a share of {BASE}'s", "95 % interval not below 0.97", value, high >= 0.97, "make evidence-house")  # fmt: skip
+        yield line(
+            f"{name}: speed as a share of {BASE}'s",
+            "95 % interval not below 0.97",
+            value,
+            high >= 0.97,
+            "make evidence-house",
+        )
 
 
 def demo(_data: Path, work: Path) -> Iterator[Line]:
@@ -262,7 +348,9 @@ def demo(_data: Path, work: Path) -> Iterator[Line]:
     began = time.perf_counter()
     done = subprocess.run(["make", "demo"], cwd=clone, capture_output=True, text=True)
     seconds = time.perf_counter() - began
-    yield line("make demo from nothing, seconds", "≤ 240", round(seconds), done.returncode == 0 and seconds <= 240, "make demo")  # fmt: skip
+    yield line(
+        "make demo from nothing, seconds", "≤ 240", round(seconds), done.returncode == 0 and seconds <= 240, "make demo"
+    )
     if done.returncode == 0:
         for row in read_board(clone / "demo")["rows"]:
             yield line(

@@ -47,7 +47,8 @@ def fashion(model: str, budget: str, least: float = 0) -> Section:
         nearest, *rows = board["rows"]
         for row in rows:
             yield line(
-                f"img_fashion_mnist subset12k, {row['model']}, mean of 3 seeds; nearest neighbours {nearest['accuracy']:.4f}",
+                f"img_fashion_mnist subset12k, {row['model']}, mean of 3 seeds; nearest neighbours "
+                f"{nearest['accuracy']:.4f}",
                 f"≥ {least}, above k-NN" if least else "",
                 round(row["accuracy"], 4),
                 row["accuracy"] >= least and (not least or row["accuracy"] > nearest["accuracy"]),
@@ -94,7 +95,9 @@ def spread(rows: list[Any], many: int) -> list[Any]:
 def drawn(
     name: str, folder: Path, codec: Path, work: Path, column: str, budget: str, targets: tuple[float, float]
 ) -> Iterator[Line]:
-    """Learn to draw, ask the judge for captions of training and for those never seen, and draw sixteen of the former for the eye."""
+    """Learn to draw, ask the judge for captions of training and for those never seen, and draw sixteen of the former
+    for the eye.
+    """
     flags = ["--model", "dalle", "--budget", budget, *DRAWING, "--columns", column]
     run, pictures = work / f"draw-{name}-{column}", folder / "images32.npz"
     chainrule("train", str(folder), *flags, "--from", str(codec), "--out", str(run), "--resume", "auto")
@@ -105,7 +108,8 @@ def drawn(
     for part, source, target in (("test", folder, targets[0]), ("training", known, targets[1])):
         found = chainrule("evaluate", str(run), str(source), "--columns", column)
         note = (
-            f"{found['retrieval_at_1']:.3f} of {found['retrieved_among']} (originals {found['retrieval_of_originals']:.3f}); "
+            f"{found['retrieval_at_1']:.3f} of {found['retrieved_among']} (originals "
+            f"{found['retrieval_of_originals']:.3f}); "
             f"{found['bits_per_image_token']:.2f} bits a symbol at {found['reconstruction_psnr']:.1f} dB with "
             f"{found['codebook_used']:.2f} of the symbols in use; diversity {found['diversity']:.2f}"
         )
@@ -125,12 +129,14 @@ def drawn(
 
 
 def gallery(path: Path, texts: list[str], given: list[np.ndarray], mine: list[np.ndarray]) -> None:
-    """Two rows of eight, and again: the training pictures, and below them what was drawn of their captions; the captions as a list."""
+    """Two rows of eight, and again: the training pictures, and below them what was drawn of their captions; the
+    captions as a list.
+    """
     shown = [x for k in range(0, len(texts), 8) for x in (*given[k : k + 8], *mine[k : k + 8])]
     path.with_suffix(".png").write_bytes(as_png(grid(shown, 8)))
     path.with_suffix(".md").write_text(
-        f"![pictures]({path.name}.png)\n\nFirst and third row: training pictures. Second and fourth row: drawn from their captions.\n\n"
-        + "".join(f"{k + 1}. {text}\n" for k, text in enumerate(texts)),
+        f"![pictures]({path.name}.png)\n\nFirst and third row: training pictures. Second and fourth row: drawn "
+        "from their captions.\n\n" + "".join(f"{k + 1}. {text}\n" for k, text in enumerate(texts)),
         "utf-8",
     )
 
@@ -158,7 +164,10 @@ def codec_line(name: str, folder: Path, out: Path, budget: str, least: float) ->
     flags = ["--budget", budget, *CODEC]
     chainrule("train", str(folder), *flags, "--out", str(out), "--resume", "auto")
     found = chainrule("evaluate", str(out), str(folder))
-    note = f"{found['psnr']:.2f} dB; {found['codebook_used']:.2f} of {found['codebook_size']} symbols used, {found['code_entropy']:.2f} bits each"
+    note = (
+        f"{found['psnr']:.2f} dB; {found['codebook_used']:.2f} of {found['codebook_size']} symbols used, "
+        f"{found['code_entropy']:.2f} bits each"
+    )
     yield line(
         f"{name}, test pictures from {found['codes_per_image']} symbols",
         f"≥ {least} dB" if least else "",
@@ -169,7 +178,9 @@ def codec_line(name: str, folder: Path, out: Path, budget: str, least: float) ->
 
 
 def speed(_data: Path, _work: Path) -> Iterator[Line]:
-    """Sixteen pictures of 256 symbols, with what was read kept and with all read again for each symbol; and one picture of 64."""
+    """Sixteen pictures of 256 symbols, with what was read kept and with all read again for each symbol; and one
+    picture of 64.
+    """
     torch.set_num_threads(2)
     compute, plain = decide("cpu", "bf16", threads=2), Filters()
     many, one = untrained(patch=2), untrained(patch=4)

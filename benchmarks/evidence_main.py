@@ -2,8 +2,8 @@
 
     python benchmarks/evidence_main.py --data ../shared/data [--only counting,lstm,gpt,truth,boards,cli]
 
-Sections are independent and may be gathered over time: each replaces its own lines and leaves the others. Every line carries the command,
-the commit and the machine. Nothing else should run on the machine meanwhile.
+Sections are independent and may be gathered over time: each replaces its own lines and leaves the others. Every line
+carries the command, the commit and the machine. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -118,7 +118,10 @@ def truth(_data: Path, work: Path) -> Iterator[Line]:
         rate, reached = known["entropy_rate"], known["achievable"]["test"]
         if kind != "copy":
             excess = best["bits_per_byte"] / rate - 1
-            note = f"{best['bits_per_byte']:.4f} ({best['model']}); rate {rate:.4f}: {excess:+.2%}; the source itself on this test part: {reached:.4f}"
+            note = (
+                f"{best['bits_per_byte']:.4f} ({best['model']}); rate {rate:.4f}: {excess:+.2%}; the source itself on "
+                f"this test part: {reached:.4f}"
+            )
             yield line(
                 f"{kind} source: best row within 0.5 % of the entropy rate", "≤ 0.5 %", note, excess <= 0.005, command
             )
@@ -130,7 +133,10 @@ def truth(_data: Path, work: Path) -> Iterator[Line]:
             drop = {p["visible"]: p["value"] for p in best["memory"]}
             falls = drop[49] - drop[50], drop[49] - drop[40]
             sharp = best["model"].split(":")[0] in ("rnn", "lstm", "gru", "gpt") and falls[0] > 5 * abs(falls[1])
-            note = f"{best['model']} {best['bits_per_byte']:.4f} (rate {rate:.4f}, ngram {rows['ngram']['bits_per_byte']:.4f}); at 49 → 50 visible: −{falls[0]:.3f} bits"
+            note = (
+                f"{best['model']} {best['bits_per_byte']:.4f} (rate {rate:.4f}, ngram "
+                f"{rows['ngram']['bits_per_byte']:.4f}); at 49 → 50 visible: −{falls[0]:.3f} bits"
+            )
             yield line(
                 "copy source, lag 50: recurrent or attention wins and the curve drops at 50",
                 "drop at 50",
@@ -150,7 +156,10 @@ def boards(data: Path, work: Path) -> Iterator[Line]:
         yield line(f"{name}: board without failed cells", "0 failed", f"{len(failed)} failed", not failed, command)
         for row in board["rows"]:
             low, high = row["interval"]
-            note = f"{row['bits_per_byte']:.4f} [{low:.4f}, {high:.4f}] bits per byte, {row['bits_per_char']:.4f} per character"
+            note = (
+                f"{row['bits_per_byte']:.4f} [{low:.4f}, {high:.4f}] bits per byte, {row['bits_per_char']:.4f} per "
+                "character"
+            )
             yield line(f"{name}: {row['model']}", "", note, True, command)
         yield line(f"{name}: verdict", "", board["verdict"]["text"], True, command)
 

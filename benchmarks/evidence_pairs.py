@@ -1,9 +1,11 @@
 """Measure what sequence to sequence, BERT and neural labels must show, and write it under docs/evidence.
 
-    python benchmarks/evidence_pairs.py --data ../shared/data [--only reverse,parity,recall,bert,g2p,g2p_gru,ding,ding_alone,peer,lohelp,beam,english,korean,spam]
+    python benchmarks/evidence_pairs.py --data ../shared/data [--only SECTION,…]
 
-Settings were chosen on validation parts; the test part is opened here. Long sections (g2p an hour, ding an hour and a half) may be
-gathered over time. Nothing else should run on the machine meanwhile.
+Sections: reverse, parity, recall, bert, g2p, g2p_gru, ding, ding_alone, peer, lohelp, beam, english, korean, spam.
+
+Settings were chosen on validation parts; the test part is opened here. Long sections (g2p an hour, ding an hour and a
+half) may be gathered over time. Nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -56,12 +58,15 @@ def reverse(_data: Path, work: Path) -> Iterator[Line]:
     ]
     yield line(
         "reverse, cross-attention against the mirrored places, AUPRC, mean of 200 sources",
-        "≥ 0.9", round(float(np.mean(found)), 4), float(np.mean(found)) >= 0.9, "chainrule.tasks.translate.inference.alignment_of",
+        "≥ 0.9", round(float(np.mean(found)), 4), float(np.mean(found)) >= 0.9,
+        "chainrule.tasks.translate.inference.alignment_of",
     )  # fmt: skip
 
 
 def parity(_data: Path, work: Path) -> Iterator[Line]:
-    """Is the number of ones so far odd? Rows of at most 40 bits to learn from, of 256 to be asked; half right is chance."""
+    """Is the number of ones so far odd? Rows of at most 40 bits to learn from, of 256 to be asked; half right is
+    chance.
+    """
     folder = work / "parity"
     chainrule("data", "make", "parity", "--out", str(folder))
     for model in ("rnn", "lstm", "gru", "transformer"):
@@ -74,8 +79,8 @@ def parity(_data: Path, work: Path) -> Iterator[Line]:
 
 
 def recall(_data: Path, work: Path) -> Iterator[Line]:
-    """Eight pairs are read, and the value of one key is asked for: one guess among the eight is 0.125. The same time for each, three
-    rates for those that recur, of which the best on validation counts.
+    """Eight pairs are read, and the value of one key is asked for: one guess among the eight is 0.125. The same time
+    for each, three rates for those that recur, of which the best on validation counts.
     """
     folder = work / "recall"
     chainrule("data", "make", "recall", "--out", str(folder))
@@ -94,7 +99,13 @@ def recall(_data: Path, work: Path) -> Iterator[Line]:
             "accuracy"
         ]
         note = f"{found:.4f} at rate {best}; validation " + ", ".join(f"{r}: {1 - v:.3f}" for r, v in tried.items())
-        yield line(f"recall of 8 pairs, {model}", "", note, True, f"chainrule train recall --model {model} {' '.join(same)} --set train.lr=…")  # fmt: skip
+        yield line(
+            f"recall of 8 pairs, {model}",
+            "",
+            note,
+            True,
+            f"chainrule train recall --model {model} {' '.join(same)} --set train.lr=…",
+        )
 
 
 def bert(data: Path, work: Path) -> Iterator[Line]:
@@ -102,7 +113,10 @@ def bert(data: Path, work: Path) -> Iterator[Line]:
     flags = ["--task", "fill", "--model", "bert", "--set", "size=tiny", "--budget", "300s", *ONE]
     found, command = trained(data / "text_shakespeare", work / "bert", *flags)
     share = found["masked_nats"] / found["unigram_nats"]
-    note = f"{share:.3f}: {found['masked_nats']:.3f} of {found['unigram_nats']:.3f} nats; {found['masked_accuracy']:.3f} guessed right"
+    note = (
+        f"{share:.3f}: {found['masked_nats']:.3f} of {found['unigram_nats']:.3f} nats; "
+        f"{found['masked_accuracy']:.3f} guessed right"
+    )
     yield line(
         "text_shakespeare, BERT tiny: masked cross-entropy", "≤ 0.8 × unigram entropy", note, share <= 0.8, command
     )
@@ -148,7 +162,10 @@ def ding(data: Path, work: Path) -> Iterator[Line]:
     ahead = board["verdict"]["best"] == ours and gap["high"] < 0
     yield line("GRU without attention against the transformer", "behind, p < 0.05", note, ahead, command)
     for row in board["rows"]:
-        note = f"chrF {row['chrf']:.2f}, BLEU {row['bleu']:.2f}, exact {row['exact_match']:.3f}; {row['params']:,} parameters"
+        note = (
+            f"chrF {row['chrf']:.2f}, BLEU {row['bleu']:.2f}, exact {row['exact_match']:.3f}; {row['params']:,} "
+            "parameters"
+        )
         yield line(f"pairs_ding_en_de: {row['model']}", "", note, True, command)
 
 
@@ -174,9 +191,13 @@ def ding_alone(data: Path, work: Path) -> Iterator[Line]:
 def peer(data: Path, work: Path) -> Iterator[Line]:
     """Marian on the same pairs and units, trained from scratch by Hugging Face's own trainer for 17 minutes."""
     theirs = marian(
-        "train", "--data", str(data / "pairs_ding_en_de"), "--seconds", "1020", "--out", str(work / "marian"), "--threads", "1",
+        "train", "--data", str(data / "pairs_ding_en_de"), "--seconds", "1020", "--out", str(work / "marian"),
+        "--threads", "1",
     )  # fmt: skip
-    note = f"chrF {theirs['chrf']:.2f}, BLEU {theirs['bleu']:.2f}; {theirs['parameters']:,} parameters, {theirs['steps']} steps"
+    note = (
+        f"chrF {theirs['chrf']:.2f}, BLEU {theirs['bleu']:.2f}; {theirs['parameters']:,} parameters, "
+        f"{theirs['steps']} steps"
+    )
     yield line("the same by Hugging Face's trainer, 17 min", "", note, True, "benchmarks/marian.py train")
 
 
@@ -194,7 +215,13 @@ def beam(data: Path, work: Path) -> Iterator[Line]:
     found = marian("beam", "--data", str(folder), "--model", str(work / "marian"))
     command = "benchmarks/marian.py beam"
     times = ", ".join(f"{name} {s:.2f} s" for name, s in found["seconds"].items())
-    yield line("beam of 4 against Hugging Face's generate, fp32", "≥ 3×", f"{found['ratio']:.2f}×; {times}", found["ratio"] >= 3, command)  # fmt: skip
+    yield line(
+        "beam of 4 against Hugging Face's generate, fp32",
+        "≥ 3×",
+        f"{found['ratio']:.2f}×; {times}",
+        found["ratio"] >= 3,
+        command,
+    )
     yield line("translations that are equal", "≥ 99 %", f"{found['equal']:.2%}", found["equal"] >= 0.99, command)
     gap = found["chrf"]["ours, bf16"] - found["chrf"]["ours"]
     yield line("bf16: chrF against fp32", "≤ 0.2 either way", f"{gap:+.3f}", abs(gap) <= 0.2, command)
@@ -285,7 +312,8 @@ def spam(data: Path, work: Path) -> Iterator[Line]:
 
 
 SECTIONS: dict[str, Section] = {
-    "reverse": reverse, "parity": parity, "recall": recall, "bert": bert, "g2p": g2p, "g2p_gru": g2p_gru, "ding": ding, "peer": peer, "ding_alone": ding_alone, "lohelp": lohelp, "beam": beam,
+    "reverse": reverse, "parity": parity, "recall": recall, "bert": bert, "g2p": g2p, "g2p_gru": g2p_gru,
+    "ding": ding, "peer": peer, "ding_alone": ding_alone, "lohelp": lohelp, "beam": beam,
     "english": english, "korean": korean, "spam": spam,
 }  # fmt: skip
 

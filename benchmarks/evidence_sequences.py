@@ -1,6 +1,8 @@
 """Measure what Markov and hidden Markov models, taggers and Bayes must show, and write it under docs/evidence.
 
-    python benchmarks/evidence_sequences.py --data ../shared/data [--only tag,classify,vowels,arpa,ngram,hmm,others,boards]
+    python benchmarks/evidence_sequences.py --data ../shared/data [--only SECTION,…]
+
+Sections: tag, classify, vowels, arpa, ngram, hmm, others, boards.
 
 What is left open is chosen on the training part alone; the test part is opened here.
 """
@@ -112,7 +114,9 @@ NEEDED = {"ngram": ("kenlm",), "hmm": ("hmmlearn",), "nltk": ("nltk",), "statsmo
 
 
 def speed(only: str, data: Path, work: Path) -> Iterator[Line]:
-    """Beside KenLM, hmmlearn, NLTK and statsmodels (optional packages), in one run; every figure is told, bounds where there are."""
+    """Beside KenLM, hmmlearn, NLTK and statsmodels (optional packages), in one run; every figure is told, bounds where
+    there are.
+    """
     for package in (p for section in only.split(",") for p in NEEDED[section]):
         importlib.import_module(package)
     found = work / "classical.json"
@@ -144,7 +148,8 @@ if __name__ == "__main__":
     page = [
         "# Markov, hidden Markov and Bayes: what they must show, measured",
         "",
-        "`make evidence-sequences` writes this page. The test parts of tags and labels were opened several times while defaults were",
+        "`make evidence-sequences` writes this page. The test parts of tags and labels were opened several times "
+        "while defaults were",
         "sought by cross-validation (dev/LOG.md), so those figures are that much less than untouched.",
     ]
     sys.exit(gather(SECTIONS, ROOT / "docs" / "evidence" / "sequences.json", page))

@@ -1,4 +1,5 @@
-"""Beside Hugging Face's Marian: trained from scratch by its own trainer, and searched by its own ``generate`` with the same weights.
+"""Beside Hugging Face's Marian: trained from scratch by its own trainer, and searched by its own ``generate`` with the
+same weights.
 
     python benchmarks/marian.py train --data ../shared/data/pairs_ding_en_de --seconds 1020 --out marian
     python benchmarks/marian.py beam --model marian --data ../shared/data/pairs_ding_en_de
@@ -42,9 +43,11 @@ def config(vocab_size: int) -> Any:
     from transformers import MarianConfig
 
     return MarianConfig(
-        vocab_size=vocab_size + 2, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS, encoder_attention_heads=HEADS,
+        vocab_size=vocab_size + 2, d_model=WIDTH, encoder_layers=LAYERS, decoder_layers=LAYERS,
+        encoder_attention_heads=HEADS,
         decoder_attention_heads=HEADS, encoder_ffn_dim=4 * WIDTH, decoder_ffn_dim=4 * WIDTH, scale_embedding=True,
-        max_position_embeddings=512, eos_token_id=vocab_size, pad_token_id=vocab_size + 1, decoder_start_token_id=vocab_size + 1,
+        max_position_embeddings=512, eos_token_id=vocab_size, pad_token_id=vocab_size + 1,
+        decoder_start_token_id=vocab_size + 1,
         activation_function="swish", dropout=0.1, forced_eos_token_id=None,
     )  # fmt: skip
 
@@ -82,8 +85,10 @@ def train(data: Path, seconds: float, out: Path) -> dict[str, Any]:
             control.should_training_stop = spent() > 1
 
     arguments = Seq2SeqTrainingArguments(
-        output_dir=str(out / "trainer"), per_device_train_batch_size=64, max_steps=1_000_000, label_smoothing_factor=0.1, bf16=True,
-        use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True, logging_steps=200, dataloader_pin_memory=False,
+        output_dir=str(out / "trainer"), per_device_train_batch_size=64, max_steps=1_000_000,
+        label_smoothing_factor=0.1, bf16=True,
+        use_cpu=True, save_strategy="no", report_to=[], disable_tqdm=True, logging_steps=200,
+        dataloader_pin_memory=False,
         train_sampling_strategy="group_by_length", seed=0,
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-4)
@@ -190,7 +195,8 @@ def beam(folder: Path, data: Path, repeats: int = 5) -> dict[str, Any]:
     scores = {n: judge([spelled(units, ids) for ids in out], part.targets).chrf for n, out in outputs.items()}
     median = {name: statistics.median(taken) for name, taken in seconds.items()}
     return {
-        "sentences": len(part), "threads": torch.get_num_threads(), "seconds": median, "equal": float(same), "chrf": scores,
+        "sentences": len(part), "threads": torch.get_num_threads(), "seconds": median, "equal": float(same),
+        "chrf": scores,
         "ratio": median["hugging face"] / median["ours"], "ratio_bf16": median["hugging face"] / median["ours, bf16"],
     }  # fmt: skip
 

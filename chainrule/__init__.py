@@ -11,8 +11,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _API = (
-    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "forecast", "generate",
-    "import_run", "load", "make_data", "predict", "score", "tag", "train", "translate",
+    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "forecast",
+    "generate", "import_run", "load", "make_data", "predict", "score", "tag", "train", "translate",
 )  # fmt: skip
 _WHERE = {
     "HMM": "chainrule.estimators",

@@ -1,11 +1,12 @@
-"""What a batch, a prediction, a state, a model, a config and a registry are. Nothing runs here, and names are imported when
-they are first used.
+"""Contracts: batches, predictions, states, models, configs and the registry. Nothing runs here.
+
+Names are imported when they are first used.
 
 Dimension legend, one letter one meaning in the whole package, used as suffixes of names (``scores_BHTS``):
 
     B batch          T target time     S source time    D width           H heads       K head width
     V vocabulary     N hidden states   L layers         P patches         F feed-forward width
-    G gates          C window (the most that is seen at once)
+    G gates          C window (context length)
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ __all__ = [
 ]
 
 _MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "registry")
-"""Where the names are, those that need no torch first: a name is looked up when it is first used."""
+"""Modules in which a name is looked up when it is first used, those without torch first."""
 
 
 def __getattr__(name: str) -> Any:

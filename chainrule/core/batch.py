@@ -1,22 +1,32 @@
-"""A batch of sequences, batch first. Readers make them; objectives and counting models take them."""
+"""Batches of sequences, batch first: made by readers, taken by objectives and counting models."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Self
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from chainrule.core.prediction import scored
 
+_NO_IDS = torch.zeros(0, 0, dtype=torch.long)
+_NO_LENGTHS = torch.zeros(0, dtype=torch.long)
+_NO_PIXELS = torch.zeros(0, 1, 1, 1, dtype=torch.uint8)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """``targets[b, t]`` is the symbol that follows ``inputs[b, t]``; IGNORED targets are not scored.
+    """Inputs and targets: ``targets_BT[b, t]`` is the token after ``inputs_BT[b, t]``; IGNORED targets are not scored.
 
-    An input equal to the model's start symbol means: forget everything, a new record begins here. ``carried`` says that
+    An input equal to the model's start token means: forget everything, a new record begins here. ``carried`` says that
     the rows go on where the previous batch's rows stopped, so that the State is carried over.
+
+    >>> import torch
+    >>> batch = Batch(torch.tensor([[4, 0, 1], [4, 2, 0]]), torch.tensor([[0, 1, 2], [2, -1, -1]]))
+    >>> batch.learnt, batch.rows(1, 2).targets_BT.tolist()
+    (4, [[2, -1, -1]])
     """
 
     inputs_BT: Tensor
@@ -24,50 +34,53 @@ class Batch:
     lengths_B: Tensor | None = None
     carried: bool = False
 
+    shared: ClassVar[tuple[str, ...]] = ()
+    """Fields that are not batch first: all rows refer to them."""
+
     @property
     def learnt(self) -> int:
-        """How many symbols are learnt from: the targets that are scored."""
+        """Number of tokens to learn from: the targets that are scored."""
         return int(scored(self.targets_BT).sum())
 
     def rows(self, start: int, stop: int) -> Self:
-        """Some of the rows: what gradient accumulation splits a batch into."""
-        lengths = None if self.lengths_B is None else self.lengths_B[start:stop]
-        return replace(
-            self, inputs_BT=self.inputs_BT[start:stop], targets_BT=self.targets_BT[start:stop], lengths_B=lengths
-        )
+        """Return a range of rows, such as one part of gradient accumulation.
+
+        Args:
+            start: first row.
+            stop: end of the range.
+        """
+        return self._mapped(Tensor | tuple, lambda x: x[start:stop], self.shared)
 
     def to(self, device: str) -> Self:
-        lengths = None if self.lengths_B is None else self.lengths_B.to(device)
-        return replace(
-            self, inputs_BT=self.inputs_BT.to(device), targets_BT=self.targets_BT.to(device), lengths_B=lengths
-        )
+        """Return the batch with its tensors on ``device``.
+
+        Args:
+            device: such as ``cpu`` or ``cuda:0``.
+        """
+        return self._mapped(Tensor, lambda x: x.to(device))
+
+    def _mapped(self, kinds: Any, function: Callable[[Any], Any], left: tuple[str, ...] = ()) -> Self:
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in left}
+        return replace(self, **{name: function(x) for name, x in values.items() if isinstance(x, kinds)})
 
 
 @dataclass(frozen=True)
 class PairBatch(Batch):
-    """Targets with what each is said of: ``sources_BS`` (symbols of the source's own alphabet, padded on the right) is known
-    before the first target. ``inputs_BT`` begins with the start symbol; the last target of a row is the end.
+    """Targets with their sources: ``sources_BS`` (ids of the source's own vocabulary, padded on the right) is known
+    before the first target. ``inputs_BT`` begins with the start token; the last target of a row is the end.
     """
 
-    sources_BS: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
-    source_lengths_B: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.long))
-
-    def rows(self, start: int, stop: int) -> Self:
-        mine = slice(start, stop)
-        return replace(
-            super().rows(start, stop), sources_BS=self.sources_BS[mine], source_lengths_B=self.source_lengths_B[mine]
-        )
-
-    def to(self, device: str) -> Self:
-        sources, lengths = self.sources_BS.to(device), self.source_lengths_B.to(device)
-        return replace(super().to(device), sources_BS=sources, source_lengths_B=lengths)
+    sources_BS: Tensor = _NO_IDS
+    source_lengths_B: Tensor = _NO_LENGTHS
 
 
 @dataclass(frozen=True)
 class MaskedBatch(Batch):
-    """Whole rows, some of whose symbols are hidden. ``inputs_BT`` begins with the start symbol; ``targets_BT`` holds what was hidden,
-    at its own place, IGNORED elsewhere. ``segments_BT``: 0 or 1, None for 0 everywhere. ``follows_B``: 1 where the second segment
-    follows the first in the text, 0 where it comes from elsewhere; None where that is not asked.
+    """Whole rows with masked tokens.
+
+    ``inputs_BT`` begins with the start token; ``targets_BT`` holds the masked tokens at their own positions, IGNORED
+    elsewhere. ``segments_BT``: 0 or 1, None for 0 everywhere. ``follows_B``: 1 where the second segment follows the
+    first in the text, 0 where it comes from elsewhere; None without next-sentence prediction.
     """
 
     segments_BT: Tensor | None = None
@@ -75,86 +88,60 @@ class MaskedBatch(Batch):
 
     @property
     def learnt(self) -> int:
-        """Everything that is read, for a hidden symbol is learnt from all that is shown."""
+        """Number of tokens that are read: a masked token is learnt from all that are shown."""
         return self.inputs_BT.numel() if self.lengths_B is None else int(self.lengths_B.sum())
-
-    def rows(self, start: int, stop: int) -> Self:
-        mine = slice(start, stop)
-        segments, follows = (None if x is None else x[mine] for x in (self.segments_BT, self.follows_B))
-        return replace(super().rows(start, stop), segments_BT=segments, follows_B=follows)
-
-    def to(self, device: str) -> Self:
-        segments, follows = (None if x is None else x.to(device) for x in (self.segments_BT, self.follows_B))
-        return replace(super().to(device), segments_BT=segments, follows_B=follows)
 
 
 @dataclass(frozen=True)
 class TaggedBatch(Batch):
-    """Sequences of tokens with a tag each: ``words[b][t]`` is the token, ``targets_BT[b, t]`` its tag (IGNORED: none given).
+    """Sequences of words with a tag each: ``words[b][t]`` is the word, ``targets_BT[b, t]`` its tag (IGNORED: unknown).
 
-    ``columns[b][t]`` is what else was written beside the token in training data (a finer tag); empty where nothing was.
-
-    A counting tagger reads the words themselves. For a network a lexicon has made numbers of them: ``inputs_BT`` is the word
-    (0: unknown), and ``spellings_UC[spelled_BT[b, t]]`` its characters (0 behind the last), each distinct word being spelled
-    once. Where a lexicon cuts words into pieces too, ``pieces_BS`` are those of the whole sequence (0 behind the last), and
-    ``owners_BS`` says to which token each belongs (T behind the last). Without a lexicon these are empty.
+    ``columns[b][t]`` is a further column of the training data (a finer tag); empty where there is none. A counting
+    tagger reads the words themselves. For a network a lexicon has encoded them: ``inputs_BT`` is the word (0:
+    unknown), and ``spellings_UC[spelled_BT[b, t]]`` its characters (0 behind the last), each distinct word being
+    spelled once. Where a lexicon splits words into subwords too, ``pieces_BS`` are those of the whole sequence (0
+    behind the last), and ``owners_BS`` is the index of the word that each belongs to (T behind the last). Without a
+    lexicon these are empty.
     """
 
     words: tuple[tuple[str, ...], ...] = ()
     columns: tuple[tuple[str, ...], ...] = ()
-    spelled_BT: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
-    spellings_UC: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
-    pieces_BS: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
-    owners_BS: Tensor = field(default_factory=lambda: torch.zeros(0, 0, dtype=torch.long))
+    spelled_BT: Tensor = _NO_IDS
+    spellings_UC: Tensor = _NO_IDS
+    pieces_BS: Tensor = _NO_IDS
+    owners_BS: Tensor = _NO_IDS
 
-    def rows(self, start: int, stop: int) -> Self:
-        mine = slice(start, stop)
-        return replace(
-            super().rows(start, stop), words=self.words[mine], columns=self.columns[mine], spelled_BT=self.spelled_BT[mine],
-            pieces_BS=self.pieces_BS[mine], owners_BS=self.owners_BS[mine],
-        )  # fmt: skip
-
-    def to(self, device: str) -> Self:
-        numbers = ("spelled_BT", "spellings_UC", "pieces_BS", "owners_BS")
-        return replace(super().to(device), **{name: getattr(self, name).to(device) for name in numbers})
+    shared = ("spellings_UC",)
 
 
 @dataclass(frozen=True)
 class TextBatch(Batch):
-    """Texts with a label each, ``targets_BT`` being B x 1 (IGNORED: none given).
+    """Texts with a label each; ``targets_BT`` is B x 1 (IGNORED: unknown).
 
-    A counting classifier reads the texts themselves. For a network ``inputs_BT`` holds their symbols, ``lengths_B`` of them;
-    otherwise it is empty.
+    A counting classifier reads the texts themselves. For a network ``inputs_BT`` holds their tokens, ``lengths_B`` of
+    them; otherwise it is empty.
     """
 
     texts: tuple[str, ...] = ()
 
-    def rows(self, start: int, stop: int) -> Self:
-        return replace(super().rows(start, stop), texts=self.texts[start:stop])
-
 
 @dataclass(frozen=True)
 class ImageBatch(Batch):
-    """Pictures with a label each, ``targets_BT`` being B x 1 (IGNORED: none given): ``pixels_BCYX`` holds bytes, and once a reader has
-    made numbers of them, float32.
+    """Images with a label each; ``targets_BT`` is B x 1 (IGNORED: unknown).
+
+    ``pixels_BCYX`` holds bytes, and once a reader has normalised them, float32.
     """
 
-    pixels_BCYX: Tensor = field(default_factory=lambda: torch.zeros(0, 1, 1, 1, dtype=torch.uint8))
+    pixels_BCYX: Tensor = _NO_PIXELS
 
     @property
     def learnt(self) -> int:
-        """Every picture, with a label or without."""
+        """Number of images, with a label or without."""
         return len(self.pixels_BCYX)
-
-    def rows(self, start: int, stop: int) -> Self:
-        return replace(super().rows(start, stop), pixels_BCYX=self.pixels_BCYX[start:stop])
-
-    def to(self, device: str) -> Self:
-        return replace(super().to(device), pixels_BCYX=self.pixels_BCYX.to(device))
 
 
 @dataclass(frozen=True)
 class CaptionImageBatch(Batch):
-    """Records of a caption and a picture: the first ``caption`` targets of a row are text, the rest symbols of the picture."""
+    """Records of a caption and an image: the first ``caption`` targets of a row are text, the rest image tokens."""
 
     caption: int = 0

@@ -1,6 +1,9 @@
-"""Where and how numbers are computed: device, precision, threads; decided here, once, from facts, never by timing.
+"""Device, precision, threads and random state of a run.
 
-The same command therefore gives the same bits on the same machine.
+The choice follows from the machine and the settings, never from timing, so that the same command gives the same bits
+on the same machine. This is the only module that changes process-wide state of torch: ``decide`` sets the number of
+threads and leaves it set; ``RandomState`` replaces the state of torch's generators for the duration of a ``with``
+block.
 """
 
 from __future__ import annotations
@@ -10,13 +13,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from chainrule.core.errors import UserError
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The choice, and the sentence that is printed about it."""
+    """Device, precision and number of threads."""
 
     device: str
     bf16: bool
@@ -30,15 +34,82 @@ class Compute:
         return f"{self.device}, {'bf16' if self.bf16 else 'fp32'}, {self.threads} thread{'s' * (self.threads > 1)}"
 
 
+class RandomState:
+    """torch's random state of one run, kept apart from the process-wide one.
+
+    Inside a ``with`` block torch draws from this state; afterwards the process-wide state is as it was before.
+
+    >>> import torch
+    >>> mine, again = RandomState(seed=7), RandomState(seed=7)
+    >>> with mine:
+    ...     first = torch.rand(2)
+    >>> _ = torch.rand(5)  # draws of others do not matter
+    >>> with again:
+    ...     bool((torch.rand(2) == first).all())
+    True
+    """
+
+    def __init__(self, seed: int, device: str = "cpu"):
+        self.device = device if device.startswith("cuda") else None
+        self._state = {"torch": torch.Generator().manual_seed(seed).get_state()}
+        if self.device:
+            self._state["cuda"] = torch.Generator(self.device).manual_seed(seed).get_state()
+        self._outside: dict[str, Tensor] | None = None
+
+    def _read(self) -> dict[str, Tensor]:
+        state = {"torch": torch.get_rng_state()}
+        return {**state, "cuda": torch.cuda.get_rng_state(self.device)} if self.device else state
+
+    def _write(self, state: dict[str, Tensor]) -> None:
+        torch.set_rng_state(state["torch"])
+        if self.device and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def __enter__(self) -> None:
+        self._outside = self._read()
+        self._write(self._state)
+
+    def __exit__(self, *error: object) -> None:
+        assert self._outside is not None
+        self._state = self._read()
+        self._write(self._outside)
+        self._outside = None
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state of now, by device."""
+        return self._state if self._outside is None else self._read()
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Go on from a saved state; outside of a ``with`` block only.
+
+        Args:
+            tensors: the result of ``tensors()``.
+        """
+        self._state = {**self._state, **tensors}
+
+
 def cpu_has_bf16() -> bool:
-    """Does this CPU multiply bf16 in hardware? Emulated bf16 is slower than fp32."""
+    """Return True where the CPU multiplies bf16 in hardware; emulated bf16 is slower than fp32."""
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 def decide(
     device: str = "auto", precision: str = "auto", threads: int | None = None, *, prefers_bf16: bool = False
 ) -> Compute:
-    """``prefers_bf16``: the model type was measured to be faster in bf16 where the hardware has it."""
+    """Choose device, precision and threads, and set torch's number of threads for the process.
+
+    Args:
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        threads: CPU threads; None: OMP_NUM_THREADS, else all processors that this process may use.
+        prefers_bf16: the model type was measured to be faster in bf16 where the hardware has it.
+
+    Returns:
+        The choice.
+
+    Raises:
+        UserError: the machine does not offer it.
+    """
     if precision not in ("auto", "fp32", "bf16"):
         raise UserError(f"--precision {precision}: allowed are auto, fp32, bf16")
     if device == "auto":
@@ -56,7 +127,7 @@ def decide(
 
 
 def _usable_threads() -> int:
-    """What OMP_NUM_THREADS says, else all processors this process may run on."""
+    """The number in OMP_NUM_THREADS, else all processors that this process may run on."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdigit() and int(asked):
         return int(asked)

@@ -1,4 +1,4 @@
-"""Frozen configurations. YAML and JSON are serialisations of them; an unknown key is an error that names the right one."""
+"""Frozen configurations, serialised as YAML and JSON. An unknown key is an error that names the right one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,14 @@ NOT_NEGATIVE = ("lr", "muon_lr", "seed", "warmup", "weight_decay")
 
 
 def check_ranges(config: Config) -> None:
-    """Raises ConfigError where a setting that has the same meaning everywhere is out of its range."""
+    """Check the settings that have the same meaning everywhere.
+
+    Args:
+        config: the settings.
+
+    Raises:
+        ConfigError: one of them is out of its range.
+    """
     for name, value in config:
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
@@ -34,7 +41,18 @@ def check_ranges(config: Config) -> None:
 
 
 class Config(pydantic.BaseModel):
-    """Base of every configuration: immutable, keyword-only, no unknown keys."""
+    """Base of every configuration: immutable, keyword-only, no unknown keys.
+
+    >>> class Mine(Config):
+    ...     width: int = 8
+    ...     presets = {"tiny": {"width": 2}}
+    >>> Mine.preset("tiny"), Mine.make({"width": "16"})
+    (Mine(width=2), Mine(width=16))
+    >>> Mine.make({"hidden_size": 4})
+    Traceback (most recent call last):
+    ...
+    chainrule.core.errors.ConfigError: unknown setting 'model.hidden_size': use model.width (width of the hidden state)
+    """
 
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
@@ -42,7 +60,7 @@ class Config(pydantic.BaseModel):
     """Named settings; ``tiny`` is mandatory for a model type (tests run on it)."""
 
     section: ClassVar[str] = "model"
-    """Where these settings stand in those of a run: ``--set model.width=64``."""
+    """Section of a run's settings that these belong to: ``--set model.width=64``."""
     sections: ClassVar[dict[str, type[Config]]] = {}
     """The settings that every run has, by section."""
 
@@ -53,12 +71,23 @@ class Config(pydantic.BaseModel):
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> dict[str, Collection[str]]:
-        """Names of the settings that exist, by section, for those who gave ``values``."""
+        """Return the names of the settings that exist, by section.
+
+        Args:
+            values: the settings that were given; a subclass may derive more names from them.
+        """
         return {**{name: kind.model_fields for name, kind in cls.sections.items()}, cls.section: cls.model_fields}
 
     @classmethod
     def check_names(cls, values: Mapping[str, Any]) -> None:
-        """Raises ConfigError where there is no such setting."""
+        """Check that every setting exists.
+
+        Args:
+            values: settings by name.
+
+        Raises:
+            ConfigError: one does not; the message names the likeliest that does.
+        """
         for key, value in values.items():
             if key in cls.model_fields:
                 continue
@@ -70,7 +99,14 @@ class Config(pydantic.BaseModel):
 
     @classmethod
     def make(cls, values: dict[str, Any]) -> Self:
-        """Check ``values`` (strings from a command line are converted) and build."""
+        """Check values and build the config.
+
+        Args:
+            values: settings by name; strings from a command line are converted.
+
+        Raises:
+            ConfigError: a setting does not exist, or has another type or range.
+        """
         cls.check_names(values)
         try:
             made = cls(**values)
@@ -83,17 +119,34 @@ class Config(pydantic.BaseModel):
 
     @classmethod
     def preset(cls, name: str, **values: Any) -> Self:
-        """The named preset with ``values`` on top."""
+        """Return the named preset with ``values`` on top.
+
+        Args:
+            name: key of ``presets``.
+            values: settings that replace those of the preset.
+
+        Raises:
+            ConfigError: there is no such preset or setting.
+        """
         if name not in cls.presets:
             raise ConfigError(f"unknown preset '{name}': {nearest(name, cls.presets)}")
         return cls.make({**cls.presets[name], **values})
 
     def replace(self, **values: Any) -> Self:
+        """Return a copy with other values, checked."""
         return self.make({**self.model_dump(), **values})
 
 
 def read_yaml(text: str, where: str) -> dict[str, Any]:
-    """A YAML mapping as plain data (safe loader only)."""
+    """Parse a YAML mapping into plain data, by the safe loader.
+
+    Args:
+        text: the YAML.
+        where: its origin, for the error message.
+
+    Raises:
+        ConfigError: not YAML, or not a mapping.
+    """
     try:
         values = yaml.safe_load(text) or {}
     except yaml.YAMLError as error:
@@ -104,11 +157,22 @@ def read_yaml(text: str, where: str) -> dict[str, Any]:
 
 
 def write_yaml(values: dict[str, Any]) -> str:
+    """Return plain data as YAML, keys in the given order."""
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """``["model.n=5", "train.lr=1e-3"]`` as a nested mapping; values are read as YAML scalars."""
+    """Parse ``key=value`` pairs with dotted keys into a nested mapping; values are YAML scalars.
+
+    Args:
+        pairs: as given to ``--set``.
+
+    Raises:
+        ConfigError: a pair has no key or value, or contradicts another.
+
+    >>> parse_settings(["model.n=5", "train.lr=0.001", "seed=7"])
+    {'model': {'n': 5}, 'train': {'lr': 0.001}, 'seed': 7}
+    """
     nested: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")

@@ -1,4 +1,4 @@
-"""Errors speak to the person who typed the command: what was given, what was allowed, what to type instead.
+"""Errors for the person who typed the command: what was given, what is accepted, what to type instead.
 
 The exit status is part of the contract of the command line: 1 internal error (bug), 2 invalid input, 3 system error.
 """
@@ -16,7 +16,7 @@ class ChainruleError(Exception):
 
 
 class UserError(ChainruleError):
-    """What was given cannot be used."""
+    """Invalid input: a flag, a name, a path or a value that cannot be used."""
 
     exit_status = 2
 
@@ -26,7 +26,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Data that cannot be read or is too little."""
+    """Data that cannot be read, or too few."""
 
 
 class CheckpointCorrupt(UserError):
@@ -34,17 +34,27 @@ class CheckpointCorrupt(UserError):
 
 
 class MachineError(ChainruleError):
-    """The disk, the memory or the permissions do not allow it."""
+    """A system error: the disk, the memory or the permissions."""
 
     exit_status = 3
 
 
 class NotRewindable(ChainruleError):
-    """This State has forgotten what a rewind would need (a fold of the past cannot be undone)."""
+    """This State no longer holds what a rewind needs (a running summary cannot be undone)."""
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
-    """A hint such as ``did you mean 'lstm'?``, or the list of what is allowed."""
+    """Return a hint for a mistyped name: the nearest name, or the list of what is allowed.
+
+    Args:
+        name: what was typed.
+        allowed: the names that exist.
+
+    >>> nearest("ltsm", ["gru", "lstm"])
+    "did you mean 'lstm'?"
+    >>> nearest("x", ["gru", "lstm"])
+    'allowed: gru, lstm'
+    """
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"

@@ -1,10 +1,11 @@
-"""Files that are replaced at one instant, and errors of the machine as one line."""
+"""Files that are replaced atomically, folders that are locked, and system errors as one line."""
 
 from __future__ import annotations
 
 import errno
 import os
 import re
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ try:
 except ImportError:  # Windows: folders are not locked there
     fcntl = None  # type: ignore[assignment]
 
+BINARY = getattr(os, "O_BINARY", 0)
+"""Flag of ``os.open`` that Windows needs to leave line ends alone."""
 _TEMPORARY = re.compile(r".+\.tmp-\d+")
 _CAUSES = {
     errno.ENOSPC: "disk full",
@@ -33,7 +36,15 @@ _CAUSES = {
 
 @contextmanager
 def machine_errors(path: Path, action: str = "write") -> Iterator[None]:
-    """Turn an OSError into one line that names the path and the cause (exit status 3)."""
+    """Turn an OSError in a ``with`` block into one line that names the path and the cause (exit status 3).
+
+    Args:
+        path: the file or folder.
+        action: ``read``, ``write`` or ``remove``.
+
+    Raises:
+        MachineError: instead of the OSError.
+    """
     try:
         yield
     except OSError as error:
@@ -42,8 +53,10 @@ def machine_errors(path: Path, action: str = "write") -> Iterator[None]:
 
 
 class FolderLock:
-    """A folder that one process writes to. The system holds the lock and gives it up when the process ends, however it
-    ends; no file is left. On platforms and file systems without such locks nothing is locked.
+    """A lock on a folder that one process writes to.
+
+    The system holds the lock and gives it up when the process ends, however it ends; no file is left. On platforms
+    (Windows) and file systems without such locks nothing is locked.
 
     Args:
         path: the folder. While it is not there, there is nothing to lock: call `take` again when it was made.
@@ -58,7 +71,7 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Lock the folder where it is not locked yet."""
+        """Lock the folder, if it is not locked yet."""
         if self._descriptor is not None or fcntl is None or not self.path.is_dir():
             return
         with machine_errors(self.path, "read"):
@@ -93,17 +106,32 @@ class FolderLock:
 
 
 def temporary_name(path: Path) -> Path:
-    """Where ``path`` is built before it is renamed: same folder, hence same file system."""
+    """Return the name under which ``path`` is built before it is renamed: same folder, hence same file system."""
     return path.with_name(f"{path.name}.tmp-{os.getpid()}")
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether this is what a killed writer left behind."""
+    """Return True for a file or folder that a killed writer left behind."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def write_file(path: Path, data: bytes) -> None:
-    """Replace the content of ``path`` at one instant. MachineError leaves the old content or the whole new one."""
+    """Replace the content of a file atomically: whoever reads it finds the old content or the whole new one.
+
+    Args:
+        path: the file.
+        data: its new content.
+
+    Raises:
+        MachineError: the system refuses; the file has its old content or the whole new one.
+
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> write_file(path, b"old")
+    >>> write_file(path, b"new")
+    >>> path.read_bytes()
+    b'new'
+    """
     temporary = temporary_name(path)
     with machine_errors(path):
         try:
@@ -123,8 +151,13 @@ def _discard(temporary: Path) -> None:
 
 
 def write_new(path: Path, data: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    """Write a file and wait until it is on the disk.
+
+    Args:
+        path: the file.
+        data: its content.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY, 0o666)
     try:
         rest = memoryview(data)
         while rest:
@@ -135,7 +168,13 @@ def write_new(path: Path, data: bytes) -> None:
 
 
 def sync_folder(path: Path) -> None:
-    """Make renames inside ``path`` survive a power failure."""
+    """Make renames inside a folder survive a power failure; Windows offers no way to do so.
+
+    Args:
+        path: the folder.
+    """
+    if os.name == "nt":
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -144,3 +183,21 @@ def sync_folder(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def link_folder(link: Path, target: str) -> None:
+    """Make a name for a folder, replacing the name's earlier meaning; a copy where the system has no symbolic links.
+
+    Args:
+        link: the name.
+        target: the folder, relative to the folder of ``link``.
+    """
+    made = temporary_name(link)
+    made.unlink(missing_ok=True)
+    try:
+        made.symlink_to(target)
+    except (OSError, NotImplementedError):  # Windows, unless the user may make links
+        shutil.rmtree(link, ignore_errors=True)
+        shutil.copytree(link.parent / target, link)
+        return
+    os.replace(made, link)

@@ -1,6 +1,4 @@
-"""Metrics: declared once by a task; result columns, JSON keys, sentences, intervals and axis labels derive from the
-declaration.
-"""
+"""Metrics, each declared once by a task: columns, JSON keys, sentences, intervals and axis labels derive from that."""
 
 from __future__ import annotations
 
@@ -11,13 +9,17 @@ from typing import Any
 import numpy as np
 
 Aggregate = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""A figure from sums: (sum of the values, sum of the sizes) -> figure, for any leading dimensions."""
+"""Maps sums to a figure: (sum of the values, sum of the sizes) -> figure, for any leading dimensions."""
 
 AGGREGATES: dict[str, Aggregate] = {}
 
 
 def register_aggregate(name: str) -> Callable[[Aggregate], Aggregate]:
-    """Decorator: announce a function that makes a figure of sums, by the name that a ``Metric`` gives."""
+    """Decorator: register a function from sums to a figure.
+
+    Args:
+        name: the name by which a ``Metric`` refers to it.
+    """
 
     def decorate(function: Aggregate) -> Aggregate:
         AGGREGATES[name] = function
@@ -37,14 +39,19 @@ def _exp(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 CHRF_ORDER, CHRF_BETA = 6, 2
-"""The longest character n-gram of chrF, and how much more recall counts than precision (Popovic 2015)."""
+"""Longest character n-gram of chrF, and the weight of recall relative to precision (Popovic 2015)."""
 
 
 @register_aggregate("chrf")
 def chrf_of(statistics: np.ndarray, sizes: np.ndarray | None = None) -> np.ndarray:
-    """chrF (0 to 100) of summed counts, (..., 18): hypothesis, reference and matching n-grams of each order.
+    """Compute chrF (0 to 100) from the mean precision and recall of the orders that occur on both sides.
 
-    It joins the mean precision and the mean recall of the orders that occur on both sides.
+    Args:
+        statistics: summed counts, (..., 18): hypothesis, reference and matching n-grams of each order.
+        sizes: ignored.
+
+    Returns:
+        Figures of the leading shape.
     """
     hyp, ref, match = np.moveaxis(statistics.reshape(*statistics.shape[:-1], CHRF_ORDER, 3), -1, 0)
     both = (hyp > 0) & (ref > 0)
@@ -61,6 +68,12 @@ class Metric:
 
     The figure is ``aggregate(sum of items[of], sum of items[per]) / scale``. Without ``of`` it cannot be computed
     from sums over items: the evaluation gives it, and it has no interval.
+
+    >>> bits = Metric("bits_per_byte", "bits per byte", "바이트당 비트", of="nats", per="bytes", scale=0.5)
+    >>> float(bits.figure({"nats": 30.0, "bytes": 20}))
+    3.0
+    >>> bits.said(3.0), bits.said(3.0, "ko")
+    ('bits per byte 3.000', '바이트당 비트 3.000')
     """
 
     name: str
@@ -69,7 +82,7 @@ class Metric:
     """Column heading and axis label; ``label_ko`` is the Korean one."""
     label_ko: str
     unit: str = ""
-    """What stands behind a number: ``dB``, ``%`` (the value is a share, shown times 100), or nothing."""
+    """Unit behind a number: ``dB``, ``%`` (the value is a share, shown times 100), or nothing."""
     sentence: str = ""
     """The figure in a sentence, ``{}`` being the number, such as ``{} bits per byte``; empty: label, number, unit."""
     sentence_ko: str = ""
@@ -80,42 +93,58 @@ class Metric:
     scale: float = 1.0
     aggregate: str = "ratio"
     items: str = "item"
-    """What is counted: message keys ``count_<items>`` and ``amount_<items>`` say a number of them."""
+    """Name of the items; the message keys ``count_<items>`` and ``amount_<items>`` state a number of them."""
     min_items: int = 5_000
-    """Items of the test part (sum of ``per``) below which no ranking is given."""
+    """Items of the test split (sum of ``per``) below which no ranking is given."""
     min_block: int = 256
     """The fewest neighbouring items that the bootstrap resamples together."""
 
     def figure(self, sums: Mapping[str, Any]) -> np.ndarray:
-        """The figure of sums by item name; any leading dimensions, the same ones for every name."""
+        """Return the figure of sums.
+
+        Args:
+            sums: by item name, with any leading dimensions, the same ones for every name.
+        """
         assert self.of is not None
         return AGGREGATES[self.aggregate](np.asarray(sums[self.of]), np.asarray(sums[self.per])) / self.scale
 
     def number(self, value: float) -> str:
-        """The figure, or a difference of two, with its digits; shares in percent."""
+        """Format the figure, or a difference of two, with its digits; shares in percent."""
         return f"{100 * value:.{self.digits}f}%" if self.unit == "%" else f"{value:.{self.digits}f}"
 
     def said(self, value: float, lang: str = "en") -> str:
-        """The figure in a sentence."""
+        """Return the figure in words.
+
+        Args:
+            value: the figure.
+            lang: ``en`` or ``ko``.
+        """
         told, label = (self.sentence_ko, self.label_ko) if lang == "ko" else (self.sentence, self.label)
         behind = f" {self.unit}" if self.unit not in ("", "%") else ""
         return (told or f"{label} {{}}{behind}").format(self.number(value))
 
     def better(self, a: float, b: float) -> float:
-        """By how much ``a`` is better than ``b``."""
+        """Return by how much ``a`` is better than ``b``; negative where it is worse."""
         return a - b if self.higher_is_better else b - a
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the declaration as JSON values."""
         return asdict(self)
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Metric:
-        """The inverse of ``to_json``."""
+        """Rebuild a metric from the result of ``to_json``."""
         return Metric(**saved)
 
 
 def item_sums(items: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Sums over all items by name, their number under ``items``."""
+    """Return the sums over all items by name, and the number of items under ``items``.
+
+    Args:
+        items: arrays whose first dimension is the item.
+
+    >>> {name: int(x) for name, x in item_sums({"nats": np.array([1, 2])}).items()}
+    {'items': 2, 'nats': 3}
+    """
     count = len(next(iter(items.values())))
     return {"items": count, **{name: values.sum(0) for name, values in items.items()}}

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from chainrule.core.batch import Batch
 from chainrule.core.config import Config
+from chainrule.core.errors import ConfigError
 from chainrule.core.prediction import Prediction, scored
 from chainrule.core.state import State
 
@@ -119,6 +120,12 @@ class Counting(ABC, Generic[StatsT]):
     def update(self, stats: StatsT, rate: float = 1.0) -> Self:
         """Re-estimate the model from statistics; ``rate`` < 1 moves only part of the way (minibatch EM)."""
 
+    def restore_statistics(self, tensors: dict[str, Tensor]) -> StatsT:
+        """Rebuild statistics from their ``tensors()``: what ranks exchange, and what resuming within a pass begins with."""
+        raise ConfigError(
+            f"{type(self).__name__} cannot be trained on several processes: its counts cannot be exchanged"
+        )
+
 
 class ExpectedStatistics(Protocol):
     """Statistics of what was expected of a batch: they add up, know how probable it was, and can be written down."""
@@ -151,8 +158,7 @@ class EMTrainable(Counting[ExpectedStatisticsT]):
         """A random start that fits the data of ``batch``."""
 
     @abstractmethod
-    def restore_statistics(self, tensors: dict[str, Tensor]) -> ExpectedStatisticsT:
-        """The statistics whose ``tensors`` these are: what resuming in the middle of a pass begins with."""
+    def restore_statistics(self, tensors: dict[str, Tensor]) -> ExpectedStatisticsT: ...
 
 
 class Encoder(ABC):

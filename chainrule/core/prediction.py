@@ -1,4 +1,4 @@
-"""Prediction: the distribution p(x_t | x_<t) at B x T positions. A distribution, not an array of logits.
+"""Predictions: the distribution p(x_t | x_<t) at B x T positions, rather than an array of logits.
 
 A word n-gram over 28,000 types, a Gaussian HMM and a chunked cross-entropy all answer ``log_prob`` without building a
 B x T x V array; logits are made only when asked for.
@@ -17,40 +17,57 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 IGNORED = -1
-"""A target that is not scored: padding, or the place where a record begins."""
+"""A target that is not scored: padding, or the position where a record begins."""
 
 
 def scored(targets: Tensor) -> Tensor:
-    """Which targets count: symbols that are not IGNORED, numbers that are numbers."""
+    """Return a mask of the targets that count: tokens other than IGNORED, numbers other than NaN.
+
+    Args:
+        targets: tokens or real values, any shape.
+
+    >>> import torch
+    >>> scored(torch.tensor([2, -1, 0])).tolist()
+    [True, False, True]
+    """
     return ~targets.isnan() if targets.is_floating_point() else targets != IGNORED
 
 
 class Prediction(ABC):
-    """Distributions over the next symbol (or value) at B x T positions."""
+    """Distributions over the next token (or value) at B x T positions."""
 
     @abstractmethod
     def log_prob(self, targets_BT: Tensor) -> Tensor:
-        """log p(target) in nats, float, B x T; exactly 0 where the target is ``IGNORED``."""
+        """Return log p(target) in nats, float, B x T; exactly 0 where the target is ``IGNORED``."""
 
     @abstractmethod
     def select(self, time_B: Tensor) -> Self:
-        """The prediction of each row at its own time, as B x 1 positions."""
+        """Return the prediction of each row at its own time, as B x 1 positions."""
 
     @abstractmethod
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
-        """One draw at each position, B x T."""
+        """Return one draw at each position, B x T."""
 
     def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
-        """Values that a real x_t stays below with these probabilities, B x T x levels; from draws where there is no formula."""
+        """Return the values that a real x_t stays below with given probabilities; from draws where there is no formula.
+
+        Args:
+            levels: probabilities, Q of them.
+            rng: generator for the draws.
+            draws: number of draws.
+
+        Returns:
+            B x T x Q.
+        """
         samples = torch.stack([self.sample(rng) for _ in range(draws)]).double()
         return samples.quantile(torch.tensor(levels, dtype=samples.dtype, device=samples.device), dim=0).movedim(0, -1)
 
     def logits(self) -> Tensor:
-        """Normalised or not, B x T x V; only discrete predictions have it."""
-        raise TypeError(f"{type(self).__name__} is not a distribution over a finite alphabet")
+        """Return logits, normalised or not, B x T x V; only discrete predictions have them."""
+        raise TypeError(f"{type(self).__name__} is not a distribution over a finite vocabulary")
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        """The k most probable symbols: (log p, id), each B x T x k."""
+        """Return the k most probable tokens: (log p, id), each B x T x k."""
         values, index = self.logits().log_softmax(-1).topk(k, dim=-1)
         return values, index
 
@@ -63,15 +80,37 @@ def _pick(logits: Tensor, targets: Tensor) -> Tensor:
     return -loss.view(targets.shape)
 
 
+def _at(x_BT: Tensor, time_B: Tensor) -> Tensor:
+    """Each row at its own time, as B x 1 positions."""
+    return x_BT[torch.arange(len(time_B), device=time_B.device), time_B].unsqueeze(1)
+
+
 def draw(logits: Tensor, rng: torch.Generator | None = None) -> Tensor:
-    """Sample from softmax(logits) by the Gumbel-max trick: one pass, no normalisation, any leading shape."""
+    """Sample from softmax(logits) by the Gumbel-max trick: one pass, no normalisation.
+
+    Args:
+        logits: any leading shape x V.
+        rng: generator; None: torch's default one.
+
+    Returns:
+        Ids, of the leading shape.
+    """
     noise = torch.rand(logits.shape, generator=rng, device=logits.device, dtype=torch.float64)
     gumbel = -torch.log(-torch.log(noise.clamp(1e-300, 1 - 1e-16)))
     return (logits.double() + gumbel).argmax(-1)
 
 
 class Categorical(Prediction):
-    """A finite distribution given by its logits."""
+    """A finite distribution given by its logits.
+
+    Args:
+        logits_BTV: normalised or not.
+
+    >>> import torch
+    >>> p = Categorical(torch.tensor([[[0.25, 0.75]]]).log())
+    >>> [round(p.log_prob(torch.tensor([[k]])).exp().item(), 2) for k in (0, 1)]
+    [0.25, 0.75]
+    """
 
     def __init__(self, logits_BTV: Tensor):
         self.logits_BTV = logits_BTV
@@ -83,23 +122,32 @@ class Categorical(Prediction):
         return _pick(self.logits_BTV, targets_BT)
 
     def select(self, time_B: Tensor) -> Categorical:
-        rows = torch.arange(len(time_B), device=time_B.device)
-        return Categorical(self.logits_BTV[rows, time_B].unsqueeze(1))
+        return Categorical(_at(self.logits_BTV, time_B))
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         return draw(self.logits_BTV, rng)
 
 
 class Projected(Prediction):
-    """softmax(project(hidden)): the logits are made in chunks when a large vocabulary is scored, all at once on request.
+    """softmax(project(hidden)): logits are made in chunks to score a large vocabulary, all at once on request.
 
     Chunks are recomputed in the backward pass, so that memory stays O(chunk x V) in training too.
+
+    Args:
+        hidden_BTD: hidden states.
+        project: map from hidden states to logits.
+        vocab_size: V.
     """
 
     chunk_elements = 1 << 26
 
     def __init__(self, hidden_BTD: Tensor, project: Callable[[Tensor], Tensor], vocab_size: int):
         self.hidden_BTD, self.project, self.vocab_size = hidden_BTD, project, vocab_size
+
+    @property
+    def _chunk(self) -> int:
+        """Positions of a chunk."""
+        return max(1, self.chunk_elements // self.vocab_size)
 
     def logits(self) -> Tensor:
         return self.project(self.hidden_BTD)
@@ -108,29 +156,37 @@ class Projected(Prediction):
         if targets_BT.numel() * self.vocab_size <= self.chunk_elements:
             return _pick(self.logits(), targets_BT)
         hidden, targets = self.hidden_BTD.flatten(0, 1), targets_BT.reshape(-1)
-        size = max(1, self.chunk_elements // self.vocab_size)
         pieces = [
             checkpoint(lambda h, t: _pick(self.project(h), t), h, t, use_reentrant=False)
-            for h, t in zip(hidden.split(size), targets.split(size), strict=True)
+            for h, t in zip(hidden.split(self._chunk), targets.split(self._chunk), strict=True)
         ]
         return torch.cat([p for p in pieces if p is not None]).view(targets_BT.shape)
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        size = max(1, self.chunk_elements // self.vocab_size)
-        found = [self.project(h).log_softmax(-1).topk(k, dim=-1) for h in self.hidden_BTD.flatten(0, 1).split(size)]
+        hidden = self.hidden_BTD.flatten(0, 1)
+        found = [self.project(h).log_softmax(-1).topk(k, dim=-1) for h in hidden.split(self._chunk)]
         shape = (*self.hidden_BTD.shape[:2], k)
         return torch.cat([f.values for f in found]).view(shape), torch.cat([f.indices for f in found]).view(shape)
 
     def select(self, time_B: Tensor) -> Projected:
-        rows = torch.arange(len(time_B), device=time_B.device)
-        return Projected(self.hidden_BTD[rows, time_B].unsqueeze(1), self.project, self.vocab_size)
+        return Projected(_at(self.hidden_BTD, time_B), self.project, self.vocab_size)
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         return draw(self.logits(), rng)
 
 
 class Normal(Prediction):
-    """Gaussian x_t ~ N(mean, scale^2), NaN targets ignored: the prediction of AR(p), Kalman filters and recurrent nets on numbers."""
+    """Gaussian x_t ~ N(mean, scale^2), NaN targets ignored: AR(p), Kalman filters and recurrent networks on numbers.
+
+    Args:
+        mean_BT: means.
+        scale_BT: standard deviations.
+
+    >>> import torch
+    >>> p = Normal(torch.zeros(1, 1), torch.ones(1, 1))
+    >>> round(p.quantiles([0.975])[0, 0, 0].item(), 2)
+    1.96
+    """
 
     def __init__(self, mean_BT: Tensor, scale_BT: Tensor):
         self.mean_BT, self.scale_BT = mean_BT, scale_BT
@@ -142,8 +198,7 @@ class Normal(Prediction):
         return nats_BT.masked_fill(ignored_BT, 0)
 
     def select(self, time_B: Tensor) -> Normal:
-        rows = torch.arange(len(time_B), device=time_B.device)
-        return Normal(self.mean_BT[rows, time_B].unsqueeze(1), self.scale_BT[rows, time_B].unsqueeze(1))
+        return Normal(_at(self.mean_BT, time_B), _at(self.scale_BT, time_B))
 
     def sample(self, rng: torch.Generator | None = None) -> Tensor:
         return torch.normal(self.mean_BT, self.scale_BT, generator=rng)

@@ -1,4 +1,4 @@
-"""Protocols that siblings get passed in, so that they need not know each other."""
+"""Protocols of objects that are passed in, so that sibling packages need not know each other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Encoded:
-    """Ids of a text, and which of them stand for something outside the vocabulary (with its length in bytes)."""
+    """Ids of a text, and the positions of those outside the vocabulary (with the length of each in bytes)."""
 
     ids: np.ndarray
     unknown_at: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))

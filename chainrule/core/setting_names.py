@@ -1,4 +1,4 @@
-"""Names of settings in other libraries and papers, so that a foreign or mistyped name is answered with the right one."""
+"""Names of settings in other libraries and papers, to answer a foreign or mistyped name with the right one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Meaning:
-    """Our names for one quantity, the likeliest first, and what others call it."""
+    """Our names for one quantity, the likeliest first, and its names elsewhere."""
 
     words: str
     ours: tuple[str, ...]
@@ -17,7 +17,11 @@ class Meaning:
 
 
 def _meaning(words: str, ours: str, foreign: str) -> Meaning:
-    return Meaning(words, tuple(ours.split()), tuple(foreign.split()))
+    return Meaning(words, _words(ours), _words(foreign))
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
 
 
 MEANINGS = (
@@ -93,7 +97,8 @@ MEANINGS = (
     _meaning(
         "largest norm of the gradient",
         "max_grad_norm",
-        "clip grad_clip clip_grad clip_norm grad_norm clip_grad_norm gradient_clip_val gradient_clipping max_norm clipping",
+        "clip grad_clip clip_grad clip_norm grad_norm clip_grad_norm gradient_clip_val gradient_clipping max_norm "
+        "clipping",
     ),
     _meaning(
         "steps of warm-up", "warmup", "warmup_steps num_warmup_steps warmup_iters warmup_ratio n_warmup lr_warmup_steps"
@@ -106,7 +111,8 @@ MEANINGS = (
     _meaning(
         "parts of a batch whose gradients are added",
         "grad_accumulation",
-        "accumulate gradient_accumulation_steps grad_accum accumulate_grad_batches accumulation_steps accum_steps grad_acc",
+        "accumulate gradient_accumulation_steps grad_accum accumulate_grad_batches accumulation_steps accum_steps "
+        "grad_acc",
     ),
     _meaning(
         "label smoothing", "label_smoothing smoothing", "label_smoothing_factor smooth smoothing_factor epsilon_ls"
@@ -134,47 +140,45 @@ MEANINGS = (
     _meaning("size of an image in pixels", "image_size", "img_size resolution input_size"),
     _meaning("side of a patch in pixels", "patch", "patch_size"),
 )
-"""Where a name has several meanings, the first whose setting exists is the answer."""
+"""Meanings in order of precedence: of those that a name has, the first whose setting exists is the answer."""
 
 SECTIONS = {
-    "train": [
-        "recipe",
-        "training",
-        "trainer",
-        "train_args",
-        "training_args",
-        "hyperparameters",
-        "hparams",
-        "optim",
-        "optimizer",
-        "optimiser",
-    ],
-    "model": ["network", "net", "architecture", "arch", "config", "model_args", "model_config"],
+    "train": _words(
+        "recipe training trainer train_args training_args hyperparameters hparams optim optimizer optimiser"
+    ),
+    "model": _words("network net architecture arch config model_args model_config"),
 }
-"""What others call the sections of the settings."""
+"""Foreign names of the sections of the settings."""
 
 
 def path(section: str, name: str) -> str:
-    """A setting as ``--set`` takes it: ``train.lr``, or ``seed``, which stands in no section."""
+    """Return a setting as ``--set`` takes it: ``train.lr``, or ``seed``, which belongs to no section."""
     return f"{section}.{name}" if section else name
 
 
 def section_of(name: str) -> str | None:
-    """The section that somebody means who writes ``recipe.lr``."""
+    """Return the section meant by a foreign section name; None where there is none.
+
+    >>> section_of("recipe"), section_of("seed")
+    ('train', None)
+    """
     return next((ours for ours, foreign in SECTIONS.items() if name == ours or name in foreign), None)
 
 
 def advise(section: str, name: str, known: Mapping[str, Collection[str]]) -> str:
-    """A hint for a setting that does not exist.
+    """Return a hint for a setting that does not exist.
 
     Args:
-        section: where it was looked for: "train", "model", or "" for none.
-        name: what was typed.
+        section: the section that was given: "train", "model", or "" for none.
+        name: the name that was typed.
         known: the settings that exist, by section.
 
     Returns:
         ``use train.lr (learning rate)`` where the name says what is meant, in this section or another; else
         ``did you mean 'train.warmup'?`` where the letters do; else all settings of the section.
+
+    >>> advise("model", "learning_rate", {"model": ["width"], "train": ["lr"]})
+    'use train.lr (learning rate)'
     """
     places = [section, *(s for s in ("model", "train", "") if s != section and s in known)]
     typed = name.lower().replace("-", "_")

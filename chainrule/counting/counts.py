@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 
 from chainrule.core import Batch, MachineError, UserError
 
@@ -199,6 +200,10 @@ class Counts:
         mine, theirs = ((part.keys, part.counts, number) for part, number in zip((self, other), numbers))
         size = kernels.merged(*mine, *theirs, self.base, keys, counts)
         return type(self)(self.vocab_size, self.n, keys[:size], counts[:size], storage)
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return keys and counts by name, from which ``CountModel.restore_statistics`` rebuilds them."""
+        return {name: torch.from_numpy(np.asarray(getattr(self, name))) for name in ("keys", "counts")}
 
     def shorten(self, n: int) -> Self:
         """Return the counts for a smaller ``n``, without counting again.

@@ -5,12 +5,11 @@ atomically.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from chainrule.core.errors import UserError
-from chainrule.core.files import write_file
+from chainrule.core.files import link_folder, write_file
 from chainrule.experiment.board import build_board
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import Plan, read_plan
@@ -28,10 +27,7 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
     write_file(out / "report.html", page.encode())
     best = next((row for row in plan.rows if row.name == board["verdict"]["best"]), None)
     if best:
-        link = out / "best.tmp"
-        link.unlink(missing_ok=True)
-        link.symlink_to(best.cells[0].folder)
-        os.replace(link, out / "best")
+        link_folder(out / "best", best.cells[0].folder)
     return board
 
 

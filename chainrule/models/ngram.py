@@ -289,6 +289,10 @@ class CountModel(DataSized, CountingModel[Counts], Autoregressive):
         """
         return Counts.of(batch, self.vocab_size, self.config.n, self.storage)
 
+    def restore_statistics(self, tensors: dict[str, Tensor]) -> Counts:
+        keys, counts = (tensors[name].numpy() for name in ("keys", "counts"))
+        return Counts(self.vocab_size, self.config.n, keys, counts, self.storage)
+
     def estimate(self, stats: Counts) -> None:
         """Estimate the tables from counts of n-grams of at least this length."""
         if stats.vocab_size != self.vocab_size:

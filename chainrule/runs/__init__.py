@@ -1,14 +1,13 @@
-"""The run folder and what it rests on: atomic verified files."""
+"""Run folders, and the atomic, verified files that they are made of."""
 
 from chainrule.core.files import write_file
 from chainrule.runs.folder import Checkpoint, Newest, RunFolder
-from chainrule.runs.store import read_tensors, save_folder, tensor_bytes, verify_folder
+from chainrule.runs.store import save_folder, tensor_bytes, verify_folder
 
 __all__ = [
     "Checkpoint",
     "Newest",
     "RunFolder",
-    "read_tensors",
     "save_folder",
     "tensor_bytes",
     "verify_folder",

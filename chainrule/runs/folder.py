@@ -1,13 +1,13 @@
-"""The run folder: everything a run is, in plain formats, whole at every instant.
+"""The run folder: everything that makes up a run, in plain formats, consistent at every instant.
 
-    config.yaml        settings, fully resolved      model.safetensors   best weights on validation
-    config.json        model_type, format, model     metrics.jsonl       one event a line
-    processor.json     how data become ids           MANIFEST.json       SHA-256 of all but the metrics
-    data.json          what was learned from         checkpoints/        step-000300/: the last ones, to resume from
+    config.yaml        settings, fully resolved      model.safetensors   weights that are kept
+    config.json        model_type, format, model     metrics.jsonl       training log, one event a line
+    processor.json     tokenizers, labels, …         MANIFEST.json       SHA-256 of every file but the log
+    data.json          hashes and notes of the data  checkpoints/        step-000300/: the newest, to resume from
     environment.json   machine and versions
 
-The weights and the manifest are two files and cannot change at one instant. So the manifest first lists the new weights
-as *pending*, then they are replaced, then it lists only them; a kill between any two steps leaves a folder that loads.
+Weights and manifest are two files and cannot be replaced in one step. So the manifest first lists the new weights as
+*pending*, then they are replaced, then it lists only them; a kill between any two steps leaves a folder that loads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from chainrule.core.config import read_yaml, write_yaml
 from chainrule.core.errors import CheckpointCorrupt, UserError
-from chainrule.core.files import is_temporary, machine_errors, temporary_name, write_file
+from chainrule.core.files import BINARY, is_temporary, machine_errors, temporary_name, write_file
 from chainrule.runs import store
 from chainrule.runs.store import MANIFEST, Entry, Manifest
 
@@ -41,7 +41,7 @@ _GROUP = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What training resumes from: tensors by group (model, optimizer, …) and plain values."""
+    """A state that training resumes from: tensors by group (model, optimizer, …) and plain values."""
 
     step: int
     groups: dict[str, dict[str, Tensor]]
@@ -50,14 +50,29 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Newest:
-    """The newest valid checkpoint (None: there is none) and one line on each newer one that is damaged."""
+    """The newest valid checkpoint (None: there is none), and a line for each damaged newer one."""
 
     checkpoint: Checkpoint | None
     reports: list[str]
 
 
 class RunFolder:
-    """``RunFolder(path)`` reads a run; ``RunFolder.create(path)`` begins or continues one."""
+    """A folder that holds one run: ``RunFolder(path)`` reads it, ``RunFolder.create(path)`` starts or continues it.
+
+    Args:
+        path: the folder; it need not exist yet.
+
+    >>> import tempfile, torch
+    >>> run = RunFolder.create(tempfile.mkdtemp())
+    >>> run.write_description({"seed": 1}, {"model_type": "mine"}, {"data.json": {}}, {})
+    >>> run.write_model({"weight": torch.ones(2)})
+    >>> config, tensors, _ = run.load_model()
+    >>> config, tensors["weight"].tolist()
+    ({'model_type': 'mine', 'format': 2}, [1.0, 1.0])
+    >>> run.log({"event": "train", "step": 1})
+    >>> run.events()
+    [{'event': 'train', 'step': 1}]
+    """
 
     def __init__(self, path: Path | str):
         self.path = Path(path)
@@ -67,10 +82,18 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path | str, *, overwrite: bool = False, resume: bool = False) -> Self:
-        """A folder to train in. An occupied one is refused unless its run is to be resumed or overwritten.
+        """Make a folder to train in, or take up one that holds a run.
 
-        What is not a run of ours is never deleted, nor are the user's own files inside a run. What a killed writer left
-        behind is removed.
+        A folder that is not a run is never deleted, nor are the user's own files inside a run. Leftovers of a killed
+        writer are removed.
+
+        Args:
+            path: the folder.
+            overwrite: remove the run that it holds.
+            resume: continue the run that it holds.
+
+        Raises:
+            UserError: it is occupied, and neither is allowed or it is not a run.
         """
         run = cls(path)
         occupied = run.check(overwrite=overwrite, resume=resume)
@@ -84,14 +107,22 @@ class RunFolder:
         return run
 
     def check(self, *, overwrite: bool = False, resume: bool = False) -> bool:
-        """Is something there? Raises UserError where ``create`` would refuse it; nothing is written."""
+        """Return True if the folder is occupied; nothing is written.
+
+        Args:
+            overwrite: as for ``create``.
+            resume: as for ``create``.
+
+        Raises:
+            UserError: ``create`` would refuse the folder.
+        """
         if overwrite and resume:
             raise UserError("--resume and --overwrite exclude each other: give one of them")
         if self.path.exists() and not self.path.is_dir():
             raise UserError(f"{self.path}: a file where a run folder is to be made; choose another --out")
         with machine_errors(self.path, "read"):
             found = list(self.path.iterdir()) if self.path.is_dir() else []
-        # ``data`` holds what was given in memory; a temporary manifest alone is left of a run that was killed at the very start
+        # ``data`` holds data given in memory; a run killed at the very start leaves a temporary manifest alone
         occupied = any(file.name != "data" and not file.name.startswith(f"{MANIFEST}.tmp-") for file in found)
         if occupied and not self.exists():
             raise UserError(f"{self.path}: not empty and not a run folder, so never overwritten; choose another --out")
@@ -103,7 +134,7 @@ class RunFolder:
         return occupied
 
     def exists(self) -> bool:
-        """Whether this is a run of ours; a damaged one counts, a pretrained folder of another library does not."""
+        """Return True for a run, damaged or not; False for a folder of another library."""
         return self._speaks(MANIFEST, {"format", "files", "seal"}) or self._speaks(CONFIG, {"format", "model_type"})
 
     def _speaks(self, name: str, keys: set[str]) -> bool:
@@ -123,7 +154,7 @@ class RunFolder:
                 shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     def _clear(self) -> None:
-        """Forget the old run. The manifest goes first: a kill in between leaves a run with nothing in it."""
+        """Remove the old run. The manifest goes first: a kill in between leaves an empty run."""
         write_file(self.path / MANIFEST, Manifest({}).to_bytes())
         for checkpoint in self._saved():
             self._remove(checkpoint)
@@ -141,8 +172,13 @@ class RunFolder:
         files: dict[str, dict[str, Any]],
         environment: dict[str, Any],
     ) -> None:
-        """What the run is. ``config_json`` names the model type (``model_type``) and its settings; the format is added.
-        ``files``: what else using the model needs, by name (``data.json``, ``processor.json``).
+        """Write the description of the run.
+
+        Args:
+            config_yaml: all settings, resolved.
+            config_json: model type (``model_type``) and its settings; the format is added.
+            files: further JSON files that using the model needs, by name (``data.json``, ``processor.json``).
+            environment: machine and versions.
         """
         if "model_type" not in config_json:
             raise ValueError("config_json needs 'model_type'")
@@ -156,7 +192,11 @@ class RunFolder:
         )
 
     def write_model(self, tensors: dict[str, Tensor]) -> None:
-        """Replace the weights; killed at any instant, the folder holds the old ones or the new ones, verified."""
+        """Replace the weights; killed at any instant, the folder holds the old ones or the new ones, verified.
+
+        Args:
+            tensors: weights by name.
+        """
         self._replace({MODEL: store.tensor_bytes(tensors)})
 
     def _replace(self, files: dict[str, bytes]) -> None:
@@ -168,7 +208,7 @@ class RunFolder:
         write_file(self.path / MANIFEST, Manifest({**settled, **new}).to_bytes())
 
     def _settled(self) -> dict[str, Entry]:
-        """What the files are now, after a writer may have died with changes pending."""
+        """Entries of the files as they are now, after a writer may have died with changes pending."""
         manifest = store.read_manifest(self.path)
         arrived = {name: new for name, new in manifest.pending.items() if self._is(name, new)}
         return {**manifest.files, **arrived}
@@ -181,9 +221,14 @@ class RunFolder:
         return True
 
     def load_model(self) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, dict[str, Any]]]:
-        """(config.json, weights, the other JSON files by name). Every file that the manifest lists is verified before any is used.
+        """Read the run; every file that the manifest lists is verified before any is used.
 
-        CheckpointCorrupt names the damaged file; UserError says what was expected where there is no run or no model.
+        Returns:
+            The content of ``config.json``, the weights, and the other JSON files by name.
+
+        Raises:
+            CheckpointCorrupt: a file is damaged; the message names it.
+            UserError: there is no run, or no model yet.
         """
         files = self._read()
         config = store.parse_json(self._listed(files, CONFIG), self.path / CONFIG)
@@ -196,16 +241,16 @@ class RunFolder:
         return config, tensors, others
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """One of the JSON files (``config.json``, ``data.json`` …), verified."""
+        """Return the content of a JSON file (``config.json``, ``data.json`` …), verified."""
         return store.parse_json(self._listed(self._read({name}), name), self.path / name)
 
     def read_settings(self) -> dict[str, Any]:
-        """``config.yaml``, verified."""
+        """Return the content of ``config.yaml``, verified."""
         text = self._listed(self._read({"config.yaml"}), "config.yaml").decode()
         return read_yaml(text, str(self.path / "config.yaml"))
 
     def has(self, name: str) -> bool:
-        """Whether the run has got as far as this file; says nothing on its soundness."""
+        """Return True if the run has this file, damaged or not."""
         return self.exists() and (self.path / name).is_file()
 
     def _listed(self, files: dict[str, Any], name: str) -> Any:
@@ -216,7 +261,7 @@ class RunFolder:
         return files[name]
 
     def _read(self, wanted: set[str] | None = None) -> dict[str, Any]:
-        """The listed files, verified, the weights mapped. Where training goes on meanwhile, what was replaced under us is read again."""
+        """The listed files, verified, the weights mapped. Files that training replaces meanwhile are read again."""
         if not self.exists():
             raise UserError(
                 f"{self.path}: no run folder here; expected one that 'chainrule train … --out {self.path}' made, "
@@ -237,14 +282,17 @@ class RunFolder:
     # --- metrics ------------------------------------------------------------------------------------------------------
 
     def log(self, event: dict[str, Any]) -> None:
-        """Append one line to ``metrics.jsonl``. Numbers that are not finite become null: JSON has no others."""
+        """Append one line to ``metrics.jsonl``. NaN and infinity become null, since JSON has no such numbers.
+
+        Args:
+            event: plain values; the field ``event`` names its kind.
+        """
         line = (json.dumps(_finite(event)) + "\n").encode()
         path = self.path / METRICS
         with machine_errors(path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | BINARY, 0o666)
             try:
-                size = os.fstat(descriptor).st_size
-                if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                if os.lseek(descriptor, 0, os.SEEK_END) and _last_byte(descriptor) != b"\n":
                     os.ftruncate(descriptor, path.read_bytes().rfind(b"\n") + 1)
                 while line:
                     line = line[os.write(descriptor, line) :]
@@ -252,7 +300,7 @@ class RunFolder:
                 os.close(descriptor)
 
     def events(self) -> list[dict[str, Any]]:
-        """All events. A last line without an end was being written when the process died, and never happened."""
+        """Return all events of the log; a last line without an end is left out, for its writer was killed."""
         path = self.path / METRICS
         if not path.exists():
             return []
@@ -261,7 +309,7 @@ class RunFolder:
         return [store.parse_json(line, Path(f"{path}:{number}")) for number, line in enumerate(lines, 1)]
 
     def truncate_log(self, step: int) -> None:
-        """Drop the events after ``step``: resumed training will write them again."""
+        """Drop the events after ``step``: resumed training writes them again."""
         kept = [event for event in self.events() if event.get("step", 0) <= step]
         lines = "".join(json.dumps(event) + "\n" for event in kept)
         write_file(self.path / METRICS, lines.encode())
@@ -271,10 +319,19 @@ class RunFolder:
     def save_checkpoint(
         self, step: int, groups: dict[str, dict[str, Tensor]], meta: dict[str, Any], keep: int = 2
     ) -> Path:
-        """Save what resuming needs: each group as ``<group>.safetensors``, ``meta`` (JSON values) in ``trainer.json``.
+        """Save a state to resume from, as a new folder.
 
-        The newest ``keep`` valid ones stay; those of later steps belong to a past that is being lived again, and go. A
-        second save of one step gets a new name, since nothing is ever written into an existing folder.
+        Checkpoints of later steps are removed: they belong to a continuation that was given up. A second save of one
+        step gets a new name, since nothing is ever written into an existing folder.
+
+        Args:
+            step: steps done.
+            groups: tensors by group and name; each group becomes ``<group>.safetensors``.
+            meta: JSON values, for ``trainer.json``.
+            keep: number of valid checkpoints that stay.
+
+        Returns:
+            The folder.
         """
         if bad := [name for name in groups if not _GROUP.fullmatch(name)]:
             raise ValueError(f"group names are lower-case words, not {bad}")
@@ -289,7 +346,7 @@ class RunFolder:
         return path
 
     def newest_checkpoint(self) -> Newest:
-        """The newest valid checkpoint, loaded; damaged newer ones are reported, never silently passed over."""
+        """Load the newest valid checkpoint; damaged newer ones are reported, never silently skipped."""
         reports: list[str] = []
         for path in self._saved():
             try:
@@ -316,7 +373,7 @@ class RunFolder:
                 self._remove(path)
 
     def _is_valid(self, path: Path) -> bool:
-        if path not in self._valid:  # those written or loaded by this process are not hashed again at every save
+        if path not in self._valid:  # checkpoints that this process wrote or read are not hashed at every save
             try:
                 store.verify_folder(path)
             except CheckpointCorrupt:
@@ -334,6 +391,11 @@ class RunFolder:
 
 def _reading(name: str) -> Callable[[Path, Sequence[Entry]], Any]:
     return store.map_verified if name == MODEL else store.read_verified
+
+
+def _last_byte(descriptor: int) -> bytes:
+    os.lseek(descriptor, -1, os.SEEK_END)
+    return os.read(descriptor, 1)
 
 
 def _age(path: Path) -> tuple[int, int]:

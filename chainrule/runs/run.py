@@ -14,10 +14,11 @@ ProcessorT = TypeVar("ProcessorT", bound=Processor)
 
 @dataclass(repr=False)
 class Run(Generic[ProcessorT]):
-    """A trained model, what encodes its data, and how it was made.
+    """A trained model with the processor that encodes its data and the settings that it was trained with.
 
     ``config`` is ``config.json`` (model type, task and settings of the model), ``settings`` is ``config.yaml`` (the
-    whole run), ``data`` is ``data.json`` (hashes, sizes and notes of the data, and what was tuned on validation).
+    whole run), ``data`` is ``data.json`` (hashes, sizes and notes of the data, and choices made on the validation
+    split).
     """
 
     task: str
@@ -31,7 +32,7 @@ class Run(Generic[ProcessorT]):
 
     @property
     def name(self) -> str:
-        """The model type."""
+        """Name of the model type."""
         return self.config["model_type"]
 
     def __repr__(self) -> str:

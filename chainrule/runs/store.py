@@ -1,8 +1,8 @@
-"""Files that are whole or absent, folders that know what they should contain. Tensors as safetensors, never pickle.
+"""Files that are complete or absent, folders with a manifest of their content. Tensors as safetensors, never pickle.
 
-A file is written under a temporary name, flushed to the disk, then renamed: whoever looks, at any instant, finds the
-old content or the new. No format for weights notices a flipped bit (safetensors keeps no checksum, by design), so a
-``MANIFEST.json`` of sizes and SHA-256 stands beside them and nothing is used before its bytes agree with it.
+A file is written under a temporary name, flushed to the disk, then renamed: a reader finds the old content or the new
+one at any instant. safetensors keeps no checksum, so a ``MANIFEST.json`` of sizes and SHA-256 stands beside the
+files, and nothing is used before its bytes agree with it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ MANIFEST = "MANIFEST.json"
 FORMAT = 2
 
 HEADER_LIMIT = 16 << 20
-"""Bytes of a safetensors header: over 100,000 tensors. Parsing costs many times its size, so this bounds the memory."""
+"""Largest safetensors header in bytes: over 100,000 tensors. Parsing costs many times its size in memory."""
 JSON_LIMIT = 64 << 20
-"""Bytes of a JSON file that no manifest vouches for."""
+"""Largest JSON file, in bytes, that no manifest vouches for."""
 
 _DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64,
@@ -48,14 +48,14 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def other_format(path: Path, found: Any) -> UserError:
-    """The error for a run folder that another version wrote."""
+    """Return the error for a run folder that another version wrote."""
     older = isinstance(found, int) and found < FORMAT
     told = "train the run again" if older else "use the version that wrote it"
     return UserError(f"{path}: format {found!r}, this version reads {FORMAT}; {told}")
 
 
 def corrupt(path: Path, what: str) -> CheckpointCorrupt:
-    """The error that names a damaged file and what is wrong with it."""
+    """Return the error that names a damaged file and its defect."""
     return CheckpointCorrupt(f"{path}: {what}; restore it from a copy or train again")
 
 
@@ -63,7 +63,15 @@ def corrupt(path: Path, what: str) -> CheckpointCorrupt:
 
 
 def save_folder(path: Path, files: dict[str, bytes]) -> None:
-    """Make the folder ``path`` with ``files`` and their manifest appear at one instant, or not at all."""
+    """Write a folder with its manifest atomically: it is complete or absent.
+
+    Args:
+        path: the folder, which must not exist.
+        files: content by name.
+
+    Raises:
+        UserError: the folder exists.
+    """
     if path.exists():
         raise UserError(f"{path}: exists already; a checkpoint is only ever written to a new folder")
     temporary = temporary_name(path)
@@ -86,7 +94,15 @@ def save_folder(path: Path, files: dict[str, bytes]) -> None:
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
-    """A regular file of at most ``limit`` bytes; a missing, larger or strange one is CheckpointCorrupt."""
+    """Read a regular file.
+
+    Args:
+        path: the file.
+        limit: most bytes that it may have.
+
+    Raises:
+        CheckpointCorrupt: it is missing, larger, or not a regular file.
+    """
     with machine_errors(path, "read"):
         try:
             status = path.stat()
@@ -100,7 +116,15 @@ def read_bytes(path: Path, limit: int) -> bytes:
 
 
 def map_bytes(path: Path, limit: int) -> bytes | mmap.mmap:
-    """The same without reading them: pages come as they are needed, and what is written to them stays private."""
+    """Map a regular file into memory: pages are read when they are needed, and changes to them stay private.
+
+    Args:
+        path: the file.
+        limit: most bytes that it may have.
+
+    Raises:
+        CheckpointCorrupt: it is missing, larger, or not a regular file.
+    """
     with machine_errors(path, "read"):
         try:
             descriptor = os.open(path, os.O_RDONLY)
@@ -116,7 +140,15 @@ def map_bytes(path: Path, limit: int) -> bytes | mmap.mmap:
 
 
 def parse_json(data: bytes, path: Path) -> dict[str, Any]:
-    """A JSON object; anything else is CheckpointCorrupt."""
+    """Parse a JSON object.
+
+    Args:
+        data: the JSON.
+        path: its origin, for the error message.
+
+    Raises:
+        CheckpointCorrupt: not JSON, or not an object.
+    """
     try:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -127,37 +159,54 @@ def parse_json(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def json_bytes(values: dict[str, Any]) -> bytes:
+    """Return values as indented JSON."""
     return (json.dumps(values, indent=1) + "\n").encode()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a file must be: its size in bytes and its SHA-256 in hexadecimal."""
+    """Size in bytes and SHA-256 in hexadecimal of a file.
+
+    >>> Entry.of(b"abc").size, Entry.of(b"abc").sha256[:8]
+    (3, 'ba7816bf')
+    """
 
     size: int
     sha256: str
 
     @classmethod
     def of(cls, data: bytes | mmap.mmap) -> Self:
+        """Return the entry of a content."""
         return cls(len(data), hashlib.sha256(data).hexdigest())
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a folder must contain. While a file is being replaced, ``pending`` says what else it may be.
+    """Content that a folder must have. While a file is being replaced, ``pending`` holds its new entry.
 
-    The seal is the SHA-256 of the rest, and the text is canonical: a changed byte of the manifest itself is noticed.
+    The seal is the SHA-256 of the rest, and the text is canonical, so that a changed byte of the manifest is noticed.
     """
 
     files: dict[str, Entry]
     pending: dict[str, Entry] = field(default_factory=dict)
 
     def to_bytes(self) -> bytes:
+        """Return the manifest as sealed JSON."""
         body = {"format": FORMAT, **asdict(self)}
         return (json.dumps({**body, "seal": _seal(body)}, indent=1, sort_keys=True) + "\n").encode()
 
     @classmethod
     def parse(cls, data: bytes, path: Path) -> Self:
+        """Parse and check a manifest.
+
+        Args:
+            data: its JSON.
+            path: its origin, for the error message.
+
+        Raises:
+            CheckpointCorrupt: changed since it was written.
+            UserError: written by another version.
+        """
         values = parse_json(data, path)
         if values.pop("seal", None) != _seal(values):
             raise corrupt(path, "changed since it was written")
@@ -175,10 +224,11 @@ class Manifest:
         return manifest
 
     def names(self) -> list[str]:
+        """Return the names of all files, sorted."""
         return sorted({*self.files, *self.pending})
 
     def accepted(self, name: str) -> list[Entry]:
-        """What the file may be."""
+        """Return the entries that a file may have."""
         return [part[name] for part in (self.files, self.pending) if name in part]
 
 
@@ -187,20 +237,35 @@ def _seal(body: dict[str, Any]) -> str:
 
 
 def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a folder."""
     path = folder / MANIFEST
     return Manifest.parse(read_bytes(path, JSON_LIMIT), path)
 
 
 def read_verified(path: Path, accepted: Sequence[Entry]) -> bytes:
-    """The bytes of ``path``, which are one of ``accepted``; else CheckpointCorrupt says in what they differ."""
+    """Read a file and verify it.
+
+    Args:
+        path: the file.
+        accepted: entries of which it must have one.
+
+    Raises:
+        CheckpointCorrupt: it has another size or content.
+    """
     data = read_bytes(path, max(entry.size for entry in accepted))
     _verify(path, Entry.of(data), accepted)
     return data
 
 
 def map_verified(path: Path, accepted: Sequence[Entry]) -> bytes | mmap.mmap:
-    """The same, mapped: the file is read once, to be verified, and then as it is needed. Whoever replaces it by a rename
-    leaves this content as it is.
+    """Map a file into memory and verify it; replacing the file by a rename does not change the mapped content.
+
+    Args:
+        path: the file.
+        accepted: entries of which it must have one.
+
+    Raises:
+        CheckpointCorrupt: it has another size or content.
     """
     data = map_bytes(path, max(entry.size for entry in accepted))
     _verify(path, Entry.of(data), accepted)
@@ -217,13 +282,20 @@ def _verify(path: Path, found: Entry, accepted: Sequence[Entry]) -> None:
 
 
 def read_folder(path: Path) -> dict[str, bytes]:
-    """All files of a folder that ``save_folder`` made, verified. Files that the manifest does not list are ignored."""
+    """Read the files of a folder that ``save_folder`` wrote, verified; files that are not listed are ignored."""
     manifest = read_manifest(path)
     return {name: read_verified(path / name, manifest.accepted(name)) for name in manifest.names()}
 
 
 def verify_folder(path: Path) -> None:
-    """CheckpointCorrupt names the first file that is not what was written."""
+    """Verify every file of a folder that ``save_folder`` wrote.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        CheckpointCorrupt: a file is not what was written; the message names the first.
+    """
     manifest = read_manifest(path)
     for name in manifest.names():
         read_verified(path / name, manifest.accepted(name))
@@ -233,7 +305,11 @@ def verify_folder(path: Path) -> None:
 
 
 def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
-    """safetensors bytes. Copies, so that tied weights (one memory, two names) and views may be passed."""
+    """Return tensors as safetensors bytes.
+
+    Args:
+        tensors: by name; views and tied weights (one memory, two names) are copied.
+    """
     data = safetensors.torch.save({name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()})
     if int.from_bytes(data[:8], "little") > HEADER_LIMIT:
         raise ValueError(f"{len(tensors):,} tensors are too many for one file")
@@ -241,7 +317,15 @@ def tensor_bytes(tensors: dict[str, Tensor]) -> bytes:
 
 
 def view_tensors(data: bytes | mmap.mmap, path: Path) -> dict[str, Tensor]:
-    """Tensors that lie in mapped safetensors bytes: nothing is copied. CheckpointCorrupt as from ``parse_tensors``."""
+    """Return the tensors of mapped safetensors bytes without copying them.
+
+    Args:
+        data: the bytes; a ``bytes`` object is parsed by ``parse_tensors``.
+        path: their origin, for the error message.
+
+    Raises:
+        CheckpointCorrupt: not valid safetensors.
+    """
     if isinstance(data, bytes):
         return parse_tensors(data, path)
     header = _header_size(data, path)
@@ -272,17 +356,22 @@ def _header_size(data: bytes | mmap.mmap, path: Path) -> int:
 
 
 def parse_tensors(data: bytes, path: Path) -> dict[str, Tensor]:
-    """Tensors from safetensors bytes; ``path`` is named in CheckpointCorrupt. Memory is bounded by the data's size."""
+    """Return the tensors of safetensors bytes; memory is bounded by the size of the data.
+
+    Args:
+        data: the bytes.
+        path: their origin, for the error message.
+
+    Raises:
+        CheckpointCorrupt: not valid safetensors.
+
+    >>> import torch
+    >>> parse_tensors(tensor_bytes({"x": torch.tensor([1, 2])}), Path("memory"))
+    {'x': tensor([1, 2])}
+    """
     _header_size(data, path)
     try:
         return safetensors.torch.load(data)
     except Exception as error:  # the library's error type differs with the damage; all mean the same here
         reason = (str(error).splitlines() or [""])[0][:120]
         raise corrupt(path, f"not valid safetensors ({type(error).__name__}: {reason})") from None
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors of a file that no manifest vouches for: well formed, but a flipped bit of the data goes unnoticed."""
-    with machine_errors(path, "read"):
-        size = path.stat().st_size if path.is_file() else 0
-    return parse_tensors(read_bytes(path, size), path)

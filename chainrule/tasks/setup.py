@@ -9,8 +9,17 @@ from typing import Any
 
 import torch
 
-from chainrule.core import ConfigError, ModelType, Pretrainable, Recipe, UserError, model_type, model_types
-from chainrule.core.compute import decide
+from chainrule.core import (
+    ConfigError,
+    ModelType,
+    Pretrainable,
+    Recipe,
+    SequenceModel,
+    UserError,
+    model_type,
+    model_types,
+)
+from chainrule.core.compute import RandomState, decide
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
@@ -22,19 +31,37 @@ from chainrule.training.loop import Plan, Trainer
 
 
 def read_data(settings: RunConfig) -> Dataset:
-    """DATA as the task of these settings reads it. Raises UserError for a setting that the task does not use."""
+    """Read the data of a run by its task.
+
+    Args:
+        settings: those of the run.
+
+    Raises:
+        UserError: a setting that the task does not use.
+    """
     check_data_options(settings)
     return find_task(settings.task).read(settings)
 
 
 def check_data_options(settings: RunConfig) -> None:
-    """Raises UserError for a setting of data that the task does not use, wherever it was given (a row of a board, YAML)."""
+    """Check the settings of the data, wherever they were given (command line, row of a board, YAML).
+
+    Args:
+        settings: those of the run.
+
+    Raises:
+        UserError: the task does not use one of them.
+    """
     given = [name for name, field in RunConfig.model_fields.items() if getattr(settings, name) != field.default]
     refuse_unused(settings.task, given, lambda name: f"--{name.replace('_', '-')} {getattr(settings, name)}")
 
 
 def data_card(settings: RunConfig) -> tuple[Dataset, dict[str, Any]]:
-    """DATA and its card; with what encoding adds (tokens, vocabulary), where that does not depend on the model type."""
+    """Return the data and their card, with tokens and vocabulary where these do not depend on the model type.
+
+    Args:
+        settings: those of the run.
+    """
     task, dataset = find_task(settings.task), read_data(settings)
     if not task.card_of_encoding:
         return dataset, dataset.card()
@@ -42,7 +69,15 @@ def data_card(settings: RunConfig) -> tuple[Dataset, dict[str, Any]]:
 
 
 def prepare(settings: RunConfig, dataset: Dataset) -> ResolvedRun:
-    """Check every setting before anything is written or computed, and encode the dataset for this model."""
+    """Check every setting and encode the dataset for this model; nothing is written or trained.
+
+    Args:
+        settings: those of the run.
+        dataset: the data, already read.
+
+    Raises:
+        UserError: a setting cannot be used.
+    """
     check_data_options(settings)
     task, chosen = find_task(settings.task), model_type(settings.model_type, settings.task)
     learnt = begin_with(settings, chosen)
@@ -83,20 +118,39 @@ def prepare(settings: RunConfig, dataset: Dataset) -> ResolvedRun:
 
 
 def train_bytes(data: Any) -> int | None:
-    """Bytes of the training part, the same for every tokenizer (symbols where there are no bytes); None where neither is counted."""
+    """Return the bytes (else symbols) of the training split, whatever the tokenizer; None where neither is counted.
+
+    Args:
+        data: the encoded data.
+    """
     part = data.parts["train"]
     raw = getattr(part, "record_bytes", None)
     return int(raw.sum()) if raw is not None else getattr(part, "nbytes", None)
 
 
 def check_settings(settings: RunConfig) -> None:
-    """Raises ConfigError where the model type or its recipe has no such settings: said before anything is read or trained."""
+    """Check the names of the settings of the model and of its training, before anything is read.
+
+    Args:
+        settings: those of the run.
+
+    Raises:
+        ConfigError: there is no such setting.
+    """
     model_type(settings.model_type, settings.task).config.check_names(settings.model)
     Recipe.check_names(settings.train)
 
 
 def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
-    """The run that ``--from`` names, loaded, if this model type can begin with it."""
+    """Load the run that ``--from`` names; None where there is none.
+
+    Args:
+        settings: those of the run.
+        chosen: its model type.
+
+    Raises:
+        UserError: models of this type cannot start from another run.
+    """
     if settings.pretrained is None:
         return None
     if not is_pretrainable(chosen):
@@ -107,33 +161,50 @@ def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
 
 
 def is_pretrainable(chosen: ModelType) -> bool:
-    """Whether models of this type can start from the weights of another run."""
+    """Return True if models of this type can start from the weights of another run."""
     return isinstance(chosen.build, type) and issubclass(chosen.build, Pretrainable)
 
 
 def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
-    """The model at its start (seeded), its data in order, its rule; and the description of the run on disk."""
+    """Build the model at its start (seeded), its batches, its update rule and its trainer.
+
+    Args:
+        ready: the resolved run.
+        run: folder that the trainer writes to.
+        options: further arguments of ``Trainer``, such as ``tell`` and ``distributed``.
+
+    Returns:
+        The trainer, at step 0.
+
+    Raises:
+        ConfigError: the model cannot be built with these settings.
+    """
     s = ready.settings
-    torch.manual_seed(s.seed)
-    try:
-        model = ready.model_type.build(ready.config)
-        if ready.learnt is not None:
-            assert isinstance(model, Pretrainable)
-            model.load_pretrained(ready.learnt)
-        model.to(ready.compute.device)
-    except ConfigError:
-        raise
-    except (ValueError, RuntimeError) as error:
-        raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
     task, data = find_task(s.task), ready.data
-    source, rule = task.learning(model, data, ready)
+    with RandomState(s.seed, ready.compute.device):
+        model = _built(ready)
+        source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
     return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
 
 
+def _built(ready: ResolvedRun) -> SequenceModel:
+    """The model with its initial weights, on its device."""
+    try:
+        model = ready.model_type.build(ready.config)
+        if ready.learnt is not None:
+            assert isinstance(model, Pretrainable)
+            model.load_pretrained(ready.learnt)
+        return model.to(ready.compute.device)
+    except ConfigError:
+        raise
+    except (ValueError, RuntimeError) as error:
+        raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
+
+
 def resolved(ready: ResolvedRun) -> dict[str, Any]:
-    """All settings with nothing left open: what ``config.yaml`` holds."""
+    """Return all settings with nothing left open: the content of ``config.yaml``."""
     s = ready.settings
     return {
         **s.model_dump(),
@@ -145,7 +216,12 @@ def resolved(ready: ResolvedRun) -> dict[str, Any]:
 
 
 def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
-    """The best weights of a run that is done, ready to be used; with what is settled on validation."""
+    """Return a finished run with the weights that are kept, after the choices that its task makes on validation.
+
+    Args:
+        trainer: at the end of its budget.
+        ready: the resolved run.
+    """
     trainer.restore_best()
     task = find_task(ready.settings.task)
     described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
@@ -168,8 +244,12 @@ def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
 
 
 def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None = None) -> None:
-    """Write what the run is, so that it can be understood and loaded without this command. May be repeated. ``settled``: further
-    entries of ``data.json``.
+    """Write the description of a run, so that it can be understood and loaded without this command. May be repeated.
+
+    Args:
+        run: the folder.
+        ready: the resolved run.
+        settled: further entries of ``data.json``.
     """
     f, data = ready.model_type, ready.data
     described = {
@@ -187,7 +267,7 @@ def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None 
 
 
 def machine() -> dict[str, Any]:
-    """Describe the machine: processor, memory, versions."""
+    """Return processor, memory and versions of this machine."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -203,8 +283,20 @@ def machine() -> dict[str, Any]:
 
 
 def load(path: Path | str, *, device: str = "auto", precision: str = "auto", threads: int | None = None) -> Run:
-    """Load a run folder, verified. Loading never runs code from the folder: a model type from a file of the user's must have
-    been loaded before (``--plugin my_model.py``), and be the very file that the run was made with.
+    """Load a run folder, verified.
+
+    Loading never runs code from the folder: a model type from a user's file must have been loaded before
+    (``--plugin my_model.py``), and be the very file that the run was made with.
+
+    Args:
+        path: the folder.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``auto``, ``fp32`` or ``bf16``.
+        threads: CPU threads; None: all.
+
+    Raises:
+        CheckpointCorrupt: a file is not what was written.
+        UserError: no run, another format, or an unknown model type.
     """
     run = RunFolder(path)
     config, tensors, files = run.load_model()
@@ -231,7 +323,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
 
 
 def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: ModelType) -> None:
-    """Raises UserError where the model type comes from another file than the one that the run was made with."""
+    """Raise UserError if the model type comes from another file than the one that the run was made with."""
     found = chosen.plugin or {}
     if (wanted or {}).get("sha256") == found.get("sha256"):
         return

@@ -1,4 +1,4 @@
-"""Train one model into a run folder: what the command ``train`` and ``chainrule.train`` do."""
+"""Train one model into a run folder: the command ``train`` and ``chainrule.train``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,7 @@ from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.tasks.setup import check_settings, describe, make_trainer, prepare, read_data, resolved, trained
+from chainrule.training.distributed import Distributed, from_environment
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
 
@@ -33,7 +35,7 @@ class Interrupted(ChainruleError):
 
 
 class Stop:
-    """Set by the first SIGINT or SIGTERM; the second one ends the process at once."""
+    """A request to stop: the first SIGINT or SIGTERM makes it true, the second one ends the process at once."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -50,7 +52,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[Stop]:
-        """Handlers are installed in the main thread only, and put back afterwards."""
+        """Handle signals within a ``with`` block; in the main thread only, since others cannot install handlers."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -63,7 +65,14 @@ class Stop:
 
 
 class Meter:
-    """Progress for people, in the words of the run's task: a bar on a terminal, a line every few seconds elsewhere. On standard error."""
+    """Progress on standard error: a bar on a terminal, a line every few seconds elsewhere.
+
+    Args:
+        label: name of the run.
+        ready: the resolved run; its task names loss, metric and items.
+        counted: unit of the validation metric: byte, symbol, ….
+        every: seconds between two lines.
+    """
 
     def __init__(self, label: str, ready: ResolvedRun, counted: str, *, every: float = 5.0):
         self.label, self.every = label, every
@@ -106,11 +115,13 @@ class Meter:
         )
 
     def close(self) -> None:
+        """End the bar."""
         if self.bar:
             self.bar.stop()
 
 
 def say(text: str) -> None:
+    """Print a line on standard error at once."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -121,10 +132,24 @@ def train(
     resume: str = "never",
     overwrite: bool = False,
     dataset: Dataset | None = None,
+    distributed: Distributed | None = None,
 ) -> Trainer:
-    """Train to the end of the budget; on a signal save and raise ``Interrupted``.
+    """Train to the end of the budget.
 
-    ``resume``: never; auto (the newest valid checkpoint, or afresh where there is none); or the path of the run to continue.
+    Args:
+        settings: everything that the run depends on.
+        out: the run folder.
+        resume: ``never``; ``auto`` (the newest valid checkpoint, or afresh where there is none); or ``out`` itself.
+        overwrite: replace the run that ``out`` holds.
+        dataset: the data, already read; None: ``settings.data`` are read.
+        distributed: processes that train together; None: those that ``torchrun`` announces, else this one alone.
+
+    Returns:
+        The trainer, whose model has the weights that are kept (on rank 0).
+
+    Raises:
+        Interrupted: a signal came; the run was saved.
+        UserError: a setting, the data or the folder cannot be used.
     """
     if resume not in ("auto", "never"):
         if Path(resume).resolve() != Path(out).resolve():
@@ -132,29 +157,49 @@ def train(
                 f"--resume {resume}: a run is continued in its own folder; give --out {resume} --resume auto"
             )
         resume = "auto"
-    with FolderLock(Path(out)) as lock:
-        run = RunFolder(out)
-        run.check(overwrite=overwrite, resume=resume == "auto")
-        settings = settings.infer_task()
-        check_settings(settings)
-        settings = find_task(settings.task).prepare(settings, run.path, overwrite)
-        ready = prepare(settings, dataset or read_data(settings))
-        return _train(ready, run, resume == "auto", overwrite, lock)
+    with nullcontext(distributed) if distributed else from_environment() as ranks:
+        start = Start(RunFolder(out), resume == "auto", overwrite, ranks)
+        with FolderLock(start.run.path) if ranks.is_main else nullcontext() as lock:
+            if ranks.is_main:
+                start.run.check(overwrite=overwrite, resume=start.resume)
+            settings = settings.infer_task()
+            check_settings(settings)
+            settings = find_task(settings.task).prepare(settings, start.run.path, overwrite)
+            if ranks.device:
+                settings = settings.replace(device=ranks.device)
+            return _train(prepare(settings, dataset or read_data(settings)), start, lock)
 
 
-def _train(ready: ResolvedRun, run: RunFolder, resume: bool, overwrite: bool, lock: FolderLock) -> Trainer:
+@dataclass(frozen=True)
+class Start:
+    """Circumstances of a run: its folder, whether it is continued or replaced, and the processes that train it."""
+
+    run: RunFolder
+    resume: bool
+    overwrite: bool
+    ranks: Distributed
+
+    def say(self, text: str) -> None:
+        """Print a line on standard error, on rank 0."""
+        if self.ranks.is_main:
+            say(text)
+
+
+def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer:
+    run, ranks = start.run, start.ranks
     meter = Meter(ready.model_type.name, ready, ready.data.counted)
     try:
-        trainer = make_trainer(ready, run, tell=meter)  # a model that cannot be built must not cost the old run
-        RunFolder.create(run.path, overwrite=overwrite, resume=resume)
-        lock.take()
-        if resume:
-            _continue(trainer, run, ready)
-        describe(run, ready)
-        for note in ready.data.all_notes:
-            say(f"note: {note}")
-        size = "counting" if ready.recipe.update == "counting" else f"{trainer.model.parameters_count:,} parameters"
-        say(f"{ready.model_type.name}: {size}, {ready.compute}, budget {ready.budget}")
+        # a model that cannot be built must not cost the old run
+        trainer = make_trainer(ready, run, tell=meter if ranks.is_main else _silent, distributed=ranks)
+        if lock is not None:
+            RunFolder.create(run.path, overwrite=start.overwrite, resume=start.resume)
+            lock.take()
+        ranks.agree(0.0)  # the folder is there
+        if start.resume:
+            _continue(trainer, ready, start)
+        if ranks.is_main:
+            describe(run, ready)
+        _announce(trainer, ready, start)
         with Stop().listening() as stop:
             trainer.advance(stop=stop)
     finally:
@@ -164,41 +209,63 @@ def _train(ready: ResolvedRun, run: RunFolder, resume: bool, overwrite: bool, lo
         raise Interrupted(
             f"stopped at step {trainer.progress.step}; saved: continue with --resume auto --out {run.path}", stop.number
         )
-    if told := find_task(ready.settings.task).tuning:
-        say(told)
-    describe(run, ready, trained(trainer, ready).data)
+    if ranks.is_main:
+        if told := find_task(ready.settings.task).tuning:
+            say(told)
+        describe(run, ready, trained(trainer, ready).data)
     return trainer
 
 
-def _continue(trainer: Trainer, run: RunFolder, ready: ResolvedRun) -> None:
-    """Take up the newest checkpoint, if its run was the same in everything that shapes the weights."""
-    if run.has("processor.json"):  # the last one of what describes a run: without it, nothing was trained yet
-        old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
-        if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
-            raise UserError(
-                f"{run.path}: was trained on other data or another split than {ready.settings.data}: continue it with the "
-                "same, or start another --out"
-            )
-        for key in ("model_type", "model", "train", "tokenizer", "unit", "seed", "budget"):
-            if old.get(key) != mine[key]:
-                raise UserError(
-                    f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
-                    "or start another --out"
-                )
-        theirs, ours = run.read_json("config.json").get("plugin"), ready.model_type.plugin
-        if (theirs or {}).get("sha256") != (ours or {}).get("sha256"):
-            raise UserError(
-                f"{run.path}: was made with another version of the file of {ready.model_type.name}: continue it with that "
-                "one, or start another --out"
-            )
-        if run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
-            raise UserError(
-                f"{run.path}: was made with another content of --tokenizer {ready.settings.tokenizer}: continue it with "
-                "that one, or start another --out"
-            )
+def _silent(progress: Progress, step: Step) -> None:
+    """Progress of a rank that does not report."""
+
+
+def _announce(trainer: Trainer, ready: ResolvedRun, start: Start) -> None:
+    for note in ready.data.all_notes:
+        start.say(f"note: {note}")
+    size = "counting" if ready.recipe.update == "counting" else f"{trainer.model.parameters_count:,} parameters"
+    many = f", {start.ranks.world} processes" if start.ranks.world > 1 else ""
+    start.say(f"{ready.model_type.name}: {size}, {ready.compute}{many}, budget {ready.budget}")
+
+
+def _continue(trainer: Trainer, ready: ResolvedRun, start: Start) -> None:
+    """Take up the newest checkpoint, if its run was the same in everything that shapes the weights.
+
+    Raises:
+        UserError: data, settings, plugin or tokenizer differ from those of the run.
+    """
+    run = start.run
+    if run.has("processor.json"):  # written last of what describes a run: without it, nothing was trained yet
+        _check_same(ready, run)
     for report in trainer.resume():
-        say(f"damaged, passed over: {report}")
+        start.say(f"damaged, passed over: {report}")
     if trainer.progress.done:
-        say(f"{run.path}: finished already, at step {trainer.progress.step}")
+        start.say(f"{run.path}: finished already, at step {trainer.progress.step}")
     elif trainer.progress.step:
-        say(f"continuing at step {trainer.progress.step}")
+        start.say(f"continuing at step {trainer.progress.step}")
+
+
+def _check_same(ready: ResolvedRun, run: RunFolder) -> None:
+    old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
+    if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
+        raise UserError(
+            f"{run.path}: was trained on other data or another split than {ready.settings.data}: continue it with the "
+            "same, or start another --out"
+        )
+    for key in ("model_type", "model", "train", "tokenizer", "unit", "seed", "budget"):
+        if old.get(key) != mine[key]:
+            raise UserError(
+                f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
+                "or start another --out"
+            )
+    theirs, ours = run.read_json("config.json").get("plugin"), ready.model_type.plugin
+    if (theirs or {}).get("sha256") != (ours or {}).get("sha256"):
+        raise UserError(
+            f"{run.path}: was made with another version of the file of {ready.model_type.name}: continue it with that "
+            "one, or start another --out"
+        )
+    if run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
+        raise UserError(
+            f"{run.path}: was made with another content of --tokenizer {ready.settings.tokenizer}: continue it with "
+            "that one, or start another --out"
+        )

@@ -17,14 +17,28 @@ _UNITS = {
 
 @dataclass(frozen=True)
 class Budget:
-    """An amount of one kind: seconds, steps, tokens, epochs, or bytes of training text (else symbols)."""
+    """An amount of one kind: seconds, steps, tokens, epochs, or bytes of training text (else symbols).
+
+    >>> Budget.parse("5min"), str(Budget.parse("2e6bytes"))
+    (Budget(amount=300.0, kind='seconds'), '2e6bytes')
+    >>> Budget.parse("3epochs").steps(tokens_per_step=640, steps_per_epoch=50)
+    150
+    """
 
     amount: float
     kind: str
 
     @staticmethod
     def parse(text: str, flag: str = "--budget") -> Budget:
-        """``flag`` is what the user is told to mend."""
+        """Parse a number with a unit.
+
+        Args:
+            text: such as ``60s``; without a unit, seconds.
+            flag: the option that an error message names.
+
+        Raises:
+            UserError: not a budget, or too small.
+        """
         match = re.fullmatch(r"([0-9.]+(?:e[+]?[0-9]+)?)\s*([a-z]*)", text.strip().lower())
         kind = _UNITS.get(match[2] or "s") if match else None
         try:
@@ -43,12 +57,12 @@ class Budget:
         return Budget(amount, kind)
 
     def steps(self, tokens_per_step: float, steps_per_epoch: int, train_bytes: int | None = None) -> int | None:
-        """Training steps, or None where they follow from the speed.
+        """Return the number of training steps; None for seconds, where it follows from the speed.
 
         Args:
             tokens_per_step: tokens of a batch.
-            steps_per_epoch: batches of the training part.
-            train_bytes: bytes of the training part before any tokenizer, for a budget in bytes.
+            steps_per_epoch: batches of one pass over the training split.
+            train_bytes: bytes of the training split before any tokenizer, for a budget in bytes.
         """
         if self.kind == "seconds":
             return None

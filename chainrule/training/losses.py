@@ -1,4 +1,4 @@
-"""Objectives: what is minimised, as sums and counts, so that every split of a batch gives the same gradient."""
+"""Objectives: losses as sums and counts, so that every split of a batch gives the same gradient."""
 
 from __future__ import annotations
 
@@ -27,7 +27,11 @@ from chainrule.core import (
 
 
 class NextTokenLoss(Objective):
-    """-sum_t log p(x_t | x_<t) over the targets that count: the negative log-likelihood of the chain rule itself."""
+    """-sum_t log p(x_t | x_<t) over the scored targets: the negative log-likelihood of the chain rule itself.
+
+    Args:
+        model: predicts the next token.
+    """
 
     def __init__(self, model: Autoregressive):
         super().__init__()
@@ -40,8 +44,12 @@ class NextTokenLoss(Objective):
 
 
 class Seq2SeqLoss(Objective):
-    """-sum_t log p(y_t | y_<t, source), the source being what ``encode_prompt`` remembers; ``smoothing`` spreads a share of every
-    target's probability evenly over all symbols (torch's definition; Szegedy et al. 2016).
+    """-sum_t log p(y_t | y_<t, source).
+
+    Args:
+        model: encodes the source (``encode_prompt``) and predicts the target.
+        smoothing: share of every target's probability that is spread evenly over the vocabulary, in training (torch's
+            definition; Szegedy et al. 2016).
     """
 
     model: Autoregressive
@@ -59,8 +67,12 @@ class Seq2SeqLoss(Objective):
 
 
 class MaskedLMLoss(Objective):
-    """-sum log p(x_t | all that is shown) over what was hidden; where pairs are given, the cross-entropy of "follows" beside it
-    (Devlin et al. 2019: the sum of both means).
+    """-sum log p(x_t | all shown tokens) over the masked tokens, plus the cross-entropy of next-sentence prediction.
+
+    Devlin et al. 2019: the sum of both means; the second only where segments are paired.
+
+    Args:
+        model: a masked language model.
     """
 
     model: Any
@@ -71,15 +83,13 @@ class MaskedLMLoss(Objective):
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, MaskedBatch)
-        asked = {} if batch.follows_B is None else {"follows": batch.follows_B.new_tensor(len(batch.follows_B))}
-        return super().counts(batch) | asked
+        pairs = {} if batch.follows_B is None else {"follows": batch.follows_B.new_tensor(len(batch.follows_B))}
+        return super().counts(batch) | pairs
 
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         assert isinstance(batch, MaskedBatch)
         hidden_BTD, at_BT = self.model.encode(batch), scored(batch.targets_BT)
-        prediction = self.model.predict(
-            hidden_BTD[at_BT][None]
-        )  # the output map is paid for where something was hidden
+        prediction = self.model.predict(hidden_BTD[at_BT][None])  # logits at masked positions only
         nats = -prediction.log_prob(batch.targets_BT[at_BT][None]).sum()
         counts = self.counts(batch)
         terms: Terms = {"nats": (nats, counts["nats"], 1.0)}
@@ -91,7 +101,19 @@ class MaskedLMLoss(Objective):
 
 
 def smoothed(prediction: Prediction, targets_BT: Tensor, smoothing: float) -> Tensor:
-    """Sum of the losses against smoothed targets."""
+    """Return the sum of the losses against smoothed targets.
+
+    Args:
+        prediction: distributions over the vocabulary.
+        targets_BT: ids; IGNORED ones do not count.
+        smoothing: share of every target's probability that is spread evenly.
+
+    >>> import torch
+    >>> from chainrule.core import Categorical
+    >>> uniform, targets_BT = Categorical(torch.zeros(1, 2, 4)), torch.tensor([[3, -1]])
+    >>> [round(smoothed(uniform, targets_BT, share).exp().item(), 3) for share in (0.0, 0.1)]
+    [4.0, 4.0]
+    """
     if not smoothing:
         return -prediction.log_prob(targets_BT).sum()
     logits = prediction.logits().flatten(0, 1)
@@ -102,8 +124,11 @@ def smoothed(prediction: Prediction, targets_BT: Tensor, smoothing: float) -> Te
 
 
 class LabelLoss(Objective):
-    """-sum log p(label | row) over the labels that are given: of every token, or of the whole row. ``model(batch)`` predicts
-    them all at once; ``smoothing`` as in ``Translated``.
+    """-sum log p(label | row) over the known labels: of every token, or of the whole row.
+
+    Args:
+        model: ``model(batch)`` predicts all labels at once.
+        smoothing: as for ``Seq2SeqLoss``.
     """
 
     def __init__(self, model: SequenceModel, smoothing: float = 0.0):
@@ -116,7 +141,11 @@ class LabelLoss(Objective):
 
 
 class ReconstructionLoss(Objective):
-    """A codec's own terms, each a mean over pictures."""
+    """The codec's own terms, each a mean over images.
+
+    Args:
+        model: the codec.
+    """
 
     model: Any
 
@@ -133,8 +162,11 @@ class ReconstructionLoss(Objective):
 
 
 class CaptionImageLoss(Objective):
-    """-sum log p of the caption and of the picture's symbols, each divided by its own count: 1/8 text and 7/8 picture (Ramesh et al.
-    2021).
+    """-sum log p of the caption and of the image tokens, each divided by its own count (Ramesh et al. 2021).
+
+    Args:
+        model: reads the caption, then the image tokens.
+        text: weight of the caption; the image has the rest, 7/8.
     """
 
     model: Autoregressive

@@ -1,18 +1,32 @@
-"""The update rules: by gradient, by counting, and by counting what is expected. The loop knows none of them."""
+"""Update rules: by gradient, by counting, by expectation-maximisation (EM). The loop is independent of the rule."""
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterator
+import operator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Batch, ChainruleError, Counting, EMTrainable, Objective, Recipe, State, total
+from chainrule.core import (
+    Autoregressive,
+    Batch,
+    ChainruleError,
+    ConfigError,
+    Counting,
+    EMTrainable,
+    Objective,
+    Recipe,
+    State,
+    total,
+)
 from chainrule.core.compute import Compute
-from chainrule.training.optim import make_optimizers, set_rates
+from chainrule.training.distributed import SINGLE, Distributed
+from chainrule.training.optim import make_optimizers, optimizer_tensors, restore_optimizers, set_rates
 
 
 class NonFinite(ChainruleError):
@@ -21,30 +35,61 @@ class NonFinite(ChainruleError):
 
 @dataclass(frozen=True)
 class Step:
-    """What one update reports: the mean loss (of most tasks in nats), symbols or other items trained on, gradient norm and whether it was clipped."""
+    """The result of one update."""
 
     loss: float
+    """Mean loss of the batch, for most tasks in nats a token; NaN where the rule has none."""
     tokens: int
+    """Tokens (or other items) trained on, over all ranks."""
     norm: float = 0.0
+    """Norm of the gradient before clipping."""
     clipped: bool = False
     events: tuple[dict[str, Any], ...] = ()
-    """What else happened that the run's record should keep; each has the field ``event``."""
+    """Further entries for the run's log; each has the field ``event``."""
 
 
-class Rule(Protocol):
-    """One update from one batch, at ``rate`` times the recipe's rates; everything it keeps can be saved and restored."""
+class Rule(ABC):
+    """One update from one batch. Everything that a rule keeps between batches can be saved and restored.
 
-    def step(self, batch: Batch, rate: float) -> Step: ...
+    Every rank is given the whole batch and works on its own share of it.
+    """
 
-    def finish(self) -> None: ...
+    distributed: Distributed = SINGLE
+    """This rank's view of the processes that train together; the trainer sets it."""
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]: ...
+    @abstractmethod
+    def step(self, batch: Batch, rate: float) -> Step:
+        """Update the model.
 
-    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None: ...
+        Args:
+            batch: the whole batch, the same on every rank.
+            rate: factor of the recipe's learning rates, 0 to 1.
+
+        Raises:
+            NonFinite: the loss or the gradient is not a number; the weights are unchanged.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """End of the budget: apply what has not been applied yet."""
+
+    def tensors(self) -> dict[str, dict[str, Tensor]]:
+        """Return what resuming needs, by group and name; every rank must call it."""
+        return {}
+
+    @abstractmethod
+    def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
+        """Go on from the groups that ``tensors`` returned."""
 
 
-class GradientRule:
-    """Forward, backward, check, clip, step. State is carried from batch to batch where the data says so."""
+class GradientRule(Rule):
+    """Forward, backward, check, clip, step. The State is carried from batch to batch where the batch says so.
+
+    Args:
+        objective: the loss around the model.
+        recipe: optimizer, learning rates, clipping, gradient accumulation.
+        compute: device and precision.
+    """
 
     def __init__(self, objective: Objective, recipe: Recipe, compute: Compute):
         self.objective, self.recipe, self.compute = objective, recipe, compute
@@ -54,7 +99,7 @@ class GradientRule:
 
     def step(self, batch: Batch, rate: float) -> Step:
         set_rates(self.optimizers, rate)
-        loss, tokens = self._backward(batch.to(self.compute.device))
+        loss = self._reduced(self._backward(batch.to(self.compute.device)))
         norm = torch.nn.utils.clip_grad_norm_(self.weights, self.recipe.max_grad_norm or math.inf).item()
         if not (math.isfinite(loss) and math.isfinite(norm)):
             for optimizer in self.optimizers:
@@ -63,75 +108,125 @@ class GradientRule:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        return Step(loss, tokens, norm, norm > self.recipe.max_grad_norm > 0)
+        if self.distributed.world > 1:
+            self._share_buffers()
+        return Step(loss, batch.learnt, norm, norm > self.recipe.max_grad_norm > 0)
 
-    def _backward(self, batch: Batch) -> tuple[float, int]:
-        """Gradient of the whole batch, in as many parts as the recipe says; each term divided once by its global count."""
-        counts = self.objective.counts(batch)
-        rows = len(batch.inputs_BT)
-        borders = [rows * i // self.recipe.grad_accumulation for i in range(self.recipe.grad_accumulation + 1)]
-        sums = 0.0
-        for i, part in enumerate(batch.rows(a, b) for a, b in zip(borders[:-1], borders[1:])):
+    def _backward(self, batch: Batch) -> float:
+        """Gradient of this rank's share of the loss, in as many parts as the recipe says.
+
+        Each term is divided once, by its count over all ranks, so that parts and ranks add up to the whole batch.
+        """
+        many, ranks = self.recipe.grad_accumulation, self.distributed
+        counts = self.objective.counts(batch.rows(*ranks.share(len(batch.inputs_BT))))
+        counts = {name: ranks.reduce(count) for name, count in counts.items()}
+        loss_sum = 0.0
+        for i in range(many):
+            start, stop = ranks.share(len(batch.inputs_BT), many, i)
+            if start == stop:
+                continue
             with self.compute.autocast():
-                terms, state = self.objective(part, self.states[i] if batch.carried else None)
+                terms, state = self.objective(batch.rows(start, stop), self.states[i] if batch.carried else None)
             loss = total(terms, counts)
             loss.backward()
-            sums += loss.item()
+            loss_sum += loss.item()
             self.states[i] = state.detach() if batch.carried and state is not None else None
-        return sums, batch.learnt
+        return loss_sum
+
+    def _reduced(self, loss: float) -> float:
+        """Sum loss and gradients over all ranks; a weight that no rank has used keeps no gradient."""
+        ranks = self.distributed
+        if ranks.world == 1:
+            return loss
+        used = ranks.reduce(torch.tensor([weight.grad is not None for weight in self.weights], dtype=torch.float64))
+        weights = [weight for weight, by in zip(self.weights, used.tolist()) if by]
+        for weight in weights:
+            weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+            weight.grad = ranks.reduce(weight.grad)
+        return ranks.reduce(torch.tensor(loss, dtype=torch.float64)).item()
+
+    def _share_buffers(self) -> None:
+        """Give every rank the buffers of rank 0, which ``forward`` may update (the codebook of a codec)."""
+        model = self.objective.model
+        weights = {name for name, _ in model.named_parameters()}
+        self.distributed.broadcast({name: x for name, x in model.state_dict().items() if name not in weights})
 
     def finish(self) -> None:
         self.states = [None] * self.recipe.grad_accumulation
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Optimizer moments and carried states, by flat names."""
-        moments: dict[str, Tensor] = {}
-        for o, optimizer in enumerate(self.optimizers):
-            for p, values in optimizer.state_dict()["state"].items():
-                moments |= {f"{o}.{p}.{key}": torch.as_tensor(value) for key, value in values.items()}
-        carried = {
-            f"{i}.{j}": x
+        """Moments by optimizer and weight; carried States by part of the batch, counted over all ranks."""
+        first = self.distributed.rank * self.recipe.grad_accumulation
+        mine = {
+            f"{first + i}.{j}": x.contiguous()
             for i, state in enumerate(self.states)
             if state is not None
             for j, x in enumerate(state.tensors())
         }
-        return {"optimizer": moments, "carried": carried}
+        carried = functools.reduce(operator.or_, self.distributed.gather(mine))
+        return {"optimizer": optimizer_tensors(self.optimizers, self.objective.model), "carried": carried}
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
-        for o, optimizer in enumerate(self.optimizers):
-            saved = optimizer.state_dict()
-            state: dict[int, dict[str, Any]] = {}
-            for name, value in groups.get("optimizer", {}).items():
-                which, index, key = name.split(".", 2)
-                if int(which) == o:
-                    state.setdefault(int(index), {})[key] = value
-            optimizer.load_state_dict({"state": state, "param_groups": saved["param_groups"]})
-        self._restore_carried(groups.get("carried", {}))
-
-    def _restore_carried(self, carried: dict[str, Tensor]) -> None:
-        model = self.objective.model
+        restore_optimizers(self.optimizers, self.objective.model, groups.get("optimizer", {}))
+        model, carried = self.objective.model, groups.get("carried", {})
         if not isinstance(model, Autoregressive):
             return
+        first = self.distributed.rank * self.recipe.grad_accumulation
         for i in range(self.recipe.grad_accumulation):
-            mine = [carried[f"{i}.{j}"] for j in range(sum(name.startswith(f"{i}.") for name in carried))]
+            prefix = f"{first + i}."
+            mine = [carried[f"{prefix}{j}"] for j in range(sum(name.startswith(prefix) for name in carried))]
             if mine:
-                values: Iterator[Tensor] = iter(mine)
-                self.states[i] = model.initial_state(len(mine[0])).map(lambda _x, values=values: next(values))
+                values = iter(mine)
+                self.states[i] = model.initial_state(len(mine[0])).map(
+                    lambda empty, values=values: next(values).to(empty.device)
+                )
 
 
-class CountingRule:
-    """Statistics of all batches are added up; one estimate at the end. A run that is cut counts again: it takes seconds.
+@runtime_checkable
+class HasTensors(Protocol):
+    """Statistics that can be written as tensors, and so be exchanged."""
 
-    Only sums of equally many batches are added (as a binary counter carries), so that where statistics grow with what was
-    seen, each is copied log(batches) times.
+    def tensors(self) -> dict[str, Tensor]: ...
+
+
+def added_up(distributed: Distributed, model: Counting[Any], stats: Any) -> Any:
+    """Return the sum of the statistics of all ranks, in order of rank; the same on every rank.
+
+    Args:
+        distributed: this rank's view of the group.
+        model: rebuilds statistics from tensors (``restore_statistics``).
+        stats: this rank's statistics; None where it has read nothing.
+
+    Raises:
+        ConfigError: the statistics of this model cannot be exchanged.
+    """
+    if distributed.world == 1:
+        return stats
+    if stats is not None and not isinstance(stats, HasTensors):
+        raise ConfigError(
+            f"{type(model).__name__} cannot be trained on several processes: its counts cannot be exchanged"
+        )
+    gathered = distributed.gather(stats.tensors() if stats is not None else {})
+    parts = [model.restore_statistics(tensors) for tensors in gathered if tensors]
+    return functools.reduce(operator.add, parts) if parts else None
+
+
+class CountingRule(Rule):
+    """Statistics of all batches are added up; the model is estimated once, at the end. A run that is cut counts again.
+
+    Ranks take batches in turns. Only sums of equally many batches are added (as a binary counter carries), so that
+    statistics that grow with the data are copied log(batches) times each.
     """
 
     def __init__(self, model: Counting[Any]):
         self.model = model
         self.sums: list[tuple[int, Any]] = []
+        self.read = 0
 
     def step(self, batch: Batch, rate: float) -> Step:
-        self.sums.append((1, self.model.summarize(batch)))
+        if self.read % self.distributed.world == self.distributed.rank:
+            self.sums.append((1, self.model.summarize(batch)))
+        self.read += 1
         while len(self.sums) > 1 and self.sums[-2][0] == self.sums[-1][0]:
             self._add_last()
         return Step(math.nan, batch.learnt)
@@ -143,19 +238,26 @@ class CountingRule:
     def finish(self) -> None:
         while len(self.sums) > 1:
             self._add_last()
-        if self.sums:
-            self.model.update(self.sums.pop()[1])
-
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        return {}
+        stats = added_up(self.distributed, self.model, self.sums.pop()[1] if self.sums else None)
+        if stats is not None:
+            self.model.update(stats)
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         raise ChainruleError("counting is not resumed in the middle")
 
 
-class EMRule:
-    """Expectation-maximisation. Stepwise: each batch moves the model a part of the way to its expected counts, 1 / (k + 2)^a in
-    step k (Cappe & Moulines 2009), which the end of the budget takes down to nothing as it does a rate. Full-batch (``stepwise`` 0): counts of a whole pass, then one M-step.
+class EMRule(Rule):
+    """Expectation-maximisation.
+
+    Stepwise: step k moves the model 1 / (k + 2)^a of the way to the expected counts of its batch (Cappe & Moulines
+    2009), times the factor of the schedule, which falls to zero at the end of the budget. Full-batch (``em_step_power``
+    0): counts of a whole pass, then one M-step.
+
+    Args:
+        model: gives expected counts and is estimated from them.
+        recipe: step power and number of random starts.
+        steps_per_epoch: batches of one pass.
+        device: where batches are computed.
     """
 
     TRIAL = 8
@@ -168,10 +270,12 @@ class EMRule:
     def step(self, batch: Batch, rate: float) -> Step:
         batch = batch.to(self.device)
         events = self._begin(batch) if self.taken == 0 else ()
-        return replace(self._move(self.model.summarize(batch), rate), events=events)
+        start, stop = self.distributed.share(len(batch.inputs_BT))
+        mine = self.model.summarize(batch.rows(start, stop)) if start < stop else None
+        return replace(self._move(added_up(self.distributed, self.model, mine), rate), events=events)
 
     def _move(self, stats: Any, rate: float) -> Step:
-        """What these statistics, or those of the whole pass, make of the model."""
+        """Update the model from the statistics of a batch or, at the end of a pass, of the whole pass."""
         self.taken += 1
         loss, tokens = -float(stats.nats) / max(1, int(stats.size)), int(stats.size)
         if not math.isfinite(loss):
@@ -186,8 +290,13 @@ class EMRule:
         return Step(loss, tokens)
 
     def _begin(self, batch: Batch) -> tuple[dict[str, Any], ...]:
-        """The best of some random starts; their seeds follow from the run's. Tells what each came to, where there was a choice."""
-        seeds = torch.randint(1 << 31, (self.recipe.restarts,)).tolist()
+        """Initialise the model with the best of some random starts, whose seeds follow from the run's seed.
+
+        Every rank tries all of them on the whole batch. Returns a log entry where there was a choice.
+        """
+        drawn = torch.randint(1 << 31, (self.recipe.restarts,))
+        self.distributed.broadcast({"seeds": drawn})
+        seeds = drawn.tolist()
         tried = {seed: self._trial(batch, seed) for seed in seeds} if len(seeds) > 1 else {seeds[0]: 0.0}
         best = min(tried, key=lambda seed: tried[seed])
         self.model.initialise(batch, best)
@@ -197,7 +306,7 @@ class EMRule:
         return ({"event": "restarts", "em_steps": self.TRIAL, "starts": starts},)
 
     def _trial(self, batch: Batch, seed: int) -> float:
-        """Nats a symbol of one batch after a few EM steps on it; infinite where it is impossible."""
+        """Nats a token of one batch after a few EM steps on it; infinite where the batch is impossible."""
         self.model.initialise(batch, seed)
         for _ in range(self.TRIAL):
             self.model.update(self.model.summarize(batch))
@@ -206,7 +315,7 @@ class EMRule:
         return nats if math.isfinite(nats) else math.inf
 
     def finish(self) -> None:
-        """What was counted of a pass that was cut short moves the model by the share that was read."""
+        """Counts of a pass that was cut short move the model by the share of the pass that was read."""
         if self.kept is not None:
             self.model.update(self.kept, (self.taken % self.steps_per_epoch) / self.steps_per_epoch)
             self.kept = None

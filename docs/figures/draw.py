@@ -1,4 +1,5 @@
-"""Draw the pictures of the docs from models trained here, on the bundled plays (matplotlib is no dependency: pip install it).
+"""Draw the pictures of the docs from models trained here, on the bundled plays (matplotlib is no dependency: pip
+install it).
 
 python docs/figures/draw.py
 """

@@ -1,4 +1,6 @@
-"""The page on translating: its commands and its example run in order as they stand, but for the length of their budgets."""
+"""The page on translating: its commands and its example run in order as they stand, but for the length of their
+budgets.
+"""
 
 from __future__ import annotations
 

@@ -109,8 +109,8 @@ def kill_at_random(
     finished: Work = shutil.rmtree,
 ) -> Tally:
     """Start ``work(folder)``, kill -9 it within ``longest`` seconds, ``check(folder)``; again in the same folder, until
-    there were ``kills`` of them and ``mid_writes`` in the middle of a write (how many land there depends on the machine;
-    200 kills without them is an AssertionError: nothing was tested).
+    there were ``kills`` of them and ``mid_writes`` in the middle of a write (how many land there depends on the
+    machine; 200 kills without them is an AssertionError: nothing was tested).
 
     ``work`` must go on from what it finds. ``check`` raises where the folder is not what was promised; it is then
     counted, and the next child begins in an empty one. Where ``work`` came to its end before the kill,

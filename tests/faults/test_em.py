@@ -1,4 +1,4 @@
-"""Expectation-maximisation in the training loop: in passes, evaluated on the way, under any budget, resumed bit for bit."""
+"""Expectation-maximisation in the training loop: passes, evaluation on the way, any budget, resumed bit for bit."""
 
 from __future__ import annotations
 

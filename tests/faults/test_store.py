@@ -22,7 +22,7 @@ from safetensors.torch import save
 import chainrule
 from chainrule.core.errors import CheckpointCorrupt, MachineError, UserError
 from chainrule.core.files import is_temporary
-from chainrule.runs import RunFolder, read_tensors, save_folder, store, tensor_bytes, verify_folder, write_file
+from chainrule.runs import RunFolder, save_folder, store, tensor_bytes, verify_folder, write_file
 from tests.faults import harness
 
 KINDS = ("bit", "byte", "zeroes", "truncation")
@@ -121,7 +121,7 @@ def test_the_harness_catches_a_writer_that_overwrites_in_place(tmp_path: Path) -
 
     def check(folder: Path) -> None:
         if (folder / "model.safetensors").exists():
-            read_tensors(folder / "model.safetensors")
+            store.parse_tensors((folder / "model.safetensors").read_bytes(), folder / "model.safetensors")
 
     assert len(harness.kill_at_random(train, check, tmp_path / "run", mid_writes=0).unreadable) >= 1
 
@@ -435,7 +435,7 @@ def test_a_hostile_header_is_an_error_at_once_and_takes_no_memory(tmp_path: Path
     path.write_bytes(BOMBS[name])
     memory, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     with pytest.raises(CheckpointCorrupt, match=r"model\.safetensors"):
-        read_tensors(path)
+        store.parse_tensors(path.read_bytes(), path)
     assert time.perf_counter() - start < 1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < len(BOMBS[name]) / 1024 + 100_000  # KiB
 

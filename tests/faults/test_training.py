@@ -19,6 +19,7 @@ import pytest
 import torch
 
 from chainrule.core import CheckpointCorrupt, UserError, load_file, total
+from chainrule.core.compute import RandomState
 from chainrule.data import TextDataset
 from chainrule.data.tokenizers import CharTokenizer
 from chainrule.runs import RunFolder
@@ -110,7 +111,7 @@ def state_of(trainer: Trainer) -> dict[str, str]:
     """Weights, moments, carried State and generator of a trainer in memory."""
     assert isinstance(trainer.rule, GradientRule)
     groups = {"model": dict(trainer.model.state_dict()), "best": trainer.best, **trainer.rule.tensors()}
-    return {**{k: sha(v) for k, v in groups.items()}, "random": sha({"torch": torch.get_rng_state()})}
+    return {**{k: sha(v) for k, v in groups.items()}, "random": sha(trainer.random.tensors())}
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------------
@@ -222,8 +223,7 @@ def test_a_resumed_run_that_forgot_its_generator_or_its_moments_would_be_noticed
     first = start(tmp_path / "random", chosen, corpus)
     first.advance(stop=lambda: first.progress.step >= 11)
     second = start(tmp_path / "random", chosen, corpus)
-    torch.manual_seed(5)
-    second._random = second._random_state()  # not that of the checkpoint
+    second.random = RandomState(5)  # not that of the checkpoint
     second.advance()
     assert fingerprint(tmp_path / "random")["groups"]["model"] != expected["groups"]["model"]
 

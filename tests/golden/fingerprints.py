@@ -2,15 +2,17 @@
 
 Each run trains the ``tiny`` preset for 40 steps in fp32 on one thread, on small files made here, and is condensed to
 
-- ``weights``: SHA-256 over the weights. Each tensor is hashed by shape, dtype and bytes; the hashes are sorted. Neither the names of
+- ``weights``: SHA-256 over the weights. Each tensor is hashed by shape, dtype and bytes; the hashes are sorted.
+  Neither the names of
   the weights nor their order count, so that parts of a model can be renamed and moved.
 - ``losses``, ``sizes``: of every held-out item, to 9 digits.
-- ``log_p``, ``outputs``: log-probabilities that the task's inference calls return, to 9 digits, and what they decode (samples, greedy and
+- ``log_p``, ``outputs``: log-probabilities that the task's inference calls return, to 9 digits, and what they decode
+  (samples, greedy and
   beam outputs, labels, drawings).
 - ``exact``: SHA-256 over losses, sizes, log_p (float64) and outputs.
 
-``python tests/golden/fingerprints.py`` records them in fingerprints.json; test_fingerprints.py compares. Recorded figures change only
-where a change of results is intended.
+``python tests/golden/fingerprints.py`` records them in fingerprints.json; test_fingerprints.py compares. Recorded
+figures change only where a change of results is intended.
 """
 
 from __future__ import annotations
@@ -149,7 +151,8 @@ GRAMMAR = (
 )
 GERMAN = dict(zip(["the", "a", "every", "no", "my", "your"], ["das", "ein", "jedes", "kein", "mein", "dein"])) | {
     "cat": "Katze", "dog": "Hund", "child": "Kind", "river": "Fluss", "house": "Haus", "bird": "Vogel", "ball": "Ball",
-    "tree": "Baum", "song": "Lied", "boat": "Boot", "letter": "Brief", "sees": "sieht", "likes": "mag", "finds": "findet",
+    "tree": "Baum", "song": "Lied", "boat": "Boot", "letter": "Brief", "sees": "sieht", "likes": "mag",
+    "finds": "findet",
     "follows": "folgt", "leaves": "verlässt", "small": "kleine", "red": "rote", "old": "alte", "quiet": "stille",
     "bright": "helle",
 }  # fmt: skip
@@ -187,7 +190,9 @@ SHADES = ("red", "green", "blue")
 
 
 def make_data(folder: Path) -> None:
-    """All files, by task: parts train, valid and test each; one text that is still to be split, and symbols without bytes."""
+    """All files, by task: parts train, valid and test each; one text that is still to be split, and symbols without
+    bytes.
+    """
     images: list[np.ndarray] = []
     captions: list[dict[str, str]] = []
     for part in SIZES:
@@ -345,7 +350,9 @@ def signature() -> dict[str, str]:
 
 
 class Fingerprints:
-    """Fingerprints by the name of the case, each made when it is first asked for, after that of the run that it begins with."""
+    """Fingerprints by the name of the case, each made when it is first asked for, after that of the run that it begins
+    with.
+    """
 
     def __init__(self, folder: Path):
         self.folder, self.made = folder, {}

@@ -1,4 +1,6 @@
-"""Write the runs that test_old_runs.py loads: ``python tests/golden/make_runs.py``, once for each format of the run folder."""
+"""Write the runs that test_old_runs.py loads: ``python tests/golden/make_runs.py``, once for each format of the run
+folder.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Training, evaluation and decoding give today what they gave when fingerprints.json was recorded.
 
-On the machine it was recorded on (same CPU and versions) everything is equal, bit for bit. On any other the last bits of a float differ:
-there every log p agrees within 1e-3 (relative where it exceeds 1), and most of what is decoded or counted is equal. Where training itself
-makes choices that a last bit can turn (the codes of images, the best weights by accuracy), means of log p agree within 5 %.
+On the machine it was recorded on (same CPU and versions) everything is equal, bit for bit. On any other the last bits
+of a float differ: there every log p agrees within 1e-3 (relative where it exceeds 1), and most of what is decoded or
+counted is equal. Where training itself makes choices that a last bit can turn (the codes of images, the best weights
+by accuracy), means of log p agree within 5 %.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def test_fingerprint(name: str, made: Fingerprints) -> None:
 
 
 def compare(name: str, found: dict[str, Any], recorded: dict[str, Any], *, same_machine: bool) -> None:
-    """Raises AssertionError where they differ: at all, or beyond the tolerance where they were made on different machines."""
+    """Raises AssertionError where they differ: at all, or beyond the tolerance where they were made on different
+    machines.
+    """
     if same_machine:
         differing = [key for key in recorded if found[key] != recorded[key]]
         assert not differing, f"{', '.join(differing)} differ; log p by up to {gap(found, recorded):.3g}"

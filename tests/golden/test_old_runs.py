@@ -1,7 +1,7 @@
 """Runs written by earlier versions of one format load and give the same log-probabilities.
 
-The folders were written by make_runs.py, which trains on the first 20,000 bytes of a play; the figures below are those that the last
-version before format 2 printed for the same command.
+The folders were written by make_runs.py, which trains on the first 20,000 bytes of a play; the figures below are those
+that the last version before format 2 printed for the same command.
 """
 
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Muon against ``torch.optim.Muon``, and which parameter goes to which optimizer at which rate.
 
-torch runs the Newton-Schulz iteration in bf16 whatever the weights are. The exact comparison lets it run in float32 by making
-``Tensor.bfloat16`` a plain copy; the other one compares bf16 with bf16.
+torch runs the Newton-Schulz iteration in bf16 whatever the weights are. The exact comparison lets it run in float32
+by making ``Tensor.bfloat16`` a plain copy; the other one compares bf16 with bf16.
 """
 
 import pytest

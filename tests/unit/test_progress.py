@@ -12,7 +12,9 @@ from chainrule import cli
 TABLE = "sequence\n" + "a b a b c a b\n" * 60
 
 
-@pytest.mark.parametrize(("name", "content", "counted"), [("a.txt", "to be or not to be\n" * 200, "tokens"), ("a.csv", TABLE, "symbols")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "content", "counted"), [("a.txt", "to be or not to be\n" * 200, "tokens"), ("a.csv", TABLE, "symbols")]
+)
 def test_text_is_counted_in_tokens_and_only_symbols_without_bytes_in_symbols(
     name: str, content: str, counted: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
