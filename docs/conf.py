@@ -9,5 +9,5 @@ html_title = "chainrule"
 root_doc = "index"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
-exclude_patterns = ["_build"]
-suppress_warnings = ["myst.xref_missing", "myst.header"]
+exclude_patterns = ["_build", "README.md", "evidence/drawn*"]
+suppress_warnings = ["myst.header"]
