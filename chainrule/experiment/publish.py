@@ -1,9 +1,8 @@
-"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced
-atomically.
-"""
+"""Output of an experiment: board.json, report.html and the link to the recommended run, each replaced atomically."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -19,7 +18,15 @@ from chainrule.tasks.board import section_of
 
 
 def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool) -> dict[str, Any]:
-    """Build the board and its report from plan and result files, write them, and return the board."""
+    """Build the board and its report from plan and result files, write them, and return the board.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        out: its folder.
+        lang: the language of the report.
+        running: whether a process works on the jobs that are left.
+    """
     board = build_board(plan, results, running=running)
     text = json.dumps(board, ensure_ascii=False, indent=1)
     board = json.loads(text)
@@ -28,20 +35,32 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
     write_file(out / "report.html", page.encode())
     best = next((row for row in plan.rows if row.name == board["verdict"]["best"]), None)
     if best:
-        link = out / "best.tmp"
-        link.unlink(missing_ok=True)
-        link.symlink_to(best.cells[0].folder)
-        os.replace(link, out / "best")
+        with contextlib.suppress(OSError) if os.name == "nt" else contextlib.nullcontext():  # links need a right there
+            _link(out / "best", best.cells[0].folder)
     return board
 
 
+def _link(link: Path, target: str) -> None:
+    new = link.with_name(f"{link.name}.tmp")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    os.replace(new, link)
+
+
 def render_page(board: dict[str, Any], lang: str) -> str:
-    """The report of a board as one page, with the section of its task."""
+    """Return the report of a board as one page, with the section of its task."""
     return render(board, lang, section_of(board["task"]))
 
 
 def rebuild(out: Path, lang: str = "en") -> dict[str, Any]:
     """Write board.json and report.html of a folder again from its plan and result files; nothing is run.
+
+    Args:
+        out: the folder of a comparison.
+        lang: the language of the report.
+
+    Returns:
+        The board.
 
     Raises:
         UserError: the folder holds no comparison.

@@ -1,11 +1,11 @@
-"""The message catalogue: every sentence of the report, the verdict, the warnings and the data card, in English and Korean.
+"""The message catalogue: sentences of the report, verdict, warnings and data card in English and Korean.
 
 A catalogue file maps a key to its text in each language::
 
     {"leads": {"en": "{model} leads with {value}.", "ko": "{model:이/가} {value:으로/로} 앞섭니다."}}
 
-Blanks are those of :meth:`str.format`, with two more formats: ``{model:은/는}`` writes the value and the Korean particle
-that fits its final sound, ``{count:token|tokens}`` the first word where the value is 1, else the second.
+Blanks are those of :meth:`str.format`, with two more formats: ``{model:은/는}`` writes the value and the Korean
+particle that fits its final sound, ``{count:token|tokens}`` the first word where the value is 1, else the second.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ _FORMATTER = _Formatter()
 def particle(word: str, pair: str) -> str:
     """Return the particle of a pair such as ``은/는`` that fits the final sound of a word as it is read in Korean.
 
-    Brackets at the end are not read, by the rules of Korean spelling: ``n-gram (n = 5)`` is followed by 은, like n-gram.
+    Brackets at the end are not read, by the rules of Korean spelling: ``n-gram (n = 5)`` takes 은, like n-gram.
 
     Args:
         word: Hangul, a Latin word or abbreviation, a number, a number with its unit.
