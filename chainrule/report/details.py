@@ -12,6 +12,8 @@ Terms = list[tuple[str, str]]
 """Terms and their values."""
 SIZES = {"bytes": "bytes", "chars": "characters", "tokens": "tokens", "values": "values", "records": "records"}
 """Sizes of a split, and the messages that name them."""
+PARTS = ("train", "valid", "test")
+"""Splits in the order of the table."""
 
 
 def data_card(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -46,7 +48,8 @@ def _known(pairs: Terms) -> Terms:
 
 def _splits(data: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
     """Heading and lines of the table of sizes."""
-    parts = {name: part for name, part in (data.get("parts") or {}).items() if part}
+    given = data.get("parts") or {}
+    parts = {name: given[name] for name in dict.fromkeys((*PARTS, *given)) if given.get(name)}
     kept = [key for key in SIZES if any(part.get(key) is not None for part in parts.values())]
     if not kept:
         return None
