@@ -190,6 +190,13 @@ def test_of_a_tie_the_cheapest_is_taken() -> None:
     assert found["confidence"] == "tie" and found["best"] == "gru" and set(found["tie"]) == {"gpt", "lstm", "gru"}
 
 
+def test_the_useful_context_is_that_of_the_row_that_is_recommended() -> None:
+    memory = {name: [{"visible": k, "value": 3.0 - (k >= k0)} for k in (0, 1, 8)] for name, k0 in (("a", 8), ("b", 1))}
+    rows = {"lstm": {"params": 10, "memory": memory["a"]}, "gru": {"params": 5, "memory": memory["b"]}}
+    found = verdict({"lstm": 2.0, "gru": 2.0}, noise=0.1, **rows)
+    assert found["best"] == "gru" and found["useful_context"] == 1 and "only the last" in found["text"]
+
+
 def test_too_little_test_data_or_unfinished_rows_give_no_ranking() -> None:
     assert verdict({"gru": 2.0, "lstm": 3.0}, size=4_999)["confidence"] == "cannot tell"
     assert verdict({"gru": 2.0, "lstm": 3.0}, running=True)["confidence"] == "so far"
