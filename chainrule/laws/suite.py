@@ -88,7 +88,11 @@ LAWS: tuple[Law, ...] = (
 
 
 def applying(subject: Subject) -> list[Law]:
-    """Return the laws that ask for no capability which the subject lacks."""
+    """Return the laws that ask for no capability which the subject lacks.
+
+    Args:
+        subject: the model type under test.
+    """
     return [law for law in LAWS if subject.capabilities.issuperset(law.needs)]
 
 
@@ -120,7 +124,11 @@ def _verdict(name: str, check: Callable[[], object]) -> Verdict:
 
 
 def examine(subject: Subject) -> list[Verdict]:
-    """Return the verdicts of all laws that apply to a subject; a single one where its model cannot be built."""
+    """Return the verdicts of all laws that apply to a subject; a single one where its model cannot be built.
+
+    Args:
+        subject: the model type under test.
+    """
     built = _verdict(BUILT, lambda: (subject.build(), "")[1])
     return [apply(subject, law) for law in applying(subject)] if built.ok else [built]
 
@@ -136,7 +144,14 @@ def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
 
 
 def named(name: str) -> list[ModelType]:
-    """The model types of this name, or in this file, for every task that has laws."""
+    """Return the model types of this name, or in this file, for every task that has laws.
+
+    Args:
+        name: a model type, or the path of a plugin.
+
+    Raises:
+        UserError: there is none.
+    """
     found: list[ModelType] = []
     refusal: UserError | None = None
     for task in SUBJECTS:
@@ -156,6 +171,9 @@ def named(name: str) -> list[ModelType]:
 
 def report(verdicts: list[Verdict]) -> str:
     """Return a plain-text table: law, verdict, milliseconds, detail; the last line is the sum.
+
+    Args:
+        verdicts: verdicts of one subject.
 
     >>> print(report([Verdict("sizes", True, "41 parameters", 0.002)]).splitlines()[0])
     sizes  ok           2 ms  41 parameters
