@@ -16,12 +16,9 @@ from torch import Tensor
 from chainrule.core import (
     IGNORED,
     Batch,
-    Classifier,
-    Codec,
     ImageBatch,
     SequenceModel,
     TaggedBatch,
-    Tagger,
     TextBatch,
 )
 from chainrule.data.image_files import ImageReader
@@ -116,17 +113,14 @@ class Tokens(Labelling):
         finer = tuple(tuple(str(_class(word) % 2) for word in row) for row in rows)
         return LEXICON.read(TaggedBatch(torch.zeros(len(rows), 0), targets_BT, words=tuple(rows), columns=finer))
 
-    def relabelled(self, batch: Batch) -> TaggedBatch:
-        assert isinstance(batch, TaggedBatch)
+    def relabelled(self, batch: Any) -> TaggedBatch:
         other = tuple(tuple("none" for _ in row) for row in batch.words)
         return replace(batch, targets_BT=(batch.targets_BT.clamp(min=0) + 1) % self.vocab_size, columns=other)
 
-    def other_pads(self, batch: Batch) -> TaggedBatch:
-        assert isinstance(batch, TaggedBatch)
+    def other_pads(self, batch: Any) -> TaggedBatch:
         return replace(batch, targets_BT=batch.targets_BT.masked_fill(batch.targets_BT == IGNORED, self.vocab_size - 1))
 
-    def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
-        assert isinstance(model, Tagger) and isinstance(batch, TaggedBatch)
+    def judge(self, model: Any, batch: Any) -> list[Tensor]:
         tags_BT, nats_B = model.tag(batch)
         return [
             torch.cat([nats_B[b : b + 1].double(), tags_BT[b, : len(row)].double()])
@@ -155,8 +149,7 @@ class Records(Labelling):
         """Texts have no padding."""
         return batch
 
-    def judge(self, model: SequenceModel, batch: Batch) -> list[Tensor]:
-        assert isinstance(model, Classifier)
+    def judge(self, model: Any, batch: Batch) -> list[Tensor]:
         return list(model.classify(batch).double())
 
 
@@ -188,9 +181,8 @@ class Coded(Shown):
         return IMAGES.sizes()
 
     @torch.no_grad()
-    def coded(self, model: SequenceModel, rows: Sequence[tuple[str, ...]]) -> tuple[Tensor, Tensor]:
+    def coded(self, model: Any, rows: Sequence[tuple[str, ...]]) -> tuple[Tensor, Tensor]:
         """Return image tokens, B x P, and the images decoded from them."""
-        assert isinstance(model, Codec)
         ids_BP = model.encode(self.pack(rows).pixels_BCYX)
         return ids_BP, model.decode(ids_BP)
 

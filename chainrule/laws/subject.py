@@ -211,9 +211,8 @@ class Subject:
         return replace(batch, inputs_BT=torch.where(pad_BT, self.other(batch.inputs_BT), batch.inputs_BT))
 
     @torch.no_grad()
-    def answers(self, model: SequenceModel) -> Tensor:
+    def answers(self, model: Any) -> Tensor:
         """Return predictions on fixed rows, one step after them, and on the same rows without a State."""
-        assert isinstance(model, Autoregressive)
         _, state = self.begin(model, range(3))
         rows, more = self.rows(3, 7, salt=60), self.rows(3, 1, salt=61)
         prediction, state = model(rows, state)
@@ -240,13 +239,11 @@ class Subject:
         columns = [prediction.log_prob(value.expand(like_BT.shape).contiguous()) for value in chosen]
         return torch.stack(columns, dim=-1)
 
-    def objective(self, model: SequenceModel) -> Objective:
-        assert isinstance(model, Autoregressive)
+    def objective(self, model: Any) -> Objective:
         return NextTokenLoss(model)
 
-    def loss(self, model: SequenceModel) -> Tensor:
+    def loss(self, model: Any) -> Tensor:
         """Return the nats of random rows, which depend on every parameter."""
-        assert isinstance(model, Autoregressive)
         rows = self.rows(5, 13, salt=62)
         if self.takes_prompt:
             return self.nats_through_state(model, rows, [12])

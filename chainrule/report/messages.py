@@ -45,7 +45,7 @@ class Catalogue:
 
     Args:
         lang: ``en`` or ``ko``.
-        more: further catalogue files, such as those of a task; a key that is there already is replaced.
+        more: further catalogues (files or their content), such as those of a task; they replace keys that exist.
         values: values that every message may use without being given them.
 
     Raises:
@@ -55,14 +55,14 @@ class Catalogue:
     'LSTM을 쓰십시오(2.118).'
     """
 
-    def __init__(self, lang: str, *more: Path, **values: Any):
+    def __init__(self, lang: str, *more: Path | Mapping[str, Mapping[str, str]], **values: Any):
         if lang not in LANGUAGES:
             raise UserError(f"the report has no language '{lang}'; {nearest(lang, LANGUAGES)}")
         self.lang = lang
         self.values = values
-        self._entries: dict[str, dict[str, str]] = {}
+        self._entries: dict[str, Mapping[str, str]] = {}
         for source in (*map(files("chainrule.report").joinpath, FILES), *more):
-            self._entries |= json.loads(source.read_text(encoding="utf-8"))
+            self._entries |= source if isinstance(source, Mapping) else json.loads(source.read_text(encoding="utf-8"))
 
     def __contains__(self, key: str) -> bool:
         return key in self._entries

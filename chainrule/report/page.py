@@ -57,7 +57,9 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
         "settings": details.settings(shown, catalogue), "machine": details.machine(shown, catalogue),
         "methodology": details.methodology(shown, catalogue, own), "view_json": _view(shown, catalogue, drawn),
     }  # fmt: skip
-    return _environment(section.folder).get_template(section.template).render(values)
+    templates, inline = _environment(section.folder), "\n" in section.template
+    template = templates.from_string(section.template) if inline else templates.get_template(section.template)
+    return template.render(values)
 
 
 @functools.cache
