@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from pathlib import Path
@@ -35,16 +34,11 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
     write_file(out / "report.html", page.encode())
     best = next((row for row in plan.rows if row.name == board["verdict"]["best"]), None)
     if best:
-        with contextlib.suppress(OSError) if os.name == "nt" else contextlib.nullcontext():  # links need a right there
-            _link(out / "best", best.cells[0].folder)
+        link = out / "best.tmp"
+        link.unlink(missing_ok=True)
+        link.symlink_to(best.cells[0].folder)
+        os.replace(link, out / "best")
     return board
-
-
-def _link(link: Path, target: str) -> None:
-    new = link.with_name(f"{link.name}.tmp")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    os.replace(new, link)
 
 
 def render_page(board: dict[str, Any], lang: str) -> str:

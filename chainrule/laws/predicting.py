@@ -92,7 +92,7 @@ def sampling(subject: Subject) -> str:
     same(again, samples, "a second draw from the same seed", 0)
     counts_V = torch.bincount(samples.flatten(), minlength=subject.vocab_size).double()
     if bool((counts_V[p_V == 0] > 0).any()):
-        raise LawBroken("a token of probability 0 was drawn")
+        raise LawBroken("a symbol of probability 0 was drawn")
     expected_V = draws * p_V
     # Cells expected fewer than 5 times are pooled, as usual for the chi-square approximation.
     rare = expected_V < 5

@@ -36,26 +36,10 @@ class Cell:
     bar: Bar | None = None
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: its cells, or a message in their place."""
-
-    label: str
-    style: int
-    classes: str
-    tags: list[str]
-    detail: str
-    error: str
-    message: str
-    cells: list[Cell]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its heading, and the function that makes its cell of a row."""
-
-    heading: str
-    show: Callable[[dict[str, Any]], Cell]
+Show = Callable[[dict[str, Any]], Cell]
+"""The function that makes the cell of a row."""
+Column = tuple[str, Show]
+"""A heading, and the cells below it."""
 
 
 def status(row: dict[str, Any]) -> str:
@@ -89,10 +73,10 @@ class Table:
         """The number of columns behind the model."""
         return sum(len(columns) for _, columns in self.groups)
 
-    def rows(self) -> list[Row]:
-        """Return all rows in the order of the board."""
-        columns = [column for _, columns in self.groups for column in columns]
-        return [self._row(row, columns) for row in self.board["rows"]]
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows in the order of the board, each with its cells or a message in their place."""
+        shown = [show for _, columns in self.groups for _, show in columns]
+        return [self._row(row, shown) for row in self.board["rows"]]
 
     def note(self) -> str:
         """Return the sentence below the table: the scale, and which differences are better."""
@@ -106,23 +90,23 @@ class Table:
     def _groups(self) -> list[tuple[str, list[Column]]]:
         say = self.say
         measured = [
-            Column(self._heading(m), self._main if m is self.main else self._number(m["name"], figure, m))
+            (self._heading(m), self._main if m is self.main else self._number(m["name"], figure, m))
             for m in self.metrics
             if m is self.main or self._any(m["name"])
         ]
         training = [
-            Column(say("col_seconds"), self._number("train_seconds", significant)),
-            Column(say("col_train_speed"), self._number("tokens_per_second_train", compact)),
+            (say("col_seconds"), self._number("train_seconds", significant)),
+            (say("col_train_speed"), self._number("tokens_per_second_train", compact)),
         ]
-        speed = Column(say("col_generate_speed"), self._number("tokens_per_second_generate", compact))
-        state, peak = Column(say("col_state"), self._state), self._number("peak_memory_bytes", size)
+        speed = (say("col_generate_speed"), self._number("tokens_per_second_generate", compact))
+        state, peak = (say("col_state"), self._state), (say("col_peak"), self._number("peak_memory_bytes", size))
         return [
             (say("group_test"), measured),
             (say("group_gap"), self._gaps()),
-            ("", [Column(say("col_params"), self._number("params", compact))]),
+            ("", [(say("col_params"), self._number("params", compact))]),
             (say("group_training"), training),
             (say("group_generation"), [speed] * self._any("tokens_per_second_generate")),
-            (say("group_memory"), [*[state] * self._any("state_bytes_fixed"), Column(say("col_peak"), peak)]),
+            (say("group_memory"), [*[state] * self._any("state_bytes_fixed"), peak]),
         ]
 
     def _any(self, key: str) -> bool:
@@ -134,14 +118,14 @@ class Table:
 
     def _gaps(self) -> list[Column]:
         """Differences: to the best row, to the row that is the baseline, to the references."""
-        found = [Column(self.say("col_best"), self._paired)] * self._any("gap")
+        found: list[Column] = [(self.say("col_best"), self._paired)] * self._any("gap")
         base = next((row for row in self.board["rows"] if self._is_baseline(row)), None)
         if base and (value := number(base.get(self.main["name"]))) is not None:
-            found.append(Column(base["label"], lambda row: self._difference(row, value, hidden=self._is_baseline(row))))
+            found.append((base["label"], lambda row: self._difference(row, value, hidden=self._is_baseline(row))))
         for name in self.section.references:
             if name in self.known:
                 show = lambda row, other=self.known[name]: self._difference(row, other)  # noqa: E731
-                found.append(Column(self.say(f"reference_{name}"), show))
+                found.append((self.say(f"reference_{name}"), show))
         return found
 
     def _is_baseline(self, row: dict[str, Any]) -> bool:
@@ -151,7 +135,7 @@ class Table:
     # --- cells --------------------------------------------------------------------------------------------------------
 
     @staticmethod
-    def _number(key: str, written: Callable[..., str], *more: Any) -> Callable[[dict[str, Any]], Cell]:
+    def _number(key: str, written: Callable[..., str], *more: Any) -> Show:
         return lambda row: Cell(written(row.get(key), *more), number(row.get(key)))
 
     def _main(self, row: dict[str, Any]) -> Cell:
@@ -215,7 +199,7 @@ class Table:
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def _row(self, row: dict[str, Any], columns: list[Column]) -> Row:
+    def _row(self, row: dict[str, Any], shown: list[Show]) -> dict[str, Any]:
         now, verdict, model, label = status(row), self.board.get("verdict") or {}, row["model"], row["label"]
         best = model == verdict.get("best") and now != "failed"
         tie = not best and now != "failed" and model in (verdict.get("tie") or [])
@@ -223,16 +207,12 @@ class Table:
         named = all(part in label for part in model.partition(":")[2].split("+"))
         error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
         message = "" if error else self._message(row, now)
-        return Row(
-            label,
-            row["style"],
-            " ".join([now, *(name for name, _, so in marks if so and name)]),
-            [self.say(key) for _, key, so in marks if so],
-            "" if named else model,
-            error,
-            message,
-            [] if error or message else [column.show(row) for column in columns],
-        )
+        return {
+            "label": label, "style": row["style"], "detail": "" if named else model, "error": error, "message": message,
+            "classes": " ".join([now, *(name for name, _, so in marks if so and name)]),
+            "tags": [self.say(key) for _, key, so in marks if so],
+            "cells": [] if error or message else [show(row) for show in shown],
+        }  # fmt: skip
 
     def _message(self, row: dict[str, Any], now: str) -> str:
         """The reason why a row has no figures yet; nothing where it has some."""
