@@ -50,7 +50,7 @@ class WholeRows(Subject):
 
     def batch(self, batch: int, length: int, salt: int, vocab_size: int | None = None) -> MaskedBatch:
         """Return ragged rows behind the start token with two masked tokens each (one in a row of one)."""
-        model, lengths_B = self.filler, super().batch(batch, length, salt, vocab_size).lengths_B
+        model, lengths_B = self.masked_lm, super().batch(batch, length, salt, vocab_size).lengths_B
         rows_BT = torch.cat([self.start_rows(batch), self.rows(batch, length, salt)], 1)
         assert lengths_B is not None
         hidden_BT = torch.zeros(rows_BT.shape, dtype=torch.bool)
@@ -65,20 +65,26 @@ class WholeRows(Subject):
         return replace(made, segments_BT=segments_BT, follows_B=torch.arange(batch) % 2)
 
     @cached_property
-    def filler(self) -> MaskedLM:
+    def masked_lm(self) -> MaskedLM:
         model = self.build()
         assert isinstance(model, MaskedLM)
         return model
 
     @torch.no_grad()
-    def told(self, model: Any, batch: MaskedBatch) -> Tensor:
-        """Return log p of every token at every place, B x T x V; entries after a row's end have no meaning."""
+    def log_p(self, batch: MaskedBatch, model: Any = None) -> Tensor:
+        """Return log p of every token at every place, B x T x V; entries after a row's end have no meaning.
+
+        Args:
+            batch: the rows.
+            model: the model; None: that of the subject.
+        """
+        model = model or self.masked_lm
         return self.table(model.predict(model.encode(batch)), batch.inputs_BT)
 
     def answers(self, model: SequenceModel) -> Tensor:
         batch = self.batch(3, 7, salt=60)
         assert batch.lengths_B is not None
-        return self.told(model, batch)[torch.arange(8) < batch.lengths_B[:, None]][None]
+        return self.log_p(batch, model)[torch.arange(8) < batch.lengths_B[:, None]][None]
 
     def objective(self, model: Any) -> Objective:
         return MaskedLMLoss(model)

@@ -134,11 +134,11 @@ class Subject:
         """Names of what the model can do, by its classes and parameters; each law asks for one."""
         model = self.raw()
         autoregressive = isinstance(model, Autoregressive)
-        labelling, filler = isinstance(model, Tagger | Classifier), isinstance(model, MaskedLM)
+        labelling, masked_lm = isinstance(model, Tagger | Classifier), isinstance(model, MaskedLM)
         learns = any(p.requires_grad for p in model.parameters())
         context = model.context if isinstance(model, Autoregressive) else None
         codec = isinstance(model, Codec)
-        asked = autoregressive or labelling or filler or codec
+        asked = autoregressive or labelling or masked_lm or codec
         held = {
             "a model": True,
             "asked": asked,
@@ -148,8 +148,8 @@ class Subject:
             "finite context": isinstance(model, Counting) and context is not None and context <= LONGEST_CONTEXT,
             "gradient": autoregressive and learns,
             "differentiable inputs": autoregressive and learns and self._reads_differentiably(model),
-            "learning": (autoregressive or filler) and learns,
-            "filler": filler,
+            "learning": (autoregressive or masked_lm) and learns,
+            "masked_lm": masked_lm,
             "codec": codec,
             "probes": asked and any(isinstance(m, Probe) for m in model.modules()),
             "tagger": isinstance(model, Tagger),

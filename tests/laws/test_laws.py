@@ -98,7 +98,7 @@ def test_report_has_a_line_for_each_law_that_applies_and_a_sum() -> None:
 
 LAWS_ASKING = {
     "a model": 1, "asked": 2, "autoregressive": 14, "discrete": 3, "finite context": 1, "gradient": 1, "learning": 2,
-    "differentiable inputs": 1, "probes": 1, "takes_prompt": 3, "filler": 5, "counting": 2, "labelling": 4,
+    "differentiable inputs": 1, "probes": 1, "takes_prompt": 3, "masked_lm": 5, "counting": 2, "labelling": 4,
     "tagger": 2, "classifier": 1, "codec": 1,
 }  # fmt: skip
 """How many laws ask for each capability, at least."""
@@ -117,7 +117,7 @@ CAPABILITIES: dict[str, dict[str, set[str]]] = {
     "codes": {"vq": {"codec", "probes"}},
     "draw": {"dalle lstm gru": RECURRENT | {"discrete"}},
     "translate": {"rnn lstm gru transformer": RECURRENT | {"discrete", "takes_prompt"}},
-    "fill": {"bert": {"filler", "learning", "probes"}},
+    "fill": {"bert": {"masked_lm", "learning", "probes"}},
 }  # fmt: skip
 """What the model types of each task can do, at least; each of them is a model and can be asked."""
 
