@@ -114,8 +114,10 @@ class Catalogue:
         return text if self.lang == "en" else self._translated(text, "note_")
 
     def _translated(self, text: str, kind: str) -> str | None:
-        for key, entry in self._entries.items():
-            if key.startswith(kind) and (found := _pattern(entry["en"]).fullmatch(text)):
+        """The text by the most specific of the messages that have its form."""
+        known = [key for key in self._entries if key.startswith(kind)]
+        for key in sorted(known, key=lambda key: -len(self._entries[key]["en"])):
+            if found := _pattern(self._entries[key]["en"]).fullmatch(text):
                 return self.message(key, **{name: self._phrase(value) for name, value in found.groupdict().items()})
         return None
 

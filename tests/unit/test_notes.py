@@ -35,6 +35,23 @@ KOREAN = Catalogue("ko")
             "en is the source and ko the target, by the alphabet; --columns ko,en turns them round",
             "알파벳순에 따라 en을 원문, ko를 참조 번역으로 읽었습니다. --columns ko,en을 주면 방향이 바뀝니다.",
         ),
+        (
+            "5 of 1,200 training texts are longer than 256 tokens: only the beginning is read",
+            "학습 텍스트 1,200개 가운데 5개는 토큰 256개보다 길어 앞부분만 읽습니다.",
+        ),
+        (
+            "a row is a step of alto and bass, all rows of one tune are a record: 90 rows, 3 records; "
+            "4 rows were reordered by beat",
+            "한 행은 alto와 bass의 한 스텝이고, tune 값이 같은 행이 모여 레코드 하나가 됩니다(행 90개, 레코드 3개). "
+            "beat 열의 순서에 따라 행 4개를 옮겼습니다.",
+        ),
+        ("a.fa: 7 gaps (- or .) are left out", "a.fa: 갭(- 또는 .) 7개를 제외했습니다."),
+        (
+            "column month is read as the time, column sales as the values; 1 to 31 days lie between two of them, "
+            "and values are taken in order all the same",
+            "month 열을 시각으로, sales 열을 값으로 읽었습니다. "
+            "시각의 간격이 1일에서 31일까지 다르지만 값은 순서대로만 읽습니다.",
+        ),
         ("column price is taken: the only one that holds numbers", "숫자가 들어 있는 유일한 열인 price를 읽었습니다."),
     ],
 )
