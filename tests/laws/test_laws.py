@@ -101,7 +101,7 @@ LAWS_ASKING = {
     "differentiable inputs": 1, "probes": 1, "takes_prompt": 3, "masked_lm": 5, "counting": 2, "labelling": 4,
     "tagger": 2, "classifier": 1, "codec": 1,
 }  # fmt: skip
-"""How many laws ask for each capability, at least."""
+"""The fewest laws that ask for each capability."""
 TABLE, NETWORK = {"autoregressive", "counting", "finite context"}, {"autoregressive", "learning", "gradient", "probes"}
 RECURRENT, TAGGER = NETWORK | {"differentiable inputs"}, {"labelling", "tagger"}
 CLASSIFIER = {"labelling", "classifier"}
@@ -119,7 +119,7 @@ CAPABILITIES: dict[str, dict[str, set[str]]] = {
     "translate": {"rnn lstm gru transformer": RECURRENT | {"discrete", "takes_prompt"}},
     "fill": {"bert": {"masked_lm", "learning", "probes"}},
 }  # fmt: skip
-"""What the model types of each task can do, at least; each of them is a model and can be asked."""
+"""The least capabilities of the model types of each task; each of them is a model and can be asked."""
 
 
 def test_every_capability_is_asked_for_by_as_many_laws_as_ever() -> None:

@@ -106,7 +106,7 @@ def test_a_tokenizer_that_all_rows_share_is_part_of_the_experiment(text: Path, t
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_file_of_a_model_type_is_part_of_what_its_rows_depend_on(named: bool, text: Path, tmp_path: Path) -> None:
-    """Whether ``--models`` names the file, or ``--plugin`` does and ``--models`` the model type."""
+    """The file counts whether ``--models`` names it or ``--plugin`` does and ``--models`` the model type."""
     from chainrule.core import load_file
 
     plugin = tmp_path / "mine.py"

@@ -157,6 +157,10 @@ def test_a_running_board_says_so_and_shows_what_is_known() -> None:
     assert "training" in _row_of(page, "RNN")
 
 
+def test_sentences_on_the_state_of_a_board_are_apart() -> None:
+    assert "again to continue. 1 of 6 models failed" in " ".join(_text(_visible(render(failed_board()))).split())
+
+
 def test_a_row_that_was_not_reached_does_not_pretend_to_wait() -> None:
     assert "not reached" in _row_of(render(failed_board()), "GRU")
 
