@@ -29,14 +29,43 @@ def compare(
     overwrite: bool = False,
     plugin: str | None = None,
 ) -> dict[str, Any]:
-    """Compare models on the data of ``settings`` and return the board; see `chainrule.experiment.run.run`."""
-    from chainrule.experiment.run import run
+    """Compare models on the same data, split and budget, and return the board.
 
-    return run(settings, models, Path(out), seeds=seeds, lang=lang, workers=workers, overwrite=overwrite, plugin=plugin)
+    Args:
+        settings: shared settings of all rows; ``model_type`` is not used.
+        models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
+        out: the folder of the experiment. One that holds the same experiment is continued.
+        seeds: runs of each row, with seeds one apart.
+        lang: language of the report, ``en`` or ``ko``.
+        workers: cells that are trained at once, each in a process of its own; 0: in turns in this process.
+        overwrite: replace an experiment of other data or settings.
+        plugin: a file of your own model types that is loaded already; worker processes load it too.
+
+    Returns:
+        The content of ``board.json``.
+
+    Raises:
+        UserError: settings, models or data that cannot be used, or a folder that holds something else.
+        Interrupted: stopped by a signal; everything is saved.
+    """
+    from chainrule.experiment.run import Request, run
+
+    return run(Request(settings, models, Path(out), seeds, lang, workers, overwrite, plugin))
 
 
 def rebuild(out: Path | str, lang: str = "en") -> dict[str, Any]:
-    """Write board.json and report.html of a folder again from its result files, and return the board."""
+    """Write board.json and report.html of a folder again from its result files.
+
+    Args:
+        out: the folder of a comparison.
+        lang: language of the report, ``en`` or ``ko``.
+
+    Returns:
+        The board.
+
+    Raises:
+        UserError: the folder holds no comparison.
+    """
     from chainrule.experiment import publish
 
     return publish.rebuild(Path(out), lang)

@@ -1,6 +1,4 @@
-"""board.json as a pure function of a plan and its result files: no data, no model and no torch are needed to build it
-again.
-"""
+"""board.json as a pure function of a plan and its result files, without data, models or torch."""
 
 from __future__ import annotations
 
@@ -15,8 +13,8 @@ from chainrule.experiment.plan import Plan, PlannedRow
 from chainrule.experiment.statistics import Blocks, interval, rank
 from chainrule.experiment.verdict import gain_of_doubling, make_verdict
 from chainrule.report.messages import LANGUAGES, Catalogue
-from chainrule.report.sentences import spoken
-from chainrule.tasks.board import BoardTask, board_of, message_files
+from chainrule.report.sentences import in_languages, spoken
+from chainrule.tasks.board import BoardTask, board_of, section_of
 from chainrule.training.budget import Budget
 
 FORMAT = 1
@@ -24,12 +22,12 @@ Row = dict[str, Any]
 
 
 def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[str, Any]:
-    """The content of ``board.json``.
+    """Return the content of ``board.json``.
 
     Args:
         plan: the experiment.
         results: its result files; jobs without one have not begun.
-        running: whether somebody works on the jobs that are left.
+        running: whether a process works on the jobs that are left.
     """
     task = board_of(plan.task)
     prepared = results.get(plan.jobs["prepare"])
@@ -45,8 +43,8 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
         "metrics": [metric.to_json() for metric in metrics], "rows": list(rows.values()), "key": plan.key,
     }  # fmt: skip
     if not facts:
-        say = {lang: Catalogue(lang).counting(None) for lang in LANGUAGES}
-        verdict = {**say_nothing(say), "best": None, "tie": [], "confidence": "so far", "useful_context": None}
+        text = in_languages({lang: Catalogue(lang).message("verdict_nothing") for lang in LANGUAGES})
+        verdict = {**text, "best": None, "tie": [], "confidence": "so far", "useful_context": None}
         return {**board, "verdict": verdict, "warnings": []}
     validation = Metric.from_json(facts["validation"])
     board |= {
@@ -60,18 +58,14 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
 
 
 def budget_in_words(text: str) -> dict[str, str]:
-    """The budget in words, one entry per language."""
+    """Return the budget in words, one entry per language.
+
+    >>> budget_in_words("3epochs")
+    {'text': '3 epochs for each model', 'text_ko': '모델마다 3에포크'}
+    """
     budget = Budget.parse(text)
     amount = int(budget.amount) if budget.amount == int(budget.amount) else budget.amount
-    return {
-        "text" if lang == "en" else f"text_{lang}": Catalogue(lang).message(f"budget_{budget.kind}", amount=amount)
-        for lang in LANGUAGES
-    }
-
-
-def say_nothing(say: Mapping[str, Catalogue]) -> dict[str, str]:
-    """The verdict while no row is done."""
-    return {"text" if lang == "en" else f"text_{lang}": say[lang].message("verdict_nothing") for lang in LANGUAGES}
+    return in_languages({lang: Catalogue(lang).message(f"budget_{budget.kind}", amount=amount) for lang in LANGUAGES})
 
 
 def _judge(
@@ -83,9 +77,9 @@ def _judge(
     task: BoardTask,
     left: bool,
 ) -> dict[str, Any]:
-    """Verdict and warnings; the gap of each row to the best one is put into it."""
+    """Verdict and warnings; the gap of each row to the best one is added to the row."""
     main, counted = metrics[0], board["data"].get("counted")
-    say = {lang: Catalogue(lang, *message_files(board["task"])).counting(counted) for lang in LANGUAGES}
+    say = {lang: section_of(board["task"]).catalogue(lang).counting(counted) for lang in LANGUAGES}
     ranking = rank(blocks, main)
     for name, (value, low, high) in (ranking.gaps if ranking else {}).items():
         rows[name]["gap"] = {"value": value, "low": low, "high": high}
@@ -105,38 +99,39 @@ def _judge(
 def _make_row(
     row: PlannedRow, plan: Plan, results: Results, facts: Mapping[str, Any], metrics: list[Metric], task: BoardTask
 ) -> tuple[Row, dict[str, Any] | None, Blocks | None]:
-    """A row, what its measuring found for the board as a whole, and its blocks; the latter two where it is done."""
-    trained = [results.get(plan.jobs[cell.train]) for cell in row.cells]
+    """A row, its findings for the board as a whole, and its blocks; the latter two where it is done."""
+    trained = [result for cell in row.cells if (result := results.get(plan.jobs[cell.train]))]
     measured = [results.get(plan.jobs[cell.measure]) for cell in row.cells]
-    chosen = trained[0].found.get("chosen") if trained[0] else None
-    if chosen is None:
-        chosen = choose(row, plan, results, task)
+    done = [result for result in measured if result and result.status == "done"]
+    first = trained[0].found if trained else {}
+    chosen = first["chosen"] if "chosen" in first else choose(row, plan, results, task)
     found: Row = {"model": row.name, "label": task.label(row.model_type, row.label, chosen), "status": "waiting"}
     for result in trained:
-        if result:
-            found |= {
-                "status": "running",
-                **{k: result.found[k] for k in ("params", "config", "train", "tokenizer") if k in result.found},
-            }
-    if trained[0] and "curve" in trained[0].found:
-        found |= _progress(trained[0].found)
+        kept = {k: result.found[k] for k in ("params", "config", "train", "tokenizer") if k in result.found}
+        found |= {"status": "running", **kept}
+    found |= _progress(first) if "curve" in first else {}
     found["seeds"] = [
         {"seed": cell.seed, "value": result.found["metrics"][metrics[0].name]}
         for cell, result in zip(row.cells, measured)
-        if result and result.status == "done" and metrics
+        if result in done and metrics
     ]
-    failed = next((r for r in (*trained, *measured) if r and r.status == "failed"), None)
-    if failed:
+    if failed := results.failed(plan.jobs_of(row)):
         return {**found, "status": "failed", "error": failed.error}, None, None
-    if not facts or not all(result and result.status == "done" for result in (*trained, *measured)):
+    finished = [result for result in (*trained, *done) if result.status == "done"]
+    if not facts or len(finished) < 2 * len(row.cells):
         return found, None, None
-    return _finished(
-        found, [r for r in trained if r], [r for r in measured if r], metrics, Metric.from_json(facts["validation"])
-    )
+    return _finished(found, trained, done, metrics, Metric.from_json(facts["validation"]))
 
 
 def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask) -> dict[str, Any]:
-    """Model settings of a row that follow from its prepare job; none before that is done."""
+    """Return the model settings of a row that follow from its prepare job; none before that is done.
+
+    Args:
+        row: the row.
+        plan: the experiment.
+        results: its result files.
+        task: the board of the task, which chooses.
+    """
     prepared = results.get(plan.jobs[row.prepare])
     if prepared is None or prepared.status != "done":
         return {}

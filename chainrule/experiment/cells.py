@@ -1,9 +1,10 @@
-"""The jobs of an experiment at work in one process: the prepare jobs, and the training and measuring of one cell."""
+"""Work on the jobs of an experiment in one process: prepare jobs, and the training and measuring of one cell."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
 from chainrule.experiment.board import choose
-from chainrule.experiment.jobs import Job, Result, Results
+from chainrule.experiment.jobs import Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
 from chainrule.experiment.statistics import block_edges, make_blocks
 from chainrule.inference.costs import MemoryWatch, state_bytes
@@ -33,7 +34,7 @@ from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
 
 SLICES = 6
-"""Turns in which rows train: each sixth of the budget, so that they fill in together."""
+"""Turns in which a row spends its budget, so that rows fill in together."""
 TURN = 10.0
 """Seconds of a turn where the budget is not in seconds."""
 
@@ -43,23 +44,27 @@ class Bench:
 
     def __init__(self, settings: RunConfig):
         self._settings = settings
-        self._read: Any = None
 
-    @property
+    @cached_property
     def dataset(self) -> Any:
-        """DATA, split; no tokenizer has seen it."""
-        if self._read is None:
-            self._read = read_data(self._settings)
-        return self._read
+        """DATA, split, before any tokenizer."""
+        return read_data(self._settings)
 
     def resolve(self, settings: RunConfig) -> ResolvedRun:
-        """Settings resolved against the dataset."""
+        """Return settings resolved against the dataset."""
         return prepare(settings, self.dataset)
 
 
 def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> ResolvedRun:
-    """The first row that can be prepared, with the shared settings of the run; raises what is wrong with the first
-    where none can.
+    """Return the first row that can be prepared, resolved with the shared settings of the run.
+
+    Args:
+        bench: the dataset.
+        settings: shared settings.
+        specs: the rows.
+
+    Raises:
+        UserError: no row can be prepared; the error of the first.
     """
     known = {k for spec in specs for k in model_type(spec.model_type, settings.task).config.model_fields}
     errors: list[UserError] = []
@@ -73,28 +78,38 @@ def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Re
 
 
 def check_pretrained(settings: RunConfig, specs: list[RowSpec]) -> None:
-    """Raises UserError where no row can begin with what ``--from`` names."""
+    """Refuse ``--from`` where no row can start from another run.
+
+    Args:
+        settings: shared settings.
+        specs: the rows.
+
+    Raises:
+        UserError: no row can.
+    """
     if settings.pretrained and not any(is_pretrainable(model_type(s.model_type, settings.task)) for s in specs):
         able = [found.name for found in model_types(settings.task) if is_pretrainable(found)]
-        told = f"add {' or '.join(able)} to --models" if able else f"no model of --task {settings.task} does"
-        raise UserError(f"--from {settings.pretrained}: no row can begin with another run; {told}")
+        told = f"add {' or '.join(able)} to --models" if able else f"no model of --task {settings.task} can"
+        raise UserError(f"--from {settings.pretrained}: no row can start from another run; {told}")
 
 
 def _adoptable(settings: RunConfig) -> RunConfig:
-    """Without ``pretrained`` where the model type cannot begin with another run."""
-    return (
-        settings
-        if is_pretrainable(model_type(settings.model_type, settings.task))
-        else settings.replace(pretrained=None)
-    )
+    """The settings, without ``pretrained`` where the model type cannot start from another run."""
+    able = is_pretrainable(model_type(settings.model_type, settings.task))
+    return settings if able else settings.replace(pretrained=None)
 
 
 # --- prepare ----------------------------------------------------------------------------------------------------------
 
 
 def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: ResolvedRun) -> None:
-    """The job ``prepare``: the data card, metrics, block edges, references and whatever else the task's board knows
-    beforehand.
+    """Run the job ``prepare``: data card, metrics, block edges, references and other facts of the task's board.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        settings: shared settings.
+        ready: a row resolved with them.
     """
     task, board = find_task(plan.task), board_of(plan.task)
     counted, card = ready.data.counted, ready.data.card()
@@ -115,13 +130,13 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Reso
 
 
 def prepare_row(plan: Plan, row: PlannedRow, results: Results, bench: Bench) -> None:
-    """The prepare job of a row with its own tokenizer."""
+    """Run the prepare job of a row with its own tokenizer."""
     facts = board_of(plan.task).prepare_row(bench.resolve(settings_of(plan, row, results)))
     results.put(plan.jobs[row.prepare], Result("done", {"board": facts}))
 
 
 def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
-    """The settings of a row's runs, with what the prepare jobs found."""
+    """Return the settings of a row's runs, with the findings of the prepare jobs."""
     settings = RunConfig.make(row.settings)
     prepared = results.get(plan.jobs["prepare"])
     if prepared and prepared.status == "done":
@@ -134,45 +149,47 @@ def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
 
 
 class CellWork:
-    """One cell in this process: its trainer while it trains, then its measuring. All that is found goes into its
-    result files.
+    """One cell in this process: its training, then its measuring; findings go into its result files.
+
+    Args:
+        plan: the experiment.
+        row: the row.
+        cell: the cell.
+        results: result files.
+        bench: the dataset.
+        out: the folder of the experiment.
     """
 
     def __init__(self, plan: Plan, row: PlannedRow, cell: Cell, results: Results, bench: Bench, out: Path):
         self.plan, self.row, self.cell, self.results, self.bench = plan, row, cell, results, bench
         self.folder = out / cell.folder
+        self.train_job, self.measure_job = plan.jobs[cell.train], plan.jobs[cell.measure]
         self.trainer: Trainer | None = None
         self.ready: ResolvedRun | None = None
 
     @property
-    def train_job(self) -> Job:
-        return self.plan.jobs[self.cell.train]
-
-    @property
-    def measure_job(self) -> Job:
-        return self.plan.jobs[self.cell.measure]
-
-    @property
     def trained(self) -> bool:
-        return self._done(self.train_job)
+        """Is training done?"""
+        return self.results.done(self.train_job)
 
     @property
     def finished(self) -> bool:
-        """Whether there is nothing left to do for this cell."""
-        return (self.trained and self._done(self.measure_job)) or self.failed
+        """Is nothing left to do for this cell?"""
+        return (self.trained and self.results.done(self.measure_job)) or self.failed
 
     @property
     def failed(self) -> bool:
-        """Whether one of its jobs failed."""
-        found = [self.results.get(job) for job in (self.train_job, self.measure_job)]
-        return any(result is not None and result.status == "failed" for result in found)
+        """Did one of its jobs fail?"""
+        return self.results.failed([self.train_job, self.measure_job]) is not None
 
-    def _done(self, job: Job) -> bool:
-        found = self.results.get(job)
-        return found is not None and found.status == "done"
+    @property
+    def _peak(self) -> float:
+        """The peak of memory that an earlier turn, or an earlier process, has recorded."""
+        found = self.results.get(self.train_job)
+        return found.found.get("peak_bytes", 0) if found else 0
 
     def _resolve(self) -> ResolvedRun:
-        """Settings and data of this cell, resolved once. Raises UserError where its figures would not be comparable."""
+        """Settings and data of this cell, resolved once; refused where its figures would not be comparable."""
         if self.ready is None:
             settings = settings_of(self.plan, self.row, self.results).replace(seed=self.cell.seed)
             ready = self.bench.resolve(settings)
@@ -190,22 +207,25 @@ class CellWork:
         return prepared.found
 
     def begin(self) -> None:
-        """Build the model, or take up where training stopped; a run folder of other settings is replaced."""
+        """Build the model, or resume training; a run folder of other settings is replaced."""
         if self.trained:
             return
         ready, run = self._resolve(), RunFolder(self.folder)
-        earlier = self.results.get(self.train_job)
         stale = self.results.stale(self.train_job)
         meter = Meter(self.row.label, ready, ready.data.counted, every=10)
         self.trainer = make_trainer(ready, run, tell=meter)
         RunFolder.create(self.folder, overwrite=stale, resume=not stale)
         for report in [] if stale else self.trainer.resume():
-            say(f"{self.row.label}: damaged, passed over: {report}")
+            say(f"{self.row.label}: damaged checkpoint ignored: {report}")
         describe(run, ready)
-        self._note(earlier.found.get("peak_bytes", 0) if earlier else 0)
+        self._note(0)
 
     def advance(self, stop: Callable[[], bool]) -> None:
-        """Train for one turn and save; at the end of the budget write the run as it is used."""
+        """Train for one turn and save; at the end of the budget write the final run.
+
+        Args:
+            stop: whether to stop early.
+        """
         assert self.trainer is not None
         if not self.trainer.progress.done:
             budget = self.trainer.plan.budget
@@ -218,7 +238,7 @@ class CellWork:
             self._finish()
 
     def _finish(self) -> None:
-        """Write the final weights with what is chosen on validation; the trainer is given up."""
+        """Write the final weights and the decoding settings chosen on validation, and release the trainer."""
         assert self.trainer is not None and self.ready is not None
         run = trained(self.trainer, self.ready)
         describe(RunFolder(self.folder), self.ready, run.data)
@@ -230,8 +250,6 @@ class CellWork:
         """Write the result of training so far."""
         assert self.trainer is not None and self.ready is not None
         ready, p = self.ready, self.trainer.progress
-        earlier = self.results.get(self.train_job)
-        before = earlier.found.get("peak_bytes", 0) if earlier else 0
         progress = {k: v for k, v in asdict(p).items() if k != "curve"}
         found = {
             "params": self.trainer.model.parameters_count, "tokenizer": ready.settings.tokenizer, "progress": progress,
@@ -239,12 +257,12 @@ class CellWork:
             "config": {k: v for k, v in ready.config.model_dump().items() if k not in ("vocab_size", "num_labels")},
             "train": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
             "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task)),
-            "peak_bytes": max(before, peak), **more,
+            "peak_bytes": max(self._peak, peak), **more,
         }  # fmt: skip
         self.results.put(self.train_job, Result("done" if done else "running", found))
 
     def measure(self) -> None:
-        """Open the test part, once: metrics, block sums, and what the task's board shows of a row."""
+        """Evaluate on the test part, once: metrics, block sums, and the entries of the task's board."""
         ready, facts = self._resolve(), self._facts()
         s, task, board = ready.settings, find_task(self.plan.task), board_of(self.plan.task)
         run = load(self.folder, device=s.device, precision=s.precision, threads=s.threads)
@@ -252,16 +270,13 @@ class CellWork:
         positions = evaluation.positions
         if positions is None:
             positions = np.arange(1, len(next(iter(evaluation.items.values()))) + 1)
-        edges = np.array(facts["edges"])
-        blocks = make_blocks(evaluation.items, positions, edges, points=evaluation.points)
+        blocks = make_blocks(evaluation.items, positions, np.array(facts["edges"]), points=evaluation.points)
         found: dict[str, Any] = {"metrics": evaluation.metrics, "blocks": blocks.to_json()}
         if self.cell == self.row.cells[0]:
-            held = (
-                state_bytes(run.model, run.compute, board.initial_state)
-                if isinstance(run.model, Autoregressive)
-                else (None, None)
-            )
-            found |= {"state_bytes_fixed": held[0], "state_bytes_per_token": held[1]}
+            fixed, growing = None, None
+            if isinstance(run.model, Autoregressive):
+                fixed, growing = state_bytes(run.model, run.compute, board.initial_state)
+            found |= {"state_bytes_fixed": fixed, "state_bytes_per_token": growing}
             found["row"] = board.row(run, evaluation, ready, facts["board"])
         self.results.put(self.measure_job, Result("done", found))
         main = evaluation.declared[0]
@@ -269,7 +284,11 @@ class CellWork:
         self.ready = None
 
     def fail(self, error: Exception) -> None:
-        """Record why this cell failed."""
+        """Record a failure of this cell.
+
+        Args:
+            error: its cause; other than a ChainruleError, it may be the system's, and the job is tried again.
+        """
         known = isinstance(error, ChainruleError)
         first = str(error).splitlines()[0] if str(error) else "no message"
         why = str(error) if known else f"{type(error).__name__}: {first}"

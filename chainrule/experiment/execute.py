@@ -1,6 +1,4 @@
-"""Executors: the cells of an experiment in turns in one process, or in worker processes. Both leave the same result
-files.
-"""
+"""Executors: cells train in turns in one process, or in worker processes. Both leave the same result files."""
 
 from __future__ import annotations
 
@@ -22,11 +20,16 @@ from chainrule.tasks.train import Interrupted, say
 
 Stop = Callable[[], bool]
 POLL = 0.25
-"""Seconds between two looks at worker processes."""
+"""Seconds between two checks of worker processes."""
 
 
 def guarded(work: CellWork, act: Callable[[], None]) -> None:
-    """A cell that fails is recorded as failed and stops no other; what is wrong with the machine stops all."""
+    """Run a step of a cell; a failure is recorded and stops no other cell, a system error stops all.
+
+    Args:
+        work: the cell.
+        act: the step.
+    """
     try:
         act()
     except Interrupted:
@@ -40,7 +43,7 @@ def guarded(work: CellWork, act: Callable[[], None]) -> None:
 
 
 def prepare_rows(plan: Plan, results: Results, bench: Bench, out: Path) -> None:
-    """Prepare jobs of rows with their own tokenizer; a row that cannot be prepared is recorded as failed."""
+    """Run the prepare jobs of rows with their own tokenizer; a row that cannot be prepared is recorded as failed."""
     for row in plan.rows:
         if row.prepare != "prepare" and not results.final(plan.jobs[row.prepare]):
             work = CellWork(plan, row, row.cells[0], results, bench, out)
@@ -48,26 +51,19 @@ def prepare_rows(plan: Plan, results: Results, bench: Bench, out: Path) -> None:
 
 
 def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell]]]:
-    """Rows with cells that are not final, counting models first: they are done at once. A row with a failed cell is
-    not open.
-    """
+    """Return rows with cells that are not final, counting models first: they take seconds."""
     rows = []
     for row in sorted(plan.rows, key=lambda row: not row.counting):
-        jobs = [[plan.jobs[cell.train], plan.jobs[cell.measure]] for cell in row.cells]
-        failed = [job for pair in jobs for job in pair if (r := results.get(job)) and r.status == "failed"]
-        if any(results.final(job) for job in failed):
-            continue
-        cells = [cell for cell, pair in zip(row.cells, jobs) if not all(results.final(job) for job in pair)]
-        if cells:
-            rows.append((row, cells))
+        if not results.settled(plan.jobs_of(row)):
+            final = lambda cell: all(results.final(plan.jobs[name]) for name in (cell.train, cell.measure))  # noqa: E731
+            rows.append((row, [cell for cell in row.cells if not final(cell)]))
     return rows
 
 
 def retry_failed(plan: Plan, results: Results) -> None:
-    """Jobs that failed by what may have been a system error begin again."""
+    """Remove the results of jobs that may have failed by a system error, so that they begin again."""
     for job in plan.jobs.values():
-        found = results.get(job)
-        if found and found.status == "failed" and found.retry:
+        if (found := results.failed([job])) and found.retry:
             results.path(job).unlink(missing_ok=True)
 
 
@@ -75,7 +71,16 @@ def retry_failed(plan: Plan, results: Results) -> None:
 
 
 def in_turns(plan: Plan, results: Results, bench: Bench, out: Path, stop: Stop, publish: Callable[[], object]) -> None:
-    """Every row trains for a slice of its budget in its turn, so that rows fill in together."""
+    """Train every row for a slice of its budget in its turn, so that rows fill in together.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        bench: the dataset.
+        out: the folder of the experiment.
+        stop: whether to save and stop.
+        publish: writes the board; called after every round.
+    """
     rows = [
         [CellWork(plan, row, cell, results, bench, out) for cell in cells] for row, cells in open_cells(plan, results)
     ]
@@ -96,7 +101,7 @@ def in_turns(plan: Plan, results: Results, bench: Bench, out: Path, stop: Stop, 
 
 
 def take_turn(work: CellWork, stop: Stop) -> None:
-    """A slice of training; a cell that has spent its budget is measured."""
+    """Train a cell for a slice of its budget; measure it where its budget is spent."""
     if work.finished:
         return
     if not work.trained:
@@ -111,7 +116,16 @@ def take_turn(work: CellWork, stop: Stop) -> None:
 def in_workers(
     plan: Plan, results: Results, out: Path, stop: Stop, publish: Callable[[], object], workers: int
 ) -> None:
-    """Every cell in a process of its own, so many at a time. A worker ends with the process that started it."""
+    """Train every cell in a process of its own, which ends with the process that started it.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        out: the folder of the experiment.
+        stop: whether to save and stop.
+        publish: writes the board; called when a result file changes.
+        workers: processes at a time.
+    """
     waiting = [(row, cell) for row, cells in open_cells(plan, results) for cell in cells]
     busy: list[tuple[PlannedRow, Cell, subprocess.Popen[bytes]]] = []
     told, seen = False, ""
@@ -119,7 +133,7 @@ def in_workers(
         while busy or (waiting and not stop()):
             while waiting and len(busy) < workers and not stop():
                 row, cell = waiting.pop(0)
-                if not _failed(plan, row, results):
+                if not results.failed(plan.jobs_of(row)):
                     busy.append((row, cell, _start(out, cell, workers)))
             if stop() and not told:
                 told = True
@@ -158,17 +172,12 @@ def _tell(process: subprocess.Popen[bytes]) -> None:
         return  # it has ended by itself
 
 
-def _failed(plan: Plan, row: PlannedRow, results: Results) -> bool:
-    jobs = [plan.jobs[name] for cell in row.cells for name in (cell.train, cell.measure)]
-    return any((result := results.get(job)) is not None and result.status == "failed" for job in jobs)
-
-
 def _check_end(plan: Plan, results: Results, row: PlannedRow, cell: Cell, process: subprocess.Popen[bytes]) -> None:
-    """A worker that was killed is a failed cell; one that met the machine's fault ends the experiment."""
+    """Record a worker that was killed as a failed cell; one that met a system error ends the experiment."""
     if process.stdin:
         process.stdin.close()
     if process.returncode == 3:
-        raise ChainruleError(f"{row.label}: the worker process stopped; its message stands above")
+        raise ChainruleError(f"{row.label}: the worker process stopped; see its message above")
     if process.returncode not in (0, 130):
         job = plan.jobs[cell.train]
         job = plan.jobs[cell.measure] if results.final(job) else job
@@ -178,13 +187,19 @@ def _check_end(plan: Plan, results: Results, row: PlannedRow, cell: Cell, proces
 
 
 def _state(results: Results) -> str:
-    """Changes whenever a result file does."""
+    """A text that changes whenever a result file does."""
     files = sorted(results.folder.glob("*.json"))
     return ",".join(f"{path.name}:{path.stat().st_mtime_ns}" for path in files)
 
 
 def work_on(out: Path, train: str, workers: int) -> int:
-    """Train and measure one cell in a worker process; return its exit status."""
+    """Train and measure one cell in a worker process, and return its exit status.
+
+    Args:
+        out: the folder of the experiment.
+        train: the id of the cell's train job.
+        workers: worker processes that share the processors.
+    """
     from chainrule.core import load_file
 
     stopped = threading.Event()
@@ -203,13 +218,13 @@ def work_on(out: Path, train: str, workers: int) -> int:
 
 
 def share_threads(workers: int) -> None:
-    """Where no number of threads is given, workers share the processors."""
+    """Divide the processors among workers, unless a number of threads is given. For worker processes only."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, usable // workers)))
 
 
 def _listen(stopped: threading.Event) -> None:
-    """A line asks to stop; the end of the input means that the parent is gone, and with it the right to write here."""
+    """Wait for a line that asks to stop; at the end of the input the parent is gone, and the process ends at once."""
     if sys.stdin.readline():
         stopped.set()
         return

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from chainrule.core.files import write_file
 
 FORMAT = 1
-FINAL = ("done", "failed")
+Status = Literal["running", "done", "failed"]
 
 
 @dataclass(frozen=True)
@@ -31,27 +32,28 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """The state of a job: what it has found so far, or why it failed. ``retry``: the cause may be the system, not the
-    settings.
+    """The state of a job: its findings so far, or the reason why it failed.
+
+    ``retry``: the cause may be the system, not the settings.
     """
 
-    status: Literal["running", "done", "failed"]
+    status: Status
     found: dict[str, Any]
     error: str | None = None
     retry: bool = False
 
-    @property
-    def final(self) -> bool:
-        return self.status in FINAL
-
 
 def digest(*values: Any) -> str:
-    """SHA-256 of plain values."""
+    """Return the SHA-256 of plain values.
+
+    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
+    True
+    """
     return hashlib.sha256(to_json(values).encode()).hexdigest()
 
 
 def to_json(value: Any) -> str:
-    """JSON with sorted keys; numbers of numpy become plain ones."""
+    """Return JSON with sorted keys; numbers of numpy become plain ones."""
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=_plain)
 
 
@@ -60,24 +62,38 @@ def _plain(value: Any) -> Any:
 
 
 class Results:
-    """Result files of one experiment. What is read is what stands in the files, whoever wrote them."""
+    """Result files of one experiment, read as they stand, whichever process wrote them.
+
+    Args:
+        out: the folder of the experiment; the files lie in its folder ``results``.
+    """
 
     def __init__(self, out: Path):
         self.folder = out / "results"
         self._read: dict[str, tuple[Any, dict[str, Any] | None]] = {}
 
     def path(self, job: Job) -> Path:
+        """Return the file of a job."""
         return self.folder / f"{job.id}.json"
 
     def get(self, job: Job) -> Result | None:
-        """The result of a job; None where there is none, or one of other content."""
+        """Return the result of a job; None where there is none, or one of other content."""
         saved = self._load(job)
         if saved is None or saved.get("hash") != job.hash or saved.get("format") != FORMAT:
             return None
         return Result(saved["status"], saved.get("result") or {}, saved.get("error"), bool(saved.get("retry")))
 
+    def done(self, job: Job) -> bool:
+        """Return whether the job is done."""
+        found = self.get(job)
+        return found is not None and found.status == "done"
+
+    def failed(self, jobs: Iterable[Job]) -> Result | None:
+        """Return the first result that failed, or None."""
+        return next((found for job in jobs if (found := self.get(job)) and found.status == "failed"), None)
+
     def stale(self, job: Job) -> bool:
-        """Whether a result of other content stands in the job's file."""
+        """Return whether a result of other content stands in the job's file."""
         saved = self._load(job)
         return saved is not None and saved.get("hash") != job.hash
 
@@ -85,20 +101,21 @@ class Results:
         """Replace the job's file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         saved: dict[str, Any] = {
-            "format": FORMAT,
-            "job": job.id,
-            "kind": job.kind,
-            "hash": job.hash,
-            "status": result.status,
-        }
+            "format": FORMAT, "job": job.id, "kind": job.kind, "hash": job.hash, "status": result.status,
+        }  # fmt: skip
         if result.error is not None:
             saved |= {"error": result.error, "retry": result.retry}
         write_file(self.path(job), to_json({**saved, "result": result.found}).encode("utf-8", "surrogatepass"))
 
     def final(self, job: Job) -> bool:
-        """Whether the job is not to be run: it is done, or would fail again."""
+        """Return whether the job is not to be run again: it is done, or would fail again."""
         found = self.get(job)
-        return found is not None and found.final and not found.retry
+        return found is not None and found.status != "running" and not found.retry
+
+    def settled(self, jobs: Iterable[Job]) -> bool:
+        """Return whether none of these jobs of one row is to be run: all are final, or follow from one that failed."""
+        final = [job for job in jobs if self.final(job)]
+        return len(final) == len([*jobs]) or self.failed(final) is not None
 
     def clear(self) -> None:
         """Remove all result files; other files of the folder stay."""
@@ -119,7 +136,7 @@ class Results:
 
 
 def _parse(path: Path) -> dict[str, Any] | None:
-    """A damaged file counts as none: its job runs again."""
+    """The content of a file; a damaged one counts as none, and its job runs again."""
     try:
         saved = json.loads(path.read_bytes().decode("utf-8", "surrogatepass"))
     except (OSError, ValueError):

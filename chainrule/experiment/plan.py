@@ -1,4 +1,4 @@
-"""From settings to rows to jobs: what an experiment is going to do, as plain values in ``plan.json``."""
+"""The plan of an experiment, from settings to rows to jobs, as plain values in ``plan.json``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 FORMAT = 1
 FILE = "plan.json"
 OF_A_ROW = ("tokenizer", "context", "size", "params", "precision")
-"""Settings of a run that a row may have for itself; all others are the same for every row."""
+"""Settings of a run that a row may have for itself; all others are shared by all rows."""
 GROUPS = ("model", "train")
 """Settings with settings of their own: ``train.lr``."""
 
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One entry of ``--models``: its name as typed, the model type, and the settings that it has for itself."""
+    """One entry of ``--models``: its name as typed, its model type, and its own settings."""
 
     name: str
     model_type: str
@@ -48,8 +49,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """One row of the board. ``settings`` are those of its runs, ``prepare`` the job whose facts its models are chosen
-    by.
+    """One row of the board.
+
+    ``settings`` are those of its runs; ``prepare`` is the job whose facts its models are chosen by.
     """
 
     name: str
@@ -65,10 +67,10 @@ class PlannedRow:
 
 @dataclass(frozen=True)
 class Plan:
-    """All of an experiment that is known before anything is trained."""
+    """An experiment as it is known before anything is trained."""
 
     key: str
-    """What must agree for an experiment to be continued: data, split, shared settings."""
+    """Hash of what must agree for an experiment to be continued: data, split, shared settings."""
     request: str | None
     """Hash of the request that made this plan: an equal one need not read the data again."""
     task: str
@@ -81,31 +83,40 @@ class Plan:
     rows: tuple[PlannedRow, ...]
     jobs: dict[str, Job]
 
+    def jobs_of(self, row: PlannedRow) -> list[Job]:
+        """Return the train and measure jobs of a row's cells."""
+        return [self.jobs[name] for cell in row.cells for name in (cell.train, cell.measure)]
+
     def to_json(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """Return the plan as JSON values."""
         return {"format": FORMAT, **asdict(self)}
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Plan:
-        """The inverse of ``to_json``; raises KeyError, TypeError or ValueError where it is none."""
-        values = {k: v for k, v in saved.items() if k != "format"}
-        if saved["format"] != FORMAT:
-            raise ValueError(f"format {saved['format']}")
-        rows = tuple(
-            PlannedRow(**{**row, "cells": tuple(Cell(**cell) for cell in row["cells"])}) for row in saved["rows"]
-        )
-        jobs = {name: Job(**{**job, "needs": tuple(job["needs"])}) for name, job in saved["jobs"].items()}
-        return Plan(**{**values, "rows": rows, "jobs": jobs})
+        """Return the plan of JSON values.
+
+        Raises:
+            ValueError: the values are not those of a plan.
+        """
+        from pydantic import TypeAdapter
+
+        if saved.get("format") != FORMAT:
+            raise ValueError(f"format {saved.get('format')}")
+        return TypeAdapter(Plan).validate_python({k: v for k, v in saved.items() if k != "format"})
 
 
 def read_plan(out: Path) -> Plan | None:
-    """The plan of a folder, or None where there is none. Raises UserError where it is damaged."""
+    """Return the plan of a folder, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = out / FILE
     if not path.exists():
         return None
     try:
         return Plan.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, AttributeError):
         raise UserError(f"{path}: not a plan of a comparison (damaged?); choose another --out") from None
 
 
@@ -113,10 +124,17 @@ def read_plan(out: Path) -> Plan | None:
 
 
 def parse_models(models: str | Sequence[str], task: str = "generate") -> list[RowSpec]:
-    """``gpt:tokenizer=bpe:1024+layers=2,my_model.py`` as rows; every name is checked.
+    """Return the rows of ``--models``, such as ``gpt:tokenizer=bpe:1024+layers=2,my_model.py``; every name is checked.
+
+    Args:
+        models: one text with commas between entries, or a list of such.
+        task: the task.
 
     Raises:
         UserError: no such model, a row twice, or a setting that is the same for all rows.
+
+    >>> [row.own for row in parse_models("gru,gru:layers=2")]
+    [{}, {'model': {'layers': 2}}]
     """
     from chainrule.core import load_file, model_type
     from chainrule.core.config import parse_settings
@@ -134,14 +152,12 @@ def parse_models(models: str | Sequence[str], task: str = "generate") -> list[Ro
         raise UserError("--models: name at least one, for example --models ngram,gru")
     doubled = {row.name for row in rows if sum(other.name == row.name for other in rows) > 1}
     if doubled:
-        raise UserError(
-            f"--models: {', '.join(sorted(doubled))} stands there twice; give the second one settings, gru:layers=2"
-        )
+        raise UserError(f"--models: {', '.join(sorted(doubled))} is given twice; add a setting, such as gru:layers=2")
     return rows
 
 
 def entries(models: str | Sequence[str]) -> list[str]:
-    """Entries of ``--models``: one text with commas between them, or a list of such."""
+    """Return the entries of ``--models``: one text with commas between them, or a list of such."""
     given = [models] if isinstance(models, str) else models
     if not isinstance(given, Sequence) or not all(isinstance(entry, str | Path) for entry in given):
         raise UserError(f"models={models!r}: expected names such as 'ngram,gru', or a list of them")
@@ -149,7 +165,7 @@ def entries(models: str | Sequence[str]) -> list[str]:
 
 
 def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the run by name, and those of the model and its training by group."""
+    """The row's own settings: those of the run by name, those of the model and its training by group."""
     from chainrule.tasks.settings import RunConfig
 
     own: dict[str, Any] = {}
@@ -166,7 +182,7 @@ def _own(entry: str, values: Mapping[str, Any], fields: Mapping[str, Any]) -> di
 
 
 def _check_own(entry: str, own: Mapping[str, Any], found: ModelType) -> None:
-    """Raises UserError for a slip of the pen, a name that does not exist: said before anything is trained."""
+    """Refuse names that do not exist, before anything is trained."""
     from chainrule.core import Recipe
     from chainrule.data.tokenizers import check_tokenizer
 
@@ -180,8 +196,14 @@ def _check_own(entry: str, own: Mapping[str, Any], found: ModelType) -> None:
 
 
 def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig:
-    """The settings of a row's runs. A shared model setting goes to the rows that know it; one that no row knows is a
-    slip, and stays, so that it is told.
+    """Return the settings of a row's runs.
+
+    A shared model setting goes to the rows that know it; one that no row knows stays, so that it is refused.
+
+    Args:
+        shared: settings of all rows.
+        spec: the row.
+        known: names of model settings that some row knows.
     """
     from chainrule.core import model_type
 
@@ -195,8 +217,14 @@ def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig
 
 
 def label_of(spec: RowSpec, label: str) -> str:
-    """The name of a row as people read it, with its own settings: ``GPT (layers=2)``. ``label``: that of its model
-    type.
+    """Return the name of a row for people, with its own settings.
+
+    Args:
+        spec: the row.
+        label: the label of its model type.
+
+    >>> label_of(RowSpec("gpt:layers=2", "gpt", {}), "GPT")
+    'GPT (layers=2)'
     """
     if not spec.name.startswith(spec.model_type):
         return spec.name
@@ -209,8 +237,10 @@ def label_of(spec: RowSpec, label: str) -> str:
 
 @dataclass(frozen=True)
 class Source:
-    """The data that all rows learn from: the name of the data, and one hash of their split and of the files beside them that
-    decide what models read (a shared tokenizer, the run to begin with).
+    """The data that all rows train on.
+
+    ``title`` is their name; ``sha256`` covers their split and the files that decide the input of models (a shared
+    tokenizer, a pretrained run).
     """
 
     title: str
@@ -218,22 +248,28 @@ class Source:
 
     @staticmethod
     def of(settings: RunConfig, dataset: Dataset) -> Source:
-        """The source of a dataset under the shared settings."""
+        """Return the source of a dataset under the shared settings."""
         files = [_file(settings.tokenizer)] if settings.tokenizer else dataset.encoding_files
         files = [*files, _file(str(Path(settings.pretrained) / "MANIFEST.json")) if settings.pretrained else None]
         return Source(dataset.name, digest(dataset.split_sha256, [hash_files(str(f)) for f in files if f]))
 
 
 def shared_key(settings: RunConfig, source: Source) -> str:
-    """Hash of the data and settings that must agree for an experiment to be continued."""
+    """Return the hash of the data and settings that must agree for an experiment to be continued."""
     return digest(source.sha256, {**_shared(settings), "data": source.title})
 
 
 def request_of(
     settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path, plugin: str | None = None
 ) -> str | None:
-    """Hash of the files and settings of a request; None where files cannot be read, which whoever reads them
-    explains.
+    """Return the hash of the files and settings of a request, or None where a file cannot be read.
+
+    Args:
+        settings: settings of all rows.
+        models: rows as they were given.
+        seeds: runs of each row.
+        out: the folder of the experiment, which is not read.
+        plugin: the file of ``--plugin``.
     """
     typed = [entry.strip() for entry in entries(models or "")]
     plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]
@@ -255,7 +291,11 @@ def _file(path: str | None) -> str | None:
 
 
 def hash_files(source: str, but: Path | None = None) -> str:
-    """SHA-256 over the files of a path, a folder, or paths with commas between them; what lies in ``but`` is not read.
+    """Return the SHA-256 over the files of a path, a folder, or paths with commas between them.
+
+    Args:
+        source: the path or paths.
+        but: a folder whose files are not read.
 
     Raises:
         OSError: a file is missing or cannot be read.
@@ -267,16 +307,15 @@ def hash_files(source: str, but: Path | None = None) -> str:
             raise FileNotFoundError(path)
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
             if file.is_file() and not _below(file, path, but):
-                whole.update(
-                    f"{file.relative_to(path) if file != path else file.name}\0".encode("utf-8", "surrogateescape")
-                )
+                name = file.relative_to(path) if file != path else file.name
+                whole.update(f"{name}\0".encode("utf-8", "surrogateescape"))
                 with file.open("rb") as content:
                     whole.update(hashlib.file_digest(content, "sha256").digest())
     return whole.hexdigest()
 
 
 def _below(file: Path, root: Path, but: Path | None) -> bool:
-    """Whether a file of a data folder belongs to the experiment itself, which may lie in that folder."""
+    """Does a file of a data folder belong to the experiment itself, which may lie in that folder?"""
     if but is None or file == root:
         return False
     own = (but.resolve(), but.resolve().with_name(f"{but.name}.codes"))
@@ -297,34 +336,42 @@ def make_plan(
     command: str | None = None,
     plugin: str | None = None,
 ) -> Plan:
-    """Rows and jobs of an experiment."""
+    """Return the rows and jobs of an experiment.
+
+    Args:
+        settings: settings of all rows.
+        specs: the rows.
+        source: the data.
+        seeds: runs of each row, with seeds one apart.
+        request: hash of the request.
+        created: date and time.
+        command: the command line.
+        plugin: the file of ``--plugin``.
+    """
     from chainrule.core import model_type
     from chainrule.tasks.board import board_of
 
-    board = board_of(settings.task)
-    known = {k for spec in specs for k in model_type(spec.model_type, settings.task).config.model_fields}
+    board, chosen = board_of(settings.task), {spec.name: model_type(spec.model_type, settings.task) for spec in specs}
+    known = {k for found in chosen.values() for k in found.config.model_fields}
     key = shared_key(settings, source)
     jobs = {"prepare": Job("prepare", "prepare", (), digest("prepare", key))}
     rows: list[PlannedRow] = []
     taken: set[str] = set()
     for spec in specs:
-        mine = row_settings(settings, spec, known)
-        slug = _slug(spec.name, taken)
-        prepare, own_choice = "prepare", board.own_choices(spec.model_type, mine.model)
-        if own_choice and mine.tokenizer != settings.tokenizer:
+        mine, found = row_settings(settings, spec, known), chosen[spec.name]
+        slug, prepare = _slug(spec.name, taken), "prepare"
+        if mine.tokenizer != settings.tokenizer and board.own_choices(spec.model_type, mine.model):
             prepare = f"prepare-{slug}"
-            jobs[prepare] = Job(
-                prepare, "prepare", ("prepare",), digest("prepare", key, mine.tokenizer, _own_file(spec))
-            )
+            content = digest("prepare", key, mine.tokenizer, _own_file(spec))
+            jobs[prepare] = Job(prepare, "prepare", ("prepare",), content)
         cells = []
         for seed in range(settings.seed, settings.seed + seeds):
             place = slug if seed == settings.seed else f"{slug}-seed{seed}"
             cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}"))
             _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
-        chosen = model_type(spec.model_type, settings.task)
         row = PlannedRow(
-            spec.name, spec.model_type, label_of(spec, chosen.label), _plain(mine), spec.own, prepare, tuple(cells),
-            spec.plugin, chosen.recipe.update == "counting",
+            spec.name, spec.model_type, label_of(spec, found.label), _plain(mine), spec.own, prepare, tuple(cells),
+            spec.plugin, found.recipe.update == "counting",
         )  # fmt: skip
         rows.append(row)
     return Plan(
@@ -334,14 +381,13 @@ def make_plan(
 
 def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: Any) -> None:
     train = digest("train", content, jobs[prepare].hash)
+    measure = digest("measure", train, jobs["prepare"].hash)
     jobs[cell.train] = Job(cell.train, "train", (prepare,), train)
-    jobs[cell.measure] = Job(
-        cell.measure, "measure", (cell.train, "prepare"), digest("measure", train, jobs["prepare"].hash)
-    )
+    jobs[cell.measure] = Job(cell.measure, "measure", (cell.train, "prepare"), measure)
 
 
 def _content(settings: RunConfig, spec: RowSpec, source: Source, seed: int) -> list[Any]:
-    """All that decides the weights of a run, apart from what prepare jobs find."""
+    """Everything that decides the weights of a run, apart from the findings of prepare jobs."""
     from chainrule.core import model_type
 
     values = {k: v for k, v in settings.model_dump().items() if k != "save_every"}
@@ -361,10 +407,8 @@ def _plain(settings: RunConfig) -> dict[str, Any]:
 
 
 def _slug(name: str, taken: set[str]) -> str:
-    """The name of a row as that of its folder; another one for every row."""
+    """The name of a row's folder, different for every row."""
     base = re.sub(r"[^\w.=+-]+", "-", name)
-    slug, k = base, 2
-    while slug in taken:
-        slug, k = f"{base}-{k}", k + 1
+    slug = next(slug for k in count(1) if (slug := base if k == 1 else f"{base}-{k}") not in taken)
     taken.add(slug)
     return slug

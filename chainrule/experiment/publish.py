@@ -1,6 +1,4 @@
-"""What an experiment shows at any time: board.json, report.html and the link to the recommended run, each replaced
-atomically.
-"""
+"""Output of an experiment: board.json, report.html and the link to the recommended run, each replaced atomically."""
 
 from __future__ import annotations
 
@@ -18,7 +16,15 @@ from chainrule.tasks.board import section_of
 
 
 def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool) -> dict[str, Any]:
-    """Build the board and its report from plan and result files, write them, and return the board."""
+    """Build the board and its report from plan and result files, write them, and return the board.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        out: its folder.
+        lang: the language of the report.
+        running: whether a process works on the jobs that are left.
+    """
     board = build_board(plan, results, running=running)
     text = json.dumps(board, ensure_ascii=False, indent=1)
     board = json.loads(text)
@@ -32,12 +38,19 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
 
 
 def render_page(board: dict[str, Any], lang: str) -> str:
-    """The report of a board as one page, with the section of its task."""
+    """Return the report of a board as one page, with the section of its task."""
     return render(board, lang, section_of(board["task"]))
 
 
 def rebuild(out: Path, lang: str = "en") -> dict[str, Any]:
     """Write board.json and report.html of a folder again from its plan and result files; nothing is run.
+
+    Args:
+        out: the folder of a comparison.
+        lang: the language of the report.
+
+    Returns:
+        The board.
 
     Raises:
         UserError: the folder holds no comparison.

@@ -36,21 +36,21 @@ if TYPE_CHECKING:
     from chainrule.tasks.settings import RunConfig
 
 OWN_DATA = "data"
-"""Folder in OUT that holds data which came from memory."""
+"""Folder in OUT that holds data from memory."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of one call of ``compare``."""
+    """The arguments of one call of :func:`chainrule.experiment.compare`."""
 
     settings: RunConfig
     models: str | Sequence[str] | None
     out: Path
-    seeds: int
-    lang: str
-    workers: int
-    overwrite: bool
-    plugin: str | None
+    seeds: int = 1
+    lang: str = "en"
+    workers: int = 0
+    overwrite: bool = False
+    plugin: str | None = None
 
     @property
     def hash(self) -> str | None:
@@ -58,72 +58,45 @@ class Request:
         return request_of(self.settings, self.models, self.seeds, self.out, self.plugin)
 
 
-def run(
-    settings: RunConfig,
-    models: str | Sequence[str] | None,
-    out: Path,
-    *,
-    seeds: int = 1,
-    lang: str = "en",
-    workers: int = 0,
-    overwrite: bool = False,
-    plugin: str | None = None,
-) -> dict[str, Any]:
-    """Compare models on the data of ``settings`` and return the board.
-
-    Args:
-        settings: shared settings of all rows; ``model_type`` is not used.
-        models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
-        out: the folder of the experiment. One that holds the same experiment is continued.
-        seeds: runs of each row, with seeds one apart.
-        lang: language of the report, ``en`` or ``ko``.
-        workers: how many cells are trained at once, each in a process of its own; 0: in turns in this process.
-        overwrite: replace an experiment of other data or settings.
-        plugin: a file of model types of your own that is loaded already; worker processes load it too.
-
-    Returns:
-        The content of ``board.json``.
-
-    Raises:
-        UserError: settings, models or data that cannot be used, or a folder that holds something else.
-        Interrupted: stopped by a signal; everything is saved.
-    """
-    if seeds < 1:
-        raise UserError(f"--seeds {seeds}: at least 1")
-    if workers < 0:
-        raise UserError(f"--workers {workers}: at least 0 (in turns in one process)")
-    Catalogue(lang)
+def run(request: Request) -> dict[str, Any]:
+    """Run a comparison and return its board; see :func:`chainrule.experiment.compare`."""
+    out, results = request.out, Results(request.out)
+    if request.seeds < 1:
+        raise UserError(f"--seeds {request.seeds}: at least 1")
+    if request.workers < 0:
+        raise UserError(f"--workers {request.workers}: at least 0 (in turns in one process)")
+    Catalogue(request.lang)
     refuse_strangers(out)
-    request = Request(settings, models, out, seeds, lang, workers, overwrite, plugin)
-    found, results = read_plan(out), Results(out)  # a plan.json that is none of ours is not overwritten either
-    old = None if overwrite else found
-    if old and old.request is not None and all_final(old, results) and old.request == request.hash:
-        return publish(old, results, out, lang, running=False)
+    found = read_plan(out)  # a plan.json of another program is not overwritten either
+    old = None if request.overwrite else found
+    if old and old.request is not None and _all_final(old, results) and old.request == request.hash:
+        return publish(old, results, out, request.lang, running=False)
     with FolderLock(out) as lock:
         return _work(request, old, results, lock)
 
 
-def all_final(plan: Plan, results: Results) -> bool:
-    """Whether no job is left to run: all are done, or follow from one that failed for good."""
-    if not results.final(plan.jobs["prepare"]):
-        return False
-    for row in plan.rows:
-        jobs = [plan.jobs[name] for cell in row.cells for name in (cell.train, cell.measure)]
-        failed = any(results.final(job) and (r := results.get(job)) and r.status == "failed" for job in jobs)
-        if not failed and not all(results.final(job) for job in jobs):
-            return False
-    return True
+def _all_final(plan: Plan, results: Results) -> bool:
+    """Is no job left to run?"""
+    prepared = results.final(plan.jobs["prepare"])
+    return prepared and all(results.settled(plan.jobs_of(row)) for row in plan.rows)
 
 
 def refuse_strangers(out: Path) -> None:
-    """The folder is not there, empty, or holds an experiment: said before anything is trained."""
+    """Refuse a folder that exists, is not empty and holds no experiment.
+
+    Args:
+        out: the folder.
+
+    Raises:
+        UserError: it holds something else.
+    """
     if out.exists() and not out.is_dir():
         raise UserError(f"{out}: a file where a folder is to be made; choose another --out")
     if not out.is_dir() or (out / FILE).exists():
         return
     left = [path for path in out.iterdir() if path.name != OWN_DATA and not is_temporary(path)]
     if any(path.name == "board.json" for path in left):
-        raise UserError(f"{out / 'board.json'}: not a board of ours (no {FILE} beside it); choose another --out")
+        raise UserError(f"{out / 'board.json'}: not a board of chainrule (no {FILE} beside it); choose another --out")
     if left:
         raise UserError(f"{out}: not empty and holds no comparison; choose another --out")
 
@@ -142,7 +115,7 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
     ready = None
     if request.overwrite or not results.final(plan.jobs["prepare"]):
         settings = task.prepare(settings, out, request.overwrite)
-        ready = resolve_first(bench, settings, specs)  # a slip in the command is told before anything is written
+        ready = resolve_first(bench, settings, specs)  # an error in the command is reported before anything is written
     out.mkdir(parents=True, exist_ok=True)
     lock.take()
     if request.overwrite:
@@ -162,7 +135,7 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
 
 
 def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | None) -> Plan:
-    """The plan of a request; raises UserError where the folder holds that of another experiment."""
+    """The plan of a request; refused where the folder holds that of another experiment."""
     source = Source.of(request.settings, dataset)
     if old and old.key != shared_key(request.settings, source):
         raise UserError(
@@ -177,7 +150,7 @@ def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | 
 
 
 def _execute(request: Request, plan: Plan, results: Results, bench: Bench, stop: Callable[[], bool]) -> None:
-    """The jobs of the rows, by the executor that was asked for."""
+    """Run the jobs of the rows by the chosen executor."""
     from chainrule.experiment.execute import in_turns, in_workers, prepare_rows, retry_failed
 
     show = lambda: publish(plan, results, request.out, request.lang, running=True)  # noqa: E731
@@ -195,9 +168,7 @@ def _command() -> str | None:
 
 
 def _clear(out: Path, plan: Plan, results: Results) -> None:
-    """Give up the results and run folders of an experiment that is replaced; its plan stays until the new one is
-    written.
-    """
+    """Remove the results and run folders of an experiment that is replaced; its plan stays until the new one exists."""
     from chainrule.runs import RunFolder
 
     results.clear()

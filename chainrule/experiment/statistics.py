@@ -1,6 +1,4 @@
-"""Blocks of a test part, the paired bootstrap over them, and the ranking that follows. Plain arithmetic on sums: no
-model, no data.
-"""
+"""Blocks of a test part, the paired bootstrap over them, and the ranking, computed from sums alone."""
 
 from __future__ import annotations
 
@@ -13,16 +11,22 @@ import numpy as np
 from chainrule.core.metric import Metric
 
 BLOCKS = 200
-"""About how many blocks a test part is cut into."""
+"""Approximate number of blocks of a test part."""
 DRAWS = 2000
+"""Bootstrap samples."""
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """Sums over blocks of a part, by name: the units that are resampled, the same ones for every row.
+    """Sums over blocks of a part, by name: the units of resampling, the same ones for every row.
 
-    ``sums`` hold a number a block, or K (blocks x K); ``items`` is how many items a block has. ``other_seeds`` are the
-    sums of the same row trained from other seeds: the figure of the row is the mean of the figures of its seeds.
+    ``sums`` hold a number a block, or K (blocks x K); ``items`` is the number of items of a block. ``other_seeds`` are
+    the sums of the same row trained from other seeds: the figure of the row is the mean over its seeds.
+
+    >>> from chainrule.core.metric import Metric
+    >>> blocks = Blocks({"nats": np.array([2.0, 4.0]), "items": np.array([1.0, 1.0])})
+    >>> blocks.figure(Metric("loss", "loss", "손실", of="nats"))
+    3.0
     """
 
     sums: Mapping[str, np.ndarray]
@@ -32,21 +36,26 @@ class Blocks:
         return len(next(iter(self.sums.values())))
 
     def size(self, metric: Metric) -> float:
-        """Divisor of the figure: bytes, symbols, items of the whole part."""
+        """Return the divisor of the figure: bytes, symbols or items of the whole part."""
         return float(self.sums[metric.per].sum())
 
     def figure(self, metric: Metric) -> float:
-        """The figure of the whole part."""
+        """Return the figure of the whole part."""
         return float(self.drawn(metric, np.ones((1, len(self))))[0])
 
     def drawn(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
-        """The figure of each draw of blocks; ``weights`` is draws x blocks."""
+        """Return the figure of each draw of blocks.
+
+        Args:
+            metric: the metric.
+            weights: draws x blocks, the number of times each block is drawn.
+        """
         names = [name for name in (metric.of, metric.per) if name]
         seeds = (self.sums, *self.other_seeds)
         return np.mean([metric.figure({name: weights @ sums[name] for name in names}) for sums in seeds], axis=0)
 
     def has(self, metric: Metric) -> bool:
-        """Whether the figure is made of these sums."""
+        """Return whether the figure can be computed from these sums."""
         return metric.of in self.sums and metric.per in self.sums
 
     @staticmethod
@@ -56,21 +65,21 @@ class Blocks:
         return Blocks(first.sums, tuple(blocks.sums for blocks in others))
 
     def to_json(self) -> dict[str, Any]:
-        """Lists of numbers by name."""
+        """Return lists of numbers by name."""
         return {name: np.asarray(values).tolist() for name, values in self.sums.items()}
 
     @staticmethod
     def from_json(saved: Mapping[str, Any]) -> Blocks:
-        """The inverse of ``to_json``."""
+        """Return the blocks of JSON values."""
         return Blocks({name: np.asarray(values, np.float64) for name, values in saved.items()})
 
 
 def block_edges(positions: np.ndarray, record_ends: np.ndarray, min_block: int) -> np.ndarray:
-    """Where blocks of neighbouring items end: whole records where there are many.
+    """Return the ends of blocks of neighbouring items: whole records where there are many.
 
     Args:
-        positions: where items end, ascending (bytes, or their numbers).
-        record_ends: where records end, in the same units.
+        positions: ends of items, ascending (in bytes, or item numbers).
+        record_ends: ends of records, in the same units.
         min_block: the fewest items of a block.
     """
     if len(record_ends) >= 2 * BLOCKS:
@@ -83,15 +92,15 @@ def block_edges(positions: np.ndarray, record_ends: np.ndarray, min_block: int) 
 def make_blocks(
     items: Mapping[str, np.ndarray], positions: np.ndarray, edges: np.ndarray, *, points: bool = False
 ) -> Blocks:
-    """Sums of items between common edges, so that rows with other tokenizers are paired over the same text.
+    """Return sums of items between common edges, so that rows with different tokenizers are paired over the same text.
 
-    An item that lies across an edge is shared in proportion; with ``points``, items stand where they end and fall
-    into one block.
+    An item that lies across an edge is divided in proportion.
 
     Args:
         items: a number an item (or K) by name.
-        positions: where items end, ascending, in the units of the edges.
-        edges: where blocks end.
+        positions: ends of items, ascending, in the units of the edges.
+        edges: ends of blocks.
+        points: items are points at their ends, each in one block.
     """
     at = np.concatenate([[0.0], positions])
     if points:
@@ -111,18 +120,32 @@ def _sums(values: np.ndarray, at: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 
 def resample(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Bootstrap weights, draws x count: how often each block is drawn."""
+    """Return bootstrap weights, draws x count: the number of times each block is drawn.
+
+    >>> resample(5, draws=2).sum(1)
+    array([5., 5.])
+    """
     rng = np.random.default_rng(seed)
     return rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
 
 
 def interval(blocks: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float]:
-    """Percentile bootstrap interval of a figure over blocks (Efron 1979)."""
+    """Return the percentile bootstrap interval of a figure over blocks (Efron 1979)."""
     return _middle(blocks.drawn(metric, resample(len(blocks))), level)
 
 
 def difference(a: Blocks, b: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float, float]:
-    """The figure of a minus that of b on the same blocks, with its paired bootstrap interval."""
+    """Return the figure of a minus that of b on the same blocks, with its paired bootstrap interval.
+
+    Args:
+        a: the sums of one row.
+        b: the sums of another row over the same blocks.
+        metric: the metric.
+        level: the probability that the interval covers.
+
+    Returns:
+        The difference, and the ends of its interval.
+    """
     weights = resample(len(a))
     gaps = a.drawn(metric, weights) - b.drawn(metric, weights)
     return a.figure(metric) - b.figure(metric), *_middle(gaps, level)
@@ -135,8 +158,9 @@ def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Finished rows from best to worst, and the paired difference of each to the best: (value, low, high), row minus
-    best.
+    """Finished rows from best to worst.
+
+    ``gaps`` are the paired differences to the best row: (value, low, high) of row minus best.
     """
 
     order: list[str]
@@ -145,17 +169,22 @@ class Ranking:
 
     @property
     def tie(self) -> list[str]:
-        """Rows that the best one is not clearly better than, itself included."""
+        """The best row and the rows that it is not clearly better than."""
         return [name for name in self.order if name == self.order[0] or self.behind(name)[1] <= 0]
 
     def behind(self, name: str) -> tuple[float, float, float]:
-        """By how much the best row is better than this one: (value, low, high)."""
+        """Return the advantage of the best row over this one: (value, low, high)."""
         value, low, high = self.gaps[name]
         return (-value, -high, -low) if self.metric.higher_is_better else (value, low, high)
 
 
 def rank(blocks: Mapping[str, Blocks], metric: Metric) -> Ranking | None:
-    """Order rows by their figure; differences by paired bootstrap over the same blocks. None where there is no row."""
+    """Return the rows in the order of their figures, with paired differences to the best; None without a row.
+
+    Args:
+        blocks: sums over the same blocks, by row.
+        metric: the metric to rank by.
+    """
     if not blocks:
         return None
     order = sorted(blocks, key=lambda name: blocks[name].figure(metric), reverse=metric.higher_is_better)

@@ -1,6 +1,4 @@
-"""The verdict: what the statistics of a board say, as facts, and as sentences of the message catalogue in two
-languages.
-"""
+"""The verdict on a board: facts from its statistics, and sentences of the message catalogue in two languages."""
 
 from __future__ import annotations
 
@@ -15,13 +13,19 @@ from chainrule.report.sentences import Amount, MetricValue, Sentence, spoken
 
 MOST_TIMES = 32
 """Multiples of the training time up to which a learning curve is extrapolated."""
-COUNTING = ("ngram", "markov")
-"""Model types that only count: the best row is set beside the first of them, unless it is one itself."""
 Rows = Mapping[str, dict[str, Any]]
 
 
 def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01) -> int | None:
-    """The fewest visible tokens with which a model stays within ``tolerance`` (relative) of its best value."""
+    """Return the fewest visible tokens with which a model comes within a tolerance of its best value.
+
+    Args:
+        curve: the memory curve, ``{"visible", "value"}`` by rising context; lower values are better.
+        tolerance: relative distance from the best value.
+
+    >>> useful_context([{"visible": 0, "value": 4.0}, {"visible": 8, "value": 2.01}, {"visible": 64, "value": 2.0}])
+    8
+    """
     if not curve:
         return None
     best = min(point["value"] for point in curve)
@@ -29,10 +33,14 @@ def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01
 
 
 def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: bool = False) -> float:
-    """By how much a learning curve improves from a quarter to half of the training tokens; 0 where it gets worse.
+    """Return the improvement of a learning curve from a quarter to half of the training tokens; 0 where it gets worse.
 
-    Learning is compared where the rate is still constant: a decay would bend the curve. Tokens stand for time, so
-    that the gain does not depend on how busy the machine was.
+    Points are compared where the learning rate is still constant: a decay would bend the curve. Tokens stand for time,
+    so that the gain does not depend on the load of the machine.
+
+    Args:
+        curve: ``{"tokens", "value"}`` by rising tokens; fewer than 5 points have no gain.
+        higher_is_better: the direction of the value.
     """
     if len(curve) < 5:
         return 0.0
@@ -43,10 +51,9 @@ def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: boo
 
 
 def overtaking(rows: Rows, ranking: Ranking) -> tuple[str, float] | None:
-    """The row that would overtake the best one, and at about how many times the training time.
+    """Return the row that would overtake the best one, and about how many times the training time that would take.
 
-    The gain of the last doubling before the decay is taken to repeat. An estimate, and only as good as that line: of
-    an accuracy or a PSNR, which flatten, it would promise too much.
+    The estimate repeats the gain of the last doubling before the decay. It suits losses; accuracy and PSNR flatten.
     """
     best = ranking.order[0]
     gain = {name: rows[name].get("gain_of_doubling") or 0.0 for name in ranking.order}
@@ -60,7 +67,7 @@ def overtaking(rows: Rows, ranking: Ranking) -> tuple[str, float] | None:
 
 
 def cheapest(names: Sequence[str], rows: Rows) -> str:
-    """The row of a tie that costs least to keep and to run: constant memory first, then fewer parameters."""
+    """Return the row of a tie that costs least to keep and to run: constant memory first, then fewer parameters."""
     return min(names, key=lambda n: ((rows[n].get("state_bytes_per_token") or 0) > 0, rows[n]["params"]))
 
 
@@ -73,7 +80,7 @@ def make_verdict(
     followed: bool,
     say: Mapping[str, Catalogue],
 ) -> dict[str, Any]:
-    """The verdict over finished rows.
+    """Return the verdict over finished rows.
 
     Args:
         rows: rows of the board by name; those of ``blocks`` are read.
@@ -87,74 +94,55 @@ def make_verdict(
     """
     ranking = rank(blocks, metric)
     if ranking is None:
-        confidence = "so far" if running else "cannot tell"
-        key = "verdict_nothing" if running else "verdict_failed"
-        return _verdict([Sentence(key, {})], say, None, [], confidence, None, {})
-    best, size = ranking.order[0], next(iter(blocks.values())).size(metric)
-    reach = useful_context(rows[best].get("memory") or [])
-    facts: dict[str, Any] = {
-        "metric": metric.name,
-        "value": rows[best][metric.name],
-        "size": size,
-        "order": ranking.order,
-    }
-    leads = {"model": rows[best]["label"], "value": MetricValue(metric, rows[best][metric.name])}
+        key, confidence = ("verdict_nothing", "so far") if running else ("verdict_failed", "cannot tell")
+        verdict = {"best": None, "tie": [], "confidence": confidence, "useful_context": None, "facts": {}}
+        return {**spoken([Sentence(key, {})], say), **verdict}
+    chosen, tie, size = ranking.order[0], ranking.tie, next(iter(blocks.values())).size(metric)
+    value = rows[chosen][metric.name]
+    facts: dict[str, Any] = {"metric": metric.name, "value": value, "size": size, "order": ranking.order}
+    leads = {"model": rows[chosen]["label"], "value": MetricValue(metric, value)}
     if running:
-        return _verdict([Sentence("verdict_so_far", leads)], say, best, ranking.tie, "so far", reach, facts)
-    if size < metric.min_items:
-        told = {**leads, "size": Amount(size, metric.items), "least": metric.min_items}
-        return _verdict([Sentence("verdict_too_small", told)], say, best, ranking.tie, "cannot tell", reach, facts)
-    chosen = cheapest(ranking.tie, rows)
-    sentences = (_tie if len(ranking.tie) > 1 else _clear)(rows, ranking, chosen, facts)
-    if reach is not None:
-        key = {0: "verdict_context_none", 1: "verdict_context_one"}.get(reach, "verdict_context")
-        sentences.append(Sentence(key, {"n": reach}))
-    ahead = overtaking(rows, ranking) if followed and not metric.higher_is_better else None
-    if ahead and ahead[0] not in ranking.tie:
-        facts["overtaking"] = {"model": ahead[0], "times": ahead[1]}
-        times = f"{max(ahead[1], 1.1):.2g}"
-        sentences.append(Sentence("verdict_overtake", {"times": times, "model": rows[ahead[0]]["label"]}))
-    return _verdict(sentences, say, chosen, ranking.tie, "tie" if len(ranking.tie) > 1 else "clear", reach, facts)
+        confidence, sentences = "so far", [Sentence("verdict_so_far", leads)]
+    elif size < metric.min_items:
+        too_few = {**leads, "size": Amount(size, metric.items), "least": metric.min_items}
+        confidence, sentences = "cannot tell", [Sentence("verdict_too_small", too_few)]
+    elif len(tie) > 1:
+        chosen, models = cheapest(tie, rows), ", ".join(rows[name]["label"] for name in tie)
+        told = {**leads, "models": models, "model": rows[chosen]["label"]}
+        confidence, sentences = "tie", [Sentence("verdict_tie", told)]
+    else:
+        confidence, sentences = "clear", _clear(rows, ranking, leads, facts)
+    reach = useful_context(rows[chosen].get("memory") or [])
+    if confidence in ("tie", "clear"):
+        key = {0: "verdict_context_none", 1: "verdict_context_one"}.get(reach or 0, "verdict_context")
+        sentences += [] if reach is None else [Sentence(key, {"n": reach})]
+        ahead = overtaking(rows, ranking) if followed and not metric.higher_is_better else None
+        if ahead and ahead[0] not in tie:
+            facts["overtaking"] = {"model": ahead[0], "times": ahead[1]}
+            times = {"times": f"{max(ahead[1], 1.1):.2g}", "model": rows[ahead[0]]["label"]}
+            sentences.append(Sentence("verdict_overtake", times))
+    verdict = {"best": chosen, "tie": tie, "confidence": confidence, "useful_context": reach, "facts": facts}
+    return {**spoken(sentences, say), **verdict}
 
 
-def _verdict(
-    sentences: Sequence[Sentence],
-    say: Mapping[str, Catalogue],
-    best: str | None,
-    tie: list[str],
-    confidence: str,
-    reach: int | None,
-    facts: dict[str, Any],
-) -> dict[str, Any]:
-    told = spoken(sentences, say)
-    return {**told, "best": best, "tie": tie, "confidence": confidence, "useful_context": reach, "facts": facts}
-
-
-def _clear(rows: Rows, ranking: Ranking, best: str, facts: dict[str, Any]) -> list[Sentence]:
-    metric = ranking.metric
-    leads: dict[str, Any] = {"model": rows[best]["label"], "value": MetricValue(metric, rows[best][metric.name])}
+def _clear(rows: Rows, ranking: Ranking, leads: Mapping[str, Any], facts: dict[str, Any]) -> list[Sentence]:
+    """Sentences on a row that is clearly the best: beside the second, and beside the best of one pass over the data."""
+    metric, best = ranking.metric, ranking.order[0]
     if len(ranking.order) == 1:
         return [Sentence("verdict_use", leads)]
     second = ranking.order[1]
     facts |= {"second": second, "gap": list(ranking.behind(second))}
     gap, low, high = map(metric.number, ranking.behind(second))
-    sentences = [
-        Sentence("verdict_use_ahead", {**leads, "gap": gap, "second": rows[second]["label"], "low": low, "high": high})
-    ]
-    counting = next((name for name in ranking.order if _type(name) == COUNTING[0]), None)
-    if counting and counting != second and _type(best) not in COUNTING:
+    ahead = {**leads, "gap": gap, "second": rows[second]["label"], "low": low, "high": high}
+    sentences = [Sentence("verdict_use_ahead", ahead)]
+    counting = next((name for name in ranking.order if _counts(rows[name])), None)
+    if counting and counting != second and not _counts(rows[best]):
         facts["counting"] = {"model": counting, "gap": list(ranking.behind(counting))}
         gap = metric.number(ranking.behind(counting)[0])
         sentences.append(Sentence("verdict_counting", {"gap": gap, "model": rows[counting]["label"]}))
     return sentences
 
 
-def _type(name: str) -> str:
-    """The model type of a row, by its name."""
-    return name.split(":")[0]
-
-
-def _tie(rows: Rows, ranking: Ranking, chosen: str, facts: dict[str, Any]) -> list[Sentence]:
-    models = ", ".join(rows[name]["label"] for name in ranking.tie)
-    value = MetricValue(ranking.metric, rows[ranking.order[0]][ranking.metric.name])
-    return [Sentence("verdict_tie", {"models": models, "value": value, "model": rows[chosen]["label"]})]
+def _counts(row: Mapping[str, Any]) -> bool:
+    """Is the row's model estimated from counts and sums in one pass over the data?"""
+    return row.get("train", {}).get("update") == "counting"

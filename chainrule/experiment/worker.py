@@ -8,9 +8,7 @@ from pathlib import Path
 
 
 def main() -> int:
-    """Train and measure one cell; the parent asks to stop through standard input, so signals of the terminal are its
-    business.
-    """
+    """Train and measure one cell; the parent handles signals and asks to stop through standard input."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     from chainrule.core import ChainruleError
     from chainrule.experiment.execute import work_on

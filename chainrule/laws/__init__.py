@@ -1,6 +1,9 @@
-"""What every model type must keep, as plain functions over the registry: what the command ``laws`` runs."""
+"""Conformance tests ("laws") of model types, as plain functions over the registry; the command ``laws`` runs them."""
 
-from chainrule.laws.subject import SUBJECTS, Labelling, LawBroken, Numbers, Records, Sourced, Subject, Tokens, WholeRows
+from chainrule.laws.labelled import Labelling, Records, Tokens
+from chainrule.laws.masked import WholeRows
+from chainrule.laws.subject import LawBroken, Numbers, Sourced, Subject
+from chainrule.laws.subjects import SUBJECTS
 from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Tensors through which a gradient reaches every input of an autoregressive model."""
+"""Tensors through which gradients reach the inputs of an autoregressive model."""
 
 from __future__ import annotations
 
@@ -12,10 +12,17 @@ from chainrule.core import Autoregressive, Prediction, State
 def differentiable_inputs(
     model: Autoregressive, rows: Tensor, state: State | None
 ) -> tuple[Prediction, list[list[Tensor]]]:
-    """Read ``rows`` (B x T) and keep the tensors with a gradient that stand for its steps.
+    """Read rows and keep the tensors through which gradients reach their steps.
 
-    Returns: the prediction, and for each way in which the model reads its inputs the tensors that do, in the order of time, dim 1 being
-    time: real-valued inputs themselves, or outputs of an embedding (all at once, in chunks or step by step). Empty where there are none.
+    Args:
+        model: the model.
+        rows: B x T inputs.
+        state: the state before them.
+
+    Returns:
+        The prediction, and for each way in which the model reads its inputs the tensors that represent them, in the
+        order of time (dim 1): real-valued inputs themselves, or outputs of an embedding, all at once, in chunks or
+        step by step. Empty where there are none.
     """
     if rows.is_floating_point():
         leaf = rows.clone().requires_grad_()
@@ -23,7 +30,7 @@ def differentiable_inputs(
     kept: dict[nn.Module, list[Tensor]] = defaultdict(list)
 
     def keep(module: nn.Module, _inputs: object, out: Tensor) -> Tensor:
-        step = out.unsqueeze(1) if out.dim() == 2 else out  # what is read must be a function of what is kept
+        step = out.unsqueeze(1) if out.dim() == 2 else out  # the output must be a function of the kept tensor
         kept[module].append(step)
         return step.squeeze(1) if out.dim() == 2 else step
 
@@ -37,7 +44,7 @@ def differentiable_inputs(
 
 
 def _readings(outs: list[Tensor], rows: Tensor) -> list[list[Tensor]]:
-    """The outputs of one table, divided into readings of all B x T steps; none where they are anything else."""
+    """The outputs of one embedding, divided into passes over all B x T steps; none where they do not fit."""
     batch, time = rows.shape[:2]
     found: list[list[Tensor]] = [[]]
     for out in outs:

@@ -1,4 +1,4 @@
-"""Taggers and classifiers: every row is judged by itself, by what is known when it is used, and by probabilities."""
+"""Laws of taggers, classifiers and codecs: rows are independent, labels are not read, answers are probabilities."""
 
 from __future__ import annotations
 
@@ -7,21 +7,16 @@ import math
 import torch
 
 from chainrule.core import IGNORED, ChainruleError, Classifier, Codec, TaggedBatch, Tagger
-from chainrule.laws.subject import SPELLINGS, STRANGE, TOLERANCE, Coded, Labelling, LawBroken, Subject, same
+from chainrule.laws.labelled import SPELLINGS, STRANGE, Coded, Labelling
+from chainrule.laws.subject import TOLERANCE, LawBroken, same
 
 LONG = 1031
-"""Words: beyond what a network is made to read at once."""
-
-
-def _labelling(subject: Subject) -> Labelling:
-    assert isinstance(subject, Labelling)
-    return subject
+"""Words of a row longer than a network is made to read at once."""
 
 
 @torch.no_grad()
-def rows_alone(subject: Subject) -> None:
-    """A row's answer is the same alone, among longer rows, and among them in another order."""
-    asked = _labelling(subject)
+def rows_alone(asked: Labelling) -> None:
+    """A row's prediction is the same alone, among longer rows, and among them in another order."""
     rows = [*asked.words(5, 13, salt=70), STRANGE, (SPELLINGS[1],)]
     order = [3, 6, 0, 4, 2, 5, 1]
     together = asked.judge(asked.labeller, asked.pack(rows))
@@ -33,77 +28,66 @@ def rows_alone(subject: Subject) -> None:
 
 
 @torch.no_grad()
-def labels_are_not_read(subject: Subject) -> None:
-    """Labels that come with a batch, and what stands beside them, are for training and for judging only."""
-    asked = _labelling(subject)
+def labels_are_not_read(asked: Labelling) -> None:
+    """Labels and further columns of a batch are for training and evaluation only."""
     batch = asked.batch(5, 13, salt=71)
     want = asked.judge(asked.labeller, batch)
     for b, got in enumerate(asked.judge(asked.labeller, asked.relabelled(batch))):
-        same(got, want[b], f"row {b} when it comes with other labels", 0)
+        same(got, want[b], f"row {b} of a batch with other labels", 0)
 
 
 @torch.no_grad()
-def strange_rows(subject: Subject) -> str:
-    """Words never seen, rows of one word and of none, alone and among others: an answer that is a number."""
-    asked = _labelling(subject)
+def strange_rows(asked: Labelling) -> str:
+    """Unseen words, rows of one word and of none, alone and among others, have finite predictions."""
     rows = [STRANGE, (), *((word,) for word in STRANGE), (SPELLINGS[0],), SPELLINGS[:3], ()]
     for batch in (rows, [()], [(), ()], *([row] for row in rows)):
         for row, answer in zip(batch, asked.judge(asked.labeller, asked.pack(batch)), strict=True):
             if bool(answer.isnan().any()) or bool((answer == math.inf).any()):
-                raise LawBroken(f"the row {' '.join(row)[:40]!a} is answered by {answer.tolist()[:3]}")
+                raise LawBroken(f"the row {' '.join(row)[:40]!a} has the prediction {answer.tolist()[:3]}")
     return f"{len(rows)} rows"
 
 
 @torch.no_grad()
-def long_rows(subject: Subject) -> str | None:
-    """Far more words than usual are answered, or refused in one line."""
-    asked = _labelling(subject)
+def long_rows(asked: Labelling) -> str | None:
+    """A very long row has a prediction, or is refused in one line."""
     row = tuple(word for part in asked.words(1, LONG, salt=72) for word in part)
     try:
         answer = asked.judge(asked.labeller, asked.pack([row]))[0]
     except ChainruleError as error:
         return f"refuses {len(row)} words: {error}"
     if not bool(answer.isfinite().all()):
-        raise LawBroken(f"{len(row)} words are answered by {answer.tolist()[:3]}")
+        raise LawBroken(f"{len(row)} words have the prediction {answer.tolist()[:3]}")
     return None
 
 
 @torch.no_grad()
-def coded_alone(subject: Subject) -> str:
-    """A picture's symbols are of the set, and they and what they stand for are the same alone and among others in another order."""
-    assert isinstance(subject, Coded)
+def coded_alone(subject: Coded) -> str:
+    """Image tokens are in the codebook; they and the reconstruction do not depend on the batch or its order."""
     model = subject.build()
     assert isinstance(model, Codec)
     rows = [*subject.words(5, 13, salt=76), STRANGE]
-    ids_BP, pictures = subject.coded(model, rows)
-    if ids_BP.shape != (len(rows), model.side**2) or int(ids_BP.min()) < 0 or int(ids_BP.max()) >= model.codebook_size:
-        raise LawBroken(
-            f"symbols {tuple(ids_BP.shape)} from {int(ids_BP.min())} to {int(ids_BP.max())}, of {model.codebook_size}"
-        )
+    ids_BP, images = subject.coded(model, rows)
+    low, high, shape = int(ids_BP.min()), int(ids_BP.max()), tuple(ids_BP.shape)
+    if shape != (len(rows), model.side**2) or low < 0 or high >= model.codebook_size:
+        raise LawBroken(f"image tokens {shape} from {low} to {high}, of {model.codebook_size}")
     turned = subject.coded(model, rows[::-1])
     for b, row in enumerate(rows):
-        for k, whole in enumerate((ids_BP, pictures)):
-            same(
-                subject.coded(model, [row])[k][0],
-                whole[b],
-                f"{('symbols', 'picture')[k]} {b} alone against among others",
-            )
-            same(turned[k][len(rows) - 1 - b], whole[b], f"{('symbols', 'picture')[k]} {b} in another order")
-    return f"{len(ids_BP.unique())} of {model.codebook_size} symbols"
+        alone = subject.coded(model, [row])
+        for k, (kind, whole) in enumerate((("tokens", ids_BP), ("image", images))):
+            same(alone[k][0], whole[b], f"{kind} {b} alone against among others")
+            same(turned[k][len(rows) - 1 - b], whole[b], f"{kind} {b} in another order")
+    return f"{len(ids_BP.unique())} of {model.codebook_size} tokens"
 
 
 @torch.no_grad()
-def one_tag_a_token(subject: Subject) -> None:
-    """Every token has one tag out of the set; IGNORED stands beyond a row's end."""
-    asked = _labelling(subject)
+def one_tag_a_token(asked: Labelling) -> None:
+    """Every token has one tag of the label set; IGNORED fills the places after a row's end."""
     model, batch = asked.labeller, asked.pack([*asked.words(5, 13, salt=73), (), STRANGE])
     assert isinstance(model, Tagger) and isinstance(batch, TaggedBatch)
     tags_BT, nats_B = model.tag(batch)
-    longest = max(map(len, batch.words))
-    if tags_BT.shape != (len(batch.words), longest) or nats_B.shape != (len(batch.words),):
-        raise LawBroken(
-            f"tags {tuple(tags_BT.shape)} and nats {tuple(nats_B.shape)} for {len(batch.words)} rows of up to {longest} words"
-        )
+    found, rows, longest = (tuple(tags_BT.shape), tuple(nats_B.shape)), len(batch.words), max(map(len, batch.words))
+    if found != ((rows, longest), (rows,)):
+        raise LawBroken(f"tags {found[0]} and nats {found[1]} for {rows} rows of up to {longest} words")
     for b, (tags, row) in enumerate(zip(tags_BT.tolist(), batch.words)):
         wrong = [t for t, tag in enumerate(tags[: len(row)]) if not 0 <= tag < asked.vocab_size]
         wrong += [t for t, tag in enumerate(tags) if t >= len(row) and tag != IGNORED]
@@ -112,9 +96,8 @@ def one_tag_a_token(subject: Subject) -> None:
 
 
 @torch.no_grad()
-def tags_are_probable(subject: Subject) -> str:
-    """log p(tags | tokens) is never above 0, is 0 where there is no token, and one token's best tag has p >= 1 / C."""
-    asked = _labelling(subject)
+def tags_are_probable(asked: Labelling) -> str:
+    """log p(tags | tokens) is at most 0, is 0 without tokens, and the best tag of one token has p >= 1 / C."""
     rows = [*asked.words(5, 13, salt=74), (), *((word,) for word in (*SPELLINGS, *STRANGE))]
     nats = [float(answer[0]) for answer in asked.judge(asked.labeller, asked.pack(rows))]
     for row, value in zip(rows, nats):
@@ -125,9 +108,8 @@ def tags_are_probable(subject: Subject) -> str:
 
 
 @torch.no_grad()
-def labels_sum_to_one(subject: Subject) -> str:
-    """classify gives B x C, and each row's probabilities sum to 1."""
-    asked = _labelling(subject)
+def labels_sum_to_one(asked: Labelling) -> str:
+    """``classify`` returns B x C, and each row's probabilities sum to 1."""
     rows = [*asked.words(7, 13, salt=75), STRANGE, (SPELLINGS[0],), ()]
     model = asked.labeller
     assert isinstance(model, Classifier)

@@ -1,4 +1,4 @@
-"""Building, saving, looking inside and learning: the same twice, nothing lost, nothing idle, parts add up."""
+"""Laws of building, saving, recording and learning: deterministic, lossless, every parameter trained, sums exact."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def sizes(subject: Subject) -> str:
     if counted != held:
         raise LawBroken(f"{held} parameters when built, {counted} when built without memory")
     if model_type.width is None:
-        return f"{held} parameters, no width to turn"
+        return f"{held} parameters, no width to vary"
     small, large = (
         model_type.parameters(model_type.sized(bound, "tiny", **subject.shape(subject.vocab_size)))
         for bound in (20 * held, 80 * held)
@@ -32,17 +32,17 @@ def sizes(subject: Subject) -> str:
 
 
 def deterministic(subject: Subject) -> None:
-    """The same seed builds the same model, and the same question has the same answer, bit for bit."""
+    """The same seed builds the same model, and the same inputs give the same predictions, bit for bit."""
     one, other = subject.build(), subject.build()
     for (name, mine), theirs in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         same(mine, theirs, f"{name} of two builds with one seed", 0)
     first = subject.answers(one)
-    same(subject.answers(one), first, "the second answer of one model", 0)
-    same(subject.answers(other), first, "the answers of two builds with one seed", 0)
+    same(subject.answers(one), first, "the second predictions of one model", 0)
+    same(subject.answers(other), first, "the predictions of two builds with one seed", 0)
 
 
 def saved(subject: Subject) -> str:
-    """Config through JSON, weights through safetensors bytes, into a new model: the answers are bit-equal."""
+    """A model rebuilt from its config as JSON and its weights as safetensors gives bit-equal predictions."""
     model = subject.build()
     values = json.loads(json.dumps(model.config.model_dump()))
     config = type(model.config).make(values)
@@ -62,7 +62,7 @@ def _gradients(model: SequenceModel) -> list[Tensor]:
 
 
 def every_parameter_learns(subject: Subject) -> str:
-    """A finite gradient, not all zero, from a random batch."""
+    """Every parameter gets a finite gradient, not all zero, from a random batch."""
     model = subject.build()
     subject.loss(model).backward()
     for name, parameter in model.named_parameters():
@@ -76,9 +76,7 @@ def every_parameter_learns(subject: Subject) -> str:
 
 
 def gradients_pass_through_state(subject: Subject) -> None:
-    """Only detach() cuts the graph: the gradient by start() and chunks is the gradient all at once (teacher forcing
-    after a prompt needs it).
-    """
+    """Only detach() cuts the graph: start() and chunks give the gradient of the whole sequence."""
     model = subject.build()
     assert isinstance(model, Autoregressive)
     rows, found = subject.rows(3, 11, salt=66), []
@@ -109,8 +107,8 @@ def accumulation(subject: Subject) -> None:
         same(eight, one, f"gradient of {name} in 8 x 1 rows against 1 x 8")
 
 
-def looked_at(subject: Subject) -> str:
-    """With every probe recorded the answers stay as they are (an observed layer may take its explicit path)."""
+def recorded(subject: Subject) -> str:
+    """Recording every probe changes no prediction (an observed layer may take its explicit path)."""
     model = subject.build()
     plain = subject.answers(model)
     with Recorder(model) as seen:
@@ -118,7 +116,7 @@ def looked_at(subject: Subject) -> str:
     silent = [name for name, values in seen.values.items() if not values and not name.startswith(subject.resting)]
     if silent:
         raise LawBroken(f"nothing passes through the probe {silent[0]}")
-    same(subject.answers(model), plain, "after the recorder let go", 0)
+    same(subject.answers(model), plain, "after the recorder was removed", 0)
     return f"{len(seen.values)} probes"
 
 
@@ -135,7 +133,7 @@ def _counted(subject: Subject, *batches: Batch) -> SequenceModel:
 
 
 def statistics_add_up(subject: Subject) -> None:
-    """Statistics of parts, in any order, are the statistics of the whole; pads are not counted."""
+    """Statistics of parts, in any order, are the statistics of the whole; padding is not counted."""
     batch = subject.training(salt=64)
     rows = len(batch.targets_BT)
     one, two, three = (batch.rows(rows * a // 7, rows * z // 7) for a, z in ((0, 3), (3, 4), (4, 7)))
@@ -143,10 +141,11 @@ def statistics_add_up(subject: Subject) -> None:
     same(subject.answers(_counted(subject, one, two, three)), whole, "a model of summed statistics")
     same(subject.answers(_counted(subject, three, one, two)), whole, "a model of statistics summed in another order")
     other = subject.other_pads(batch)
-    same(subject.answers(_counted(subject, other)), whole, "a model of the same rows with other pads")
+    same(subject.answers(_counted(subject, other)), whole, "a model of the same rows with other padding")
 
 
 def counting_is_deterministic(subject: Subject) -> None:
+    """Two updates from the same statistics give the same model, bit for bit."""
     batch = subject.training(salt=65)
     same(
         subject.answers(_counted(subject, batch)),

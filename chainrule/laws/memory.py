@@ -1,4 +1,4 @@
-"""What a State must do, told by what the model predicts after it."""
+"""Laws of State, checked by the predictions that follow it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CAPACITY = 61
 
 
 def reorder(subject: Subject) -> None:
-    """Beams: rows repeat and vanish, the batch may grow or shrink."""
+    """Reordering repeats and drops rows, as beam search does; the batch may grow or shrink."""
     rows, more = subject.rows(5, 7, salt=20), subject.rows(7, 3, salt=21)
     index = torch.tensor([4, 1, 1, 0, 3, 4, 2])
     _, state = subject.read(rows, subject.started(*range(5)))
@@ -28,7 +28,7 @@ def reorder(subject: Subject) -> None:
 
 
 def concat(subject: Subject) -> None:
-    """Rows that have read different amounts join one batch."""
+    """Rows that have read different numbers of tokens join one batch."""
     more = subject.rows(5, 4, salt=22)
     for capacity in (CAPACITY, None):
         parts, wants = [], []
@@ -42,10 +42,11 @@ def concat(subject: Subject) -> None:
         same(got, torch.cat(wants), f"after concat (capacity {capacity})")
     states = [subject.read(subject.rows(1, length, salt=34 + length))[1] for length in (3, 17, 1)]
     want = torch.cat([subject.read(more[b : b + 1], state.clone())[0] for b, state in enumerate(states)])
-    same(subject.read(more[:3], states[0].concat(*states[1:]))[0], want, "after concat of States begun by forward")
+    same(subject.read(more[:3], states[0].concat(*states[1:]))[0], want, "after concat of States made by forward")
 
 
 def where(subject: Subject) -> None:
+    """Each row takes the State that a mask selects."""
     more, keep = subject.rows(5, 4, salt=24), torch.tensor([True, False, False, True, False])
     for capacity in (CAPACITY, None):
         _, mine = subject.read(subject.rows(5, 7, salt=25), subject.started(*range(5), capacity=capacity))
@@ -76,14 +77,14 @@ def _rewind_trials(subject: Subject) -> Iterator[tuple[str, Tensor]]:
     yield "", rows
     cut = rows.clone()
     cut[:, 5:6] = subject.start_rows(3)
-    yield " over a start symbol", cut
+    yield " over a start token", cut
     context = subject.model.context
     if context is not None and context <= 64:
         yield " beyond the window", subject.rows(3, 2 * context + 9, salt=35)
 
 
 def rewind(subject: Subject) -> str | None:
-    """Exact, or NotRewindable; also where a start symbol is rewound over, and where the window has slid."""
+    """Rewinding is exact, or raises NotRewindable; also over a start token, and after the window has moved."""
     more, back, refused = subject.rows(3, 4, salt=31), torch.tensor([0, 2, 5]), []
     for where_, rows in _rewind_trials(subject):
         try:
@@ -93,7 +94,7 @@ def rewind(subject: Subject) -> str | None:
             refused.append(f"not rewindable{where_}: {error}")
             continue
         except ChainruleError:
-            if where_ == " beyond the window":  # whether it is refused everywhere is another law's question
+            if where_ == " beyond the window":  # another law checks that it is refused everywhere
                 continue
             raise
         got, _ = subject.read(more, state)
@@ -105,18 +106,18 @@ def rewind(subject: Subject) -> str | None:
 
 
 def counted(subject: Subject) -> str:
-    """``length_B`` counts the symbols read, the start symbol too; ``nbytes`` says what is held."""
+    """``length_B`` counts the tokens read, the start token included; ``nbytes`` is the size of the state."""
     empty = subject.model.initial_state(3)
-    same(empty.length_B, torch.zeros(3, dtype=empty.length_B.dtype), "length_B of empty()", 0)
+    same(empty.length_B, torch.zeros(3, dtype=empty.length_B.dtype), "length_B of initial_state()", 0)
     state = subject.started(0, 1, 2)
     same(state.length_B, torch.ones_like(state.length_B), "length_B after start()", 0)
     _, state = subject.read(subject.rows(3, 7, salt=32), state)
-    same(state.length_B, torch.full_like(state.length_B, 8), "length_B after start() and 7 symbols", 0)
+    same(state.length_B, torch.full_like(state.length_B, 8), "length_B after start() and 7 tokens", 0)
     _, state = subject.read(subject.rows(3, 5, salt=33), state, torch.tensor([5, 0, 2]))
     same(state.length_B, torch.tensor([13, 8, 10]).to(state.length_B), "length_B after a padded chunk", 0)
     for tensor in state.tensors():
         if tensor.shape[:1] != (3,):
             raise LawBroken(f"a State tensor of shape {tuple(tensor.shape)} does not have the batch (3) first")
     if state.nbytes() <= 0:
-        raise LawBroken(f"nbytes() is {state.nbytes()} after 13 symbols")
-    return f"{state.nbytes() // 3} bytes a row after 13 symbols"
+        raise LawBroken(f"nbytes() is {state.nbytes()} after 13 tokens")
+    return f"{state.nbytes() // 3} bytes per row after 13 tokens"

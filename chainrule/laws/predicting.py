@@ -1,4 +1,4 @@
-"""A prediction is a distribution, it knows nothing of the future, and its draws follow it."""
+"""Laws of predictions: they are distributions, do not depend on the future, and samples follow them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sums_to_one(subject: Subject) -> None:
     same(table.logsumexp(-1), torch.zeros(5, 7), "log of the sum of p")
     same(table, logits, "log_prob against logits")
     same(values, table.topk(3, dim=-1).values, "top(3) against the three largest log_prob")
-    same(values, table.gather(-1, index), "log p of top(3) against log_prob of its symbols")
+    same(values, table.gather(-1, index), "log p of top(3) against log_prob of its tokens")
     same(some[:, 2], torch.zeros(5), "log_prob of an ignored target", 0)
     kept = torch.arange(7) != 2
     want = table.gather(-1, targets.clamp(min=0)[..., None])[..., 0]
@@ -52,7 +52,7 @@ def all_strings(subject: Subject) -> str:
 
 
 def causality(subject: Subject) -> None:
-    """Row t of a batch differs from row 0 at time t only: nothing before t may move."""
+    """Another token at time t changes no prediction before t."""
     time = 11
     one = subject.rows(1, time, salt=42)
     rows = torch.cat([one] * time)
@@ -60,10 +60,10 @@ def causality(subject: Subject) -> None:
     changed[diagonal, diagonal] = subject.other(one)[0]
     cut[diagonal, diagonal] = subject.start_rows(1)[0]
     want, _ = subject.read(rows, subject.started(*[0] * time))
-    for what, inputs in (("another symbol", changed), ("the start symbol", cut)):
+    for what, inputs in (("another token", changed), ("the start token", cut)):
         got, _ = subject.read(inputs, subject.started(*[0] * time))
         for t in range(time):
-            same(got[t, :t], want[t, :t], f"predictions before time {t} when {what} stands there", 1e-12)
+            same(got[t, :t], want[t, :t], f"predictions before time {t} with {what} there", 1e-12)
 
 
 def causality_of_gradients(subject: Subject) -> None:

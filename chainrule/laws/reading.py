@@ -1,4 +1,4 @@
-"""One model, many ways of reading: all at once, in steps, in chunks, padded, packed, beyond the trained window."""
+"""Laws of reading: all at once, in steps, in chunks, padded, packed, beyond the trained window."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ ROWS, TIME = 5, 13
 
 
 def _ways(subject: Subject) -> list[tuple[str, Tensor, State | None]]:
-    """How a sequence may begin: start() and then the rest, forward(start symbol and the rest), or in the middle."""
+    """Ways to begin a sequence: start() and then the rest, forward(start token and the rest), or in the middle."""
     rows = subject.rows(ROWS, TIME, salt=2)
     return [
         ("after start()", rows, subject.started(*range(ROWS))),
         ("from no state", torch.cat([subject.start_rows(ROWS), rows[:, 1:]], dim=1), None),
-        ("from no state and without a start symbol", rows, None),
+        ("from no state and without a start token", rows, None),
     ]
 
 
@@ -28,6 +28,7 @@ def _branch(state: State | None) -> State | None:
 
 
 def one_at_a_time(subject: Subject) -> None:
+    """Single steps give the predictions of one pass."""
     for way, rows, state in _ways(subject):
         whole, after = subject.read(rows, _branch(state))
         stepped, after_steps = subject.steps(rows, _branch(state), [1] * TIME)
@@ -37,6 +38,7 @@ def one_at_a_time(subject: Subject) -> None:
 
 
 def in_chunks(subject: Subject) -> None:
+    """Chunks of any sizes give the predictions of one pass."""
     rng = subject.rng(4)
     for way, rows, state in _ways(subject):
         whole, _ = subject.read(rows, _branch(state))
@@ -48,7 +50,7 @@ def in_chunks(subject: Subject) -> None:
 
 
 def ragged(subject: Subject) -> None:
-    """Two padded chunks and a step, against every row read alone; pads are arbitrary symbols, the start symbol too."""
+    """Two padded chunks and a step give the predictions of every row alone; padding is arbitrary."""
     first, second = torch.tensor([7, 1, 0, 5, 3]), torch.tensor([2, 0, 6, 1, 4])
     rows, more = subject.rows(ROWS, 13, salt=5), subject.rows(ROWS, 2, salt=6)
     chunks = [subject.rows(ROWS, 7, salt=7), subject.rows(ROWS, 6, salt=8)]
@@ -74,7 +76,7 @@ def ragged(subject: Subject) -> None:
 
 
 def ragged_from_nothing(subject: Subject) -> None:
-    """A padded batch from no state (a training batch of records), against every row read alone."""
+    """A padded batch from no state (a training batch of records) gives the predictions of every row alone."""
     batch = subject.batch(ROWS, TIME, salt=9)
     assert batch.lengths_B is not None
     got, state = subject.read(batch.inputs_BT, None, batch.lengths_B)
@@ -87,17 +89,13 @@ def ragged_from_nothing(subject: Subject) -> None:
 
 
 def start_is_reading_start(subject: Subject) -> None:
-    """start(), forward(start symbol) and the first position of a longer row are one prediction."""
+    """start(), forward(start token) and the first position of a longer row give one prediction."""
     first = subject.start_rows(ROWS)
     with torch.no_grad():
         prediction, state = subject.model.start(batch=ROWS, capacity=TIME)
     want = subject.table(prediction, first)
-    same(subject.read(first)[0], want, "forward(start symbol) against start()")
-    same(
-        subject.read(first, subject.model.initial_state(ROWS))[0],
-        want,
-        "forward(start symbol, empty()) against start()",
-    )
+    same(subject.read(first)[0], want, "forward(start token) against start()")
+    same(subject.read(first, subject.model.initial_state(ROWS))[0], want, "forward(start, initial_state()) vs start()")
     rows = subject.rows(ROWS, 4, salt=11)
     whole, _ = subject.read(torch.cat([first, rows], dim=1))
     same(whole[:, :1], want, "first position of a longer row against start()")
@@ -105,14 +103,14 @@ def start_is_reading_start(subject: Subject) -> None:
 
 
 def start_forgets(subject: Subject) -> None:
-    """Packed records = separate records; boundaries differ from row to row, and fall on both sides of a chunk's end."""
+    """Packed records give the predictions of separate records, with boundaries on both sides of a chunk's end."""
     cuts = [(2, 3, 6), (1, 5, 5), (4, 1, 6), (3, 7, 1), (8, 2, 1)]
     start = subject.start_rows(1)
     records = [[subject.rows(1, n, salt=100 + 10 * b + i) for i, n in enumerate(cut)] for b, cut in enumerate(cuts)]
     packed = torch.cat([torch.cat([part for r in row for part in (start, r)], dim=1) for row in records])
 
     def separate(state: Callable[[int], State | None]) -> Tensor:
-        """Each record read by itself, a row's records side by side."""
+        """Predictions of each record alone, those of a row side by side."""
         found = [[subject.read(torch.cat([start, r], 1), state(b))[0] for r in row] for b, row in enumerate(records)]
         return torch.cat([torch.cat(row, dim=1) for row in found])
 
@@ -125,7 +123,7 @@ def start_forgets(subject: Subject) -> None:
 
 
 def beyond_the_window(subject: Subject) -> str | None:
-    """Three times the context: all at once = one at a time, or a clear error in both."""
+    """A row of three times the context has the same predictions in all ways of reading, or the same refusal."""
     context = subject.model.context
     length = 61 if context is None else min(max(3 * context, 31), 512)
     rows = subject.rows(2, length, salt=12)
@@ -138,16 +136,16 @@ def beyond_the_window(subject: Subject) -> str | None:
     refused = [o for o in outcomes if isinstance(o, ChainruleError)]
     if refused:
         if len(refused) < len(outcomes):
-            raise LawBroken(f"{length} symbols are refused one way and read another: {refused[0]}")
-        return f"refuses {length} symbols: {refused[0]}"
+            raise LawBroken(f"{length} tokens are refused one way and read another: {refused[0]}")
+        return f"refuses {length} tokens: {refused[0]}"
     tables = [o for o in outcomes if isinstance(o, Tensor)]
-    same(tables[1], tables[0], f"{length} symbols one at a time against all at once")
-    same(tables[2], tables[0], f"{length} symbols in sevens against all at once")
+    same(tables[1], tables[0], f"{length} tokens one at a time against all at once")
+    same(tables[2], tables[0], f"{length} tokens in sevens against all at once")
     return None
 
 
-def context_is_true(subject: Subject) -> str | None:
-    """What lies more than ``context`` symbols back changes nothing."""
+def context_is_exact(subject: Subject) -> str | None:
+    """Tokens more than ``context`` steps back change nothing."""
     context = subject.model.context
     assert context is not None
     rows = subject.rows(2, context + 7, salt=13)
@@ -156,12 +154,13 @@ def context_is_true(subject: Subject) -> str | None:
     try:
         got, _ = subject.read(rows, subject.started(0, 0))
     except ChainruleError as error:
-        return f"refuses {context + 7} symbols: {error}"
-    same(got[1, context + 6 :], got[0, context + 6 :], f"prediction after symbols more than {context} back changed")
+        return f"refuses {context + 7} tokens: {error}"
+    same(got[1, context + 6 :], got[0, context + 6 :], f"prediction after tokens more than {context} back changed")
     return None
 
 
 def rows_are_independent(subject: Subject) -> None:
+    """Rows in another order, and rows alone, have the same predictions."""
     rows, order = subject.rows(ROWS, TIME, salt=14), torch.tensor([3, 0, 4, 2, 1])
     whole, _ = subject.read(rows, subject.started(*range(ROWS)))
     permuted, _ = subject.read(rows[order], subject.started(*order.tolist()))

@@ -1,4 +1,4 @@
-"""The table of laws, and what runs it on one model type."""
+"""The table of laws, and functions that apply it to one model type."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from chainrule.core import ModelType, UserError, load_file, model_types
 from chainrule.core.errors import nearest
 from chainrule.laws import filling, labelling, learning, memory, predicting, prompting, reading
-from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
+from chainrule.laws.subject import LawBroken, Subject
+from chainrule.laws.subjects import SUBJECTS
 
 
 class Law(NamedTuple):
     """One row of the table."""
 
     name: str
-    check: Callable[[Subject], str | None]
-    """Returns a note for the reader, or None; raises LawBroken."""
+    check: Callable[[Any], str | None]
+    """Takes a subject with the capabilities; returns a note for the reader, or None; raises LawBroken."""
     needs: tuple[str, ...]
     """Capabilities of the models that it applies to."""
 
@@ -35,13 +36,13 @@ class Verdict:
 
 
 BUILT = "the model can be built"
-"""Stands in place of all laws where it cannot."""
+"""The only law of a model that cannot be built."""
 
 LAWS: tuple[Law, ...] = (
     Law("sizes", learning.sizes, ("a model",)),
     Law("deterministic", learning.deterministic, ("asked",)),
     Law("saved = loaded", learning.saved, ("asked",)),
-    Law("start() reads the start symbol", reading.start_is_reading_start, ("autoregressive",)),
+    Law("start() = reading the start token", reading.start_is_reading_start, ("autoregressive",)),
     Law("all at once = one at a time", reading.one_at_a_time, ("autoregressive",)),
     Law("all at once = in chunks", reading.in_chunks, ("autoregressive",)),
     Law("padded batches = rows alone", reading.ragged, ("autoregressive",)),
@@ -49,11 +50,11 @@ LAWS: tuple[Law, ...] = (
     Law("packed records = separate records", reading.start_forgets, ("autoregressive",)),
     Law("rows are independent", reading.rows_are_independent, ("autoregressive",)),
     Law("beyond the trained window", reading.beyond_the_window, ("autoregressive",)),
-    Law("context is true", reading.context_is_true, ("finite context",)),
+    Law("context is exact", reading.context_is_exact, ("finite context",)),
     Law("p sums to 1", predicting.sums_to_one, ("discrete",)),
     Law("p of all strings sums to 1", predicting.all_strings, ("discrete",)),
     Law("the future is not seen", predicting.causality, ("autoregressive",)),
-    Law("the future sends no gradient", predicting.causality_of_gradients, ("differentiable inputs",)),
+    Law("the future gets no gradient", predicting.causality_of_gradients, ("differentiable inputs",)),
     Law("draws follow p", predicting.sampling, ("discrete",)),
     Law("state: reorder", memory.reorder, ("autoregressive",)),
     Law("state: concat", memory.concat, ("autoregressive",)),
@@ -64,37 +65,46 @@ LAWS: tuple[Law, ...] = (
     Law("every parameter learns", learning.every_parameter_learns, ("learning",)),
     Law("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
     Law("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("learning",)),
-    Law("looked at = not looked at", learning.looked_at, ("probes",)),
+    Law("recorded = not recorded", learning.recorded, ("probes",)),
     Law("a source in a padded batch = a source alone", prompting.sources_alone, ("takes_prompt",)),
-    Law("the source is remembered", prompting.the_source_is_remembered, ("takes_prompt",)),
-    Law("a start symbol keeps the source", prompting.the_start_keeps_the_source, ("takes_prompt",)),
-    Law("a padded row = a row alone", filling.padded, ("filler",)),
-    Law("pads say nothing", filling.pads_say_nothing, ("filler",)),
-    Law("whole rows are independent", filling.rows_are_independent, ("filler",)),
-    Law("both sides are seen", filling.both_sides_are_seen, ("filler",)),
-    Law("p of what is hidden sums to 1", filling.sums_to_one, ("filler",)),
+    Law("predictions depend on the source", prompting.the_source_is_used, ("takes_prompt",)),
+    Law("a start token keeps the source", prompting.the_start_keeps_the_source, ("takes_prompt",)),
+    Law("a padded row = a row alone", filling.padded, ("masked_lm",)),
+    Law("padding is ignored", filling.padding_is_ignored, ("masked_lm",)),
+    Law("whole rows are independent", filling.rows_are_independent, ("masked_lm",)),
+    Law("both sides are seen", filling.both_sides_are_seen, ("masked_lm",)),
+    Law("p of masked tokens sums to 1", filling.sums_to_one, ("masked_lm",)),
     Law("statistics add up", learning.statistics_add_up, ("counting",)),
     Law("counting is deterministic", learning.counting_is_deterministic, ("counting",)),
     Law("labels: a row alone = in a ragged batch", labelling.rows_alone, ("labelling",)),
-    Law("labels: those given are not read", labelling.labels_are_not_read, ("labelling",)),
+    Law("labels: given labels are not read", labelling.labels_are_not_read, ("labelling",)),
     Law("labels: unseen, short and empty rows", labelling.strange_rows, ("labelling",)),
     Law("labels: long rows", labelling.long_rows, ("labelling",)),
-    Law("one tag a token, of the set", labelling.one_tag_a_token, ("tagger",)),
+    Law("one tag per token, of the label set", labelling.one_tag_a_token, ("tagger",)),
     Law("p of the tags is a probability", labelling.tags_are_probable, ("tagger",)),
-    Law("codes: a picture alone = among others", labelling.coded_alone, ("codec",)),
+    Law("codes: an image alone = among others", labelling.coded_alone, ("codec",)),
     Law("p of the labels sums to 1", labelling.labels_sum_to_one, ("classifier",)),
 )
 
 
 def applying(subject: Subject) -> list[Law]:
-    """The laws whose capabilities the subject has."""
+    """Return the laws that ask for no capability which the subject lacks.
+
+    Args:
+        subject: the model type under test.
+    """
     return [law for law in LAWS if subject.capabilities.issuperset(law.needs)]
 
 
 def apply(subject: Subject, law: Law) -> Verdict:
-    """One verdict. An exception that the model raises inside a law breaks the law; it is reported, never passed on.
+    """Return the verdict of one law; an exception of the model breaks the law and is reported.
 
-    Raises ValueError: the law does not apply to this subject.
+    Args:
+        subject: the model type under test.
+        law: the law.
+
+    Raises:
+        ValueError: the law does not apply to this subject.
     """
     if missing := sorted(set(law.needs) - subject.capabilities):
         raise ValueError(f"'{law.name}' does not apply to {subject.model_type.name}: not {missing[0]}")
@@ -114,18 +124,34 @@ def _verdict(name: str, check: Callable[[], object]) -> Verdict:
 
 
 def examine(subject: Subject) -> list[Verdict]:
-    """All laws that apply to one subject; a single verdict where its model cannot be built."""
+    """Return the verdicts of all laws that apply to a subject; a single one where its model cannot be built.
+
+    Args:
+        subject: the model type under test.
+    """
     built = _verdict(BUILT, lambda: (subject.build(), "")[1])
     return [apply(subject, law) for law in applying(subject)] if built.ok else [built]
 
 
 def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
-    """All laws that apply on the ``tiny`` preset of a model type, in float64 on the CPU: a few seconds."""
+    """Return the verdicts of all laws that apply to the ``tiny`` preset of a model type, in float64 on the CPU.
+
+    Args:
+        model_type: the model type.
+        seed: seed of its parameters and of the data.
+    """
     return examine(SUBJECTS[model_type.task](model_type, seed))
 
 
 def named(name: str) -> list[ModelType]:
-    """The model types of this name, or in this file, for every task that has laws."""
+    """Return the model types of this name, or in this file, for every task that has laws.
+
+    Args:
+        name: a model type, or the path of a plugin.
+
+    Raises:
+        UserError: there is none.
+    """
     found: list[ModelType] = []
     refusal: UserError | None = None
     for task in SUBJECTS:
@@ -144,7 +170,14 @@ def named(name: str) -> list[ModelType]:
 
 
 def report(verdicts: list[Verdict]) -> str:
-    """A plain-text table: law, verdict, milliseconds, detail; the last line is the sum."""
+    """Return a plain-text table: law, verdict, milliseconds, detail; the last line is the sum.
+
+    Args:
+        verdicts: verdicts of one subject.
+
+    >>> print(report([Verdict("sizes", True, "41 parameters", 0.002)]).splitlines()[0])
+    sizes  ok           2 ms  41 parameters
+    """
     width = max((len(v.law) for v in verdicts), default=0)
     words = {True: "ok", False: "BROKEN"}
     lines = [f"{v.law:<{width}}  {words[v.ok]:<6}  {1000 * v.seconds:>6.0f} ms  {v.detail}".rstrip() for v in verdicts]

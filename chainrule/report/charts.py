@@ -15,60 +15,86 @@ from typing import Any
 
 from chainrule.report.formats import number
 from chainrule.report.messages import Catalogue
+from chainrule.report.section import ReportSection
 
 Points = list[tuple[float, float]]
 
 
 def points(entries: Iterable[dict[str, Any] | None] | None, x: str, y: str) -> Points:
-    """Return the (x, y) of entries that have both, by rising x."""
+    """Return the (x, y) of entries that have both, by rising x.
+
+    Args:
+        entries: dictionaries; those that are None or lack a finite number are left out.
+        x: the key of x.
+        y: the key of y.
+
+    >>> points([{"n": 2, "value": 3.5}, {"n": 1, "value": 4.5}, {"n": 3, "value": None}], "n", "value")
+    [(1.0, 4.5), (2.0, 3.5)]
+    """
     found = ((number(entry.get(x)), number(entry.get(y))) for entry in entries or [] if entry)
     return sorted((a, b) for a, b in found if a is not None and b is not None)
 
 
 def series(row: dict[str, Any], found: Points, **more: Any) -> dict[str, Any]:
-    """Return a row's line."""
+    """Return a row's line through these points; ``more`` are further entries of the series."""
     return {"model": row["model"], "name": row["label"], "style": row["style"], "points": found, **more}
 
 
-def references(board: dict[str, Any], catalogue: Catalogue, *names: str) -> list[dict[str, Any]]:
-    """Return the horizontal lines of the references that the board has a value for."""
+def references(
+    board: dict[str, Any], catalogue: Catalogue, names: Iterable[str], inside: str | None = None
+) -> list[dict[str, Any]]:
+    """Return the horizontal lines of the references that the board has a value for.
+
+    Args:
+        board: the board.
+        catalogue: its messages; ``reference_<name>`` is the name of a line.
+        names: names in ``board["references"]``.
+        inside: the one that the vertical axis must reach.
+    """
     known = board.get("references") or {}
-    values = {name: number(known.get(name)) for name in names}
     return [
-        {"name": catalogue.message(f"reference_{name}"), "value": value, "inside": name == "unigram_nats"}
-        for name, value in values.items()
-        if value is not None
+        {"name": catalogue.message(f"reference_{name}"), "value": value, "inside": name == inside}
+        for name in names
+        if (value := number(known.get(name))) is not None
     ]
 
 
-def curve_name(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> str:
-    """Return what learning curves show: the metric that models are validated by, else the main one."""
+def _curve_name(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> str:
+    """The metric of learning curves: the one that models are validated by, else the main one."""
     if board.get("validation"):
         return catalogue.pick(board["validation"], "label")
     return catalogue.message("curve_unit") if "curve_unit" in catalogue else catalogue.pick(metric, "label")
 
 
-def learning_curves(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> dict[str, Any]:
-    """Return two charts of validation results, over seconds and over what training counts."""
-    known = board.get("references") or {}
+def learning_curves(
+    board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any], section: ReportSection
+) -> dict[str, Any]:
+    """Return two charts of validation results by id, over seconds and over the items trained on.
+
+    Args:
+        board: the board, with labels and styles.
+        catalogue: its messages.
+        metric: its main metric.
+        section: the task's section, for the references that the charts show.
+    """
+    ceiling = section.curve_ceiling
     shared = {
         "about": catalogue.message("curves_title"),
         "height": 330,
         "extend": True,
-        "yName": curve_name(board, catalogue, metric),
-        "y": {"scale": "linear", "ceiling": number(known.get("entropy0")) or number(known.get("unigram_nats"))},
-        "references": references(board, catalogue, "xz", "unigram_nats"),
+        "yName": _curve_name(board, catalogue, metric),
+        "y": {"scale": "linear", "ceiling": number((board.get("references") or {}).get(ceiling))},
+        "references": references(board, catalogue, section.curve_references, inside=ceiling),
     }
     charts = {}
-    for clock, form in (("seconds", "seconds"), ("tokens", "compact")):
+    for clock, form, name in (("seconds", "seconds", "over_seconds"), ("tokens", "compact", "over_items")):
         lines = [
             series(row, [p for p in points(row.get("curve"), clock, "value") if p[0] > 0]) for row in board["rows"]
         ]
-        name = catalogue.message("over_seconds" if clock == "seconds" else "over_items")
         charts[f"curves-{clock}"] = {
             **shared,
             "series": [line for line in lines if line["points"]],
             "x": {"scale": "log", "format": form},
-            "xName": name,
+            "xName": catalogue.message(name),
         }
     return charts

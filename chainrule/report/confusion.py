@@ -1,4 +1,4 @@
-"""Confusion matrices as the macro ``confusions`` shows them."""
+"""Confusion matrices: the section of tasks that predict labels."""
 
 from __future__ import annotations
 
@@ -6,21 +6,42 @@ from typing import Any
 
 from chainrule.report.formats import decimal
 from chainrule.report.messages import Catalogue
+from chainrule.report.section import ReportSection
 
 
-def confusions(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Return ``confusions``, a matrix for every row that has one, the recommended row first, and ``confusion_lead``."""
+class ConfusionSection(ReportSection):
+    """A confusion matrix a row, the recommended row first."""
+
+    template = "confusion.html"
+
+    def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+        """Return ``confusions``, a matrix for every row that has one, and ``confusion_lead``."""
+        guess = decimal((board.get("references") or {}).get("guessing"))
+        return {
+            "confusions": [
+                {"label": row["label"], **matrix(row["confusion"], catalogue)} for row in best_first(board, "confusion")
+            ],
+            "confusion_lead": catalogue.message("confusion_lead", guess=guess),
+        }
+
+
+def best_first(board: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """Return the rows with an entry of this name, the recommended row first."""
     best = (board.get("verdict") or {}).get("best")
-    rows = sorted((row for row in board["rows"] if row.get("confusion")), key=lambda row: row["model"] != best)
-    guess = decimal((board.get("references") or {}).get("guessing"))
-    return {
-        "confusions": [{"label": row["label"], **matrix(row["confusion"], catalogue)} for row in rows],
-        "confusion_lead": catalogue.message("confusion_lead", guess=guess),
-    }
+    return sorted((row for row in board["rows"] if row.get(key)), key=lambda row: row["model"] != best)
 
 
 def matrix(found: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Return ``names``, ``lines`` (name, recall, cells with count, share in percent, right) and ``worst``."""
+    """Return a confusion matrix as the template shows it.
+
+    Args:
+        found: ``labels``; ``counts``, true label x predicted label; ``others``, the number of labels that the last row
+            and column stand for; ``worst``, the most frequent confusions.
+        catalogue: the messages.
+
+    Returns:
+        ``names``, ``lines`` (name, recall, cells with count, share in percent, right) and ``worst`` as sentences.
+    """
     names = [*map(str, found["labels"]), *[catalogue.message("confusion_others")] * bool(found["others"])]
     lines = []
     for r, (name, counts) in enumerate(zip(names, found["counts"])):

@@ -1,4 +1,4 @@
-"""What stands below the results: data card, how rows were measured, settings, machine and methodology."""
+"""The sections below the results: data card, how rows were measured, settings, machine and methodology."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ from typing import Any
 from chainrule.report.formats import DASH, compact, count, decimal, number, percent, setting, size
 from chainrule.report.messages import Catalogue
 
-PairBatch = list[tuple[str, str]]
+Terms = list[tuple[str, str]]
 """Terms and their values."""
+SIZES = {"bytes": "bytes", "chars": "characters", "tokens": "tokens", "values": "values", "records": "records"}
+"""Sizes of a split, and the messages that name them."""
+PARTS = ("train", "valid", "test")
+"""Splits in the order of the table."""
 
 
 def data_card(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """Return facts, notes, the sizes of the splits and examples of the data."""
+    """Return ``facts``, ``sha256``, ``notes`` (text, whether it stays English), ``splits`` and ``examples``."""
     data, say = board.get("data") or {}, catalogue.message
     unit = str(data.get("unit") or "")
     key = f"unit_{re.sub(r'[^a-z]+', '_', unit)}"
@@ -29,49 +33,44 @@ def data_card(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         (say("duplicates"), percent(data.get("duplicates"), 2)),
         (say("captions_seen"), percent(data.get("captions_seen"))),
     ]
+    notes = [(note, catalogue.note(note)) for note in data.get("notes") or []]
     return {
-        "facts": told(facts), "sha256": data.get("sha256"), "notes": data.get("notes") or [],
+        "facts": _known(facts), "sha256": data.get("sha256"),
+        "notes": [(said or note, said is None) for note, said in notes],
         "splits": _splits(data, catalogue), "examples": (data.get("examples") or [])[:3],
     }  # fmt: skip
 
 
-def told(pairs: PairBatch) -> PairBatch:
-    """Return the pairs that have a value."""
+def _known(pairs: Terms) -> Terms:
+    """The pairs that have a value."""
     return [(term, value) for term, value in pairs if value and value != DASH]
 
 
 def _splits(data: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
     """Heading and lines of the table of sizes."""
-    parts = {name: part for name, part in (data.get("parts") or {}).items() if part}
-    words = {"bytes": "bytes", "chars": "characters", "values": "values", "records": "records"}
-    names = {key: catalogue.message(word) for key, word in words.items()} | {"tokens": catalogue.values["tokens"]}
-    kept = [
-        key
-        for key in ("bytes", "chars", "tokens", "values", "records")
-        if any(p.get(key) is not None for p in parts.values())
-    ]
+    given = data.get("parts") or {}
+    parts = {name: given[name] for name in dict.fromkeys((*PARTS, *given)) if given.get(name)}
+    kept = [key for key in SIZES if any(part.get(key) is not None for part in parts.values())]
     if not kept:
         return None
+    names = {key: catalogue.values["tokens"] if key == "tokens" else catalogue.message(SIZES[key]) for key in kept}
     lines = []
     for name, part in parts.items():
         key = f"part_{name}"
         lines.append([catalogue.message(key) if key in catalogue else name, *(count(part.get(k)) for k in kept)])
-    return [catalogue.message("part"), *(names[key] for key in kept)], lines
+    return [catalogue.message("part"), *names.values()], lines
 
 
 def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]]:
     """Return heading and lines of how each row was measured, without the columns that are empty in every row."""
-    say = catalogue.message
+    say, empty = catalogue.message, (DASH, catalogue.message("unbounded"))
     main = ((board.get("metrics") or [None])[0] or {}).get("name")
+    head = [say(key) for key in ("col_model", "tokenizer", "context", "stride", "trained_on", "scored", "evaluation")]
     body = [
         [
             row["label"],
             str(row.get("tokenizer") or DASH),
-            count(row.get("context"))
-            if row.get("context")
-            else say("unbounded")
-            if number(row.get(main)) is not None
-            else DASH,
+            count(row.get("context")) if row.get("context") else empty[number(row.get(main)) is not None],
             count(row.get("stride")),
             compact(row.get("train_tokens")),
             count(row.get("tokens") or row.get("symbols") or row.get("n") or row.get("sentences")),
@@ -79,8 +78,6 @@ def evaluations(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str],
         ]
         for row in board["rows"]
     ]
-    head = [say(key) for key in ("col_model", "tokenizer", "context", "stride", "trained_on", "scored", "evaluation")]
-    empty = (DASH, say("unbounded"))
     kept = [i for i in range(len(head)) if i == 0 or any(line[i] not in empty for line in body)]
     return [head[i] for i in kept], [[line[i] for i in kept] for line in body]
 
@@ -96,7 +93,7 @@ def _visible(row: dict[str, Any], catalogue: Catalogue) -> str:
     return catalogue.message(f"evaluation_{kind}", visible=visible)
 
 
-def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, PairBatch]]:
+def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Terms]]:
     """Return a heading and all settings of every row's model and training."""
     yes, no = catalogue.message("yes"), catalogue.message("no")
     return [
@@ -110,26 +107,32 @@ def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Pai
     ]
 
 
-def machine(board: dict[str, Any], catalogue: Catalogue) -> PairBatch:
+def machine(board: dict[str, Any], catalogue: Catalogue) -> Terms:
     """Return the machine, the device and the software that the board was made with."""
     found, say = board.get("machine") or {}, catalogue.message
-    cores, threads = found.get("cores"), found.get("threads")
+    cores, threads, memory = (found.get(key) for key in ("cores", "threads", "memory_bytes"))
     hardware = [
-        str(found.get("cpu") or ""),
-        say("cores", cores=count(cores), threads=count(threads), n=cores, m=threads) if cores or threads else "",
-        size(found["memory_bytes"]) if found.get("memory_bytes") else "",
+        found.get("cpu"),
+        (cores or threads) and say("cores", cores=count(cores), threads=count(threads), n=cores, m=threads),
+        memory and size(memory),
     ]
     software = [
-        str(found.get("device") or ""),
-        f"torch {found['torch']}" if found.get("torch") else "",
-        say("precision_bf16") if found.get("bf16") else "",
+        found.get("device"),
+        found.get("torch") and f"torch {found['torch']}",
+        found.get("bf16") and say("precision_bf16"),
     ]
     joined = [(say("machine"), hardware), (say("device"), software)]
-    return told([(term, ", ".join(item for item in items if item)) for term, items in joined])
+    return _known([(term, ", ".join(str(item) for item in items if item)) for term, items in joined])
 
 
 def methodology(board: dict[str, Any], catalogue: Catalogue, own: dict[str, Any]) -> list[str]:
-    """Return the sentences on how to read the figures: the frame's around those of the section."""
+    """Return the sentences on how to read the figures: the frame's around those of the section.
+
+    Args:
+        board: the board.
+        catalogue: its messages.
+        own: the values of the section, of which ``methodology`` is read.
+    """
     say = catalogue.message
     mine = own.get("methodology") or ([say("method_task")] if "method_task" in catalogue else [])
     budget = say("method_budget", budget=catalogue.pick(board.get("budget")) or DASH)

@@ -1,4 +1,4 @@
-"""Numbers as the report shows them; a value that is no number is a dash. :data:`FILTERS` are Jinja filters."""
+"""Numbers as the report shows them; a value that is no number is a dash."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ def number(value: Any) -> float | None:
 
 
 def decimal(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """``2.118``, or a difference such as ``−0.125``."""
+    """Return a number with so many decimals, where ``signed`` with its sign.
+
+    >>> decimal(2.1179), decimal(-0.1254, signed=True)
+    ('2.118', '−0.125')
+    """
     found = number(value)
     if found is None:
         return DASH
@@ -25,48 +29,64 @@ def decimal(value: Any, digits: int = 3, signed: bool = False) -> str:
 
 
 def percent(value: Any, digits: int = 0, signed: bool = False) -> str:
-    """A share between 0 and 1 as ``62.5%``."""
+    """Return a share between 0 and 1 in percent.
+
+    >>> percent(0.625, 1)
+    '62.5%'
+    """
     found = number(value)
     return DASH if found is None else f"{decimal(100 * found, digits, signed)}%"
 
 
 def figure(value: Any, metric: dict[str, Any], signed: bool = False) -> str:
-    """A value of a metric, or a difference of two, with the metric's digits."""
+    """Return a value of a metric, or a difference of two, with the metric's digits.
+
+    >>> figure(0.8, {"unit": "%", "digits": 0}), figure(21.256, {"unit": "dB", "digits": 2})
+    ('80%', '21.26')
+    """
     written = percent if metric.get("unit") == "%" else decimal
     digits = metric.get("digits")
     return written(value, 3 if digits is None else int(digits), signed)
 
 
 def count(value: Any) -> str:
-    """``1,003,854``."""
+    """Return a whole number with commas: ``1,003,854``."""
     found = number(value)
     return DASH if found is None else f"{found:,.0f}"
 
 
+def _scaled(found: float, steps: tuple[tuple[float, str], ...], gap: str) -> str | None:
+    """Three significant digits and the name of the largest step below the number; None below all steps."""
+    return next((f"{significant(found / step)}{gap}{name}" for step, name in steps if abs(found) >= step), None)
+
+
 def compact(value: Any) -> str:
-    """Three significant digits: ``347k``, ``1.84M``, ``34.9``; whole numbers below 1,000 as they are."""
+    """Return three significant digits with k, M or G; whole numbers below 1,000 as they are.
+
+    >>> [compact(n) for n in (346_944, 1_843_200, 34.91, 7)]
+    ['347k', '1.84M', '34.9', '7']
+    """
     found = number(value)
     if found is None:
         return DASH
-    for size, name in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(found) >= size:
-            return f"{significant(found / size)}{name}"
-    return f"{found:.0f}" if found.is_integer() else significant(found)
+    small = f"{found:.0f}" if found.is_integer() else significant(found)
+    return _scaled(found, ((1e9, "G"), (1e6, "M"), (1e3, "k")), "") or small
 
 
 def size(value: Any) -> str:
-    """Bytes as ``2.05 kB``."""
+    """Return a number of bytes: ``2.05 kB``."""
     found = number(value)
     if found is None:
         return DASH
-    for step, name in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if found >= step:
-            return f"{significant(found / step)} {name}"
-    return f"{found:,.0f} B"
+    return _scaled(found, ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")), " ") or f"{found:,.0f} B"
 
 
 def significant(value: Any) -> str:
-    """Three significant digits, never an exponent."""
+    """Return three significant digits, never with an exponent.
+
+    >>> significant(1234.5), significant(0.000123456)
+    ('1,234', '0.000123')
+    """
     found = number(value)
     if found is None:
         return DASH
@@ -77,7 +97,13 @@ def significant(value: Any) -> str:
 
 
 def setting(value: Any, yes: str = "yes", no: str = "no") -> str:
-    """A setting as people write it: ``0.0003`` rather than ``0.00030000000000000003``, a dash rather than ``None``."""
+    """Return a setting as people write it: ``0.0003`` rather than ``0.00030000000000000003``, a dash for None.
+
+    Args:
+        value: the setting.
+        yes: the word for True.
+        no: the word for False.
+    """
     if value is None:
         return DASH
     if isinstance(value, bool):
@@ -85,6 +111,3 @@ def setting(value: Any, yes: str = "yes", no: str = "no") -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
-
-
-FILTERS = {f.__name__: f for f in (decimal, percent, figure, count, compact, size, significant, setting)}

@@ -1,15 +1,16 @@
-"""The message catalogue: every sentence of the report, the verdict and the warnings, in English and Korean.
+"""The message catalogue: sentences of the report, verdict, warnings and data card in English and Korean.
 
 A catalogue file maps a key to its text in each language::
 
     {"leads": {"en": "{model} leads with {value}.", "ko": "{model:이/가} {value:으로/로} 앞섭니다."}}
 
-Blanks are those of :meth:`str.format`, with two more formats: ``{model:은/는}`` writes the value and the Korean particle
-that fits its final sound, ``{count:token|tokens}`` the first word where the value is 1, else the second.
+Blanks are those of :meth:`str.format`, with two more formats: ``{model:은/는}`` writes the value and the Korean
+particle that fits its final sound, ``{count:token|tokens}`` the first word where the value is 1, else the second.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import string
@@ -24,23 +25,19 @@ LANGUAGES = ("en", "ko")
 PARTICLES = ("은/는", "이/가", "을/를", "과/와", "으로/로", "이라/라", "이나/나")
 """Pairs of Korean particles: after a consonant, after a vowel. Either order may be written."""
 
-READINGS = {
-    "bert": "버트", "bit": "비트", "bleu": "블루", "bag": "백", "byte": "바이트", "dalle": "달리", "epoch": "에포크", "gru": "지알유",
-    "knn": "케이엔엔", "lstm": "엘에스티엠", "rnn": "알엔엔", "set": "세트", "transformer": "트랜스포머", "vit": "비아이티", "web": "웹",
-    "xz": "엑스제트", "ar": "에이알", "bpe": "비피이", "gpt": "지피티", "hmm": "에이치엠엠", "vq": "브이큐", "mlp": "엠엘피",
-}  # fmt: skip
-"""Korean readings of words whose spelling tells their final sound wrongly."""
-LETTERS = {
-    "a": "에이", "b": "비", "c": "씨", "d": "디", "e": "이", "f": "에프", "g": "지", "h": "에이치", "i": "아이", "j": "제이", "k": "케이",
-    "l": "엘", "m": "엠", "n": "엔", "o": "오", "p": "피", "q": "큐", "r": "알", "s": "에스", "t": "티", "u": "유", "v": "브이",
-    "w": "더블유", "x": "엑스", "y": "와이", "z": "제트",
-}  # fmt: skip
+READINGS = {"bag": "백", "bit": "비트", "set": "세트", "web": "웹"}
+"""Korean readings of words for which the spelling gives the wrong final sound."""
+LETTERS = dict(zip("abcdefghijklmnopqrstuvwxyz", "이비씨디이프지치이이이엘엠엔오피큐알스티유이유스이트"))
+"""The last syllable of each letter's Korean name."""
 DIGITS = dict(zip("0123456789", "영일이삼사오육칠팔구"))
 UNITS = {
     "%": "퍼센트", "×": "배", "s": "초", "min": "분", "h": "시간", "epochs": "에포크", "steps": "스텝",
     "bytes": "바이트", "tokens": "토큰", "b": "바이트", "kb": "바이트", "mb": "바이트", "gb": "바이트", "db": "데시벨",
 }  # fmt: skip
-"""Readings of what stands directly behind a number."""
+"""Korean readings of units directly behind a number."""
+FILES = ("messages.json", "notes.json")
+"""Catalogue files of the report itself."""
+_BLANK = re.compile(r"\{(\w+)(?::([^{}|]*)\|([^{}|]*))?\}")
 
 
 class Catalogue:
@@ -48,53 +45,102 @@ class Catalogue:
 
     Args:
         lang: ``en`` or ``ko``.
-        more: further catalogue files, such as those of a task; a key that is there already is replaced.
+        more: further catalogues (files or their content), such as those of a task; they replace keys that exist.
         values: values that every message may use without being given them.
 
     Raises:
         UserError: the language is not among those of the catalogue.
+
+    >>> Catalogue("ko").message("verdict_use", model="LSTM", value="2.118")
+    'LSTM을 쓰십시오(2.118).'
     """
 
-    def __init__(self, lang: str, *more: Path, **values: Any):
+    def __init__(self, lang: str, *more: Path | Mapping[str, Mapping[str, str]], **values: Any):
         if lang not in LANGUAGES:
             raise UserError(f"the report has no language '{lang}'; {nearest(lang, LANGUAGES)}")
         self.lang = lang
         self.values = values
-        self._texts: dict[str, str] = {}
-        for source in (files("chainrule.report").joinpath("messages.json"), *more):
-            entries = json.loads(source.read_text(encoding="utf-8"))
-            self._texts |= {key: texts[lang] for key, texts in entries.items()}
+        self._entries: dict[str, Mapping[str, str]] = {}
+        for source in (*map(files("chainrule.report").joinpath, FILES), *more):
+            self._entries |= source if isinstance(source, Mapping) else json.loads(source.read_text(encoding="utf-8"))
 
     def __contains__(self, key: str) -> bool:
-        return key in self._texts
+        return key in self._entries
 
     def message(self, key: str, **values: Any) -> str:
         """Return the message with its blanks filled: plain text, not escaped for HTML.
 
+        Args:
+            key: the message.
+            values: values of its blanks.
+
         Raises:
             KeyError: there is no such message, or one of its blanks has no value.
         """
-        return _FORMATTER.vformat(self._texts[key], (), {**self.values, **values})
+        return _FORMATTER.vformat(self._entries[key][self.lang], (), {**self.values, **values})
 
     def having(self, **values: Any) -> Catalogue:
         """Return the same messages with more values that every message may use."""
         other = object.__new__(Catalogue)
-        other.lang, other._texts, other.values = self.lang, self._texts, {**self.values, **values}
+        other.lang, other._entries, other.values = self.lang, self._entries, {**self.values, **values}
         return other
 
     def counting(self, counted: str | None) -> Catalogue:
         """Return the same messages with the words for units: symbols where data have no bytes, else tokens.
 
         Args:
-            counted: what the data card says figures are given per (``byte``, ``symbol``, …).
+            counted: the unit that figures are given per (``byte``, ``symbol``, …), by the data card.
         """
         word = "symbol" if counted == "symbol" else "token"
         return self.having(token=self.message(word), tokens=self.message(f"{word}s"))
 
     def pick(self, entry: Mapping[str, Any] | None, field: str = "text") -> str:
-        """Return an entry's own text in this language (``text_ko`` for Korean), else in English, else nothing."""
+        """Return an entry's own text in this language (``text_ko`` for Korean), else in English, else nothing.
+
+        >>> Catalogue("ko").pick({"label": "accuracy", "label_ko": "정확도"}, "label")
+        '정확도'
+        """
         entry = entry or {}
         return str((self.lang != "en" and entry.get(f"{field}_{self.lang}")) or entry.get(field) or "")
+
+    def note(self, text: str) -> str | None:
+        """Return an English note of the data card in this language, or None where no message ``note_…`` has its form.
+
+        A value that is itself a message ``phrase_…``, or a list of such, is translated too.
+
+        >>> Catalogue("ko").note("1,234 empty lines are no records and are left out")
+        '빈 줄 1,234개는 레코드로 보지 않고 제외했습니다.'
+        """
+        return text if self.lang == "en" else self._translated(text, "note_")
+
+    def _translated(self, text: str, kind: str) -> str | None:
+        """The text by the most specific of the messages that have its form."""
+        known = [key for key in self._entries if key.startswith(kind)]
+        for key in sorted(known, key=lambda key: -len(self._entries[key]["en"])):
+            if found := _pattern(self._entries[key]["en"]).fullmatch(text):
+                return self.message(key, **{name: self._phrase(value) for name, value in found.groupdict().items()})
+        return None
+
+    def _phrase(self, value: str) -> str:
+        whole = self._translated(value, "phrase_")
+        pieces = [self._translated(piece, "phrase_") for piece in value.split(", ")]
+        return whole or (value if None in pieces else ", ".join(filter(None, pieces)))
+
+
+@functools.cache
+def _pattern(template: str) -> re.Pattern[str]:
+    """The texts that a template makes: a blank of one letter is a number, any other one is any text."""
+    made, end, seen = "", 0, set[str]()
+    for blank in _BLANK.finditer(template):
+        name, one, other = blank.groups()
+        value = r"[-\d.,%]+" if len(name) == 1 else ".+?"
+        again = f"(?P={name})" if name in seen else f"(?P<{name}>{value})"
+        made += re.escape(template[end : blank.start()])
+        made += again if one is None else f"(?:{re.escape(one)}|{re.escape(other)})"
+        end = blank.end()
+        if one is None:
+            seen.add(name)
+    return re.compile(made + re.escape(template[end:]), re.DOTALL)
 
 
 class _Formatter(string.Formatter):
@@ -113,8 +159,7 @@ _FORMATTER = _Formatter()
 def particle(word: str, pair: str) -> str:
     """Return the particle of a pair such as ``은/는`` that fits the final sound of a word as it is read in Korean.
 
-    Brackets at the end are not read, as the rules of Korean spelling have it: ``n-gram (n = 5)`` is followed by 은, as
-    n-gram is.
+    Brackets at the end are not read, by the rules of Korean spelling: ``n-gram (n = 5)`` takes 은, like n-gram.
 
     Args:
         word: Hangul, a Latin word or abbreviation, a number, a number with its unit.
@@ -122,6 +167,9 @@ def particle(word: str, pair: str) -> str:
 
     Raises:
         ValueError: the pair is not among those known.
+
+    >>> particle("GRU", "은/는"), particle("LSTM", "은/는")
+    ('는', '은')
     """
     known = next((p for p in PARTICLES if pair in (p, "/".join(reversed(p.split("/"))))), None)
     if known is None:

@@ -12,34 +12,43 @@ from chainrule.report.messages import LANGUAGES, Catalogue
 
 @dataclass(frozen=True)
 class Sentence:
-    """A message key and the values of its blanks; a :class:`Figure` or an :class:`Amount` is said in the language of
-    the sentence.
+    """A message key and the values of its blanks.
+
+    A :class:`MetricValue` or an :class:`Amount` is said in the language of the sentence.
+
+    >>> Sentence("verdict_so_far", {"model": "GRU", "value": "2.1"}).said(Catalogue("ko"))
+    '지금까지는 GRU가 2.1로 앞섭니다. 아직 끝나지 않은 모델이 있습니다.'
     """
 
     key: str
     values: Mapping[str, Any]
 
     def said(self, say: Catalogue) -> str:
-        """The sentence in the language of a catalogue."""
+        """Return the sentence in the language of a catalogue."""
         values = {k: v.said(say) if isinstance(v, MetricValue | Amount) else v for k, v in self.values.items()}
         return say.message(self.key, **values)
 
 
 @dataclass(frozen=True)
 class MetricValue:
-    """A figure with its metric, such as ``2.118 bits per byte``."""
+    """A value with its metric, such as ``2.118 bits per byte``."""
 
     metric: Metric
     value: float
 
     def said(self, say: Catalogue) -> str:
+        """Return the value with its unit in the language of a catalogue."""
         return self.metric.said(self.value, say.lang)
 
 
 @dataclass(frozen=True)
 class Amount:
-    """A number of items of a kind, such as ``5,000 bytes of test data``; ``kind`` is ``count`` (of test data) or
-    ``amount``.
+    """A number of items of a kind, such as ``5,000 bytes of test data``.
+
+    ``kind`` is ``count`` (of test data) or ``amount``; the message is ``<kind>_<items>``.
+
+    >>> Amount(5000, "byte").said(Catalogue("en"))
+    '5,000 bytes of test data'
     """
 
     count: float
@@ -47,30 +56,51 @@ class Amount:
     kind: str = "count"
 
     def said(self, say: Catalogue) -> str:
+        """Return the number and its items in the language of a catalogue."""
         key = f"{self.kind}_{self.items}"
         return say.message(key if key in say else "count_item", n=round(self.count))
 
 
 @dataclass(frozen=True)
 class Warned:
-    """A warning: its code for programs, and what it says."""
+    """A warning: its code for programs, and its sentence for people."""
 
     code: str
     sentence: Sentence
 
     def to_json(self, say: Mapping[str, Catalogue]) -> dict[str, str]:
-        """``{"code", "text", "text_ko"}``."""
+        """Return ``{"code", "text", "text_ko"}``."""
         return {"code": self.code, **spoken([self.sentence], say)}
 
 
 def warned(code: str, key: str | None = None, **values: Any) -> Warned:
-    """A warning whose message key is ``warning_<code>``, unless another is given."""
+    """Return a warning.
+
+    Args:
+        code: its name for programs.
+        key: its message; None: ``warning_<code>``.
+        values: values of the message's blanks.
+    """
     return Warned(code, Sentence(key or f"warning_{code}", values))
 
 
+def in_languages(texts: Mapping[str, str], field: str = "text") -> dict[str, str]:
+    """Return texts by language under the keys of a board.
+
+    >>> in_languages({"en": "tie", "ko": "무승부"})
+    {'text': 'tie', 'text_ko': '무승부'}
+    """
+    return {field if lang == "en" else f"{field}_{lang}": text for lang, text in texts.items()}
+
+
 def spoken(sentences: Sequence[Sentence], say: Mapping[str, Catalogue]) -> dict[str, str]:
-    """Sentences one after the other in every language: ``{"text", "text_ko"}``."""
-    return {
-        "text" if lang == "en" else f"text_{lang}": " ".join(sentence.said(say[lang]) for sentence in sentences)
-        for lang in LANGUAGES
-    }
+    """Return sentences one after the other in every language.
+
+    Args:
+        sentences: the sentences.
+        say: a catalogue for each language.
+
+    Returns:
+        ``{"text", "text_ko"}``.
+    """
+    return in_languages({lang: " ".join(sentence.said(say[lang]) for sentence in sentences) for lang in LANGUAGES})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,26 +36,10 @@ class Cell:
     bar: Bar | None = None
 
 
-@dataclass(frozen=True)
-class Row:
-    """A row of the table: its cells, or a message in their place."""
-
-    label: str
-    style: int
-    classes: str
-    tags: list[str]
-    detail: str
-    error: str
-    message: str
-    cells: list[Cell]
-
-
-@dataclass(frozen=True)
-class Column:
-    """A column: its heading, and what it shows of a row."""
-
-    heading: str
-    show: Any
+Show = Callable[[dict[str, Any]], Cell]
+"""The function that makes the cell of a row."""
+Column = tuple[str, Show]
+"""A heading, and the cells below it."""
 
 
 def status(row: dict[str, Any]) -> str:
@@ -77,7 +62,9 @@ class Table:
         self.board, self.say, self.pick, self.section = board, catalogue.message, catalogue.pick, section
         self.metrics: list[dict[str, Any]] = [metric for metric in board.get("metrics") or [] if metric]
         self.main: dict[str, Any] = self.metrics[0] if self.metrics else {"name": None}
-        self.known = {name: number(value) for name, value in (board.get("references") or {}).items()}
+        known = {name: number(value) for name, value in (board.get("references") or {}).items()}
+        self.known = {name: value for name, value in known.items() if value is not None}
+        self.tick = self.known.get(section.tick or "")
         self.groups = [(title, columns) for title, columns in self._groups() if columns]
         """(heading, columns) from left to right; the first column, the model, is not among them."""
 
@@ -86,42 +73,40 @@ class Table:
         """The number of columns behind the model."""
         return sum(len(columns) for _, columns in self.groups)
 
-    def rows(self) -> list[Row]:
-        """Return all rows in the order of the board."""
-        columns = [column for _, columns in self.groups for column in columns]
-        return [self._row(row, columns) for row in self.board["rows"]]
+    def rows(self) -> list[dict[str, Any]]:
+        """Return all rows in the order of the board, each with its cells or a message in their place."""
+        shown = [show for _, columns in self.groups for _, show in columns]
+        return [self._row(row, shown) for row in self.board["rows"]]
 
     def note(self) -> str:
         """Return the sentence below the table: the scale, and which differences are better."""
-        tick = self.section.tick
-        marks = (
-            self.say("table_mark", name=self.say(f"reference_{tick}")) if self.known.get(tick or "") is not None else ""
-        )
+        mark = "" if self.tick is None else self.say("table_mark", name=self.say(f"reference_{self.section.tick}"))
         direction = self.say("positive" if self.main.get("higher_is_better") else "negative")
         unit = self.main.get("unit") if self.main.get("unit") not in ("", "%") else None
-        return self.say("table_note", marks=marks, unit=unit or self.pick(self.main, "label"), direction=direction)
+        return self.say("table_note", marks=mark, unit=unit or self.pick(self.main, "label"), direction=direction)
 
     # --- columns ------------------------------------------------------------------------------------------------------
 
     def _groups(self) -> list[tuple[str, list[Column]]]:
-        say, speed = self.say, [Column(self.say("col_generate_speed"), self._compact("tokens_per_second_generate"))]
+        say = self.say
         measured = [
-            Column(self._heading(m), self._metric(m)) for m in self.metrics if m is self.main or self._any(m["name"])
+            (self._heading(m), self._main if m is self.main else self._number(m["name"], figure, m))
+            for m in self.metrics
+            if m is self.main or self._any(m["name"])
         ]
-        state = [Column(say("col_state"), self._state)] * self._any("state_bytes_fixed")
+        training = [
+            (say("col_seconds"), self._number("train_seconds", significant)),
+            (say("col_train_speed"), self._number("tokens_per_second_train", compact)),
+        ]
+        speed = (say("col_generate_speed"), self._number("tokens_per_second_generate", compact))
+        state, peak = (say("col_state"), self._state), (say("col_peak"), self._number("peak_memory_bytes", size))
         return [
             (say("group_test"), measured),
             (say("group_gap"), self._gaps()),
-            ("", [Column(say("col_params"), self._compact("params"))]),
-            (
-                say("group_training"),
-                [
-                    Column(say("col_seconds"), self._seconds),
-                    Column(say("col_train_speed"), self._compact("tokens_per_second_train")),
-                ],
-            ),
-            (say("group_generation"), speed * self._any("tokens_per_second_generate")),
-            (say("group_memory"), [*state, Column(say("col_peak"), self._peak)]),
+            ("", [(say("col_params"), self._number("params", compact))]),
+            (say("group_training"), training),
+            (say("group_generation"), [speed] * self._any("tokens_per_second_generate")),
+            (say("group_memory"), [*[state] * self._any("state_bytes_fixed"), peak]),
         ]
 
     def _any(self, key: str) -> bool:
@@ -133,23 +118,25 @@ class Table:
 
     def _gaps(self) -> list[Column]:
         """Differences: to the best row, to the row that is the baseline, to the references."""
-        found = [Column(self.say("col_best"), self._paired)] * self._any("gap")
-        base = next((row for row in self.board["rows"] if _kind(row) == self.section.baseline), None)
-        value = number(base.get(self.main["name"])) if base else None
-        if value is not None:
-            heading = self.say(f"reference_{self.section.baseline}")
-            found.append(Column(heading, self._difference(value, but=self.section.baseline)))
+        found: list[Column] = [(self.say("col_best"), self._paired)] * self._any("gap")
+        base = next((row for row in self.board["rows"] if self._is_baseline(row)), None)
+        if base and (value := number(base.get(self.main["name"]))) is not None:
+            found.append((base["label"], lambda row: self._difference(row, value, hidden=self._is_baseline(row))))
         for name in self.section.references:
-            if (value := self.known.get(name)) is not None:
-                found.append(Column(self.say(f"reference_{name}"), self._difference(value)))
+            if name in self.known:
+                show = lambda row, other=self.known[name]: self._difference(row, other)  # noqa: E731
+                found.append((self.say(f"reference_{name}"), show))
         return found
+
+    def _is_baseline(self, row: dict[str, Any]) -> bool:
+        """A row's name may carry settings behind its model type."""
+        return re.split(r"[:+]", row["model"])[0] == self.section.baseline
 
     # --- cells --------------------------------------------------------------------------------------------------------
 
-    def _metric(self, metric: dict[str, Any]) -> Any:
-        if metric is self.main:
-            return self._main
-        return lambda row: Cell(figure(row.get(metric["name"]), metric), number(row.get(metric["name"])))
+    @staticmethod
+    def _number(key: str, written: Callable[..., str], *more: Any) -> Show:
+        return lambda row: Cell(written(row.get(key), *more), number(row.get(key)))
 
     def _main(self, row: dict[str, Any]) -> Cell:
         """The main figure, its interval as a bar and in words, and the spread over seeds where there are several."""
@@ -173,25 +160,10 @@ class Table:
         span = [f"{self._shown(low, True)} … {self._shown(high, True)}"] if low is not None and high is not None else []
         return Cell(self._shown(value, True), value, span)
 
-    def _difference(self, other: float, but: str | None = None) -> Any:
-        def show(row: dict[str, Any]) -> Cell:
-            value = number(row.get(self.main["name"]))
-            gap = None if value is None or (but and _kind(row) == but) else value - other
-            return Cell(self._shown(gap, True), gap)
-
-        return show
-
-    @staticmethod
-    def _compact(key: str) -> Any:
-        return lambda row: Cell(compact(row.get(key)), number(row.get(key)))
-
-    @staticmethod
-    def _seconds(row: dict[str, Any]) -> Cell:
-        return Cell(significant(row.get("train_seconds")), number(row.get("train_seconds")))
-
-    @staticmethod
-    def _peak(row: dict[str, Any]) -> Cell:
-        return Cell(size(row.get("peak_memory_bytes")), number(row.get("peak_memory_bytes")))
+    def _difference(self, row: dict[str, Any], other: float, hidden: bool = False) -> Cell:
+        value = number(row.get(self.main["name"]))
+        gap = None if value is None or hidden else value - other
+        return Cell(self._shown(gap, True), gap)
 
     def _state(self, row: dict[str, Any]) -> Cell:
         fixed, growing = number(row.get("state_bytes_fixed")), number(row.get("state_bytes_per_token"))
@@ -203,23 +175,15 @@ class Table:
     # --- bars ---------------------------------------------------------------------------------------------------------
 
     def _bar(self, value: float, interval: tuple[float, float]) -> Bar:
-        low, high = self._scale()
-        tick = self.known.get(self.section.tick or "")
+        start, end = self._scale()
+        low, high = interval
+        about = self.say("interval_of", value=self._shown(value), low=self._shown(low), high=self._shown(high))
 
         def place(at: float) -> float:
-            return round(4 + 96 * (at - low) / ((high - low) or 1), 1)
+            return round(4 + 96 * (at - start) / ((end - start) or 1), 1)
 
-        about = self.say(
-            "interval_of", value=self._shown(value), low=self._shown(interval[0]), high=self._shown(interval[1])
-        )
-        beyond = interval[1] > high + 1e-9
-        return Bar(
-            about,
-            place(value),
-            place(interval[0]),
-            None if beyond else place(interval[1]),
-            None if tick is None else place(tick),
-        )
+        beyond, tick = high > end + 1e-9, None if self.tick is None else place(self.tick)
+        return Bar(about, place(value), place(low), None if beyond else place(high), tick)
 
     def _scale(self) -> tuple[float, float]:
         """The ends of the scale that all bars share.
@@ -227,52 +191,36 @@ class Table:
         It ends at the tick where two rows or more are better than that: a Markov chain far to the right would otherwise
         squeeze the differences that decide into a pixel. Rows beyond the end are drawn as an arrow.
         """
-        tick = self.known.get(self.section.tick or "")
         ends = [found for row in self.board["rows"] if status(row) != "failed" and (found := _interval(row))]
-        near = [interval for interval in ends if tick is not None and interval[1] <= tick]
-        kept = near if len(near) > 1 else ends
-        marks = [value for interval in kept for value in interval] + ([] if tick is None else [tick])
+        near = [interval for interval in ends if self.tick is not None and interval[1] <= self.tick]
+        marks = [value for interval in (near if len(near) > 1 else ends) for value in interval]
+        marks += [] if self.tick is None else [self.tick]
         return min(marks), max(marks)
 
     # --- rows ---------------------------------------------------------------------------------------------------------
 
-    def _row(self, row: dict[str, Any], columns: list[Column]) -> Row:
-        now, verdict = status(row), self.board.get("verdict") or {}
-        best = row["model"] == verdict.get("best") and now != "failed"
-        tie = not best and now != "failed" and row["model"] in (verdict.get("tie") or [])
-        tags = (
-            [self.say("tag_best")] * best
-            + [self.say("tag_tie")] * tie
-            + [self.say("status_running")] * (now == "running")
-        )
-        named = ":" not in row["model"] or all(
-            part in row["label"] for part in row["model"].partition(":")[2].split("+")
-        )
+    def _row(self, row: dict[str, Any], shown: list[Show]) -> dict[str, Any]:
+        now, verdict, model, label = status(row), self.board.get("verdict") or {}, row["model"], row["label"]
+        best = model == verdict.get("best") and now != "failed"
+        tie = not best and now != "failed" and model in (verdict.get("tie") or [])
+        marks = [("best", "tag_best", best), ("tie", "tag_tie", tie), ("", "status_running", now == "running")]
+        named = all(part in label for part in model.partition(":")[2].split("+"))
         error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
         message = "" if error else self._message(row, now)
-        return Row(
-            row["label"],
-            row["style"],
-            " ".join([now, *["best"] * best, *["tie"] * tie]),
-            tags,
-            "" if named else row["model"],
-            error,
-            message,
-            [] if error or message else [column.show(row) for column in columns],
-        )
+        return {
+            "label": label, "style": row["style"], "detail": "" if named else model, "error": error, "message": message,
+            "classes": " ".join([now, *(name for name, _, so in marks if so and name)]),
+            "tags": [self.say(key) for _, key, so in marks if so],
+            "cells": [] if error or message else [show(row) for show in shown],
+        }  # fmt: skip
 
     def _message(self, row: dict[str, Any], now: str) -> str:
-        """Why a row has no figures yet; nothing where it has some."""
+        """The reason why a row has no figures yet; nothing where it has some."""
         if number(row.get(self.main["name"])) is not None or now == "done":
             return ""
         if self.board.get("status") != "running":
             return self.say("not_reached")
         return self.say("status_running_empty" if now == "running" else "status_waiting")
-
-
-def _kind(row: dict[str, Any]) -> str:
-    """The model type of a row whose name may carry settings."""
-    return re.split(r"[:+]", row["model"])[0]
 
 
 def _interval(row: dict[str, Any]) -> tuple[float, float] | None:

@@ -245,7 +245,7 @@ def test_a_command_that_cannot_be_meant_is_status_2_and_says_what_to_type(
 
 WRONG_COMPARISONS = {
     "unknown": (["--models", "ngram,grru"], "'gru'"),
-    "twice": (["--models", "gru,gru"], "gru stands there twice"),
+    "twice": (["--models", "gru,gru"], "gru is given twice"),
     "none": (["--models", ","], "at least one"),
     "language": (["--models", "markov", "--lang", "xx"], "allowed: en, ko"),
     "seeds": (["--models", "gru", "--seeds", "0"], "--seeds 0"),

@@ -15,35 +15,24 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from chainrule import experiment
-from chainrule.core import UserError, load_file, model_type
+from chainrule.core import UserError, load_file
 from chainrule.core.files import FolderLock
-from chainrule.core.metric import Metric
 from chainrule.experiment import cells, execute
 from chainrule.experiment.jobs import Job, Result, Results
-from chainrule.experiment.plan import hash_files, parse_models, read_plan
 from chainrule.inference import costs
 from chainrule.runs import RunFolder
-from chainrule.tasks.base import Evaluation, _tasks, find_task, register_task
-from chainrule.tasks.generate.task import Generate
-from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import make_trainer, prepare, read_data
 from chainrule.tasks.train import train
 from chainrule.training.loop import Trainer
 from tests.faults import harness
-
-WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
-NOISY = {
-    "train_seconds", "tokens_per_second_train", "tokens_per_second_generate", "peak_memory_bytes", "seconds", "growth",
-    "created", "command",
-}  # fmt: skip
-"""Keys of a board that another run on the same machine need not repeat."""
+from tests.faults.boards import compare, plain, settings_for, weights, write_text
 
 
 @pytest.fixture(autouse=True)
@@ -55,34 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    rng = random.Random(3)
-    path = tmp_path_factory.mktemp("text") / "corpus.txt"
-    path.write_text("".join(" ".join(rng.choices(WORDS, k=7)) + "\n" for _ in range(139)))
-    return path
-
-
-def settings_for(text: Path, **more: Any) -> RunConfig:
-    values = {"budget": "6steps", "size": "tiny", "threads": 1, "precision": "fp32", "save_every": "2steps"}
-    return RunConfig.make({"data": str(text), "model_type": "ngram", **values, **more})
-
-
-def compare(text: Path, out: Path, models: str, **more: Any) -> dict[str, Any]:
-    options = {k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite", "plugin") if k in more}
-    with contextlib.redirect_stderr(io.StringIO()):
-        return experiment.compare(settings_for(text, **more), models, out, **options)
-
-
-def plain(value: Any) -> Any:
-    """A board without what differs between two runs of the same thing."""
-    if isinstance(value, dict):
-        return {k: plain(v) for k, v in value.items() if k not in NOISY}
-    if isinstance(value, list):
-        return [plain(v) for v in value]
-    return value
-
-
-def weights(out: Path) -> dict[str, bytes]:
-    return {path.parent.name: path.read_bytes() for path in sorted(out.glob("runs/*/model.safetensors"))}
+    return write_text(tmp_path_factory.mktemp("text"))
 
 
 MODELS = "markov,gru,gpt:heads=7"
@@ -330,28 +292,19 @@ def test_workers_load_the_file_of_a_model_type_of_your_own(text: Path, tmp_path:
 @pytest.mark.slow
 def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path, tmp_path: Path) -> None:
     undisturbed = compare(text, tmp_path / "undisturbed", "markov,gru,lstm", budget="200steps")
-    values = {
-        "data": str(text),
-        "budget": "200steps",
-        "size": "tiny",
-        "threads": 1,
-        "precision": "fp32",
-        "save_every": "2steps",
-    }
+    values = {**settings_for(text, budget="200steps").model_dump(exclude_unset=True), "data": str(text)}
     code = f"""
 from chainrule import experiment
 from chainrule.tasks.settings import RunConfig
-settings = RunConfig.make({{"model_type": "ngram", **{values!r}}})
+settings = RunConfig.make({values!r})
 experiment.compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
 """
-    codes = []
-    for seconds in (4, 8, 12):
+    for jobs in (1, 2, 3):  # killed at work: when so many cells have begun to train
         parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-        time.sleep(seconds)
+        while parent.poll() is None and len(list((tmp_path / "board/results").glob("train-*.json"))) < jobs:
+            time.sleep(0.05)
         parent.kill()
-        codes.append(parent.wait())
-    assert -signal.SIGKILL in codes and set(codes) <= {0, -signal.SIGKILL}
-    assert list((tmp_path / "board/results").glob("train-*.json"))  # they were killed at work
+        assert parent.wait() == -signal.SIGKILL
     time.sleep(1)  # workers notice within a moment that their parent is gone
     board = compare(text, tmp_path / "board", "markov,gru,lstm", budget="200steps", workers=2)
     assert plain(board) == plain(undisturbed)
@@ -392,110 +345,3 @@ def test_a_folder_belongs_to_one_process_and_to_none_when_that_is_killed(
     with FolderLock(out):  # it is free again when work ends, and where the system has no locks nothing is refused
         monkeypatch.setattr("chainrule.core.files.fcntl", None)
         work()
-
-
-# --- rows -------------------------------------------------------------------------------------------------------------
-
-
-def test_rows_with_tokenizers_of_their_own_stand_on_one_board(text: Path, tmp_path: Path) -> None:
-    models = "ngram:tokenizer=word,ngram,gru:tokenizer=char,gpt:tokenizer=bpe:300+layers=1"
-    board = compare(text, tmp_path / "b", models)
-    assert [row["model"] for row in board["rows"]] == models.split(",")
-    assert [row["tokenizer"] for row in board["rows"]] == ["word", "byte", "char", "bpe:300"]
-    assert board["rows"][3]["config"]["layers"] == 1
-    sizes = {row["bytes"] for row in board["rows"]}
-    assert len(sizes) == 1 and len({row["tokens"] for row in board["rows"]}) == 3
-    for row in board["rows"]:
-        low, high = row["interval"]
-        assert "error" not in row and low <= row["bits_per_byte"] <= high
-    plan = read_plan(tmp_path / "b")
-    assert plan is not None
-    found = [Results(tmp_path / "b").get(plan.jobs[row.cells[0].measure]) for row in plan.rows]
-    blocks = [result.found["blocks"] for result in found if result]
-    assert all(np.allclose(found["bytes"], blocks[1]["bytes"]) for found in blocks)
-    totals = [sum(found["nats"]) / sum(found["bytes"]) / np.log(2) for found in blocks]
-    assert totals == pytest.approx([row["bits_per_byte"] for row in board["rows"]])
-    own = json.loads((tmp_path / "b/results/prepare-ngram-tokenizer=word.json").read_text())["result"]["board"][
-        "ladder"
-    ]
-    assert own != board["ladder"]
-    assert board["rows"][0]["config"]["n"] == min(own, key=lambda found: found["value"])["n"]
-    rung = {row["model"]: row["label"] for row in board["rows"]}
-    assert rung["ngram"].startswith("n-gram (n = ") and "tokenizer=word, n = " in rung["ngram:tokenizer=word"]
-
-
-def test_settings_of_a_row_go_to_its_run_its_training_or_its_model() -> None:
-    (row, other) = parse_models("gpt:tokenizer=bpe:1024+layers=2+context=32+train.lr=0.01,gru")
-    assert row.own == {"tokenizer": "bpe:1024", "model": {"layers": 2, "context": 32}, "train": {"lr": 0.01}}
-    assert row.name == "gpt:tokenizer=bpe:1024+layers=2+context=32+train.lr=0.01" and other.own == {}
-    assert parse_models(["gru:tokenizer=char:complete"])[0].own == {"tokenizer": "char:complete"}
-    for bad, said in (
-        ("gru:budget=5s", "the same for all rows"), ("gru:seed=3", "the same for all rows"), ("gru,gru", "twice"),
-        ("", "at least one"), ("grru", "gru"),
-    ):  # fmt: skip
-        with pytest.raises(UserError, match=said):
-            parse_models(bad)
-
-
-def test_rows_that_count_other_units_are_failed_rows(text: Path, tmp_path: Path) -> None:
-    board = compare(text, tmp_path / "b", "markov,markov:tokenizer=none")
-    assert [row["status"] for row in board["rows"]] == ["done", "failed"]
-    assert "tokenizer" in board["rows"][1]["error"]
-
-
-def test_data_that_hold_the_board_itself_are_still_the_same_data(text: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    shutil.copy(text, folder / "corpus.txt")
-    before = hash_files(str(folder), folder / "board")
-    first = compare(folder, folder / "board", "markov")
-    assert hash_files(str(folder), folder / "board") == before != hash_files(str(folder))
-    assert compare(folder, folder / "board", "markov") == first
-
-
-# --- one more metric --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def surprised() -> Any:
-    """A toy task: generate with one more metric, declared once."""
-
-    class Surprised(Generate):
-        name: ClassVar[str] = "surprised"
-
-        def metrics(self, counted: str) -> tuple[Metric, ...]:
-            surprise = Metric("surprise", "worst token", "최악의 토큰", digits=1, of="squares")
-            return (*super().metrics(counted), surprise)
-
-        def evaluate(self, loaded: Any, part: Any) -> Evaluation:
-            found = super().evaluate(loaded, part)
-            items = {**found.items, "squares": found.items["nats"] ** 2}
-            return Evaluation(
-                self.metrics(part.counted),
-                items,
-                found.records,
-                found.totals,
-                info=found.info,
-                positions=found.positions,
-            )
-
-    register_task(Surprised)
-    from chainrule.core import registry
-
-    known = dict(registry._model_types)
-    registry._model_types["markov", "surprised"] = model_type("markov")
-    yield Surprised
-    registry._model_types.clear()
-    registry._model_types.update(known)
-    del _tasks["surprised"]
-
-
-def test_one_more_metric_is_one_declaration(surprised: Any, text: Path, tmp_path: Path) -> None:
-    board = compare(text, tmp_path / "b", "markov", task="surprised")
-    assert [metric["name"] for metric in board["metrics"]] == [m.name for m in find_task("surprised").metrics("byte")]
-    assert board["metrics"][-1] | {"label": "worst token", "digits": 1} == board["metrics"][-1]
-    (row,) = board["rows"]
-    low, high = row["intervals"]["surprise"]
-    assert low < row["surprise"] < high
-    assert "worst token" in (tmp_path / "b/report.html").read_text()
-    assert "bits per byte" in board["verdict"]["text"]

@@ -114,7 +114,7 @@ class Words(Autoregressive, Counting[Events]):
         return self
 
     def count(self, wanted: Tensor, order: int, drop_last: bool) -> Tensor:
-        """How often the last ``order`` words of the keys occurred (``drop_last``: without the predicted word)."""
+        """Counts of the last ``order`` words of the keys (``drop_last``: without the predicted word)."""
         keys = self.events % self.base**order
         keys = (keys // self.base if drop_last else keys).sort().values
         return torch.searchsorted(keys, wanted := wanted.contiguous(), right=True) - torch.searchsorted(keys, wanted)

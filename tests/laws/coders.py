@@ -30,8 +30,8 @@ class BeyondTheSet(ImageCodec):
 
 
 BREAKERS: list[tuple[str, Any]] = [
-    ("codes: a picture alone = among others", LooksAtNeighbours),
-    ("codes: a picture alone = among others", BeyondTheSet),
+    ("codes: an image alone = among others", LooksAtNeighbours),
+    ("codes: an image alone = among others", BeyondTheSet),
 ]
 
 

@@ -18,7 +18,7 @@ class Unnormalised(Categorical):
 
 
 class Around(SequenceModel, MaskedLM):
-    """Every place knows itself and, the nearer the better, all places of its row; the broken ones below change one thing."""
+    """A distance-weighted mean over all places of a row; the broken models below change one thing."""
 
     def __init__(self, config: SmallConfig):
         super().__init__(config)
@@ -71,8 +71,8 @@ class TellsLess(Around):
 BREAKERS: list[tuple[str, type[Around]]] = [
     ("a padded row = a row alone", CountsFromTheEnd),
     ("a padded row = a row alone", SeesPads),
-    ("pads say nothing", SeesPads),
+    ("padding is ignored", SeesPads),
     ("whole rows are independent", LooksAtTheRowAbove),
     ("both sides are seen", SeesOnlyBefore),
-    ("p of what is hidden sums to 1", TellsLess),
+    ("p of masked tokens sums to 1", TellsLess),
 ]

@@ -299,15 +299,15 @@ class StartsWithoutItsSource(Translator):
 
 SOURCED: list[tuple[str, type[Translator]]] = [
     ("a source in a padded batch = a source alone", ReadsPadsOfSources),
-    ("the source is remembered", ForgetsItsSource),
-    ("a start symbol keeps the source", StartsWithoutItsSource),
+    ("predictions depend on the source", ForgetsItsSource),
+    ("a start token keeps the source", StartsWithoutItsSource),
 ]
 
 BREAKERS: list[tuple[str, type[Autoregressive]]] = [
     ("sizes", GrowsWhenBuilt),
     ("deterministic", Noisy),
     ("saved = loaded", KeepsWeightsToItself),
-    ("start() reads the start symbol", StartsWithSymbolZero),
+    ("start() = reading the start token", StartsWithSymbolZero),
     ("all at once = one at a time", OtherStep),
     ("all at once = in chunks", DropsState),
     ("padded batches = rows alone", ReadsPads),
@@ -316,11 +316,11 @@ BREAKERS: list[tuple[str, type[Autoregressive]]] = [
     ("packed records = separate records", NeverForgets),
     ("rows are independent", LooksAtItsNeighbours),
     ("beyond the trained window", RefusesOneWay),
-    ("context is true", SeesOneMore),
+    ("context is exact", SeesOneMore),
     ("p sums to 1", SumsToLess),
     ("p of all strings sums to 1", SumsToLess),
     ("the future is not seen", SeesAhead),
-    ("the future sends no gradient", SendsGradientBack),
+    ("the future gets no gradient", SendsGradientBack),
     ("draws follow p", DrawsTooWarm),
     ("state: reorder", with_state(ReordersLengthsOnly)),
     ("state: concat", with_state(ConcatsBackwards)),
@@ -331,7 +331,7 @@ BREAKERS: list[tuple[str, type[Autoregressive]]] = [
     ("every parameter learns", HasAnIdlePart),
     ("gradients pass through the state", DetachesItsState),
     ("1 x 8 rows = 8 x 1 rows", MinusMean),
-    ("looked at = not looked at", ShyOfObservers),
+    ("recorded = not recorded", ShyOfObservers),
     ("statistics add up", AddsBadly),
     ("statistics add up", CountsPads),
     ("counting is deterministic", CountsAtRandom),
@@ -348,7 +348,7 @@ def test_the_unbroken_model_keeps_every_law() -> None:
     verdicts = examine(Subject(model_type("plain", SmallConfig, Plain)))
     assert [v for v in verdicts if not v.ok] == []
     assert {law.name for law in LAWS} - {v.law for v in verdicts} == {
-        "context is true",
+        "context is exact",
         "statistics add up",
         "counting is deterministic",
         *(name for name, _ in [*LABELLERS, *SOURCED, *FILLERS, *CODERS]),
@@ -399,7 +399,7 @@ class SendsStepsBack(Translator):
     ids=["real numbers", "step by step"],
 )
 def test_a_gradient_from_the_future_is_found_however_inputs_are_read(subject: Subject) -> None:
-    found = verdict(subject, "the future sends no gradient")
+    found = verdict(subject, "the future gets no gradient")
     assert not found.ok and "gradient of log p at time 0 in later inputs" in found.detail
 
 

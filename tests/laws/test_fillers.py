@@ -23,7 +23,7 @@ def test_the_unbroken_model_keeps_every_law_of_its_kind() -> None:
         "saved = loaded",
         "every parameter learns",
         "1 x 8 rows = 8 x 1 rows",
-        "looked at = not looked at",
+        "recorded = not recorded",
     }
 
 

@@ -1,4 +1,4 @@
-"""Laws of taggers and classifiers: networks are asked like counts, every law bites, and a file from outside is graded."""
+"""Laws of taggers and classifiers: counting models and networks alike, every law bites, a plugin is tested too."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def counting_model_types() -> list[ModelType]:
 
 @pytest.mark.parametrize("chosen", counting_model_types(), ids=lambda f: f"{f.name}-{f.task}")
 def test_a_part_that_is_left_out_breaks_the_sum(chosen: ModelType) -> None:
-    """Each counting model type, with statistics that lose the last shard, is caught; and its subject teaches it something."""
+    """A counting model whose statistics lose the last shard breaks the law; the whole ones change the model."""
     subject = SUBJECTS[chosen.task](chosen)
     assert isinstance(subject, Labelling)
 
@@ -88,7 +88,7 @@ def test_laws_grades_a_tagger_of_a_file_outside(tmp_path: Path, capsys: pytest.C
     )
     assert main(["laws", str(path)]) == 2
     told = capsys.readouterr()
-    assert "mine (tag): one tag a token, of the set" in told.err and "1 law(s) broken" in told.err
+    assert "mine (tag): one tag per token, of the label set" in told.err and "1 law(s) broken" in told.err
     assert "labels: long rows" in told.out
     del registry._model_types["mine", "tag"]
     assert model_type("hmm", "tag").task == "tag"

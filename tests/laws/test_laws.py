@@ -1,4 +1,4 @@
-"""The law suite over the registry: every model type, every law. A new file in ``chainrule.models`` is tested by this."""
+"""The laws over the registry: every model type and every law, a new file in ``chainrule.models`` included."""
 
 from __future__ import annotations
 
@@ -98,26 +98,28 @@ def test_report_has_a_line_for_each_law_that_applies_and_a_sum() -> None:
 
 LAWS_ASKING = {
     "a model": 1, "asked": 2, "autoregressive": 14, "discrete": 3, "finite context": 1, "gradient": 1, "learning": 2,
-    "differentiable inputs": 1, "probes": 1, "takes_prompt": 3, "filler": 5, "counting": 2, "labelling": 4, "tagger": 2, "classifier": 1,
-    "codec": 1,
+    "differentiable inputs": 1, "probes": 1, "takes_prompt": 3, "masked_lm": 5, "counting": 2, "labelling": 4,
+    "tagger": 2, "classifier": 1, "codec": 1,
 }  # fmt: skip
-"""How many laws ask for each capability, at least."""
+"""The fewest laws that ask for each capability."""
 TABLE, NETWORK = {"autoregressive", "counting", "finite context"}, {"autoregressive", "learning", "gradient", "probes"}
 RECURRENT, TAGGER = NETWORK | {"differentiable inputs"}, {"labelling", "tagger"}
 CLASSIFIER = {"labelling", "classifier"}
 CAPABILITIES: dict[str, dict[str, set[str]]] = {
     "generate": {"markov ngram": TABLE | {"discrete"}, "rnn lstm gru gpt": RECURRENT | {"discrete"},
                  "window fading": RECURRENT - {"probes"} | {"discrete"}, "hmm": NETWORK | {"discrete", "counting"}},
-    "series": {"ar": TABLE, "kalman": {"autoregressive", "counting"}, "rnn lstm gru": RECURRENT, "hmm": RECURRENT | {"counting"}},
+    "series": {"ar": TABLE, "kalman": {"autoregressive", "counting"}, "rnn lstm gru": RECURRENT,
+               "hmm": RECURRENT | {"counting"}},
     "tag": {"hmm": TAGGER | {"counting"}, "rnn lstm gru transformer bert": TAGGER | {"probes"}},
     "classify": {"bag ngram": CLASSIFIER | {"counting"}, "rnn lstm gru transformer bert": CLASSIFIER | {"probes"}},
-    "classify-images": {"knn": CLASSIFIER | {"counting"}, "logistic mlp cnn": CLASSIFIER, "rnn lstm gru vit": CLASSIFIER | {"probes"}},
+    "classify-images": {"knn": CLASSIFIER | {"counting"}, "logistic mlp cnn": CLASSIFIER,
+                        "rnn lstm gru vit": CLASSIFIER | {"probes"}},
     "codes": {"vq": {"codec", "probes"}},
     "draw": {"dalle lstm gru": RECURRENT | {"discrete"}},
     "translate": {"rnn lstm gru transformer": RECURRENT | {"discrete", "takes_prompt"}},
-    "fill": {"bert": {"filler", "learning", "probes"}},
+    "fill": {"bert": {"masked_lm", "learning", "probes"}},
 }  # fmt: skip
-"""What the model types of each task can do, at least; each of them is a model and can be asked."""
+"""The least capabilities of the model types of each task; each of them is a model and can be asked."""
 
 
 def test_every_capability_is_asked_for_by_as_many_laws_as_ever() -> None:
@@ -145,9 +147,9 @@ def test_every_law_applies_to_a_built_in_model_type() -> None:
 
 
 def test_a_law_that_does_not_apply_is_not_tried() -> None:
-    law = law_named("one tag a token, of the set")
+    law = law_named("one tag per token, of the label set")
     assert law not in applying(subjects()["fading"])
-    with pytest.raises(ValueError, match="'one tag a token, of the set' does not apply to fading: not tagger"):
+    with pytest.raises(ValueError, match="'one tag per token, of the label set' does not apply to fading: not tagger"):
         apply(subjects()["fading"], law)
 
 

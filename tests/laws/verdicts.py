@@ -21,8 +21,9 @@ def verdict(subject: Subject, name: str) -> Verdict:
 
 
 def applications(subjects: Mapping[str, Subject]) -> list[Any]:
-    """A test parameter (name, law) for every law that applies to each subject; none for a model that cannot be built, for which
-    a test of its own fails.
+    """Test parameters (name, law): every law that applies to each subject; none for a model that cannot be built.
+
+    The law on building reports the latter.
     """
     found = []
     for name, subject in subjects.items():

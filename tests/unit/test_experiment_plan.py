@@ -12,7 +12,7 @@ import pytest
 
 from chainrule.core import UserError, model_type
 from chainrule.experiment.plan import Plan, Source, label_of, make_plan, parse_models, request_of, shared_key
-from chainrule.experiment.run import run
+from chainrule.experiment.run import Request, run
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import read_data
 
@@ -106,7 +106,7 @@ def test_a_tokenizer_that_all_rows_share_is_part_of_the_experiment(text: Path, t
 
 @pytest.mark.parametrize("named", [True, False])
 def test_the_file_of_a_model_type_is_part_of_what_its_rows_depend_on(named: bool, text: Path, tmp_path: Path) -> None:
-    """Whether ``--models`` names the file, or ``--plugin`` does and ``--models`` the model type."""
+    """The file counts whether ``--models`` names it or ``--plugin`` does and ``--models`` the model type."""
     from chainrule.core import load_file
 
     plugin = tmp_path / "mine.py"
@@ -138,8 +138,8 @@ def test_the_run_that_rows_begin_with_is_part_of_the_experiment(text: Path, tmp_
 
 
 def test_a_run_to_begin_with_that_no_row_can_use_is_refused(text: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--from learnt: no row can begin with another run"):
-        run(settings_of(text, pretrained="learnt"), "gru,markov", tmp_path / "out")
+    with pytest.raises(UserError, match=r"--from learnt: no row can start from another run"):
+        run(Request(settings_of(text, pretrained="learnt"), "gru,markov", tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
 
@@ -153,7 +153,7 @@ def test_overwriting_leaves_a_file_that_is_no_plan_of_ours(text: Path, tmp_path:
     out.mkdir()
     (out / "plan.json").write_text('{"title": "my own plan"}')
     with pytest.raises(UserError, match=r"plan\.json: not a plan of a comparison"):
-        run(settings_of(text), "markov", out, overwrite=True)
+        run(Request(settings_of(text), "markov", out, overwrite=True))
     assert [path.name for path in out.iterdir()] == ["plan.json"]
     assert (out / "plan.json").read_text() == '{"title": "my own plan"}'
 

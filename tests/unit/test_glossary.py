@@ -1,5 +1,5 @@
-"""Names and sentences are those of the field: words that were given up stand in no public name, setting, flag, JSON key,
-file name, message or document.
+"""Names and sentences are those of the field: words that the glossary replaced occur in no public name, setting, flag,
+JSON key, file name, message or document.
 """
 
 from __future__ import annotations

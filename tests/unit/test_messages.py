@@ -13,7 +13,8 @@ import chainrule
 from chainrule.core.errors import UserError
 from chainrule.report.messages import LANGUAGES, PARTICLES, Catalogue, particle
 
-CATALOGUES = sorted(Path(chainrule.__file__).parent.rglob("messages.json"))
+ROOT = Path(chainrule.__file__).parent
+CATALOGUES = sorted([*ROOT.rglob("messages.json"), ROOT / "report" / "notes.json"])
 
 
 # How each word is read stands beside it; from the reading, the particle follows by the rules of Korean spelling.
@@ -114,7 +115,7 @@ def test_an_unknown_language_is_refused_with_those_there_are() -> None:
         Catalogue("fr")
 
 
-@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_both_languages_have_every_message_with_the_same_blanks(path: Path) -> None:
     for key, texts in json.loads(path.read_text(encoding="utf-8")).items():
         assert list(texts) == list(LANGUAGES), key
@@ -130,7 +131,7 @@ def test_both_languages_have_every_message_with_the_same_blanks(path: Path) -> N
         assert blanks[0] == blanks[1], key
 
 
-@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: path.parent.name)
+@pytest.mark.parametrize("path", CATALOGUES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_korean_is_korean_and_chooses_its_particles(path: Path) -> None:
     for key, texts in json.loads(path.read_text(encoding="utf-8")).items():
         assert not re.search(r"\((?:가|이|는|은|를|을|와|과|으)\)", texts["ko"]), key

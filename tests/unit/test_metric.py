@@ -161,17 +161,18 @@ def verdict(
             "bits": blocks[name].figure(BITS),
             "params": len(name),
             "state_bytes_per_token": 0,
+            "train": {"update": "counting" if name.split(":")[0] in ("ngram", "markov") else "gradient"},
         }
         rows[name] |= more.get(name, {})
     return make_verdict(rows, blocks, BITS, running=running, followed=True, say=SAY)
 
 
-def test_the_best_row_is_named_with_the_second_and_with_counting() -> None:
+def test_the_best_row_is_named_with_the_second_and_with_the_best_counting_model() -> None:
     found = verdict({"ngram": 3.0, "gru": 2.5, "lstm": 2.0})
     assert found["confidence"] == "clear" and found["best"] == "lstm" and found["tie"] == ["lstm"]
     assert found["text"] == (
         "Use LSTM: 2.000 bits per byte, 0.500 better than GRU (95% interval 0.500 to 0.500). "
-        "It is 1.000 better than counting (NGRAM)."
+        "It is 1.000 better than NGRAM, which is estimated in a single pass over the data."
     )
     assert found["facts"]["counting"] == {"model": "ngram", "gap": pytest.approx([1, 1, 1])}
 
@@ -180,13 +181,20 @@ def test_a_counting_model_that_is_best_is_not_set_beside_counting() -> None:
     for best in ("ngram:n=5", "markov"):
         found = verdict({best: 1.0, "gru": 2.0, "ngram": 3.0})
         assert found["best"] == best
-        assert "counting" not in found["facts"] and "counting" not in found["text"]
+        assert "counting" not in found["facts"] and "single pass" not in found["text"]
 
 
 def test_of_a_tie_the_cheapest_is_taken() -> None:
     tied = {"gpt": {"state_bytes_per_token": 8, "params": 1}, "lstm": {"params": 10}, "gru": {"params": 5}}
     found = verdict({"gpt": 2.0, "lstm": 2.0, "gru": 2.0, "markov": 9.0}, noise=0.1, **tied)
     assert found["confidence"] == "tie" and found["best"] == "gru" and set(found["tie"]) == {"gpt", "lstm", "gru"}
+
+
+def test_the_useful_context_is_that_of_the_row_that_is_recommended() -> None:
+    memory = {name: [{"visible": k, "value": 3.0 - (k >= k0)} for k in (0, 1, 8)] for name, k0 in (("a", 8), ("b", 1))}
+    rows = {"lstm": {"params": 10, "memory": memory["a"]}, "gru": {"params": 5, "memory": memory["b"]}}
+    found = verdict({"lstm": 2.0, "gru": 2.0}, noise=0.1, **rows)
+    assert found["best"] == "gru" and found["useful_context"] == 1 and "only the last" in found["text"]
 
 
 def test_too_little_test_data_or_unfinished_rows_give_no_ranking() -> None:

@@ -141,8 +141,8 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
         lines = [" ".join(row) + "\t" + " ".join(reversed(row)) for row in rows]
         (tmp_path / f"{part}.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
     board = compare(
-        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate", set={"size": "tiny"}, lang=lang,
-        threads=1, tokenizer="bpe:300",
+        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate",
+        set={"size": "tiny"}, lang=lang, threads=1, tokenizer="bpe:300",
     )  # fmt: skip
     rows = {row["model"]: row for row in board["rows"]}
     page = (tmp_path / "board" / "report.html").read_text()
@@ -297,7 +297,7 @@ def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(declared, b
 
 
 def test_the_nearest_source_by_hand() -> None:
-    """Runs of three with marked edges. 'abcd': ^ab abc bcd cd$; 'abce' shares two of four with it (2*2/8), one with 'abxx' (2/8)."""
+    """Trigrams with marked edges. 'abcd': ^ab abc bcd cd$; 'abce' shares two of four with it, one with 'abxx'."""
     train = ["zzzz", "abxx", "abcd", "abcd!", "ABCD"]
     assert nearest(train, ["abce", "zzz", "abcd", "qqqq", "abcd!"]).tolist() == [2, 0, 2, 0, 3]
     assert nearest(["abcd efgh", "abcq"], ["abcd"]).tolist() == [1]  # 2*2/8, though the other shares three: 2*3/13

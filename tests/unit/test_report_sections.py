@@ -10,7 +10,7 @@ from copy import deepcopy
 from html.parser import HTMLParser
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -358,6 +358,25 @@ def test_columns_derive_from_metrics() -> None:
     assert "positive is better" in page
 
 
+class WaitSection(ReportSection):
+    """A section of one file: its template and messages stand in the class."""
+
+    references = ("median",)
+    template = """{% extends "page.html" %}
+{% block before_table %}<p>{{ say("wait_lead", off=board.references.median) }}</p>{% endblock %}"""
+    messages: ClassVar = {
+        "reference_median": {"en": "median wait", "ko": "중앙값"},
+        "wait_lead": {"en": "The median is {off} h off.", "ko": "중앙값은 {off}시간 빗나갑니다."},
+    }
+
+
+def test_a_section_may_hold_its_template_and_messages() -> None:
+    board = make_board("classify") | {"references": {"median": 2.5}}
+    english, korean = (render(board, lang, WaitSection()) for lang in LANGUAGES)
+    assert "<p>The median is 2.5 h off.</p>" in english and ">median wait</th>" in english
+    assert "<p>중앙값은 2.5시간 빗나갑니다.</p>" in korean and ">중앙값</th>" in korean
+
+
 def test_a_forecast_that_ran_off_to_infinity_is_not_drawn() -> None:
     board = make_board("series")
     board["rows"][0]["forecast"]["high"] = [float("inf"), 2.0]
@@ -366,7 +385,7 @@ def test_a_forecast_that_ran_off_to_infinity_is_not_drawn() -> None:
 
 def test_every_message_of_the_page_is_used() -> None:
     budgets = [f"budget_{kind}" for kind in ("seconds", "epochs", "bytes", "tokens", "steps")]
-    elsewhere = ("verdict_", "warning_", "remark_", "count_", "amount_", *budgets)
+    elsewhere = ("verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
     composed = (
         "confidence_",
         "unit_",

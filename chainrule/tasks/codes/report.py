@@ -18,12 +18,7 @@ class CodesSection(ReportSection):
         if not board.get("originals"):
             return {"lines": []}
         found = [(catalogue.message("originals"), board["originals"])]
-        found += [(row["label"], row["again"]) for row in board["rows"] if row.get("again")]
-        return {
-            "lines": [
-                {"name": name, "images": [{"png": png, "caption": ""} for png in images]} for name, images in found
-            ]
-        }
+        return {"lines": [*found, *[(row["label"], row["again"]) for row in board["rows"] if row.get("again")]]}
 
 
 SECTION = CodesSection()

@@ -1,4 +1,4 @@
-"""The report of draw: test captions with their images, reconstructions, and what each model generated."""
+"""The report of draw: test captions with their images, reconstructions, and the images of each model."""
 
 from __future__ import annotations
 
@@ -14,25 +14,15 @@ class DrawSection(ReportSection):
     template = "section.html"
 
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-        asked = board.get("asked") or []
+        asked, say = board.get("asked") or [], catalogue.message
         if not asked:
             return {"lines": []}
         rows = [row for row in board["rows"] if row.get("drawn")]
-        lines = [
-            {
-                "name": catalogue.message("originals"),
-                "images": [{"png": x["png"], "caption": str(x["label"])} for x in asked],
-            }
-        ]
-        lines += [_line(catalogue.message("best_possible"), row["best_possible"]) for row in rows[:1]]
+        lines: list[tuple[str, list[Any]]] = [(say("originals"), asked)]
+        lines += [(say("best_possible"), row["best_possible"]) for row in rows[:1]]
         for row in rows:
-            nearest = catalogue.message("nearest_to", model=row["label"])
-            lines += [_line(row["label"], row["drawn"]), _line(nearest, row["nearest"])]
+            lines += [(row["label"], row["drawn"]), (say("nearest_to", model=row["label"]), row["nearest"])]
         return {"lines": lines}
-
-
-def _line(name: str, images: list[str]) -> dict[str, Any]:
-    return {"name": name, "images": [{"png": png, "caption": ""} for png in images]}
 
 
 SECTION = DrawSection()

@@ -1,12 +1,13 @@
 """The report of fill: the table and learning curves, with the methodology of masked tokens."""
 
-from __future__ import annotations
-
 from chainrule.report.section import ReportSection
 
 
 class FillSection(ReportSection):
     """Masked accuracy, and the pseudo-log-likelihood in a column of its own."""
+
+    curve_references = ("unigram_nats",)
+    curve_ceiling = "unigram_nats"
 
 
 SECTION = FillSection()

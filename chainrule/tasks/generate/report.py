@@ -5,42 +5,44 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.report.charts import Points, points, references, series
-from chainrule.report.formats import DASH, count, decimal, number
+from chainrule.report.formats import count, decimal, number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 from chainrule.report.table import status
 
 LINES = 16
-"""Contexts that the table of the memory curves holds; of more, it has powers of two and the ends of the curves."""
+"""Lines of the table of memory curves; where more contexts were measured, powers of two and the ends of the curves."""
 NEAR = 0.01
 """Bits; a memory curve that stays this close to its last value has reached it."""
 
 
 class GenerateSection(ReportSection):
-    """Bits per byte (per symbol where data have no bytes), and what of the past the models use."""
+    """Bits per byte (per symbol where data have no bytes), and the use that models make of the past."""
 
     template = "section.html"
     references = ("xz",)
     tick = "xz"
     baseline = "ngram"
+    curve_references = ("xz",)
+    curve_ceiling = "entropy0"
 
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-        metric = ((board.get("metrics") or [None])[0] or {}) | {"name": "value"}
+        label = catalogue.pick((board.get("metrics") or [None])[0] or {"label": "value"}, "label")
         has_xz = number((board.get("references") or {}).get("xz")) is not None
         growth = _growth(board)
         return {
             "charts": {
-                "memory": memory_chart(board, catalogue, metric),
-                "ladder": ladder_chart(board, catalogue, metric),
+                "memory": memory_chart(board, catalogue, label),
+                "ladder": ladder_chart(board, catalogue, label),
                 "growth-seconds": growth_chart(board, catalogue, growth, "seconds"),
                 "growth-bytes": growth_chart(board, catalogue, growth, "bytes"),
             },
-            "memory_unit": _capital(catalogue.pick(metric, "label")),
+            "memory_unit": label[:1].upper() + label[1:],
             "memory_note": catalogue.message("memory_note" if has_xz else "memory_note_symbols"),
             "memory_table": memory_table(board, catalogue),
             "ladder": [[count(n), decimal(value)] for n, value in points(board.get("ladder"), "n", "value")],
-            "ladder_unit": catalogue.pick(metric, "label"),
-            "samples": samples(board),
+            "ladder_unit": label,
+            "samples": [row for row in board["rows"] if row.get("samples") and status(row) != "failed"],
             "growth": [
                 [row["label"], decimal(found.get("time_exponent"), 2), decimal(found.get("memory_exponent"), 2)]
                 for row, found in growth
@@ -49,17 +51,14 @@ class GenerateSection(ReportSection):
         }
 
 
-def samples(board: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows that have samples: label, style, the first sample and the others."""
-    return [
-        {"label": row["label"], "style": row["style"], "first": row["samples"][0], "others": row["samples"][1:]}
-        for row in board["rows"]
-        if row.get("samples") and status(row) != "failed"
-    ]
+def memory_chart(board: dict[str, Any], catalogue: Catalogue, label: str) -> dict[str, Any]:
+    """Return the chart of loss against visible context; beyond a model's window its last value is repeated by dots.
 
-
-def memory_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> dict[str, Any]:
-    """Return the chart of loss against visible context; beyond a model's window its last value is repeated by dots."""
+    Args:
+        board: the board, with labels and styles.
+        catalogue: its messages.
+        label: the name of the vertical axis.
+    """
     found = [(row, points(row.get("memory"), "visible", "value")) for row in board["rows"]]
     far = max([x for _, line in found for x, _ in line] + [2])
     ticks = [0, *(2**k for k in range(int(far).bit_length()) if 2**k <= far)]
@@ -68,12 +67,12 @@ def memory_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, 
         "height": [430, 360, 320],
         "referencesRight": True,
         "about": catalogue.message("memory_about"),
-        "references": references(board, catalogue, "xz"),
+        "references": references(board, catalogue, ["xz"]),
         "x": {"scale": "doubling", "format": "count", "from": 0, "to": far, "ticks": ticks},
         "y": {"scale": "linear"},
         "xName": catalogue.message("memory_x"),
         "xShort": "k =",
-        "yName": catalogue.pick(metric, "label"),
+        "yName": label,
     }
 
 
@@ -88,37 +87,31 @@ def _line(row: dict[str, Any], line: Points, far: float) -> dict[str, Any]:
     return series(row, seen, end=[window, last], flat=[[window, last], [far, last]])
 
 
-def ladder_chart(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the chart of validation loss against the length of the n-gram, the best one marked."""
+def ladder_chart(board: dict[str, Any], catalogue: Catalogue, label: str) -> dict[str, Any] | None:
+    """Return the chart of validation loss against the length of the n-gram, the best one marked.
+
+    Args:
+        board: the board.
+        catalogue: its messages.
+        label: the name of the vertical axis.
+    """
     found = points(board.get("ladder"), "n", "value")
     if not found:
         return None
-    best = min(found, key=lambda point: point[1])
-    lengths = [n for n, _ in found]
-    line = {
-        "model": None,
-        "name": catalogue.message("ladder_name"),
-        "style": 1,
-        "points": found,
-        "end": best,
-        "called": [found[0], best],
-    }
+    best, lengths = min(found, key=lambda point: point[1]), [n for n, _ in found]
+    row = {"model": None, "label": catalogue.message("ladder_name"), "style": 1}
     return {
-        "series": [line],
+        "series": [series(row, found, end=best, called=[found[0], best])],
         "about": catalogue.message("ladder_title"),
-        "references": references(board, catalogue, "xz"),
+        "references": references(board, catalogue, ["xz"]),
         "x": {
-            "scale": "linear",
-            "format": "plain",
-            "from": lengths[0] - 0.4,
-            "to": lengths[-1] + 0.8,
-            "ticks": lengths,
+            "scale": "linear", "format": "plain", "from": lengths[0] - 0.4, "to": lengths[-1] + 0.8, "ticks": lengths,
         },
         "y": {"scale": "linear"},
         "xName": catalogue.message("ladder_x"),
         "xShort": "n =",
-        "yName": catalogue.pick(metric, "label"),
-    }
+        "yName": label,
+    }  # fmt: skip
 
 
 def _growth(board: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -129,7 +122,14 @@ def _growth(board: dict[str, Any]) -> list[tuple[dict[str, Any], dict[str, Any]]
 
 
 def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], kind: str) -> dict[str, Any] | None:
-    """Return the chart of ``seconds`` or ``bytes`` against sequence length, both axes logarithmic."""
+    """Return the chart of cost against sequence length, both axes logarithmic; None where nothing was measured.
+
+    Args:
+        board: the board.
+        catalogue: its messages.
+        found: rows with the measurements of their cost.
+        kind: ``seconds`` or ``bytes``.
+    """
     lengths = (board.get("growth") or {}).get("lengths") or []
     exponent = "time_exponent" if kind == "seconds" else "memory_exponent"
     lines = []
@@ -166,36 +166,30 @@ def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str]
 
 
 def useful_context(curve: dict[float, float]) -> str:
-    """Return the smallest measured context from which a curve stays within :data:`NEAR` of its last value."""
-    if not curve:
-        return DASH
-    found = sorted(curve.items())
-    reached = found[-1][0]
-    for k, value in reversed(
-        found
-    ):  # from the far end: a curve that dips and rises again has not reached its last value in the dip
-        if abs(value - found[-1][1]) > NEAR:
-            break
-        reached = k
-    return count(reached)
+    """Return the smallest measured context from which a curve stays within :data:`NEAR` of its last value.
+
+    >>> useful_context({0: 4.0, 4: 2.0, 8: 2.2, 16: 2.009, 32: 2.0})
+    '16'
+    """
+    far = max(curve)
+    beyond = [k for k, value in curve.items() if abs(value - curve[far]) > NEAR]
+    return count(min(k for k in curve if k > max(beyond, default=-1)))
 
 
 def methodology(board: dict[str, Any], catalogue: Catalogue, has_xz: bool) -> list[str]:
-    """Return the sentences on bits, context, BPE and xz that apply to this board."""
+    """Return the sentences on bits, context, BPE and xz that apply to this board.
+
+    Args:
+        board: the board.
+        catalogue: its messages.
+        has_xz: whether the text was compressed by xz.
+    """
     known, say = board.get("references") or {}, catalogue.message
     by_symbol = (board.get("data") or {}).get("counted") == "symbol"
-    size = say("symbols" if by_symbol else "bytes")
-    found = [
-        say("method_bits", size=size, uniform=decimal(known.get("uniform")), entropy=decimal(known.get("entropy0")))
-    ]
-    found.append(say("method_context"))
-    if any("bpe" in str(row.get("tokenizer") or "") for row in board["rows"]):
-        found.append(say("method_bpe"))
-    return [*found, *[say("method_xz")] * has_xz]
-
-
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    size, uniform, entropy = say("symbols" if by_symbol else "bytes"), known.get("uniform"), known.get("entropy0")
+    bits = say("method_bits", size=size, uniform=decimal(uniform), entropy=decimal(entropy))
+    bpe = any("bpe" in str(row.get("tokenizer") or "") for row in board["rows"])
+    return [bits, say("method_context"), *[say("method_bpe")] * bpe, *[say("method_xz")] * has_xz]
 
 
 SECTION = GenerateSection()

@@ -42,12 +42,17 @@ class SeriesSection(ReportSection):
 
 
 def is_complete(forecast: dict[str, Any] | None) -> bool:
-    """Return whether every value of a forecast is a number: one that ran off to infinity cannot be drawn."""
+    """Return whether every value of a forecast is a finite number, so that it can be drawn."""
     return bool(forecast) and all(number(v) is not None for key in KEYS for v in forecast.get(key) or [None])
 
 
 def common_scale(values: Sequence[float], forecasts: Sequence[dict[str, Any]]) -> tuple[float, float]:
-    """Return one vertical scale for all, at most twice the values' range: no wild forecast flattens the rest."""
+    """Return one vertical scale for all, at most twice the values' range, so that no wild forecast flattens the rest.
+
+    Args:
+        values: the observed values.
+        forecasts: ``low``, ``middle`` and ``high`` of each model.
+    """
     least, most = min(values), max(values)
     room = (most - least) / 2 or 1.0
     ends = [v for forecast in forecasts for key in ("low", "high") for v in forecast[key]]
@@ -55,7 +60,13 @@ def common_scale(values: Sequence[float], forecasts: Sequence[dict[str, Any]]) -
 
 
 def drawing(values: Sequence[float], forecast: dict[str, Any], scale: tuple[float, float]) -> dict[str, Any]:
-    """Return the paths of a chart: ``band``, ``middle``, ``truth``, and ``grid`` as (height in pixels, value)."""
+    """Return the paths of a chart: ``band``, ``middle``, ``truth``, and ``grid`` as (height in pixels, value).
+
+    Args:
+        values: the observed values, those forecast at the end.
+        forecast: ``low``, ``middle`` and ``high`` of the last values.
+        scale: the values at the bottom and the top.
+    """
     low, high = scale
     x = [LEFT + (WIDTH - LEFT - 8) * t / max(1, len(values) - 1) for t in range(len(values))]
 
@@ -77,7 +88,11 @@ def _path(points: Iterable[tuple[float, float]]) -> str:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return about four round numbers."""
+    """Return about four round numbers within a range.
+
+    >>> ticks(83, 121)
+    [90.0, 100.0, 110.0, 120.0]
+    """
     rough = (high - low) / 4 or 1.0
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)

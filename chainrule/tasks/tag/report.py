@@ -1,21 +1,10 @@
-"""The report of tag: which tags are taken for which."""
+"""The report of tag: which tags are predicted as which."""
 
-from __future__ import annotations
-
-from typing import Any
-
-from chainrule.report.confusion import confusions
-from chainrule.report.messages import Catalogue
-from chainrule.report.section import ReportSection
+from chainrule.report.confusion import ConfusionSection
 
 
-class TagSection(ReportSection):
+class TagSection(ConfusionSection):
     """A confusion matrix a row."""
-
-    template = "section.html"
-
-    def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-        return confusions(board, catalogue)
 
 
 SECTION = TagSection()
