@@ -52,12 +52,25 @@ if TYPE_CHECKING:
     )
     from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
     from chainrule.core.protocols import Encoded, Tokenizer
-    from chainrule.core.registry import ModelType, Recipe, load_file, model_type, model_types, register
+    from chainrule.core.recipe import Recipe
+    from chainrule.core.registry import (
+        BackboneFactory,
+        ModelType,
+        Part,
+        Tuning,
+        load_file,
+        model_type,
+        model_types,
+        register,
+        register_backbone,
+        register_head,
+    )
     from chainrule.core.state import State
 
 __all__ = [
     "IGNORED",
     "Autoregressive",
+    "BackboneFactory",
     "Batch",
     "CaptionImageBatch",
     "Categorical",
@@ -82,6 +95,7 @@ __all__ = [
     "NotRewindable",
     "Objective",
     "PairBatch",
+    "Part",
     "Prediction",
     "Pretrainable",
     "Projected",
@@ -93,6 +107,7 @@ __all__ = [
     "Terms",
     "TextBatch",
     "Tokenizer",
+    "Tuning",
     "UserError",
     "draw",
     "load_file",
@@ -100,11 +115,13 @@ __all__ = [
     "model_types",
     "nearest",
     "register",
+    "register_backbone",
+    "register_head",
     "scored",
     "total",
 ]
 
-_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "registry")
+_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "recipe", "registry")
 """Where the names are, those that need no torch first: a name is looked up when it is first used."""
 
 

@@ -39,7 +39,6 @@ from chainrule.core import (
     TaggedBatch,
     register,
 )
-from chainrule.nn.bidirectional import at_end
 from chainrule.nn.blocks import activate
 from chainrule.nn.decoder import TransformerConfig, TransformerLMConfig
 from chainrule.nn.encoder import Encoder as Stack
@@ -52,6 +51,7 @@ from chainrule.nn.labelling import (
     TokensConfig,
     WordInput,
 )
+from chainrule.nn.recurrent_backbones import at_end
 
 EPS = 1e-12
 READ_ONLY = 3

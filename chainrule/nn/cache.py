@@ -38,10 +38,10 @@ class Cache(State):
         last_B1 = self.length_B[:, None] - 1
         return last_B1 - (last_B1 - torch.arange(S, device=last_B1.device)) % S
 
-    def room(self, vocab_size: int, context: int) -> Self:
-        """At least ``symbols`` more can be written without losing any that a window still sees."""
+    def room(self, new: int, context: int) -> Self:
+        """Return a cache in which ``new`` more tokens can be written without losing any that the window still sees."""
         S, most = self.keys[0].shape[2], context + self.slack
-        needed = min(int(self.length_B.max()) + vocab_size, most)
+        needed = min(int(self.length_B.max()) + new, most)
         if needed <= S:
             return self
         return self.resized(min(max(S + S // 4 + self.slack, needed), most))

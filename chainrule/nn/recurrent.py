@@ -1,12 +1,12 @@
-"""Recurrent layers: one set of weights, two ways to run them.
+"""Recurrent layers with a fused and an explicit implementation of the same weights.
 
-The *fused* path calls the library kernel of torch; the *explicit* path is the cell's own equation, one step at a time, every
-gate through a named probe. They agree to rounding, and the explicit one runs only while a probe is observed (or where
-torch has no kernel: the sigmoid RNN).
+The fused path calls the kernel of torch. The explicit path computes the equation of the cell one step at a time, and every gate passes
+through a named probe. They agree to rounding; the explicit path runs only while a probe is observed, or where torch has no kernel (the
+sigmoid RNN).
 
-``RNN``, ``LSTM`` and ``GRU`` take a ``torch.nn`` state dict as it is, and their ``batch_first`` is the switch that people expect:
-it moves the batch of inputs, outputs *and states* (torch moves only the first two). True, the default, is
-(B, T, width) with states (B, layers, width); False is (T, B, width) with states (layers, B, width).
+``RNN``, ``LSTM`` and ``GRU`` load the state dict of their namesakes in ``torch.nn``. ``batch_first`` holds for inputs, outputs and states
+(in torch it does not hold for states): True, the default, is (B, T, width) with states (B, layers, width); False is (T, B, width) with
+states (layers, B, width).
 """
 
 from __future__ import annotations
@@ -27,14 +27,28 @@ HiddenState = tuple[Tensor, ...]
 
 
 class Recurrent(nn.Module):
-    """A stack of recurrent layers. Subclasses give the number of gates, the parts of the state, the kernel and the cell.
+    """A stack of recurrent layers. Subclasses define the number of gates, the parts of the state, the kernel and the cell.
 
-    ``skip``: none; residual (a layer's input is added to its output, from the second layer on: He et al. 2016); dense
-    (every layer reads the inputs and the outputs of all layers below: Huang et al. 2017; the output is as wide as all).
+    Args:
+        input_size: width of the inputs.
+        hidden_size: width H of the hidden state.
+        num_layers: number of layers.
+        bias: add the two biases of torch.
+        batch_first: True: inputs, outputs and states have the batch first.
+        dropout: dropout between layers, never on the recurrence (Zaremba et al. 2014).
+        skip: none; residual: the input of a layer is added to its output, from the second layer on (He et al. 2016); dense: every layer
+            reads the inputs and the outputs of all layers below, and the output is all of them side by side (Huang et al. 2017).
+
+    >>> layer = GRU(input_size=3, hidden_size=5, num_layers=2)
+    >>> output, state = layer(torch.zeros(4, 7, 3))
+    >>> tuple(output.shape), tuple(state.shape)
+    ((4, 7, 5), (4, 2, 5))
     """
 
     gates: int
     parts: int
+    forget_index: int | None = None
+    """Index of the forget gate among the gates; None: the cell has none."""
 
     def __init__(
         self,
@@ -76,11 +90,22 @@ class Recurrent(nn.Module):
         return [getattr(self, f"{name}_l{layer}") for name in names]
 
     def initial(self, batch: int, like: Tensor) -> HiddenState:
-        """Zero memory, B x L x H for each part."""
+        """Return zero states, B x L x H for each part."""
         return tuple(like.new_zeros(batch, self.num_layers, self.hidden_size) for _ in range(self.parts))
 
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """``output, state = layer(inputs, state)``; the state is h, or the pair (h, c)."""
+        """Run all layers over all steps: ``output, state = layer(inputs, state)``.
+
+        Args:
+            inputs: B x T x input_size (T x B x input_size where ``batch_first`` is False).
+            state: h, or the pair (h, c) of the LSTM, B x L x H each; None: zeros.
+
+        Returns:
+            Outputs of the last layer, B x T x output_size, and the state after the last step.
+
+        Raises:
+            ValueError: a tensor has another shape.
+        """
         x_BTD = inputs if self.batch_first else inputs.transpose(0, 1)
         if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.input_size:
             axes = "(batch, time, width)" if self.batch_first else "(time, batch, width)"
@@ -121,14 +146,14 @@ class Recurrent(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Has torch a kernel for this cell?"""
+        """True where torch has a kernel for this cell."""
         return True
 
     def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
         raise NotImplementedError
 
     def _explicit(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        """The layer as its equation: the same weights at every step."""
+        """Run one layer step by step."""
         w_ih, w_hh, *biases = self.weights(layer)
         b_ih, b_hh = biases or (None, None)
         input_gates_BTG = F.linear(x_BTD, w_ih, b_ih)
@@ -139,7 +164,7 @@ class Recurrent(nn.Module):
         return torch.stack(outputs, 1), hidden_state
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
-        """One step: ``input_gates`` = W_ih x_t + b_ih, ``hidden_gates`` = W_hh h_{t-1} + b_hh."""
+        """Compute one step from ``input_gates`` = W_ih x_t + b_ih and ``hidden_gates`` = W_hh h_{t-1} + b_hh."""
         raise NotImplementedError
 
 
@@ -176,7 +201,7 @@ class LSTM(Recurrent):
     i, f, o = sigma(.), g = tanh(.); c_t = f * c_{t-1} + i * g; h_t = o * tanh(c_t). The state is the pair (h, c).
     """
 
-    gates, parts = 4, 2
+    gates, parts, forget_index = 4, 2, 1
 
     def __init__(self, *sizes: int, **options: Any):
         super().__init__(*sizes, **options)
@@ -220,12 +245,23 @@ class GRU(Recurrent):
 
 
 @torch.no_grad()
-def initialise(layer: Recurrent, kind: str, *, forget_gate: slice | None = None, reach: int = 0) -> None:
-    """Start the recurrent weights in a named way (in place).
+def initialise(layer: Recurrent, kind: str, *, reach: int = 0) -> None:
+    """Initialise the recurrent weights in place.
 
-    ``torch``: left as they are. ``orthogonal``: each gate's W_hh orthogonal (Saxe et al. 2014). ``identity``: W_hh = I, biases 0 (IRNN,
-    Le et al. 2015). ``forget``: total forget bias 1 (Jozefowicz et al. 2015; b_ih = 1, b_hh = 0) on orthogonal weights. ``chrono``:
-    b_f = log U[1, reach - 1], b_i = -b_f (Tallec & Ollivier 2018), also on orthogonal weights; only where there is a forget gate.
+    Args:
+        layer: the stack.
+        kind: ``torch``: weights stay as they are. ``orthogonal``: W_hh of each gate is orthogonal (Saxe et al. 2014). ``identity``:
+            W_hh = I, biases 0 (IRNN, Le et al. 2015). ``forget``: orthogonal, total forget bias 1 (Jozefowicz et al. 2015; b_ih = 1,
+            b_hh = 0). ``chrono``: orthogonal, b_f = log U[1, reach - 1], b_i = -b_f (Tallec & Ollivier 2018).
+        reach: chrono: the longest dependency, in steps.
+
+    Raises:
+        ConfigError: forget and chrono need biases and a forget gate.
+
+    >>> layer = RNN(3, 2, nonlinearity="relu")
+    >>> initialise(layer, "identity")
+    >>> layer.weight_hh_l0.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     if kind == "torch":
         return
@@ -242,10 +278,11 @@ def initialise(layer: Recurrent, kind: str, *, forget_gate: slice | None = None,
             bias_ih.zero_()
             bias_hh.zero_()
         elif kind in ("forget", "chrono"):
-            if forget_gate is None:
+            if layer.forget_index is None:
                 raise ConfigError(f"init '{kind}' sets a forget gate, and this cell has none: use orthogonal or torch")
+            forget = slice(layer.forget_index * H, (layer.forget_index + 1) * H)
             bias_hh.zero_()
-            bias_ih[forget_gate] = 1.0
+            bias_ih[forget] = 1.0
             if kind == "chrono":
-                bias_ih[forget_gate] = torch.empty(H).uniform_(1, max(reach - 1, 2)).log()
-                bias_ih[0:H] = -bias_ih[forget_gate]
+                bias_ih[forget] = torch.empty(H).uniform_(1, max(reach - 1, 2)).log()
+                bias_ih[0:H] = -bias_ih[forget]

@@ -17,6 +17,7 @@ from chainrule.nn.encoder import Encoder
 from chainrule.nn.masks import Causal, Padding, Prefix, Since, Window
 from chainrule.nn.positions import PositionalEncoding, relative_bucket
 from chainrule.nn.recorder import Recorder
+from chainrule.nn.recurrent import Recurrent
 
 D, HEADS, INNER = 24, 3, 40
 POSITIONS = ("none", "learned", "sinusoidal", "rotary", "alibi", "relative")
@@ -303,7 +304,7 @@ def test_recurrent_attention_is_the_formula(name, attention):
     source, target = torch.randint(6, (1, 4)), torch.randint(5, (1, 3))
     state = model.encode_prompt(source, torch.tensor([4]))
     read = model.encoder(model.source_embedding(source), torch.tensor([4]))[0][0]
-    hidden = model.stack(model.embedding(target), _begin(state))[0][0]
+    hidden = Recurrent.forward(model.stack, model.embedding(target), _begin(state))[0][0]
     expected = []
     for h in hidden:
         if attention == "additive":
