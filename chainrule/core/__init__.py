@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from chainrule.core.protocols import Encoded, Tokenizer
     from chainrule.core.recipe import Recipe
     from chainrule.core.registry import (
+        Backbone,
         BackboneFactory,
         ModelType,
         Part,
@@ -70,6 +71,7 @@ if TYPE_CHECKING:
 __all__ = [
     "IGNORED",
     "Autoregressive",
+    "Backbone",
     "BackboneFactory",
     "Batch",
     "CaptionImageBatch",

@@ -1,15 +1,17 @@
 """Registry of model types. They are found by name and used by capability; adding one is adding one file.
 
-A model type is a row of the registry: a name, a task, a frozen config, a recipe (plain data) and a builder. There are two ways to add rows:
+A model type is a row of the registry: a name, a task, a frozen config, a recipe (plain data) and a builder. There are
+two ways to add rows:
 
 - ``register`` announces a whole model for one task.
-- ``register_backbone`` announces a backbone once for a model type, ``register_head`` a head once for a task. The registry composes every
-  backbone with every head that fits it: ``model_type("lstm", "tag")`` is the LSTM backbone under the head of the task "tag". Its config
-  has the settings of both. A whole model of the same name and task wins over composition.
+- ``register_backbone`` announces a backbone once for a model type, ``register_head`` a head once for a task. The
+  registry composes every backbone with every head that fits it: ``model_type("lstm", "tag")`` is the LSTM backbone
+  under the head of the task "tag". Its config has the settings of both. A whole model of the same name and task wins
+  over composition.
 
-The modules of ``chainrule.models`` and the modules ``head`` of the packages in ``chainrule.tasks`` are imported when the registry is first
-asked; files of the user are loaded by path; installed packages announce themselves in the entry-point groups ``chainrule.models`` and
-``chainrule.tasks``.
+The modules of ``chainrule.models`` and the modules ``head`` of the packages in ``chainrule.tasks`` are imported when
+the registry is first asked; files of the user are loaded by path; installed packages announce themselves in the
+entry-point groups ``chainrule.models`` and ``chainrule.tasks``.
 """
 
 from __future__ import annotations
@@ -86,7 +88,7 @@ class ModelType:
 
         >>> lstm = model_type("lstm")
         >>> lstm.parameters(lstm.configure("tiny", vocab_size=5))
-        4021
+        3973
         """
         with torch.device("meta"):
             return sum(p.numel() for p in self.build(config).parameters())
@@ -144,14 +146,27 @@ class Tuning:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A backbone as announced by ``register_backbone``."""
+    """A backbone, announced once for a model type."""
 
     name: str
-    parts: Mapping[Kind, Part]
+    """Name of the model type on the command line."""
     presets: Presets
-    tuning: Mapping[str, Tuning]
-    width: str
-    width_step: int
+    """Preset -> settings; ``tiny`` and ``small`` are among them."""
+    reader: Part | None = None
+    """Part that reads whole rows."""
+    causal: Part | None = None
+    """Part that reads from left to right."""
+    tuning: Mapping[str, Tuning] = field(default_factory=dict)
+    """Task -> recipe and presets for that task."""
+    label: str | None = None
+    """Display name where it differs from ``name``."""
+    width: str = "width"
+    """The setting that a bound on the number of parameters varies."""
+    width_step: int = 16
+
+    def part(self, kind: Kind) -> Part | None:
+        """Return the part of this kind, if there is one."""
+        return self.reader if kind == "reader" else self.causal
 
 
 @dataclass(frozen=True)
@@ -185,16 +200,16 @@ class BackboneFactory:
             changes: settings of the backbone that differ from those of the model (``layers=2``).
 
         Returns:
-            A module with ``width``, the width of its outputs. A reader maps ``x_BSD, lengths_B`` to ``hidden_BSD, last_BD``; a causal one
-            has ``initial_state(batch, like)`` and maps ``x_BTD, begins_BT, state, lengths_B`` to ``hidden_BTD, new_state``.
+            A module with ``width``, the width of its outputs. A reader maps ``x_BSD, lengths_B`` to ``hidden_BSD,
+            last_BD``; a causal one has ``initial_state(batch, like)`` and maps ``x_BTD, begins_BT, state, lengths_B``
+            to ``hidden_BTD, new_state``.
 
         Raises:
             ConfigError: the model type has no backbone of this kind.
         """
-        kind = kind or self.kind
-        if kind not in self.backbone.parts:
-            raise ConfigError(f"{self.backbone.name} has no {kind} backbone, only {', '.join(self.backbone.parts)}")
-        part = self.backbone.parts[kind]
+        part = self.backbone.part(kind or self.kind)
+        if part is None:
+            raise ConfigError(f"{self.backbone.name} has no {kind or self.kind} backbone")
         known = {name: getattr(self.config, name) for name in part.config.model_fields if hasattr(self.config, name)}
         return part.build(part.config.make({**known, **changes}), input_width)
 
@@ -227,16 +242,6 @@ def register(
         width: the setting that a bound on the number of parameters varies; None: there is none.
         width_step: multiples in which it is varied.
         fixed: settings that the name implies.
-
-    >>> from chainrule.core import Config, Recipe, SequenceModel, register
-    >>> class MineConfig(Config):
-    ...     vocab_size: int
-    ...     presets = {"tiny": {}, "small": {}}
-    >>> @register("mine", config=MineConfig, recipe=Recipe(lr=1e-3), task="an-example")
-    ... class Mine(SequenceModel):
-    ...     pass
-    >>> model_type("mine", "an-example").recipe.lr
-    0.001
     """
 
     def decorate(model: ModelT) -> ModelT:
@@ -249,37 +254,15 @@ def register(
     return decorate
 
 
-def register_backbone(
-    name: str,
-    *,
-    presets: Presets,
-    reader: Part | None = None,
-    causal: Part | None = None,
-    tuning: Mapping[str, Tuning] | None = None,
-    label: str | None = None,
-    width: str = "width",
-    width_step: int = 16,
-) -> None:
-    """Announce the backbone of the model type ``name``; it joins every head of its kinds.
+def register_backbone(backbone: Backbone) -> None:
+    """Announce a backbone: it joins every head of its kinds.
 
     Args:
-        name: name on the command line.
-        presets: named settings, ``tiny`` and ``small`` among them.
-        reader: the backbone that reads whole rows, if there is one.
-        causal: the backbone that reads from left to right, if there is one.
-        tuning: task -> recipe and presets for that task.
-        label: display name where it differs from ``name``.
-        width: the setting that a bound on the number of parameters varies.
-        width_step: multiples in which it is varied.
+        backbone: the backbone, one for all tasks.
     """
-    parts: dict[Kind, Part] = {}
-    if reader:
-        parts["reader"] = reader
-    if causal:
-        parts["causal"] = causal
-    if label:
-        _labels[name] = label
-    _backbones[name] = backbone = Backbone(name, parts, presets, tuning or {}, width, width_step)
+    if backbone.label:
+        _labels[backbone.name] = backbone.label
+    _backbones[backbone.name] = backbone
     for head in _heads.values():
         _compose(backbone, head)
 
@@ -295,15 +278,16 @@ def register_head(
 ) -> Callable[[ModelT], ModelT]:
     """Class decorator: announce the head of a task; it joins every backbone of the kind ``backbone``.
 
-    The class is a SequenceModel with ``__init__(self, config, make_backbone)``, and builds its backbone by ``make_backbone(input_width)``
-    (see ``BackboneFactory``).
+    The class is a SequenceModel with ``__init__(self, config, make_backbone)``, and builds its backbone by
+    ``make_backbone(input_width)`` (see ``BackboneFactory``).
 
     Args:
         task: the task.
         config: settings of the head: those that follow from the data, and its own.
         recipe: settings of training for backbones that have none tuned for this task.
         backbone: "reader" or "causal".
-        presets: preset -> settings of the head, and width, layers and dropout of the backbone where they differ from its own.
+        presets: preset -> settings of the head, and width, layers and dropout of the backbone where they differ from
+            its own.
         tuned_only: True: only backbones that list the task in their tuning are joined.
 
     Raises:
@@ -325,33 +309,28 @@ def register_head(
 
 def _compose(backbone: Backbone, head: Head) -> None:
     """Add the row of this head on this backbone, where they fit and no whole model is registered."""
-    key = backbone.name, head.task
-    if head.kind not in backbone.parts or (head.tuned_only and head.task not in backbone.tuning):
+    key, part = (backbone.name, head.task), backbone.part(head.kind)
+    if part is None or (head.tuned_only and head.task not in backbone.tuning):
         return
     if key in _model_types and not _model_types[key].composed:
         return
     tuned = backbone.tuning.get(head.task, Tuning())
-    names = dict.fromkeys([*backbone.presets, *head.presets, *tuned.presets])
-    sources = (backbone.presets, head.presets, tuned.presets)
-    presets = {
-        name: {**tuned.settings, **{k: v for s in sources for k, v in s.get(name, {}).items()}} for name in names
-    }
-    prefix = _labels.get(backbone.name, backbone.name)
-    config = type(
-        f"{prefix}{head.config.__name__}", (head.config, backbone.parts[head.kind].config), {"presets": presets}
-    )
+    prefix, presets = backbone.label or backbone.name, _merged(backbone.presets, head.presets, tuned)
+    config = type(f"{prefix}{head.config.__name__}", (head.config, part.config), {"presets": presets})
     for preset, values in presets.items():
         for common in COMMON.difference(config.model_fields):
             values.pop(common, None)
         if unknown := [k for k in values if k not in config.model_fields]:
-            raise ConfigError(
-                f"{backbone.name} for {head.task}: preset '{preset}' has an unknown setting '{unknown[0]}'"
-            )
-    model = _composed_model(f"{prefix}{head.model.__name__}", backbone, head)
-    recipe = tuned.recipe or head.recipe
-    _model_types[key] = ModelType(
-        backbone.name, head.task, config, model, recipe, backbone.width, backbone.width_step, composed=True
-    )
+            raise ConfigError(f"{key[0]} for {key[1]}: preset '{preset}' has an unknown setting '{unknown[0]}'")
+    model, recipe = _composed_model(f"{prefix}{head.model.__name__}", backbone, head), tuned.recipe or head.recipe
+    _model_types[key] = ModelType(*key, config, model, recipe, backbone.width, backbone.width_step, composed=True)
+
+
+def _merged(backbone: Presets, head: Presets, tuned: Tuning) -> dict[str, dict[str, Any]]:
+    """Presets of all three; the later wins."""
+    names = dict.fromkeys([*backbone, *head, *tuned.presets])
+    sources = (backbone, head, tuned.presets)
+    return {n: {**tuned.settings, **{k: v for s in sources for k, v in s.get(n, {}).items()}} for n in names}
 
 
 def _composed_model(name: str, backbone: Backbone, head: Head) -> type[SequenceModel]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from chainrule.core import Part, Recipe, Tuning, register_backbone
+from chainrule.core import Backbone, Part, Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import GRU
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
 
@@ -23,19 +23,21 @@ class CausalGRU(CausalRecurrent, GRU):
 
 
 register_backbone(
-    "gru",
-    label="GRU",
-    causal=Part(RecurrentConfig, CausalGRU),
-    reader=Part(RecurrentReaderConfig, partial(RecurrentReader, GRU)),
-    presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
-    tuning={
-        "generate": Tuning(
-            Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True),
-            {"small": {"width": 288, "dropout": 0.1}},
-        ),
-        "series": Tuning(settings={"init": "orthogonal"}),
-        "translate": Tuning(),
-        "classify-images": Tuning(),
-        "draw": Tuning(),
-    },
+    Backbone(
+        "gru",
+        label="GRU",
+        causal=Part(RecurrentConfig, CausalGRU),
+        reader=Part(RecurrentReaderConfig, partial(RecurrentReader, GRU)),
+        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
+        tuning={
+            "generate": Tuning(
+                Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True),
+                {"small": {"width": 288, "dropout": 0.1}},
+            ),
+            "series": Tuning(settings={"init": "orthogonal"}),
+            "translate": Tuning(),
+            "classify-images": Tuning(),
+            "draw": Tuning(),
+        },
+    )
 )

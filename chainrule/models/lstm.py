@@ -3,19 +3,20 @@
     i, f, o = sigma(W x_t + U h_{t-1} + b),   g = tanh(W x_t + U h_{t-1} + b)
     c_t = f * c_{t-1} + i * g,                h_t = o * tanh(c_t)
 
-Hochreiter & Schmidhuber 1997; the forget gate is Gers, Schmidhuber & Cummins 2000 (the first paper had none, f = 1). Along c the
-gradient is multiplied by f alone: with f near 1 information from distant tokens survives. Its memory of x_<t are two vectors.
+Hochreiter & Schmidhuber 1997; the forget gate is Gers, Schmidhuber & Cummins 2000 (the first paper had none, f = 1).
+Along c the gradient is multiplied by f alone: with f near 1 information from distant tokens survives. Its memory of
+x_<t are two vectors.
 
-Deviations: tokens enter through a learnt embedding; two biases, as torch.nn has them; no peepholes. Weights start uniform
-within 1 / sqrt(width); ``init=forget`` starts with a total forget bias of 1 (Jozefowicz et al. 2015), ``chrono`` prepares for
-long lags.
+Deviations: tokens enter through a learnt embedding; two biases, as torch.nn has them; no peepholes. Weights start
+    uniform within 1 / sqrt(width); ``init=forget`` starts with a total forget bias of 1 (Jozefowicz et al. 2015),
+    ``chrono`` prepares for long lags.
 """
 
 from __future__ import annotations
 
 from functools import partial
 
-from chainrule.core import Part, Recipe, Tuning, register_backbone
+from chainrule.core import Backbone, Part, Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import LSTM
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
 
@@ -25,19 +26,21 @@ class CausalLSTM(CausalRecurrent, LSTM):
 
 
 register_backbone(
-    "lstm",
-    label="LSTM",
-    causal=Part(RecurrentConfig, CausalLSTM),
-    reader=Part(RecurrentReaderConfig, partial(RecurrentReader, LSTM)),
-    presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
-    tuning={
-        "generate": Tuning(
-            Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True),
-            {"small": {"dropout": 0.1}},
-        ),
-        "series": Tuning(settings={"init": "forget"}),
-        "translate": Tuning(),
-        "classify-images": Tuning(),
-        "draw": Tuning(),
-    },
+    Backbone(
+        "lstm",
+        label="LSTM",
+        causal=Part(RecurrentConfig, CausalLSTM),
+        reader=Part(RecurrentReaderConfig, partial(RecurrentReader, LSTM)),
+        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
+        tuning={
+            "generate": Tuning(
+                Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True),
+                {"small": {"dropout": 0.1}},
+            ),
+            "series": Tuning(settings={"init": "forget"}),
+            "translate": Tuning(),
+            "classify-images": Tuning(),
+            "draw": Tuning(),
+        },
+    )
 )

@@ -3,8 +3,8 @@
     h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh),   p(x_{t+1} | x_<=t) = softmax(W_o h_t + b_o)
 
 Elman, "Finding structure in time", 1990. Unrolled over time it is one fully connected layer applied T times, so that
-dh_T/dh_t is a product of T - t Jacobians diag(f') W_hh: the influence of distant tokens decays (or explodes) geometrically with the
-spectral radius times the slope of f. Its memory of x_<t is one vector.
+dh_T/dh_t is a product of T - t Jacobians diag(f') W_hh: the influence of distant tokens decays (or explodes)
+geometrically with the spectral radius times the slope of f. Its memory of x_<t is one vector.
 
 Deviations: tokens enter through a learnt embedding; two biases, as torch.nn has them. Weights start uniform within
 1 / sqrt(width); ``init=orthogonal`` and ``init=identity`` (the IRNN, Le et al. 2015) are there for comparison.
@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from chainrule.core import Part, Recipe, Tuning, register_backbone
+from chainrule.core import Backbone, Part, Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import RNN
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
 
@@ -32,22 +32,24 @@ class CausalRNN(CausalRecurrent, RNN):
 
 
 register_backbone(
-    "rnn",
-    label="RNN",
-    causal=Part(RNNConfig, CausalRNN),
-    reader=Part(RecurrentReaderConfig, partial(RecurrentReader, RNN)),
-    presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
-    tuning={
-        "generate": Tuning(
-            Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True),
-            {"small": {"width": 384}, "base": {"width": 1024}},
-        ),
-        "series": Tuning(
-            Recipe(lr=5e-3, batch_size=16, sequence_length=128),
-            {"small": {"width": 32}},
-            settings={"init": "orthogonal"},
-        ),
-        "translate": Tuning(),
-        "classify-images": Tuning(),
-    },
+    Backbone(
+        "rnn",
+        label="RNN",
+        causal=Part(RNNConfig, CausalRNN),
+        reader=Part(RecurrentReaderConfig, partial(RecurrentReader, RNN)),
+        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
+        tuning={
+            "generate": Tuning(
+                Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True),
+                {"small": {"width": 384}, "base": {"width": 1024}},
+            ),
+            "series": Tuning(
+                Recipe(lr=5e-3, batch_size=16, sequence_length=128),
+                {"small": {"width": 32}},
+                settings={"init": "orthogonal"},
+            ),
+            "translate": Tuning(),
+            "classify-images": Tuning(),
+        },
+    )
 )

@@ -1,15 +1,17 @@
 """Transformer: an encoder reads the source; a decoder writes the target and attends to the source and to its own past.
 
     encoder:  x = x + attend(norm(x), to all of x);                       x = x + ff(norm(x))
-    decoder:  y = y + attend(norm(y), to y before);  y = y + attend(norm(y), to x);  y = y + ff(norm(y));  p = softmax(W norm(y))
+    decoder:  y = y + attend(norm(y), to y before);  y = y + attend(norm(y), to x);  y = y + ff(norm(y));  p = softmax(W
+        norm(y))
 
-Vaswani et al. 2017. Its memory of y_<t: a key and a value per layer of the decoder for each token of the source, which is read once, and
-for each token of the target so far.
+Vaswani et al. 2017. Its memory of y_<t: a key and a value per layer of the decoder for each token of the source, which
+is read once, and for each token of the target so far.
 
-``preset="paper"`` is the paper's base model: post-norm, interleaved sinusoids added to embeddings times sqrt(D), ReLU, biases, shared
-embeddings. Its label smoothing is ``train.label_smoothing=0.1``. Deviations, there too: no dropout on attention weights; the start token
-has an embedding of its own. The default differs from it as GPT does here: pre-norm, rotary positions, squared ReLU, no biases,
-RMS-normalised queries and keys, maps into the residual path near zero at the start.
+``preset="paper"`` is the paper's base model: post-norm, interleaved sinusoids added to embeddings times sqrt(D), ReLU,
+biases, shared embeddings. Its label smoothing is ``train.label_smoothing=0.1``. Deviations, there too: no dropout on
+attention weights; the start token has an embedding of its own. The default differs from it as GPT does here: pre-norm,
+rotary positions, squared ReLU, no biases, RMS-normalised queries and keys, maps into the residual path near zero at the
+start.
 
 The encoder alone, and the decoder without a source, are also backbones for heads of other tasks.
 """
@@ -23,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Part, Recipe, Tuning, register, register_backbone
+from chainrule.core import Backbone, Part, Recipe, Tuning, register, register_backbone
 from chainrule.nn.attention import build_attention_bias
 from chainrule.nn.blocks import Source
 from chainrule.nn.cache import Cache, SourceCache
@@ -119,20 +121,22 @@ class Transformer(Decoder):
 TRANSFORMER_TUNING = {"small": {"dropout": 0.2}, "base": {"dropout": 0.3}}
 
 register_backbone(
-    "transformer",
-    label="Transformer",
-    reader=Part(TransformerReaderConfig, TransformerReader),
-    causal=Part(TransformerConfig, CausalTransformer),
-    presets={
-        "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
-        "small": {"width": 192, "layers": 2, "heads": 4},
-        "base": {"width": 256, "layers": 4, "heads": 4},
-    },
-    tuning={
-        "tag": Tuning(TAGGING.replace(**MUON), TRANSFORMER_TUNING),
-        "classify": Tuning(CLASSIFYING.replace(**MUON), TRANSFORMER_TUNING),
-    },
-    width_step=64,
+    Backbone(
+        "transformer",
+        label="Transformer",
+        reader=Part(TransformerReaderConfig, TransformerReader),
+        causal=Part(TransformerConfig, CausalTransformer),
+        presets={
+            "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
+            "small": {"width": 192, "layers": 2, "heads": 4},
+            "base": {"width": 256, "layers": 4, "heads": 4},
+        },
+        tuning={
+            "tag": Tuning(TAGGING.replace(**MUON), TRANSFORMER_TUNING),
+            "classify": Tuning(CLASSIFYING.replace(**MUON), TRANSFORMER_TUNING),
+        },
+        width_step=64,
+    )
 )
 
 
@@ -160,7 +164,7 @@ FROM_MARIAN: dict[str, Any] = {
         "model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight",
     },
 }  # fmt: skip
-"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and no bias of its final
-logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's activation. Our embedding has one row more,
-the start symbol's: there Marian reads its padding symbol.
+"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and no
+bias of its final logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's activation.
+Our embedding has one row more, the start symbol's: there Marian reads its padding symbol.
 """

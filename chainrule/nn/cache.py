@@ -97,8 +97,8 @@ class Cache(State):
 
 @dataclass
 class SourceCache(Cache):
-    """The same, with keys and values of a source for each layer, M x G x S x K, held once for ``share`` rows that follow each other
-    (the beams of one sentence): row b looks at source b // share.
+    """The same, with keys and values of a source for each layer, M x G x S x K, held once for ``share`` rows that
+    follow each other (the beams of one sentence): row b looks at source b // share.
     """
 
     source_keys: tuple[Tensor, ...]

@@ -1,7 +1,7 @@
 """The Transformer decoder: GPT, and the half of the Transformer that writes the target and attends to the source too.
 
-A query sees itself and the ``context`` - 1 positions before it, so that reading all at once, in chunks or one by one is the same function
-at any length.
+A query sees itself and the ``context`` - 1 positions before it, so that reading all at once, in chunks or one by one is
+the same function at any length.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def make_positions(c: TransformerConfig, *, bidirectional: bool = False) -> Posi
 
 
 class CausalBlocks(nn.Module):
-    """A stack of blocks that reads from left to right with a cache of keys and values. Subclasses call ``add_blocks`` once."""
+    """A stack of blocks that reads from left to right with a cache of keys and values. Subclasses call ``add_blocks``
+    once.
+    """
 
     config: TransformerConfig
 
@@ -149,7 +151,8 @@ class CausalBlocks(nn.Module):
             lengths_B: valid length of each row; None: T.
 
         Returns:
-            Outputs after the last norm, B x T x D; the cache; and the number of tokens since the start of the record, B x T.
+            Outputs after the last norm, B x T x D; the cache; and the number of tokens since the start of the record, B
+            x T.
         """
         B, T = x_BTD.shape[:2]
         length_B = torch.zeros(B, dtype=torch.long, device=x_BTD.device) if cache is None else cache.length_B
@@ -190,7 +193,9 @@ class CausalBlocks(nn.Module):
     def _read_fresh(
         self, x_BTD: Tensor, place_BT: Tensor, origin_BT: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: Cache
     ) -> tuple[Tensor, Cache]:
-        """Read the first tokens: they attend to each other alone, by the fused causal kernel where nothing else is masked."""
+        """Read the first tokens: they attend to each other alone, by the fused causal kernel where nothing else is
+        masked.
+        """
         T = x_BTD.shape[1]
         packed = bool(origin_BT[:, -1:].any())
         rows = slice(None) if packed else slice(1)  # without inner starts one mask serves all rows
@@ -216,7 +221,9 @@ class CausalBlocks(nn.Module):
         read_B: Tensor,
         cache: Cache,
     ) -> Tensor:
-        """Read further tokens. A single one is written to the cache before it attends; several attend to the cache and themselves."""
+        """Read further tokens. A single one is written to the cache before it attends; several attend to the cache and
+        themselves.
+        """
         single = x_BTD.shape[1] == 1
         after = replace(cache, length_B=cache.length_B + read_B)
         slots_BS = (after if single else cache).positions()
@@ -236,7 +243,9 @@ class CausalBlocks(nn.Module):
         return x_BTD
 
     def _step(self, x_B1D: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: Cache, level: int) -> Tensor:
-        """Read one token in rows that have all read ``level`` tokens and see all of them: the common step of decoding, without a mask."""
+        """Read one token in rows that have all read ``level`` tokens and see all of them: the common step of decoding,
+        without a mask.
+        """
         for i, (block, source) in enumerate(zip(self.stack(), self.sources(cache))):
             q, k, v = block.attention.split(block.pre_attention_norm(x_B1D), rotary)
             cache.write(i, k, v, level)

@@ -1,4 +1,6 @@
-"""The Transformer encoder, in which every position sees every other: that of Transformer, BERT, ViT and the image codec."""
+"""The Transformer encoder, in which every position sees every other: that of Transformer, BERT, ViT and the image
+codec.
+"""
 
 from __future__ import annotations
 

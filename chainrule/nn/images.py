@@ -17,7 +17,8 @@ class AugmentedImageConfig(Config):
     shift: float = 0.1
     """Largest random shift, as a share of the side; the border is filled with edge pixels."""
     flip: bool = False
-    """Mirror half of the images left to right: only where a mirrored image has the same label (not letters or digits)."""
+    """Mirror half of the images left to right: only where a mirrored image has the same label (not letters or digits).
+    """
     erase: float = 0.0
     """Share of images of which a square of a quarter to half the side is replaced by noise (DeVries & Taylor 2017)."""
     dropout: float = 0.0

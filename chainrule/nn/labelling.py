@@ -1,10 +1,13 @@
 """Networks that tag and classify: inputs, and what is predicted from the outputs of a backbone.
 
-    tag       x_t = (embedding of word t, a convolution over its characters, max over places);   p(y_t | x) = softmax(W h_t + b)
-    classify  x_t = (embedding of token t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of h, last h] + b)
+    tag       x_t = (embedding of word t, a convolution over its characters, max over places);   p(y_t | x) = softmax(W
+    h_t + b)
+    classify  x_t = (embedding of token t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of
+    h, last h] + b)
 
-h are the outputs of a backbone that reads the whole row: a recurrent stack in both directions (Graves & Schmidhuber 2005) or a Transformer
-encoder. Words from their characters: Ma & Hovy 2016. Tags are predicted independently of each other.
+h are the outputs of a backbone that reads the whole row: a recurrent stack in both directions (Graves & Schmidhuber
+2005) or a Transformer encoder. Words from their characters: Ma & Hovy 2016. Tags are predicted independently of each
+other.
 """
 
 from __future__ import annotations

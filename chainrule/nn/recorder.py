@@ -1,4 +1,4 @@
-"""Record what passes through named probes of a plain eager model, then let go of it."""
+"""Recorder of the values that pass through the probes of a model."""
 
 from __future__ import annotations
 
@@ -13,9 +13,22 @@ from chainrule.nn.probes import Probe
 
 
 class Recorder:
-    """``with Recorder(model, "layers.*.forget_gate") as seen: model(x)``; then ``seen["layers.0.forget_gate"]``.
+    """Context manager that hooks probes; every pass through one appends a tensor to its list.
 
-    Every probe whose dotted name matches one of the globs is hooked; each pass appends one tensor to its list.
+    Args:
+        model: an eager model.
+        globs: patterns of the dotted names of probes; none: all probes.
+
+    Raises:
+        UserError: no probe matches.
+
+    >>> import torch
+    >>> from chainrule.nn import LSTM
+    >>> layer = LSTM(3, 2)
+    >>> with Recorder(layer, "forget*") as seen:
+    ...     output, state = layer(torch.zeros(1, 5, 3))
+    >>> len(seen["forget_gate"]), tuple(seen["forget_gate"][0].shape)
+    (5, (1, 2))
     """
 
     def __init__(self, model: nn.Module, *globs: str):

@@ -1,12 +1,12 @@
 """Recurrent layers with a fused and an explicit implementation of the same weights.
 
-The fused path calls the kernel of torch. The explicit path computes the equation of the cell one step at a time, and every gate passes
-through a named probe. They agree to rounding; the explicit path runs only while a probe is observed, or where torch has no kernel (the
-sigmoid RNN).
+The fused path calls the kernel of torch. The explicit path computes the equation of the cell one step at a time, and
+every gate passes through a named probe. They agree to rounding; the explicit path runs only while a probe is observed,
+or where torch has no kernel (the sigmoid RNN).
 
-``RNN``, ``LSTM`` and ``GRU`` load the state dict of their namesakes in ``torch.nn``. ``batch_first`` holds for inputs, outputs and states
-(in torch it does not hold for states): True, the default, is (B, T, width) with states (B, layers, width); False is (T, B, width) with
-states (layers, B, width).
+``RNN``, ``LSTM`` and ``GRU`` load the state dict of their namesakes in ``torch.nn``. ``batch_first`` holds for inputs,
+outputs and states (in torch it does not hold for states): True, the default, is (B, T, width) with states (B, layers,
+width); False is (T, B, width) with states (layers, B, width).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ HiddenState = tuple[Tensor, ...]
 
 
 class Recurrent(nn.Module):
-    """A stack of recurrent layers. Subclasses define the number of gates, the parts of the state, the kernel and the cell.
+    """A stack of recurrent layers. Subclasses define the number of gates, the parts of the state, the kernel and the
+    cell.
 
     Args:
         input_size: width of the inputs.
@@ -36,8 +37,9 @@ class Recurrent(nn.Module):
         bias: add the two biases of torch.
         batch_first: True: inputs, outputs and states have the batch first.
         dropout: dropout between layers, never on the recurrence (Zaremba et al. 2014).
-        skip: none; residual: the input of a layer is added to its output, from the second layer on (He et al. 2016); dense: every layer
-            reads the inputs and the outputs of all layers below, and the output is all of them side by side (Huang et al. 2017).
+        skip: none; residual: the input of a layer is added to its output, from the second layer on (He et al. 2016);
+            dense: every layer reads the inputs and the outputs of all layers below, and the output is all of them side
+            by side (Huang et al. 2017).
 
     >>> layer = GRU(input_size=3, hidden_size=5, num_layers=2)
     >>> output, state = layer(torch.zeros(4, 7, 3))
@@ -250,9 +252,10 @@ def initialise(layer: Recurrent, kind: str, *, reach: int = 0) -> None:
 
     Args:
         layer: the stack.
-        kind: ``torch``: weights stay as they are. ``orthogonal``: W_hh of each gate is orthogonal (Saxe et al. 2014). ``identity``:
-            W_hh = I, biases 0 (IRNN, Le et al. 2015). ``forget``: orthogonal, total forget bias 1 (Jozefowicz et al. 2015; b_ih = 1,
-            b_hh = 0). ``chrono``: orthogonal, b_f = log U[1, reach - 1], b_i = -b_f (Tallec & Ollivier 2018).
+        kind: ``torch``: weights stay as they are. ``orthogonal``: W_hh of each gate is orthogonal (Saxe et al. 2014).
+            ``identity``: W_hh = I, biases 0 (IRNN, Le et al. 2015). ``forget``: orthogonal, total forget bias 1
+            (Jozefowicz et al. 2015; b_ih = 1, b_hh = 0). ``chrono``: orthogonal, b_f = log U[1, reach - 1], b_i = -b_f
+            (Tallec & Ollivier 2018).
         reach: chrono: the longest dependency, in steps.
 
     Raises:

@@ -121,7 +121,8 @@ class RecurrentReaderConfig(Config):
     width: int = 256
     layers: int = 1
     directions: Directions = "both"
-    """both: half of the width reads from left to right, half from right to left; forward: all of it from left to right."""
+    """both: half of the width reads from left to right, half from right to left; forward: all of it from left to right.
+    """
     dropout: float = 0.0
 
 
@@ -157,8 +158,8 @@ class RecurrentReader(nn.Module):
             lengths_B: valid length of each row.
 
         Returns:
-            Outputs, B x S x width (those beyond the length of a row are undefined), and the last output of each direction,
-            B x width (zeros for an empty row).
+            Outputs, B x S x width (those beyond the length of a row are undefined), and the last output of each
+            direction, B x width (zeros for an empty row).
         """
         mirror_BS1 = _mirror(lengths_B, x_BSD.shape[1])[:, :, None]
         flip = lambda x: x.gather(1, mirror_BS1.expand(-1, -1, x.shape[-1]))  # noqa: E731

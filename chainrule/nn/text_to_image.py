@@ -1,15 +1,16 @@
 """Captions and images as one sequence of tokens: the part that all text-to-image models share.
 
-A record is ``caption`` tokens of text and side * side tokens of an image, row after row. A shorter caption is padded with a token of each
-position's own, so that every image begins at the same position (Ramesh et al. 2021). The ids are
+A record is ``caption`` tokens of text and side * side tokens of an image, row after row. A shorter caption is padded
+with a token of each position's own, so that every image begins at the same position (Ramesh et al. 2021). The ids are
 
     0 .. words - 1                       tokens of the caption
     words .. words + caption - 1         padding of position 0, 1, ... of the caption
     words + caption .. vocab_size - 1    tokens of the image
 
-and a mask per position tells which of them are allowed there. The codec that made the image tokens is part of the model, frozen, so that a
-run folder holds everything that drawing needs. So are two matchers of captions and images: one ranks drawings, the other, an independently
-trained evaluator, is used for evaluation only. Both are trained after the model.
+and a mask per position tells which of them are allowed there. The codec that made the image tokens is part of the
+model, frozen, so that a run folder holds everything that drawing needs. So are two matchers of captions and images: one
+ranks drawings, the other, an independently trained evaluator, is used for evaluation only. Both are trained after the
+model.
 """
 
 from __future__ import annotations

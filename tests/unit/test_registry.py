@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from chainrule.core import (
     Autoregressive,
+    Backbone,
     BackboneFactory,
     Batch,
     Categorical,
@@ -136,7 +137,7 @@ def test_a_backbone_from_outside_joins_heads_and_those_it_is_tuned_for() -> None
 
     tuned = {"classify-images": Tuning(Recipe(lr=7.0), {"tiny": {"width": 5}}, settings={"dropout": 0.25})}
     presets = {"tiny": {"width": 3}, "small": {}}
-    register_backbone("sum", label="Σ", reader=Part(SumConfig, Sum), presets=presets, tuning=tuned)
+    register_backbone(Backbone("sum", presets, reader=Part(SumConfig, Sum), tuning=tuned, label="Σ"))
     assert {task for name, task in registry._model_types if name == "sum"} == {"tag", "classify", "classify-images"}
     found = model_type("sum", "classify-images")
     assert found.label == "Σ" and found.recipe.lr == 7.0 and model_type("lstm", "classify-images").recipe.lr == 3e-3
@@ -190,15 +191,14 @@ class AsksForMore(SequenceModel):
     ("head", "why"),
     [
         (Broken, "lstm for mine: Broken cannot be built: KeyError: 'width'"),
-        (AsksForMore, "narrow has no causal backbone, only reader"),
+        (AsksForMore, "narrow has no causal backbone"),
     ],
 )
 def test_a_head_that_cannot_be_built_is_one_message(
     head: type[SequenceModel], why: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     announce(head, MeanConfig, "reader")
-    reader = registry._backbones["lstm"].parts["reader"]
-    register_backbone("narrow", reader=reader, presets={"tiny": {}, "small": {}})
+    register_backbone(Backbone("narrow", {"tiny": {}}, reader=registry._backbones["lstm"].reader))
     row = model_type(why.split()[0], "mine")
     with pytest.raises(ConfigError, match=f"^{why}$"):
         row.build(row.configure("tiny"))

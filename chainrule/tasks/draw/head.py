@@ -17,7 +17,9 @@ from chainrule.nn.text_to_image import TextToImage, TextToImageConfig, since_sta
 
 @dataclass
 class TextToImageState(RecurrentState):
-    """The state of a recurrent backbone, and the number of tokens of the record that were read, its start token among them."""
+    """The state of a recurrent backbone, and the number of tokens of the record that were read, its start token among
+    them.
+    """
 
     since_B: Tensor
 

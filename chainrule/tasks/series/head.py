@@ -30,8 +30,8 @@ class ForecasterConfig(Config):
 class Forecaster(Autoregressive):
     """x_{t+1} ~ N(x_t + a_t, s_t^2), (a_t, softplus^-1 s_t) = W_o h_t + b_o, h from a causal backbone over (x_t, 1).
 
-    The difference x_{t+1} - x_t is predicted rather than x_{t+1}: a network whose units saturate could not follow a trend that leaves
-    the range of the training split. At the start of a record x_t and the flag are 0.
+    The difference x_{t+1} - x_t is predicted rather than x_{t+1}: a network whose units saturate could not follow a
+    trend that leaves the range of the training split. At the start of a record x_t and the flag are 0.
     """
 
     config: ForecasterConfig

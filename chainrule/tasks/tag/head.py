@@ -1,4 +1,6 @@
-"""The head of the task tag: embed words and their characters, read the sentence with a backbone, predict the tag of each token."""
+"""The head of the task tag: embed words and their characters, read the sentence with a backbone, predict the tag of
+each token.
+"""
 
 from __future__ import annotations
 

@@ -1,15 +1,18 @@
-"""The head of the task translate for recurrent backbones: one reads the source in both directions, another writes the target.
+"""The head of the task translate for recurrent backbones: one reads the source in both directions, another writes the
+target.
 
     source:     s_1 .. s_S from a reader in both directions;  summary = (forward at the end, backward at the beginning)
-    beginning:  every initial hidden state h_0 = tanh(W_b summary)                         (Bahdanau et al. 2015, appendix A.2.2)
+    beginning:  every initial hidden state h_0 = tanh(W_b summary)                         (Bahdanau et al. 2015,
+        appendix A.2.2)
     target:     h_t from a causal backbone over y_<t
-    attention:  none            o_t = h_t: all information about the source is in h_0      (Sutskever et al. 2014; Cho et al. 2014)
-                additive        e_ts = v . tanh(W h_t + U s_s)                             (Bahdanau et al. 2015)
-                multiplicative  e_ts = h_t . W s_s                                         (Luong et al. 2015, "general")
-                a_t = softmax(e_t);  o_t = tanh(W_c (sum_s a_ts s_s, h_t))                 (Luong et al. 2015, equation 5)
+    attention:  none            o_t = h_t: all information about the source is in h_0      (Sutskever et al. 2014; Cho
+        et al. 2014) additive        e_ts = v . tanh(W h_t + U s_s)                             (Bahdanau et al. 2015)
+        multiplicative  e_ts = h_t . W s_s                                         (Luong et al. 2015, "general") a_t =
+        softmax(e_t);  o_t = tanh(W_c (sum_s a_ts s_s, h_t))                 (Luong et al. 2015, equation 5)
     p(y_t | y_<t, source) = softmax(W_o o_t + b_o)
 
-Deviation from Bahdanau et al.: the attended source joins the output, not the recurrence, so that all target positions are trained at once.
+Deviation from Bahdanau et al.: the attended source joins the output, not the recurrence, so that all target positions
+are trained at once.
 """
 
 from __future__ import annotations
@@ -50,7 +53,8 @@ class Seq2SeqState(RecurrentState):
     values_BSD: Tensor
     source_lengths_B: Tensor
     coverage_BS: Tensor | None = None
-    """Sum of the attention weights of each source token over all steps so far; 1 at pads. None: there is no attention."""
+    """Sum of the attention weights of each source token over all steps so far; 1 at pads. None: there is no attention.
+    """
 
     def concat(self, *others: Self) -> Self:
         longest = max(state.keys_BSD.shape[1] for state in (self, *others))
@@ -80,7 +84,9 @@ class Seq2SeqState(RecurrentState):
     tuned_only=True,
 )
 class Seq2Seq(Autoregressive):
-    """Encoder and decoder, with or without attention. A batch is about 1,024 tokens: small steps learn most in a few minutes."""
+    """Encoder and decoder, with or without attention. A batch is about 1,024 tokens: small steps learn most in a few
+    minutes.
+    """
 
     config: Seq2SeqConfig
 
