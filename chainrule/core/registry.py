@@ -342,9 +342,8 @@ def _composed_model(name: str, backbone: Backbone, head: Head) -> type[SequenceM
         except UserError:
             raise
         except Exception as error:
-            raise ConfigError(
-                f"{backbone.name} for {head.task}: {head.model.__name__} cannot be built: {type(error).__name__}: {error}"
-            ) from error
+            told = f"{backbone.name} for {head.task}: {head.model.__name__} cannot be built"
+            raise ConfigError(f"{told}: {type(error).__name__}: {error}") from error
 
     return type(
         name, (head.model,), {"__init__": build, "__module__": head.model.__module__, "__doc__": head.model.__doc__}

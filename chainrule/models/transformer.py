@@ -27,14 +27,12 @@ from torch.nn import functional as F
 
 from chainrule.core import Backbone, Part, Recipe, Tuning, register, register_backbone
 from chainrule.nn.attention import build_attention_bias
-from chainrule.nn.blocks import Source
+from chainrule.nn.blocks import Source, weight_names
 from chainrule.nn.cache import Cache, SourceCache
-from chainrule.nn.decoder import CausalTransformer, Decoder, TransformerConfig, TransformerLMConfig
+from chainrule.nn.decoder import MUON, CausalTransformer, Decoder, TransformerConfig, TransformerLMConfig
 from chainrule.nn.encoder import Encoder, TransformerReader, TransformerReaderConfig
 from chainrule.nn.labelling import CLASSIFYING, TAGGING
 from chainrule.nn.masks import Padding, ends
-
-MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3, "muon_lr": 0.02, "weight_decay": 0.01}
 
 
 class TransformerSeq2SeqConfig(TransformerLMConfig):
@@ -140,31 +138,29 @@ register_backbone(
 )
 
 
-def _block(ours: str, foreign: str, cross: bool) -> list[tuple[str, str]]:
-    """Names of the weights of a block in BART and Marian."""
-    parts = [
-        *((f"attention.{part}", f"self_attn.{name}_proj") for part, name in _PARTS),
-        *((f"cross.{part}", f"encoder_attn.{name}_proj") for part, name in _PARTS if cross),
-        *([("norm_cross", "encoder_attn_layer_norm")] if cross else []),
-        ("norm_attention", "self_attn_layer_norm"), ("norm_feed_forward", "final_layer_norm"),
-        ("feed_forward.inner", "fc1"), ("feed_forward.out", "fc2"),
-    ]  # fmt: skip
-    return [(f"{ours}.{a}.{kind}", f"{foreign}.{b}.{kind}") for a, b in parts for kind in ("weight", "bias")]
-
-
 _PARTS = (("queries", "q"), ("keys", "k"), ("values", "v"), ("out", "out"))
+_ENCODER_BLOCK = [
+    *((f"attention.{part}", f"self_attn.{name}_proj") for part, name in _PARTS),
+    ("norm_attention", "self_attn_layer_norm"), ("norm_feed_forward", "final_layer_norm"),
+    ("feed_forward.inner", "fc1"), ("feed_forward.out", "fc2"),
+]  # fmt: skip
+_DECODER_BLOCK = [
+    *_ENCODER_BLOCK,
+    *((f"cross.{part}", f"encoder_attn.{name}_proj") for part, name in _PARTS),
+    ("norm_cross", "encoder_attn_layer_norm"),
+]
 FROM_MARIAN: dict[str, Any] = {
     "pairs": [
         ("embedding.weight", "model.shared.weight"),
-        *_block("blocks.{i}", "model.decoder.layers.{i}", cross=True),
-        *_block("encoder.blocks.{e}", "model.encoder.layers.{e}", cross=False),
+        *weight_names(_DECODER_BLOCK, "blocks.{i}.", "model.decoder.layers.{i}."),
+        *weight_names(_ENCODER_BLOCK, "encoder.blocks.{e}.", "model.encoder.layers.{e}."),
     ],
     "ignore": {
         "final_logits_bias", "lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
         "model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight",
     },
 }  # fmt: skip
-"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and no
-bias of its final logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's activation.
-Our embedding has one row more, the start symbol's: there Marian reads its padding symbol.
+"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and
+without a bias of its final logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's
+activation. Our embedding has one row more, that of the start token, where Marian reads its padding token.
 """

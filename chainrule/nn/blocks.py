@@ -125,6 +125,20 @@ def cross_attend(cross: Attention, x_BTD: Tensor, source: Source) -> Tensor:
     return cross.attend_and_project(queries, source.keys, source.values, source.attention_bias).view(B, T, D)
 
 
+def weight_names(parts: Iterable[tuple[str, str]], ours: str = "", theirs: str = "") -> list[tuple[str, str]]:
+    """Return pairs of names of weights and biases, for tables that rename those of another library.
+
+    Args:
+        parts: names of modules, ours and theirs.
+        ours: prefix of our names.
+        theirs: prefix of their names.
+
+    >>> weight_names([("norm", "ln")], ours="blocks.{i}.")
+    [('blocks.{i}.norm.weight', 'ln.weight'), ('blocks.{i}.norm.bias', 'ln.bias')]
+    """
+    return [(f"{ours}{a}.{kind}", f"{theirs}{b}.{kind}") for a, b in parts for kind in ("weight", "bias")]
+
+
 def initialise(blocks: Iterable[nn.Module], layers: int) -> None:
     """Initialise blocks in place: matrices N(0, 1/fan_in), maps into the residual path near zero.
 

@@ -6,7 +6,7 @@ the same function at any length.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -15,11 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Autoregressive, Config, Prediction, Projected, State
-from chainrule.nn.attention import Attention, AttentionBias, build_attention_bias
+from chainrule.nn.attention import Attention, AttentionBias, Rotary, build_attention_bias
 from chainrule.nn.blocks import Activation, Block, FeedForward, Source, initialise
 from chainrule.nn.cache import Cache
 from chainrule.nn.masks import Causal, Mask, Since, Window
 from chainrule.nn.positions import Layout, PositionalEncoding, Positions, Timescale
+
+MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3, "muon_lr": 0.02, "weight_decay": 0.01}
+"""Settings of a Recipe that were tuned for stacks of blocks."""
+
+
+KeyValueStore = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 class TransformerConfig(Config):
@@ -95,10 +101,8 @@ def make_positions(c: TransformerConfig, *, bidirectional: bool = False) -> Posi
         c: settings of the blocks.
         bidirectional: True: keys may follow their queries.
     """
-    return PositionalEncoding(
-        c.positions, c.width, c.heads, limit=c.context, head_width=c.head_width, bidirectional=bidirectional, layout=c.layout,
-        timescale=c.timescale,
-    )  # fmt: skip
+    options: dict[str, Any] = {"head_width": c.head_width, "layout": c.layout, "timescale": c.timescale}
+    return PositionalEncoding(c.positions, c.width, c.heads, limit=c.context, bidirectional=bidirectional, **options)
 
 
 class CausalBlocks(nn.Module):
@@ -190,68 +194,62 @@ class CausalBlocks(nn.Module):
         made = {id(mask): see(rule & mask) for mask in layer_masks}  # layers with the same mask share it
         return [made[id(mask)] for mask in layer_masks]
 
+    def _run(
+        self, x_BTD: Tensor, cache: Cache, rotary: Rotary, biases: Sequence[AttentionBias], store: KeyValueStore
+    ) -> Tensor:
+        """Run all blocks; ``store`` takes the new keys and values of a layer and returns those that are attended to."""
+        for i, (block, source, bias) in enumerate(zip(self.stack(), self.sources(cache), biases)):
+            q, k, v = block.attention.split(block.pre_attention_norm(x_BTD), rotary)
+            x_BTD = block.residual(x_BTD, block.attention.attend_and_project(q, *store(i, k, v), bias), source)
+        return x_BTD
+
     def _read_fresh(
-        self, x_BTD: Tensor, place_BT: Tensor, origin_BT: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: Cache
+        self, x_BTD: Tensor, place_BT: Tensor, origin_BT: Tensor, rotary: Rotary, cache: Cache
     ) -> tuple[Tensor, Cache]:
-        """Read the first tokens: they attend to each other alone, by the fused causal kernel where nothing else is
-        masked.
-        """
+        """Read the first tokens: they attend to each other, by the fused causal kernel where nothing else is masked."""
         T = x_BTD.shape[1]
         packed = bool(origin_BT[:, -1:].any())
         rows = slice(None) if packed else slice(1)  # without inner starts one mask serves all rows
-        plain = not self.position.biased and self.config.context >= T and not packed and not self.layer_masks(origin_BT)
-        triangle = [AttentionBias(causal=True)] * len(self.blocks)
-        attention_biases = (
-            triangle if plain else self._attention_biases(place_BT[rows], place_BT[rows], origin_BT[rows])
-        )
-        keys, values = [], []
-        for block, source, attention_bias in zip(self.stack(), self.sources(cache), attention_biases):
-            q, k, v = block.attention.split(block.pre_attention_norm(x_BTD), rotary)
-            x_BTD = block.residual(x_BTD, block.attention.attend_and_project(q, k, v, attention_bias), source)
-            keys.append(k)
-            values.append(v)
-        return x_BTD, replace(cache, keys=tuple(keys), values=tuple(values))
+        if self.position.biased or self.config.context < T or packed or self.layer_masks(origin_BT):
+            biases = self._attention_biases(place_BT[rows], place_BT[rows], origin_BT[rows])
+        else:
+            biases = [AttentionBias(causal=True)] * len(self.blocks)
+        stored: list[tuple[Tensor, Tensor]] = []
+
+        def store(i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            stored.append((k, v))
+            return k, v
+
+        x_BTD = self._run(x_BTD, cache, rotary, biases, store)
+        keys, values = zip(*stored)
+        return x_BTD, replace(cache, keys=keys, values=values)
 
     def _read_on(
-        self,
-        x_BTD: Tensor,
-        place_BT: Tensor,
-        origin_BT: Tensor,
-        rotary: tuple[Tensor, Tensor] | None,
-        read_B: Tensor,
-        cache: Cache,
+        self, x_BTD: Tensor, place_BT: Tensor, origin_BT: Tensor, rotary: Rotary, read_B: Tensor, cache: Cache
     ) -> Tensor:
-        """Read further tokens. A single one is written to the cache before it attends; several attend to the cache and
-        themselves.
-        """
+        """Read further tokens. A single one is written to the cache first; several attend to it and to themselves."""
         single = x_BTD.shape[1] == 1
         after = replace(cache, length_B=cache.length_B + read_B)
         slots_BS = (after if single else cache).positions()
         seen_BS = slots_BS if single else torch.cat([slots_BS, place_BT], 1)
-        attention_biases = self._attention_biases(seen_BS, place_BT, origin_BT)
-        for i, (block, source, attention_bias) in enumerate(zip(self.stack(), self.sources(cache), attention_biases)):
-            q, k, v = block.attention.split(block.pre_attention_norm(x_BTD), rotary)
-            if single:
-                cache.remember(i, k, v, read_B)
-                all_k, all_v = cache.keys[i], cache.values[i]
-            else:
-                all_k = torch.cat([cache.keys[i].to(k.dtype), k], 2)
-                all_v = torch.cat([cache.values[i].to(v.dtype), v], 2)
-            x_BTD = block.residual(x_BTD, block.attention.attend_and_project(q, all_k, all_v, attention_bias), source)
-            if not single:
-                cache.remember(i, k, v, read_B)
-        return x_BTD
 
-    def _step(self, x_B1D: Tensor, rotary: tuple[Tensor, Tensor] | None, cache: Cache, level: int) -> Tensor:
-        """Read one token in rows that have all read ``level`` tokens and see all of them: the common step of decoding,
-        without a mask.
-        """
-        for i, (block, source) in enumerate(zip(self.stack(), self.sources(cache))):
-            q, k, v = block.attention.split(block.pre_attention_norm(x_B1D), rotary)
+        def store(i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+            both = [
+                torch.cat([old[i].to(x.dtype), x], 2) for old, x in ((cache.keys, k), (cache.values, v)) if not single
+            ]
+            cache.remember(i, k, v, read_B)
+            return (cache.keys[i], cache.values[i]) if single else (both[0], both[1])
+
+        return self._run(x_BTD, cache, rotary, self._attention_biases(seen_BS, place_BT, origin_BT), store)
+
+    def _step(self, x_B1D: Tensor, rotary: Rotary, cache: Cache, level: int) -> Tensor:
+        """Read one token in rows that have all read ``level`` tokens and see all of them: decoding, without a mask."""
+
+        def store(i: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
             cache.write(i, k, v, level)
-            keys, values = cache.keys[i][:, :, : level + 1], cache.values[i][:, :, : level + 1]
-            x_B1D = block.residual(x_B1D, block.attention.attend_and_project(q, keys, values, AttentionBias()), source)
-        return x_B1D
+            return cache.keys[i][:, :, : level + 1], cache.values[i][:, :, : level + 1]
+
+        return self._run(x_B1D, cache, rotary, [AttentionBias()] * len(self.blocks), store)
 
     def _even(self, cache: Cache, origin_BT: Tensor) -> int | None:
         """Return the number of tokens that every row has read where ``_step`` applies; else None."""

@@ -125,29 +125,40 @@ class TokenInput(nn.Module):
         return torch.cat([x_BSD, found_BDS.transpose(1, 2).relu()], -1)
 
 
-class NeuralTagger(SequenceModel, Tagger):
-    """A tagger from inputs and a backbone.
+class LabelNetwork(SequenceModel):
+    """Base of taggers and classifiers: inputs, and a backbone that reads them.
 
     Args:
         config: settings of the network.
-        inputs: maps a batch to vectors, B x T x D.
-        body: backbone of ``body.width``: ``hidden_BTD, last_BD = body(x_BTD, lengths_B)``.
+        inputs: maps a batch to vectors, B x S x D.
+        body: backbone of ``body.width``: ``hidden_BSD, last_BD = body(x_BSD, lengths_B)``.
     """
 
     config: LabelsConfig
+    vectors = 1
+    """Number of vectors of the backbone that a label depends on."""
 
     def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
         super().__init__(config)
         self.inputs, self.body = inputs, body
-        self.head = nn.Linear(body.width, config.num_labels)
+        self.head = nn.Linear(self.vectors * body.width, config.num_labels)
 
     def forward(self, batch: Batch) -> Categorical:
-        """Return p(tag) at every position, B x T; undefined beyond the length of a row."""
-        dropout = self.config.dropout
+        """Return p(label): of taggers B x T (undefined beyond the length of a row), of classifiers B x 1."""
         assert batch.lengths_B is not None
-        x_BTD = F.dropout(self.inputs(batch), dropout, self.training)
-        hidden_BTD, _ = self.body(x_BTD, batch.lengths_B)
-        return Categorical(self.head(F.dropout(hidden_BTD, dropout, self.training)))
+        hidden_BSD, last_BD = self.body(self.drop(self.inputs(batch)), batch.lengths_B)
+        return Categorical(self.head(self.drop(self.summary(hidden_BSD, last_BD, batch.lengths_B))))
+
+    def drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout, self.training)
+
+    def summary(self, hidden_BSD: Tensor, last_BD: Tensor, lengths_B: Tensor) -> Tensor:
+        """Return the vectors that labels are predicted from."""
+        return hidden_BSD
+
+
+class NeuralTagger(LabelNetwork, Tagger):
+    """A tagger from inputs and a backbone: the tag of a token depends on the output at its position."""
 
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.lengths_B is not None
@@ -157,30 +168,13 @@ class NeuralTagger(SequenceModel, Tagger):
         return tags_BT.masked_fill(beyond_BT, IGNORED), nats_BT.masked_fill(beyond_BT, 0).sum(1)
 
 
-class NeuralClassifier(SequenceModel, Classifier):
-    """A classifier from the mean, the maximum and the last of the outputs of a backbone.
+class NeuralClassifier(LabelNetwork, Classifier):
+    """A classifier from the mean, the maximum and the last of the outputs of a backbone."""
 
-    Args:
-        config: settings of the network.
-        inputs: maps a batch to vectors, B x S x D.
-        body: backbone of ``body.width``: ``hidden_BSD, last_BD = body(x_BSD, lengths_B)``.
-    """
+    vectors = 3
 
-    config: LabelsConfig
-
-    def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
-        super().__init__(config)
-        self.inputs, self.body = inputs, body
-        self.head = nn.Linear(3 * body.width, config.num_labels)
-
-    def forward(self, batch: Batch) -> Categorical:
-        """Return p(label), B x 1."""
-        dropout = self.config.dropout
-        assert batch.lengths_B is not None
-        x_BSD = F.dropout(self.inputs(batch), dropout, self.training)
-        hidden_BSD, ends_BD = self.body(x_BSD, batch.lengths_B)
-        pooled_BD = torch.cat([pool(hidden_BSD, batch.lengths_B), ends_BD], -1)
-        return Categorical(self.head(F.dropout(pooled_BD, dropout, self.training))[:, None])
+    def summary(self, hidden_BSD: Tensor, last_BD: Tensor, lengths_B: Tensor) -> Tensor:
+        return torch.cat([pool(hidden_BSD, lengths_B), last_BD], -1)[:, None]
 
     def classify(self, batch: Batch) -> Tensor:
         return self(batch).logits()[:, 0].log_softmax(-1)

@@ -12,6 +12,7 @@ width); False is (T, B, width) with states (layers, B, width).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -66,14 +67,13 @@ class Recurrent(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.skip = bias, batch_first, dropout, skip
+        self.names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if bias else 2]
         rows = self.gates * hidden_size
         for k in range(num_layers):
             columns = input_size if k == 0 else input_size + k * hidden_size if skip == "dense" else hidden_size
-            self.register_parameter(f"weight_ih_l{k}", nn.Parameter(torch.empty(rows, columns)))
-            self.register_parameter(f"weight_hh_l{k}", nn.Parameter(torch.empty(rows, hidden_size)))
-            if bias:
-                self.register_parameter(f"bias_ih_l{k}", nn.Parameter(torch.empty(rows)))
-                self.register_parameter(f"bias_hh_l{k}", nn.Parameter(torch.empty(rows)))
+            shapes = [(rows, columns), (rows, hidden_size), (rows,), (rows,)]
+            for name, shape in zip(self.names, shapes):
+                self.register_parameter(f"{name}_l{k}", nn.Parameter(torch.empty(shape)))
         self.hidden = Probe()
         self.reset_parameters()
 
@@ -88,8 +88,8 @@ class Recurrent(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def weights(self, layer: int) -> list[Tensor]:
-        names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] if self.bias else ["weight_ih", "weight_hh"]
-        return [getattr(self, f"{name}_l{layer}") for name in names]
+        """Return the weights of a layer: W_ih, W_hh and, where there are biases, b_ih, b_hh."""
+        return [getattr(self, f"{name}_l{layer}") for name in self.names]
 
     def initial(self, batch: int, like: Tensor) -> HiddenState:
         """Return zero states, B x L x H for each part."""
@@ -152,6 +152,15 @@ class Recurrent(nn.Module):
         return True
 
     def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        """Run one layer by the kernel of torch."""
+        parts = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
+        begin = parts if self.parts > 1 else parts[0]
+        run, weights = self.kernel(), self.weights(layer)
+        out, *last = run(x_BTD, begin, weights, self.bias, 1, 0.0, self.training, False, True)
+        return out, tuple(part[0] for part in last)
+
+    def kernel(self) -> Callable[..., Any]:
+        """Return the kernel of torch for this cell."""
         raise NotImplementedError
 
     def _explicit(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
@@ -187,11 +196,8 @@ class RNN(Recurrent):
     def fused(self) -> bool:
         return self.nonlinearity != "sigmoid"
 
-    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
-        h_1BH = hidden_state[0].unsqueeze(0).contiguous()
-        out, last = run(x_BTD, h_1BH, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
-        return out, (last[0],)
+    def kernel(self) -> Callable[..., Any]:
+        return torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         return (getattr(torch, self.nonlinearity)(input_gates_BG + hidden_gates_BG),)
@@ -210,10 +216,8 @@ class LSTM(Recurrent):
         self.input_gate, self.forget_gate, self.update, self.output_gate = Probe(), Probe(), Probe(), Probe()
         self.memory = Probe()
 
-    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        hc = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
-        out, h, c = torch.lstm(x_BTD, hc, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
-        return out, (h[0], c[0])
+    def kernel(self) -> Callable[..., Any]:
+        return torch.lstm
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         i, f, g, o = (input_gates_BG + hidden_gates_BG).chunk(4, -1)
@@ -234,10 +238,8 @@ class GRU(Recurrent):
         super().__init__(*sizes, **options)
         self.reset_gate, self.update_gate, self.candidate = Probe(), Probe(), Probe()
 
-    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        h_1BH = hidden_state[0].unsqueeze(0).contiguous()
-        out, last = torch.gru(x_BTD, h_1BH, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
-        return out, (last[0],)
+    def kernel(self) -> Callable[..., Any]:
+        return torch.gru
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         (r_x, z_x, n_x), (r_h, z_h, n_h) = input_gates_BG.chunk(3, -1), hidden_gates_BG.chunk(3, -1)

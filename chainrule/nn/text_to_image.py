@@ -45,7 +45,9 @@ class TextToImageConfig(Config):
 
 
 class TextToImage(Pretrainable):
-    """Part of a text-to-image model: the frozen codec, the matchers, and the tokens that are allowed at each position."""
+    """Part of a text-to-image model: the frozen codec, the matchers, and the tokens that are allowed at each
+    position.
+    """
 
     codec: Any
     chooser: Matcher
