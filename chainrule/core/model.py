@@ -135,7 +135,11 @@ class Autoregressive(SequenceModel, ABC):
         raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
 
     def start_inputs(self, batch: int) -> Tensor:
-        """Return the first input of a record, B x 1: the start token; NaN where x is real."""
+        """Return the first input of a record, B x 1: the start token; NaN where x is real.
+
+        Args:
+            batch: number of rows.
+        """
         return torch.full((batch, 1), self.start_id, dtype=torch.long)
 
 
@@ -144,7 +148,11 @@ class Counting(ABC, Generic[StatsT]):
 
     @abstractmethod
     def summarize(self, batch: Batch) -> StatsT:
-        """Return the sufficient statistics of a batch; ``a + b`` are the statistics of two batches."""
+        """Return the sufficient statistics of a batch; ``a + b`` are the statistics of two batches.
+
+        Args:
+            batch: inputs and targets.
+        """
 
     @abstractmethod
     def update(self, stats: StatsT, rate: float = 1.0) -> Self:
@@ -174,7 +182,9 @@ class ExpectedStatistics(Protocol):
 
     def __add__(self, other: Self) -> Self: ...
 
-    def tensors(self) -> dict[str, Tensor]: ...
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all statistics as named tensors, for checkpoints."""
+        ...
 
 
 ExpectedStatisticsT = TypeVar("ExpectedStatisticsT", bound=ExpectedStatistics)
@@ -185,11 +195,20 @@ class EMTrainable(Counting[ExpectedStatisticsT]):
 
     @abstractmethod
     def initialise(self, batch: Batch, seed: int) -> None:
-        """Initialise the parameters at random, on the scale of the data of ``batch``."""
+        """Initialise the parameters at random, on the scale of the data of ``batch``.
+
+        Args:
+            batch: a batch of the training split.
+            seed: seed of the random numbers.
+        """
 
     @abstractmethod
     def restore_statistics(self, tensors: dict[str, Tensor]) -> ExpectedStatisticsT:
-        """Return statistics from their ``tensors``, so that training can be resumed within a pass."""
+        """Return statistics from their ``tensors``, so that training can be resumed within a pass.
+
+        Args:
+            tensors: what ``tensors`` of the statistics returned.
+        """
 
 
 class Encoder(ABC):
@@ -236,10 +255,17 @@ class MaskedLM(Encoder):
 
     @abstractmethod
     def predict(self, hidden_BTD: Tensor) -> Prediction:
-        """Return p(token) for vectors of ``encode``, of any selection of positions."""
+        """Return p(token) for vectors of ``encode``, of any selection of positions.
+
+        Args:
+            hidden_BTD: outputs of ``encode``.
+        """
 
     def next_sentence_logit(self, hidden_BTD: Tensor) -> Tensor:
         """Return the log odds that the second segment follows the first, B.
+
+        Args:
+            hidden_BTD: outputs of ``encode``.
 
         Raises:
             TypeError: the model has no next-sentence prediction.
@@ -253,6 +279,9 @@ class Pretrainable(ABC):
     @abstractmethod
     def load_pretrained(self, learnt: SequenceModel) -> None:
         """Copy the weights of ``learnt``.
+
+        Args:
+            learnt: the model of another run.
 
         Raises:
             ConfigError: they do not fit.
@@ -271,17 +300,28 @@ class Codec(ABC):
 
     @abstractmethod
     def encode(self, pixels_BCYX: Tensor) -> Tensor:
-        """Return the tokens of images, B x P, P = side * side."""
+        """Return the tokens of images, B x P, P = side * side.
+
+        Args:
+            pixels_BCYX: images in the normalised units of the reader.
+        """
 
     @abstractmethod
     def decode(self, ids_BP: Tensor) -> Tensor:
-        """Return the images of these tokens, B x C x Y x X, in the normalised units of the reader."""
+        """Return the images of these tokens, B x C x Y x X, in the normalised units of the reader.
+
+        Args:
+            ids_BP: tokens, row after row.
+        """
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of the training loss, each the sum over the images of a batch, weights included.
 
         ``pixels`` is the reconstruction error.
+
+        Args:
+            batch: an ImageBatch.
         """
 
 
@@ -291,6 +331,9 @@ class Tagger(ABC):
     @abstractmethod
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the most probable tags and their log p.
+
+        Args:
+            batch: sentences; their tags are not read.
 
         Returns:
             Tags, B x T (IGNORED beyond the end of a row), and log p(tags | tokens), B, in nats.
@@ -302,7 +345,11 @@ class Classifier(ABC):
 
     @abstractmethod
     def classify(self, batch: Batch) -> Tensor:
-        """Return log p(label | record), normalised, B x C, in nats."""
+        """Return log p(label | record), normalised, B x C, in nats.
+
+        Args:
+            batch: records; their labels are not read.
+        """
 
 
 Terms = dict[str, tuple[Tensor, Tensor, float]]
@@ -316,10 +363,22 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
-        """Return the terms of the loss as sums and counts, and the State to carry over; None where there is none."""
+        """Return the terms of the loss as sums and counts, and the State to carry over.
+
+        Args:
+            batch: a batch, or some of its rows.
+            state: the State of the batch before where ``batch.carried``; None: begin anew.
+
+        Returns:
+            The terms, and the new State; None where none is carried over.
+        """
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the number of targets of each term in a whole batch, by which the sums of its parts are divided."""
+        """Return the number of targets of each term in a whole batch, by which the sums of its parts are divided.
+
+        Args:
+            batch: the whole batch.
+        """
         return {"nats": scored(batch.targets_BT).sum()}
 
 

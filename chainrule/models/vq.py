@@ -38,7 +38,8 @@ from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import AugmentedImageConfig, augment, patches_per_side, sinusoids
 
 LEVELS = {
-    64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5), 4375: (7, 5, 5, 5, 5),
+    64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5),
+    4375: (7, 5, 5, 5, 5),
 }  # fmt: skip
 """Number of tokens -> levels of each number (Mentzer et al. 2024, table 1, and smaller ones)."""
 COMMITMENT, DECAY, DEAD = 0.25, 0.99, 0.1
@@ -200,11 +201,10 @@ class FSQ(Quantiser):
 
     def __init__(self, config: VQConfig):
         super().__init__()
-        levels = LEVELS[max((n for n in LEVELS if n <= config.codebook_size), default=min(LEVELS))]
-        if config.codebook_size < min(LEVELS):
-            raise ConfigError(
-                f"model.codebook_size={config.codebook_size}: fsq has at least {min(LEVELS)}; or --set model.quantiser=ema"
-            )
+        most, least = config.codebook_size, min(LEVELS)
+        if most < least:
+            raise ConfigError(f"model.codebook_size={most}: fsq has at least {least}; or --set model.quantiser=ema")
+        levels = LEVELS[max(n for n in LEVELS if n <= most)]
         self.codebook_size, self.asked, self.width = math.prod(levels), len(levels), len(levels)
         self.register_buffer("levels_K", torch.tensor(levels), persistent=False)
         self.register_buffer(
@@ -212,7 +212,7 @@ class FSQ(Quantiser):
         )
 
     def bounded(self, z: Tensor) -> Tensor:
-        """Squash into the range of the levels; an even number of them is shifted by half a level (eq. 1, appendix A)."""
+        """Squash into the range of the levels; an even number is shifted by half a level (eq. 1, appendix A)."""
         half = (self.levels_K - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels_K % 2 == 0, 0.5, 0.0)
         z = z if z.dtype == torch.float64 else z.float()

@@ -38,7 +38,13 @@ class AttentionBias:
     """Added to the scores: 0 where a key is seen, -inf where it is not, or the bias of positions."""
 
     def dense(self, T: int, S: int, like: Tensor) -> Tensor | None:
-        """Return the additive bias of T queries and S keys, or None where everything is seen."""
+        """Return the additive bias of T queries and S keys, or None where everything is seen.
+
+        Args:
+            T: number of queries.
+            S: number of keys.
+            like: a tensor whose device and dtype the result has.
+        """
         if self.bias_BHTS is not None:
             return self.bias_BHTS.to(like.dtype)
         if not self.causal:
@@ -49,6 +55,10 @@ class AttentionBias:
 
 def as_bias(seen: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     """Return 0 where ``seen`` is True, -inf elsewhere.
+
+    Args:
+        seen: a mask of any shape.
+        dtype: type of the result.
 
     >>> as_bias(torch.tensor([True, False])).tolist()
     [0.0, -inf]
@@ -120,15 +130,30 @@ class Attention(nn.Module):
         self.weights = Probe()
 
     def split(self, x_BTD: Tensor, rotary: Rotary = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, B x H x T x K, and keys and values, B x G x T x K; ``rotary``: angles of queries and keys."""
+        """Return queries, B x H x T x K, and keys and values, B x G x T x K; ``rotary``: angles of queries and keys.
+
+        Args:
+            x_BTD: inputs of self-attention.
+            rotary: cos and sin of the rotary angles; None: not rotated.
+        """
         return self.project_q(x_BTD, rotary), *self.project_kv(x_BTD, rotary)
 
     def project_q(self, x_BTD: Tensor, rotary: Rotary = None) -> Tensor:
-        """Return queries, B x H x T x K."""
+        """Return queries, B x H x T x K.
+
+        Args:
+            x_BTD: inputs of the queries.
+            rotary: cos and sin of the rotary angles; None: not rotated.
+        """
         return self._rotated(self._heads(self.queries(x_BTD), self.head_width), rotary)
 
     def project_kv(self, x_BSD: Tensor, rotary: Rotary = None) -> tuple[Tensor, Tensor]:
-        """Return keys and values, B x G x S x K each."""
+        """Return keys and values, B x G x S x K each.
+
+        Args:
+            x_BSD: inputs of keys and values.
+            rotary: cos and sin of the rotary angles of the keys; None: not rotated.
+        """
         keys = self._rotated(self._heads(self.keys(x_BSD), self.head_width), rotary)
         return keys, self._heads(self.values(x_BSD), self.value_width)
 
@@ -142,11 +167,25 @@ class Attention(nn.Module):
     def attend_and_project(
         self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, attention_bias: AttentionBias
     ) -> Tensor:
-        """Return ``attend``, mapped back to the width: B x T x D."""
+        """Return ``attend``, mapped back to the width: B x T x D.
+
+        Args:
+            q_BHTK: queries.
+            k_BGSK: keys.
+            v_BGSK: values.
+            attention_bias: mask and bias of the scores.
+        """
         return self.out(self.attend(q_BHTK, k_BGSK, v_BGSK, attention_bias))
 
     def attend(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, attention_bias: AttentionBias) -> Tensor:
-        """Return the weighted sum of values for each query, heads side by side: B x T x heads * value width."""
+        """Return the weighted sum of values for each query, heads side by side: B x T x heads * value width.
+
+        Args:
+            q_BHTK: queries.
+            k_BGSK: keys.
+            v_BGSK: values.
+            attention_bias: mask and bias of the scores.
+        """
         share = self.heads // self.groups
         k, v = k_BGSK, v_BGSK
         if share > 1:
@@ -164,7 +203,13 @@ class Attention(nn.Module):
         return mixed.transpose(1, 2).flatten(2)
 
     def attention_weights(self, q: Tensor, k: Tensor, attention_bias: AttentionBias) -> Tensor:
-        """Return the attention weights of each query, B x H x T x S."""
+        """Return the attention weights of each query, B x H x T x S.
+
+        Args:
+            q: queries, B x H x T x K.
+            k: keys, B x H x S x K.
+            attention_bias: mask and bias of the scores.
+        """
         scores_BHTS = (q / math.sqrt(self.head_width)) @ k.transpose(-1, -2)
         bias = attention_bias.dense(q.shape[2], k.shape[2], scores_BHTS)
         return scores_BHTS.softmax(-1) if bias is None else masked_softmax(scores_BHTS, bias)
@@ -179,6 +224,10 @@ def explicit_is_faster(queries_BHTK: Tensor, keys_BHSK: Tensor) -> bool:
 
 def masked_softmax(scores_BHTS: Tensor, bias_BHTS: Tensor) -> Tensor:
     """Return softmax(scores + bias) over the last axis; zeros where every bias is -inf.
+
+    Args:
+        scores_BHTS: scores.
+        bias_BHTS: bias, broadcast to the scores.
 
     >>> masked_softmax(torch.zeros(2, 2), as_bias(torch.tensor([[True, False], [False, False]]))).tolist()
     [[1.0, 0.0], [0.0, 0.0]]

@@ -183,6 +183,10 @@ class NeuralClassifier(LabelNetwork, Classifier):
 def within(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
     """Return a mask of the valid places of each row, B x S x 1.
 
+    Args:
+        x_BSD: vectors, of which only the number of places matters.
+        lengths_B: valid length of each row.
+
     >>> within(torch.zeros(2, 3, 1), torch.tensor([3, 1]))[:, :, 0].tolist()
     [[True, True, True], [True, False, False]]
     """
@@ -191,6 +195,10 @@ def within(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
 
 def pool(hidden_BSD: Tensor, lengths_B: Tensor) -> Tensor:
     """Return mean and maximum over the valid places of each row, side by side, B x 2D; zeros for an empty row.
+
+    Args:
+        hidden_BSD: vectors.
+        lengths_B: valid length of each row.
 
     >>> pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).tolist()
     [[2.0, 3.0]]

@@ -88,11 +88,20 @@ class Recurrent(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def weights(self, layer: int) -> list[Tensor]:
-        """Return the weights of a layer: W_ih, W_hh and, where there are biases, b_ih, b_hh."""
+        """Return the weights of a layer: W_ih, W_hh and, where there are biases, b_ih, b_hh.
+
+        Args:
+            layer: index of the layer.
+        """
         return [getattr(self, f"{name}_l{layer}") for name in self.names]
 
     def initial(self, batch: int, like: Tensor) -> HiddenState:
-        """Return zero states, B x L x H for each part."""
+        """Return zero states, B x L x H for each part.
+
+        Args:
+            batch: number of rows.
+            like: a tensor whose device and dtype the states have.
+        """
         return tuple(like.new_zeros(batch, self.num_layers, self.hidden_size) for _ in range(self.parts))
 
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
@@ -175,7 +184,16 @@ class Recurrent(nn.Module):
         return torch.stack(outputs, 1), hidden_state
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
-        """Compute one step from ``input_gates`` = W_ih x_t + b_ih and ``hidden_gates`` = W_hh h_{t-1} + b_hh."""
+        """Compute one step.
+
+        Args:
+            input_gates_BG: W_ih x_t + b_ih of all gates.
+            hidden_gates_BG: W_hh h_{t-1} + b_hh of all gates.
+            hidden_state: the state before the step.
+
+        Returns:
+            The state after the step.
+        """
         raise NotImplementedError
 
 

@@ -185,6 +185,10 @@ def _mirror(lengths_B: Tensor, S: int) -> Tensor:
 def at_end(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
     """Return the vector at the last valid place of each row, B x D; zeros for an empty row.
 
+    Args:
+        x_BSD: vectors.
+        lengths_B: valid length of each row.
+
     >>> at_end(torch.tensor([[[1.0], [2.0]], [[3.0], [4.0]]]), torch.tensor([1, 0])).tolist()
     [[1.0], [0.0]]
     """

@@ -1,4 +1,4 @@
-"""The Transformer against torch's layers and Hugging Face's Marian by weight copy; masks, positions and heads against formulas."""
+"""The Transformer against torch's layers and Marian by weight copy; masks, positions and heads against formulas."""
 
 import math
 
@@ -124,8 +124,10 @@ def marian():
     transformers = pytest.importorskip("transformers")
     config = transformers.MarianConfig(
         vocab_size=V, d_model=D, encoder_layers=3, decoder_layers=2, encoder_attention_heads=HEADS,
-        decoder_attention_heads=HEADS, encoder_ffn_dim=4 * D, decoder_ffn_dim=4 * D, max_position_embeddings=40, pad_token_id=PAD,
-        eos_token_id=0, decoder_start_token_id=PAD, scale_embedding=True, activation_function="swish", attn_implementation="eager",
+        decoder_attention_heads=HEADS, encoder_ffn_dim=4 * D, decoder_ffn_dim=4 * D, max_position_embeddings=40,
+        pad_token_id=PAD,
+        eos_token_id=0, decoder_start_token_id=PAD, scale_embedding=True, activation_function="swish",
+        attn_implementation="eager",
     )  # fmt: skip
     return shaken(transformers.MarianMTModel(config))
 

@@ -1,4 +1,4 @@
-"""Backbones and heads are composed by the registry: which rows there are, which settings they have, and that they keep the laws."""
+"""Backbones and heads, composed by the registry: rows, settings, laws, and errors of announcements."""
 
 from __future__ import annotations
 
