@@ -230,11 +230,6 @@ class Encoder(ABC):
         """Id of the mask."""
         return self.vocab_size + 1
 
-    @property
-    def separator_id(self) -> int:
-        """Id of the separator, between records and after each of two segments."""
-        return self.vocab_size + 2
-
     @abstractmethod
     def encode(self, batch: Batch) -> Tensor:
         """Return a vector for every token, B x T x D; undefined beyond the length of a row.

@@ -16,12 +16,10 @@ entry-point groups ``chainrule.models`` and ``chainrule.tasks``.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import pkgutil
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -34,6 +32,7 @@ from torch import nn
 from chainrule.core.config import Config
 from chainrule.core.errors import ConfigError, UserError, nearest
 from chainrule.core.model import SequenceModel
+from chainrule.core.plugin import origin, run_plugin
 from chainrule.core.recipe import Recipe
 
 ModelT = TypeVar("ModelT", bound=type[SequenceModel])
@@ -163,6 +162,8 @@ class Backbone:
     width: str = "width"
     """The setting that a bound on the number of parameters varies."""
     width_step: int = 16
+    plugin: dict[str, str] | None = None
+    """Set by ``register_backbone``: the plugin that announced it."""
 
     def part(self, kind: Kind) -> Part | None:
         """Return the part of this kind, if there is one."""
@@ -180,6 +181,7 @@ class Head:
     kind: Kind
     presets: Presets
     tuned_only: bool
+    plugin: dict[str, str] | None
 
 
 @dataclass(frozen=True)
@@ -248,7 +250,8 @@ def register(
         if label:
             _labels[name] = label
         pairs = tuple((fixed or {}).items())
-        _model_types[name, task] = ModelType(name, task, config, model, recipe, width, width_step, pairs)
+        made = ModelType(name, task, config, model, recipe, width, width_step, pairs, plugin=origin())
+        _model_types[name, task] = made
         return model
 
     return decorate
@@ -262,7 +265,7 @@ def register_backbone(backbone: Backbone) -> None:
     """
     if backbone.label:
         _labels[backbone.name] = backbone.label
-    _backbones[backbone.name] = backbone
+    _backbones[backbone.name] = backbone = replace(backbone, plugin=origin())
     for head in _heads.values():
         _compose(backbone, head)
 
@@ -299,7 +302,8 @@ def register_head(
     def decorate(model: ModelT) -> ModelT:
         if not (isinstance(model, type) and issubclass(model, SequenceModel)):
             raise ConfigError(f"head of the task '{task}': {model!r} is not a subclass of SequenceModel")
-        _heads[task] = head = Head(task, model, config, recipe, backbone, presets or {}, tuned_only)
+        head = Head(task, model, config, recipe, backbone, presets or {}, tuned_only, origin())
+        _heads[task] = head
         for found in _backbones.values():
             _compose(found, head)
         return model
@@ -316,14 +320,23 @@ def _compose(backbone: Backbone, head: Head) -> None:
         return
     tuned = backbone.tuning.get(head.task, Tuning())
     prefix, presets = backbone.label or backbone.name, _merged(backbone.presets, head.presets, tuned)
-    config = type(f"{prefix}{head.config.__name__}", (head.config, part.config), {"presets": presets})
+    bases = (part.config,) if issubclass(part.config, head.config) else (head.config, part.config)
+    config = type(f"{prefix}{head.config.__name__}", bases, {"presets": presets})
     for preset, values in presets.items():
         for common in COMMON.difference(config.model_fields):
             values.pop(common, None)
         if unknown := [k for k in values if k not in config.model_fields]:
             raise ConfigError(f"{key[0]} for {key[1]}: preset '{preset}' has an unknown setting '{unknown[0]}'")
-    model, recipe = _composed_model(f"{prefix}{head.model.__name__}", backbone, head), tuned.recipe or head.recipe
-    _model_types[key] = ModelType(*key, config, model, recipe, backbone.width, backbone.width_step, composed=True)
+    _model_types[key] = ModelType(
+        *key,
+        config=config,
+        build=_composed_model(f"{prefix}{head.model.__name__}", backbone, head),
+        recipe=tuned.recipe or head.recipe,
+        width=backbone.width,
+        width_step=backbone.width_step,
+        plugin=head.plugin or backbone.plugin,
+        composed=True,
+    )
 
 
 def _merged(backbone: Presets, head: Presets, tuned: Tuning) -> dict[str, dict[str, Any]]:
@@ -375,34 +388,20 @@ def model_types(task: str = "generate") -> list[ModelType]:
 
 
 def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
-    """Run a file of the user and return the model types that it registers.
+    """Load a plugin and return the model types that it registers for a task.
 
     Args:
-        path: a Python file that calls ``register``, ``register_backbone`` or ``register_head``.
-        task: the task that they are for; None: any.
+        path: a Python file, or a folder with ``__init__.py``.
+        task: the task; None: any, and a plugin without model types is accepted.
 
     Raises:
-        UserError: there is no such file, it fails while loading, or it registers no model type for the task.
+        UserError: the plugin cannot be loaded, or registers no model type for the task.
     """
     _discover()
-    if not path.is_file():
-        raise UserError(f"{path}: no such file (a model type of your own is a Python file that calls register)")
-    before, plugin = dict(_model_types), {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    spec = importlib.util.spec_from_file_location(f"chainrule_plugin_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__} while loading: {error}") from error
-    for key, found in _model_types.items():
-        if before.get(key) is not found:
-            _model_types[key] = replace(found, plugin=plugin)
-    new = [f for key, f in _model_types.items() if before.get(key) is not f and task in (None, f.task)]
-    if not new:
-        told = f" for '{task}'" if task else ""
-        raise UserError(f"{path}: registers no model type{told} (decorate the model with @register(name, …))")
+    plugin = run_plugin(path)
+    new = [f for f in _model_types.values() if f.plugin == plugin and task in (None, f.task)]
+    if not new and task is not None:
+        raise UserError(f"{path}: registers no model type for '{task}' (decorate the model with @register(name, …))")
     return new
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-from types import TracebackType
-from typing import Any
+from contextlib import ExitStack
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -12,7 +12,7 @@ from chainrule.core import UserError, nearest
 from chainrule.nn.probes import Probe
 
 
-class Recorder:
+class Recorder(ExitStack):
     """Context manager that hooks probes; every pass through one appends a tensor to its list.
 
     Args:
@@ -32,26 +32,21 @@ class Recorder:
     """
 
     def __init__(self, model: nn.Module, *globs: str):
+        super().__init__()
         self.values: dict[str, list[Tensor]] = {}
         probes = {name: m for name, m in model.named_modules() if isinstance(m, Probe)}
         patterns = globs or ("*",)
         self._chosen = {n: m for n, m in probes.items() if any(fnmatch.fnmatch(n, g) for g in patterns)}
         if not self._chosen:
             raise UserError(f"no probe matches {', '.join(patterns)}: {nearest(patterns[0], probes)}")
-        self._handles: list[Any] = []
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         for name, module in self._chosen.items():
             kept = self.values.setdefault(name, [])
-            self._handles.append(module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out)))
+            handle = module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out))
+            self.callback(handle.remove)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
     def __getitem__(self, name: str) -> list[Tensor]:
+        """Return the tensors that passed through a probe, one per pass."""
         return self.values[name]

@@ -237,3 +237,14 @@ def test_a_head_in_a_file_is_a_plugin_and_can_be_loaded_again(tmp_path: Path) ->
         assert sorted(row.name for row in rows) == ["gru", "lstm", "rnn", "transformer"]
         assert {(row.plugin or {})["file"] for row in rows} == {"my_head.py"}
     assert model_type("gru", "tag").plugin is None
+
+
+def test_a_head_may_have_no_settings_of_its_own() -> None:
+    class Bare(MeanHead):
+        def __init__(self, config: Config, make_backbone: BackboneFactory):
+            super().__init__(MeanConfig(), make_backbone)
+            self.config = config
+
+    announce(Bare, Config, "reader")
+    row = model_type("gru", "mine")
+    assert row.build(row.configure("tiny", width=4)).config.model_dump()["width"] == 4
