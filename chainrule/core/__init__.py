@@ -53,12 +53,27 @@ if TYPE_CHECKING:
     )
     from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
     from chainrule.core.protocols import Encoded, Tokenizer
-    from chainrule.core.registry import ModelType, Recipe, load_file, model_type, model_types, register
+    from chainrule.core.recipe import Recipe
+    from chainrule.core.registry import (
+        Backbone,
+        BackboneFactory,
+        ModelType,
+        Part,
+        Tuning,
+        load_file,
+        model_type,
+        model_types,
+        register,
+        register_backbone,
+        register_head,
+    )
     from chainrule.core.state import State
 
 __all__ = [
     "IGNORED",
     "Autoregressive",
+    "Backbone",
+    "BackboneFactory",
     "Batch",
     "CaptionImageBatch",
     "Categorical",
@@ -83,6 +98,7 @@ __all__ = [
     "NotRewindable",
     "Objective",
     "PairBatch",
+    "Part",
     "Prediction",
     "Pretrainable",
     "Projected",
@@ -94,6 +110,7 @@ __all__ = [
     "Terms",
     "TextBatch",
     "Tokenizer",
+    "Tuning",
     "UserError",
     "draw",
     "load_file",
@@ -101,11 +118,13 @@ __all__ = [
     "model_types",
     "nearest",
     "register",
+    "register_backbone",
+    "register_head",
     "scored",
     "total",
 ]
 
-_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "registry")
+_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "recipe", "registry")
 """Modules in which a name is looked up when it is first used, those without torch first."""
 
 

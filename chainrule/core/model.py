@@ -1,13 +1,15 @@
-"""What a model is. p(x_1..T) = prod_t p(x_t | x_<t), and every model answers one question: what do you remember of x_<t?
+"""Interfaces of models.
 
-The call has the shape of ``torch.nn.LSTM``'s, ``output, state = model(inputs, state)``, with the batch first everywhere,
-the State included. T long is training or prefill, T = 1 a decoding step, T = k the verification of k drafted symbols: one
+A model defines p(x_1..T) = prod_t p(x_t | x_<t); models differ in what they remember of x_<t. The call has the shape of
+that of ``torch.nn.LSTM``, ``output, state = model(inputs, state)``, with the batch first everywhere, the State
+included. T long is training or prefill, T = 1 a decoding step, T = k the verification of k drafted tokens: one
 ``forward`` serves all.
 
-**The start symbol.** An alphabet of V symbols has the ids 0..V-1; the id V (``model.start_id``) is read, never
-predicted, and means *a record begins: forget every symbol before*. ``start()`` reads it once. Because it may stand
-anywhere in a row, packed documents need no masks of their own: what follows a start symbol sees nothing before it, only
-the row's prompt, where there is one. Where x is real, NaN is the start symbol among the inputs and IGNORED among the targets.
+**The start token.** A vocabulary of V tokens has the ids 0..V-1; the id V (``model.start_id``) is read, never
+predicted, and marks the start of a record: everything before it is forgotten. ``start()`` reads it once. Because it may
+occur anywhere in a row, packed documents need no masks of their own: what follows a start token sees nothing before it
+but the prompt of its row, where there is one. Where x is real, NaN is the start token among the inputs and IGNORED
+among the targets.
 """
 
 from __future__ import annotations
@@ -39,46 +41,57 @@ class SequenceModel(nn.Module):
 
     @property
     def parameters_count(self) -> int:
-        """How many numbers were learnt: weights, or the entries of a counting model's tables."""
+        """Number of learnt values: weights, or the entries of the tables of a counting model."""
         return sum(p.numel() for p in self.parameters())
 
 
 class Autoregressive(SequenceModel, ABC):
-    """p(x), symbol by symbol."""
+    """A model that predicts the next token: p(x_t | x_<t)."""
 
     vocab_size: int
-    """V: how many symbols can be predicted."""
+    """V: number of tokens that can be predicted; 0 where x is real."""
 
     context: int | None = None
-    """How many symbols back one look reaches; None: no limit. Exact for counting models; a stack of sliding layers passes
-    on a little of what lay before.
+    """Number of previous tokens that a prediction depends on; None: no limit. Exact for counting models; a stack of
+    layers with sliding windows passes on a little of what came before.
     """
 
     window: int | None = None
-    """How many symbols it was made to read at once, where more costs more than it brings; None: rows of any length."""
+    """Context length that it was trained with, where longer rows give worse predictions; None: rows of any length."""
 
     cross_attention_probe: str | None = None
-    """Name of the probe through which its attention to the prompt passes, B x T x S or B x H x T x S; None: it attends to none."""
+    """Name of the probe of its attention weights over the prompt, B x T x S or B x H x T x S; None: it has none."""
 
     byte_fallback: bool = True
-    """Does an unknown symbol also pay 8 bits for each byte that it stands for? Not in a table from elsewhere."""
+    """Charge an unknown token 8 bits for each byte that it stands for, beside its log p (not for imported tables)."""
 
     @property
     def start_id(self) -> int:
+        """Id of the start token."""
         return self.vocab_size
 
     @abstractmethod
     def initial_state(self, batch: int, capacity: int | None = None) -> State:
-        """A State before any input, the start symbol included. ``capacity``: symbols that will be read, if known."""
+        """Return the State before any input, the start token included.
+
+        Args:
+            batch: number of rows.
+            capacity: number of tokens that will be read, if known.
+        """
 
     @abstractmethod
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Prediction, State]:
-        """Read ``inputs_BT``; position t predicts the symbol after ``inputs[:, t]``.
+        """Read tokens and predict the one after each of them.
 
-        ``lengths_B``: rows are valid up to their own length; a pad leaves its row's State unchanged. ``state`` None is
-        ``initial_state``. The State passed in is consumed.
+        Args:
+            inputs_BT: ids of the tokens, or real numbers.
+            state: the State so far, which is consumed (``clone()`` it to keep it); None: ``initial_state``.
+            lengths_B: valid length of each row; a pad leaves the State of its row unchanged. None: T.
+
+        Returns:
+            p(x_{t+1} | x_<=t) at every position, B x T, and the new State.
         """
 
     def start(
@@ -89,8 +102,17 @@ class Autoregressive(SequenceModel, ABC):
         batch: int,
         capacity: int | None = None,
     ) -> tuple[Prediction, State]:
-        """p(x_1 | what is known) and the State that knows it; ``prompt`` is what is known before x_1 (a source
-        sentence, an image), ``lengths_B`` its valid lengths. A prefix of x itself goes through ``forward``.
+        """Read the start token.
+
+        Args:
+            prompt: what a record is conditioned on (source sentences, B x S); a prefix of x itself goes through
+                ``forward``.
+            lengths_B: valid lengths of the prompts.
+            batch: number of rows.
+            capacity: number of tokens that will be read, if known.
+
+        Returns:
+            p(x_1 | prompt), B x 1, and the State.
         """
         state = (
             self.initial_state(batch, capacity)
@@ -101,24 +123,49 @@ class Autoregressive(SequenceModel, ABC):
         return self(self.start_inputs(batch).to(device), state)
 
     def encode_prompt(self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None) -> State:
-        """A State that knows the prompt and has read nothing yet, not even the start symbol: what ``start`` and training begin from."""
+        """Return the State after the prompt and before the start token.
+
+        Args:
+            prompt: what a record is conditioned on (source sentences, B x S).
+            lengths_B: valid lengths of the prompts; None: S.
+            capacity: number of tokens that will be read, if known.
+
+        Raises:
+            TypeError: this model takes no prompt.
+        """
         raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
 
     def start_inputs(self, batch: int) -> Tensor:
-        """The first input of a sequence, B x 1: the start symbol; NaN where x is real."""
+        """Return the first input of a record, B x 1: the start token; NaN where x is real.
+
+        Args:
+            batch: number of rows.
+        """
         return torch.full((batch, 1), self.start_id, dtype=torch.long)
 
 
 class Counting(ABC, Generic[StatsT]):
-    """A model that is trained by counting: statistics of parts add up (shards, workers, machines)."""
+    """A model that is trained by counting: statistics of shards add up."""
 
     @abstractmethod
     def summarize(self, batch: Batch) -> StatsT:
-        """Sufficient statistics of a batch; ``a + b`` are the statistics of both."""
+        """Return the sufficient statistics of a batch; ``a + b`` are the statistics of two batches.
+
+        Args:
+            batch: inputs and targets.
+        """
 
     @abstractmethod
     def update(self, stats: StatsT, rate: float = 1.0) -> Self:
-        """Re-estimate the model from statistics; ``rate`` < 1 moves only part of the way (minibatch EM)."""
+        """Re-estimate the model, in place.
+
+        Args:
+            stats: sufficient statistics.
+            rate: step size; 1: the new estimate replaces the old one, less: it is mixed in (minibatch EM).
+
+        Returns:
+            The model itself.
+        """
 
     def restore_statistics(self, tensors: dict[str, Tensor]) -> StatsT:
         """Rebuild statistics from their ``tensors()``: what ranks exchange, and what resuming within a pass begins with."""
@@ -128,133 +175,178 @@ class Counting(ABC, Generic[StatsT]):
 
 
 class ExpectedStatistics(Protocol):
-    """Statistics of what was expected of a batch: they add up, know how probable it was, and can be written down."""
+    """Expected sufficient statistics of a batch, as the E-step gives them."""
 
     @property
     def nats(self) -> Tensor:
-        """log p of what was counted."""
+        """log p of the batch, in nats."""
         ...
 
     @property
     def size(self) -> Tensor:
-        """How many symbols that was."""
+        """Number of tokens of the batch."""
         ...
 
     def __add__(self, other: Self) -> Self: ...
 
-    def tensors(self) -> dict[str, Tensor]: ...
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all statistics as named tensors, for checkpoints."""
+        ...
 
 
 ExpectedStatisticsT = TypeVar("ExpectedStatisticsT", bound=ExpectedStatistics)
 
 
 class EMTrainable(Counting[ExpectedStatisticsT]):
-    """A Counting model whose counts are expectations under itself, so that it is trained in several passes from a random start
-    (EM): ``summarize`` is the E-step, ``update`` the M-step.
-    """
+    """A Counting model that is trained by EM: ``summarize`` is the E-step, ``update`` the M-step."""
 
     @abstractmethod
     def initialise(self, batch: Batch, seed: int) -> None:
-        """A random start that fits the data of ``batch``."""
+        """Initialise the parameters at random, on the scale of the data of ``batch``.
+
+        Args:
+            batch: a batch of the training split.
+            seed: seed of the random numbers.
+        """
 
     @abstractmethod
     def restore_statistics(self, tensors: dict[str, Tensor]) -> ExpectedStatisticsT: ...
 
 
 class Encoder(ABC):
-    """A model that knows the whole of a row at every place: what stands before a symbol and what stands after it."""
+    """A bidirectional model: every position sees the whole row."""
 
     vocab_size: int
-    """V. Ids from V on are read, never predicted: the start symbol, the mask, the separator."""
+    """V. Larger ids are read, never predicted: the start token V, the mask V + 1, the separator V + 2."""
 
     window: int
-    """How many symbols a row may have, the start symbol among them."""
+    """Largest number of tokens of a row, the start token among them."""
 
     @property
     def start_id(self) -> int:
+        """Id of the start token."""
         return self.vocab_size
 
     @property
     def mask_id(self) -> int:
-        """What stands where a symbol is hidden."""
+        """Id of the mask."""
         return self.vocab_size + 1
-
-    @property
-    def separator_id(self) -> int:
-        """What stands between two records in one row, and behind each of two segments."""
-        return self.vocab_size + 2
 
     @abstractmethod
     def encode(self, batch: Batch) -> Tensor:
-        """A vector for every symbol of ``batch.inputs_BT``, which begins with the start symbol: B x T x D. What comes out beyond a row's
-        length means nothing.
+        """Return a vector for every token, B x T x D; undefined beyond the length of a row.
+
+        Args:
+            batch: rows whose ``inputs_BT`` begin with the start token.
         """
 
 
 class MaskedLM(Encoder):
-    """An Encoder that predicts masked tokens: p(x_t | all that is shown). These are no factors of p(x): their product is the
-    pseudo-likelihood (Besag 1975).
+    """An Encoder that predicts masked tokens: p(x_t | visible tokens).
+
+    These are no factors of p(x): their product is the pseudo-likelihood (Besag 1975).
     """
 
     next_sentence: bool = False
-    """Whether the model also predicts if a row's second segment follows its first (next-sentence prediction)."""
+    """True for a model that also predicts whether the second segment of a row follows the first."""
 
     @abstractmethod
     def predict(self, hidden_BTD: Tensor) -> Prediction:
-        """What stood at places of which ``encode`` gave these vectors; any places, in any shape (B, T)."""
+        """Return p(token) for vectors of ``encode``, of any selection of positions.
+
+        Args:
+            hidden_BTD: outputs of ``encode``.
+        """
 
     def next_sentence_logit(self, hidden_BTD: Tensor) -> Tensor:
-        """Log odds that the second segment follows the first, B; of ``next_sentence`` models only."""
-        raise TypeError(f"{type(self).__name__} judges no pairs")
+        """Return the log odds that the second segment follows the first, B.
+
+        Args:
+            hidden_BTD: outputs of ``encode``.
+
+        Raises:
+            TypeError: the model has no next-sentence prediction.
+        """
+        raise TypeError(f"{type(self).__name__} has no next-sentence prediction")
 
 
 class Pretrainable(ABC):
-    """A model that can be initialised from a model pretrained without labels."""
+    """A model that can be initialised from the weights of another run."""
 
     @abstractmethod
     def load_pretrained(self, learnt: SequenceModel) -> None:
-        """Copy the weights of ``learnt``. Raises ConfigError where they do not fit."""
+        """Copy the weights of ``learnt``.
+
+        Args:
+            learnt: the model of another run.
+
+        Raises:
+            ConfigError: they do not fit.
+        """
 
 
 class Codec(ABC):
-    """A model that writes a picture as symbols and reads it back: a grid of ids, row after row."""
+    """A model that maps an image to a grid of token ids, row after row, and back."""
 
     codebook_size: int
-    """How many symbols there are."""
+    """Number of token ids."""
     side: int
     """Rows of the grid, and columns."""
     terms: tuple[str, ...]
-    """Names of what ``losses`` gives."""
+    """Names of the terms that ``losses`` returns."""
 
     @abstractmethod
     def encode(self, pixels_BCYX: Tensor) -> Tensor:
-        """The symbols of pictures, B x P, P = side * side."""
+        """Return the tokens of images, B x P, P = side * side.
+
+        Args:
+            pixels_BCYX: images in the normalised units of the reader.
+        """
 
     @abstractmethod
     def decode(self, ids_BP: Tensor) -> Tensor:
-        """Pictures of these symbols, B x C x Y x X, as numbers of the reader's scale."""
+        """Return the images of these tokens, B x C x Y x X, in the normalised units of the reader.
+
+        Args:
+            ids_BP: tokens, row after row.
+        """
 
     @abstractmethod
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """In training: what is wrong with the pictures that come back (``pixels``), and further terms that are to be minimised, weighed
-        already; each the sum over the pictures of a batch.
+        """Return the terms of the training loss, each the sum over the images of a batch, weights included.
+
+        ``pixels`` is the reconstruction error.
+
+        Args:
+            batch: an ImageBatch.
         """
 
 
 class Tagger(ABC):
-    """A model that gives every token of a sequence its tag, knowing the whole sequence."""
+    """A model that tags every token of a sequence."""
 
     @abstractmethod
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The most probable tags, B x T (IGNORED beyond a row's end), and log p(these tags | tokens), B, in nats."""
+        """Return the most probable tags and their log p.
+
+        Args:
+            batch: sentences; their tags are not read.
+
+        Returns:
+            Tags, B x T (IGNORED beyond the end of a row), and log p(tags | tokens), B, in nats.
+        """
 
 
 class Classifier(ABC):
-    """A model that gives a whole record its label."""
+    """A model that labels a whole record."""
 
     @abstractmethod
     def classify(self, batch: Batch) -> Tensor:
-        """log p(label | record), normalised, B x C."""
+        """Return log p(label | record), normalised, B x C, in nats.
+
+        Args:
+            batch: records; their labels are not read.
+        """
 
 
 Terms = dict[str, tuple[Tensor, Tensor, float]]
@@ -262,20 +354,42 @@ Terms = dict[str, tuple[Tensor, Tensor, float]]
 
 
 class Objective(nn.Module, ABC):
-    """Wraps a model: what a data-parallel wrapper or a compiler wraps in turn."""
+    """A training loss as a module around a model, so that it can be compiled or run in parallel as a whole."""
 
     model: SequenceModel
 
     @abstractmethod
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
-        """Terms as sums and counts, and the State to carry (None where nothing is carried)."""
+        """Return the terms of the loss as sums and counts, and the State to carry over.
+
+        Args:
+            batch: a batch, or some of its rows.
+            state: the State of the batch before where ``batch.carried``; None: begin anew.
+
+        Returns:
+            The terms, and the new State; None where none is carried over.
+        """
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
-        """How many targets each term has in a whole batch: what the sums of its parts are divided by."""
+        """Return the number of targets of each term in a whole batch, by which the sums of its parts are divided.
+
+        Args:
+            batch: the whole batch.
+        """
         return {"nats": scored(batch.targets_BT).sum()}
 
 
 def total(terms: Terms, counts: dict[str, Tensor]) -> Tensor:
-    """Each term divided once by its *global* count, then weighted: 1 x 8 rows and 8 x 1 row give the same gradient."""
+    """Return the loss: each term divided by its global count, then weighted.
+
+    So 1 x 8 rows and 8 x 1 row give the same gradient.
+
+    Args:
+        terms: sums, counts and weights of a part of a batch.
+        counts: number of targets of each term in the whole batch.
+
+    >>> total({"nats": (torch.tensor(6.0), torch.tensor(2), 1.0)}, {"nats": torch.tensor(3)}).item()
+    2.0
+    """
     parts: Iterable[Tensor] = (w * s / counts[name].clamp(min=1) for name, (s, _, w) in terms.items())
     return torch.stack(list(parts)).sum()

@@ -1,20 +1,21 @@
 """BERT: a bidirectional Transformer encoder, trained as a masked language model.
 
-    x = norm(embed(symbol) + embed(segment) + position);   x = norm(x + attend(x));   x = norm(x + ff(x))
-    p(x_t | all that is shown) = softmax(E norm(gelu(W x_t)) + b),   E the embedding itself
+    x = norm(embed(token) + embed(segment) + position);   x = norm(x + attend(x));   x = norm(x + ff(x))
+    p(x_t | visible tokens) = softmax(E norm(gelu(W x_t)) + b),   E the embedding itself
 
-Devlin et al. 2019. It is not a model of p(x): there is no first symbol, nothing is continued, and the product of its answers is the
-pseudo-likelihood, which is never set beside bits per byte.
+Devlin et al. 2019. It is not a model of p(x): it has no first token and continues nothing, and the product of its
+predictions is the pseudo-likelihood, which is not comparable with bits per byte.
 
-``size=base`` and ``size=large`` are the paper's models: post-norm, learned positions, GELU by erf, biases, layer norms with eps 1e-12,
-everything drawn from N(0, 0.02) cut at two standard deviations, a pooler that learns whether the second segment follows the
-first. The default differs from them as GPT does here: pre-norm, rotary positions, squared ReLU, no biases in the blocks,
-RMS-normalised queries and keys, maps into the residual path near zero at the start, and no pairs (Liu et al. 2019).
-Deviations, in all sizes: no dropout on attention weights; the symbols that are only read ([CLS], [MASK], [SEP]) have the
-last rows of the embedding and are never predicted, so that a random replacement is never one of them.
+``size=base`` and ``size=large`` are the paper's models: post-norm, learnt positions, GELU by erf, biases, layer norms
+with eps 1e-12, all weights from N(0, 0.02) truncated at two standard deviations, a pooler that learns next-sentence
+prediction. The default differs from them as GPT does here: pre-norm, rotary positions, squared ReLU, no biases in the
+blocks, RMS-normalised queries and keys, maps into the residual path near zero at the start, and no next-sentence
+prediction (Liu et al. 2019). Deviations, in all sizes: no dropout on attention weights; the special tokens ([CLS],
+[MASK], [SEP]) have the last rows of the embedding and are never predicted, so that a random replacement is never one of
+them.
 
-What it learnt without labels is where labelling may begin (``--from RUN``): tokens are tagged by the mean of their pieces, records
-labelled by the mean, the maximum and the last of their symbols, with all weights learning on.
+Fine-tuning for tag and classify begins with its weights (``--from RUN``): a token is tagged from the mean of its
+pieces, a record is labelled from the mean, the maximum and the last of its tokens; all weights are trained.
 """
 
 from __future__ import annotations
@@ -39,9 +40,8 @@ from chainrule.core import (
     TaggedBatch,
     register,
 )
-from chainrule.nn.bidirectional import at_end
-from chainrule.nn.blocks import activate
-from chainrule.nn.decoder import TransformerConfig, TransformerLMConfig
+from chainrule.nn.blocks import activate, weight_names
+from chainrule.nn.decoder import MUON, TransformerConfig, TransformerLMConfig
 from chainrule.nn.encoder import Encoder as Stack
 from chainrule.nn.labelling import (
     CLASSIFYING,
@@ -52,25 +52,24 @@ from chainrule.nn.labelling import (
     TokensConfig,
     WordInput,
 )
+from chainrule.nn.recurrent_backbones import at_end
 
 EPS = 1e-12
 READ_ONLY = 3
-"""Rows of the embedding for what is never predicted: the start symbol, the mask, the separator."""
-
-
+"""Rows of the embedding of tokens that are never predicted: start token, mask, separator."""
 PAPER: dict[str, Any] = {
-    "context": 512, "positions": "learned", "norm": "post", "bias": True, "activation": "gelu", "qk_norm": False, "dropout": 0.1,
-    "next_sentence": True,
+    "context": 512, "positions": "learned", "norm": "post", "bias": True, "activation": "gelu", "qk_norm": False,
+    "dropout": 0.1, "next_sentence": True,
 }  # fmt: skip
 
 
 class BERTConfig(TransformerLMConfig):
     context: int = 128
-    """Symbols of a row, the start symbol among them."""
+    """Largest number of tokens of a row, the start token among them."""
     tied: bool = True
     segments: int = 2
     next_sentence: bool = False
-    """Rows are two segments, and the pooler learns whether the second one follows the first."""
+    """Train on pairs of segments, and predict whether the second one follows the first."""
 
     presets = {
         "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
@@ -81,7 +80,7 @@ class BERTConfig(TransformerLMConfig):
 
 
 class BERTEncoder(SequenceModel, Encoder):
-    """What reads: of BERT, and of what is made of it. ``vocab_size`` of its config are those that are read."""
+    """The encoder of BERT and of models that are fine-tuned from it."""
 
     config: BERTConfig
 
@@ -96,7 +95,7 @@ class BERTEncoder(SequenceModel, Encoder):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """N(0, 0.02) cut at two standard deviations; pre-norm blocks keep their own start, scaled to their width."""
+        """Draw weights from N(0, 0.02), truncated at two standard deviations; pre-norm blocks keep their own start."""
         for name, module in self.named_modules():
             if isinstance(module, nn.Linear | nn.Embedding) and (self.config.norm == "post" or ".blocks." not in name):
                 nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
@@ -121,21 +120,12 @@ class BERTEncoder(SequenceModel, Encoder):
     label="BERT",
     task="fill",
     config=BERTConfig,
-    recipe=Recipe(
-        optimizer="muon",
-        lr=3e-3,
-        muon_lr=0.02,
-        batch_size=32,
-        sequence_length=128,
-        stateful=False,
-        bf16=True,
-        weight_decay=0.01,
-    ),
+    recipe=Recipe(batch_size=32, sequence_length=128, stateful=False, bf16=True, **MUON),
     width="width",
     width_step=48,
 )
 class BERT(BERTEncoder, MaskedLM):
-    """Sees before and after."""
+    """A masked language model."""
 
     config: BERTConfig
 
@@ -156,11 +146,12 @@ class BERT(BERTEncoder, MaskedLM):
         return Projected(x_BTD, self.project, self.vocab_size)
 
     def project(self, x_BTD: Tensor) -> Tensor:
+        """Return logits, B x T x V."""
         weight = self.embedding.weight[: self.vocab_size] if self.head is None else self.head.weight
         return F.linear(x_BTD, weight, self.head_bias)
 
     def pooled(self, hidden_BTD: Tensor) -> Tensor:
-        """tanh(W h of the start symbol), B x D: the paper's vector of a row."""
+        """Return tanh(W h of the start token), B x D: the paper's vector of a row."""
         assert self.pooler is not None
         return self.pooler(hidden_BTD[:, 0]).tanh()
 
@@ -172,15 +163,16 @@ class BERT(BERTEncoder, MaskedLM):
 
 
 class BERTLabellerConfig(TransformerConfig, LabelsConfig):
-    """What is shared by those that label with BERT's reader; with ``--from`` all but the dropout is as it was learnt."""
+    """Settings of taggers and classifiers on BERT's encoder; ``--from`` sets all but the dropout."""
 
     source_vocab_size: int
     context: int = 128
-    """Symbols that are read at once, the start symbol among them: longer rows are read in stretches."""
+    """Tokens that are encoded at once, the start token among them: longer rows are encoded in chunks."""
     segments: int = 2
     directions: Literal["both"] = "both"
 
-    def reading(self) -> BERTConfig:
+    def encoder_config(self) -> BERTConfig:
+        """Return the settings of the encoder."""
         shared = {name: getattr(self, name) for name in TransformerConfig.model_fields}
         return BERTConfig.make({**shared, "vocab_size": self.source_vocab_size, "segments": self.segments})
 
@@ -200,8 +192,15 @@ class BERTClassifierConfig(BERTLabellerConfig):
 
 
 def stretches(reader: BERTEncoder, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
-    """What the reader makes of every symbol, B x S x D: each stretch of its window is read by itself, behind a start symbol; what
-    stands beyond a row's length means nothing.
+    """Encode rows in chunks of the encoder's window, each behind a start token.
+
+    Args:
+        reader: the encoder.
+        ids_BS: tokens without a start token, padded on the right.
+        lengths_B: valid length of each row.
+
+    Returns:
+        B x S x D; undefined beyond the length of a row.
     """
     (B, S), room = ids_BS.shape, reader.window - 1
     each = -(-S // room)
@@ -217,11 +216,13 @@ def stretches(reader: BERTEncoder, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
 
 
 class PieceInput(nn.Module):
-    """Tokens as vectors: the mean of what the reader makes of a token's pieces, the word and its spelling side by side."""
+    """Tokens as vectors: the mean over the encoded pieces of a token, its word embedding and its characters side by
+    side.
+    """
 
     def __init__(self, config: BERTTaggerConfig):
         super().__init__()
-        self.reader, self.words = BERTEncoder(config.reading()), WordInput(config)
+        self.reader, self.words = BERTEncoder(config.encoder_config()), WordInput(config)
         self.width = config.width + self.words.width
 
     def forward(self, batch: TaggedBatch) -> Tensor:
@@ -236,11 +237,11 @@ class PieceInput(nn.Module):
 
 
 class TextInput(nn.Module):
-    """Symbols of a text as vectors: what the reader makes of them."""
+    """Tokens of a text as vectors: the outputs of the encoder."""
 
     def __init__(self, config: BERTClassifierConfig):
         super().__init__()
-        self.reader, self.width = BERTEncoder(config.reading()), config.width
+        self.reader, self.width = BERTEncoder(config.encoder_config()), config.width
 
     def forward(self, batch: Batch) -> Tensor:
         assert batch.lengths_B is not None
@@ -248,7 +249,7 @@ class TextInput(nn.Module):
 
 
 class Precomputed(nn.Module):
-    """The body of those whose input knows the whole row already."""
+    """The backbone of networks whose inputs are encoded already."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -259,7 +260,7 @@ class Precomputed(nn.Module):
 
 
 class BERTLabeller(Pretrainable):
-    """Labels from what BERT's reader knows."""
+    """Base of taggers and classifiers that can be fine-tuned from a run of bert."""
 
     inputs: Any
 
@@ -274,58 +275,61 @@ class BERTLabeller(Pretrainable):
             raise ConfigError(f"--from: its weights do not fit: {str(error).splitlines()[-1].strip()}") from None
 
 
-@register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(lr=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
+FINE_TUNING: dict[str, Any] = {"lr": 1e-3, "bf16": True}
+SIZE: dict[str, Any] = {"width": "width", "width_step": 48}
+
+
+@register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(**FINE_TUNING), **SIZE)
 class BERTTagger(NeuralTagger, BERTLabeller):
-    """Tokens in pieces, read as text, each seeing all others: a tag for each token."""
+    """A tagger of tokens, from their pieces."""
 
     def __init__(self, config: BERTTaggerConfig):
         inputs = PieceInput(config)
         super().__init__(config, inputs, Precomputed(inputs.width))
 
 
-@register("bert", task="classify", config=BERTClassifierConfig, recipe=CLASSIFYING.replace(lr=1e-3, bf16=True), width="width", width_step=48)  # fmt: skip
+@register("bert", task="classify", config=BERTClassifierConfig, recipe=CLASSIFYING.replace(**FINE_TUNING), **SIZE)
 class BERTClassifier(NeuralClassifier, BERTLabeller):
-    """Records, read as text, each symbol seeing all others: a label for all of one."""
+    """A classifier of texts."""
 
     def __init__(self, config: BERTClassifierConfig):
         inputs = TextInput(config)
         super().__init__(config, inputs, Precomputed(inputs.width))
 
 
-def _names(prefix: str, *, masked: bool, next_sentence: bool, pooled: bool) -> dict[str, Any]:
-    """The table of one of Hugging Face's models; ``prefix`` is where its encoder lies."""
-    block = [
-        *((f"attention.{ours}", f"attention.self.{theirs}") for ours, theirs in _PARTS),
-        ("attention.out", "attention.output.dense"), ("norm_attention", "attention.output.LayerNorm"),
-        ("feed_forward.inner", "intermediate.dense"), ("feed_forward.out", "output.dense"),
-        ("norm_feed_forward", "output.LayerNorm"),
-    ]  # fmt: skip
-    layers = [
-        ("norm", f"{prefix}embeddings.LayerNorm"),
-        *((f"encoder.blocks.{{i}}.{ours}", f"{prefix}encoder.layer.{{i}}.{theirs}") for ours, theirs in block),
-        *([("pooler", f"{prefix}pooler.dense")] if pooled else []),
-        *([("next_head", "cls.seq_relationship")] if next_sentence else []),
-        *([("transform", "cls.predictions.transform.dense")] if masked else []),
-        *([("transform_norm", "cls.predictions.transform.LayerNorm")] if masked else []),
-    ]
-    single = [
+_PARTS = (("queries", "query"), ("keys", "key"), ("values", "value"))
+_BLOCK = [
+    *((f"attention.{ours}", f"attention.self.{theirs}") for ours, theirs in _PARTS),
+    ("attention.out", "attention.output.dense"), ("norm_attention", "attention.output.LayerNorm"),
+    ("feed_forward.inner", "intermediate.dense"), ("feed_forward.out", "output.dense"),
+    ("norm_feed_forward", "output.LayerNorm"),
+]  # fmt: skip
+_MASKED = [("transform", "cls.predictions.transform.dense"), ("transform_norm", "cls.predictions.transform.LayerNorm")]
+_BIAS = ("head_bias", "cls.predictions.bias")
+
+
+def _names(prefix: str, heads: list[tuple[str, str]], *single: tuple[str, str]) -> dict[str, Any]:
+    """The table of one of Hugging Face's models, whose encoder has the prefix; ``heads``: what it has beside that."""
+    embeddings = [
         ("embedding.weight", f"{prefix}embeddings.word_embeddings.weight"),
         ("encoder.position.weight", f"{prefix}embeddings.position_embeddings.weight"),
         ("segment_embedding.weight", f"{prefix}embeddings.token_type_embeddings.weight"),
-        *([("head_bias", "cls.predictions.bias")] if masked else []),
     ]
+    modules = weight_names([("norm", f"{prefix}embeddings.LayerNorm"), *heads])
+    blocks = weight_names(_BLOCK, "encoder.blocks.{i}.", f"{prefix}encoder.layer.{{i}}.")
     tied = {"cls.predictions.decoder.weight", "cls.predictions.decoder.bias", f"{prefix}embeddings.position_ids"}
-    pairs = [(f"{ours}.{kind}", f"{theirs}.{kind}") for ours, theirs in layers for kind in ("weight", "bias")]
-    return {"pairs": single + pairs, "ignore": tied}
+    return {"pairs": [*embeddings, *single, *modules, *blocks], "ignore": tied}
 
 
-_PARTS = (("queries", "query"), ("keys", "key"), ("values", "value"))
 FROM_BERT = {
-    "BertModel": _names("", masked=False, next_sentence=False, pooled=True),
-    "BertForMaskedLM": _names("bert.", masked=True, next_sentence=False, pooled=False),
-    "BertForPreTraining": _names("bert.", masked=True, next_sentence=True, pooled=True),
+    "BertModel": _names("", [("pooler", "pooler.dense")]),
+    "BertForMaskedLM": _names("bert.", _MASKED, _BIAS),
+    "BertForPreTraining": _names(
+        "bert.", [("pooler", "bert.pooler.dense"), ("next_head", "cls.seq_relationship"), *_MASKED], _BIAS
+    ),
 }
-"""``Rename(**FROM_BERT["BertForPreTraining"])`` turns the weights of Hugging Face's model of that name into those of ``size=base`` (of
-``BertForMaskedLM``: with ``next_sentence=False``). Our embedding has three rows more, those of the start symbol, the mask and
-the separator: [CLS], [MASK] and [SEP], which lie within that vocabulary. ``BertModel`` has no heads: those keep their start.
+"""``Rename(**FROM_BERT["BertForPreTraining"])`` turns the weights of Hugging Face's model of that name into those of
+``size=base`` (of ``BertForMaskedLM``: with ``next_sentence=False``). Our embedding has three rows more, those of start
+token, mask and separator: [CLS], [MASK] and [SEP] are part of that vocabulary. ``BertModel`` has no heads: ours keep
+their start.
 """

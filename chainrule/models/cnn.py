@@ -1,10 +1,10 @@
-"""CNN: no sequence model, the control. Convolutions look at neighbourhoods only, which is what small pictures ask for.
+"""CNN: a convolutional network, no sequence model, as a control. Convolutions suit small images because they are local.
 
-    3 x 3 convolutions at full, half and quarter size, two each, normalised in groups of channels (Wu & He 2018); the mean over all
+    3 x 3 convolutions at full, half and quarter size, two each, with group norm (Wu & He 2018); the mean over all
     places; softmax(W h + b)
 
-After LeCun et al. 1998 and Simonyan & Zisserman 2015. Where a ViT does not beat this row, the data are too few for it to learn that
-neighbours belong together.
+After LeCun et al. 1998 and Simonyan & Zisserman 2015. Where a ViT is not better than this row, there are too few data
+for it to learn that neighbouring pixels belong together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chainrule.nn.images import ImageClassifier, ImageClassifierConfig
 
 class CNNConfig(ImageClassifierConfig):
     width: int = 64
-    """Channels at half size; a half of that before, twice after."""
+    """Channels at half size; half as many at full size, twice as many at quarter size."""
 
     presets = {"tiny": {"width": 8}, "small": {"dropout": 0.2}, "base": {"width": 128, "dropout": 0.3}}
 
@@ -32,7 +32,7 @@ class CNNConfig(ImageClassifierConfig):
     width="width",
 )
 class CNN(ImageClassifier):
-    """Sees neighbourhoods."""
+    """A classifier by convolutions and average pooling."""
 
     config: CNNConfig
 

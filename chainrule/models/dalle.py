@@ -1,14 +1,15 @@
-"""DALL-E: a caption and the picture it describes are one sequence; a decoder that continues captions draws.
+"""DALL-E: a caption and the image it describes are one sequence; a decoder that continues a caption draws.
 
-    x = (caption, picture's symbols);   p(x) = prod_t p(x_t | x_<t);   loss = 1/8 text + 7/8 picture
+    x = (caption, image tokens);   p(x) = prod_t p(x_t | x_<t);   loss = 1/8 text + 7/8 image
 
-Ramesh et al. 2021. What is remembered of x_<t: a key and a value for each symbol and layer, as in GPT, whose decoder this is. Every
-place of the caption has a learned position of its own, every symbol of the picture one of its row and one of its column. With
-``pattern=row,column,row,conv`` layers see rows, columns and squares of the picture in turn, as the paper's sparse masks do; ``dense``,
-the default, sees all: at 64 symbols nothing is gained by seeing less.
+Ramesh et al. 2021. Its memory of x_<t: a key and a value for each token and layer, as in GPT, whose decoder this is.
+Every position of the caption has a learnt embedding, every image token the sum of that of its row and that of its
+column. With ``pattern=row,column,row,conv`` the layers attend to rows, columns and squares of the image in turn, as the
+paper's sparse masks do; ``dense``, the default, attends to all: with 64 image tokens nothing is gained by sparse
+attention.
 
-Deviations: the blocks are GPT's here (squared ReLU, no biases, RMS-normalised queries and keys); captions are dropped at random so
-that guidance has something to compare with (Ho & Salimans 2022); the codec is ``vq``.
+Deviations: the blocks are those of GPT here (squared ReLU, no biases, RMS-normalised queries and keys); captions are
+dropped at random for classifier-free guidance (Ho & Salimans 2022); the codec is ``vq``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.core import ConfigError, Prediction, Recipe, register
-from chainrule.nn.decoder import Decoder, TransformerLMConfig
+from chainrule.nn.decoder import MUON, Decoder, TransformerLMConfig
 from chainrule.nn.masks import Grid, Mask
 from chainrule.nn.text_to_image import TextToImage, TextToImageConfig
 
@@ -28,9 +29,9 @@ PATTERNS = ("dense", "row", "axial_row", "column", "conv")
 
 class DALLEConfig(TransformerLMConfig, TextToImageConfig):
     pattern: str = "dense"
-    """What of the picture the layers see, layer after layer, over and over: names separated by commas."""
+    """Attention patterns of the layers, separated by commas and repeated as often as needed."""
     reach: int = 11
-    """Side of the square that ``conv`` sees."""
+    """Side of the square that ``conv`` attends to."""
     positions: Literal["none"] = "none"  # type: ignore[assignment]
 
     presets = {
@@ -41,7 +42,7 @@ class DALLEConfig(TransformerLMConfig, TextToImageConfig):
 
 
 class RecordPositions(nn.Module):
-    """Positions of a record: of each place of the caption, and of the rows and columns of the picture."""
+    """Learnt positions of a record: one for each position of the caption, and for each row and column of the image."""
 
     biased = False
 
@@ -53,17 +54,22 @@ class RecordPositions(nn.Module):
             nn.init.normal_(table.weight, std=0.02)
 
     def add(self, x_BTD: Tensor, since_BT: Tensor) -> Tensor:
-        """The start symbol stands at 0. What is read behind the picture's end stands where that ends."""
+        """Return embeddings with positions added.
+
+        Args:
+            x_BTD: embeddings.
+            since_BT: number of tokens since the start token; tokens after the end of the image have its last position.
+        """
         pixel_BT = (since_BT - self.caption - 1).clamp(0, self.side**2 - 1)
         of_text = self.text(since_BT.clamp(max=self.caption))
         of_picture = self.row(pixel_BT // self.side) + self.column(pixel_BT % self.side)
         return x_BTD + torch.where((since_BT <= self.caption)[:, :, None], of_text, of_picture)
 
     def rotary(self, place_BT: Tensor) -> None:
-        """No angle."""
+        """Return no angles."""
 
     def bias(self, query_BT: Tensor, key_BS: Tensor) -> None:
-        """Nor a bias."""
+        """Return no bias."""
 
 
 @register(
@@ -71,21 +77,12 @@ class RecordPositions(nn.Module):
     label="DALL·E",
     task="draw",
     config=DALLEConfig,
-    recipe=Recipe(
-        optimizer="muon",
-        lr=3e-3,
-        muon_lr=0.02,
-        batch_size=32,
-        sequence_length=1,
-        warmup=100,
-        bf16=True,
-        weight_decay=0.01,
-    ),
+    recipe=Recipe(batch_size=32, sequence_length=1, warmup=100, bf16=True, **MUON),
     width="width",
     width_step=48,
 )
 class DALLE(Decoder, TextToImage):
-    """Remembers the caption and all that is drawn."""
+    """A Transformer decoder over captions and image tokens."""
 
     config: DALLEConfig  # type: ignore[assignment]
 

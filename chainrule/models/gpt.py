@@ -1,14 +1,13 @@
-"""GPT: a Transformer decoder. Every step looks back at everything in its window.
+"""GPT: a Transformer decoder. Every step attends to all tokens in its window.
 
-    x = embed(symbol) (+ position);   x = x + attend(norm(x));   x = x + ff(norm(x));   p = softmax(W norm(x))
+    x = embed(token) (+ position);   x = x + attend(norm(x));   x = x + ff(norm(x));   p = softmax(W norm(x))
 
-Radford et al. 2018, 2019; Vaswani et al. 2017. What is remembered of x_<t: a key and a value for each symbol and layer, a cache that grows
-with every symbol until the window of ``context`` symbols is full, then slides. The stack
-itself is ``nn.decoder``.
+Radford et al. 2018, 2019; Vaswani et al. 2017. Its memory of x_<t: a key and a value for each token and layer, a cache
+that grows with every token until the window of ``context`` tokens is full, then slides. The stack is ``nn.decoder``.
 
-Deviations from GPT-2 (each a setting; ``preset="gpt2"`` undoes them): rotary positions instead of learned ones, squared ReLU, no biases,
-RMS-normalised queries and keys, untied head, output maps of a block start at zero. Learned positions end where their table
-ends and say so; all others slide.
+Deviations from GPT-2 (each a setting; ``preset="gpt2"`` undoes them): rotary positions instead of learnt ones, squared
+ReLU, no biases, RMS-normalised queries and keys, untied head, output maps of a block start near zero. Learnt positions
+raise an error beyond the end of their table; with all others the window slides.
 """
 
 from __future__ import annotations
@@ -16,7 +15,8 @@ from __future__ import annotations
 from typing import Any
 
 from chainrule.core import Recipe, register
-from chainrule.nn.decoder import Decoder, TransformerLMConfig
+from chainrule.nn.blocks import weight_names
+from chainrule.nn.decoder import MUON, Decoder, TransformerLMConfig
 
 
 class GPTConfig(TransformerLMConfig):
@@ -35,21 +35,12 @@ class GPTConfig(TransformerLMConfig):
     "gpt",
     label="GPT",
     config=GPTConfig,
-    recipe=Recipe(
-        optimizer="muon",
-        lr=3e-3,
-        muon_lr=0.02,
-        batch_size=8,
-        sequence_length=256,
-        stateful=False,
-        bf16=True,
-        weight_decay=0.01,
-    ),
+    recipe=Recipe(batch_size=8, sequence_length=256, stateful=False, bf16=True, **MUON),
     width="width",
     width_step=48,
 )
 class GPT(Decoder):
-    """Remembers everything in its window."""
+    """A Transformer decoder as a language model."""
 
     config: GPTConfig
 
@@ -58,28 +49,24 @@ FROM_GPT2: dict[str, Any] = {
     "pairs": [
         ("embedding.weight", "wte.weight"),
         ("position.weight", "wpe.weight"),
-        ("norm.weight", "ln_f.weight"),
-        ("norm.bias", "ln_f.bias"),
+        *weight_names([("norm", "ln_f")]),
         *(
-            pair
+            (tuple(f"blocks.{{i}}.attention.{part}.{kind}" for part in ("queries", "keys", "values")),
+             f"h.{{i}}.attn.c_attn.{kind}")
             for kind in ("weight", "bias")
-            for pair in (
-                (f"blocks.{{i}}.norm_attention.{kind}", f"h.{{i}}.ln_1.{kind}"),
-                (
-                    tuple(f"blocks.{{i}}.attention.{part}.{kind}" for part in ("queries", "keys", "values")),
-                    f"h.{{i}}.attn.c_attn.{kind}",
-                ),
-                (f"blocks.{{i}}.attention.out.{kind}", f"h.{{i}}.attn.c_proj.{kind}"),
-                (f"blocks.{{i}}.norm_feed_forward.{kind}", f"h.{{i}}.ln_2.{kind}"),
-                (f"blocks.{{i}}.feed_forward.inner.{kind}", f"h.{{i}}.mlp.c_fc.{kind}"),
-                (f"blocks.{{i}}.feed_forward.out.{kind}", f"h.{{i}}.mlp.c_proj.{kind}"),
-            )
+        ),
+        *weight_names(
+            [
+                ("norm_attention", "ln_1"), ("attention.out", "attn.c_proj"), ("norm_feed_forward", "ln_2"),
+                ("feed_forward.inner", "mlp.c_fc"), ("feed_forward.out", "mlp.c_proj"),
+            ],
+            "blocks.{i}.", "h.{i}.",
         ),
     ],
     "transpose": {f"h.{{i}}.{part}.weight" for part in ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")},
     "ignore": {"h.{i}.attn.bias", "h.{i}.attn.masked_bias", "lm_head.weight"},
-}
-"""``Rename(**FROM_GPT2)`` turns the weights of Hugging Face's ``GPT2Model`` into those of ``preset="gpt2"``: matrices lie the
-other way round, and queries, keys and values are one. Our embedding has one row more, the start symbol's, which GPT-2 has
-not: append it on the way in and cut it off on the way out.
+}  # fmt: skip
+"""``Rename(**FROM_GPT2)`` turns the weights of Hugging Face's ``GPT2Model`` into those of ``preset="gpt2"``: matrices
+are transposed, and queries, keys and values are one matrix. Our embedding has one row more, that of the start token,
+which GPT-2 does not have: append it on import and cut it off on export.
 """

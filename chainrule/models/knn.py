@@ -1,8 +1,8 @@
-"""k nearest neighbours: the training pictures themselves, kept. The control that learns nothing.
+"""k nearest neighbours: the training images themselves are kept. A control that learns nothing.
 
-    p(label | x) = (votes of the k training pictures nearest to x, each 1 / distance, + a) / (their sum + a C)
+    p(label | x) = (votes of the k training images nearest to x, each 1 / distance, + a) / (their sum + a C)
 
-Cover & Hart 1967; distances are Euclidean between pixels. What is remembered: everything, so that a run is as large as its data.
+Cover & Hart 1967; distances are Euclidean between pixels. A run is as large as its training split.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from chainrule.core import IGNORED, Batch, Classifier, Config, Counting, ImageBa
 from chainrule.core.errors import ConfigError
 
 PRIOR = 0.1
-"""Votes that every label has from the start, as a share of all."""
+"""a C: total of the prior votes, as a share of the votes of the neighbours."""
 AT_ONCE = 512
 
 
@@ -33,7 +33,7 @@ class KNNConfig(Config):
 
 @dataclass(frozen=True)
 class StoredImages:
-    """Pictures, as float16, and their labels; those of two parts are put one behind the other."""
+    """Images, as float16, and their labels; adding two sets concatenates them."""
 
     pixels_ND: Tensor
     labels_N: Tensor
@@ -46,7 +46,7 @@ class StoredImages:
     "knn", label="k-NN", task="classify-images", config=KNNConfig, recipe=Recipe(update="counting", batch_size=4096)
 )
 class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
-    """Remembers every picture."""
+    """A classifier by the labels of the nearest training images."""
 
     config: KNNConfig
     kept_ND: Tensor
@@ -83,7 +83,7 @@ class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
         return (votes_BC + PRIOR / self.config.num_labels).log() - math.log(1 + PRIOR)
 
     def _votes(self, x_BD: Tensor, kept_ND: Tensor) -> Tensor:
-        """Shares of the votes, B x C; all alike where nothing is kept."""
+        """Shares of the votes, B x C; uniform where there are no images."""
         if not len(kept_ND):
             return x_BD.new_full((len(x_BD), self.config.num_labels), 1 / self.config.num_labels)
         squared_BN = (kept_ND**2).sum(1) - 2 * x_BD @ kept_ND.T + (x_BD**2).sum(1, keepdim=True)
@@ -93,7 +93,7 @@ class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
         return votes_BC / weight_BK.sum(1, keepdim=True)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """As many pictures as were kept."""
+        """Make room for as many images as were saved."""
         for name in ("kept_ND", "labels_N"):
             if prefix + name in state_dict:
                 setattr(self, name, torch.empty_like(state_dict[prefix + name]))

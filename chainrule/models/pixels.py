@@ -1,9 +1,10 @@
-"""Controls that see a picture as a list of numbers: nothing is known of which pixels are neighbours.
+"""Controls that read an image as a vector of numbers, without knowing which pixels are neighbours.
 
     logistic   p(label) = softmax(W x + b)
     mlp        p(label) = softmax(W relu(V relu(U x + a) + b) + c)
 
-What they reach is what the pixels' own values say; a model of sequences that does no better has learnt nothing of shape.
+They show how well labels can be predicted from the values of single pixels; a sequence model that is no better has
+learnt nothing about shapes.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class MLPConfig(ImageClassifierConfig):
     recipe=Recipe(lr=1e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.05),
 )
 class LogisticRegression(ImageClassifier):
-    """Weighs every pixel by itself."""
+    """A linear classifier of pixels."""
 
     def __init__(self, config: LogisticConfig):
         super().__init__(config)
@@ -55,7 +56,7 @@ class LogisticRegression(ImageClassifier):
     width="width",
 )
 class MLP(ImageClassifier):
-    """Hidden layers between the pixels and the label."""
+    """A perceptron with hidden layers between pixels and label."""
 
     def __init__(self, config: MLPConfig):
         super().__init__(config)

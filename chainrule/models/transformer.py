@@ -1,15 +1,19 @@
-"""Transformer: an encoder reads the source, a decoder writes the target looking back at all of both.
+"""Transformer: an encoder reads the source; a decoder writes the target and attends to the source and to its own past.
 
     encoder:  x = x + attend(norm(x), to all of x);                       x = x + ff(norm(x))
-    decoder:  y = y + attend(norm(y), to y before);  y = y + attend(norm(y), to x);  y = y + ff(norm(y));  p = softmax(W norm(y))
+    decoder:  y = y + attend(norm(y), to y before);  y = y + attend(norm(y), to x);  y = y + ff(norm(y));  p = softmax(W
+        norm(y))
 
-Vaswani et al. 2017. What is remembered of y_<t: the source, read once, as a key and a value for each of its symbols and layers of the
-decoder, and the same for every target symbol so far.
+Vaswani et al. 2017. Its memory of y_<t: a key and a value per layer of the decoder for each token of the source, which
+is read once, and for each token of the target so far.
 
-``preset="paper"`` is the paper's base model: post-norm, interleaved sinusoids added to embeddings times sqrt(D), ReLU, biases,
-shared embeddings. Its label smoothing is ``train.label_smoothing=0.1``. Deviations, there too: no dropout on attention weights; the start symbol has an
-embedding of its own. The default differs from it as GPT does here: pre-norm, rotary positions, squared ReLU, no biases, RMS-normalised
-queries and keys, maps into the residual path near zero at the start.
+``preset="paper"`` is the paper's base model: post-norm, interleaved sinusoids added to embeddings times sqrt(D), ReLU,
+biases, shared embeddings. Its label smoothing is ``train.label_smoothing=0.1``. Deviations, there too: no dropout on
+attention weights; the start token has an embedding of its own. The default differs from it as GPT does here: pre-norm,
+rotary positions, squared ReLU, no biases, RMS-normalised queries and keys, maps into the residual path near zero at the
+start.
+
+The encoder alone, and the decoder without a source, are also backbones for heads of other tasks.
 """
 
 from __future__ import annotations
@@ -21,25 +25,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Recipe, register
+from chainrule.core import Backbone, Part, Recipe, Tuning, register, register_backbone
 from chainrule.nn.attention import build_attention_bias
-from chainrule.nn.blocks import Source
+from chainrule.nn.blocks import Source, weight_names
 from chainrule.nn.cache import Cache, SourceCache
-from chainrule.nn.decoder import Decoder, TransformerConfig, TransformerLMConfig
-from chainrule.nn.encoder import Encoder, EncoderBody
-from chainrule.nn.labelling import (
-    CLASSIFYING,
-    TAGGING,
-    NeuralClassifier,
-    NeuralTagger,
-    SymbolInput,
-    TextsConfig,
-    TokensConfig,
-    WordInput,
-)
+from chainrule.nn.decoder import MUON, CausalTransformer, Decoder, TransformerConfig, TransformerLMConfig
+from chainrule.nn.encoder import Encoder, TransformerReader, TransformerReaderConfig
+from chainrule.nn.labelling import CLASSIFYING, TAGGING
 from chainrule.nn.masks import Padding, ends
-
-MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3, "muon_lr": 0.02, "weight_decay": 0.01}
 
 
 class TransformerSeq2SeqConfig(TransformerLMConfig):
@@ -47,7 +40,7 @@ class TransformerSeq2SeqConfig(TransformerLMConfig):
     encoder_layers: int = 3
     layers: int = 3
     joint: bool = False
-    """Source and target have one vocabulary; with ``tied`` they have one embedding too."""
+    """Source and target share one vocabulary, and with ``tied`` one embedding."""
     tied: bool = True
 
     presets = {
@@ -66,21 +59,12 @@ class TransformerSeq2SeqConfig(TransformerLMConfig):
     label="Transformer",
     task="translate",
     config=TransformerSeq2SeqConfig,
-    recipe=Recipe(
-        optimizer="muon",
-        lr=3e-3,
-        muon_lr=0.02,
-        batch_size=32,
-        sequence_length=64,
-        label_smoothing=0.1,
-        bf16=True,
-        weight_decay=0.01,
-    ),
+    recipe=Recipe(batch_size=32, sequence_length=64, label_smoothing=0.1, bf16=True, **MUON),
     width="width",
     width_step=64,
 )
 class Transformer(Decoder):
-    """Remembers the source and everything said so far."""
+    """Encoder and decoder with cross-attention."""
 
     config: TransformerSeq2SeqConfig
 
@@ -94,7 +78,15 @@ class Transformer(Decoder):
             nn.init.normal_(self.source_embedding.weight, std=0.02 if c.tied else 0.3)
 
     def encode(self, sources_BS: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """What the encoder makes of the source, B x S x D; what stands beyond a row's length means nothing."""
+        """Encode sources.
+
+        Args:
+            sources_BS: tokens of the sources, padded on the right.
+            lengths_B: valid length of each; None: S.
+
+        Returns:
+            B x S x D; undefined beyond the length of a row.
+        """
         embed = self.embedding if self.source_embedding is None else self.source_embedding
         place_1S = torch.arange(sources_BS.shape[1], device=sources_BS.device)[None]
         x_BSD = self.encoder.position.add(embed(sources_BS), place_1S)
@@ -103,7 +95,7 @@ class Transformer(Decoder):
     def encode_prompt(
         self, prompt: Any, lengths_B: Tensor | None = None, *, capacity: int | None = None
     ) -> SourceCache:
-        """``prompt``: sources, B x S."""
+        """Encode sources, B x S, and project their keys and values for every layer of the decoder."""
         lengths_B = ends(prompt, lengths_B)
         memory_BSD = self.encode(prompt if prompt.shape[1] else F.pad(prompt, (0, 1)), lengths_B)
         held = [block.cross.project_kv(memory_BSD) for block in self.stack() if block.cross is not None]
@@ -112,7 +104,7 @@ class Transformer(Decoder):
         return SourceCache(bare.length_B, bare.origin_B, bare.keys, bare.values, keys, values, lengths_B)
 
     def empty_cache(self, batch: int) -> Cache:
-        """Nothing is known of a source."""
+        """Return the cache of an empty source."""
         return self.encode_prompt(torch.zeros(batch, 0, dtype=torch.long, device=self.embedding.weight.device))
 
     def sources(self, cache: Cache) -> Sequence[Source | None]:
@@ -124,72 +116,51 @@ class Transformer(Decoder):
         return [Source(k, v, attention_bias, cache.share) for k, v in zip(cache.source_keys, cache.source_values)]
 
 
-class TransformerTaggerConfig(TransformerConfig, TokensConfig):
-    presets = {
-        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "spelling": 8, "context": 32},
-        "small": {"layers": 2, "heads": 4, "width": 192, "dropout": 0.2, "word_dropout": 0.1},
-        "base": {"layers": 4, "heads": 4, "width": 256, "dropout": 0.3, "word_dropout": 0.1},
-    }
+TRANSFORMER_TUNING = {"small": {"dropout": 0.2}, "base": {"dropout": 0.3}}
 
-
-class TransformerClassifierConfig(TransformerConfig, TextsConfig):
-    presets = {
-        "tiny": {"width": 16, "layers": 2, "heads": 2, "embedding": 8, "features": 8, "context": 32},
-        "small": {"layers": 2, "heads": 4, "width": 192, "dropout": 0.2},
-        "base": {"layers": 4, "heads": 4, "width": 256, "dropout": 0.3},
-    }
-
-
-@register(
-    "transformer",
-    task="tag",
-    config=TransformerTaggerConfig,
-    recipe=TAGGING.replace(**MUON),
-    width="width",
-    width_step=64,
+register_backbone(
+    Backbone(
+        "transformer",
+        label="Transformer",
+        reader=Part(TransformerReaderConfig, TransformerReader),
+        causal=Part(TransformerConfig, CausalTransformer),
+        presets={
+            "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
+            "small": {"width": 192, "layers": 2, "heads": 4},
+            "base": {"width": 256, "layers": 4, "heads": 4},
+        },
+        tuning={
+            "tag": Tuning(TAGGING.replace(**MUON), TRANSFORMER_TUNING),
+            "classify": Tuning(CLASSIFYING.replace(**MUON), TRANSFORMER_TUNING),
+        },
+        width_step=64,
+    )
 )
-class TransformerTagger(NeuralTagger):
-    """The encoder alone over tokens, each seeing all others: a tag for each."""
-
-    def __init__(self, config: TransformerTaggerConfig):
-        inputs = WordInput(config)
-        super().__init__(config, inputs, EncoderBody(inputs.width, config, config.directions))
-
-
-@register("transformer", task="classify", config=TransformerClassifierConfig, recipe=CLASSIFYING.replace(**MUON), width="width", width_step=64)  # fmt: skip
-class TransformerClassifier(NeuralClassifier):
-    """The encoder alone over whole records: a label for all of one."""
-
-    def __init__(self, config: TransformerClassifierConfig):
-        inputs = SymbolInput(config)
-        super().__init__(config, inputs, EncoderBody(inputs.width, config, config.directions))
-
-
-def _block(ours: str, foreign: str, cross: bool) -> list[tuple[str, str]]:
-    """Names of a block of BART's kind."""
-    parts = [
-        *((f"attention.{part}", f"self_attn.{name}_proj") for part, name in _PARTS),
-        *((f"cross.{part}", f"encoder_attn.{name}_proj") for part, name in _PARTS if cross),
-        *([("norm_cross", "encoder_attn_layer_norm")] if cross else []),
-        ("norm_attention", "self_attn_layer_norm"), ("norm_feed_forward", "final_layer_norm"),
-        ("feed_forward.inner", "fc1"), ("feed_forward.out", "fc2"),
-    ]  # fmt: skip
-    return [(f"{ours}.{a}.{kind}", f"{foreign}.{b}.{kind}") for a, b in parts for kind in ("weight", "bias")]
 
 
 _PARTS = (("queries", "q"), ("keys", "k"), ("values", "v"), ("out", "out"))
+_ENCODER_BLOCK = [
+    *((f"attention.{part}", f"self_attn.{name}_proj") for part, name in _PARTS),
+    ("norm_attention", "self_attn_layer_norm"), ("norm_feed_forward", "final_layer_norm"),
+    ("feed_forward.inner", "fc1"), ("feed_forward.out", "fc2"),
+]  # fmt: skip
+_DECODER_BLOCK = [
+    *_ENCODER_BLOCK,
+    *((f"cross.{part}", f"encoder_attn.{name}_proj") for part, name in _PARTS),
+    ("norm_cross", "encoder_attn_layer_norm"),
+]
 FROM_MARIAN: dict[str, Any] = {
     "pairs": [
         ("embedding.weight", "model.shared.weight"),
-        *_block("blocks.{i}", "model.decoder.layers.{i}", cross=True),
-        *_block("encoder.blocks.{e}", "model.encoder.layers.{e}", cross=False),
+        *weight_names(_DECODER_BLOCK, "blocks.{i}.", "model.decoder.layers.{i}."),
+        *weight_names(_ENCODER_BLOCK, "encoder.blocks.{e}.", "model.encoder.layers.{e}."),
     ],
     "ignore": {
         "final_logits_bias", "lm_head.weight", "model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight",
         "model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight",
     },
 }  # fmt: skip
-"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and no bias of its final
-logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's activation. Our embedding has one row more,
-the start symbol's: there Marian reads its padding symbol.
+"""``Rename(**FROM_MARIAN)`` turns the weights of Hugging Face's ``MarianMTModel`` (with ``scale_embedding``, and
+without a bias of its final logits) into those of ``preset="paper"`` with ``layout="concat"``, ``joint`` and Marian's
+activation. Our embedding has one row more, that of the start token, where Marian reads its padding token.
 """

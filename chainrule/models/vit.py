@@ -1,14 +1,14 @@
-"""ViT: a picture is a sentence of patches, read by the Transformer's encoder.
+"""ViT: an image is a sequence of patches, read by the Transformer encoder.
 
-    x_p = E patch_p + place_p,   x = encoder([x_class, x_1 .. x_P]),   p(label) = softmax(W norm(x)_class + b)
+    x_p = E patch_p + position_p,   x = encoder([x_class, x_1 .. x_P]),   p(label) = softmax(W norm(x)_class + b)
 
-Dosovitskiy et al. 2021. What is remembered of a picture: every patch, each seen by all others. ``size=base`` is ViT-B/16: patches of
-16 x 16, a class token, learned places, pre-norm, GELU, biases.
+Dosovitskiy et al. 2021. ``size=base`` is ViT-B/16: patches of 16 x 16, a class token, learnt positions, pre-norm, GELU,
+biases.
 
-Deviations of the default, which is made for small pictures and few of them: overlapping convolutions cut the patches (Xiao et al. 2021),
-the mean over all patches is classified instead of a token of its own, blocks are those of GPT here (squared ReLU, no biases,
-RMS-normalised queries and keys), Muon trains them, and pictures are shifted. Without the stem and on little data a ViT stays behind a
-convolutional network: the board says by how much.
+Deviations of the default, which is made for small images and few of them: overlapping convolutions make the patches
+(Xiao et al. 2021), the mean over all patches is classified instead of a class token, blocks are those of GPT here
+(squared ReLU, no biases, RMS-normalised queries and keys), Muon trains them, and images are shifted. Without the stem
+and on little data a ViT is worse than a convolutional network: the board says by how much.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import ConfigError, Recipe, register
-from chainrule.nn.decoder import TransformerConfig, of_blocks
+from chainrule.nn.blocks import weight_names
+from chainrule.nn.decoder import MUON, TransformerConfig, of_blocks
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import ImageClassifier, ImageClassifierConfig, patches_per_side, sinusoids
 
 Interpolation = Literal["bicubic", "bicubic-antialias", "bilinear-corners"]
-"""How learned places are stretched to another grid: as Hugging Face, timm, and the paper's own code do it."""
+"""Interpolation of learnt positions to another grid, as in Hugging Face, timm and the code of the paper."""
 
 
 class ViTConfig(TransformerConfig, ImageClassifierConfig):
     patch: int = 4
     stem: Literal["patch", "conv"] = "conv"
-    """conv: overlapping 3 x 3 convolutions that halve the picture until a place is a patch."""
+    """conv: overlapping 3 x 3 convolutions that halve the image until a place is a patch."""
     pool: Literal["class", "mean"] = "mean"
     positions: Literal["learned", "sinusoidal", "none"] = "learned"  # type: ignore[assignment]
-    """Of rows and columns: learned for each patch, or sinusoids of both side by side."""
+    """learned: one for each patch; sinusoidal: of row and column, side by side."""
     interpolation: Interpolation = "bicubic"
     eps: float = 1e-6
 
@@ -54,22 +55,12 @@ class ViTConfig(TransformerConfig, ImageClassifierConfig):
     label="ViT",
     task="classify-images",
     config=ViTConfig,
-    recipe=Recipe(
-        optimizer="muon",
-        lr=3e-3,
-        muon_lr=0.02,
-        batch_size=64,
-        sequence_length=1,
-        warmup=100,
-        weight_decay=0.01,
-        label_smoothing=0.1,
-        bf16=True,
-    ),
+    recipe=Recipe(batch_size=64, sequence_length=1, warmup=100, label_smoothing=0.1, bf16=True, **MUON),
     width="width",
     width_step=64,
 )
 class VisionTransformer(ImageClassifier):
-    """Remembers every patch."""
+    """An image classifier by self-attention over patches."""
 
     config: ViTConfig
 
@@ -90,7 +81,7 @@ class VisionTransformer(ImageClassifier):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Places N(0, 0.02); the head zero, so that training begins with all labels alike."""
+        """Draw positions from N(0, 0.02) and set the head to zero, so that training begins with uniform p(label)."""
         if self.places is not None:
             nn.init.trunc_normal_(self.places, std=0.02)
         if self.class_token is not None:
@@ -103,7 +94,17 @@ class VisionTransformer(ImageClassifier):
         return self.head(hidden_BPD[:, 0] if self.class_token is not None else hidden_BPD.mean(1))
 
     def hidden(self, pixels_BCYX: Tensor) -> Tensor:
-        """What the encoder makes of every patch, row after row, B x P x D; the class token first, where there is one."""
+        """Encode the patches of images.
+
+        Args:
+            pixels_BCYX: images.
+
+        Returns:
+            B x P x D, row after row; the class token comes first, where there is one.
+
+        Raises:
+            ConfigError: patches do not fill the image.
+        """
         Y, X = pixels_BCYX.shape[2:]
         if Y % self.config.patch or X % self.config.patch:
             raise ConfigError(f"an image of {Y} × {X} pixels cannot be cut into patches of {self.config.patch}")
@@ -115,19 +116,29 @@ class VisionTransformer(ImageClassifier):
         return self.encoder(F.dropout(x_BPD, self.config.dropout, self.training))
 
     def placed(self, rows: int, columns: int) -> Tensor:
-        """What is added at every place of a grid, P x D; 0 for a class token that has no learned place."""
+        """Return the positions of a grid, P x D; 0 for a class token that has no learnt position."""
         c = self.config
         own = int(self.class_token is not None)
         if self.places is None:
             first = self.head.weight.new_zeros(own, c.width)
-            told = sinusoids if c.positions == "sinusoidal" else nowhere
-            return torch.cat([first, told(rows, columns, c.width, first)])
+            if c.positions == "none":
+                return first.new_zeros(own + rows * columns, c.width)
+            return torch.cat([first, sinusoids(rows, columns, c.width, first)])
         places_PD = self.places[0]
         return torch.cat([places_PD[:own], stretched(places_PD[own:], self.side, rows, columns, c.interpolation)])
 
 
 def conv_stem(channels: int, width: int, patch: int) -> nn.Sequential:
-    """3 x 3 convolutions, each that halves the picture doubling the channels, then a map to ``width``."""
+    """Return 3 x 3 convolutions that halve the image and double the channels, and a last one of 1 x 1.
+
+    Args:
+        channels: channels of the image.
+        width: channels of the result.
+        patch: pixels of the image per pixel of the result, a power of two.
+
+    Raises:
+        ConfigError: ``patch`` is not a power of two.
+    """
     halvings = int(math.log2(patch))
     if 2**halvings != patch:
         raise ConfigError(
@@ -140,13 +151,16 @@ def conv_stem(channels: int, width: int, patch: int) -> nn.Sequential:
     return nn.Sequential(*layers, nn.Conv2d(sizes[-1], width, 1))
 
 
-def nowhere(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """All places are alike."""
-    return like.new_zeros(rows * columns, width)
-
-
 def stretched(places_PD: Tensor, side: int, rows: int, columns: int, mode: Interpolation) -> Tensor:
-    """Places of a side x side grid at those of another one. The same grid: as they are."""
+    """Interpolate the positions of a grid to another one; the same grid returns them unchanged.
+
+    Args:
+        places_PD: positions of a grid of side x side.
+        side: side of that grid.
+        rows: height of the other grid.
+        columns: width of the other grid.
+        mode: kind of interpolation.
+    """
     if (rows, columns) == (side, side):
         return places_PD
     grid_1DYX = places_PD.view(1, side, side, -1).permute(0, 3, 1, 2)
@@ -158,27 +172,26 @@ def stretched(places_PD: Tensor, side: int, rows: int, columns: int, mode: Inter
     return F.interpolate(grid_1DYX, (rows, columns), **how)[0].flatten(1).T
 
 
-def _block() -> list[tuple[str, str]]:
-    parts = [
-        *((f"attention.{ours}", f"attention.attention.{theirs}") for ours, theirs in (("queries", "query"), ("keys", "key"), ("values", "value"))),
-        ("attention.out", "attention.output.dense"), ("norm_attention", "layernorm_before"), ("norm_feed_forward", "layernorm_after"),
-        ("feed_forward.inner", "intermediate.dense"), ("feed_forward.out", "output.dense"),
-    ]  # fmt: skip
-    return [
-        (f"encoder.blocks.{{i}}.{a}.{kind}", f"vit.encoder.layer.{{i}}.{b}.{kind}")
-        for a, b in parts
-        for kind in ("weight", "bias")
-    ]
-
-
+_PARTS = (("queries", "query"), ("keys", "key"), ("values", "value"))
+_BLOCK = [
+    *((f"attention.{ours}", f"attention.attention.{theirs}") for ours, theirs in _PARTS),
+    ("attention.out", "attention.output.dense"), ("norm_attention", "layernorm_before"),
+    ("norm_feed_forward", "layernorm_after"), ("feed_forward.inner", "intermediate.dense"),
+    ("feed_forward.out", "output.dense"),
+]  # fmt: skip
+_AROUND = [
+    ("patches", "embeddings.patch_embeddings.projection"),
+    ("encoder.norm", "layernorm"),
+]
 FROM_VIT: dict[str, Any] = {
     "pairs": [
-        *((f"patches.{kind}", f"vit.embeddings.patch_embeddings.projection.{kind}") for kind in ("weight", "bias")),
-        *((f"encoder.norm.{kind}", f"vit.layernorm.{kind}") for kind in ("weight", "bias")),
-        *((f"head.{kind}", f"classifier.{kind}") for kind in ("weight", "bias")),
-        *_block(),
-        ("places", "vit.embeddings.position_embeddings"), ("class_token", "vit.embeddings.cls_token"),
+        *weight_names(_AROUND, theirs="vit."),
+        *weight_names([("head", "classifier")]),
+        *weight_names(_BLOCK, "encoder.blocks.{i}.", "vit.encoder.layer.{i}."),
+        ("places", "vit.embeddings.position_embeddings"),
+        ("class_token", "vit.embeddings.cls_token"),
     ],
-}  # fmt: skip
-"""``Rename(**FROM_VIT)`` turns the weights of Hugging Face's ``ViTForImageClassification``, by their names in its files,
-into those of ``size=base``, ``eps=1e-12``."""
+}
+"""``Rename(**FROM_VIT)`` turns the weights of Hugging Face's ``ViTForImageClassification``, by their names in its
+files, into those of ``size=base``, ``eps=1e-12``.
+"""

@@ -1,23 +1,26 @@
-"""VQ: a picture as a grid of symbols, and back. What a decoder of symbols needs before it can draw.
+"""VQ: a discrete autoencoder: an image becomes a grid of tokens, and an image again.
 
-    z = E x,   s_p = the symbol nearest to z_p,   x' = D(s_1 .. s_P);   trained so that x' is x
+    z = E x,   s_p = the token nearest to z_p,   x' = D(s_1 .. s_P);   trained so that x' is close to x
 
-Every symbol is made from one patch by a perceptron, the same everywhere; the decoder is a Transformer over all patches, so that what a
-symbol shows depends on its neighbours. ``encoder_layers`` > 0 lets symbols depend on the neighbours too: pictures come back truer, and
-what a decoder of symbols has to learn becomes much harder. Three ways from z to a symbol:
+Every token is made from one patch by a perceptron, the same everywhere; the decoder is a Transformer over all patches,
+so that what a token shows depends on its neighbours. With ``encoder_layers`` > 0 tokens depend on their neighbours too:
+reconstructions improve, but the tokens are much harder to predict. There are three quantisers from z to a token:
 
-    fsq      each of a few numbers is squashed and rounded to so many levels; a symbol is their combination. Nothing is learned, and no
-             symbol can die (Mentzer et al. 2024)
-    ema      the nearest of N learned vectors, which follow what falls to them by a moving average (van den Oord et al. 2017); one that
-             nothing falls to begins anew at a vector of the batch
-    gumbel   a distribution over N symbols, drawn from softly while it is trained: softmax((log p + g) / t), g Gumbel noise, t falling;
-             its KL divergence from the uniform is kept small (the dVAE of Ramesh et al. 2021)
+    fsq      each of a few numbers is bounded and rounded to some levels; a token is their combination. Nothing is
+    learnt,
+             and no token can go unused (Mentzer et al. 2024)
+    ema      the nearest of N vectors, which are moving averages of what is assigned to them (van den Oord et al. 2017);
+    an
+             unused one is reset to a vector of the batch
+    gumbel   a distribution over N tokens, sampled softly in training: softmax((log p + g) / t), g Gumbel noise, t
+    falling;
+             its KL divergence from the uniform distribution is penalised (the dVAE of Ramesh et al. 2021)
 
-Gradients pass the rounding of fsq and ema as if it were not there (Bengio et al. 2013). What is minimised is each picture's own mean
-squared error, or its logarithm, which is what PSNR averages (``model.error``).
+Gradients pass straight through the rounding of fsq and ema (Bengio et al. 2013). The loss is the mean squared error of
+each image, or its logarithm, which is what PSNR averages (``model.error``).
 
-Deviations from DALL-E's dVAE: a perceptron and a Transformer for its convolutions, squared error for its logit-Laplace, the temperature falls
-exponentially.
+Deviations from DALL-E's dVAE: a perceptron and a Transformer instead of convolutions, squared error instead of
+logit-Laplace, an exponential decay of the temperature.
 """
 
 from __future__ import annotations
@@ -35,37 +38,38 @@ from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import AugmentedImageConfig, augment, patches_per_side, sinusoids
 
 LEVELS = {
-    64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5), 4375: (7, 5, 5, 5, 5),
+    64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5),
+    4375: (7, 5, 5, 5, 5),
 }  # fmt: skip
-"""Levels of each number, by how many symbols they make (Mentzer et al. 2024, table 1, and smaller ones)."""
+"""Number of tokens -> levels of each number (Mentzer et al. 2024, table 1, and smaller ones)."""
 COMMITMENT, DECAY, DEAD = 0.25, 0.99, 0.1
-"""ema: what it costs to be far from one's symbol; how fast the average moves; uses a batch below which a symbol begins anew."""
+"""ema: weight of the commitment loss; decay of the averages; uses per batch below which a token is reset."""
 COLDEST = 1 / 16
 FAINT = 1e-4
-"""Mean squared error, in units of the variance of pixels, below which a picture is good enough: about 50 dB."""
+"""Mean squared error in units of the variance of pixels, added before the logarithm: about 50 dB."""
 
 
 class VQConfig(TransformerConfig, AugmentedImageConfig):
     codebook_size: int = 1024
-    """How many symbols at most; fsq takes the largest number of its table below."""
+    """Largest number of tokens; fsq takes the next lower one of its table."""
     width: int = 128
     heads: int = 4
     layers: int = 3
-    """Of the decoder."""
+    """Layers of the decoder."""
     encoder_layers: int = 0
-    """0: a symbol says something of its own patch alone, which is what a decoder of symbols learns soonest."""
+    """0: a token depends on its own patch alone, which is easiest to learn to draw with."""
     patch: int = 4
     quantiser: Literal["fsq", "ema", "gumbel"] = "fsq"
     code_width: int = 16
-    """ema, gumbel: numbers of a symbol's vector."""
+    """ema, gumbel: width of the vector of a token."""
     error: Literal["squared", "log"] = "log"
     flip: bool = True
     recolour: float = 0.5
-    """Share of coloured pictures whose channels are exchanged in training: more colours than there are pictures."""
+    """Share of colour images whose channels are permuted in training, as an augmentation."""
     divergence: float = 1e-4
-    """gumbel: weight of the divergence from the uniform, in nats a symbol."""
+    """gumbel: weight of the KL divergence from the uniform distribution, in nats per token."""
     cooling: int = 2000
-    """gumbel: steps over which the temperature falls from 1 to 1/16."""
+    """gumbel: number of steps over which the temperature falls from 1 to 1/16."""
     positions: Literal["none"] = "none"  # type: ignore[assignment]
 
     presets = {
@@ -85,7 +89,7 @@ class VQConfig(TransformerConfig, AugmentedImageConfig):
     width_step=64,
 )
 class ImageCodec(SequenceModel, Codec):
-    """Pictures to symbols and back."""
+    """A discrete autoencoder of images."""
 
     config: VQConfig
 
@@ -113,14 +117,14 @@ class ImageCodec(SequenceModel, Codec):
         nn.init.normal_(self.to_code.weight, std=c.width**-0.5)
 
     def latent(self, pixels_BCYX: Tensor) -> Tensor:
-        """What is to become a symbol, for each patch: B x P x the quantiser's own width."""
+        """Return the input of the quantiser for each patch, B x P x ``quantiser.asked``."""
         x_BPD = self.patches(pixels_BCYX).flatten(2).mT
         if self.encoder is not None:
             x_BPD = self.encoder(x_BPD + self.places.to(x_BPD.dtype))
         return self.to_code(x_BPD)
 
     def drawn(self, vectors_BPK: Tensor) -> Tensor:
-        """Pictures from the vectors of their symbols."""
+        """Return images from the vectors of their tokens."""
         c = self.config
         x_BPD = self.from_code(vectors_BPK.to(self.from_code.weight.dtype))
         x_BPD = self.decoder(x_BPD + self.places.to(x_BPD.dtype))
@@ -145,11 +149,16 @@ class ImageCodec(SequenceModel, Codec):
 
 
 CHANNELS = 16
-"""Of a picture before it is smoothed across the borders of patches."""
+"""Channels of an image before it is smoothed across the borders of patches."""
 
 
 def recoloured(pixels_BCYX: Tensor, share: float) -> Tensor:
-    """The channels of some pictures in another order."""
+    """Permute the channels of some images at random.
+
+    Args:
+        pixels_BCYX: images.
+        share: expected share of the images that are changed.
+    """
     B, C = pixels_BCYX.shape[:2]
     if C == 1 or not share:
         return pixels_BCYX
@@ -160,39 +169,42 @@ def recoloured(pixels_BCYX: Tensor, share: float) -> Tensor:
 
 
 class Quantiser(nn.Module):
-    """From vectors to symbols. ``asked``: numbers it wants of every patch; ``width``: numbers of a symbol's vector."""
+    """Base of quantisers, from vectors to tokens."""
 
     codebook_size: int
     asked: int
+    """Width of its inputs."""
     width: int
+    """Width of the vector of a token."""
     terms: tuple[str, ...] = ()
 
     def ids(self, latent_BPA: Tensor) -> Tensor:
-        """The symbol of each, B x P."""
+        """Return the token of each vector, B x P."""
         raise NotImplementedError
 
     def vectors(self, ids_BP: Tensor) -> Tensor:
-        """What each symbol is to the decoder, B x P x K."""
+        """Return the vector of each token, the input of the decoder, B x P x K."""
         raise NotImplementedError
 
     def forward(self, latent_BPA: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The same vectors, through which gradients pass; and further terms, summed over the batch."""
+        """Return vectors through which gradients pass, B x P x K, and further terms of the loss, summed over the
+        batch.
+        """
         raise NotImplementedError
 
 
 class FSQ(Quantiser):
-    """round(bounded z), each number by itself."""
+    """Finite scalar quantisation: every number is bounded and rounded."""
 
     levels_K: Tensor
     basis_K: Tensor
 
     def __init__(self, config: VQConfig):
         super().__init__()
-        levels = LEVELS[max((n for n in LEVELS if n <= config.codebook_size), default=min(LEVELS))]
-        if config.codebook_size < min(LEVELS):
-            raise ConfigError(
-                f"model.codebook_size={config.codebook_size}: fsq has at least {min(LEVELS)}; or --set model.quantiser=ema"
-            )
+        most, least = config.codebook_size, min(LEVELS)
+        if most < least:
+            raise ConfigError(f"model.codebook_size={most}: fsq has at least {least}; or --set model.quantiser=ema")
+        levels = LEVELS[max(n for n in LEVELS if n <= most)]
         self.codebook_size, self.asked, self.width = math.prod(levels), len(levels), len(levels)
         self.register_buffer("levels_K", torch.tensor(levels), persistent=False)
         self.register_buffer(
@@ -200,7 +212,7 @@ class FSQ(Quantiser):
         )
 
     def bounded(self, z: Tensor) -> Tensor:
-        """Between the outermost levels; of an even number of levels half a level is to the left (eq. 1 and appendix A of the paper)."""
+        """Squash into the range of the levels; an even number is shifted by half a level (eq. 1, appendix A)."""
         half = (self.levels_K - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.levels_K % 2 == 0, 0.5, 0.0)
         z = z if z.dtype == torch.float64 else z.float()
@@ -222,7 +234,7 @@ class FSQ(Quantiser):
 
 
 class EMAQuantiser(Quantiser):
-    """The nearest of the vectors that follow what falls to them; both are kept at length one (Yu et al. 2022)."""
+    """The nearest of a codebook of moving averages; all vectors have length one (Yu et al. 2022)."""
 
     terms = ("commitment",)
     book_NK: Tensor
@@ -254,7 +266,7 @@ class EMAQuantiser(Quantiser):
 
     @torch.no_grad()
     def follow(self, z_NK: Tensor, ids_N: Tensor) -> None:
-        """The averages move; what is hardly used begins anew at vectors of the batch."""
+        """Update the averages, and reset rarely used tokens to vectors of the batch."""
         uses = torch.bincount(ids_N, minlength=self.codebook_size).to(self.uses_N.dtype)
         self.uses_N.lerp_(uses, 1 - DECAY)
         self.sums_NK.lerp_(torch.zeros_like(self.sums_NK).index_add_(0, ids_N, z_NK), 1 - DECAY)
@@ -266,7 +278,7 @@ class EMAQuantiser(Quantiser):
 
 
 class GumbelQuantiser(Quantiser):
-    """A distribution over symbols, drawn from softly in training, its likeliest symbol otherwise."""
+    """A distribution over tokens, sampled softly in training; otherwise its most probable token."""
 
     terms = ("divergence",)
     steps: Tensor
@@ -299,16 +311,27 @@ class GumbelQuantiser(Quantiser):
 
 
 def gumbel_like(x: Tensor) -> Tensor:
-    """-log of exponential draws."""
+    """Gumbel noise."""
     return -torch.empty_like(x).exponential_().log()
 
 
 def relaxed(logits: Tensor, noise: Tensor, temperature: float) -> Tensor:
-    """softmax((logits + noise) / t): with Gumbel noise a draw in the limit t -> 0 (Jang et al. 2017; Maddison et al. 2017)."""
+    """Return softmax((logits + noise) / t): with Gumbel noise and t -> 0 a sample (Jang et al. 2017; Maddison et al.
+    2017).
+
+    Args:
+        logits: B x P x N.
+        noise: Gumbel noise of the same shape.
+        temperature: t.
+    """
     return ((logits + noise) / temperature).softmax(-1)
 
 
 def divergence(logits: Tensor) -> Tensor:
-    """KL(q || uniform) in nats: log N minus the entropy of q."""
+    """Return KL(q || uniform) in nats: log N minus the entropy of q.
+
+    >>> divergence(torch.zeros(4)).item()
+    0.0
+    """
     log_q = logits.log_softmax(-1)
     return math.log(logits.shape[-1]) + (log_q.exp() * log_q).sum(-1)

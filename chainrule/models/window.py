@@ -1,13 +1,14 @@
-"""window: the neural fixed-lag model. Remember the last tau symbols exactly, and let a network read them.
+"""window: the neural n-gram model. The last tau tokens are remembered exactly, and a network reads them.
 
-    p(x_t | x_<t)  =  softmax(W f(e(x_{t-tau}), ..., e(x_{t-1})) + b),        f: a network over the concatenated embeddings
+    p(x_t | x_<t)  =  softmax(W f(e(x_{t-tau}), ..., e(x_{t-1})) + b),        f: a network over the concatenated
+    embeddings
 
-Bengio, Ducharme, Vincent & Jauvin 2003. It knows no more of the past than an n-gram with n = tau + 1, but contexts that
-look alike share what was learnt: the rung between counting and recurrence. What is remembered of x_<t: tau symbols.
+Bengio, Ducharme, Vincent & Jauvin 2003. It sees no more of the past than an n-gram with n = tau + 1, but similar
+contexts share what was learnt: the step between counting and recurrence. Its memory of x_<t are tau tokens.
 
 Deviations: two hidden layers with a residual connection and ReLU where the paper has one tanh layer; no direct
-connections from the embeddings to the output; Adam where the paper has plain gradient steps. Places before the beginning
-hold the start symbol.
+    connections from the embeddings to the output; AdamW where the paper has plain gradient steps. Positions before the
+    start hold the start token.
 """
 
 from __future__ import annotations
@@ -24,10 +25,9 @@ from chainrule.core import Autoregressive, Config, Projected, Recipe, State, reg
 
 
 class WindowConfig(Config):
-    """``lag`` is tau: how many symbols back it sees."""
-
     vocab_size: int
     lag: int = Field(default=16, ge=1, le=1024)
+    """tau: context length in tokens."""
     width: int = 512
     embedding: int = 32
     dropout: float = 0.0
@@ -41,7 +41,7 @@ class WindowConfig(Config):
 
 @dataclass
 class WindowState(State):
-    """The last tau symbols, oldest first; the start symbol stands where nothing is known."""
+    """The last tau tokens, oldest first; start tokens where there are none."""
 
     recent_Bm: Tensor
 
@@ -53,7 +53,7 @@ class WindowState(State):
     width="width",
 )
 class Window(Autoregressive):
-    """Reads the last tau symbols at every place anew."""
+    """A feed-forward network over the last tau tokens."""
 
     config: WindowConfig
 
@@ -88,7 +88,7 @@ class Window(Autoregressive):
         )
 
     def _since_start(self, windows_BTm: Tensor) -> Tensor:
-        """The windows with everything before their last start symbol replaced by start symbols."""
+        """Replace everything before the last start token of a window by start tokens."""
         begins_BTm = windows_BTm == self.start_id
         forgotten_BTm = begins_BTm.flip(-1).cumsum(-1).flip(-1) > 0
         return windows_BTm.masked_fill(forgotten_BTm, self.start_id)

@@ -1,4 +1,4 @@
-"""The parts that model types are built from; the ones that are useful by themselves are named here."""
+"""Parts of neural networks: attention, positions, recurrent layers, probes, and backbones made of them."""
 
 from chainrule.nn.attention import Attention
 from chainrule.nn.positions import alibi_slopes, rotate, rotation, sinusoidal

@@ -1,7 +1,8 @@
-"""Attention, once for all: softmax(Q K^T / sqrt(K) + bias) V over heads, then one linear map back (Vaswani et al. 2017).
+"""Multi-head attention: softmax(Q K^T / sqrt(K) + bias) V per head, then a linear map (Vaswani et al. 2017).
 
-The fused path is torch's ``scaled_dot_product_attention``; the explicit one makes every weight and passes it through the probe
-``weights``; it runs while that probe is observed, and where it is the faster one. A row that may attend to nothing gives zeros.
+The fused path is torch's ``scaled_dot_product_attention``. The explicit path computes the attention weights and passes
+them through the probe ``weights``; it runs while that probe is observed, and where it is faster. A query that may
+attend to nothing gives zeros.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from chainrule.nn.positions import rotate
 from chainrule.nn.probes import Probe, observed
 
 FEW, BRIEF = 4, 512
-"""On a CPU two products are faster than the fused kernel for FEW queries (0.3 against 0.5 ms for 800 heads of one query), and in
-bfloat16 for up to BRIEF keys (there and back for 128 heads of 32 by 32: 2.4 against 10.3 ms; from 1,024 on it is the other way).
+"""On a CPU two matrix products are faster than the fused kernel for up to FEW queries (0.3 against 0.5 ms for 800 heads
+of one query), and in bfloat16 for up to BRIEF keys (forward and backward for 128 heads of 32 by 32: 2.4 against 10.3
+ms; from 1,024 on the fused kernel is faster).
 """
 Rotary = tuple[Tensor, Tensor] | None
 """Rotary angles as cos and sin, or none."""
@@ -28,15 +30,21 @@ Rotary = tuple[Tensor, Tensor] | None
 
 @dataclass(frozen=True)
 class AttentionBias:
-    """A mask and a bias, resolved for given places: ``causal`` alone is the fused kernel's own triangle; otherwise ``bias_BHTS``
-    (0 seen, -inf not, or what is added to the scores).
-    """
+    """A mask and a bias, resolved for given positions."""
 
     causal: bool = False
+    """Without a bias: the causal mask of the fused kernel; otherwise everything is seen."""
     bias_BHTS: Tensor | None = None
+    """Added to the scores: 0 where a key is seen, -inf where it is not, or the bias of positions."""
 
     def dense(self, T: int, S: int, like: Tensor) -> Tensor | None:
-        """The additive bias in full, or None where all is seen."""
+        """Return the additive bias of T queries and S keys, or None where everything is seen.
+
+        Args:
+            T: number of queries.
+            S: number of keys.
+            like: a tensor whose device and dtype the result has.
+        """
         if self.bias_BHTS is not None:
             return self.bias_BHTS.to(like.dtype)
         if not self.causal:
@@ -46,14 +54,35 @@ class AttentionBias:
 
 
 def as_bias(seen: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """0 where seen, -inf where not."""
+    """Return 0 where ``seen`` is True, -inf elsewhere.
+
+    Args:
+        seen: a mask of any shape.
+        dtype: type of the result.
+
+    >>> as_bias(torch.tensor([True, False])).tolist()
+    [0.0, -inf]
+    """
     return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, -math.inf)
 
 
 def build_attention_bias(
     mask: Mask, query_BT: Tensor, key_BS: Tensor, bias_BHTS: Tensor | None, dtype: torch.dtype
 ) -> AttentionBias:
-    """The additive bias of a mask between queries and keys at their places, plus ``bias_BHTS`` (of positions)."""
+    """Return the additive bias of a mask.
+
+    Args:
+        mask: tells which keys each query sees.
+        query_BT: positions of the queries.
+        key_BS: positions of the keys.
+        bias_BHTS: bias of relative positions that is added; None: there is none.
+        dtype: type of the result.
+
+    >>> from chainrule.nn.masks import Causal
+    >>> places = torch.arange(2)[None]
+    >>> build_attention_bias(Causal(), places, places, None, torch.float32).bias_BHTS[0, 0].tolist()
+    [[0.0, -inf], [0.0, 0.0]]
+    """
     seen_BHTS = mask.seen(query_BT, key_BS)[:, None]
     if bias_BHTS is None:
         return AttentionBias(bias_BHTS=as_bias(seen_BHTS, dtype))
@@ -61,10 +90,19 @@ def build_attention_bias(
 
 
 class Attention(nn.Module):
-    """``heads`` queries over ``groups`` shared keys and values (Ainslie et al. 2023; groups = heads: the 2017 form).
+    """Multi-head attention with shared keys and values.
 
-    ``head_width`` K: width / heads, so that the heads split the width; any other (the whole width for each head) is brought back
-    by the output map, which is D x heads * value_width. ``value_width`` is K unless it is given.
+    Args:
+        width: width D of inputs and outputs.
+        heads: number H of query heads.
+        groups: number G of key and value heads (Ainslie et al. 2023); None: as many as heads (the 2017 form).
+        bias: linear maps have biases.
+        qk_norm: RMS-normalise queries and keys.
+        head_width: width K of a head; None: width / heads.
+        value_width: width of the values of a head; None: K.
+
+    Raises:
+        ConfigError: the heads do not divide the width, or the groups do not divide the heads.
     """
 
     def __init__(
@@ -92,15 +130,30 @@ class Attention(nn.Module):
         self.weights = Probe()
 
     def split(self, x_BTD: Tensor, rotary: Rotary = None) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries B x H x T x K, keys and values B x G x T x K, turned by the rotary angles where there are any."""
+        """Return queries, B x H x T x K, and keys and values, B x G x T x K; ``rotary``: angles of queries and keys.
+
+        Args:
+            x_BTD: inputs of self-attention.
+            rotary: cos and sin of the rotary angles; None: not rotated.
+        """
         return self.project_q(x_BTD, rotary), *self.project_kv(x_BTD, rotary)
 
     def project_q(self, x_BTD: Tensor, rotary: Rotary = None) -> Tensor:
-        """Queries, B x H x T x K."""
+        """Return queries, B x H x T x K.
+
+        Args:
+            x_BTD: inputs of the queries.
+            rotary: cos and sin of the rotary angles; None: not rotated.
+        """
         return self._rotated(self._heads(self.queries(x_BTD), self.head_width), rotary)
 
     def project_kv(self, x_BSD: Tensor, rotary: Rotary = None) -> tuple[Tensor, Tensor]:
-        """Keys and values, B x G x S x K each."""
+        """Return keys and values, B x G x S x K each.
+
+        Args:
+            x_BSD: inputs of keys and values.
+            rotary: cos and sin of the rotary angles of the keys; None: not rotated.
+        """
         keys = self._rotated(self._heads(self.keys(x_BSD), self.head_width), rotary)
         return keys, self._heads(self.values(x_BSD), self.value_width)
 
@@ -114,11 +167,25 @@ class Attention(nn.Module):
     def attend_and_project(
         self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, attention_bias: AttentionBias
     ) -> Tensor:
-        """Weighted sum of values for each query, mapped back to B x T x D."""
+        """Return ``attend``, mapped back to the width: B x T x D.
+
+        Args:
+            q_BHTK: queries.
+            k_BGSK: keys.
+            v_BGSK: values.
+            attention_bias: mask and bias of the scores.
+        """
         return self.out(self.attend(q_BHTK, k_BGSK, v_BGSK, attention_bias))
 
     def attend(self, q_BHTK: Tensor, k_BGSK: Tensor, v_BGSK: Tensor, attention_bias: AttentionBias) -> Tensor:
-        """Weighted sum of values for each query, heads side by side: B x T x heads * value width."""
+        """Return the weighted sum of values for each query, heads side by side: B x T x heads * value width.
+
+        Args:
+            q_BHTK: queries.
+            k_BGSK: keys.
+            v_BGSK: values.
+            attention_bias: mask and bias of the scores.
+        """
         share = self.heads // self.groups
         k, v = k_BGSK, v_BGSK
         if share > 1:
@@ -128,28 +195,43 @@ class Attention(nn.Module):
             mixed = self.weights(self.attention_weights(q_BHTK, k, attention_bias)) @ v
         elif explicit_is_faster(q_BHTK, k):
             mixed = self.attention_weights(q_BHTK, k, attention_bias) @ v
-        elif attention_bias.bias_BHTS is None:
-            mixed = F.scaled_dot_product_attention(q_BHTK, k, v, is_causal=attention_bias.causal)
         else:
-            mixed = F.scaled_dot_product_attention(q_BHTK, k, v, attn_mask=attention_bias.bias_BHTS.to(q_BHTK.dtype))
+            bias = attention_bias.bias_BHTS
+            bias = None if bias is None else bias.to(q_BHTK.dtype)
+            causal = attention_bias.causal and bias is None
+            mixed = F.scaled_dot_product_attention(q_BHTK, k, v, attn_mask=bias, is_causal=causal)
         return mixed.transpose(1, 2).flatten(2)
 
     def attention_weights(self, q: Tensor, k: Tensor, attention_bias: AttentionBias) -> Tensor:
-        """Attention weights of each query, B x H x T x S."""
+        """Return the attention weights of each query, B x H x T x S.
+
+        Args:
+            q: queries, B x H x T x K.
+            k: keys, B x H x S x K.
+            attention_bias: mask and bias of the scores.
+        """
         scores_BHTS = (q / math.sqrt(self.head_width)) @ k.transpose(-1, -2)
         bias = attention_bias.dense(q.shape[2], k.shape[2], scores_BHTS)
         return scores_BHTS.softmax(-1) if bias is None else masked_softmax(scores_BHTS, bias)
 
 
 def explicit_is_faster(queries_BHTK: Tensor, keys_BHSK: Tensor) -> bool:
-    """Whether this processor's fused kernel loses to two products."""
+    """Return True where two matrix products are faster than the fused kernel of this processor."""
     if queries_BHTK.device.type != "cpu":
         return False
     return queries_BHTK.shape[2] <= FEW or (queries_BHTK.dtype == torch.bfloat16 and keys_BHSK.shape[2] <= BRIEF)
 
 
 def masked_softmax(scores_BHTS: Tensor, bias_BHTS: Tensor) -> Tensor:
-    """softmax of scores + bias over the last axis; zeros where every bias is -inf."""
+    """Return softmax(scores + bias) over the last axis; zeros where every bias is -inf.
+
+    Args:
+        scores_BHTS: scores.
+        bias_BHTS: bias, broadcast to the scores.
+
+    >>> masked_softmax(torch.zeros(2, 2), as_bias(torch.tensor([[True, False], [False, False]]))).tolist()
+    [[1.0, 0.0], [0.0, 0.0]]
+    """
     blind = bias_BHTS.amax(-1, keepdim=True) == -math.inf
     scores_BHTS = scores_BHTS + bias_BHTS
     if not blind.any():

@@ -1,4 +1,4 @@
-"""A Transformer block: attention and a feed-forward layer, each on a residual path."""
+"""The Transformer block: attention and a feed-forward layer, each on a residual path."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "swish"]
 
 
 def activate(x: Tensor, kind: Activation) -> Tensor:
-    """GELU by erf or by tanh (GPT-2's), ReLU, its square (So et al. 2021), or x sigma(x)."""
+    """Apply an activation function.
+
+    Args:
+        x: any tensor.
+        kind: gelu (by erf), gelu_tanh (the approximation of GPT-2), relu, relu2 (its square, So et al. 2021) or swish.
+
+    >>> import torch
+    >>> activate(torch.tensor([-1.0, 3.0]), "relu2").tolist()
+    [0.0, 9.0]
+    """
     if kind == "swish":
         return F.silu(x)
     if kind.startswith("gelu"):
@@ -24,7 +33,7 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """D -> F -> D, the same at every position."""
+    """A layer D -> F -> D, the same at every position."""
 
     def __init__(self, width: int, inner: int, activation: Activation, *, bias: bool):
         super().__init__()
@@ -37,16 +46,28 @@ class FeedForward(nn.Module):
 
 @dataclass(frozen=True)
 class Source:
-    """Input to cross-attention: keys and values, M x G x S x K, for rows that share them ``share`` by ``share``."""
+    """Input to cross-attention: keys and values of M sources, M x G x S x K."""
 
     keys: Tensor
     values: Tensor
     attention_bias: AttentionBias
     share: int = 1
+    """Number of consecutive rows that share a source."""
 
 
 class Block(nn.Module):
-    """Pre-norm: x + f(norm(x)); post-norm: norm(x + f(x)), the 2017 form. ``cross``: a second attention, over a source."""
+    """A Transformer block.
+
+    Args:
+        attention: self-attention.
+        feed_forward: feed-forward layer.
+        width: width D of the residual path.
+        norm: "pre": x + f(norm(x)); "post": norm(x + f(x)), the 2017 form.
+        bias: layer norms have biases.
+        dropout: dropout before each addition.
+        cross: attention to a source; None: there is none.
+        eps: epsilon of the layer norms.
+    """
 
     def __init__(
         self,
@@ -69,11 +90,17 @@ class Block(nn.Module):
         self.dropout = dropout
 
     def pre_attention_norm(self, x_BTD: Tensor) -> Tensor:
-        """Input to attention, after the pre-norm."""
+        """Return the input to attention, after the pre-norm."""
         return self.norm_attention(x_BTD) if self.pre else x_BTD
 
     def residual(self, x_BTD: Tensor, mixed_BTD: Tensor, source: Source | None = None) -> Tensor:
-        """Add the output of attention to the residual path, then cross-attention and the feed-forward layer."""
+        """Add the output of attention to the residual path, then that of cross-attention and the feed-forward layer.
+
+        Args:
+            x_BTD: residual path before attention.
+            mixed_BTD: output of attention.
+            source: input to cross-attention.
+        """
         x = x_BTD + self.drop(mixed_BTD)
         x = x if self.pre else self.norm_attention(x)
         cross, norm = self.cross, self.norm_cross
@@ -82,7 +109,6 @@ class Block(nn.Module):
         return self._residual_step(x, self.feed_forward, self.norm_feed_forward)
 
     def _residual_step(self, x: Tensor, f: Callable[[Tensor], Tensor], norm: nn.Module) -> Tensor:
-        """One residual step."""
         return x + self.drop(f(norm(x))) if self.pre else norm(x + self.drop(f(x)))
 
     def drop(self, x: Tensor) -> Tensor:
@@ -90,15 +116,36 @@ class Block(nn.Module):
 
 
 def cross_attend(cross: Attention, x_BTD: Tensor, source: Source) -> Tensor:
-    """Cross-attention; rows that share a source are asked as further queries of one row, so that it is never copied."""
+    """Return the output of cross-attention, B x T x D.
+
+    Rows that share a source become further queries of one row, so that the source is never copied.
+    """
     B, T, D = x_BTD.shape
-    return cross.attend_and_project(
-        cross.project_q(x_BTD.reshape(-1, source.share * T, D)), source.keys, source.values, source.attention_bias
-    ).view(B, T, D)
+    queries = cross.project_q(x_BTD.reshape(-1, source.share * T, D))
+    return cross.attend_and_project(queries, source.keys, source.values, source.attention_bias).view(B, T, D)
+
+
+def weight_names(parts: Iterable[tuple[str, str]], ours: str = "", theirs: str = "") -> list[tuple[str, str]]:
+    """Return pairs of names of weights and biases, for tables that rename those of another library.
+
+    Args:
+        parts: names of modules, ours and theirs.
+        ours: prefix of our names.
+        theirs: prefix of their names.
+
+    >>> weight_names([("norm", "ln")], ours="blocks.{i}.")
+    [('blocks.{i}.norm.weight', 'ln.weight'), ('blocks.{i}.norm.bias', 'ln.bias')]
+    """
+    return [(f"{ours}{a}.{kind}", f"{theirs}{b}.{kind}") for a, b in parts for kind in ("weight", "bias")]
 
 
 def initialise(blocks: Iterable[nn.Module], layers: int) -> None:
-    """Matrices N(0, 1/fan_in), what is added to the residual path near zero (0.02 / sqrt(2 layers), Radford et al. 2019)."""
+    """Initialise blocks in place: matrices N(0, 1/fan_in), maps into the residual path near zero.
+
+    Args:
+        blocks: the blocks.
+        layers: their number; the standard deviation of the latter is 0.02 / sqrt(2 layers) (Radford et al. 2019).
+    """
     for block in blocks:
         for linear in (m for m in block.modules() if isinstance(m, nn.Linear)):
             nn.init.normal_(linear.weight, std=linear.in_features**-0.5)

@@ -1,4 +1,4 @@
-"""A cache of keys and values: what a Transformer decoder remembers of x_<t, and of the source where there is one."""
+"""The cache of keys and values of a Transformer decoder, and of its source where there is one."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from chainrule.core import NotRewindable, State
 
 @dataclass
 class Cache(State):
-    """Keys and values of the last symbols, a ring of S slots: the symbol at position p lies in slot p mod S.
-
-    ``origin_B``: where the record that is being read began; nothing before it is seen.
-    """
+    """Keys and values of the last tokens in a ring of S slots: the token at position p is in slot p mod S."""
 
     origin_B: Tensor
+    """Position at which the current record began; nothing before it is seen."""
     keys: tuple[Tensor, ...]
+    """One tensor per layer, B x G x S x K."""
     values: tuple[Tensor, ...]
 
     slack = 16
-    """Slots beyond the window, so that up to as many symbols can be taken back exactly."""
+    """Slots beyond the window, so that up to as many tokens can be rewound exactly."""
 
     def rewind(self, n_B: Tensor) -> Self:
         if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
@@ -33,31 +32,31 @@ class Cache(State):
         return replace(self, length_B=self.length_B - n_B)
 
     def positions(self) -> Tensor:
-        """Position of the symbol in each slot, B x S; negative where a slot is still empty."""
+        """Return the position of the token in each slot, B x S; negative for an empty slot."""
         S = self.keys[0].shape[2]
         last_B1 = self.length_B[:, None] - 1
         return last_B1 - (last_B1 - torch.arange(S, device=last_B1.device)) % S
 
-    def room(self, vocab_size: int, context: int) -> Self:
-        """At least ``symbols`` more can be written without losing any that a window still sees."""
+    def room(self, new: int, context: int) -> Self:
+        """Return a cache in which ``new`` more tokens can be written without losing any that the window still sees."""
         S, most = self.keys[0].shape[2], context + self.slack
-        needed = min(int(self.length_B.max()) + vocab_size, most)
+        needed = min(int(self.length_B.max()) + new, most)
         if needed <= S:
             return self
         return self.resized(min(max(S + S // 4 + self.slack, needed), most))
 
     def level(self) -> int | None:
-        """How many symbols every row has read; None where rows differ."""
+        """Return the number of tokens that every row has read; None where rows differ."""
         low, high = self.length_B.aminmax()
         return int(low) if low == high else None
 
     def write(self, layer: int, k_BG1K: Tensor, v_BG1K: Tensor, slot: int) -> None:
-        """One new symbol of every row, into the same slot, in place."""
+        """Write one new token of every row into the same slot, in place."""
         self.keys[layer][:, :, slot] = k_BG1K[:, :, 0]
         self.values[layer][:, :, slot] = v_BG1K[:, :, 0]
 
     def resized(self, slots: int) -> Self:
-        """The same memory in a ring of ``slots``: the symbol at position p moves to slot p mod ``slots``."""
+        """Return the same tokens in a ring of ``slots``: the one at position p moves to slot p mod ``slots``."""
         B, G, S, K = self.keys[0].shape
         if slots == S:
             return self
@@ -77,7 +76,14 @@ class Cache(State):
         return super(Cache, self.resized(slots)).where(keep_B, other.resized(slots))
 
     def remember(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, read_B: Tensor) -> None:
-        """Write the last of the new keys and values (those of pads are not written), in place where no graph is kept."""
+        """Write new keys and values of a layer, in place where no gradients are recorded; those of pads are left out.
+
+        Args:
+            layer: index of the layer.
+            k_BGTK: keys of the new tokens.
+            v_BGTK: values of the new tokens.
+            read_B: number of new tokens in each row, pads not counted.
+        """
         B, G, T, K = k_BGTK.shape
         S = self.keys[layer].shape[2]
         n = min(T, S)
@@ -97,20 +103,26 @@ class Cache(State):
 
 @dataclass
 class SourceCache(Cache):
-    """The same, with keys and values of a source for each layer, M x G x S x K, held once for ``share`` rows that follow each other
-    (the beams of one sentence): row b looks at source b // share.
+    """A cache with the keys and values of M sources, each held once for ``share`` consecutive rows (beams of a
+    sentence).
+
+    Row b attends to source b // share.
     """
 
     source_keys: tuple[Tensor, ...]
+    """One tensor per layer, M x G x S x K."""
     source_values: tuple[Tensor, ...]
     source_lengths_M: Tensor
 
     @property
     def share(self) -> int:
+        """Number of consecutive rows that share a source."""
         return len(self.length_B) // max(1, len(self.source_lengths_M))
 
     def reorder(self, index_B: Tensor) -> Self:
-        """Rows of one source that stay neighbours go on sharing it; anything else gives every row its own."""
+        """Select rows; equally many consecutive rows of each source go on sharing it, otherwise every row gets its
+        own.
+        """
         of_B = index_B // self.share
         kept_M = of_B[:: _run(of_B)]
         same = len(kept_M) == len(self.source_lengths_M) and bool((kept_M[1:] > kept_M[:-1]).all())
@@ -133,12 +145,12 @@ class SourceCache(Cache):
         return super(SourceCache, mine._padded(length)).where(keep_B, theirs._padded(length))
 
     def _source(self, change: Callable[[Tensor], Tensor]) -> Self:
-        """The same rows with every tensor of the source changed."""
+        """Return the same rows with every tensor of the source changed."""
         keys, values = tuple(map(change, self.source_keys)), tuple(map(change, self.source_values))
         return replace(self, source_keys=keys, source_values=values, source_lengths_M=change(self.source_lengths_M))
 
     def _spread(self) -> Self:
-        """Every row with its own source."""
+        """Return the same rows, each with a source of its own."""
         share = self.share
         return self if share == 1 else self._source(lambda x: x.repeat_interleave(share, 0))
 
@@ -149,7 +161,7 @@ class SourceCache(Cache):
 
 
 def _run(of_B: Tensor) -> int:
-    """How many rows of each source follow each other, if equally many do throughout; else 1."""
+    """Return the number of consecutive rows of each source where it is the same for all; else 1."""
     if len(of_B) < 2:
         return 1
     borders = (of_B[1:] != of_B[:-1]).nonzero().flatten() + 1

@@ -1,4 +1,6 @@
-"""A Transformer encoder: every place sees every other. The source's reader in the Transformer, BERT, and what reads patches of an image."""
+"""The Transformer encoder, in which every position sees every other: that of Transformer, BERT, ViT and the image
+codec.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +10,21 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.nn.attention import AttentionBias, build_attention_bias
-from chainrule.nn.bidirectional import Directions, at_end
 from chainrule.nn.blocks import Block, initialise
 from chainrule.nn.decoder import TransformerConfig, make_block, make_positions
 from chainrule.nn.masks import Causal, Mask, Padding
 from chainrule.nn.positions import rotate
+from chainrule.nn.recurrent_backbones import Directions, at_end
 
 
 class Encoder(nn.Module):
-    """Blocks without a mask but that of padding, and ``mask`` where one is given. ``eps``: of the layer norms."""
+    """A stack of blocks without a causal mask.
+
+    Args:
+        config: settings of the blocks.
+        eps: epsilon of the layer norms.
+        mask: a mask beside that of padding.
+    """
 
     def __init__(self, config: TransformerConfig, *, eps: float = 1e-5, mask: Mask | None = None):
         super().__init__()
@@ -27,8 +35,14 @@ class Encoder(nn.Module):
         initialise(self.blocks, c.layers)
 
     def forward(self, x_BSD: Tensor, lengths_B: Tensor | None = None) -> Tensor:
-        """``x_BSD``: embedded symbols, places added already. What stands beyond a row's length is not looked at; what comes out
-        there means nothing.
+        """Encode rows.
+
+        Args:
+            x_BSD: embedded tokens, positions included.
+            lengths_B: valid length of each row; None: S.
+
+        Returns:
+            B x S x D; undefined beyond the length of a row, and independent of what ``x_BSD`` holds there.
         """
         S = x_BSD.shape[1]
         place_1S = torch.arange(S, device=x_BSD.device)[None]
@@ -56,19 +70,19 @@ class Encoder(nn.Module):
 
 
 WASTE = 1.25
-"""Padded rows are packed where they are this many times as long as what stands in them."""
+"""Padded rows are packed where they have this many times as many places as tokens."""
 
 
 @dataclass(frozen=True)
 class Packed:
-    """The symbols of ragged rows side by side, 1 x N: everything but attention works on them alone."""
+    """The tokens of ragged rows side by side, 1 x N, so that everything but attention leaves padding out."""
 
     index_N: Tensor
     place_BS: Tensor
 
     @staticmethod
     def of(lengths_B: Tensor, S: int) -> Packed | None:
-        """None where packing would save little."""
+        """Return None where packing would save little."""
         inside_BS = torch.arange(S, device=lengths_B.device) < lengths_B[:, None]
         index_N = inside_BS.flatten().nonzero()[:, 0]
         if not len(index_N) or WASTE * len(index_N) > inside_BS.numel():
@@ -81,27 +95,39 @@ class Packed:
         return x_BSD.flatten(0, 1).index_select(0, self.index_N)[None]
 
     def unpack(self, x_1ND: Tensor) -> Tensor:
-        """B x S x D; pads hold copies of the first symbol."""
+        """Return B x S x D; pads hold copies of the first token."""
         return x_1ND[0].index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, -1)
 
     def unpack_heads(self, x_1HNK: Tensor) -> Tensor:
-        """B x H x S x K from heads of packed symbols."""
+        """Return B x H x S x K from heads of packed tokens."""
         H, K = x_1HNK.shape[1], x_1HNK.shape[3]
         flat_ND = x_1HNK[0].transpose(0, 1).flatten(1)
         return flat_ND.index_select(0, self.place_BS.flatten()).view(*self.place_BS.shape, H, K).transpose(1, 2)
 
 
-class EncoderBody(nn.Module):
-    """An encoder as what reads the rows of a tagger or classifier; ``directions`` = forward: no place sees what follows it."""
+class TransformerReaderConfig(TransformerConfig):
+    """Settings of a Transformer encoder as a backbone."""
 
-    def __init__(self, inputs: int, config: TransformerConfig, directions: Directions = "both"):
+    directions: Directions = "both"
+    """forward: a position does not see what follows it."""
+
+
+class TransformerReader(nn.Module):
+    """A Transformer encoder as a backbone that reads whole rows.
+
+    Args:
+        config: settings of the backbone.
+        input_width: width of the vectors that it reads; a linear map brings them to ``config.width``.
+    """
+
+    def __init__(self, config: TransformerReaderConfig, input_width: int):
         super().__init__()
-        self.enter = nn.Linear(inputs, config.width, bias=False)
-        self.encoder = Encoder(config, mask=Causal() if directions == "forward" else None)
+        self.enter = nn.Linear(input_width, config.width, bias=False)
+        self.encoder = Encoder(config, mask=Causal() if config.directions == "forward" else None)
         self.width = config.width
 
     def forward(self, x_BSD: Tensor, lengths_B: Tensor) -> tuple[Tensor, Tensor]:
-        """As ``Unidirectional``: every place, B x S x width, and each row's last, B x width."""
+        """Read rows; arguments and results are those of ``RecurrentReader``."""
         place_1S = torch.arange(x_BSD.shape[1], device=x_BSD.device)[None]
         hidden_BSD = self.encoder(self.encoder.position.add(self.enter(x_BSD), place_1S), lengths_B)
         return hidden_BSD, at_end(hidden_BSD, lengths_B)

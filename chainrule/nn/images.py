@@ -1,32 +1,26 @@
-"""Pictures with a label: what varies them in training, and recurrent stacks that read them row by row or pixel by pixel.
-
-rows     x_t = all pixels of row t, from the top down;      pixels   x_t = one pixel, row after row
-"""
+"""Image classifiers: their settings, augmentation in training, and positions of patches."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Categorical, Classifier, Config, ConfigError, ImageBatch, Recipe, SequenceModel
-from chainrule.nn.bidirectional import Bidirectional, Directions, LayerFactory, Unidirectional
-from chainrule.nn.labelling import pool
+from chainrule.core import Batch, Categorical, Classifier, Config, ConfigError, ImageBatch, SequenceModel
 
 
 class AugmentedImageConfig(Config):
-    """How pictures are varied in training; at all other times they are read as they are."""
+    """Augmentation of images, in training only."""
 
     image_size: int
     channels: int
     shift: float = 0.1
-    """Moved by up to this share of the side, each way; what comes in at the border is the picture's own edge."""
+    """Largest random shift, as a share of the side; the border is filled with edge pixels."""
     flip: bool = False
-    """Half of them mirrored, left to right: good where a mirrored picture has the same label, ruinous for letters."""
+    """Mirror half of the images left to right: only where a mirrored image has the same label (not letters or digits).
+    """
     erase: float = 0.0
-    """Share of pictures of which a square of a quarter to half the side is covered with noise (DeVries & Taylor 2017)."""
+    """Share of images of which a square of a quarter to half the side is replaced by noise (DeVries & Taylor 2017)."""
     dropout: float = 0.0
 
 
@@ -37,16 +31,16 @@ class ImageClassifierConfig(AugmentedImageConfig):
 
 
 class ImageClassifier(SequenceModel, Classifier):
-    """log p(label | image) from ``scores``; in training of augmented images."""
+    """Base of image classifiers: subclasses compute ``scores``; images are augmented in training."""
 
     config: ImageClassifierConfig
 
     def scores(self, pixels_BCYX: Tensor) -> Tensor:
-        """Logits, B x labels."""
+        """Return logits, B x labels."""
         raise NotImplementedError
 
     def forward(self, batch: Batch) -> Categorical:
-        """p(label), B x 1."""
+        """Return p(label), B x 1."""
         assert isinstance(batch, ImageBatch)
         pixels = augment(batch.pixels_BCYX, self.config) if self.training else batch.pixels_BCYX
         return Categorical(self.scores(pixels)[:, None])
@@ -57,7 +51,15 @@ class ImageClassifier(SequenceModel, Classifier):
 
 
 def augment(pixels_BCYX: Tensor, config: AugmentedImageConfig) -> Tensor:
-    """Shifted, mirrored and partly covered at random, each picture by itself."""
+    """Shift, mirror and partly erase images at random, each one independently.
+
+    Args:
+        pixels_BCYX: images.
+        config: which augmentations, and how strong.
+
+    Returns:
+        Images of the same shape.
+    """
     B, _, Y, X = pixels_BCYX.shape
     device, most = pixels_BCYX.device, round(config.shift * Y)
     place_Y, place_X = torch.arange(Y, device=device), torch.arange(X, device=device)
@@ -74,7 +76,12 @@ def augment(pixels_BCYX: Tensor, config: AugmentedImageConfig) -> Tensor:
 
 
 def erase_randomly(pixels_BCYX: Tensor, share: float) -> Tensor:
-    """Noise over a square of some of the pictures."""
+    """Replace a random square of some images by noise.
+
+    Args:
+        pixels_BCYX: images.
+        share: expected share of the images that are changed.
+    """
     B, _, Y, X = pixels_BCYX.shape
     device = pixels_BCYX.device
     side_B = Y * (0.25 + 0.25 * torch.rand(B, device=device)) * (torch.rand(B, device=device) < share)
@@ -88,14 +95,38 @@ def erase_randomly(pixels_BCYX: Tensor, share: float) -> Tensor:
 
 
 def patches_per_side(pixels: int, patch: int) -> int:
-    """Raises ConfigError where patches do not fit."""
+    """Return the number of patches along a side.
+
+    Args:
+        pixels: side of the images, in pixels.
+        patch: side of a patch, in pixels.
+
+    Raises:
+        ConfigError: patches do not fill the side.
+
+    >>> patches_per_side(32, 4)
+    8
+    """
     if pixels % patch:
         raise ConfigError(f"model.patch={patch} does not divide images of {pixels} pixels; --image-size resizes them")
     return pixels // patch
 
 
 def sinusoids(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
-    """Half of the width tells the row, half the column: sin and cos of place / 10000^(4k/D), P x D."""
+    """Return sinusoidal positions of a grid: half of the width for the row, half for the column.
+
+    Args:
+        rows: height of the grid.
+        columns: width of the grid.
+        width: width D of the vectors.
+        like: a tensor whose device and dtype the result has.
+
+    Returns:
+        sin and cos of row (column) / 10000^(4k/D), P x D, P = rows x columns, row after row.
+
+    >>> sinusoids(2, 3, 8, torch.zeros(0)).shape
+    torch.Size([6, 8])
+    """
     quarter = width // 4
     rate_K = 10_000.0 ** (-torch.arange(quarter, device=like.device, dtype=like.dtype) / quarter)
     found = []
@@ -104,52 +135,3 @@ def sinusoids(rows: int, columns: int, width: int, like: Tensor) -> Tensor:
         found.append(torch.cat([angle_NK.sin(), angle_NK.cos()], 1))
     grid = torch.cat([found[0][:, None].expand(-1, columns, -1), found[1][None].expand(rows, -1, -1)], -1)
     return F.pad(grid.flatten(0, 1), (0, width - 4 * quarter))
-
-
-class RecurrentImageConfig(ImageClassifierConfig):
-    """What recurrent networks that read pictures have in common."""
-
-    read: Literal["rows", "pixels"] = "rows"
-    width: int = 128
-    layers: int = 2
-    directions: Directions = "both"
-
-    presets = {
-        "tiny": {"width": 16},
-        "small": {"dropout": 0.2},
-        "base": {"width": 256, "dropout": 0.3},
-    }
-
-
-CLASSIFYING_IMAGES = Recipe(
-    lr=3e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.01, label_smoothing=0.1
-)
-"""A batch is 64 pictures."""
-
-
-class RecurrentImageClassifier(ImageClassifier):
-    """What is remembered at every row of a picture decides its label."""
-
-    cell: LayerFactory
-    config: RecurrentImageConfig
-
-    def __init__(self, config: RecurrentImageConfig):
-        super().__init__(config)
-        c = config
-        many = c.channels * (c.image_size if c.read == "rows" else 1)
-        kind = Bidirectional if c.directions == "both" else Unidirectional
-        self.body: Any = kind(self.cell, many, c.width, c.layers, c.dropout)
-        self.norm = nn.LayerNorm(3 * self.body.width)
-        self.head = nn.Linear(3 * self.body.width, c.num_labels)
-
-    def scores(self, pixels_BCYX: Tensor) -> Tensor:
-        B, S = len(pixels_BCYX), pixels_BCYX.shape[2]
-        if self.config.read == "pixels":
-            x_BSD = pixels_BCYX.flatten(2).mT
-            S = x_BSD.shape[1]
-        else:
-            x_BSD = pixels_BCYX.permute(0, 2, 1, 3).flatten(2)
-        lengths_B = torch.full((B,), S, device=x_BSD.device)
-        hidden_BSD, ends_BD = self.body(x_BSD, lengths_B)
-        pooled_BD = self.norm(torch.cat([pool(hidden_BSD, lengths_B), ends_BD], -1))
-        return self.head(F.dropout(pooled_BD, self.config.dropout, self.training))

@@ -1,10 +1,13 @@
-"""Networks that tag and classify: numbers of strings go in, a body reads the whole row, labels come out. Shared by model types.
+"""Networks that tag and classify: inputs, and what is predicted from the outputs of a backbone.
 
-    tag       x_t = (embedding of word t, max over places of a convolution over its characters);   p(y_t | x) = softmax(W h_t + b)
-    classify  x_t = (embedding of symbol t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of h, h at the ends] + b)
+    tag       x_t = (embedding of word t, a convolution over its characters, max over places);   p(y_t | x) = softmax(W
+    h_t + b)
+    classify  x_t = (embedding of token t, a convolution over its neighbours);   p(y | x) = softmax(W [mean of h, max of
+    h, last h] + b)
 
-h is what the body makes of x: a recurrent stack in both directions (Graves & Schmidhuber 2005), or a Transformer's encoder. Words by
-their characters: Ma & Hovy 2016. Tags are independent of each other, given the words.
+h are the outputs of a backbone that reads the whole row: a recurrent stack in both directions (Graves & Schmidhuber
+2005) or a Transformer encoder. Words from their characters: Ma & Hovy 2016. Tags are predicted independently of each
+other.
 """
 
 from __future__ import annotations
@@ -17,68 +20,41 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import IGNORED, Batch, Categorical, Classifier, Config, Recipe, SequenceModel, TaggedBatch, Tagger
-from chainrule.nn.bidirectional import Bidirectional, Directions, LayerFactory, Unidirectional
+from chainrule.nn.recurrent_backbones import Directions
 
 
 class LabelsConfig(Config):
-    """What all networks that tag or classify have in common."""
+    """Settings that all networks that tag or classify share."""
 
     num_labels: int
-    """Labels."""
     embedding: int = 64
     directions: Directions = "both"
-    """forward: what stands to the right of a place is not seen there."""
+    """forward: a position does not see what follows it."""
     dropout: float = 0.0
 
 
 class TokensConfig(LabelsConfig):
-    """Tokens are read: the word, and its characters."""
+    """Settings of networks that read words and their characters."""
 
     words: int
     characters: int
     embedding: int = 128
-    """Width of a word's own vector."""
+    """Width of the embedding of a word."""
     spelling: int = 128
-    """Width of what is read from its characters; 0: they are not looked at."""
+    """Width of the features of its characters; 0: characters are not read."""
     word_dropout: float = 0.0
-    """Share of words that are taken for unknown in training, so that the vector of the unknown is learned."""
+    """Share of words replaced by the unknown word in training, so that its embedding is learnt."""
 
 
 class TextsConfig(LabelsConfig):
-    """The symbols of a text are read."""
+    """Settings of networks that read the tokens of a text."""
 
     source_vocab_size: int
     embedding: int = 128
     token_dropout: float = 0.0
-    """Share of symbols that are not seen in training, so that no single one decides: good for long texts, bad for short ones."""
+    """Share of tokens dropped in training: helps with long texts, hurts with short ones."""
     features: int = 128
-    """How many patterns of neighbouring symbols are looked for; 0: none."""
-
-
-class TaggerConfig(TokensConfig):
-    """What recurrent networks that tag have in common."""
-
-    width: int = 256
-    layers: int = 1
-
-    presets = {
-        "tiny": {"width": 16, "embedding": 8, "spelling": 8, "layers": 2},
-        "small": {"dropout": 0.3, "word_dropout": 0.1},
-        "base": {"width": 512, "layers": 2, "dropout": 0.4, "word_dropout": 0.1},
-    }
-
-
-class ClassifierConfig(TextsConfig):
-    """What recurrent networks that classify have in common."""
-
-    width: int = 256
-    layers: int = 1
-
-    presets = {
-        "tiny": {"width": 16, "embedding": 8, "features": 8, "layers": 2},
-        "small": {"dropout": 0.3},
-        "base": {"width": 512, "layers": 2, "dropout": 0.4},
-    }
+    """Channels of the convolution over neighbouring tokens; 0: no convolution."""
 
 
 TAGGING = Recipe(lr=5e-3, batch_size=16, sequence_length=16, warmup=100)
@@ -88,7 +64,7 @@ CLASSIFYING = Recipe(lr=3e-3, batch_size=32, sequence_length=1, warmup=100)
 
 
 class Spelling(nn.Module):
-    """What the characters of a word say: a convolution, its largest value in each channel."""
+    """Features of a word from its characters: a convolution and its maximum over places, per channel."""
 
     def __init__(self, characters: int, width: int, embedding: int = 32, reach: int = 5):
         super().__init__()
@@ -96,7 +72,7 @@ class Spelling(nn.Module):
         self.convolution = nn.Conv1d(embedding, width, reach, padding=reach // 2)
 
     def forward(self, spellings_UC: Tensor) -> Tensor:
-        """U x width; 0 behind the last character."""
+        """Return the features of each word, U x width; ids are 0 beyond the last character."""
         there_UC1 = (spellings_UC > 0)[:, :, None]
         x_UCE = self.embedding(spellings_UC) * there_UC1
         found_UCD = self.convolution(x_UCE.transpose(1, 2)).transpose(1, 2)
@@ -104,7 +80,7 @@ class Spelling(nn.Module):
 
 
 class WordInput(nn.Module):
-    """Tokens as vectors: the word and its spelling side by side."""
+    """Tokens as vectors: the embedding of the word and the features of its characters side by side."""
 
     def __init__(self, config: TokensConfig):
         super().__init__()
@@ -123,8 +99,8 @@ class WordInput(nn.Module):
         return torch.cat([x_BTD, self.spelling(batch.spellings_UC)[batch.spelled_BT]], -1)
 
 
-class SymbolInput(nn.Module):
-    """Symbols of a text as vectors: each by itself, and a convolution over its neighbours."""
+class TokenInput(nn.Module):
+    """Tokens of a text as vectors: their embeddings, and a convolution over their neighbours."""
 
     reach = 5
 
@@ -149,23 +125,40 @@ class SymbolInput(nn.Module):
         return torch.cat([x_BSD, found_BDS.transpose(1, 2).relu()], -1)
 
 
-class NeuralTagger(SequenceModel, Tagger):
-    """A tag for each place, from what the body makes of the whole row: ``hidden, last = body(x, lengths)``, ``body.width`` wide."""
+class LabelNetwork(SequenceModel):
+    """Base of taggers and classifiers: inputs, and a backbone that reads them.
+
+    Args:
+        config: settings of the network.
+        inputs: maps a batch to vectors, B x S x D.
+        body: backbone of ``body.width``: ``hidden_BSD, last_BD = body(x_BSD, lengths_B)``.
+    """
 
     config: LabelsConfig
+    vectors = 1
+    """Number of vectors of the backbone that a label depends on."""
 
     def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
         super().__init__(config)
         self.inputs, self.body = inputs, body
-        self.head = nn.Linear(body.width, config.num_labels)
+        self.head = nn.Linear(self.vectors * body.width, config.num_labels)
 
     def forward(self, batch: Batch) -> Categorical:
-        """p(tag) at every place, B x T; what stands beyond a row's length means nothing."""
-        dropout = self.config.dropout
+        """Return p(label): of taggers B x T (undefined beyond the length of a row), of classifiers B x 1."""
         assert batch.lengths_B is not None
-        x_BTD = F.dropout(self.inputs(batch), dropout, self.training)
-        hidden_BTD, _ = self.body(x_BTD, batch.lengths_B)
-        return Categorical(self.head(F.dropout(hidden_BTD, dropout, self.training)))
+        hidden_BSD, last_BD = self.body(self.drop(self.inputs(batch)), batch.lengths_B)
+        return Categorical(self.head(self.drop(self.summary(hidden_BSD, last_BD, batch.lengths_B))))
+
+    def drop(self, x: Tensor) -> Tensor:
+        return F.dropout(x, self.config.dropout, self.training)
+
+    def summary(self, hidden_BSD: Tensor, last_BD: Tensor, lengths_B: Tensor) -> Tensor:
+        """Return the vectors that labels are predicted from."""
+        return hidden_BSD
+
+
+class NeuralTagger(LabelNetwork, Tagger):
+    """A tagger from inputs and a backbone: the tag of a token depends on the output at its position."""
 
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
         assert batch.lengths_B is not None
@@ -175,63 +168,42 @@ class NeuralTagger(SequenceModel, Tagger):
         return tags_BT.masked_fill(beyond_BT, IGNORED), nats_BT.masked_fill(beyond_BT, 0).sum(1)
 
 
-class NeuralClassifier(SequenceModel, Classifier):
-    """A label for a whole row, from the mean, the maximum and the ends of what the body makes of it."""
+class NeuralClassifier(LabelNetwork, Classifier):
+    """A classifier from the mean, the maximum and the last of the outputs of a backbone."""
 
-    config: LabelsConfig
+    vectors = 3
 
-    def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
-        super().__init__(config)
-        self.inputs, self.body = inputs, body
-        self.head = nn.Linear(3 * body.width, config.num_labels)
-
-    def forward(self, batch: Batch) -> Categorical:
-        """p(label), B x 1."""
-        dropout = self.config.dropout
-        assert batch.lengths_B is not None
-        x_BSD = F.dropout(self.inputs(batch), dropout, self.training)
-        hidden_BSD, ends_BD = self.body(x_BSD, batch.lengths_B)
-        pooled_BD = torch.cat([pool(hidden_BSD, batch.lengths_B), ends_BD], -1)
-        return Categorical(self.head(F.dropout(pooled_BD, dropout, self.training))[:, None])
+    def summary(self, hidden_BSD: Tensor, last_BD: Tensor, lengths_B: Tensor) -> Tensor:
+        return torch.cat([pool(hidden_BSD, lengths_B), last_BD], -1)[:, None]
 
     def classify(self, batch: Batch) -> Tensor:
         return self(batch).logits()[:, 0].log_softmax(-1)
 
 
 def within(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
-    """True up to each row's end, B x S x 1."""
+    """Return a mask of the valid places of each row, B x S x 1.
+
+    Args:
+        x_BSD: vectors, of which only the number of places matters.
+        lengths_B: valid length of each row.
+
+    >>> within(torch.zeros(2, 3, 1), torch.tensor([3, 1]))[:, :, 0].tolist()
+    [[True, True, True], [True, False, False]]
+    """
     return (torch.arange(x_BSD.shape[1], device=x_BSD.device) < lengths_B[:, None])[:, :, None]
 
 
 def pool(hidden_BSD: Tensor, lengths_B: Tensor) -> Tensor:
-    """Mean and maximum over each row's own places, B x 2D; zeros for an empty row."""
+    """Return mean and maximum over the valid places of each row, side by side, B x 2D; zeros for an empty row.
+
+    Args:
+        hidden_BSD: vectors.
+        lengths_B: valid length of each row.
+
+    >>> pool(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([2])).tolist()
+    [[2.0, 3.0]]
+    """
     beyond_BS1 = ~within(hidden_BSD, lengths_B)
     mean_BD = hidden_BSD.masked_fill(beyond_BS1, 0).sum(1) / lengths_B.clamp(min=1)[:, None]
     most_BD = hidden_BSD.masked_fill(beyond_BS1, -math.inf).amax(1)
     return torch.cat([mean_BD, most_BD.masked_fill((lengths_B == 0)[:, None], 0)], -1)
-
-
-def stack(cell: LayerFactory, inputs: WordInput | SymbolInput, config: Any) -> Bidirectional | Unidirectional:
-    """The recurrent body of a config, over these inputs."""
-    kind = Bidirectional if config.directions == "both" else Unidirectional
-    return kind(cell, inputs.width, config.width, config.layers, config.dropout)
-
-
-class RecurrentTagger(NeuralTagger):
-    """What is remembered of both sides of a token decides its tag."""
-
-    cell: LayerFactory
-
-    def __init__(self, config: TaggerConfig):
-        inputs = WordInput(config)
-        super().__init__(config, inputs, stack(self.cell, inputs, config))
-
-
-class RecurrentClassifier(NeuralClassifier):
-    """What is remembered at every place of a record decides its label."""
-
-    cell: LayerFactory
-
-    def __init__(self, config: ClassifierConfig):
-        inputs = SymbolInput(config)
-        super().__init__(config, inputs, stack(self.cell, inputs, config))

@@ -1,56 +1,63 @@
-"""Who sees whom, as objects. A mask tells for queries and keys at their places which key a query sees; masks join by ``&`` and ``|``.
+"""Attention masks as objects: a mask tells which keys a query sees, given the positions of both.
 
     Causal() & Window(256)           a sliding window
-    Causal() | Prefix(lengths_B)     all see the prefix, the rest is read from left to right (Liu et al. 2018; Raffel et al. 2020)
-    Padding(lengths_B)               an encoder's rows of different lengths
+    Causal() | Prefix(lengths_B)     a prefix that all see; the rest is causal (Liu et al. 2018; Raffel et al. 2020)
+    Padding(lengths_B)               rows of an encoder, of different lengths
 
-Places count from a row's own beginning. A query that sees nothing at all is given zeros by attention.
+Positions count from the beginning of a row. A query that sees nothing gives zeros.
 """
 
 from __future__ import annotations
 
+import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 
 class Mask(ABC):
-    """True where a query at its place sees a key at its place."""
+    """Base of masks; ``a & b`` and ``a | b`` join two of them.
+
+    >>> import torch
+    >>> places = torch.arange(4)[None]
+    >>> (Causal() & Window(2)).seen(places, places)[0].int().tolist()
+    [[1, 0, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 1, 1]]
+    """
 
     @abstractmethod
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
-        """B x T x S (or B = 1 for all rows), bool."""
+        """Return True where a query sees a key, B x T x S (B = 1: the same for all rows).
+
+        Args:
+            query_BT: positions of the queries.
+            key_BS: positions of the keys.
+        """
 
     def __and__(self, other: Mask) -> Mask:
-        return And(self, other)
+        return Joined(self, other, operator.and_)
 
     def __or__(self, other: Mask) -> Mask:
-        return Or(self, other)
+        return Joined(self, other, operator.or_)
 
 
 @dataclass(frozen=True)
-class And(Mask):
+class Joined(Mask):
+    """Two masks, joined by "and" or by "or"."""
+
     a: Mask
     b: Mask
+    join: Callable[[Any, Any], Tensor]
 
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
-        return self.a.seen(query_BT, key_BS) & self.b.seen(query_BT, key_BS)
-
-
-@dataclass(frozen=True)
-class Or(Mask):
-    a: Mask
-    b: Mask
-
-    def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
-        return self.a.seen(query_BT, key_BS) | self.b.seen(query_BT, key_BS)
+        return self.join(self.a.seen(query_BT, key_BS), self.b.seen(query_BT, key_BS))
 
 
 @dataclass(frozen=True)
 class Causal(Mask):
-    """Nothing ahead. Places, not indices, are compared: with a cache the triangle lies at the right."""
+    """No key after the query. Positions are compared, not indices, so that it holds with a cache too."""
 
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
         return key_BS[:, None, :] <= query_BT[:, :, None]
@@ -58,7 +65,7 @@ class Causal(Mask):
 
 @dataclass(frozen=True)
 class Window(Mask):
-    """Less than ``size`` places away, on either side."""
+    """Keys less than ``size`` positions away, on either side."""
 
     size: int
 
@@ -68,7 +75,7 @@ class Window(Mask):
 
 @dataclass(frozen=True)
 class Padding(Mask):
-    """Keys before each row's own end."""
+    """Keys before the end of each row."""
 
     lengths_B: Tensor
 
@@ -77,12 +84,12 @@ class Padding(Mask):
 
 
 class Prefix(Padding):
-    """The first so many keys of each row: joined to ``Causal`` by ``|``, they are seen from everywhere."""
+    """The first ``lengths_B`` keys of each row; joined to ``Causal`` by ``|``, they are seen from everywhere."""
 
 
 @dataclass(frozen=True)
 class Since(Mask):
-    """Keys from each query's own origin on: the record that it belongs to, among several in one row."""
+    """Keys from the origin of each query on: its own record, among several in one row."""
 
     origin_BT: Tensor
 
@@ -95,19 +102,21 @@ GridPattern = Literal["dense", "row", "axial_row", "column", "conv"]
 
 @dataclass(frozen=True)
 class Grid(Mask):
-    """A record of ``text`` places (the start symbol among them) and a picture of ``side`` columns, row after row. All of the text is seen
-    from everywhere; of the picture a place sees, beyond the rule that nothing ahead is seen,
+    """Sparse attention to an image of ``side`` columns behind ``text`` tokens (the start token among them).
 
-    dense      all
-    row        itself and the ``side`` places before it, so that it wraps into the row above (Ramesh et al. 2021, as ru-DALL-E has it)
+    All of the text is seen from everywhere, and tokens of the text see nothing else. A token of the image also sees,
+    provided that nothing after it is seen (``Causal``),
+
+    dense      all of the image
+    row        itself and the ``side`` tokens before it, so that it wraps into the row above (Ramesh et al. 2021, as in
+               ru-DALL-E)
     axial_row  its own row (DALLE-pytorch)
     column     its own column
     conv       a square of ``reach`` x ``reach`` around itself, cut off at the border
-
-    What stands in the text sees the text alone, whatever the kind. ``origin_BT``: where each query's record began.
     """
 
     origin_BT: Tensor
+    """Position at which the record of each query began."""
     text: int
     side: int
     kind: GridPattern
@@ -116,21 +125,17 @@ class Grid(Mask):
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
         q_BT1 = (query_BT - self.origin_BT - self.text)[:, :, None]
         k_BTS = (key_BS[:, None, :] - self.origin_BT[:, :, None]) - self.text
-        if self.kind == "dense":
-            near = k_BTS <= q_BT1
-        elif self.kind == "row":
-            near = q_BT1 - k_BTS <= self.side
-        elif self.kind == "axial_row":
-            near = q_BT1 // self.side == k_BTS // self.side
-        elif self.kind == "column":
-            near = q_BT1 % self.side == k_BTS % self.side
-        else:
-            half = self.reach // 2
-            rows = (q_BT1 // self.side - k_BTS // self.side).abs() <= half
-            near = rows & ((q_BT1 % self.side - k_BTS % self.side).abs() <= half)
+        rows, columns = q_BT1 // self.side - k_BTS // self.side, q_BT1 % self.side - k_BTS % self.side
+        near = {
+            "dense": lambda: k_BTS <= q_BT1,
+            "row": lambda: q_BT1 - k_BTS <= self.side,
+            "axial_row": lambda: rows == 0,
+            "column": lambda: columns == 0,
+            "conv": lambda: (rows.abs() <= self.reach // 2) & (columns.abs() <= self.reach // 2),
+        }[self.kind]()
         return (k_BTS < 0) | near
 
 
 def ends(ids_BS: Tensor, lengths_B: Tensor | None) -> Tensor:
-    """The rows' lengths, their full ones where none are given. B."""
+    """Return the length of each row, B: ``lengths_B``, or S where it is None."""
     return ids_BS.new_full((len(ids_BS),), ids_BS.shape[1]) if lengths_B is None else lengths_B

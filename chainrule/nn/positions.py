@@ -1,8 +1,8 @@
-"""Positions, named by formula. Without them attention cannot tell one order from another.
+"""Positional encodings, named by formula.
 
-Additive: learned, or sinusoidal in two layouts and two time scales. On queries and keys: rotary (Su et al. 2021). On scores: ALiBi
-(Press et al. 2022) and relative (Raffel et al. 2020). Every one of them takes positions counted from the start of a record.
-``PositionalEncoding`` is all of them behind one switch, the same in every model type.
+Additive: learnt, or sinusoidal in two layouts and two time scales. On queries and keys: rotary (Su et al. 2021). On
+scores: ALiBi (Press et al. 2022) and relative (Raffel et al. 2020). All take positions that count from the start of a
+record. ``PositionalEncoding`` is all of them behind one setting, the same in every model type.
 """
 
 from __future__ import annotations
@@ -23,11 +23,21 @@ Timescale = Literal["paper", "t2t"]
 def sinusoidal(
     position_BT: Tensor, width: int, layout: Layout = "interleaved", timescale: Timescale = "paper"
 ) -> Tensor:
-    """sin and cos of position / 10000^(i / half), float64, (..., width).
+    """Return sinusoidal positions, sin and cos of position / 10000^(i / half).
 
-    ``interleaved``: sin, cos, sin, cos … (Vaswani et al. 2017, section 3.5). ``concat``: all sines, then all cosines: the same up to a fixed
-    permutation of channels. ``timescale`` paper: exponents 2i/width; t2t: i / (width/2 - 1), which makes the slowest wave exactly
-    1/10000 and is *not* a permutation of the paper's (tensor2tensor, ``get_timing_signal_1d``). An odd width ends in a zero.
+    Args:
+        position_BT: positions, of any shape.
+        width: width D of the vectors; an odd one ends in a zero.
+        layout: interleaved: sin, cos, sin, cos … (Vaswani et al. 2017, section 3.5); concat: all sines, then all
+            cosines, which is the same up to a permutation of channels.
+        timescale: paper: exponents 2i/width; t2t: i / (width/2 - 1), so that the slowest wave is exactly 1/10000, which
+            is not a permutation of the paper's (tensor2tensor, ``get_timing_signal_1d``).
+
+    Returns:
+        float64, (..., width).
+
+    >>> sinusoidal(torch.tensor([0]), 4).tolist()
+    [[0.0, 1.0, 0.0, 1.0]]
     """
     half = width // 2
     i = torch.arange(half, dtype=torch.float64, device=position_BT.device)
@@ -39,22 +49,39 @@ def sinusoidal(
 
 
 def rotation(position_BT: Tensor, head_width: int, base: float = 1e4) -> tuple[Tensor, Tensor]:
-    """cos and sin of the rotary angles, each B x 1 x T x K/2. Angles in float64: far positions keep their phase."""
+    """Return cos and sin of the rotary angles, each B x 1 x T x K/2, in float64, so that large positions stay exact.
+
+    Args:
+        position_BT: positions.
+        head_width: width K of a head.
+        base: the angle of channel i is position / base^(2i/K).
+    """
     i = torch.arange(head_width // 2, dtype=torch.float64, device=position_BT.device)
     angle = position_BT.double()[:, None, :, None] * base ** (-2 * i / head_width)
     return angle.cos(), angle.sin()
 
 
 def rotate(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (x_i, x_{i + K/2}) by its angle (the half-split layout): q.k then depends on the distance alone."""
+    """Rotate each pair (x_i, x_{i + K/2}) by its angle (the half-split layout), so that q.k depends on the distance
+    alone.
+
+    Args:
+        x_BHTK: queries or keys.
+        rotary: cos and sin from ``rotation``.
+    """
     cos, sin = (t.to(x_BHTK.dtype) for t in rotary)
     a, b = x_BHTK.chunk(2, -1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
 def alibi_slopes(heads: int) -> Tensor:
-    """One slope a head: 2^(-8 i / heads); for a number that is no power of two, the next lower power's slopes and every
-    other one of the next higher's (Press et al. 2022, their published code). float64, H.
+    """Return the slope of each head, float64, H: 2^(-8 i / heads).
+
+    Where their number is not a power of two: the slopes of the next lower power and every other one of the next higher
+    (Press et al. 2022, their published code).
+
+    >>> alibi_slopes(4).tolist()
+    [0.25, 0.0625, 0.015625, 0.00390625]
     """
 
     def powers(n: int) -> list[float]:
@@ -66,12 +93,19 @@ def alibi_slopes(heads: int) -> Tensor:
 
 
 BUCKETS, FURTHEST = 32, 128
-"""Of relative positions: how many distances are told apart, and from where on they no longer are."""
+"""Relative positions: number of buckets, and the distance from which on all share the last one."""
 
 
 def relative_bucket(distance: Tensor, *, bidirectional: bool) -> Tensor:
-    """The bucket of a distance (query - key): the nearest have one each, the rest share them logarithmically up to FURTHEST
-    (Raffel et al. 2020, section 2.1). ``bidirectional``: half of the buckets are for keys ahead; else what is ahead counts as 0.
+    """Return the bucket of each distance (Raffel et al. 2020, section 2.1).
+
+    Args:
+        distance: position of the query minus that of the key. Small distances have a bucket each, larger ones share
+            buckets logarithmically up to FURTHEST.
+        bidirectional: True: half of the buckets are for keys after the query; False: these count as distance 0.
+
+    >>> relative_bucket(torch.tensor([0, 1, 200]), bidirectional=False).tolist()
+    [0, 1, 31]
     """
     buckets = BUCKETS // 2 if bidirectional else BUCKETS
     ahead = (distance < 0) * buckets if bidirectional else 0
@@ -83,9 +117,17 @@ def relative_bucket(distance: Tensor, *, bidirectional: bool) -> Tensor:
 
 
 class PositionalEncoding(nn.Module):
-    """Where a symbol stands, told in one of six ways: what is added to it, the angle of queries and keys, or a bias of scores.
+    """Positions in one of six ways: added to embeddings, as angles of queries and keys, or as a bias of scores.
 
-    ``weight``: learned positions, ``limit`` x width, or the bias of relative ones, buckets x heads; the other kinds learn nothing.
+    Args:
+        kind: none, learned, sinusoidal, rotary, alibi or relative.
+        width: width D of the embeddings.
+        heads: number of attention heads.
+        limit: number of learned positions.
+        head_width: width of a head; None: width / heads.
+        bidirectional: True: keys may follow their queries.
+        layout: layout of sinusoidal positions.
+        timescale: time scale of sinusoidal positions.
     """
 
     def __init__(
@@ -115,10 +157,14 @@ class PositionalEncoding(nn.Module):
             nn.init.normal_(self.weight, std=0.02)
 
     def add(self, x_BTD: Tensor, place_BT: Tensor) -> Tensor:
-        """Symbols with their places; embeddings are scaled by sqrt(D) first where waves are added (Vaswani et al. 2017, section 3.4).
+        """Return embeddings with positions added, where they are added.
+
+        Args:
+            x_BTD: embeddings; scaled by sqrt(D) before sinusoids are added (Vaswani et al. 2017, section 3.4).
+            place_BT: positions.
 
         Raises:
-            UserError: a place beyond the table of learned positions.
+            UserError: a position beyond the table of learned positions.
         """
         if self.kind == "learned" and self.weight is not None:
             if place_BT.numel() and int(place_BT.max()) >= self.limit:
@@ -133,16 +179,16 @@ class PositionalEncoding(nn.Module):
         return x_BTD
 
     def rotary(self, place_BT: Tensor) -> tuple[Tensor, Tensor] | None:
-        """Rotary angles, or None."""
+        """Return cos and sin of the rotary angles; None for other kinds."""
         return rotation(place_BT, self.head_width) if self.kind == "rotary" else None
 
     @property
     def biased(self) -> bool:
-        """Are scores biased?"""
+        """True for kinds that add a bias to the scores."""
         return self.kind in ("alibi", "relative")
 
     def bias(self, query_BT: Tensor, key_BS: Tensor) -> Tensor | None:
-        """What is added to scores, B x H x T x S, or None."""
+        """Return the bias of scores, B x H x T x S; None for other kinds."""
         if not self.biased:
             return None
         distance_BTS = query_BT[:, :, None] - key_BS[:, None, :]

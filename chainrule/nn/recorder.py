@@ -1,10 +1,10 @@
-"""Record what passes through named probes of a plain eager model, then let go of it."""
+"""Recorder of the values that pass through the probes of a model."""
 
 from __future__ import annotations
 
 import fnmatch
-from types import TracebackType
-from typing import Any
+from contextlib import ExitStack
+from typing import Self
 
 from torch import Tensor, nn
 
@@ -12,33 +12,41 @@ from chainrule.core import UserError, nearest
 from chainrule.nn.probes import Probe
 
 
-class Recorder:
-    """``with Recorder(model, "layers.*.forget_gate") as seen: model(x)``; then ``seen["layers.0.forget_gate"]``.
+class Recorder(ExitStack):
+    """Context manager that hooks probes; every pass through one appends a tensor to its list.
 
-    Every probe whose dotted name matches one of the globs is hooked; each pass appends one tensor to its list.
+    Args:
+        model: an eager model.
+        globs: patterns of the dotted names of probes; none: all probes.
+
+    Raises:
+        UserError: no probe matches.
+
+    >>> import torch
+    >>> from chainrule.nn import LSTM
+    >>> layer = LSTM(3, 2)
+    >>> with Recorder(layer, "forget*") as seen:
+    ...     output, state = layer(torch.zeros(1, 5, 3))
+    >>> len(seen["forget_gate"]), tuple(seen["forget_gate"][0].shape)
+    (5, (1, 2))
     """
 
     def __init__(self, model: nn.Module, *globs: str):
+        super().__init__()
         self.values: dict[str, list[Tensor]] = {}
         probes = {name: m for name, m in model.named_modules() if isinstance(m, Probe)}
         patterns = globs or ("*",)
         self._chosen = {n: m for n, m in probes.items() if any(fnmatch.fnmatch(n, g) for g in patterns)}
         if not self._chosen:
             raise UserError(f"no probe matches {', '.join(patterns)}: {nearest(patterns[0], probes)}")
-        self._handles: list[Any] = []
 
-    def __enter__(self) -> Recorder:
+    def __enter__(self) -> Self:
         for name, module in self._chosen.items():
             kept = self.values.setdefault(name, [])
-            self._handles.append(module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out)))
+            handle = module.register_forward_hook(lambda _m, _i, out, kept=kept: kept.append(out))
+            self.callback(handle.remove)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-
     def __getitem__(self, name: str) -> list[Tensor]:
+        """Return the tensors that passed through a probe, one per pass."""
         return self.values[name]

@@ -1,17 +1,18 @@
-"""Recurrent layers: one set of weights, two ways to run them.
+"""Recurrent layers with a fused and an explicit implementation of the same weights.
 
-The *fused* path calls the library kernel of torch; the *explicit* path is the cell's own equation, one step at a time, every
-gate through a named probe. They agree to rounding, and the explicit one runs only while a probe is observed (or where
-torch has no kernel: the sigmoid RNN).
+The fused path calls the kernel of torch. The explicit path computes the equation of the cell one step at a time, and
+every gate passes through a named probe. They agree to rounding; the explicit path runs only while a probe is observed,
+or where torch has no kernel (the sigmoid RNN).
 
-``RNN``, ``LSTM`` and ``GRU`` take a ``torch.nn`` state dict as it is, and their ``batch_first`` is the switch that people expect:
-it moves the batch of inputs, outputs *and states* (torch moves only the first two). True, the default, is
-(B, T, width) with states (B, layers, width); False is (T, B, width) with states (layers, B, width).
+``RNN``, ``LSTM`` and ``GRU`` load the state dict of their namesakes in ``torch.nn``. ``batch_first`` holds for inputs,
+outputs and states (in torch it does not hold for states): True, the default, is (B, T, width) with states (B, layers,
+width); False is (T, B, width) with states (layers, B, width).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
@@ -27,14 +28,30 @@ HiddenState = tuple[Tensor, ...]
 
 
 class Recurrent(nn.Module):
-    """A stack of recurrent layers. Subclasses give the number of gates, the parts of the state, the kernel and the cell.
+    """A stack of recurrent layers. Subclasses define the number of gates, the parts of the state, the kernel and the
+    cell.
 
-    ``skip``: none; residual (a layer's input is added to its output, from the second layer on: He et al. 2016); dense
-    (every layer reads the inputs and the outputs of all layers below: Huang et al. 2017; the output is as wide as all).
+    Args:
+        input_size: width of the inputs.
+        hidden_size: width H of the hidden state.
+        num_layers: number of layers.
+        bias: add the two biases of torch.
+        batch_first: True: inputs, outputs and states have the batch first.
+        dropout: dropout between layers, never on the recurrence (Zaremba et al. 2014).
+        skip: none; residual: the input of a layer is added to its output, from the second layer on (He et al. 2016);
+            dense: every layer reads the inputs and the outputs of all layers below, and the output is all of them side
+            by side (Huang et al. 2017).
+
+    >>> layer = GRU(input_size=3, hidden_size=5, num_layers=2)
+    >>> output, state = layer(torch.zeros(4, 7, 3))
+    >>> tuple(output.shape), tuple(state.shape)
+    ((4, 7, 5), (4, 2, 5))
     """
 
     gates: int
     parts: int
+    forget_index: int | None = None
+    """Index of the forget gate among the gates; None: the cell has none."""
 
     def __init__(
         self,
@@ -50,14 +67,13 @@ class Recurrent(nn.Module):
         super().__init__()
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout, self.skip = bias, batch_first, dropout, skip
+        self.names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 4 if bias else 2]
         rows = self.gates * hidden_size
         for k in range(num_layers):
             columns = input_size if k == 0 else input_size + k * hidden_size if skip == "dense" else hidden_size
-            self.register_parameter(f"weight_ih_l{k}", nn.Parameter(torch.empty(rows, columns)))
-            self.register_parameter(f"weight_hh_l{k}", nn.Parameter(torch.empty(rows, hidden_size)))
-            if bias:
-                self.register_parameter(f"bias_ih_l{k}", nn.Parameter(torch.empty(rows)))
-                self.register_parameter(f"bias_hh_l{k}", nn.Parameter(torch.empty(rows)))
+            shapes = [(rows, columns), (rows, hidden_size), (rows,), (rows,)]
+            for name, shape in zip(self.names, shapes):
+                self.register_parameter(f"{name}_l{k}", nn.Parameter(torch.empty(shape)))
         self.hidden = Probe()
         self.reset_parameters()
 
@@ -72,15 +88,35 @@ class Recurrent(nn.Module):
             nn.init.uniform_(weight, -bound, bound)
 
     def weights(self, layer: int) -> list[Tensor]:
-        names = ["weight_ih", "weight_hh", "bias_ih", "bias_hh"] if self.bias else ["weight_ih", "weight_hh"]
-        return [getattr(self, f"{name}_l{layer}") for name in names]
+        """Return the weights of a layer: W_ih, W_hh and, where there are biases, b_ih, b_hh.
+
+        Args:
+            layer: index of the layer.
+        """
+        return [getattr(self, f"{name}_l{layer}") for name in self.names]
 
     def initial(self, batch: int, like: Tensor) -> HiddenState:
-        """Zero memory, B x L x H for each part."""
+        """Return zero states, B x L x H for each part.
+
+        Args:
+            batch: number of rows.
+            like: a tensor whose device and dtype the states have.
+        """
         return tuple(like.new_zeros(batch, self.num_layers, self.hidden_size) for _ in range(self.parts))
 
     def forward(self, inputs: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-        """``output, state = layer(inputs, state)``; the state is h, or the pair (h, c)."""
+        """Run all layers over all steps: ``output, state = layer(inputs, state)``.
+
+        Args:
+            inputs: B x T x input_size (T x B x input_size where ``batch_first`` is False).
+            state: h, or the pair (h, c) of the LSTM, B x L x H each; None: zeros.
+
+        Returns:
+            Outputs of the last layer, B x T x output_size, and the state after the last step.
+
+        Raises:
+            ValueError: a tensor has another shape.
+        """
         x_BTD = inputs if self.batch_first else inputs.transpose(0, 1)
         if x_BTD.dim() != 3 or x_BTD.shape[-1] != self.input_size:
             axes = "(batch, time, width)" if self.batch_first else "(time, batch, width)"
@@ -121,14 +157,23 @@ class Recurrent(nn.Module):
 
     @property
     def fused(self) -> bool:
-        """Has torch a kernel for this cell?"""
+        """True where torch has a kernel for this cell."""
         return True
 
     def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
+        """Run one layer by the kernel of torch."""
+        parts = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
+        begin = parts if self.parts > 1 else parts[0]
+        run, weights = self.kernel(), self.weights(layer)
+        out, *last = run(x_BTD, begin, weights, self.bias, 1, 0.0, self.training, False, True)
+        return out, tuple(part[0] for part in last)
+
+    def kernel(self) -> Callable[..., Any]:
+        """Return the kernel of torch for this cell."""
         raise NotImplementedError
 
     def _explicit(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        """The layer as its equation: the same weights at every step."""
+        """Run one layer step by step."""
         w_ih, w_hh, *biases = self.weights(layer)
         b_ih, b_hh = biases or (None, None)
         input_gates_BTG = F.linear(x_BTD, w_ih, b_ih)
@@ -139,7 +184,16 @@ class Recurrent(nn.Module):
         return torch.stack(outputs, 1), hidden_state
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
-        """One step: ``input_gates`` = W_ih x_t + b_ih, ``hidden_gates`` = W_hh h_{t-1} + b_hh."""
+        """Compute one step.
+
+        Args:
+            input_gates_BG: W_ih x_t + b_ih of all gates.
+            hidden_gates_BG: W_hh h_{t-1} + b_hh of all gates.
+            hidden_state: the state before the step.
+
+        Returns:
+            The state after the step.
+        """
         raise NotImplementedError
 
 
@@ -160,11 +214,8 @@ class RNN(Recurrent):
     def fused(self) -> bool:
         return self.nonlinearity != "sigmoid"
 
-    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        run = torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
-        h_1BH = hidden_state[0].unsqueeze(0).contiguous()
-        out, last = run(x_BTD, h_1BH, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
-        return out, (last[0],)
+    def kernel(self) -> Callable[..., Any]:
+        return torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         return (getattr(torch, self.nonlinearity)(input_gates_BG + hidden_gates_BG),)
@@ -176,17 +227,15 @@ class LSTM(Recurrent):
     i, f, o = sigma(.), g = tanh(.); c_t = f * c_{t-1} + i * g; h_t = o * tanh(c_t). The state is the pair (h, c).
     """
 
-    gates, parts = 4, 2
+    gates, parts, forget_index = 4, 2, 1
 
     def __init__(self, *sizes: int, **options: Any):
         super().__init__(*sizes, **options)
         self.input_gate, self.forget_gate, self.update, self.output_gate = Probe(), Probe(), Probe(), Probe()
         self.memory = Probe()
 
-    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        hc = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
-        out, h, c = torch.lstm(x_BTD, hc, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
-        return out, (h[0], c[0])
+    def kernel(self) -> Callable[..., Any]:
+        return torch.lstm
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         i, f, g, o = (input_gates_BG + hidden_gates_BG).chunk(4, -1)
@@ -207,10 +256,8 @@ class GRU(Recurrent):
         super().__init__(*sizes, **options)
         self.reset_gate, self.update_gate, self.candidate = Probe(), Probe(), Probe()
 
-    def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
-        h_1BH = hidden_state[0].unsqueeze(0).contiguous()
-        out, last = torch.gru(x_BTD, h_1BH, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
-        return out, (last[0],)
+    def kernel(self) -> Callable[..., Any]:
+        return torch.gru
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         (r_x, z_x, n_x), (r_h, z_h, n_h) = input_gates_BG.chunk(3, -1), hidden_gates_BG.chunk(3, -1)
@@ -220,12 +267,24 @@ class GRU(Recurrent):
 
 
 @torch.no_grad()
-def initialise(layer: Recurrent, kind: str, *, forget_gate: slice | None = None, reach: int = 0) -> None:
-    """Start the recurrent weights in a named way (in place).
+def initialise(layer: Recurrent, kind: str, *, reach: int = 0) -> None:
+    """Initialise the recurrent weights in place.
 
-    ``torch``: left as they are. ``orthogonal``: each gate's W_hh orthogonal (Saxe et al. 2014). ``identity``: W_hh = I, biases 0 (IRNN,
-    Le et al. 2015). ``forget``: total forget bias 1 (Jozefowicz et al. 2015; b_ih = 1, b_hh = 0) on orthogonal weights. ``chrono``:
-    b_f = log U[1, reach - 1], b_i = -b_f (Tallec & Ollivier 2018), also on orthogonal weights; only where there is a forget gate.
+    Args:
+        layer: the stack.
+        kind: ``torch``: weights stay as they are. ``orthogonal``: W_hh of each gate is orthogonal (Saxe et al. 2014).
+            ``identity``: W_hh = I, biases 0 (IRNN, Le et al. 2015). ``forget``: orthogonal, total forget bias 1
+            (Jozefowicz et al. 2015; b_ih = 1, b_hh = 0). ``chrono``: orthogonal, b_f = log U[1, reach - 1], b_i = -b_f
+            (Tallec & Ollivier 2018).
+        reach: chrono: the longest dependency, in steps.
+
+    Raises:
+        ConfigError: forget and chrono need biases and a forget gate.
+
+    >>> layer = RNN(3, 2, nonlinearity="relu")
+    >>> initialise(layer, "identity")
+    >>> layer.weight_hh_l0.tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
     """
     if kind == "torch":
         return
@@ -242,10 +301,11 @@ def initialise(layer: Recurrent, kind: str, *, forget_gate: slice | None = None,
             bias_ih.zero_()
             bias_hh.zero_()
         elif kind in ("forget", "chrono"):
-            if forget_gate is None:
+            if layer.forget_index is None:
                 raise ConfigError(f"init '{kind}' sets a forget gate, and this cell has none: use orthogonal or torch")
+            forget = slice(layer.forget_index * H, (layer.forget_index + 1) * H)
             bias_hh.zero_()
-            bias_ih[forget_gate] = 1.0
+            bias_ih[forget] = 1.0
             if kind == "chrono":
-                bias_ih[forget_gate] = torch.empty(H).uniform_(1, max(reach - 1, 2)).log()
-                bias_ih[0:H] = -bias_ih[forget_gate]
+                bias_ih[forget] = torch.empty(H).uniform_(1, max(reach - 1, 2)).log()
+                bias_ih[0:H] = -bias_ih[forget]

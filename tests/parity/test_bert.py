@@ -1,4 +1,4 @@
-"""BERT against Hugging Face's by weight copy: vectors, logits, pairs, gradients, the set of names; and what it must not see."""
+"""BERT against Hugging Face's by weight copy: vectors, logits, pairs, gradients, names of weights; and padding."""
 
 import pytest
 import torch
@@ -24,7 +24,7 @@ def one_thread():
 
 @pytest.fixture(scope="module", params=["BertModel", "BertForMaskedLM", "BertForPreTraining"])
 def reference(request):
-    """A model of transformers with every weight random: its own start has zero biases and unit gains, which hide mistakes."""
+    """A model of transformers with all weights random: zero biases and unit gains would hide mistakes."""
     transformers = pytest.importorskip("transformers")
     config = transformers.BertConfig(
         vocab_size=V, hidden_size=D, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=4 * D,
@@ -160,7 +160,7 @@ def test_weights_begin_as_the_papers():
             assert abs(weight.std() - 0.0176) < 0.0006, name
 
 
-# --- what it sees ------------------------------------------------------------------------------------------------------
+# --- attention and padding -------------------------------------------------------------------------------------------
 
 
 def modern(**settings):

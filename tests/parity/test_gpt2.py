@@ -33,7 +33,7 @@ def one_thread():
 
 @pytest.fixture(scope="module")
 def reference():
-    """GPT-2 of transformers with every weight random: its own start has zero biases and unit gains, which hide mistakes."""
+    """GPT-2 of transformers with all weights random: zero biases and unit gains would hide mistakes."""
     transformers = pytest.importorskip("transformers")
     config = transformers.GPT2Config(
         n_layer=LAYERS,

@@ -250,7 +250,7 @@ def test_one_seed_gives_torchs_own_initial_weights(name):
 )
 def test_every_gates_recurrent_block_starts_orthogonal(name, gates, kind):
     layer = CELLS[name][0](D, H, 2).double()
-    initialise(layer, kind, forget_gate=slice(H, 2 * H), reach=50)
+    initialise(layer, kind, reach=50)
     for k in range(2):
         blocks = getattr(layer, f"weight_hh_l{k}").detach().split(H)
         assert len(blocks) == gates

@@ -1,4 +1,4 @@
-"""The Transformer against torch's layers and Hugging Face's Marian by weight copy; masks, positions and heads against formulas."""
+"""The Transformer against torch's layers and Marian by weight copy; masks, positions and heads against formulas."""
 
 import math
 
@@ -17,6 +17,7 @@ from chainrule.nn.encoder import Encoder
 from chainrule.nn.masks import Causal, Padding, Prefix, Since, Window
 from chainrule.nn.positions import PositionalEncoding, relative_bucket
 from chainrule.nn.recorder import Recorder
+from chainrule.nn.recurrent import Recurrent
 
 D, HEADS, INNER = 24, 3, 40
 POSITIONS = ("none", "learned", "sinusoidal", "rotary", "alibi", "relative")
@@ -123,8 +124,10 @@ def marian():
     transformers = pytest.importorskip("transformers")
     config = transformers.MarianConfig(
         vocab_size=V, d_model=D, encoder_layers=3, decoder_layers=2, encoder_attention_heads=HEADS,
-        decoder_attention_heads=HEADS, encoder_ffn_dim=4 * D, decoder_ffn_dim=4 * D, max_position_embeddings=40, pad_token_id=PAD,
-        eos_token_id=0, decoder_start_token_id=PAD, scale_embedding=True, activation_function="swish", attn_implementation="eager",
+        decoder_attention_heads=HEADS, encoder_ffn_dim=4 * D, decoder_ffn_dim=4 * D, max_position_embeddings=40,
+        pad_token_id=PAD,
+        eos_token_id=0, decoder_start_token_id=PAD, scale_embedding=True, activation_function="swish",
+        attn_implementation="eager",
     )  # fmt: skip
     return shaken(transformers.MarianMTModel(config))
 
@@ -303,7 +306,7 @@ def test_recurrent_attention_is_the_formula(name, attention):
     source, target = torch.randint(6, (1, 4)), torch.randint(5, (1, 3))
     state = model.encode_prompt(source, torch.tensor([4]))
     read = model.encoder(model.source_embedding(source), torch.tensor([4]))[0][0]
-    hidden = model.stack(model.embedding(target), _begin(state))[0][0]
+    hidden = Recurrent.forward(model.stack, model.embedding(target), _begin(state))[0][0]
     expected = []
     for h in hidden:
         if attention == "additive":

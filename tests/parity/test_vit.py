@@ -1,4 +1,4 @@
-"""ViT against Hugging Face's by weight copy, at its own size and at others; patches, places, and how they are stretched."""
+"""ViT against Hugging Face's by weight copy, at its own size and at others; patches, positions, interpolation."""
 
 import math
 
@@ -19,7 +19,8 @@ TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 def hugging_face():
     transformers = pytest.importorskip("transformers")
     config = transformers.ViTConfig(
-        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=4 * WIDTH, image_size=SIZE,
+        hidden_size=WIDTH, num_hidden_layers=LAYERS, num_attention_heads=HEADS, intermediate_size=4 * WIDTH,
+        image_size=SIZE,
         patch_size=PATCH, num_channels=3, num_labels=LABELS, attn_implementation="sdpa", hidden_act="gelu",
     )  # fmt: skip
     model = transformers.ViTForImageClassification(config).eval().double()

@@ -1,4 +1,4 @@
-"""Networks that tag and classify: what they read, what they must not read, and how they are trained, saved and asked."""
+"""Networks that tag and classify: their inputs, padding, training, saved runs and commands."""
 
 from __future__ import annotations
 
@@ -217,7 +217,9 @@ def test_neighbours_of_a_symbol_are_those_on_both_sides_or_before_it() -> None:
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
-def test_a_model_type_from_outside_may_read_strings_and_learn_by_gradient(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_model_type_from_outside_may_read_strings_and_learn_by_gradient(
+    task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Its config asks for the number of labels alone; the strings are still there."""
     path = write(
         tmp_path / "mine.py",
@@ -247,7 +249,8 @@ class MineTags(Mine, Tagger):
 @register("mine", task="classify", config=MineConfig, recipe=Recipe(lr=0.1, warmup=5, batch_size=16, sequence_length=1))
 class MineLabels(Mine, Classifier):
     def forward(self, batch):
-        return Categorical(torch.stack([self.weight[[ord(c) % 300 for c in text]].mean(0) for text in batch.texts])[:, None])
+        means = [self.weight[[ord(c) % 300 for c in text]].mean(0) for text in batch.texts]
+        return Categorical(torch.stack(means)[:, None])
     def classify(self, batch):
         return self(batch).logits()[:, 0].log_softmax(-1)
 """,
@@ -284,7 +287,9 @@ def settings(data: Path, task: str, name: str, budget: str = "12steps") -> RunCo
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
-def test_batches_follow_from_seed_and_step_and_hold_every_item_once_an_epoch(task: str, tagging: Path, labelling: Path) -> None:  # fmt: skip
+def test_batches_follow_from_seed_and_step_and_hold_every_item_once_an_epoch(
+    task: str, tagging: Path, labelling: Path
+) -> None:
     chosen = settings(tagging if task == "tag" else labelling, task, "gru")
     data = read_data(chosen)
     made = []
@@ -304,7 +309,9 @@ def test_batches_follow_from_seed_and_step_and_hold_every_item_once_an_epoch(tas
 
 
 @pytest.mark.parametrize(("task", "name"), [("tag", "lstm"), ("classify", "gru")])
-def test_a_run_that_was_cut_goes_on_bit_for_bit(task: str, name: str, tagging: Path, labelling: Path, tmp_path: Path) -> None:  # fmt: skip
+def test_a_run_that_was_cut_goes_on_bit_for_bit(
+    task: str, name: str, tagging: Path, labelling: Path, tmp_path: Path
+) -> None:
     chosen = settings(tagging if task == "tag" else labelling, task, name)
     chosen = chosen.replace(model={"dropout": 0.2})
     data = read_data(chosen)
@@ -341,17 +348,36 @@ def test_groups_of_like_length_hold_everything_once_within_bounds() -> None:
     assert all(len(g) == 1 or len(g) * lengths[g].max() <= 20 for g in groups)
 
 
-def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     long = [("the", "D"), ("dog", "N")] * 5000
     for part in ("train", "valid"):
-        write(tmp_path / f"{part}.tsv", lines(long) + "\n" + TAGGED.replace("\tdt", "").replace("\tnn", "").replace("\tvb", ""))  # fmt: skip
+        write(
+            tmp_path / f"{part}.tsv",
+            lines(long) + "\n" + TAGGED.replace("\tdt", "").replace("\tnn", "").replace("\tvb", ""),
+        )
     data = read_tagged(tmp_path)
     ready = prepare(settings(tmp_path, "tag", "lstm"), data)
     assert ready.data.parts["train"].lengths.max() == 256 and len(ready.data.parts["train"]) == len(data.parts["train"])
     assert [r.words for r in ready.data.parts["train"].cut(10**6).rows] == [
         r.words for r in ready.data.parts["train"].rows
     ]
-    printed(capsys, "train", tmp_path, "--task", "tag", "--model", "lstm", "--set", "size=tiny", "--budget", "20steps", "--out", tmp_path / "run")  # fmt: skip
+    printed(
+        capsys,
+        "train",
+        tmp_path,
+        "--task",
+        "tag",
+        "--model",
+        "lstm",
+        "--set",
+        "size=tiny",
+        "--budget",
+        "20steps",
+        "--out",
+        tmp_path / "run",
+    )
     loaded = load(tmp_path / "run")
     found = tag(loaded, [[w for w, _ in long], ["the"], []])
     assert list(map(len, found["tags"])) == [10000, 1, 0] and found["nats"][2] == 0
@@ -362,9 +388,25 @@ def test_a_long_sequence_is_learned_from_in_pieces_and_tagged_whole(tmp_path: Pa
 # --- from the command line --------------------------------------------------------------------------------------------
 
 
-def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(
+    tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, out = tmp_path / "run", tmp_path / "p.jsonl"
-    made = printed(capsys, "train", tagging, "--model", "lstm", "--set", "size=tiny", "--set", "train.lr=0.02", "--budget", "90steps", "--out", run)  # fmt: skip
+    made = printed(
+        capsys,
+        "train",
+        tagging,
+        "--model",
+        "lstm",
+        "--set",
+        "size=tiny",
+        "--set",
+        "train.lr=0.02",
+        "--budget",
+        "90steps",
+        "--out",
+        run,
+    )
     assert made["best"] > 0.9
     assert json.loads((run / "processor.json").read_text())["reader"]["type"] == "lexicon"
     found = printed(capsys, "evaluate", run, tagging / "test.tsv", "--predictions", out)
@@ -378,9 +420,27 @@ def test_networks_learn_to_tag_and_are_saved_with_their_lexicon(tagging: Path, t
     assert len(printed(capsys, "tag", run, write(tmp_path / "new.txt", "zyzzyva 뷁\n"))["tags"][0]) == 2
 
 
-def test_networks_learn_to_classify_and_are_saved_with_their_units(labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_networks_learn_to_classify_and_are_saved_with_their_units(
+    labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
-    printed(capsys, "train", labelling, "--model", "gru", "--set", "size=tiny", "--set", "train.lr=0.02", "--context", "9", "--budget", "120steps", "--out", run)  # fmt: skip
+    printed(
+        capsys,
+        "train",
+        labelling,
+        "--model",
+        "gru",
+        "--set",
+        "size=tiny",
+        "--set",
+        "train.lr=0.02",
+        "--context",
+        "9",
+        "--budget",
+        "120steps",
+        "--out",
+        run,
+    )
     found = printed(capsys, "evaluate", run, labelling)
     assert found["accuracy"] > 0.85 and found["n"] == 400
     loaded = load(run)
@@ -391,19 +451,48 @@ def test_networks_learn_to_classify_and_are_saved_with_their_units(labelling: Pa
     assert all(sum(p.values()) == pytest.approx(1) for p in answer["p"])
 
 
-def test_a_label_that_training_lacks_is_wrong_for_a_network_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_label_that_training_lacks_is_wrong_for_a_network_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write(tmp_path / "train.csv", "text,label\n" + "".join(f"{'ab'[k % 2] * 5},{'xy'[k % 2]}\n" for k in range(40)))
     write(tmp_path / "valid.csv", "text,label\naaaaa,x\nbbbbb,y\naaaaa,strange\nbbbbb,strange\n")
     run = tmp_path / "run"
-    made = printed(capsys, "train", tmp_path, "--model", "rnn", "--set", "size=tiny", "--set", "train.lr=0.02", "--budget", "60steps", "--out", run)  # fmt: skip
+    made = printed(
+        capsys,
+        "train",
+        tmp_path,
+        "--model",
+        "rnn",
+        "--set",
+        "size=tiny",
+        "--set",
+        "train.lr=0.02",
+        "--budget",
+        "60steps",
+        "--out",
+        run,
+    )
     assert made["best"] == 0.5
     assert printed(capsys, "evaluate", run, tmp_path / "valid.csv")["accuracy"] == 0.5
 
 
 @pytest.mark.parametrize("task", ["tag", "classify"])
-def test_a_board_of_counts_and_networks(task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_board_of_counts_and_networks(
+    task: str, tagging: Path, labelling: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source, count = (tagging, "hmm") if task == "tag" else (labelling, "bag")
-    command = ("compare", source, "--models", f"{count},rnn,lstm:directions=forward,gru", "--set", "size=tiny", "--budget", "8steps", "--out", tmp_path / "b")  # fmt: skip
+    command = (
+        "compare",
+        source,
+        "--models",
+        f"{count},rnn,lstm:directions=forward,gru",
+        "--set",
+        "size=tiny",
+        "--budget",
+        "8steps",
+        "--out",
+        tmp_path / "b",
+    )
     board = printed(capsys, *command)
     assert [row["status"] for row in board["rows"]] == ["done"] * 4, [row.get("error") for row in board["rows"]]
     for row in board["rows"]:
@@ -415,7 +504,9 @@ def test_a_board_of_counts_and_networks(task: str, tagging: Path, labelling: Pat
     assert [row["accuracy"] for row in printed(capsys, *command)["rows"]] == [row["accuracy"] for row in board["rows"]]
 
 
-def test_a_recipe_that_no_task_of_labels_can_follow_is_refused(tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+def test_a_recipe_that_no_task_of_labels_can_follow_is_refused(
+    tagging: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["train", str(tagging), "--out", str(tmp_path / "r"), "--model"]
     assert main([*command, "lstm", "--set", "train.update=em"]) == 2
     assert "by counting or by gradient" in capsys.readouterr().err

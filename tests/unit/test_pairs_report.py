@@ -17,6 +17,7 @@ from chainrule.data.pair_encoding import PairPart
 from chainrule.experiment.statistics import block_edges
 from chainrule.inference.alignment import alignment, auprc
 from chainrule.inference.costs import state_bytes
+from chainrule.nn.recurrent import Recurrent
 from chainrule.report import render
 from chainrule.report.messages import Catalogue
 from chainrule.report.sentences import spoken
@@ -77,7 +78,7 @@ def test_the_alignment_of_a_recurrent_network_is_the_softmax_of_its_scores_by_ha
     source, target = torch.tensor([[4, 0, 6, 2, 1]]), torch.tensor([[5, 1, 3]])
     read_SD = model.encoder(model.source_embedding(source), torch.tensor([5]))[0][0]
     begin = model.encode_prompt(source, torch.tensor([5])).parts_BLH[0]
-    hidden_TD = model.stack(model.embedding(torch.tensor([[6, 5, 1]])), begin)[0][0]
+    hidden_TD = Recurrent.forward(model.stack, model.embedding(torch.tensor([[6, 5, 1]])), begin)[0][0]
     weights_TS = alignment(model, source, torch.tensor([5]), target)[0]
     for h, row in zip(hidden_TD, weights_TS, strict=True):
         keys = [model.keys.weight @ s for s in read_SD]
