@@ -25,7 +25,8 @@ from chainrule.core.compute import Compute, decide
 from chainrule.data import tokenizer_from_json
 from chainrule.data.pairs import PairPart, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
-from chainrule.inference.beam import Beams, beam_search
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import beam_search
 from chainrule.interop.huggingface import Rename
 from chainrule.models.transformer import FROM_MARIAN
 from chainrule.tasks.translate.metrics import judge

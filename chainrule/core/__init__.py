@@ -50,6 +50,7 @@ if TYPE_CHECKING:
         Terms,
         total,
     )
+    from chainrule.core.noise import Noise, Randomness, normal_noise
     from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
     from chainrule.core.protocols import Encoded, Tokenizer
     from chainrule.core.registry import ModelType, Recipe, load_file, model_type, model_types, register
@@ -78,6 +79,7 @@ __all__ = [
     "MaskedBatch",
     "MaskedLM",
     "ModelType",
+    "Noise",
     "Normal",
     "NotRewindable",
     "Objective",
@@ -85,6 +87,7 @@ __all__ = [
     "Prediction",
     "Pretrainable",
     "Projected",
+    "Randomness",
     "Recipe",
     "SequenceModel",
     "State",
@@ -99,12 +102,13 @@ __all__ = [
     "model_type",
     "model_types",
     "nearest",
+    "normal_noise",
     "register",
     "scored",
     "total",
 ]
 
-_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "registry")
+_MODULES = ("errors", "config", "protocols", "batch", "state", "noise", "prediction", "model", "registry")
 """Where the names are, those that need no torch first: a name is looked up when it is first used."""
 
 

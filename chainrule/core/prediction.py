@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from chainrule.core.noise import Randomness, gumbel, normal_noise, uniform_noise
+
 IGNORED = -1
 """A target that is not scored: padding, or the place where a record begins."""
 
@@ -37,8 +39,8 @@ class Prediction(ABC):
         """The prediction of each row at its own time, as B x 1 positions."""
 
     @abstractmethod
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
-        """One draw at each position, B x T."""
+    def sample(self, rng: Randomness = None) -> Tensor:
+        """Return one draw at each position, B x T, from a generator, or from noise that is each row's own."""
 
     def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
         """Values that a real x_t stays below with these probabilities, B x T x levels; from draws where there is no formula."""
@@ -63,11 +65,9 @@ def _pick(logits: Tensor, targets: Tensor) -> Tensor:
     return -loss.view(targets.shape)
 
 
-def draw(logits: Tensor, rng: torch.Generator | None = None) -> Tensor:
+def draw(logits: Tensor, rng: Randomness = None) -> Tensor:
     """Sample from softmax(logits) by the Gumbel-max trick: one pass, no normalisation, any leading shape."""
-    noise = torch.rand(logits.shape, generator=rng, device=logits.device, dtype=torch.float64)
-    gumbel = -torch.log(-torch.log(noise.clamp(1e-300, 1 - 1e-16)))
-    return (logits.double() + gumbel).argmax(-1)
+    return (logits.double() + gumbel(uniform_noise(logits.shape, rng, logits.device))).argmax(-1)
 
 
 class Categorical(Prediction):
@@ -86,7 +86,7 @@ class Categorical(Prediction):
         rows = torch.arange(len(time_B), device=time_B.device)
         return Categorical(self.logits_BTV[rows, time_B].unsqueeze(1))
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return draw(self.logits_BTV, rng)
 
 
@@ -125,7 +125,7 @@ class Projected(Prediction):
         rows = torch.arange(len(time_B), device=time_B.device)
         return Projected(self.hidden_BTD[rows, time_B].unsqueeze(1), self.project, self.vocab_size)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return draw(self.logits(), rng)
 
 
@@ -145,8 +145,8 @@ class Normal(Prediction):
         rows = torch.arange(len(time_B), device=time_B.device)
         return Normal(self.mean_BT[rows, time_B].unsqueeze(1), self.scale_BT[rows, time_B].unsqueeze(1))
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
-        return torch.normal(self.mean_BT, self.scale_BT, generator=rng)
+    def sample(self, rng: Randomness = None) -> Tensor:
+        return self.mean_BT + self.scale_BT * normal_noise(self.mean_BT, rng)
 
     def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
         z_Q = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64, device=self.mean_BT.device))

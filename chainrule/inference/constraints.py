@@ -8,7 +8,9 @@ fits: so whatever lives can be completed, and nothing has to be repaired at the 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -56,10 +58,12 @@ class Phrases:
             torch.from_numpy, (kind_V, next_SC, need_S, after_SC)
         )
 
-    def to(self, device: torch.device) -> Phrases:
+    def to(self, device: torch.device | str) -> Phrases:
+        """Return the same automaton with its tables on a device."""
+        moved = copy.copy(self)
         for name in ("kind_V", "next_SC", "need_S", "after_SC"):
-            setattr(self, name, getattr(self, name).to(device))
-        return self
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
 
     def read(self, state: Tensor, ids: Tensor) -> Tensor:
         """The states after these ids, of the same shape."""
@@ -75,6 +79,12 @@ class Phrases:
         if self.end is not None:
             after[..., self.end] = torch.where(self.need(state) == 0, 0, NEVER)
         return after
+
+
+@lru_cache(maxsize=16)
+def compiled(must: tuple[Phrase, ...], forbid: tuple[Phrase, ...], vocab_size: int, end: int | None) -> Phrases:
+    """Return the automaton of these phrases, compiled when it is first asked for."""
+    return Phrases(must, forbid, vocab_size, end)
 
 
 def _automaton(phrases: list[Phrase], classes: int, musts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

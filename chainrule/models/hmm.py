@@ -45,9 +45,11 @@ from chainrule.core import (
     Config,
     ConfigError,
     Prediction,
+    Randomness,
     Recipe,
     State,
     draw,
+    normal_noise,
     register,
 )
 from chainrule.counting.scan import Chain, HiddenChain, Statistics, chain, expected, filtered
@@ -163,7 +165,7 @@ class Emission(nn.Module, ABC):
         """A random start that fits these observations."""
 
     @abstractmethod
-    def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
+    def sample(self, states_BT: Tensor, rng: Randomness) -> Tensor:
         """One value from each state."""
 
     @abstractmethod
@@ -211,7 +213,7 @@ class Categorical(Emission):
         noisy_NV = counts_V.log() + self.spread * torch.randn(states, symbols, generator=rng, dtype=torch.float64)
         self.logits_NV.copy_(noisy_NV.log_softmax(-1) - math.log(states))
 
-    def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
+    def sample(self, states_BT: Tensor, rng: Randomness) -> Tensor:
         return draw(self.log_table_NV[states_BT], rng)
 
     def tables(self) -> dict[str, Tensor]:
@@ -339,10 +341,10 @@ class GaussianMixture(Emission):
         self.factor.copy_(self._factor(whole).expand_as(self.factor))
         self.weights_NM.fill_(-math.log(n * m))
 
-    def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
+    def sample(self, states_BT: Tensor, rng: Randomness) -> Tensor:
         component_BT = draw(self.weights_NM.log_softmax(-1)[states_BT], rng)
         mean = self.mean_NMD[states_BT, component_BT]
-        noise = torch.randn(mean.shape, generator=rng, dtype=mean.dtype, device=mean.device)
+        noise = normal_noise(mean, rng)
         if self.kind == "diag":
             x = mean + noise * self.factor.exp()[states_BT, component_BT]
         else:
@@ -390,7 +392,7 @@ class Emitted(Prediction):
         rows = torch.arange(len(time_B), device=time_B.device)
         return type(self)(self.log_belief_BTN[rows, time_B].unsqueeze(1), self.emission)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return self.emission.sample(draw(self.log_belief_BTN, rng), rng)
 
 

@@ -60,6 +60,7 @@ from chainrule.core import (
     Config,
     Counting,
     Prediction,
+    Randomness,
     Recipe,
     State,
     UserError,
@@ -219,7 +220,7 @@ class Backoff(Prediction):
         kernels.top(keys, first, best, log_prob, log_backoff, rows, self.tables.vocab_size + 1, values, index)
         return torch.from_numpy(values).view(shape), torch.from_numpy(index).view(shape)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         drawn = [draw(piece.logits(), rng) for piece in self._pieces()]
         return torch.cat(drawn, 1).view(self.contexts_BTm.shape[:2])
 

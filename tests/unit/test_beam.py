@@ -14,9 +14,11 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Categorical, Config, Counting, State, UserError, model_type, model_types
 from chainrule.core.compute import Compute
-from chainrule.inference.beam import Beams, Hypothesis, beam_search
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import Engine, beam_search
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk
-from chainrule.inference.sampling import Filters, generate, pad
+from chainrule.inference.requests import Hypothesis, Request
+from chainrule.inference.sampling import Filters, pad
 from chainrule.laws.subject import Sourced, Subject
 
 CPU = Compute("cpu", False, 1)
@@ -122,11 +124,11 @@ def test_a_beam_that_holds_all_sequences_is_enumeration(name, alpha, end):
 
 @pytest.mark.parametrize("alpha", [0.0, 10.0])
 def test_a_beam_of_one_is_greedy(model, alpha):
-    greedy = generate(model, PROMPTS, 13, CPU, filters=Filters(temperature=0), finished=lambda ids: ids[-1] == END)
+    greedy = Engine(model, CPU).run([Request(p, Filters(temperature=0), max_tokens=13, end=END) for p in PROMPTS])
     found = search(model, PROMPTS, width=1, max_length=13, length_penalty=alpha)
-    for [got], ids, nats in zip(found, greedy.ids, greedy.nats, strict=True):
-        assert got.ids + [END] * got.finished == ids
-        assert got.nats == pytest.approx(nats, abs=1e-9)
+    for [got], handle in zip(found, greedy, strict=True):
+        assert got.ids + [END] * got.finished == handle.tokens
+        assert got.nats == pytest.approx(handle.total, abs=1e-9)
 
 
 def plain_beams(model, prompt, width, n_best, length, alpha, source=None):

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from chainrule.api import draw, load
 from chainrule.core import UserError, model_type
 from chainrule.core.compute import decide
+from chainrule.core.noise import derive_seeds
 from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
 from chainrule.data.rainbow import COMBINATIONS, caption, picture
 from chainrule.inference.sampling import Filters
@@ -175,7 +176,7 @@ def test_drawing_step_by_step_is_the_distribution_read_at_once(name, pattern):
     model, found = build(name, **({"pattern": pattern, "reach": 3} if name == "dalle" else {}))
     model, compute = model.double(), decide("cpu", "fp32")
     rows = torch.from_numpy(found.write(["a red circle", "a blue"]))
-    ids, nats = draw_images(model, rows, 4, compute, PLAIN, seed=3)
+    ids, nats = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
     whole = torch.cat([rows, ids], 1)
     with torch.no_grad():
         prediction, _ = model(torch.cat([torch.full((2, 1), found.vocab_size), whole[:, :-1]], 1))
@@ -187,9 +188,9 @@ def test_guidance_of_one_is_the_model_and_more_follows_the_formula():
     model, found = build()
     model, compute = model.double(), decide("cpu", "fp32")
     rows, blank = torch.from_numpy(found.write(["a red circle"] * 3)), torch.from_numpy(found.write([""])[0])
-    plain = draw_images(model, rows, 4, compute, PLAIN, seed=3)
-    assert torch.equal(plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seed=3)[0])
-    greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), blank_T=blank, guidance=5.0)[0]
+    plain = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
+    assert torch.equal(plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seeds=derive_seeds(3, 3))[0])
+    greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), seeds=[0], blank_T=blank, guidance=5.0)[0]
     with torch.no_grad():
         start = torch.full((1, 1), found.vocab_size)
         told = [model(torch.cat([start, r[None]], 1))[0].logits()[0, -1].log_softmax(-1) for r in (rows[0], blank)]

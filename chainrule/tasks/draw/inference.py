@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
+from chainrule.core.noise import derive_seeds
 from chainrule.inference.sampling import Filters
 from chainrule.runs.run import Run
 from chainrule.tasks.draw.task import drawings, image_of, nearness, settled
@@ -51,7 +52,7 @@ def draw(
     filters = Filters(settled(run)[1] if temperature is None else temperature, top_k, top_p)
     began = time.perf_counter()
     kept_NP = None if begin is None else _kept(run, begin, len(wanted))
-    ids_NP, nats_N = drawings(run, wanted, filters, guidance, seed=seed, kept_NP=kept_NP)
+    ids_NP, nats_N = drawings(run, wanted, filters, guidance, seeds=derive_seeds(seed, each) * len(captions), kept_NP=kept_NP)
     images = image_of(run, ids_NP)
     seconds = time.perf_counter() - began
     chosen_N, near_N = np.arange(len(wanted)), None
