@@ -108,13 +108,15 @@ class Beams:
 
     def check(self, request: Request, model: Autoregressive) -> None:
         """Raise UserError where the model cannot be searched, or where phrases and prefix cannot be met."""
-        if request.constraints.turns or len(request.prompts) > 1:
-            raise UserError("beam search: voices in step, and guidance, are for sampling")
+        if request.constraints.turns:
+            raise UserError("--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid")
+        if len(request.prompts) > 1:
+            raise UserError("beam search: guidance is for sampling")
         Rules.of(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
 
     def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
         """Return the group of requests that are searched together. Raises UserError where the State keeps no coverage."""
-        if self.coverage_penalty and not hasattr(state, "coverage_BS"):
+        if self.coverage_penalty and getattr(state, "coverage_BS", None) is None:
             raise UserError(
                 "beam search: coverage_penalty needs a model that attends to a source; this one keeps no coverage"
             )

@@ -112,7 +112,7 @@ class Engine:
         return bool(self._waiting or self._fronts)
 
     def _checked(self, request: Request) -> Handle:
-        limit, known = request.sampler.limit(request), request.prompt_length
+        limit, known = request.sampler.limit(request), len(request.given)
         if self.room is not None and known + limit > self.room:
             left = self.room - known
             told = f"at most {left} more are possible, not {limit}" if left > 0 else "shorten the prompt"
@@ -170,6 +170,7 @@ class Engine:
     def _read_values(self, prompts: list[Any], index_R: Tensor | None) -> tuple[Prediction, State]:
         """All values but the last once for each prompt, and the last in every row: predictions of values have no rows to repeat."""
         start_1 = self.model.start_inputs(1)[0].to(self.compute.device)
+        start_1 = start_1.double() if start_1.is_floating_point() else start_1
         known = [torch.cat([start_1, torch.as_tensor(p).to(start_1).reshape(-1, *start_1.shape[1:])]) for p in prompts]
         lengths_B = torch.tensor([len(x) - 1 for x in known], device=self.compute.device)
         state, last_B1 = None, torch.stack([x[-1:] for x in known])

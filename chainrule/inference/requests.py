@@ -34,28 +34,44 @@ Prompt = Sequence[int] | np.ndarray | Tensor | SourcePrompt
 
 @dataclass(frozen=True)
 class Constraints:
-    """Token ids that are never generated.
+    """Token ids that are never generated, everywhere or depending on the tokens before, the prompt included.
 
     Args:
         forbid: ids that appear nowhere, such as the unknown token.
-        turns: ids that are excluded by position, in turns: at position t of the record, its prompt included, none of
-            ``turns[t % len(turns)]`` comes. For voices in step, where each position belongs to one voice.
+        turns: ids that are excluded by position, in turns: at position t of the record none of ``turns[t % len(turns)]``
+            comes. For voices in step, where each position belongs to one voice.
+        line_feeds: ids of line feeds, where a blank line ends a record: none comes in a line without ink.
+        spaces: ids that are no ink.
+        ends: ids that do not come in a line without ink either, unless it is the first.
     """
 
     forbid: tuple[int, ...] = ()
     turns: tuple[tuple[int, ...], ...] = ()
+    line_feeds: tuple[int, ...] = ()
+    spaces: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
 
-    def table(self, vocab_size: int, device: torch.device | str = "cpu") -> Tensor:
-        """Return the excluded ids as booleans, positions x V, the positions repeating themselves.
+    def automaton(self, vocab_size: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Return the constraints as a finite automaton whose first state is 0.
+
+        Returns:
+            For each state the ids that are excluded, booleans S x V, and the state after each id, S x V.
 
         Example:
-            >>> Constraints(forbid=(2,), turns=((0,), (1,))).table(3).int().tolist()
-            [[1, 0, 1], [0, 1, 1]]
+            >>> excluded, after = Constraints(forbid=(2,), turns=((0,), (1,))).automaton(3)
+            >>> excluded.int().tolist(), after[:, 0].tolist()
+            ([[1, 0, 1], [0, 1, 1]], [1, 0])
         """
-        table = torch.zeros(max(1, len(self.turns)), vocab_size, dtype=torch.bool, device=device)
-        for row, ids in zip(table, self.turns or ((),)):
-            row[[*self.forbid, *ids]] = True
-        return table
+        excluded = list(self.turns or ((),))
+        after_S = [[(s + 1) % len(excluded)] * vocab_size for s in range(len(excluded))]
+        if self.line_feeds:  # states: the first line, a line without ink behind it, a line with ink
+            excluded = [self.line_feeds, (*self.line_feeds, *self.ends), ()]
+            after_S = [[1 if i in {*self.line_feeds, *self.spaces} else 2 for i in range(vocab_size)]] * 2
+            after_S = [*after_S, [1 if i in self.line_feeds else 2 for i in range(vocab_size)]]
+        excluded_SV = torch.zeros(len(excluded), vocab_size, dtype=torch.bool, device=device)
+        for row_V, ids in zip(excluded_SV, excluded):
+            row_V[[*self.forbid, *ids]] = True
+        return excluded_SV, torch.tensor(after_S, device=device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +108,9 @@ class Request:
         return (self.prompt, self.unconditional) if guided else (self.prompt,)  # type: ignore[return-value]
 
     @property
-    def prompt_length(self) -> int:
+    def given(self) -> Any:
         """Tokens of the record that are given; a source is no part of the record."""
-        return 0 if isinstance(self.prompt, SourcePrompt) else len(self.prompt)
+        return () if isinstance(self.prompt, SourcePrompt) else self.prompt
 
 
 @dataclass(frozen=True)

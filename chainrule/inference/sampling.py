@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -157,21 +158,26 @@ class DrawnTokens(Drawn):
         request = handles[0].request
         self.filters: Filters = request.sampler  # type: ignore[assignment]
         self.width, self.guidance, self.vocab_size = len(request.prompts), request.guidance, model.vocab_size
-        self.excluded_TV: Tensor | None = None
+        self.excluded_SV = self.after_SV = None
+        self.place_B = torch.zeros_like(self.seeds_B)
+        """State of each request in the automaton of constraints."""
         if request.constraints != Constraints():
-            self.excluded_TV = request.constraints.table(model.vocab_size, device)
-        self.lengths_B = torch.tensor([h.request.prompt_length for h in handles], device=device)
+            self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
+            after_SV, places = self.after_SV.tolist() if len(self.after_SV) > 1 else [], []
+            for handle in handles:
+                places.append(functools.reduce(lambda s, i: after_SV[s][i], handle.request.given if after_SV else (), 0))
+            self.place_B = torch.tensor(places, device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0
 
     def join(self, other: Drawn) -> None:
         assert isinstance(other, DrawnTokens)
         super().join(other)
-        self.lengths_B, self._noise_BTV = torch.cat([self.lengths_B, other.lengths_B]), None
+        self.place_B, self._noise_BTV = torch.cat([self.place_B, other.place_B]), None
 
     def keep(self, index_b: Tensor) -> None:
         super().keep(index_b)
-        self.lengths_B = self.lengths_B[index_b]
+        self.place_B = self.place_B[index_b]
         self._noise_BTV = None if self._noise_BTV is None else self._noise_BTV[index_b]
 
     def noise(self) -> Tensor:
@@ -191,16 +197,16 @@ class DrawnTokens(Drawn):
         if self.width == 2:
             log_p_BV, nothing_BV = log_p_RV.view(-1, 2, self.vocab_size).unbind(1)
             scores_BV = (nothing_BV + self.guidance * (log_p_BV - nothing_BV)).nan_to_num(nan=-torch.inf)
-        if self.excluded_TV is not None:
-            turn_B = (self.lengths_B + self.positions_B) % len(self.excluded_TV)
-            scores_BV = scores_BV.masked_fill(self.excluded_TV[turn_B], -torch.inf)
+        if self.excluded_SV is not None:
+            scores_BV = scores_BV.masked_fill(self.excluded_SV[self.place_B], -torch.inf)
         if self.filters.temperature == 0:
             next_B1 = scores_BV.argmax(-1, keepdim=True)
         else:
             next_B1 = (self.filters(scores_BV) + self.noise()).argmax(-1, keepdim=True)
         nats_B1 = log_p_BV.gather(-1, next_B1)
-        if self.excluded_TV is not None:  # where nothing is allowed, nothing was drawn
+        if self.after_SV is not None:  # where nothing is allowed, nothing was drawn
             nats_B1 = nats_B1.masked_fill(scores_BV.gather(-1, next_B1) == -torch.inf, -torch.inf)
+            self.place_B = self.after_SV[self.place_B, next_B1[:, 0]]
         return self.taken(next_B1, next_B1[:, 0].tolist(), nats_B1[:, 0].tolist())
 
 

@@ -33,7 +33,7 @@ def one_thread():
 def kept(probabilities, forbid=(), **options):
     """Probabilities after constraints and filters, as a list."""
     logits = torch.tensor(probabilities, dtype=torch.float64).log() + 5  # not normalised, as a model's are
-    allowed = logits.masked_fill(Constraints(forbid).table(len(logits)), -torch.inf)
+    allowed = logits.masked_fill(Constraints(forbid).automaton(len(logits))[0], -torch.inf)
     return Filters(**options)(allowed)[0].softmax(-1).tolist()
 
 

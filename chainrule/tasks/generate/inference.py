@@ -163,8 +163,11 @@ def record_rules(run: Run, stop: Sequence[str] = ()) -> dict[str, Any]:
     tokenizer, end = run.processor.tokenizer, record_end(run)
     unknown = () if tokenizer.unknown is None else (tokenizer.unknown,)
     if isinstance(tokenizer, SymbolTokenizer):
-        turns = tuple(map(tuple, tokenizer.turns()))
-        return {"end": end, "stop": _stopped(run, stop), "constraints": Constraints(unknown, turns)}
+        constraints = Constraints(unknown, tuple(map(tuple, tokenizer.turns())))
+        if tokenizer.form.kind == "abc":  # a blank line ends a tune
+            feeds, spaces = (tuple(k for k, name in enumerate(tokenizer.names) if name in of) for of in ("\n", " \t"))
+            constraints = Constraints(unknown, (), feeds, spaces, () if end is None else (end,))
+        return {"end": end, "stop": _stopped(run, stop), "constraints": constraints}
     closing, beyond = _ends_inside(tokenizer, run.processor.terminator)
     several = [run.processor.terminator.decode()] if end is None and run.processor.terminator else []
     stopped = _stopped(run, [*stop, *several], frozenset(closing) - {end})
