@@ -29,7 +29,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, State, UserError
 from chainrule.inference.constraints import NEVER, Phrase, compiled
-from chainrule.inference.requests import Decision, Event, Front, Group, Handle, Hypothesis, Request
+from chainrule.inference.requests import Decision, Front, Group, Handle, Hypothesis, Request
 
 MOST = 1 << 16
 
@@ -109,7 +109,9 @@ class Beams:
     def check(self, request: Request, model: Autoregressive) -> None:
         """Raise UserError where the model cannot be searched, or where phrases and prefix cannot be met."""
         if request.constraints.turns:
-            raise UserError("--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid")
+            raise UserError(
+                "--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid"
+            )
         if len(request.prompts) > 1:
             raise UserError("beam search: guidance is for sampling")
         Rules.of(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
@@ -220,7 +222,9 @@ class Search(Group):
         self.kept = min(options.n_best, self.beams)
         self.rules = Rules.of(handles[0].request, vocab_size, device)
         self.limits_B = torch.tensor([h.limit for h in handles], device=device)
-        self.last_penalty_B1 = torch.tensor([[options.penalty(h.limit)] for h in handles], dtype=torch.float64, device=device)
+        self.last_penalty_B1 = torch.tensor(
+            [[options.penalty(h.limit)] for h in handles], dtype=torch.float64, device=device
+        )
         given = [next(iter(h.request.sampler.prefix), ()) for h in handles]  # type: ignore[attr-defined]
         longest = max(map(len, given))
         self.prefix_BT = torch.tensor([[*p, *[-1] * (longest - len(p))] for p in given], device=device)
@@ -300,7 +304,7 @@ class Search(Group):
         """cp of each row of the State, R."""
         if not self.options.coverage_penalty:
             return torch.zeros_like(state.length_B[rows], dtype=torch.float64)
-        seen_RS: Tensor = getattr(state, "coverage_BS")[rows]
+        seen_RS: Tensor = state.coverage_BS[rows]
         return self.options.coverage_penalty * seen_RS.double().clamp(1e-30, 1).log().sum(-1)
 
     def _finish(self, beam: Beam, found: Extensions, t: int) -> Beam:
@@ -321,7 +325,9 @@ class Search(Group):
         """The K best extensions that do not end, and whom they extend."""
         order = found.ends.int().argsort(dim=-1, stable=True)[..., : self.beams]
         gone = found.nats.masked_fill(found.ends, -torch.inf).gather(2, order) == -torch.inf
-        order = torch.where(gone, order[..., :1], order)  # no hypothesis there: reads what the first reads, which is possible
+        order = torch.where(
+            gone, order[..., :1], order
+        )  # no hypothesis there: reads what the first reads, which is possible
         parent, ids = found.parent.gather(2, order), found.ids.gather(2, order)
         new.nats_BGK, new.score_BGK = (
             x.gather(2, order).masked_fill(gone, -torch.inf) for x in (found.nats, found.score)

@@ -25,7 +25,7 @@ from chainrule.core import Autoregressive, Categorical, Prediction, State, UserE
 from chainrule.core.compute import Compute
 from chainrule.core.state import stack_rows
 from chainrule.inference.beam import Beams
-from chainrule.inference.requests import Event, Front, Group, Handle, Hypothesis, Prompt, Request, SourcePrompt
+from chainrule.inference.requests import Event, Front, Group, Handle, Hypothesis, Request, SourcePrompt
 from chainrule.inference.sampling import draws_tokens, pad
 
 CHUNK = 4096

@@ -87,7 +87,9 @@ class Filters:
         """Raise UserError where values are to be drawn, which none of the settings is for."""
         plain = (self, request.constraints, len(request.prompts)) == (Filters(), Constraints(), 1)
         if not plain and not draws_tokens(model):
-            raise UserError("values are drawn as the model predicts them: filters, constraints and guidance are for tokens")
+            raise UserError(
+                "values are drawn as the model predicts them: filters, constraints and guidance are for tokens"
+            )
 
     def key(self, request: Request) -> Hashable:
         """Return what requests have in common that are drawn together."""
@@ -165,7 +167,9 @@ class DrawnTokens(Drawn):
             self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
             after_SV, places = self.after_SV.tolist() if len(self.after_SV) > 1 else [], []
             for handle in handles:
-                places.append(functools.reduce(lambda s, i: after_SV[s][i], handle.request.given if after_SV else (), 0))
+                places.append(
+                    functools.reduce(lambda s, i: after_SV[s][i], handle.request.given if after_SV else (), 0)
+                )
             self.place_B = torch.tensor(places, device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0

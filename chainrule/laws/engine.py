@@ -129,7 +129,9 @@ def draws_follow_p(subject: Subject) -> str:
     drawn = torch.tensor([handle.tokens for handle in Engine(model, CPU).run(requests)])
     cells = (drawn[:, None] == pairs).all(-1)
     if not bool(cells.any(1).all()):
-        raise LawBroken(f"the pair {drawn[int((~cells.any(1)).nonzero()[0])].tolist()} was drawn, which has no probability")
+        raise LawBroken(
+            f"the pair {drawn[int((~cells.any(1)).nonzero()[0])].tolist()} was drawn, which has no probability"
+        )
     return follow(cells.sum(0).double(), p)
 
 

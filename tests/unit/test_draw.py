@@ -189,7 +189,9 @@ def test_guidance_of_one_is_the_model_and_more_follows_the_formula():
     model, compute = model.double(), decide("cpu", "fp32")
     rows, blank = torch.from_numpy(found.write(["a red circle"] * 3)), torch.from_numpy(found.write([""])[0])
     plain = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
-    assert torch.equal(plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seeds=derive_seeds(3, 3))[0])
+    assert torch.equal(
+        plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seeds=derive_seeds(3, 3))[0]
+    )
     greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), seeds=[0], blank_T=blank, guidance=5.0)[0]
     with torch.no_grad():
         start = torch.full((1, 1), found.vocab_size)

@@ -49,7 +49,9 @@ def test_noise_is_a_function_of_seed_position_and_token():
     block = uniform(seeds[:, None], positions, 13)
     assert torch.equal(block[0], block[2])
     assert torch.equal(block[1, 1], uniform(torch.tensor(5), torch.tensor(7), 13))
-    assert torch.equal(block[1, 1, :4], uniform(torch.tensor(5), torch.tensor(7), 4)), "more tokens change the first ones"
+    assert torch.equal(block[1, 1, :4], uniform(torch.tensor(5), torch.tensor(7), 4)), (
+        "more tokens change the first ones"
+    )
     assert len(block[:2].flatten().unique()) == 2 * 2 * 13
 
 
@@ -63,7 +65,7 @@ def test_noise_is_uniform_and_independent_along_every_coordinate(varied):
         "position": lambda: uniform(zero, along, 1)[:, 0],
         "cell": lambda: uniform(torch.tensor(0), torch.tensor(0), n),
     }[varied]()
-    assert 0 < float(u.min()) and float(u.max()) < 1
+    assert float(u.min()) > 0 and float(u.max()) < 1
     assert abs(float(u.mean()) - 0.5) < 5 * math.sqrt(1 / 12 / n)
     assert abs(float(u.var()) - 1 / 12) < 5 * math.sqrt(1 / 180 / n)
     lagged = float(((u[1:] - 0.5) * (u[:-1] - 0.5)).mean() * 12)
@@ -222,7 +224,11 @@ def test_each_request_ends_by_its_own_rule():
     ])  # fmt: skip
     assert ended.tokens == free.tokens[: free.tokens.index(end) + 1] and ended.finish == "end"
     assert ended.result()[0].ids == ended.tokens[:-1] and ended.result()[0].finished
-    assert stopped.tokens[-2:] == pair and stopped.finish == "stop" and stopped.tokens == free.tokens[: len(stopped.tokens)]
+    assert (
+        stopped.tokens[-2:] == pair
+        and stopped.finish == "stop"
+        and stopped.tokens == free.tokens[: len(stopped.tokens)]
+    )
     assert (short.tokens, short.finish) == (free.tokens[:3], "length")
 
 
@@ -245,7 +251,9 @@ def test_turns_and_blank_lines_are_kept_from_the_prompt_on():
         assert all((k + t + token) % 2 == 1 for t, token in enumerate(handle.tokens))
     lines = Constraints(line_feeds=(0,), spaces=(1,), ends=(2,))
     for seed in range(20):
-        (handle,) = Engine(model, CPU).run([Request([5, 0], Filters(5.0), seed, max_tokens=60, end=2, constraints=lines)])
+        (handle,) = Engine(model, CPU).run(
+            [Request([5, 0], Filters(5.0), seed, max_tokens=60, end=2, constraints=lines)]
+        )
         text = "".join({0: "\n", 1: " ", 2: ""}.get(i, "x") for i in [5, 0, *handle.tokens])
         assert all(line.strip() for line in text.split("\n")[:-1])
         assert handle.finish != "end" or text.split("\n")[-1].strip()
@@ -329,7 +337,9 @@ def test_no_structural_token_stands_inside_a_record(name, lines):
     assert any(text.endswith("\n") for text in made)
     for text in made:
         assert "\n" not in text[:-1]
-        assert name == "bpe" or "\N{REPLACEMENT CHARACTER}" not in text, "of bytes, which need not be UTF-8, all are known"
+        assert name == "bpe" or "\N{REPLACEMENT CHARACTER}" not in text, (
+            "of bytes, which need not be UTF-8, all are known"
+        )
 
 
 def test_n_samples_are_one_request_each_and_more_of_them_change_nothing(lines):

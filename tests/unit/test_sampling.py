@@ -15,6 +15,7 @@ from chainrule.inference.sampling import Filters
 
 V = 7
 CPU = Compute("cpu", False, 1)
+PLAIN = Filters()
 PROMPTS = [[3, 1], [], [5, 0, 2, 6, 4, 1, 3], [2]]
 
 
@@ -113,7 +114,7 @@ class Generated:
     nats: list
 
 
-def generate(model, prompts, max_tokens, compute, *, filters=Filters(), seed=42, forbid=(), **request):
+def generate(model, prompts, max_tokens, compute, *, filters=PLAIN, seed=42, forbid=(), **request):
     """A continuation of each prompt, by requests that each have a seed of their own."""
     constraints = Constraints(tuple(forbid))
     handles = Engine(model, compute).run(

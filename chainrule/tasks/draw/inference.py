@@ -52,7 +52,9 @@ def draw(
     filters = Filters(settled(run)[1] if temperature is None else temperature, top_k, top_p)
     began = time.perf_counter()
     kept_NP = None if begin is None else _kept(run, begin, len(wanted))
-    ids_NP, nats_N = drawings(run, wanted, filters, guidance, seeds=derive_seeds(seed, each) * len(captions), kept_NP=kept_NP)
+    ids_NP, nats_N = drawings(
+        run, wanted, filters, guidance, seeds=derive_seeds(seed, each) * len(captions), kept_NP=kept_NP
+    )
     images = image_of(run, ids_NP)
     seconds = time.perf_counter() - began
     chosen_N, near_N = np.arange(len(wanted)), None

@@ -282,9 +282,7 @@ def retrieval(run: Run, part: CaptionedPart) -> dict[str, Any]:
     """
     chosen = spread(len(part), RETRIEVED)
     texts = [part.captions[k] for k in chosen]
-    first, second = (
-        image_of(run, drawings(run, texts, seeds=derive_seeds(seed, len(texts)))[0]) for seed in (42, 43)
-    )
+    first, second = (image_of(run, drawings(run, texts, seeds=derive_seeds(seed, len(texts)))[0]) for seed in (42, 43))
     judge = run.model.judge
     own = np.array([[a == b for b in texts] for a in texts])
     found = {

@@ -192,7 +192,9 @@ def _ends_inside(tokenizer: TextTokenizer, terminator: bytes) -> tuple[tuple[int
     return closing, tuple(k for k, _ in holding if k not in closing)
 
 
-def _stopped(run: Run, stop: Sequence[str], closing: frozenset[int] = frozenset()) -> Callable[[list[int]], bool] | None:
+def _stopped(
+    run: Run, stop: Sequence[str], closing: frozenset[int] = frozenset()
+) -> Callable[[list[int]], bool] | None:
     """The function that tells whether a continuation ends here, by its last bytes or by its last token; None: none does."""
     ends, decode = tuple(s.encode() for s in stop), run.processor.tokenizer.decode
     if not ends and not closing:

@@ -191,7 +191,9 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
         mine = order[k : k + ROWS]
         longest = [math.ceil(run.data["ratio"] * (len(sources[i]) + 1)) + MAX_EXTRA_TOKENS for i in mine]
         handles = engine.run(
-            Request(SourcePrompt(sources[i]), options, end=end, constraints=never, max_tokens=min(options.max_length, most))
+            Request(
+                SourcePrompt(sources[i]), options, end=end, constraints=never, max_tokens=min(options.max_length, most)
+            )
             for i, most in zip(mine, longest)
         )
         for i, handle in zip(mine, handles, strict=True):
