@@ -1,8 +1,9 @@
-"""Counter-based random numbers: what is drawn is a function of a seed, a position and a cell, whatever else is drawn beside it.
+"""Counter-based random numbers: what is drawn is a function of a seed, a position and a cell, whatever else is drawn
+beside it.
 
-A generator hands out numbers in the order of the calls, so a row's draws depend on the other rows of its batch. Here each
-number is the hash of its coordinates (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), by the finaliser of
-SplitMix64 (Steele, Lea & Flood 2014), computed for a whole batch in int64 arithmetic on any device.
+A generator hands out numbers in the order of the calls, so a row's draws depend on the other rows of its batch. Here
+each number is the hash of its coordinates (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"), by the
+finaliser of SplitMix64 (Steele, Lea & Flood 2014), computed for a whole batch in int64 arithmetic on any device.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ def _shifted(x: Tensor, bits: int) -> Tensor:
 
 
 def hashed(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser: a bijection of 64-bit integers in which every input bit changes half of the output bits."""
+    """SplitMix64's finaliser: a bijection of 64-bit integers in which every input bit changes half of the output
+    bits."""
     x = (x ^ _shifted(x, 30)) * FIRST
     x = (x ^ _shifted(x, 27)) * SECOND
     return x ^ _shifted(x, 31)
@@ -66,7 +68,8 @@ def gumbel(uniform: Tensor) -> Tensor:
 
 
 class Noise:
-    """Random numbers of one step of a batch, taken where a ``torch.Generator`` would be: row b draws from (seed, position) b.
+    """Random numbers of one step of a batch, taken where a ``torch.Generator`` would be: row b draws from (seed,
+    position) b.
 
     Each call draws from a stream of its own, so that a value made of several draws is made of independent ones.
 

@@ -1,19 +1,20 @@
 """Beam search over any autoregressive model, known only through ``forward``, ``Prediction`` and ``State``.
 
-A request keeps ``width`` hypotheses that go on. Each step ranks all their extensions by log p. Extensions that end, and are among the
-first ``width``, are finished; the ``width`` best that do not end go on (twice as many candidates as hypotheses always
-suffice, because each hypothesis ends in one way). Finished hypotheses are compared by
+A request keeps ``width`` hypotheses that go on. Each step ranks all their extensions by log p. Extensions that end, and
+are among the first ``width``, are finished; the ``width`` best that do not end go on (twice as many candidates as
+hypotheses always suffice, because each hypothesis ends in one way). Finished hypotheses are compared by
 
-    score(y) = log p(y) / lp(y) + cp(y),     lp(y) = ((5 + |y|) / 6)^alpha,     cp(y) = beta sum_s log min(1, sum_t a_ts)
+    score(y) = log p(y) / lp(y) + cp(y),     lp(y) = ((5 + |y|) / 6)^alpha,     cp(y) = beta sum_s log min(1, sum_t
+    a_ts)
 
 (Wu et al. 2016, eq. 14), |y| counting the end. **When a request stops**: log p falls with every token, lp grows up to
-``max_length``, and cp is at most 0, so a hypothesis that goes on with log p = n can reach no score above n / lp(max_length).
-The request stops when as many finished hypotheses as were asked for are not below that bound: nothing better is left in the
-beam (Huang et al. 2017), unlike a search that stops at the first finished ones. A beam of one has no second place: its first end
-is the result, which is greedy search whatever alpha is.
+``max_length``, and cp is at most 0, so a hypothesis that goes on with log p = n can reach no score above n /
+lp(max_length). The request stops when as many finished hypotheses as were asked for are not below that bound: nothing
+better is left in the beam (Huang et al. 2017), unlike a search that stops at the first finished ones. A beam of one has
+no second place: its first end is the result, which is greedy search whatever alpha is.
 
-Logits are turned into log p in float32 (float64 where the model is), added up in float64. The rows of one request stay side
-by side in the State; a request that is done leaves with all its rows.
+Logits are turned into log p in float32 (float64 where the model is), added up in float64. The rows of one request stay
+side by side in the State; a request that is done leaves with all its rows.
 """
 
 from __future__ import annotations
@@ -36,24 +37,26 @@ MOST = 1 << 16
 
 @dataclass(frozen=True)
 class Beams:
-    """The options of a beam search. Phrases are tuples of ids; they are looked for in what is generated, not in the prompt.
+    """The options of a beam search. Phrases are tuples of ids; they are looked for in what is generated, not in the
+    prompt.
 
     Args:
         width: hypotheses that go on at each step.
         n_best: hypotheses that are returned.
         length_penalty: alpha; 0: none.
-        coverage_penalty: beta; needs a State with ``coverage_BS``, the attention that each token of a row's source has had
-            in all predictions so far, that of the next token included; 1 at pads.
+        coverage_penalty: beta; needs a State with ``coverage_BS``, the attention that each token of a row's source has
+            had in all predictions so far, that of the next token included; 1 at pads.
         min_length: ids before the end.
         max_length: ids, the end among them; the request's ``max_tokens`` goes before it.
         no_repeat_ngram: length of n-grams that do not occur twice (0: they may), unless ``prefix`` says so, or a phrase
             that must appear leaves nothing else.
         must: phrases that appear, always. Hypotheses are kept in banks, by how many ids they still need, and the banks
-            take turns in filling the beam (Post & Vilar 2018); best with a ``width`` above the number of ids in all phrases.
+            take turns in filling the beam (Post & Vilar 2018); best with a ``width`` above the number of ids in all
+            phrases.
         forbid: phrases that do not appear.
         prefix: ids that the result begins with; `beam_search` takes one tuple a row, or one for all.
-        groups: groups of ``width / groups`` hypotheses that are filled one after another; ids that earlier groups took at
-            this step cost ``diversity`` each time (Vijayakumar et al. 2018, Hamming).
+        groups: groups of ``width / groups`` hypotheses that are filled one after another; ids that earlier groups took
+            at this step cost ``diversity`` each time (Vijayakumar et al. 2018, Hamming).
         diversity: that cost. It steers the choice only: nats and scores are without it.
 
     Raises:
@@ -117,7 +120,8 @@ class Beams:
         Rules.of(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
 
     def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
-        """Return the group of requests that are searched together. Raises UserError where the State keeps no coverage."""
+        """Return the group of requests that are searched together. Raises UserError where the State keeps no
+        coverage."""
         if self.coverage_penalty and getattr(state, "coverage_BS", None) is None:
             raise UserError(
                 "beam search: coverage_penalty needs a model that attends to a source; this one keeps no coverage"
@@ -181,7 +185,8 @@ class Rules:
 
 @dataclass
 class Beam:
-    """B requests of G groups: K hypotheses that go on, and the N best that are finished, best first. log p = -inf: none."""
+    """B requests of G groups: K hypotheses that go on, and the N best that are finished, best first. log p = -inf:
+    none."""
 
     row_B: Tensor
     """The request's place among those that the search began with."""
@@ -294,7 +299,8 @@ class Search(Group):
         return Extensions(parent, ids, nats, score, ends)
 
     def _shared(self, x: Tensor, beam: Beam) -> Tensor:
-        """A value of each row of the State, given to each hypothesis; at first all hypotheses of a request have one row."""
+        """A value of each row of the State, given to each hypothesis; at first all hypotheses of a request have one
+        row."""
         B, G = beam.done_BG.shape
         if self.fan == 1:
             return x.view(B, 1, 1, *x.shape[1:]).expand(B, G, self.beams, *x.shape[1:])
@@ -357,8 +363,8 @@ class Search(Group):
         return torch.stack([f[0] for f in chosen], 1), torch.stack([f[1] for f in chosen], 1)
 
     def _in_turns(self, pick_BKV: Tensor, base_BK: Tensor, after_BKV: Tensor) -> tuple[Tensor, Tensor]:
-        """The same where phrases must appear: the best of every bank, that of the fewest needed ids first; then every second best.
-        Places that a bank cannot fill go to the others.
+        """The same where phrases must appear: the best of every bank, that of the fewest needed ids first; then every
+        second best. Places that a bank cannot fill go to the others.
         """
         assert self.rules.phrases is not None
         banks = [
@@ -372,7 +378,8 @@ class Search(Group):
     # --- what may follow ----------------------------------------------------------------------------------------------
 
     def _allowed(self, beam: Beam, raw_BGKV: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are phrases."""
+        """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are
+        phrases."""
         o, barred, after_BGKV = self.options, [], None
         if len(self.rules.excluded):
             raw_BGKV = raw_BGKV.index_fill(-1, self.rules.excluded, -torch.inf)
@@ -400,7 +407,8 @@ class Search(Group):
     # --- the result ---------------------------------------------------------------------------------------------------
 
     def harvest(self, beam: Beam, size: int, b: int) -> list[Hypothesis]:
-        """The n best of row ``b``, whose hypotheses that go on have ``size`` ids: of each group the best, then the second best, …"""
+        """The n best of row ``b``, whose hypotheses that go on have ``size`` ids: of each group the best, then the
+        second best, …"""
         over_GK = (beam.nats_BGK[b] > -torch.inf) & (
             self.rules.phrases.need(beam.place_BGK[b]) == 0 if self.rules.phrases is not None else True
         )

@@ -7,8 +7,9 @@
 
 A step reads the prompts of the requests that wait, in one padded batch, and lets every group of requests that share a
 sampler decide for all its rows at once. Then the rows that have ended leave and all others read their next token: one
-``reorder`` of the State and one ``forward`` a step, whatever the requests are. The model is known only through ``forward``,
-``encode_prompt``, ``Prediction`` and ``State``; a plain ``forward`` over a whole sequence gives the same log p.
+``reorder`` of the State and one ``forward`` a step, whatever the requests are. The model is known only through
+``forward``, ``encode_prompt``, ``Prediction`` and ``State``; a plain ``forward`` over a whole sequence gives the same
+log p.
 """
 
 from __future__ import annotations
@@ -168,7 +169,8 @@ class Engine:
         return self.model.start(sources_BS.to(device), lengths_B.to(device), batch=len(prompts))
 
     def _read_values(self, prompts: list[Any], index_R: Tensor | None) -> tuple[Prediction, State]:
-        """All values but the last once for each prompt, and the last in every row: predictions of values have no rows to repeat."""
+        """All values but the last once for each prompt, and the last in every row: predictions of values have no rows
+        to repeat."""
         start_1 = self.model.start_inputs(1)[0].to(self.compute.device)
         start_1 = start_1.double() if start_1.is_floating_point() else start_1
         known = [torch.cat([start_1, torch.as_tensor(p).to(start_1).reshape(-1, *start_1.shape[1:])]) for p in prompts]
@@ -210,8 +212,8 @@ class Engine:
     def _decide(
         self, fronts: list[Front]
     ) -> tuple[list[Event], dict[Hashable, tuple[Group, list[tuple[Tensor, Tensor]]]], bool]:
-        """What came; for each group that goes on, which rows of all fronts it holds and what they read next; and whether any
-        row changes its place."""
+        """What came; for each group that goes on, which rows of all fronts it holds and what they read next; and
+        whether any row changes its place."""
         events, plan, first, moved = [], {}, 0, len(fronts) > 1
         for front in fronts:
             begin = 0
@@ -252,8 +254,8 @@ def beam_search(
         options: what is searched for.
 
     Returns:
-        For each row the ``n_best``, distinct: finished ones first, best first. Unfinished ones fill the list where too few
-        have ended at ``max_length``, or where nothing may follow; it is shorter where there are no more.
+        For each row the ``n_best``, distinct: finished ones first, best first. Unfinished ones fill the list where too
+        few have ended at ``max_length``, or where nothing may follow; it is shorter where there are no more.
 
     Raises:
         UserError: the constraints cannot be met; nothing has been searched yet.

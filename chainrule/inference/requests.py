@@ -38,8 +38,8 @@ class Constraints:
 
     Args:
         forbid: ids that appear nowhere, such as the unknown token.
-        turns: ids that are excluded by position, in turns: at position t of the record none of ``turns[t % len(turns)]``
-            comes. For voices in step, where each position belongs to one voice.
+        turns: ids that are excluded by position, in turns: at position t of the record none of ``turns[t %
+            len(turns)]`` comes. For voices in step, where each position belongs to one voice.
         line_feeds: ids of line feeds, where a blank line ends a record: none comes in a line without ink.
         spaces: ids that are no ink.
         ends: ids that do not come in a line without ink either, unless it is the first.
@@ -154,8 +154,8 @@ class Handle:
         self.total = 0.0
         """log p of the tokens so far."""
         self.finish: str | None = None
-        """What ended the sequence: "end" (of the record), "stop", "length", or "stuck" (no token is allowed); None while
-        it goes on."""
+        """What ended the sequence: "end" (of the record), "stop", "length", or "stuck" (no token is allowed); None
+        while it goes on."""
         self.hypotheses: list[Hypothesis] = []
         """What was generated, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
 
@@ -225,8 +225,8 @@ class Front:
 
 
 class Decision(NamedTuple):
-    """What a group decides at a step: the tokens that came; of which of its rows each row that goes on is the continuation
-    (None: rows stay as they are); and what the rows that go on read next, R x 1."""
+    """What a group decides at a step: the tokens that came; of which of its rows each row that goes on is the
+    continuation (None: rows stay as they are); and what the rows that go on read next, R x 1."""
 
     events: list[Event]
     parents_R: Tensor | None

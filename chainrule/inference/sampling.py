@@ -1,4 +1,5 @@
-"""Sampling: tokens, or values, are drawn for all rows of a group in one batched operation, each row with its own noise."""
+"""Sampling: tokens, or values, are drawn for all rows of a group in one batched operation, each row with its own
+noise."""
 
 from __future__ import annotations
 
@@ -153,7 +154,8 @@ class Drawn(Group):
 
 
 class DrawnTokens(Drawn):
-    """Tokens by the Gumbel-max trick. With guidance a request holds two rows, that of its prompt and that of nothing."""
+    """Tokens by the Gumbel-max trick. With guidance a request holds two rows, that of its prompt and that of
+    nothing."""
 
     def __init__(self, handles: list[Handle], model: Autoregressive, device: torch.device | str):
         super().__init__(handles, model, device)

@@ -35,8 +35,8 @@ def draw_images(
         filters: temperature and the like.
         seeds: the seed of each record's noise.
         blank_T: an empty caption, which guidance needs.
-        guidance: g draws from log p(x | blank) + g (log p(x | caption) - log p(x | blank)) (Ho & Salimans 2022); 1 is the
-            model as it is.
+        guidance: g draws from log p(x | blank) + g (log p(x | caption) - log p(x | blank)) (Ho & Salimans 2022); 1 is
+            the model as it is.
 
     Returns:
         The ids that were drawn, B x places, and their log p in nats under the unfiltered, unguided model, B.

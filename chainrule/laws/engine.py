@@ -1,4 +1,5 @@
-"""Laws of generation: a request is answered alone as among others, token by token as all at once, and draws follow p."""
+"""Laws of generation: a request is answered alone as among others, token by token as all at once, and draws follow
+p."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Drawing: grids of masks against grids written by hand, records, guidance, completion, and one run from captions to pictures."""
+"""Drawing: grids of masks against grids written by hand, records, guidance, completion, and one run from captions to
+pictures."""
 
 import json
 import re

@@ -1,4 +1,5 @@
-"""The engine against plain forward passes, requests against themselves in other company, noise against its distribution."""
+"""The engine against plain forward passes, requests against themselves in other company, noise against its
+distribution."""
 
 from __future__ import annotations
 
@@ -138,7 +139,8 @@ def test_in_float32_log_p_in_company_is_that_of_a_plain_forward_within_1e_4(name
 
 
 def test_a_batch_that_leaks_between_rows_is_noticed():
-    """The same comparison bites: with a thousandth of the neighbours' logits mixed in, log p is off by more than 1e-4."""
+    """The same comparison bites: with a thousandth of the neighbours' logits mixed in, log p is off by more than
+    1e-4."""
     model = build("gru").float()
     head, request = model.head, Request([4, 1, 7, 1], Filters(temperature=0), max_tokens=12)
     (alone,) = Engine(model, CPU).run([request])

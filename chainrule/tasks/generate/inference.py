@@ -87,7 +87,8 @@ def generate(
     forbid: Sequence[str] = (),
     seed: int = 42,
 ) -> dict[str, Any]:
-    """Continue each prompt ``n`` times. A sequence depends on its prompt, the seed and its number among the ``n`` alone.
+    """Continue each prompt ``n`` times. A sequence depends on its prompt, the seed and its number among the ``n``
+    alone.
 
     Args:
         run: a run of ``generate``.
@@ -105,7 +106,8 @@ def generate(
         seed: seed of the noise.
 
     Returns:
-        ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of symbols
+        ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
+        symbols
         ``sequences``: whole records, the prompt included, as lists of symbols (of steps, where voices are in step), and
         ``written``, the same as in a file.
 
@@ -195,7 +197,8 @@ def _ends_inside(tokenizer: TextTokenizer, terminator: bytes) -> tuple[tuple[int
 def _stopped(
     run: Run, stop: Sequence[str], closing: frozenset[int] = frozenset()
 ) -> Callable[[list[int]], bool] | None:
-    """The function that tells whether a continuation ends here, by its last bytes or by its last token; None: none does."""
+    """The function that tells whether a continuation ends here, by its last bytes or by its last token; None: none
+    does."""
     ends, decode = tuple(s.encode() for s in stop), run.processor.tokenizer.decode
     if not ends and not closing:
         return None
