@@ -195,7 +195,8 @@ class Engine:
             The tokens that came, and to which request each belongs.
         """
         with self.compute.autocast():
-            self._admit()
+            if self._waiting:
+                self._admit()
             fronts, self._fronts = self._fronts, []
             events, plan, moved = self._decide(fronts)
             if not plan:

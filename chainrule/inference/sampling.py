@@ -109,7 +109,7 @@ def draws_tokens(model: Autoregressive) -> bool:
 
 
 class Drawn(Group):
-    """Requests that are drawn together. Each has its own seed, and its own position, which counts the tokens drawn."""
+    """Requests that are drawn together, each with the noise of its own seed and position."""
 
     width = 1
     """Rows of the State that each request holds."""
@@ -118,7 +118,6 @@ class Drawn(Group):
         self.handles = handles
         self.key = handles[0].request.sampler.key(handles[0].request)
         self.seeds_B = torch.tensor([h.request.seed % (1 << 63) for h in handles], device=device)
-        self.positions_B = torch.zeros_like(self.seeds_B)
 
     @property
     def rows(self) -> int:
@@ -127,30 +126,32 @@ class Drawn(Group):
     def join(self, other: Drawn) -> None:
         self.handles = self.handles + other.handles
         self.seeds_B = torch.cat([self.seeds_B, other.seeds_B])
-        self.positions_B = torch.cat([self.positions_B, other.positions_B])
 
     def keep(self, index_b: Tensor) -> None:
         """Go on with some of the requests."""
         self.handles = [self.handles[b] for b in index_b.tolist()]
-        self.seeds_B, self.positions_B = self.seeds_B[index_b], self.positions_B[index_b]
+        self.seeds_B = self.seeds_B[index_b]
 
-    def taken(self, next_B1: Tensor, tokens: list, nats: list[float]) -> Decision:
+    def positions(self) -> Tensor:
+        """How many tokens each request has, B: the position of its next one."""
+        return torch.tensor([len(handle.tokens) for handle in self.handles], device=self.seeds_B.device)
+
+    def taken(self, next_B1: Tensor, nats_B: Tensor) -> Decision:
         """Hand out tokens and their log p. Requests that have ended leave."""
-        handles, events = self.handles, []
-        for handle, token, value in zip(handles, tokens, nats):
-            handle.receive(token, value)
+        handles, events, alive = self.handles, [], []
+        for b, (handle, token, nats) in enumerate(zip(handles, next_B1[:, 0].tolist(), nats_B.tolist())):
+            handle.receive(token, nats)
+            if handle.finish is None:
+                alive.append(b)
             if handle.finish != "stuck":
-                events.append(Event(handle, token, value))
-        self.positions_B = self.positions_B + 1
-        alive = [b for b, handle in enumerate(handles) if handle.finish is None]
-        if len(alive) == len(handles):
-            return Decision(events, None, next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0))
-        index_b = torch.tensor(alive, dtype=torch.long, device=next_B1.device)
-        self.keep(index_b)
-        if self.width == 1:
-            return Decision(events, index_b, next_B1[index_b])
-        parents_R = (self.width * index_b[:, None] + torch.arange(self.width, device=index_b.device)).flatten()
-        return Decision(events, parents_R, next_B1[index_b].repeat_interleave(self.width, 0))
+                events.append(Event(handle, token, nats))
+        parents_R = None
+        if len(alive) < len(handles):
+            index_b = torch.tensor(alive, dtype=torch.long, device=next_B1.device)
+            self.keep(index_b)
+            next_B1 = next_B1[index_b]
+            parents_R = (self.width * index_b[:, None] + torch.arange(self.width, device=index_b.device)).flatten()
+        return Decision(events, parents_R, next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0))
 
 
 class DrawnTokens(Drawn):
@@ -190,7 +191,7 @@ class DrawnTokens(Drawn):
         """Gumbel noise of the next position of each request, B x V."""
         if self._noise_BTV is None or self._noise_at == self._noise_BTV.shape[1]:
             steps = max(1, min(64, NOISE_NUMBERS // (len(self.handles) * self.vocab_size)))
-            positions_BT = self.positions_B[:, None] + torch.arange(steps, device=self.positions_B.device)
+            positions_BT = self.positions()[:, None] + torch.arange(steps, device=self.seeds_B.device)
             self._noise_BTV = gumbel(uniform(self.seeds_B[:, None], positions_BT, self.vocab_size))
             self._noise_at = 0
         self._noise_at += 1
@@ -213,16 +214,15 @@ class DrawnTokens(Drawn):
         if self.after_SV is not None:  # where nothing is allowed, nothing was drawn
             nats_B1 = nats_B1.masked_fill(scores_BV.gather(-1, next_B1) == -torch.inf, -torch.inf)
             self.place_B = self.after_SV[self.place_B, next_B1[:, 0]]
-        return self.taken(next_B1, next_B1[:, 0].tolist(), nats_B1[:, 0].tolist())
+        return self.taken(next_B1, nats_B1[:, 0])
 
 
 class DrawnValues(Drawn):
     """Values as the model's predictive distribution gives them; the group holds all rows."""
 
     def decide(self, front: Front, rows: slice) -> Decision:
-        next_B1 = front.prediction.sample(Noise(self.seeds_B, self.positions_B))
-        nats_B = front.prediction.log_prob(next_B1)[:, 0].double()
-        return self.taken(next_B1, next_B1[:, 0].tolist(), nats_B.tolist())
+        next_B1 = front.prediction.sample(Noise(self.seeds_B, self.positions()))
+        return self.taken(next_B1, front.prediction.log_prob(next_B1)[:, 0].double())
 
 
 def pad(prompts: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Tensor]:
