@@ -82,9 +82,9 @@ class Beams:
 
     def __post_init__(self) -> None:
         checks = (
-            ("width", 1, 1024), ("n_best", 1, self.width), ("length_penalty", 0.0, 10.0), ("coverage_penalty", 0.0, 10.0),
-            ("max_length", 1, MOST), ("min_length", 0, self.max_length), ("no_repeat_ngram", 0, MOST), ("groups", 1, self.width),
-            ("diversity", 0.0, 1e6),
+            ("width", 1, 1024), ("n_best", 1, self.width), ("length_penalty", 0.0, 10.0),
+            ("coverage_penalty", 0.0, 10.0), ("max_length", 1, MOST), ("min_length", 0, self.max_length),
+            ("no_repeat_ngram", 0, MOST), ("groups", 1, self.width), ("diversity", 0.0, 1e6),
         )  # fmt: skip
         for name, low, high in checks:
             if not low <= getattr(self, name) <= high:

@@ -26,7 +26,7 @@ from chainrule.training.losses import CaptionImageLoss
 
 PLAIN = Filters()
 
-# ------------------------------------------------------------------------------------------------------------------ masks
+# --- masks ---
 
 GRIDS = {
     # what the place of row 2, column 1 sees of a 4 x 4 picture; x: itself
@@ -62,7 +62,7 @@ def test_a_row_of_the_paper_wraps_into_the_row_above():
     assert seen[9].nonzero()[:, 0].tolist() == [5, 6, 7, 8, 9]
 
 
-# ---------------------------------------------------------------------------------------------------------------- records
+# --- records ---
 
 
 def captions(codebook_size=4):
@@ -116,7 +116,7 @@ def test_places_are_counted_from_the_last_start():
     assert since_start(begins, torch.tensor([5, 0])).tolist() == [[5, 0, 1, 2], [0, 1, 2, 0]]
 
 
-# ------------------------------------------------------------------------------------------------------------------ model
+# --- model ---
 
 
 def build(name="dalle", **settings):
@@ -206,7 +206,7 @@ def test_a_look_that_does_not_exist_is_refused():
         build(pattern="rows")
 
 
-# --------------------------------------------------------------------------------------------------------------- matchers
+# --- matchers ---
 
 
 def test_the_contrast_is_two_cross_entropies_that_equal_captions_share():
@@ -250,7 +250,7 @@ def test_a_matcher_learns_what_belongs_together(stem, monkeypatch):
         teach(again, ids, 255 - images, compute, seed=0)
 
 
-# ------------------------------------------------------------------------------------------------------------ a whole run
+# --- a whole run ---
 
 
 def test_every_combination_of_the_rainbow_is_another_picture_but_for_a_few():

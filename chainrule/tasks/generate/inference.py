@@ -23,7 +23,7 @@ from chainrule.tasks.inference import need, phrases, text_of
 
 
 def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
-    """log p (nats, negative) of texts, each read from the start.
+    """Score texts, each read from the start.
 
     Args:
         run: a run of ``generate``.
@@ -31,6 +31,9 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
         unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a
             file as one sequence, texts in memory as they are. Symbols have records of their own: lines, tunes, entries.
         tokens: give the nats of every token too.
+
+    Returns:
+        ``nats``, log p of everything (negative); ``bytes`` or ``symbols``; and ``lines``, the same for each text.
     """
     need(run, "generate", "score", "has log-probabilities of texts")
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
@@ -42,9 +45,15 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
 
 
 def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
-    """log p (nats, negative) of each text, each read from ``start``; the texts are taken as they are.
+    """Score texts exactly as they are given, each read from the start.
 
-    Records of symbols are given as they are written in a file of their kind.
+    Args:
+        run: a run of ``generate``.
+        texts: the texts; records of symbols as they are written in a file of their kind.
+        tokens: give the nats of every token too.
+
+    Returns:
+        The result of `score`.
     """
     part = run.processor.encode_texts(list(texts), "lines")
     nats, _ = token_nats(run.model, part, run.compute)
@@ -67,7 +76,16 @@ def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> di
 
 
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """The ``top_k`` most probable next tokens of each sequence, with probabilities. ``input``: a path, or sequences."""
+    """Predict the next token of sequences.
+
+    Args:
+        run: a run of ``generate``.
+        input: a path, or sequences in memory.
+        top_k: how many tokens are returned for each.
+
+    Returns:
+        The result of `predict_next`.
+    """
     return predict_next(run, inputs.read_lines(input) if inputs.is_path(input) else list(input), top_k)
 
 
