@@ -27,7 +27,8 @@ from chainrule.data import tokenizer_from_json
 from chainrule.data.pair_encoding import PairPart
 from chainrule.data.pairs import read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
-from chainrule.inference.beam import Beams, beam_search
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import beam_search
 from chainrule.interop.huggingface import Rename
 from chainrule.models.transformer import FROM_MARIAN
 from chainrule.tasks.translate.metrics import judge

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         Terms,
         total,
     )
+    from chainrule.core.noise import Noise, Randomness, normal_noise
     from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
     from chainrule.core.protocols import Encoded, Tokenizer
     from chainrule.core.recipe import Recipe
@@ -94,6 +95,7 @@ __all__ = [
     "MaskedBatch",
     "MaskedLM",
     "ModelType",
+    "Noise",
     "Normal",
     "NotRewindable",
     "Objective",
@@ -102,6 +104,7 @@ __all__ = [
     "Prediction",
     "Pretrainable",
     "Projected",
+    "Randomness",
     "Recipe",
     "SequenceModel",
     "State",
@@ -117,6 +120,7 @@ __all__ = [
     "model_type",
     "model_types",
     "nearest",
+    "normal_noise",
     "register",
     "register_backbone",
     "register_head",
@@ -124,7 +128,7 @@ __all__ = [
     "total",
 ]
 
-_MODULES = ("errors", "config", "protocols", "batch", "state", "prediction", "model", "recipe", "registry")
+_MODULES = ("errors", "config", "protocols", "batch", "state", "noise", "prediction", "model", "recipe", "registry")
 """Modules in which a name is looked up when it is first used, those without torch first."""
 
 

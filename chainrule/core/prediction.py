@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from chainrule.core.noise import Randomness, gumbel, normal_noise, uniform_noise
+
 IGNORED = -1
 """A target that is not scored: padding, or the position where a record begins."""
 
@@ -45,8 +47,8 @@ class Prediction(ABC):
         """Return the prediction of each row at its own time, as B x 1 positions."""
 
     @abstractmethod
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
-        """Return one draw at each position, B x T."""
+    def sample(self, rng: Randomness = None) -> Tensor:
+        """Return one draw at each position, B x T, from a generator, or from noise that is each row's own."""
 
     def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
         """Return the values that a real x_t stays below with given probabilities; from draws where there is no formula.
@@ -85,19 +87,17 @@ def _at(x_BT: Tensor, time_B: Tensor) -> Tensor:
     return x_BT[torch.arange(len(time_B), device=time_B.device), time_B].unsqueeze(1)
 
 
-def draw(logits: Tensor, rng: torch.Generator | None = None) -> Tensor:
+def draw(logits: Tensor, rng: Randomness = None) -> Tensor:
     """Sample from softmax(logits) by the Gumbel-max trick: one pass, no normalisation.
 
     Args:
         logits: any leading shape x V.
-        rng: generator; None: torch's default one.
+        rng: a generator, or noise that is each row's own; None: torch's default generator.
 
     Returns:
         Ids, of the leading shape.
     """
-    noise = torch.rand(logits.shape, generator=rng, device=logits.device, dtype=torch.float64)
-    gumbel = -torch.log(-torch.log(noise.clamp(1e-300, 1 - 1e-16)))
-    return (logits.double() + gumbel).argmax(-1)
+    return (logits.double() + gumbel(uniform_noise(logits.shape, rng, logits.device))).argmax(-1)
 
 
 class Categorical(Prediction):
@@ -124,7 +124,7 @@ class Categorical(Prediction):
     def select(self, time_B: Tensor) -> Categorical:
         return Categorical(_at(self.logits_BTV, time_B))
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return draw(self.logits_BTV, rng)
 
 
@@ -171,7 +171,7 @@ class Projected(Prediction):
     def select(self, time_B: Tensor) -> Projected:
         return Projected(_at(self.hidden_BTD, time_B), self.project, self.vocab_size)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return draw(self.logits(), rng)
 
 
@@ -200,8 +200,8 @@ class Normal(Prediction):
     def select(self, time_B: Tensor) -> Normal:
         return Normal(_at(self.mean_BT, time_B), _at(self.scale_BT, time_B))
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
-        return torch.normal(self.mean_BT, self.scale_BT, generator=rng)
+    def sample(self, rng: Randomness = None) -> Tensor:
+        return self.mean_BT + self.scale_BT * normal_noise(self.mean_BT, rng)
 
     def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
         z_Q = torch.special.ndtri(torch.tensor(levels, dtype=torch.float64, device=self.mean_BT.device))

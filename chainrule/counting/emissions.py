@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from chainrule.core import draw
+from chainrule.core import Randomness, draw, normal_noise
 
 # ----------------------------------------------------------------------------------------------------- counts to logits
 
@@ -104,7 +104,7 @@ class CategoricalEmission(nn.Module):
         noisy_NV = counts_V.log() + self.spread * torch.randn(states, vocab_size, generator=rng, dtype=torch.float64)
         self.logits_NV.copy_(noisy_NV.log_softmax(-1) - math.log(states))
 
-    def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
+    def sample(self, states_BT: Tensor, rng: Randomness) -> Tensor:
         """Draw one value from each state."""
         return draw(self.log_table_NV[states_BT], rng)
 
@@ -246,10 +246,10 @@ class GaussianMixture(nn.Module):
         self.factor.copy_(self._factor(whole).expand_as(self.factor))
         self.weights_NM.fill_(-math.log(n * m))
 
-    def sample(self, states_BT: Tensor, rng: torch.Generator | None) -> Tensor:
+    def sample(self, states_BT: Tensor, rng: Randomness) -> Tensor:
         component_BT = draw(self.weights_NM.log_softmax(-1)[states_BT], rng)
         mean = self.mean_NMD[states_BT, component_BT]
-        noise = torch.randn(mean.shape, generator=rng, dtype=mean.dtype, device=mean.device)
+        noise = normal_noise(mean, rng)
         if self.kind == "diag":
             x = mean + noise * self.factor.exp()[states_BT, component_BT]
         else:

@@ -1,6 +1,6 @@
-"""Where in its source a model looks while it writes a target: attention, drawn target by source.
+"""Alignments of a target with its source: the cross-attention weights of an encoder-decoder.
 
-Attention shows where a model looked, not why it answered as it did: other weights can give the same answer (Jain & Wallace 2019;
+Attention weights are no explanation of an answer: other weights can give the same answer (Jain & Wallace 2019;
 Wiegreffe & Pinter 2019 on what may be concluded all the same).
 """
 
@@ -18,8 +18,17 @@ from chainrule.nn.recorder import Recorder
 
 @torch.no_grad()
 def alignment(model: Autoregressive, sources_BS: Tensor, lengths_B: Tensor, targets_BT: Tensor) -> Tensor:
-    """The weights with which each target symbol was written, B x T x S: row t is where the model looked when it had read what
-    stands before target t. Heads are averaged. Rows sum to 1 over the source, 0 at pads.
+    """Return the cross-attention weights with which each target token is predicted.
+
+    Args:
+        model: a model that reads sources.
+        sources_BS: token ids of the sources, padded on the right.
+        lengths_B: lengths of the sources.
+        targets_BT: token ids of the targets.
+
+    Returns:
+        B x T x S: row t holds the weights after the tokens before target t were read, averaged over heads. Rows sum to
+        1 over the source; weights of pads are 0.
 
     Raises:
         UserError: the model attends to no source.
@@ -35,8 +44,18 @@ def alignment(model: Autoregressive, sources_BS: Tensor, lengths_B: Tensor, targ
 
 
 def auprc(weights_TS: np.ndarray, truth: Sequence[int]) -> float:
-    """Average precision of the weights as scores for the cells (t, truth[t]) among all: sum over cells by falling weight of the
-    precision reached at each true one, divided by their number. Equal weights count as one step.
+    """Return the area under the precision-recall curve of attention weights as scores of the true alignment.
+
+    Args:
+        weights_TS: weights, target x source.
+        truth: for each target token the place of its source token.
+
+    Returns:
+        The average precision, 0 to 1: cells are taken by falling weight, equal weights at once.
+
+    Example:
+        >>> auprc(np.array([[0.9, 0.1], [0.2, 0.8]]), [0, 1])
+        1.0
     """
     scores = np.asarray(weights_TS, np.float64)
     true_TS = np.zeros(scores.shape, bool)

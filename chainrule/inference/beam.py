@@ -1,72 +1,90 @@
 """Beam search over any autoregressive model, known only through ``forward``, ``Prediction`` and ``State``.
 
-A row keeps ``width`` hypotheses that go on. Each step ranks all their extensions by log p; those among the first ``width`` that end
-are finished, and the ``width`` best that do not end go on (twice as many candidates as hypotheses always suffice, because each
-hypothesis ends in one way). Finished ones are compared by
+A request keeps ``width`` hypotheses that go on. Each step ranks all their extensions by log p. Extensions that end, and
+are among the first ``width``, are finished; the ``width`` best that do not end go on (twice as many candidates as
+hypotheses always suffice, because each hypothesis ends in one way). Finished hypotheses are compared by
 
-    score(y) = log p(y) / lp(y) + cp(y),     lp(y) = ((5 + |y|) / 6)^alpha,     cp(y) = beta sum_s log min(1, sum_t a_ts)
+    score(y) = log p(y) / lp(y) + cp(y),     lp(y) = ((5 + |y|) / 6)^alpha,     cp(y) = beta sum_s log min(1, sum_t
+    a_ts)
 
-(Wu et al. 2016, eq. 14), |y| counting the end. **When a row stops**: log p falls with every symbol, lp grows up to ``max_length``, cp is at
-most 0; so nothing that goes on with log p = n can come to a score above n / lp(max_length). The row stops when as many finished ones as
-were asked for are not below that bound: nothing better is left in the beam (Huang et al. 2017), unlike where one stops at the first
-finished ones. A beam of one has no second place: what ends is the result, which is greedy search whatever alpha is.
+(Wu et al. 2016, eq. 14), |y| counting the end. **When a request stops**: log p falls with every token, lp grows up to
+``max_length``, and cp is at most 0, so a hypothesis that goes on with log p = n can reach no score above n /
+lp(max_length). The request stops when as many finished hypotheses as were asked for are not below that bound: nothing
+better is left in the beam (Huang et al. 2017), unlike a search that stops at the first finished ones. A beam of one has
+no second place: its first end is the result, which is greedy search whatever alpha is.
 
-Logits are turned into log p in float32 (float64 where the model is), added up in float64. Rows of one source stay side by side in the State:
-row r belongs to source r // width of those that are left; a source whose row is done leaves with all its rows.
+Logits are turned into log p in float32 (float64 where the model is), added up in float64. The rows of one request stay
+side by side in the State; a request that is done leaves with all its rows.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Prediction, State, UserError
-from chainrule.core.compute import Compute
-from chainrule.inference.constraints import NEVER, Phrase, Phrases
+from chainrule.core import Autoregressive, State, UserError
+from chainrule.inference.constraints import NEVER, Phrase, compiled
+from chainrule.inference.requests import Decision, Front, Group, Handle, Hypothesis, Request
 
 MOST = 1 << 16
 
 
 @dataclass(frozen=True)
 class Beams:
-    """What is searched for. Phrases are tuples of ids; they are looked for in what is written, not in what was read before.
+    """The options of a beam search. Phrases are tuples of ids; they are looked for in what is generated, not in the
+    prompt.
 
-    Raises UserError, one line, where a value cannot be meant.
+    Args:
+        width: hypotheses that go on at each step.
+        n_best: hypotheses that are returned.
+        length_penalty: alpha; 0: none.
+        coverage_penalty: beta; needs a State with ``coverage_BS``, the attention that each token of a row's source has
+            had in all predictions so far, that of the next token included; 1 at pads.
+        min_length: ids before the end.
+        max_length: ids, the end among them; the request's ``max_tokens`` goes before it.
+        no_repeat_ngram: length of n-grams that do not occur twice (0: they may), unless ``prefix`` says so, or a phrase
+            that must appear leaves nothing else.
+        must: phrases that appear, always. Hypotheses are kept in banks, by how many ids they still need, and the banks
+            take turns in filling the beam (Post & Vilar 2018); best with a ``width`` above the number of ids in all
+            phrases.
+        forbid: phrases that do not appear.
+        prefix: ids that the result begins with; `beam_search` takes one tuple a row, or one for all.
+        groups: groups of ``width / groups`` hypotheses that are filled one after another; ids that earlier groups took
+            at this step cost ``diversity`` each time (Vijayakumar et al. 2018, Hamming).
+        diversity: that cost. It steers the choice only: nats and scores are without it.
+
+    Raises:
+        UserError: a value out of range, in one line.
+
+    Example:
+        >>> Beams(width=4, length_penalty=1.0).penalty(7)
+        2.0
     """
 
     width: int = 4
     n_best: int = 1
     length_penalty: float = 0.6
-    """alpha; 0: none."""
     coverage_penalty: float = 0.0
-    """beta; needs a State with ``coverage_BS``: for each row, the attention that each symbol of its source has had in all predictions
-    so far, the next symbol's too; 1 at pads."""
     min_length: int = 0
-    """Ids before the end."""
     max_length: int = 200
-    """Ids, the end among them."""
     no_repeat_ngram: int = 0
-    """Length of n-grams that do not come twice (0: they may), unless ``prefix`` says so, or a phrase that must appear leaves nothing else."""
     must: tuple[Phrase, ...] = ()
-    """Phrases that appear, always. Hypotheses are kept in banks, by how many ids they still need, and the banks take turns in
-    filling the beam (Post & Vilar 2018); best with a ``width`` above the number of ids in all phrases."""
     forbid: tuple[Phrase, ...] = ()
     prefix: tuple[Phrase, ...] = ()
-    """Ids that a row begins with: one tuple a row, or one for all."""
     groups: int = 1
-    """Groups of ``width / groups`` that are filled one after another; ids that earlier groups took at this step cost ``diversity``
-    each time (Vijayakumar et al. 2018, Hamming). It steers the choice only: nats and scores are without it."""
     diversity: float = 0.5
 
     def __post_init__(self) -> None:
         checks = (
-            ("width", 1, 1024), ("n_best", 1, self.width), ("length_penalty", 0.0, 10.0), ("coverage_penalty", 0.0, 10.0),
-            ("max_length", 1, MOST), ("min_length", 0, self.max_length), ("no_repeat_ngram", 0, MOST), ("groups", 1, self.width),
-            ("diversity", 0.0, 1e6),
+            ("width", 1, 1024), ("n_best", 1, self.width), ("length_penalty", 0.0, 10.0),
+            ("coverage_penalty", 0.0, 10.0), ("max_length", 1, MOST), ("min_length", 0, self.max_length),
+            ("no_repeat_ngram", 0, MOST), ("groups", 1, self.width), ("diversity", 0.0, 1e6),
         )  # fmt: skip
         for name, low, high in checks:
             if not low <= getattr(self, name) <= high:
@@ -77,31 +95,107 @@ class Beams:
             raise UserError("beam search: a phrase of no ids: leave it out")
 
     def penalty(self, length: int) -> float:
+        """Return lp of a hypothesis of so many ids, the end among them."""
         return ((5 + length) / 6) ** self.length_penalty
 
+    def limit(self, request: Request) -> int:
+        """Return how many tokens the request may have. Raises UserError where that is out of range."""
+        limit = self.max_length if request.max_tokens is None else request.max_tokens
+        dataclasses.replace(self, max_length=limit)
+        return limit
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """``ids`` without the end; ``nats``: log p of them under the unmodified model, that of the end included where it is ``finished``."""
+    def key(self, request: Request) -> Hashable:
+        """Return what requests have in common that are searched together."""
+        alike = dataclasses.replace(self, prefix=(), max_length=MOST)
+        return alike, request.end, request.constraints
 
-    ids: list[int]
-    nats: float
-    score: float
-    finished: bool
+    def check(self, request: Request, model: Autoregressive) -> None:
+        """Raise UserError where the model cannot be searched, or where phrases and prefix cannot be met."""
+        if request.constraints.turns:
+            raise UserError(
+                "--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid"
+            )
+        if len(request.prompts) > 1:
+            raise UserError("beam search: guidance is for sampling")
+        Rules.of(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
+
+    def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
+        """Return the group of requests that are searched together. Raises UserError where the State keeps no
+        coverage."""
+        if self.coverage_penalty and getattr(state, "coverage_BS", None) is None:
+            raise UserError(
+                "beam search: coverage_penalty needs a model that attends to a source; this one keeps no coverage"
+            )
+        return Search(handles, model.vocab_size, state.length_B.device)
+
+
+class Rules:
+    """Ids and phrases that must and must not appear, ready to be looked up."""
+
+    def __init__(self, options: Beams, vocab_size: int, end: int | None, device: torch.device | str):
+        self.options, self.vocab_size, self.end, self.device = options, vocab_size, end, device
+        for i in chain(*options.must, *options.forbid):
+            self._check_id(i)
+        single = [] if options.must else sorted({phrase[0] for phrase in options.forbid if len(phrase) == 1})
+        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1 or options.must)
+        self.phrases = None
+        if options.must or longer:
+            self.phrases = compiled(options.must, longer, vocab_size, end).to(device)
+        self.excluded = torch.tensor(single, dtype=torch.long, device=device)
+        """Ids that never appear: for these no automaton is needed, unless phrases must appear that could hold them."""
+
+    @classmethod
+    def of(cls, request: Request, vocab_size: int, device: torch.device | str) -> Rules:
+        """The rules of a request, ids that its constraints exclude among them."""
+        options: Any = request.sampler
+        forbid = (*options.forbid, *((i,) for i in request.constraints.forbid))
+        return cls(dataclasses.replace(options, forbid=forbid), vocab_size, request.end, device)
+
+    def _check_id(self, i: int) -> None:
+        if not 0 <= i < self.vocab_size or i == self.end:
+            raise UserError(
+                f"beam search: id {i} in a phrase: allowed are 0 to {self.vocab_size - 1} without the end, {self.end}"
+            )
+
+    def check(self, prefix: tuple[Phrase, ...], limit: int) -> None:
+        """Raise UserError where what must appear cannot be generated after the prefix in so many ids."""
+        if not prefix and self.phrases is None:
+            return
+        ids = prefix[0] if prefix else ()
+        for i in ids:
+            self._check_id(i)
+        left, place = limit - len(ids), torch.tensor(0, device=self.device)
+        if left < 0:
+            raise UserError(f"beam search: a prefix of {len(ids)} ids and max_length={limit}")
+        apart = f"beam search: the prefix {ids} and the phrases that must or must not appear exclude each other"
+        if set(self.excluded.tolist()) & set(ids):
+            raise UserError(apart)
+        if self.phrases is None:
+            return
+        for i in ids:
+            if self.phrases.after(place)[i] >= NEVER:
+                raise UserError(apart)
+            place = self.phrases.read(place, torch.tensor(i, device=self.device))
+        if int(self.phrases.need(place)) > left:
+            raise UserError(
+                f"beam search: phrases that must appear do not fit: max_length={limit} leaves {left} ids, "
+                "or a phrase that must not appear is in the way"
+            )
 
 
 @dataclass
 class Beam:
-    """B rows of G groups: K hypotheses that go on, and the N best that are finished, best first. log p = -inf: nobody there."""
+    """B requests of G groups: K hypotheses that go on, and the N best that are finished, best first. log p = -inf:
+    none."""
 
     row_B: Tensor
-    """The row's number in the batch that was begun."""
+    """The request's place among those that the search began with."""
     done_BG: Tensor
     nats_BGK: Tensor
     score_BGK: Tensor
     ids_BGKT: Tensor
     place_BGK: Tensor
-    """State in the automaton of phrases."""
+    """State of each hypothesis in the automaton of phrases."""
     ended_nats_BGN: Tensor
     ended_score_BGN: Tensor
     ended_size_BGN: Tensor
@@ -113,7 +207,7 @@ class Beam:
 
 @dataclass
 class Extensions:
-    """Candidates of each group, B x G x 2 K, best first: whom they extend, by what, and what they are then."""
+    """Candidates of each group, B x G x 2 K, best first: the hypothesis that each extends, the id, and the result."""
 
     parent: Tensor
     ids: Tensor
@@ -122,124 +216,75 @@ class Extensions:
     ends: Tensor
 
 
-@torch.no_grad()
-def beam_search(
-    model: Autoregressive, started: tuple[Prediction, State], end: int | None, compute: Compute, options: Beams
-) -> list[list[Hypothesis]]:
-    """The n best of each row, finished ones first, best first; distinct. ``end`` None: nothing ends, all have ``max_length`` ids.
+class Search(Group):
+    """Requests that are searched together, step by step. At first each has one row of the State, then ``width``."""
 
-    ``started``: what ``start``, or a ``forward`` over prefixes, returned for B rows; its prediction has one position, its State is
-    consumed. Unfinished ones fill the list where too few have ended at ``max_length``, or where nothing may follow; it is shorter where there are no
-    more. Raises UserError, before anything is searched, where the constraints cannot be met.
-    """
-    model.eval()
-    prediction, state = started
-    search = Search(options, model.vocab_size, end, len(state.length_B), state.length_B.device)
-    beam, found = search.begin(), [[] for _ in range(len(state.length_B))]
-    with compute.autocast():
-        for step in range(options.max_length):
-            fan = len(state.length_B) // len(beam.row_B)  # 1 at first: all hypotheses of a row come from one
-            before, (beam, from_BW, stuck_B) = beam, search.step(beam, prediction, state, step)
-            leaves_B = stuck_B | beam.done_BG.all(1) | (step + 1 == options.max_length)
-            for b in leaves_B.nonzero()[:, 0].tolist():
-                found[int(beam.row_B[b])] = search.harvest(*((before, step) if stuck_B[b] else (beam, step + 1)), b)
-            stays = (~leaves_B).nonzero()[:, 0]
-            if not len(stays):
-                break
-            beam, from_BW = beam.rows(stays), from_BW[stays] if fan > 1 else torch.zeros_like(from_BW[stays])
-            state = state.reorder((stays[:, None] * fan + from_BW).flatten())
-            prediction, state = model(beam.ids_BGKT[..., step].reshape(-1, 1), state)
-    return found
-
-
-class Search:
-    """What stays the same while a batch is searched."""
-
-    def __init__(self, options: Beams, vocab_size: int, end: int | None, rows: int, device: torch.device):
-        self.options, self.vocab_size, self.end, self.shape = options, vocab_size, end, (rows, options.groups)
-        self.beams = options.width // options.groups
+    def __init__(self, handles: list[Handle], vocab_size: int, device: torch.device | str):
+        options: Any = handles[0].request.sampler
+        self.options: Beams = options
+        self.key, self.handles, self.vocab_size, self.end = object(), handles, vocab_size, handles[0].request.end
+        self.beams, self.device = options.width // options.groups, device
         self.kept = min(options.n_best, self.beams)
-        self.device = device
-        given = options.prefix * (rows if len(options.prefix) == 1 else 1) or ((),) * rows
-        self._check(given)
-        single = [] if options.must else sorted({phrase[0] for phrase in options.forbid if len(phrase) == 1})
-        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1 or options.must)
-        self.phrases = Phrases(options.must, longer, vocab_size, end).to(device) if options.must or longer else None
-        self.barred = torch.tensor(single, dtype=torch.long, device=device)
-        """Ids that never appear: for these no automaton is needed, unless phrases must appear that could hold them."""
-        for ids in sorted(set(given)):
-            self._check_met(ids)
-        longest = max(map(len, given), default=0)
+        self.rules = Rules.of(handles[0].request, vocab_size, device)
+        self.limits_B = torch.tensor([h.limit for h in handles], device=device)
+        self.last_penalty_B1 = torch.tensor(
+            [[options.penalty(h.limit)] for h in handles], dtype=torch.float64, device=device
+        )
+        given = [next(iter(h.request.sampler.prefix), ()) for h in handles]  # type: ignore[attr-defined]
+        longest = max(map(len, given))
         self.prefix_BT = torch.tensor([[*p, *[-1] * (longest - len(p))] for p in given], device=device)
+        self.step, self.fan, self.beam = 0, 1, self._first_beam()
 
-    def _check(self, given: tuple[Phrase, ...]) -> None:
-        if len(given) != self.shape[0]:
-            raise UserError(
-                f"beam search: {len(given)} prefixes for {self.shape[0]} rows: give one a row, or one for all"
-            )
-        for i in chain(*self.options.must, *self.options.forbid, *given):
-            if not 0 <= i < self.vocab_size or i == self.end:
-                raise UserError(
-                    f"beam search: id {i} in a phrase: allowed are 0 to {self.vocab_size - 1} without the end, {self.end}"
-                )
+    @property
+    def rows(self) -> int:
+        return self.fan * len(self.beam.row_B)
 
-    def _check_met(self, prefix: Phrase) -> None:
-        """Can what must appear be written after ``prefix``?"""
-        left, place = self.options.max_length - len(prefix), torch.tensor(0, device=self.device)
-        if left < 0:
-            raise UserError(f"beam search: a prefix of {len(prefix)} ids and max_length={self.options.max_length}")
-        apart = f"beam search: the prefix {prefix} and the phrases that must or must not appear exclude each other"
-        if set(self.barred.tolist()) & set(prefix):
-            raise UserError(apart)
-        if self.phrases is None:
-            return
-        for i in prefix:
-            if self.phrases.after(place)[i] >= NEVER:
-                raise UserError(apart)
-            place = self.phrases.read(place, torch.tensor(i, device=self.device))
-        if int(self.phrases.need(place)) > left:
-            raise UserError(
-                f"beam search: phrases that must appear do not fit: max_length={self.options.max_length} leaves {left} ids, or a phrase "
-                "that must not appear is in the way"
-            )
+    def join(self, other: Any) -> None:
+        raise TypeError("a search takes no other requests")
 
-    def begin(self) -> Beam:
-        """One hypothesis a group, which has written nothing."""
-        (B, G), K, N, T = self.shape, self.beams, self.kept, self.options.max_length
+    def _first_beam(self) -> Beam:
+        """One hypothesis a group, which has generated nothing."""
+        B, G, K, N = len(self.handles), self.options.groups, self.beams, self.kept
+        T = int(self.limits_B.max())
         none = lambda n: torch.full((B, G, n), -torch.inf, dtype=torch.float64, device=self.device)  # noqa: E731
         zero = lambda *n: torch.zeros(B, *n, dtype=torch.long, device=self.device)  # noqa: E731
         first = none(K)
         first[..., 0] = 0
-        rows = torch.arange(B, device=self.device)
         return Beam(
-            rows,
-            zero(G) > 0,
-            first,
-            first.clone(),
-            zero(G, K, T),
-            zero(G, K),
-            none(N),
-            none(N),
-            zero(G, N),
-            zero(G, N, T),
-        )
+            torch.arange(B, device=self.device), zero(G) > 0, first, first.clone(), zero(G, K, T), zero(G, K), none(N),
+            none(N), zero(G, N), zero(G, N, T),
+        )  # fmt: skip
+
+    def decide(self, front: Front, rows: slice) -> Decision:
+        t, before, events = self.step, self.beam, []
+        self.beam, parent_BW, stuck_B = self._step(before, front.logits_RV[rows], self._coverage(front.state, rows), t)
+        leaves_B = stuck_B | self.beam.done_BG.all(1) | (self.limits_B[before.row_B] == t + 1)
+        for b in leaves_B.nonzero()[:, 0].tolist():
+            found = self.harvest(*((before, t) if stuck_B[b] else (self.beam, t + 1)), b)
+            events += self.handles[int(before.row_B[b])].complete(found)
+        stays_b = (~leaves_B).nonzero()[:, 0]
+        self.beam, parent_BW = self.beam.rows(stays_b), parent_BW[stays_b]
+        if self.fan == 1:
+            parent_BW = torch.zeros_like(parent_BW)
+        parents_R = (stays_b[:, None] * self.fan + parent_BW).flatten()
+        self.step, self.fan = t + 1, self.options.width
+        return Decision(events, parents_R, self.beam.ids_BGKT[..., t].reshape(-1, 1))
 
     # --- a step -------------------------------------------------------------------------------------------------------
 
-    def step(self, beam: Beam, prediction: Prediction, state: State, t: int) -> tuple[Beam, Tensor, Tensor]:
-        """The beam with one symbol more; which of a row's ``width`` each came from; and the rows in which nothing may follow."""
-        found = self._extend(beam, prediction, state, t)
+    def _step(self, beam: Beam, logits_RV: Tensor, coverage_R: Tensor, t: int) -> tuple[Beam, Tensor, Tensor]:
+        """The beam with one token more; which of a request's ``width`` each came from; the requests that are stuck."""
+        found = self._extend(beam, logits_RV, coverage_R, t)
         new, parent_BGK = self._go_on(self._finish(beam, found, t), found, t)
-        bound_BG = new.nats_BGK.amax(-1) / self.options.penalty(self.options.max_length)
+        bound_BG = new.nats_BGK.amax(-1) / self.last_penalty_B1[beam.row_B]
         last_BG = new.ended_score_BGN[..., -1]
         closed_BG = (last_BG > -torch.inf) & (self.beams == 1)
         new.done_BG = beam.done_BG | closed_BG | (last_BG >= bound_BG)
-        group_G1 = torch.arange(self.shape[1], device=parent_BGK.device)[:, None] * self.beams
+        group_G1 = torch.arange(self.options.groups, device=parent_BGK.device)[:, None] * self.beams
         return new, (parent_BGK + group_G1).flatten(1), (found.nats == -torch.inf).flatten(1).all(1)
 
-    def _extend(self, beam: Beam, prediction: Prediction, state: State, t: int) -> Extensions:
+    def _extend(self, beam: Beam, logits_RV: Tensor, coverage_R: Tensor, t: int) -> Extensions:
         """The 2 K best extensions of each group."""
-        logits_RV = prediction.logits()[:, 0]
         logits_RV = logits_RV if logits_RV.dtype == torch.float64 else logits_RV.float()
         raw_BGKV = self._shared(logits_RV, beam)
         base_BGK = beam.nats_BGK - self._shared(logits_RV.logsumexp(-1).double(), beam)
@@ -249,27 +294,24 @@ class Search:
             base_BGK.gather(2, parent) + raw_BGKV.flatten(2).gather(2, flat).double()
         )  # without what steered the choice
         nats = nats.masked_fill(best == -torch.inf, -torch.inf)
-        score = nats / self.options.penalty(t + 1) + self._shared(self._coverage(state), beam).gather(2, parent)
+        score = nats / self.options.penalty(t + 1) + self._shared(coverage_R, beam).gather(2, parent)
         ends = torch.zeros_like(ids, dtype=torch.bool) if self.end is None else ids == self.end
         return Extensions(parent, ids, nats, score, ends)
 
     def _shared(self, x: Tensor, beam: Beam) -> Tensor:
-        """What each row of the State has, for each hypothesis; at first all hypotheses of a source have one row."""
+        """A value of each row of the State, given to each hypothesis; at first all hypotheses of a request have one
+        row."""
         B, G = beam.done_BG.shape
-        if len(x) == B:
+        if self.fan == 1:
             return x.view(B, 1, 1, *x.shape[1:]).expand(B, G, self.beams, *x.shape[1:])
         return x.view(B, G, self.beams, *x.shape[1:])
 
-    def _coverage(self, state: State) -> Tensor:
+    def _coverage(self, state: State, rows: slice) -> Tensor:
         """cp of each row of the State, R."""
-        beta, seen_RS = self.options.coverage_penalty, getattr(state, "coverage_BS", None)
-        if not beta:
-            return torch.zeros_like(state.length_B, dtype=torch.float64)
-        if seen_RS is None:
-            raise UserError(
-                "beam search: coverage_penalty needs a model that attends to a source; this one keeps no coverage"
-            )
-        return beta * seen_RS.double().clamp(1e-30, 1).log().sum(-1)
+        if not self.options.coverage_penalty:
+            return torch.zeros_like(state.length_B[rows], dtype=torch.float64)
+        seen_RS: Tensor = state.coverage_BS[rows]
+        return self.options.coverage_penalty * seen_RS.double().clamp(1e-30, 1).log().sum(-1)
 
     def _finish(self, beam: Beam, found: Extensions, t: int) -> Beam:
         """The N best finished ones after those that end now are among them; of equal scores the earlier."""
@@ -289,22 +331,24 @@ class Search:
         """The K best extensions that do not end, and whom they extend."""
         order = found.ends.int().argsort(dim=-1, stable=True)[..., : self.beams]
         gone = found.nats.masked_fill(found.ends, -torch.inf).gather(2, order) == -torch.inf
-        order = torch.where(gone, order[..., :1], order)  # nobody there: reads what the first reads, which is possible
+        order = torch.where(
+            gone, order[..., :1], order
+        )  # no hypothesis there: reads what the first reads, which is possible
         parent, ids = found.parent.gather(2, order), found.ids.gather(2, order)
         new.nats_BGK, new.score_BGK = (
             x.gather(2, order).masked_fill(gone, -torch.inf) for x in (found.nats, found.score)
         )
         new.ids_BGKT = _take(new.ids_BGKT, parent)
         new.ids_BGKT[..., t] = ids
-        if self.phrases is not None:
-            new.place_BGK = self.phrases.read(new.place_BGK.gather(2, parent), ids)
+        if self.rules.phrases is not None:
+            new.place_BGK = self.rules.phrases.read(new.place_BGK.gather(2, parent), ids)
         return new, parent
 
     def _choose(self, beam: Beam, raw_BGKV: Tensor, base_BGK: Tensor, t: int) -> tuple[Tensor, Tensor]:
         """Group after group, the 2 K best extensions in order: value (-inf: none) and place in K x V."""
         pick_BGKV, after_BGKV = self._allowed(beam, raw_BGKV, t)
         taken_BV, chosen = torch.zeros_like(raw_BGKV[:, 0, 0]), []
-        for g in range(self.shape[1]):
+        for g in range(self.options.groups):
             pick_BKV = pick_BGKV[:, g] - self.options.diversity * taken_BV[:, None] if g else pick_BGKV[:, g]
             if after_BGKV is not None and self.options.must:
                 found = self._in_turns(pick_BKV, base_BGK[:, g], after_BGKV[:, g])
@@ -312,20 +356,20 @@ class Search:
                 found = _best(pick_BKV, base_BGK[:, g], 2 * self.beams)
             chosen.append(found)
             value_Bk, flat_Bk = (x[:, : self.beams] for x in found)
-            if g + 1 < self.shape[1]:
+            if g + 1 < self.options.groups:
                 taken_BV = taken_BV.scatter_add(
                     1, flat_Bk % self.vocab_size, (value_Bk > -torch.inf).to(taken_BV.dtype)
                 )
         return torch.stack([f[0] for f in chosen], 1), torch.stack([f[1] for f in chosen], 1)
 
     def _in_turns(self, pick_BKV: Tensor, base_BK: Tensor, after_BKV: Tensor) -> tuple[Tensor, Tensor]:
-        """The same where phrases must appear: the best of every bank, that of the fewest needed ids first; then every second best.
-        Places that a bank cannot fill go to the others.
+        """The same where phrases must appear: the best of every bank, that of the fewest needed ids first; then every
+        second best. Places that a bank cannot fill go to the others.
         """
-        assert self.phrases is not None
+        assert self.rules.phrases is not None
         banks = [
             _best(pick_BKV.masked_fill(after_BKV != need, -torch.inf), base_BK, 2 * self.beams)
-            for need in range(self.phrases.banks)
+            for need in range(self.rules.phrases.banks)
         ]
         value_Bk, flat_Bk = (torch.stack(x, -1).flatten(1) for x in zip(*banks, strict=True))
         order = (value_Bk == -torch.inf).int().argsort(dim=-1, stable=True)[:, : 2 * self.beams]
@@ -334,17 +378,19 @@ class Search:
     # --- what may follow ----------------------------------------------------------------------------------------------
 
     def _allowed(self, beam: Beam, raw_BGKV: Tensor, t: int) -> tuple[Tensor, Tensor | None]:
-        """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are phrases."""
+        """The logits, -inf where an id may not follow; and how many ids are needed after each, where there are
+        phrases."""
         o, barred, after_BGKV = self.options, [], None
-        if len(self.barred):
-            raw_BGKV = raw_BGKV.index_fill(-1, self.barred, -torch.inf)
-        if self.phrases is not None:
-            after_BGKV = self.phrases.after(beam.place_BGK)
-            barred.append(after_BGKV > o.max_length - t - 1)
+        if len(self.rules.excluded):
+            raw_BGKV = raw_BGKV.index_fill(-1, self.rules.excluded, -torch.inf)
+        if self.rules.phrases is not None:
+            after_BGKV = self.rules.phrases.after(beam.place_BGK)
+            left_B111 = self.limits_B[beam.row_B][:, None, None, None] - t - 1
+            barred.append(after_BGKV > left_B111)
         if o.no_repeat_ngram and t >= o.no_repeat_ngram:
             again = _repeats(beam.ids_BGKT[..., :t], o.no_repeat_ngram, self.vocab_size)
-            if self.phrases is not None and after_BGKV is not None:  # or a phrase could become impossible
-                need_BGK1 = self.phrases.need(beam.place_BGK)[..., None]
+            if self.rules.phrases is not None and after_BGKV is not None:  # or a phrase could become impossible
+                need_BGK1 = self.rules.phrases.need(beam.place_BGK)[..., None]
                 nothing_BGK1 = (again | barred[0]).all(-1, keepdim=True)
                 again &= ~(nothing_BGK1 & (after_BGKV < need_BGK1))
             barred.append(again)
@@ -361,12 +407,13 @@ class Search:
     # --- the result ---------------------------------------------------------------------------------------------------
 
     def harvest(self, beam: Beam, size: int, b: int) -> list[Hypothesis]:
-        """The n best of row ``b``, whose hypotheses that go on have ``size`` ids: of each group the best, then the second best, …"""
+        """The n best of row ``b``, whose hypotheses that go on have ``size`` ids: of each group the best, then the
+        second best, …"""
         over_GK = (beam.nats_BGK[b] > -torch.inf) & (
-            self.phrases.need(beam.place_BGK[b]) == 0 if self.phrases is not None else True
+            self.rules.phrases.need(beam.place_BGK[b]) == 0 if self.rules.phrases is not None else True
         )
         ranked: list[tuple[int, bool, float, Hypothesis]] = []
-        for g in range(self.shape[1]):
+        for g in range(self.options.groups):
             ended = zip(
                 beam.ended_ids_BGNT[b, g].tolist(), beam.ended_size_BGN[b, g].tolist(),
                 beam.ended_nats_BGN[b, g].tolist(), beam.ended_score_BGN[b, g].tolist(),

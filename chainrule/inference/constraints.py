@@ -1,14 +1,17 @@
-"""Phrases that must and that must not appear, compiled to one automaton that tells, for every id, what is still needed after it.
+"""Phrases that must and that must not appear, compiled to one automaton: for every id, how many ids are still needed
+after it.
 
-A node is the longest end of what was written that begins a phrase (Aho & Corasick 1975); a state is a node and the set of
-must-phrases that have appeared. ``need`` is the least number of ids after which all have appeared, by relaxation over the whole
-table: overlaps of phrases, and detours around forbidden ones, are in it. An id is allowed where what is needed after it still
-fits: so whatever lives can be completed, and nothing has to be repaired at the end.
+A node is the longest end of the generated ids that begins a phrase (Aho & Corasick 1975); a state is a node and the set
+of must-phrases that have appeared. ``need`` is the least number of ids after which all have appeared, by relaxation
+over the whole table: overlaps of phrases, and detours around forbidden ones, are in it. An id is allowed where the ids
+needed after it still fit: so every hypothesis can be completed, and nothing has to be repaired at the end.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -25,9 +28,22 @@ MOST = 1 << 24
 
 
 class Phrases:
-    """The automaton. States are integers, 0 the first; ids fall into S x C classes: those of phrases, the forbidden, all others.
+    """The automaton. States are integers, 0 the first; ids fall into classes: each id of a phrase, the forbidden, all
+    others.
 
-    Raises UserError where the phrases are so many that the table would not fit.
+    Args:
+        must: phrases that must appear.
+        forbid: phrases that must not appear.
+        vocab_size: V.
+        end: the id that ends a sequence, if any.
+
+    Raises:
+        UserError: so many phrases that the table would not fit.
+
+    Example:
+        >>> phrases = Phrases(must=[(0, 1)], forbid=[], vocab_size=3, end=2)
+        >>> phrases.after(torch.tensor(0)).tolist() == [1, 2, NEVER]
+        True
     """
 
     def __init__(self, must: Sequence[Phrase], forbid: Sequence[Phrase], vocab_size: int, end: int | None):
@@ -56,30 +72,41 @@ class Phrases:
             torch.from_numpy, (kind_V, next_SC, need_S, after_SC)
         )
 
-    def to(self, device: torch.device) -> Phrases:
+    def to(self, device: torch.device | str) -> Phrases:
+        """Return the same automaton with its tables on a device."""
+        moved = copy.copy(self)
         for name in ("kind_V", "next_SC", "need_S", "after_SC"):
-            setattr(self, name, getattr(self, name).to(device))
-        return self
+            setattr(moved, name, getattr(self, name).to(device))
+        return moved
 
     def read(self, state: Tensor, ids: Tensor) -> Tensor:
-        """The states after these ids, of the same shape."""
+        """Return the states after these ids, of the same shape."""
         return self.next_SC[state, self.kind_V[ids]]
 
     def need(self, state: Tensor) -> Tensor:
-        """The least number of ids after which every must-phrase has appeared."""
+        """Return the least number of ids after which every must-phrase has appeared."""
         return self.need_S[state]
 
     def after(self, state: Tensor) -> Tensor:
-        """The same after each id that might come next, ... x V; NEVER where it is forbidden, and for the end while a phrase lacks."""
+        """Return ``need`` after each id that might come next, ... x V.
+
+        NEVER stands where the id is forbidden, and for the end while a phrase is missing.
+        """
         after = self.after_SC[state][..., self.kind_V]
         if self.end is not None:
             after[..., self.end] = torch.where(self.need(state) == 0, 0, NEVER)
         return after
 
 
+@lru_cache(maxsize=16)
+def compiled(must: tuple[Phrase, ...], forbid: tuple[Phrase, ...], vocab_size: int, end: int | None) -> Phrases:
+    """Return the automaton of these phrases, compiled when it is first asked for."""
+    return Phrases(must, forbid, vocab_size, end)
+
+
 def _automaton(phrases: list[Phrase], classes: int, musts: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nodes x classes: the next node; for each node the set of must-phrases (the first ``musts``) that end there, as bits, and
-    whether a forbidden one does.
+    """The next node, nodes x classes; for each node the set of must-phrases (the first ``musts``) that end there, as
+    bits, and whether a forbidden one does.
     """
     children: list[dict[int, int]] = [{}]
     last = []

@@ -1,4 +1,4 @@
-"""What it costs to run a model: bytes of its state, and seconds and bytes against the length that it reads."""
+"""Costs of running a model: bytes of its state, and seconds and bytes by sequence length."""
 
 from __future__ import annotations
 
@@ -23,14 +23,16 @@ SHORT, LONG = 16, 32
 def state_bytes(
     model: Autoregressive, compute: Compute, initial: Callable[[Autoregressive, int], State | None]
 ) -> tuple[int, int]:
-    """Return the bytes of a state whatever the length, and the bytes more for each token read, for one sequence.
+    """Measure the size of a State for one sequence.
 
     Args:
         model: the model.
         compute: where it runs.
-        initial: the state that a sequence is read from, given its length; None: the model's own. Of a prompt as long,
-            each token
-            is held too.
+        initial: gives the state that a sequence of some length is read from (None: the model's own); where it holds a
+            source of that length, the tokens of the source are counted too.
+
+    Returns:
+        Bytes for any sequence, and bytes for each token.
     """
     sizes = []
     for length in (SHORT, LONG):
@@ -44,8 +46,16 @@ def state_bytes(
 
 @torch.no_grad()
 def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, Any]:
-    """Seconds to read one sequence, and bytes remembered after it, against its length; with exponents fitted in log-
-    log.
+    """Measure seconds and bytes of State by the length of one sequence.
+
+    Args:
+        model: the model.
+        compute: where it runs.
+        seed: seed of the tokens that are read.
+
+    Returns:
+        ``lengths``, ``seconds`` and ``bytes``, as far as the model reads; and the exponents of power laws fitted to the
+        four longest (``time_exponent``, ``memory_exponent``).
     """
     rng = torch.Generator().manual_seed(seed)
     seconds, sizes, lengths = [], [], []
@@ -73,9 +83,8 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, 
 
 
 class MemoryWatch:
-    """Peak resident memory of the process while the block runs, sampled every 5 ms, less what it held at the
-    beginning.
-    """
+    """Peak resident memory of the process while the block runs, sampled every 5 ms, less that at its beginning
+    (``extra``)."""
 
     def __init__(self) -> None:
         self.extra = 0

@@ -1,9 +1,11 @@
-"""The memory curve: bits per unit when only the last k symbols are visible. How far back does the data remember, and who uses it?
+"""The memory curve: bits per unit when only the last k tokens are visible. It shows how much context the data reward,
+and which model uses it.
 
-Windows of the text are read from ``start``; the symbol in column k of a window is predicted with exactly k symbols visible. The
-windows lie in short runs one symbol apart, so that neighbouring k are measured on almost the same symbols, and every
-model is measured on the same windows. What the same symbols cost with everything visible is known from the evaluation and is
-used as a control variate: value(k) = mean over the part + mean over the windows of (cost with k visible - cost with all).
+Windows of the text are read from the start token; the token in column k of a window is predicted with exactly k tokens
+visible. The windows lie in short runs one token apart, so that neighbouring k are measured on almost the same tokens,
+and every model is measured on the same windows. The cost of the same tokens with everything visible is known from the
+evaluation and serves as a control variate: value(k) = mean over the split + mean over the windows of (cost with k
+visible - cost with all).
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from chainrule.inference.scoring import Symbols, places
 
 @dataclass(frozen=True)
 class Tier:
-    """Columns ``first`` to ``last`` from ``runs`` x ``length`` windows; neighbouring columns are pooled by ``pool``."""
+    """Columns ``first`` to ``last`` from ``runs`` runs of ``length`` windows; neighbouring columns are pooled by
+    ``pool``."""
 
     first: int
     last: int
@@ -34,7 +37,7 @@ TIERS = (Tier(0, 15, 256, 16, 0.0), Tier(16, 127, 48, 24, 0.0), Tier(128, 1024, 
 
 
 def _windows(part: Symbols, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
-    """First positions of the windows in ``part.ids``, and where these stand in the result of ``token_nats``."""
+    """First positions of the windows in ``part.ids``, and their places in the result of ``token_nats``."""
     reach = tier.last + tier.length
     lengths = part.ends - part.starts
     offsets = np.cumsum(lengths) - lengths
@@ -53,7 +56,7 @@ def _windows(part: Symbols, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
 
 @torch.no_grad()
 def _costs(model: Autoregressive, part: Symbols, begin: np.ndarray, width: int, compute: Compute) -> np.ndarray:
-    """-log p, windows x width, column k with k symbols visible."""
+    """-log p, windows x width, column k with k tokens visible."""
     rows = max(1, (1 << 15) // width)
     out = np.zeros((len(begin), width))
     for k in range(0, len(begin), rows):
@@ -68,17 +71,25 @@ def _costs(model: Autoregressive, part: Symbols, begin: np.ndarray, width: int, 
 
 
 def memory_curve(
-    model: Autoregressive, part: Symbols, nats: np.ndarray, compute: Compute, units_per_symbol: float = 1.0
+    model: Autoregressive, part: Symbols, nats: np.ndarray, compute: Compute, units_per_token: float = 1.0
 ) -> list[dict[str, float]]:
-    """``[{"visible": k, "value": bits}, …]`` up to 1,024 symbols, the window of the model, or the longest record.
+    """Measure the memory curve of a model.
 
-    ``nats``: the model's ``token_nats`` of the same part. ``units_per_symbol``: bytes (or whatever bits are counted per) of a symbol.
+    Args:
+        model: the model.
+        part: the split that it is measured on.
+        nats: the model's ``token_nats`` of the same split.
+        compute: where the model runs.
+        units_per_token: bytes (or whatever bits are counted per) of a token.
+
+    Returns:
+        ``[{"visible": k, "value": bits per unit}, …]`` up to 1,024 tokens, the model's window, or the longest record.
     """
     model.eval()
     base, curve = nats.mean(), []
     spelled = np.zeros(len(nats))
     if model.byte_fallback:
-        spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # paid for whatever is visible
+        spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # whatever is visible
     for tier in TIERS:
         width = min(tier.last + 1, model.window or tier.last + 1)
         begin, place = _windows(part, tier)
@@ -91,6 +102,6 @@ def memory_curve(
         while k < width:
             stop = min(width, max(k + 1, int(k * (1 + tier.pool))))
             value = base + extra[k:stop].mean()
-            curve.append({"visible": k, "value": value / math.log(2) / units_per_symbol})
+            curve.append({"visible": k, "value": value / math.log(2) / units_per_token})
             k = stop
     return curve

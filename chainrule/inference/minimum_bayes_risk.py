@@ -1,4 +1,4 @@
-"""Choosing among texts that were found or drawn."""
+"""Minimum Bayes risk decoding: the choice among candidate texts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,25 @@ from chainrule.core import UserError
 def minimum_bayes_risk(
     candidates: Sequence[str], scores: Sequence[float] | None = None, utility: Callable[[str, str], float] | None = None
 ) -> int:
-    """Which candidate has the least Bayes risk: argmax_i sum_j p_j utility(candidate_i, candidate_j).
+    """Return the index of the candidate of minimum Bayes risk: argmax_i sum_j p_j utility(candidate_i, candidate_j).
 
-    p is softmax(scores), log p of an n-best list (Kumar & Byrne 2004), or equal where there are none, as for samples (Eikema & Aziz
-    2020). ``utility(text, reference)``: larger is better; default: sentence chrF by sacrebleu. Raises UserError where there is
-    nothing to choose from, or the numbers do not fit.
+    Args:
+        candidates: texts that were found or drawn.
+        scores: log p of each, of which p is the softmax (Kumar & Byrne 2004); None: all are equally probable, as
+            samples are (Eikema & Aziz 2020).
+        utility: a function of (text, reference), larger is better; None: sentence chrF by sacrebleu.
+
+    Raises:
+        UserError: no candidates, another number of scores, scores that are not finite, or no sacrebleu.
+
+    Example:
+        >>> same_letter = lambda text, reference: float(text[0] == reference[0])
+        >>> minimum_bayes_risk(["ax", "bx", "by"], utility=same_letter)
+        1
     """
     if not candidates or (scores is not None and len(scores) != len(candidates)):
-        raise UserError(
-            f"mbr: {len(candidates)} candidates and {0 if scores is None else len(scores)} scores: one of each, at least one"
-        )
+        many = 0 if scores is None else len(scores)
+        raise UserError(f"mbr: {len(candidates)} candidates and {many} scores: one of each, at least one")
     weights = np.zeros(len(candidates)) if scores is None else np.asarray(scores, np.float64)
     if not np.isfinite(weights.max()) or np.isnan(weights).any():
         raise UserError("mbr: scores are log-probabilities: at least one must be finite, none not-a-number")

@@ -1,27 +1,46 @@
-"""Sampling from any autoregressive model, known only through ``forward``, ``Prediction`` and ``State``."""
+"""Sampling: tokens, or values, are drawn for all rows of a group in one batched operation, each row with its own
+noise."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, UserError, draw
-from chainrule.core.compute import Compute
+from chainrule.core import Autoregressive, Noise, State, UserError
+from chainrule.core.noise import gumbel, uniform
+from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Decision, Event, Front, Group, Handle, Request
+
+NOISE_NUMBERS = 1 << 14
+"""Numbers of noise that are made at once, for several steps ahead where the vocabulary is small."""
 
 
 @dataclass(frozen=True)
 class Filters:
-    """How a distribution is sharpened before it is drawn from, in this order: temperature, top-k, top-p, min-p."""
+    """The settings that a distribution is sharpened by before it is drawn from, applied in this order.
+
+    Args:
+        temperature: divides the logits; 0 takes the most probable token.
+        top_k: only the k most probable tokens; 0: all.
+        top_p: the fewest most probable tokens whose probabilities reach p (nucleus sampling); 1: all.
+        min_p: only tokens of at least this share of the largest probability; 0: all.
+
+    Raises:
+        UserError: a value out of range.
+
+    Example:
+        >>> p = torch.tensor([[0.5, 0.3, 0.2]])
+        >>> [round(x, 3) for x in Filters(top_k=2)(p.log())[0].softmax(-1).tolist()]
+        [0.625, 0.375, 0.0]
+    """
 
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
-    forbidden: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         checks = (
@@ -35,19 +54,22 @@ class Filters:
                 raise UserError(f"--{name} {value}: allowed is {low} to {high}")
 
     def __call__(self, logits_BV: Tensor) -> Tensor:
-        """Filtered logits: -inf where a symbol is out. Temperature 0 keeps the most probable alone."""
+        """Return the filtered logits in float64, -inf where a token is out.
+
+        Args:
+            logits_BV: logits, normalised or not, B x V.
+        """
         x = logits_BV.double()
-        if self.forbidden:
-            x = x.index_fill(-1, torch.tensor(self.forbidden, device=x.device), -torch.inf)
         if self.temperature == 0:
             return torch.full_like(x, -torch.inf).scatter(-1, x.argmax(-1, keepdim=True), 0.0)
-        x = x / self.temperature
+        if self.temperature != 1:
+            x = x / self.temperature
         if 0 < self.top_k < x.shape[-1]:
             x = x.masked_fill(x < x.topk(self.top_k).values[..., -1:], -torch.inf)
         if self.top_p < 1:
             ordered, index = x.sort(descending=True)
             p = ordered.softmax(-1)
-            out = p.cumsum(-1) - p >= self.top_p  # the symbol that crosses p stays
+            out = p.cumsum(-1) - p >= self.top_p  # the token that crosses p stays
             out[..., 0] = False
             x = x.masked_fill(torch.zeros_like(out).scatter(-1, index, out), -torch.inf)
         if self.min_p > 0:
@@ -55,68 +77,164 @@ class Filters:
             x = x.masked_fill(p < self.min_p * p.amax(-1, keepdim=True), -torch.inf)
         return x
 
+    def limit(self, request: Request) -> int:
+        """Return how many tokens the request may have. Raises UserError where that is none."""
+        limit = DEFAULT_TOKENS if request.max_tokens is None else request.max_tokens
+        if limit < 1:
+            raise UserError(f"--max-tokens {limit}: at least 1")
+        return limit
 
-@dataclass
-class Generated:
-    """Continuations without their prompts, log p of each under the unfiltered model (nats), and the speed."""
+    def check(self, request: Request, model: Autoregressive) -> None:
+        """Raise UserError where values are to be drawn, which none of the settings is for."""
+        plain = (self, request.constraints, len(request.prompts)) == (Filters(), Constraints(), 1)
+        if not plain and not draws_tokens(model):
+            raise UserError(
+                "values are drawn as the model predicts them: filters, constraints and guidance are for tokens"
+            )
 
-    ids: list[list[int]]
-    nats: list[float]
-    tokens_per_second: float
+    def key(self, request: Request) -> Hashable:
+        """Return what requests have in common that are drawn together."""
+        guidance = request.guidance if len(request.prompts) > 1 else None
+        return self, request.constraints, guidance
+
+    def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
+        """Return the group of requests that are drawn together."""
+        return (DrawnTokens if draws_tokens(model) else DrawnValues)(handles, model, state.length_B.device)
+
+
+def draws_tokens(model: Autoregressive) -> bool:
+    """Return whether the model predicts one token out of a finite vocabulary at each step, rather than real values."""
+    start = model.start_inputs(1)
+    return start.dim() == 2 and not start.is_floating_point()
+
+
+class Drawn(Group):
+    """Requests that are drawn together, each with the noise of its own seed and position."""
+
+    width = 1
+    """Rows of the State that each request holds."""
+
+    def __init__(self, handles: list[Handle], model: Autoregressive, device: torch.device | str):
+        self.handles = handles
+        self.key = handles[0].request.sampler.key(handles[0].request)
+        self.seeds_B = torch.tensor([h.request.seed % (1 << 63) for h in handles], device=device)
+
+    @property
+    def rows(self) -> int:
+        return self.width * len(self.handles)
+
+    def join(self, other: Drawn) -> None:
+        self.handles = self.handles + other.handles
+        self.seeds_B = torch.cat([self.seeds_B, other.seeds_B])
+
+    def keep(self, index_b: Tensor) -> None:
+        """Go on with some of the requests."""
+        self.handles = [self.handles[b] for b in index_b.tolist()]
+        self.seeds_B = self.seeds_B[index_b]
+
+    def positions(self) -> Tensor:
+        """How many tokens each request has, B: the position of its next one."""
+        return torch.tensor([len(handle.tokens) for handle in self.handles], device=self.seeds_B.device)
+
+    def taken(self, next_B1: Tensor, nats_B: Tensor) -> Decision:
+        """Hand out tokens and their log p. Requests that have ended leave."""
+        handles, events, alive = self.handles, [], []
+        for b, (handle, token, nats) in enumerate(zip(handles, next_B1[:, 0].tolist(), nats_B.tolist())):
+            handle.receive(token, nats)
+            if handle.finish is None:
+                alive.append(b)
+            if handle.finish != "stuck":
+                events.append(Event(handle, token, nats))
+        parents_R = None
+        if len(alive) < len(handles):
+            index_b = torch.tensor(alive, dtype=torch.long, device=next_B1.device)
+            self.keep(index_b)
+            next_B1 = next_B1[index_b]
+            parents_R = (self.width * index_b[:, None] + torch.arange(self.width, device=index_b.device)).flatten()
+        return Decision(events, parents_R, next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0))
+
+
+class DrawnTokens(Drawn):
+    """Tokens by the Gumbel-max trick. With guidance a request holds two rows, that of its prompt and that of
+    nothing."""
+
+    def __init__(self, handles: list[Handle], model: Autoregressive, device: torch.device | str):
+        super().__init__(handles, model, device)
+        request = handles[0].request
+        self.filters: Filters = request.sampler  # type: ignore[assignment]
+        self.width, self.guidance, self.vocab_size = len(request.prompts), request.guidance, model.vocab_size
+        self.excluded_SV = self.after_SV = None
+        self.place_B = torch.zeros_like(self.seeds_B)
+        """State of each request in the automaton of constraints."""
+        if request.constraints != Constraints():
+            self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
+            after_SV, places = self.after_SV.tolist() if len(self.after_SV) > 1 else [], []
+            for handle in handles:
+                places.append(
+                    functools.reduce(lambda s, i: after_SV[s][i], handle.request.given if after_SV else (), 0)
+                )
+            self.place_B = torch.tensor(places, device=device)
+        self._noise_BTV: Tensor | None = None
+        self._noise_at = 0
+
+    def join(self, other: Drawn) -> None:
+        assert isinstance(other, DrawnTokens)
+        super().join(other)
+        self.place_B, self._noise_BTV = torch.cat([self.place_B, other.place_B]), None
+
+    def keep(self, index_b: Tensor) -> None:
+        super().keep(index_b)
+        self.place_B = self.place_B[index_b]
+        self._noise_BTV = None if self._noise_BTV is None else self._noise_BTV[index_b]
+
+    def noise(self) -> Tensor:
+        """Gumbel noise of the next position of each request, B x V."""
+        if self._noise_BTV is None or self._noise_at == self._noise_BTV.shape[1]:
+            steps = max(1, min(64, NOISE_NUMBERS // (len(self.handles) * self.vocab_size)))
+            positions_BT = self.positions()[:, None] + torch.arange(steps, device=self.seeds_B.device)
+            self._noise_BTV = gumbel(uniform(self.seeds_B[:, None], positions_BT, self.vocab_size))
+            self._noise_at = 0
+        self._noise_at += 1
+        return self._noise_BTV[:, self._noise_at - 1]
+
+    def decide(self, front: Front, rows: slice) -> Decision:
+        logits_RV = front.logits_RV[rows].double()
+        log_p_RV = logits_RV.log_softmax(-1)
+        scores_BV, log_p_BV = logits_RV, log_p_RV
+        if self.width == 2:
+            log_p_BV, nothing_BV = log_p_RV.view(-1, 2, self.vocab_size).unbind(1)
+            scores_BV = (nothing_BV + self.guidance * (log_p_BV - nothing_BV)).nan_to_num(nan=-torch.inf)
+        if self.excluded_SV is not None:
+            scores_BV = scores_BV.masked_fill(self.excluded_SV[self.place_B], -torch.inf)
+        if self.filters.temperature == 0:
+            next_B1 = scores_BV.argmax(-1, keepdim=True)
+        else:
+            next_B1 = (self.filters(scores_BV) + self.noise()).argmax(-1, keepdim=True)
+        nats_B1 = log_p_BV.gather(-1, next_B1)
+        if self.after_SV is not None:  # where nothing is allowed, nothing was drawn
+            nats_B1 = nats_B1.masked_fill(scores_BV.gather(-1, next_B1) == -torch.inf, -torch.inf)
+            self.place_B = self.after_SV[self.place_B, next_B1[:, 0]]
+        return self.taken(next_B1, nats_B1[:, 0])
+
+
+class DrawnValues(Drawn):
+    """Values as the model's predictive distribution gives them; the group holds all rows."""
+
+    def decide(self, front: Front, rows: slice) -> Decision:
+        next_B1 = front.prediction.sample(Noise(self.seeds_B, self.positions()))
+        return self.taken(next_B1, front.prediction.log_prob(next_B1)[:, 0].double())
 
 
 def pad(prompts: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Tensor]:
-    """START + prompt in each row, padded on the right; and the lengths."""
-    lengths = torch.tensor([len(p) + 1 for p in prompts])
-    inputs_BT = torch.zeros(len(prompts), int(lengths.max()), dtype=torch.long)
+    """Return token ids behind the start token, padded on the right, B x T, and the lengths of the rows, B.
+
+    Example:
+        >>> ids, lengths = pad([[3, 1], []], start=9)
+        >>> ids.tolist(), lengths.tolist()
+        ([[9, 3, 1], [9, 0, 0]], [3, 1])
+    """
+    lengths_B = torch.tensor([len(p) + 1 for p in prompts])
+    inputs_BT = torch.zeros(len(prompts), int(lengths_B.max()), dtype=torch.long)
     for b, prompt in enumerate(prompts):
         inputs_BT[b, : len(prompt) + 1] = torch.tensor([start, *prompt])
-    return inputs_BT, lengths
-
-
-@torch.no_grad()
-def generate(
-    model: Autoregressive,
-    prompts: Sequence[Sequence[int]],
-    max_tokens: int,
-    compute: Compute,
-    *,
-    filters: Filters = Filters(),
-    seed: int = 42,
-    finished: Callable[[list[int]], bool] = lambda ids: False,
-    barred: Callable[[int, int], Sequence[int]] = lambda row, step: (),
-) -> Generated:
-    """Continue each prompt by at most ``max_tokens`` symbols, or until ``finished(continuation)``; the symbols
-    ``barred(row, step)`` are not drawn there.
-
-    Prompts may differ in length; a row's text depends on its seed and place in the batch, not on the others' lengths.
-    """
-    model.eval()
-    rng = torch.Generator(compute.device).manual_seed(seed)
-    inputs_BT, lengths_B = (x.to(compute.device) for x in pad(prompts, model.start_id))
-    texts: list[list[int]] = [[] for _ in prompts]
-    nats = torch.zeros(len(prompts), dtype=torch.float64, device=compute.device)
-    alive_B = torch.ones(len(prompts), dtype=torch.bool, device=compute.device)
-    began = time.perf_counter()
-    with compute.autocast():
-        prediction, state = model(inputs_BT, None, lengths_B)
-        prediction = prediction.select(lengths_B - 1)
-        for step in range(max_tokens):
-            logits_BV = prediction.logits()[:, 0].double()
-            allowed_BV = logits_BV
-            for b in range(len(prompts)):
-                if len(out := barred(b, step)):
-                    allowed_BV = allowed_BV.clone() if allowed_BV is logits_BV else allowed_BV
-                    allowed_BV[b, torch.as_tensor(out, device=allowed_BV.device)] = -torch.inf
-            next_B = draw(filters(allowed_BV), rng)
-            log_p_B = logits_BV.log_softmax(-1).gather(-1, next_B[:, None])[:, 0]
-            nats += torch.where(alive_B, log_p_B, 0.0)
-            for b, symbol in enumerate(next_B.tolist()):
-                if alive_B[b]:
-                    texts[b].append(symbol)
-                    alive_B[b] = not finished(texts[b])
-            if step + 1 == max_tokens or not bool(alive_B.any()):
-                break
-            prediction, state = model(next_B[:, None], state)
-    seconds = time.perf_counter() - began
-    return Generated(texts, nats.tolist(), sum(map(len, texts)) / max(seconds, 1e-9))
+    return inputs_BT, lengths_B

@@ -1,4 +1,4 @@
-"""log p of every symbol of a held-out part, and how it is read."""
+"""Log-probabilities of held-out tokens, and the windows in which a text is read for them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from chainrule.core import IGNORED, Autoregressive
 from chainrule.core.compute import Compute
 
 BURN_IN = 1024
-"""A model without a window reads at least this many symbols (or all there are) before one is scored."""
+"""A model without a window reads at least this many tokens (or all there are) before one is scored."""
 
 
 class Symbols(Protocol):
-    """What scoring needs of a data part: ids, and where its records (or spans) begin and end."""
+    """A split as scoring reads it: token ids, and where its records (or spans) begin and end."""
 
     ids: np.ndarray
     starts: np.ndarray
@@ -29,9 +29,9 @@ class Symbols(Protocol):
 
 @dataclass(frozen=True)
 class EvalWindow:
-    """How long texts are read: rows of at most ``context`` symbols, of which the last ``stride`` are scored.
+    """The windows of an evaluation: rows of at most ``context`` tokens, of which the last ``stride`` are scored.
 
-    The first row of a record scores all of its symbols, the first one from ``start``.
+    The first row of a record scores all of its tokens.
     """
 
     context: int
@@ -39,7 +39,7 @@ class EvalWindow:
 
     @staticmethod
     def of(model: Autoregressive) -> EvalWindow:
-        """The convention of a board: a window with a stride of half of it; else enough burn-in that more changes nothing."""
+        """Return the convention of a board: the model's window with a stride of half of it, else a long burn-in."""
         if model.window is not None:
             return EvalWindow(model.window, max(1, model.window // 2))
         if model.context is not None:
@@ -49,7 +49,7 @@ class EvalWindow:
 
 @dataclass(frozen=True)
 class Row:
-    """Read ``ids[read:stop]``, score ``ids[scored:stop]``, and put the result at ``place`` on."""
+    """A row that reads ``ids[read:stop]`` and scores ``ids[scored:stop]``; the result goes to ``place`` on."""
 
     read: int
     scored: int
@@ -73,7 +73,12 @@ def _rows(part: Symbols, reading: EvalWindow) -> Iterator[Row]:
 
 
 def places(part: Symbols, at: np.ndarray) -> np.ndarray:
-    """Where positions of ``part.ids`` stand in a result of ``token_nats`` (records one after the other)."""
+    """Return the places of positions of ``part.ids`` in a result of ``token_nats`` (records one after the other).
+
+    Args:
+        part: the split.
+        at: positions in ``part.ids``, within its records.
+    """
     record = np.searchsorted(part.starts, at, "right") - 1
     first = np.cumsum(part.ends - part.starts) - (part.ends - part.starts)
     return at - part.starts[record] + first[record]
@@ -83,8 +88,18 @@ def places(part: Symbols, at: np.ndarray) -> np.ndarray:
 def token_nats(
     model: Autoregressive, part: Symbols, compute: Compute, reading: EvalWindow | None = None, *, guesses: bool = False
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """-log p of every symbol of the part, records in order (float64 nats), and on request whether the most probable symbol
-    was the right one. An unknown symbol pays 8 bits for each byte that it stands for.
+    """Score every token of a split.
+
+    Args:
+        model: the model.
+        part: the split.
+        compute: where the model runs.
+        reading: the windows; None: the convention of a board.
+        guesses: tell whether the most probable token was the right one, too.
+
+    Returns:
+        -log p of each token in nats, float64, records in order, an unknown token paying 8 bits for each byte that it
+        stands for; and booleans where ``guesses`` are asked for, else None.
     """
     model.eval()
     size = int((part.ends - part.starts).sum())

@@ -1,16 +1,19 @@
-"""Drawing from any autoregressive model of captions and pictures: the caption is read, the picture's symbols are drawn."""
+"""Images from captions by any autoregressive model: the caption is read, the tokens of the image are drawn."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, draw
+from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
+from chainrule.inference.engine import Engine
+from chainrule.inference.requests import Request
 from chainrule.inference.sampling import Filters
 
 
-@torch.no_grad()
 def draw_images(
     model: Autoregressive,
     records_BT: Tensor,
@@ -18,39 +21,34 @@ def draw_images(
     compute: Compute,
     filters: Filters,
     *,
+    seeds: Sequence[int],
     blank_T: Tensor | None = None,
     guidance: float = 1.0,
-    seed: int = 0,
 ) -> tuple[Tensor, Tensor]:
-    """Go on from records that are captions (and perhaps the beginning of a picture) for ``places`` symbols: their ids, B x places, and
-    log p of each row's symbols under the unfiltered, unguided model, B, in nats.
+    """Continue records that are captions, perhaps with the beginning of an image.
 
-    ``guidance`` g draws from log p(x | blank) + g (log p(x | caption) - log p(x | blank)), ``blank_T`` being an empty caption (Ho &
-    Salimans 2022); 1: the model as it is, which reads every record once only.
+    Args:
+        model: a model of captions and images.
+        records_BT: token ids, B x T.
+        places: how many tokens are drawn for each record.
+        compute: where the model runs.
+        filters: temperature and the like.
+        seeds: the seed of each record's noise.
+        blank_T: an empty caption, which guidance needs.
+        guidance: g draws from log p(x | blank) + g (log p(x | caption) - log p(x | blank)) (Ho & Salimans 2022); 1 is
+            the model as it is.
+
+    Returns:
+        The ids that were drawn, B x places, and their log p in nats under the unfiltered, unguided model, B.
     """
-    device, B = compute.device, len(records_BT)
-    rng = torch.Generator().manual_seed(seed)
-    guided = guidance != 1 and blank_T is not None
-    rows_BT = records_BT
-    if guided:
-        assert blank_T is not None
-        empty_BT = torch.cat([blank_T.expand(B, -1), records_BT[:, len(blank_T) :]], 1)
-        rows_BT = torch.cat([records_BT, empty_BT])
-    inputs = torch.cat([torch.full((len(rows_BT), 1), model.start_id), rows_BT], 1).to(device)
-    with compute.autocast():
-        prediction, state = model(inputs, model.initial_state(len(inputs), inputs.shape[1] + places))
-    last_B = torch.full((len(inputs),), inputs.shape[1] - 1, device=device)
-    prediction = prediction.select(last_B)
-    drawn, nats_B = [], torch.zeros(B, dtype=torch.float64)
-    for step in range(places):
-        log_p = prediction.logits()[:, -1].double().log_softmax(-1).cpu()
-        own_BV = log_p[:B]
-        mixed_BV = log_p[B:] + guidance * (own_BV - log_p[B:]) if guided else own_BV
-        ids_B = draw(filters(mixed_BV.nan_to_num(nan=-torch.inf)), rng)
-        nats_B += own_BV.gather(1, ids_B[:, None])[:, 0]
-        drawn.append(ids_B)
-        if step + 1 < places:
-            read_B1 = ids_B.repeat(2 if guided else 1)[:, None].to(device)
-            with compute.autocast():
-                prediction, state = model(read_B1, state)
-    return torch.stack(drawn, 1), nats_B
+    blanks: list[list[int] | None] = [None] * len(records_BT)
+    if blank_T is not None and guidance != 1:
+        begun_BT = records_BT[:, len(blank_T) :].tolist()
+        shared = blank_T.tolist()
+        blanks = [shared + begun if begun else shared for begun in begun_BT]
+    requests = [
+        Request(ids, filters, seed, max_tokens=places, unconditional=blank, guidance=guidance)
+        for ids, seed, blank in zip(records_BT.tolist(), seeds, blanks, strict=True)
+    ]
+    handles = Engine(model, compute).run(requests)
+    return torch.tensor([h.tokens for h in handles]), torch.tensor([h.total for h in handles], dtype=torch.float64)

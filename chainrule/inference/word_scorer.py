@@ -1,4 +1,5 @@
-"""Scoring strings of words by an n-gram table, many at a time: what KenLM's ``model.score`` does one by one."""
+"""Log-probabilities of many sentences at a time under a word n-gram table, as KenLM's ``model.score`` gives them one by
+one."""
 
 from __future__ import annotations
 
@@ -15,15 +16,20 @@ from chainrule.core import UserError
 from chainrule.counting.words import Bytes, Vocabulary, buffer
 
 ROOM = 2
-"""Slots of the index for each n-gram: half of them stay empty, so that what is not there is soon known."""
+"""Slots of the index for each n-gram: half of them stay empty, so that a search for an absent one is short."""
 PIECE = 1 << 14
 """Bytes of text below which a thread of its own does not pay."""
 
 
 @dataclass(frozen=True)
 class WordScores:
-    """Every word of many sentences, </s> where it was asked for: ``values``, log p; ``lengths``, of the n-gram that gave it
-    (0: p of a word that was never seen); ``unknown``, whether it is <unk>; sentence i stops before ``stops[i]``.
+    """Scores of every word of many sentences, </s> where it was asked for.
+
+    Args:
+        values: log p of each word.
+        lengths: length of the n-gram that gave it (0: a word that was never seen).
+        unknown: whether the word is <unk>.
+        stops: where each sentence stops in the arrays.
     """
 
     values: np.ndarray
@@ -33,11 +39,21 @@ class WordScores:
 
 
 class WordScorer:
-    """Log-probabilities of sentences under an n-gram table over words, in units of ``base`` (10: log10; None: nats).
+    """Log-probabilities of sentences under an n-gram table over words.
 
-    ``tables`` are the ``keys``, ``log_prob`` and ``log_backoff`` (nats) of the model type ``ngram``, closed under dropping the
-    first or the last symbol. They are copied into an index of 32 bytes an n-gram, values as float32 (as KenLM's). A sentence begins with <s> (``bos``) and ends with </s>
-    (``eos``). A word outside the vocabulary costs p(<unk>), nothing for its letters.
+    A sentence begins with <s> (``bos``) and ends with </s> (``eos``). A word outside the vocabulary costs p(<unk>),
+    nothing for its letters. The table is copied into an index of 32 bytes an n-gram, values as float32 (as KenLM's).
+
+    Args:
+        vocabulary: the words.
+        n: the order of the table.
+        tables: ``keys``, ``log_prob`` and ``log_backoff`` (nats) of the model type ``ngram``, closed under dropping the
+            first or the last word.
+        base: of the logarithm; None: nats.
+        threads: how many threads score.
+
+    Raises:
+        UserError: fewer than one thread.
     """
 
     def __init__(
@@ -61,7 +77,16 @@ class WordScorer:
         word_kernels.fill_index(keys, log_prob, log_backoff, len(vocabulary) + 1, self.slots, self.values)
 
     def score(self, sentences: Sequence[str | bytes], *, bos: bool = True, eos: bool = True) -> np.ndarray:
-        """log p of each sentence, float64; an empty list gives an empty array."""
+        """Return log p of each sentence, float64.
+
+        Args:
+            sentences: the sentences; a list.
+            bos: <s> is read before the first word.
+            eos: </s> is scored after the last word.
+
+        Raises:
+            UserError: a single string, or one that is not valid text.
+        """
         from chainrule.counting import word_kernels
 
         text, ends = joined(sentences)
@@ -78,7 +103,7 @@ class WordScorer:
         return totals / self.unit
 
     def full_scores(self, sentences: Sequence[str | bytes], *, bos: bool = True, eos: bool = True) -> WordScores:
-        """Every word by itself."""
+        """Return the score of every word by itself; arguments and errors are those of ``score``."""
         from chainrule.counting import word_kernels
 
         ids, stops = self.vocabulary.encode(*joined(sentences), eos=eos)
@@ -89,7 +114,7 @@ class WordScorer:
         return WordScores(values / self.unit, lengths, ids == self.vocabulary.unknown, stops)
 
     def _spread(self, ends: np.ndarray, work: Callable[[int, int, int], None]) -> None:
-        """Give every thread about the same number of bytes: ``work(low, high, place of the first)``."""
+        """Give every thread about the same number of bytes by ``work(low, high, place of the first)``."""
         size = int(ends[-1]) if len(ends) else 0
         many = min(self.threads, 1 + size // PIECE)
         borders = np.searchsorted(ends, np.linspace(0, size, many + 1)[1:-1])
@@ -108,7 +133,17 @@ class WordScorer:
 
 
 def joined(sentences: Sequence[str | bytes]) -> tuple[Bytes, np.ndarray]:
-    """All sentences as bytes with a line feed between them, and where each ends; line feeds inside become spaces."""
+    """Return all sentences as bytes with a line feed between them, and where each ends.
+
+    Line feeds inside a sentence become spaces.
+
+    Raises:
+        UserError: a single string, or one that holds a lone surrogate.
+
+    Example:
+        >>> joined(["a b", "c"])[1].tolist()
+        [3, 5]
+    """
     if isinstance(sentences, str | bytes):
         raise UserError("score takes a list of sentences: put the one sentence in [ ]")
     if not sentences:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 import torch
+from torch import Tensor
 
 from chainrule.core import IGNORED, Autoregressive
 from chainrule.laws.inputs import differentiable_inputs
@@ -90,15 +91,19 @@ def sampling(subject: Subject) -> str:
     if samples.shape != last.shape or int(samples.min()) < 0 or int(samples.max()) >= subject.vocab_size:
         raise LawBroken(f"sample gives shape {tuple(samples.shape)}, from {samples.min()} to {samples.max()}")
     same(again, samples, "a second draw from the same seed", 0)
-    counts_V = torch.bincount(samples.flatten(), minlength=subject.vocab_size).double()
-    if bool((counts_V[p_V == 0] > 0).any()):
+    return follow(torch.bincount(samples.flatten(), minlength=subject.vocab_size).double(), p_V)
+
+
+def follow(counts: Tensor, p: Tensor) -> str:
+    """Return the chi-square of counts against probabilities; LawBroken where it is beyond chance."""
+    if bool((counts[p == 0] > 0).any()):
         raise LawBroken("a symbol of probability 0 was drawn")
-    expected_V = draws * p_V
+    expected = counts.sum() * p
     # Cells expected fewer than 5 times are pooled, as usual for the chi-square approximation.
-    rare = expected_V < 5
-    observed = torch.cat([counts_V[~rare], counts_V[rare].sum().view(1)])
-    expected = torch.cat([expected_V[~rare], expected_V[rare].sum().view(1)])
-    chi = float(((observed - expected) ** 2 / expected.clamp(min=1e-300)).sum())
+    rare = expected < 5
+    seen = torch.cat([counts[~rare], counts[rare].sum().view(1)])
+    wanted = torch.cat([expected[~rare], expected[rare].sum().view(1)])
+    chi = float(((seen - wanted) ** 2 / wanted.clamp(min=1e-300)).sum())
     freedom = max(1, int((~rare).sum()) - 1 + int(rare.any()))
     # Wilson & Hilferty (1931): the 1 - 1e-5 quantile of chi-square.
     limit = freedom * (1 - 2 / (9 * freedom) + 4.265 * (2 / (9 * freedom)) ** 0.5) ** 3

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from chainrule.core import ModelType, UserError, load_file, model_types
 from chainrule.core.errors import nearest
-from chainrule.laws import filling, labelling, learning, memory, predicting, prompting, reading
+from chainrule.laws import engine, filling, labelling, learning, memory, predicting, prompting, reading
 from chainrule.laws.subject import LawBroken, Subject
 from chainrule.laws.subjects import SUBJECTS
 
@@ -62,6 +62,10 @@ LAWS: tuple[Law, ...] = (
     Law("state: clone", memory.clone, ("autoregressive",)),
     Law("state: rewind", memory.rewind, ("autoregressive",)),
     Law("state: length and bytes", memory.counted, ("autoregressive",)),
+    Law("generated alone = among others", engine.alone_as_among_others, ("autoregressive",)),
+    Law("generated as a stream = in a batch", engine.stream_is_batch, ("autoregressive",)),
+    Law("the first token comes after one step", engine.first_token_after_one_step, ("autoregressive",)),
+    Law("generated sequences follow p", engine.draws_follow_p, ("discrete",)),
     Law("every parameter learns", learning.every_parameter_learns, ("learning",)),
     Law("gradients pass through the state", learning.gradients_pass_through_state, ("gradient",)),
     Law("1 x 8 rows = 8 x 1 rows", learning.accumulation, ("learning",)),

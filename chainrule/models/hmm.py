@@ -37,7 +37,19 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from chainrule.core import Autoregressive, Batch, Config, ConfigError, Prediction, Recipe, State, draw, register, scored
+from chainrule.core import (
+    Autoregressive,
+    Batch,
+    Config,
+    ConfigError,
+    Prediction,
+    Randomness,
+    Recipe,
+    State,
+    draw,
+    register,
+    scored,
+)
 from chainrule.counting.chain import Chain, chain
 from chainrule.counting.emissions import CategoricalEmission, Emission, GaussianMixture, held, move, random_logits
 from chainrule.counting.model import resume, within_lengths
@@ -129,7 +141,7 @@ class Emitted(Prediction):
         rows = torch.arange(len(time_B), device=time_B.device)
         return type(self)(self.log_belief_BTN[rows, time_B].unsqueeze(1), self.emission)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return self.emission.sample(draw(self.log_belief_BTN, rng), rng)
 
 

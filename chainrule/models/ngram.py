@@ -52,7 +52,19 @@ import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor
 
-from chainrule.core import IGNORED, Autoregressive, Batch, Config, Prediction, Recipe, State, UserError, draw, register
+from chainrule.core import (
+    IGNORED,
+    Autoregressive,
+    Batch,
+    Config,
+    Prediction,
+    Randomness,
+    Recipe,
+    State,
+    UserError,
+    draw,
+    register,
+)
 from chainrule.counting.counts import Counts, Storage, estimate, first_children, parse_memory
 from chainrule.counting.model import CountingModel, DataSized, resume, within_lengths
 
@@ -223,7 +235,7 @@ class Backoff(Prediction):
         kernels.top(keys, first, best, log_prob, log_backoff, rows, self.tables.vocab_size + 1, values, index)
         return torch.from_numpy(values).view(shape), torch.from_numpy(index).view(shape)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         drawn = [draw(piece.logits(), rng) for piece in self._pieces()]
         return torch.cat(drawn, 1).view(self.contexts_BTm.shape[:2])
 

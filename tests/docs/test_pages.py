@@ -14,7 +14,9 @@ import pytest
 from chainrule.cli import main
 from tests.docs.test_readme import ROOT, text_of
 
-PAGES = sorted(p.name for p in (ROOT / "docs").glob("*.md") if re.search(r"^```(bash|python)$", p.read_text("utf-8"), re.M))
+PAGES = sorted(
+    p.name for p in (ROOT / "docs").glob("*.md") if re.search(r"^```(bash|python)$", p.read_text("utf-8"), re.M)
+)
 SHORT = {"--budget": "0.01epochs", "--max-tokens": "9"}
 """What replaces the values of these flags."""
 

@@ -428,7 +428,7 @@ def test_memory_that_does_not_suffice_is_status_3_and_says_what_to_make_smaller(
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: 7 bytes")
 
-    monkeypatch.setattr("chainrule.inference.sampling.generate", refuse)
+    monkeypatch.setattr("chainrule.inference.engine.Engine.step", refuse)
     assert "out of memory" in fails(3, "generate", str(trained))
 
 

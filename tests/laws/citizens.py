@@ -23,10 +23,12 @@ from chainrule.core import (
     ModelType,
     Normal,
     Prediction,
+    Randomness,
     Recipe,
     SequenceModel,
     State,
     draw,
+    normal_noise,
 )
 from chainrule.laws import Sourced, Subject
 
@@ -140,7 +142,7 @@ class TrigramPrediction(Prediction):
         words = [torch.full(self.pairs_BT2.shape[:2], v) for v in range(self.model.vocab_size)]
         return torch.stack([self.log_prob(w) for w in words], dim=-1)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return draw(self.logits(), rng)
 
 
@@ -153,10 +155,8 @@ WORDS = model_type("words", WordsConfig, Words, update="counting")
 class NumberModel(Autoregressive):
     vocab_size = 0
 
-    def start(
-        self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
-    ) -> tuple[Prediction, State]:
-        return self(torch.full((batch, 1), math.nan, dtype=torch.float64), self.initial_state(batch, capacity))
+    def start_inputs(self, batch: int) -> Tensor:
+        return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
 class MixtureConfig(Config):
@@ -187,9 +187,9 @@ class Mixture(Prediction):
     def select(self, time_B: Tensor) -> Mixture:
         return Mixture(self.log_weight_BTN[torch.arange(len(time_B)), time_B].unsqueeze(1), self.mean_N, self.scale_N)
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         z_BT = draw(self.log_weight_BTN, rng)
-        return torch.normal(self.mean_N[z_BT], self.scale_N[z_BT], generator=rng)
+        return self.mean_N[z_BT] + self.scale_N[z_BT] * normal_noise(z_BT.double(), rng)
 
 
 class GaussianHMM(NumberModel):
@@ -364,7 +364,7 @@ class Chord(Prediction):
     def select(self, time_B: Tensor) -> Chord:
         return Chord(self.logits_BT4V[torch.arange(len(time_B)), time_B].unsqueeze(1))
 
-    def sample(self, rng: torch.Generator | None = None) -> Tensor:
+    def sample(self, rng: Randomness = None) -> Tensor:
         return draw(self.logits_BT4V, rng)
 
 
@@ -380,10 +380,8 @@ class Voices(Autoregressive):
     def initial_state(self, batch: int, capacity: int | None = None) -> Hidden:
         return Hidden(torch.zeros(batch, dtype=torch.long), self.output.weight.new_zeros(batch, self.config.width))
 
-    def start(
-        self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
-    ) -> tuple[Prediction, State]:
-        return self(torch.full((batch, 1, 4), self.start_id), self.initial_state(batch))
+    def start_inputs(self, batch: int) -> Tensor:
+        return torch.full((batch, 1, 4), self.start_id)
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None

@@ -171,6 +171,18 @@ class DrawsTooWarm(Plain):
         return Warm(4 * self.output(hidden_BTD))
 
 
+class WarmLogits(Categorical):
+    """``log_prob`` is right, and what is drawn from is not."""
+
+    def logits(self) -> Tensor:
+        return 0.5 * self.logits_BTV
+
+
+class GeneratesTooWarm(Plain):
+    def predict(self, hidden_BTD: Tensor) -> Prediction:
+        return WarmLogits(4 * self.output(hidden_BTD))
+
+
 class ReordersLengthsOnly(Vector):
     def reorder(self, index_B: Tensor) -> ReordersLengthsOnly:
         right = super().reorder(index_B)
@@ -328,6 +340,11 @@ BREAKERS: list[tuple[str, type[Autoregressive]]] = [
     ("state: clone", WritesInPlace),
     ("state: rewind", with_state(RewindsTheCountOnly)),
     ("state: length and bytes", CountsCalls),
+    ("generated alone = among others", LooksAtItsNeighbours),
+    ("generated alone = among others", with_state(ConcatsBackwards)),
+    ("generated as a stream = in a batch", Noisy),
+    ("the first token comes after one step", MinusMean),
+    ("generated sequences follow p", GeneratesTooWarm),
     ("every parameter learns", HasAnIdlePart),
     ("gradients pass through the state", DetachesItsState),
     ("1 x 8 rows = 8 x 1 rows", MinusMean),

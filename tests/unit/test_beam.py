@@ -14,9 +14,11 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Categorical, Config, Counting, State, UserError, model_type, model_types
 from chainrule.core.compute import Compute
-from chainrule.inference.beam import Beams, Hypothesis, beam_search
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import Engine, beam_search
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk
-from chainrule.inference.sampling import Filters, generate, pad
+from chainrule.inference.requests import Hypothesis, Request
+from chainrule.inference.sampling import Filters, pad
 from chainrule.laws.subject import Sourced, Subject
 
 CPU = Compute("cpu", False, 1)
@@ -122,11 +124,11 @@ def test_a_beam_that_holds_all_sequences_is_enumeration(name, alpha, end):
 
 @pytest.mark.parametrize("alpha", [0.0, 10.0])
 def test_a_beam_of_one_is_greedy(model, alpha):
-    greedy = generate(model, PROMPTS, 13, CPU, filters=Filters(temperature=0), finished=lambda ids: ids[-1] == END)
+    greedy = Engine(model, CPU).run([Request(p, Filters(temperature=0), max_tokens=13, end=END) for p in PROMPTS])
     found = search(model, PROMPTS, width=1, max_length=13, length_penalty=alpha)
-    for [got], ids, nats in zip(found, greedy.ids, greedy.nats, strict=True):
-        assert got.ids + [END] * got.finished == ids
-        assert got.nats == pytest.approx(nats, abs=1e-9)
+    for [got], handle in zip(found, greedy, strict=True):
+        assert got.ids + [END] * got.finished == handle.tokens
+        assert got.nats == pytest.approx(handle.total, abs=1e-9)
 
 
 def plain_beams(model, prompt, width, n_best, length, alpha, source=None):
@@ -201,7 +203,8 @@ class Read(State):
 
 
 class Table(Autoregressive):
-    """p(next | last) from a table whose last row follows the start; each symbol read adds its row of ``attention`` to what is covered."""
+    """p(next | last) from a table whose last row follows the start; each symbol read adds its row of ``attention`` to
+    what is covered."""
 
     def __init__(self, rows, attention):
         super().__init__(TableConfig(vocab_size=len(rows) - 1))
@@ -229,7 +232,8 @@ def table(rows=P, attention=LOOKS):
 
 
 def test_the_length_penalty_by_hand():
-    """Best of two symbols with the end: [] .2, [0] .5 x .3, [1] .3 x .3; the logs of .2 and .15 are as 1 to 1.179, and 7 / 6 is 1.167."""
+    """Best of two symbols with the end: [] .2, [0] .5 x .3, [1] .3 x .3; the logs of .2 and .15 are as 1 to 1.179, and
+    7 / 6 is 1.167."""
     for alpha, first in ((0, ([], 0.2)), (1, ([], 0.2)), (1.1, ([0], 0.15)), (2, ([0], 0.15))):
         best = search(table(), [[]], 2, width=9, max_length=2, length_penalty=alpha)[0][0]
         assert (best.ids, best.nats) == (first[0], pytest.approx(math.log(first[1])))
@@ -237,7 +241,8 @@ def test_the_length_penalty_by_hand():
 
 
 def test_the_coverage_penalty_by_hand():
-    """[]: the source is seen as (1, 0), [1]: (2, 0), [0]: (1.5, .5). So [0] loses beta log 2, and the others what log 1e-30 costs."""
+    """[]: the source is seen as (1, 0), [1]: (2, 0), [0]: (1.5, .5). So [0] loses beta log 2, and the others what log
+    1e-30 costs."""
     found = search(table(), [[]], 2, width=9, n_best=3, max_length=2, length_penalty=0, coverage_penalty=0.5)[0]
     assert [h.ids for h in found] == [[0], [], [1]]
     assert found[0].score == pytest.approx(math.log(0.15) + 0.5 * math.log(0.5))
@@ -245,7 +250,8 @@ def test_the_coverage_penalty_by_hand():
 
 
 def test_groups_by_hand():
-    """At the start .5, .3, .2: the second group takes 0 again while its price is below log(.5 / .3) = .511, and then 1."""
+    """At the start .5, .3, .2: the second group takes 0 again while its price is below log(.5 / .3) = .511, and then
+    1."""
     options = {"width": 2, "groups": 2, "n_best": 2, "max_length": 1}
     same, other = (search(table(), [[]], None, **options, diversity=d)[0] for d in (0.5, 0.52))
     assert [h.ids for h in same] == [[0]]
@@ -256,7 +262,8 @@ def test_groups_by_hand():
 
 
 def test_each_group_has_its_best_in_the_list():
-    """Two groups of two. Without a price they are one beam twice; with a high one no two groups write the same symbol in one place."""
+    """Two groups of two. Without a price they are one beam twice; with a high one no two groups write the same symbol
+    in one place."""
     model = build("gru")
     options = {"width": 4, "groups": 2, "n_best": 2, "max_length": 5, "end": None}
     agree(
@@ -270,7 +277,8 @@ def test_each_group_has_its_best_in_the_list():
 
 
 def test_a_group_of_one_is_closed_by_its_first_end():
-    """The first group ends at once; [0] would then come to more, .45 x .9 under so much of a penalty. The second may write it."""
+    """The first group ends at once; [0] would then come to more, .45 x .9 under so much of a penalty. The second may
+    write it."""
     rows = [[0.05, 0.05, 0.9], [1 / 3] * 3, [1 / 3] * 3, [0.45, 0.05, 0.5]]
     found = search(table(rows), [[]], 2, width=2, groups=2, n_best=2, max_length=3, length_penalty=10, diversity=9)[0]
     assert [h.ids for h in found if h.finished][-1] == [] and len(found) == 2
@@ -364,7 +372,8 @@ phrases = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3).map(tuple
 def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
     must, forbid, width, length, end, least, prefix
 ):
-    """Against all that can be written: where nothing meets the phrases, they are refused before anything is searched."""
+    """Against all that can be written: where nothing meets the phrases, they are refused before anything is
+    searched."""
     model = build("gru", 4 if end else 3)
     o = Beams(
         width=width,
@@ -457,7 +466,8 @@ def test_a_prefix_stays_with_its_row_when_others_leave():
 
 
 def test_no_place_is_kept_for_what_can_no_longer_be_met():
-    """0 must appear in two symbols. After [0] and [1] the best are 0 1 (.5 x .6) and 0 2 (.5 x .3), or 1 0 (.3 x .5): both places hold it."""
+    """0 must appear in two symbols. After [0] and [1] the best are 0 1 (.5 x .6) and 0 2 (.5 x .3), or 1 0 (.3 x .5):
+    both places hold it."""
     found = search(table(), [[]], None, width=2, n_best=2, max_length=2, must=((0,),))[0]
     assert [h.ids for h in found][0] == [0, 1] and len(found) == 2 and all(0 in h.ids for h in found)
 

@@ -1,4 +1,5 @@
-"""Drawing: grids of masks against grids written by hand, records, guidance, completion, and one run from captions to pictures."""
+"""Drawing: grids of masks against grids written by hand, records, guidance, completion, and one run from captions to
+pictures."""
 
 import json
 import re
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from chainrule.api import draw, load
 from chainrule.core import UserError, model_type
 from chainrule.core.compute import decide
+from chainrule.core.noise import derive_seeds
 from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
 from chainrule.data.rainbow import COMBINATIONS, caption, picture
 from chainrule.inference.sampling import Filters
@@ -24,7 +26,7 @@ from chainrule.training.losses import CaptionImageLoss
 
 PLAIN = Filters()
 
-# ------------------------------------------------------------------------------------------------------------------ masks
+# --- masks ---
 
 GRIDS = {
     # what the place of row 2, column 1 sees of a 4 x 4 picture; x: itself
@@ -60,7 +62,7 @@ def test_a_row_of_the_paper_wraps_into_the_row_above():
     assert seen[9].nonzero()[:, 0].tolist() == [5, 6, 7, 8, 9]
 
 
-# ---------------------------------------------------------------------------------------------------------------- records
+# --- records ---
 
 
 def captions(codebook_size=4):
@@ -114,7 +116,7 @@ def test_places_are_counted_from_the_last_start():
     assert since_start(begins, torch.tensor([5, 0])).tolist() == [[5, 0, 1, 2], [0, 1, 2, 0]]
 
 
-# ------------------------------------------------------------------------------------------------------------------ model
+# --- model ---
 
 
 def build(name="dalle", **settings):
@@ -175,7 +177,7 @@ def test_drawing_step_by_step_is_the_distribution_read_at_once(name, pattern):
     model, found = build(name, **({"pattern": pattern, "reach": 3} if name == "dalle" else {}))
     model, compute = model.double(), decide("cpu", "fp32")
     rows = torch.from_numpy(found.write(["a red circle", "a blue"]))
-    ids, nats = draw_images(model, rows, 4, compute, PLAIN, seed=3)
+    ids, nats = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
     whole = torch.cat([rows, ids], 1)
     with torch.no_grad():
         prediction, _ = model(torch.cat([torch.full((2, 1), found.vocab_size), whole[:, :-1]], 1))
@@ -187,9 +189,11 @@ def test_guidance_of_one_is_the_model_and_more_follows_the_formula():
     model, found = build()
     model, compute = model.double(), decide("cpu", "fp32")
     rows, blank = torch.from_numpy(found.write(["a red circle"] * 3)), torch.from_numpy(found.write([""])[0])
-    plain = draw_images(model, rows, 4, compute, PLAIN, seed=3)
-    assert torch.equal(plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seed=3)[0])
-    greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), blank_T=blank, guidance=5.0)[0]
+    plain = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
+    assert torch.equal(
+        plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seeds=derive_seeds(3, 3))[0]
+    )
+    greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), seeds=[0], blank_T=blank, guidance=5.0)[0]
     with torch.no_grad():
         start = torch.full((1, 1), found.vocab_size)
         told = [model(torch.cat([start, r[None]], 1))[0].logits()[0, -1].log_softmax(-1) for r in (rows[0], blank)]
@@ -202,7 +206,7 @@ def test_a_look_that_does_not_exist_is_refused():
         build(pattern="rows")
 
 
-# --------------------------------------------------------------------------------------------------------------- matchers
+# --- matchers ---
 
 
 def test_the_contrast_is_two_cross_entropies_that_equal_captions_share():
@@ -246,7 +250,7 @@ def test_a_matcher_learns_what_belongs_together(stem, monkeypatch):
         teach(again, ids, 255 - images, compute, seed=0)
 
 
-# ------------------------------------------------------------------------------------------------------------ a whole run
+# --- a whole run ---
 
 
 def test_every_combination_of_the_rainbow_is_another_picture_but_for_a_few():

@@ -1,16 +1,21 @@
 """Filters by hand arithmetic; generation against one full forward pass and against rows drawn alone."""
 
 import math
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 from chainrule.core import UserError, model_type
 from chainrule.core.compute import Compute
-from chainrule.inference.sampling import Filters, generate
+from chainrule.core.noise import derive_seeds
+from chainrule.inference.engine import Engine
+from chainrule.inference.requests import Constraints, Request
+from chainrule.inference.sampling import Filters
 
 V = 7
 CPU = Compute("cpu", False, 1)
+PLAIN = Filters()
 PROMPTS = [[3, 1], [], [5, 0, 2, 6, 4, 1, 3], [2]]
 
 
@@ -26,10 +31,11 @@ def one_thread():
 # --- filters -----------------------------------------------------------------------------------------------------
 
 
-def kept(probabilities, **options):
-    """Probabilities after filtering, as a list."""
+def kept(probabilities, forbid=(), **options):
+    """Probabilities after constraints and filters, as a list."""
     logits = torch.tensor(probabilities, dtype=torch.float64).log() + 5  # not normalised, as a model's are
-    return Filters(**options)(logits[None])[0].softmax(-1).tolist()
+    allowed = logits.masked_fill(Constraints(forbid).automaton(len(logits))[0], -torch.inf)
+    return Filters(**options)(allowed)[0].softmax(-1).tolist()
 
 
 P = [0.05, 0.4, 0.1, 0.3, 0.15]
@@ -52,10 +58,10 @@ P = [0.05, 0.4, 0.1, 0.3, 0.15]
         # .3 of .4 is .12: .15 stays, .1 goes
         ({"min_p": 0.3}, [0, 8 / 17, 0, 6 / 17, 3 / 17]),
         ({"min_p": 0.9}, [0, 1, 0, 0, 0]),
-        ({"forbidden": (1, 4)}, [1 / 9, 0, 2 / 9, 6 / 9, 0]),
-        ({"forbidden": (1,), "temperature": 0}, [0, 0, 0, 1, 0]),
+        ({"forbid": (1, 4)}, [1 / 9, 0, 2 / 9, 6 / 9, 0]),
+        ({"forbid": (1,), "temperature": 0}, [0, 0, 0, 1, 0]),
         # without 1 the others are .05, .1, .3, .15 of .6: 1/12, 1/6, 1/2, 1/4; the sums .5, .75 cross .6 at the second
-        ({"forbidden": (1,), "top_p": 0.6}, [0, 0, 0, 2 / 3, 1 / 3]),
+        ({"forbid": (1,), "top_p": 0.6}, [0, 0, 0, 2 / 3, 1 / 3]),
         # top-k first: .4 and .3 become 4/7 = .57 and 3/7, so that .5 is crossed at once
         ({"top_k": 2, "top_p": 0.5}, [0, 1, 0, 0, 0]),
     ],
@@ -100,6 +106,22 @@ def test_each_row_is_filtered_by_itself(options):
 def test_impossible_filters_are_refused_by_name(options, text):
     with pytest.raises(UserError, match=text):
         Filters(**options)
+
+
+@dataclass
+class Generated:
+    ids: list
+    nats: list
+
+
+def generate(model, prompts, max_tokens, compute, *, filters=PLAIN, seed=42, forbid=(), **request):
+    """A continuation of each prompt, by requests that each have a seed of their own."""
+    constraints = Constraints(tuple(forbid))
+    handles = Engine(model, compute).run(
+        Request(prompt, filters, mine, constraints=constraints, max_tokens=max_tokens, **request)
+        for prompt, mine in zip(prompts, derive_seeds(seed, len(prompts)))
+    )
+    return Generated([h.tokens for h in handles], [h.total for h in handles])
 
 
 # --- generation ----------------------------------------------------------------------------------------------------
@@ -168,7 +190,7 @@ def test_a_rows_text_does_not_depend_on_the_other_rows_lengths(model):
 def test_a_finished_row_stops_and_the_others_go_on(model):
     free = generate(model, PROMPTS, 23, CPU, seed=5).ids
     stop = free[2][4]
-    made = generate(model, PROMPTS, 23, CPU, seed=5, finished=lambda ids: ids[-1] == stop)
+    made = generate(model, PROMPTS, 23, CPU, seed=5, stop=lambda ids: ids[-1] == stop)
     for prompt, ids, whole, nats in zip(PROMPTS, made.ids, free, made.nats, strict=True):
         expected = whole[: whole.index(stop) + 1] if stop in whole else whole
         assert ids == expected
@@ -180,13 +202,13 @@ def test_generation_ends_when_all_rows_are_finished(model, monkeypatch):
     calls = []
     forward = type(model).forward
     monkeypatch.setattr(type(model), "forward", lambda self, *args: calls.append(1) or forward(self, *args))
-    made = generate(model, PROMPTS, 1000, CPU, finished=lambda ids: len(ids) == 3)
+    made = generate(model, PROMPTS, 1000, CPU, stop=lambda ids: len(ids) == 3)
     assert [len(ids) for ids in made.ids] == [3] * 4
     assert len(calls) == 3, "the prompts, and two steps"
 
 
 def test_forbidden_symbols_never_come(model):
-    made = generate(model, PROMPTS, 29, CPU, filters=Filters(temperature=3, forbidden=(0, 2, 3, 5)))
+    made = generate(model, PROMPTS, 29, CPU, filters=Filters(temperature=3), forbid=(0, 2, 3, 5))
     assert {symbol for ids in made.ids for symbol in ids} == {1, 4, 6}
 
 

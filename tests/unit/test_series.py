@@ -228,6 +228,9 @@ class AsBefore(Autoregressive):
     def initial_state(self, batch: int, capacity: int | None = None) -> State:
         return State(torch.zeros(batch, dtype=torch.long))
 
+    def start_inputs(self, batch: int) -> Tensor:
+        return torch.full((batch, 1), math.nan, dtype=torch.float64)
+
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
     ) -> tuple[Normal, State]:

@@ -1,4 +1,5 @@
-"""translate from end to end on a toy task: reversed words. Trained for seconds, so that what is tested is the path, not the skill."""
+"""translate from end to end on a toy task: reversed words. Trained for seconds, so that what is tested is the path, not
+the skill."""
 
 import json
 import random

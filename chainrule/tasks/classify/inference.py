@@ -1,4 +1,4 @@
-"""Using a run of ``classify``."""
+"""Inference call of ``classify``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ from chainrule.tasks.inference import as_numbers, need
 
 @torch.no_grad()
 def classify(run: Run, input: Any) -> dict[str, Any]:
-    """The label of each text, and the probability of every label. ``input``: a path, or texts in memory."""
+    """Classify texts.
+
+    Args:
+        run: a run of ``classify``.
+        input: a path, or texts in memory.
+
+    Returns:
+        ``inputs``, the most probable label of each (``labels``), and the probability of every label (``p``).
+    """
     need(run, "classify", "classify", "gives records their labels")
     texts = tuple(read_lines(input))
     batch = TextBatch(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=texts)

@@ -1,4 +1,4 @@
-"""Using a run of ``classify-images``."""
+"""Inference call of ``classify-images``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,18 @@ ROWS = 256
 
 @torch.no_grad()
 def classify(run: Run, input: Any) -> dict[str, Any]:
-    """The label of each image (PNG, JPEG, WebP), and the probability of every label. ``input``: a path, or several."""
+    """Classify images.
+
+    Args:
+        run: a run of ``classify-images``.
+        input: the path of an image (PNG, JPEG, WebP), or several.
+
+    Returns:
+        ``inputs``, the most probable label of each (``labels``), and the probability of every label (``p``).
+
+    Raises:
+        UserError: no path.
+    """
     need(run, "classify-images", "classify", "gives images their labels")
     paths = [Path(path) for path in ([input] if isinstance(input, str | os.PathLike) else input)]
     if not paths or paths == [STDIN]:

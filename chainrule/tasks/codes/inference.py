@@ -1,4 +1,4 @@
-"""Using a run of ``codes``: images as tokens, and tokens as images."""
+"""Inference calls of ``codes``: images as tokens, and tokens as images."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ from chainrule.tasks.inference import need
 
 
 def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
-    """Images of the tokens of a codec, which a run of ``codes`` is.
+    """Decode image tokens with the codec of a run of ``codes``.
 
     Args:
         run: a run of ``codes``.
-        symbols: a path, or lines, as ``read_codes`` takes them; its errors too.
+        symbols: a path, or lines of tokens, as ``read_codes`` takes them.
         n: images in a row of the PNG.
 
     Returns:
         ``images`` (N x Y x X x C bytes), their tokens ``ids`` (N x P), and ``left_out``: how many sequences ended
         before their image did.
+
+    Raises:
+        UserError: a run of another task, too many images, or lines that ``read_codes`` refuses.
     """
     need(run, "codes", "draw --symbols", "shows symbols as images")
     name = where(symbols)
@@ -51,7 +54,7 @@ def export_symbols(
 ) -> dict[str, Any]:
     """Write images as the tokens of a codec, a line of JSON each, which are records to ``generate``.
 
-    Given parts are kept, the rest is split as it was to train the codec, by pixels.
+    Given splits are kept; the rest is split by pixels, as it was to train the codec.
 
     Args:
         run: a run of ``codes``.
@@ -61,7 +64,11 @@ def export_symbols(
         reading: ``columns`` and ``on_bad``.
 
     Raises:
-        UserError: a run or a place that does not fit, or no ``data``. DataError as ``read_parts``.
+        UserError: a run or a place that does not fit, or no ``data``.
+        DataError: images that ``read_parts`` refuses.
+
+    Returns:
+        The file (``out``, ``format``), counts of images by split, ``codebook_size``, ``codes_per_image`` and ``notes``.
     """
     need(run, "codes", "export --to symbols", "writes images as symbols")
     if data is None:
@@ -88,11 +95,9 @@ def export_symbols(
 
 
 def _check_place(out: Path, data: Path) -> None:
-    """Raises UserError where the file would not be read as symbols, or taken for one of the images."""
+    """Raise UserError where the file would not be read as tokens, or would be taken for one of the images."""
     if suffix(out) != ".jsonl" or holds_captions(out):
-        raise UserError(
-            f"{out}: the name of a file of tokens ends in .jsonl or .jsonl.gz, such as symbols.jsonl, or symbols.jsonl.gz"
-        )
+        raise UserError(f"{out}: the name of a file of tokens ends in .jsonl or .jsonl.gz, such as symbols.jsonl.gz")
     if not out.parent.is_dir():
         raise UserError(f"{out.parent}: no such folder; make it first")
     if data.resolve() in (out.resolve(), *out.resolve().parents):

@@ -1,4 +1,4 @@
-"""Using a run of ``draw``: images of captions."""
+"""Inference calls of ``draw``: images from captions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
+from chainrule.core.noise import derive_seeds
 from chainrule.inference.sampling import Filters
 from chainrule.runs.run import Run
 from chainrule.tasks.draw.task import drawings, image_of, nearness, settled
@@ -31,18 +32,26 @@ def draw(
     seed: int = 42,
     begin: np.ndarray | Path | str | None = None,
 ) -> dict[str, Any]:
-    """``n`` images of each caption, caption after caption.
+    """Draw ``n`` images of each caption, caption after caption.
 
     Args:
         run: a run of ``draw``.
+        caption: one caption or several.
+        n: images of each caption.
         best_of: draw so many of each, keep those ``n`` that are closest to the caption, closest first.
         guidance: > 1 follows captions more closely at the price of variety; None: as tuned on validation.
-        temperature: None: as tuned on validation.
+        temperature: divides the logits; None: as tuned on validation.
+        top_k: only the k most probable tokens; 0: all.
+        top_p: the fewest most probable tokens whose probabilities reach p.
+        seed: seed of the noise; an image depends on its caption, the seed and its number among those of the caption.
         begin: an image (a file, or Y x X x C bytes of the run's own size) whose upper half is kept.
 
     Returns:
         ``images`` (N x Y x X x C bytes), their tokens ``ids`` (N x P), log p of each (nats, given its caption), and how
         close the run's matcher finds each to its caption (cosines).
+
+    Raises:
+        UserError: a run of another task, a value out of range, or too many images at once.
     """
     need(run, "draw", "draw", "draws images")
     captions = [caption] if isinstance(caption, str) else list(caption)
@@ -51,7 +60,9 @@ def draw(
     filters = Filters(settled(run)[1] if temperature is None else temperature, top_k, top_p)
     began = time.perf_counter()
     kept_NP = None if begin is None else _kept(run, begin, len(wanted))
-    ids_NP, nats_N = drawings(run, wanted, filters, guidance, seed=seed, kept_NP=kept_NP)
+    ids_NP, nats_N = drawings(
+        run, wanted, filters, guidance, seeds=derive_seeds(seed, each) * len(captions), kept_NP=kept_NP
+    )
     images = image_of(run, ids_NP)
     seconds = time.perf_counter() - began
     chosen_N, near_N = np.arange(len(wanted)), None
@@ -75,7 +86,7 @@ def draw(
 
 
 def _how_many(captions: int, n: int, best_of: int | None, guidance: float | None) -> int:
-    """Images that are drawn of each caption. Raises UserError where too many, or too few to choose from."""
+    """How many images are drawn of each caption. Raises UserError for too many, or too few to choose from."""
     if guidance is not None and not 0 <= guidance <= 100:
         raise UserError(f"--guidance {guidance}: allowed is 0 to 100; 1 is the model as it is")
     if best_of is not None and best_of < n:

@@ -18,6 +18,7 @@ import torch
 from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, SequenceModel, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
+from chainrule.core.noise import derive_seeds
 from chainrule.data.captioned import (
     CaptionedDataset,
     CaptionedPart,
@@ -168,7 +169,7 @@ class Draw(Task):
         texts = [valid.captions[k] for k in spread(len(valid), SETTLED)]
         ranks = {}
         for guidance, temperature in itertools.product(GUIDANCES, TEMPERATURES):
-            ids_NP, _ = drawings(run, texts, Filters(temperature), guidance, seed=0)
+            ids_NP, _ = drawings(run, texts, Filters(temperature), guidance, seeds=derive_seeds(0, len(texts)))
             near_NN = nearness(run.model.chooser, run, texts, image_of(run, ids_NP))
             ranks[guidance, temperature] = reciprocal_rank(near_NN)
         guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
@@ -219,11 +220,21 @@ def drawings(
     filters: Filters | None = None,
     guidance: float | None = None,
     *,
-    seed: int,
+    seeds: Sequence[int],
     kept_NP: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
-    ``kept_NP``: symbols with which the pictures begin.
+    """Draw an image of each caption.
+
+    Args:
+        run: a run of ``draw``.
+        texts: the captions.
+        filters: temperature and the like; None: as tuned on validation.
+        guidance: how closely captions are followed; None: as tuned on validation.
+        seeds: the seed of each image.
+        kept_NP: tokens with which the images begin.
+
+    Returns:
+        The tokens of the images, N x P, and log p of what was drawn of each, in nats.
     """
     captions, model, (follow, warmth) = run.processor.captions, run.model, settled(run)
     rows_BT = torch.from_numpy(captions.write(texts))
@@ -239,7 +250,7 @@ def drawings(
         filters or Filters(warmth),
         blank_T=torch.from_numpy(captions.write([""]))[0],
         guidance=follow if guidance is None else guidance,
-        seed=seed,
+        seeds=seeds,
     )
     return captions.codes_of(torch.cat([rows_BT, ids_BP], 1).numpy()), nats_B.numpy()
 
@@ -271,7 +282,7 @@ def retrieval(run: Run, part: CaptionedPart) -> dict[str, Any]:
     """
     chosen = spread(len(part), RETRIEVED)
     texts = [part.captions[k] for k in chosen]
-    first, second = (image_of(run, drawings(run, texts, seed=seed)[0]) for seed in (42, 43))
+    first, second = (image_of(run, drawings(run, texts, seeds=derive_seeds(seed, len(texts)))[0]) for seed in (42, 43))
     judge = run.model.judge
     own = np.array([[a == b for b in texts] for a in texts])
     found = {

@@ -1,4 +1,4 @@
-"""Using a run of ``fill``: fill in masks, and embed texts."""
+"""Inference calls of ``fill``: fill in masks, and embed texts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from chainrule.core import Batch, Encoder, UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import read_lines
+from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import need
@@ -24,12 +25,22 @@ EMBEDDED = 1 << 14
 
 
 def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """Predict what stands at every ``[MASK]`` of each text.
+    """Predict the tokens behind every ``[MASK]`` of each text.
 
-    ``masks``: the ``top_k`` tokens with their probabilities, each mask for itself, the others hidden. ``filled``: the
-    text with all of them filled, the surest first and each knowing those before it.
+    A mask is one token of the run: a byte, a character, a word, a piece of BPE (which includes the space before it).
 
-    A mask is one unit of the run: a byte, a character, a word, a piece of bpe (which brings the space before it along).
+    Args:
+        run: a run of ``fill``.
+        text: a path, or one text or several.
+        top_k: how many tokens are returned for each mask.
+
+    Returns:
+        ``unit``, and for each of ``texts``: ``masks``, the ``top_k`` tokens with their probabilities, each mask by
+        itself while the others are hidden; and ``filled``, the text with all masks filled one after another, the surest
+        first.
+
+    Raises:
+        UserError: a run of another task, or a text that has no mask or is too long.
     """
     need(run, "fill", "fill", f"fills in {MASK}")
     if top_k < 1:
@@ -59,7 +70,7 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
     model, ids = run.model, []
     for k, piece in enumerate(pieces):
         ids += [model.mask_id] * (k > 0)
-        if run.processor.tokenizer.name == "word":  # the space between two words is no symbol
+        if run.processor.tokenizer.name == "word":  # the space between two words is no token
             piece = piece.removeprefix(" " * (k > 0)).removesuffix(" " * (k < len(pieces) - 1))
         ids += run.processor.tokenizer.encode(piece.encode()).ids.tolist()
     if len(ids) >= model.window:
@@ -71,7 +82,7 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
 
 @torch.no_grad()
 def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
-    """log p of what stands at the masks, M x V; the unknown symbol is no answer."""
+    """log p of the tokens at the masks, M x V; the unknown token is no answer."""
     model, compute = run.model, run.compute
     row_1T = torch.tensor([[model.start_id, *ids]], device=compute.device)
     with compute.autocast():
@@ -95,7 +106,7 @@ def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
 
 
 def _unit_text(run: Run, k: int) -> str:
-    """One symbol as text; a byte that is no character by itself as its number."""
+    """A token as text; a byte that is no character by itself as its number."""
     content = run.processor.tokenizer.decode([k])
     try:
         return content.decode()
@@ -104,8 +115,18 @@ def _unit_text(run: Run, k: int) -> str:
 
 
 def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
-    """Vectors of texts, float32: one each, the mean over its tokens (``per="text"``), or one for every token, texts one
-    after the other (``per="token"``); ``tokens`` counts those of each text. A long text is read in pieces.
+    """Return vectors of texts. A long text is read in pieces.
+
+    Args:
+        run: a run of a bidirectional encoder.
+        input: a path, or texts in memory.
+        per: "text": the mean over the tokens of each; "token": one for every token, texts one after the other.
+
+    Returns:
+        ``vectors`` (float32, N x D), ``count``, ``width``, ``per``, and ``tokens`` of each text.
+
+    Raises:
+        UserError: a run of another kind, or an empty text.
     """
     model = run.model
     if not isinstance(model, Encoder):
@@ -126,7 +147,12 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
 
 
 def write_vectors(path: Path | str, vectors: np.ndarray) -> None:
-    """Write an array as ``.npy``."""
+    """Write an array as ``.npy``.
+
+    Args:
+        path: the file.
+        vectors: the array.
+    """
     content = io.BytesIO()
     np.save(content, vectors, allow_pickle=False)
     write_file(Path(path), content.getvalue())
@@ -134,7 +160,7 @@ def write_vectors(path: Path | str, vectors: np.ndarray) -> None:
 
 @torch.no_grad()
 def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """A vector for each symbol of each text. Pieces of like length are read together."""
+    """A vector for each token of each text. Pieces of similar length are read together."""
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
     pieces.sort(key=lambda piece: -len(piece[2]))
@@ -142,11 +168,7 @@ def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     while pieces:
         group = pieces[: max(1, EMBEDDED // (len(pieces[0][2]) + 1))]
         pieces = pieces[len(group) :]
-        lengths_B = torch.tensor([len(piece) + 1 for _, _, piece in group])
-        rows_BT = torch.zeros(len(group), int(lengths_B.max()), dtype=torch.long)
-        for k, (_, _, piece) in enumerate(group):
-            rows_BT[k, 0] = model.start_id
-            rows_BT[k, 1 : len(piece) + 1] = torch.from_numpy(piece.astype(np.int64))
+        rows_BT, lengths_B = pad([piece.tolist() for _, _, piece in group], model.start_id)
         with compute.autocast():
             batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)
             hidden_BTD = model.encode(batch).float().cpu().numpy()

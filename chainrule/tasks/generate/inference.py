@@ -1,20 +1,21 @@
-"""Using a run of ``generate``: continue sequences, score texts, predict next tokens."""
+"""Inference calls of ``generate``: continue sequences, score texts, predict next tokens."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
-import torch
-
 from chainrule.core import UserError
+from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
 from chainrule.data import lines as inputs
-from chainrule.inference import sampling
-from chainrule.inference.beam import Beams, beam_search
-from chainrule.inference.sampling import Filters, Generated
+from chainrule.data.tokenizers import TextTokenizer
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import Engine
+from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request
+from chainrule.inference.sampling import Filters
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
 from chainrule.tasks.generate.predict import predict_next
@@ -22,7 +23,7 @@ from chainrule.tasks.inference import need, phrases, text_of
 
 
 def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
-    """log p (nats, negative) of texts, each read from the start.
+    """Score texts, each read from the start.
 
     Args:
         run: a run of ``generate``.
@@ -30,6 +31,9 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
         unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a
             file as one sequence, texts in memory as they are. Symbols have records of their own: lines, tunes, entries.
         tokens: give the nats of every token too.
+
+    Returns:
+        ``nats``, log p of everything (negative); ``bytes`` or ``symbols``; and ``lines``, the same for each text.
     """
     need(run, "generate", "score", "has log-probabilities of texts")
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
@@ -41,9 +45,15 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
 
 
 def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
-    """log p (nats, negative) of each text, each read from ``start``; the texts are taken as they are.
+    """Score texts exactly as they are given, each read from the start.
 
-    Records of symbols are given as they are written in a file of their kind.
+    Args:
+        run: a run of ``generate``.
+        texts: the texts; records of symbols as they are written in a file of their kind.
+        tokens: give the nats of every token too.
+
+    Returns:
+        The result of `score`.
     """
     part = run.processor.encode_texts(list(texts), "lines")
     nats, _ = token_nats(run.model, part, run.compute)
@@ -66,7 +76,16 @@ def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> di
 
 
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """The ``top_k`` most probable next tokens of each sequence, with probabilities. ``input``: a path, or sequences."""
+    """Predict the next token of sequences.
+
+    Args:
+        run: a run of ``generate``.
+        input: a path, or sequences in memory.
+        top_k: how many tokens are returned for each.
+
+    Returns:
+        The result of `predict_next`.
+    """
     return predict_next(run, inputs.read_lines(input) if inputs.is_path(input) else list(input), top_k)
 
 
@@ -74,7 +93,7 @@ def generate(
     run: Run,
     prompt: Sequence[str] = ("",),
     *,
-    max_tokens: int = 200,
+    max_tokens: int | None = None,
     n: int = 1,
     temperature: float = 1.0,
     top_k: int = 0,
@@ -86,117 +105,135 @@ def generate(
     forbid: Sequence[str] = (),
     seed: int = 42,
 ) -> dict[str, Any]:
-    """``n`` continuations of each prompt. Records end at their terminator; ``stop`` ends a text where it appears.
+    """Continue each prompt ``n`` times. A sequence depends on its prompt, the seed and its number among the ``n``
+    alone.
 
-    ``beams`` > 0: the ``n`` best that so many beams find, instead of samples; all hold every text of ``must`` and none
-    of ``forbid``, as the tokens that these are encoded to. Of symbols, ``sequences`` are whole records, the prompt
-    included, as lists of symbols (of steps, where voices are in step), and ``written`` the same as in a file.
+    Args:
+        run: a run of ``generate``.
+        prompt: beginnings of records.
+        max_tokens: at most so many tokens each; None: 200, or as many as learned positions have room for.
+        n: sequences of each prompt.
+        temperature: divides the logits; 0 takes the most probable token.
+        top_k: only the k most probable tokens; 0: all.
+        top_p: the fewest most probable tokens whose probabilities reach p.
+        min_p: only tokens of at least this share of the largest probability.
+        stop: texts that end a sequence where they appear. The end of a record ends it too.
+        beams: > 0: the ``n`` best that so many beams find, instead of samples.
+        must: texts that all of these contain, as the tokens that they are encoded to.
+        forbid: texts that none of these contains.
+        seed: seed of the noise.
+
+    Returns:
+        ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
+        symbols
+        ``sequences``: whole records, the prompt included, as lists of symbols (of steps, where voices are in step), and
+        ``written``, the same as in a file.
+
+    Raises:
+        UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
     """
     need(run, "generate", "generate", "continues sequences")
-    if max_tokens < 1 or n < 1:
+    if (max_tokens is not None and max_tokens < 1) or n < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
-    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
-    max_tokens = _room(run, max(map(len, encoded)), max_tokens)
     filters = Filters(temperature, top_k, top_p, min_p)
-    if beams:
-        if (filters, tuple(stop)) != (Filters(), ()):
-            raise UserError("--beams draws nothing: leave out --temperature, --top-k, --top-p, --min-p, --stop")
-        wanted, unwanted = phrases(run, "--must", must), phrases(run, "--forbid", forbid)
-        made = _most_probable(run, encoded, Beams(beams, n, max_length=max_tokens, must=wanted, forbid=unwanted))
-    elif must or forbid:
+    if beams and (filters, tuple(stop)) != (Filters(), ()):
+        raise UserError("--beams draws nothing: leave out --temperature, --top-k, --top-p, --min-p, --stop")
+    if (must or forbid) and not beams:
         raise UserError("--must and --forbid are met by beam search: give --beams too, --beams 8 for example")
-    else:
-        made = _sampled(run, [ids for ids in encoded for _ in range(n)], max_tokens, filters, stop, seed)
-    return _shown_all(run, [p for p in prompt for _ in range(n)], [ids for ids in encoded for _ in range(n)], made)
-
-
-def _sampled(
-    run: Run, prompts: list[list[int]], max_tokens: int, filters: Filters, stop: Sequence[str], seed: int
-) -> Generated:
-    unknown = () if run.processor.tokenizer.unknown is None else (run.processor.tokenizer.unknown,)
-    return sampling.generate(
-        run.model,
-        prompts,
-        max_tokens,
-        run.compute,
-        filters=replace(filters, forbidden=(*filters.forbidden, *unknown)),
-        seed=seed,
-        finished=_finished(run, stop),
-        barred=_barred(run, prompts),
-    )
-
-
-def _room(run: Run, longest: int, max_tokens: int) -> int:
-    """How far a prompt of ``longest`` symbols can be continued: learned positions end."""
-    limit = run.model.window if run.config["model"].get("positions") == "learned" else None
-    if limit is None or longest + max_tokens < limit:
-        return max_tokens
-    if longest + 1 >= limit:
-        raise UserError(f"learned positions end at {limit} tokens and the prompt has {longest}: shorten the prompt")
-    return limit - 1 - longest
-
-
-def _shown_all(run: Run, prompts: Sequence[str], encoded: list[list[int]], made: Generated) -> dict[str, Any]:
-    result = {"nats": made.nats, "tokens_per_second": made.tokens_per_second}
-    if isinstance(run.processor.tokenizer, SymbolTokenizer):
-        form = run.processor.tokenizer.form
-        whole = [run.processor.tokenizer.symbols_of(before + ids) for before, ids in zip(encoded, made.ids)]
-        whole = [symbols[: len(symbols) - len(symbols) % form.step] for symbols in whole]
-        written = [form.write(symbols, number) for number, symbols in enumerate(whole, 1)]
-        return {"sequences": [form.rows(symbols) for symbols in whole], "written": written, **result}
-    texts = [_continuation(run, *item) for item in zip(prompts, encoded, made.ids)]
-    return {"texts": texts, **result}
-
-
-def _most_probable(run: Run, prompts: list[list[int]], options: Beams) -> Generated:
-    """The n best continuations of each prompt, the end included where there is one; UserError where there are fewer."""
-    if isinstance(run.processor.tokenizer, SymbolTokenizer) and run.processor.tokenizer.form.voices:
-        raise UserError("--beams: voices in step are drawn, not searched for: leave out --beams, --must and --forbid")
-    model, unknown, end = run.model.eval(), run.processor.tokenizer.unknown, _end(run)
-    options = replace(options, forbid=(*options.forbid, *(((unknown,),) if unknown is not None else ())))
+    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
+    engine = Engine(run.model, run.compute)
+    if max_tokens is None and engine.room is not None:
+        max_tokens = max(1, min(DEFAULT_TOKENS, engine.room - max(map(len, encoded), default=0)))
+    shared: dict[str, Any] = {"max_tokens": max_tokens, **record_rules(run, stop)}
     began = time.perf_counter()
-    inputs_BT, lengths_B = (x.to(run.compute.device) for x in sampling.pad(prompts, model.start_id))
-    with torch.no_grad(), run.compute.autocast():
-        prediction, state = model(inputs_BT, None, lengths_B)
-    found = beam_search(model, (prediction.select(lengths_B - 1), state), end, run.compute, options)
-    if any(len(row) < options.n_best for row in found):
+    if beams:
+        options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
+        made = _searched(run, engine.run(Request(ids, options, **shared) for ids in encoded), n)
+    else:
+        seeds = derive_seeds(seed, n)
+        handles = engine.run(Request(ids, filters, mine, **shared) for ids in encoded for mine in seeds)
+        made = [(handle.tokens, handle.total) for handle in handles]
+    seconds = time.perf_counter() - began
+    result = _shown_all(run, [p for p in prompt for _ in range(n)], [p for p in encoded for _ in range(n)], made)
+    return {**result, "tokens_per_second": sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)}
+
+
+def _searched(run: Run, handles: Sequence[Handle], n: int) -> list[tuple[list[int], float]]:
+    """The n best continuations of each prompt, the end included where there is one; UserError where there are fewer."""
+    found = [handle.result() for handle in handles]
+    if any(len(row) < n for row in found):
         raise UserError(
-            f"-n {options.n_best}: there are only {min(map(len, found))} continuations of that length: "
-            "give a smaller -n"
+            f"-n {n}: there are only {min(map(len, found))} continuations of that length: give a smaller -n"
         )
-    best = [h for row in found for h in row]
-    ids = [h.ids + [end] if h.finished and end is not None else h.ids for h in best]
-    return Generated(ids, [h.nats for h in best], sum(map(len, ids)) / max(time.perf_counter() - began, 1e-9))
+    end = record_end(run)
+    return [(h.ids + [end] if h.finished and end is not None else h.ids, h.nats) for row in found for h in row]
 
 
-def _end(run: Run) -> int | None:
-    """The symbol that ends a record; None where none does, or several together."""
+def record_rules(run: Run, stop: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what ends a record and what never stands in it, as arguments of a `Request`.
+
+    Args:
+        run: a run of ``generate``.
+        stop: texts that end a sequence too.
+
+    Returns:
+        ``end`` (a token, or None), ``stop`` (a function, or None) and ``constraints``: no unknown token, no token of
+        another voice where voices are in step, and none that holds the end of a record and text behind it.
+    """
+    tokenizer, end = run.processor.tokenizer, record_end(run)
+    unknown = () if tokenizer.unknown is None else (tokenizer.unknown,)
+    if isinstance(tokenizer, SymbolTokenizer):
+        constraints = Constraints(unknown, tuple(map(tuple, tokenizer.turns())))
+        if tokenizer.form.kind == "abc":  # a blank line ends a tune
+            feeds, spaces = (tuple(k for k, name in enumerate(tokenizer.names) if name in of) for of in ("\n", " \t"))
+            constraints = Constraints(unknown, (), feeds, spaces, () if end is None else (end,))
+        return {"end": end, "stop": _stopped(run, stop), "constraints": constraints}
+    closing, beyond = _ends_inside(tokenizer, run.processor.terminator)
+    several = [run.processor.terminator.decode()] if end is None and run.processor.terminator else []
+    stopped = _stopped(run, [*stop, *several], frozenset(closing) - {end})
+    return {"end": end, "stop": stopped, "constraints": Constraints((*unknown, *beyond))}
+
+
+def record_end(run: Run) -> int | None:
+    """Return the token that ends a record; None where none does, or several together."""
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
         return run.processor.tokenizer.end
     ids = run.processor.tokenizer.encode(run.processor.terminator).ids.tolist() if run.processor.terminator else []
     return ids[0] if len(ids) == 1 else None
 
 
-def _finished(run: Run, stop: Sequence[str]) -> Callable[[list[int]], bool]:
-    """Does a continuation end here?"""
+@lru_cache(maxsize=8)
+def _ends_inside(tokenizer: TextTokenizer, terminator: bytes) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Tokens whose bytes end with the terminator, and tokens that hold it with more behind it."""
+    if not terminator:
+        return (), ()
+    holding = [(k, text) for k in range(tokenizer.vocab_size) if terminator in (text := tokenizer.decode([k]))]
+    closing = tuple(k for k, text in holding if text.find(terminator) == len(text) - len(terminator))
+    return closing, tuple(k for k, _ in holding if k not in closing)
+
+
+def _stopped(
+    run: Run, stop: Sequence[str], closing: frozenset[int] = frozenset()
+) -> Callable[[list[int]], bool] | None:
+    """The function that tells whether a continuation ends here, by its last bytes or by its last token; None: none
+    does."""
+    ends, decode = tuple(s.encode() for s in stop), run.processor.tokenizer.decode
+    if not ends and not closing:
+        return None
+    return lambda ids: ids[-1] in closing or (bool(ends) and decode(ids[-64:]).endswith(ends))
+
+
+def _shown_all(
+    run: Run, prompts: Sequence[str], encoded: list[list[int]], made: Sequence[tuple[list[int], float]]
+) -> dict[str, Any]:
+    ids, nats = [tokens for tokens, _ in made], [log_p for _, log_p in made]
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
-        end = run.processor.tokenizer.end
-        return lambda ids: ids[-1] == end or any(text_of(run, ids[-64:]).endswith(s) for s in stop)
-    ends = [s.encode() for s in stop] + ([run.processor.terminator] if run.processor.terminator else [])
-
-    def finished(ids: list[int]) -> bool:
-        tail = run.processor.tokenizer.decode(ids[-64:]) if ends else b""
-        return any(tail.endswith(e) for e in ends)
-
-    return finished
-
-
-def _barred(run: Run, prompts: list[list[int]]) -> Callable[[int, int], Sequence[int]]:
-    """What may not come next: where voices are in step, any but the voice whose turn it is."""
-    turns = run.processor.tokenizer.turns() if isinstance(run.processor.tokenizer, SymbolTokenizer) else []
-    if not turns:
-        return lambda row, step: ()
-    return lambda row, step: turns[(len(prompts[row]) + step) % len(turns)]
+        form = run.processor.tokenizer.form
+        whole = [run.processor.tokenizer.symbols_of(before + tokens) for before, tokens in zip(encoded, ids)]
+        whole = [symbols[: len(symbols) - len(symbols) % form.step] for symbols in whole]
+        written = [form.write(symbols, number) for number, symbols in enumerate(whole, 1)]
+        return {"sequences": [form.rows(symbols) for symbols in whole], "written": written, "nats": nats}
+    return {"texts": [_continuation(run, *item) for item in zip(prompts, encoded, ids)], "nats": nats}
 
 
 def _continuation(run: Run, prompt: str, before: list[int], ids: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""The most probable next tokens of sequences."""
+"""Prediction of the next token of sequences."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from chainrule.runs.run import Run
 
 @torch.no_grad()
 def predict_next(run: Run, sequences: Sequence[Sequence[Any] | str], top_k: int = 5) -> dict[str, Any]:
-    """The ``top_k`` most probable next tokens of each sequence. All sequences are read in one padded batch.
+    """Return the ``top_k`` most probable next tokens of each sequence. All sequences are read in one padded batch.
 
     Args:
         run: a run of ``generate``.

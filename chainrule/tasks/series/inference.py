@@ -1,4 +1,4 @@
-"""Using a run of ``series``: forecast."""
+"""Inference calls of ``series``: forecast."""
 
 from __future__ import annotations
 
@@ -21,10 +21,22 @@ FORECAST_PATHS = 1000
 def generate(
     run: Run, prompt: Sequence[Any] = (), *, max_tokens: int = 24, n: int = 1, seed: int = 42
 ) -> dict[str, Any]:
-    """Continue a series by ``max_tokens`` values: that of the run, or each of ``prompt`` ("112 118 132", or numbers).
+    """Continue series by sampled paths.
 
-    ``sequences`` holds ``n`` sampled paths of each, with their ``nats``; ``quantiles`` the 80 % interval and the median
-    at each step, from 1,000 paths. All in the series' own units.
+    Args:
+        run: a run of ``series``.
+        prompt: beginnings ("112 118 132", or numbers); empty: the series of the run.
+        max_tokens: the horizon: how many values are forecast.
+        n: how many sampled paths are returned of each series.
+        seed: seed of the noise.
+
+    Returns:
+        ``columns``; ``sequences``, ``n`` paths of each series, with their ``nats``; ``quantiles`` at the ``levels``
+        (the 80 % interval and the median) at each step, from 1,000 paths; ``tokens_per_second``. All in the series' own
+        units.
+
+    Raises:
+        UserError: a run of another task, numbers that cannot be read, or a horizon below 1.
     """
     need(run, "series", "forecast", "can be forecast")
     if max_tokens < 1 or n < 1:
@@ -49,7 +61,15 @@ def generate(
 
 
 def read_numbers(text: Any) -> np.ndarray:
-    """The numbers of a prompt, separated by white space or commas; or numbers in memory."""
+    """Return the numbers of a prompt, separated by white space or commas; or numbers in memory.
+
+    Raises:
+        UserError: something that is no finite number.
+
+    Example:
+        >>> read_numbers("112, 118 132").tolist()
+        [112.0, 118.0, 132.0]
+    """
     try:
         values = np.array([float(x) for x in (text.replace(",", " ").split() if isinstance(text, str) else text)])
     except (TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Using a run of ``tag``."""
+"""Inference call of ``tag``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from chainrule.tasks.inference import as_numbers, need
 
 @torch.no_grad()
 def tag(run: Run, input: Any) -> dict[str, Any]:
-    """The tags of each sequence of tokens, and log p(these tags | tokens) of each, in nats.
+    """Tag sequences of tokens.
 
-    ``input``: a path, or sequences in memory.
+    Args:
+        run: a run of ``tag``.
+        input: a path, or sequences in memory.
+
+    Returns:
+        ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence.
     """
     need(run, "tag", "tag", "gives tokens their tags")
     words = tuple(tuple(row) for row in read_sequences(input))

@@ -1,4 +1,4 @@
-"""Using a run of ``translate``: translate sources, and see where the model attends."""
+"""Inference calls of ``translate``: translate sources, and show the attention to a source."""
 
 from __future__ import annotations
 
@@ -36,15 +36,29 @@ def translate(
     diverse: int = 1,
     mbr: bool = False,
 ) -> dict[str, Any]:
-    """The target of each source (of an empty one: nothing), and log p of each (nats, its end included).
+    """Translate sources by beam search.
 
     Args:
         run: a run of ``translate``.
         input: a path, or sources in memory.
+        beams: width of the beam; 1 is greedy search.
         n_best: > 1: the result's ``n_best`` holds so many of each source, best first.
-        length_penalty: None: as tuned on validation.
+        must: texts that every translation contains.
+        forbid: texts that no translation contains.
+        length_penalty: larger favours longer translations; None: as tuned on validation.
+        coverage_penalty: coverage penalty (Wu et al. 2016).
+        min_length: tokens of a translation, at least.
+        max_length: tokens of a translation, at most; fewer where the length of its source suggests it.
+        no_repeat_ngram: length of n-grams that do not occur twice; 0: they may.
         diverse: groups of beams that avoid each other's tokens.
-        mbr: the translation is not the most probable of what the beam found, but the one of minimum Bayes risk by chrF.
+        mbr: minimum Bayes risk (MBR) decoding with chrF among the hypotheses that the beam found.
+
+    Returns:
+        ``translations``; ``nats``, log p of each, its end included; ``tokens_per_second``; ``n_best`` with text, nats
+        and score of each; ``cut``, how many sources were too long. Absent ones are None.
+
+    Raises:
+        UserError: a run of another task, or options that cannot be met.
     """
     need(run, "translate", "translate", "writes targets")
     width = max(beams, n_best) if beams > 0 else beams
@@ -78,7 +92,15 @@ def translate(
 
 
 def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
-    """Attention to the source while ``target`` is written: weights T x S, tokens of the target, tokens of the source.
+    """Return the cross-attention weights of a target on its source.
+
+    Args:
+        run: a run of ``translate``.
+        source: the source text.
+        target: the target text.
+
+    Returns:
+        The weights, T x S, the tokens of the target, and the tokens of the source.
 
     Raises:
         UserError: the model attends to no source.

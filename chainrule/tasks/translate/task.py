@@ -17,7 +17,9 @@ from chainrule.data.dataset import EncodedData
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
 from chainrule.data.pairs import PairDataset, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
-from chainrule.inference.beam import Beams, Hypothesis, beam_search
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import Engine
+from chainrule.inference.requests import Constraints, Hypothesis, Request, SourcePrompt
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
 from chainrule.tasks.settings import ResolvedRun, RunConfig
@@ -165,31 +167,31 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
     return total / count
 
 
-@torch.no_grad()
 def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
-    """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
-    model, options = run.model.eval(), options or Beams(length_penalty=length_penalty(run))
+    """Return the n best translations of each source, best first. Sources of similar length are read together.
+
+    Args:
+        run: a run of ``translate``.
+        sources: ids of the tokens of each source.
+        options: of the beam search; None: the default, with the run's length penalty.
+    """
+    options = options or Beams(length_penalty=length_penalty(run))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    end, engine = run.model.vocab_size - 1, Engine(run.model, run.compute)
+    unknown = run.processor.target.unknown
+    never = Constraints(() if unknown is None else (unknown,))
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for k in range(0, len(order), ROWS):
         mine = order[k : k + ROWS]
-        lengths_B = torch.tensor([len(sources[i]) for i in mine])
-        prompt_BS = torch.zeros(len(mine), int(lengths_B.max()), dtype=torch.long)
-        for b, i in enumerate(mine):
-            prompt_BS[b, : len(sources[i])] = torch.from_numpy(sources[i].astype(np.int64))
-        longest = math.ceil(run.data["ratio"] * (int(lengths_B.max()) + 1)) + MAX_EXTRA_TOKENS
-        device = run.compute.device
-        with run.compute.autocast():
-            begun = model.start(prompt_BS.to(device), lengths_B.to(device), batch=len(mine))
-        best = beam_search(
-            model,
-            begun,
-            model.vocab_size - 1,
-            run.compute,
-            replace(options, max_length=min(options.max_length, longest)),
+        longest = [math.ceil(run.data["ratio"] * (len(sources[i]) + 1)) + MAX_EXTRA_TOKENS for i in mine]
+        handles = engine.run(
+            Request(
+                SourcePrompt(sources[i]), options, end=end, constraints=never, max_tokens=min(options.max_length, most)
+            )
+            for i, most in zip(mine, longest)
         )
-        for i, hypotheses in zip(mine, best, strict=True):
-            found[i] = hypotheses
+        for i, handle in zip(mine, handles, strict=True):
+            found[i] = handle.result()
     return found
 
 

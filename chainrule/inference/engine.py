@@ -1,0 +1,270 @@
+"""One decoding loop for every model that predicts step by step: sampling, beam search, drawing and forecasting.
+
+    engine = Engine(model, compute)
+    handles = [engine.submit(Request(prompt, Filters(temperature=0.8), seed=seed)) for seed in range(8)]
+    for event in handles[0]:
+        print(event.token, event.nats)
+
+A step reads the prompts of the requests that wait, in one padded batch, and lets every group of requests that share a
+sampler decide for all its rows at once. Then the rows that have ended leave and all others read their next token: one
+``reorder`` of the State and one ``forward`` a step, whatever the requests are. The model is known only through
+``forward``, ``encode_prompt``, ``Prediction`` and ``State``; a plain ``forward`` over a whole sequence gives the same
+log p.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chainrule.core import Autoregressive, Categorical, Prediction, State, UserError
+from chainrule.core.compute import Compute
+from chainrule.core.state import stack_rows
+from chainrule.inference.beam import Beams
+from chainrule.inference.requests import Event, Front, Group, Handle, Hypothesis, Request, SourcePrompt
+from chainrule.inference.sampling import draws_tokens, pad
+
+CHUNK = 4096
+"""Values of a series that are read at once."""
+
+
+class Engine:
+    """The decoding loop of one model, which it puts into evaluation mode.
+
+    Args:
+        model: any autoregressive model.
+        compute: where it runs, and in which precision.
+
+    Example:
+        >>> from chainrule.core import model_type
+        >>> from chainrule.core.compute import Compute
+        >>> from chainrule.inference.sampling import Filters
+        >>> found = model_type("markov")
+        >>> model = found.build(found.configure("tiny", vocab_size=3))
+        >>> engine = Engine(model, Compute("cpu", False, 1))
+        >>> handle = engine.submit(Request([0, 1], Filters(), seed=1, max_tokens=5))
+        >>> len(handle.result()[0].ids), handle.finish
+        (5, 'length')
+    """
+
+    def __init__(self, model: Autoregressive, compute: Compute):
+        self.model, self.compute = model.eval(), compute
+        self.draws_tokens = draws_tokens(model)
+        self._waiting: list[Handle] = []
+        self._fronts: list[Front] = []
+        """Rows that are ready for the next decision: at most one after a step, and those that have joined since."""
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that a record may have, or None: learned positions end, all others go on."""
+        learned = getattr(self.model.config, "positions", None) == "learned"
+        return self.model.window if learned else None
+
+    def submit(self, request: Request) -> Handle:
+        """Take a request, which joins the batch at the next step.
+
+        Args:
+            request: the prompt, and how it is continued.
+
+        Returns:
+            The handle that its tokens come through.
+
+        Raises:
+            UserError: the request cannot be met; nothing is clipped.
+        """
+        handle = self._checked(request)
+        self._waiting.append(handle)
+        return handle
+
+    def run(self, requests: Iterable[Request]) -> list[Handle]:
+        """Submit requests and run the loop until everything has ended.
+
+        Returns:
+            Their handles, all finished.
+        """
+        handles = [self.submit(request) for request in requests]
+        while self.busy:
+            self.step()
+        return handles
+
+    def resume(self, requests: Sequence[Request], prediction: Prediction, state: State) -> list[Handle]:
+        """Take requests whose prompts have been read already.
+
+        Args:
+            requests: one for each row.
+            prediction: what follows each row, at one position.
+            state: what ``start``, or a ``forward`` over the prompts, returned; consumed.
+
+        Raises:
+            UserError: a request cannot be met.
+        """
+        handles = [self._checked(request) for request in requests]
+        self._begin(handles, prediction, state)
+        return handles
+
+    @property
+    def busy(self) -> bool:
+        """Whether any request goes on or waits."""
+        return bool(self._waiting or self._fronts)
+
+    def _checked(self, request: Request) -> Handle:
+        limit, known = request.sampler.limit(request), len(request.given)
+        if self.room is not None and known + limit > self.room:
+            left = self.room - known
+            told = f"at most {left} more are possible, not {limit}" if left > 0 else "shorten the prompt"
+            raise UserError(f"learned positions end at {self.room} tokens and the prompt has {known}: {told}")
+        request.sampler.check(request, self.model)
+        return Handle(self, request, limit)
+
+    # --- prompts ------------------------------------------------------------------------------------------------------
+
+    def _admit(self) -> None:
+        """Read the prompts of the requests that wait."""
+        waiting, self._waiting = self._waiting, []
+        for kind in (SourcePrompt, object):
+            handles = [h for h in waiting if isinstance(h.request.prompt, SourcePrompt) == (kind is SourcePrompt)]
+            if handles:
+                prompts = [prompt for handle in handles for prompt in handle.request.prompts]
+                self._begin(handles, *self._read(prompts))
+
+    def _begin(self, handles: list[Handle], prediction: Prediction, state: State) -> None:
+        """Rows whose prompts have been read, and the groups of neighbours that share a sampler."""
+        alike = groupby(handles, lambda h: h.request.sampler.key(h.request))
+        groups = [(key, list(mine)) for key, mine in alike]
+        begun = [mine[0].request.sampler.begin(mine, self.model, state) for _, mine in groups]
+        self._fronts.append(Front(prediction, state, begun))
+
+    def _read(self, prompts: list[Any]) -> tuple[Prediction, State]:
+        """Read prompts in one padded batch, equal objects once: the prediction and the State of one row for each."""
+        by_id = {id(p): p for p in prompts}
+        distinct, index_R = list(by_id.values()), None
+        if len(distinct) < len(prompts):
+            places = {key: k for k, key in enumerate(by_id)}
+            index_R = torch.tensor([places[id(p)] for p in prompts], device=self.compute.device)
+        if isinstance(prompts[0], SourcePrompt):
+            return self._spread(*self._read_sources(distinct), index_R)
+        if not self.draws_tokens:
+            return self._read_values(distinct, index_R)
+        inputs_BT, lengths_B = (x.to(self.compute.device) for x in pad(distinct, self.model.start_id))
+        prediction, state = self.model(inputs_BT, None, lengths_B)
+        return self._spread(prediction.select(lengths_B - 1), state, index_R)
+
+    def _spread(self, prediction: Prediction, state: State, index_R: Tensor | None) -> tuple[Prediction, State]:
+        """A row for each prompt, where prompts were read once for several."""
+        if index_R is None:
+            return prediction, state
+        return Categorical(prediction.logits()[index_R]), state.reorder(index_R)
+
+    def _read_sources(self, prompts: list[SourcePrompt]) -> tuple[Prediction, State]:
+        lengths_B = torch.tensor([len(p.ids) for p in prompts])
+        sources_BS = torch.zeros(len(prompts), int(lengths_B.max()), dtype=torch.long)
+        for b, prompt in enumerate(prompts):
+            sources_BS[b, : len(prompt.ids)] = torch.as_tensor(prompt.ids, dtype=torch.long)
+        device = self.compute.device
+        return self.model.start(sources_BS.to(device), lengths_B.to(device), batch=len(prompts))
+
+    def _read_values(self, prompts: list[Any], index_R: Tensor | None) -> tuple[Prediction, State]:
+        """All values but the last once for each prompt, and the last in every row: predictions of values have no rows
+        to repeat."""
+        start_1 = self.model.start_inputs(1)[0].to(self.compute.device)
+        start_1 = start_1.double() if start_1.is_floating_point() else start_1
+        known = [torch.cat([start_1, torch.as_tensor(p).to(start_1).reshape(-1, *start_1.shape[1:])]) for p in prompts]
+        lengths_B = torch.tensor([len(x) - 1 for x in known], device=self.compute.device)
+        state, last_B1 = None, torch.stack([x[-1:] for x in known])
+        if int(lengths_B.max()):
+            inputs_BT = torch.nn.utils.rnn.pad_sequence([x[:-1] for x in known], batch_first=True)
+            for begin in range(0, inputs_BT.shape[1], CHUNK):
+                mine_BT = inputs_BT[:, begin : begin + CHUNK]
+                _, state = self.model(mine_BT, state, (lengths_B - begin).clamp(0, mine_BT.shape[1]))
+        if index_R is not None:
+            state, last_B1 = None if state is None else state.reorder(index_R), last_B1[index_R]
+        return self.model(last_B1, state)
+
+    # --- the loop -----------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def step(self) -> list[Event]:
+        """Generate the next token of every request: of those that wait, the first one.
+
+        Returns:
+            The tokens that came, and to which request each belongs.
+        """
+        with self.compute.autocast():
+            if self._waiting:
+                self._admit()
+            fronts, self._fronts = self._fronts, []
+            events, plan, moved = self._decide(fronts)
+            if not plan:
+                return events
+            state = stack_rows([front.state for front in fronts])
+            rows = [piece for _, pieces in plan.values() for piece in pieces]
+            if moved:
+                state = state.reorder(torch.cat([parents_R for parents_R, _ in rows]))
+            inputs_R1 = rows[0][1] if len(rows) == 1 else torch.cat([inputs_R1 for _, inputs_R1 in rows])
+            prediction, state = self.model(inputs_R1, state)
+            self._fronts.append(Front(prediction, state, [group for group, _ in plan.values()]))
+        return events
+
+    def _decide(
+        self, fronts: list[Front]
+    ) -> tuple[list[Event], dict[Hashable, tuple[Group, list[tuple[Tensor, Tensor]]]], bool]:
+        """What came; for each group that goes on, which rows of all fronts it holds and what they read next; and
+        whether any row changes its place."""
+        events, plan, first, moved = [], {}, 0, len(fronts) > 1
+        for front in fronts:
+            begin = 0
+            for group in front.groups:
+                many = group.rows
+                found, parents_R, inputs_R1 = group.decide(front, slice(begin, begin + many))
+                events += found
+                moved |= parents_R is not None
+                if group.rows:
+                    if parents_R is None:
+                        parents_R = torch.arange(many, device=inputs_R1.device)
+                    self._place(plan, group, parents_R + (first + begin), inputs_R1)
+                begin += many
+            first += begin
+        return events, plan, moved
+
+    @staticmethod
+    def _place(plan: dict[Hashable, Any], group: Group, parents_R: Tensor, inputs_R1: Tensor) -> None:
+        """Add a group, or let it join that of the same key."""
+        if group.key in plan:
+            plan[group.key][0].join(group)
+            plan[group.key][1].append((parents_R, inputs_R1))
+        else:
+            plan[group.key] = (group, [(parents_R, inputs_R1)])
+
+
+def beam_search(
+    model: Autoregressive, started: tuple[Prediction, State], end: int | None, compute: Compute, options: Beams
+) -> list[list[Hypothesis]]:
+    """Search for the n best continuations of rows that have been started.
+
+    Args:
+        model: the model.
+        started: what ``start``, or a ``forward`` over prefixes, returned for B rows: a prediction at one position, and
+            the State, which is consumed.
+        end: the token that ends a sequence; None: nothing ends, all have ``max_length`` ids.
+        compute: where the model runs.
+        options: what is searched for.
+
+    Returns:
+        For each row the ``n_best``, distinct: finished ones first, best first. Unfinished ones fill the list where too
+        few have ended at ``max_length``, or where nothing may follow; it is shorter where there are no more.
+
+    Raises:
+        UserError: the constraints cannot be met; nothing has been searched yet.
+    """
+    rows, prefixes = len(started[1].length_B), options.prefix
+    if len(prefixes) not in (0, 1, rows):
+        raise UserError(f"beam search: {len(prefixes)} prefixes for {rows} rows: give one a row, or one for all")
+    each = [prefixes[b : b + 1] if len(prefixes) > 1 else prefixes for b in range(rows)]
+    engine = Engine(model, compute)
+    handles = engine.resume([Request((), replace(options, prefix=p), end=end) for p in each], *started)
+    return [handle.result() for handle in handles]

@@ -1,0 +1,273 @@
+"""Requests to the engine, the handles that answer them, and the contract between the engine and a sampler."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chainrule.core import Autoregressive, Prediction, State
+
+if TYPE_CHECKING:
+    from chainrule.inference.engine import Engine
+
+DEFAULT_TOKENS = 200
+"""Tokens of a sampled request that does not say how many."""
+
+
+@dataclass(frozen=True)
+class SourcePrompt:
+    """Token ids that an encoder-decoder reads before the first token of the target: a sentence to be translated."""
+
+    ids: Sequence[int] | np.ndarray
+
+
+Prompt = Sequence[int] | np.ndarray | Tensor | SourcePrompt
+"""The beginning of a record: token ids, or values of a series; or the source of a target that is still to begin."""
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """Token ids that are never generated, everywhere or depending on the tokens before, the prompt included.
+
+    Args:
+        forbid: ids that appear nowhere, such as the unknown token.
+        turns: ids that are excluded by position, in turns: at position t of the record none of ``turns[t %
+            len(turns)]`` comes. For voices in step, where each position belongs to one voice.
+        line_feeds: ids of line feeds, where a blank line ends a record: none comes in a line without ink.
+        spaces: ids that are no ink.
+        ends: ids that do not come in a line without ink either, unless it is the first.
+    """
+
+    forbid: tuple[int, ...] = ()
+    turns: tuple[tuple[int, ...], ...] = ()
+    line_feeds: tuple[int, ...] = ()
+    spaces: tuple[int, ...] = ()
+    ends: tuple[int, ...] = ()
+
+    def automaton(self, vocab_size: int, device: torch.device | str = "cpu") -> tuple[Tensor, Tensor]:
+        """Return the constraints as a finite automaton whose first state is 0.
+
+        Returns:
+            For each state the ids that are excluded, booleans S x V, and the state after each id, S x V.
+
+        Example:
+            >>> excluded, after = Constraints(forbid=(2,), turns=((0,), (1,))).automaton(3)
+            >>> excluded.int().tolist(), after[:, 0].tolist()
+            ([[1, 0, 1], [0, 1, 1]], [1, 0])
+        """
+        excluded = list(self.turns or ((),))
+        after_S = [[(s + 1) % len(excluded)] * vocab_size for s in range(len(excluded))]
+        if self.line_feeds:  # states: the first line, a line without ink behind it, a line with ink
+            excluded = [self.line_feeds, (*self.line_feeds, *self.ends), ()]
+            after_S = [[1 if i in {*self.line_feeds, *self.spaces} else 2 for i in range(vocab_size)]] * 2
+            after_S = [*after_S, [1 if i in self.line_feeds else 2 for i in range(vocab_size)]]
+        excluded_SV = torch.zeros(len(excluded), vocab_size, dtype=torch.bool, device=device)
+        for row_V, ids in zip(excluded_SV, excluded):
+            row_V[[*self.forbid, *ids]] = True
+        return excluded_SV, torch.tensor(after_S, device=device)
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One sequence to be generated. Everything about it is its own: no other request changes its tokens.
+
+    Args:
+        prompt: what the sequence begins with. Requests that hold the same object read it together, once.
+        sampler: `Filters` draw tokens, `Beams` search for the most probable sequence.
+        seed: of the noise that tokens are drawn with; the noise is a function of seed, position and token.
+        stop: ends the sequence where it returns True for the tokens so far.
+        constraints: ids that are never generated.
+        max_tokens: at most so many tokens, the end among them; None: as many as the sampler says, or 200.
+        end: the token that ends a record; None: no token does.
+        unconditional: a second prompt, of an equal number of tokens, which says nothing (an empty caption).
+        guidance: with an ``unconditional`` prompt, g draws from log p(x | nothing) + g (log p(x | prompt) - log p(x |
+            nothing)) (Ho & Salimans 2022); 1 is the model as it is.
+    """
+
+    prompt: Prompt
+    sampler: Sampler
+    seed: int = 42
+    stop: Callable[[list[Any]], bool] | None = None
+    constraints: Constraints = Constraints()
+    max_tokens: int | None = None
+    end: int | None = None
+    unconditional: Prompt | None = None
+    guidance: float = 1.0
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompt of each row of the State that the request needs: two where it is guided."""
+        guided = self.unconditional is not None and self.guidance != 1
+        return (self.prompt, self.unconditional) if guided else (self.prompt,)  # type: ignore[return-value]
+
+    @property
+    def given(self) -> Any:
+        """Tokens of the record that are given; a source is no part of the record."""
+        return () if isinstance(self.prompt, SourcePrompt) else self.prompt
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """A generated sequence.
+
+    Args:
+        ids: its tokens, without the end.
+        nats: their log p under the unmodified model, that of the end included where the sequence is ``finished``.
+        score: what it is ranked by.
+        finished: the end was generated.
+    """
+
+    ids: list[Any]
+    nats: float
+    score: float
+    finished: bool
+
+
+class Event(NamedTuple):
+    """A token that was generated: of which request, and its log p under the unmodified model (None: beam search, which
+    reports the tokens of its best hypothesis once it has ended)."""
+
+    handle: Handle
+    token: Any
+    nats: float | None
+
+
+class Handle:
+    """The answer to one request. Iterating over it yields events as tokens come; ``result()`` waits for all of them.
+
+    Both run the engine's loop as far as they need to, so that all other requests make progress too.
+    """
+
+    def __init__(self, engine: Engine, request: Request, limit: int):
+        self.engine, self.request, self.limit = engine, request, limit
+        self.tokens: list[Any] = []
+        """The tokens so far, the end included."""
+        self.nats: list[float] = []
+        """log p of each sampled token under the unmodified model; empty for beam search."""
+        self.total = 0.0
+        """log p of the tokens so far."""
+        self.finish: str | None = None
+        """What ended the sequence: "end" (of the record), "stop", "length", or "stuck" (no token is allowed); None
+        while it goes on."""
+        self.hypotheses: list[Hypothesis] = []
+        """What was generated, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
+
+    def receive(self, token: Any, nats: float) -> None:
+        """Take the next sampled token; one of log p = -inf is not generated."""
+        if nats == -torch.inf:
+            self._close("stuck")
+            return
+        self.tokens.append(token)
+        self.nats.append(nats)
+        self.total += nats
+        if token == self.request.end:
+            self._close("end")
+        elif self.request.stop is not None and self.request.stop(self.tokens):
+            self._close("stop")
+        elif len(self.tokens) == self.limit:
+            self._close("length")
+
+    def _close(self, finish: str) -> None:
+        self.finish, ended = finish, finish == "end"
+        ids = self.tokens[:-1] if ended else self.tokens
+        self.hypotheses = [Hypothesis(ids, self.total, self.total, ended)]
+
+    def complete(self, found: list[Hypothesis]) -> list[Event]:
+        """Take what a beam search has found, best first."""
+        self.hypotheses, self.finish = found, "length" if found else "stuck"
+        if found:
+            self.tokens, self.total = list(found[0].ids), found[0].nats
+        if found and found[0].finished:
+            self.tokens.append(self.request.end)
+            self.finish = "end"
+        return [Event(self, token, None) for token in self.tokens]
+
+    def __iter__(self) -> Iterator[Event]:
+        seen = 0
+        while True:
+            while seen == len(self.tokens):
+                if self.finish is not None:
+                    return
+                self.engine.step()
+            yield Event(self, self.tokens[seen], self.nats[seen] if self.nats else None)
+            seen += 1
+
+    def result(self) -> list[Hypothesis]:
+        """Run the loop until the sequence has ended.
+
+        Returns:
+            What was generated, best first: one sampled sequence, or the n best that a beam search found.
+        """
+        while self.finish is None:
+            self.engine.step()
+        return self.hypotheses
+
+
+@dataclass
+class Front:
+    """Rows of a State and the prediction of what follows each; groups own the rows, in order."""
+
+    prediction: Prediction
+    state: State
+    groups: list[Group]
+
+    @cached_property
+    def logits_RV(self) -> Tensor:
+        """Logits of all rows: computed once, read by every group."""
+        return self.prediction.logits()[:, 0]
+
+
+class Decision(NamedTuple):
+    """What a group decides at a step: the tokens that came; of which of its rows each row that goes on is the
+    continuation (None: rows stay as they are); and what the rows that go on read next, R x 1."""
+
+    events: list[Event]
+    parents_R: Tensor | None
+    inputs_R1: Tensor
+
+
+class Group(ABC):
+    """Requests that one sampler decides for in batched operations."""
+
+    key: Hashable
+    """Groups of equal keys become one."""
+
+    @property
+    @abstractmethod
+    def rows(self) -> int:
+        """Rows of the State that the group holds; 0: it has ended."""
+
+    @abstractmethod
+    def decide(self, front: Front, rows: slice) -> Decision:
+        """Choose the next tokens of all requests of the group, whose rows of the front these are."""
+
+    @abstractmethod
+    def join(self, other: Any) -> None:
+        """Take the requests of another group of the same key, whose rows follow those of this one."""
+
+
+class Sampler(Protocol):
+    """A way of choosing tokens: `Filters` (sampling) or `Beams` (beam search)."""
+
+    def limit(self, request: Request) -> int:
+        """At most so many tokens. Raises UserError where the request cannot be meant, or met."""
+        ...
+
+    def check(self, request: Request, model: Autoregressive) -> None:
+        """Raise UserError where this model cannot answer the request."""
+        ...
+
+    def key(self, request: Request) -> Hashable:
+        """Requests of equal keys that begin together form one group."""
+        ...
+
+    def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
+        """The group of requests of one key whose prompts have been read."""
+        ...

@@ -1,0 +1,144 @@
+"""Laws of generation: a request is answered alone as among others, token by token as all at once, and draws follow
+p."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from chainrule.core import Autoregressive
+from chainrule.core.compute import Compute
+from chainrule.core.noise import derive_seeds
+from chainrule.inference.beam import Beams
+from chainrule.inference.engine import Engine
+from chainrule.inference.requests import Handle, Request, SourcePrompt
+from chainrule.inference.sampling import Filters
+from chainrule.laws.predicting import follow
+from chainrule.laws.subject import LawBroken, Subject, same
+
+CPU = Compute("cpu", False, 1)
+OTHERS = 32
+DRAWS = 4000
+
+
+def _prompts(subject: Subject, count: int) -> list[Any]:
+    """Prompts of several lengths, an empty one among them; a source for each row, where the model reads sources."""
+    if subject.takes_prompt:
+        sources_BS, lengths_B = subject.sources(range(count))  # type: ignore[attr-defined]
+        return [SourcePrompt(row[:n].tolist()) for row, n in zip(sources_BS, lengths_B.tolist())]
+    rows = subject.rows(count, 7, salt=80)
+    cut = [row[: (3 * b + 2) % 7] for b, row in enumerate(rows)]
+    return [row.tolist() if subject.discrete else row for row in cut]
+
+
+def _requests(subject: Subject, count: int) -> list[Request]:
+    """Requests of every kind that the model can answer."""
+    samplers: list[Any] = [Filters()]
+    if subject.discrete:
+        samplers += [Filters(temperature=0.8, top_k=5), Beams(width=3), Filters(temperature=0)]
+    return [
+        Request(prompt, samplers[k % len(samplers)], seed, max_tokens=2 + 5 * k % 7)
+        for k, (prompt, seed) in enumerate(zip(_prompts(subject, count), derive_seeds(subject.seed, count)))
+    ]
+
+
+def _agree(got: Handle, want: Handle, what: str) -> None:
+    """Raise LawBroken where tokens or log p differ."""
+    tokens, nats = (
+        [torch.tensor(x, dtype=torch.float64) for x in pair]
+        for pair in ((got.tokens, want.tokens), ([got.total, *got.nats], [want.total, *want.nats]))
+    )
+    same(tokens[0], tokens[1], f"tokens of {what}")
+    same(nats[0], nats[1], f"log p of {what}")
+
+
+def alone_as_among_others(subject: Subject) -> str:
+    """A request that is answered alone has the tokens that it has among 32 others that join and leave at random."""
+    requests = _requests(subject, OTHERS + 5)
+    order = torch.randperm(len(requests), generator=subject.rng(81)).tolist()
+    waits = torch.randint(4, (len(requests),), generator=subject.rng(82)).tolist()
+    engine, handles, most = Engine(subject.model, CPU), {}, 0
+    for k, wait in zip(order, waits):
+        handles[k] = engine.submit(requests[k])
+        for _ in range(max(0, wait - 2)):
+            engine.step()
+        most = max(most, sum(handle.finish is None for handle in handles.values()))
+    while engine.busy:
+        engine.step()
+    for k in range(5):
+        (alone,) = Engine(subject.model, CPU).run([requests[k]])
+        _agree(handles[k], alone, f"request {k} among others against alone")
+    return f"{most} of {len(requests)} at once"
+
+
+def stream_is_batch(subject: Subject) -> None:
+    """Tokens that are taken one by one, and the events of the steps, are those of a batch that is waited for."""
+    requests = _requests(subject, 6)
+    batch = Engine(subject.model, CPU).run(requests)
+    engine = Engine(subject.model, CPU)
+    streams = [engine.submit(request) for request in requests]
+    for k in (2, 0, 1, 3, 4, 5):
+        streamed = [event.token for event in streams[k]]
+        if streamed != streams[k].tokens:
+            raise LawBroken(f"request {k} streams {streamed} and holds {streams[k].tokens}")
+        _agree(streams[k], batch[k], f"request {k} as a stream against in a batch")
+    engine, told = Engine(subject.model, CPU), {}
+    handles = [engine.submit(request) for request in requests]
+    while engine.busy:
+        for event in engine.step():
+            told.setdefault(event.handle, []).append(event.token)
+    for k, handle in enumerate(handles):
+        if told.get(handle, []) != handle.tokens:
+            raise LawBroken(f"the events of request {k} are {told.get(handle)}, its tokens {handle.tokens}")
+
+
+@torch.no_grad()
+def first_token_after_one_step(subject: Subject) -> None:
+    """After one step each request has one token, of the log p that a plain forward over its prompt gives."""
+    model, prompts = subject.model, _prompts(subject, 7)
+    engine = Engine(model, CPU)
+    handles = [engine.submit(Request(prompt, Filters(), seed, max_tokens=1)) for seed, prompt in enumerate(prompts)]
+    engine.step()
+    for k, (prompt, handle) in enumerate(zip(prompts, handles)):
+        if len(handle.tokens) != 1:
+            raise LawBroken(f"request {k} has {len(handle.tokens)} tokens after one step")
+        if isinstance(prompt, SourcePrompt):
+            prediction, _ = model.start(torch.tensor([prompt.ids]), batch=1)
+        else:
+            start = subject.start_rows(1)
+            known = torch.as_tensor(prompt).to(start).reshape(1, -1, *start.shape[2:])
+            prediction, _ = model(torch.cat([start, known], 1))
+        token = torch.tensor([[handle.tokens[0]]], dtype=subject.rows(1, 1, salt=80).dtype)
+        last = prediction.select(torch.tensor([0 if isinstance(prompt, SourcePrompt) else len(prompt)]))
+        got = torch.tensor([handle.nats], dtype=torch.float64)
+        same(got, last.log_prob(token).double(), f"log p of the first token of request {k}")
+
+
+def draws_follow_p(subject: Subject) -> str:
+    """Frequencies of 4,000 continuations of two tokens fit the p of all pairs (chi-square, fixed seeds)."""
+    model = subject.build(vocab_size=4)
+    assert isinstance(model, Autoregressive)
+    choices = subject.choices()
+    pairs = torch.tensor(list(itertools.product(*choices[:2])))
+    p = _probabilities(subject, model, pairs)
+    prompt = SourcePrompt(subject.sources([0])[0][0].tolist()) if subject.takes_prompt else ()  # type: ignore[attr-defined]
+    plain = Filters()
+    requests = [Request(prompt, plain, seed, max_tokens=2) for seed in derive_seeds(subject.seed, DRAWS)]
+    drawn = torch.tensor([handle.tokens for handle in Engine(model, CPU).run(requests)])
+    cells = (drawn[:, None] == pairs).all(-1)
+    if not bool(cells.any(1).all()):
+        raise LawBroken(
+            f"the pair {drawn[int((~cells.any(1)).nonzero()[0])].tolist()} was drawn, which has no probability"
+        )
+    return follow(cells.sum(0).double(), p)
+
+
+@torch.no_grad()
+def _probabilities(subject: Subject, model: Autoregressive, pairs: Tensor) -> Tensor:
+    first, state = subject.begin(model, [0])
+    second, _ = model(pairs[:, :1], state.reorder(torch.zeros(len(pairs), dtype=torch.long)))
+    p_first = torch.stack([first.log_prob(v.view(1, 1))[0, 0] for v in pairs[:, 0]])
+    return (p_first + second.log_prob(pairs[:, 1:])[:, 0]).double().exp()
