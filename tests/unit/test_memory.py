@@ -84,7 +84,11 @@ def test_equal_data_find_their_file_and_other_data_are_refused(tmp_path: Path) -
         (text("To be,\nor not"), "data.txt", "To be,\nor not"),
         (["anna", "mia\n"], "data.txt", "anna\nmia\n"),
         ([["a", 1], ["b"]], "data.jsonl", '{"sequence": ["a", 1]}\n{"sequence": ["b"]}\n'),
-        ([("ein", "one")] * 2, "data.jsonl", '{"source": "ein", "target": "one"}\n' * 2),
+        (
+            [("ein", "one"), ("zwei", "two")],
+            "data.jsonl",
+            '{"source": "ein", "target": "one"}\n{"source": "zwei", "target": "two"}\n',
+        ),
         ([{"text": "x", "label": None}], "data.jsonl", '{"text": "x", "label": null}\n'),
         (np.array([[1, 2], [3, 4]]), "data.jsonl", '{"sequence": [1, 2]}\n{"sequence": [3, 4]}\n'),
         (np.array([1.5, np.nan]), "data.csv", "value\n1.5\n\n"),
