@@ -136,12 +136,12 @@ class Autoregressive(SequenceModel, ABC):
         raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
 
     def start_inputs(self, batch: int) -> Tensor:
-        """Return the first input of a record, B x 1: the start token; NaN where x is real.
+        """Return the first input of a record, B x 1: the start token; NaN where x is real (``vocab_size`` is 0).
 
         Args:
             batch: number of rows.
         """
-        return torch.full((batch, 1), self.start_id, dtype=torch.long)
+        return torch.full((batch, 1), self.start_id) if self.vocab_size else torch.full((batch, 1), torch.nan)
 
 
 class Counting(ABC, Generic[StatsT]):

@@ -12,25 +12,20 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.checks import check_ids
+from chainrule.data.spans import EncodedTexts, SpanTokenizer, texts_of
 from chainrule.data.split import Spans
-from chainrule.data.words import Chunk, SpanTokenizer, cut_records
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before the library is loaded; it would warn after a fork
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 SMALLEST, LARGEST = 512, 8192
 """Range of the default vocabulary size: a power of two, about one token for each thousand bytes of training text."""
-PIECE = 1 << 12
-"""Bytes that are handed to the library at once."""
-BATCH = 4096
-"""Pieces that are encoded together."""
 
 
 class BpeTokenizer(SpanTokenizer):
@@ -46,6 +41,7 @@ class BpeTokenizer(SpanTokenizer):
     name: str = "bpe"
     unknown: int | None = None
     normalises = False
+    longest = 1 << 12
 
     def __init__(self, saved: dict[str, Any]):
         self._saved = _checked(saved)
@@ -78,16 +74,13 @@ class BpeTokenizer(SpanTokenizer):
         trainer = trainers.BpeTrainer(
             vocab_size=size, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False, min_frequency=2
         )
-        tokenizer.train_from_iterator((text for text, _ in _texts(spans)), trainer)
+        tokenizer.train_from_iterator((texts for texts, _ in texts_of(spans, cls.longest)), trainer)
         return cls(json.loads(tokenizer.to_str()))
 
-    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
-        texts, none = _texts(spans), np.zeros(0, np.int64)
-        while batch := list(itertools.islice(texts, BATCH)):
-            made = [encoding.ids for encoding in self._tokenizer.encode_batch_fast([text for text, _ in batch])]
-            begins = np.cumsum([0, *map(len, made)])
-            ids = np.fromiter(itertools.chain.from_iterable(made), np.int32, int(begins[-1]))
-            yield ids, begins[:-1][[first for _, first in batch]], none, none
+    def _encode_texts(self, texts: list[str], first: np.ndarray) -> EncodedTexts:
+        made = [encoding.ids for encoding in self._tokenizer.encode_batch_fast(texts)]
+        lengths, none = list(map(len, made)), np.zeros(0, np.int64)
+        return np.fromiter(itertools.chain.from_iterable(made), np.int32, sum(lengths)), lengths, none, none
 
     def decode(self, ids: Any) -> bytes:
         """Return the bytes of ids: UTF-8 if the ids came from a text, not always if a model generated them."""
@@ -96,12 +89,6 @@ class BpeTokenizer(SpanTokenizer):
     def to_json(self) -> dict[str, Any]:
         """Return the content of a ``tokenizer.json``."""
         return self._saved
-
-
-def _texts(spans: Spans) -> Iterator[tuple[str, bool]]:
-    """Yield records as strings, long ones in pieces, and whether a record begins there."""
-    for begin, end, first in zip(*(array.tolist() for array in cut_records(spans, PIECE))):
-        yield spans.text.content[begin:end].tobytes().decode(), first
 
 
 def _byte_of_character() -> dict[str, int]:

@@ -156,8 +156,9 @@ class RecordDataset(Dataset):
         """Return the dataset of these parts, hashed; with a note where the validation split was ``carved``."""
         rows = {part: list(found.identities()) for part, found in parts.items()}
         if carved:
+            items = f"{len(rows['valid']):,} {cls.unit.split()[-1]}"  # images, also of captioned images
             notes.append(
-                f"no validation split was given: {len(rows['valid']):,} {cls.unit} were split off the training split; "
+                f"no validation split was given: {items} were split off the training split; "
                 "networks never train on them, counting models are trained on them after they have been validated"
             )
         whole, cut = digests(rows)

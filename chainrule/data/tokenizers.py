@@ -8,7 +8,6 @@ each of its bytes. A *complete* one has no unknown token: its alphabet is declar
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -18,9 +17,10 @@ import numpy as np
 from chainrule.core.errors import DataError, MachineError, UserError, nearest
 from chainrule.core.protocols import Encoded
 from chainrule.data.checks import check_ids
+from chainrule.data.spans import EncodedSpans, EncodedTexts, SpanTokenizer, texts_of
 from chainrule.data.split import Spans
 from chainrule.data.symbols import SymbolTokenizer
-from chainrule.data.words import Chunk, EncodedSpans, SpanTokenizer, WordTokenizer, stretches
+from chainrule.data.words import WordTokenizer
 
 if TYPE_CHECKING:
     from chainrule.data.bpe import BpeTokenizer
@@ -96,8 +96,8 @@ class CharTokenizer(SpanTokenizer):
         Unless ``complete``, a character that occurs once is unknown, so that p(<unk>) is learned from rare characters.
         """
         counts = np.zeros(0x110000, np.int64)
-        for stretch, _, _ in stretches(spans):
-            found = np.bincount(_points(stretch.tobytes().decode()))
+        for texts, _ in texts_of(spans):
+            found = np.bincount(_points("".join(texts)))
             counts[: len(found)] += found
         return cls("".join(map(chr, np.flatnonzero(counts >= (1 if complete else 2)))), complete)
 
@@ -112,14 +112,12 @@ class CharTokenizer(SpanTokenizer):
             raise DataError(missing(text.decode()[encoded.unknown_at[0]], self.vocab_size))
         return encoded
 
-    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
-        """Yield ids; under a complete alphabet, an unseen character has the id V."""
-        for stretch, bounds, first in stretches(spans):
-            points = _points(stretch.tobytes().decode())
-            ids = self._table[np.minimum(points, len(self._table) - 1)]
-            unknown = np.flatnonzero(ids == len(self.characters))
-            begins = np.searchsorted(np.flatnonzero(stretch & 0xC0 != 0x80), bounds[first])
-            yield ids, begins, unknown, _utf8_lengths(points[unknown])
+    def _encode_texts(self, texts: list[str], first: np.ndarray) -> EncodedTexts:
+        """Return ids; under a complete alphabet, an unseen character has the id V."""
+        points = _points("".join(texts))
+        ids = self._table[np.minimum(points, len(self._table) - 1)]
+        unknown = np.flatnonzero(ids == len(self.characters))
+        return ids, list(map(len, texts)), unknown, _utf8_lengths(points[unknown])
 
     def decode(self, ids: Any) -> bytes:
         """Return the text of ids; U+FFFD stands for the unknown token."""

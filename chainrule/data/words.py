@@ -15,58 +15,26 @@ stream begins with white space or ends within a word, its tokens stand for one b
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import itertools
+import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.core.protocols import Encoded
-from chainrule.data.checks import check_ids, check_utf8
-from chainrule.data.source import CHUNK, gather
-from chainrule.data.split import Spans, spans_of
+from chainrule.data.checks import check_ids
+from chainrule.data.spans import EncodedTexts, SpanTokenizer, texts_of
+from chainrule.data.split import Spans
 
-SPACES = b"\0\t\n\v\f\r "
-ALWAYS = (b"\n", b"\t", b"\r", b"\v", b"\f", b" ")
+SPACES = "\0\t\n\v\f\r "
+ALWAYS = ("\n", "\t", "\r", "\v", "\f", " ")
 """White space that always has an id: no single character of it is ever unknown."""
-_is_space = np.isin(np.arange(256), list(SPACES))
-
-EncodedSpans = tuple[Encoded, np.ndarray, np.ndarray]
-"""Ids of records, and where each record begins and ends in them."""
-Chunk = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-"""Ids; where records begin in them; where the unknown token is in them, and the bytes that each stands for."""
-
-
-class SpanTokenizer(ABC):
-    """Base of tokenizers of UTF-8: no token reaches from one record into another."""
-
-    @abstractmethod
-    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
-        """Yield the ids of records, some megabytes of text at a time."""
-
-    def encode_spans(self, spans: Spans) -> EncodedSpans:
-        """Return the ids of records, one record after the other."""
-        begins, at, sizes = ([np.zeros(0, np.int64)] for _ in range(3))
-        total = 0
-
-        def chunks() -> Iterator[np.ndarray]:
-            nonlocal total
-            for ids, first, unknown, unknown_bytes in self._chunks(spans):
-                begins.append(first + total)
-                at.append(unknown + total)
-                sizes.append(unknown_bytes)
-                total += len(ids)
-                yield ids
-
-        ids = gather(chunks())
-        where = np.append(np.concatenate(begins), total)
-        return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
-
-    def encode(self, text: bytes) -> Encoded:
-        """Return the ids of one text. Raises DataError where it is not UTF-8."""
-        check_utf8(text)
-        return self.encode_spans(spans_of([text], "the text"))[0]
+RUNS = re.compile(f"[^{SPACES}]+| [{SPACES}]+|[{SPACES.strip(' ')}][{SPACES}]*")
+"""Words, and runs of white space other than a single space."""
+RUNS_OF_LINES = re.compile(f"[^{SPACES}]+|[{SPACES}]*\n[{SPACES}]*")
+"""Words, and runs of white space that hold a line break."""
+SINGLE_SPACE = re.compile(f" (?![{SPACES}])")
 
 
 class WordTokenizer(SpanTokenizer):
@@ -81,12 +49,11 @@ class WordTokenizer(SpanTokenizer):
 
     def __init__(self, words: Sequence[str], lines: bool):
         self.words, self.lines = list(words), lines
-        self._bytes = [word.encode() for word in self.words]
-        self._id = {word: k for k, word in enumerate(self._bytes)}
+        self._id = {word: k for k, word in enumerate(self.words)}
         self.vocab_size = len(self.words) + 1
         self.unknown: int | None = len(self.words)
-        self._space = np.array([*(word[0] in SPACES for word in self._bytes), False])
-        self.symbol_bytes: np.ndarray | None = np.array([*map(_size, self._bytes), 0], np.int64)
+        self._space = np.array([*(word[0] in SPACES for word in self.words), False])
+        self.symbol_bytes: np.ndarray | None = np.array([*map(_size, self.words), 0], np.int64)
         """Bytes that each token stands for; 0 for the unknown one, whose occurrences carry their own."""
 
     @property
@@ -97,20 +64,21 @@ class WordTokenizer(SpanTokenizer):
     @classmethod
     def fit(cls, spans: Spans, *, lines: bool, limit: int | None) -> WordTokenizer:
         """Return the words that occur twice or more in the records; ``limit`` keeps the most frequent ones."""
-        counts: Counter[bytes] = Counter()
-        for stretch, bounds, first in stretches(spans):
-            counts.update(_tokens(stretch, bounds, first, lines)[0])
+        counts: Counter[str] = Counter()
+        for texts, first in texts_of(spans, cls.longest):
+            rows = (_tokens(text, new, lines) for text, new in zip(texts, first.tolist()))
+            counts.update(itertools.chain.from_iterable(rows))
         by_count = lambda word: (-counts[word], word)  # noqa: E731
-        always = [b"\n"] if lines else list(ALWAYS)
+        always = ["\n"] if lines else list(ALWAYS)
         frequent = sorted((w for w, c in counts.items() if c >= 2 and w not in always), key=by_count)
-        return cls([w.decode() for w in sorted(frequent[:limit] + always, key=by_count)], lines)
+        return cls(sorted(frequent[:limit] + always, key=by_count), lines)
 
-    def _chunks(self, spans: Spans) -> Iterator[Chunk]:
-        for stretch, bounds, first in stretches(spans):
-            tokens, begins = _tokens(stretch, bounds, first, self.lines)
-            ids = np.fromiter(map(self._id.get, tokens, [self.unknown] * len(tokens)), np.int32, len(tokens))
-            unknown = np.flatnonzero(ids == self.unknown)
-            yield ids, begins, unknown, np.array([_size(tokens[k]) for k in unknown.tolist()], np.int64)
+    def _encode_texts(self, texts: list[str], first: np.ndarray) -> EncodedTexts:
+        rows = [_tokens(text, new, self.lines) for text, new in zip(texts, first.tolist())]
+        tokens = list(itertools.chain.from_iterable(rows))
+        ids = np.fromiter(map(self._id.get, tokens, itertools.repeat(self.unknown)), np.int32, len(tokens))
+        unknown = np.flatnonzero(ids == self.unknown)
+        return ids, list(map(len, rows)), unknown, np.array([_size(tokens[k]) for k in unknown.tolist()], np.int64)
 
     def decode(self, ids: Any) -> bytes:
         """Return the text of ids, with one space between neighbouring words; U+FFFD stands for the unknown token.
@@ -121,93 +89,21 @@ class WordTokenizer(SpanTokenizer):
         array = check_ids(ids, self.vocab_size)
         space = self._space[array]
         apart = np.append(~space[1:] & ~space[:-1], False)
-        table = [*self._bytes, "\N{REPLACEMENT CHARACTER}".encode()]
-        return b"".join([table[i] + b" " * gap for i, gap in zip(array.tolist(), apart.tolist())])
+        table = [*self.words, "\N{REPLACEMENT CHARACTER}"]
+        return "".join([table[i] + " " * gap for i, gap in zip(array.tolist(), apart.tolist())]).encode()
 
     def to_json(self) -> dict[str, Any]:
         """Return the tokenizer as JSON values, for `tokenizer_from_json`."""
         return {"type": "word", "lines": self.lines, "words": self.words}
 
 
-def _size(token: bytes) -> int:
-    return len(token) - 1 if token[0] in SPACES else len(token) + 1
+def _size(token: str) -> int:
+    return len(token.encode()) + (-1 if token[0] in SPACES else 1)
 
 
-def _tokens(stretch: np.ndarray, bounds: np.ndarray, first: np.ndarray, lines: bool) -> tuple[list[bytes], np.ndarray]:
-    """Return the tokens of a stretch, none across ``bounds``, and the number of the token that begins each record."""
-    space = _is_space[stretch]
-    edge = np.ones(len(stretch) + 1, bool)
-    edge[1:-1] = space[1:] != space[:-1]
-    edge[bounds] = True
-    at = np.flatnonzero(edge)
-    begins, stops = at[:-1], at[1:]
-    blank = space[begins]
+def _tokens(text: str, first: bool, lines: bool) -> list[str]:
+    """Return the tokens of a piece of a record; ``first``: the record begins with it."""
     if lines:
-        breaks = np.add.reduceat(stretch == 10, begins) > 0 if len(begins) else np.zeros(0, bool)
-        keep = ~blank | breaks
-    else:
-        implicit = blank & (stops - begins == 1) & (stretch[begins] == 32)
-        keep = ~implicit | np.isin(begins, bounds[first])
-    begins, stops, blank = begins[keep], stops[keep], blank[keep]
-    text = stretch.tobytes()
-    tokens = [text[s:e] for s, e in zip(begins.tolist(), stops.tolist())]
-    if lines:
-        for k in np.flatnonzero(blank).tolist():
-            tokens[k] = b"\n"
-    return tokens, np.searchsorted(begins, bounds[first])
-
-
-def stretches(spans: Spans) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield the bytes of records, some megabytes at a time; a long record is cut before white space.
-
-    Yields:
-        The bytes, where pieces of records begin in them, and a mask of the pieces that begin a record.
-    """
-    content = spans.text.content
-    starts, ends, first = cut_records(spans, CHUNK)
-    group = starts // CHUNK
-    edges = np.flatnonzero(np.diff(group, prepend=-1, append=-1))
-    for low, high in zip(edges[:-1].tolist(), edges[1:].tolist()):
-        begin, sizes = int(starts[low]), ends[low:high] - starts[low:high]
-        block = content[begin : ends[high - 1]]
-        if int(sizes.sum()) < len(block):
-            inside = np.zeros(len(block) + 1, np.int8)
-            np.add.at(inside, starts[low:high] - begin, 1)
-            np.subtract.at(inside, ends[low:high] - begin, 1)
-            block = block[np.cumsum(inside[:-1], dtype=np.int8).view(bool)]
-        yield block, np.cumsum(sizes) - sizes, first[low:high]
-
-
-def cut_records(spans: Spans, limit: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Cut records of more than ``limit`` bytes before white space. Empty records are kept.
-
-    Returns:
-        Starts and ends of the pieces, and a mask of the pieces that begin a record.
-    """
-    starts, ends = spans.starts, spans.ends
-    if not np.any(ends - starts > limit):
-        return starts, ends, np.ones(len(starts), bool)
-    begins: list[int] = []
-    stops: list[int] = []
-    for start, end in zip(starts.tolist(), ends.tolist()):
-        begins.append(start)
-        while end - begins[-1] > limit:
-            stops.append(_cut_before_space(spans.text.content, begins[-1] + limit // 2, begins[-1] + limit))
-            begins.append(stops[-1])
-        stops.append(end)
-    return np.array(begins), np.array(stops), np.isin(begins, starts)
-
-
-def _cut_before_space(content: np.ndarray, low: int, high: int) -> int:
-    """Return the last place in a range where white space begins, else the last where a character begins.
-
-    White space after an ASCII character is preferred: other libraries know further white space.
-    """
-    before, at = content[low - 1 : high - 1], content[low:high]
-    begins = ~_is_space[before] & _is_space[at] & (at > 0)
-    for found in (np.flatnonzero(begins & (before < 0x80)), np.flatnonzero(begins)):
-        if len(found):
-            return low + int(found[-1])
-    while content[high] & 0xC0 == 0x80:
-        high -= 1
-    return high
+        return ["\n" if "\n" in run else run for run in RUNS_OF_LINES.findall(text)]
+    found = RUNS.findall(text)
+    return [" ", *found] if first and SINGLE_SPACE.match(text) else found

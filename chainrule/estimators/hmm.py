@@ -23,11 +23,10 @@ from chainrule.runs import RunFolder
 
 @dataclass(eq=False)
 class HMM(HMMBase):
-    """A hidden Markov model with scikit-learn's interface. All numbers are float64; ``fit`` runs EM, ``partial_fit``
-    stepwise EM.
+    """A hidden Markov model with the interface of scikit-learn, in float64.
 
-    X is a string (a sequence of characters), a list of strings or sequences, or an array; with ``lengths``, several
-    sequences in a row. Results for a list of sequences are lists.
+    ``fit`` runs EM, ``partial_fit`` stepwise EM. X is a string (a sequence of characters), a list of strings or
+    sequences, or an array; with ``lengths``, several sequences in a row. Results for a list of sequences are lists.
 
     Args:
         states: number of hidden states N.
@@ -43,8 +42,9 @@ class HMM(HMMBase):
         n_iter: largest number of EM steps.
         tol: EM stops when it gains less than this, in nats per observation.
         seed: seed of the first start, and of ``sample``.
-        symbols: the alphabet, where it has more symbols than the training data. startprob, transmat, emissionprob,
-            weights, means, covars: initial tables instead of random ones; probabilities of 0 stay 0.
+        symbols: the alphabet, where it has more symbols than the training data.
+        startprob, transmat, emissionprob, weights, means, covars: initial tables instead of random ones; probabilities
+            of 0 stay 0.
         min_covar: least variance (eigenvalue); None: a millionth of the variance of the data.
         device: PyTorch device.
 
@@ -56,7 +56,6 @@ class HMM(HMMBase):
         seed_: seed of the start that was kept.
         labels_: names of the states, if ``fit`` got labels.
 
-    >>> half = [[0.5, 0.5], [0.5, 0.5]]
     >>> model = HMM(2, startprob=[1, 0], transmat=[[0, 1], [1, 0]], emissionprob=[[1, 0], [0, 1]])
     >>> model.predict([0, 1, 0]).tolist()
     [0, 1, 0]

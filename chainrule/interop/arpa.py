@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -205,14 +206,15 @@ class _Reader:
         self.expect(b"\\data\\")
         sizes: list[int] = []
         while (line := self.line()).startswith(b"ngram"):
-            order, equals, size = line.removeprefix(b"ngram").partition(b"=")
-            if not (equals and order.strip().isdigit() and size.strip().isdigit()):
+            head = re.fullmatch(rb"ngram\s*(\d+)\s*=\s*(\d+)", line)
+            if head is None:
                 self.fail(f"expected 'ngram {len(sizes) + 1}=' and a count")
-            if int(order) != len(sizes) + 1 or int(order) > MAX_ORDER:
+            order, size = map(int, head.groups())
+            if order != len(sizes) + 1 or order > MAX_ORDER:
                 self.fail(f"expected the count of {len(sizes) + 1}-grams; at most {MAX_ORDER} lengths, in order")
-            if int(size) * 4 > len(self.text):
-                self.fail(f"{int(size):,} n-grams do not fit into a file of {len(self.text):,} bytes")
-            sizes.append(int(size))
+            if size * 4 > len(self.text):
+                self.fail(f"{size:,} n-grams do not fit into a file of {len(self.text):,} bytes")
+            sizes.append(size)
             self.place = self.text.find(line, self.place) + len(line)
         if not sizes:
             self.fail("expected 'ngram 1=' and a count")

@@ -148,9 +148,10 @@ class Counted:
         """
         levels = self.ngrams.levels
         nats_NBC = np.zeros((len(levels), len(labels), self.ngrams.classes))
+        lengths = np.diff(self.ends, prepend=0)
         for part in np.unique(side):
-            out = np.flatnonzero(side == part)
-            symbols, ends = self._texts(out)
+            out = side == part
+            symbols, ends = self.symbols[np.repeat(out, lengths)], np.cumsum(lengths[out])
             grams = self.ngrams.look_up(symbols, ends)
             counts = [
                 level.count - self.ngrams.count_of(m, here, labels[out], ends)
@@ -159,11 +160,6 @@ class Counted:
             estimator = LabelEstimator(self.ngrams, smoothing, k, counts)
             nats_NBC[:, out] = estimator.log_likelihoods(symbols, ends, grams, range(1, len(levels) + 1))
         return nats_NBC
-
-    def _texts(self, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        starts = np.concatenate([[0], self.ends[:-1]])
-        rows = [self.symbols[a:z] for a, z in zip(starts[which].tolist(), self.ends[which].tolist())]
-        return np.concatenate(rows), np.cumsum([len(row) for row in rows], dtype=np.int64)
 
 
 def folds(texts: Sequence[str]) -> np.ndarray:

@@ -188,7 +188,7 @@ def test_the_exponents_are_where_held_out_log_p_is_greatest() -> None:
 
 
 def test_leaving_a_part_out_is_training_on_the_others() -> None:
-    """What cross-validation takes off the counts is what counting the rest alone gives, for a vocabulary that both
+    """Subtracting a part from the counts gives the same as counting the rest, for a vocabulary that both
     share.
     """
     rng = np.random.default_rng(13)

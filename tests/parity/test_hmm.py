@@ -1,4 +1,4 @@
-"""Hidden Markov models against hmmlearn, against all N^T paths, and against what can be worked out by hand."""
+"""Hidden Markov models against hmmlearn, against all N^T paths, and against results by hand."""
 
 from __future__ import annotations
 

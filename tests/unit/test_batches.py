@@ -61,7 +61,7 @@ def spans(data: Part) -> list[list[int]]:
 
 
 def predecessors(data: Part) -> dict[int, int | None]:
-    """What stands before each symbol in its record."""
+    """Return the symbols before each symbol of a record."""
     return {x: (r[i - 1] if i else None) for r in spans(data) for i, x in enumerate(r)}
 
 
@@ -204,7 +204,7 @@ def test_steps_outside_the_epoch_and_empty_parts_are_refused() -> None:
 
 
 def windows_of(batches: list[Batch], width: int) -> Counter:
-    """What a model that looks back ``width`` symbols would count: (context, target), cut at START and row starts."""
+    """Return counts of (context, target) for a model that reads ``width`` symbols, cut at START and row starts."""
     counts: Counter = Counter()
     for batch in batches:
         assert len(batch.inputs_BT) == 1

@@ -1,4 +1,4 @@
-"""``chainrule.HMM``: what goes in, what comes out, and what is said to a person who gives it nonsense."""
+"""``chainrule.HMM``: accepted input, results, error messages and saved files."""
 
 from __future__ import annotations
 

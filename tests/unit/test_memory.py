@@ -84,7 +84,11 @@ def test_equal_data_find_their_file_and_other_data_are_refused(tmp_path: Path) -
         (text("To be,\nor not"), "data.txt", "To be,\nor not"),
         (["anna", "mia\n"], "data.txt", "anna\nmia\n"),
         ([["a", 1], ["b"]], "data.jsonl", '{"sequence": ["a", 1]}\n{"sequence": ["b"]}\n'),
-        ([("ein", "one"), ("zwei", "two")], "data.jsonl", '{"source": "ein", "target": "one"}\n{"source": "zwei", "target": "two"}\n'),
+        (
+            [("ein", "one"), ("zwei", "two")],
+            "data.jsonl",
+            '{"source": "ein", "target": "one"}\n{"source": "zwei", "target": "two"}\n',
+        ),
         ([{"text": "x", "label": None}], "data.jsonl", '{"text": "x", "label": null}\n'),
         (np.array([[1, 2], [3, 4]]), "data.jsonl", '{"sequence": [1, 2]}\n{"sequence": [3, 4]}\n'),
         (np.array([1.5, np.nan]), "data.csv", "value\n1.5\n\n"),
@@ -155,7 +159,7 @@ def test_the_unit_of_strings_is_a_line() -> None:
 
 
 class HuggingFace:
-    """The part of ``datasets.Dataset`` that is used: its columns, and its rows as an Arrow table."""
+    """Stand-in for ``datasets.Dataset``: its columns, and its rows as an Arrow table."""
 
     def __init__(self, table: pyarrow.Table, names: Any):
         self.table, self.column_names = table, names

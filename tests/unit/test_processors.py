@@ -189,7 +189,10 @@ def test_pairs_keep_one_tokenizer_or_two(tmp_path: Path) -> None:
         ({"type": "texts"}, "no processor 'texts'; did you mean 'text'"),
         ({}, "no processor 'None'"),
         ({"type": "text", "unit": "lines"}, "not a processor 'text' as it is saved"),
-        ({"type": "text", "unit": "l", "terminator": "", "spec": "", "tokenizer": {"type": "nothing"}}, "unknown tokenizer type"),
+        (
+            {"type": "text", "unit": "l", "terminator": "", "spec": "", "tokenizer": {"type": "nothing"}},
+            "unknown tokenizer type",
+        ),
         ({"type": "labels", "labels": ["a"]}, "not a processor 'labels' as it is saved"),
     ],
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Sequences of symbols: what is read of FASTA, ABC, tables and voices in step, and that it is written back."""
+"""Sequences of symbols: FASTA, ABC, tables and parallel voices are read, and written back as they were."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ WHEN = {
 
 @pytest.mark.parametrize("when", WHEN)
 def test_a_shuffled_log_gives_the_records_of_the_sorted_one(tmp_path: Path, when: str) -> None:
-    """Users act in turns, so that no two neighbouring rows are one user's: what counts is the value, not the neighbour."""
+    """Users alternate, so that no two neighbouring rows belong to one user: rows are grouped by value."""
     rng = np.random.default_rng(11)
     rows = [(f"u{k % 13}", WHEN[when](k), "abc"[k * k % 3]) for k in range(403)]
     shuffled = [rows[k] for k in rng.permutation(len(rows))]

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from chainrule.core import DataError, Projected, UserError, model_type
 from chainrule.core.compute import decide
-from chainrule.data import counting_batches, encode_texts, tokenizer_from_json, words
+from chainrule.data import counting_batches, encode_texts, spans, tokenizer_from_json
 from chainrule.data.bpe import BpeTokenizer
 from chainrule.data.split import spans_of
 from chainrule.data.words import WordTokenizer
@@ -93,7 +93,8 @@ def test_a_text_that_is_read_piece_by_piece_gives_the_same_words(
     text = "".join(word + space for word, space in pairs)
     whole = fit_words(text, lines=lines).encode(text.encode())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(words, "CHUNK", chunk)
+        patch.setattr(spans, "CHUNK", chunk)
+        patch.setattr(WordTokenizer, "longest", chunk)
         pieces = fit_words(text, lines=lines).encode(text.encode())
     assert pieces.ids.tolist() == whole.ids.tolist()
     assert pieces.unknown_at.tolist() == whole.unknown_at.tolist()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -42,9 +40,6 @@ class Forecaster(Autoregressive):
         self.stack = make_backbone(2)
         self.head = nn.Linear(self.stack.width, 2)
         nn.init.zeros_(self.head.bias)
-
-    def start_inputs(self, batch: int) -> Tensor:
-        return torch.full((batch, 1), math.nan, dtype=self.head.weight.dtype)
 
     def initial_state(self, batch: int, capacity: int | None = None) -> State:
         return self.stack.initial_state(batch, self.head.weight)

@@ -1,0 +1,104 @@
+"""Base of the tokenizers of UTF-8: records are encoded in order, some megabytes at a time."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from chainrule.core.protocols import Encoded
+from chainrule.data.checks import check_utf8
+from chainrule.data.source import CHUNK, gather
+from chainrule.data.split import Spans, spans_of
+
+EncodedSpans = tuple[Encoded, np.ndarray, np.ndarray]
+"""Ids of records, and where each record begins and ends in them."""
+EncodedTexts = tuple[np.ndarray, Sequence[int], np.ndarray, np.ndarray]
+"""Ids, tokens of each text, where the unknown token is, and the bytes that each occurrence stands for."""
+_is_space = np.isin(np.arange(256), list(b"\0\t\n\v\f\r "))
+
+
+class SpanTokenizer(ABC):
+    """A tokenizer whose tokens never reach from one record into another."""
+
+    longest: ClassVar[int] = CHUNK
+    """Bytes beyond which a record is encoded in pieces."""
+
+    @abstractmethod
+    def _encode_texts(self, texts: list[str], first: np.ndarray) -> EncodedTexts:
+        """Return the ids of texts, one after the other; ``first``: mask of the texts that begin a record."""
+
+    def encode_spans(self, spans: Spans) -> EncodedSpans:
+        """Return the ids of records, one record after the other."""
+        begins, at, sizes = ([np.zeros(0, np.int64)] for _ in range(3))
+        total = 0
+
+        def chunks() -> Iterator[np.ndarray]:
+            nonlocal total
+            for texts, first in texts_of(spans, self.longest):
+                ids, lengths, unknown, unknown_bytes = self._encode_texts(texts, first)
+                begins.append(total + np.cumsum([0, *lengths])[:-1][first])
+                at.append(total + unknown)
+                sizes.append(unknown_bytes)
+                total += len(ids)
+                yield ids
+
+        ids = gather(chunks())
+        where = np.append(np.concatenate(begins), total)
+        return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
+
+    def encode(self, text: bytes) -> Encoded:
+        """Return the ids of one text. Raises DataError where it is not UTF-8."""
+        check_utf8(text)
+        return self.encode_spans(spans_of([text], "the text"))[0]
+
+
+def texts_of(spans: Spans, longest: int = CHUNK) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Yield records as strings, about ``CHUNK`` bytes together, and a mask of the strings that begin a record.
+
+    Args:
+        spans: the records.
+        longest: bytes beyond which a record is cut, before white space.
+
+    >>> texts, first = next(texts_of(spans_of(["to be", "or not"], "the text"), longest=5))
+    >>> texts, first.tolist()
+    (['to be', 'or', ' not'], [True, True, False])
+    """
+    view = np.ascontiguousarray(spans.text.content).data
+    starts, ends, first = _cut(spans, longest)
+    batch = np.cumsum(ends - starts) // CHUNK
+    for some in np.split(np.arange(len(batch)), np.flatnonzero(np.diff(batch)) + 1):
+        yield [str(view[s:e], "utf-8") for s, e in zip(starts[some].tolist(), ends[some].tolist())], first[some]
+
+
+def _cut(spans: Spans, longest: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return starts and ends of pieces, and a mask of those that begin a record. Empty records are kept."""
+    starts, ends = spans.starts, spans.ends
+    if not np.any(ends - starts > longest):
+        return starts, ends, np.ones(len(starts), bool)
+    begins: list[int] = []
+    stops: list[int] = []
+    for start, end in zip(starts.tolist(), ends.tolist()):
+        begins.append(start)
+        while end - begins[-1] > longest:
+            stops.append(_before_space(spans.text.content, begins[-1] + longest // 2, begins[-1] + longest))
+            begins.append(stops[-1])
+        stops.append(end)
+    return np.array(begins), np.array(stops), np.isin(begins, starts)
+
+
+def _before_space(content: np.ndarray, low: int, high: int) -> int:
+    """Return the last place in a range where white space begins, else the last where a character begins.
+
+    White space after an ASCII character is preferred: other libraries know further white space.
+    """
+    before, at = content[low - 1 : high - 1], content[low:high]
+    begins = ~_is_space[before] & _is_space[at] & (at > 0)
+    for found in (np.flatnonzero(begins & (before < 0x80)), np.flatnonzero(begins)):
+        if len(found):
+            return low + int(found[-1])
+    while content[high] & 0xC0 == 0x80:
+        high -= 1
+    return high
