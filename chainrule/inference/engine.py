@@ -24,7 +24,6 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Categorical, Prediction, State, UserError
 from chainrule.core.compute import Compute
-from chainrule.core.state import stack_rows
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import Event, Front, Group, Handle, Hypothesis, Request, SourcePrompt
 from chainrule.inference.sampling import draws_tokens, pad
@@ -201,7 +200,7 @@ class Engine:
             events, plan, moved = self._decide(fronts)
             if not plan:
                 return events
-            state = stack_rows([front.state for front in fronts])
+            state = fronts[0].state.concat(*(front.state for front in fronts[1:])) if len(fronts) > 1 else fronts[0].state
             rows = [piece for _, pieces in plan.values() for piece in pieces]
             if moved:
                 state = state.reorder(torch.cat([parents_R for parents_R, _ in rows]))
