@@ -7,14 +7,11 @@ themselves in the entry-point group ``chainrule.models``.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -24,6 +21,7 @@ import torch
 from chainrule.core.config import Config
 from chainrule.core.errors import ConfigError, UserError, nearest
 from chainrule.core.model import SequenceModel
+from chainrule.core.plugin import origin, run_plugin
 
 ModelT = TypeVar("ModelT", bound=type[SequenceModel])
 
@@ -143,7 +141,8 @@ def register(
         if label:
             _labels[name] = label
         pairs = tuple((fixed or {}).items())
-        _model_types[name, task] = ModelType(name, task, config, model, recipe, width, width_step, pairs)
+        made = ModelType(name, task, config, model, recipe, width, width_step, pairs, plugin=origin())
+        _model_types[name, task] = made
         return model
 
     return decorate
@@ -165,26 +164,20 @@ def model_types(task: str = "generate") -> list[ModelType]:
 
 
 def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
-    """Run the user's file and return the model types it registered for a task (None: for any)."""
+    """Load a plugin and return the model types that it registers for a task.
+
+    Args:
+        path: a Python file, or a folder with ``__init__.py``.
+        task: the task; None: any, and a plugin without model types is accepted.
+
+    Raises:
+        UserError: the plugin cannot be loaded, or registers no model type for the task.
+    """
     _discover()
-    if not path.is_file():
-        raise UserError(f"{path}: no such file (a model type of your own is a Python file that calls register)")
-    before, plugin = dict(_model_types), {"file": path.name, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    spec = importlib.util.spec_from_file_location(f"chainrule_plugin_{path.stem}", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise UserError(f"{path}: {type(error).__name__} while loading: {error}") from error
-    for key, found in _model_types.items():
-        if before.get(key) is not found:
-            _model_types[key] = replace(found, plugin=plugin)
-    new = [f for key, f in _model_types.items() if before.get(key) is not f and task in (None, f.task)]
-    if not new:
-        told = f" for '{task}'" if task else ""
-        raise UserError(f"{path}: registers no model type{told} (decorate the model with @register(name, …))")
+    plugin = run_plugin(path)
+    new = [f for f in _model_types.values() if f.plugin == plugin and task in (None, f.task)]
+    if not new and task is not None:
+        raise UserError(f"{path}: registers no model type for '{task}' (decorate the model with @register(name, …))")
     return new
 
 

@@ -16,7 +16,7 @@ from chainrule.experiment.statistics import Blocks, interval, rank
 from chainrule.experiment.verdict import gain_of_doubling, make_verdict
 from chainrule.report.messages import LANGUAGES, Catalogue
 from chainrule.report.sentences import spoken
-from chainrule.tasks.board import BoardTask, board_of, message_files
+from chainrule.tasks.board import BoardTask, board_of, section_of
 from chainrule.training.budget import Budget
 
 FORMAT = 1
@@ -85,7 +85,7 @@ def _judge(
 ) -> dict[str, Any]:
     """Verdict and warnings; the gap of each row to the best one is put into it."""
     main, counted = metrics[0], board["data"].get("counted")
-    say = {lang: Catalogue(lang, *message_files(board["task"])).counting(counted) for lang in LANGUAGES}
+    say = {lang: section_of(board["task"]).catalogue(lang).counting(counted) for lang in LANGUAGES}
     ranking = rank(blocks, main)
     for name, (value, low, high) in (ranking.gaps if ranking else {}).items():
         rows[name]["gap"] = {"value": value, "low": low, "high": high}

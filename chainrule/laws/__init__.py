@@ -1,6 +1,17 @@
 """What every model type must keep, as plain functions over the registry: what the command ``laws`` runs."""
 
-from chainrule.laws.subject import SUBJECTS, Labelling, LawBroken, Numbers, Records, Sourced, Subject, Tokens, WholeRows
+from chainrule.laws.subject import (
+    SUBJECTS,
+    Labelling,
+    LawBroken,
+    Numbers,
+    Records,
+    Sourced,
+    Subject,
+    Tokens,
+    WholeRows,
+    register_subject,
+)
 from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report
 
 __all__ = [
@@ -21,5 +32,6 @@ __all__ = [
     "check",
     "examine",
     "named",
+    "register_subject",
     "report",
 ]

@@ -121,25 +121,32 @@ def examine(subject: Subject) -> list[Verdict]:
 
 def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
     """All laws that apply on the ``tiny`` preset of a model type, in float64 on the CPU: a few seconds."""
-    return examine(SUBJECTS[model_type.task](model_type, seed))
+    subject = SUBJECTS.find(model_type.task)
+    if subject is None:
+        raise UserError(
+            f"{model_type.name}: the task {model_type.task} has no laws (register_subject registers its subject)"
+        )
+    return examine(subject(model_type, seed))
 
 
 def named(name: str) -> list[ModelType]:
-    """The model types of this name, or in this file, for every task that has laws."""
-    found: list[ModelType] = []
-    refusal: UserError | None = None
-    for task in SUBJECTS:
-        try:
-            found += (
-                load_file(Path(name), task)
-                if name.endswith(".py")
-                else [f for f in model_types(task) if f.name == name]
-            )
-        except UserError as error:
-            refusal = refusal or error
+    """Return the model types of this name, of this task or in this plugin, for every task that has laws.
+
+    Args:
+        name: a model type, a task, or the path of a plugin.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name.endswith(".py") or "/" in name:
+        found = load_file(Path(name), None)
+        if not found:
+            raise UserError(f"{name}: registers no model type (decorate the model with @register(name, …))")
+        return [f for f in found if SUBJECTS.find(f.task)]
+    known = [f for task in SUBJECTS.all() for f in model_types(task)]
+    found = [f for f in known if name in (f.name, f.task)]
     if not found:
-        known = {f.name for t in SUBJECTS for f in model_types(t)}
-        raise refusal or UserError(f"unknown model '{name}': {nearest(name, known)}")
+        raise UserError(f"unknown model '{name}': {nearest(name, {f.name for f in known})}")
     return found
 
 

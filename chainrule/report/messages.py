@@ -48,21 +48,21 @@ class Catalogue:
 
     Args:
         lang: ``en`` or ``ko``.
-        more: further catalogue files, such as those of a task; a key that is there already is replaced.
+        more: further catalogues (files or their content), such as those of a task; they replace keys that exist.
         values: values that every message may use without being given them.
 
     Raises:
         UserError: the language is not among those of the catalogue.
     """
 
-    def __init__(self, lang: str, *more: Path, **values: Any):
+    def __init__(self, lang: str, *more: Path | Mapping[str, Mapping[str, str]], **values: Any):
         if lang not in LANGUAGES:
             raise UserError(f"the report has no language '{lang}'; {nearest(lang, LANGUAGES)}")
         self.lang = lang
         self.values = values
         self._texts: dict[str, str] = {}
         for source in (files("chainrule.report").joinpath("messages.json"), *more):
-            entries = json.loads(source.read_text(encoding="utf-8"))
+            entries = source if isinstance(source, Mapping) else json.loads(source.read_text(encoding="utf-8"))
             self._texts |= {key: texts[lang] for key, texts in entries.items()}
 
     def __contains__(self, key: str) -> bool:

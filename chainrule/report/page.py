@@ -53,7 +53,9 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
     table = Table(shown, catalogue, section)
     own = section.context(shown, catalogue)
     drawn = {**charts.learning_curves(shown, catalogue, table.main), **own.get("charts", {})}
-    template = environment(section.folder).get_template(section.template)
+    templates = environment(section.folder)
+    inline = "\n" in section.template
+    template = templates.from_string(section.template) if inline else templates.get_template(section.template)
     return template.render(
         {
             **own,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ class ReportSection:
     """
 
     template = "page.html"
-    """The page's template: a file beside the module of the subclass, or the frame."""
+    """The page's template: a file beside the module of the subclass, the frame, or the text of a template itself."""
+    messages: Mapping[str, Mapping[str, str]] = {}
+    """Messages of a section that has no file of its own beside it."""
     references: tuple[str, ...] = ()
     """Names in ``board["references"]`` with a column of differences; the message ``reference_<name>`` heads it."""
     tick: str | None = None
@@ -30,10 +33,15 @@ class ReportSection:
         """Where the template and the messages of this section lie."""
         return Path(inspect.getfile(type(self))).parent
 
+    @property
+    def catalogues(self) -> list[Path | Mapping[str, Mapping[str, str]]]:
+        """Catalogues of this section: the file beside it, if there is one, and its own messages."""
+        file = self.folder / "messages.json"
+        return [*[file] * (file.exists() and self.folder != Path(__file__).parent), self.messages]
+
     def catalogue(self, lang: str) -> Catalogue:
         """Return the messages of the report and of this section in a language."""
-        own = self.folder / "messages.json"
-        return Catalogue(lang, *[own] * (own.exists() and self.folder != Path(__file__).parent))
+        return Catalogue(lang, *self.catalogues)
 
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         """Return what the template needs beside the board.

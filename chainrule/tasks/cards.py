@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from chainrule.commands import Data
 from chainrule.core import UserError
 from chainrule.data.image_files import as_png
 from chainrule.runs import write_file
@@ -15,9 +14,16 @@ from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import data_card
 
 
-def card(options: Data, source: str | None) -> dict[str, Any]:
-    """Describe DATA: parts, sizes, duplicates, entropy, notes. ``options.sheet``: also write the overview."""
-    assert source is not None
+def card(options: Any, source: str) -> dict[str, Any]:
+    """Return the card of DATA: sizes of the splits, duplicates, entropy, notes.
+
+    Args:
+        options: those of the command ``data``; with a ``sheet``, the overview of images is also written.
+        source: the path of DATA.
+
+    Raises:
+        UserError: no data of the task, or no place for the overview.
+    """
     values = settings_of(options, source)
     if options.sheet:
         _check_sheet(options.sheet, source, values["task"])
@@ -31,7 +37,7 @@ def card(options: Data, source: str | None) -> dict[str, Any]:
 
 
 def _check_sheet(sheet: str, source: str, task: str) -> None:
-    """Raises UserError before anything is read; of what is not there, the reader tells."""
+    """Raise UserError before anything is read; a source that does not exist is left to its reader."""
     place = Path(sheet)
     if "image_size" not in find_task(task).data_options and Path(source).exists():
         raise UserError(f"--sheet {sheet}: {source} holds no images; leave it out")

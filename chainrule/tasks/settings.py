@@ -52,9 +52,12 @@ class RunConfig(Config):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _split_of_the_task(cls, values: Any) -> Any:
-        """Where no split is given: a series has few values, and an interval's coverage cannot be told from a dozen."""
-        series = isinstance(values, dict) and values.get("task") == "series"
-        return {"split": (0.7, 0.1, 0.2), **values} if series else values
+        """Add the default split of the task."""
+        from chainrule.tasks.base import find_task
+
+        if not isinstance(values, dict) or "split" in values:
+            return values
+        return {"split": find_task(values.get("task", "generate")).default_split, **values}
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> dict[str, Collection[str]]:

@@ -15,9 +15,10 @@ import pytest
 import chainrule
 from chainrule import api, cli
 from chainrule.cli.parser import parser_of
-from chainrule.commands import COMMANDS, UsesRun
+from chainrule.commands import COMMANDS
 from chainrule.core import UserError
 from chainrule.options import Option, Options, options_of
+from chainrule.tasks.groups import MACHINE, UsesRun
 
 
 def flags_of(command: type[Options]) -> dict[str, Option]:
@@ -114,7 +115,7 @@ def test_command_line_and_python_have_the_same_options(name: str) -> None:
     assert all(o.help for o in options_of(command))
     if issubclass(command, UsesRun):
         method = set(inspect.signature(getattr(api.Run, command.function)).parameters)
-        assert fields - {"run", *api.MACHINE} == method - {"self"}
+        assert fields - {"run", *MACHINE} == method - {"self"}
 
 
 def test_an_option_is_declared_once() -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from chainrule.core.errors import UserError
 from chainrule.report import render as render_with
-from chainrule.tasks.generate.report import SECTION
+from chainrule.tasks.board import section_of
 
 METRICS = [
     {
@@ -101,7 +101,7 @@ def _row(rng: random.Random, model_type: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def render(board: dict[str, Any], lang: str = "en") -> str:
-    return render_with(board, lang, SECTION)
+    return render_with(board, lang, section_of("generate"))
 
 
 def sample_board(status: str = "finished") -> dict[str, Any]:

@@ -8,8 +8,10 @@ from chainrule.report.confusion import confusions
 from chainrule.report.formats import percent
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("classify-images")
 class ImagesSection(ReportSection):
     """A sheet of training images, every row's surest mistakes, and its confusion matrix."""
 
@@ -30,6 +32,3 @@ class ImagesSection(ReportSection):
 def _mistake(found: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     caption = catalogue.message("mistake", true=found["true"], called=found["called"], p=percent(found["p"]))
     return {"png": found["png"], "caption": caption}
-
-
-SECTION = ImagesSection()

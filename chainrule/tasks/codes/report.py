@@ -6,8 +6,10 @@ from typing import Any
 
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("codes")
 class CodesSection(ReportSection):
     """Originals, and below them the reconstructions of each row."""
 
@@ -24,6 +26,3 @@ class CodesSection(ReportSection):
                 {"name": name, "images": [{"png": png, "caption": ""} for png in images]} for name, images in found
             ]
         }
-
-
-SECTION = CodesSection()

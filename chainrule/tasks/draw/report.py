@@ -6,8 +6,10 @@ from typing import Any
 
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("draw")
 class DrawSection(ReportSection):
     """Lines of images: originals, their reconstructions, and every row's images with the nearest training images."""
 
@@ -33,6 +35,3 @@ class DrawSection(ReportSection):
 
 def _line(name: str, images: list[str]) -> dict[str, Any]:
     return {"name": name, "images": [{"png": png, "caption": ""} for png in images]}
-
-
-SECTION = DrawSection()

@@ -16,13 +16,14 @@ from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import read_lines
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need
+from chainrule.tasks.inference import need, register_call
 
 MASK = "[MASK]"
 EMBEDDED = 1 << 14
 """Tokens that are read at once to embed them."""
 
 
+@register_call("fill")
 def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     """Predict what stands at every ``[MASK]`` of each text.
 

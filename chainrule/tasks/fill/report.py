@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("fill")
 class FillSection(ReportSection):
     """Masked accuracy, and the pseudo-log-likelihood in a column of its own."""
-
-
-SECTION = FillSection()

@@ -20,6 +20,7 @@ from chainrule.tasks.board import (
     register_board,
     still_improving,
 )
+from chainrule.tasks.uses import first_words
 
 LADDER = tuple(range(1, 9))
 LADDER_TOKENS = 1 << 17
@@ -91,6 +92,20 @@ class GenerateBoard(BoardTask):
         train, test = card["parts"]["train"][size], card["parts"].get("test", {}).get(size, 0)
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
         return [*found, *little_test(test, unit, self.min_test), *duplicates(card), *still_improving(rows)]
+
+    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
+        if card.get("counted") == "symbol":
+            return [
+                f"chainrule generate {run} --max-tokens 20 -n 3",
+                f"chainrule generate {run} --max-tokens 20 --temperature 0 --json",
+                f"chainrule evaluate {run} {data}",
+            ]
+        words = first_words(example)
+        return [
+            f"chainrule generate {run} --prompt {words} --max-tokens 100",
+            f"echo {words} | chainrule predict {run} --top-k 3",
+            f"echo {words} | chainrule score {run}",
+        ]
 
 
 def _references(board: BoardData) -> dict[str, float]:

@@ -9,6 +9,7 @@ from chainrule.report.formats import DASH, count, decimal, number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 from chainrule.report.table import status
+from chainrule.tasks.board import register_section
 
 LINES = 16
 """Contexts that the table of the memory curves holds; of more, it has powers of two and the ends of the curves."""
@@ -16,6 +17,7 @@ NEAR = 0.01
 """Bits; a memory curve that stays this close to its last value has reached it."""
 
 
+@register_section("generate")
 class GenerateSection(ReportSection):
     """Bits per byte (per symbol where data have no bytes), and what of the past the models use."""
 
@@ -196,6 +198,3 @@ def methodology(board: dict[str, Any], catalogue: Catalogue, has_xz: bool) -> li
 
 def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
-
-
-SECTION = GenerateSection()

@@ -60,6 +60,13 @@ class SeriesBoard(BoardTask):
         naive = board["references"]["naive_mase"]
         return [*found, *named("worse_than_naive", [row for row in rows if row["mase"] > naive])]
 
+    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
+        return [
+            f"chainrule generate {run} --max-tokens 12",
+            f"chainrule generate {run} --max-tokens 12 -n 3 --json",
+            f"chainrule evaluate {run} {data}",
+        ]
+
 
 def random_walk(test: Any, scaling: Any, train: Any) -> dict[str, float]:
     """ "As before": x_t ~ N(x_{t-1}, s^2), s^2 the mean squared step of the training part. Its nats, MASE and coverage

@@ -31,6 +31,8 @@ TAIL = 1024
 class OfNumbers(Task):
     name = "series"
     default_models = "ar,kalman,hmm,rnn,lstm,gru"
+    default_split = (0.7, 0.1, 0.2)
+    """A series has few values, and the coverage of an interval cannot be estimated from a dozen."""
     items = "values"
     data_options = ("time",)
     card_of_encoding = True

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from chainrule.tasks.board import BoardData, held_out, register_board
 from chainrule.tasks.label_board import LabelBoard
+from chainrule.tasks.uses import first_words
 
 
 @register_board("tag")
@@ -21,6 +23,14 @@ class TagBoard(LabelBoard):
     def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         ends = np.cumsum([len(row.words) for row in held_out(data).rows])
         return np.arange(1, ends[-1] + 1), ends
+
+    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
+        tokens = first_words(" ".join(token.rpartition("/")[0] or token for token in example.split()))
+        return [
+            f"echo {tokens} | chainrule tag {run}",
+            f"echo {tokens} | chainrule tag {run} --json",
+            f"chainrule evaluate {run} {data}",
+        ]
 
 
 def most_frequent_tag(train: Any, test: Any) -> float:

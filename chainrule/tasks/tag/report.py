@@ -7,8 +7,10 @@ from typing import Any
 from chainrule.report.confusion import confusions
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("tag")
 class TagSection(ReportSection):
     """A confusion matrix a row."""
 
@@ -16,6 +18,3 @@ class TagSection(ReportSection):
 
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         return confusions(board, catalogue)
-
-
-SECTION = TagSection()

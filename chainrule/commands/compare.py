@@ -1,0 +1,78 @@
+"""``compare``: train several model types on the same data under one budget, and say which one to use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from chainrule.options import SECTIONS, Result, argument, key, option, register_command
+from chainrule.tasks.groups import Training
+
+
+class CompareResult(Result):
+    more = "the rest of board.json"
+
+    budget: dict[str, Any] = key("the budget of every model", always=True)
+    data: dict[str, Any] = key("the data card", always=True)
+    machine: dict[str, Any] = key("the machine that measured", always=True)
+    rows: list[dict[str, Any]] = key("one for each model: its metrics and interval, or its error", always=True)
+    verdict: dict[str, Any] = key("text, best, tie, confidence", always=True)
+
+
+@register_command("compare", CompareResult, section=SECTIONS[0])
+class Compare(Training):
+    """which sequence model to use on this data, and why: the main job"""
+
+    data: Any = argument("a text file or a folder (default: the plays that ship with the package)", nargs="?")
+    out: str = option(
+        "folder for board.json, report.html, runs/ and best", "runs/compare", metavar="DIR", place=True, required=True
+    )
+    models: Any = option(
+        "a,b:setting=1+other=2,file.py (default for text: markov,ngram,rnn,lstm,gru,gpt)", metavar="a,b"
+    )
+    seeds: int | None = option("number of seeds that each model is trained from (default: 1)", metavar="N")
+    workers: int | None = option(
+        "train so many rows at once, each in its own process (default: in turns in one process)", metavar="N"
+    )
+    lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
+
+    def call(self) -> dict[str, Any]:
+        from chainrule import experiment
+        from chainrule.data import plays
+        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.tasks.options import settings_of
+        from chainrule.tasks.settings import RunConfig
+
+        use_plugin(self.plugin)
+        o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
+        values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
+        return experiment.compare(
+            RunConfig.make(values).infer_task(),
+            o.models,
+            o.out,
+            seeds=1 if o.seeds is None else o.seeds,
+            lang=o.lang or "en",
+            workers=o.workers or 0,
+            overwrite=o.overwrite,
+            plugin=o.plugin,
+        )
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        from chainrule.core.metric import Metric
+        from chainrule.tasks.uses import uses
+
+        metric = Metric.from_json(answer["metrics"][0])
+        width = max(len(row["label"]) for row in answer["rows"])
+        for row in answer["rows"]:
+            value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
+            yield f"{row['label']:<{width}}  {value}"
+        yield f"\n{answer['verdict']['text_ko' if self.lang == 'ko' else 'text']}"
+        yield f"report: {Path(self.out) / 'report.html'}"
+        if ready := uses(answer, out=self.out, data=self.data, models=self.models, plugin=self.plugin):
+            yield "\n추천 모델은 다음과 같이 사용합니다:" if self.lang == "ko" else "\nTo use it:"
+            yield from (f"  {command}" for command in ready)
+
+    def failure(self, answer: dict[str, Any]) -> str | None:
+        errors = [f"{row['label']}: {row['error']}" for row in answer["rows"] if row["status"] == "failed"]
+        return f"no model could be trained: {errors[0]}" if len(errors) == len(answer["rows"]) else None
