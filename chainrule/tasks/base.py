@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from chainrule.core import ModelType, SequenceModel, UserError
+from chainrule.core import ModelType, UserError
 from chainrule.core.errors import nearest
 from chainrule.core.metric import Metric, item_sums
 from chainrule.core.plugin import origin
@@ -125,7 +125,7 @@ class Task(ABC):
         """
 
     def validation(self, counted: str) -> Metric:
-        """Return the metric that ``validator`` computes: it chooses the weights and is shown in learning curves."""
+        """Return the metric that ``validate`` computes: it chooses the weights and is shown in learning curves."""
         return self.metrics(counted)[0]
 
     @abstractmethod
@@ -180,8 +180,8 @@ class Task(ABC):
         """Return batches by step number, and the update rule."""
 
     @abstractmethod
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
-        """Return a function that computes the metric ``validation`` of a model on the validation split."""
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
+        """Return the metric ``validation`` of a model on the validation split."""
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """Choose decoding settings on the validation split after training; return them as entries of ``data.json``."""

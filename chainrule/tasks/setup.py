@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,16 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
-    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
+    return Trainer(
+        run,
+        model,
+        rule,
+        source,
+        plan,
+        partial(task.validate, data=data, ready=ready),
+        higher_is_better=higher,
+        **options,
+    )
 
 
 def resolved(ready: ResolvedRun) -> dict[str, Any]:

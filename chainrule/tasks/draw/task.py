@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, SequenceModel, UserError
+from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
 from chainrule.data.captioned import (
@@ -134,9 +134,6 @@ class Draw(Task):
         pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), options["on_bad"])
         return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
 
-    def described(self, data: EncodedData) -> dict[str, Any]:
-        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Autoregressive):
             raise ConfigError(f"{ready.model_type.name} generates no image tokens: it cannot learn to draw")
@@ -147,16 +144,10 @@ class Draw(Task):
             CaptionImageLoss(model), ready.recipe, ready.compute
         )
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
-        part, captions = data.parts["valid"], data.processor.captions
-        assert part.records is not None
-        records = part.records
-
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, Autoregressive)
-            return float(token_nats(model, records, captions, ready.compute).mean() / math.log(2))
-
-        return validate
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
+        records = data.parts["valid"].records
+        assert records is not None
+        return float(token_nats(model, records, data.processor.captions, ready.compute).mean() / math.log(2))
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """What chooses among drawings and what judges them; and how to draw so that the former finds validation captions again."""

@@ -1,9 +1,9 @@
-"""translate: a target for every source. Judged by chrF where targets are sentences, by errors per symbol where they are symbols."""
+"""translate: a target for every source. The main metric is chrF for sentences, errors per symbol for symbols."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, ConfigError, DataError, ModelType, SequenceModel
+from chainrule.core import Autoregressive, ConfigError, DataError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.pairs import (
@@ -35,15 +35,17 @@ from chainrule.training.rules import GradientRule, Rule
 ROWS = 64
 """Sources that are read, or translated, at once."""
 VALIDATED = 2000
-"""Pairs of the validation part that the best weights are chosen on."""
+"""Pairs of the validation split that the best weights are chosen on, at most."""
 PENALTIES, SETTLED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6), 128
-"""Length penalties that are tried, from short to long, and how many validation pairs they are tried on."""
+"""Length penalties that are tried, from short to long, and the number of validation pairs that they are tried on."""
 MAX_EXTRA_TOKENS = 10
-"""Symbols that any translation may have beyond what training pairs suggest."""
+"""Tokens that a translation may have beyond the length that training pairs suggest."""
 
 
 @register_task
 class Translate(Task):
+    """Generate a target for a source."""
+
     name = "translate"
     card_of_encoding = True
     data_options = ("tokenizer", "group", "on_bad")
@@ -65,12 +67,12 @@ class Translate(Task):
         return main, chrf, bleu, exact
 
     def validation(self, counted: str) -> Metric:
-        """Weights are chosen by cross-entropy: translating the validation part would take too long."""
+        """Return the cross-entropy: translating the validation split would take too long."""
         return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", sentence="{} nats per target token",
                       sentence_ko="목표 토큰당 {}nat", of="nats")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
-        """Where targets are of a closed set but are not to be read symbol by symbol, they are judged as sentences."""
+        """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
         s = settings
         found = read_pairs(s.data, s.columns, s.group, s.split, s.on_bad)
         target = check_pair_tokenizers(s.tokenizer)[-1].kind if s.tokenizer else "word"
@@ -103,19 +105,15 @@ class Translate(Task):
             Seq2SeqLoss(model, r.label_smoothing), r, ready.compute
         )
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
         part = data.parts["valid"]
         chosen = np.arange(0, len(part), math.ceil(len(part) / VALIDATED)).tolist()
-
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, Autoregressive)
-            return target_nats(model, part, chosen, ready)
-
-        return validate
+        return target_nats(model, part, chosen, ready)
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
-        """The length penalty with which translations of validation sources are about as long as their targets: what a beam
-        prefers is too short, the more so the less a model has learnt (Murray & Chiang 2018).
+        """Return the length penalty with which translations of validation sources are about as long as their targets.
+
+        Beam search prefers translations that are too short, the more so the less a model has learnt (Murray & Chiang 2018).
         """
         if run.data["counted"] == "symbol":
             return {}
