@@ -68,8 +68,10 @@ class Options:
         raise NotImplementedError
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        """Return the lines that the command prints for people, given its answer."""
-        return [f"{name}: {value}" for name, value in answer.items()]
+        """Return the lines that the command prints for people: by default every entry, and those of a mapping one by one."""
+        for name, value in answer.items():
+            for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
+                yield f"{key:<14} {f'{part:.6g}' if isinstance(part, float) else part}"
 
     def completed(self) -> Options:
         """Return the options with what only the command line adds, such as a default file."""

@@ -60,7 +60,9 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
     if name not in COMMANDS:
         _load_more(rest)
     if name not in COMMANDS:
-        raise Usage(f"unknown command '{name}': {near(name, COMMANDS)}")
+        hint = near(name, COMMANDS)
+        own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
+        raise Usage(f"unknown command '{name}': {hint}{own}")
     return parse_options(COMMANDS[name], rest)
 
 
@@ -123,7 +125,7 @@ def _add(group: Any, o: Option) -> None:
     about |= {"metavar": metavar} if metavar else {}
     if o.flag is None:
         nargs = o.about.get("nargs") or ("?" if o.about.get("stdin") else None)
-        action = group.add_argument(o.name, nargs="+" if nargs == "*" else nargs, **about)
+        action = group.add_argument(o.name, nargs="+" if nargs == "*" else nargs, type=o.kind, **about)
         action.required = nargs is None  # nargs="*" would allow arguments before flags only
         if nargs == "*":
             action.default = []

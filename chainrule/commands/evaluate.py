@@ -39,9 +39,7 @@ class Evaluate(UsesRun, Records):
             return evaluate(run, str(data), **used)
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        for name, value in answer.items():
-            if name != "notes":
-                yield f"{name:<14} {f'{value:.6g}' if isinstance(value, float) else value}"
+        return super().lines({name: value for name, value in answer.items() if name != "notes"})
 
     def notes(self, answer: dict[str, Any]) -> Iterable[str]:
         return answer.get("notes", [])

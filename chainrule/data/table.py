@@ -114,7 +114,7 @@ def items(cell: str) -> list[str]:
 
 
 def read_table(
-    path: Path,
+    path: Path | str,
     columns: Names = None,
     on_bad: str = "stop",
     notes: list[str] | None = None,
@@ -128,7 +128,7 @@ def read_table(
         UserError: ``columns`` does not fit the file, or Parquet without pyarrow.
         MachineError: the file cannot be opened.
     """
-    asked = asked_names(columns)
+    path, asked = Path(path), asked_names(columns)
     reader = {".jsonl": _read_jsonl, ".parquet": _read_parquet}.get(suffix(path), _read_delimited)
     found = [] if notes is None else notes
     names, rows, lines = reader(path, [*asked, *keep], on_bad, found)

@@ -7,7 +7,7 @@ or a plugin file: ``examples/my_task.py`` shows all its parts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from chainrule.core import ModelType, UserError
+from chainrule.core import Batch, ModelType, UserError
 from chainrule.core.errors import nearest
 from chainrule.core.metric import Metric, item_sums
 from chainrule.core.plugin import origin
@@ -196,6 +196,23 @@ class Task(ABC):
         raise UserError(f"--predictions: the task {self.name} writes none")
 
 
+def random_batches(records: Sequence[Any], make: Callable[[list[Any]], Batch], ready: ResolvedRun) -> Source:
+    """Return training batches of records that are drawn at random, by step number.
+
+    Args:
+        records: the training split.
+        make: makes a batch of some records.
+        ready: the run; a batch is a function of its seed, the epoch and the step.
+    """
+    rows = ready.recipe.batch_size
+
+    def batch(epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng([ready.settings.seed, epoch, step])
+        return make([records[k] for k in rng.integers(len(records), size=rows)])
+
+    return Source(-(-len(records) // rows), batch)
+
+
 _tasks: Registry[Task] = Registry("task")
 
 
@@ -224,7 +241,7 @@ def find_task(name: str) -> Task:
     if found := _tasks.find(name):
         return found
     known = nearest(name, [task.name for task in all_tasks()])
-    raise UserError(f"--task {name}: no such task; {known}; a task of your own needs --plugin FILE.py")
+    raise UserError(f"--task {name}: no such task; {known}")
 
 
 def refuse_unused(name: str, given: Collection[str], spell: Callable[[str], str]) -> None:

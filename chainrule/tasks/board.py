@@ -77,8 +77,12 @@ class BoardTask:
 
     def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
         """Return the ends of the items of the test split, and the ends of its records, in units of ``positions``."""
-        ends = np.arange(1, len(held_out(data)) + 1)
-        return ends, ends
+        ends = np.cumsum(self.record_sizes(held_out(data)))
+        return np.arange(1, ends[-1] + 1), ends
+
+    def record_sizes(self, part: Any) -> Sequence[int]:
+        """Return the number of items of each record of a split."""
+        return [1] * len(part)
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return entries of a measured row; those that only ``entries`` needs are under ``private``."""

@@ -219,7 +219,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     run = RunFolder(path)
     config, tensors, files = run.load_model()
     try:
-        chosen = model_type(config["model_type"], config.get("task", "generate"))
+        chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name)
     except UserError as error:
         raise UserError(f"{path}: {error}; a model type or a task from a file needs --plugin FILE.py") from None
     for name in ("processor.json", "data.json"):

@@ -38,9 +38,8 @@ class SeriesBoard(BoardTask):
         forecast = {"column": scaling.columns[0], "steps": steps, "values": shown.tolist(), "levels": list(LEVELS)}
         return {"references": random_walk(test, scaling, board.train), "forecast": forecast, "test_values": len(test)}
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        ends = np.cumsum([len(values) for values in held_out(data).scored()])
-        return np.arange(1, ends[-1] + 1), ends
+    def record_sizes(self, part: Any) -> Sequence[int]:
+        return [len(values) for values in part.scored()]
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The forecast is made at once, from the values before the stretch that is shown."""
