@@ -1,7 +1,7 @@
 """Commands as data: each is a frozen dataclass of its options, from which flags, help and Python keywords follow.
 
-A command's class also holds what it does (``call``) and what it prints for people (``lines``). An option that is not given
-is None, False or an empty tuple; its help says what that means.
+A command's class also holds what it does (``call``) and what it prints for people (``lines``). An option that is not
+given is None, False or an empty tuple; its help says what that means.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def argument(help: str, *, nargs: str | None = None, **about: Any) -> Any:
     Args:
         help: one line for ``--help``.
         nargs: ``?`` if it may be left out, ``*`` and ``+`` if there may be several.
-        about: ``metavar``; ``first=True`` if it comes before all others; ``stdin=True`` if the command line reads standard
-            input when it is left out.
+        about: ``metavar``; ``first=True`` if it comes before all others; ``stdin=True`` if the command line reads
+            standard input when it is left out.
     """
     optional = {"?": None, "*": ()}.get(nargs or "", MISSING)
     return field(
@@ -47,8 +47,8 @@ def option(help: str, default: Any = None, **about: Any) -> Any:
     Args:
         help: one line for ``--help``.
         default: None, False, () or ``MISSING`` if it must be given.
-        about: ``metavar``; ``choices``; ``flag`` if it is not the name of the field; ``group`` of the help; ``place=True`` if
-            Python takes it by its place too; ``required=True`` if only the command line demands it.
+        about: ``metavar``; ``choices``; ``flag`` if it is not the name of the field; ``group`` of the help;
+            ``place=True`` if Python takes it by its place too; ``required=True`` if only the command line demands it.
     """
     return field(default=default, metadata={"help": help, "named": True, **about})
 
@@ -68,7 +68,10 @@ class Options:
         raise NotImplementedError
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        """Return the lines that the command prints for people: by default every entry, and those of a mapping one by one."""
+        """Return the lines that the command prints for people.
+
+        By default, these are all entries of the answer, and those of a mapping one by one.
+        """
         for name, value in answer.items():
             for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
                 yield f"{key:<14} {f'{part:.6g}' if isinstance(part, float) else part}"

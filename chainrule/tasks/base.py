@@ -1,7 +1,7 @@
 """Base class of tasks: how data are read, encoded, learned from and evaluated.
 
-The training loop, the run folder and the board know tasks by this class alone. A new task is one package beside this module,
-or a plugin file: ``examples/my_task.py`` shows all its parts.
+The training loop, the run folder and the board know tasks by this class alone. A new task is one package beside this
+module, or a plugin file: ``examples/my_task.py`` shows all its parts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from chainrule.training.rules import Rule
 class Evaluation:
     """One evaluation of a split.
 
-    Metrics are sums over items, and a bootstrap resamples items. An item is a token, a value or a record, as the task has it.
+    Metrics are sums over items, and a bootstrap resamples items: tokens, values or records, as the task has it.
     """
 
     declared: tuple[Metric, ...]
@@ -47,7 +47,7 @@ class Evaluation:
     info: dict[str, Any] = field(default_factory=dict)
     """Entries of the result beside the metrics: sizes, the evaluation window, seconds."""
     positions: np.ndarray | None = None
-    """End of each item in the split, ascending, in units that are the same for every processor (bytes); None: item numbers."""
+    """End of each item in the split, ascending, in units equal for every processor (bytes); None: item numbers."""
     points: bool = False
     """True: items are single points of the split; False: items are pieces that fill it."""
     details: dict[str, Any] = field(default_factory=dict)
@@ -89,7 +89,9 @@ class Task(ABC):
     """``file`` and ``sha256`` of the plugin that registered the task; None for a task of a package."""
 
     def recognises(self, source: Path, columns: str | None) -> bool:
-        """Return whether DATA are for this task, judged by their names, their columns and the form of their first lines.
+        """Return whether DATA are for this task, judged by their names, columns and first lines.
+
+        A task of your own is asked before the tasks of the package.
 
         Args:
             source: the path of DATA, or two paths joined by a comma.
@@ -112,7 +114,7 @@ class Task(ABC):
         theirs = learnt.settings["tokenizer"]
         if settings.tokenizer not in (None, theirs):
             raise UserError(
-                f"--tokenizer {settings.tokenizer}: --from {settings.pretrained} has the tokenizer {theirs}; leave it out"
+                f"--tokenizer {settings.tokenizer}: the run of --from {settings.pretrained} has {theirs}; leave it out"
             )
         return settings.replace(tokenizer=theirs)
 

@@ -1,8 +1,8 @@
 """The board of a task, beside its metrics: facts known before training, extras of a measured row, warnings, a remark.
 
-Two kinds of methods. ``prepare``, ``prepare_row`` and ``row`` run in jobs, with data and models, and return JSON values. All
-others are pure functions of those values: a board is rebuilt from its result files without data, models or torch. So
-modules named ``board`` have their heavy imports inside the methods that need them.
+Two kinds of methods. ``prepare``, ``prepare_row`` and ``row`` run in jobs, with data and models, and return JSON
+values. All others are pure functions of those values: a board is rebuilt from its result files without data, models or
+torch. So modules named ``board`` have their heavy imports inside the methods that need them.
 """
 
 from __future__ import annotations

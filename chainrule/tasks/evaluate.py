@@ -1,4 +1,4 @@
-"""Evaluate a run on held-out data, whatever its task."""
+"""Evaluation of a run on held-out data, for every task."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from chainrule.tasks.base import find_task
 
 
 def evaluate(run: Run, data: Path | str, *, predictions: Path | str | None = None, **reading: Any) -> dict[str, Any]:
-    """All metrics of the run's task on held-out data (generate: every token scored, the first from the start).
+    """Return all metrics of the run's task on held-out data.
 
     Args:
         run: a run of any task.
         data: the path of the data.
         predictions: a file to which every record's own result is written, a line of JSON each.
-        reading: ``unit``, ``columns``, ``group`` and so on where they are not the run's own; ``on_bad``.
+        reading: ``unit``, ``columns``, ``group`` and so on, if they are not the run's own; ``on_bad``.
+
+    Raises:
+        UserError: the folder of ``predictions`` does not exist.
     """
     if predictions and not Path(predictions).parent.is_dir():
         raise UserError(f"--predictions {predictions}: no such folder; make it first")
@@ -28,7 +31,7 @@ def evaluate(run: Run, data: Path | str, *, predictions: Path | str | None = Non
 
 
 def metrics(run: Run, part: Any, *, predictions: Path | str | None = None) -> dict[str, Any]:
-    """The same on a part that was read already."""
+    """Return the same for a split that was read already."""
     task = find_task(run.task)
     evaluation = task.evaluate(run, part)
     if predictions:

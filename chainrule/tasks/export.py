@@ -1,4 +1,4 @@
-"""Write a run in another format."""
+"""Runs in other formats."""
 
 from __future__ import annotations
 

@@ -28,9 +28,9 @@ _calls: Registry[dict[str, Call]] = Registry("inference")
 
 
 def register_call(task: str) -> Callable[[CallT], CallT]:
-    """Return a decorator that registers a function as the answer of a task's runs to the command of the function's name.
+    """Return a decorator that registers a function as the answer of a task to the command of the function's name.
 
-    The function takes the run and then the options that it uses, by their field names, and returns the command's answer.
+    The function takes the run, then the options that it uses by their field names, and returns the command's answer.
 
     Args:
         task: the task's name.
@@ -49,7 +49,7 @@ def answering(function: str) -> dict[str, Call]:
 
 
 def answer(run: Run, options: Options) -> dict[str, Any]:
-    """Return the answer of a run to a command, by the function that its task registered, with the options that were given.
+    """Return the answer of a run to a command, by the function that its task registered.
 
     Raises:
         UserError: the task has no such function, or an option was given that it does not use.

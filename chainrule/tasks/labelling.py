@@ -1,7 +1,7 @@
 """Tasks that give labels to items: learning by counting or by gradient, and evaluation.
 
-A validation split that was carved out of the training data is evaluated first. Counting models then count it too; networks are
-only selected by it.
+A validation split that was carved out of the training data is evaluated first. Counting models then count it too;
+networks are only selected by it.
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from chainrule.tasks.labelling import ClassifyTask
 from chainrule.tasks.settings import RunConfig
 
 TOKEN_DROPOUT = 0.2
-"""Share of the tokens of long texts that networks do not see in training: it gains 0.015 of accuracy on mails, and costs
-accuracy on short texts (names, DNA), where every token counts.
+"""Share of the tokens of long texts that networks do not see in training.
+
+It gains 0.015 of accuracy on mails, and costs accuracy on short texts (names, DNA), where every token counts.
 """
 
 

@@ -1,5 +1,6 @@
-"""codes: images as grids of tokens of a codebook, and back. Metrics: PSNR of reconstructions (the mean over images), and the
-share of the codebook that is used.
+"""codes: images as grids of tokens of a codebook, and back.
+
+Metrics: PSNR of reconstructions (the mean over images), and the share of the codebook that is used.
 """
 
 from __future__ import annotations
@@ -39,8 +40,8 @@ class Codes(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         psnr = Metric(
-            "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image", min_items=20,
-            min_block=1,
+            "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image",
+            min_items=20, min_block=1,
         )  # fmt: skip
         return psnr, Metric("codebook_used", "codebook used", "사용한 코드", unit="%", higher_is_better=True, digits=0)
 
@@ -67,7 +68,7 @@ class Codes(Task):
         return float(psnr(found, part.images).mean())
 
     def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
-        """Return the PSNR of every image, at most 60 dB, the used share of the codebook, and the entropy of the codes in bits."""
+        """Return the PSNR of every image (at most 60 dB), the used share of the codebook, and the entropy of codes."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no image")
         ids_NP = coded(run.model, run.processor.reader, part.images, run.compute)

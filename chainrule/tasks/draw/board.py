@@ -56,6 +56,6 @@ class DrawBoard(BoardTask):
 
 
 def nearest(train: np.ndarray, image: np.ndarray) -> int:
-    """The number of the training image with the smallest squared distance in pixels."""
+    """Return the number of the training image with the smallest squared distance in pixels."""
     gaps = train.astype(np.float32) - (image if image.shape[-1] == train.shape[-1] else image.mean(-1, keepdims=True))
     return int((gaps**2).reshape(len(train), -1).sum(1).argmin())

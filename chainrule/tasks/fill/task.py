@@ -1,6 +1,6 @@
 """fill: masked language modelling. The main metric is the accuracy on masked tokens.
 
-The pseudo-likelihood (each token masked alone) is not a probability of the text: it is never compared with bits per byte.
+The pseudo-likelihood (each token masked alone) is not a probability of the text, and not comparable with bits per byte.
 """
 
 from __future__ import annotations
@@ -40,8 +40,9 @@ class Fill(TextTask):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (
-            Metric("masked_accuracy", "masked accuracy", "마스킹한 토큰의 정확도", sentence="accuracy {}", sentence_ko="정확도 {}",
-                   higher_is_better=True, of="right", items="hidden_token", min_items=200, min_block=32),
+            Metric("masked_accuracy", "masked accuracy", "마스킹한 토큰의 정확도", sentence="accuracy {}",
+                   sentence_ko="정확도 {}", higher_is_better=True, of="right", items="hidden_token", min_items=200,
+                   min_block=32),
             self.validation(counted),
             Metric(f"pseudo_nats_per_{counted}", "pseudo-nats", "유사 nat"),
         )  # fmt: skip
@@ -49,8 +50,8 @@ class Fill(TextTask):
     def validation(self, counted: str) -> Metric:
         """Return the cross-entropy, which is smoother than the main metric."""
         return Metric(
-            "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats", sentence="{} nats per masked token",
-            sentence_ko="마스킹한 토큰당 {}nat",
+            "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats",
+            sentence="{} nats per masked token", sentence_ko="마스킹한 토큰당 {}nat",
         )  # fmt: skip
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
@@ -79,8 +80,9 @@ class Fill(TextTask):
         return float(predict_hidden(model, part, masked, ready.compute).nats.mean())
 
     def evaluate(self, run: Run, part: Part) -> Evaluation:
-        """Return whether every masked token was the first guess, with the entropy and the accuracy of a unigram model of
-        this split beside it.
+        """Return whether every masked token was the first guess.
+
+        The entropy and the accuracy of a unigram model of this split are beside it.
         """
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
@@ -92,7 +94,8 @@ class Fill(TextTask):
         size = float(part.token_bytes()[part.places(alone.at)].sum())
         info = {
             "unigram_nats": entropy, "unigram_accuracy": commonest, "masked_symbols": len(many.at),
-            "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1, "seconds": time.perf_counter() - began,
+            "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1,
+            "seconds": time.perf_counter() - began,
         }  # fmt: skip
         pseudo = float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0)
         return Evaluation(

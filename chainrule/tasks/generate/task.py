@@ -35,11 +35,12 @@ class Generate(TextTask):
         perplexity = Metric("perplexity", "perplexity per token", "토큰당 퍼플렉시티", of="nats", aggregate="exp")
         if counted == "symbol":
             main = Metric("bits_per_symbol", "bits per symbol", "기호당 비트", sentence="{} bits per symbol",
-                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2), items="symbol")  # fmt: skip
+                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2),
+                          items="symbol")  # fmt: skip
             return main, accuracy, perplexity
         return (
-            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte", sentence_ko="바이트당 {}비트",
-                   of="nats", per="bytes", scale=math.log(2), items="byte"),
+            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte",
+                   sentence_ko="바이트당 {}비트", of="nats", per="bytes", scale=math.log(2), items="byte"),
             Metric("bits_per_char", "bits per character", "글자당 비트", of="nats", per="chars", scale=math.log(2)),
             accuracy,
             perplexity,
@@ -91,7 +92,8 @@ class Generate(TextTask):
             info["bound"] = "upper: one segmentation of many is scored"
         items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
         return Evaluation(
-            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, positions=part.byte_ends()
+            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars},
+            info=info, positions=part.byte_ends(),
         )  # fmt: skip
 
     def predictions(self, run: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:

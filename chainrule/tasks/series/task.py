@@ -40,8 +40,8 @@ class Series(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (
-            Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value", sentence_ko="값당 {}nat", of="nats",
-                   items="value", min_items=30, min_block=8),
+            Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value",
+                   sentence_ko="값당 {}nat", of="nats", items="value", min_items=30, min_block=8),
             Metric("mase", "MASE", "MASE", of="scaled_errors"),
             Metric("coverage_80", "in the 80% interval", "80% 구간 포함률", unit="%", digits=0, of="covered"),
         )  # fmt: skip
@@ -80,8 +80,8 @@ class Series(Task):
     def evaluate(self, run: Run, part: Stretch) -> Evaluation:
         """Forecast every value one step ahead, from all values before it; those before the split are read first.
 
-        MASE is the mean absolute error of the median forecast, divided by that of the naive forecast (the previous value) on
-        the training split (Hyndman & Koehler 2006).
+        MASE is the mean absolute error of the median forecast, divided by that of the naive forecast (the previous
+        value) on the training split (Hyndman & Koehler 2006).
         """
         scaling = run.processor.scaling
         if not len(part):
@@ -117,8 +117,8 @@ class Windows:
         rng = np.random.default_rng([self.seed, epoch, step])
         sizes = [len(values) for values in self.known]
         chosen = rng.choice(len(sizes), self.rows, p=np.array(sizes) / sum(sizes)).tolist()
-        # Windows may begin up to half a window before the series and are cut there, so that its first values are sampled
-        # as often as all others.
+        # Windows may begin up to half a window before the series and are cut there, so that its first values are
+        # sampled as often as all others.
         begin = [int(rng.integers(-self.window // 2, max(1, sizes[i] - self.window // 2))) for i in chosen]
         return self._batch([(i, max(0, b), min(sizes[i], b + self.window)) for i, b in zip(chosen, begin)])
 

@@ -33,7 +33,7 @@ class TagBoard(LabelBoard):
 
 
 def most_frequent_tag(train: Any, test: Any) -> float:
-    """Accuracy of giving every word its most frequent tag in train, and an unseen word the most frequent tag."""
+    """Return the accuracy of the most frequent training tag of every word, and the most frequent tag for unseen words."""
     seen: dict[str, Counter[int]] = {}
     for word, tag in zip(train.tokens, train.flat.tolist(), strict=True):
         seen.setdefault(word, Counter())[tag] += 1

@@ -54,22 +54,22 @@ class Translate(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         errors = Metric("error_rate", "errors per word", "단어당 오류", of="edits", per="symbols")
-        chrf = Metric("chrf", "chrF", "chrF", higher_is_better=True, digits=2, of="statistics", aggregate="chrf", items="pair",
-                      min_items=50, min_block=1)  # fmt: skip
+        chrf = Metric("chrf", "chrF", "chrF", higher_is_better=True, digits=2, of="statistics", aggregate="chrf",
+                      items="pair", min_items=50, min_block=1)  # fmt: skip
         bleu = Metric("bleu", "BLEU", "BLEU", higher_is_better=True, digits=2)
         exact = Metric("exact_match", "exact match", "완전 일치", unit="%", higher_is_better=True, digits=0, of="exact")
         if counted != "symbol":
             return chrf, bleu, exact, errors
         main = replace(
-            errors, label="errors per symbol", label_ko="기호당 오류", sentence="{} errors per symbol", sentence_ko="기호당 오류 {}",
-            items="symbol", min_items=200, min_block=1,
+            errors, label="errors per symbol", label_ko="기호당 오류", sentence="{} errors per symbol",
+            sentence_ko="기호당 오류 {}", items="symbol", min_items=200, min_block=1,
         )  # fmt: skip
         return main, chrf, bleu, exact
 
     def validation(self, counted: str) -> Metric:
         """Return the cross-entropy: translating the validation split would take too long."""
-        return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", sentence="{} nats per target token",
-                      sentence_ko="목표 토큰당 {}nat", of="nats")  # fmt: skip
+        return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", of="nats",
+                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {}nat")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
         """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
@@ -113,7 +113,8 @@ class Translate(Task):
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """Return the length penalty with which translations of validation sources are about as long as their targets.
 
-        Beam search prefers translations that are too short, the more so the less a model has learnt (Murray & Chiang 2018).
+        Beam search prefers translations that are too short, the more so the less a model has learnt (Murray & Chiang
+        2018).
         """
         if run.data["counted"] == "symbol":
             return {}
@@ -129,7 +130,7 @@ class Translate(Task):
         return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
 
     def evaluate(self, run: Run, part: PairPart) -> Evaluation:
-        """Every source is translated by a beam of 4 and held against its target."""
+        """Translate every source by a beam of 4 and compare it with its target."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no pair")
         found = translations(run, part.source_ids)
@@ -137,8 +138,9 @@ class Translate(Task):
         scores = judge(texts, part.targets)
         details = {"translations": texts, "nats": [best[0].nats for best in found],
                    "finished": [best[0].finished for best in found]}  # fmt: skip
-        items = {"statistics": scores.statistics, "edits": scores.edits.astype(np.float64), "symbols": scores.sizes.astype(np.float64),
-                 "exact": scores.exact.astype(np.float64)}  # fmt: skip
+        items = {name: np.asarray(found, np.float64) for name, found in (
+            ("statistics", scores.statistics), ("edits", scores.edits), ("symbols", scores.sizes),
+            ("exact", scores.exact))}  # fmt: skip
         return Evaluation(
             self.metrics(run.data["counted"]), items, np.arange(1, len(part) + 1), given={"bleu": scores.bleu},
             info={"sentences": len(part), "signature": scores.signature}, details=details,
@@ -151,13 +153,13 @@ class Translate(Task):
 
 
 def ratio(train: PairPart) -> float:
-    """99th percentile of the ratio of target to source tokens."""
+    """Return the 99th percentile of the ratio of target to source tokens."""
     return float(np.quantile([(len(t) + 1) / (len(s) + 1) for s, t in zip(train.source_ids, train.target_ids)], 0.99))
 
 
 @torch.no_grad()
 def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], ready: ResolvedRun) -> float:
-    """Mean -log p of a target symbol, ends included, of some pairs."""
+    """Return the mean -log p of a target token, ends included, over some pairs."""
     model.eval()
     order = sorted(chosen, key=lambda r: len(part.target_ids[r]))
     objective, total, count = Seq2SeqLoss(model), 0.0, 0
@@ -171,7 +173,7 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
 
 @torch.no_grad()
 def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
-    """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
+    """Return the n best translations of each source (ids of its tokens), best first."""
     model, options = run.model.eval(), options or Beams(length_penalty=length_penalty(run))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found: list[list[Hypothesis]] = [[] for _ in sources]
@@ -198,10 +200,10 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
 
 
 def length_penalty(run: Run) -> float:
-    """The length penalty of the run: tuned on validation, else the default."""
+    """Return the length penalty of the run: tuned on validation, else the default."""
     return float(run.data.get("length_penalty", Beams.length_penalty))
 
 
 def spelled(run: Run, ids: Sequence[int]) -> str:
-    """A target as text."""
+    """Return a target as text."""
     return run.processor.decode(list(ids)).decode(errors="replace").strip()
