@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,6 @@ class Compare(Training):
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         from chainrule.core.metric import Metric
-        from chainrule.tasks.uses import uses
 
         metric = Metric.from_json(answer["metrics"][0])
         width = max(len(row["label"]) for row in answer["rows"])
@@ -69,9 +69,34 @@ class Compare(Training):
             yield f"{row['label']:<{width}}  {value}"
         yield f"\n{answer['verdict']['text_ko' if self.lang == 'ko' else 'text']}"
         yield f"report: {Path(self.out) / 'report.html'}"
-        if ready := uses(answer, out=self.out, data=self.data, models=self.models, plugin=self.plugin):
+        if ready := self.uses(answer):
             yield "\n추천 모델은 다음과 같이 사용합니다:" if self.lang == "ko" else "\nTo use it:"
             yield from (f"  {command}" for command in ready)
+
+    def uses(self, board: dict[str, Any]) -> list[str]:
+        """Return commands on ``OUT/best``, with samples of the data themselves; none if no row is recommended."""
+        from chainrule.data import plays
+        from chainrule.tasks.board import board_of
+        from chainrule.tasks.shell import command_line, masked, quoted
+
+        best = board["verdict"]["best"]
+        if best is None:
+            return []
+        entries = [
+            entry.strip() for entry in (self.models.split(",") if isinstance(self.models, str) else self.models or [])
+        ]
+        files = [name for entry in entries if (name := entry.partition(":")[0]).endswith(".py")]
+        plugin = self.plugin or (files[0] if files and best not in entries else None)
+        task = board_of(board["task"])
+        words = task.words((board["data"].get("examples") or [""])[0])
+        values = {
+            "run": quoted(Path(self.out) / "best") + (f" --plugin {quoted(plugin)}" if plugin else ""),
+            "data": quoted(os.fspath(plays() if self.data is None else self.data)),
+        }
+        return [
+            command_line(command, words=words, masked=masked(words), **values)
+            for command in task.commands(board["data"])
+        ]
 
     def failure(self, answer: dict[str, Any]) -> str | None:
         errors = [f"{row['label']}: {row['error']}" for row in answer["rows"] if row["status"] == "failed"]

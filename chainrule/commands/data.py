@@ -34,13 +34,40 @@ class Data(DataOptions, Plugin):
     sheet: str | None = option("also write an overview of the images: a row for each label", metavar="FILE.png")
 
     def call(self) -> dict[str, Any]:
-        from chainrule.tasks.cards import card
+        from chainrule.data.image_files import as_png
+        from chainrule.runs import write_file
         from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.tasks.options import settings_of
+        from chainrule.tasks.settings import RunConfig
+        from chainrule.tasks.setup import data_card
 
         use_plugin(self.plugin)
         with tempfile.TemporaryDirectory() as folder:
             options, source = stored(self, self.data, Path(folder))
-            return card(options, str(source))
+            values = settings_of(options, str(source))
+            self._check_sheet(str(source), values["task"])
+            dataset, card = data_card(RunConfig.make({**values, "model_type": ""}))
+            card["task"] = values["task"]
+            if self.sheet:
+                pixels, labels = dataset.sheet()  # type: ignore[attr-defined]
+                write_file(Path(self.sheet), as_png(pixels))
+                card["sheet"] = {"file": self.sheet, "rows": labels}
+            return card
+
+    def _check_sheet(self, source: str, task: str) -> None:
+        """Raise UserError, before anything is read, if the overview of images cannot be written."""
+        from chainrule.core import UserError
+        from chainrule.tasks.base import find_task
+
+        if not self.sheet:
+            return
+        place = Path(self.sheet)
+        if "image_size" not in find_task(task).data_options and Path(source).exists():
+            raise UserError(f"--sheet {place}: {source} holds no images; leave it out")
+        if not place.parent.is_dir():
+            raise UserError(f"{place.parent}: no such folder; make it first")
+        if place.is_dir():
+            raise UserError(f"--sheet {place}: a folder; name a file, {place / 'sheet.png'}")
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         """Return a line for every fact that the card of this task has."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import MISSING
+from pathlib import Path
 from typing import Any
 
 from chainrule.options import SECTIONS, Result, argument, key, option, register_command
-from chainrule.tasks.groups import MACHINE, Columns, OnBad, Split, UsesRun
+from chainrule.tasks.groups import Columns, OnBad, Split, UsesRun
 
 
 class ExportResult(Result):
@@ -37,11 +38,23 @@ class Export(UsesRun, Columns, Split, OnBad):
     )
 
     def call(self) -> dict[str, Any]:
-        from chainrule.tasks.export import export
+        from chainrule.core import UserError, nearest
+        from chainrule.tasks.codes.inference import export_symbols
+        from chainrule.tasks.generate.arpa import export_arpa
         from chainrule.tasks.inference import run_of
+        from chainrule.tasks.options import shares
 
-        used = {name: value for name, value in self.given().items() if name not in ("run", *MACHINE)}
-        return export(run_of(self), **used)
+        run = run_of(self)
+        if self.to == "symbols":
+            split = run.settings.get("split") if self.split is None else shares(self.split)
+            reading = {"columns": self.columns or run.settings.get("columns"), "on_bad": self.on_bad or "stop"}
+            return export_symbols(run, Path(self.out), self.data, split, reading)  # type: ignore[arg-type]
+        if self.to != "arpa":
+            raise UserError(f"--to {self.to}: {nearest(self.to, ('arpa', 'symbols'))}")
+        if given := [name for name in ("data", "columns", "split", "on_bad") if getattr(self, name) is not None]:
+            flag = f"--{given[0].replace('_', '-')}"
+            raise UserError(f"{flag}: an ARPA file is made of the run alone: leave it out; --to symbols takes images")
+        return export_arpa(run, self.out)
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "images" in answer:

@@ -17,6 +17,7 @@ from chainrule.core.metric import Metric
 from chainrule.core.task_registry import Registry
 from chainrule.report.section import ReportSection
 from chainrule.report.sentences import Amount, Sentence, Warned, warned
+from chainrule.tasks.shell import first_words
 
 Row = dict[str, Any]
 MAX_DUPLICATES = 0.01
@@ -114,16 +115,17 @@ class BoardTask:
         """Return remarks of the verdict on the row that it recommends."""
         return []
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        """Return commands that use the recommended run, ready to be typed.
+    def words(self, example: str) -> str:
+        """Return the part of a record, as the data card shows it, that commands are shown with: one word of a shell."""
+        return first_words(example)
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return commands that use the recommended run; ``{run}``, ``{data}`` and ``{words}`` are filled in.
 
         Args:
-            run: the run folder, as one word of a shell.
-            example: a record of the data, as the card shows it.
-            data: the path of the data, as one word of a shell.
             card: the data card.
         """
-        return [f"chainrule evaluate {run} {data}"]
+        return ("evaluate {run} {data}",)
 
 
 _boards: Registry[type[BoardTask]] = Registry("board")

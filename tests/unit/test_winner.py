@@ -12,8 +12,8 @@ import pytest
 
 from chainrule import cli
 from chainrule.cli.parser import parse
+from chainrule.commands.compare import Compare
 from chainrule.tasks.base import all_tasks
-from chainrule.tasks.uses import uses
 
 TEXT = "".join(f"{k} men went to mow, to mow a farmer's meadow of {k * k % 17} flowers.\n" for k in range(90))
 EXAMPLES = {
@@ -27,7 +27,7 @@ def test_every_command_is_one_that_can_be_typed(kind: str) -> None:
     task, counted = ("generate", "symbol") if kind == "symbols" else (kind, "byte")
     data: dict[str, Any] = {"counted": counted, "examples": [EXAMPLES.get(kind, TEXT)]}
     board = {"task": task, "verdict": {"best": "gru"}, "data": data}
-    told = uses(board, data="my data.txt", out="my board", models="a.py,ngram", plugin=None)
+    told = Compare(data="my data.txt", out="my board", models="a.py,ngram").uses(board)
     assert len(told) == 3
     for command in told:
         words = shlex.split(command.rpartition(" | ")[2])
@@ -35,7 +35,7 @@ def test_every_command_is_one_that_can_be_typed(kind: str) -> None:
         options, _ = parse(words[1:])
         assert options.run == "my board/best"  # type: ignore[attr-defined]
     board["verdict"]["best"] = None
-    assert uses(board, data=None, out="b", models=None, plugin=None) == []
+    assert Compare(out="b").uses(board) == []
 
 
 def test_the_commands_that_a_comparison_prints_do_work(

@@ -28,12 +28,9 @@ class ImageLabelBoard(LabelBoard):
         wrong = mistakes(held_out(ready.data), run.processor.labels, evaluation.details["log_probs"])
         return {**super().row(run, evaluation, ready, facts), "mistakes": wrong}
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        return [
-            f"chainrule evaluate {run} {data}",
-            f"chainrule evaluate {run} {data} --predictions predictions.jsonl",
-            f"chainrule classify {run} IMAGE.png",
-        ]
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        evaluate = "evaluate {run} {data}"
+        return evaluate, f"{evaluate} --predictions predictions.jsonl", "classify {run} IMAGE.png"
 
 
 def mistakes(part: Any, labels: Sequence[str], log_p_NC: np.ndarray) -> list[dict[str, Any]]:

@@ -32,12 +32,9 @@ class CodesBoard(BoardTask):
         found = about_images(board["data"], board["test_items"])
         return [*found, *named("unused_codes", [row for row in rows if barely_used(row)])]
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        return [
-            f"chainrule evaluate {run} {data}",
-            f"chainrule export {run} --to symbols --data {data} codes.jsonl",
-            f"chainrule draw {run} --symbols codes.jsonl --out drawn.png",
-        ]
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        export = "export {run} --to symbols --data {data} codes.jsonl"
+        return "evaluate {run} {data}", export, "draw {run} --symbols codes.jsonl --out drawn.png"
 
 
 def mean_image(train: Any, test: Any) -> float:

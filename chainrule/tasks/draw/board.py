@@ -11,7 +11,7 @@ from chainrule.core.metric import Metric
 from chainrule.report.sentences import Sentence, Warned
 from chainrule.tasks.board import BoardData, BoardTask, Row, held_out, register_board
 from chainrule.tasks.image_board import about_images, encoded, spread
-from chainrule.tasks.uses import MAX_WORDS, first_words
+from chainrule.tasks.shell import MAX_WORDS, first_words
 
 
 @register_board("draw")
@@ -46,13 +46,12 @@ class DrawBoard(BoardTask):
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
         return about_images(board["data"], board["test_items"])
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        caption = first_words(example, 4 * MAX_WORDS)
-        return [
-            f"chainrule draw {run} {caption} --out drawn.png",
-            f"chainrule draw {run} {caption} -n 4 --out four.png",
-            f"chainrule evaluate {run} {data}",
-        ]
+    def words(self, example: str) -> str:
+        return first_words(example, 4 * MAX_WORDS)
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        draw = "draw {run} {words}"
+        return f"{draw} --out drawn.png", f"{draw} -n 4 --out four.png", "evaluate {run} {data}"
 
 
 def nearest(train: np.ndarray, image: np.ndarray) -> int:

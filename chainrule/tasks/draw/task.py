@@ -74,8 +74,8 @@ class Draw(Task):
         return (
             Metric(
                 "bits_per_image_token", "bits per image token", "이미지 토큰당 비트",
-                sentence="{} bits per image token", sentence_ko="이미지 토큰당 {}비트", of="nats", scale=math.log(2), items="image_token", min_items=1000,
-                min_block=64,
+                sentence="{} bits per image token", sentence_ko="이미지 토큰당 {}비트", of="nats", scale=math.log(2),
+                items="image_token", min_items=1000, min_block=64,
             ),
             Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", digits=2,
                    higher_is_better=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +9,6 @@ import numpy as np
 
 from chainrule.tasks.board import BoardData, held_out, register_board
 from chainrule.tasks.label_board import LabelBoard
-from chainrule.tasks.uses import first_words, quoted
 
 SHARE = 0.15
 """Share of the test part that is masked."""
@@ -45,11 +43,5 @@ class FillBoard(LabelBoard):
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {}
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        words = shlex.split(first_words(example))[0]
-        masked = quoted(f"{words.rpartition(' ')[0]} [MASK]".strip())
-        return [
-            f"chainrule fill {run} {masked}",
-            f"echo {quoted(words)} | chainrule embed {run} --out vectors.npy",
-            f"chainrule evaluate {run} {data}",
-        ]
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        return "fill {run} {masked}", "embed {run} --out vectors.npy < {words}", "evaluate {run} {data}"

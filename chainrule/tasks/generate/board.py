@@ -20,7 +20,6 @@ from chainrule.tasks.board import (
     register_board,
     still_improving,
 )
-from chainrule.tasks.uses import first_words
 
 LADDER = tuple(range(1, 9))
 LADDER_TOKENS = 1 << 17
@@ -93,19 +92,15 @@ class GenerateBoard(BoardTask):
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
         return [*found, *little_test(test, unit, self.min_test), *duplicates(card), *still_improving(rows)]
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
         if card.get("counted") == "symbol":
-            return [
-                f"chainrule generate {run} --max-tokens 20 -n 3",
-                f"chainrule generate {run} --max-tokens 20 --temperature 0 --json",
-                f"chainrule evaluate {run} {data}",
-            ]
-        words = first_words(example)
-        return [
-            f"chainrule generate {run} --prompt {words} --max-tokens 100",
-            f"echo {words} | chainrule predict {run} --top-k 3",
-            f"echo {words} | chainrule score {run}",
-        ]
+            sample = "generate {run} --max-tokens 20"
+            return f"{sample} -n 3", f"{sample} --temperature 0 --json", "evaluate {run} {data}"
+        return (
+            "generate {run} --prompt {words} --max-tokens 100",
+            "predict {run} --top-k 3 < {words}",
+            "score {run} < {words}",
+        )
 
 
 def _references(board: BoardData) -> dict[str, float]:

@@ -59,12 +59,9 @@ class SeriesBoard(BoardTask):
         naive = board["references"]["naive_mase"]
         return [*found, *named("worse_than_naive", [row for row in rows if row["mase"] > naive])]
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        return [
-            f"chainrule generate {run} --max-tokens 12",
-            f"chainrule generate {run} --max-tokens 12 -n 3 --json",
-            f"chainrule evaluate {run} {data}",
-        ]
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        sample = "generate {run} --max-tokens 12"
+        return sample, f"{sample} -n 3 --json", "evaluate {run} {data}"
 
 
 def random_walk(test: Any, scaling: Any, train: Any) -> dict[str, float]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.tasks.board import BoardData, register_board
 from chainrule.tasks.label_board import LabelBoard
-from chainrule.tasks.uses import first_words
+from chainrule.tasks.shell import first_words
 
 
 @register_board("tag")
@@ -23,17 +23,15 @@ class TagBoard(LabelBoard):
     def record_sizes(self, part: Any) -> Sequence[int]:
         return [len(row.words) for row in part.rows]
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        tokens = first_words(" ".join(token.rpartition("/")[0] or token for token in example.split()))
-        return [
-            f"echo {tokens} | chainrule tag {run}",
-            f"echo {tokens} | chainrule tag {run} --json",
-            f"chainrule evaluate {run} {data}",
-        ]
+    def words(self, example: str) -> str:
+        return first_words(" ".join(token.rpartition("/")[0] or token for token in example.split()))
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        return "tag {run} < {words}", "tag {run} --json < {words}", "evaluate {run} {data}"
 
 
 def most_frequent_tag(train: Any, test: Any) -> float:
-    """Return the accuracy of the most frequent training tag of every word, and the most frequent tag for unseen words."""
+    """Return the accuracy of each word's most frequent training tag; the most frequent tag for unseen words."""
     seen: dict[str, Counter[int]] = {}
     for word, tag in zip(train.tokens, train.flat.tolist(), strict=True):
         seen.setdefault(word, Counter())[tag] += 1

@@ -26,7 +26,7 @@ from chainrule.tasks.board import (
     register_board,
     still_improving,
 )
-from chainrule.tasks.uses import first_words
+from chainrule.tasks.shell import first_words
 
 EVEN, DISPUTED, PICTURES = 5, 3, 2
 """Test pairs that are shown: evenly spread, and those on which rows differ most; alignments of each row."""
@@ -108,13 +108,12 @@ class TranslateBoard(BoardTask):
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
         return [*about_data(board["data"], board["test_pairs"]), *about_rows(rows, board["references"], metrics[0])]
 
-    def uses(self, run: str, example: str, data: str, card: Mapping[str, Any]) -> list[str]:
-        source = first_words(example.partition(" → ")[0])
-        return [
-            f"echo {source} | chainrule translate {run}",
-            f"echo {source} | chainrule translate {run} --beams 4 --n-best 3",
-            f"chainrule evaluate {run} {data}",
-        ]
+    def words(self, example: str) -> str:
+        return first_words(example.partition(" → ")[0])
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        beams = "translate {run} --beams 4 --n-best 3 < {words}"
+        return "translate {run} < {words}", beams, "evaluate {run} {data}"
 
 
 def nearest(train: Sequence[str], held: Sequence[str]) -> np.ndarray:
