@@ -146,7 +146,7 @@ def test_importing_the_package_imports_no_torch() -> None:
     assert done.stdout.strip() == ""
 
 
-# --- where options stand, and what a slip in one is answered with -------------------------------------------------------
+# --- places of options, and answers to slips in them ------------------------------------------------------------------
 
 
 def test_a_file_may_stand_before_between_and_behind_options() -> None:
@@ -160,7 +160,9 @@ def test_a_file_may_stand_before_between_and_behind_options() -> None:
     assert options.input == ["a", "b"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--budget", "-5s"), ("--seed", "-1"), ("--columns", "-,text"), ("--params", "-.5")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--budget", "-5s"), ("--seed", "-1"), ("--columns", "-,text"), ("--params", "-.5")]
+)
 def test_a_value_that_begins_with_a_dash_is_the_value_of_its_option(flag: str, value: str) -> None:
     from chainrule.cli.parser import parse
 

@@ -1,4 +1,4 @@
-"""Tasks, models and commands from outside the package: by ``--plugin`` and by entry points, without touching the package."""
+"""Tasks, models and commands from outside the package, by ``--plugin`` and by entry points."""
 
 from __future__ import annotations
 
@@ -68,8 +68,10 @@ def test_the_task_stands_on_a_board_with_its_metric_unit_and_direction(board: Pa
 @pytest.mark.parametrize(("lang", "says"), [("en", r"The median wait is \d+\.\d h off\."), ("ko", "시간 빗나갑니다")])
 def test_the_report_has_its_section_in_both_languages(board: Path, lang: str, says: str) -> None:
     script = (
-        "import json, pathlib, sys; from chainrule.core.plugin import run_plugin; run_plugin(pathlib.Path(sys.argv[1]));"
-        "from chainrule.experiment.publish import render_page; print(render_page(json.load(open(sys.argv[2])), sys.argv[3]))"
+        "import json, pathlib, sys; from chainrule.core.plugin import run_plugin;"
+        "run_plugin(pathlib.Path(sys.argv[1]));"
+        "from chainrule.experiment.publish import render_page;"
+        "print(render_page(json.load(open(sys.argv[2])), sys.argv[3]))"
     )
     words = [sys.executable, "-c", script, str(TASK), str(board / "board.json"), lang]
     page = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
@@ -122,7 +124,8 @@ def test_a_run_records_its_plugin_and_refuses_another_version(board: Path, tmp_p
 def test_its_models_pass_their_laws() -> None:
     script = (
         "import sys; from pathlib import Path; from chainrule.core import load_file; from chainrule.laws import check;"
-        "found = {f.name: f for f in load_file(Path(sys.argv[1]), 'wait')}; assert {'rnn', 'lstm', 'gru'} <= found.keys();"
+        "found = {f.name: f for f in load_file(Path(sys.argv[1]), 'wait')};"
+        "assert {'rnn', 'lstm', 'gru'} <= found.keys();"
         "verdicts = check(found['rnn']); print(len(verdicts), [v.law for v in verdicts if not v.ok])"
     )
     done = subprocess.run(
