@@ -104,8 +104,8 @@ class Autoregressive(SequenceModel, ABC):
         raise TypeError(f"{type(self).__name__} takes no prompt: a prefix of x goes through forward")
 
     def start_inputs(self, batch: int) -> Tensor:
-        """Return the first input of a sequence, B x 1: the start symbol; NaN if x is real (``vocab_size`` is 0)."""
-        return torch.full((batch, 1), self.start_id) if self.vocab_size else torch.full((batch, 1), torch.nan)
+        """The first input of a sequence, B x 1: the start symbol; NaN where x is real."""
+        return torch.full((batch, 1), self.start_id, dtype=torch.long)
 
 
 class Counting(ABC, Generic[StatsT]):
