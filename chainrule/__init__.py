@@ -11,11 +11,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _API = (
-    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "forecast",
-    "generate", "import_run", "load", "make_data", "predict", "score", "tag", "train", "translate",
+    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "generate",
+    "import_run", "load", "make_data", "predict", "score", "tag", "train", "translate",
 )  # fmt: skip
 _WHERE = {
     "HMM": "chainrule.estimators",
+    "forecast": "chainrule.tasks.series.forecast",
     "read": "chainrule.data",
     "text": "chainrule.data.memory",
     **dict.fromkeys(_API, "chainrule.api"),

@@ -1,7 +1,7 @@
-"""Options of commands as data: a frozen dataclass for each command, from which flags, help and Python keywords follow.
+"""Commands as data: each is a frozen dataclass of its options, from which flags, help and Python keywords follow.
 
-An option that is not given is None, False or an empty tuple: what it then means is decided where it is used, and its
-help says it.
+A command's class also holds what it does (``call``) and what it prints for people (``lines``). An option that is not
+given is None, False or an empty tuple; its help says what that means.
 """
 
 from __future__ import annotations
@@ -14,19 +14,24 @@ from functools import cache
 from numbers import Integral, Real
 from os import PathLike
 from types import UnionType
-from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
 GROUPS = (None, "data", "machine")
-"""Groups of the help, in order."""
+"""Groups of options in the help of a command, in order."""
+SECTIONS = ("compare and train", "use a run", "data, tests and other formats")
+"""Sections of ``chainrule --help``, in order."""
+COMMANDS: dict[str, type[Options]] = {}
+"""Every command that is registered, by name; ``chainrule.commands`` registers those of the package."""
+OptionsT = TypeVar("OptionsT", bound="type[Options]")
 
 
 def argument(help: str, *, nargs: str | None = None, **about: Any) -> Any:
-    """A value that is given by its place, on the command line and in Python.
+    """Declare an option that is given by its place, on the command line and in Python.
 
     Args:
         help: one line for ``--help``.
-        nargs: ``?`` where it may be left out, ``*`` and ``+`` where there may be several.
-        about: ``metavar``; ``first=True`` for what comes before all others; ``stdin=True`` where the command line reads
+        nargs: ``?`` if it may be left out, ``*`` and ``+`` if there may be several.
+        about: ``metavar``; ``first=True`` if it comes before all others; ``stdin=True`` if the command line reads
             standard input when it is left out.
     """
     optional = {"?": None, "*": ()}.get(nargs or "", MISSING)
@@ -37,42 +42,102 @@ def argument(help: str, *, nargs: str | None = None, **about: Any) -> Any:
 
 
 def option(help: str, default: Any = None, **about: Any) -> Any:
-    """A value that is given by its name.
+    """Declare an option that is given by its name.
 
     Args:
         help: one line for ``--help``.
-        default: None, False, () or ``MISSING``, where it must be given.
-        about: ``metavar``; ``choices``; ``flag`` where it is not the name of the field; ``group`` of the help;
-            ``place=True`` where Python takes it by its place too; ``required=True`` where only the command line
-            demands it.
+        default: None, False, () or ``MISSING`` if it must be given.
+        about: ``metavar``; ``choices``; ``flag`` if it is not the name of the field; ``group`` of the help;
+            ``place=True`` if Python takes it by its place too; ``required=True`` if only the command line demands it.
     """
     return field(default=default, metadata={"help": help, "named": True, **about})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of the options of a command. The first line of its docstring is its help."""
+    """Base class of commands. The first line of a subclass's docstring is its help."""
 
     command: ClassVar[str]
     function: ClassVar[str]
-    """Name of the Python function: the command's, where that is a name in Python."""
+    """Name of the Python function: the command's name, or another where that is taken."""
+    section: ClassVar[str]
     result: ClassVar[type[Result]]
-    declared: ClassVar[list[type[Options]]] = []
-    """Every command, in the order in which they were declared."""
 
-    def __init_subclass__(cls) -> None:
-        if "command" in cls.__dict__:
-            Options.declared.append(cls)
-            if "function" not in cls.__dict__:
-                cls.function = cls.command
+    def call(self) -> dict[str, Any]:
+        """Do what the command does and return the values of its result. Heavy imports belong in here."""
+        raise NotImplementedError
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        """Return the lines that the command prints for people.
+
+        By default, these are all entries of the answer, and those of a mapping one by one.
+        """
+        for name, value in answer.items():
+            for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
+                yield f"{key:<14} {f'{part:.6g}' if isinstance(part, float) else part}"
+
+    def completed(self) -> Options:
+        """Return the options with what only the command line adds, such as a default file."""
+        return self
+
+    def hints(self) -> Iterable[str]:
+        """Return lines for standard error that are printed before an error of the command."""
+        return ()
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        """Return notes for standard error, printed beside the answer."""
+        return ()
+
+    def failure(self, answer: dict[str, Any]) -> str | None:
+        """Return the error of a command that has an answer and failed all the same, or None."""
+        return None
 
     def given(self) -> dict[str, Any]:
-        """The options that were given, by field."""
+        """Return the options that were given, by field."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if is_given(value)}
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
+def register_command(
+    name: str, result: type[Result], *, section: str = SECTIONS[1], function: str | None = None
+) -> Callable[[OptionsT], OptionsT]:
+    """Return a class decorator that makes a subclass of ``Options`` a command: of the command line and of Python.
+
+    Args:
+        name: the command's name, one word or two.
+        result: the dataclass of its answer.
+        section: where ``chainrule --help`` lists it, one of ``SECTIONS``.
+        function: the name of the Python function, if it is not ``name``.
+
+    Examples:
+        >>> class Doubled(Result):
+        ...     value: int = key("twice the number", always=True)
+        >>> @register_command("double", Doubled)
+        ... class Double(Options):
+        ...     number: int = argument("any number")
+        ...     def call(self):
+        ...         return {"value": 2 * self.number}
+        >>> answer_of(COMMANDS.pop("double")(number=21))
+        {'value': 42}
+    """
+
+    def decorate(kind: OptionsT) -> OptionsT:
+        made = dataclass(frozen=True, kw_only=True)(kind)
+        made.command, made.function, made.section, made.result = name, function or name, section, result
+        COMMANDS[name] = made
+        return made
+
+    return decorate
+
+
+def option_group(kind: OptionsT) -> OptionsT:
+    """Class decorator of options that several commands share."""
+    return dataclass(frozen=True, kw_only=True)(kind)
+
+
 def is_given(value: Any) -> bool:
+    """Return whether an option was given: it is not None, False or an empty tuple."""
     return value is not None and value is not False and not (isinstance(value, tuple) and not value)
 
 
@@ -82,7 +147,7 @@ class Option:
 
     name: str
     kind: type
-    """int, float, bool or str: what the command line makes of a word."""
+    """The type that the command line converts a word to: int, float, bool or str."""
     many: bool
     annotation: str
     default: Any
@@ -91,7 +156,7 @@ class Option:
 
     @property
     def flag(self) -> str | None:
-        """``--top-k``, or ``-n`` for one letter; None where the command line takes it by its place."""
+        """``--top-k``, or ``-n`` for one letter; None if the command line takes it by its place."""
         if not self.about.get("named"):
             return None
         return self.about.get("flag") or (
@@ -105,7 +170,7 @@ class Option:
 
 @cache
 def options_of(command: type[Options]) -> tuple[Option, ...]:
-    """The options of a command in the order of its help: its own first, then those that it shares."""
+    """Return the options of a command in the order of its help: its own first, then those that it shares."""
     hints, found = get_type_hints(command), {f.name: f for f in fields(command)}
     names = [name for kind in command.__mro__ for name in inspect.get_annotations(kind) if name in found]
     about = {name: found[name].metadata for name in names}
@@ -117,14 +182,15 @@ def _option(of: Any, hint: Any) -> Option:
     kinds = [kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,)) if kind is not type(None)]
     many = any(get_origin(kind) is tuple for kind in kinds)
     simple = next((kind for kind in kinds if kind in (bool, int, float)), str)
-    return Option(of.name, simple, many, of.type, of.default, of.metadata["help"], dict(of.metadata))
+    annotation = of.type if isinstance(of.type, str) else getattr(of.type, "__name__", str(of.type))
+    return Option(of.name, simple, many, annotation, of.default, of.metadata["help"], dict(of.metadata))
 
 
 # --- Python -----------------------------------------------------------------------------------------------------------
 
 
 def signature(command: type[Options], leave_out: Sequence[str] = ()) -> inspect.Signature:
-    """The signature of a command as a Python function: what has a place first, keywords after it."""
+    """Return the signature of a command as a Python function: positional options first, keywords after them."""
     shown = [o for o in options_of(command) if o.name not in leave_out]
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     parameters = [
@@ -141,7 +207,11 @@ def signature(command: type[Options], leave_out: Sequence[str] = ()) -> inspect.
 def bind(
     command: type[Options], given: inspect.Signature, args: Sequence[Any], keywords: dict[str, Any]
 ) -> dict[str, Any]:
-    """The values of a call of a command's function, by field. Raises TypeError, one line, where they do not fit."""
+    """Return the values of a call of a command's function, by field.
+
+    Raises:
+        TypeError: they do not fit the signature; one line.
+    """
     for name in keywords:
         if name not in given.parameters:
             raise TypeError(refusal(command, name, known=list(given.parameters)))
@@ -152,7 +222,17 @@ def bind(
 
 
 def make(command: type[Options], values: dict[str, Any]) -> Any:
-    """The options of a command. Raises TypeError, one line, for a value of another type or not among the choices."""
+    """Return the options of a command, made of values by field.
+
+    Raises:
+        TypeError: a value has another type or is not among the choices; one line.
+
+    Examples:
+        >>> from chainrule.commands import COMMANDS
+        >>> make(COMMANDS["score"], {"run": "r", "input": "x.txt", "unit": "line"})
+        Traceback (most recent call last):
+        TypeError: --unit line: did you mean 'lines'?
+    """
     known = {o.name: o for o in options_of(command)}
     made = {}
     for name, value in values.items():
@@ -170,7 +250,7 @@ def make(command: type[Options], values: dict[str, Any]) -> Any:
 
 
 def _checked(o: Option, value: Any) -> Any:
-    """``value``, if it is of the type that the option declares. Raises TypeError, one line, where it is not."""
+    """Return ``value`` if it has the type that the option declares, else raise TypeError with one line."""
     if o.annotation == "Any" or value is None:
         if value is None and not o.many and o.annotation in ("str", "int", "float", "bool"):
             raise TypeError(f"{o.name}=None: it must be given")
@@ -195,16 +275,17 @@ TYPES: dict[type, tuple[Any, str]] = {
 
 
 def refusal(command: type[Options], given: str, *, known: Sequence[str] | None = None) -> str:
-    """One line on an option that a command does not have: which commands have it, or the option that is nearest.
+    """Return one line on an option that a command does not have: the commands that have it, or the nearest option.
 
     Args:
         command: the one that was called.
         given: the option as it was written: a flag, or the name of a keyword.
-        known: the names that the command has, where these are not all its flags.
+        known: the names that the command has, if these are not all its flags.
     """
     spell: Callable[[Option], str | None] = (lambda o: o.flag) if given.startswith("-") else (lambda o: o.name)
     mine = known or [name for o in options_of(command) if (name := spell(o))]
-    having = [c.command for c in Options.declared if c is not command and given in (spell(o) for o in options_of(c))]
+    others = [c for c in COMMANDS.values() if c is not command]
+    having = [c.command for c in others if given in (spell(o) for o in options_of(c))]
     title = command.command if given.startswith("-") else command.function
     if having:
         shown = ", ".join(having[:4]) + (f" and {len(having) - 4} more" if len(having) > 4 else "")
@@ -219,14 +300,14 @@ def refusal(command: type[Options], given: str, *, known: Sequence[str] | None =
 
 
 def near(name: str, allowed: Iterable[str]) -> str:
-    """A hint such as ``did you mean 'skip'?``, or the list of what is allowed."""
+    """Return a hint such as ``did you mean 'skip'?``, or the list of what is allowed."""
     names = list(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"
 
 
 def flags(command: type[Options], names: Iterable[str]) -> Iterator[str]:
-    """The flags of fields, as the command line has them."""
+    """Return the flags of fields, as the command line has them."""
     known = {o.name: o.flag or o.name for o in options_of(command)}
     return (known[name] for name in names)
 
@@ -235,34 +316,48 @@ def flags(command: type[Options], names: Iterable[str]) -> Iterator[str]:
 
 
 def key(help: str, *, always: bool = False, python: bool = False) -> Any:
-    """An entry of a result. ``always``: it is never missing. ``python``: an array, which ``--json`` does not print."""
+    """Declare an entry of a result.
+
+    Args:
+        help: one line on what it holds.
+        always: it is never missing.
+        python: an array, which ``--json`` does not print.
+    """
     return field(default=MISSING if always else None, metadata={"help": help, "python": python})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 class Result:
-    """Base of what a command answers: the object that ``--json`` prints and that the Python function returns."""
+    """Base class of what a command answers: the object that ``--json`` prints and that the Python function returns."""
 
     more: ClassVar[str] = ""
-    """What else may stand in it: metrics of the run's task, say."""
+    """Other entries that it may have, in words: the metrics of the run's task, for example."""
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
+
+    @classmethod
+    def checked(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return ``values`` in the declared order, without entries that are None.
+
+        Raises:
+            TypeError: an entry is missing or unknown (an error of the command).
+        """
+        declared = {f.name: f for f in fields(cls)}  # type: ignore[arg-type]
+        missing = [name for name, f in declared.items() if f.default is MISSING and name not in values]
+        unknown = [] if cls.more else [name for name in values if name not in declared]
+        if missing or unknown:
+            raise TypeError(f"{cls.__name__}: missing {missing}, unknown {unknown}")
+        ordered = {name: values[name] for name in declared if name in values} | values
+        return {name: value for name, value in ordered.items() if value is not None or name not in declared}
+
+    @classmethod
+    def for_json(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Return an answer without its arrays."""
+        arrays = {f.name for f in fields(cls) if f.metadata["python"]}  # type: ignore[arg-type]
+        return {name: value for name, value in values.items() if name not in arrays}
 
 
-def answer(kind: type[Result], values: dict[str, Any]) -> dict[str, Any]:
-    """``values``, checked to be what the command says that it answers; keys in the declared order, None left out.
-
-    Raises:
-        TypeError: a key is missing or unknown (an error of the package).
-    """
-    declared = {f.name: f for f in fields(kind)}
-    missing = [name for name, f in declared.items() if f.default is MISSING and name not in values]
-    unknown = [] if kind.more else [name for name in values if name not in declared]
-    if missing or unknown:
-        raise TypeError(f"{kind.__name__}: missing {missing}, unknown {unknown}")
-    ordered = {name: values[name] for name in declared if name in values}
-    return {name: value for name, value in {**ordered, **values}.items() if value is not None or name not in declared}
-
-
-def for_json(kind: type[Result], values: dict[str, Any]) -> dict[str, Any]:
-    """An answer without its arrays."""
-    arrays = {f.name for f in fields(kind) if f.metadata["python"]}
-    return {name: value for name, value in values.items() if name not in arrays}
+def answer_of(given: Options) -> dict[str, Any]:
+    """Run a command and return its answer: the object that ``--json`` prints, arrays included."""
+    return given.result.checked(given.call())

@@ -8,15 +8,19 @@ import sys
 from collections.abc import Sequence
 
 from chainrule.cli.parser import Shown, Usage, parse
-from chainrule.options import Options, for_json
+from chainrule.options import Options, answer_of
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status.
+    """Run one command.
 
-    0 success, 1 internal error (bug), 2 invalid input, 3 system error, 130 and 143 interrupted.
+    Args:
+        argv: the words after ``chainrule``; None: those of this process.
+
+    Returns:
+        The exit status: 0 success, 1 internal error (bug), 2 invalid input, 3 system error, 130 and 143 interrupted.
     """
     try:
         options, as_json = parse(sys.argv[1:] if argv is None else argv)
@@ -34,33 +38,33 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(options: Options, as_json: bool) -> int:
-    """Call the Python function of the command and print what it answers."""
+    """Call a command, print its answer, and return the exit status."""
     import torch  # noqa: F401  (before the errors below: its own allocation failures are RuntimeErrors)
 
-    from chainrule import api
-    from chainrule.cli import output
     from chainrule.core import ChainruleError
 
+    options = options.completed()
     try:
-        answer = api.call(output.completed(options))
+        answer = answer_of(options)
     except ChainruleError as error:
-        for line in output.hints(options):
+        for line in options.hints():
             print(line, file=sys.stderr)
         return complain(str(error), error.exit_status)
     except (MemoryError, RuntimeError, OSError) as error:
         return complain(system_error(error), 3)
-    for note in output.notes(options, answer):
+    for note in options.notes(answer):
         print(f"note: {note}", file=sys.stderr)
     if as_json:
-        print(json.dumps(for_json(options.result, answer), ensure_ascii=False, default=float))
+        print(json.dumps(options.result.for_json(answer), ensure_ascii=False, default=float))
     else:
-        output.show(options, answer)
-    failed = output.failure(options, answer)
+        for line in options.lines(answer):
+            print(line)
+    failed = options.failure(answer)
     return complain(failed, 2) if failed else 0
 
 
 def system_error(error: Exception) -> str:
-    """One line for an error of the machine; any other is raised again."""
+    """Return one line for an error of the machine; raise any other again."""
     smaller = "give a smaller --params, --context or --set train.batch_size"
     if isinstance(error, MemoryError):
         return f"out of memory: {smaller}"
@@ -74,5 +78,6 @@ def system_error(error: Exception) -> str:
 
 
 def complain(message: str, status: int) -> int:
+    """Print an error and return the exit status."""
     print(f"chainrule: {message}", file=sys.stderr)
     return status

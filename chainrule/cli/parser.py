@@ -1,4 +1,4 @@
-"""From words to the options of a command: everything follows from ``chainrule.commands``. Imports nothing heavy."""
+"""Parse the words of a command line into the options of a command. Nothing heavy is imported."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chainrule.commands import COMMANDS
-from chainrule.options import Option, Options, make, near, options_of, refusal
+from chainrule.options import SECTIONS, Option, Options, make, near, options_of, refusal
 
 STDIN = Path("-")
-"""Stands for standard input where a file or texts are expected."""
+"""Stands for standard input in place of a file or of texts."""
 DESCRIPTION = "Train, compare and use sequence models on your own data, from a Markov chain to a Transformer."
 
 
@@ -33,13 +33,19 @@ class Parser(argparse.ArgumentParser):
 
 
 def parse(words: Sequence[str]) -> tuple[Options, bool]:
-    """The options of the command that ``words`` name, and whether it is to answer in JSON.
+    """Return the options of the command that ``words`` name, and whether it is to answer in JSON.
 
     Raises:
         Usage: a command, an option or a value that does not exist, or one that is missing.
         Shown: the words asked for help or the version, which was printed.
+
+    Examples:
+        >>> options, as_json = parse(["predict", "my-run", "--top-k", "3", "--json"])
+        >>> options.run, options.top_k, as_json
+        ('my-run', 3, True)
     """
     if not words or words[0] in ("--help", "-h"):
+        _load_more()
         print(overview())
         raise Shown
     if words[0] == "--version":
@@ -47,20 +53,40 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
 
         print(__version__)
         raise Shown
-    name, rest = (" ".join(words[:2]), words[2:]) if list(words[:2]) == ["data", "make"] else (words[0], words[1:])
+    two = " ".join(words[:2])
+    name, rest = (two, words[2:]) if two in COMMANDS else (words[0], words[1:])
+    if name.startswith("-"):
+        raise Usage(f"{name}: a command comes first (see: chainrule --help)")
     if name not in COMMANDS:
-        if name.startswith("-"):
-            raise Usage(f"{name}: a command comes first (see: chainrule --help)")
-        raise Usage(f"unknown command '{name}': {near(name, COMMANDS)}")
+        _load_more(rest)
+    if name not in COMMANDS:
+        hint = near(name, COMMANDS)
+        own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
+        raise Usage(f"unknown command '{name}': {hint}{own}")
     return parse_options(COMMANDS[name], rest)
 
 
+def _load_more(words: Sequence[str] = ()) -> None:
+    """Load the commands of installed packages and of the plugin that ``words`` name."""
+    from chainrule.core.errors import UserError
+    from chainrule.core.plugin import run_plugin
+    from chainrule.core.task_registry import load_entry_points
+
+    load_entry_points()
+    given = [w.removeprefix("--plugin=") for v, w in zip(["", *words], words) if "--plugin" in (v, w.partition("=")[0])]
+    try:
+        if given:
+            run_plugin(Path(given[-1]))
+    except UserError as error:
+        raise Usage(str(error)) from None
+
+
 def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options, bool]:
-    """The options of one command from the words that follow its name."""
+    """Return the options of one command, from the words that follow its name, and whether it is to answer in JSON."""
     parser = parser_of(command)
     words = _joined(parser, words)
     refuse_unknown(command, parser, words)
-    values = vars(parser.parse_intermixed_args(words))  # FILE may stand behind options
+    values = vars(parser.parse_intermixed_args(words))  # FILE may follow options
     as_json = values.pop("json")
     for o in options_of(command):
         if o.about.get("stdin") and values.get(o.name) in (None, []):
@@ -72,7 +98,7 @@ def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options
 
 
 def parser_of(command: type[Options]) -> Parser:
-    """The argparse parser of one command."""
+    """Return the argparse parser of one command."""
     help = argparse.HelpFormatter
     parser = Parser(
         prog=f"chainrule {command.command}", description=command.__doc__, formatter_class=help, allow_abbrev=False
@@ -99,7 +125,7 @@ def _add(group: Any, o: Option) -> None:
     about |= {"metavar": metavar} if metavar else {}
     if o.flag is None:
         nargs = o.about.get("nargs") or ("?" if o.about.get("stdin") else None)
-        action = group.add_argument(o.name, nargs="+" if nargs == "*" else nargs, **about)
+        action = group.add_argument(o.name, nargs="+" if nargs == "*" else nargs, type=o.kind, **about)
         action.required = nargs is None  # nargs="*" would allow arguments before flags only
         if nargs == "*":
             action.default = []
@@ -109,7 +135,7 @@ def _add(group: Any, o: Option) -> None:
 
 
 def refuse_unknown(command: type[Options], parser: argparse.ArgumentParser, words: Sequence[str]) -> None:
-    """Raises Usage for the first word that is an option which the command does not have, as argparse tells options."""
+    """Raise Usage for the first option, as argparse recognises options, that the command does not have."""
     known = {flag for action in parser._actions for flag in action.option_strings}
     for word in words:
         if word == "--":
@@ -122,7 +148,7 @@ def refuse_unknown(command: type[Options], parser: argparse.ArgumentParser, word
 
 
 def _joined(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
-    """``--columns -,text`` and ``--budget -5s`` as one word: argparse takes what begins with a dash for an option."""
+    """Return the words with ``--columns -,text`` as one word: argparse would take ``-,text`` for an option."""
     valued = {flag for action in parser._actions if action.nargs != 0 for flag in action.option_strings}
     joined = list(words)
     for k in range(len(joined) - 1, 0, -1):
@@ -132,16 +158,14 @@ def _joined(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
 
 
 def overview() -> str:
-    """``chainrule --help``."""
-    rows = [f"    {name:<10} {kind.__doc__}" for name, kind in COMMANDS.items() if " " not in name]
+    """Return the text of ``chainrule --help``."""
+    lines = ["usage: chainrule COMMAND …", "", DESCRIPTION]
+    for section in SECTIONS:
+        listed = [kind for name, kind in COMMANDS.items() if kind.section == section and " " not in name]
+        lines += ["", f"{section}:", *(f"    {kind.command:<10} {kind.__doc__}" for kind in listed)]
     return "\n".join(
         [
-            "usage: chainrule COMMAND …",
-            "",
-            DESCRIPTION,
-            "",
-            "commands:",
-            *rows,
+            *lines,
             "",
             "options:",
             "    -h, --help  this overview; chainrule COMMAND --help for the options of a command",

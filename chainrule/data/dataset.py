@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ ProcessorT = TypeVar("ProcessorT", bound="Processor")
 
 
 @dataclass(frozen=True)
-class Dataset(ABC):
+class Dataset:
     """DATA, split, before any tokenizer has seen it."""
 
     name: str
@@ -35,9 +34,12 @@ class Dataset(ABC):
     made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """Fitted processors and encoded parts, by the settings that they were made with."""
 
-    @abstractmethod
     def card(self) -> dict[str, Any]:
-        """Return the data card: plain values that describe the dataset whatever the tokenizer."""
+        """Return the data card: plain values that describe the dataset, whatever the tokenizer."""
+        return {
+            "name": self.name, "unit": self.unit, "counted": self.counted, "sha256": self.sha256,
+            "parts": {name: {"records": len(part)} for name, part in self.parts.items()}, "notes": list(self.notes),
+        }  # fmt: skip
 
     def remember(self, key: Any, make: Callable[[], MadeT]) -> MadeT:
         """Return the result of ``make``, called once for each key: rows of a board with equal tokenizers share it."""

@@ -136,7 +136,7 @@ def items(cell: str) -> list[str]:
 
 
 def read_table(
-    path: Path,
+    path: Path | str,
     columns: Names = None,
     on_bad: str = "stop",
     notes: list[str] | None = None,
@@ -157,7 +157,7 @@ def read_table(
         UserError: ``columns`` does not fit the file, or Parquet without pyarrow.
         MachineError: the file cannot be opened.
     """
-    asked = asked_names(columns)
+    path, asked = Path(path), asked_names(columns)
     names, rows, lines = table_reader(path).rows(path, [*asked, *keep], on_bad, [] if notes is None else notes)
     if not rows:
         raise DataError(f"{path}: no rows")

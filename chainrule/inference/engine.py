@@ -200,7 +200,9 @@ class Engine:
             events, plan, moved = self._decide(fronts)
             if not plan:
                 return events
-            state = fronts[0].state.concat(*(front.state for front in fronts[1:])) if len(fronts) > 1 else fronts[0].state
+            state = (
+                fronts[0].state.concat(*(front.state for front in fronts[1:])) if len(fronts) > 1 else fronts[0].state
+            )
             rows = [piece for _, pieces in plan.values() for piece in pieces]
             if moved:
                 state = state.reorder(torch.cat([parents_R for parents_R, _ in rows]))

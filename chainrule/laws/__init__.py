@@ -2,8 +2,7 @@
 
 from chainrule.laws.labelled import Labelling, Records, Tokens
 from chainrule.laws.masked import WholeRows
-from chainrule.laws.subject import LawBroken, Numbers, Sourced, Subject
-from chainrule.laws.subjects import SUBJECTS
+from chainrule.laws.subject import SUBJECTS, LawBroken, Numbers, Sourced, Subject, register_subject
 from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report
 
 __all__ = [
@@ -24,5 +23,6 @@ __all__ = [
     "check",
     "examine",
     "named",
+    "register_subject",
     "report",
 ]

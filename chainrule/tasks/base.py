@@ -1,24 +1,25 @@
-"""Tasks: what is read, what is learned from it, and how it is judged. The loop, the run folder and the board know only this.
+"""Base class of tasks: how data are read, encoded, learned from and evaluated.
 
-Adding a task is adding one package here whose ``task`` registers it, model types for it in ``chainrule.models``, and its command.
+The training loop, the run folder and the board know tasks by this class alone. A new task is one package beside this
+module, or a plugin file: ``examples/my_task.py`` shows all its parts.
 """
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
-from chainrule.core import ModelType, SequenceModel, UserError
+from chainrule.core import Batch, ModelType, UserError
 from chainrule.core.errors import nearest
 from chainrule.core.metric import Metric, item_sums
+from chainrule.core.plugin import origin
+from chainrule.core.task_registry import Registry
 from chainrule.data.dataset import Dataset, EncodedData
 from chainrule.data.processor import Processor
 from chainrule.runs.run import Run
@@ -29,31 +30,32 @@ from chainrule.training.rules import Rule
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation of a part.
+    """One evaluation of a split.
 
-    ``items`` hold one number an item (or K of them) by name: what metrics are sums of, and what a bootstrap resamples. An item is a
-    token, a value, a record, as the task has it; ``records`` says after how many items each record ends.
+    Metrics are sums over items, and a bootstrap resamples items: tokens, values or records, as the task has it.
     """
 
     declared: tuple[Metric, ...]
     items: dict[str, np.ndarray]
+    """One number (or K numbers) for each item, by name."""
     records: np.ndarray
+    """Number of items up to the end of each record."""
     totals: dict[str, float] = field(default_factory=dict)
     """Sums that have no value for each item, by name."""
     given: dict[str, Any] = field(default_factory=dict)
-    """Figures of declared metrics that are not made of sums over items."""
+    """Values of declared metrics that are not made of sums over items."""
     info: dict[str, Any] = field(default_factory=dict)
-    """What stands beside the metrics in the result: sizes, how the part was read, seconds."""
+    """Entries of the result beside the metrics: sizes, the evaluation window, seconds."""
     positions: np.ndarray | None = None
-    """Where items end in the part, ascending, in units that are the same for every processor (bytes); None: their numbers."""
+    """End of each item in the split, ascending, in units equal for every processor (bytes); None: item numbers."""
     points: bool = False
-    """Whether items are single points of the part, not pieces that fill it."""
+    """True: items are single points of the split; False: items are pieces that fill it."""
     details: dict[str, Any] = field(default_factory=dict)
-    """What reports and predictions show beyond the metrics, by the task's own names."""
+    """Further findings for reports and predictions, by names of the task."""
 
     @cached_property
     def metrics(self) -> dict[str, Any]:
-        """All figures by name, and the information beside them."""
+        """All metrics by name, and the information beside them."""
         sums = {**item_sums(self.items), **self.totals}
         found = {
             metric.name: float(metric.figure(sums)) if metric.of else self.given.get(metric.name)
@@ -64,61 +66,92 @@ class Evaluation:
 
 
 class Task(ABC):
-    """One task. It keeps nothing: everything about a run stands in its settings, its data and its model."""
+    """A task. It has no state: everything about a run is in its settings, its data and its model."""
 
     name: ClassVar[str]
     default_models: ClassVar[str]
-    """The model types that ``compare`` takes when none are named."""
+    """Model types that ``compare`` takes when none are named, separated by commas."""
+    default_split: ClassVar[tuple[float, float, float]] = (0.9, 0.05, 0.05)
+    """Shares of train, valid and test when ``--split`` is not given."""
     tuning: ClassVar[str] = ""
     """Progress message while ``tune_decoding`` runs."""
     items: ClassVar[str] = "tokens"
-    """What ``Batch.learnt`` counts: tokens, values, texts or images."""
+    """Unit of ``Batch.learnt``: tokens, values, texts or images."""
     loss: ClassVar[str] = "nats"
-    """The unit of what is minimised in training; empty where it has none."""
+    """Unit of the training loss; empty if it has none."""
     card_of_encoding: ClassVar[bool] = False
-    """Whether the data card tells of the encoding too, which is then the same for all model types."""
-    data_options: ClassVar[tuple[str, ...]]
-    """Options of data that this task uses, but for ``columns`` and ``split``."""
+    """True: the data card also describes the encoding, which is then the same for all model types."""
+    data_options: ClassVar[tuple[str, ...]] = ()
+    """Data options that this task uses, besides ``columns`` and ``split``."""
     continues: ClassVar[bool] = True
-    """Is what ``--from`` names a reader of the same symbols, whose settings the model takes over?"""
+    """True: the run that ``--from`` names has the same vocabulary, and the model takes over its settings."""
+    plugin: ClassVar[dict[str, str] | None] = None
+    """``file`` and ``sha256`` of the plugin that registered the task; None for a task of a package."""
+
+    def recognises(self, source: Path, columns: str | None) -> bool:
+        """Return whether DATA are for this task, judged by their names, columns and first lines.
+
+        A task of your own is asked before the tasks of the package.
+
+        Args:
+            source: the path of DATA, or two paths joined by a comma.
+            columns: the value of ``--columns``.
+        """
+        return False
 
     def prepare(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
-        """Train what must be known before DATA can be read as a model type reads them; the settings that name it. Most need nothing."""
+        """Train another model that this run needs, and return the settings that name it. Most tasks need none."""
         return settings
 
     def init_from(self, settings: RunConfig, learnt: Run) -> RunConfig:
-        """The settings of a run that begins with what ``learnt`` knows: in its units. Raises UserError where it cannot."""
+        """Return the settings of a run that starts from the weights of ``learnt``, with the tokenizer of ``learnt``.
+
+        Raises:
+            UserError: the settings do not fit that run.
+        """
         if not hasattr(learnt.processor, "tokenizer"):
             raise UserError(f"--from {settings.pretrained}: a run of {learnt.task} whose tokens are not text")
         theirs = learnt.settings["tokenizer"]
         if settings.tokenizer not in (None, theirs):
             raise UserError(
-                f"--tokenizer {settings.tokenizer}: the units are those of --from {settings.pretrained}, {theirs}"
+                f"--tokenizer {settings.tokenizer}: the run of --from {settings.pretrained} has {theirs}; leave it out"
             )
         return settings.replace(tokenizer=theirs)
 
     @abstractmethod
     def metrics(self, counted: str) -> tuple[Metric, ...]:
-        """The metrics of an evaluation, the main one first, where figures are given per ``counted``."""
+        """Return the metrics of an evaluation, the main one first.
+
+        Args:
+            counted: the unit of the data that values are given per: ``byte``, ``symbol``, ``record`` …
+        """
 
     def validation(self, counted: str) -> Metric:
-        """The metric that ``validator`` gives, by which weights are chosen and which learning curves show."""
+        """Return the metric that ``validate`` computes: it chooses the weights and is shown in learning curves."""
         return self.metrics(counted)[0]
 
     @abstractmethod
     def read(self, settings: RunConfig) -> Dataset:
-        """DATA, split; no tokenizer has seen it yet."""
+        """Return DATA, split but not yet tokenised."""
 
     @abstractmethod
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
     ) -> Processor:
-        """Fit the processor that encodes this dataset for models of this type (None: of any), fitted on the training part; where a model begins
-        with what ``learnt`` knows, in the units of that. Raises UserError where ``settings.tokenizer`` does not fit the data.
+        """Return the processor that encodes this dataset, fitted on the training split.
+
+        Args:
+            dataset: the value of ``read``.
+            chosen: the model type; None: any.
+            settings: the settings of the run.
+            learnt: the run whose weights the model starts from, if there is one; its vocabulary is used.
+
+        Raises:
+            UserError: ``settings.tokenizer`` does not fit the data.
         """
 
     def encode(self, dataset: Any, processor: Any, learnt: Run | None = None) -> EncodedData:
-        """The dataset as the processor encodes it; rows of a board with equal processors share it."""
+        """Return the dataset as the processor encodes it; rows of a board with equal processors share it."""
 
         def make() -> EncodedData:
             parts = processor.encode_parts(dataset.parts)
@@ -128,64 +161,99 @@ class Task(ABC):
 
     @abstractmethod
     def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Any:
-        """A held-out file, as a part that ``evaluate`` takes, under the run's own processor. ``options``: the run's own data
-        settings (unit, columns, group, time, on_bad), with those of the user above them.
+        """Return a held-out file as a split that ``evaluate`` takes, encoded by the run's processor.
+
+        Args:
+            run: the run.
+            source: the path.
+            options: the data settings of the run (unit, columns, group, time, on_bad), updated by those of the user.
         """
 
     def model_dimensions(self, data: EncodedData) -> dict[str, Any]:
-        """Settings of a model that follow from the data: the size of the vocabulary, the number of labels."""
+        """Return model settings that follow from the data: size of the vocabulary, number of labels."""
         return data.processor.sizes()
 
-    @abstractmethod
     def described(self, data: EncodedData) -> dict[str, Any]:
-        """Entries of ``data.json`` beside those that every task has (hashes, unit, notes)."""
+        """Return entries of ``data.json`` beside those that every task has (hashes, unit, notes)."""
+        return {"parts": {name: {"records": len(part)} for name, part in data.parts.items()}}
 
     @abstractmethod
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
-        """Batches by step number, and the update rule."""
+        """Return batches by step number, and the update rule."""
 
     @abstractmethod
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
-        """The metric ``validation`` on the validation part, by which the best weights are chosen."""
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
+        """Return the metric ``validation`` of a model on the validation split."""
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
-        """Choose decoding settings on validation after training: entries of ``data.json`` that using the model begins with."""
+        """Choose decoding settings on the validation split after training; return them as entries of ``data.json``."""
         return {}
 
     @abstractmethod
     def evaluate(self, run: Run, part: Any) -> Evaluation:
-        """Evaluate a part: all metrics, and what they are made of."""
+        """Return the evaluation of a run on a split."""
 
     def predictions(self, run: Run, part: Any, evaluation: Evaluation) -> Iterable[dict[str, Any]]:
-        """One entry an item, as plain values: what ``--predictions`` writes."""
+        """Return one entry of plain values for each record: the lines that ``--predictions`` writes."""
         raise UserError(f"--predictions: the task {self.name} writes none")
 
 
-_tasks: dict[str, Task] = {}
+def random_batches(records: Sequence[Any], make: Callable[[list[Any]], Batch], ready: ResolvedRun) -> Source:
+    """Return training batches of records that are drawn at random, by step number.
+
+    Args:
+        records: the training split.
+        make: makes a batch of some records.
+        ready: the run; a batch is a function of its seed, the epoch and the step.
+    """
+    rows = ready.recipe.batch_size
+
+    def batch(epoch: int, step: int) -> Batch:
+        rng = np.random.default_rng([ready.settings.seed, epoch, step])
+        return make([records[k] for k in rng.integers(len(records), size=rows)])
+
+    return Source(-(-len(records) // rows), batch)
+
+
+_tasks: Registry[Task] = Registry("task")
 
 
 def register_task(kind: type[Task]) -> type[Task]:
-    """Class decorator: announce a task by its name."""
-    _tasks[kind.name] = kind()
+    """Class decorator that registers a task by its ``name``."""
+    kind.plugin = origin()
+    _tasks.register(kind.name)(kind())
     return kind
 
 
-@cache
-def _discover() -> None:
-    package = importlib.import_module("chainrule.tasks")
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.ispkg:
-            importlib.import_module(f"{package.__name__}.{module.name}.task")
-
-
 def all_tasks() -> list[Task]:
-    """Every task."""
-    _discover()
-    return list(_tasks.values())
+    """Return every task: those of the package, of installed packages and of plugins."""
+    return list(_tasks.all().values())
+
+
+def find_task(name: str) -> Task:
+    """Return a task by name.
+
+    Raises:
+        UserError: there is no such task; the message lists those that exist.
+
+    Examples:
+        >>> find_task("series").default_split
+        (0.7, 0.1, 0.2)
+    """
+    if found := _tasks.find(name):
+        return found
+    known = nearest(name, [task.name for task in all_tasks()])
+    raise UserError(f"--task {name}: no such task; {known}")
 
 
 def refuse_unused(name: str, given: Collection[str], spell: Callable[[str], str]) -> None:
-    """Raises UserError where an option of data was given that the task does not use; ``spell`` writes it as a flag."""
+    """Raise UserError if a data option was given that the task does not use.
+
+    Args:
+        name: the task.
+        given: names of settings that were given.
+        spell: returns the flag of a setting.
+    """
     used = {task.name: task.data_options for task in all_tasks()}
     known, mine = {option for options in used.values() for option in options}, find_task(name).data_options
     if unused := [option for option in given if option in known and option not in mine]:
@@ -194,11 +262,3 @@ def refuse_unused(name: str, given: Collection[str], spell: Callable[[str], str]
             f"{spell(unused[0])}: --task {name} does not use it, {' and '.join(using)} do: "
             f"leave out {', '.join(map(spell, unused))}"
         )
-
-
-def find_task(name: str) -> Task:
-    """A task by name, or a UserError that says which exist."""
-    _discover()
-    if name not in _tasks:
-        raise UserError(f"--task {name}: no such task; {nearest(name, list(_tasks))}")
-    return _tasks[name]

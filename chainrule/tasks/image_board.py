@@ -1,4 +1,4 @@
-"""What the boards of images share: PNG data, and warnings about few or repeated test images."""
+"""Common to boards of images: PNG data, and warnings about few or repeated test images."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ SHOWN = 12
 
 
 def encoded(pixels_YXC: np.ndarray) -> str:
-    """A PNG as base64."""
+    """Return a PNG as base64."""
     from chainrule.data.image_files import as_png
 
     return base64.b64encode(as_png(pixels_YXC)).decode()
 
 
 def spread(count: int) -> list[int]:
-    """Numbers of the images that are shown, evenly spread."""
+    """Return the numbers of the images that are shown, evenly spread."""
     return np.linspace(0, count - 1, min(count, SHOWN)).astype(int).tolist()
 
 
 def about_images(card: Mapping[str, Any], size: int) -> list[Warned]:
-    """Warnings about few test images, and about those that training saw."""
+    """Return warnings about few test images, and about those that are also in the training split."""
     return [*little_test(size, "image", FEW), *duplicates(card)]

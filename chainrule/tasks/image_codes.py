@@ -12,16 +12,16 @@ from chainrule.data.image_files import ImageReader
 from chainrule.data.images import ImagePart
 
 ROWS = 256
-"""Pictures that are coded at once."""
+"""Images that are encoded at once."""
 
 
 CEILING = 60.0
-"""dB that a picture counts for which comes back without an error."""
+"""PSNR in dB of an image that is reconstructed without an error."""
 
 
 @torch.no_grad()
 def coded(model: Any, reader: ImageReader, images: np.ndarray, compute: Compute) -> np.ndarray:
-    """The symbols of pictures (N x Y x X x C bytes), N x P."""
+    """Return the tokens of images (N × Y × X × C bytes), N × P."""
     model.eval()
     part = ImagePart(images, ("",) * len(images), np.zeros(len(images), np.int64))
     found = []
@@ -33,7 +33,7 @@ def coded(model: Any, reader: ImageReader, images: np.ndarray, compute: Compute)
 
 @torch.no_grad()
 def shown(model: Any, reader: ImageReader, ids_NP: np.ndarray, compute: Compute) -> np.ndarray:
-    """The pictures that symbols stand for, N x Y x X x C bytes."""
+    """Return the images of tokens, N × Y × X × C bytes."""
     model.eval()
     found = []
     for ids_BP in torch.from_numpy(ids_NP).split(ROWS):

@@ -1,4 +1,4 @@
-"""Images that a command draws, as files."""
+"""Image files that commands write."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ MOST_DRAWN = 1024
 
 
 def check_places(out: str | None, each: str | None) -> None:
-    """Raises UserError where the folder of ``out``, or ``each``, does not exist: said before anything is drawn."""
+    """Raise UserError, before anything is drawn, if the folder of ``out``, or ``each``, does not exist."""
     for place in ([Path(out).parent] if out else []) + ([Path(each)] if each else []):
         if not place.is_dir():
             raise UserError(f"{place}: no such folder; make it first")
 
 
 def write_images(images: Sequence[Any], out: str | None, each: str | None, across: int | None) -> None:
-    """One PNG of all images, ``across`` in a row (None: a square); and a numbered PNG of each under ``each``."""
+    """Write one PNG of all images, ``across`` in a row (None: a square), and a numbered PNG of each under ``each``."""
     if out:
         square = math.isqrt(len(images) - 1) + 1
         write_file(Path(out), as_png(grid(list(images), min(across or square, len(images)))))

@@ -1,74 +1,147 @@
-"""What the inference calls of the tasks share: which task answers a command, with which of its options."""
+"""Inference calls of tasks: which function answers a command on a run, with which of its options."""
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import pkgutil
+import os
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
-from types import ModuleType
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
 
-from chainrule import tasks
 from chainrule.core import UserError
+from chainrule.core.files import FolderLock
+from chainrule.core.plugin import run_plugin
+from chainrule.core.task_registry import Registry
+from chainrule.data.lines import check_file, is_path
+from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.data.processors import PairProcessor
 from chainrule.options import Options, flags
 from chainrule.runs.run import Run
+from chainrule.tasks.groups import MACHINE, Records
+from chainrule.tasks.setup import load
 
 Call = Callable[..., dict[str, Any]]
+CallT = TypeVar("CallT", bound=Call)
+RecordsT = TypeVar("RecordsT", bound=Records)
+_calls: Registry[dict[str, Call]] = Registry("inference")
 
 
-def answer(run: Run, options: Options) -> dict[str, Any]:
-    """Call the function of the run's task that is named like the command, with the options that were given.
+def register_call(task: str) -> Callable[[CallT], CallT]:
+    """Return a decorator that registers a function as the answer of a task to the command of the function's name.
 
-    Raises:
-        UserError: the task has no such command, or an option was given that it does not use.
+    The function takes the run, then the options that it uses by their field names, and returns the command's answer.
+
+    Args:
+        task: the task's name.
     """
-    able, given = answering(options.function), options.given()
-    given.pop("run", None)
-    if run.task not in able:
-        needed = " or ".join(f"--task {task}" for task in able)
-        raise UserError(f"{options.command}: this run's task is {run.task}; a run of {needed} is needed")
-    used = parameters(able[run.task])
-    if unused := [name for name in given if name not in used]:
-        using = [task for task, call in able.items() if unused[0] in parameters(call)]
-        shown = list(flags(type(options), unused))
-        needed = f"a run of {' or '.join(f'--task {task}' for task in using)} uses it" if using else "no run uses it"
-        raise UserError(f"{shown[0]}: this run's task is {run.task}; {needed}: leave out {', '.join(shown)}")
-    return able[run.task](run, **given)
+
+    def decorate(call: CallT) -> CallT:
+        _calls.own(task, dict)[call.__name__] = call
+        return call
+
+    return decorate
 
 
 def answering(function: str) -> dict[str, Call]:
-    """The tasks that answer a command, with the function of each."""
-    found = {task: getattr(module, function, None) for task, module in inference_modules().items()}
-    return {task: call for task, call in found.items() if call is not None}
+    """Return the functions that answer a command, by task."""
+    return {task: calls[function] for task, calls in _calls.all().items() if function in calls}
+
+
+def answer(run: Run, options: Options) -> dict[str, Any]:
+    """Return the answer of a run to a command, by the function that its task registered.
+
+    Raises:
+        UserError: the task has no such function, or an option was given that it does not use.
+    """
+    call = (_calls.find(run.task) or {}).get(options.function)
+    if call is None:
+        needed = " or ".join(f"--task {task}" for task in answering(options.function))
+        raise UserError(f"{options.command}: this run's task is {run.task}; a run of {needed} is needed")
+    given = {name: value for name, value in options.given().items() if name != "run"}
+    used = parameters(call)
+    if unused := [name for name in given if name not in used]:
+        using = [task for task, call in answering(options.function).items() if unused[0] in parameters(call)]
+        shown = list(flags(type(options), unused))
+        needed = f"a run of {' or '.join(f'--task {task}' for task in using)} uses it" if using else "no run uses it"
+        raise UserError(f"{shown[0]}: this run's task is {run.task}; {needed}: leave out {', '.join(shown)}")
+    return call(run, **given)
 
 
 def parameters(call: Call) -> list[str]:
-    """The options that a task's function uses: its parameters after the run."""
+    """Return the options that a task's function uses: its parameters after the run."""
     return list(inspect.signature(call).parameters)[1:]
 
 
-def inference_modules() -> dict[str, ModuleType]:
-    """The module ``inference`` of every task that has one, by the task's name."""
-    names = sorted(m.name for m in pkgutil.iter_modules(tasks.__path__) if m.ispkg)
-    having = [name for name in names if find_spec(f"{tasks.__name__}.{name}.inference")]
-    return {name.replace("_", "-"): importlib.import_module(f"{tasks.__name__}.{name}.inference") for name in having}
+# --- what commands need -----------------------------------------------------------------------------------------------
+
+
+def use_plugin(path: str | None) -> None:
+    """Load a plugin: a file, or a folder with ``__init__.py``, that registers model types, tasks or commands."""
+    if path:
+        run_plugin(Path(path))
+
+
+def run_of(options: Any) -> Run:
+    """Return the run of a command, loaded if the command was given its folder.
+
+    Raises:
+        UserError: no run, or options of the machine for a run that is loaded already.
+    """
+    machine = {name: value for name, value in options.given().items() if name in MACHINE}
+    if is_path(options.run):
+        use_plugin(machine.pop("plugin", None))
+        return load(Path(options.run), **machine)
+    if machine:
+        raise UserError(f"{', '.join(machine)}: the run is loaded already; give them to load")
+    return options.run
+
+
+def answered(options: Any) -> dict[str, Any]:
+    """Return the answer to a command of the run that the command was given."""
+    if is_path(getattr(options, "input", None)):
+        check_file(options.input)  # before a run is loaded
+    return answer(run_of(options), replace(options, **dict.fromkeys(MACHINE)))
+
+
+def stored(options: RecordsT, data: Any, folder: Path, *, overwrite: bool = False) -> tuple[RecordsT, str | None]:
+    """Return the options and the path of DATA; data in memory are written to ``folder`` once.
+
+    Args:
+        options: the options of a command; their unit becomes that of records in memory.
+        data: a path, data in memory, or None.
+        folder: the place for data in memory.
+        overwrite: write them again if a run or a board is overwritten.
+    """
+    if data is None or is_path(data):
+        return options, None if data is None else os.fspath(data)
+    if overwrite and any((folder.parent / name).exists() for name in ("MANIFEST.json", "board.json")):
+        with FolderLock(folder.parent):
+            for old in folder.glob(f"{STEM}.*"):
+                old.unlink()
+    return replace(options, unit=options.unit or unit_of(data)), materialize(data, folder)
+
+
+# --- what inference calls need ----------------------------------------------------------------------------------------
 
 
 def need(run: Run, task: str, call: str, does: str) -> None:
-    """Raises UserError where the run is of another task."""
+    """Raise UserError if the run is of another task."""
     if run.task != task:
         raise UserError(f"{call}: this run's task is {run.task}; a run of --task {task} {does}")
 
 
 def text_of(run: Run, ids: Any) -> str:
+    """Return the text of token ids, for people: undecodable bytes are replaced."""
     return run.processor.tokenizer.decode(ids).decode(errors="replace")
 
 
 def phrases(run: Run, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:
-    """The token ids of each text of ``--must`` or ``--forbid``. Raises UserError where one of them is unknown."""
+    """Return the token ids of each text of ``--must`` or ``--forbid``.
+
+    Raises:
+        UserError: a text has no token, or one that is not in the vocabulary.
+    """
     tokenizer = run.processor.target if isinstance(run.processor, PairProcessor) else run.processor.tokenizer
     found = [tuple(tokenizer.encode(text.encode()).ids.tolist()) for text in texts]
     for text, ids in zip(texts, found):
@@ -79,6 +152,6 @@ def phrases(run: Run, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...],
 
 
 def as_numbers(run: Run, batch: Any) -> Any:
-    """The batch with numbers for its strings, where the model reads numbers."""
+    """Return the batch with numbers for its strings, if the model reads numbers."""
     reader = run.processor.reader
     return reader.read(batch).to(run.compute.device) if reader else batch

@@ -14,7 +14,7 @@ from chainrule.report.sentences import Warned
 from chainrule.tasks.board import BoardData, BoardTask, Row, duplicates, little_test, named
 
 SHOWN = 24
-"""Labels that a matrix has a row and a column for; the rest are taken together."""
+"""Labels with a row and a column of the confusion matrix; the rest are summed."""
 CONFUSIONS = 8
 
 
@@ -24,11 +24,11 @@ class LabelBoard(BoardTask):
     min_test = 1000
 
     def guessing(self, board: BoardData) -> float:
-        """Accuracy of always predicting the most frequent label."""
+        """Return the accuracy of always predicting the most frequent label."""
         return float((board.test.labels == np.bincount(board.train.labels).argmax()).mean())
 
     def test_size(self, board: BoardData) -> int:
-        """Items that are judged."""
+        """Return the number of items that are evaluated."""
         return len(board.test)
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
@@ -45,8 +45,8 @@ class LabelBoard(BoardTask):
 
 
 def trimmed(counts: np.ndarray, labels: Sequence[str]) -> dict[str, Any]:
-    """The matrix of the most frequent labels, all others in a last row and column; and the commonest confusions of
-    all.
+    """Return the confusion matrix of the most frequent labels, all others in a last row and column, and the most
+    frequent confusions of all labels.
     """
     wrong = counts - np.diag(np.diag(counts))
     worst = [divmod(int(k), len(labels)) for k in np.argsort(-wrong, axis=None, kind="stable")[:CONFUSIONS]]

@@ -1,15 +1,16 @@
-"""Learning from labelled items, by counting or by gradient, and asking for the labels of a part.
+"""Tasks that give labels to items: learning by counting or by gradient, and evaluation.
 
-A validation part that nobody gave is looked at first. Those that count then count it too; networks are chosen by it, and never
-learn from it.
+A validation split that was carved out of the training data is evaluated first. Counting models then count it too;
+networks are only selected by it.
 """
 
 from __future__ import annotations
 
 import functools
 import operator
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from chainrule.core.metric import Metric
 from chainrule.data.batches import Buckets
 from chainrule.data.dataset import EncodedData
 from chainrule.data.reading import Reader
-from chainrule.tasks.base import Evaluation
+from chainrule.runs.run import Run
+from chainrule.tasks.base import Evaluation, Task
 from chainrule.tasks.label_metrics import calibration_error, confusion
 from chainrule.tasks.settings import ResolvedRun
 from chainrule.training.loop import Source
@@ -28,13 +30,13 @@ from chainrule.training.losses import LabelLoss
 from chainrule.training.rules import CountingRule, GradientRule, Rule
 
 ROWS = 2048
-"""Items that are judged at once by those who count."""
+"""Items that a counting model labels at once."""
 PLACES = 1 << 14
-"""Places (items times the longest of them) that a network reads at once when it judges."""
+"""Places (items times the longest of them) that a network reads at once in an evaluation."""
 
 
 class Items(Protocol):
-    """A part that gives its items by number."""
+    """A split that gives its items by number."""
 
     @property
     def lengths(self) -> np.ndarray: ...
@@ -46,21 +48,84 @@ class Items(Protocol):
     def batches(self, rows: int) -> Iterator[Batch]: ...
 
 
-def learning(model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
-    """Batches of the training part and the rule that the recipe names."""
-    if ready.recipe.update == "counting":
-        return counting(model, data, ready)
-    if ready.recipe.update != "gradient" or data.processor.reader is None:
-        raise ConfigError(
-            f"{ready.model_type.name}: the task {ready.settings.task} is learned by counting or by gradient"
-        )
-    return batches_of(data, ready), GradientRule(
-        LabelLoss(model, ready.recipe.label_smoothing), ready.recipe, ready.compute
-    )
+class LabelTask(Task):
+    """A task that gives a label to every item; the main metric is accuracy."""
+
+    item: ClassVar[str]
+    """An item that is labelled: a record, an image, a token."""
+    enough: ClassVar[tuple[int, int]] = (50, 4)
+    """Items below which no ranking is claimed, and items of a block of the bootstrap."""
+    second: ClassVar[Metric]
+    """The metric beside accuracy."""
+
+    def metrics(self, counted: str) -> tuple[Metric, ...]:
+        least, block = self.enough
+        accuracy = Metric(
+            "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items=self.item, min_items=least,
+            min_block=block,
+        )  # fmt: skip
+        return accuracy, self.second
+
+    def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
+        """Return batches of the training split, and the update rule of the recipe."""
+        if ready.recipe.update == "counting":
+            return counting(model, data, ready)
+        if ready.recipe.update != "gradient" or data.processor.reader is None:
+            raise ConfigError(f"{ready.model_type.name}: the task {self.name} is learned by counting or by gradient")
+        loss = LabelLoss(model, ready.recipe.label_smoothing)
+        return batches_of(data, ready), GradientRule(loss, ready.recipe, ready.compute)
+
+    def validate(self, model: SequenceModel, data: EncodedData, ready: ResolvedRun) -> float:
+        """Return the accuracy on the validation split."""
+        model, part = judged(model, data, ready), data.parts["valid"]
+        return float((self.guesses(model, part, data.processor.reader, ready.compute) == self.truth(part)).mean())
+
+    @abstractmethod
+    def guesses(self, model: Any, part: Any, reader: Any, compute: Compute) -> np.ndarray:
+        """Return the number of the label that the model gives to each item of a split."""
+
+    def truth(self, part: Any) -> np.ndarray:
+        """Return the number of the true label of each item of a split."""
+        return part.labels
+
+    def check_not_empty(self, part: Any) -> None:
+        """Raise DataError if a split has no item."""
+        if not len(part):
+            raise DataError(f"nothing to measure: the part holds no {self.item}")
+
+
+class ClassifyTask(LabelTask):
+    """A label for every record or image, evaluated by accuracy and calibration."""
+
+    second = Metric("ece", "calibration error", "보정 오차")
+
+    def guesses(self, model: Any, part: Any, reader: Any, compute: Compute) -> np.ndarray:
+        return log_probs(model, part, reader, compute).argmax(1)
+
+    def evaluate(self, run: Run, part: Any) -> Evaluation:
+        """Return the evaluation of a run: each record is right or wrong."""
+        self.check_not_empty(part)
+        log_p_BC = log_probs(run.model, part, run.processor.reader, run.compute)
+        guess = log_p_BC.argmax(1)
+        right = (guess == part.labels).astype(np.float64)
+        details = {"confusion": confusion(part.labels, guess, len(run.processor.labels)), "log_probs": log_p_BC}
+        return Evaluation(
+            self.metrics(run.data["counted"]), {"right": right}, np.arange(1, len(right) + 1), details=details,
+            info={"n": len(right)}, given={"ece": calibration_error(np.exp(log_p_BC.max(1)), right)},
+        )  # fmt: skip
+
+    def predictions(self, run: Run, part: Any, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for item, name, log_p_C in zip(self.shown(part), part.names, evaluation.details["log_probs"], strict=True):
+            best = int(log_p_C.argmax())
+            yield {**item, "label": name, "predicted": run.processor.labels[best], "p": float(np.exp(log_p_C[best]))}
+
+    @abstractmethod
+    def shown(self, part: Any) -> Iterator[dict[str, Any]]:
+        """Yield the entries by which ``predictions`` name each record: its text, or its file."""
 
 
 def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
-    """Items of like length together, in an order that is another one every epoch."""
+    """Return batches of items of similar length, in a different order in every epoch."""
     part, r = data.parts["train"], ready.recipe
     if not len(part):
         raise DataError("nothing to train on: the training part holds no item")
@@ -75,7 +140,7 @@ def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
 
 
 def counting(model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
-    """Every batch of what is counted, once."""
+    """Return every batch to count, once, and the rule that counts."""
     if not isinstance(model, Counting):
         raise ConfigError(
             f"{ready.model_type.name} is no Counting model: it cannot be trained with train.update=counting"
@@ -86,7 +151,7 @@ def counting(model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source,
 
 
 def judged(model: SequenceModel, data: EncodedData, ready: ResolvedRun) -> SequenceModel:
-    """The model whose figure on validation is honest: this one, or one like it that did not count the validation part."""
+    """Return the model to validate: this one, or its equal that has not counted the validation split."""
     if not (data.carved and ready.recipe.update == "counting"):
         return model.eval()
     other = ready.model_type.build(ready.config)
@@ -98,13 +163,13 @@ def judged(model: SequenceModel, data: EncodedData, ready: ResolvedRun) -> Seque
 
 
 def _batches(data: EncodedData, name: str, ready: ResolvedRun) -> Sequence[Batch]:
-    """As they lie in the part, or as a reader made numbers of them."""
+    """Return the batches of a split, as numbers if the model has a reader."""
     found = data.parts[name].batches(ready.recipe.batch_size)
     return list(found if data.processor.reader is None else map(data.processor.reader.read, found))
 
 
 def asked(part: Items, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:
-    """Batches that hold every item of a part once, each with the numbers of its items; for a network, items of like length."""
+    """Yield batches that hold every item of a split once, with the numbers of the items; for a network, by length."""
     if reader is None:
         for start in range(0, len(part.lengths), ROWS):
             chosen = np.arange(start, min(start + ROWS, len(part.lengths)))
@@ -116,7 +181,7 @@ def asked(part: Items, reader: Reader | None, device: str) -> Iterator[tuple[np.
 
 
 def alike(lengths: np.ndarray, places: int) -> Iterator[np.ndarray]:
-    """The numbers of items in order of length, in groups whose number times the longest is at most ``places`` (or of one)."""
+    """Yield the numbers of items by length, in groups whose count times longest length is at most ``places``."""
     order = np.argsort(lengths, kind="stable")
     start = 0
     while start < len(order):
@@ -127,20 +192,9 @@ def alike(lengths: np.ndarray, places: int) -> Iterator[np.ndarray]:
         start = stop
 
 
-def evaluation_of(declared: tuple[Metric, ...], log_p_BC: np.ndarray, labels: np.ndarray, classes: int) -> Evaluation:
-    """Accuracy and calibration of these answers: the likeliest label is right or wrong."""
-    guess = log_p_BC.argmax(1)
-    right = (guess == labels).astype(np.float64)
-    details = {"confusion": confusion(labels, guess, classes), "log_probs": log_p_BC}
-    return Evaluation(
-        declared, {"right": right}, np.arange(1, len(right) + 1), details=details, info={"n": len(right)},
-        given={"ece": calibration_error(np.exp(log_p_BC.max(1)), right)},
-    )  # fmt: skip
-
-
 @torch.no_grad()
 def log_probs(model: Classifier, part: Items, reader: Reader | None, compute: Compute) -> np.ndarray:
-    """log p(label | record), B x C."""
+    """Return log p(label | record), B × C."""
     found: dict[int, np.ndarray] = {}
     for chosen, batch in asked(part, reader, compute.device):
         found |= dict(zip(chosen.tolist(), model.classify(batch).double().cpu().numpy(), strict=True))

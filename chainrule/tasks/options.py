@@ -1,4 +1,4 @@
-"""From the options of a command to the settings of a run: the one place where they meet."""
+"""Settings of a run from the options of a command."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from chainrule.core.config import parse_settings, read_yaml
 from chainrule.counting.counts import parse_memory
 from chainrule.data.recognise import as_meant, infer_task
 from chainrule.options import Options, flags
-from chainrule.tasks.base import refuse_unused
+from chainrule.tasks.base import all_tasks, refuse_unused
 from chainrule.tasks.settings import RunConfig
 
 
 def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, Any]:
-    """Settings of ``RunConfig``: those of ``--config``, over them the options that are its fields, over them ``--set``.
+    """Return settings of ``RunConfig``: those of ``--config``, then options that are its fields, then ``--set``.
 
     Args:
-        options: of a command that reads DATA; what is no setting (``--models``, ``--resume``) is left to the command.
+        options: of a command that reads DATA; options that are no settings (``--models``) are left to the command.
         data: the path of DATA; None: the plays that ship with the package.
-        fixed: what nobody may change.
+        fixed: settings that cannot be changed.
+
+    Raises:
+        UserError: an option does not fit the task, or a value cannot be read.
     """
     given = options.given()
     values: dict[str, Any] = read_yaml(_text(given["config"]), given["config"]) if "config" in given else {}
@@ -40,25 +43,26 @@ def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, A
 
 
 def check_used(task: str, options: Options) -> None:
-    """Raises UserError where an option of data was given that the task does not use."""
+    """Raise UserError if a data option was given that the task does not use."""
     refuse_unused(task, options.given(), lambda name: next(flags(type(options), [name])))
 
 
 def _task(values: dict[str, Any], data: str | None) -> str:
-    """The task that was named, else the one that DATA is for."""
+    """Return the task that was named, else the one that DATA are for."""
     columns = values.get("columns")
     if "task" in values:
         return values["task"] if data is None else as_meant(values["task"], data, columns)
     if data is None:
         return "generate"
-    found = infer_task(data, columns, values.get("group"))
+    own = next((task.name for task in all_tasks() if task.recognises(Path(data), columns)), None)
+    found = own or infer_task(data, columns, values.get("group"))
     if found == "generate" and not Path(data).exists():
         raise UserError(f"{data}: no such file or folder")
     return found
 
 
 def _nested(pairs: Any) -> dict[str, Any]:
-    """``--set``: ``key=value`` texts, or in Python a mapping, nested or with dotted keys."""
+    """Return the settings of ``--set``: ``key=value`` texts, or in Python a mapping, nested or with dotted keys."""
     if not isinstance(pairs, dict):
         return parse_settings(list(pairs))
     nested: dict[str, Any] = {}
@@ -72,7 +76,12 @@ def _nested(pairs: Any) -> dict[str, Any]:
 
 
 def shares(split: Any) -> tuple[float, ...]:
-    """``0.9/0.05/0.05``, or three numbers."""
+    """Return the shares of ``0.9/0.05/0.05``, or of three numbers.
+
+    Examples:
+        >>> shares("0.8/0.1/0.1")
+        (0.8, 0.1, 0.1)
+    """
     try:
         found = tuple(float(x) for x in (split.split("/") if isinstance(split, str) else split))
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""What a run depends on, as the user gave it and as it was resolved against a model type."""
+"""Settings of a run, as given by the user and as resolved against a model type."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class RunConfig(Config):
     model: dict[str, Any] = {}
     train: dict[str, Any] = {}
     tokenizer: str | None = None
-    """None: none for symbols, a folder's own ``tokenizer.json``, else byte."""
+    """Default: none for symbols, a folder's own ``tokenizer.json``, else byte."""
     columns: str | None = None
     group: str | None = None
-    """The column of a table whose rows of one value belong together: one record of steps, or one side of the split."""
+    """The column whose rows of one value are kept together: one record of steps, or one side of the split."""
     time: str | None = None
-    """The column of a table that orders the rows of a record."""
+    """The column that orders the rows of a record."""
     unit: Literal["stream", "lines", "docs"] | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
@@ -42,7 +42,7 @@ class RunConfig(Config):
     budget: str = "60s"
     params: float | None = None
     pretrained: str | None = None
-    """The folder of a run whose weights and units a model begins with."""
+    """The folder of a run whose weights and tokenizer a model starts from."""
     seed: int = 42
     device: str = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -52,13 +52,16 @@ class RunConfig(Config):
     @pydantic.model_validator(mode="before")
     @classmethod
     def _split_of_the_task(cls, values: Any) -> Any:
-        """Where no split is given: a series has few values, and an interval's coverage cannot be told from a dozen."""
-        series = isinstance(values, dict) and values.get("task") == "series"
-        return {"split": (0.7, 0.1, 0.2), **values} if series else values
+        """Add the default split of the task."""
+        from chainrule.tasks.base import find_task
+
+        if not isinstance(values, dict) or "split" in values:
+            return values
+        return {"split": find_task(values.get("task", "generate")).default_split, **values}
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> dict[str, Collection[str]]:
-        """Names of the settings that exist, those of the model among them where ``values`` say which it is."""
+        """Return the names of the settings that exist, with those of the model if ``values`` say which it is."""
         known = super().known(values)
         try:
             chosen = model_type(str(values["model_type"]), str(values.get("task", "generate")))
@@ -67,14 +70,14 @@ class RunConfig(Config):
         return {**known, "model": chosen.config.model_fields}
 
     def infer_task(self) -> RunConfig:
-        """With the task that DATA are for: classifying images is a task of its own."""
+        """Return the settings with the task that DATA are for: classifying images is a task of its own."""
         task = as_meant(self.task, self.data, self.columns)
         return self if task == self.task else self.replace(task=task)
 
 
 @dataclass
 class ResolvedRun:
-    """Settings resolved against a model type: what ``Trainer`` is built from."""
+    """Settings resolved against a model type: the input of ``Trainer``."""
 
     settings: RunConfig
     model_type: ModelType
@@ -84,11 +87,11 @@ class ResolvedRun:
     budget: Budget
     save_every: Budget
     data: EncodedData
-    """DATA as the processor encodes them."""
+    """DATA, encoded."""
     learnt: SequenceModel | None = None
-    """What the model begins with."""
+    """The model whose weights this one starts from."""
 
     @property
     def processor(self) -> Any:
-        """What encodes the data of this run."""
+        """The processor of this run."""
         return self.data.processor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -186,7 +187,16 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
         source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
-    return Trainer(run, model, rule, source, plan, task.validator(data, ready), higher_is_better=higher, **options)
+    return Trainer(
+        run,
+        model,
+        rule,
+        source,
+        plan,
+        partial(task.validate, data=data, ready=ready),
+        higher_is_better=higher,
+        **options,
+    )
 
 
 def _built(ready: ResolvedRun) -> SequenceModel:
@@ -257,7 +267,7 @@ def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None 
         "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
         "unit": data.unit, "counted": data.counted, "notes": data.all_notes, **(settled or {}),
     }  # fmt: skip
-    plugin = {"plugin": f.plugin} if f.plugin else {}
+    plugin = {"plugin": found} if (found := plugin_of(f)) else {}
     run.write_description(
         resolved(ready),
         {"model_type": f.name, "task": f.task, "model": ready.config.model_dump(), **plugin},
@@ -301,9 +311,9 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     run = RunFolder(path)
     config, tensors, files = run.load_model()
     try:
-        chosen = model_type(config["model_type"], config.get("task", "generate"))
+        chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name)
     except UserError as error:
-        raise UserError(f"{path}: {error}; a model type from a file needs --plugin FILE.py") from None
+        raise UserError(f"{path}: {error}; a model type or a task from a file needs --plugin FILE.py") from None
     for name in ("processor.json", "data.json"):
         if name not in files:
             raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
@@ -322,9 +332,14 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path)
 
 
+def plugin_of(chosen: ModelType) -> dict[str, str] | None:
+    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task; None if neither is a plugin's."""
+    return chosen.plugin or find_task(chosen.task).plugin
+
+
 def _check_plugin(path: Path | str, wanted: dict[str, str] | None, chosen: ModelType) -> None:
     """Raise UserError if the model type comes from another file than the one that the run was made with."""
-    found = chosen.plugin or {}
+    found = plugin_of(chosen) or {}
     if (wanted or {}).get("sha256") == found.get("sha256"):
         return
     made = f"{wanted['file']} (SHA-256 {wanted['sha256'][:12]}…)" if wanted else f"the '{chosen.name}' of this package"

@@ -1,4 +1,4 @@
-"""Tasks over text: reading, and what of a text is held out."""
+"""Tasks over text: reading, and a small validation split."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from chainrule.tasks.base import Task
 from chainrule.tasks.settings import RunConfig
 
 VALIDATION_SYMBOLS = 1 << 15
-"""Symbols of validation text that are looked at to choose the best weights, taken evenly from the whole part."""
+"""Tokens of the validation split that the best weights are chosen on, evenly spread over it."""
 
 
 class TextTask(Task):
-    """A task over tokens of text, or symbols without bytes: how they are read, and what of them a run keeps."""
+    """A task over tokens of text, or over symbols without bytes."""
 
     card_of_encoding = True
     data_options = ("tokenizer", "unit", "group", "time", "on_bad")
@@ -50,13 +50,14 @@ class TextTask(Task):
 
 
 def table_options(told: dict[str, Any]) -> TableOptions:
-    """Columns, group and time among the settings of a run."""
+    """Return columns, group and time among the settings of a run."""
     return TableOptions(told.get("columns"), told.get("group"), told.get("time"))
 
 
 def head(part: Part, tokens: int) -> Part:
-    """About the first ``tokens`` of a part, taken evenly from all over it: every record (or 64 stretches of a stream) gives
-    its share from its beginning.
+    """Return about ``tokens`` tokens of a split, evenly spread over it.
+
+    Every record (or each of 64 stretches of a stream) gives its share from its beginning.
     """
     size = len(part)
     if size <= tokens:
@@ -77,7 +78,7 @@ def head(part: Part, tokens: int) -> Part:
 
 
 def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
-    """The part that consists of these stretches of ``part.ids`` alone."""
+    """Return the split that consists of these stretches of ``part.ids`` alone."""
     index = np.searchsorted(starts, part.unknown_at, "right") - 1
     inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
     small = replace(
@@ -89,5 +90,5 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
 
 
 def part_bytes(part: Part) -> int:
-    """Bytes of text in a part; symbols where there are no bytes."""
+    """Return the bytes of text in a split, or the symbols if there are no bytes."""
     return sum(part.bytes_between(s, e) for s, e in zip(part.starts.tolist(), part.ends.tolist()))

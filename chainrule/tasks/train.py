@@ -20,7 +20,16 @@ from chainrule.data.dataset import Dataset
 from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.tasks.setup import check_settings, describe, make_trainer, prepare, read_data, resolved, trained
+from chainrule.tasks.setup import (
+    check_settings,
+    describe,
+    make_trainer,
+    plugin_of,
+    prepare,
+    read_data,
+    resolved,
+    trained,
+)
 from chainrule.training.distributed import Distributed, from_environment
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
@@ -258,7 +267,7 @@ def _check_same(ready: ResolvedRun, run: RunFolder) -> None:
                 f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
                 "or start another --out"
             )
-    theirs, ours = run.read_json("config.json").get("plugin"), ready.model_type.plugin
+    theirs, ours = run.read_json("config.json").get("plugin"), plugin_of(ready.model_type)
     if (theirs or {}).get("sha256") != (ours or {}).get("sha256"):
         raise UserError(
             f"{run.path}: was made with another version of the file of {ready.model_type.name}: continue it with that "

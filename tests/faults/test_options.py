@@ -15,9 +15,10 @@ import pytest
 import chainrule
 from chainrule import api, cli
 from chainrule.cli.parser import parser_of
-from chainrule.commands import COMMANDS, UsesRun
+from chainrule.commands import COMMANDS
 from chainrule.core import UserError
 from chainrule.options import Option, Options, options_of
+from chainrule.tasks.groups import MACHINE, UsesRun
 
 
 def flags_of(command: type[Options]) -> dict[str, Option]:
@@ -114,7 +115,7 @@ def test_command_line_and_python_have_the_same_options(name: str) -> None:
     assert all(o.help for o in options_of(command))
     if issubclass(command, UsesRun):
         method = set(inspect.signature(getattr(api.Run, command.function)).parameters)
-        assert fields - {"run", *api.MACHINE} == method - {"self"}
+        assert fields - {"run", *MACHINE} == method - {"self"}
 
 
 def test_an_option_is_declared_once() -> None:
@@ -145,7 +146,7 @@ def test_importing_the_package_imports_no_torch() -> None:
     assert done.stdout.strip() == ""
 
 
-# --- where options stand, and what a slip in one is answered with -------------------------------------------------------
+# --- places of options, and answers to slips in them ------------------------------------------------------------------
 
 
 def test_a_file_may_stand_before_between_and_behind_options() -> None:
@@ -159,7 +160,9 @@ def test_a_file_may_stand_before_between_and_behind_options() -> None:
     assert options.input == ["a", "b"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize(("flag", "value"), [("--budget", "-5s"), ("--seed", "-1"), ("--columns", "-,text"), ("--params", "-.5")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("flag", "value"), [("--budget", "-5s"), ("--seed", "-1"), ("--columns", "-,text"), ("--params", "-.5")]
+)
 def test_a_value_that_begins_with_a_dash_is_the_value_of_its_option(flag: str, value: str) -> None:
     from chainrule.cli.parser import parse
 

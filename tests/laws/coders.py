@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from chainrule.core import ModelType, model_type
-from chainrule.laws import SUBJECTS, Subject
+from chainrule.laws import Subject
+from chainrule.laws.subject import Coded
 from chainrule.models.vq import ImageCodec
 
 
@@ -37,4 +38,4 @@ BREAKERS: list[tuple[str, Any]] = [
 
 def coder(model: type[ImageCodec]) -> Subject:
     found = model_type("vq", "codes")
-    return SUBJECTS["codes"](ModelType(found.name, found.task, found.config, model, found.recipe))
+    return Coded(ModelType(found.name, found.task, found.config, model, found.recipe))

@@ -48,7 +48,9 @@ def stranger() -> ModelType:
 @cache
 def subjects() -> dict[str, Subject]:
     rows = {f.name: Subject(f) for f in (stranger(), *model_types())}
-    rows |= {f"{f.name} ({t})": kind(f) for t, kind in SUBJECTS.items() if t != "generate" for f in model_types(t)}
+    rows |= {
+        f"{f.name} ({t})": kind(f) for t, kind in SUBJECTS.all().items() if t != "generate" for f in model_types(t)
+    }
     for name, settings in ((n, s) for n, variants in VARIANTS.items() for s in variants if n in rows):
         label = ",".join(f"{k}={v}" for k, v in settings.items())
         rows[f"{name}:{label}"] = type(rows[name])(rows[name].model_type, settings=settings)
@@ -129,12 +131,12 @@ def test_every_capability_is_asked_for_by_as_many_laws_as_ever() -> None:
     assert all(len(law.needs) == 1 for law in LAWS)
 
 
-@pytest.mark.parametrize("task", SUBJECTS)
+@pytest.mark.parametrize("task", SUBJECTS.all())
 def test_every_model_type_is_asked_all_that_its_capabilities_call_for(task: str) -> None:
     expected = {
         name: found | {"a model", "asked"} for names, found in CAPABILITIES[task].items() for name in names.split()
     }
-    made = {f.name: SUBJECTS[task](f) for f in (*model_types(task), stranger()) if f.task == task}
+    made = {f.name: SUBJECTS.all()[task](f) for f in (*model_types(task), stranger()) if f.task == task}
     assert {name: expected[name] - made[name].capabilities for name in expected} == {name: set() for name in expected}
     assert set(made) == set(expected), "a new model type: say what it can do"
     for name, subject in made.items():
@@ -206,7 +208,7 @@ def test_laws_of_a_file_whose_model_cannot_be_built_is_one_message(
     )
     assert main(["laws", str(path)]) == 2
     told = capsys.readouterr()
-    assert told.err.splitlines() == ["chainrule: 1 law(s) broken: mine: the model can be built"]
+    assert told.err.count("\n") == 1 and told.err.startswith("chainrule: mine cannot be built: ")
     assert told.out.splitlines()[1:] == [told.out.splitlines()[1], "no law was tried"]
     assert "KeyError: 'width'" in told.out
     del registry._model_types["mine", "generate"]

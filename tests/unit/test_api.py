@@ -14,12 +14,14 @@ import numpy as np
 import pytest
 
 import chainrule
-from chainrule import api, cli, results
-from chainrule.commands import COMMANDS, Generate, UsesRun
+from chainrule import api, cli
+from chainrule.commands import COMMANDS
+from chainrule.commands.generate import Generate
 from chainrule.core import UserError
-from chainrule.options import Result, answer, for_json
+from chainrule.options import Result
 from chainrule.tasks.base import all_tasks
-from chainrule.tasks.inference import answering, inference_modules, parameters
+from chainrule.tasks.groups import MACHINE, UsesRun
+from chainrule.tasks.inference import answered, answering, parameters
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
 
@@ -130,7 +132,7 @@ def test_a_board_of_data_in_memory(tmp_path: Path) -> None:
 def test_a_loaded_run_takes_no_options_of_the_machine(run: api.Run, folder: str) -> None:
     with pytest.raises(UserError, match="threads: the run is loaded already; give them to load"):
         chainrule.generate(run, threads=1)
-    with pytest.raises(UserError, match=r"^generate has no option threads; compare, train, evaluate, score and "):
+    with pytest.raises(UserError, match=r"^generate has no option threads; compare, train, classify, draw and "):
         run.generate(threads=1)
 
 
@@ -138,7 +140,7 @@ def test_options_that_the_task_does_not_use_are_refused_with_who_uses_them(
     run: api.Run, folder: str, capsys: Any
 ) -> None:
     with pytest.raises(UserError, match=r"^--guidance: this run's task is generate"):
-        api._answered(DrawLike(run=run, guidance=2.0))
+        answered(DrawLike(run=run, guidance=2.0))
     with pytest.raises(UserError, match=r"^fill: this run's task is generate; a run of --task fill is needed$"):
         run.fill("the [MASK]")
     with pytest.raises(UserError, match=r"^embed needs a bidirectional encoder; this run is gru for generate"):
@@ -196,14 +198,14 @@ def test_every_command_that_takes_a_run_is_a_method_with_its_help() -> None:
 def test_tasks_use_only_options_that_their_commands_have() -> None:
     """A parameter of a task's function that no command line can give would be dead."""
     commands = {c.function: {f.name for f in dataclasses.fields(c)} for c in COMMANDS.values()}
-    assert len(inference_modules()) >= 9
+    assert len({task for function in commands for task in answering(function)}) >= 9
     for function, options in commands.items():
         for task, call in answering(function).items():
             assert set(parameters(call)) <= options, (task, function)
 
 
 def test_every_option_of_a_command_is_used_by_some_task() -> None:
-    own = {"run", "out", "each", *api.MACHINE}
+    own = {"run", "out", "each", *MACHINE}
     for command in COMMANDS.values():
         if used := [set(parameters(call)) for call in answering(command.function).values()]:
             assert {f.name for f in dataclasses.fields(command)} - own <= set().union(*used), command.command
@@ -227,20 +229,23 @@ def test_a_model_of_your_own_needs_its_plugin(text: str, tmp_path: Path) -> None
 
 
 def test_an_answer_has_the_keys_that_its_command_declares() -> None:
-    values = {"nats": -1.0, "lines": []}
-    assert answer(results.Score, {"lines": [], "symbols": 3, "nats": -1.0}) == {"nats": -1.0, "symbols": 3, "lines": []}
-    assert answer(results.Score, {**values, "bytes": None}) == values
+    values, score, evaluate = {"nats": -1.0, "lines": []}, COMMANDS["score"].result, COMMANDS["evaluate"].result
+    assert score.checked({"lines": [], "symbols": 3, "nats": -1.0}) == {"nats": -1.0, "symbols": 3, "lines": []}
+    assert score.checked({**values, "bytes": None}) == values
     with pytest.raises(TypeError, match="missing \\['nats'\\]"):
-        answer(results.Score, {"lines": []})
+        score.checked({"lines": []})
     with pytest.raises(TypeError, match="unknown \\['nat'\\]"):
-        answer(results.Score, {**values, "nat": 1})
-    assert answer(results.Evaluate, {"task": "t", "model": "m", "chrf": 3.0})["chrf"] == 3.0
+        score.checked({**values, "nat": 1})
+    assert evaluate.checked({"task": "t", "model": "m", "chrf": 3.0})["chrf"] == 3.0
 
 
 def test_arrays_are_answered_in_python_and_not_in_json() -> None:
-    found = {"vectors": np.ones((2, 3)), "count": 2, "width": 3, "per": "text", "tokens": [1, 1]}
-    assert answer(results.Embed, found)["vectors"].shape == (2, 3)
-    assert "vectors" not in for_json(results.Embed, found)
+    found, embed = (
+        {"vectors": np.ones((2, 3)), "count": 2, "width": 3, "per": "text", "tokens": [1, 1]},
+        COMMANDS["embed"],
+    )
+    assert embed.result.checked(found)["vectors"].shape == (2, 3)
+    assert "vectors" not in embed.result.for_json(found)
     assert all(issubclass(c.result, Result) for c in COMMANDS.values())
     assert len({c.result for c in COMMANDS.values()}) == len(COMMANDS)
 

@@ -17,10 +17,10 @@ from chainrule.data.recognise import infer_task
 from chainrule.data.records import UNKNOWN
 from chainrule.data.tagged import read_tagged, read_tagged_part
 from chainrule.report import render
+from chainrule.tasks.board import section_of
 from chainrule.tasks.label_board import trimmed
 from chainrule.tasks.label_metrics import calibration_error, confusion, mark_spans, span_f1, spans
 from chainrule.tasks.tag.board import most_frequent_tag
-from chainrule.tasks.tag.report import SECTION
 
 TAGGED = "the\tD\tdt\ndog\tN\tnn\n\na\tD\tdt\ncat\tN\tnn\nsat\tV\tvb\n"
 
@@ -373,7 +373,7 @@ def test_a_label_cannot_act_in_the_page() -> None:
         "metrics": [{"name": "accuracy", "label": "accuracy"}],
         "rows": [{"model": "hmm", "status": "done", "confusion": found}],
     }
-    page = render(board, section=SECTION)
+    page = render(board, section=section_of("tag"))
     assert hostile not in page and page.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 2
 
 

@@ -19,17 +19,16 @@ from chainrule.inference.alignment import alignment, auprc
 from chainrule.inference.costs import state_bytes
 from chainrule.nn.recurrent import Recurrent
 from chainrule.report import render
-from chainrule.report.messages import Catalogue
 from chainrule.report.sentences import spoken
 from chainrule.tasks.base import Evaluation, find_task
-from chainrule.tasks.board import message_files
+from chainrule.tasks.board import section_of
 from chainrule.tasks.translate.board import TranslateBoard, about_data, about_rows, disputed, drawable, nearest, wrong
 from chainrule.tasks.translate.metrics import judge
-from chainrule.tasks.translate.report import SECTION
 from chainrule.tasks.translate.task import translations
 
 SENTENCES, SYMBOLS = (find_task("translate").metrics(counted) for counted in ("sentence", "symbol"))
-SAY = {lang: Catalogue(lang, *message_files("translate")).counting("sentence") for lang in ("en", "ko")}
+SECTION = section_of("translate")
+SAY = {lang: section_of("translate").catalogue(lang).counting("sentence") for lang in ("en", "ko")}
 
 
 @torch.no_grad()

@@ -34,8 +34,7 @@ from chainrule.core import (
     registry,
 )
 from chainrule.laws import check
-from chainrule.laws.subject import Subject
-from chainrule.laws.subjects import SUBJECTS
+from chainrule.laws.subject import SUBJECTS, Subject
 
 
 @pytest.fixture(autouse=True)

@@ -12,14 +12,14 @@ import pytest
 
 from chainrule.core.errors import UserError
 from chainrule.report import render as render_with
-from chainrule.tasks.generate.report import SECTION
+from chainrule.tasks.board import section_of
 from tests.unit.boards import METRICS, failed_board, running_board, sample_board
 
 HOSTILE = "<!--<script </script x=y><script>alert('x')</script><img src=x onerror=alert(1)>{{table}}{% raw %}\u2028"
 
 
 def render(board: dict[str, Any], lang: str = "en") -> str:
-    return render_with(board, lang, SECTION)
+    return render_with(board, lang, section_of("generate"))
 
 
 class _Page(HTMLParser):

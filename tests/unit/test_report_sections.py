@@ -8,18 +8,18 @@ import subprocess
 import sys
 from copy import deepcopy
 from html.parser import HTMLParser
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
 import chainrule
-from chainrule.report import ReportSection, render
+from chainrule.report import render
 from chainrule.report.messages import LANGUAGES
+from chainrule.tasks.board import section_of
 
 ROOT = Path(chainrule.__file__).parent
-TASKS = sorted(path.parent.name for path in ROOT.glob("tasks/*/report.py"))
+TASKS = sorted(path.parent.name.replace("_", "-") for path in ROOT.glob("tasks/*/report.py"))
 HOSTILE = "<!--<script </script></style>\"'><img src=x onerror=alert(1)>{{ table }}{% raw %}\u2028"
 PNG = "iVBORw0KGgoAAAANSUhEUg=="
 VOID = {"meta", "link", "img", "input", "br"}
@@ -90,7 +90,7 @@ TASK_BOARDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     ),
     "tag": ({"metrics": [ACCURACY], "references": {"guessing": 0.5}}, {"accuracy": 0.75, "confusion": CONFUSION}),
     "classify": ({"metrics": [ACCURACY], "references": {"guessing": 0.5}}, {"accuracy": 0.75, "confusion": CONFUSION}),
-    "classify_images": (
+    "classify-images": (
         {"metrics": [ACCURACY], "references": {"guessing": 0.5}, "sheet": [{"png": PNG, "label": "cat"}]},
         {
             "accuracy": 0.75,
@@ -190,10 +190,6 @@ def make_board(task: str) -> dict[str, Any]:
     }
 
 
-def section_of(task: str) -> ReportSection:
-    return import_module(f"chainrule.tasks.{task}.report").SECTION
-
-
 class Page(HTMLParser):
     """Tags, ids, headings and texts of a page; a tag that is not closed, or closed twice, is an error."""
 
@@ -263,7 +259,7 @@ def test_the_section_of_a_task_is_on_its_page(task: str) -> None:
         "series": "The last 2 values of rain",
         "tag": "Giving every word its most frequent tag reaches 0.500",
         "classify": "no was predicted as yes 2 times",
-        "classify_images": "cat, predicted as dog (90%)",
+        "classify-images": "cat, predicted as dog (90%)",
         "codes": ">mean image<",
         "draw": "Nearest training images: GRU",
         "translate": "Copying the source reaches 10.50",

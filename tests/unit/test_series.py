@@ -364,7 +364,7 @@ def test_generate_refuses_what_makes_no_sense_for_numbers(
 def test_a_run_of_text_cannot_be_forecast() -> None:
     from types import SimpleNamespace
 
-    from chainrule.api import forecast
+    from chainrule import forecast
 
     with pytest.raises(UserError, match="this run's task is generate"):
         forecast(SimpleNamespace(task="generate"))  # type: ignore[arg-type]

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from chainrule import cli, commands
+from chainrule import cli
 from chainrule.cli.parser import parse
-from chainrule.cli.winner import USES, uses
+from chainrule.commands.compare import Compare
+from chainrule.tasks.base import all_tasks
 
 TEXT = "".join(f"{k} men went to mow, to mow a farmer's meadow of {k * k % 17} flowers.\n" for k in range(90))
 EXAMPLES = {
@@ -21,12 +22,12 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", USES)
+@pytest.mark.parametrize("kind", ["symbols", *(task.name for task in all_tasks())])
 def test_every_command_is_one_that_can_be_typed(kind: str) -> None:
     task, counted = ("generate", "symbol") if kind == "symbols" else (kind, "byte")
     data: dict[str, Any] = {"counted": counted, "examples": [EXAMPLES.get(kind, TEXT)]}
     board = {"task": task, "verdict": {"best": "gru"}, "data": data}
-    told = uses(commands.Compare(data="my data.txt", out="my board", models="a.py,ngram"), board)
+    told = Compare(data="my data.txt", out="my board", models="a.py,ngram").uses(board)
     assert len(told) == 3
     for command in told:
         words = shlex.split(command.rpartition(" | ")[2])
@@ -34,7 +35,7 @@ def test_every_command_is_one_that_can_be_typed(kind: str) -> None:
         options, _ = parse(words[1:])
         assert options.run == "my board/best"  # type: ignore[attr-defined]
     board["verdict"]["best"] = None
-    assert uses(commands.Compare(out="b"), board) == []
+    assert Compare(out="b").uses(board) == []
 
 
 def test_the_commands_that_a_comparison_prints_do_work(

@@ -9,9 +9,10 @@ import torch
 from chainrule.core import TextBatch
 from chainrule.data.lines import read_lines
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import as_numbers, need
+from chainrule.tasks.inference import as_numbers, need, register_call
 
 
+@register_call("classify")
 @torch.no_grad()
 def classify(run: Run, input: Any) -> dict[str, Any]:
     """Classify texts.

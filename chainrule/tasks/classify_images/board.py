@@ -1,4 +1,4 @@
-"""The board of classify-images: some training images, and what each row was surest of and wrong about."""
+"""The board of classify-images: some training images, and the most confident mistakes of each row."""
 
 from __future__ import annotations
 
@@ -28,9 +28,13 @@ class ImageLabelBoard(LabelBoard):
         wrong = mistakes(held_out(ready.data), run.processor.labels, evaluation.details["log_probs"])
         return {**super().row(run, evaluation, ready, facts), "mistakes": wrong}
 
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        evaluate = "evaluate {run} {data}"
+        return evaluate, f"{evaluate} --predictions predictions.jsonl", "classify {run} IMAGE.png"
+
 
 def mistakes(part: Any, labels: Sequence[str], log_p_NC: np.ndarray) -> list[dict[str, Any]]:
-    """The wrong answers that were given with the most confidence."""
+    """Return the mistakes with the highest confidence."""
     called_N, sure_N = log_p_NC.argmax(1), log_p_NC.max(1)
     wrong = np.flatnonzero(called_N != part.labels)
     worst = wrong[np.argsort(-sure_N[wrong], kind="stable")][:MISTAKES]

@@ -12,12 +12,13 @@ import torch
 from chainrule.core import ImageBatch, UserError
 from chainrule.data.lines import STDIN
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import as_numbers, need
+from chainrule.tasks.inference import as_numbers, need, register_call
 
 ROWS = 256
 """Images that are read at once."""
 
 
+@register_call("classify-images")
 @torch.no_grad()
 def classify(run: Run, input: Any) -> dict[str, Any]:
     """Classify images.

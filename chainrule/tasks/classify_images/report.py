@@ -7,8 +7,10 @@ from typing import Any
 from chainrule.report.confusion import ConfusionSection, best_first
 from chainrule.report.formats import percent
 from chainrule.report.messages import Catalogue
+from chainrule.tasks.board import register_section
 
 
+@register_section("classify-images")
 class ImagesSection(ConfusionSection):
     """A sheet of training images, every row's most confident mistakes, and its confusion matrix."""
 
@@ -28,6 +30,3 @@ class ImagesSection(ConfusionSection):
 def _mistake(found: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     label = catalogue.message("mistake", true=found["true"], called=found["called"], p=percent(found["p"]))
     return {"png": found["png"], "label": label}
-
-
-SECTION = ImagesSection()

@@ -32,9 +32,13 @@ class CodesBoard(BoardTask):
         found = about_images(board["data"], board["test_items"])
         return [*found, *named("unused_codes", [row for row in rows if barely_used(row)])]
 
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        export = "export {run} --to symbols --data {data} codes.jsonl"
+        return "evaluate {run} {data}", export, "draw {run} --symbols codes.jsonl --out drawn.png"
+
 
 def mean_image(train: Any, test: Any) -> float:
-    """PSNR that the mean of all training images reaches in place of every test image."""
+    """Return the PSNR that the mean of all training images reaches in place of every test image."""
     from chainrule.tasks.image_metrics import psnr
 
     mean = train.images.mean(0).round().astype(np.uint8)
@@ -42,5 +46,5 @@ def mean_image(train: Any, test: Any) -> float:
 
 
 def barely_used(row: Row) -> bool:
-    """Less than half of the codebook, in a test part that has room for nearly all of it."""
+    """Return True if less than half of the codebook is used by a test split with room for nearly all of it."""
     return row["codebook_used"] < 0.5 and row["n"] * row["codes_per_image"] >= 4 * row["codebook_size"]

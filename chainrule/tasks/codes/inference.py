@@ -19,9 +19,10 @@ from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.image_codes import coded, shown
 from chainrule.tasks.images import MOST_DRAWN
-from chainrule.tasks.inference import need
+from chainrule.tasks.inference import need, register_call
 
 
+@register_call("codes")
 def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
     """Decode image tokens with the codec of a run of ``codes``.
 

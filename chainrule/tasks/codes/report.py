@@ -6,8 +6,10 @@ from typing import Any
 
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("codes")
 class CodesSection(ReportSection):
     """Originals, and below them the reconstructions of each row."""
 
@@ -19,6 +21,3 @@ class CodesSection(ReportSection):
             return {"lines": []}
         found = [(catalogue.message("originals"), board["originals"])]
         return {"lines": [*found, *[(row["label"], row["again"]) for row in board["rows"] if row.get("again")]]}
-
-
-SECTION = CodesSection()

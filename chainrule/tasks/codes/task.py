@@ -1,16 +1,17 @@
-"""codes: pictures as grids of symbols, and back. Judged by how well pictures come back that were never seen: PSNR, the mean over
-pictures, beside how many of the symbols are used.
+"""codes: images as grids of tokens of a codebook, and back.
+
+Metrics: PSNR of reconstructions (the mean over images), and the share of the codebook that is used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from chainrule.core import Codec, ConfigError, DataError, ModelType, SequenceModel
+from chainrule.core import Codec, ConfigError, DataError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.image_files import ImageReader
@@ -29,16 +30,18 @@ from chainrule.training.rules import GradientRule, Rule
 
 @register_task
 class Codes(Task):
+    """Encode images as tokens of a codebook."""
+
     name = "codes"
     default_models = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
     items = "images"
     data_options = ("image_size", "on_bad")
-    loss = ""  # of pictures a logarithm of the squared error, and what a quantiser adds
+    loss = ""  # the logarithm of the squared error plus the terms of the quantiser has no unit
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         psnr = Metric(
-            "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image", min_items=20,
-            min_block=1,
+            "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image",
+            min_items=20, min_block=1,
         )  # fmt: skip
         return psnr, Metric("codebook_used", "codebook used", "사용한 코드", unit="%", higher_is_better=True, digits=0)
 
@@ -54,25 +57,18 @@ class Codes(Task):
     def read_split(self, run: Run[ImageProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
         return read_part(source, run.processor.reader, "nothing", options.get("columns"), options["on_bad"])
 
-    def described(self, data: EncodedData) -> dict[str, Any]:
-        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Codec):
             raise ConfigError(f"{ready.model_type.name} is not a codec of images: --task codes takes vq")
         return batches_of(data, ready), GradientRule(ReconstructionLoss(model), ready.recipe, ready.compute)
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
         part, reader = data.parts["valid"], data.processor.reader
-
-        def validate(model: SequenceModel) -> float:
-            found = shown(model, reader, coded(model, reader, part.images, ready.compute), ready.compute)
-            return float(psnr(found, part.images).mean())
-
-        return validate
+        found = shown(model, reader, coded(model, reader, part.images, ready.compute), ready.compute)
+        return float(psnr(found, part.images).mean())
 
     def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
-        """PSNR of every image, at most 60 dB. Beside it: the share of the codebook that occurs, and the entropy of its codes in bits."""
+        """Return the PSNR of every image (at most 60 dB), the used share of the codebook, and the entropy of codes."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no image")
         ids_NP = coded(run.model, run.processor.reader, part.images, run.compute)

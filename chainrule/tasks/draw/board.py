@@ -11,6 +11,7 @@ from chainrule.core.metric import Metric
 from chainrule.report.sentences import Sentence, Warned
 from chainrule.tasks.board import BoardData, BoardTask, Row, held_out, register_board
 from chainrule.tasks.image_board import about_images, encoded, spread
+from chainrule.tasks.shell import MAX_WORDS, first_words
 
 
 @register_board("draw")
@@ -45,8 +46,15 @@ class DrawBoard(BoardTask):
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
         return about_images(board["data"], board["test_items"])
 
+    def words(self, example: str) -> str:
+        return first_words(example, 4 * MAX_WORDS)
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        draw = "draw {run} {words}"
+        return f"{draw} --out drawn.png", f"{draw} -n 4 --out four.png", "evaluate {run} {data}"
+
 
 def nearest(train: np.ndarray, image: np.ndarray) -> int:
-    """The number of the training image with the smallest squared distance in pixels."""
+    """Return the number of the training image with the smallest squared distance in pixels."""
     gaps = train.astype(np.float32) - (image if image.shape[-1] == train.shape[-1] else image.mean(-1, keepdims=True))
     return int((gaps**2).reshape(len(train), -1).sum(1).argmin())

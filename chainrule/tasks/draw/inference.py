@@ -16,9 +16,10 @@ from chainrule.runs.run import Run
 from chainrule.tasks.draw.task import drawings, image_of, nearness, settled
 from chainrule.tasks.image_codes import coded
 from chainrule.tasks.images import MOST_DRAWN
-from chainrule.tasks.inference import need
+from chainrule.tasks.inference import need, register_call
 
 
+@register_call("draw")
 def draw(
     run: Run,
     caption: Sequence[str] | str,

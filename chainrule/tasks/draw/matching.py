@@ -1,5 +1,6 @@
-"""Teach a matcher captions and pictures. Always the same number of steps, whatever the budget of the run that it judges: a measuring
-instrument must not depend on what is measured.
+"""Training of the matchers of captions and images.
+
+The number of steps is fixed, whatever the budget of the run: an evaluator must not depend on what it evaluates.
 """
 
 from __future__ import annotations
@@ -16,22 +17,30 @@ from chainrule.nn.images import augment
 from chainrule.nn.matching import Matcher
 
 EPOCHS, STEPS = 60, 800
-"""As many epochs, at most so many steps."""
+"""Epochs of training, and the most steps."""
 ROWS = 256
 RATE, DECAY = 2e-3, 0.1
 KEPT = 4
 _taught: dict[str, dict[str, Tensor]] = {}
-"""The last few, by what they were taught: rows of a board, which have the same captions and pictures, are judged by one and the same."""
+"""The last few trained matchers, by their training data: rows of a board with equal data share them."""
 
 
 class Shifted:
-    """How pictures are varied: moved, nothing else. A mirrored arrow means something else."""
+    """Augmentation of images: shifts alone, because a mirrored arrow means something else."""
 
     shift, flip, erase = 0.1, False, 0.0
 
 
 def teach(matcher: Matcher, ids: np.ndarray, images: np.ndarray, compute: Compute, seed: int) -> None:
-    """``ids``: captions N x T, filled up; ``images``: bytes N x Y x X x C. The state of torch's own generator is kept."""
+    """Train a matcher, or load it if an equal one was trained. The state of torch's own generator is kept.
+
+    Args:
+        matcher: the matcher, changed in place.
+        ids: padded captions, N × T.
+        images: bytes, N × Y × X × C.
+        compute: device and precision.
+        seed: seed of weights and batches.
+    """
     sizes = [tuple(x.shape) for x in (ids, images, *matcher.parameters())]
     key = hashlib.sha256(repr((seed, sizes)).encode() + ids.tobytes() + images.tobytes()).hexdigest()
     if key not in _taught:
@@ -46,7 +55,7 @@ def teach(matcher: Matcher, ids: np.ndarray, images: np.ndarray, compute: Comput
 
 
 def as_pixels(images: np.ndarray) -> Tensor:
-    """N x C x Y x X, bytes still."""
+    """Return images as a tensor of bytes, N × C × Y × X."""
     return torch.from_numpy(images).movedim(3, 1)
 
 
@@ -75,7 +84,7 @@ def _teach(matcher: Matcher, ids_NT: Tensor, bytes_NCYX: Tensor, compute: Comput
 
 @torch.no_grad()
 def vectors(matcher: Matcher, ids: np.ndarray, images: np.ndarray, compute: Compute) -> tuple[np.ndarray, np.ndarray]:
-    """Of captions and of pictures, unit length: their products are cosines."""
+    """Return vectors of captions and of images, of unit length: their products are cosines."""
     matcher.eval()
     captions_ND = matcher.embed_captions(torch.from_numpy(ids).to(compute.device))
     pictures_ND = torch.cat([matcher.embed_images(x.to(compute.device)) for x in as_pixels(images).split(ROWS)])

@@ -6,8 +6,10 @@ from typing import Any
 
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 
+@register_section("draw")
 class DrawSection(ReportSection):
     """Lines of images: originals, their reconstructions, and every row's images with the nearest training images."""
 
@@ -23,6 +25,3 @@ class DrawSection(ReportSection):
         for row in rows:
             lines += [(row["label"], row["drawn"]), (say("nearest_to", model=row["label"]), row["nearest"])]
         return {"lines": lines}
-
-
-SECTION = DrawSection()

@@ -1,13 +1,15 @@
-"""draw: a picture from its caption. Judged by the bits that a picture's symbols cost, given its caption, beside what the symbols can show
-at best (PSNR) and how many of them are used: few bits are easily had with symbols that say little. And by retrieval: is a drawing's own caption,
-among all that were drawn, the one that a matcher finds closest to it?
+"""draw: an image from its caption.
+
+The main metric is the bits per image token, given the caption. Beside it: the PSNR that the image tokens can reach at
+best, the share of the codebook that is used (few bits are easy with tokens that say little), and retrieval: the share
+of generated images for which an independently trained matcher finds their own caption closest.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, SequenceModel, UserError
+from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
 from chainrule.core.noise import derive_seeds
@@ -47,17 +49,17 @@ from chainrule.training.losses import CaptionImageLoss
 from chainrule.training.rules import GradientRule, Rule
 
 ROWS = 64
-"""Records that are judged at once."""
+"""Records that are evaluated at once."""
 UNITS = "bpe:1024"
-"""Of captions, where nobody says."""
+"""Tokenizer of captions by default."""
 SETTLED, RETRIEVED = 64, 128
-"""Captions that are drawn at most, evenly spread over the part: to settle how, and to judge."""
+"""Captions that are drawn at most, evenly spread over the split: to tune decoding, and to evaluate."""
 GUIDANCES, TEMPERATURES = (1.0, 1.5, 2.5, 4.0), (1.0, 0.7)
-"""What is tried."""
+"""Values that are tried on the validation split."""
 CHOOSER, JUDGE = 1, 2
 """Seeds of the two matchers."""
 SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
-"""Settings that a codec is trained with as the run is."""
+"""Settings that a codec is trained with, equal to those of the run."""
 
 
 @register_task
@@ -71,16 +73,20 @@ class Draw(Task):
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         share = {"unit": "%", "higher_is_better": True, "digits": 0}
         return (
-            Metric("bits_per_image_token", "bits per image token", "이미지 토큰당 비트", sentence="{} bits per image token",
-                   sentence_ko="이미지 토큰당 {}비트", of="nats", scale=math.log(2), items="image_token", min_items=1000, min_block=64),
-            Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", higher_is_better=True, digits=2),
+            Metric(
+                "bits_per_image_token", "bits per image token", "이미지 토큰당 비트",
+                sentence="{} bits per image token", sentence_ko="이미지 토큰당 {}비트", of="nats", scale=math.log(2),
+                items="image_token", min_items=1000, min_block=64,
+            ),
+            Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", digits=2,
+                   higher_is_better=True),
             Metric("codebook_used", "codebook used", "사용한 코드", **share),
             Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
             Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
         )  # fmt: skip
 
     def prepare(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
-        """A codec, where ``--from`` names none: trained on the same pictures for the same budget, beside the run."""
+        """Train a codec beside the run, if ``--from`` names none: on the same images, for the same budget."""
         from chainrule.tasks.train import say, train
 
         if settings.pretrained:
@@ -113,13 +119,14 @@ class Draw(Task):
         reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS
         if reader.size != train.pictures.images.shape[1]:
             raise UserError(
-                f"--from {settings.pretrained}: made for images of {reader.size} × {reader.size} pixels, not {train.pictures.images.shape[1]}; give --image-size {reader.size}"
+                f"--from {settings.pretrained}: made for images of {reader.size} × {reader.size} pixels, "
+                f"not {train.pictures.images.shape[1]}; give --image-size {reader.size}"
             )
         made = {"model_type": learnt.name, "model": learnt.config["model"]}
         return CaptionProcessor(fit_captions(train.captions, spec, learnt.model.codebook_size), reader, made, spec)
 
     def encode(self, dataset: Any, processor: CaptionProcessor, learnt: Run | None = None) -> EncodedData:
-        """With the codec's symbols: every picture is coded once, here."""
+        """Return the dataset with the tokens of the codec: every image is encoded once, here."""
         assert learnt is not None
 
         def coded_part(part: CaptionedPart) -> CaptionedPart:
@@ -135,9 +142,6 @@ class Draw(Task):
         pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), options["on_bad"])
         return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
 
-    def described(self, data: EncodedData) -> dict[str, Any]:
-        return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}}
-
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Autoregressive):
             raise ConfigError(f"{ready.model_type.name} generates no image tokens: it cannot learn to draw")
@@ -148,19 +152,13 @@ class Draw(Task):
             CaptionImageLoss(model), ready.recipe, ready.compute
         )
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
-        part, captions = data.parts["valid"], data.processor.captions
-        assert part.records is not None
-        records = part.records
-
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, Autoregressive)
-            return float(token_nats(model, records, captions, ready.compute).mean() / math.log(2))
-
-        return validate
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
+        records = data.parts["valid"].records
+        assert records is not None
+        return float(token_nats(model, records, data.processor.captions, ready.compute).mean() / math.log(2))
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
-        """What chooses among drawings and what judges them; and how to draw so that the former finds validation captions again."""
+        """Train the matchers, and choose guidance and temperature by one of them on the validation split."""
         train, valid = data.parts["train"], data.parts["valid"]
         told = data.processor.captions.write(train.captions)
         for matcher, seed in ((run.model.chooser, CHOOSER), (run.model.judge, JUDGE)):
@@ -176,7 +174,7 @@ class Draw(Task):
         return {"guidance": guidance, "temperature": temperature}
 
     def evaluate(self, run: Run, part: CaptionedPart) -> Evaluation:
-        """What every token of every image costs, given its caption."""
+        """Return the cost of every token of every image, given its caption."""
         if not len(part) or part.records is None:
             raise DataError("nothing to measure: the part holds no image")
         captions = run.processor.captions
@@ -192,8 +190,9 @@ class Draw(Task):
             given |= retrieval(run, part)
         info = {"n": len(part), **{k: given.pop(k) for k in ("retrieved_among", "diversity") if k in given}}
         return Evaluation(
-            self.metrics(run.data["counted"]), {"nats": nats_NP.ravel()}, np.arange(1, len(part) + 1) * nats_NP.shape[1],
-            given=given, info=info, details={"nats": nats_NP, "found": found},
+            self.metrics(run.data["counted"]), {"nats": nats_NP.ravel()},
+            np.arange(1, len(part) + 1) * nats_NP.shape[1], given=given, info=info,
+            details={"nats": nats_NP, "found": found},
         )  # fmt: skip
 
     def predictions(self, run: Run, part: CaptionedPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
@@ -204,13 +203,13 @@ class Draw(Task):
 def as_records(
     pictures: ImagePart, captions: Captions, codec: Any, reader: ImageReader, compute: Compute
 ) -> CaptionedPart:
-    """With the codec's symbols."""
+    """Return records of captions and image tokens."""
     ids_NP = coded(codec, reader, pictures.images, compute)
     return CaptionedPart(pictures, captions.records(pictures.names, ids_NP), pictures.notes)
 
 
 def spread(many: int, most: int) -> np.ndarray:
-    """Numbers of at most so many records, evenly spread."""
+    """Return the numbers of at most so many records, evenly spread."""
     return np.linspace(0, many - 1, min(many, most)).astype(int)
 
 
@@ -256,29 +255,31 @@ def drawings(
 
 
 def settled(run: Run) -> tuple[float, float]:
-    """Guidance and temperature that validation chose; 1 and 1 where training has not ended."""
+    """Return the guidance and the temperature that were tuned on validation; 1 and 1 before the end of training."""
     return run.data.get("guidance", 1.0), run.data.get("temperature", 1.0)
 
 
 def image_of(run: Run, ids_NP: np.ndarray) -> np.ndarray:
-    """What symbols show, N x Y x X x C bytes."""
+    """Return the images of tokens, N × Y × X × C bytes."""
     return shown(run.model.codec, run.processor.reader, ids_NP, run.compute)
 
 
 def nearness(matcher: Matcher, run: Run, texts: Sequence[str], images: np.ndarray) -> np.ndarray:
-    """Cosines, captions x pictures."""
+    """Return cosines, captions × images."""
     captions_ND, pictures_ND = vectors(matcher, run.processor.captions.write(texts), images, run.compute)
     return captions_ND @ pictures_ND.T
 
 
 def reciprocal_rank(near_NN: np.ndarray) -> float:
-    """1 / the place of a picture's own caption among all by nearness, the mean over pictures; captions x pictures, its own on the diagonal."""
+    """Return the mean over images of 1 / rank of their own caption; captions × images, its own on the diagonal."""
     return float((1 / (1 + (near_NN > near_NN.diagonal()).sum(0))).mean())
 
 
 def retrieval(run: Run, part: CaptionedPart) -> dict[str, Any]:
-    """The share of drawings to which their own caption is the closest of all that were drawn, and the same of the originals; and how far
-    two drawings of a caption are apart (1 - cosine). Drawn once each, nothing is chosen.
+    """Return the share of generated images whose own caption is the closest, and the same of the originals.
+
+    One image of each caption is generated and none is selected. ``diversity`` is the mean of 1 - cosine of two images
+    of a caption.
     """
     chosen = spread(len(part), RETRIEVED)
     texts = [part.captions[k] for k in chosen]
@@ -297,7 +298,7 @@ def retrieval(run: Run, part: CaptionedPart) -> dict[str, Any]:
 
 @torch.no_grad()
 def token_nats(model: Autoregressive, records: np.ndarray, captions: Captions, compute: Compute) -> np.ndarray:
-    """-log p of every symbol of every picture, given its caption, N x P."""
+    """Return -log p of every token of every image, given its caption, N × P."""
     model.eval()
     found = []
     for start in range(0, len(records), ROWS):

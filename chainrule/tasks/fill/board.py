@@ -1,6 +1,4 @@
-"""The board of fill: masked tokens guessed right, beside guessing the commonest; the unigram's entropy under the
-curves.
-"""
+"""The board of fill: accuracy on masked tokens beside predicting the most frequent token."""
 
 from __future__ import annotations
 
@@ -36,9 +34,7 @@ class FillBoard(LabelBoard):
         return found
 
     def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Which tokens are masked follows from the model's window, so blocks are stretches of text with room for
-        enough of them.
-        """
+        """Return blocks of text with room for enough masked tokens: which ones follows from the model's window."""
         part = held_out(data)
         ends = part.byte_ends()
         evenly = np.linspace(0, len(ends), max(1, round(SHARE * len(ends))) + 1).astype(int)[1:]
@@ -46,3 +42,6 @@ class FillBoard(LabelBoard):
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {}
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        return "fill {run} {masked}", "embed {run} --out vectors.npy < {words}", "evaluate {run} {data}"

@@ -17,13 +17,14 @@ from chainrule.data.lines import read_lines
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need
+from chainrule.tasks.inference import need, register_call
 
 MASK = "[MASK]"
 EMBEDDED = 1 << 14
 """Tokens that are read at once to embed them."""
 
 
+@register_call("fill")
 def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     """Predict the tokens behind every ``[MASK]`` of each text.
 

@@ -1,4 +1,4 @@
-"""What a model makes of hidden symbols: many hidden at once, or each alone (pseudo-likelihood)."""
+"""Predictions of masked tokens: many masked at once, or each alone (pseudo-likelihood)."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from chainrule.core.compute import Compute
 from chainrule.inference.scoring import Symbols
 
 BUDGET = 1 << 14
-"""Symbols that are read at once."""
+"""Tokens that are read at once."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """Show ``ids[read:stop]`` but for ``hidden`` (places in ids): what stood there?"""
+    """A row ``ids[read:stop]`` with the places ``hidden`` (numbers in ids) masked."""
 
     read: int
     stop: int
@@ -31,7 +31,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Answers:
-    """For every hidden place, questions in order: the place, -log p of what stood there, and whether it was the first guess."""
+    """For every masked token, in order: its place, its -log p, and whether it was the first guess."""
 
     at: np.ndarray
     nats: np.ndarray
@@ -39,7 +39,14 @@ class Answers:
 
 
 def many_hidden(part: Symbols, window: int, share: float, seed: int) -> list[Question]:
-    """Every symbol of a part is shown or hidden once, in rows of at most ``window`` - 1; a fixed choice, round(share x length) a row."""
+    """Return rows of at most ``window`` - 1 tokens that cover a split, with round(share × length) masked in each.
+
+    Args:
+        part: the split.
+        window: length of the model's input, with the start token.
+        share: share of masked tokens.
+        seed: seed of the choice, which is the same for every model.
+    """
     rng, questions = np.random.default_rng(seed), []
     for start, end in zip(part.starts.tolist(), part.ends.tolist()):
         for read in range(start, end, window - 1):
@@ -50,7 +57,7 @@ def many_hidden(part: Symbols, window: int, share: float, seed: int) -> list[Que
 
 
 def each_alone(part: Symbols, window: int, most: int) -> list[Question]:
-    """At most ``most`` symbols, evenly from all over the part, each in the middle of its own row (or where its record allows)."""
+    """Return a row for each of at most ``most`` tokens, evenly spread, masked in the middle if its record allows."""
     sizes = part.ends - part.starts
     first = np.cumsum(sizes) - sizes
     chosen = np.unique(np.linspace(0, int(sizes.sum()), min(most, int(sizes.sum())), endpoint=False).astype(int))
@@ -66,7 +73,7 @@ def each_alone(part: Symbols, window: int, most: int) -> list[Question]:
 
 @torch.no_grad()
 def predict_hidden(model: MaskedLM, part: Symbols, questions: Sequence[Question], compute: Compute) -> Answers:
-    """All hidden symbols stand behind the mask: none is left as it was, none replaced by another."""
+    """Predict masked tokens; all of them are replaced by the mask, none is kept or replaced at random."""
     model.eval()  # type: ignore[attr-defined]
     first = np.cumsum([0, *(len(q.hidden) for q in questions)])
     nats, hits = np.zeros(first[-1]), np.zeros(first[-1], bool)
@@ -81,7 +88,7 @@ def predict_hidden(model: MaskedLM, part: Symbols, questions: Sequence[Question]
 
 
 def spelling(part: Symbols, at: np.ndarray) -> np.ndarray:
-    """What the unknown symbols among some places pay for their bytes, in nats: 8 bits each."""
+    """Return the nats of the bytes of unknown tokens at some places: 8 bits a byte, 0 for known tokens."""
     nats = np.zeros(len(at))
     found = np.isin(at, part.unknown_at)
     nats[found] = part.unknown_bytes[np.searchsorted(part.unknown_at, at[found])] * math.log(256)

@@ -1,17 +1,17 @@
-"""fill: masked language modelling. The main metric is the share of masked tokens that are predicted right.
+"""fill: masked language modelling. The main metric is the accuracy on masked tokens.
 
-The pseudo-likelihood (each symbol hidden alone) is no probability of the text: it is never set beside bits per byte.
+The pseudo-likelihood (each token masked alone) is not a probability of the text, and not comparable with bits per byte.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from chainrule.core import ConfigError, DataError, MaskedLM, SequenceModel
+from chainrule.core import ConfigError, DataError, MaskedLM
 from chainrule.core.metric import Metric
 from chainrule.data import Part
 from chainrule.data.dataset import EncodedData
@@ -26,29 +26,32 @@ from chainrule.training.losses import MaskedLMLoss
 from chainrule.training.rules import GradientRule, Rule
 
 SHARE, SEED = 0.15, 0
-"""What is hidden when a model is judged: a fixed choice, the same for every model and every moment, whatever it is trained on."""
+"""Share of masked tokens and seed of an evaluation: the same for every model, however it is trained."""
 ALONE = 2048
-"""Symbols that are hidden one by one for the pseudo-likelihood, evenly from the whole part: each costs a row."""
+"""Tokens that are masked one by one for the pseudo-likelihood, evenly spread over the split: each costs a row."""
 
 
 @register_task
 class Fill(TextTask):
+    """Predict masked tokens."""
+
     name = "fill"
     default_models = "bert"
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (
-            Metric("masked_accuracy", "masked accuracy", "마스킹한 토큰의 정확도", sentence="accuracy {}", sentence_ko="정확도 {}",
-                   higher_is_better=True, of="right", items="hidden_token", min_items=200, min_block=32),
+            Metric("masked_accuracy", "masked accuracy", "마스킹한 토큰의 정확도", sentence="accuracy {}",
+                   sentence_ko="정확도 {}", higher_is_better=True, of="right", items="hidden_token", min_items=200,
+                   min_block=32),
             self.validation(counted),
             Metric(f"pseudo_nats_per_{counted}", "pseudo-nats", "유사 nat"),
         )  # fmt: skip
 
     def validation(self, counted: str) -> Metric:
-        """Weights are chosen by cross-entropy, which is smoother than the main metric."""
+        """Return the cross-entropy, which is smoother than the main metric."""
         return Metric(
-            "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats", sentence="{} nats per masked token",
-            sentence_ko="마스킹한 토큰당 {}nat",
+            "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats",
+            sentence="{} nats per masked token", sentence_ko="마스킹한 토큰당 {}nat",
         )  # fmt: skip
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
@@ -71,20 +74,15 @@ class Fill(TextTask):
         )
         return Source(made.steps_per_epoch, made.at), GradientRule(MaskedLMLoss(model), r, ready.compute)
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
         part = head(data.parts["valid"], VALIDATION_SYMBOLS)
-
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, MaskedLM)
-            return float(
-                predict_hidden(model, part, many_hidden(part, model.window, SHARE, SEED), ready.compute).nats.mean()
-            )
-
-        return validate
+        masked = many_hidden(part, model.window, SHARE, SEED)
+        return float(predict_hidden(model, part, masked, ready.compute).nats.mean())
 
     def evaluate(self, run: Run, part: Part) -> Evaluation:
-        """Every hidden symbol was the first guess or not. The unigram's figures stand beside: what it costs, and
-        how often it is right, to know only how frequent each symbol of this part is.
+        """Return whether every masked token was the first guess.
+
+        The entropy and the accuracy of a unigram model of this split are beside it.
         """
         if not len(part):
             raise DataError("nothing to measure: the part holds no token")
@@ -96,7 +94,8 @@ class Fill(TextTask):
         size = float(part.token_bytes()[part.places(alone.at)].sum())
         info = {
             "unigram_nats": entropy, "unigram_accuracy": commonest, "masked_symbols": len(many.at),
-            "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1, "seconds": time.perf_counter() - began,
+            "pseudo_symbols": len(alone.at), "tokens": len(part), "context": model.window - 1,
+            "seconds": time.perf_counter() - began,
         }  # fmt: skip
         pseudo = float((alone.nats + spelling(part, alone.at)).sum()) / max(size, 1.0)
         return Evaluation(
@@ -106,7 +105,7 @@ class Fill(TextTask):
         )  # fmt: skip
 
     def predictions(self, run: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-        """Every hidden symbol: its place in the part, its text, -log p, and whether it was guessed."""
+        """Yield every masked token: its place in the split, its text, log p, and whether it was guessed."""
         many: Answers = evaluation.details["many"]
         for place, at, nats, hit in zip(
             part.places(many.at).tolist(), many.at.tolist(), many.nats.tolist(), many.hits.tolist()
@@ -116,7 +115,7 @@ class Fill(TextTask):
 
 
 def unigram(part: Part) -> tuple[float, float]:
-    """Entropy of a part's single symbols in nats, and the share of the commonest: what knowing nothing of the context reaches."""
+    """Return the entropy of single tokens of a split in nats, and the share of the most frequent token."""
     ids = np.concatenate([part.ids[start:end] for start, end in zip(part.starts, part.ends)])
     counts = np.bincount(ids)
     share = counts[counts > 0] / counts.sum()

@@ -1,4 +1,4 @@
-"""Word n-grams of a run as an ARPA file, and a run of an ARPA file."""
+"""ARPA files: word n-grams of a run as one, and a run from one."""
 
 from __future__ import annotations
 
@@ -23,13 +23,17 @@ from chainrule.tasks.setup import load, machine
 
 
 def export_arpa(run: Run, out: Path | str) -> dict[str, Any]:
-    """Write the n-grams of a run as an ARPA file. Raises UserError where ARPA cannot hold them."""
+    """Write the n-grams of a run as an ARPA file.
+
+    Raises:
+        UserError: ARPA cannot hold them.
+    """
     write_arpa(out, arpa_of(run))
     return {"out": str(out), "format": "arpa"}
 
 
 def arpa_of(run: Run) -> Arpa:
-    """A word n-gram as KenLM sees it: a line is a sentence, its end is </s>, the start <s>.
+    """Return a word n-gram as KenLM reads it: a line is a sentence from <s> to </s>.
 
     Raises:
         UserError: the run is no such model.
@@ -49,14 +53,17 @@ def arpa_of(run: Run) -> Arpa:
 
 
 def _contexts(keys: np.ndarray, words: Sequence[bytes], run: Run) -> int:
-    """How many windows are shorter than n."""
+    """Return the number of windows that are shorter than n."""
     return levels(keys, len(words) + 1, run.config["model"]["n"])[-1].start
 
 
 def word_scorer(source: Run | Path | str, *, base: float | None = 10.0, threads: int = 1) -> WordScorer:
-    """Scores of many sentences at once, by a word n-gram that was trained here, or by an ARPA file of any origin.
+    """Return a scorer of many sentences at once, by a word n-gram that was trained here or by an ARPA file.
 
-    Units are log10 as KenLM's, nats where ``base`` is None.
+    Args:
+        source: a run, its folder, or an ARPA file.
+        base: of the logarithm: 10 as KenLM; None: nats.
+        threads: processor threads.
     """
     if isinstance(source, Run):
         arpa = arpa_of(source)
@@ -66,7 +73,19 @@ def word_scorer(source: Run | Path | str, *, base: float | None = 10.0, threads:
 
 
 def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -> dict[str, Any]:
-    """Make a run of an ARPA file, to be used like any other; an unknown word costs p(<unk>) alone."""
+    """Make a run of an ARPA file; an unknown word costs p(<unk>) alone.
+
+    Args:
+        path: the ARPA file.
+        out: the run folder.
+        overwrite: replace a run in ``out``.
+
+    Returns:
+        The folder, the order, and the numbers of words and n-grams.
+
+    Raises:
+        DataError: the file is not UTF-8, or not an ARPA file.
+    """
     arpa = read_arpa(path)
     try:
         words = ["\n" if word == END else word.decode() for word in arpa.vocabulary.words[:-1]]

@@ -67,7 +67,7 @@ class GenerateBoard(BoardTask):
     # --- pure ---------------------------------------------------------------------------------------------------------
 
     def choose(self, model_type: str, model: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
-        """An n-gram is the rung of the ladder that is best on validation, unless its n was given."""
+        """Return the n of the ladder that is best on validation, unless n was given."""
         if not self.own_choices(model_type, model) or not facts.get("ladder"):
             return {}
         return {"n": min(facts["ladder"], key=lambda rung: rung["value"])["n"]}
@@ -92,9 +92,19 @@ class GenerateBoard(BoardTask):
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
         return [*found, *little_test(test, unit, self.min_test), *duplicates(card), *still_improving(rows)]
 
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        if card.get("counted") == "symbol":
+            sample = "generate {run} --max-tokens 20"
+            return f"{sample} -n 3", f"{sample} --temperature 0 --json", "evaluate {run} {data}"
+        return (
+            "generate {run} --prompt {words} --max-tokens 100",
+            "predict {run} --top-k 3 < {words}",
+            "score {run} < {words}",
+        )
+
 
 def _references(board: BoardData) -> dict[str, float]:
-    """Figures that need no model, in the board's unit; a compressor only where there are bytes to compress."""
+    """Return references that need no model, in the board's unit; a compressor only if there are bytes to compress."""
     train, card = board.train, board.card
     symbols = board.data.processor.tokenizer.vocab_size
     found = {"entropy0": train.unigram_bits(symbols)}
@@ -104,9 +114,7 @@ def _references(board: BoardData) -> dict[str, float]:
 
 
 def _prompt(data: Any, unit: str, test: Any) -> str:
-    """The beginning of a line in the middle of the test text; nothing for short records, which are continued from
-    their start.
-    """
+    """Return the beginning of a line in the middle of the test text; nothing for short records."""
     from chainrule.data import SymbolTokenizer
 
     if unit == "lines":
@@ -126,9 +134,7 @@ def _prompt(data: Any, unit: str, test: Any) -> str:
 
 
 def ladder(ready: Any) -> list[dict[str, float]]:
-    """Bits on validation of n-grams of each n: the training part is counted once at the largest, and estimated at
-    each.
-    """
+    """Return the bits on validation of n-grams of each n: counted once at the largest n, estimated at each."""
     from chainrule.core import Counting, model_type
     from chainrule.data import counting_batches
     from chainrule.inference.scoring import token_nats

@@ -19,9 +19,10 @@ from chainrule.inference.sampling import Filters
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
 from chainrule.tasks.generate.predict import predict_next
-from chainrule.tasks.inference import need, phrases, text_of
+from chainrule.tasks.inference import need, phrases, register_call, text_of
 
 
+@register_call("generate")
 def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
     """Score texts, each read from the start.
 
@@ -75,6 +76,7 @@ def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> di
     return {"nats": float(-nats.sum()), size: sum(line[size] for line in lines), "lines": lines}
 
 
+@register_call("generate")
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     """Predict the next token of sequences.
 
@@ -89,6 +91,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     return predict_next(run, inputs.read_lines(input) if inputs.is_path(input) else list(input), top_k)
 
 
+@register_call("generate")
 def generate(
     run: Run,
     prompt: Sequence[str] = ("",),

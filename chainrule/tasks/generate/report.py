@@ -9,6 +9,7 @@ from chainrule.report.formats import count, decimal, number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 from chainrule.report.table import status
+from chainrule.tasks.board import register_section
 
 LINES = 16
 """Lines of the table of memory curves; where more contexts were measured, powers of two and the ends of the curves."""
@@ -16,6 +17,7 @@ NEAR = 0.01
 """Bits; a memory curve that stays this close to its last value has reached it."""
 
 
+@register_section("generate")
 class GenerateSection(ReportSection):
     """Bits per byte (per symbol where data have no bytes), and the use that models make of the past."""
 
@@ -190,6 +192,3 @@ def methodology(board: dict[str, Any], catalogue: Catalogue, has_xz: bool) -> li
     bits = say("method_bits", size=size, uniform=decimal(uniform), entropy=decimal(entropy))
     bpe = any("bpe" in str(row.get("tokenizer") or "") for row in board["rows"])
     return [bits, say("method_context"), *[say("method_bpe")] * bpe, *[say("method_xz")] * has_xz]
-
-
-SECTION = GenerateSection()

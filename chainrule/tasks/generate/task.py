@@ -1,15 +1,15 @@
-"""generate: continue a sequence of symbols. Judged by the bits that the text costs, symbol after symbol."""
+"""generate: continue a sequence of tokens. The main metric is bits per byte, or bits per symbol."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from chainrule.core import Autoregressive, ConfigError, Counting, EMTrainable, SequenceModel
+from chainrule.core import Autoregressive, ConfigError, Counting, EMTrainable
 from chainrule.core.metric import Metric
 from chainrule.data import Part, counting_batches, make_batches
 from chainrule.data.dataset import EncodedData
@@ -25,6 +25,8 @@ from chainrule.training.rules import CountingRule, EMRule, GradientRule, Rule
 
 @register_task
 class Generate(TextTask):
+    """Predict the next token."""
+
     name = "generate"
     default_models = "markov,ngram,rnn,lstm,gru,gpt"
 
@@ -33,11 +35,12 @@ class Generate(TextTask):
         perplexity = Metric("perplexity", "perplexity per token", "토큰당 퍼플렉시티", of="nats", aggregate="exp")
         if counted == "symbol":
             main = Metric("bits_per_symbol", "bits per symbol", "기호당 비트", sentence="{} bits per symbol",
-                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2), items="symbol")  # fmt: skip
+                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2),
+                          items="symbol")  # fmt: skip
             return main, accuracy, perplexity
         return (
-            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte", sentence_ko="바이트당 {}비트",
-                   of="nats", per="bytes", scale=math.log(2), items="byte"),
+            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte",
+                   sentence_ko="바이트당 {}비트", of="nats", per="bytes", scale=math.log(2), items="byte"),
             Metric("bits_per_char", "bits per character", "글자당 비트", of="nats", per="chars", scale=math.log(2)),
             accuracy,
             perplexity,
@@ -68,18 +71,12 @@ class Generate(TextTask):
             return Source(made.steps_per_epoch, made.at), EMRule(model, r, made.steps_per_epoch, ready.compute.device)
         return Source(made.steps_per_epoch, made.at), GradientRule(NextTokenLoss(model), r, ready.compute)
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
         part = head(data.parts["valid"], VALIDATION_SYMBOLS)
-        size = part_bytes(part)
-
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, Autoregressive)
-            return float(token_nats(model, part, ready.compute)[0].sum() / size / math.log(2))
-
-        return validate
+        return float(token_nats(model, part, ready.compute)[0].sum() / part_bytes(part) / math.log(2))
 
     def evaluate(self, run: Run, part: Part) -> Evaluation:
-        """Every symbol is scored, the first of a record from ``start``; nats, and the bytes that each symbol stands for."""
+        """Score every token, the first of a record from ``start``: its nats and its bytes."""
         began = time.perf_counter()
         reading = EvalWindow.of(run.model)
         nats, hits = token_nats(run.model, part, run.compute, reading, guesses=True)
@@ -95,11 +92,12 @@ class Generate(TextTask):
             info["bound"] = "upper: one segmentation of many is scored"
         items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
         return Evaluation(
-            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars}, info=info, positions=part.byte_ends()
+            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars},
+            info=info, positions=part.byte_ends(),
         )  # fmt: skip
 
     def predictions(self, run: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-        """The text of each record, with its log p (nats, negative) and its bytes (symbols)."""
+        """Yield the text of each record, with its log p (nats, negative) and its bytes (symbols)."""
         size = f"{part.counted}s"
         sizes, nats = evaluation.items[size].astype(np.int64), evaluation.items["nats"]
         for s, e, stop in zip(part.starts.tolist(), part.ends.tolist(), evaluation.records.tolist()):
@@ -109,7 +107,7 @@ class Generate(TextTask):
 
 
 def _counted_once(part: Part, vocab_size: int, overlap: int) -> Source:
-    """Every chunk once, in order, read when it is asked for."""
+    """Return every chunk once, in order, read on request."""
     steps = sum(1 for _ in counting_batches(part, vocab_size, overlap))
     batches = counting_batches(part, vocab_size, overlap)
     return Source(max(1, steps), lambda _epoch, _step: next(batches))

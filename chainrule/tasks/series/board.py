@@ -1,4 +1,4 @@
-"""The board of series: the random walk as a reference, and every model's forecast of the end of the test part."""
+"""The board of series: the random walk as a reference, and a forecast of the end of the test split by each row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from chainrule.report.sentences import Warned, warned
 from chainrule.tasks.board import BoardData, BoardTask, Row, held_out, named, register_board
 
 HORIZON = 48
-"""Values at the end of the test part that are forecast at once, at most half of it."""
+"""Values at the end of the test split that are forecast at once, at most half of it."""
 BEFORE = 48
 """Values before them that the chart shows."""
 PATHS = 1000
@@ -23,7 +23,7 @@ Z_80 = 1.2815515655446004
 
 @register_board("series")
 class SeriesBoard(BoardTask):
-    """Nats per value beside what "as before" would have cost."""
+    """Nats per value beside those of the random walk."""
 
     min_test = 100
 
@@ -38,12 +38,11 @@ class SeriesBoard(BoardTask):
         forecast = {"column": scaling.columns[0], "steps": steps, "values": shown.tolist(), "levels": list(LEVELS)}
         return {"references": random_walk(test, scaling, board.train), "forecast": forecast, "test_values": len(test)}
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        ends = np.cumsum([len(values) for values in held_out(data).scored()])
-        return np.arange(1, ends[-1] + 1), ends
+    def record_sizes(self, part: Any) -> Sequence[int]:
+        return [len(values) for values in part.scored()]
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The forecast is made at once, from the values before the stretch that is shown."""
+        """Return the forecast from the values before the stretch that is shown."""
         from chainrule.inference.forecast import sample_paths
         from chainrule.tasks.series.metrics import LEVELS
 
@@ -60,10 +59,15 @@ class SeriesBoard(BoardTask):
         naive = board["references"]["naive_mase"]
         return [*found, *named("worse_than_naive", [row for row in rows if row["mase"] > naive])]
 
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        sample = "generate {run} --max-tokens 12"
+        return sample, f"{sample} -n 3 --json", "evaluate {run} {data}"
+
 
 def random_walk(test: Any, scaling: Any, train: Any) -> dict[str, float]:
-    """ "As before": x_t ~ N(x_{t-1}, s^2), s^2 the mean squared step of the training part. Its nats, MASE and coverage
-    on the test part.
+    """Return nats, MASE and coverage of the random walk x_t ~ N(x_{t-1}, s²) on the test split.
+
+    s² is the mean squared step of the training split.
     """
     nats, errors, covered = [], [], []
     for i, values in enumerate(test.targets()):

@@ -12,12 +12,13 @@ import numpy as np
 from chainrule.core import UserError
 from chainrule.inference.forecast import sample_paths
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need
+from chainrule.tasks.inference import need, register_call
 from chainrule.tasks.series.metrics import LEVELS
 
 FORECAST_PATHS = 1000
 
 
+@register_call("series")
 def generate(
     run: Run, prompt: Sequence[Any] = (), *, max_tokens: int = 24, n: int = 1, seed: int = 42
 ) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""One-step forecasts of series: what every value costs, and whether it fell where it was expected."""
+"""One-step forecasts of series: the cost of every value, its median forecast and its 80 % interval."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Column(Protocol):
 
 
 class Stretch(Protocol):
-    """What is judged: values ``start`` to ``end`` of every series, with all that came before as history."""
+    """A split: values ``start`` to ``end`` of every series, with all values before them as history."""
 
     @property
     def series(self) -> Sequence[Column]: ...
@@ -39,7 +39,7 @@ class Stretch(Protocol):
 
 
 class Scaling(Protocol):
-    """Between a series' own units and what models see, series by series."""
+    """Conversion between a series' own units and those of models, series by series."""
 
     @property
     def scale(self) -> Sequence[float]: ...
@@ -51,17 +51,20 @@ class Scaling(Protocol):
 
 @dataclass(frozen=True)
 class Judged:
-    """One entry a known value of the part, series by series; ``quantiles`` (entries x 3, at ``LEVELS``) in the series' own units."""
+    """One entry for each known value of the split, series by series.
+
+    ``quantiles`` (entries × 3, at ``LEVELS``) are in the series' own units.
+    """
 
     nats: np.ndarray
     values: np.ndarray
     quantiles: np.ndarray
     naive: np.ndarray
-    """The error of "as before" on the training part, repeated for each value of a series."""
+    """The error of the naive forecast on the training split, repeated for each value of a series."""
 
     @property
     def scaled_errors(self) -> np.ndarray:
-        """|value - median| in units of the naive forecast's error on the training part."""
+        """|value - median| in units of the naive forecast's error on the training split."""
         return np.abs(self.values - self.quantiles[:, 1]) / self.naive
 
     @property
@@ -73,10 +76,17 @@ class Judged:
 def judge(
     model: Autoregressive, part: Stretch, scaling: Scaling, compute: Compute, *, intervals: bool = False
 ) -> Judged:
-    """Forecast every known value of the part from all that stands before it, history included.
+    """Forecast every known value of a split from all values before it, history included.
 
-    Nats are those of the density over the series' own units: a model that sees (x - mean) / scale pays log(scale) more a value.
-    Quantiles are NaN unless ``intervals``.
+    Nats are those of the density over the series' own units: a model that reads (x - mean) / scale pays log(scale) more
+    for each value.
+
+    Args:
+        model: the model.
+        part: the split.
+        scaling: conversion between units.
+        compute: device and precision.
+        intervals: also compute quantiles; they are NaN otherwise.
     """
     model.eval()
     found = [_judge_one(model, part, index, scaling, compute, intervals) for index in range(len(part.series))]

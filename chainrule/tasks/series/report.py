@@ -9,11 +9,13 @@ from typing import Any
 from chainrule.report.formats import number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 190, 52, 24, 10
 KEYS = ("low", "middle", "high")
 
 
+@register_section("series")
 class SeriesSection(ReportSection):
     """One small chart a model, drawn here: it needs no script."""
 
@@ -98,6 +100,3 @@ def ticks(low: float, high: float) -> list[float]:
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
     return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
-SECTION = SeriesSection()

@@ -1,16 +1,15 @@
-"""series: numbers in time order, each forecast from all before it. Judged by the nats that a value costs in its own units."""
+"""series: numbers in time order, each forecast from all values before it. The main metric is nats per value."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, ModelType, SequenceModel
+from chainrule.core import Autoregressive, Batch, ConfigError, Counting, DataError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.processors import SeriesProcessor
@@ -24,21 +23,25 @@ from chainrule.training.losses import NextTokenLoss
 from chainrule.training.rules import CountingRule, GradientRule, Rule
 
 TAIL = 1024
-"""How many of the last known values a run folder keeps of each series: what ``generate`` continues."""
+"""Number of last values of each series that a run folder keeps, for ``generate`` to continue."""
 
 
 @register_task
-class OfNumbers(Task):
+class Series(Task):
+    """Forecast the next value of a series."""
+
     name = "series"
     default_models = "ar,kalman,hmm,rnn,lstm,gru"
+    default_split = (0.7, 0.1, 0.2)
+    """A series has few values, and the coverage of an interval cannot be estimated from a dozen."""
     items = "values"
     data_options = ("time",)
     card_of_encoding = True
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (
-            Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value", sentence_ko="값당 {}nat", of="nats",
-                   items="value", min_items=30, min_block=8),
+            Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value",
+                   sentence_ko="값당 {}nat", of="nats", items="value", min_items=30, min_block=8),
             Metric("mase", "MASE", "MASE", of="scaled_errors"),
             Metric("coverage_80", "in the 80% interval", "80% 구간 포함률", unit="%", digits=0, of="covered"),
         )  # fmt: skip
@@ -71,17 +74,14 @@ class OfNumbers(Task):
             return Source(1, lambda _epoch, _step: batches.whole()), CountingRule(model)
         return Source(batches.steps_per_epoch, batches.at), GradientRule(NextTokenLoss(model), r, ready.compute)
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, Autoregressive)
-            return float(judge(model, data.parts["valid"], data.processor.scaling, ready.compute).nats.mean())
-
-        return validate
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
+        return float(judge(model, data.parts["valid"], data.processor.scaling, ready.compute).nats.mean())
 
     def evaluate(self, run: Run, part: Stretch) -> Evaluation:
-        """Every value is forecast one step ahead from all before it; those before the part are read first.
+        """Forecast every value one step ahead, from all values before it; those before the split are read first.
 
-        MASE is the mean absolute error of the median forecast over that of "as before" on the training part (Hyndman & Koehler 2006).
+        MASE is the mean absolute error of the median forecast, divided by that of the naive forecast (the previous
+        value) on the training split (Hyndman & Koehler 2006).
         """
         scaling = run.processor.scaling
         if not len(part):
@@ -93,9 +93,9 @@ class OfNumbers(Task):
 
 
 class Windows:
-    """Training batches: windows of the training part at random places, each begun with nothing known.
+    """Training batches: windows of the training split at random places, each read from an initial state.
 
-    What stands in a batch is a function of (seed, epoch, step) alone.
+    A batch is a function of (seed, epoch, step) alone.
     """
 
     def __init__(self, data: EncodedData, ready: ResolvedRun):
@@ -110,14 +110,15 @@ class Windows:
         self.steps_per_epoch = max(1, round(sum(map(len, self.known)) / (self.rows * self.window)))
 
     def whole(self) -> Batch:
-        """Every series once, from its first value on."""
+        """Return every series once, from its first value on."""
         return self._batch([(i, 0, len(values)) for i, values in enumerate(self.known)])
 
     def at(self, epoch: int, step: int) -> Batch:
         rng = np.random.default_rng([self.seed, epoch, step])
         sizes = [len(values) for values in self.known]
         chosen = rng.choice(len(sizes), self.rows, p=np.array(sizes) / sum(sizes)).tolist()
-        # Beginnings up to half a window before the series, cut there: its first values come as often as any other.
+        # Windows may begin up to half a window before the series and are cut there, so that its first values are
+        # sampled as often as all others.
         begin = [int(rng.integers(-self.window // 2, max(1, sizes[i] - self.window // 2))) for i in chosen]
         return self._batch([(i, max(0, b), min(sizes[i], b + self.window)) for i, b in zip(chosen, begin)])
 

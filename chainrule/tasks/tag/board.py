@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from chainrule.tasks.board import BoardData, held_out, register_board
+from chainrule.tasks.board import BoardData, register_board
 from chainrule.tasks.label_board import LabelBoard
+from chainrule.tasks.shell import first_words
 
 
 @register_board("tag")
@@ -18,13 +20,18 @@ class TagBoard(LabelBoard):
     def guessing(self, board: BoardData) -> float:
         return most_frequent_tag(board.train, board.test)
 
-    def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
-        ends = np.cumsum([len(row.words) for row in held_out(data).rows])
-        return np.arange(1, ends[-1] + 1), ends
+    def record_sizes(self, part: Any) -> Sequence[int]:
+        return [len(row.words) for row in part.rows]
+
+    def words(self, example: str) -> str:
+        return first_words(" ".join(token.rpartition("/")[0] or token for token in example.split()))
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        return "tag {run} < {words}", "tag {run} --json < {words}", "evaluate {run} {data}"
 
 
 def most_frequent_tag(train: Any, test: Any) -> float:
-    """Accuracy of giving every word its most frequent tag in train, and an unseen word the most frequent tag."""
+    """Return the accuracy of each word's most frequent training tag; the most frequent tag for unseen words."""
     seen: dict[str, Counter[int]] = {}
     for word, tag in zip(train.tokens, train.flat.tolist(), strict=True):
         seen.setdefault(word, Counter())[tag] += 1

@@ -9,9 +9,10 @@ import torch
 from chainrule.core import TaggedBatch
 from chainrule.data.lines import read_sequences
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import as_numbers, need
+from chainrule.tasks.inference import as_numbers, need, register_call
 
 
+@register_call("tag")
 @torch.no_grad()
 def tag(run: Run, input: Any) -> dict[str, Any]:
     """Tag sequences of tokens.

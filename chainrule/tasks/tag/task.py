@@ -1,15 +1,15 @@
-"""tag: a tag for every token, the whole sequence being known. Judged by the share of tokens that are tagged right."""
+"""tag: a tag for every token, given the whole sequence. The main metric is accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from chainrule.core import DataError, ModelType, SequenceModel, TaggedBatch, Tagger
+from chainrule.core import ModelType, TaggedBatch, Tagger
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
@@ -17,36 +17,25 @@ from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import Lexicon, fitted
 from chainrule.data.tagged import Tagged, TaggedDataset, read_tagged, read_tagged_part
 from chainrule.runs.run import Run
-from chainrule.tasks.base import Evaluation, Task, register_task
+from chainrule.tasks.base import Evaluation, register_task
 from chainrule.tasks.label_metrics import confusion, mark_spans, span_f1
-from chainrule.tasks.labelling import asked, judged, learning
-from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.training.loop import Source
-from chainrule.training.rules import Rule
+from chainrule.tasks.labelling import LabelTask, asked
+from chainrule.tasks.settings import RunConfig
 
 LONGEST = 256
-"""Tokens: a longer sequence is learned from in pieces."""
+"""Tokens beyond which a training sequence is cut into pieces."""
 
 
 @register_task
-class Tag(Task):
+class Tag(LabelTask):
+    """Give every token its tag."""
+
     name = "tag"
     default_models = "hmm,rnn,lstm,gru"
-    items = "tokens"
+    item = "token"
+    enough = (200, 16)
+    second = Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
     data_options = ("tokenizer", "group", "on_bad")
-
-    def metrics(self, counted: str) -> tuple[Metric, ...]:
-        accuracy = Metric(
-            "accuracy",
-            "accuracy",
-            "정확도",
-            higher_is_better=True,
-            of="right",
-            items="token",
-            min_items=200,
-            min_block=16,
-        )
-        return accuracy, Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
 
     def read(self, settings: RunConfig) -> TaggedDataset:
         s = settings
@@ -64,7 +53,7 @@ class Tag(Task):
         return LabelProcessor(dataset.labels, Lexicon.fit(train.tokens, pieces), spec if pieces else None)
 
     def encode(self, dataset: Any, processor: LabelProcessor, learnt: Run | None = None) -> EncodedData:
-        """For networks, long training sequences are cut in pieces."""
+        """Return the encoded dataset; for networks, long training sequences are cut into pieces."""
         parts = dataset.parts
         if processor.reader is not None:
             parts = {**parts, "train": parts["train"].cut(LONGEST)}
@@ -76,24 +65,15 @@ class Tag(Task):
     def described(self, data: EncodedData) -> dict[str, Any]:
         return {"parts": {n: {"records": len(p.rows), "tokens": len(p)} for n, p in data.parts.items()}}
 
-    def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
-        return learning(model, data, ready)
+    def guesses(self, model: Any, part: Tagged, reader: Any, compute: Compute) -> np.ndarray:
+        return np.concatenate(tags_of(model, part, reader, compute))
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
-        part = data.parts["valid"]
-
-        def validate(model: SequenceModel) -> float:
-            model = judged(model, data, ready)
-            assert isinstance(model, Tagger)
-            guessed = tags_of(model, part, data.processor.reader, ready.compute)
-            return float((np.concatenate(guessed) == part.flat).mean())
-
-        return validate
+    def truth(self, part: Tagged) -> np.ndarray:
+        return part.flat
 
     def evaluate(self, run: Run, part: Tagged) -> Evaluation:
-        """Every token is right or wrong."""
-        if not len(part):
-            raise DataError("nothing to measure: the part holds no token")
+        """Return the evaluation of a run: each token is right or wrong."""
+        self.check_not_empty(part)
         guessed = tags_of(run.model, part, run.processor.reader, run.compute)
         truth, labels = part.flat, run.processor.labels
         flat = np.concatenate(guessed)
@@ -109,16 +89,13 @@ class Tag(Task):
 
     def predictions(self, run: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
         for row, guess in zip(part.rows, evaluation.details["guesses"], strict=True):
-            yield {
-                "tokens": row.words,
-                "tags": row.tags,
-                "predicted": [run.processor.labels[c] for c in guess.tolist()],
-            }
+            predicted = [run.processor.labels[c] for c in guess.tolist()]
+            yield {"tokens": row.words, "tags": row.tags, "predicted": predicted}
 
 
 @torch.no_grad()
 def tags_of(model: Tagger, part: Tagged, reader: Lexicon | None, compute: Compute) -> list[np.ndarray]:
-    """The tags of every sequence, by number."""
+    """Return the number of each tag, one array for each sequence."""
     found: dict[int, np.ndarray] = {}
     for chosen, batch in asked(part, reader, compute.device):
         tags_BT, _ = model.tag(batch)

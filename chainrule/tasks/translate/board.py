@@ -1,5 +1,7 @@
-"""The board of translate: copying and the nearest training source as references, every model's translations of some
-test sources, and where those that attend looked.
+"""The board of translate.
+
+References are copying the source and the target of the nearest training source. It shows translations of some test
+sources by every model, and the attention of models that attend.
 """
 
 from __future__ import annotations
@@ -24,20 +26,21 @@ from chainrule.tasks.board import (
     register_board,
     still_improving,
 )
+from chainrule.tasks.shell import first_words
 
 EVEN, DISPUTED, PICTURES = 5, 3, 2
-"""Test pairs that are shown: taken evenly, and those on which rows differ most; and how many alignments a row has."""
+"""Test pairs that are shown: evenly spread, and those on which rows differ most; alignments of each row."""
 SHOWN = 240
-"""Characters of a text beyond which it is cut where it is shown."""
+"""Characters beyond which a shown text is cut."""
 LONG = 24
-"""Tokens of a source or target beyond which its alignment is not drawn."""
+"""Tokens beyond which the alignment of a source or target is not drawn."""
 GRAM, KNOWN, COMMON = 3, 20_000, 2_000
-"""The nearest training source shares most runs of so many characters, among so many sources; a run that more than
-COMMON of them have says nothing.
+"""Length of the character n-grams of the nearest source; most training sources; n-grams that more than COMMON of them
+have are left out.
 """
 MIN_TEST_PAIRS = 500
 MAX_UNSEEN = 0.05
-"""Share of unseen words from which it is told."""
+"""Share of unseen words without a warning."""
 
 
 @register_board("translate")
@@ -74,7 +77,7 @@ class TranslateBoard(BoardTask):
         }  # fmt: skip
 
     def initial_state(self, model: Any, length: int) -> Any:
-        """A source as long as its target: of both sides each token is held."""
+        """Return the state after a source as long as its target: both are held in memory."""
         import torch
 
         return model.encode_prompt(torch.zeros(1, length, dtype=torch.long, device=next(model.parameters()).device))
@@ -82,7 +85,7 @@ class TranslateBoard(BoardTask):
     # --- pure ---------------------------------------------------------------------------------------------------------
 
     def entries(self, facts: Mapping[str, Any], private: Mapping[str, Row]) -> dict[str, Any]:
-        """Examples: some taken evenly, and those on which rows differ most, which is seen in what they wrote."""
+        """Return examples: some evenly spread, and those on which the translations of rows differ most."""
         if not private:
             return {"examples": []}
         pairs = facts["private"]
@@ -105,10 +108,18 @@ class TranslateBoard(BoardTask):
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
         return [*about_data(board["data"], board["test_pairs"]), *about_rows(rows, board["references"], metrics[0])]
 
+    def words(self, example: str) -> str:
+        return first_words(example.partition(" → ")[0])
+
+    def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
+        beams = "translate {run} --beams 4 --n-best 3 < {words}"
+        return "translate {run} < {words}", beams, "evaluate {run} {data}"
+
 
 def nearest(train: Sequence[str], held: Sequence[str]) -> np.ndarray:
-    """For each held-out source the training source with the highest Dice coefficient of their sets of runs of GRAM
-    characters (the first of equals). Of more than KNOWN training sources, so many are taken evenly.
+    """Return for each held-out source the training source with the highest Dice coefficient of character n-grams.
+
+    The first of equals is taken. Of more than KNOWN training sources, KNOWN are used, evenly spread.
     """
     taken = (
         np.unique(np.linspace(0, len(train) - 1, KNOWN).astype(int)) if len(train) > KNOWN else np.arange(len(train))
@@ -131,30 +142,30 @@ def nearest(train: Sequence[str], held: Sequence[str]) -> np.ndarray:
 
 
 def runs_of(text: str) -> set[str]:
-    """Runs of GRAM characters, the edges of the text marked."""
+    """Return the character n-grams of a text, with marked edges."""
     padded = f"\0{text.casefold()}\0"
     return {padded[k : k + GRAM] for k in range(max(1, len(padded) - GRAM + 1))}
 
 
 def beaten(row: Row, mark: float, metric: Metric) -> bool:
-    """Is a row no better than what is reached without a model?"""
+    """Return True if a row is no better than a reference without a model."""
     return metric.better(row[metric.name], mark) <= 0
 
 
 def evenly(test: Any) -> list[int]:
-    """Test pairs spread evenly over those that can be drawn; over all where there are none."""
+    """Return test pairs evenly spread over those that can be drawn, or over all if there are none."""
     good = [i for i in range(len(test)) if fits(test, i)] or list(range(len(test)))
     return [good[k] for k in np.linspace(0, len(good) - 1, min(EVEN, len(good))).astype(int).tolist()]
 
 
 def drawable(test: Any, among: Sequence[int]) -> list[int]:
-    """Of those that fit into a chart the longest: where there is more to see."""
+    """Return the longest of those that fit into a chart."""
     good = [i for i in among if fits(test, i)]
     return sorted(sorted(good, key=lambda i: -test.source_lengths[i] - test.target_lengths[i])[:PICTURES])
 
 
 def disputed(wrong: Sequence[np.ndarray], but: Sequence[int]) -> list[int]:
-    """The pairs on which the worst row is farthest behind the best, without ``but``; none where one row is alone."""
+    """Return the pairs on which the worst row is farthest behind the best, without ``but``; none for a single row."""
     spread_N = np.ptp(np.stack(wrong), axis=0)
     spread_N[list(but)] = 0
     order = np.argsort(-spread_N, kind="stable")[:DISPUTED]
@@ -162,7 +173,7 @@ def disputed(wrong: Sequence[np.ndarray], but: Sequence[int]) -> list[int]:
 
 
 def wrong(evaluation: Any) -> np.ndarray:
-    """What is left to a perfect answer, for each pair alone: edits per symbol, or chrF points."""
+    """Return the distance to a perfect translation of each pair: errors per symbol, or chrF points."""
     metric, items = evaluation.declared[0], evaluation.items
     if metric.aggregate == "chrf":
         return 100 - AGGREGATES["chrf"](items[metric.of], np.ones(len(items[metric.of])))
@@ -178,7 +189,7 @@ def fits(test: Any, i: int) -> bool:
 
 
 def _alignment(run: Any, source: str, target: str) -> dict[str, Any] | None:
-    """Weights as whole percents, so that a board stays small; None where the model attends to nothing."""
+    """Return attention weights as whole percents, so that a board stays small; None if the model attends to nothing."""
     from chainrule.tasks.translate.inference import alignment_of
 
     try:
@@ -189,7 +200,7 @@ def _alignment(run: Any, source: str, target: str) -> dict[str, Any] | None:
 
 
 def about_data(card: Mapping[str, Any], size: int) -> list[Warned]:
-    """Warnings about the pairs."""
+    """Return warnings about the pairs."""
     found = [*little_test(size, "pair", MIN_TEST_PAIRS), *duplicates(card)]
     kinds = [kind.partition(":")[0] for kind in card["tokenizer"].split(",")]
     for side, kind in (("source", kinds[0]), ("target", kinds[-1])):
@@ -201,7 +212,7 @@ def about_data(card: Mapping[str, Any], size: int) -> list[Warned]:
 
 
 def about_rows(done: Sequence[Row], marks: Mapping[str, float], metric: Metric) -> list[Warned]:
-    """Warnings about the finished rows."""
+    """Return warnings about the finished rows."""
     return [
         *named("empty", [row for row in done if row["empty"] > 0.05]),
         *named("unended", [row for row in done if row["unended"] > 0.1]),

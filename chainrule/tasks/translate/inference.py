@@ -15,11 +15,12 @@ from chainrule.inference.alignment import alignment
 from chainrule.inference.beam import Beams
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need, phrases
+from chainrule.tasks.inference import need, phrases, register_call
 from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
 from chainrule.tasks.translate.task import spelled, translations
 
 
+@register_call("translate")
 def translate(
     run: Run,
     input: Any,

@@ -1,4 +1,4 @@
-"""How good translations are: BLEU and chrF by sacrebleu, exact matches, and edits per symbol."""
+"""Metrics of translations: BLEU and chrF by sacrebleu, exact matches, and edits per symbol."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ import numpy as np
 from chainrule.core.metric import CHRF_BETA, CHRF_ORDER
 
 UNSPACED = re.compile(r"[\u1100-\u11ff\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7af]")
-"""Hangul, kana and Chinese characters: the tokenizer of BLEU that is made for spaces does not fit them."""
+"""Hangul, kana and Chinese characters: the default tokenizer of BLEU, made for spaces, does not fit them."""
 
 
 @dataclass(frozen=True)
 class Scores:
-    """``statistics`` are chrF's counts, sentences x 18 (hypothesis, reference, matches for each order); ``edits`` and ``sizes`` are
-    counted in symbols of the reference.
+    """All scores of a set of translations.
+
+    ``statistics`` are the counts of chrF, sentences × 18 (hypothesis, reference, matches for each order); ``edits`` and
+    ``sizes`` are counted in symbols of the reference.
     """
 
     bleu: float
@@ -38,7 +40,14 @@ class Scores:
 
 
 def judge(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
-    """All scores of translations against one reference each. Symbols of the error rate are what white space separates."""
+    """Return all scores of translations against one reference each.
+
+    Symbols of the error rate are separated by white space.
+
+    Examples:
+        >>> judge(["the cat sat"], ["the cat sat"]).metrics()["exact_match"]
+        1.0
+    """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
@@ -57,13 +66,18 @@ def judge(hypotheses: Sequence[str], references: Sequence[str]) -> Scores:
 
 
 def mostly_unspaced(texts: Sequence[str]) -> bool:
-    """Is more than a third of the letters of a script that BLEU is computed over characters for?"""
+    """Return True if more than a third of the letters are of a script for which BLEU is computed over characters."""
     sample = "".join(texts[:1000])
     return len(UNSPACED.findall(sample)) > len(sample) / 3
 
 
 def edit_distance(a: Sequence[str], b: Sequence[str]) -> int:
-    """Insertions, deletions and substitutions that turn a into b (Levenshtein 1966)."""
+    """Return the insertions, deletions and substitutions that turn a into b (Levenshtein 1966).
+
+    Examples:
+        >>> edit_distance("kitten", "sitting")
+        3
+    """
     row = list(range(len(b) + 1))
     for i, x in enumerate(a, 1):
         diagonal, row[0] = row[0], i

@@ -7,6 +7,7 @@ from typing import Any
 from chainrule.report.formats import figure
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.tasks.board import register_section
 
 CELL = 18
 """Pixels of a cell of a heat map."""
@@ -14,6 +15,7 @@ LETTERS = 12
 """Letters of a token that a heat map shows."""
 
 
+@register_section("translate")
 class TranslateSection(ReportSection):
     """Translations side by side, and heat maps of attention."""
 
@@ -86,6 +88,3 @@ def heat_map(found: dict[str, Any], axes: tuple[str, str]) -> dict[str, Any]:
 def _pixels(name: str) -> int:
     """About how wide a name is drawn: Hangul, kana and Chinese characters take twice the room."""
     return sum(12 if letter > "\u1100" else 7 for letter in name[:LETTERS])
-
-
-SECTION = TranslateSection()

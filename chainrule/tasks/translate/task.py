@@ -1,9 +1,9 @@
-"""translate: a target for every source. Judged by chrF where targets are sentences, by errors per symbol where they are symbols."""
+"""translate: a target for every source. The main metric is chrF for sentences, errors per symbol for symbols."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, ConfigError, DataError, ModelType, SequenceModel
+from chainrule.core import Autoregressive, ConfigError, DataError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
@@ -31,15 +31,17 @@ from chainrule.training.rules import GradientRule, Rule
 ROWS = 64
 """Sources that are read, or translated, at once."""
 VALIDATED = 2000
-"""Pairs of the validation part that the best weights are chosen on."""
+"""Pairs of the validation split that the best weights are chosen on, at most."""
 PENALTIES, SETTLED = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6), 128
-"""Length penalties that are tried, from short to long, and how many validation pairs they are tried on."""
+"""Length penalties that are tried, from short to long, and the number of validation pairs that they are tried on."""
 MAX_EXTRA_TOKENS = 10
-"""Symbols that any translation may have beyond what training pairs suggest."""
+"""Tokens that a translation may have beyond the length that training pairs suggest."""
 
 
 @register_task
 class Translate(Task):
+    """Generate a target for a source."""
+
     name = "translate"
     card_of_encoding = True
     data_options = ("tokenizer", "group", "on_bad")
@@ -48,25 +50,25 @@ class Translate(Task):
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         errors = Metric("error_rate", "errors per word", "단어당 오류", of="edits", per="symbols")
-        chrf = Metric("chrf", "chrF", "chrF", higher_is_better=True, digits=2, of="statistics", aggregate="chrf", items="pair",
-                      min_items=50, min_block=1)  # fmt: skip
+        chrf = Metric("chrf", "chrF", "chrF", higher_is_better=True, digits=2, of="statistics", aggregate="chrf",
+                      items="pair", min_items=50, min_block=1)  # fmt: skip
         bleu = Metric("bleu", "BLEU", "BLEU", higher_is_better=True, digits=2)
         exact = Metric("exact_match", "exact match", "완전 일치", unit="%", higher_is_better=True, digits=0, of="exact")
         if counted != "symbol":
             return chrf, bleu, exact, errors
         main = replace(
-            errors, label="errors per symbol", label_ko="기호당 오류", sentence="{} errors per symbol", sentence_ko="기호당 오류 {}",
-            items="symbol", min_items=200, min_block=1,
+            errors, label="errors per symbol", label_ko="기호당 오류", sentence="{} errors per symbol",
+            sentence_ko="기호당 오류 {}", items="symbol", min_items=200, min_block=1,
         )  # fmt: skip
         return main, chrf, bleu, exact
 
     def validation(self, counted: str) -> Metric:
-        """Weights are chosen by cross-entropy: translating the validation part would take too long."""
-        return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", sentence="{} nats per target token",
-                      sentence_ko="목표 토큰당 {}nat", of="nats")  # fmt: skip
+        """Return the cross-entropy: translating the validation split would take too long."""
+        return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", of="nats",
+                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {}nat")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
-        """Where targets are of a closed set but are not to be read symbol by symbol, they are judged as sentences."""
+        """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
         s = settings
         found = read_pairs(s.data, s.columns, s.group, s.split, s.on_bad)
         target = check_pair_tokenizers(s.tokenizer)[-1].kind if s.tokenizer else "word"
@@ -99,19 +101,16 @@ class Translate(Task):
             Seq2SeqLoss(model, r.label_smoothing), r, ready.compute
         )
 
-    def validator(self, data: EncodedData, ready: ResolvedRun) -> Callable[[SequenceModel], float]:
+    def validate(self, model: Any, data: EncodedData, ready: ResolvedRun) -> float:
         part = data.parts["valid"]
         chosen = np.arange(0, len(part), math.ceil(len(part) / VALIDATED)).tolist()
-
-        def validate(model: SequenceModel) -> float:
-            assert isinstance(model, Autoregressive)
-            return target_nats(model, part, chosen, ready)
-
-        return validate
+        return target_nats(model, part, chosen, ready)
 
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
-        """The length penalty with which translations of validation sources are about as long as their targets: what a beam
-        prefers is too short, the more so the less a model has learnt (Murray & Chiang 2018).
+        """Return the length penalty with which translations of validation sources are about as long as their targets.
+
+        Beam search prefers translations that are too short, the more so the less a model has learnt (Murray & Chiang
+        2018).
         """
         if run.data["counted"] == "symbol":
             return {}
@@ -127,7 +126,7 @@ class Translate(Task):
         return {"length_penalty": min(gaps, key=lambda penalty: gaps[penalty])}
 
     def evaluate(self, run: Run, part: PairPart) -> Evaluation:
-        """Every source is translated by a beam of 4 and held against its target."""
+        """Translate every source by a beam of 4 and compare it with its target."""
         if not len(part):
             raise DataError("nothing to measure: the part holds no pair")
         found = translations(run, part.source_ids)
@@ -135,8 +134,9 @@ class Translate(Task):
         scores = judge(texts, part.targets)
         details = {"translations": texts, "nats": [best[0].nats for best in found],
                    "finished": [best[0].finished for best in found]}  # fmt: skip
-        items = {"statistics": scores.statistics, "edits": scores.edits.astype(np.float64), "symbols": scores.sizes.astype(np.float64),
-                 "exact": scores.exact.astype(np.float64)}  # fmt: skip
+        items = {name: np.asarray(found, np.float64) for name, found in (
+            ("statistics", scores.statistics), ("edits", scores.edits), ("symbols", scores.sizes),
+            ("exact", scores.exact))}  # fmt: skip
         return Evaluation(
             self.metrics(run.data["counted"]), items, np.arange(1, len(part) + 1), given={"bleu": scores.bleu},
             info={"sentences": len(part), "signature": scores.signature}, details=details,
@@ -149,13 +149,13 @@ class Translate(Task):
 
 
 def ratio(train: PairPart) -> float:
-    """99th percentile of the ratio of target to source tokens."""
+    """Return the 99th percentile of the ratio of target to source tokens."""
     return float(np.quantile([(len(t) + 1) / (len(s) + 1) for s, t in zip(train.source_ids, train.target_ids)], 0.99))
 
 
 @torch.no_grad()
 def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], ready: ResolvedRun) -> float:
-    """Mean -log p of a target symbol, ends included, of some pairs."""
+    """Return the mean -log p of a target token, ends included, over some pairs."""
     model.eval()
     order = sorted(chosen, key=lambda r: len(part.target_ids[r]))
     objective, total, count = Seq2SeqLoss(model), 0.0, 0
@@ -196,10 +196,10 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
 
 
 def length_penalty(run: Run) -> float:
-    """The length penalty of the run: tuned on validation, else the default."""
+    """Return the length penalty of the run: tuned on validation, else the default."""
     return float(run.data.get("length_penalty", Beams.length_penalty))
 
 
 def spelled(run: Run, ids: Sequence[int]) -> str:
-    """A target as text."""
+    """Return a target as text."""
     return run.processor.decode(list(ids)).decode(errors="replace").strip()

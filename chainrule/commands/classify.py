@@ -1,0 +1,40 @@
+"""``classify``: labels of texts or images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from chainrule.options import Options, Result, argument, key, register_command
+from chainrule.tasks.groups import UsesRun
+
+
+class ClassifyResult(Result):
+    inputs: list[str] = key("the texts or files, in order", always=True)
+    labels: list[str] = key("the label of each", always=True)
+    p: list[dict[str, float]] = key("the probability of every label", always=True)
+
+
+@register_command("classify", ClassifyResult)
+class Classify(UsesRun):
+    """give every text or image its label"""
+
+    input: Any = argument(
+        "texts, files whose lines are texts, or image files; default: lines of standard input",
+        nargs="*",
+        metavar="INPUT",
+        stdin=True,
+    )
+
+    def completed(self) -> Options:
+        """Return the options with inputs that name files as paths."""
+        if not isinstance(self.input, tuple | list):
+            return self
+        return replace(self, input=[Path(x) if os.path.isfile(x) else x for x in self.input])
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        for label, p, given in zip(answer["labels"], answer["p"], answer["inputs"]):
+            yield f"{label}\t{p[label]:.4f}\t{given}"

@@ -1,0 +1,103 @@
+"""``compare``: train several model types on the same data under one budget, and say which one to use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from chainrule.options import SECTIONS, Result, argument, key, option, register_command
+from chainrule.tasks.groups import Training
+
+
+class CompareResult(Result):
+    more = "the rest of board.json"
+
+    budget: dict[str, Any] = key("the budget of every model", always=True)
+    data: dict[str, Any] = key("the data card", always=True)
+    machine: dict[str, Any] = key("the machine that measured", always=True)
+    rows: list[dict[str, Any]] = key("one for each model: its metrics and interval, or its error", always=True)
+    verdict: dict[str, Any] = key("text, best, tie, confidence", always=True)
+
+
+@register_command("compare", CompareResult, section=SECTIONS[0])
+class Compare(Training):
+    """which sequence model to use on this data, and why: the main job"""
+
+    data: Any = argument("a text file or a folder (default: the plays that ship with the package)", nargs="?")
+    out: str = option(
+        "folder for board.json, report.html, runs/ and best", "runs/compare", metavar="DIR", place=True, required=True
+    )
+    models: Any = option(
+        "a,b:setting=1+other=2,file.py (default for text: markov,ngram,rnn,lstm,gru,gpt)", metavar="a,b"
+    )
+    seeds: int | None = option("number of seeds that each model is trained from (default: 1)", metavar="N")
+    workers: int | None = option(
+        "train so many rows at once, each in its own process (default: in turns in one process)", metavar="N"
+    )
+    lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
+
+    def call(self) -> dict[str, Any]:
+        from chainrule import experiment
+        from chainrule.data import plays
+        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.tasks.options import settings_of
+        from chainrule.tasks.settings import RunConfig
+
+        use_plugin(self.plugin)
+        o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
+        values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
+        return experiment.compare(
+            RunConfig.make(values).infer_task(),
+            o.models,
+            o.out,
+            seeds=1 if o.seeds is None else o.seeds,
+            lang=o.lang or "en",
+            workers=o.workers or 0,
+            overwrite=o.overwrite,
+            plugin=o.plugin,
+        )
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        from chainrule.core.metric import Metric
+
+        metric = Metric.from_json(answer["metrics"][0])
+        width = max(len(row["label"]) for row in answer["rows"])
+        for row in answer["rows"]:
+            value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
+            yield f"{row['label']:<{width}}  {value}"
+        yield f"\n{answer['verdict']['text_ko' if self.lang == 'ko' else 'text']}"
+        yield f"report: {Path(self.out) / 'report.html'}"
+        if ready := self.uses(answer):
+            yield "\n추천 모델은 다음과 같이 사용합니다:" if self.lang == "ko" else "\nTo use it:"
+            yield from (f"  {command}" for command in ready)
+
+    def uses(self, board: dict[str, Any]) -> list[str]:
+        """Return commands on ``OUT/best``, with samples of the data themselves; none if no row is recommended."""
+        from chainrule.data import plays
+        from chainrule.tasks.board import board_of
+        from chainrule.tasks.shell import command_line, masked, quoted
+
+        best = board["verdict"]["best"]
+        if best is None:
+            return []
+        entries = [
+            entry.strip() for entry in (self.models.split(",") if isinstance(self.models, str) else self.models or [])
+        ]
+        files = [name for entry in entries if (name := entry.partition(":")[0]).endswith(".py")]
+        plugin = self.plugin or (files[0] if files and best not in entries else None)
+        task = board_of(board["task"])
+        words = task.words((board["data"].get("examples") or [""])[0])
+        values = {
+            "run": quoted(Path(self.out) / "best") + (f" --plugin {quoted(plugin)}" if plugin else ""),
+            "data": quoted(os.fspath(plays() if self.data is None else self.data)),
+        }
+        return [
+            command_line(command, words=words, masked=masked(words), **values)
+            for command in task.commands(board["data"])
+        ]
+
+    def failure(self, answer: dict[str, Any]) -> str | None:
+        errors = [f"{row['label']}: {row['error']}" for row in answer["rows"] if row["status"] == "failed"]
+        return f"no model could be trained: {errors[0]}" if len(errors) == len(answer["rows"]) else None

@@ -1,0 +1,67 @@
+"""``export``: a run in another format, or images as the tokens of a codec."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import MISSING
+from pathlib import Path
+from typing import Any
+
+from chainrule.options import SECTIONS, Result, argument, key, option, register_command
+from chainrule.tasks.groups import Columns, OnBad, Split, UsesRun
+
+
+class ExportResult(Result):
+    out: str = key("the file", always=True)
+    format: str = key("arpa or symbols", always=True)
+    images: dict[str, int] | None = key("of symbols: images of each split")
+    codebook_size: int | None = key("of symbols: size of the codebook")
+    codes_per_image: int | None = key("of symbols: tokens of each image")
+    notes: list[str] | None = key("everything that was repaired or left out")
+
+
+@register_command("export", ExportResult, section=SECTIONS[2])
+class Export(UsesRun, Columns, Split, OnBad):
+    """write a run in another format: arpa (word n-grams); or images as the tokens of a codec"""
+
+    to: str = option(
+        "arpa: the n-grams of RUN; symbols: the images of --data, a line of JSON each, to compare, train and generate "
+        "from",
+        MISSING,
+        metavar="arpa|symbols",
+        place=True,
+    )
+    out: str = argument("the file; gzipped if its name ends in .gz", metavar="OUT")
+    data: Any = option(
+        "with --to symbols, RUN being a codec: images as --task codes reads them, split as the codec's data were",
+        metavar="IMAGES",
+    )
+
+    def call(self) -> dict[str, Any]:
+        from chainrule.core import UserError, nearest
+        from chainrule.tasks.codes.inference import export_symbols
+        from chainrule.tasks.generate.arpa import export_arpa
+        from chainrule.tasks.inference import run_of
+        from chainrule.tasks.options import shares
+
+        run = run_of(self)
+        if self.to == "symbols":
+            split = run.settings.get("split") if self.split is None else shares(self.split)
+            reading = {"columns": self.columns or run.settings.get("columns"), "on_bad": self.on_bad or "stop"}
+            return export_symbols(run, Path(self.out), self.data, split, reading)  # type: ignore[arg-type]
+        if self.to != "arpa":
+            raise UserError(f"--to {self.to}: {nearest(self.to, ('arpa', 'symbols'))}")
+        if given := [name for name in ("data", "columns", "split", "on_bad") if getattr(self, name) is not None]:
+            flag = f"--{given[0].replace('_', '-')}"
+            raise UserError(f"{flag}: an ARPA file is made of the run alone: leave it out; --to symbols takes images")
+        return export_arpa(run, self.out)
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        if "images" in answer:
+            sizes = ", ".join(f"{count:,} {split}" for split, count in answer["images"].items())
+            yield f"{answer['out']}: images ({sizes}) of {answer['codes_per_image']} tokens each"
+        else:
+            yield f"{answer['out']}: written"
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        return answer.get("notes", [])

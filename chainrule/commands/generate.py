@@ -1,0 +1,45 @@
+"""``generate``: continue sequences of tokens, symbols or numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from chainrule.options import Result, key, option, register_command
+from chainrule.tasks.groups import Constraints, Sampling, UsesRun
+
+
+class GenerateResult(Result):
+    texts: list[str] | None = key("continuations, without their prompts")
+    sequences: list[Any] | None = key("of symbols and series: whole records as lists")
+    written: list[str] | None = key("of symbols: the same as they would be written in a file")
+    nats: list[float] = key("log p of each", always=True)
+    tokens_per_second: float = key("speed", always=True)
+    columns: list[str] | None = key("of a series: the name of each")
+    levels: list[float] | None = key("of a series: the probabilities of the quantiles")
+    quantiles: list[Any] | None = key("of a series: quantiles at each step")
+
+
+@register_command("generate", GenerateResult)
+class Generate(UsesRun, Sampling, Constraints):
+    """continue a sequence"""
+
+    prompt: tuple[str, ...] = option("text to continue (may be given several times)", (), metavar="TEXT", place=True)
+    max_tokens: int | None = option("length (default: 200 tokens, 24 values of a series)", metavar="N")
+    n: int | None = option("continuations of each prompt (default: 1)", metavar="N")
+    min_p: float | None = option("drop tokens below P times the most probable one", metavar="P")
+    stop: tuple[str, ...] = option("end the text at the first occurrence of TEXT", (), metavar="TEXT")
+    beams: int | None = option("search for the most probable instead of sampling; -n: the best n", metavar="N")
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        if "quantiles" in answer:
+            for name, steps in zip(answer["columns"], answer["quantiles"]):
+                yield f"{name}\n{'step':>6} {'10 %':>12} {'median':>12} {'90 %':>12}"
+                for t, (low, middle, high) in enumerate(steps, 1):
+                    yield f"{t:>6} {low:>12.6g} {middle:>12.6g} {high:>12.6g}"
+        elif "written" in answer:
+            yield from answer["written"]
+        else:
+            prompts = self.prompt or ("",)
+            for k, text in enumerate(answer["texts"]):
+                yield ("\n---\n" if k else "") + prompts[k // (self.n or 1)] + text

@@ -1,0 +1,66 @@
+"""Commands for runs of ``fill``: ``fill`` and ``embed``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from chainrule.options import Result, argument, key, option, register_command
+from chainrule.tasks.groups import UsesRun
+
+
+class FillResult(Result):
+    unit: str = key("the kind of token that a mask stands for", always=True)
+    texts: list[dict[str, Any]] = key("text, masks with their candidates, filled", always=True)
+
+
+@register_command("fill", FillResult)
+class Fill(UsesRun):
+    """predict the token at every [MASK] of a text"""
+
+    text: Any = argument(
+        '"The [MASK] sat": a mask is one token of the run; default: lines of standard input',
+        nargs="*",
+        metavar="TEXT",
+        stdin=True,
+    )
+    top_k: int | None = option("candidates for each mask (default: 5)", metavar="K")
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        for found in answer["texts"]:
+            yield found["filled"]
+            for k, candidates in enumerate(found["masks"], 1):
+                shown = "  ".join(f"{json.dumps(c['text'], ensure_ascii=False)} {c['p']:.3f}" for c in candidates)
+                yield f"  {answer['unit']} {k}: {shown}"
+
+
+class EmbedResult(Result):
+    vectors: Any = key("the array, float32", always=True, python=True)
+    count: int = key("number of vectors", always=True)
+    width: int = key("numbers of each", always=True)
+    per: str = key("text or token", always=True)
+    tokens: list[int] = key("tokens of each text", always=True)
+    out: str | None = key("the file of the array")
+
+
+@register_command("embed", EmbedResult)
+class Embed(UsesRun):
+    """write a vector for every line of a text"""
+
+    input: Any = argument("default: standard input; in Python also a list of lines", metavar="FILE", stdin=True)
+    out: str | None = option("the file of the array, float32", metavar="x.npy", required=True)
+    per: str | None = option("a vector for every text (default) or for every token", choices=("text", "token"))
+
+    def call(self) -> dict[str, Any]:
+        from chainrule.tasks.fill.inference import embed, write_vectors
+        from chainrule.tasks.inference import run_of
+
+        found = embed(run_of(self), self.input, per=self.per or "text")
+        if self.out is not None:
+            write_vectors(self.out, found["vectors"])
+        return {**found, "out": self.out}
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        per = "line" if answer["per"] == "text" else "token"
+        yield f"{answer['out']}: {answer['count']} vectors of {answer['width']} numbers, one for each {per}"

@@ -1,0 +1,52 @@
+"""Commands for runs of ``generate`` alone: ``score`` and ``predict``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from chainrule.options import Result, argument, key, option, register_command
+from chainrule.tasks.groups import UsesRun
+
+
+class ScoreResult(Result):
+    nats: float = key("log p of all, negative", always=True)
+    bytes: int | None = key("bytes scored, if data have bytes")
+    symbols: int | None = key("symbols scored, if data have no bytes")
+    lines: list[dict[str, Any]] = key("nats, bytes and tokens of each line", always=True)
+
+
+@register_command("score", ScoreResult)
+class Score(UsesRun):
+    """joint log-probability, line by line or of the whole"""
+
+    input: Any = argument("default: standard input; in Python also a list of lines", metavar="FILE", stdin=True)
+    tokens: bool = option("also every token with its own nats", False)
+    unit: str | None = option(
+        "lines (default): every line by itself, its end counted; stream: one sequence", choices=("lines", "stream")
+    )
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        return [f"{line['nats']:.4f}" for line in answer["lines"]]
+
+
+class PredictResult(Result):
+    predictions: list[list[dict[str, Any]]] = key(
+        "for each sequence: token (None: the end of the record) and p, most probable first", always=True
+    )
+    unknown: list[int] = key("for each sequence: tokens that the run does not know", always=True)
+
+
+@register_command("predict", PredictResult)
+class Predict(UsesRun):
+    """the most probable next tokens of every sequence, with probabilities"""
+
+    input: Any = argument(
+        "a sequence a line; default: standard input; in Python also a list", metavar="FILE", stdin=True
+    )
+    top_k: int | None = option("number of tokens (default: 5)", metavar="K")
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        for row in answer["predictions"]:
+            yield "  ".join(f"{json.dumps(found['token'], ensure_ascii=False)} {found['p']:.3f}" for found in row)

@@ -1,0 +1,43 @@
+"""``translate``: targets of sources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from chainrule.options import Result, argument, key, option, register_command
+from chainrule.tasks.groups import Constraints, UsesRun
+
+
+class TranslateResult(Result):
+    translations: list[str] = key("one for each source", always=True)
+    nats: list[float] = key("log p of each", always=True)
+    tokens_per_second: float = key("speed", always=True)
+    n_best: list[list[dict[str, Any]]] | None = key("with --n-best: text, nats and score of each")
+    cut: int | None = key("number of sources that were too long")
+
+
+@register_command("translate", TranslateResult)
+class Translate(UsesRun, Constraints):
+    """write the target of every source: one line in, one line out"""
+
+    input: Any = argument("a source a line; default: standard input; in Python also a list", metavar="FILE", stdin=True)
+    beams: int | None = option("hypotheses kept at once (default: 4; 1 is greedy)", metavar="N")
+    n_best: int | None = option("list so many of each source, with log p", metavar="K")
+    length_penalty: float | None = option("0: none; larger: longer (default: as tuned on validation)", metavar="A")
+    coverage_penalty: float | None = option("coverage penalty (Wu et al. 2016; rnn, lstm, gru)", metavar="B")
+    min_length: int | None = option("minimum length of a translation in tokens", metavar="N")
+    max_length: int | None = option("maximum length in tokens (default: by the source's length)", metavar="N")
+    no_repeat_ngram: int | None = option("no sequence of N tokens occurs twice", metavar="N")
+    diverse: int | None = option("G groups of beams that avoid each other's tokens", metavar="G")
+    mbr: bool = option("minimum Bayes risk (MBR) decoding with chrF", False)
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        if "n_best" not in answer:
+            yield from answer["translations"]
+        for k, row in enumerate(answer.get("n_best", [])):
+            yield ("\n" if k else "") + "\n".join(f"{h['nats']:.3f}\t{h['text']}" for h in row)
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        if answer.get("cut"):
+            yield f"{answer['cut']} sources were too long and were read up to 256 tokens"
