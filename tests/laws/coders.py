@@ -8,7 +8,7 @@ from torch import Tensor
 
 from chainrule.core import ModelType, model_type
 from chainrule.laws import Subject
-from chainrule.laws.subject import Coded
+from chainrule.laws.labelled import Coded
 from chainrule.models.vq import ImageCodec
 
 

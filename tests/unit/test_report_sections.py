@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pytest
 
 import chainrule
-from chainrule.report import render
+from chainrule.report import ReportSection, render
 from chainrule.report.messages import LANGUAGES
 from chainrule.tasks.board import section_of
 
