@@ -227,7 +227,7 @@ def times_of(table: Table, column: str) -> list[float]:
     found: list[float] = []
     for row, cell in enumerate(cells):
         try:
-            found.append(_number(cell) if numbers else _moment(cell))
+            found.append(_number(cell) if numbers else moment(cell))
         except ValueError:
             raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
     return found
@@ -239,11 +239,15 @@ def _number(cell: str) -> float:
     return int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)
 
 
-def _moment(cell: str) -> float:
+def moment(cell: str) -> float:
+    """Return an ISO date or time as seconds since 1970; UTC if it has no zone. Raises ValueError.
+
+    >>> moment("1970-01-02")
+    86400.0
+    """
     text = cell.replace("/", "-")
-    moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since.total_seconds()
+    time = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
+    return (time.replace(tzinfo=time.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
 
 
 def divide_tables(
