@@ -240,11 +240,14 @@ def _number(cell: str) -> float:
 
 
 def moment(cell: str) -> float:
-    """Seconds since 1970 of an ISO date; UTC where it names no zone. Raises ValueError."""
+    """Return an ISO date or time as seconds since 1970; UTC if it has no zone. Raises ValueError.
+
+    >>> moment("1970-01-02")
+    86400.0
+    """
     text = cell.replace("/", "-")
-    moment = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
-    since = moment.replace(tzinfo=moment.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)
-    return since.total_seconds()
+    time = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
+    return (time.replace(tzinfo=time.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
 
 
 def divide_tables(

@@ -203,7 +203,7 @@ def test_a_head_that_cannot_be_built_is_one_message(
     row = model_type(why.split()[0], "mine")
     with pytest.raises(ConfigError, match=f"^{why}$"):
         row.build(row.configure("tiny"))
-    monkeypatch.setitem(SUBJECTS, "mine", SUBJECTS["tag"])
+    monkeypatch.setitem(SUBJECTS._found, "mine", SUBJECTS.all()["tag"])
     (verdict,) = check(row)
     assert not verdict.ok
 
