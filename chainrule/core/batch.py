@@ -49,6 +49,8 @@ class Batch:
             start: first row.
             stop: end of the range.
         """
+        if start == 0 and stop == len(self.inputs_BT):
+            return self
         return self._mapped(Tensor | tuple, lambda x: x[start:stop], self.shared)
 
     def to(self, device: str) -> Self:
