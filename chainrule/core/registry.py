@@ -112,9 +112,8 @@ class ModelType:
         low, high = 1, 2
         measure = lambda units: self.parameters(config.replace(**{str(self.width): units * self.width_step}))  # noqa: E731
         if measure(1) > parameters:
-            raise ConfigError(
-                f"--params {parameters:,} is too few for {self.name} on this data: the smallest has {measure(1):,}"
-            )
+            found = f"the smallest has {measure(1):,}"
+            raise ConfigError(f"--params {parameters:,} is too few for {self.name} on this data: {found}")
         while measure(high) <= parameters:
             low, high = high, 2 * high
         while high - low > 1:

@@ -28,7 +28,7 @@ class Cache(State):
 
     def rewind(self, n_B: Tensor) -> Self:
         if bool((n_B > self.slack).any()) or bool((n_B > self.length_B - self.origin_B).any()):
-            raise NotRewindable(f"at most {self.slack} tokens, all after the last start, can be taken back")
+            raise NotRewindable(f"at most {self.slack} tokens, all after the last start token, can be rewound")
         return replace(self, length_B=self.length_B - n_B)
 
     def positions(self) -> Tensor:
@@ -60,10 +60,8 @@ class Cache(State):
         B, G, S, K = self.keys[0].shape
         if slots == S:
             return self
-        if S == 0:
-            room = lambda x: x.new_zeros(B, G, slots, K)  # noqa: E731
-            return replace(self, keys=tuple(map(room, self.keys)), values=tuple(map(room, self.values)))
-        slot = (self.positions() % slots)[:, None, :, None].expand(B, G, S, K)
+        positions = self.positions() if S else self.origin_B.new_zeros(B, 0)
+        slot = (positions % slots)[:, None, :, None].expand(B, G, S, K)
         move = lambda x: x.new_zeros(B, G, slots, K).scatter(2, slot, x)  # noqa: E731
         return replace(self, keys=tuple(map(move, self.keys)), values=tuple(map(move, self.values)))
 

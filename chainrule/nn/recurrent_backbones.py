@@ -85,7 +85,7 @@ class CausalRecurrent(Recurrent):
         """
         T, parts, outputs = x_BTD.shape[1], state.parts_BLH, []
         begin_BLH = begin_BLH or tuple(p.new_zeros(()) for p in parts)
-        if lengths_B is not None:  # a start symbol among the pads resets nothing
+        if lengths_B is not None:  # a start token among the pads resets nothing
             begins_BT = begins_BT & (torch.arange(T, device=x_BTD.device) < lengths_B[:, None])
         for first, end in _segments(begins_BT, lengths_B):
             reset_B11 = begins_BT[:, first, None, None]

@@ -69,9 +69,8 @@ class TextToImage(Pretrainable):
         self.chooser = Matcher(self.config.words, channels, "patches").requires_grad_(False)
         self.judge = Matcher(self.config.words, channels, "pixels").requires_grad_(False)
         if not isinstance(self.codec, Codec) or self.config.vocab_size != self.picture + self.codec.codebook_size:
-            raise ConfigError(
-                f"{self.config.vocab_size} tokens for {self.picture} of text and {self.codec.codebook_size} of images"
-            )
+            image = getattr(self.codec, "codebook_size", 0)
+            raise ConfigError(f"{self.config.vocab_size} token ids, not {self.picture} of text and {image} of images")
 
     def load_pretrained(self, learnt: SequenceModel) -> None:
         if not isinstance(learnt, Codec):

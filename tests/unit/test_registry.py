@@ -104,7 +104,8 @@ def test_a_head_from_outside_joins_every_backbone_of_its_kind() -> None:
         assert row.recipe.lr == 0.5 and issubclass(row.build, MeanHead)  # type: ignore[arg-type]
         config = row.configure("small")
         assert config.model_dump()["scale"] == 2.0 and {"width", "layers", "dropout"} < config.model_dump().keys()
-        model = row.build(row.configure("tiny", width=16)).double().eval()
+        make: Any = registry._model_types[row.name, "mine"].build
+        model = make(row.configure("tiny", width=16)).double().eval()
         assert model.config.model_dump()["scale"] == 1.0
         together = model(x_BSD, lengths_B)
         torch.testing.assert_close(model(x_BSD[1:, :3], lengths_B[1:]), together[1:])
