@@ -109,7 +109,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether any request goes on or waits."""
+        """True while any request goes on or waits."""
         return bool(self._waiting or self._fronts)
 
     def _checked(self, request: Request) -> Handle:
@@ -213,7 +213,7 @@ class Engine:
     def _decide(
         self, fronts: list[Front]
     ) -> tuple[list[Event], dict[Hashable, tuple[Group, list[tuple[Tensor, Tensor]]]], bool]:
-        """What came; for each group that goes on, which rows of all fronts it holds and what they read next; and
+        """The tokens that came; for each group that goes on, which rows of all fronts it holds and what they read next; and
         whether any row changes its place."""
         events, plan, first, moved = [], {}, 0, len(fronts) > 1
         for front in fronts:
