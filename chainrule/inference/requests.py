@@ -161,8 +161,8 @@ class Handle:
         self.total = 0.0
         """log p of the tokens so far."""
         self.finish: str | None = None
-        """The reason why the sequence ended: "end" (of the record), "stop", "length", or "stuck" (no token is allowed); None
-        while it goes on."""
+        """The reason why the sequence ended: "end" (of the record), "stop", "length", or "stuck" (no token is allowed);
+        None while it goes on."""
         self.hypotheses: list[Hypothesis] = []
         """The result, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
 
@@ -196,13 +196,19 @@ class Handle:
             self.finish = "end"
         return [Event(self, token, None) for token in self.tokens]
 
+    def _step(self) -> None:
+        """A step of the engine. Raises RuntimeError where an error in an earlier one has ended everything."""
+        if not self.engine.busy:
+            raise RuntimeError("the engine stopped at an error before this request had ended")
+        self.engine.step()
+
     def __iter__(self) -> Iterator[Event]:
         seen = 0
         while True:
             while seen == len(self.tokens):
                 if self.finish is not None:
                     return
-                self.engine.step()
+                self._step()
             yield Event(self, self.tokens[seen], self.nats[seen] if self.nats else None)
             seen += 1
 
@@ -213,7 +219,7 @@ class Handle:
             What was generated, best first: one sampled sequence, or the n best that a beam search found.
         """
         while self.finish is None:
-            self.engine.step()
+            self._step()
         return self.hypotheses
 
 
