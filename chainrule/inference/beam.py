@@ -310,7 +310,7 @@ class Search(Group):
         """cp of each row of the State, R."""
         if not self.options.coverage_penalty:
             return torch.zeros_like(state.length_B[rows], dtype=torch.float64)
-        seen_RS: Tensor = state.coverage_BS[rows]
+        seen_RS: Tensor = state.coverage_BS[rows]  # type: ignore[attr-defined]
         return self.options.coverage_penalty * seen_RS.double().clamp(1e-30, 1).log().sum(-1)
 
     def _finish(self, beam: Beam, found: Extensions, t: int) -> Beam:

@@ -108,7 +108,7 @@ class Engine:
 
     @property
     def busy(self) -> bool:
-        """Whether any request goes on or waits."""
+        """True while any request goes on or waits."""
         return bool(self._waiting or self._fronts)
 
     def _checked(self, request: Request) -> Handle:
@@ -214,8 +214,8 @@ class Engine:
     def _decide(
         self, fronts: list[Front]
     ) -> tuple[list[Event], dict[Hashable, tuple[Group, list[tuple[Tensor, Tensor]]]], bool]:
-        """What came; for each group that goes on, which rows of all fronts it holds and what they read next; and
-        whether any row changes its place."""
+        """The tokens that came; for each group that goes on, which rows of all fronts it holds and what they read next;
+        and whether any row changes its place."""
         events, plan, first, moved = [], {}, 0, len(fronts) > 1
         for front in fronts:
             begin = 0
@@ -227,19 +227,14 @@ class Engine:
                 if group.rows:
                     if parents_R is None:
                         parents_R = torch.arange(many, device=inputs_R1.device)
-                    self._place(plan, group, parents_R + (first + begin), inputs_R1)
+                    mine, pieces = plan.setdefault(group.key, (group, []))
+                    pieces.append((parents_R + (first + begin), inputs_R1))
+                    if mine is not group:
+                        mine.join(group)
+                        moved = True
                 begin += many
             first += begin
         return events, plan, moved
-
-    @staticmethod
-    def _place(plan: dict[Hashable, Any], group: Group, parents_R: Tensor, inputs_R1: Tensor) -> None:
-        """Add a group, or let it join that of the same key."""
-        if group.key in plan:
-            plan[group.key][0].join(group)
-            plan[group.key][1].append((parents_R, inputs_R1))
-        else:
-            plan[group.key] = (group, [(parents_R, inputs_R1)])
 
 
 def beam_search(

@@ -6,19 +6,26 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Prediction, State
+from chainrule.core import Prediction, State
 
 if TYPE_CHECKING:
+    from chainrule.inference.beam import Beams
     from chainrule.inference.engine import Engine
+    from chainrule.inference.sampling import Filters
 
 DEFAULT_TOKENS = 200
 """Tokens of a sampled request that does not say how many."""
+
+
+Sampler: TypeAlias = "Filters | Beams"
+"""A way of choosing tokens. Each says how many tokens a request may have (``limit``), refuses what cannot be answered
+(``check``), tells which requests are decided together (``key``), and makes a group of those that begin (``begin``)."""
 
 
 @dataclass(frozen=True)
@@ -154,10 +161,10 @@ class Handle:
         self.total = 0.0
         """log p of the tokens so far."""
         self.finish: str | None = None
-        """What ended the sequence: "end" (of the record), "stop", "length", or "stuck" (no token is allowed); None
-        while it goes on."""
+        """The reason why the sequence ended: "end" (of the record), "stop", "length", or "stuck" (no token is allowed);
+        None while it goes on."""
         self.hypotheses: list[Hypothesis] = []
-        """What was generated, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
+        """The result, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
 
     def receive(self, token: Any, nats: float) -> None:
         """Take the next sampled token; one of log p = -inf is not generated."""
@@ -189,13 +196,19 @@ class Handle:
             self.finish = "end"
         return [Event(self, token, None) for token in self.tokens]
 
+    def _step(self) -> None:
+        """A step of the engine. Raises RuntimeError where an error in an earlier one has ended everything."""
+        if not self.engine.busy:
+            raise RuntimeError("the engine stopped at an error before this request had ended")
+        self.engine.step()
+
     def __iter__(self) -> Iterator[Event]:
         seen = 0
         while True:
             while seen == len(self.tokens):
                 if self.finish is not None:
                     return
-                self.engine.step()
+                self._step()
             yield Event(self, self.tokens[seen], self.nats[seen] if self.nats else None)
             seen += 1
 
@@ -206,7 +219,7 @@ class Handle:
             What was generated, best first: one sampled sequence, or the n best that a beam search found.
         """
         while self.finish is None:
-            self.engine.step()
+            self._step()
         return self.hypotheses
 
 
@@ -225,7 +238,7 @@ class Front:
 
 
 class Decision(NamedTuple):
-    """What a group decides at a step: the tokens that came; of which of its rows each row that goes on is the
+    """The decision of a group at a step: the tokens that came; of which of its rows each row that goes on is the
     continuation (None: rows stay as they are); and what the rows that go on read next, R x 1."""
 
     events: list[Event]
@@ -251,23 +264,3 @@ class Group(ABC):
     @abstractmethod
     def join(self, other: Any) -> None:
         """Take the requests of another group of the same key, whose rows follow those of this one."""
-
-
-class Sampler(Protocol):
-    """A way of choosing tokens: `Filters` (sampling) or `Beams` (beam search)."""
-
-    def limit(self, request: Request) -> int:
-        """At most so many tokens. Raises UserError where the request cannot be meant, or met."""
-        ...
-
-    def check(self, request: Request, model: Autoregressive) -> None:
-        """Raise UserError where this model cannot answer the request."""
-        ...
-
-    def key(self, request: Request) -> Hashable:
-        """Requests of equal keys that begin together form one group."""
-        ...
-
-    def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
-        """The group of requests of one key whose prompts have been read."""
-        ...

@@ -133,7 +133,7 @@ class Drawn(Group):
         self.seeds_B = self.seeds_B[index_b]
 
     def positions(self) -> Tensor:
-        """How many tokens each request has, B: the position of its next one."""
+        """The number of tokens of each request, B: the position of its next one."""
         return torch.tensor([len(handle.tokens) for handle in self.handles], device=self.seeds_B.device)
 
     def taken(self, next_B1: Tensor, nats_B: Tensor) -> Decision:
@@ -168,11 +168,8 @@ class DrawnTokens(Drawn):
         """State of each request in the automaton of constraints."""
         if request.constraints != Constraints():
             self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
-            after_SV, places = self.after_SV.tolist() if len(self.after_SV) > 1 else [], []
-            for handle in handles:
-                places.append(
-                    functools.reduce(lambda s, i: after_SV[s][i], handle.request.given if after_SV else (), 0)
-                )
+            after_SV = self.after_SV.tolist()
+            places = [functools.reduce(lambda s, i: after_SV[s][i], h.request.given, 0) for h in handles]
             self.place_B = torch.tensor(places, device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0

@@ -4,10 +4,10 @@ p."""
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
@@ -47,12 +47,9 @@ def _requests(subject: Subject, count: int) -> list[Request]:
 
 def _agree(got: Handle, want: Handle, what: str) -> None:
     """Raise LawBroken where tokens or log p differ."""
-    tokens, nats = (
-        [torch.tensor(x, dtype=torch.float64) for x in pair]
-        for pair in ((got.tokens, want.tokens), ([got.total, *got.nats], [want.total, *want.nats]))
-    )
-    same(tokens[0], tokens[1], f"tokens of {what}")
-    same(nats[0], nats[1], f"log p of {what}")
+    for name in ("tokens", "nats", "total"):
+        mine, other = (torch.tensor(getattr(handle, name), dtype=torch.float64) for handle in (got, want))
+        same(mine, other, f"{name} of {what}")
 
 
 def alone_as_among_others(subject: Subject) -> str:
@@ -75,24 +72,21 @@ def alone_as_among_others(subject: Subject) -> str:
 
 
 def stream_is_batch(subject: Subject) -> None:
-    """Tokens that are taken one by one, and the events of the steps, are those of a batch that is waited for."""
-    requests = _requests(subject, 6)
-    batch = Engine(subject.model, CPU).run(requests)
+    """Tokens that are taken one by one are those of a batch that is waited for, and those of the events of its
+    steps."""
+    requests, told = _requests(subject, 6), defaultdict(list)
+    engine = Engine(subject.model, CPU)
+    batch = [engine.submit(request) for request in requests]
+    while engine.busy:
+        for event in engine.step():
+            told[event.handle].append(event.token)
     engine = Engine(subject.model, CPU)
     streams = [engine.submit(request) for request in requests]
     for k in (2, 0, 1, 3, 4, 5):
         streamed = [event.token for event in streams[k]]
-        if streamed != streams[k].tokens:
-            raise LawBroken(f"request {k} streams {streamed} and holds {streams[k].tokens}")
+        if streamed != streams[k].tokens or told[batch[k]] != batch[k].tokens:
+            raise LawBroken(f"request {k} streams {streamed} and {told[batch[k]]}, and holds {batch[k].tokens}")
         _agree(streams[k], batch[k], f"request {k} as a stream against in a batch")
-    engine, told = Engine(subject.model, CPU), {}
-    handles = [engine.submit(request) for request in requests]
-    while engine.busy:
-        for event in engine.step():
-            told.setdefault(event.handle, []).append(event.token)
-    for k, handle in enumerate(handles):
-        if told.get(handle, []) != handle.tokens:
-            raise LawBroken(f"the events of request {k} are {told.get(handle)}, its tokens {handle.tokens}")
 
 
 @torch.no_grad()
@@ -121,24 +115,16 @@ def draws_follow_p(subject: Subject) -> str:
     """Frequencies of 4,000 continuations of two tokens fit the p of all pairs (chi-square, fixed seeds)."""
     model = subject.build(vocab_size=4)
     assert isinstance(model, Autoregressive)
-    choices = subject.choices()
-    pairs = torch.tensor(list(itertools.product(*choices[:2])))
-    p = _probabilities(subject, model, pairs)
-    prompt = SourcePrompt(subject.sources([0])[0][0].tolist()) if subject.takes_prompt else ()  # type: ignore[attr-defined]
-    plain = Filters()
-    requests = [Request(prompt, plain, seed, max_tokens=2) for seed in derive_seeds(subject.seed, DRAWS)]
+    pairs = torch.tensor(list(itertools.product(*subject.choices()[:2])))
+    with torch.no_grad():
+        first, state = subject.begin(model, [0])
+        second, _ = model(pairs[:, :1], state.reorder(torch.zeros(len(pairs), dtype=torch.long)))
+        log_p_first = torch.stack([first.log_prob(v.view(1, 1))[0, 0] for v in pairs[:, 0]])
+        p = (log_p_first + second.log_prob(pairs[:, 1:])[:, 0]).double().exp()
+    prompt = _prompts(subject, 1)[0] if subject.takes_prompt else ()
+    requests = [Request(prompt, Filters(), seed, max_tokens=2) for seed in derive_seeds(subject.seed, DRAWS)]
     drawn = torch.tensor([handle.tokens for handle in Engine(model, CPU).run(requests)])
     cells = (drawn[:, None] == pairs).all(-1)
     if not bool(cells.any(1).all()):
-        raise LawBroken(
-            f"the pair {drawn[int((~cells.any(1)).nonzero()[0])].tolist()} was drawn, which has no probability"
-        )
+        raise LawBroken("a pair was drawn that has no probability")
     return follow(cells.sum(0).double(), p)
-
-
-@torch.no_grad()
-def _probabilities(subject: Subject, model: Autoregressive, pairs: Tensor) -> Tensor:
-    first, state = subject.begin(model, [0])
-    second, _ = model(pairs[:, :1], state.reorder(torch.zeros(len(pairs), dtype=torch.long)))
-    p_first = torch.stack([first.log_prob(v.view(1, 1))[0, 0] for v in pairs[:, 0]])
-    return (p_first + second.log_prob(pairs[:, 1:])[:, 0]).double().exp()

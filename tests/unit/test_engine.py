@@ -204,6 +204,25 @@ def test_a_request_that_joins_reads_its_prompt_and_goes_on_in_the_same_forward(m
     assert calls == [(1, 2), (1, 1), (2, 3), (6, 1), (5, 1), (1, 1)]
 
 
+def test_requests_whose_samplers_take_turns_keep_their_own_rows():
+    """Those of one sampler become neighbours after the first step, although no request leaves."""
+    model, samplers = build("gru"), [Filters(), Filters(top_k=2), Filters(temperature=0)]
+    requests = [Request([k, 5 - k], samplers[k % 3], seed=k, max_tokens=5) for k in range(6)]
+    for request, handle in zip(requests, Engine(model, CPU).run(requests)):
+        (alone,) = Engine(model, CPU).run([request])
+        assert alone.tokens == handle.tokens and alone.nats == pytest.approx(handle.nats, abs=1e-9)
+
+
+def test_after_an_error_no_handle_waits_for_ever():
+    engine = Engine(build("gru"), CPU)
+    first = engine.submit(Request([1], Filters(), max_tokens=9))
+    second = engine.submit(Request([1], Filters(), stop=lambda ids: bool(1 // (len(ids) - 2)), max_tokens=9))
+    with pytest.raises(ZeroDivisionError):
+        second.result()
+    with pytest.raises(RuntimeError, match="stopped at an error"):
+        first.result()
+
+
 def test_iterating_a_handle_gives_each_token_when_it_comes():
     engine = Engine(build("gru"), CPU)
     first, second = (engine.submit(Request([1, 2], Filters(), seed, max_tokens=6)) for seed in (1, 2))

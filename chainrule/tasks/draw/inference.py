@@ -70,12 +70,7 @@ def draw(
     if run.model.chooser.taught:
         near_N = nearness(run.model.chooser, run, wanted, images).diagonal()
     if best_of:
-        if near_N is None:
-            raise UserError(
-                "--best-of: this run's training has not ended, so nothing was taught to choose; --resume auto ends it"
-            )
-        blocks = near_N.reshape(len(captions), each)
-        chosen_N = (np.argsort(-blocks, 1, kind="stable")[:, :n] + each * np.arange(len(captions))[:, None]).ravel()
+        chosen_N = _closest(near_N, len(captions), n)
     return {
         "images": images[chosen_N],
         "ids": ids_NP[chosen_N],
@@ -86,8 +81,18 @@ def draw(
     }
 
 
+def _closest(near_N: np.ndarray | None, captions: int, n: int) -> np.ndarray:
+    """The n images of each caption that are closest to it, by their numbers."""
+    if near_N is None:
+        raise UserError(
+            "--best-of: this run's training has not ended, so nothing was taught to choose; --resume auto ends it"
+        )
+    blocks = near_N.reshape(captions, -1)
+    return (np.argsort(-blocks, 1, kind="stable")[:, :n] + blocks.shape[1] * np.arange(captions)[:, None]).ravel()
+
+
 def _how_many(captions: int, n: int, best_of: int | None, guidance: float | None) -> int:
-    """How many images are drawn of each caption. Raises UserError for too many, or too few to choose from."""
+    """Number of images that are drawn of each caption. Raises UserError for too many, or too few to choose from."""
     if guidance is not None and not 0 <= guidance <= 100:
         raise UserError(f"--guidance {guidance}: allowed is 0 to 100; 1 is the model as it is")
     if best_of is not None and best_of < n:

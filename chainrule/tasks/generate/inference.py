@@ -14,7 +14,7 @@ from chainrule.data import lines as inputs
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
-from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request
+from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
@@ -128,9 +128,8 @@ def generate(
 
     Returns:
         ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
-        symbols
-        ``sequences``: whole records, the prompt included, as lists of symbols (of steps, where voices are in step), and
-        ``written``, the same as in a file.
+        symbols: ``sequences``, whole records with their prompts, as lists of symbols (of steps, where voices are in
+        step), and ``written``, the same as in a file.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
@@ -144,24 +143,33 @@ def generate(
     if (must or forbid) and not beams:
         raise UserError("--must and --forbid are met by beam search: give --beams too, --beams 8 for example")
     encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
-    engine = Engine(run.model, run.compute)
-    if max_tokens is None and engine.room is not None:
-        max_tokens = max(1, min(DEFAULT_TOKENS, engine.room - max(map(len, encoded), default=0)))
-    shared: dict[str, Any] = {"max_tokens": max_tokens, **record_rules(run, stop)}
     began = time.perf_counter()
     if beams:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
-        made = _searched(run, engine.run(Request(ids, options, **shared) for ids in encoded), n)
+        made = _n_best(run, _made(run, encoded, options, [seed], max_tokens, stop), n)
     else:
-        seeds = derive_seeds(seed, n)
-        handles = engine.run(Request(ids, filters, mine, **shared) for ids in encoded for mine in seeds)
+        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
         made = [(handle.tokens, handle.total) for handle in handles]
     seconds = time.perf_counter() - began
     result = _shown_all(run, [p for p in prompt for _ in range(n)], [p for p in encoded for _ in range(n)], made)
     return {**result, "tokens_per_second": sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)}
 
 
-def _searched(run: Run, handles: Sequence[Handle], n: int) -> list[tuple[list[int], float]]:
+def _made(
+    run: Run, prompts: list[list[int]], sampler: Sampler, seeds: list[int], max_tokens: int | None, stop: Sequence[str]
+) -> list[Handle]:
+    """A finished request of each prompt and seed."""
+    engine, rules = Engine(run.model, run.compute), record_rules(run, stop)
+
+    def limit(ids: list[int]) -> int | None:
+        if max_tokens is not None or engine.room is None:
+            return max_tokens
+        return max(1, min(DEFAULT_TOKENS, engine.room - len(ids)))
+
+    return engine.run(Request(ids, sampler, seed, max_tokens=limit(ids), **rules) for ids in prompts for seed in seeds)
+
+
+def _n_best(run: Run, handles: Sequence[Handle], n: int) -> list[tuple[list[int], float]]:
     """The n best continuations of each prompt, the end included where there is one; UserError where there are fewer."""
     found = [handle.result() for handle in handles]
     if any(len(row) < n for row in found):

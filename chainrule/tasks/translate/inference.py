@@ -14,6 +14,7 @@ from chainrule.data.pair_encoding import LONGEST
 from chainrule.inference.alignment import alignment
 from chainrule.inference.beam import Beams
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr
+from chainrule.inference.requests import Hypothesis
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import need, phrases, register_call
 from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
@@ -79,10 +80,7 @@ def translate(
     began = time.perf_counter()
     found = translations(run, [x[:LONGEST].astype(np.int32) for x in ids], options)
     seconds = time.perf_counter() - began
-    listed = [[{"text": spelled(run, h.ids), "nats": h.nats, "score": h.score} for h in row] for row in found]
-    if mbr:
-        best = [choose_by_mbr([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
-        listed = [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(listed, best)]
+    listed = _listed(run, found, mbr)
     return {
         "translations": [row[0]["text"] for row in listed],
         "nats": [row[0]["nats"] for row in listed],
@@ -90,6 +88,15 @@ def translate(
         "n_best": [row[:n_best] for row in listed] if n_best > 1 else None,
         "cut": sum(len(x) > LONGEST for x in ids) or None,
     }
+
+
+def _listed(run: Run, found: Sequence[Sequence[Hypothesis]], mbr: bool) -> list[list[dict[str, Any]]]:
+    """The hypotheses of each source as text, the chosen one first."""
+    listed = [[{"text": spelled(run, h.ids), "nats": h.nats, "score": h.score} for h in row] for row in found]
+    if not mbr:
+        return listed
+    best = [choose_by_mbr([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
+    return [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(listed, best)]
 
 
 def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:
