@@ -1,27 +1,32 @@
-"""What every model type must keep, as plain functions over the registry: what the command ``laws`` runs."""
+"""Conformance tests ("laws") of model types, as plain functions over the registry; the command ``laws`` runs them."""
 
 from chainrule.laws.subject import (
-    SUBJECTS,
+    CaptionImages,
+    Coded,
     Labelling,
     LawBroken,
     Numbers,
     Records,
+    Shown,
     Sourced,
     Subject,
     Tokens,
     WholeRows,
-    register_subject,
 )
+from chainrule.laws.subjects import SUBJECTS, register_subject
 from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report
 
 __all__ = [
     "LAWS",
     "SUBJECTS",
+    "CaptionImages",
+    "Coded",
     "Labelling",
     "Law",
     "LawBroken",
     "Numbers",
     "Records",
+    "Shown",
     "Sourced",
     "Subject",
     "Tokens",

@@ -36,7 +36,6 @@ from chainrule.core import (
     model_type,
     total,
 )
-from chainrule.core.task_registry import Registry
 from chainrule.data.image_files import ImageReader
 from chainrule.data.reading import Lexicon, Reader, TextReader
 from chainrule.laws.inputs import differentiable_inputs
@@ -47,12 +46,6 @@ TOLERANCE = 1e-9
 """Nats, in float64: two paths through the same arithmetic."""
 LONGEST_CONTEXT = 256
 """Symbols: a longer context is not tried on a tiny model."""
-
-
-SUBJECTS: Registry[type[Subject]] = Registry("laws")
-"""Subjects by task: each knows the inputs and the questions for the models of its task."""
-register_subject = SUBJECTS.register
-"""Class decorator: register the subject for the models of a task, by the task's name."""
 
 
 class LawBroken(AssertionError):
@@ -75,7 +68,6 @@ def same(got: Tensor, want: Tensor, what: str, tolerance: float = TOLERANCE) -> 
     )
 
 
-@register_subject("generate")
 class Subject:
     """A model type's ``tiny`` preset in float64, over a small alphabet, with values that make every part matter.
 
@@ -283,7 +275,6 @@ class Subject:
         return torch.cat(tables, dim=1), state
 
 
-@register_subject("series")
 class Numbers(Subject):
     """Real-valued sequences: NaN is read as the start symbol, and is not scored as a target."""
 
@@ -307,7 +298,6 @@ class Numbers(Subject):
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
-@register_subject("translate")
 class Sourced(Subject):
     """Every row has a source of its own, of its own length; pads of sources are arbitrary."""
 
@@ -397,7 +387,6 @@ def _class(word: str) -> int:
     return SPELLINGS.index(word) if word in SPELLINGS else len(word)
 
 
-@register_subject("tag")
 class Tokens(Labelling):
     """A tag for every word. In training a finer tag stands beside each, frequent enough to be learned from."""
 
@@ -432,7 +421,6 @@ class Tokens(Labelling):
         ]
 
 
-@register_subject("classify")
 class Records(Labelling):
     """A label for every text: the words of a row joined by spaces."""
 
@@ -462,7 +450,6 @@ class Records(Labelling):
 PICTURES = ImageReader(8, 3, (0.5, 0.4, 0.6), (0.3, 0.25, 0.2))
 
 
-@register_subject("classify-images")
 class Shown(Records):
     """A label for every picture: a row of words is a pattern of blobs, the same for the same row."""
 
@@ -481,7 +468,6 @@ class Shown(Records):
         return replace(made, pixels_BCYX=made.pixels_BCYX.double())
 
 
-@register_subject("codes")
 class Coded(Shown):
     """Pictures without labels, as symbols and back."""
 
@@ -500,7 +486,6 @@ class Coded(Shown):
         return torch.cat([ids_BP.double().flatten(), pictures.double().flatten()])
 
 
-@register_subject("draw")
 class CaptionImages(Subject):
     """Records of a caption and a picture: 5 words, 3 places of a caption with their fillings, 4 symbols of a picture of 2 x 2."""
 
@@ -529,7 +514,6 @@ class CaptionImages(Subject):
         return torch.where(place_T < self.caption, text_BT, picture_BT)
 
 
-@register_subject("fill")
 class WholeRows(Subject):
     """Rows some of whose symbols are hidden, of a model that sees all of what is shown."""
 
