@@ -221,15 +221,8 @@ def drawings(
     seed: int,
     kept_NP: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return an image of each caption as tokens, N × P, and log p of the tokens that were drawn (nats).
-
-    Args:
-        run: a run of ``draw``.
-        texts: captions.
-        filters: of sampling; None: as tuned on validation.
-        guidance: strength of the caption; None: as tuned on validation.
-        seed: seed of the samples.
-        kept_NP: tokens that the images begin with.
+    """A picture of each caption as symbols, N x P, and log p of what was drawn of it (nats). None: as was settled on validation.
+    ``kept_NP``: symbols with which the pictures begin.
     """
     captions, model, (follow, warmth) = run.processor.captions, run.model, settled(run)
     rows_BT = torch.from_numpy(captions.write(texts))

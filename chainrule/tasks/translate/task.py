@@ -173,7 +173,7 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
 
 @torch.no_grad()
 def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
-    """Return the n best translations of each source (ids of its tokens), best first."""
+    """The n best translations of each source (ids of its symbols), best first. Sources of similar length are read together."""
     model, options = run.model.eval(), options or Beams(length_penalty=length_penalty(run))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     found: list[list[Hypothesis]] = [[] for _ in sources]
