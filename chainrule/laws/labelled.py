@@ -23,7 +23,7 @@ from chainrule.core import (
 )
 from chainrule.data.image_files import ImageReader
 from chainrule.data.reading import Lexicon, Reader, TextReader
-from chainrule.laws.subject import Subject, register_subject
+from chainrule.laws.subject import Subject
 
 SPELLINGS = ("the", "The", "run", "running", "ran", "3", "42nd", ",", "U.S.", "co-op", "달리다", "달린", "é")
 """Words of many shapes, so that models of characters have something to learn."""
@@ -97,7 +97,6 @@ def _class(word: str) -> int:
     return SPELLINGS.index(word) if word in SPELLINGS else len(word)
 
 
-@register_subject("tag")
 class Tokens(Labelling):
     """A tag for every word; in training each has a finer tag in a further column."""
 
@@ -129,7 +128,6 @@ class Tokens(Labelling):
         ]
 
 
-@register_subject("classify")
 class Records(Labelling):
     """A label for every text: the words of a row joined by spaces."""
 
@@ -158,7 +156,6 @@ class Records(Labelling):
 IMAGES = ImageReader(8, 3, (0.5, 0.4, 0.6), (0.3, 0.25, 0.2))
 
 
-@register_subject("classify-images")
 class Shown(Records):
     """A label for every image: a row of words becomes a pattern of squares."""
 
@@ -177,7 +174,6 @@ class Shown(Records):
         return replace(made, pixels_BCYX=made.pixels_BCYX.double())
 
 
-@register_subject("codes")
 class Coded(Shown):
     """Images without labels, encoded to tokens and decoded again."""
 

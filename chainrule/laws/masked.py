@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from chainrule.core import IGNORED, MaskedBatch, MaskedLM, Objective, SequenceModel, model_type, total
-from chainrule.laws.subject import Subject, register_subject
+from chainrule.laws.subject import Subject
 from chainrule.training.losses import MaskedLMLoss
 
 
-@register_subject("draw")
 class CaptionImages(Subject):
     """Records of a caption and an image.
 
@@ -46,7 +45,6 @@ class CaptionImages(Subject):
         return torch.where(place_T < self.caption, text_BT, image_BT)
 
 
-@register_subject("fill")
 class WholeRows(Subject):
     """Rows with masked tokens, for a model that sees the whole row."""
 

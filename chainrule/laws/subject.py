@@ -27,7 +27,6 @@ from chainrule.core import (
     State,
     Tagger,
 )
-from chainrule.core.task_registry import Registry
 from chainrule.laws.inputs import differentiable_inputs
 from chainrule.nn.probes import Probe
 from chainrule.training.losses import NextTokenLoss
@@ -36,12 +35,6 @@ TOLERANCE = 1e-9
 """Nats between two computations of the same value in float64."""
 LONGEST_CONTEXT = 256
 """Tokens; a longer context is not tested on a tiny model."""
-
-
-SUBJECTS: Registry[type[Subject]] = Registry("laws")
-"""Subjects by task: each knows the inputs and the questions for the models of its task."""
-register_subject = SUBJECTS.register
-"""Class decorator: register the subject for the models of a task, by the task's name."""
 
 
 class LawBroken(AssertionError):
@@ -79,7 +72,6 @@ def same(got: Tensor, want: Tensor, what: str, tolerance: float = TOLERANCE) -> 
     )
 
 
-@register_subject("generate")
 class Subject:
     """A model type's ``tiny`` preset in float64, over a small vocabulary, with random parameters.
 
@@ -292,7 +284,6 @@ class Subject:
         return torch.cat(tables, dim=1), state
 
 
-@register_subject("series")
 class Numbers(Subject):
     """Real-valued sequences; NaN is the start token, and is not scored as a target."""
 
@@ -316,7 +307,6 @@ class Numbers(Subject):
         return torch.full((batch, 1), math.nan, dtype=torch.float64)
 
 
-@register_subject("translate")
 class Sourced(Subject):
     """Rows with a source each, of different lengths; padding of sources is arbitrary."""
 

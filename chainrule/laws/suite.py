@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 from chainrule.core import ModelType, UserError, load_file, model_types
 from chainrule.core.errors import nearest
 from chainrule.laws import engine, filling, labelling, learning, memory, predicting, prompting, reading
-from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
+from chainrule.laws.subject import LawBroken, Subject
+from chainrule.laws.subjects import SUBJECTS
 
 
 class Law(NamedTuple):

@@ -34,7 +34,8 @@ from chainrule.core import (
     registry,
 )
 from chainrule.laws import check
-from chainrule.laws.subject import SUBJECTS, Subject
+from chainrule.laws.subject import Subject
+from chainrule.laws.subjects import SUBJECTS
 
 
 @pytest.fixture(autouse=True)
