@@ -94,7 +94,9 @@ class DALLE(Decoder, TextToImage):
         self.build_codec()
         self.position = RecordPositions(config.caption, self.codec.side, config.width)  # type: ignore[assignment]
         if config.context < self.places:
-            raise ConfigError(f"--context {config.context} is too short: a caption and its image are {self.places} tokens")
+            raise ConfigError(
+                f"--context {config.context} is too short: a caption and its image are {self.places} tokens"
+            )
 
     def predict(self, hidden_BTD: Tensor, since_BT: Tensor) -> Prediction:
         return self.masked_prediction(self.project(hidden_BTD), since_BT)
