@@ -123,7 +123,7 @@ class ModelType:
 
 
 @dataclass(frozen=True)
-class Part:
+class BackbonePart:
     """One kind of a backbone: ``build(config, input_width)`` makes a module from vectors of that width."""
 
     config: type[Config]
@@ -150,10 +150,10 @@ class Backbone:
     """Name of the model type on the command line."""
     presets: Presets
     """Preset -> settings; ``tiny`` and ``small`` are among them."""
-    reader: Part | None = None
-    """Part that reads whole rows."""
-    causal: Part | None = None
-    """Part that reads from left to right."""
+    reader: BackbonePart | None = None
+    """The part that reads whole rows."""
+    causal: BackbonePart | None = None
+    """The part that reads from left to right."""
     tuning: Mapping[str, Tuning] = field(default_factory=dict)
     """Task -> recipe and presets for that task."""
     label: str | None = None
@@ -164,7 +164,7 @@ class Backbone:
     plugin: dict[str, str] | None = None
     """Set by ``register_backbone``: the plugin that announced it."""
 
-    def part(self, kind: Kind) -> Part | None:
+    def part(self, kind: Kind) -> BackbonePart | None:
         """Return the part of this kind, if there is one."""
         return self.reader if kind == "reader" else self.causal
 

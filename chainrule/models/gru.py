@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from chainrule.core import Backbone, Part, Recipe, Tuning, register_backbone
+from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import GRU
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
 
@@ -26,8 +26,8 @@ register_backbone(
     Backbone(
         "gru",
         label="GRU",
-        causal=Part(RecurrentConfig, CausalGRU),
-        reader=Part(RecurrentReaderConfig, partial(RecurrentReader, GRU)),
+        causal=BackbonePart(RecurrentConfig, CausalGRU),
+        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, GRU)),
         presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
         tuning={
             "generate": Tuning(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from chainrule.core import Backbone, Part, Recipe, Tuning, register_backbone
+from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import LSTM
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
 
@@ -29,8 +29,8 @@ register_backbone(
     Backbone(
         "lstm",
         label="LSTM",
-        causal=Part(RecurrentConfig, CausalLSTM),
-        reader=Part(RecurrentReaderConfig, partial(RecurrentReader, LSTM)),
+        causal=BackbonePart(RecurrentConfig, CausalLSTM),
+        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, LSTM)),
         presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
         tuning={
             "generate": Tuning(

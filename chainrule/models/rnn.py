@@ -15,7 +15,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Literal
 
-from chainrule.core import Backbone, Part, Recipe, Tuning, register_backbone
+from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import RNN
 from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
 
@@ -35,8 +35,8 @@ register_backbone(
     Backbone(
         "rnn",
         label="RNN",
-        causal=Part(RNNConfig, CausalRNN),
-        reader=Part(RecurrentReaderConfig, partial(RecurrentReader, RNN)),
+        causal=BackbonePart(RNNConfig, CausalRNN),
+        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, RNN)),
         presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
         tuning={
             "generate": Tuning(

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Backbone, Part, Recipe, Tuning, register, register_backbone
+from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register, register_backbone
 from chainrule.nn.attention import build_attention_bias
 from chainrule.nn.blocks import Source, weight_names
 from chainrule.nn.cache import Cache, SourceCache
@@ -122,8 +122,8 @@ register_backbone(
     Backbone(
         "transformer",
         label="Transformer",
-        reader=Part(TransformerReaderConfig, TransformerReader),
-        causal=Part(TransformerConfig, CausalTransformer),
+        reader=BackbonePart(TransformerReaderConfig, TransformerReader),
+        causal=BackbonePart(TransformerConfig, CausalTransformer),
         presets={
             "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
             "small": {"width": 192, "layers": 2, "heads": 4},

@@ -13,11 +13,11 @@ from chainrule.core import (
     Autoregressive,
     Backbone,
     BackboneFactory,
+    BackbonePart,
     Batch,
     Categorical,
     Config,
     ConfigError,
-    Part,
     Prediction,
     Projected,
     Recipe,
@@ -140,7 +140,7 @@ def test_a_backbone_from_outside_joins_heads_and_those_it_is_tuned_for() -> None
 
     tuned = {"classify-images": Tuning(Recipe(lr=7.0), {"tiny": {"width": 5}}, settings={"dropout": 0.25})}
     presets = {"tiny": {"width": 3}, "small": {}}
-    register_backbone(Backbone("sum", presets, reader=Part(SumConfig, Sum), tuning=tuned, label="Σ"))
+    register_backbone(Backbone("sum", presets, reader=BackbonePart(SumConfig, Sum), tuning=tuned, label="Σ"))
     assert {task for name, task in registry._model_types if name == "sum"} == {"tag", "classify", "classify-images"}
     found = model_type("sum", "classify-images")
     assert found.label == "Σ" and found.recipe.lr == 7.0 and model_type("lstm", "classify-images").recipe.lr == 3e-3

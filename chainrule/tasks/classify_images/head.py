@@ -1,4 +1,4 @@
-"""The head of the task classify-images: read an image row by row or pixel by pixel with a backbone, predict its label."""
+"""The head of the task classify-images: an image is read row by row, or pixel by pixel, and labelled."""
 
 from __future__ import annotations
 

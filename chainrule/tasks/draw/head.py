@@ -1,4 +1,4 @@
-"""The head of the task draw: embed captions and image tokens, read them with a causal backbone, predict the next one."""
+"""The head of the task draw: captions and image tokens are read by a causal backbone that predicts the next one."""
 
 from __future__ import annotations
 
