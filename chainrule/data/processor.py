@@ -23,9 +23,12 @@ class Processor(ABC):
     spec: str | None = None
     """The complete value of ``--tokenizer`` that makes the same choice again; None if there is no tokenizer."""
 
-    @abstractmethod
     def encode(self, part: Any) -> Any:
-        """Return a raw split as models read it. Raises DataError where something in it cannot be encoded."""
+        """Return a raw split as models read it; by default as it is, and batches make tensors of it.
+
+        Raises DataError where something in it cannot be encoded.
+        """
+        return part
 
     def encode_parts(self, parts: dict[str, Any]) -> dict[str, Any]:
         """Return all splits, encoded. Override it if splits share memory, or if training is encoded differently."""

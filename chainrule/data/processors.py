@@ -347,10 +347,6 @@ class ImageProcessor(Processor):
     def __init__(self, reader: ImageReader):
         self.reader = reader
 
-    def encode(self, part: Any) -> Any:
-        """Return the split as it is: pixels become tensors when a batch is made."""
-        return part
-
     def sizes(self) -> dict[str, Any]:
         """Return the size of images and their channels."""
         return self.reader.sizes()
@@ -416,10 +412,6 @@ class SeriesProcessor(Processor):
 
     def __init__(self, scaling: Scaling):
         self.scaling = scaling
-
-    def encode(self, part: Stretch) -> Stretch:
-        """Return the split as it is: values keep their own units until a batch is made."""
-        return part
 
     def card(self, parts: dict[str, Stretch]) -> dict[str, Any]:
         """Return mean and scale of each series."""
