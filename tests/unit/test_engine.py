@@ -216,7 +216,7 @@ def test_requests_whose_samplers_take_turns_keep_their_own_rows():
 def test_after_an_error_no_handle_waits_for_ever():
     engine = Engine(build("gru"), CPU)
     first = engine.submit(Request([1], Filters(), max_tokens=9))
-    second = engine.submit(Request([1], Filters(), stop=lambda ids: bool(1 // (len(ids) - 2)), max_tokens=9))
+    second = engine.submit(Request([1], Filters(), stop=lambda ids: len(ids) == 2 and 1 // 0 > 0, max_tokens=9))
     with pytest.raises(ZeroDivisionError):
         second.result()
     with pytest.raises(RuntimeError, match="stopped at an error"):
