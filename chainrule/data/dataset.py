@@ -28,7 +28,7 @@ class Dataset:
     notes: list[str] = field(default_factory=list)
     """Everything that was left out, repaired, reordered or guessed."""
     unit: str = "records"
-    """What a record is: ``stream``, ``lines``, ``docs`` …"""
+    """Kind of a record: ``stream``, ``lines``, ``docs`` …"""
     counted: str = "record"
     """The unit that figures are given per: byte, symbol, value, token, record …"""
     made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)

@@ -37,7 +37,7 @@ KINDS = ("chars", "words", "list", "chords", "steps")
 
 @dataclass(frozen=True)
 class Form:
-    """How records stand in a file.
+    """Notation of records in a file.
 
     Args:
         kind: one of ``KINDS``, or the name of a `RecordReader`.
