@@ -290,9 +290,8 @@ class Search(Group):
         base_BGK = beam.nats_BGK - self._shared(logits_RV.logsumexp(-1).double(), beam)
         best, flat = self._choose(beam, raw_BGKV, base_BGK, t)
         parent, ids = flat // self.vocab_size, flat % self.vocab_size
-        nats = (
-            base_BGK.gather(2, parent) + raw_BGKV.flatten(2).gather(2, flat).double()
-        )  # without what steered the choice
+        # without what steered the choice
+        nats = base_BGK.gather(2, parent) + raw_BGKV.flatten(2).gather(2, flat).double()
         nats = nats.masked_fill(best == -torch.inf, -torch.inf)
         score = nats / self.options.penalty(t + 1) + self._shared(coverage_R, beam).gather(2, parent)
         ends = torch.zeros_like(ids, dtype=torch.bool) if self.end is None else ids == self.end
@@ -403,8 +402,6 @@ class Search(Group):
         for b in barred:
             raw_BGKV = raw_BGKV.masked_fill(b, -torch.inf)
         return raw_BGKV, after_BGKV
-
-    # --- the result ---------------------------------------------------------------------------------------------------
 
     def harvest(self, beam: Beam, size: int, b: int) -> list[Hypothesis]:
         """The n best of row ``b``, whose hypotheses that go on have ``size`` ids: of each group the best, then the

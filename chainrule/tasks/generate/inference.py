@@ -119,7 +119,7 @@ def generate(
         temperature: divides the logits; 0 takes the most probable token.
         top_k: only the k most probable tokens; 0: all.
         top_p: the fewest most probable tokens whose probabilities reach p.
-        min_p: only tokens of at least this share of the largest probability.
+        min_p: tokens of at least this share of the largest probability.
         stop: texts that end a sequence where they appear. The end of a record ends it too.
         beams: > 0: the ``n`` best that so many beams find, instead of samples.
         must: texts that all of these contain, as the tokens that they are encoded to.
@@ -128,8 +128,7 @@ def generate(
 
     Returns:
         ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
-        symbols: ``sequences``, whole records with their prompts, as lists of symbols (of steps, where voices are in
-        step), and ``written``, the same as in a file.
+        symbols: ``sequences``, whole records as lists of symbols (or steps), and ``written``, the same as in a file.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.

@@ -80,12 +80,23 @@ def translate(
     began = time.perf_counter()
     found = translations(run, [x[:LONGEST].astype(np.int32) for x in ids], options)
     seconds = time.perf_counter() - began
-    listed = _listed(run, found, mbr)
+    return {**_answer(_listed(run, found, mbr), n_best), **_measured(ids, found, seconds)}
+
+
+def _answer(listed: list[list[dict[str, Any]]], n_best: int) -> dict[str, Any]:
+    """The best translation of each source, its log p, and the n best where more than one was asked for."""
     return {
         "translations": [row[0]["text"] for row in listed],
         "nats": [row[0]["nats"] for row in listed],
-        "tokens_per_second": sum(len(h.ids) + 1 for row in found for h in row[:1]) / max(seconds, 1e-9),
         "n_best": [row[:n_best] for row in listed] if n_best > 1 else None,
+    }
+
+
+def _measured(ids: Sequence[np.ndarray], found: Sequence[Sequence[Hypothesis]], seconds: float) -> dict[str, Any]:
+    """Speed, and how many sources were cut."""
+    tokens = sum(len(h.ids) + 1 for row in found for h in row[:1])
+    return {
+        "tokens_per_second": tokens / max(seconds, 1e-9),
         "cut": sum(len(x) > LONGEST for x in ids) or None,
     }
 
