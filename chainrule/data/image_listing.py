@@ -11,10 +11,11 @@ from typing import Literal
 import numpy as np
 
 from chainrule.core.errors import DataError, MachineError, UserError
+from chainrule.data.formats import table_suffixes
 from chainrule.data.image_files import first_line
 from chainrule.data.records import Source, filled, split_folders
 from chainrule.data.source import IMAGES, suffix
-from chainrule.data.table import TABLES, Table, read_tables
+from chainrule.data.table import Table, read_tables
 
 MAX_ARRAY_BYTES = 8 << 30
 """Bytes of all arrays of an .npz file together, unpacked."""
@@ -68,7 +69,7 @@ def list_images(
         raise DataError(f"{path}: no such file or folder")
     if path.is_file() and suffix(path) == ".npz":
         name, parts = path.name.split(".")[0], _from_arrays(path, beside)
-    elif path.is_file() or any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
+    elif path.is_file() or any(suffix(p) in table_suffixes() for p in path.rglob("*") if p.is_file()):
         name, tables = read_tables(path, columns, on_bad, notes, keep=["group"])
         base = path if path.is_dir() else path.parent
         parts = {part: _from_table(table, base, beside, bool(columns), size) for part, table in tables.items()}

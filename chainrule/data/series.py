@@ -135,17 +135,13 @@ class SeriesDataset(Dataset):
         """Names of the series."""
         return tuple(series.name for series in self.parts["train"].series)
 
-    def card(self) -> dict[str, Any]:
-        """The data card: the ``data`` object of a board."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "counted": self.counted,
-            "columns": list(self.columns),
-            "parts": {name: part.described() for name, part in self.parts.items()},
-            "sha256": self.sha256,
-            "notes": list(self.notes),
-        }
+    def sizes(self, part: Stretch) -> dict[str, int]:
+        """Return the sizes of one split."""
+        return part.described()
+
+    def described(self, train: Stretch, held: Stretch) -> dict[str, Any]:
+        """Return the names of the series."""
+        return {"columns": list(self.columns)}
 
 
 def read_series(

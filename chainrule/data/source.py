@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from chainrule.core.errors import DataError, MachineError, UserError, nearest
-from chainrule.data.formats import TEXTS, Reader, Suffixes, suffix
+from chainrule.data.formats import TEXTS, readers, suffix
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ class Text:
 
 def known_suffixes() -> set[str]:
     """Return the suffixes that tell the format of a file."""
-    return {*TEXTS, *IMAGES, ".npz", ".npy", *Suffixes(Reader)}
+    return {*TEXTS, *IMAGES, ".npz", ".npy"}.union(*(reader.suffixes for reader in readers().values()))
 
 
 def chunked(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:

@@ -24,12 +24,10 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest
-from chainrule.data.formats import Suffixes, TableReader, table_reader
+from chainrule.data.formats import table_reader, table_suffixes
 from chainrule.data.source import PART_NAMES, PARTS, locate
 from chainrule.data.split import divide_parts
 
-TABLES = Suffixes(TableReader)
-"""Suffixes of tables."""
 TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("source", "target"): "translate",
     ("image", "text"): "draw",
@@ -186,7 +184,7 @@ def read_tables(
         The name of DATA, and a table for each split: files named train, valid and test, or a column ``split``, are a
         given split; without one the single table is called ``all``.
     """
-    found, told = locate(source, TABLES), [] if notes is None else notes
+    found, told = locate(source, table_suffixes()), [] if notes is None else notes
     told.extend(found.notes)
     tables = {
         part: concat([read_table(path, columns, on_bad, told, keep=keep) for path in paths])
