@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from chainrule.core.batch import ImageBatch
-from chainrule.core.errors import DataError, MachineError
+from chainrule.core.errors import DataError, system_errors
 
 MAX_PIXELS = 16_000_000
 MAX_FILE_BYTES = 64 << 20
@@ -155,15 +155,13 @@ def read_image_file(path: Path, size: int | None = None) -> np.ndarray:
         DataError: as `decode`; no such file, or too large a file.
         MachineError: the file cannot be opened.
     """
-    try:
+    with system_errors(path):
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
         bytes_ = path.stat().st_size
         if bytes_ > MAX_FILE_BYTES:
             raise DataError(f"{path}: {bytes_:,} bytes, more than {MAX_FILE_BYTES >> 20} MiB: scale it down first")
         return decode(path.read_bytes(), str(path), size)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
 def as_png(pixels_YXC: np.ndarray) -> bytes:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 
-from chainrule.core.errors import DataError, MachineError, UserError
+from chainrule.core.errors import DataError, UserError, system_errors
 from chainrule.data.formats import table_suffixes
 from chainrule.data.image_files import first_line
 from chainrule.data.records import Source, filled, split_folders
@@ -180,16 +180,14 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         MachineError: the file cannot be opened.
     """
     try:
-        with zipfile.ZipFile(path) as packed:
+        with system_errors(path), zipfile.ZipFile(path) as packed:
             size = sum(entry.file_size for entry in packed.infolist())
-        if size > MAX_ARRAY_BYTES:
-            raise DataError(f"{path}: {size:,} bytes of arrays, more than {MAX_ARRAY_BYTES >> 30} GiB")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            if size > MAX_ARRAY_BYTES:
+                raise DataError(f"{path}: {size:,} bytes of arrays, more than {MAX_ARRAY_BYTES >> 30} GiB")
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays, or damaged: {first_line(error)}") from None
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
 def as_images(array: np.ndarray, path: Path) -> np.ndarray:

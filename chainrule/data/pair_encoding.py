@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from chainrule.core.batch import PairBatch
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
+from chainrule.data.batches import Buckets
 from chainrule.data.pairs import SIDES, SentencePairs, count_pairs, is_closed, words_of
 from chainrule.data.reading import padded
 from chainrule.data.records import pick
@@ -83,7 +84,7 @@ class PairPart:
         return replace(self, sources=sources, targets=targets, source_ids=ids[0], target_ids=ids[1])
 
 
-class PairBatches:
+class PairBatches(Buckets):
     """Length-bucketed batches of pairs: ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
 
     Pairs are sorted by the longer of source and target (its end included), those of equal length shuffled every
@@ -95,28 +96,13 @@ class PairBatches:
         """Raises DataError where there is no pair."""
         if not len(part):
             raise DataError("no pairs to make batches of")
-        self.part, self.seed, self.start, self.end = part, seed, start, end
-        self.lengths = np.maximum(part.source_lengths, part.target_lengths + 1)
-        self.edges = _cuts(np.sort(self.lengths), tokens)
-        self.steps_per_epoch = len(self.edges) - 1
-        self._epoch = lru_cache(maxsize=2)(self._arrange)
+        self.part, self.start, self.end = part, start, end
+        lengths = np.maximum(part.source_lengths, part.target_lengths + 1)
+        super().__init__(lengths, _cuts(np.sort(lengths), tokens), seed, mega=len(lengths))
 
     def at(self, epoch: int, step: int) -> PairBatch:
         """Return the batch of a step. Raises IndexError outside the epoch."""
         return self.part.batch(self.rows(epoch, step), self.start, self.end)
-
-    def rows(self, epoch: int, step: int) -> np.ndarray:
-        """Return the positions of the pairs in the batch of a step."""
-        if not 0 <= step < self.steps_per_epoch:
-            raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch}")
-        order, batches = self._epoch(epoch)
-        return order[self.edges[batches[step]] : self.edges[batches[step] + 1]]
-
-    def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs in order of length, and the order of the batches."""
-        rng = np.random.default_rng([self.seed, epoch])
-        shuffled = rng.permutation(len(self.lengths))
-        return shuffled[np.argsort(self.lengths[shuffled], kind="stable")], rng.permutation(self.steps_per_epoch)
 
 
 def _cuts(lengths: np.ndarray, tokens: int) -> np.ndarray:

@@ -336,7 +336,7 @@ class LabelProcessor(Processor):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         """Return the saved processor."""
-        reader: Any = reader_from_json(saved["reader"]) if saved["reader"] else None
+        reader = reader_from_json(saved["reader"]) if saved["reader"] else None
         return cls(tuple(saved["labels"]), reader, saved["spec"])
 
 
