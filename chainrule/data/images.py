@@ -47,6 +47,8 @@ class ImagePart(LabelledPart):
     files: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     groups: tuple[str, ...] = ()
+    records: np.ndarray | None = None
+    """Ids of the caption and of the image tokens of each image, once a codec has encoded them."""
 
     def __len__(self) -> int:
         return len(self.images)

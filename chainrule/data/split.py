@@ -21,12 +21,10 @@ from chainrule.data.source import PARTS, Text, chunked
 if TYPE_CHECKING:
     from chainrule.data.symbols import Sequences
 
-PartT = TypeVar("PartT")
 BLOCKS = 32
 """Blocks of each held-out split at most."""
 BLOCK = 4096
 """Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
-
 
 DivisibleT = TypeVar("DivisibleT", "Spans", "Sequences")
 PartT = TypeVar("PartT")
