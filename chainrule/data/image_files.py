@@ -243,6 +243,16 @@ class ImageReader:
         sizes = {"size": self.size, "channels": self.channels}
         return {"type": "images", **sizes, "mean": list(self.mean), "scale": list(self.scale)}
 
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> ImageReader:
+        """Return the reader that ``to_json`` saved. Raises DataError for other content."""
+        match saved:
+            case {"size": int(size), "channels": int(channels), "mean": list(mean), "scale": list(scale)} if (
+                len(mean) == len(scale) == channels in (1, 3) and 0 < size < 1 << 12 and all(0 < x < 1e3 for x in scale)
+            ):
+                return cls(size, channels, mean, scale)
+        raise DataError("processor.json: not a saved reader of texts, tokens or images")
+
 
 def grey(images_NYX3: np.ndarray, channels: int) -> np.ndarray:
     """Return images with this many channels; one channel is the luminance of ITU-R BT.601.

@@ -92,10 +92,8 @@ class TextProcessor(TokenProcessor):
                 folder of the data, else bytes.
 
         Raises:
-            UserError: another ``spec``, or data that are symbols.
+            UserError: another ``spec``.
         """
-        if not isinstance(dataset, TextDataset):
-            raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
         own = dataset.tokenizer_file
         chosen = check_tokenizer(spec) if spec else Spec("file", file=own) if own else Spec("byte")
         fitted = fit_tokenizer(chosen, dataset.parts["train"], lines=dataset.unit == "lines")
@@ -148,7 +146,7 @@ class SymbolProcessor(TokenProcessor):
         Raises:
             UserError: ``spec`` names a tokenizer of text.
         """
-        if not isinstance(dataset, SymbolDataset) or spec not in (None, "none"):
+        if spec not in (None, "none"):
             raise UserError(
                 f"--tokenizer {spec}: symbols have no bytes and take none; text takes byte, char, word or bpe"
             )
@@ -182,8 +180,7 @@ def fit_tokens(dataset: TextDataset | SymbolDataset, spec: str | None = None) ->
     >>> fit_tokens(read(plays()), "byte").sizes()
     {'vocab_size': 256}
     """
-    symbols = isinstance(dataset, SymbolDataset) and spec in (None, "none")
-    kind = SymbolProcessor if symbols or spec == "none" else TextProcessor
+    kind = SymbolProcessor if isinstance(dataset, SymbolDataset) else TextProcessor
     return dataset.remember(("processor", spec), lambda: kind.fit(dataset, spec))  # type: ignore[arg-type]
 
 
@@ -267,14 +264,7 @@ class ImageProcessor(Processor):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         """Return the saved processor."""
-        return cls(_image_reader(saved))
-
-
-def _image_reader(saved: dict[str, Any]) -> ImageReader:
-    reader = reader_from_json(saved["reader"])
-    if not isinstance(reader, ImageReader):
-        raise DataError("processor.json: a reader of images is needed")
-    return reader
+        return cls(ImageReader.from_json(saved["reader"]))
 
 
 @register_processor("captions")
@@ -312,7 +302,7 @@ class CaptionProcessor(ImageProcessor):
         """Return the saved processor."""
         c = saved["captions"]
         captions = Captions(text_tokenizer_from_json(c["tokenizer"]), c["places"], c["codebook_size"])
-        return cls(captions, _image_reader(saved), saved["codec"], saved["spec"])
+        return cls(captions, ImageReader.from_json(saved["reader"]), saved["codec"], saved["spec"])
 
 
 @register_processor("series")

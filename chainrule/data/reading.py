@@ -169,9 +169,8 @@ def reader_from_json(saved: dict[str, Any]) -> Reader:
                 return Lexicon(words, characters, pieces)
         case {"type": "texts", "longest": int(longest), "tokenizer": dict(inner)}:
             return TextReader(text_tokenizer_from_json(inner), longest)
-        case {"type": "images", "size": int(size), "channels": int(channels), "mean": list(mean), "scale": list(scale)}:
-            if len(mean) == len(scale) == channels in (1, 3) and 0 < size < 1 << 12 and all(0 < x < 1e3 for x in scale):
-                return ImageReader(size, channels, mean, scale)
+        case {"type": "images"}:
+            return ImageReader.from_json(saved)
     raise DataError("processor.json: not a saved reader of texts, tokens or images")
 
 

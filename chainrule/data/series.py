@@ -20,6 +20,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError
 from chainrule.data.dataset import Dataset
+from chainrule.data.records import Shares
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
 from chainrule.data.table import moment, read_table, times_of
@@ -30,7 +31,6 @@ MIN_VALUES = 10
 """Values that a training split needs; a single one to validate or to test on will do."""
 MIN_TIMES = 5
 """Rows from which on a column may be recognised as times."""
-Shares = tuple[float, float, float]
 Columns = dict[str, list[str]]
 """Cells by column."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ Sizes = dict[str, int]
 """Records (or symbols) of train, valid and test."""
 Files = Mapping[str, str | bytes]
 """Contents by file name."""
-Maker = Callable[[Sizes, np.random.Generator], tuple[Files, dict[str, Any]]]
+Contents = tuple[Files, dict[str, Any]]
+"""Files by name, and known facts."""
+Maker = Callable[[Sizes, np.random.Generator], Contents]
 """From sizes and random numbers to the files and the known facts."""
 KINDS: dict[tuple[str, str], Kind] = {}
 """Registered kinds by name and task; the task is "" where no command trains on it yet."""
@@ -66,6 +68,28 @@ def made_by(
         return function
 
     return announce
+
+
+def facts(alignment: str | None, remember: str, chance: dict[str, tuple[float, str]], **more: Any) -> dict[str, Any]:
+    """Return facts for ``truth.json``.
+
+    Args:
+        alignment: where the answer stands in a record, in words.
+        remember: what has to be remembered.
+        chance: scores of guessing by metric, each with its reason.
+        more: further facts.
+    """
+    scores = {metric: {"value": value, "how": how} for metric, (value, how) in chance.items()}
+    return {**more, "alignment": alignment, "remember": remember, "chance": scores}
+
+
+def json_lines(records: Iterable[dict[str, Any]]) -> str:
+    """Return records as lines of JSON.
+
+    Args:
+        records: one object for each line.
+    """
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def known() -> dict[tuple[str, str], Kind]:
