@@ -188,11 +188,7 @@ def _unit_of(given: dict[str, Sequences], unit: str | None, notes: list[str]) ->
 
 
 def read_held_out(
-    source: str | Path,
-    unit: str,
-    on_bad: str = "stop",
-    table: TableOptions = ALL_COLUMNS,
-    form: Form | None = None,
+    source: str | Path, unit: str, on_bad: str = "stop", table: TableOptions = ALL_COLUMNS, form: Form | None = None
 ) -> tuple[Spans | Sequences, list[str]]:
     """Read records to measure on from a file, or from all files of a folder in order.
 

@@ -7,27 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.formats import (
-    TEXTS,
-    Reader,
-    TableReader,
-    reader_of,
-    readers,
-    record_reader,
-    suffix,
-    table_suffixes,
-)
+from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix, table_suffixes
 from chainrule.data.source import known_suffixes, locate, read_file
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import (
-    NUMBER,
-    TASK_COLUMNS,
-    Table,
-    TableOptions,
-    asked_names,
-    read_tables,
-    times_of,
-)
+from chainrule.data.table import NUMBER, TASK_COLUMNS, Table, TableOptions, asked_names, read_tables, times_of
 
 
 def recognise(source: str | Path) -> str:

@@ -208,13 +208,10 @@ def gather(chunks: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate(held) if held else np.zeros(0, np.uint8)
 
 
-def cache_folder() -> Path:
-    """Return the folder of derived arrays: ``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``."""
-    return Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
-
-
 def _spill(chunks: Iterable[np.ndarray], dtype: np.dtype) -> np.ndarray:
-    folder, digest = cache_folder(), hashlib.sha256(dtype.str.encode())
+    """Write chunks to a file of the cache folder (``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``) and map it."""
+    folder = Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
+    digest = hashlib.sha256(dtype.str.encode())
     with system_errors(folder, "; CHAINRULE_CACHE names another folder"):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix="part-") as place:
