@@ -13,7 +13,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chainrule.core.plugin import origin
 
@@ -88,3 +88,7 @@ class Registry(Generic[T]):
     def _import(self, package: str) -> None:
         if find_spec(name := f"{package}.{self.module}"):
             import_module(name)
+
+
+TASKS: Registry[Any] = Registry("task")
+"""The tasks themselves, by name."""
