@@ -1,4 +1,4 @@
-"""What adding a task, a model type, a metric, a reader and a command touches: each is added to a copy of this checkout and used.
+"""What adding a task, a model type, a metric, a reader and a command touches: each is added to a copy and used.
 
     python benchmarks/additions.py
 
