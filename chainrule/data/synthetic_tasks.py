@@ -310,7 +310,7 @@ AGREEING = {
 }
 REFLEXIVES = tuple(AGREEING)
 NOUNS = {noun: reflexive for reflexive, nouns in AGREEING.items() for noun in nouns.split()}
-"""Which reflexive agrees with a noun: as many nouns for each."""
+"""The reflexive that agrees with each noun; every reflexive has as many nouns."""
 VERBS = ("saw", "blamed", "praised", "helped", "hurt", "admired", "defended", "taught", "watched", "called", "followed")
 SPOKE, NEAR = ("said", "knew", "thought", "wrote"), ("near", "behind", "beside", "with")
 TAILS = (".", "again .", "twice .")
