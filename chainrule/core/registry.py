@@ -243,6 +243,9 @@ def register(
         width: the setting that a bound on the number of parameters varies; None: there is none.
         width_step: multiples in which it is varied.
         fixed: settings that the name implies.
+
+    Returns:
+        The decorator; it returns the class unchanged.
     """
 
     def decorate(model: ModelT) -> ModelT:
@@ -291,6 +294,9 @@ def register_head(
         presets: preset -> settings of the head, and width, layers and dropout of the backbone where they differ from
             its own.
         tuned_only: True: only backbones that list the task in their tuning are joined.
+
+    Returns:
+        The decorator; it returns the class unchanged.
 
     Raises:
         ConfigError: the kind does not exist, or the class is no SequenceModel.
@@ -379,6 +385,9 @@ def _discover() -> None:
 def model_types(task: str = "generate") -> list[ModelType]:
     """Return all model types of a task, in order of registration.
 
+    Args:
+        task: name of the task; one that nobody registered has no model types.
+
     >>> [found.name for found in model_types("translate")]
     ['gru', 'lstm', 'rnn', 'transformer']
     """
@@ -392,6 +401,9 @@ def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
     Args:
         path: a Python file, or a folder with ``__init__.py``.
         task: the task; None: any, and a plugin without model types is accepted.
+
+    Returns:
+        The model types that it registers for ``task``, in order of registration.
 
     Raises:
         UserError: the plugin cannot be loaded, or registers no model type for the task.

@@ -309,7 +309,7 @@ AGREEING = {
 }
 REFLEXIVES = tuple(AGREEING)
 NOUNS = {noun: reflexive for reflexive, nouns in AGREEING.items() for noun in nouns.split()}
-"""Reflexive that agrees with each noun; every reflexive has as many nouns."""
+"""The reflexive that agrees with each noun; every reflexive has as many nouns."""
 VERBS = ("saw", "blamed", "praised", "helped", "hurt", "admired", "defended", "taught", "watched", "called", "followed")
 SPOKE, NEAR = ("said", "knew", "thought", "wrote"), ("near", "behind", "beside", "with")
 TAILS = (".", "again .", "twice .")

@@ -152,6 +152,9 @@ def read_table(
         notes: remarks on what was skipped or repaired are appended here.
         keep: further columns that a header must name, such as that of ``--group``.
 
+    Returns:
+        The rows by column, with the file and line of each.
+
     Raises:
         DataError: bad UTF-8, a row of another length than the first, bad JSON (with file and line), a missing column.
         UserError: ``columns`` does not fit the file, or Parquet without pyarrow.
@@ -180,7 +183,14 @@ def read_tables(
     *,
     keep: Sequence[str] = (),
 ) -> tuple[str, dict[str, Table]]:
-    """Read DATA: a table, or a folder of tables. Arguments as for `read_table`.
+    """Read DATA: a table, or a folder of tables.
+
+    Args:
+        source: the table or folder.
+        columns: the value of ``--columns``.
+        on_bad: ``stop`` at a row of another length than the first, or ``skip`` it.
+        notes: remarks on what was skipped or repaired are appended here.
+        keep: further columns that a header must name, such as that of ``--group``.
 
     Returns:
         The name of DATA, and a table for each split: files named train, valid and test, or a column ``split``, are a

@@ -229,7 +229,13 @@ def bpe() -> type[BpeTokenizer]:
 
 
 def tokenizer_from_json(saved: dict[str, Any]) -> AnyTokenizer:
-    """Return the tokenizer that ``to_json`` saved. Raises DataError for other content.
+    """Return the tokenizer that ``to_json`` saved.
+
+    Args:
+        saved: the object that ``to_json`` returned.
+
+    Raises:
+        DataError: other content.
 
     >>> tokenizer_from_json({"type": "char", "characters": "ab", "complete": True}).vocab_size
     2

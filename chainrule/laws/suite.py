@@ -138,7 +138,18 @@ def examine(subject: Subject) -> list[Verdict]:
 
 
 def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
-    """All laws that apply on the ``tiny`` preset of a model type, in float64 on the CPU: a few seconds."""
+    """Test the laws that apply to a model type on its ``tiny`` preset, in float64 on the CPU: a few seconds.
+
+    Args:
+        model_type: the model type.
+        seed: of the random weights and inputs.
+
+    Returns:
+        A verdict for each law.
+
+    Raises:
+        UserError: the task of the model type has no laws.
+    """
     subject = SUBJECTS.find(model_type.task)
     if subject is None:
         raise UserError(
