@@ -247,6 +247,8 @@ def test_pages_are_well_formed_and_every_section_has_a_heading(task: str, lang: 
     charts = {value for name, value in page.attributes if name == "data-chart"}
     view = json.loads(re.findall(r'id="view-data">(.*?)</script>', render(make_board(task), lang, section_of(task)))[0])
     assert charts <= view["charts"].keys()
+    for chart in filter(None, view["charts"].values()):
+        assert isinstance(chart["xShort"], str)  # the read-out shows it before a value of x
 
 
 @pytest.mark.parametrize("task", TASKS)
