@@ -383,7 +383,7 @@ def test_a_forecast_that_ran_off_to_infinity_is_not_drawn() -> None:
 
 def test_every_message_of_the_page_is_used() -> None:
     budgets = [f"budget_{kind}" for kind in ("seconds", "epochs", "bytes", "tokens", "steps")]
-    elsewhere = ("verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
+    elsewhere = ("said_", "verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
     composed = (
         "confidence_",
         "unit_",
