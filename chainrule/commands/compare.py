@@ -61,16 +61,20 @@ class Compare(Training):
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         from chainrule.core.metric import Metric
+        from chainrule.report.messages import Catalogue
 
-        metric = Metric.from_json(answer["metrics"][0])
+        metric, catalogue = Metric.from_json(answer["metrics"][0]), Catalogue(self.lang or "en")
         width = max(len(row["label"]) for row in answer["rows"])
         for row in answer["rows"]:
-            value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
-            yield f"{row['label']:<{width}}  {value}"
-        yield f"\n{answer['verdict']['text_ko' if self.lang == 'ko' else 'text']}"
-        yield f"report: {Path(self.out) / 'report.html'}"
+            if metric.name in row:
+                told = metric.said(row[metric.name], catalogue.lang)
+            else:
+                told = catalogue.message("said_failed", error=row["error"])
+            yield f"{row['label']:<{width}}  {told}"
+        yield f"\n{catalogue.pick(answer['verdict'])}"
+        yield catalogue.message("said_report", path=Path(self.out) / "report.html")
         if ready := self.uses(answer):
-            yield "\n추천 모델은 다음과 같이 사용합니다:" if self.lang == "ko" else "\nTo use it:"
+            yield f"\n{catalogue.message('said_uses')}"
             yield from (f"  {command}" for command in ready)
 
     def uses(self, board: dict[str, Any]) -> list[str]:

@@ -211,7 +211,7 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
         moved = sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
-        told += f"; {moved:,} rows were reordered by {options.time}"
+        told += f"; {moved:,} rows were reordered by {options.time}" if moved else ""
     notes.append(told)
     return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
 

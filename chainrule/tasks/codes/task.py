@@ -43,7 +43,9 @@ class Codes(Task):
             "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image",
             min_items=20, min_block=1,
         )  # fmt: skip
-        return psnr, Metric("codebook_used", "codebook used", "사용한 코드", unit="%", higher_is_better=True, digits=0)
+        return psnr, Metric(
+            "codebook_used", "codebook used", "코드북 사용률", unit="%", higher_is_better=True, digits=0
+        )
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings

@@ -80,7 +80,7 @@ class Draw(Task):
             ),
             Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", digits=2,
                    higher_is_better=True),
-            Metric("codebook_used", "codebook used", "사용한 코드", **share),
+            Metric("codebook_used", "codebook used", "코드북 사용률", **share),
             Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
             Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
         )  # fmt: skip

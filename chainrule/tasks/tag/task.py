@@ -34,7 +34,7 @@ class Tag(LabelTask):
     default_models = "hmm,rnn,lstm,gru"
     item = "token"
     enough = (200, 16)
-    second = Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
+    second = Metric("span_f1", "span F1", "구간 F1", higher_is_better=True)
     data_options = ("tokenizer", "group", "on_bad")
 
     def read(self, settings: RunConfig) -> TaggedDataset:

@@ -65,7 +65,7 @@ class Translate(Task):
     def validation(self, counted: str) -> Metric:
         """Return the cross-entropy: translating the validation split would take too long."""
         return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", of="nats",
-                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {}nat")  # fmt: skip
+                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {} nat")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
         """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
