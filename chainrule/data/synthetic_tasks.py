@@ -213,9 +213,9 @@ def _pair_kind(kind: str, summary: str, place: str, remember: str) -> None:
         return _answered(kind, "source target", parts), facts
 
 
-_pair_kind("copy", "the source again", "source t", "every symbol and its place")
-_pair_kind("reverse", "the source read backwards", "source L - 1 - t", "every symbol and its place, the last first")
-_pair_kind("sort", "the source in ascending order", "source argsort(source)[t], stable", "the count of each symbol")
+_pair_kind("copy", "the target repeats the source", "source t", "every symbol and its place")
+_pair_kind("reverse", "the target is the source reversed", "source L - 1 - t", "every symbol and its place, the last first")
+_pair_kind("sort", "the target is the source in ascending order", "source argsort(source)[t], stable", "the count of each symbol")
 
 
 # ------------------------------------------------------------------------------------------------------- recall, parity
