@@ -31,7 +31,8 @@ class Compare(Training):
     )
     models: Any = option(
         "model types to compare, each with settings of its own if needed: ngram,gru:layers=2+dropout=0.1,file.py "
-        "(default: those of the task; for text markov,ngram,rnn,lstm,gru,gpt)", metavar="a,b"
+        "(default: those of the task; for text markov,ngram,rnn,lstm,gru,gpt)",
+        metavar="a,b",
     )
     seeds: int | None = option("number of seeds that each model is trained from (default: 1)", metavar="N")
     workers: int | None = option(

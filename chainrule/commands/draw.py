@@ -35,16 +35,20 @@ class Draw(UsesRun, Sampling):
         metavar="FILE.jsonl",
     )
     n: int | None = option(
-        "images for each caption (default: 1); with --symbols, images in each row (default: as many as rows)", metavar="N"
+        "images for each caption (default: 1); with --symbols, images in each row (default: as many as rows)",
+        metavar="N",
     )
     out: str | None = option(
         "the PNG to write, with a row for each caption (default on the command line: drawn.png)", metavar="grid.png"
     )
     each: str | None = option("also write every image to a numbered file in this folder", metavar="DIR")
     begin: str | None = option("keep the upper half of this image and draw the lower half", metavar="FILE")
-    best_of: int | None = option("draw K images for each caption and keep the -n that fit it best, best first", metavar="K")
+    best_of: int | None = option(
+        "draw K images for each caption and keep the -n that fit it best, best first", metavar="K"
+    )
     guidance: float | None = option(
-        "classifier-free guidance; above 1, images follow captions more closely (default: tuned on validation)", metavar="G"
+        "classifier-free guidance; above 1, images follow captions more closely (default: tuned on validation)",
+        metavar="G",
     )
 
     def call(self) -> dict[str, Any]:

@@ -25,11 +25,17 @@ class Generate(UsesRun, Sampling, Constraints):
     """generate text, sequences of symbols, or forecasts of a series"""
 
     prompt: tuple[str, ...] = option("text to continue (may be repeated)", (), metavar="TEXT", place=True)
-    max_tokens: int | None = option("maximum number of tokens (default: 200), or number of values of a series (default: 24)", metavar="N")
+    max_tokens: int | None = option(
+        "maximum number of tokens (default: 200), or number of values of a series (default: 24)", metavar="N"
+    )
     n: int | None = option("continuations of each prompt (default: 1)", metavar="N")
     min_p: float | None = option("drop tokens less probable than P times the most probable one", metavar="P")
-    stop: tuple[str, ...] = option("end the text before the first occurrence of TEXT (may be repeated)", (), metavar="TEXT")
-    beams: int | None = option("beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N")
+    stop: tuple[str, ...] = option(
+        "end the text before the first occurrence of TEXT (may be repeated)", (), metavar="TEXT"
+    )
+    beams: int | None = option(
+        "beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N"
+    )
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "quantiles" in answer:

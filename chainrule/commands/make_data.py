@@ -31,7 +31,9 @@ class MakeData(Seed):
     )
     out: str | None = option("the folder to write", metavar="DIR", place=True)
     task: str | None = option("generate or translate, for the kind copy, which exists for both")
-    size: float | None = option("number of symbols of a stream (default: 1e6), or of training records of a task", metavar="N")
+    size: float | None = option(
+        "number of symbols of a stream (default: 1e6), or of training records of a task", metavar="N"
+    )
 
     def call(self) -> dict[str, Any]:
         from chainrule.data.making import make

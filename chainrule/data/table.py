@@ -98,9 +98,11 @@ class Table:
         for name in names:
             if name not in self.columns:
                 known = ", ".join(self.columns)
-                raise DataError(
-                    f"{self.files[0]}: no column '{name}'; there are: {known}; --columns says which is which"
-                )
+                if all(map(str.isdigit, self.columns)):
+                    told = f"its {len(self.columns)} columns have no names; name them in order with --columns"
+                else:
+                    told = f"there are: {known}; --columns {name}=COLUMN says which one it is"
+                raise DataError(f"{self.files[0]}: no column '{name}'; {told}")
         return [self.columns[name] for name in names]
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Table:

@@ -13,14 +13,19 @@ MACHINE = ("device", "precision", "threads", "plugin")
 @option_group
 class Columns(Options):
     columns: str | None = option(
-        "names of the columns of a table, in order, or those to pick by their names; '-' skips one", metavar="a,b", group="data", joined=True
+        "names of the columns of a table, in order, or those to pick by their names; '-' skips one",
+        metavar="a,b",
+        group="data",
+        joined=True,
     )
 
 
 @option_group
 class OnBad(Options):
     on_bad: str | None = option(
-        "what to do with lines that are not UTF-8, damaged rows and damaged images (default: stop)", choices=("stop", "skip"), group="data"
+        "what to do with lines that are not UTF-8, damaged rows and damaged images (default: stop)",
+        choices=("stop", "skip"),
+        group="data",
     )
 
 
@@ -36,7 +41,11 @@ class Overwrite(Options):
 
 @option_group
 class Split(Options):
-    split: Any = option("shares of train, valid and test (default: by the task; 0.9/0.05/0.05 for text)", metavar="0.9/0.05/0.05", group="data")
+    split: Any = option(
+        "shares of train, valid and test (default: by the task; 0.9/0.05/0.05 for text)",
+        metavar="0.9/0.05/0.05",
+        group="data",
+    )
 
 
 @option_group
@@ -44,7 +53,9 @@ class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
     group: str | None = option(
-        "keep all rows with the same value in the same split; where a row is a step, they become one record", metavar="COLUMN", group="data"
+        "keep all rows with the same value in the same split; where a row is a step, they become one record",
+        metavar="COLUMN",
+        group="data",
     )
     time: str | None = option(
         "order the rows of a record, or of a series, by this column: numbers or ISO dates",
@@ -67,7 +78,9 @@ class DataOptions(Records, Split):
         group="data",
     )
     image_size: int | None = option(
-        "resize images to N × N pixels (default: small square images keep their size, others become 32 × 32)", metavar="N", group="data"
+        "resize images to N × N pixels (default: small square images keep their size, others become 32 × 32)",
+        metavar="N",
+        group="data",
     )
 
 
@@ -99,18 +112,27 @@ class Training(DataOptions, Machine, Seed, Overwrite):
         "what to learn: generate (text, symbols), fill (masked text), series (numbers), translate (pairs), tag, classify, "
         "codes (images), draw (images with captions); default: follows from the data"
     )
-    budget: str | None = option("training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps")
+    budget: str | None = option(
+        "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"
+    )
     params: float | None = option("choose the largest width with at most N parameters", metavar="N")
     pretrained: str | None = option(
         "tag and classify with bert: fine-tune RUN, a run of fill; draw: use the codec of RUN, a run of codes",
         flag="--from",
         metavar="RUN",
     )
-    memory: str | None = option("keep n-gram tables beyond this size in temporary files (short for --set model.memory)", metavar="2G")
+    memory: str | None = option(
+        "keep n-gram tables beyond this size in temporary files (short for --set model.memory)", metavar="2G"
+    )
     context: int | None = option(
         "context length in tokens; with --task classify, tokens read of each text", metavar="N"
     )
-    set: Any = option("change a setting: model.layers=2, train.lr=1e-3, size=base (may be repeated)", (), metavar="key=value", many=True)
+    set: Any = option(
+        "change a setting: model.layers=2, train.lr=1e-3, size=base (may be repeated)",
+        (),
+        metavar="key=value",
+        many=True,
+    )
     config: str | None = option("settings in a YAML file, such as the config.yaml of a run", metavar="FILE")
 
 
@@ -129,12 +151,18 @@ class UsesRun(Machine):
 
 @option_group
 class Sampling(Seed):
-    temperature: float | None = option("sampling temperature; 0 is greedy (default: 1; with draw: tuned on validation)", metavar="T")
+    temperature: float | None = option(
+        "sampling temperature; 0 is greedy (default: 1; with draw: tuned on validation)", metavar="T"
+    )
     top_k: int | None = option("sample from the K most probable tokens", metavar="K")
     top_p: float | None = option("sample from the most probable tokens whose probabilities sum to P", metavar="P")
 
 
 @option_group
 class Constraints(Options):
-    must: tuple[str, ...] = option("text that every result of beam search must contain (may be repeated)", (), metavar="TEXT")
-    forbid: tuple[str, ...] = option("text that no result of beam search may contain (may be repeated)", (), metavar="TEXT")
+    must: tuple[str, ...] = option(
+        "text that every result of beam search must contain (may be repeated)", (), metavar="TEXT"
+    )
+    forbid: tuple[str, ...] = option(
+        "text that no result of beam search may contain (may be repeated)", (), metavar="TEXT"
+    )

@@ -48,7 +48,9 @@ class EmbedResult(Result):
 class Embed(UsesRun):
     """write one vector for each line or token of a text"""
 
-    input: Any = argument("one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True)
+    input: Any = argument(
+        "one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True
+    )
     out: str | None = option("the NumPy file to write (float32)", metavar="x.npy", required=True)
     per: str | None = option("one vector for each text (default) or for each token", choices=("text", "token"))
 

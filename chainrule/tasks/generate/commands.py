@@ -21,10 +21,13 @@ class ScoreResult(Result):
 class Score(UsesRun):
     """compute log p (nats) of each line, or of a whole text"""
 
-    input: Any = argument("one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True)
+    input: Any = argument(
+        "one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True
+    )
     tokens: bool = option("with --json: also list every token with its nats", False)
     unit: str | None = option(
-        "lines (default): score each line separately, its end included; stream: score the file as one sequence", choices=("lines", "stream")
+        "lines (default): score each line separately, its end included; stream: score the file as one sequence",
+        choices=("lines", "stream"),
     )
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:

@@ -21,13 +21,21 @@ class TranslateResult(Result):
 class Translate(UsesRun, Constraints):
     """translate each line: one line in, one line out"""
 
-    input: Any = argument("one source per line; default: standard input; in Python also a list", metavar="FILE", stdin=True)
+    input: Any = argument(
+        "one source per line; default: standard input; in Python also a list", metavar="FILE", stdin=True
+    )
     beams: int | None = option("hypotheses kept at once (default: 4; 1 is greedy)", metavar="N")
     n_best: int | None = option("list the K best translations of each source, with log p", metavar="K")
-    length_penalty: float | None = option("larger values favour longer translations; 0 is none (default: tuned on validation)", metavar="A")
-    coverage_penalty: float | None = option("weight of the coverage penalty (Wu et al. 2016); for rnn, lstm, gru with attention (default: 0)", metavar="B")
+    length_penalty: float | None = option(
+        "larger values favour longer translations; 0 is none (default: tuned on validation)", metavar="A"
+    )
+    coverage_penalty: float | None = option(
+        "weight of the coverage penalty (Wu et al. 2016); for rnn, lstm, gru with attention (default: 0)", metavar="B"
+    )
     min_length: int | None = option("minimum length of a translation in tokens", metavar="N")
-    max_length: int | None = option("maximum length in tokens (default: follows from the length of the source)", metavar="N")
+    max_length: int | None = option(
+        "maximum length in tokens (default: follows from the length of the source)", metavar="N"
+    )
     no_repeat_ngram: int | None = option("never repeat a sequence of N tokens", metavar="N")
     diverse: int | None = option("diverse beam search with G groups of beams", metavar="G")
     mbr: bool = option("minimum Bayes risk (MBR) decoding with chrF over the hypotheses of the beam", False)
