@@ -30,7 +30,7 @@ import torch
 from torch import nn
 
 from chainrule.core.config import Config
-from chainrule.core.errors import ConfigError, UserError, nearest
+from chainrule.core.errors import ConfigError, UserError, is_out_of_memory, nearest
 from chainrule.core.model import SequenceModel
 from chainrule.core.plugin import origin, run_plugin
 from chainrule.core.recipe import Recipe
@@ -357,9 +357,11 @@ def _composed_model(name: str, backbone: Backbone, head: Head) -> type[SequenceM
     def build(self: SequenceModel, config: Config) -> None:
         try:
             head.model.__init__(self, config, BackboneFactory(backbone, head.kind, config))  # type: ignore[call-arg]
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             told = f"{backbone.name} for {head.task}: {head.model.__name__} cannot be built"
             raise ConfigError(f"{told}: {type(error).__name__}: {error}") from error
 
@@ -434,6 +436,6 @@ def model_type(name: str, task: str = "generate") -> ModelType:
     _discover()
     if (name, task) not in _model_types:
         known, elsewhere = [n for n, t in _model_types if t == task], [t for n, t in _model_types if n == name]
-        told = f"it is a model of --task {' or '.join(elsewhere)}; " if elsewhere else ""
+        told = f"it is a model of --task {', '.join(elsewhere)}; " if elsewhere else ""
         raise UserError(f"unknown model '{name}' for {task}: {told}{nearest(name, known)}")
     return _model_types[name, task]

@@ -1,4 +1,4 @@
-"""The command ``data make``: data with a known truth, written to a folder."""
+"""The command ``data make``: synthetic data with known answers, written to a folder."""
 
 from __future__ import annotations
 

@@ -185,7 +185,7 @@ def _chosen(train: Sequence[list[str]]) -> tuple[list[Spec], list[str]]:
     specs = [Spec(kind) for kind in dict.fromkeys(kinds)]
     told = f"{specs[0].kind} for both sides, one vocabulary" if len(specs) == 1 else ",".join(kinds)
     reason = f"sources are {reasons[0]}, targets {reasons[1]}"
-    return specs, [f"--tokenizer: {told}, chosen from the training part: {reason}"]
+    return specs, [f"--tokenizer: {told}, chosen from the training split: {reason}"]
 
 
 def _suited(cells: Sequence[str]) -> tuple[str, str]:

@@ -115,6 +115,9 @@ def _from_tables(
     first = next(iter(tables.values()))
     first.need(*options.further)
     names = [n for n in first.names if n not in (*options.further, "split")]
+    if not names:
+        flag, column = options.given()[-1]
+        raise UserError(f"--{flag} {column}: no column of symbols is left; --columns and --{flag} take different ones")
     picked = names if asked_names(options.columns) else [_guess(first, names, notes)]
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}

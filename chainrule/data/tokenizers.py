@@ -131,7 +131,7 @@ class CharTokenizer(SpanTokenizer):
 def missing(character: str, vocab_size: int) -> str:
     """Return the message about a character outside a complete alphabet."""
     return (
-        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training part, "
+        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training split, "
         "which char:complete declares to be all; --tokenizer char has an unknown symbol for it"
     )
 

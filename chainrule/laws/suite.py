@@ -175,7 +175,8 @@ def named(name: str) -> list[ModelType]:
     known = [f for task in SUBJECTS.all() for f in model_types(task)]
     found = [f for f in known if name in (f.name, f.task)]
     if not found:
-        raise UserError(f"unknown model '{name}': {nearest(name, {f.name for f in known})}")
+        names = {f.name for f in known}
+        raise UserError(f"unknown model type or task '{name}': {nearest(name, names | {f.task for f in known})}")
     return found
 
 

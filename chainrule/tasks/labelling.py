@@ -128,7 +128,7 @@ def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
     """Return batches of items of similar length, in a different order in every epoch."""
     part, r = data.parts["train"], ready.recipe
     if not len(part):
-        raise DataError("nothing to train on: the training part holds no item")
+        raise DataError("nothing to train on: the training split holds no item")
     wanted = max(1, round(r.batch_size * r.sequence_length * len(part.lengths) / len(part)))
     buckets = Buckets(part.lengths, wanted, ready.settings.seed)
     arranged = functools.lru_cache(maxsize=2)(buckets.arrange)
