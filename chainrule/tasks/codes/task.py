@@ -15,7 +15,7 @@ from chainrule.core import Codec, ConfigError, DataError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.image_files import ImageReader
-from chainrule.data.images import ImageDataset, ImagePart, read_part, read_unlabelled_images
+from chainrule.data.images import ImageDataset, ImagePart, read_images, read_part
 from chainrule.data.processors import ImageProcessor
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
@@ -49,7 +49,7 @@ class Codes(Task):
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
-        return read_unlabelled_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
+        return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size, labelled=False)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
