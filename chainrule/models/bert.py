@@ -41,7 +41,6 @@ from chainrule.core import (
     register,
 )
 from chainrule.nn.blocks import activate, weight_names
-from chainrule.nn.decoder import MUON, TransformerConfig, TransformerLMConfig
 from chainrule.nn.encoder import Encoder as Stack
 from chainrule.nn.labelling import (
     CLASSIFYING,
@@ -53,6 +52,7 @@ from chainrule.nn.labelling import (
     WordInput,
 )
 from chainrule.nn.recurrent_backbones import at_end
+from chainrule.nn.transformer_config import MUON, TransformerConfig, TransformerLMConfig
 
 EPS = 1e-12
 READ_ONLY = 3

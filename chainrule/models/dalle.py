@@ -20,9 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.core import ConfigError, Prediction, Recipe, register
-from chainrule.nn.decoder import MUON, Decoder, TransformerLMConfig
+from chainrule.nn.decoder import Decoder
 from chainrule.nn.masks import Grid, Mask
 from chainrule.nn.text_to_image import TextToImage, TextToImageConfig
+from chainrule.nn.transformer_config import MUON, TransformerLMConfig
 
 PATTERNS = ("dense", "row", "axial_row", "column", "conv")
 

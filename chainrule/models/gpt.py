@@ -16,7 +16,8 @@ from typing import Any
 
 from chainrule.core import Recipe, register
 from chainrule.nn.blocks import weight_names
-from chainrule.nn.decoder import MUON, Decoder, TransformerLMConfig
+from chainrule.nn.decoder import Decoder
+from chainrule.nn.transformer_config import MUON, TransformerLMConfig
 
 
 class GPTConfig(TransformerLMConfig):

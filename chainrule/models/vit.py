@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from chainrule.core import ConfigError, Recipe, register
 from chainrule.nn.blocks import weight_names
-from chainrule.nn.decoder import MUON, TransformerConfig, of_blocks
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import ImageClassifier, ImageClassifierConfig, patches_per_side, sinusoids
+from chainrule.nn.transformer_config import MUON, TransformerConfig, of_blocks
 
 Interpolation = Literal["bicubic", "bicubic-antialias", "bilinear-corners"]
 """Interpolation of learnt positions to another grid, as in Hugging Face, timm and the code of the paper."""

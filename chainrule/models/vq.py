@@ -33,9 +33,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Batch, Codec, ConfigError, ImageBatch, Recipe, SequenceModel, register
-from chainrule.nn.decoder import TransformerConfig, of_blocks
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import AugmentedImageConfig, augment, patches_per_side, sinusoids
+from chainrule.nn.transformer_config import TransformerConfig, of_blocks
 
 LEVELS = {
     64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5),
