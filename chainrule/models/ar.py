@@ -54,33 +54,28 @@ class ARConfig(Config):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"order": 3}, "small": {}, "base": {"longest": 120}}
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Moments M_m in the first m + 2 rows and columns of ``moments_mKK[m]``, zero elsewhere. Moments of parts add."""
+def count_moments(batch: Batch, longest: int) -> Tensor:
+    """Return the moments M_m of a batch for m = 0 … ``longest``, each in the first m + 2 rows and columns of its K x K.
 
-    moments_mKK: Tensor
-
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(self.moments_mKK + other.moments_mKK)
-
-    @staticmethod
-    def of(batch: Batch, longest: int) -> Moments:
-        """Return the moments of a batch for m = 0 … ``longest``."""
-        inputs_BT, targets_BT = batch.inputs_BT.double(), batch.targets_BT.double()
-        rows, length = inputs_BT.shape
-        before = inputs_BT.new_full((rows, longest), math.nan)
-        lags_BTp = lagged(torch.cat([before, inputs_BT], 1), longest)[:, :length]
-        depth_BT = known_lags(lags_BTp)
-        counted_BT = scored(targets_BT) & within_lengths(targets_BT, batch.lengths_B)
-        z_BTK = torch.cat([torch.ones_like(targets_BT)[..., None], targets_BT[..., None], lags_BTp], -1)
-        moments = inputs_BT.new_zeros(longest + 1, longest + 2, longest + 2)
-        sums = inputs_BT.new_zeros(longest + 2, longest + 2)
-        for m in range(longest, -1, -1):  # places with m known lags belong to M_0 .. M_m
-            k = m + 2
-            z_nK = z_BTK[counted_BT & (depth_BT == m)][:, :k]
-            sums = sums[:k, :k] + z_nK.mT @ z_nK
-            moments[m, :k, :k] = sums
-        return Moments(moments)
+    Args:
+        batch: inputs and targets.
+        longest: largest m.
+    """
+    inputs_BT, targets_BT = batch.inputs_BT.double(), batch.targets_BT.double()
+    rows, length = inputs_BT.shape
+    before = inputs_BT.new_full((rows, longest), math.nan)
+    lags_BTp = lagged(torch.cat([before, inputs_BT], 1), longest)[:, :length]
+    depth_BT = known_lags(lags_BTp)
+    counted_BT = scored(targets_BT) & within_lengths(targets_BT, batch.lengths_B)
+    z_BTK = torch.cat([torch.ones_like(targets_BT)[..., None], targets_BT[..., None], lags_BTp], -1)
+    moments_mKK = inputs_BT.new_zeros(longest + 1, longest + 2, longest + 2)
+    sums = inputs_BT.new_zeros(longest + 2, longest + 2)
+    for m in range(longest, -1, -1):  # places with m known lags belong to M_0 .. M_m
+        k = m + 2
+        z_nK = z_BTK[counted_BT & (depth_BT == m)][:, :k]
+        sums = sums[:k, :k] + z_nK.mT @ z_nK
+        moments_mKK[m, :k, :k] = sums
+    return moments_mKK
 
 
 def lagged(read_BT: Tensor, longest: int) -> Tensor:
@@ -147,7 +142,7 @@ class LastValues(State):
 
 
 @register("ar", label="AR", task="series", config=ARConfig, recipe=Recipe(update="counting"))
-class AR(RealValued, CountingModel[Moments]):
+class AR(RealValued, CountingModel[Tensor]):
     """An autoregressive model of the last p values."""
 
     config: ARConfig
@@ -168,11 +163,11 @@ class AR(RealValued, CountingModel[Moments]):
         """Number of parameters of the chosen order: c, phi and sigma."""
         return int(self.order) + 2
 
-    def summarize(self, batch: Batch) -> Moments:
-        return Moments.of(batch, self.longest)
+    def summarize(self, batch: Batch) -> Tensor:
+        return count_moments(batch, self.longest)
 
-    def estimate(self, stats: Moments) -> None:
-        moments = stats.moments_mKK
+    def estimate(self, stats: Tensor) -> None:
+        moments = stats
         counts = moments[:, 0, 0].tolist()
         if not counts[0]:
             raise UserError("ar: no value to estimate from")

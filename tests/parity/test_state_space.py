@@ -12,7 +12,7 @@ from torch import Tensor
 
 from chainrule.core import Batch, UserError
 from chainrule.models.ar import AR, ARConfig
-from chainrule.models.kalman import Kalman, KalmanConfig, Records, System, kalman_filter, likely_seasons, smooth
+from chainrule.models.kalman import Kalman, KalmanConfig, System, kalman_filter, likely_seasons, smooth
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -207,7 +207,7 @@ def test_the_model_predicts_what_its_filter_predicts() -> None:
 
 
 def test_it_does_not_matter_who_counted_first() -> None:
-    one, two, three = (Records((piece,)) for piece in np.split(drifting(67), [31, 54]))
+    one, two, three = ((piece,) for piece in np.split(drifting(67), [31, 54]))
     first = Kalman(KalmanConfig(season=0)).update(one + two + three).variances
     assert torch.equal(first, Kalman(KalmanConfig(season=0)).update(three + one + two).variances)
 
