@@ -54,7 +54,7 @@ class Beams:
             take turns in filling the beam (Post & Vilar 2018); best with a ``width`` above the number of ids in all
             phrases.
         forbid: phrases that do not appear.
-        prefix: ids that the result begins with; `beam_search` takes one tuple a row, or one for all.
+        prefix: ids that the result begins with.
         groups: groups of ``width / groups`` hypotheses that are filled one after another; ids that earlier groups took
             at this step cost ``diversity`` each time (Vijayakumar et al. 2018, Hamming).
         diversity: that cost. It steers the choice only: nats and scores are without it.
@@ -76,7 +76,7 @@ class Beams:
     no_repeat_ngram: int = 0
     must: tuple[Phrase, ...] = ()
     forbid: tuple[Phrase, ...] = ()
-    prefix: tuple[Phrase, ...] = ()
+    prefix: Phrase = ()
     groups: int = 1
     diversity: float = 0.5
 
@@ -157,11 +157,8 @@ class Rules:
                 f"beam search: id {i} in a phrase: allowed are 0 to {self.vocab_size - 1} without the end, {self.end}"
             )
 
-    def check(self, prefix: tuple[Phrase, ...], limit: int) -> None:
-        """Raise UserError where what must appear cannot be generated after the prefix in so many ids."""
-        if not prefix and self.phrases is None:
-            return
-        ids = prefix[0] if prefix else ()
+    def check(self, ids: Phrase, limit: int) -> None:
+        """Raise UserError where what must appear cannot be generated after the prefix ``ids`` in so many."""
         for i in ids:
             self._check_id(i)
         left, place = limit - len(ids), torch.tensor(0, device=self.device)
@@ -230,7 +227,7 @@ class Search(Group):
         self.last_penalty_B1 = torch.tensor(
             [[options.penalty(h.limit)] for h in handles], dtype=torch.float64, device=device
         )
-        given = [next(iter(h.request.sampler.prefix), ()) for h in handles]  # type: ignore[attr-defined]
+        given = [h.request.sampler.prefix for h in handles]  # type: ignore[union-attr]
         longest = max(map(len, given))
         self.prefix_BT = torch.tensor([[*p, *[-1] * (longest - len(p))] for p in given], device=device)
         self.step, self.fan, self.beam = 0, 1, self._first_beam()

@@ -28,7 +28,6 @@ log-likelihood of infinity.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -36,7 +35,7 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Batch, Config, Normal, Recipe, State, UserError, register, scored
-from chainrule.counting.model import CountingModel, RealValued, resume, within_lengths
+from chainrule.counting.model import CountingModel, RealValued, RecentState, resume, within_lengths
 
 MIN_SIGMA = 1e-4
 """Least sigma, relative to the standard deviation of the data."""
@@ -134,13 +133,6 @@ def yule_walker(moments_mKK: Tensor, order: int) -> tuple[Tensor, Tensor]:
     return torch.cat([(mean * (1 - phi.sum()))[None], phi]), r[0] - phi @ r[1 : order + 1]
 
 
-@dataclass
-class LastValues(State):
-    """The last p values, oldest first; NaN where nothing is known."""
-
-    values_Bp: Tensor
-
-
 @register("ar", label="AR", task="series", config=ARConfig, recipe=Recipe(update="counting"))
 class AR(RealValued, CountingModel[Tensor]):
     """An autoregressive model of the last p values."""
@@ -167,38 +159,34 @@ class AR(RealValued, CountingModel[Tensor]):
         return count_moments(batch, self.longest)
 
     def estimate(self, stats: Tensor) -> None:
-        moments = stats
-        counts = moments[:, 0, 0].tolist()
+        counts = stats[:, 0, 0].tolist()
         if not counts[0]:
             raise UserError("ar: no value to estimate from")
         most = max((m for m, n in enumerate(counts) if n >= 3 * (m + 2)), default=0)
-        order = self.config.order if self.config.order is not None else _least_aic(moments[most], most)
+        order = self.config.order if self.config.order is not None else _least_aic(stats[most], most)
         if counts[order] < order + 2:
             raise UserError(f"ar: order {order} needs at least {2 * order + 2} values in a row; set model.order")
-        spread = float(yule_walker(moments, 0)[1]) ** 0.5
+        spread = float(yule_walker(stats, 0)[1]) ** 0.5
         self.order.fill_(order)
         for m in range(self.longest + 1):
             known = min(m, order)
             if self.config.method == "yule_walker":
-                weights, variance = yule_walker(moments, known)
+                weights, variance = yule_walker(stats, known)
             else:
-                weights, variance = least_squares(moments[known], known)
+                weights, variance = least_squares(stats[known], known)
             self.weights[m].zero_()
             self.weights[m, : known + 1] = weights
             self.scales[m] = max(float(variance.clamp(min=0)) ** 0.5, MIN_SIGMA * max(spread, 1e-12))
         self.notes = [f"order {order}" + (f" by AIC among 0 to {most}" if self.config.order is None else "")]
 
-    def initial_state(self, batch: int, capacity: int | None = None) -> LastValues:
-        nothing = self.weights.new_full((batch, self.longest), math.nan)
-        return LastValues(torch.zeros(batch, dtype=torch.long, device=nothing.device), nothing)
+    def initial_state(self, batch: int, capacity: int | None = None) -> RecentState:
+        return RecentState.beginning(self.weights.new_full((batch, self.longest), math.nan))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
-    ) -> tuple[Normal, LastValues]:
+    ) -> tuple[Normal, RecentState]:
         before, lengths_B = resume(self, inputs_BT, state, lengths_B)
-        read_BT = torch.cat([before.values_Bp, inputs_BT.double()], 1)
-        last_Bp = lengths_B[:, None] + torch.arange(self.longest, device=inputs_BT.device)
-        after = LastValues(before.length_B + lengths_B, read_BT.gather(1, last_Bp))
+        read_BT, after = before.read(inputs_BT.double(), lengths_B)
         lags_BTp = lagged(read_BT, self.longest)
         depth_BT = known_lags(lags_BTp)
         weights_BTK = self.weights[depth_BT]

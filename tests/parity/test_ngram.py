@@ -378,7 +378,7 @@ def test_all_at_once_is_one_at_a_time_is_ragged(smoothing, n, knows_starts):
         prediction, state = model(rows[:, t : t + 1], state)
         steps.append(prediction.logits())
     torch.testing.assert_close(torch.cat(steps, 1), whole, rtol=0, atol=1e-12)
-    assert torch.equal(state.context_Bm, end.context_Bm)
+    assert torch.equal(state.recent_Bm, end.recent_Bm)
     assert torch.equal(state.length_B, end.length_B)
 
     lengths = torch.tensor([13, 2, 7])
