@@ -117,7 +117,7 @@ class Beams:
             )
         if len(request.prompts) > 1:
             raise UserError("beam search: guidance is for sampling")
-        Rules.of(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
+        Rules(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
 
     def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
         """Return the group of requests that are searched together. Raises UserError where the State keeps no
@@ -130,26 +130,19 @@ class Beams:
 
 
 class Rules:
-    """Ids and phrases that must and must not appear, ready to be looked up."""
+    """Ids and phrases that a request excludes or needs, ready to be looked up."""
 
-    def __init__(self, options: Beams, vocab_size: int, end: int | None, device: torch.device | str):
-        self.options, self.vocab_size, self.end, self.device = options, vocab_size, end, device
-        for i in chain(*options.must, *options.forbid):
+    def __init__(self, request: Request, vocab_size: int, device: torch.device | str):
+        options: Any = request.sampler
+        must, forbid = options.must, (*options.forbid, *((i,) for i in request.constraints.forbid))
+        self.vocab_size, self.end = vocab_size, request.end
+        for i in chain(*must, *forbid):
             self._check_id(i)
-        single = [] if options.must else sorted({phrase[0] for phrase in options.forbid if len(phrase) == 1})
-        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1 or options.must)
-        self.phrases = None
-        if options.must or longer:
-            self.phrases = compiled(options.must, longer, vocab_size, end).to(device)
+        single = [] if must else sorted({phrase[0] for phrase in forbid if len(phrase) == 1})
+        longer = tuple(phrase for phrase in forbid if len(phrase) > 1 or must)
+        self.phrases = compiled(must, longer, vocab_size, self.end).to(device) if must or longer else None
         self.excluded = torch.tensor(single, dtype=torch.long, device=device)
         """Ids that never appear: for these no automaton is needed, unless phrases must appear that could hold them."""
-
-    @classmethod
-    def of(cls, request: Request, vocab_size: int, device: torch.device | str) -> Rules:
-        """The rules of a request, ids that its constraints exclude among them."""
-        options: Any = request.sampler
-        forbid = (*options.forbid, *((i,) for i in request.constraints.forbid))
-        return cls(dataclasses.replace(options, forbid=forbid), vocab_size, request.end, device)
 
     def _check_id(self, i: int) -> None:
         if not 0 <= i < self.vocab_size or i == self.end:
@@ -161,7 +154,7 @@ class Rules:
         """Raise UserError where what must appear cannot be generated after the prefix ``ids`` in so many."""
         for i in ids:
             self._check_id(i)
-        left, place = limit - len(ids), torch.tensor(0, device=self.device)
+        left, place = limit - len(ids), torch.tensor(0)
         if left < 0:
             raise UserError(f"beam search: a prefix of {len(ids)} ids and max_length={limit}")
         apart = f"beam search: the prefix {ids} and the phrases that must or must not appear exclude each other"
@@ -172,7 +165,7 @@ class Rules:
         for i in ids:
             if self.phrases.after(place)[i] >= NEVER:
                 raise UserError(apart)
-            place = self.phrases.read(place, torch.tensor(i, device=self.device))
+            place = self.phrases.read(place, torch.tensor(i))
         if int(self.phrases.need(place)) > left:
             raise UserError(
                 f"beam search: phrases that must appear do not fit: max_length={limit} leaves {left} ids, "
@@ -222,7 +215,7 @@ class Search(Group):
         self.key, self.handles, self.vocab_size, self.end = object(), handles, vocab_size, handles[0].request.end
         self.beams, self.device = options.width // options.groups, device
         self.kept = min(options.n_best, self.beams)
-        self.rules = Rules.of(handles[0].request, vocab_size, device)
+        self.rules = Rules(handles[0].request, vocab_size, device)
         self.limits_B = torch.tensor([h.limit for h in handles], device=device)
         self.last_penalty_B1 = torch.tensor(
             [[options.penalty(h.limit)] for h in handles], dtype=torch.float64, device=device

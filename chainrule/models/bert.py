@@ -121,7 +121,6 @@ class BERTEncoder(SequenceModel, Encoder):
     task="fill",
     config=BERTConfig,
     recipe=Recipe(batch_size=32, sequence_length=128, stateful=False, bf16=True, **MUON),
-    width="width",
     width_step=48,
 )
 class BERT(BERTEncoder, MaskedLM):
@@ -276,7 +275,7 @@ class BERTLabeller(Pretrainable):
 
 
 FINE_TUNING: dict[str, Any] = {"lr": 1e-3, "bf16": True}
-SIZE: dict[str, Any] = {"width": "width", "width_step": 48}
+SIZE: dict[str, Any] = {"width_step": 48}
 
 
 @register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(**FINE_TUNING), **SIZE)

@@ -79,7 +79,6 @@ class RecordPositions(nn.Module):
     task="draw",
     config=DALLEConfig,
     recipe=Recipe(batch_size=32, sequence_length=1, warmup=100, bf16=True, **MUON),
-    width="width",
     width_step=48,
 )
 class DALLE(Decoder, TextToImage):

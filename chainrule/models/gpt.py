@@ -37,7 +37,6 @@ class GPTConfig(TransformerLMConfig):
     label="GPT",
     config=GPTConfig,
     recipe=Recipe(batch_size=8, sequence_length=256, stateful=False, bf16=True, **MUON),
-    width="width",
     width_step=48,
 )
 class GPT(Decoder):

@@ -61,7 +61,6 @@ class TransformerSeq2SeqConfig(TransformerLMConfig):
     task="translate",
     config=TransformerSeq2SeqConfig,
     recipe=Recipe(batch_size=32, sequence_length=64, label_smoothing=0.1, bf16=True, **MUON),
-    width="width",
     width_step=64,
 )
 class Transformer(Decoder):

@@ -56,7 +56,6 @@ class ViTConfig(TransformerConfig, ImageClassifierConfig):
     task="classify-images",
     config=ViTConfig,
     recipe=Recipe(batch_size=64, sequence_length=1, warmup=100, label_smoothing=0.1, bf16=True, **MUON),
-    width="width",
     width_step=64,
 )
 class VisionTransformer(ImageClassifier):

@@ -85,7 +85,6 @@ class VQConfig(TransformerConfig, AugmentedImageConfig):
     task="codes",
     config=VQConfig,
     recipe=Recipe(optimizer="muon", lr=2e-3, muon_lr=0.02, batch_size=32, sequence_length=1, warmup=100, bf16=True),
-    width="width",
     width_step=64,
 )
 class ImageCodec(SequenceModel, Codec):

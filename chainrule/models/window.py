@@ -43,7 +43,6 @@ class WindowConfig(Config):
     "window",
     config=WindowConfig,
     recipe=Recipe(lr=2e-3, weight_decay=0.05, batch_size=16, sequence_length=128, bf16=True),
-    width="width",
 )
 class Window(Autoregressive):
     """A feed-forward network over the last tau tokens."""

@@ -13,7 +13,7 @@ from chainrule.models.transformer import FROM_MARIAN, Transformer
 from chainrule.nn.attention import Attention, AttentionBias, as_bias, build_attention_bias
 from chainrule.nn.blocks import Block, Source
 from chainrule.nn.encoder import Encoder
-from chainrule.nn.masks import Causal, Padding, Prefix, Since, Window
+from chainrule.nn.masks import Causal, Padding, Since, Window
 from chainrule.nn.positions import PositionalEncoding, relative_bucket
 from chainrule.nn.recorder import Recorder
 from chainrule.nn.recurrent import Recurrent
@@ -188,7 +188,6 @@ def test_masks_are_the_pictures_that_one_would_draw():
     assert seen(Causal() & Window(2), 4) == ["x...", "xx..", ".xx.", "..xx"]
     assert seen(Window(2), 4) == ["xx..", "xxx.", ".xxx", "..xx"]
     assert seen(Padding(torch.tensor([2])), 3) == ["xx.", "xx.", "xx."]
-    assert seen(Causal() | Prefix(torch.tensor([2])), 4) == ["xx..", "xx..", "xxx.", "xxxx"]
     assert seen(Causal() & Since(torch.tensor([[0, 0, 2, 2]])), 4) == ["x...", "xx..", "..x.", "..xx"]
 
 
