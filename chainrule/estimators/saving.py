@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def load(kind: type[HMMT], run: RunFolder, device: str) -> HMMT:
     if (found := run.read_json("config.json").get("model_type")) != SAVED_TYPE:
         raise UserError(f"{run.path}: holds a run of '{found}', not a saved HMM; chainrule.load opens it")
     config, tensors, files = run.load_model()
-    given = {name: np.array(table) for name, table in files["data.json"]["given"].items()}
+    given: dict[str, Any] = {name: np.array(table) for name, table in files["data.json"]["given"].items()}
     estimator = kind(**config["estimator"], **given, device=device)
     chosen = model_type("hmm", config["task"])
     model = chosen.build(chosen.config.make(config["model"])).double()

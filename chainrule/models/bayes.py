@@ -50,7 +50,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from chainrule.core import Batch, Classifier, Config, DataError, Recipe, TextBatch, UserError, register
+from chainrule.core import Classifier, Config, DataError, Recipe, TextBatch, UserError, register
 from chainrule.counting.label_ngrams import LabelEstimator, LabelNgrams, Level, UnitVocabulary
 from chainrule.counting.model import CountingModel, DataSized
 
@@ -381,9 +381,8 @@ class NgramBayes(CountingModel[tuple[tuple[str, int], ...]], Classifier):
     def _units(self) -> list[UnitModel]:
         return [model for model in self.unit_models.values() if isinstance(model, UnitModel)]
 
-    def summarize(self, batch: Batch) -> tuple[tuple[str, int], ...]:
+    def summarize(self, batch: TextBatch) -> tuple[tuple[str, int], ...]:
         """Return the texts with their labels, which cross-validation needs."""
-        assert isinstance(batch, TextBatch)
         return tuple(zip(batch.texts, batch.targets_BT[:, 0].tolist()))
 
     def estimate(self, stats: tuple[tuple[str, int], ...]) -> None:
@@ -404,8 +403,7 @@ class NgramBayes(CountingModel[tuple[tuple[str, int], ...]], Classifier):
         added = f"; k = {c.k:g}" if self.config.smooth == "add_k" else ""
         self.notes = [f"exponents {chosen}{added}; accuracy {c.accuracy:.4f} by cross-validation on train"]
 
-    def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, TextBatch)
+    def classify(self, batch: TextBatch) -> Tensor:
         if not self.k:
             raise DataError("this model has not been trained")
         score_BC = (self.log_prior + self.shifts).expand(len(batch.texts), -1)

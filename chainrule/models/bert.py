@@ -184,10 +184,7 @@ class BERTTaggerConfig(BERTLabellerConfig, TokensConfig):
 
 
 class BERTClassifierConfig(BERTLabellerConfig):
-    presets = {
-        "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
-        "small": {"dropout": 0.2},
-    }
+    presets = {"tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32}, "small": {"dropout": 0.2}}
 
 
 def stretches(reader: BERTEncoder, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:

@@ -31,8 +31,7 @@ register_backbone(
         presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
         tuning={
             "generate": Tuning(
-                Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True),
-                {"small": {"width": 288, "dropout": 0.1}},
+                Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True), {"small": {"width": 288, "dropout": 0.1}}
             ),
             "series": Tuning(settings={"init": "orthogonal"}),
             "translate": Tuning(),

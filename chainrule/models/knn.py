@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from chainrule.core import IGNORED, Batch, Classifier, Config, ImageBatch, Recipe, register
+from chainrule.core import IGNORED, Classifier, Config, ImageBatch, Recipe, register
 from chainrule.core.errors import ConfigError
 from chainrule.counting.model import CountingModel, DataSized
 
@@ -55,16 +55,14 @@ class KNNClassifier(DataSized, CountingModel[StoredImages], Classifier):
     def parameters_count(self) -> int:
         return self.kept_ND.numel()
 
-    def summarize(self, batch: Batch) -> StoredImages:
-        assert isinstance(batch, ImageBatch)
+    def summarize(self, batch: ImageBatch) -> StoredImages:
         known_B = batch.targets_BT[:, 0] != IGNORED
         return ((batch.pixels_BCYX[known_B].flatten(1).half(), batch.targets_BT[known_B, 0]),)
 
     def estimate(self, stats: StoredImages) -> None:
         self.kept_ND, self.labels_N = map(torch.cat, zip(*stats))
 
-    def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, ImageBatch)
+    def classify(self, batch: ImageBatch) -> Tensor:
         pixels_BD = batch.pixels_BCYX.flatten(1)
         kept_ND = self.kept_ND.to(pixels_BD.dtype)
         votes = [self._votes(x, kept_ND) for x in pixels_BD.split(AT_ONCE)]

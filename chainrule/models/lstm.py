@@ -34,8 +34,7 @@ register_backbone(
         presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
         tuning={
             "generate": Tuning(
-                Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True),
-                {"small": {"dropout": 0.1}},
+                Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True), {"small": {"dropout": 0.1}}
             ),
             "series": Tuning(settings={"init": "forget"}),
             "translate": Tuning(),

@@ -178,10 +178,7 @@ _BLOCK = [
     ("norm_feed_forward", "layernorm_after"), ("feed_forward.inner", "intermediate.dense"),
     ("feed_forward.out", "output.dense"),
 ]  # fmt: skip
-_AROUND = [
-    ("patches", "embeddings.patch_embeddings.projection"),
-    ("encoder.norm", "layernorm"),
-]
+_AROUND = [("patches", "embeddings.patch_embeddings.projection"), ("encoder.norm", "layernorm")]
 FROM_VIT: dict[str, Any] = {
     "pairs": [
         *weight_names(_AROUND, theirs="vit."),
@@ -189,7 +186,7 @@ FROM_VIT: dict[str, Any] = {
         *weight_names(_BLOCK, "encoder.blocks.{i}.", "vit.encoder.layer.{i}."),
         ("places", "vit.embeddings.position_embeddings"),
         ("class_token", "vit.embeddings.cls_token"),
-    ],
+    ]
 }
 """``Rename(**FROM_VIT)`` turns the weights of Hugging Face's ``ViTForImageClassification``, by their names in its
 files, into those of ``size=base``, ``eps=1e-12``.

@@ -32,7 +32,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Codec, ConfigError, ImageBatch, Recipe, SequenceModel, register
+from chainrule.core import Codec, ConfigError, ImageBatch, Recipe, SequenceModel, register
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import AugmentedImageConfig, augment, patches_per_side, sinusoids
 from chainrule.nn.transformer_config import TransformerConfig, of_blocks
@@ -136,8 +136,7 @@ class ImageCodec(SequenceModel, Codec):
     def decode(self, ids_BP: Tensor) -> Tensor:
         return self.drawn(self.quantiser.vectors(ids_BP))
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        assert isinstance(batch, ImageBatch)
+    def losses(self, batch: ImageBatch) -> dict[str, Tensor]:
         pixels = batch.pixels_BCYX
         if self.training:
             pixels = recoloured(augment(pixels, self.config), self.config.recolour)

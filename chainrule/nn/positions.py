@@ -137,7 +137,7 @@ class PositionalEncoding(nn.Module):
 
         Args:
             x_BTD: embeddings; scaled by sqrt(D) before sinusoids are added (Vaswani et al. 2017, section 3.4).
-            place_BT: positions.
+            place_BT: positions since the start of the record.
 
         Raises:
             UserError: a position beyond the table of learned positions.
