@@ -15,7 +15,7 @@ from chainrule.nn.blocks import Block, Source
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.masks import Causal, Padding, Since, Window
 from chainrule.nn.positions import PositionalEncoding, relative_bucket
-from chainrule.nn.recorder import Recorder
+from chainrule.nn.probes import Recorder
 from chainrule.nn.recurrent import Recurrent
 from chainrule.nn.transformer_config import TransformerConfig
 
