@@ -240,7 +240,7 @@ def register(
         recipe: settings of its training.
         task: task that it is made for.
         label: display name where it differs from ``name``; given once, it holds for all tasks.
-        width: the setting that a bound on the number of parameters varies; None: there is none.
+        width: the setting that a bound on the number of parameters varies; None: ``width``, where the config has it.
         width_step: multiples in which it is varied.
         fixed: settings that the name implies.
 
@@ -252,7 +252,8 @@ def register(
         if label:
             _labels[name] = label
         pairs = tuple((fixed or {}).items())
-        made = ModelType(name, task, config, model, recipe, width, width_step, pairs, plugin=origin())
+        varied = width or ("width" if "width" in config.model_fields else None)
+        made = ModelType(name, task, config, model, recipe, varied, width_step, pairs, plugin=origin())
         _model_types[name, task] = made
         return model
 
