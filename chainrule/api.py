@@ -16,10 +16,11 @@ from typing import Any
 from chainrule import options
 from chainrule.commands import COMMANDS
 from chainrule.core import UserError
+from chainrule.core.plugin import run_plugin
 from chainrule.data.memory import check_path
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
-from chainrule.tasks import inference, setup
+from chainrule.tasks import setup
 from chainrule.tasks.groups import MACHINE, UsesRun
 
 
@@ -79,7 +80,8 @@ def use_plugin(path: str | None) -> None:
     Raises:
         UserError: the plugin cannot be loaded, or registers nothing.
     """
-    inference.use_plugin(path)
+    if path:
+        run_plugin(Path(path))
     _expose()
 
 

@@ -39,16 +39,15 @@ class Compare(Training):
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
     def call(self) -> dict[str, Any]:
-        from chainrule import experiment
         from chainrule.data import plays
-        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.experiment.run import compare
+        from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
 
-        use_plugin(self.plugin)
         o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
         values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
-        return experiment.compare(
+        return compare(
             RunConfig.make(values).infer_task(),
             o.models,
             o.out,

@@ -10,7 +10,7 @@ import functools
 import operator
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,19 +33,6 @@ ROWS = 2048
 """Items that a counting model labels at once."""
 PLACES = 1 << 14
 """Places (items times the longest of them) that a network reads at once in an evaluation."""
-
-
-class Items(Protocol):
-    """A split that gives its items by number."""
-
-    @property
-    def lengths(self) -> np.ndarray: ...
-
-    def __len__(self) -> int: ...
-
-    def take(self, chosen: np.ndarray) -> Batch: ...
-
-    def batches(self, rows: int) -> Iterator[Batch]: ...
 
 
 class LabelTask(Task):
@@ -141,10 +128,6 @@ def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
 
 def counting(model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
     """Return every batch to count, once, and the rule that counts."""
-    if not isinstance(model, Counting):
-        raise ConfigError(
-            f"{ready.model_type.name} is no Counting model: it cannot be trained with train.update=counting"
-        )
     names = ("train", "valid") if data.carved else ("train",)
     batches = [batch for name in names for batch in _batches(data, name, ready)]
     return Source(len(batches), lambda _epoch, step: batches[step]), CountingRule(model)
@@ -168,7 +151,7 @@ def _batches(data: EncodedData, name: str, ready: ResolvedRun) -> Sequence[Batch
     return list(found if data.processor.reader is None else map(data.processor.reader.read, found))
 
 
-def asked(part: Items, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:
+def asked(part: Any, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield batches that hold every item of a split once, with the numbers of the items; for a network, by length."""
     if reader is None:
         for start in range(0, len(part.lengths), ROWS):
@@ -193,7 +176,7 @@ def alike(lengths: np.ndarray, places: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def log_probs(model: Classifier, part: Items, reader: Reader | None, compute: Compute) -> np.ndarray:
+def log_probs(model: Classifier, part: Any, reader: Reader | None, compute: Compute) -> np.ndarray:
     """Return log p(label | record), B × C."""
     found: dict[int, np.ndarray] = {}
     for chosen, batch in asked(part, reader, compute.device):

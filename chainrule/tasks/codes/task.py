@@ -19,8 +19,7 @@ from chainrule.data.images import ImageDataset, ImagePart, read_part, read_unlab
 from chainrule.data.processors import ImageProcessor
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
-from chainrule.tasks.image_codes import CEILING, coded, shown
-from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.image_codes import CEILING, coded, psnr, shown
 from chainrule.tasks.labelling import batches_of
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.loop import Source

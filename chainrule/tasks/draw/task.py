@@ -41,8 +41,7 @@ from chainrule.nn.matching import Matcher
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
 from chainrule.tasks.draw.matching import teach, vectors
-from chainrule.tasks.image_codes import CEILING, coded, shown
-from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.image_codes import CEILING, coded, psnr, shown
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.loop import Source
 from chainrule.training.losses import CaptionImageLoss

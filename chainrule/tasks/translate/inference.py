@@ -16,7 +16,7 @@ from chainrule.inference.beam import Beams
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr
 from chainrule.inference.requests import Hypothesis
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need, phrases, register_call
+from chainrule.tasks.inference import phrases, register_call
 from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
 from chainrule.tasks.translate.task import spelled, translations
 
@@ -62,7 +62,6 @@ def translate(
     Raises:
         UserError: a run of another task, or options that cannot be met.
     """
-    need(run, "translate", "translate", "writes targets")
     width = max(beams, n_best) if beams > 0 else beams
     options = Beams(
         width,
