@@ -20,8 +20,8 @@ from chainrule.core.plugin import run_plugin
 from chainrule.data.memory import check_path
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
-from chainrule.tasks import setup
-from chainrule.tasks.groups import MACHINE, UsesRun
+from chainrule.tasks import inference, setup
+from chainrule.tasks.groups import UsesRun
 
 
 class Run(RunData):
@@ -123,7 +123,7 @@ def _expose() -> None:
         globals()[command.function] = function = _function(command)
         function.command = command  # type: ignore[attr-defined]
         if issubclass(command, UsesRun):
-            setattr(Run, command.function, _function(command, ("run", *MACHINE)))
+            setattr(Run, command.function, _function(command, ("run", *inference.MACHINE)))
 
 
 _expose()

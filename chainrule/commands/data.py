@@ -76,7 +76,7 @@ class Data(DataOptions, Plugin):
             yield f"  {name:<6}" + ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in part.items() if n)
         for name, mean, scale in zip(card.get("columns", []), card.get("mean", []), card.get("scale", [])):
             yield f"  {name}: mean {mean:.6g}, standard deviation {scale:.6g} (training split)"
-        if "labels" in card:
+        if card.get("labels"):
             shares = [f"{found['label']} {found['train']:.1%}" for found in card["labels"]]
             yield f"  labels of train: {_listed(shares)}"
         if card.get("entropy") is not None:
@@ -105,7 +105,7 @@ def _summary(card: dict[str, Any]) -> Iterable[str]:
         rows, columns, channels = card["image"]
         yield f"{columns} x {rows} pixels, {channels} channel{'s' * (channels > 1)}"
     yield f"for --task {card['task']}"
-    if "labels" in card:
+    if card.get("labels"):
         yield f"{len(card['labels'])} labels"
 
 

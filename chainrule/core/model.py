@@ -168,7 +168,7 @@ class Counting(ABC, Generic[StatsT]):
         """
 
     def restore_statistics(self, tensors: dict[str, Tensor]) -> StatsT:
-        """Rebuild statistics from their ``tensors()``: what ranks exchange, and what resuming within a pass begins with."""
+        """Rebuild statistics from their ``tensors()``, which ranks exchange and checkpoints keep."""
         raise ConfigError(
             f"{type(self).__name__} cannot be trained on several processes: its counts cannot be exchanged"
         )

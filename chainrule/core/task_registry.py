@@ -1,8 +1,9 @@
 """Registration of tasks and of their parts, by the task's name.
 
 A task is a package under ``chainrule.tasks``, or a module outside the package: one that an entry point of the group
-``chainrule.tasks`` names, or a file given by ``--plugin``. Modules register what they hold by decorators. Parts are found
-lazily: the module of a part (``board.py`` of the task's package, for example) is imported when the part is first asked for.
+``chainrule.tasks`` names, or a file given by ``--plugin``. Modules register what they hold by decorators. Parts are
+found lazily: the module of a part (``board.py`` of the task's package, for example) is imported when the part is first
+asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chainrule.core.plugin import origin
 
@@ -90,3 +91,7 @@ class Registry(Generic[T]):
         import_parts(self.module)
         load_entry_points()
         return dict(self._found)
+
+
+TASKS: Registry[Any] = Registry("task")
+"""The tasks themselves, by name."""

@@ -7,6 +7,7 @@ There are streams of known entropy (`chainrule.data.synthetic_streams`) and task
 
 from __future__ import annotations
 
+import importlib
 import json
 import zlib
 from collections.abc import Callable, Mapping
@@ -70,8 +71,8 @@ def made_by(
 
 def known() -> dict[tuple[str, str], Kind]:
     """Return all kinds by (kind, task): streams first, so that ``copy`` alone means the stream."""
-    from chainrule.data import synthetic_streams, synthetic_tasks  # noqa: F401
-
+    for module in ("synthetic_streams", "synthetic_tasks", "rainbow"):
+        importlib.import_module(f"chainrule.data.{module}")
     return dict(sorted(KINDS.items(), key=lambda item: item[1].unit != "symbols"))
 
 

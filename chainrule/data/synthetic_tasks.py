@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.data import rainbow  # noqa: F401  (registers its kind)
 from chainrule.data.split import text_hashes
 from chainrule.data.synthetic import Files, Sizes, made_by
 
@@ -310,7 +309,7 @@ AGREEING = {
 }
 REFLEXIVES = tuple(AGREEING)
 NOUNS = {noun: reflexive for reflexive, nouns in AGREEING.items() for noun in nouns.split()}
-"""Which reflexive agrees with a noun: as many nouns for each."""
+"""Reflexive that agrees with each noun; every reflexive has as many nouns."""
 VERBS = ("saw", "blamed", "praised", "helped", "hurt", "admired", "defended", "taught", "watched", "called", "followed")
 SPOKE, NEAR = ("said", "knew", "thought", "wrote"), ("near", "behind", "beside", "with")
 TAILS = (".", "again .", "twice .")

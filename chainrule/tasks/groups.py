@@ -6,9 +6,6 @@ from typing import Any
 
 from chainrule.options import Options, argument, option, option_group
 
-MACHINE = ("device", "precision", "threads", "plugin")
-"""Options of ``Machine``, by field."""
-
 
 @option_group
 class Columns(Options):

@@ -19,12 +19,13 @@ from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.data.processors import PairProcessor
 from chainrule.options import Options, flags
 from chainrule.runs.run import Run
-from chainrule.tasks.groups import MACHINE, Records
 from chainrule.tasks.setup import load
 
 Call = Callable[..., dict[str, Any]]
 CallT = TypeVar("CallT", bound=Call)
-RecordsT = TypeVar("RecordsT", bound=Records)
+MACHINE = ("device", "precision", "threads", "plugin")
+"""Options that say how a run is loaded, not what is asked of it."""
+RecordsT = TypeVar("RecordsT", bound=Any)
 _calls: Registry[dict[str, Call]] = Registry("inference")
 
 

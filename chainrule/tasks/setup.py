@@ -345,7 +345,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
 
 
 def plugin_of(chosen: ModelType) -> dict[str, str] | None:
-    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task; None if neither is a plugin's."""
+    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task, or None."""
     return chosen.plugin or find_task(chosen.task).plugin
 
 

@@ -382,7 +382,7 @@ def test_without_labels_a_contact_sheet_is_spread_evenly(tmp_path, capsys):
     np.savez(tmp_path / "images.npz", images=images)
     flags = ["--task", "codes", "--split", "0.8/0.1/0.1", "--sheet", str(tmp_path / "sheet.png")]
     assert main(["data", str(tmp_path / "images.npz"), *flags]) == 0
-    assert "sheet.png: some of them" in capsys.readouterr().out
+    assert "sheet.png: a sample, evenly spread" in capsys.readouterr().out
     train = read_unlabelled_images(tmp_path / "images.npz", split=(0.8, 0.1, 0.1)).parts["train"].images[:, 0, 0, 0]
     shown = [int(x[0, 0, 0]) for row in tiles(tmp_path / "sheet.png", side=7, factor=10) for x in row]
     places = [train.tolist().index(value) for value in shown]
