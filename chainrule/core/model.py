@@ -95,12 +95,7 @@ class Autoregressive(SequenceModel, ABC):
         """
 
     def start(
-        self,
-        prompt: Any = None,
-        lengths_B: Tensor | None = None,
-        *,
-        batch: int,
-        capacity: int | None = None,
+        self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
     ) -> tuple[Prediction, State]:
         """Read the start token.
 

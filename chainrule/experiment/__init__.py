@@ -3,6 +3,6 @@ board.
 
     settings -> rows -> jobs (prepare, train, measure) -> result files -> board.json -> statistics -> verdict -> report
 
-``run.compare`` runs one; ``publish.rebuild`` writes its board again from the result files. Importing this package
+``run.run`` runs one; ``publish.rebuild`` writes its board again from the result files. Importing this package
 imports no torch.
 """

@@ -20,16 +20,7 @@ from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.tasks.setup import (
-    describe,
-    is_pretrainable,
-    load,
-    machine,
-    make_trainer,
-    prepare,
-    read_data,
-    trained,
-)
+from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
 from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
 

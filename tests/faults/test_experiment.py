@@ -293,10 +293,11 @@ def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path,
     undisturbed = compare(text, tmp_path / "undisturbed", "markov,gru,lstm", budget="200steps")
     values = {**settings_for(text, budget="200steps").model_dump(exclude_unset=True), "data": str(text)}
     code = f"""
-from chainrule.experiment.run import compare
+from pathlib import Path
+from chainrule.experiment.run import Request, run
 from chainrule.tasks.settings import RunConfig
 settings = RunConfig.make({values!r})
-compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
+run(Request(settings, "markov,gru,lstm", Path({str(tmp_path / "board")!r}), workers=2))
 """
     for jobs in (1, 2, 3):  # killed at work: when so many cells have begun to train
         parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import Codec, ConfigError, DataError, ModelType
+from chainrule.core import Codec, ConfigError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.image_files import ImageReader
@@ -68,8 +68,6 @@ class Codes(Task):
 
     def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
         """Return the PSNR of every image (at most 60 dB), the used share of the codebook, and the entropy of codes."""
-        if not len(part):
-            raise DataError("nothing to measure: the part holds no image")
         ids_NP = coded(run.model, run.processor.reader, part.images, run.compute)
         found = shown(run.model, run.processor.reader, ids_NP, run.compute)
         decibels = np.minimum(psnr(found, part.images), CEILING)

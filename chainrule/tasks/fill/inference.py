@@ -17,11 +17,10 @@ from chainrule.data.lines import read_lines
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
+from chainrule.tasks.fill.metrics import BUDGET, longest_first
 from chainrule.tasks.inference import register_call, token_text
 
 MASK = "[MASK]"
-EMBEDDED = 1 << 14
-"""Tokens that are read at once to embed them."""
 
 
 @register_call("fill")
@@ -154,11 +153,9 @@ def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     """A vector for each token of each text. Pieces of similar length are read together."""
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
-    pieces.sort(key=lambda piece: -len(piece[2]))
     out = [np.zeros((len(row), 0), np.float32) for row in ids]
-    while pieces:
-        group = pieces[: max(1, EMBEDDED // (len(pieces[0][2]) + 1))]
-        pieces = pieces[len(group) :]
+    for chosen in longest_first([len(piece) for *_, piece in pieces], BUDGET):
+        group = [pieces[k] for k in chosen]
         rows_BT, lengths_B = pad([piece.tolist() for _, _, piece in group], model.start_id)
         with compute.autocast():
             batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)

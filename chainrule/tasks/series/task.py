@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Batch, DataError, ModelType
+from chainrule.core import Batch, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.processors import SeriesProcessor
@@ -80,8 +80,6 @@ class Series(Task):
         value) on the training split (Hyndman & Koehler 2006).
         """
         scaling = run.processor.scaling
-        if not len(part):
-            raise DataError("nothing to measure: the part holds no value")
         found = judge(run.model, part, scaling, run.compute, intervals=True)
         ends = np.cumsum([len(values) for values in part.scored()])
         items = {"nats": found.nats, "scaled_errors": found.scaled_errors, "covered": found.covered.astype(np.float64)}

@@ -94,10 +94,7 @@ def _answer(listed: list[list[dict[str, Any]]], n_best: int) -> dict[str, Any]:
 def _measured(ids: Sequence[np.ndarray], found: Sequence[Sequence[Hypothesis]], seconds: float) -> dict[str, Any]:
     """Speed, and how many sources were cut."""
     tokens = sum(len(h.ids) + 1 for row in found for h in row[:1])
-    return {
-        "tokens_per_second": tokens / max(seconds, 1e-9),
-        "cut": sum(len(x) > LONGEST for x in ids) or None,
-    }
+    return {"tokens_per_second": tokens / max(seconds, 1e-9), "cut": sum(len(x) > LONGEST for x in ids) or None}
 
 
 def _listed(run: Run, found: Sequence[Sequence[Hypothesis]], mbr: bool) -> list[list[dict[str, Any]]]:
