@@ -41,25 +41,17 @@ class Compare(Training):
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
     def call(self) -> dict[str, Any]:
-        from chainrule import experiment
         from chainrule.data import plays
-        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.experiment.run import Request, run
+        from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
 
-        use_plugin(self.plugin)
         o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
         values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
-        return experiment.compare(
-            RunConfig.make(values).infer_task(),
-            o.models,
-            o.out,
-            seeds=1 if o.seeds is None else o.seeds,
-            lang=o.lang or "en",
-            workers=o.workers or 0,
-            overwrite=o.overwrite,
-            plugin=o.plugin,
-        )
+        settings, seeds = RunConfig.make(values).infer_task(), 1 if o.seeds is None else o.seeds
+        more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin}
+        return run(Request(settings, o.models, Path(o.out), seeds, o.lang or "en", **more))
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         from chainrule.core.metric import Metric

@@ -36,12 +36,11 @@ class Data(DataOptions, Plugin):
     def call(self) -> dict[str, Any]:
         from chainrule.data.image_files import as_png
         from chainrule.runs import write_file
-        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
         from chainrule.tasks.setup import data_card
 
-        use_plugin(self.plugin)
         with tempfile.TemporaryDirectory() as folder:
             options, source = stored(self, self.data, Path(folder))
             values = settings_of(options, str(source))

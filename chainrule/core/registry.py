@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import importlib.util
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -34,6 +33,7 @@ from chainrule.core.errors import ConfigError, UserError, is_out_of_memory, near
 from chainrule.core.model import SequenceModel
 from chainrule.core.plugin import origin, run_plugin
 from chainrule.core.recipe import Recipe
+from chainrule.core.task_registry import import_parts, load_entry_points
 
 ModelT = TypeVar("ModelT", bound=type[SequenceModel])
 Kind = Literal["reader", "causal"]
@@ -374,15 +374,13 @@ def _composed_model(name: str, backbone: Backbone, head: Head) -> type[SequenceM
 @cache
 def _discover() -> None:
     """Import heads first, then models, then installed packages, so that rows are in the order of the model types."""
-    tasks, models = (importlib.import_module(f"chainrule.{name}") for name in ("tasks", "models"))
-    for module in pkgutil.iter_modules(tasks.__path__, f"{tasks.__name__}."):
-        if module.ispkg and importlib.util.find_spec(f"{module.name}.head"):
-            importlib.import_module(f"{module.name}.head")
+    import_parts("head")
+    models = importlib.import_module("chainrule.models")
     for module in pkgutil.iter_modules(models.__path__, f"{models.__name__}."):
         importlib.import_module(module.name)
-    for group in ("chainrule.models", "chainrule.tasks"):
-        for entry in importlib.metadata.entry_points(group=group):
-            entry.load()
+    for entry in importlib.metadata.entry_points(group="chainrule.models"):
+        entry.load()
+    load_entry_points()
 
 
 def model_types(task: str = "generate") -> list[ModelType]:

@@ -12,6 +12,8 @@ import torch
 
 from chainrule.core import (
     ConfigError,
+    Counting,
+    EMTrainable,
     ModelType,
     Pretrainable,
     Recipe,
@@ -187,6 +189,7 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     task, data = find_task(s.task), ready.data
     with RandomState(s.seed, ready.compute.device):
         model = _built(ready)
+        _check_update(model, ready)
         source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
@@ -200,6 +203,15 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
         higher_is_better=higher,
         **options,
     )
+
+
+def _check_update(model: SequenceModel, ready: ResolvedRun) -> None:
+    """Raise ConfigError if a model cannot be trained by the update rule of its recipe."""
+    name, update = ready.model_type.name, ready.recipe.update
+    if update == "counting" and not isinstance(model, Counting):
+        raise ConfigError(f"{name} is no Counting model: it cannot be trained with train.update=counting")
+    if update == "em" and not isinstance(model, EMTrainable):
+        raise ConfigError(f"{name} counts nothing that is hidden: it cannot be trained with train.update=em")
 
 
 def _built(ready: ResolvedRun) -> SequenceModel:
