@@ -229,6 +229,11 @@ class PairProcessor(Processor):
         """True if one vocabulary serves both sides."""
         return self.source is self.target
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of ``end``, which closes a target and is predicted, and ``start``, which precedes its first token."""
+        return {"end": self.target.vocab_size, "start": self.target.vocab_size + 1}
+
     def encode(self, part: SentencePairs) -> PairPart:
         """Return the ids of one split.
 

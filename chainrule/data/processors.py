@@ -45,6 +45,13 @@ class TokenProcessor(Processor):
         """Return the size of the vocabulary."""
         return {"vocab_size": self.tokenizer.vocab_size}
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of ``unknown``, ``end`` (of a record of symbols) and ``start``."""
+        unknown, end = self.tokenizer.unknown, getattr(self.tokenizer, "end", None)
+        named = {"unknown": unknown, "end": end, "start": self.tokenizer.vocab_size}
+        return {name: k for name, k in named.items() if k is not None}
+
     def notes(self, parts: dict[str, Part]) -> list[str]:
         """Return a note on out-of-vocabulary tokens if the training split has some."""
         train = parts["train"]

@@ -150,6 +150,7 @@ def test_a_processor_of_text_is_rebuilt_by_its_name(text: Path, spec: str) -> No
     again: Any = processor_from_json(json.loads(json.dumps(processor.to_json())))
     assert type(again) is type(processor) and again.sha256 == processor.sha256 and again.spec == processor.spec
     assert again.terminator == b"\n" and again.sizes() == processor.sizes()
+    assert again.special_tokens == processor.special_tokens
     part = again.encode(dataset.parts["test"])
     assert np.array_equal(part.ids[part.starts[3] : part.ends[3]], _record(processor, dataset, 3))
     assert again.decode(_record(processor, dataset, 3)).strip().decode() in lines(700)
