@@ -69,8 +69,8 @@ class DataOptions(Records, Split):
     """Options of the commands that read DATA and split them."""
 
     tokenizer: str | None = option(
-        "byte, char, char:complete, word[:types], bpe[:size], the path of a tokenizer.json, or none: symbols without bytes "
-        "(default: byte for text, none for symbols; to classify, char for short texts, else bpe)",
+        "byte, char, char:complete, word[:types], bpe[:size], the path of a tokenizer.json, or none (symbols "
+        "without bytes) (default: byte for text, none for symbols; to classify, char for short texts, else bpe)",
         metavar="byte|char|word|bpe|none",
         group="data",
     )
@@ -106,8 +106,8 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     """Options of the commands that train."""
 
     task: str | None = option(
-        "what to learn: generate (text, symbols), fill (masked text), series (numbers), translate (pairs), tag, classify, "
-        "codes (images), draw (images with captions); default: follows from the data"
+        "what to learn: generate (text, symbols), fill (masked text), series (numbers), translate (pairs), tag, "
+        "classify, codes (images), draw (images with captions); default: follows from the data"
     )
     budget: str | None = option(
         "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"

@@ -45,7 +45,8 @@ def shortened(words: list[str]) -> list[str]:
     found = [SHORT.get(before, word) for before, word in zip(["", *words], words)]
     if words[:2] == ["data", "make"]:
         sized = found[: found.index("--size")] + found[found.index("--size") + 2 :] if "--size" in found else found
-        return [*sized, "--size", "400" if "translate" in words or "reverse" in words else "100"] if words[2:] else found
+        size = "400" if "translate" in words or "reverse" in words else "100"
+        return [*sized, "--size", size] if words[2:] else found
     if words[0] in ("compare", "train"):
         found += ["--set", "size=tiny", *([] if "--budget" in words else ["--budget", SHORT["--budget"]])]
     return found if words[0] in ("data", "laws", "import", "export") else [*found, "--threads", "1"]
