@@ -16,6 +16,7 @@ from typing import Any
 from chainrule import options
 from chainrule.commands import COMMANDS
 from chainrule.core import UserError
+from chainrule.core.plugin import run_plugin
 from chainrule.data.memory import check_path
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
@@ -79,7 +80,8 @@ def use_plugin(path: str | None) -> None:
     Raises:
         UserError: the plugin cannot be loaded, or registers nothing.
     """
-    inference.use_plugin(path)
+    if path:
+        run_plugin(Path(path))
     _expose()
 
 

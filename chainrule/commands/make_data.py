@@ -1,4 +1,4 @@
-"""``data make``: data with a known truth."""
+"""``data make``: synthetic data with known answers."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ class MakeDataResult(Result):
 
 @register_command("data make", MakeDataResult, section=SECTIONS[2], function="make_data")
 class MakeData(Seed):
-    """make data with a known truth"""
+    """make synthetic data with known answers"""
 
     kind: str | None = argument(
-        "a stream (markov, hmm, copy, uniform) or a task (copy with --task translate, reverse, sort, recall, parity, "
-        "adding, agreement, rainbow); without it, all are listed",
+        "a stream (markov, hmm, copy, uniform) or data of a task (copy with --task translate, reverse, sort, recall, "
+        "parity, adding, agreement, rainbow); without KIND, all are listed",
         nargs="?",
     )
     out: str | None = option("the folder to write", metavar="DIR", place=True)
-    task: str | None = option("of copy: generate or translate")
-    size: float | None = option("training symbols (default: 1e6), or records of a task", metavar="N")
+    task: str | None = option("generate or translate, for the kind copy, which exists for both")
+    size: float | None = option(
+        "number of symbols of a stream (default: 1e6), or of training records of a task", metavar="N"
+    )
 
     def call(self) -> dict[str, Any]:
         from chainrule.data.synthetic import make_data
@@ -43,7 +45,7 @@ class MakeData(Seed):
             yield from _table(answer["kinds"])
         elif "chance" in answer:
             guesses = ", ".join(f"{what.replace('_', ' ')} {value:.4g}" for what, value in answer["chance"].items())
-            yield f"{answer['out']}: {answer['description']}; guessing reaches: {guesses}"
+            yield f"{answer['out']}: {answer['description']}; chance level: {guesses}"
         else:
             bits = answer["entropy_rate"]
             yield f"{answer['out']}: {answer['description']}; entropy rate {bits} bits per symbol"
@@ -57,6 +59,6 @@ class MakeData(Seed):
 
 
 def _table(kinds: list[dict[str, Any]]) -> Iterable[str]:
-    yield "  KIND       --task     what is made (--task is needed only for the second copy)"
+    yield "  KIND       --task     what is made (only the kind copy needs --task translate)"
     for found in kinds:
         yield f"  {found['kind']:<11}{found['task'] or '-':<11}{found['summary']}"

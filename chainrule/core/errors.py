@@ -45,6 +45,15 @@ class NotRewindable(ChainruleError):
     """This State no longer holds what a rewind needs (a running summary cannot be undone)."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True for a MemoryError, and for the RuntimeError of torch where memory cannot be allocated.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(ValueError())
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate" in str(error))
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return a hint for a mistyped name: the nearest name, or the list of what is allowed.
 

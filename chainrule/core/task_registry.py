@@ -30,6 +30,13 @@ def packages() -> dict[str, str]:
     return {name.replace("_", "-"): f"{tasks.__name__}.{name}" for name in names}
 
 
+def import_parts(module: str) -> None:
+    """Import a module of this name from the package of every built-in task that has one."""
+    for package in packages().values():
+        if find_spec(name := f"{package}.{module}"):
+            import_module(name)
+
+
 @cache
 def load_entry_points() -> None:
     """Import the tasks that installed packages announce in the entry-point group ``chainrule.tasks``."""
@@ -73,22 +80,17 @@ class Registry(Generic[T]):
 
     def find(self, task: str) -> T | None:
         """Return the part of a task; None if the task has none."""
-        if task not in self._found and (package := packages().get(task)):
-            self._import(package)
+        if task not in self._found and find_spec(name := f"{packages().get(task, __package__)}.{self.module}"):
+            import_module(name)
         if task not in self._found:
             load_entry_points()
         return self._found.get(task)
 
     def all(self) -> dict[str, T]:
         """Return the part of every task that has one."""
-        for package in packages().values():
-            self._import(package)
+        import_parts(self.module)
         load_entry_points()
         return dict(self._found)
-
-    def _import(self, package: str) -> None:
-        if find_spec(name := f"{package}.{self.module}"):
-            import_module(name)
 
 
 TASKS: Registry[Any] = Registry("task")

@@ -128,7 +128,11 @@ class Plan:
 
 
 class Batches(ABC):
-    """Batches of one split: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1."""
+    """Batches of one split: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1.
+
+    Args:
+        plan: the split, the size of a batch and the seed of the order.
+    """
 
     steps_per_epoch: int
 

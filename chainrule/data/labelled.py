@@ -177,7 +177,7 @@ def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
 
 
 def _records(table: Table) -> Records:
-    texts = table.need("text")[0]
+    texts = table.need("text", "label")[0]
     names = filled(table, "label", "label", " (--columns says which column holds it)")
     return Records(tuple(texts), tuple(names), np.full(len(table), UNKNOWN))
 

@@ -36,6 +36,9 @@ def text(content: str) -> Text:
     Args:
         content: the text.
 
+    Returns:
+        The text as data: what ``train``, ``compare`` and ``evaluate`` take for DATA.
+
     Raises:
         UserError: not a string.
 

@@ -158,7 +158,7 @@ def _chosen(train: Sequence[list[str]]) -> tuple[list[Spec], list[str]]:
     specs = [Spec(kind) for kind in dict.fromkeys(kinds)]
     told = f"{specs[0].kind} for both sides, one vocabulary" if len(specs) == 1 else ",".join(kinds)
     reason = f"sources are {reasons[0]}, targets {reasons[1]}"
-    return specs, [f"--tokenizer: {told}, chosen from the training part: {reason}"]
+    return specs, [f"--tokenizer: {told}, chosen from the training split: {reason}"]
 
 
 def _suited(cells: Sequence[str]) -> tuple[str, str]:
@@ -228,6 +228,11 @@ class PairProcessor(Processor):
     def joint(self) -> bool:
         """True if one vocabulary serves both sides."""
         return self.source is self.target
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of ``end``, which closes a target and is predicted, and ``start``, which precedes its first token."""
+        return {"end": self.target.vocab_size, "start": self.target.vocab_size + 1}
 
     def encode(self, part: SentencePairs) -> PairPart:
         """Return the ids of one split.

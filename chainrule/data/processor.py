@@ -38,6 +38,11 @@ class Processor(ABC):
         """Return the text of ids, UTF-8. Raises UserError if ids are no text."""
         raise UserError(f"{self.kind}: this run has no ids that stand for text")
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """Ids of special tokens by name (``unknown``, ``end``, ``start``)."""
+        return {}
+
     def sizes(self) -> dict[str, Any]:
         """Return settings of a model that follow from this processor, such as ``vocab_size``."""
         return {}

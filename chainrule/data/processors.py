@@ -45,6 +45,13 @@ class TokenProcessor(Processor):
         """Return the size of the vocabulary."""
         return {"vocab_size": self.tokenizer.vocab_size}
 
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of ``unknown``, ``end`` (of a record of symbols) and ``start``."""
+        unknown, end = self.tokenizer.unknown, getattr(self.tokenizer, "end", None)
+        named = {"unknown": unknown, "end": end, "start": self.tokenizer.vocab_size}
+        return {name: k for name, k in named.items() if k is not None}
+
     def notes(self, parts: dict[str, Part]) -> list[str]:
         """Return a note on out-of-vocabulary tokens if the training split has some."""
         train = parts["train"]
@@ -52,9 +59,7 @@ class TokenProcessor(Processor):
         if not count:
             return []
         share = f"{count:,} of {len(train):,} ({count / len(train):.1%})"
-        return [
-            f"Out-of-vocabulary tokens in train: {share}; each pays p(unknown) and 8 bits for each byte of its spelling"
-        ]
+        return [f"Out-of-vocabulary tokens in train: {share}; each costs p(unknown) and 8 bits for each of its bytes"]
 
     def card(self, parts: dict[str, Part]) -> dict[str, Any]:
         """Return the tokenizer, its vocabulary, tokens by split, and the entropy of single training tokens in bits."""
@@ -105,7 +110,7 @@ class TextProcessor(TokenProcessor):
         if tokenizer.normalises:
             dropped = sum(int(p.record_bytes.sum()) - p.nbytes for p in parts.values() if p.record_bytes is not None)
             found.append(
-                f"words: a run of white space counts as one space; {dropped:,} bytes of white space are so dropped"
+                f"words: a run of white space counts as one space; {dropped:,} bytes of white space are dropped"
             )
         if tokenizer.name == "bpe":
             found.append("bpe: one segmentation of many is scored, so that bits per byte are an upper bound")

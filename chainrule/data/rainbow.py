@@ -92,7 +92,9 @@ def picture(size: str, colour: str, texture: str, shape: str, place: str, ground
     return pixels
 
 
-@made_by("rainbow", "draw", f"captioned images of {len(COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
+@made_by(
+    "rainbow", "draw", f"captioned images of shapes: {len(COMBINATIONS):,} combinations, 70% of them in training", 6451
+)
 def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
     total, count = sum(sizes.values()), len(COMBINATIONS)
     if total > count:

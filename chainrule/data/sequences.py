@@ -106,6 +106,9 @@ def _from_tables(
     first = next(iter(tables.values()))
     first.need(*options.further)
     names = [n for n in first.names if n not in (*options.further, "split")]
+    if not names:
+        flag, column = options.given()[-1]
+        raise UserError(f"--{flag} {column}: no column of symbols is left; --columns and --{flag} take different ones")
     picked = names if asked_names(options.columns) else [_guess(first, names, notes)]
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
@@ -202,7 +205,7 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
         moved = sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
-        told += f"; {moved:,} rows were reordered by {options.time}"
+        told += f"; {moved:,} rows were reordered by {options.time}" if moved else ""
     notes.append(told)
     return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
 

@@ -240,7 +240,8 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
         order = sorted(range(len(lines)), key=times_of(table, time).__getitem__)
         lines = [lines[r] for r in order]
         cells = {name: [column[r] for r in order] for name, column in cells.items()}
-        notes.append(f"{sum(r != k for k, r in enumerate(order)):,} rows were reordered by {time}")
+        if moved := sum(r != k for k, r in enumerate(order)):
+            notes.append(f"{moved:,} rows were reordered by {time}")
     if not columns:
         named = _below_header(cells)
         lines = lines[len(lines) - len(next(iter(named.values()))) :]

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -255,6 +256,8 @@ def _defect(raw: np.ndarray, offset: int) -> str:
     value = int(raw[offset])
     if offset == 0 and raw[:2].tobytes() in (b"\xff\xfe", b"\xfe\xff"):
         return f"not UTF-8 (0x{value:02x}): looks like UTF-16, which iconv -f UTF-16 -t UTF-8 converts"
+    if len(re.findall("[가-힣]", raw[offset : offset + 32].tobytes().decode("cp949", "ignore"))) >= 2:
+        return f"not UTF-8 (0x{value:02x}): looks like CP949, which iconv -f CP949 -t UTF-8 converts"
     return f"not UTF-8 (0x{value:02x})" if value else "a NUL byte (0x00): looks like a binary file"
 
 

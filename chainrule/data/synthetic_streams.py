@@ -115,7 +115,7 @@ def markov_memory(rows: np.ndarray, order: int) -> list[float]:
     return [float(b - a) for a, b in itertools.pairwise(entropies)]
 
 
-@source("markov", "a stream: the last three symbols decide, any two of them tell little")
+@source("markov", "a stream: each symbol depends on the three before it; any two of them tell little")
 def _markov(sizes: Sizes, rng: np.random.Generator) -> Contents:
     """After each context of three, four of eight symbols may come: "a", so that every context leads to "aaa" and on
     (one recurrent class, no period), and three others drawn for that context, so that fewer than three tell little.
@@ -215,7 +215,7 @@ def hmm_bits(step_NN: np.ndarray, emit_NV: np.ndarray, ids: np.ndarray, tail: in
     return bits[:, early:].ravel()[:tail]
 
 
-@source("hmm", "a stream: a hidden chain that seldom moves; every symbol back helps, ever less")
+@source("hmm", "a stream: symbols emitted by four hidden states that seldom change")
 def _hmm(sizes: Sizes, rng: np.random.Generator) -> Contents:
     """Four hidden states on a ring, which stay with probability 0.9; each speaks four of eight symbols, two shared with
     either neighbour, so that one symbol leaves two states possible and the past decides between them.
@@ -240,7 +240,7 @@ def _hmm(sizes: Sizes, rng: np.random.Generator) -> Contents:
     return _stream(ids, sizes, text, rate, None, memory=memory, standard_error=error, achievable=achievable)
 
 
-@source("copy", "a stream: the symbol 50 back, with probability 0.9")
+@source("copy", "a stream: the symbol 50 places back with probability 0.9, else a random one")
 def _copy(sizes: Sizes, rng: np.random.Generator) -> Contents:
     """x_t = x_{t-lag} with probability 0.9, else uniform: ``lag`` independent interleaved chains.
 
@@ -261,7 +261,7 @@ def _copy(sizes: Sizes, rng: np.random.Generator) -> Contents:
     return _stream(ids, sizes, text, rate, lag, memory=memory, achievable=_achievable(bits, sizes))
 
 
-@source("uniform", "a stream: there is nothing to learn")
+@source("uniform", "a stream: independent symbols, nothing to learn")
 def _uniform(sizes: Sizes, rng: np.random.Generator) -> Contents:
     text, rate = f"independent and uniform over {SYMBOLS} symbols: nothing to remember", math.log2(SYMBOLS)
     ids, achievable = rng.integers(SYMBOLS, size=sum(sizes.values())), {"valid": rate, "test": rate}

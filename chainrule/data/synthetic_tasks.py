@@ -202,9 +202,16 @@ def _pair_kind(kind: str, summary: str, place: str, remember: str) -> None:
         return _answered(kind, "source target", parts), known
 
 
-_pair_kind("copy", "the source again", "source t", "every symbol and its place")
-_pair_kind("reverse", "the source read backwards", "source L - 1 - t", "every symbol and its place, the last first")
-_pair_kind("sort", "the source in ascending order", "source argsort(source)[t], stable", "the count of each symbol")
+_pair_kind("copy", "the target repeats the source", "source t", "every symbol and its place")
+_pair_kind(
+    "reverse", "the target is the source reversed", "source L - 1 - t", "every symbol and its place, the last first"
+)
+_pair_kind(
+    "sort",
+    "the target is the source in ascending order",
+    "source argsort(source)[t], stable",
+    "the count of each symbol",
+)
 
 
 # ------------------------------------------------------------------------------------------------------- recall, parity
@@ -233,7 +240,9 @@ def _recall(sizes: Sizes, rng: np.random.Generator) -> Contents:
     return files, facts(where, remember, chance, pairs=PAIRS, keys=KEYS, values=VALUES)
 
 
-@made_by("parity", "tag", f"running parity of bits: trained on {TRAINED} of them, tested on {TESTED[0]}", 20_000)
+@made_by(
+    "parity", "tag", f"running parity: trained on {TRAINED[0]} to {TRAINED[1]} bits, tested on {TESTED[0]}", 20_000
+)
 def _parity(sizes: Sizes, rng: np.random.Generator) -> Contents:
     learned = {part: size for part, size in sizes.items() if part != "test"}
     parts = divided(partial(_rows, "01", TRAINED), learned, rng)
@@ -295,7 +304,7 @@ AGREEING = {
 }
 REFLEXIVES = tuple(AGREEING)
 NOUNS = {noun: reflexive for reflexive, nouns in AGREEING.items() for noun in nouns.split()}
-"""Reflexive that agrees with each noun; every reflexive has as many nouns."""
+"""The reflexive that agrees with each noun; every reflexive has as many nouns."""
 VERBS = ("saw", "blamed", "praised", "helped", "hurt", "admired", "defended", "taught", "watched", "called", "followed")
 SPOKE, NEAR = ("said", "knew", "thought", "wrote"), ("near", "behind", "beside", "with")
 TAILS = (".", "again .", "twice .")
@@ -322,7 +331,9 @@ def _sentence(lots: Iterator[float]) -> str:
     return " ".join([*told, one(VERBS), NOUNS[subject], one(TAILS)])
 
 
-@made_by("agreement", "generate", "sentences whose reflexive agrees with a noun some way back (--unit lines)", 20_000)
+@made_by(
+    "agreement", "generate", "sentences whose reflexive pronoun agrees with an earlier noun (--unit lines)", 20_000
+)
 def _agreement(sizes: Sizes, rng: np.random.Generator) -> Contents:
     parts = divided(_sentences, sizes, rng)
     files = {f"{part}.txt": "".join(f"{line}\n" for line in lines) for part, lines in parts.items()}

@@ -130,7 +130,7 @@ class CharTokenizer(SpanTokenizer):
 def missing(character: str, vocab_size: int) -> str:
     """Return the message about a character outside a complete alphabet."""
     return (
-        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training part, "
+        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training split, "
         "which char:complete declares to be all; --tokenizer char has an unknown symbol for it"
     )
 
@@ -227,7 +227,13 @@ def bpe() -> type[BpeTokenizer]:
 
 
 def tokenizer_from_json(saved: dict[str, Any]) -> AnyTokenizer:
-    """Return the tokenizer that ``to_json`` saved. Raises DataError for other content.
+    """Return the tokenizer that ``to_json`` saved.
+
+    Args:
+        saved: the object that ``to_json`` returned.
+
+    Raises:
+        DataError: other content.
 
     >>> tokenizer_from_json({"type": "char", "characters": "ab", "complete": True}).vocab_size
     2

@@ -39,6 +39,10 @@ SINGLE_SPACE = re.compile(f" (?![{SPACES}])")
 class WordTokenizer(SpanTokenizer):
     """Words and runs of white space by id, most frequent first; the unknown token comes last.
 
+    Args:
+        words: the vocabulary, in the order of the ids.
+        lines: True: a record is a line, and white space only separates words; False: white space is kept as tokens.
+
     >>> tokenizer = WordTokenizer(["to", "be", "or"], lines=True)
     >>> tokenizer.encode(b"to be or not").ids.tolist()
     [0, 1, 2, 3]

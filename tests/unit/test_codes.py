@@ -14,7 +14,7 @@ from chainrule.core import ImageBatch, UserError, model_type
 from chainrule.data.image_files import as_png
 from chainrule.data.images import read_images
 from chainrule.models import vq
-from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.image_codes import psnr
 from chainrule.training.losses import ReconstructionLoss
 
 

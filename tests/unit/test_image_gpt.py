@@ -13,8 +13,7 @@ from chainrule.cli.parser import parse
 from chainrule.data.codes import read_codes
 from chainrule.data.image_files import as_png, read_image_file
 from chainrule.data.images import read_images, read_part
-from chainrule.tasks.image_codes import coded, shown
-from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.image_codes import coded, psnr, shown
 from chainrule.tasks.setup import load
 from tests.encoded import read
 from tests.encoded import read_part as read_held_out

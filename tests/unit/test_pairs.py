@@ -330,7 +330,7 @@ def test_spelling_to_sounds_is_read_as_characters_and_words(tmp_path: Path) -> N
     )  # 1 of 736
     card = found.card()
     assert card["unknown"] == {"source": 1 / 4, "target": 1 / 6} and card["unseen"]["target"] == 1 / 6
-    assert found.processor.target.vocab_size == 17  # 15 sounds, the line feed, the unknown
+    assert found.processor.special_tokens == {"end": 17, "start": 18}  # 15 sounds, the line feed, the unknown
 
 
 def test_running_text_shares_one_vocabulary_and_one_side_of_words_has_its_own(tmp_path: Path) -> None:

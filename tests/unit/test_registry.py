@@ -33,9 +33,8 @@ from chainrule.core import (
     register_head,
     registry,
 )
-from chainrule.laws import check
+from chainrule.laws import SUBJECTS, check
 from chainrule.laws.subject import Subject
-from chainrule.laws.subjects import SUBJECTS
 
 
 @pytest.fixture(autouse=True)

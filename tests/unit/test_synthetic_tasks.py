@@ -409,7 +409,7 @@ def test_copy_is_the_stream_unless_pairs_are_asked_for(tmp_path, capsys):
             "truth.json",
             f"valid.{files}",
         ]
-    assert "guessing reaches" in capsys.readouterr().out.splitlines()[-1]
+    assert "chance level" in capsys.readouterr().out.splitlines()[-1]
 
 
 def test_data_make_alone_lists_every_kind_on_a_line_of_its_own(capsys):

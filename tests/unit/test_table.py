@@ -149,8 +149,24 @@ def test_a_column_that_is_missing_is_named_with_those_there_are(tmp_path: Path) 
     table = read_table(write(tmp_path / "t.jsonl", '{"text": "a"}\n'))
     with pytest.raises(DataError, match="no column 'label'; there are: text"):
         table.need("text", "label")
+    with pytest.raises(DataError, match=r"no column 'when'.*says which is which$"):
+        table.need("when")
     with pytest.raises(UserError, match=r"no such column.*did you mean 'text'"):
         read_table(tmp_path / "t.jsonl", "texts")
+
+
+def test_a_header_of_other_names_is_answered_with_the_option_that_renames_its_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", "내용\t평가\n정말 좋아요\t긍정\n")
+    with pytest.raises(DataError) as caught:
+        read_table(path).need("text", "label")
+    assert "no column 'text'; there are: 1, 2 (the first line has: 내용, 평가)" in str(caught.value)
+    assert str(caught.value).endswith("for example --columns text=내용,label=평가")
+    assert read_table(path, "text=내용,label=평가").need("text", "label") == [["정말 좋아요"], ["긍정"]]
+
+
+def test_a_first_line_of_long_cells_is_no_example_of_a_header(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the first line has: a{20}…, x\); --columns says which is which$"):
+        read_table(write(tmp_path / "t.tsv", f"{'a' * 60}\tx\n")).need("text", "label")
 
 
 def test_files_named_after_parts_and_a_field_split_are_kept(tmp_path: Path) -> None:

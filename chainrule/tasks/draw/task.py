@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, Codec, ConfigError, DataError, ModelType, UserError
+from chainrule.core import Autoregressive, Codec, ConfigError, ModelType, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
 from chainrule.core.noise import derive_seeds
@@ -40,8 +40,7 @@ from chainrule.nn.matching import Matcher
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
 from chainrule.tasks.draw.matching import teach, vectors
-from chainrule.tasks.image_codes import CEILING, coded, shown
-from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.image_codes import CEILING, coded, psnr, shown
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.loop import Source
 from chainrule.training.losses import CaptionImageLoss
@@ -79,7 +78,7 @@ class Draw(Task):
             ),
             Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", digits=2,
                    higher_is_better=True),
-            Metric("codebook_used", "codebook used", "사용한 코드", **share),
+            Metric("codebook_used", "codebook used", "코드북 사용률", **share),
             Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
             Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
         )  # fmt: skip
@@ -174,8 +173,7 @@ class Draw(Task):
 
     def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
         """Return the cost of every token of every image, given its caption."""
-        if not len(part) or part.records is None:
-            raise DataError("nothing to measure: the part holds no image")
+        assert part.records is not None
         captions = run.processor.captions
         nats_NP = token_nats(run.model, part.records, captions, run.compute)
         ids_NP = captions.codes_of(part.records)

@@ -34,7 +34,7 @@ class Tag(LabelTask):
     default_models = "hmm,rnn,lstm,gru"
     item = "token"
     enough = (200, 16)
-    second = Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
+    second = Metric("span_f1", "span F1", "구간 F1", higher_is_better=True)
     data_options = ("tokenizer", "group", "on_bad")
 
     def read(self, settings: RunConfig) -> TaggedDataset:
@@ -73,7 +73,6 @@ class Tag(LabelTask):
 
     def evaluate(self, run: Run, part: Tagged) -> Evaluation:
         """Return the evaluation of a run: each token is right or wrong."""
-        self.check_not_empty(part)
         guessed = tags_of(run.model, part, run.processor.reader, run.compute)
         truth, labels = part.flat, run.processor.labels
         flat = np.concatenate(guessed)
