@@ -4,39 +4,33 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.options import Options, argument, option, option_group
+from chainrule.options import Options, argument, option
 
 
-@option_group
 class Columns(Options):
     columns: str | None = option(
         "what the columns of a table hold, in order; '-' skips one", metavar="a,b", group="data", joined=True
     )
 
 
-@option_group
 class OnBad(Options):
     on_bad: str | None = option(
         "lines that are not UTF-8, damaged images (default: stop)", choices=("stop", "skip"), group="data"
     )
 
 
-@option_group
 class Seed(Options):
     seed: int | None = option("default 42", metavar="N")
 
 
-@option_group
 class Overwrite(Options):
     overwrite: bool = option("replace what --out holds", False)
 
 
-@option_group
 class Split(Options):
     split: Any = option("shares of train, valid and test", metavar="0.9/0.05/0.05", group="data")
 
 
-@option_group
 class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
@@ -53,7 +47,6 @@ class Records(Columns, OnBad):
     )
 
 
-@option_group
 class DataOptions(Records, Split):
     """Options of the commands that read DATA and split them."""
 
@@ -68,7 +61,6 @@ class DataOptions(Records, Split):
     )
 
 
-@option_group
 class Plugin(Options):
     plugin: str | None = option(
         "load a file, or a folder with __init__.py, that registers model types or tasks of your own",
@@ -77,7 +69,6 @@ class Plugin(Options):
     )
 
 
-@option_group
 class Machine(Plugin):
     device: str | None = option("auto (default), cpu or cuda", group="machine")
     precision: str | None = option(
@@ -88,7 +79,6 @@ class Machine(Plugin):
     threads: int | None = option("processor threads (default: all)", metavar="N", group="machine")
 
 
-@option_group
 class Training(DataOptions, Machine, Seed, Overwrite):
     """Options of the commands that train."""
 
@@ -111,7 +101,6 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     config: str | None = option("settings as YAML (a run's config.yaml will do)", metavar="FILE")
 
 
-@option_group
 class UsesRun(Machine):
     """Options of the commands that take a run. By default, a function of the run's task answers."""
 
@@ -124,14 +113,12 @@ class UsesRun(Machine):
         return answered(self)
 
 
-@option_group
 class Sampling(Seed):
     temperature: float | None = option("0 is greedy (default: 1; draw: as tuned on validation)", metavar="T")
     top_k: int | None = option("sample from the K most probable tokens", metavar="K")
     top_p: float | None = option("sample from the most probable tokens that sum to P", metavar="P")
 
 
-@option_group
 class Constraints(Options):
     must: tuple[str, ...] = option("text that every result of beam search contains", (), metavar="TEXT")
     forbid: tuple[str, ...] = option("text that no result of beam search contains", (), metavar="TEXT")
