@@ -220,7 +220,6 @@ class CellWork:
         """Write the final weights and the decoding settings chosen on validation, and release the trainer."""
         assert self.trainer is not None and self.ready is not None
         run = trained(self.trainer, self.ready)
-        describe(RunFolder(self.folder), self.ready, run.data)
         weights = sum(x.numel() * x.element_size() for x in run.model.state_dict().values())
         self._note(0, done=True, params=run.model.parameters_count, weight_bytes=weights)
         self.trainer = None
