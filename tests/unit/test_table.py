@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from chainrule.core import DataError, UserError
-from chainrule.data.table import Table, divide_tables, items, read_table, read_tables
+from chainrule.data.split import divide_parts
+from chainrule.data.table import Table, items, read_table, read_tables
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -192,14 +193,14 @@ def test_rows_of_one_key_stay_on_one_side_and_given_parts_are_kept(tmp_path: Pat
     whole = read_tables(path, "text,group")[1]
     shares = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
-    def key(table: Table) -> list[str]:
-        return table.columns["group"]
+    def divided(tables: dict[str, Table]) -> dict[str, Table]:
+        return divide_parts(tables, shares, lambda part: tables[part].columns["group"], Table.take, "t.csv")
 
-    parts = divide_tables(whole, shares, key)
+    parts = divided(whole)
     groups = [set(part.columns["group"]) for part in parts.values()]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 37
     assert sum(map(len, parts.values())) == 997
     given = {"train": whole["all"].take(range(900)), "test": whole["all"].take(range(900, 997))}
-    carved = divide_tables(given, shares, key)
+    carved = divided(given)
     assert carved["test"] is given["test"]
     assert len(carved["train"]) + len(carved["valid"]) == 900

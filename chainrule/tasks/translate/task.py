@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, ConfigError, DataError, ModelType
+from chainrule.core import Autoregressive, ConfigError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
@@ -127,8 +127,6 @@ class Translate(Task):
 
     def evaluate(self, run: Run, part: PairPart) -> Evaluation:
         """Translate every source by a beam of 4 and compare it with its target."""
-        if not len(part):
-            raise DataError("nothing to measure: the part holds no pair")
         found = translations(run, part.source_ids)
         texts = [spelled(run, best[0].ids) for best in found]
         scores = judge(texts, part.targets)
