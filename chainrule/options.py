@@ -13,8 +13,12 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+
+from chainrule.core.errors import nearest
+from chainrule.core.plugin import run_plugin
 
 GROUPS = (None, "data", "machine")
 """Groups of options in the help of a command, in order."""
@@ -244,7 +248,7 @@ def make(command: type[Options], values: dict[str, Any]) -> Any:
         value = _checked(o, value)
         choices = o.about.get("choices")
         if choices and is_given(value) and value not in choices:
-            raise TypeError(f"{o.flag or o.name} {value}: {near(str(value), choices)}")
+            raise TypeError(f"{o.flag or o.name} {value}: {nearest(str(value), choices)}")
         made[name] = value
     return command(**made)
 
@@ -297,13 +301,6 @@ def refusal(command: type[Options], given: str, *, known: Sequence[str] | None =
     setting = given.strip("-").replace("-", "_")
     told = f"; settings of training and model are given as --set train.{setting}=…" if "--set" in mine else ""
     return f"{title} has no option {given}; it has {', '.join(mine)}{told}"
-
-
-def near(name: str, allowed: Iterable[str]) -> str:
-    """Return a hint such as ``did you mean 'skip'?``, or the list of what is allowed."""
-    names = list(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"
 
 
 def flags(command: type[Options], names: Iterable[str]) -> Iterator[str]:
@@ -360,4 +357,6 @@ class Result:
 
 def answer_of(given: Options) -> dict[str, Any]:
     """Run a command and return its answer: the object that ``--json`` prints, arrays included."""
+    if plugin := getattr(given, "plugin", None):
+        run_plugin(Path(plugin))
     return given.result.checked(given.call())

@@ -28,8 +28,8 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.protocols import Encoded
-from chainrule.data.checks import check_ids
 from chainrule.data.formats import record_reader
+from chainrule.data.spans import check_ids
 from chainrule.data.split import cut_at, place_blocks, text_hashes
 
 KINDS = ("chars", "words", "list", "chords", "steps")

@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.checks import check_ids
-from chainrule.data.spans import EncodedTexts, SpanTokenizer, texts_of
+from chainrule.data.spans import EncodedTexts, SpanTokenizer, check_ids, texts_of
 from chainrule.data.split import Spans
 
 SPACES = "\0\t\n\v\f\r "

@@ -20,16 +20,7 @@ from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.tasks.setup import (
-    describe,
-    is_pretrainable,
-    load,
-    machine,
-    make_trainer,
-    prepare,
-    read_data,
-    trained,
-)
+from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
 from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
 
@@ -137,10 +128,7 @@ def prepare_row(plan: Plan, row: PlannedRow, results: Results, bench: Bench) -> 
 
 def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
     """Return the settings of a row's runs, with the findings of the prepare jobs."""
-    settings = RunConfig.make(row.settings)
-    prepared = results.get(plan.jobs["prepare"])
-    if prepared and prepared.status == "done":
-        settings = settings.replace(**prepared.found["settings"])
+    settings = RunConfig.make({**row.settings, **results.found(plan.jobs["prepare"]).get("settings", {})})
     chosen = choose(row, plan, results, board_of(plan.task))
     return _adoptable(settings.replace(model={**settings.model, **chosen}))
 
@@ -202,9 +190,7 @@ class CellWork:
         return self.ready
 
     def _facts(self) -> dict[str, Any]:
-        prepared = self.results.get(self.plan.jobs["prepare"])
-        assert prepared is not None
-        return prepared.found
+        return self.results.found(self.plan.jobs["prepare"])
 
     def begin(self) -> None:
         """Build the model, or resume training; a run folder of other settings is replaced."""

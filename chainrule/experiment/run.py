@@ -41,7 +41,18 @@ OWN_DATA = "data"
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of one call of :func:`chainrule.experiment.compare`."""
+    """What ``compare`` is asked for.
+
+    Args:
+        settings: shared settings of all rows; ``model_type`` is not used.
+        models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
+        out: the folder of the experiment. One that holds the same experiment is continued.
+        seeds: runs of each row, with seeds one apart.
+        lang: language of the report, ``en`` or ``ko``.
+        workers: cells that are trained at once, each in a process of its own; 0: in turns in this process.
+        overwrite: replace an experiment of other data or settings.
+        plugin: a file of your own model types that is loaded already; worker processes load it too.
+    """
 
     settings: RunConfig
     models: str | Sequence[str] | None
@@ -59,7 +70,18 @@ class Request:
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Run a comparison and return its board; see :func:`chainrule.experiment.compare`."""
+    """Compare models on the same data, split and budget.
+
+    Args:
+        request: the models, and what they share.
+
+    Returns:
+        The board: the content of ``board.json``.
+
+    Raises:
+        UserError: settings, models or data that cannot be used, or a folder that holds something else.
+        Interrupted: stopped by a signal; everything is saved.
+    """
     out, results = request.out, Results(request.out)
     if request.seeds < 1:
         raise UserError(f"--seeds {request.seeds}: at least 1")

@@ -12,6 +12,8 @@ import torch
 
 from chainrule.core import (
     ConfigError,
+    Counting,
+    EMTrainable,
     ModelType,
     Pretrainable,
     Recipe,
@@ -21,6 +23,7 @@ from chainrule.core import (
     model_types,
 )
 from chainrule.core.compute import RandomState, decide
+from chainrule.core.errors import is_out_of_memory
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
@@ -156,7 +159,9 @@ def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
         return None
     if not is_pretrainable(chosen):
         able = [f.name for f in model_types(settings.task) if is_pretrainable(f)]
-        told = f"only for {' or '.join(able)} with --task {settings.task}" if able else "for no model of this task"
+        told = (
+            f"only for {' or '.join(able)} with --task {settings.task}" if able else "no model of this task supports it"
+        )
         raise UserError(f"--from {settings.pretrained}: fine-tuning is not supported for {chosen.name} ({told})")
     return load(settings.pretrained, device="cpu")
 
@@ -184,6 +189,7 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     task, data = find_task(s.task), ready.data
     with RandomState(s.seed, ready.compute.device):
         model = _built(ready)
+        _check_update(model, ready)
         source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
@@ -199,6 +205,15 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     )
 
 
+def _check_update(model: SequenceModel, ready: ResolvedRun) -> None:
+    """Raise ConfigError if a model cannot be trained by the update rule of its recipe."""
+    name, update = ready.model_type.name, ready.recipe.update
+    if update == "counting" and not isinstance(model, Counting):
+        raise ConfigError(f"{name} is no Counting model: it cannot be trained with train.update=counting")
+    if update == "em" and not isinstance(model, EMTrainable):
+        raise ConfigError(f"{name} counts nothing that is hidden: it cannot be trained with train.update=em")
+
+
 def _built(ready: ResolvedRun) -> SequenceModel:
     """The model with its initial weights, on its device."""
     try:
@@ -210,6 +225,8 @@ def _built(ready: ResolvedRun) -> SequenceModel:
     except ConfigError:
         raise
     except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
 
 
@@ -313,7 +330,9 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     try:
         chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name)
     except UserError as error:
-        raise UserError(f"{path}: {error}; a model type or a task from a file needs --plugin FILE.py") from None
+        plugin = config.get("plugin")
+        told = f"made with the plugin {plugin['file']}" if plugin else f"{error}; a model type or a task from a file"
+        raise UserError(f"{path}: {told}; it needs --plugin {plugin['file'] if plugin else 'FILE.py'}") from None
     for name in ("processor.json", "data.json"):
         if name not in files:
             raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
@@ -333,7 +352,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
 
 
 def plugin_of(chosen: ModelType) -> dict[str, str] | None:
-    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task; None if neither is a plugin's."""
+    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task, or None."""
     return chosen.plugin or find_task(chosen.task).plugin
 
 

@@ -141,9 +141,8 @@ def test_no_document_names_a_place_on_somebodys_machine(document: str) -> None:
 def referenced() -> dict[str, str]:
     """Public names that the reference shows, with the module or class that shows them."""
     shown = {}
-    for kind, target in re.findall(
-        r"^\.\. auto(module|class|function|data):: (\S+)", text_of("docs/reference.md"), re.M
-    ):
+    directive = r"^\.\. auto(module|class|function|data):: (\S+)"
+    for kind, target in re.findall(directive, text_of("docs/reference.md"), re.M):
         if kind == "module":
             module = importlib.import_module(target)
             own = [name for name, found in vars(module).items() if getattr(found, "__module__", None) == target]

@@ -91,12 +91,12 @@ def test_one_text_may_stand_for_a_list_of_one(run: api.Run) -> None:
 
 
 def test_settings_are_a_mapping_nested_or_dotted(run: api.Run) -> None:
-    from chainrule.tasks.options import _nested
+    from chainrule.core.config import parse_settings
 
     assert run.config["model"]["width"] == 8
     nested = {"model": {"width": 8, "layers": 2}, "size": "tiny"}
-    assert _nested({"model.width": 8, "model": {"layers": 2}, "size": "tiny"}) == nested
-    assert _nested(("model.width=8", "model.layers=2", "size=tiny")) == nested
+    assert parse_settings({"model.width": 8, "model": {"layers": 2}, "size": "tiny"}) == nested
+    assert parse_settings(("model.width=8", "model.layers=2", "size=tiny")) == nested
 
 
 def test_data_in_memory_are_written_once_and_read_as_a_file(tmp_path: Path, text: str) -> None:

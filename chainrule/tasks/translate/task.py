@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import Autoregressive, ConfigError, DataError, ModelType
+from chainrule.core import Autoregressive, ConfigError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
@@ -67,7 +67,7 @@ class Translate(Task):
     def validation(self, counted: str) -> Metric:
         """Return the cross-entropy: translating the validation split would take too long."""
         return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", of="nats",
-                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {}nat")  # fmt: skip
+                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {} nat")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
         """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
@@ -129,8 +129,6 @@ class Translate(Task):
 
     def evaluate(self, run: Run, part: PairPart) -> Evaluation:
         """Translate every source by a beam of 4 and compare it with its target."""
-        if not len(part):
-            raise DataError("nothing to measure: the part holds no pair")
         found = translations(run, part.source_ids)
         texts = [spelled(run, best[0].ids) for best in found]
         scores = judge(texts, part.targets)
