@@ -112,7 +112,7 @@ def _documentation(command: type[Options], leave_out: tuple[str, ...]) -> str:
     told = [f"    {o.name}: {o.help}" for o in options.options_of(command) if o.name not in leave_out]
     answers = [f"    - {f.name}: {f.metadata['help']}" for f in fields(command.result)]  # type: ignore[arg-type]
     more = [f"    - {command.result.more}"] if command.result.more else []
-    returns = ["Returns:", "    A dict of:", "", *answers, *more]
+    returns = ["Returns:", "    A dict with these entries.", "", *answers, *more]
     return "\n".join([summary[0].upper() + summary[1:] + ".", "", "Args:", *told, "", *returns])
 
 
