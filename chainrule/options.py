@@ -57,15 +57,22 @@ def option(help: str, default: Any = None, **about: Any) -> Any:
     return field(default=default, metadata={"help": help, "named": True, **about})
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base class of commands. The first line of a subclass's docstring is its help."""
+    """Base class of commands, and of options that several commands share: its subclasses are frozen dataclasses.
+
+    The first line of a command's docstring is its help.
+    """
 
     command: ClassVar[str]
     function: ClassVar[str]
     """Name of the Python function: the command's name, or another where that is taken."""
     section: ClassVar[str]
     result: ClassVar[type[Result]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
     def call(self) -> dict[str, Any]:
         """Do what the command does and return the values of its result. Heavy imports belong in here."""
@@ -102,7 +109,6 @@ class Options:
         return {name: value for name, value in values.items() if is_given(value)}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
 def register_command(
     name: str, result: type[Result], *, section: str = SECTIONS[1], function: str | None = None
 ) -> Callable[[OptionsT], OptionsT]:
@@ -127,17 +133,11 @@ def register_command(
     """
 
     def decorate(kind: OptionsT) -> OptionsT:
-        made = dataclass(frozen=True, kw_only=True)(kind)
-        made.command, made.function, made.section, made.result = name, function or name, section, result
-        COMMANDS[name] = made
-        return made
+        kind.command, kind.function, kind.section, kind.result = name, function or name, section, result
+        COMMANDS[name] = kind
+        return kind
 
     return decorate
-
-
-def option_group(kind: OptionsT) -> OptionsT:
-    """Class decorator of options that several commands share."""
-    return dataclass(frozen=True, kw_only=True)(kind)
 
 
 def is_given(value: Any) -> bool:

@@ -138,16 +138,8 @@ class SymbolProcessor(TokenProcessor):
         self.tokenizer, self.unit = tokenizer, unit
 
     @classmethod
-    def fit(cls, dataset: SymbolDataset, spec: str | None = None) -> Self:
-        """Return the processor with the symbols that occur twice or more in the training split.
-
-        Raises:
-            UserError: ``spec`` names a tokenizer of text.
-        """
-        if spec not in (None, "none"):
-            raise UserError(
-                f"--tokenizer {spec}: symbols have no bytes and take none; text takes byte, char, word or bpe"
-            )
+    def fit(cls, dataset: SymbolDataset) -> Self:
+        """Return the processor with the symbols that occur twice or more in the training split."""
         return cls(SymbolTokenizer.fit(dataset.parts["train"], ends=dataset.unit != "stream"), dataset.unit)
 
     def encode(self, part: Sequences) -> Part:
@@ -178,8 +170,13 @@ def fit_tokens(dataset: TextDataset | SymbolDataset, spec: str | None = None) ->
     >>> fit_tokens(read(plays()), "byte").sizes()
     {'vocab_size': 256}
     """
-    kind = SymbolProcessor if isinstance(dataset, SymbolDataset) else TextProcessor
-    return dataset.remember(("processor", spec), lambda: kind.fit(dataset, spec))  # type: ignore[arg-type]
+    if isinstance(dataset, SymbolDataset):
+        if spec not in (None, "none"):
+            raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
+        return dataset.remember(("processor", spec), lambda: SymbolProcessor.fit(dataset))
+    if spec == "none":
+        raise UserError("--tokenizer none: symbols have no bytes and take none; text takes byte, char, word or bpe")
+    return dataset.remember(("processor", spec), lambda: TextProcessor.fit(dataset, spec))
 
 
 def encode_held_out(

@@ -249,9 +249,8 @@ class SymbolTokenizer:
 
     def encode(self, text: bytes) -> Encoded:
         """Return the ids of a record as it is written in a file, or of the beginning of one; no end is added."""
-        return self.encode_sequences(Sequences.of(self.form, [self.form.read(text.decode())], None, "the text"), False)[
-            0
-        ]
+        record = self.form.read(text.decode())
+        return self.encode_sequences(Sequences.of(self.form, [record], None, "the text"))[0]
 
     def encode_sequences(self, some: Sequences, ends: bool = False) -> tuple[Encoded, np.ndarray, np.ndarray]:
         """Return ids, one record after the other, and where each record begins and ends in them.

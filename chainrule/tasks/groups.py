@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.options import Options, argument, option, option_group
+from chainrule.options import Options, argument, option
 
 
-@option_group
 class Columns(Options):
     columns: str | None = option(
         "names of the columns of a table, in order, or those to pick by their names; '-' skips one",
@@ -17,7 +16,6 @@ class Columns(Options):
     )
 
 
-@option_group
 class OnBad(Options):
     on_bad: str | None = option(
         "what to do with lines that are not UTF-8, damaged rows and damaged images (default: stop)",
@@ -26,17 +24,14 @@ class OnBad(Options):
     )
 
 
-@option_group
 class Seed(Options):
     seed: int | None = option("seed of all random numbers (default: 42)", metavar="N")
 
 
-@option_group
 class Overwrite(Options):
     overwrite: bool = option("replace the run or board that --out holds", False)
 
 
-@option_group
 class Split(Options):
     split: Any = option(
         "shares of train, valid and test (default: by the task; 0.9/0.05/0.05 for text)",
@@ -45,7 +40,6 @@ class Split(Options):
     )
 
 
-@option_group
 class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
@@ -64,7 +58,6 @@ class Records(Columns, OnBad):
     )
 
 
-@option_group
 class DataOptions(Records, Split):
     """Options of the commands that read DATA and split them."""
 
@@ -81,7 +74,6 @@ class DataOptions(Records, Split):
     )
 
 
-@option_group
 class Plugin(Options):
     plugin: str | None = option(
         "load a file, or a folder with __init__.py, that registers model types or tasks of your own",
@@ -90,7 +82,6 @@ class Plugin(Options):
     )
 
 
-@option_group
 class Machine(Plugin):
     device: str | None = option("where to compute: auto (default), cpu or cuda", group="machine")
     precision: str | None = option(
@@ -101,7 +92,6 @@ class Machine(Plugin):
     threads: int | None = option("processor threads (default: all)", metavar="N", group="machine")
 
 
-@option_group
 class Training(DataOptions, Machine, Seed, Overwrite):
     """Options of the commands that train."""
 
@@ -133,7 +123,6 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     config: str | None = option("settings in a YAML file, such as the config.yaml of a run", metavar="FILE")
 
 
-@option_group
 class UsesRun(Machine):
     """Options of the commands that take a run. By default, a function of the run's task answers."""
 
@@ -146,7 +135,6 @@ class UsesRun(Machine):
         return answered(self)
 
 
-@option_group
 class Sampling(Seed):
     temperature: float | None = option(
         "sampling temperature; 0 is greedy (default: 1; with draw: tuned on validation)", metavar="T"
@@ -155,7 +143,6 @@ class Sampling(Seed):
     top_p: float | None = option("sample from the most probable tokens whose probabilities sum to P", metavar="P")
 
 
-@option_group
 class Constraints(Options):
     must: tuple[str, ...] = option(
         "text that every result of beam search must contain (may be repeated)", (), metavar="TEXT"

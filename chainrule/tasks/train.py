@@ -224,7 +224,7 @@ def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer
     if ranks.is_main:
         if told := find_task(ready.settings.task).tuning:
             say(told)
-        describe(run, ready, trained(trainer, ready).data)
+        trained(trainer, ready)
     return trainer
 
 

@@ -20,8 +20,8 @@ from chainrule.commands.generate import Generate
 from chainrule.core import UserError
 from chainrule.options import Result
 from chainrule.tasks.base import all_tasks
-from chainrule.tasks.groups import MACHINE, UsesRun
-from chainrule.tasks.inference import answered, answering, parameters
+from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.inference import MACHINE, answered, answering, parameters
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
 
@@ -174,7 +174,6 @@ def test_options_of_held_out_data_too(folder: str, text: str, capsys: Any) -> No
     assert cli.main(["evaluate", folder, text, "--unit", "lines"]) == 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DrawLike(Generate):
     """generate with an option that no task has"""
 

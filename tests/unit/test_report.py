@@ -172,6 +172,14 @@ def test_a_row_that_was_not_reached_does_not_pretend_to_wait() -> None:
     assert "not reached" in _row_of(render(failed_board()), "GRU")
 
 
+def test_a_row_in_training_when_the_comparison_was_stopped_is_not_called_training() -> None:
+    board = failed_board()
+    (row,) = [row for row in board["rows"] if row["model"] == "gru"]
+    row["status"] = "running"
+    assert "stopped before anything was measured" in _row_of(render(board), "GRU")
+    assert "training" not in _row_of(render(board), "GRU")
+
+
 @pytest.mark.parametrize("board", [{}, {"rows": None, "status": "running"}, {"rows": [{"model": "gru"}]}])
 def test_a_board_with_almost_nothing_still_renders(board: dict[str, Any]) -> None:
     page = _visible(render(board))

@@ -79,8 +79,8 @@ class Draw(Task):
             Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", digits=2,
                    higher_is_better=True),
             Metric("codebook_used", "codebook used", "코드북 사용률", **share),
-            Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
-            Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
+            Metric("retrieval_at_1", "generated images retrieved", "캡션 일치율(생성)", **share),
+            Metric("retrieval_of_originals", "originals retrieved", "캡션 일치율(원본)", **share),
         )  # fmt: skip
 
     def prepare(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:

@@ -38,8 +38,7 @@ class Tag(LabelTask):
     data_options = ("tokenizer", "group", "on_bad")
 
     def read(self, settings: RunConfig) -> TaggedDataset:
-        s = settings
-        return read_tagged(s.data, s.columns, s.split, s.on_bad, s.group)
+        return read_tagged(settings.data, settings.columns, settings.split, settings.on_bad, settings.group)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
