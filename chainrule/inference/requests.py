@@ -39,7 +39,7 @@ class Sampler(Protocol):
 
 
 class Loop(Protocol):
-    """What a handle needs of the engine."""
+    """The engine as its handles see it."""
 
     @property
     def busy(self) -> bool: ...
