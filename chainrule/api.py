@@ -110,9 +110,10 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
 def _documentation(command: type[Options], leave_out: tuple[str, ...]) -> str:
     summary = str(command.__doc__)
     told = [f"    {o.name}: {o.help}" for o in options.options_of(command) if o.name not in leave_out]
-    answers = [f"    {f.name}: {f.metadata['help']}" for f in fields(command.result)]  # type: ignore[arg-type]
-    more = [f"    and {command.result.more}"] if command.result.more else []
-    return "\n".join([summary[0].upper() + summary[1:] + ".", "", "Args:", *told, "", "Returns:", *answers, *more])
+    answers = [f"    - {f.name}: {f.metadata['help']}" for f in fields(command.result)]  # type: ignore[arg-type]
+    more = [f"    - {command.result.more}"] if command.result.more else []
+    returns = ["Returns:", "    A dict with these entries.", "", *answers, *more]
+    return "\n".join([summary[0].upper() + summary[1:] + ".", "", "Args:", *told, "", *returns])
 
 
 def _expose() -> None:

@@ -9,5 +9,6 @@ html_title = "chainrule"
 root_doc = "index"
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
+smartquotes = False  # "--to" must not become a dash
 exclude_patterns = ["_build", "README.md"]
 suppress_warnings = ["myst.header", "ref.python"]  # several classes have a method of one name
