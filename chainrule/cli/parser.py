@@ -69,8 +69,12 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
         _load_more(rest)
     if name not in COMMANDS:
         hint = near(name, COMMANDS)
-        own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
-        raise Usage(f"unknown command '{name}': {hint}{own} (see: chainrule --help)")
+        own = (
+            "; a command of your own needs --plugin FILE.py (see: chainrule --help)"
+            if hint.startswith("allowed")
+            else ""
+        )
+        raise Usage(f"unknown command '{name}': {hint}{own}")
     return parse_options(COMMANDS[name], rest)
 
 

@@ -76,6 +76,13 @@ def parameters(call: Call) -> list[str]:
 # --- what commands need -----------------------------------------------------------------------------------------------
 
 
+def check_counts(max_tokens: int | None, n: int) -> None:
+    """Raise UserError if ``--max-tokens`` or ``-n`` is below 1."""
+    for flag, value in (("--max-tokens", max_tokens), ("-n", n)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value}: at least 1")
+
+
 def use_plugin(path: str | None) -> None:
     """Load a plugin: a file, or a folder with ``__init__.py``, that registers model types, tasks or commands."""
     if path:

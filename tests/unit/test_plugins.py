@@ -108,7 +108,8 @@ def test_without_its_plugin_a_run_is_refused_in_one_line(board: Path) -> None:
         ["train", str(VISITS), "--task", "wait", "--model", "gru", "--out", "x"],
     )
     assert [(status, err.count("\n")) for status, _, err in found] == [(2, 1)] * 3
-    assert all("--plugin FILE.py" in err for _, _, err in found[:2]) and "--task wait: no such task" in found[2][2]
+    assert "made with the plugin my_task.py; it needs --plugin my_task.py" in found[0][2]
+    assert all("--plugin FILE.py" in err for _, _, err in found[1:]) and "--task wait: no such task" in found[2][2]
 
 
 def test_a_run_records_its_plugin_and_refuses_another_version(board: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from chainrule.core import UserError
 from chainrule.inference.forecast import sample_paths
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need, register_call
+from chainrule.tasks.inference import check_counts, need, register_call
 from chainrule.tasks.series.metrics import LEVELS
 
 FORECAST_PATHS = 1000
@@ -40,8 +40,7 @@ def generate(
         UserError: a run of another task, numbers that cannot be read, or a horizon below 1.
     """
     need(run, "series", "forecast", "can be forecast")
-    if max_tokens < 1 or n < 1:
-        raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
+    check_counts(max_tokens, n)
     scaling = run.processor.scaling
     if len(prompt) and len(scaling.columns) > 1:
         raise UserError(
