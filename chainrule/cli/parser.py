@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chainrule.commands import COMMANDS
-from chainrule.options import SECTIONS, Option, Options, make, near, options_of, refusal
+from chainrule.core.errors import UserError, nearest
+from chainrule.core.plugin import run_plugin
+from chainrule.core.task_registry import load_entry_points
+from chainrule.options import SECTIONS, Option, Options, make, options_of, refusal
 
 STDIN = Path("-")
 """Stands for standard input in place of a file or of texts."""
@@ -68,22 +71,14 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
     if name not in COMMANDS:
         _load_more(rest)
     if name not in COMMANDS:
-        hint = near(name, COMMANDS)
-        own = (
-            "; a command of your own needs --plugin FILE.py (see: chainrule --help)"
-            if hint.startswith("allowed")
-            else ""
-        )
-        raise Usage(f"unknown command '{name}': {hint}{own}")
+        hint = nearest(name, COMMANDS)
+        own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
+        raise Usage(f"unknown command '{name}': {hint}{own} (see: chainrule --help)")
     return parse_options(COMMANDS[name], rest)
 
 
 def _load_more(words: Sequence[str] = ()) -> None:
     """Load the commands of installed packages and of the plugin that ``words`` name."""
-    from chainrule.core.errors import UserError
-    from chainrule.core.plugin import run_plugin
-    from chainrule.core.task_registry import load_entry_points
-
     load_entry_points()
     given = [w.removeprefix("--plugin=") for v, w in zip(["", *words], words) if "--plugin" in (v, w.partition("=")[0])]
     try:

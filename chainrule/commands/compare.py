@@ -41,38 +41,34 @@ class Compare(Training):
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
     def call(self) -> dict[str, Any]:
-        from chainrule import experiment
         from chainrule.data import plays
-        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.experiment.run import Request, run
+        from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
 
-        use_plugin(self.plugin)
         o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
         values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
-        return experiment.compare(
-            RunConfig.make(values).infer_task(),
-            o.models,
-            o.out,
-            seeds=1 if o.seeds is None else o.seeds,
-            lang=o.lang or "en",
-            workers=o.workers or 0,
-            overwrite=o.overwrite,
-            plugin=o.plugin,
-        )
+        settings, seeds = RunConfig.make(values).infer_task(), 1 if o.seeds is None else o.seeds
+        more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin}
+        return run(Request(settings, o.models, Path(o.out), seeds, o.lang or "en", **more))
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         from chainrule.core.metric import Metric
+        from chainrule.report.messages import Catalogue
 
-        metric = Metric.from_json(answer["metrics"][0])
+        metric, catalogue = Metric.from_json(answer["metrics"][0]), Catalogue(self.lang or "en")
         width = max(len(row["label"]) for row in answer["rows"])
         for row in answer["rows"]:
-            value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
-            yield f"{row['label']:<{width}}  {value}"
-        yield f"\n{answer['verdict']['text_ko' if self.lang == 'ko' else 'text']}"
-        yield f"report: {Path(self.out) / 'report.html'}"
+            if metric.name in row:
+                told = metric.said(row[metric.name], catalogue.lang)
+            else:
+                told = catalogue.message("said_failed", error=row["error"])
+            yield f"{row['label']:<{width}}  {told}"
+        yield f"\n{catalogue.pick(answer['verdict'])}"
+        yield catalogue.message("said_report", path=Path(self.out) / "report.html")
         if ready := self.uses(answer):
-            yield "\n추천 모델은 다음과 같이 사용합니다:" if self.lang == "ko" else "\nTo use it:"
+            yield f"\n{catalogue.message('said_uses')}"
             yield from (f"  {command}" for command in ready)
 
     def uses(self, board: dict[str, Any]) -> list[str]:

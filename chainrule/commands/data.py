@@ -36,12 +36,11 @@ class Data(DataOptions, Plugin):
     def call(self) -> dict[str, Any]:
         from chainrule.data.image_files import as_png
         from chainrule.runs import write_file
-        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
         from chainrule.tasks.setup import data_card
 
-        use_plugin(self.plugin)
         with tempfile.TemporaryDirectory() as folder:
             options, source = stored(self, self.data, Path(folder))
             values = settings_of(options, str(source))
@@ -77,7 +76,7 @@ class Data(DataOptions, Plugin):
             yield f"  {name:<6}" + ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in part.items() if n)
         for name, mean, scale in zip(card.get("columns", []), card.get("mean", []), card.get("scale", [])):
             yield f"  {name}: mean {mean:.6g}, standard deviation {scale:.6g} (training split)"
-        if "labels" in card:
+        if card.get("labels"):
             shares = [f"{found['label']} {found['train']:.1%}" for found in card["labels"]]
             yield f"  labels of train: {_listed(shares)}"
         if card.get("entropy") is not None:
@@ -106,7 +105,7 @@ def _summary(card: dict[str, Any]) -> Iterable[str]:
         rows, columns, channels = card["image"]
         yield f"{columns} x {rows} pixels, {channels} channel{'s' * (channels > 1)}"
     yield f"for --task {card['task']}"
-    if "labels" in card:
+    if card.get("labels"):
         yield f"{len(card['labels'])} labels"
 
 

@@ -30,4 +30,5 @@ class Import(Overwrite):
         return import_arpa(self.path, self.out, overwrite=self.overwrite)
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        yield f"{answer['run']}: {answer['ngrams']:,} n-grams of at most {answer['n']} words, {answer['words']:,} different words"
+        size = f"{answer['ngrams']:,} n-grams of at most {answer['n']} words"
+        yield f"{answer['run']}: {size}, {answer['words']:,} different words"

@@ -21,9 +21,7 @@ class Laws(Plugin):
 
     def call(self) -> dict[str, Any]:
         from chainrule.laws import check, named
-        from chainrule.tasks.inference import use_plugin
 
-        use_plugin(self.plugin)
         found = {f.name if f.task == "generate" else f"{f.name} ({f.task})": f for f in named(self.name)}
         return {"model_types": {label: [vars(verdict) for verdict in check(f)] for label, f in found.items()}}
 

@@ -36,9 +36,9 @@ class MakeData(Seed):
     )
 
     def call(self) -> dict[str, Any]:
-        from chainrule.data.making import make
+        from chainrule.data.synthetic import make_data
 
-        return make(**self.given())
+        return make_data(**self.given())
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "kinds" in answer:
@@ -52,9 +52,9 @@ class MakeData(Seed):
 
     def hints(self) -> Iterable[str]:
         """Return the table of all kinds, if this kind is not among them."""
-        from chainrule.data.making import make
+        from chainrule.data.synthetic import make_data
 
-        known = make()["kinds"]
+        known = make_data()["kinds"]
         return [] if self.kind in {None, *(found["kind"] for found in known)} else _table(known)
 
 

@@ -43,12 +43,11 @@ class Train(Training):
     def call(self) -> dict[str, Any]:
         from chainrule.core import model_type
         from chainrule.tasks.base import find_task
-        from chainrule.tasks.inference import stored, use_plugin
+        from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
         from chainrule.tasks.train import train
 
-        use_plugin(self.plugin)
         o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
         values = settings_of(o, data)
         task = find_task(values["task"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import pydantic
@@ -172,11 +172,12 @@ def write_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse ``key=value`` pairs with dotted keys into a nested mapping; values are YAML scalars.
+def parse_settings(given: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as a nested mapping.
 
     Args:
-        pairs: as given to ``--set``.
+        given: ``key=value`` pairs as given to ``--set``, whose values are YAML scalars; or, in Python, a mapping. Keys
+            may be dotted.
 
     Raises:
         ConfigError: a pair has no key or value, or contradicts another.
@@ -185,19 +186,25 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     {'model': {'n': 5}, 'train': {'lr': 0.001}, 'seed': 7}
     """
     nested: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {pair}: expected key=value, for example --set model.layers=2")
-        *path, last = key.split(".")
+    for key, value in given.items() if isinstance(given, Mapping) else map(_parsed, given):
+        *path, last = str(key).split(".")
         place = nested
         for name in path:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"--set {pair}: '{name}' was already given a value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {pair}: the value is not valid YAML; put it in quotes") from None
-        place[last] = value if isinstance(parsed, str) else parsed
+                raise ConfigError(f"--set {key}: '{name}' was already given a value")
+        if isinstance(value, dict):
+            value = {**place.get(last, {}), **value}
+        place[last] = value
     return nested
+
+
+def _parsed(pair: str) -> tuple[str, Any]:
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {pair}: expected key=value, for example --set model.layers=2")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {pair}: the value is not valid YAML; put it in quotes") from None
+    return key, value if isinstance(parsed, str) else parsed

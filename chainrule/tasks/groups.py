@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.options import Options, argument, option, option_group
-
-MACHINE = ("device", "precision", "threads", "plugin")
-"""Options of ``Machine``, by field."""
+from chainrule.options import Options, argument, option
 
 
-@option_group
 class Columns(Options):
     columns: str | None = option(
         "names of the columns of a table, in order, or those to pick by their names; '-' skips one",
@@ -20,7 +16,6 @@ class Columns(Options):
     )
 
 
-@option_group
 class OnBad(Options):
     on_bad: str | None = option(
         "what to do with lines that are not UTF-8, damaged rows and damaged images (default: stop)",
@@ -29,17 +24,14 @@ class OnBad(Options):
     )
 
 
-@option_group
 class Seed(Options):
     seed: int | None = option("seed of all random numbers (default: 42)", metavar="N")
 
 
-@option_group
 class Overwrite(Options):
     overwrite: bool = option("replace the run or board that --out holds", False)
 
 
-@option_group
 class Split(Options):
     split: Any = option(
         "shares of train, valid and test (default: by the task; 0.9/0.05/0.05 for text)",
@@ -48,7 +40,6 @@ class Split(Options):
     )
 
 
-@option_group
 class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
@@ -67,13 +58,12 @@ class Records(Columns, OnBad):
     )
 
 
-@option_group
 class DataOptions(Records, Split):
     """Options of the commands that read DATA and split them."""
 
     tokenizer: str | None = option(
-        "byte, char, char:complete, word[:types], bpe[:size], the path of a tokenizer.json, or none: symbols without bytes "
-        "(default: byte for text, none for symbols; to classify, char for short texts, else bpe)",
+        "byte, char, char:complete, word[:types], bpe[:size], the path of a tokenizer.json, or none (symbols "
+        "without bytes) (default: byte for text, none for symbols; to classify, char for short texts, else bpe)",
         metavar="byte|char|word|bpe|none",
         group="data",
     )
@@ -84,7 +74,6 @@ class DataOptions(Records, Split):
     )
 
 
-@option_group
 class Plugin(Options):
     plugin: str | None = option(
         "load a file, or a folder with __init__.py, that registers model types or tasks of your own",
@@ -93,7 +82,6 @@ class Plugin(Options):
     )
 
 
-@option_group
 class Machine(Plugin):
     device: str | None = option("where to compute: auto (default), cpu or cuda", group="machine")
     precision: str | None = option(
@@ -104,13 +92,12 @@ class Machine(Plugin):
     threads: int | None = option("processor threads (default: all)", metavar="N", group="machine")
 
 
-@option_group
 class Training(DataOptions, Machine, Seed, Overwrite):
     """Options of the commands that train."""
 
     task: str | None = option(
-        "what to learn: generate (text, symbols), fill (masked text), series (numbers), translate (pairs), tag, classify, "
-        "codes (images), draw (images with captions); default: follows from the data"
+        "what to learn: generate (text, symbols), fill (masked text), series (numbers), translate (pairs), tag, "
+        "classify, codes (images), draw (images with captions); default: follows from the data"
     )
     budget: str | None = option(
         "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"
@@ -136,7 +123,6 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     config: str | None = option("settings in a YAML file, such as the config.yaml of a run", metavar="FILE")
 
 
-@option_group
 class UsesRun(Machine):
     """Options of the commands that take a run. By default, a function of the run's task answers."""
 
@@ -149,7 +135,6 @@ class UsesRun(Machine):
         return answered(self)
 
 
-@option_group
 class Sampling(Seed):
     temperature: float | None = option(
         "sampling temperature; 0 is greedy (default: 1; with draw: tuned on validation)", metavar="T"
@@ -158,7 +143,6 @@ class Sampling(Seed):
     top_p: float | None = option("sample from the most probable tokens whose probabilities sum to P", metavar="P")
 
 
-@option_group
 class Constraints(Options):
     must: tuple[str, ...] = option(
         "text that every result of beam search must contain (may be repeated)", (), metavar="TEXT"

@@ -12,6 +12,8 @@ import torch
 
 from chainrule.core import (
     ConfigError,
+    Counting,
+    EMTrainable,
     ModelType,
     Pretrainable,
     Recipe,
@@ -187,6 +189,7 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     task, data = find_task(s.task), ready.data
     with RandomState(s.seed, ready.compute.device):
         model = _built(ready)
+        _check_update(model, ready)
         source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
@@ -200,6 +203,15 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
         higher_is_better=higher,
         **options,
     )
+
+
+def _check_update(model: SequenceModel, ready: ResolvedRun) -> None:
+    """Raise ConfigError if a model cannot be trained by the update rule of its recipe."""
+    name, update = ready.model_type.name, ready.recipe.update
+    if update == "counting" and not isinstance(model, Counting):
+        raise ConfigError(f"{name} is no Counting model: it cannot be trained with train.update=counting")
+    if update == "em" and not isinstance(model, EMTrainable):
+        raise ConfigError(f"{name} counts nothing that is hidden: it cannot be trained with train.update=em")
 
 
 def _built(ready: ResolvedRun) -> SequenceModel:
@@ -231,31 +243,32 @@ def resolved(ready: ResolvedRun) -> dict[str, Any]:
 
 
 def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
-    """Return a finished run with the weights that are kept, after the choices that its task makes on validation.
+    """Write and return a finished run: the weights that are kept, after the choices that its task makes on validation.
 
     Args:
         trainer: at the end of its budget.
         ready: the resolved run.
     """
     trainer.restore_best()
-    task = find_task(ready.settings.task)
-    described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
-    config = {"model_type": ready.model_type.name, "task": task.name, "model": trainer.model.config.model_dump()}
-    run = Run(
-        task.name,
-        trainer.model.eval(),
-        ready.processor,
-        config,
-        resolved(ready),
-        described,
-        trainer.plan.compute,
-        trainer.run.path,
-    )
-    settled = task.tune_decoding(run, ready.data)
-    described |= settled
-    if settled:
-        trainer.run.write_model(trainer.model.state_dict())
+    model, task, folder = trainer.model.eval(), find_task(ready.settings.task), trainer.run
+    config = {"model_type": ready.model_type.name, "task": task.name, "model": model.config.model_dump()}
+    data = _described(ready)
+    run = Run(task.name, model, ready.processor, config, resolved(ready), data, trainer.plan.compute, folder.path)
+    if settled := task.tune_decoding(run, ready.data):
+        data |= settled
+        folder.write_model(model.state_dict())
+    describe(folder, ready, settled)
     return run
+
+
+def _described(ready: ResolvedRun) -> dict[str, Any]:
+    """The content of ``data.json``, without decoding settings."""
+    data = ready.data
+    return {
+        **find_task(ready.settings.task).described(data),
+        "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
+        "unit": data.unit, "counted": data.counted, "notes": data.all_notes,
+    }  # fmt: skip
 
 
 def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None = None) -> None:
@@ -264,19 +277,14 @@ def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None 
     Args:
         run: the folder.
         ready: the resolved run.
-        settled: further entries of ``data.json``.
+        settled: decoding settings, further entries of ``data.json``.
     """
-    f, data = ready.model_type, ready.data
-    described = {
-        **find_task(ready.settings.task).described(data),
-        "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
-        "unit": data.unit, "counted": data.counted, "notes": data.all_notes, **(settled or {}),
-    }  # fmt: skip
+    f = ready.model_type
     plugin = {"plugin": found} if (found := plugin_of(f)) else {}
     run.write_description(
         resolved(ready),
         {"model_type": f.name, "task": f.task, "model": ready.config.model_dump(), **plugin},
-        {"data.json": described, "processor.json": ready.processor.to_json()},
+        {"data.json": {**_described(ready), **(settled or {})}, "processor.json": ready.processor.to_json()},
         {**machine(), "device": ready.compute.device, "bf16": ready.compute.bf16, "threads": ready.compute.threads},
     )
 
@@ -340,7 +348,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
 
 
 def plugin_of(chosen: ModelType) -> dict[str, str] | None:
-    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task; None if neither is a plugin's."""
+    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task, or None."""
     return chosen.plugin or find_task(chosen.task).plugin
 
 
