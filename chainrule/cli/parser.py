@@ -72,8 +72,8 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
         _load_more(rest)
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
-        own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
-        raise Usage(f"unknown command '{name}': {hint}{own} (see: chainrule --help)")
+        own = "; a command of your own needs --plugin FILE.py (see: chainrule --help)"
+        raise Usage(f"unknown command '{name}': {hint}{own if hint.startswith('allowed') else ''}")
     return parse_options(COMMANDS[name], rest)
 
 
@@ -166,9 +166,10 @@ def _joined(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
 def overview() -> str:
     """Return the text of ``chainrule --help``."""
     lines = ["usage: chainrule COMMAND …", "", DESCRIPTION]
+    width = max(len(name) for name in COMMANDS if " " not in name) + 1
     for section in SECTIONS:
         listed = [kind for name, kind in COMMANDS.items() if kind.section == section and " " not in name]
-        lines += ["", f"{section}:", *(f"    {kind.command:<10} {kind.__doc__}" for kind in listed)]
+        lines += ["", f"{section}:", *(f"    {kind.command:<{width}} {kind.__doc__}" for kind in listed)]
     return "\n".join(
         [
             *lines,

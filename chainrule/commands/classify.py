@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,11 @@ class Classify(UsesRun):
         if not isinstance(self.input, tuple | list):
             return self
         return replace(self, input=[Path(x) if os.path.isfile(x) else x for x in self.input])
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        for text in answer["inputs"]:
+            if re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl|png|jpe?g|webp)", text) and not os.path.exists(text):
+                yield f"{text}: no such file; read as a text"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for label, p, given in zip(answer["labels"], answer["p"], answer["inputs"]):

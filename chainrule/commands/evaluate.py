@@ -53,7 +53,7 @@ class Evaluate(UsesRun, Records):
             return {"task": run.task, "model": run.name, **evaluation.metrics, "notes": notes or None}
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        return super().lines({name: value for name, value in answer.items() if name != "notes"})
+        return super().lines({name: value for name, value in answer.items() if name != "notes" and value is not None})
 
     def notes(self, answer: dict[str, Any]) -> Iterable[str]:
         return answer.get("notes", [])

@@ -14,6 +14,7 @@ class GenerateResult(Result):
     sequences: list[Any] | None = key("of symbols and series: whole records as lists")
     written: list[str] | None = key("of symbols: the same as they would be written in a file")
     nats: list[float] = key("log p of each", always=True)
+    unknown: list[int] | None = key("for each prompt: tokens that the run does not know, if there are any")
     tokens_per_second: float = key("speed", always=True)
     columns: list[str] | None = key("of a series: the name of each")
     levels: list[float] | None = key("of a series: the probabilities of the quantiles")
@@ -36,6 +37,11 @@ class Generate(UsesRun, Sampling, Constraints):
     beams: int | None = option(
         "beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N"
     )
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        for prompt, count in zip(self.prompt, answer.get("unknown", [])):
+            if count:
+                yield f"--prompt {prompt}: tokens that the run does not know: {count}"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "quantiles" in answer:

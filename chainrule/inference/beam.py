@@ -33,6 +33,8 @@ from chainrule.inference.constraints import NEVER, Phrase, compiled
 from chainrule.inference.requests import Decision, Front, Group, Handle, Hypothesis, Request
 
 MOST = 1 << 16
+FLAGS = {"width": "--beams", "groups": "--diverse"}
+"""Options of the command line whose names differ from those of `Beams`."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ class Beams:
         )  # fmt: skip
         for name, low, high in checks:
             if not low <= getattr(self, name) <= high:
-                raise UserError(f"beam search: {name}={getattr(self, name)}: allowed is {low} to {high}")
+                flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+                raise UserError(f"{flag} {getattr(self, name)}: allowed is {low} to {high}")
         if self.width % self.groups:
-            raise UserError(f"beam search: width={self.width} cannot be shared evenly by groups={self.groups}")
+            raise UserError(f"--diverse {self.groups}: --beams {self.width} cannot be shared evenly by as many groups")
         if not all(map(len, (*self.must, *self.forbid))):
             raise UserError("beam search: a phrase of no ids: leave it out")
 

@@ -78,6 +78,13 @@ def parameters(call: Call) -> list[str]:
 # --- what commands need -----------------------------------------------------------------------------------------------
 
 
+def check_counts(max_tokens: int | None, n: int) -> None:
+    """Raise UserError if ``--max-tokens`` or ``-n`` is below 1."""
+    for flag, value in (("--max-tokens", max_tokens), ("-n", n)):
+        if value is not None and value < 1:
+            raise UserError(f"{flag} {value}: at least 1")
+
+
 def run_of(options: Any) -> Run:
     """Return the run of a command, loaded if the command was given its folder.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
@@ -55,9 +56,12 @@ class Embed(UsesRun):
     per: str | None = option("one vector for each text (default) or for each token", choices=("text", "token"))
 
     def call(self) -> dict[str, Any]:
+        from chainrule.core import UserError
         from chainrule.tasks.fill.inference import embed, write_vectors
         from chainrule.tasks.inference import run_of
 
+        if self.out is not None and not Path(self.out).parent.is_dir():
+            raise UserError(f"--out {self.out}: no such folder; make it first")
         found = embed(run_of(self), self.input, per=self.per or "text")
         if self.out is not None:
             write_vectors(self.out, found["vectors"])

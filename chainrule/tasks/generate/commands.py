@@ -52,4 +52,14 @@ class Predict(UsesRun):
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for row in answer["predictions"]:
-            yield "  ".join(f"{json.dumps(found['token'], ensure_ascii=False)} {found['p']:.3f}" for found in row)
+            yield "  ".join(f"{_shown(found['token'])} {found['p']:.3f}" for found in row)
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        for number, count in enumerate(answer["unknown"], 1):
+            if count:
+                yield f"sequence {number}: tokens that the run does not know: {count}"
+
+
+def _shown(token: Any) -> str:
+    """Return a token as JSON, or ``(end)`` for the end of the record."""
+    return "(end)" if token is None else json.dumps(token, ensure_ascii=False)

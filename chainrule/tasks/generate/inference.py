@@ -21,7 +21,7 @@ from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Re
 from chainrule.inference.sampling import Filters, pad
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import phrases, register_call, text_of, token_text
+from chainrule.tasks.inference import check_counts, phrases, register_call, text_of, token_text
 
 
 @register_call("generate")
@@ -166,7 +166,7 @@ def generate(
     top_p: float = 1.0,
     min_p: float = 0.0,
     stop: Sequence[str] = (),
-    beams: int = 0,
+    beams: int | None = None,
     must: Sequence[str] = (),
     forbid: Sequence[str] = (),
     seed: int = 42,
@@ -184,7 +184,7 @@ def generate(
         top_p: the fewest most probable tokens whose probabilities reach p.
         min_p: tokens of at least this share of the largest probability.
         stop: texts that end a sequence where they appear. The end of a record ends it too.
-        beams: > 0: the ``n`` best that so many beams find, instead of samples.
+        beams: the ``n`` best that so many beams find; None: samples.
         must: texts that all of these contain, as the tokens that they are encoded to.
         forbid: texts that none of these contains.
         seed: seed of the noise.
@@ -196,24 +196,29 @@ def generate(
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
     """
-    if (max_tokens is not None and max_tokens < 1) or n < 1:
-        raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
+    check_counts(max_tokens, n)
     filters = Filters(temperature, top_k, top_p, min_p)
-    if beams and (filters, tuple(stop)) != (Filters(), ()):
-        raise UserError("--beams draws nothing: leave out --temperature, --top-k, --top-p, --min-p, --stop")
-    if (must or forbid) and not beams:
-        raise UserError("--must and --forbid are met by beam search: give --beams too, --beams 8 for example")
+    if "" in stop:
+        raise UserError("--stop '': an empty text; leave it out")
+    if beams is not None and (filters, tuple(stop)) != (Filters(), ()):
+        raise UserError("--beams does not sample: leave out --temperature, --top-k, --top-p, --min-p, --stop")
+    if (must or forbid) and beams is None:
+        raise UserError("--must and --forbid need beam search: give --beams too, --beams 8 for example")
+    if beams is not None and n > beams >= 1:
+        raise UserError(f"-n {n}: more than --beams {beams}; give at least as many beams")
     encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
     began = time.perf_counter()
-    if beams:
+    if beams is not None:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
         made = _n_best(run, _made(run, encoded, options, [seed], max_tokens, stop), n)
     else:
         handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
         made = [(handle.tokens, handle.total) for handle in handles]
     seconds = time.perf_counter() - began
+    unknown = [ids.count(run.processor.tokenizer.unknown) for ids in encoded]
     result = _shown_all(run, [p for p in prompt for _ in range(n)], [p for p in encoded for _ in range(n)], made)
-    return {**result, "tokens_per_second": sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)}
+    speed = sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)
+    return {**result, "unknown": unknown if any(unknown) else None, "tokens_per_second": speed}
 
 
 def _made(

@@ -14,7 +14,7 @@ from chainrule.core import UserError
 from chainrule.data.lines import is_path
 from chainrule.inference.forecast import sample_paths
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import register_call
+from chainrule.tasks.inference import check_counts, register_call
 from chainrule.tasks.series.metrics import LEVELS
 from chainrule.tasks.setup import load
 
@@ -42,8 +42,7 @@ def generate(
     Raises:
         UserError: a run of another task, numbers that cannot be read, or a horizon below 1.
     """
-    if max_tokens < 1 or n < 1:
-        raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
+    check_counts(max_tokens, n)
     scaling = run.processor.scaling
     if len(prompt) and len(scaling.columns) > 1:
         raise UserError(
