@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.inference.forecast import sample_paths
+from chainrule.inference.engine import sample_paths
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import need, register_call
 from chainrule.tasks.series.metrics import LEVELS
