@@ -16,7 +16,7 @@ _API = (
 )  # fmt: skip
 _WHERE = {
     "HMM": "chainrule.estimators",
-    "forecast": "chainrule.tasks.series.forecast",
+    "forecast": "chainrule.tasks.series.inference",
     "read": "chainrule.data",
     "text": "chainrule.data.memory",
     **dict.fromkeys(_API, "chainrule.api"),

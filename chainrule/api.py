@@ -16,11 +16,12 @@ from typing import Any
 from chainrule import options
 from chainrule.commands import COMMANDS
 from chainrule.core import UserError
+from chainrule.core.plugin import run_plugin
 from chainrule.data.memory import check_path
 from chainrule.options import Options
 from chainrule.runs.run import Run as RunData
 from chainrule.tasks import inference, setup
-from chainrule.tasks.groups import MACHINE, UsesRun
+from chainrule.tasks.groups import UsesRun
 
 
 class Run(RunData):
@@ -79,7 +80,8 @@ def use_plugin(path: str | None) -> None:
     Raises:
         UserError: the plugin cannot be loaded, or registers nothing.
     """
-    inference.use_plugin(path)
+    if path:
+        run_plugin(Path(path))
     _expose()
 
 
@@ -121,7 +123,7 @@ def _expose() -> None:
         globals()[command.function] = function = _function(command)
         function.command = command  # type: ignore[attr-defined]
         if issubclass(command, UsesRun):
-            setattr(Run, command.function, _function(command, ("run", *MACHINE)))
+            setattr(Run, command.function, _function(command, ("run", *inference.MACHINE)))
 
 
 _expose()

@@ -13,8 +13,12 @@ from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
 from os import PathLike
+from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+
+from chainrule.core.errors import nearest
+from chainrule.core.plugin import run_plugin
 
 GROUPS = (None, "data", "machine")
 """Groups of options in the help of a command, in order."""
@@ -53,15 +57,22 @@ def option(help: str, default: Any = None, **about: Any) -> Any:
     return field(default=default, metadata={"help": help, "named": True, **about})
 
 
+@dataclass_transform(kw_only_default=True, frozen_default=True)
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base class of commands. The first line of a subclass's docstring is its help."""
+    """Base class of commands, and of options that several commands share: its subclasses are frozen dataclasses.
+
+    The first line of a command's docstring is its help.
+    """
 
     command: ClassVar[str]
     function: ClassVar[str]
     """Name of the Python function: the command's name, or another where that is taken."""
     section: ClassVar[str]
     result: ClassVar[type[Result]]
+
+    def __init_subclass__(cls) -> None:
+        dataclass(frozen=True, kw_only=True)(cls)
 
     def call(self) -> dict[str, Any]:
         """Do what the command does and return the values of its result. Heavy imports belong in here."""
@@ -98,7 +109,6 @@ class Options:
         return {name: value for name, value in values.items() if is_given(value)}
 
 
-@dataclass_transform(kw_only_default=True, frozen_default=True)
 def register_command(
     name: str, result: type[Result], *, section: str = SECTIONS[1], function: str | None = None
 ) -> Callable[[OptionsT], OptionsT]:
@@ -123,17 +133,11 @@ def register_command(
     """
 
     def decorate(kind: OptionsT) -> OptionsT:
-        made = dataclass(frozen=True, kw_only=True)(kind)
-        made.command, made.function, made.section, made.result = name, function or name, section, result
-        COMMANDS[name] = made
-        return made
+        kind.command, kind.function, kind.section, kind.result = name, function or name, section, result
+        COMMANDS[name] = kind
+        return kind
 
     return decorate
-
-
-def option_group(kind: OptionsT) -> OptionsT:
-    """Class decorator of options that several commands share."""
-    return dataclass(frozen=True, kw_only=True)(kind)
 
 
 def is_given(value: Any) -> bool:
@@ -244,7 +248,7 @@ def make(command: type[Options], values: dict[str, Any]) -> Any:
         value = _checked(o, value)
         choices = o.about.get("choices")
         if choices and is_given(value) and value not in choices:
-            raise TypeError(f"{o.flag or o.name} {value}: {near(str(value), choices)}")
+            raise TypeError(f"{o.flag or o.name} {value}: {nearest(str(value), choices)}")
         made[name] = value
     return command(**made)
 
@@ -297,13 +301,6 @@ def refusal(command: type[Options], given: str, *, known: Sequence[str] | None =
     setting = given.strip("-").replace("-", "_")
     told = f"; settings of training and model are given as --set train.{setting}=…" if "--set" in mine else ""
     return f"{title} has no option {given}; it has {', '.join(mine)}{told}"
-
-
-def near(name: str, allowed: Iterable[str]) -> str:
-    """Return a hint such as ``did you mean 'skip'?``, or the list of what is allowed."""
-    names = list(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"
 
 
 def flags(command: type[Options], names: Iterable[str]) -> Iterator[str]:
@@ -360,4 +357,6 @@ class Result:
 
 def answer_of(given: Options) -> dict[str, Any]:
     """Run a command and return its answer: the object that ``--json`` prints, arrays included."""
+    if plugin := getattr(given, "plugin", None):
+        run_plugin(Path(plugin))
     return given.result.checked(given.call())

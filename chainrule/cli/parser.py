@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from chainrule.commands import COMMANDS
-from chainrule.options import SECTIONS, Option, Options, make, near, options_of, refusal
+from chainrule.core.errors import UserError, nearest
+from chainrule.core.plugin import run_plugin
+from chainrule.core.task_registry import load_entry_points
+from chainrule.options import SECTIONS, Option, Options, make, options_of, refusal
 
 STDIN = Path("-")
 """Stands for standard input in place of a file or of texts."""
@@ -22,6 +25,14 @@ class Usage(Exception):
 
 class Shown(Exception):
     """Help or the version was printed: there is nothing left to do."""
+
+
+class Help(argparse.HelpFormatter):
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """Show in brackets what may be left out, such as texts that standard input replaces."""
+        if action.nargs == "+" and not action.option_strings and not action.required:
+            return f"[{action.metavar or action.dest} ...]"
+        return super()._format_args(action, default_metavar)
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,8 +55,8 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
         >>> options.run, options.top_k, as_json
         ('my-run', 3, True)
     """
-    if not words or words[0] in ("--help", "-h"):
-        _load_more()
+    if not words or {"--help", "-h"} & {words[0], *(words[2:3] if words[0] == "--plugin" else ())}:
+        _load_more(words)
         print(overview())
         raise Shown
     if words[0] == "--version":
@@ -60,18 +71,14 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
     if name not in COMMANDS:
         _load_more(rest)
     if name not in COMMANDS:
-        hint = near(name, COMMANDS)
+        hint = nearest(name, COMMANDS)
         own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
-        raise Usage(f"unknown command '{name}': {hint}{own}")
+        raise Usage(f"unknown command '{name}': {hint}{own} (see: chainrule --help)")
     return parse_options(COMMANDS[name], rest)
 
 
 def _load_more(words: Sequence[str] = ()) -> None:
     """Load the commands of installed packages and of the plugin that ``words`` name."""
-    from chainrule.core.errors import UserError
-    from chainrule.core.plugin import run_plugin
-    from chainrule.core.task_registry import load_entry_points
-
     load_entry_points()
     given = [w.removeprefix("--plugin=") for v, w in zip(["", *words], words) if "--plugin" in (v, w.partition("=")[0])]
     try:
@@ -99,9 +106,8 @@ def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options
 
 def parser_of(command: type[Options]) -> Parser:
     """Return the argparse parser of one command."""
-    help = argparse.HelpFormatter
     parser = Parser(
-        prog=f"chainrule {command.command}", description=command.__doc__, formatter_class=help, allow_abbrev=False
+        prog=f"chainrule {command.command}", description=command.__doc__, formatter_class=Help, allow_abbrev=False
     )
     groups: dict[str | None, Any] = {None: parser}
     for o in options_of(command):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
-from importlib.util import find_spec
 
-from chainrule import tasks
+from chainrule.core.task_registry import import_parts
 from chainrule.options import COMMANDS, SECTIONS
 
 __all__ = ["COMMANDS"]
@@ -19,9 +18,7 @@ def _scan() -> None:
     """Import the modules that register commands, and list commands by section, then by name."""
     for module in pkgutil.iter_modules(__path__):
         import_module(f"{__name__}.{module.name}")
-    for module in pkgutil.iter_modules(tasks.__path__):
-        if module.ispkg and find_spec(own := f"{tasks.__name__}.{module.name}.commands"):
-            import_module(own)
+    import_parts("commands")
     found = sorted(COMMANDS.items(), key=lambda item: (SECTIONS.index(item[1].section), item[0]))
     COMMANDS.clear()
     COMMANDS.update(found)

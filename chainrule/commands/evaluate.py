@@ -22,13 +22,13 @@ class EvaluateResult(Result):
 
 @register_command("evaluate", EvaluateResult)
 class Evaluate(UsesRun, Records):
-    """all metrics of a run on a held-out file"""
+    """compute all metrics of a run on held-out data"""
 
     data: Any = argument("held-out data of the kind that the run was trained on")
-    predictions: str | None = option("also write every record's own result", metavar="FILE.jsonl")
+    predictions: str | None = option("also write the result of every record", metavar="FILE.jsonl")
 
     def call(self) -> dict[str, Any]:
-        from chainrule.core import UserError
+        from chainrule.core import DataError, UserError
         from chainrule.runs import write_file
         from chainrule.tasks.base import find_task
         from chainrule.tasks.inference import run_of, stored
@@ -43,6 +43,8 @@ class Evaluate(UsesRun, Records):
                 raise UserError(f"--predictions {self.predictions}: no such folder; make it first")
             reading = {**run.settings, "unit": run.data["unit"], "on_bad": "stop", **o.given()}
             part = task.read_split(run, str(data), reading)
+            if not len(part):
+                raise DataError(f"{data}: nothing to measure: no {task.items} are left")
             evaluation = task.evaluate(run, part)
             if self.predictions:
                 lines = [json.dumps(item, ensure_ascii=False) for item in task.predictions(run, part, evaluation)]

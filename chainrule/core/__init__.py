@@ -15,131 +15,75 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chainrule.core.batch import (
-        Batch,
-        CaptionImageBatch,
-        ImageBatch,
-        MaskedBatch,
-        PairBatch,
-        TaggedBatch,
-        TextBatch,
-    )
-    from chainrule.core.config import Config
-    from chainrule.core.errors import (
-        ChainruleError,
-        CheckpointCorrupt,
-        ConfigError,
-        DataError,
-        MachineError,
-        NotRewindable,
-        UserError,
-        nearest,
-    )
-    from chainrule.core.model import (
-        Autoregressive,
-        Classifier,
-        Codec,
-        Counting,
-        EMTrainable,
-        Encoder,
-        ExpectedStatistics,
-        MaskedLM,
-        Objective,
-        Pretrainable,
-        SequenceModel,
-        Tagger,
-        Terms,
-        total,
-    )
-    from chainrule.core.noise import Noise, Randomness, normal_noise
-    from chainrule.core.prediction import IGNORED, Categorical, Normal, Prediction, Projected, draw, scored
-    from chainrule.core.protocols import Encoded, Tokenizer
-    from chainrule.core.recipe import Recipe
-    from chainrule.core.registry import (
-        Backbone,
-        BackboneFactory,
-        BackbonePart,
-        ModelType,
-        Tuning,
-        load_file,
-        model_type,
-        model_types,
-        register,
-        register_backbone,
-        register_head,
-    )
-    from chainrule.core.state import State
+    from chainrule.core.batch import *
+    from chainrule.core.config import *
+    from chainrule.core.errors import *
+    from chainrule.core.model import *
+    from chainrule.core.noise import *
+    from chainrule.core.prediction import *
+    from chainrule.core.protocols import *
+    from chainrule.core.recipe import *
+    from chainrule.core.registry import *
+    from chainrule.core.state import *
 
-__all__ = [
-    "IGNORED",
-    "Autoregressive",
-    "Backbone",
-    "BackboneFactory",
-    "BackbonePart",
-    "Batch",
-    "CaptionImageBatch",
-    "Categorical",
-    "ChainruleError",
-    "CheckpointCorrupt",
-    "Classifier",
-    "Codec",
-    "Config",
-    "ConfigError",
-    "Counting",
-    "DataError",
-    "EMTrainable",
-    "Encoded",
-    "Encoder",
-    "ExpectedStatistics",
-    "ImageBatch",
-    "MachineError",
-    "MaskedBatch",
-    "MaskedLM",
-    "ModelType",
-    "Noise",
-    "Normal",
-    "NotRewindable",
-    "Objective",
-    "PairBatch",
-    "Prediction",
-    "Pretrainable",
-    "Projected",
-    "Randomness",
-    "Recipe",
-    "SequenceModel",
-    "State",
-    "TaggedBatch",
-    "Tagger",
-    "Terms",
-    "TextBatch",
-    "Tokenizer",
-    "Tuning",
-    "UserError",
-    "draw",
-    "load_file",
-    "model_type",
-    "model_types",
-    "nearest",
-    "normal_noise",
-    "register",
-    "register_backbone",
-    "register_head",
-    "scored",
-    "total",
-]
-
-_MODULES = ("errors", "config", "protocols", "batch", "state", "noise", "prediction", "model", "recipe", "registry")
-"""Modules in which a name is looked up when it is first used, those without torch first."""
+_EXPORTS = {
+    "errors": [
+        "ChainruleError",
+        "CheckpointCorrupt",
+        "ConfigError",
+        "DataError",
+        "MachineError",
+        "NotRewindable",
+        "UserError",
+        "nearest",
+    ],
+    "config": ["Config"],
+    "protocols": ["Encoded", "Tokenizer"],
+    "batch": ["Batch", "CaptionImageBatch", "ImageBatch", "MaskedBatch", "PairBatch", "TaggedBatch", "TextBatch"],
+    "state": ["State"],
+    "noise": ["Noise", "Randomness", "normal_noise"],
+    "prediction": ["IGNORED", "Categorical", "Normal", "Prediction", "Projected", "draw", "scored"],
+    "model": [
+        "Autoregressive",
+        "Classifier",
+        "Codec",
+        "Counting",
+        "EMTrainable",
+        "Encoder",
+        "ExpectedStatistics",
+        "MaskedLM",
+        "Objective",
+        "Pretrainable",
+        "SequenceModel",
+        "Tagger",
+        "Terms",
+        "total",
+    ],
+    "recipe": ["Recipe"],
+    "registry": [
+        "Backbone",
+        "BackboneFactory",
+        "BackbonePart",
+        "ModelType",
+        "Tuning",
+        "load_file",
+        "model_type",
+        "model_types",
+        "register",
+        "register_backbone",
+        "register_head",
+    ],
+}
+"""Names by the module that defines them. A name is imported when it is first used: errors load no torch."""
+__all__ = sorted(name for names in _EXPORTS.values() for name in names)
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in _MODULES:
-            found = vars(import_module(f"{__name__}.{module}"))
-            if name in found:
-                globals()[name] = found[name]
-                return found[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = next((module for module, names in _EXPORTS.items() if name in names), None)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"{__name__}.{module}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 import pydantic
@@ -38,6 +38,17 @@ def check_ranges(config: Config) -> None:
             raise ConfigError(f"{typed}={value}: at least 0")
         if name in SHARES and not 0 <= value <= 1:
             raise ConfigError(f"{typed}={value}: at least 0 and at most 1")
+
+
+def _expected(error: Any) -> str:
+    """Return the first error of pydantic about a setting in words."""
+    kind = str(error["type"])
+    if kind == "literal_error":
+        return f"allowed: {error['ctx']['expected']}"
+    for begin, words in (("int", "a whole number"), ("float", "a number"), ("bool", "true or false")):
+        if kind.startswith(begin):
+            return f"expected {words}"
+    return error["msg"]
 
 
 class Config(pydantic.BaseModel):
@@ -112,8 +123,8 @@ class Config(pydantic.BaseModel):
             made = cls(**values)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(p) for p in first["loc"]) or "the settings"
-            raise ConfigError(f"{place}={first['input']!r}: {first['msg']}") from None
+            place = path(cls.section, ".".join(map(str, first["loc"]))) if first["loc"] else "the settings"
+            raise ConfigError(f"{place}={first['input']!r}: {_expected(first)}") from None
         check_ranges(made)
         return made
 
@@ -161,11 +172,12 @@ def write_yaml(values: dict[str, Any]) -> str:
     return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
 
 
-def parse_settings(pairs: list[str]) -> dict[str, Any]:
-    """Parse ``key=value`` pairs with dotted keys into a nested mapping; values are YAML scalars.
+def parse_settings(given: Iterable[str] | Mapping[str, Any]) -> dict[str, Any]:
+    """Return settings as a nested mapping.
 
     Args:
-        pairs: as given to ``--set``.
+        given: ``key=value`` pairs as given to ``--set``, whose values are YAML scalars; or, in Python, a mapping. Keys
+            may be dotted.
 
     Raises:
         ConfigError: a pair has no key or value, or contradicts another.
@@ -174,19 +186,25 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     {'model': {'n': 5}, 'train': {'lr': 0.001}, 'seed': 7}
     """
     nested: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise ConfigError(f"--set {pair}: expected key=value, for example --set model.layers=2")
-        *path, last = key.split(".")
+    for key, value in given.items() if isinstance(given, Mapping) else map(_parsed, given):
+        *path, last = str(key).split(".")
         place = nested
         for name in path:
             place = place.setdefault(name, {})
             if not isinstance(place, dict):
-                raise ConfigError(f"--set {pair}: '{name}' was already given a value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {pair}: the value is not valid YAML; put it in quotes") from None
-        place[last] = value if isinstance(parsed, str) else parsed
+                raise ConfigError(f"--set {key}: '{name}' was already given a value")
+        if isinstance(value, dict):
+            value = {**place.get(last, {}), **value}
+        place[last] = value
     return nested
+
+
+def _parsed(pair: str) -> tuple[str, Any]:
+    key, equals, value = pair.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {pair}: expected key=value, for example --set model.layers=2")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {pair}: the value is not valid YAML; put it in quotes") from None
+    return key, value if isinstance(parsed, str) else parsed

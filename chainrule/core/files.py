@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -138,16 +138,10 @@ def write_file(path: Path, data: bytes) -> None:
             write_new(temporary, data)
             os.replace(temporary, path)
         except BaseException:
-            _discard(temporary)
+            with suppress(OSError):  # never made, or a disk that refuses everything: the next start cleans up
+                os.unlink(temporary)
             raise
         sync_folder(path.parent)
-
-
-def _discard(temporary: Path) -> None:
-    try:
-        os.unlink(temporary)
-    except OSError:
-        return  # never made, or a disk that refuses everything: the next start cleans up
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -31,7 +31,11 @@ StatsT = TypeVar("StatsT")
 
 
 class SequenceModel(nn.Module):
-    """A plain single-device module with its frozen config. Parallelism and compilation are applied from outside."""
+    """A plain single-device module with its frozen config. Parallelism and compilation are applied from outside.
+
+    Args:
+        config: settings of the model, sizes of the vocabulary included; kept as ``config``.
+    """
 
     config: Config
 
@@ -95,12 +99,7 @@ class Autoregressive(SequenceModel, ABC):
         """
 
     def start(
-        self,
-        prompt: Any = None,
-        lengths_B: Tensor | None = None,
-        *,
-        batch: int,
-        capacity: int | None = None,
+        self, prompt: Any = None, lengths_B: Tensor | None = None, *, batch: int, capacity: int | None = None
     ) -> tuple[Prediction, State]:
         """Read the start token.
 
@@ -168,7 +167,7 @@ class Counting(ABC, Generic[StatsT]):
         """
 
     def restore_statistics(self, tensors: dict[str, Tensor]) -> StatsT:
-        """Rebuild statistics from their ``tensors()``: what ranks exchange, and what resuming within a pass begins with."""
+        """Rebuild statistics from their ``tensors()``, which ranks exchange and checkpoints keep."""
         raise ConfigError(
             f"{type(self).__name__} cannot be trained on several processes: its counts cannot be exchanged"
         )
@@ -356,7 +355,11 @@ Terms = dict[str, tuple[Tensor, Tensor, float]]
 class Objective(nn.Module, ABC):
     """A training loss as a module around a model, so that it can be compiled or run in parallel as a whole."""
 
-    model: SequenceModel
+    model: Any
+
+    def __init__(self, model: Any):
+        super().__init__()
+        self.model = model
 
     @abstractmethod
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:

@@ -46,9 +46,9 @@ class Prediction(ABC):
     def select(self, time_B: Tensor) -> Self:
         """Return the prediction of each row at its own time, as B x 1 positions."""
 
-    @abstractmethod
     def sample(self, rng: Randomness = None) -> Tensor:
         """Return one draw at each position, B x T, from a generator, or from noise that is each row's own."""
+        return draw(self.logits(), rng)
 
     def quantiles(self, levels: Sequence[float], rng: torch.Generator | None = None, draws: int = 1000) -> Tensor:
         """Return the values that a real x_t stays below with given probabilities; from draws where there is no formula.
@@ -124,9 +124,6 @@ class Categorical(Prediction):
     def select(self, time_B: Tensor) -> Categorical:
         return Categorical(_at(self.logits_BTV, time_B))
 
-    def sample(self, rng: Randomness = None) -> Tensor:
-        return draw(self.logits_BTV, rng)
-
 
 class Projected(Prediction):
     """softmax(project(hidden)): logits are made in chunks to score a large vocabulary, all at once on request.
@@ -170,9 +167,6 @@ class Projected(Prediction):
 
     def select(self, time_B: Tensor) -> Projected:
         return Projected(_at(self.hidden_BTD, time_B), self.project, self.vocab_size)
-
-    def sample(self, rng: Randomness = None) -> Tensor:
-        return draw(self.logits(), rng)
 
 
 class Normal(Prediction):

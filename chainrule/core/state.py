@@ -113,7 +113,7 @@ class State:
         Raises:
             NotRewindable: a State of this kind no longer holds what that needs.
         """
-        raise NotRewindable(f"a {type(self).__name__} cannot be rewound: clone() it before reading ahead")
+        raise NotRewindable(f"{type(self).__name__} cannot be rewound: clone() it before reading ahead")
 
     def nbytes(self) -> int:
         """Return the bytes held, over all rows."""

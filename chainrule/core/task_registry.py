@@ -1,8 +1,9 @@
 """Registration of tasks and of their parts, by the task's name.
 
 A task is a package under ``chainrule.tasks``, or a module outside the package: one that an entry point of the group
-``chainrule.tasks`` names, or a file given by ``--plugin``. Modules register what they hold by decorators. Parts are found
-lazily: the module of a part (``board.py`` of the task's package, for example) is imported when the part is first asked for.
+``chainrule.tasks`` names, or a file given by ``--plugin``. Modules register what they hold by decorators. Parts are
+found lazily: the module of a part (``board.py`` of the task's package, for example) is imported when the part is first
+asked for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chainrule.core.plugin import origin
 
@@ -27,6 +28,13 @@ def packages() -> dict[str, str]:
     tasks = import_module("chainrule.tasks")
     names = [module.name for module in pkgutil.iter_modules(tasks.__path__) if module.ispkg]
     return {name.replace("_", "-"): f"{tasks.__name__}.{name}" for name in names}
+
+
+def import_parts(module: str) -> None:
+    """Import a module of this name from the package of every built-in task that has one."""
+    for package in packages().values():
+        if find_spec(name := f"{package}.{module}"):
+            import_module(name)
 
 
 @cache
@@ -72,19 +80,18 @@ class Registry(Generic[T]):
 
     def find(self, task: str) -> T | None:
         """Return the part of a task; None if the task has none."""
-        if task not in self._found and (package := packages().get(task)):
-            self._import(package)
+        if task not in self._found and find_spec(name := f"{packages().get(task, __package__)}.{self.module}"):
+            import_module(name)
         if task not in self._found:
             load_entry_points()
         return self._found.get(task)
 
     def all(self) -> dict[str, T]:
         """Return the part of every task that has one."""
-        for package in packages().values():
-            self._import(package)
+        import_parts(self.module)
         load_entry_points()
         return dict(self._found)
 
-    def _import(self, package: str) -> None:
-        if find_spec(name := f"{package}.{self.module}"):
-            import_module(name)
+
+TASKS: Registry[Any] = Registry("task")
+"""The tasks themselves, by name."""

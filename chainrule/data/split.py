@@ -11,24 +11,19 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import PARTS, Text, chunked
 
-if TYPE_CHECKING:
-    from chainrule.data.symbols import Sequences
-
-PartT = TypeVar("PartT")
 BLOCKS = 32
 """Blocks of each held-out split at most."""
 BLOCK = 4096
 """Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
 
-
-DivisibleT = TypeVar("DivisibleT", "Spans", "Sequences")
+DivisibleT = TypeVar("DivisibleT", bound="Divisible")
 PartT = TypeVar("PartT")
 
 
@@ -220,6 +215,16 @@ def divide_parts(
     return complete_split(parts, shares, divide, where)
 
 
+class Divisible(Protocol):
+    """Records that can be split: by the hash of each one, or in contiguous blocks."""
+
+    @property
+    def file(self) -> str: ...
+    def hashes(self) -> np.ndarray: ...
+    def take(self, rows: np.ndarray) -> Any: ...
+    def blocks(self, shares: dict[str, float]) -> dict[str, Any]: ...
+
+
 def divide(whole: DivisibleT, unit: str, shares: dict[str, float]) -> dict[str, DivisibleT]:
     """Split records, or a stream.
 
@@ -233,7 +238,7 @@ def divide(whole: DivisibleT, unit: str, shares: dict[str, float]) -> dict[str, 
     """
     wanted = {part: share for part, share in shares.items() if share > 0}
     if unit == "stream":
-        return whole.blocks(wanted)  # type: ignore[return-value]
+        return whole.blocks(wanted)
     return {part: whole.take(rows) for part, rows in by_hash(whole.hashes(), wanted, whole.file).items()}
 
 

@@ -30,8 +30,7 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
         running: whether a process works on the jobs that are left.
     """
     task = board_of(plan.task)
-    prepared = results.get(plan.jobs["prepare"])
-    facts = prepared.found if prepared and prepared.status == "done" else {}
+    facts = results.found(plan.jobs["prepare"])
     metrics = [Metric.from_json(saved) for saved in facts.get("metrics", [])]
     made = [_make_row(row, plan, results, facts, metrics, task) for row in plan.rows]
     rows = {found["model"]: found for found, _, _ in made}
@@ -132,10 +131,8 @@ def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask) -> di
         results: its result files.
         task: the board of the task, which chooses.
     """
-    prepared = results.get(plan.jobs[row.prepare])
-    if prepared is None or prepared.status != "done":
-        return {}
-    return task.choose(row.model_type, row.settings["model"], prepared.found["board"])
+    facts = results.found(plan.jobs[row.prepare])
+    return task.choose(row.model_type, row.settings["model"], facts["board"]) if facts else {}
 
 
 def _progress(found: Mapping[str, Any]) -> Row:

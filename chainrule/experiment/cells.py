@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +20,7 @@ from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
-from chainrule.tasks.setup import (
-    describe,
-    is_pretrainable,
-    load,
-    machine,
-    make_trainer,
-    prepare,
-    read_data,
-    trained,
-)
+from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
 from chainrule.tasks.train import Meter, say
 from chainrule.training.loop import Trainer
 
@@ -39,27 +30,20 @@ TURN = 10.0
 """Seconds of a turn where the budget is not in seconds."""
 
 
-class Bench:
-    """The dataset of this process, read once by the shared settings; every row encodes it with its own processor."""
-
-    def __init__(self, settings: RunConfig):
-        self._settings = settings
-
-    @cached_property
-    def dataset(self) -> Any:
-        """DATA, split, before any tokenizer."""
-        return read_data(self._settings)
-
-    def resolve(self, settings: RunConfig) -> ResolvedRun:
-        """Return settings resolved against the dataset."""
-        return prepare(settings, self.dataset)
+Read = Callable[[], Any]
+"""Returns the dataset of this process, which is read once, by the shared settings; every row encodes it for itself."""
 
 
-def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> ResolvedRun:
+def reading(settings: RunConfig) -> Read:
+    """Return a function that reads DATA, split, before any tokenizer, when it is first called."""
+    return cache(lambda: read_data(settings))
+
+
+def resolve_first(read: Read, settings: RunConfig, specs: list[RowSpec]) -> ResolvedRun:
     """Return the first row that can be prepared, resolved with the shared settings of the run.
 
     Args:
-        bench: the dataset.
+        read: returns the dataset.
         settings: shared settings.
         specs: the rows.
 
@@ -71,7 +55,7 @@ def resolve_first(bench: Bench, settings: RunConfig, specs: list[RowSpec]) -> Re
     for spec in specs:
         shared = RowSpec(spec.name, spec.model_type, {k: v for k, v in spec.own.items() if isinstance(v, dict)})
         try:
-            return bench.resolve(_adoptable(row_settings(settings, shared, known)))
+            return prepare(_adoptable(row_settings(settings, shared, known)), read())
         except UserError as error:
             errors.append(error)
     raise errors[0]
@@ -129,18 +113,15 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Reso
         say(f"ladder: {rungs} {metrics[0].label} (validation)")
 
 
-def prepare_row(plan: Plan, row: PlannedRow, results: Results, bench: Bench) -> None:
+def prepare_row(plan: Plan, row: PlannedRow, results: Results, read: Read) -> None:
     """Run the prepare job of a row with its own tokenizer."""
-    facts = board_of(plan.task).prepare_row(bench.resolve(settings_of(plan, row, results)))
+    facts = board_of(plan.task).prepare_row(prepare(settings_of(plan, row, results), read()))
     results.put(plan.jobs[row.prepare], Result("done", {"board": facts}))
 
 
 def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
     """Return the settings of a row's runs, with the findings of the prepare jobs."""
-    settings = RunConfig.make(row.settings)
-    prepared = results.get(plan.jobs["prepare"])
-    if prepared and prepared.status == "done":
-        settings = settings.replace(**prepared.found["settings"])
+    settings = RunConfig.make({**row.settings, **results.found(plan.jobs["prepare"]).get("settings", {})})
     chosen = choose(row, plan, results, board_of(plan.task))
     return _adoptable(settings.replace(model={**settings.model, **chosen}))
 
@@ -156,12 +137,12 @@ class CellWork:
         row: the row.
         cell: the cell.
         results: result files.
-        bench: the dataset.
+        read: returns the dataset.
         out: the folder of the experiment.
     """
 
-    def __init__(self, plan: Plan, row: PlannedRow, cell: Cell, results: Results, bench: Bench, out: Path):
-        self.plan, self.row, self.cell, self.results, self.bench = plan, row, cell, results, bench
+    def __init__(self, plan: Plan, row: PlannedRow, cell: Cell, results: Results, read: Read, out: Path):
+        self.plan, self.row, self.cell, self.results, self.read = plan, row, cell, results, read
         self.folder = out / cell.folder
         self.train_job, self.measure_job = plan.jobs[cell.train], plan.jobs[cell.measure]
         self.trainer: Trainer | None = None
@@ -192,7 +173,7 @@ class CellWork:
         """Settings and data of this cell, resolved once; refused where its figures would not be comparable."""
         if self.ready is None:
             settings = settings_of(self.plan, self.row, self.results).replace(seed=self.cell.seed)
-            ready = self.bench.resolve(settings)
+            ready = prepare(settings, self.read())
             counted = self._facts()["counted"]
             if ready.data.counted != counted:
                 raise UserError(
@@ -202,9 +183,7 @@ class CellWork:
         return self.ready
 
     def _facts(self) -> dict[str, Any]:
-        prepared = self.results.get(self.plan.jobs["prepare"])
-        assert prepared is not None
-        return prepared.found
+        return self.results.found(self.plan.jobs["prepare"])
 
     def begin(self) -> None:
         """Build the model, or resume training; a run folder of other settings is replaced."""
@@ -241,7 +220,6 @@ class CellWork:
         """Write the final weights and the decoding settings chosen on validation, and release the trainer."""
         assert self.trainer is not None and self.ready is not None
         run = trained(self.trainer, self.ready)
-        describe(RunFolder(self.folder), self.ready, run.data)
         weights = sum(x.numel() * x.element_size() for x in run.model.state_dict().values())
         self._note(0, done=True, params=run.model.parameters_count, weight_bytes=weights)
         self.trainer = None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import chainrule
 from chainrule.core import ChainruleError
-from chainrule.experiment.cells import Bench, CellWork, prepare_row
+from chainrule.experiment.cells import CellWork, Read, prepare_row, reading
 from chainrule.experiment.jobs import Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, read_plan
 from chainrule.tasks.settings import RunConfig
@@ -42,12 +42,12 @@ def guarded(work: CellWork, act: Callable[[], None]) -> None:
         work.fail(error)
 
 
-def prepare_rows(plan: Plan, results: Results, bench: Bench, out: Path) -> None:
+def prepare_rows(plan: Plan, results: Results, read: Read, out: Path) -> None:
     """Run the prepare jobs of rows with their own tokenizer; a row that cannot be prepared is recorded as failed."""
     for row in plan.rows:
         if row.prepare != "prepare" and not results.final(plan.jobs[row.prepare]):
-            work = CellWork(plan, row, row.cells[0], results, bench, out)
-            guarded(work, lambda row=row: prepare_row(plan, row, results, bench))
+            work = CellWork(plan, row, row.cells[0], results, read, out)
+            guarded(work, lambda row=row: prepare_row(plan, row, results, read))
 
 
 def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell]]]:
@@ -70,19 +70,19 @@ def retry_failed(plan: Plan, results: Results) -> None:
 # --- in turns ---------------------------------------------------------------------------------------------------------
 
 
-def in_turns(plan: Plan, results: Results, bench: Bench, out: Path, stop: Stop, publish: Callable[[], object]) -> None:
+def in_turns(plan: Plan, results: Results, read: Read, out: Path, stop: Stop, publish: Callable[[], object]) -> None:
     """Train every row for a slice of its budget in its turn, so that rows fill in together.
 
     Args:
         plan: the experiment.
         results: its result files.
-        bench: the dataset.
+        read: returns the dataset.
         out: the folder of the experiment.
         stop: whether to save and stop.
         publish: writes the board; called after every round.
     """
     rows = [
-        [CellWork(plan, row, cell, results, bench, out) for cell in cells] for row, cells in open_cells(plan, results)
+        [CellWork(plan, row, cell, results, read, out) for cell in cells] for row, cells in open_cells(plan, results)
     ]
     for works in rows:
         for work in works:
@@ -210,7 +210,7 @@ def work_on(out: Path, train: str, workers: int) -> int:
     for file in filter(None, (plan.plugin, row.plugin)):
         load_file(Path(file), task=None)
     share_threads(workers)
-    work = CellWork(plan, row, cell, Results(out), Bench(RunConfig.make(plan.settings)), out)
+    work = CellWork(plan, row, cell, Results(out), reading(RunConfig.make(plan.settings)), out)
     guarded(work, work.begin)
     while not work.finished and not stopped.is_set():
         take_turn(work, stopped.is_set)

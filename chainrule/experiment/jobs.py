@@ -83,6 +83,11 @@ class Results:
             return None
         return Result(saved["status"], saved.get("result") or {}, saved.get("error"), bool(saved.get("retry")))
 
+    def found(self, job: Job) -> dict[str, Any]:
+        """Return the findings of a job that is done, else none."""
+        result = self.get(job)
+        return result.found if result and result.status == "done" else {}
+
     def done(self, job: Job) -> bool:
         """Return whether the job is done."""
         found = self.get(job)

@@ -58,7 +58,6 @@ class PlannedRow:
     model_type: str
     label: str
     settings: dict[str, Any]
-    own: dict[str, Any]
     prepare: str
     cells: tuple[Cell, ...]
     plugin: str | None = None
@@ -209,10 +208,7 @@ def row_settings(shared: RunConfig, spec: RowSpec, known: set[str]) -> RunConfig
 
     fields = model_type(spec.model_type, shared.task).config.model_fields
     model = {k: v for k, v in shared.model.items() if k in fields or k not in known}
-    groups = {
-        "model": {**model, **spec.own.get("model", {})},
-        "train": {**shared.train, **spec.own.get("train", {})},
-    }
+    groups = {"model": {**model, **spec.own.get("model", {})}, "train": {**shared.train, **spec.own.get("train", {})}}
     return shared.replace(model_type=spec.model_type, **{**spec.own, **groups})
 
 
@@ -370,7 +366,7 @@ def make_plan(
             cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}"))
             _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
         row = PlannedRow(
-            spec.name, spec.model_type, label_of(spec, found.label), _plain(mine), spec.own, prepare, tuple(cells),
+            spec.name, spec.model_type, label_of(spec, found.label), _plain(mine), prepare, tuple(cells),
             spec.plugin, found.recipe.update == "counting",
         )  # fmt: skip
         rows.append(row)

@@ -42,12 +42,12 @@ def render_page(board: dict[str, Any], lang: str) -> str:
     return render(board, lang, section_of(board["task"]))
 
 
-def rebuild(out: Path, lang: str = "en") -> dict[str, Any]:
-    """Write board.json and report.html of a folder again from its plan and result files; nothing is run.
+def rebuild(out: Path | str, lang: str = "en") -> dict[str, Any]:
+    """Write board.json and report.html of a folder again from its result files.
 
     Args:
         out: the folder of a comparison.
-        lang: the language of the report.
+        lang: language of the report, ``en`` or ``ko``.
 
     Returns:
         The board.
@@ -55,7 +55,7 @@ def rebuild(out: Path, lang: str = "en") -> dict[str, Any]:
     Raises:
         UserError: the folder holds no comparison.
     """
-    plan = read_plan(out)
+    plan = read_plan(Path(out))
     if plan is None:
         raise UserError(f"{out}: holds no comparison (no plan.json); name the --out of a compare")
-    return publish(plan, Results(out), out, lang, running=False)
+    return publish(plan, Results(Path(out)), Path(out), lang, running=False)

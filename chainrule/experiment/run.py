@@ -32,7 +32,7 @@ from chainrule.experiment.publish import publish
 from chainrule.report.messages import Catalogue
 
 if TYPE_CHECKING:
-    from chainrule.experiment.cells import Bench
+    from chainrule.experiment.cells import Read
     from chainrule.tasks.settings import RunConfig
 
 OWN_DATA = "data"
@@ -41,7 +41,18 @@ OWN_DATA = "data"
 
 @dataclass(frozen=True)
 class Request:
-    """The arguments of one call of :func:`chainrule.experiment.compare`."""
+    """What ``compare`` is asked for.
+
+    Args:
+        settings: shared settings of all rows; ``model_type`` is not used.
+        models: rows as ``--models`` takes them, as one text or a list; None: those of the task.
+        out: the folder of the experiment. One that holds the same experiment is continued.
+        seeds: runs of each row, with seeds one apart.
+        lang: language of the report, ``en`` or ``ko``.
+        workers: cells that are trained at once, each in a process of its own; 0: in turns in this process.
+        overwrite: replace an experiment of other data or settings.
+        plugin: a file of your own model types that is loaded already; worker processes load it too.
+    """
 
     settings: RunConfig
     models: str | Sequence[str] | None
@@ -59,7 +70,18 @@ class Request:
 
 
 def run(request: Request) -> dict[str, Any]:
-    """Run a comparison and return its board; see :func:`chainrule.experiment.compare`."""
+    """Compare models on the same data, split and budget.
+
+    Args:
+        request: the models, and what they share.
+
+    Returns:
+        The board: the content of ``board.json``.
+
+    Raises:
+        UserError: settings, models or data that cannot be used, or a folder that holds something else.
+        Interrupted: stopped by a signal; everything is saved.
+    """
     out, results = request.out, Results(request.out)
     if request.seeds < 1:
         raise UserError(f"--seeds {request.seeds}: at least 1")
@@ -103,19 +125,19 @@ def refuse_strangers(out: Path) -> None:
 
 def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock) -> dict[str, Any]:
     """Run the jobs that are not final, and publish on the way."""
-    from chainrule.experiment.cells import Bench, check_pretrained, prepare_board, resolve_first
+    from chainrule.experiment.cells import check_pretrained, prepare_board, reading, resolve_first
     from chainrule.tasks.base import find_task
     from chainrule.tasks.train import Interrupted, Stop
 
     settings, out = request.settings, request.out
-    task, bench = find_task(settings.task), Bench(settings)
+    task, read = find_task(settings.task), reading(settings)
     specs = parse_models(request.models or task.default_models, settings.task)
     check_pretrained(settings, specs)
-    plan = _plan(request, specs, bench.dataset, old)
+    plan = _plan(request, specs, read(), old)
     ready = None
     if request.overwrite or not results.final(plan.jobs["prepare"]):
         settings = task.prepare(settings, out, request.overwrite)
-        ready = resolve_first(bench, settings, specs)  # an error in the command is reported before anything is written
+        ready = resolve_first(read, settings, specs)  # an error in the command is reported before anything is written
     out.mkdir(parents=True, exist_ok=True)
     lock.take()
     if request.overwrite:
@@ -125,7 +147,7 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
         publish(plan, results, out, request.lang, running=True)
         if ready is not None:
             prepare_board(plan, results, settings, ready)
-        _execute(request, plan, results, bench, stop)
+        _execute(request, plan, results, read, stop)
         board = publish(plan, results, out, request.lang, running=False)
         if board["status"] == "interrupted":
             raise Interrupted(
@@ -149,18 +171,18 @@ def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | 
     )  # fmt: skip
 
 
-def _execute(request: Request, plan: Plan, results: Results, bench: Bench, stop: Callable[[], bool]) -> None:
+def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: Callable[[], bool]) -> None:
     """Run the jobs of the rows by the chosen executor."""
     from chainrule.experiment.execute import in_turns, in_workers, prepare_rows, retry_failed
 
     show = lambda: publish(plan, results, request.out, request.lang, running=True)  # noqa: E731
     retry_failed(plan, results)
-    prepare_rows(plan, results, bench, request.out)
+    prepare_rows(plan, results, read, request.out)
     show()
     if request.workers:
         in_workers(plan, results, request.out, stop, show, request.workers)
     else:
-        in_turns(plan, results, bench, request.out, stop, show)
+        in_turns(plan, results, read, request.out, stop, show)
 
 
 def _command() -> str | None:

@@ -1,5 +1,7 @@
 """One decoding loop for every model that predicts step by step: sampling, beam search, drawing and forecasting.
 
+Every request has a handle, from which its tokens come one by one::
+
     engine = Engine(model, compute)
     handles = [engine.submit(Request(prompt, Filters(temperature=0.8), seed=seed)) for seed in range(8)]
     for event in handles[0]:

@@ -6,26 +6,44 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.core import Prediction, State
-
-if TYPE_CHECKING:
-    from chainrule.inference.beam import Beams
-    from chainrule.inference.engine import Engine
-    from chainrule.inference.sampling import Filters
+from chainrule.core import Autoregressive, Prediction, State
 
 DEFAULT_TOKENS = 200
 """Tokens of a sampled request that does not say how many."""
 
 
-Sampler: TypeAlias = "Filters | Beams"
-"""A way of choosing tokens. Each says how many tokens a request may have (``limit``), refuses what cannot be answered
-(``check``), tells which requests are decided together (``key``), and makes a group of those that begin (``begin``)."""
+class Sampler(Protocol):
+    """A way of choosing tokens: `Filters` draw them, `Beams` search for the most probable sequence."""
+
+    def limit(self, request: Request) -> int:
+        """Return how many tokens the request may have. Raises UserError where that is out of range."""
+        ...
+
+    def check(self, request: Request, model: Autoregressive) -> None:
+        """Raise UserError where the request cannot be answered."""
+        ...
+
+    def key(self, request: Request) -> Hashable:
+        """Return what requests have in common that are decided together."""
+        ...
+
+    def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
+        """Return the group of requests that begin together."""
+        ...
+
+
+class Loop(Protocol):
+    """What a handle needs of the engine."""
+
+    @property
+    def busy(self) -> bool: ...
+    def step(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -152,7 +170,7 @@ class Handle:
     Both run the engine's loop as far as they need to, so that all other requests make progress too.
     """
 
-    def __init__(self, engine: Engine, request: Request, limit: int):
+    def __init__(self, engine: Loop, request: Request, limit: int):
         self.engine, self.request, self.limit = engine, request, limit
         self.tokens: list[Any] = []
         """The tokens so far, the end included."""

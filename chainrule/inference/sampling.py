@@ -99,7 +99,7 @@ class Filters:
 
     def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
         """Return the group of requests that are drawn together."""
-        return (DrawnTokens if draws_tokens(model) else DrawnValues)(handles, model, state.length_B.device)
+        return (SampledTokens if draws_tokens(model) else SampledValues)(handles, model, state.length_B.device)
 
 
 def draws_tokens(model: Autoregressive) -> bool:
@@ -108,7 +108,7 @@ def draws_tokens(model: Autoregressive) -> bool:
     return start.dim() == 2 and not start.is_floating_point()
 
 
-class Drawn(Group):
+class Sampled(Group):
     """Requests that are drawn together, each with the noise of its own seed and position."""
 
     width = 1
@@ -123,7 +123,7 @@ class Drawn(Group):
     def rows(self) -> int:
         return self.width * len(self.handles)
 
-    def join(self, other: Drawn) -> None:
+    def join(self, other: Sampled) -> None:
         self.handles = self.handles + other.handles
         self.seeds_B = torch.cat([self.seeds_B, other.seeds_B])
 
@@ -154,7 +154,7 @@ class Drawn(Group):
         return Decision(events, parents_R, next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0))
 
 
-class DrawnTokens(Drawn):
+class SampledTokens(Sampled):
     """Tokens by the Gumbel-max trick. With guidance a request holds two rows, that of its prompt and that of
     nothing."""
 
@@ -174,8 +174,8 @@ class DrawnTokens(Drawn):
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0
 
-    def join(self, other: Drawn) -> None:
-        assert isinstance(other, DrawnTokens)
+    def join(self, other: Sampled) -> None:
+        assert isinstance(other, SampledTokens)
         super().join(other)
         self.place_B, self._noise_BTV = torch.cat([self.place_B, other.place_B]), None
 
@@ -214,7 +214,7 @@ class DrawnTokens(Drawn):
         return self.taken(next_B1, nats_B1[:, 0])
 
 
-class DrawnValues(Drawn):
+class SampledValues(Sampled):
     """Values as the model's predictive distribution gives them; the group holds all rows."""
 
     def decide(self, front: Front, rows: slice) -> Decision:

@@ -2,8 +2,7 @@
 
 from chainrule.laws.labelled import Coded, Labelling, Records, Shown, Tokens
 from chainrule.laws.masked import CaptionImages, WholeRows
-from chainrule.laws.subject import LawBroken, Numbers, Sourced, Subject
-from chainrule.laws.subjects import SUBJECTS, register_subject
+from chainrule.laws.subject import SUBJECTS, LawBroken, Numbers, Sourced, Subject, register_subject
 from chainrule.laws.suite import LAWS, Law, Verdict, apply, applying, check, examine, named, report
 
 __all__ = [

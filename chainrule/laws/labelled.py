@@ -13,14 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.core import (
-    IGNORED,
-    Batch,
-    ImageBatch,
-    SequenceModel,
-    TaggedBatch,
-    TextBatch,
-)
+from chainrule.core import IGNORED, Batch, ImageBatch, SequenceModel, TaggedBatch, TextBatch
 from chainrule.data.image_files import ImageReader
 from chainrule.data.reading import Lexicon, Reader, TextReader
 from chainrule.laws.subject import Subject

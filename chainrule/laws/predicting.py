@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core import IGNORED, Autoregressive
-from chainrule.laws.inputs import differentiable_inputs
-from chainrule.laws.subject import LawBroken, Subject, same
+from chainrule.laws.subject import LawBroken, Subject, differentiable_inputs, same
 
 
 def sums_to_one(subject: Subject) -> None:

@@ -10,9 +10,8 @@ from typing import Any, NamedTuple
 
 from chainrule.core import ModelType, UserError, load_file, model_types
 from chainrule.core.errors import nearest
-from chainrule.laws import engine, filling, labelling, learning, memory, predicting, prompting, reading
-from chainrule.laws.subject import LawBroken, Subject
-from chainrule.laws.subjects import SUBJECTS
+from chainrule.laws import engine, labelling, learning, masked, memory, predicting, prompting, reading
+from chainrule.laws.subject import SUBJECTS, LawBroken, Subject
 
 
 class Law(NamedTuple):
@@ -73,11 +72,11 @@ LAWS: tuple[Law, ...] = (
     Law("a source in a padded batch = a source alone", prompting.sources_alone, ("takes_prompt",)),
     Law("predictions depend on the source", prompting.the_source_is_used, ("takes_prompt",)),
     Law("a start token keeps the source", prompting.the_start_keeps_the_source, ("takes_prompt",)),
-    Law("a padded row = a row alone", filling.padded, ("masked_lm",)),
-    Law("padding is ignored", filling.padding_is_ignored, ("masked_lm",)),
-    Law("whole rows are independent", filling.rows_are_independent, ("masked_lm",)),
-    Law("both sides are seen", filling.both_sides_are_seen, ("masked_lm",)),
-    Law("p of masked tokens sums to 1", filling.sums_to_one, ("masked_lm",)),
+    Law("a padded row = a row alone", masked.padded, ("masked_lm",)),
+    Law("padding is ignored", masked.padding_is_ignored, ("masked_lm",)),
+    Law("whole rows are independent", masked.rows_are_independent, ("masked_lm",)),
+    Law("both sides are seen", masked.both_sides_are_seen, ("masked_lm",)),
+    Law("p of masked tokens sums to 1", masked.sums_to_one, ("masked_lm",)),
     Law("statistics add up", learning.statistics_add_up, ("counting",)),
     Law("counting is deterministic", learning.counting_is_deterministic, ("counting",)),
     Law("labels: a row alone = in a ragged batch", labelling.rows_alone, ("labelling",)),
@@ -138,7 +137,18 @@ def examine(subject: Subject) -> list[Verdict]:
 
 
 def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
-    """All laws that apply on the ``tiny`` preset of a model type, in float64 on the CPU: a few seconds."""
+    """Test the laws that apply to a model type on its ``tiny`` preset, in float64 on the CPU: a few seconds.
+
+    Args:
+        model_type: the model type.
+        seed: of the random weights and inputs.
+
+    Returns:
+        A verdict for each law.
+
+    Raises:
+        UserError: the task of the model type has no laws.
+    """
     subject = SUBJECTS.find(model_type.task)
     if subject is None:
         raise UserError(
@@ -164,7 +174,8 @@ def named(name: str) -> list[ModelType]:
     known = [f for task in SUBJECTS.all() for f in model_types(task)]
     found = [f for f in known if name in (f.name, f.task)]
     if not found:
-        raise UserError(f"unknown model '{name}': {nearest(name, {f.name for f in known})}")
+        names = {f.name for f in known}
+        raise UserError(f"unknown model type or task '{name}': {nearest(name, names | {f.task for f in known})}")
     return found
 
 

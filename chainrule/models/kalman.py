@@ -263,6 +263,15 @@ class Kalman(RealValued, CountingModel[Records]):
         prior_N = np.concatenate([[1.0, SLOPE_PRIOR * self.config.slope], 1.0 * used])
         return System(F_NN, H_N, Q_N, float(noise), np.zeros(size), np.diag(prior_N))
 
+    def smooth(self, values: np.ndarray) -> Smoothed:
+        """Return the belief at each time given a whole record: level, slope, harmonics in pairs.
+
+        Args:
+            values: the standardised record; NaN where missing.
+        """
+        system = self.system()
+        return smooth(system, kalman_filter(system, values))
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def initial_state(self, batch: int, capacity: int | None = None) -> Belief:

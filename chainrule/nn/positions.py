@@ -64,6 +64,9 @@ def rotate(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     Args:
         x_BHTK: queries or keys.
         rotary: cos and sin from ``rotation``.
+
+    Returns:
+        The rotated tensor, of the same shape and dtype.
     """
     cos, sin = (t.to(x_BHTK.dtype) for t in rotary)
     a, b = x_BHTK.chunk(2, -1)
@@ -75,6 +78,9 @@ def alibi_slopes(heads: int) -> Tensor:
 
     Where their number is not a power of two: the slopes of the next lower power and every other one of the next higher
     (Press et al. 2022, their published code).
+
+    Args:
+        heads: H, the number of heads.
 
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]

@@ -191,7 +191,18 @@ class Recurrent(nn.Module):
 
 
 class RNN(Recurrent):
-    """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), f one of tanh, relu, sigmoid."""
+    """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), f one of tanh, relu, sigmoid.
+
+    Args:
+        input_size: width of the inputs.
+        hidden_size: width of the hidden state.
+        num_layers: layers on top of each other.
+        nonlinearity: ``tanh``, ``relu`` or ``sigmoid``.
+        options: the keywords of ``Recurrent``: ``bias``, ``batch_first``, ``dropout``, ``skip``.
+
+    Raises:
+        ConfigError: another nonlinearity.
+    """
 
     gates, parts = 1, 1
 
@@ -212,6 +223,10 @@ class LSTM(Recurrent):
     """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; gates stacked i, f, g, o as in torch.
 
     i, f, o = sigma(.), g = tanh(.); c_t = f * c_{t-1} + i * g; h_t = o * tanh(c_t). The state is the pair (h, c).
+
+    Args:
+        sizes: ``input_size``, ``hidden_size`` and, if it is not 1, ``num_layers``.
+        options: the keywords of ``Recurrent``: ``bias``, ``batch_first``, ``dropout``, ``skip``.
     """
 
     gates, parts, forget_index = 4, 2, 1
@@ -233,6 +248,10 @@ class GRU(Recurrent):
     """Cho et al. 2014 in torch's form (reset after the product); gates stacked r, z, n.
 
     r, z = sigma(.); n = tanh(W_in x + b_in + r * (W_hn h + b_hn)); h_t = (1 - z) * n + z * h_{t-1}.
+
+    Args:
+        sizes: ``input_size``, ``hidden_size`` and, if it is not 1, ``num_layers``.
+        options: the keywords of ``Recurrent``: ``bias``, ``batch_first``, ``dropout``, ``skip``.
     """
 
     gates, parts = 3, 1

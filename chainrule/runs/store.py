@@ -25,12 +25,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core.errors import CheckpointCorrupt, UserError
-from chainrule.core.files import (
-    machine_errors,
-    sync_folder,
-    temporary_name,
-    write_new,
-)
+from chainrule.core.files import machine_errors, sync_folder, temporary_name, write_new
 
 MANIFEST = "MANIFEST.json"
 FORMAT = 2

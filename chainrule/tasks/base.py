@@ -19,7 +19,7 @@ from chainrule.core import Batch, ModelType, UserError
 from chainrule.core.errors import nearest
 from chainrule.core.metric import Metric, item_sums
 from chainrule.core.plugin import origin
-from chainrule.core.task_registry import Registry
+from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import Dataset, EncodedData
 from chainrule.data.processor import Processor
 from chainrule.runs.run import Run
@@ -215,19 +215,16 @@ def random_batches(records: Sequence[Any], make: Callable[[list[Any]], Batch], r
     return Source(-(-len(records) // rows), batch)
 
 
-_tasks: Registry[Task] = Registry("task")
-
-
 def register_task(kind: type[Task]) -> type[Task]:
     """Class decorator that registers a task by its ``name``."""
     kind.plugin = origin()
-    _tasks.register(kind.name)(kind())
+    TASKS.register(kind.name)(kind())
     return kind
 
 
 def all_tasks() -> list[Task]:
     """Return every task: those of the package, of installed packages and of plugins."""
-    return list(_tasks.all().values())
+    return list(TASKS.all().values())
 
 
 def find_task(name: str) -> Task:
@@ -240,10 +237,11 @@ def find_task(name: str) -> Task:
         >>> find_task("series").default_split
         (0.7, 0.1, 0.2)
     """
-    if found := _tasks.find(name):
+    if found := TASKS.find(name):
         return found
     known = nearest(name, [task.name for task in all_tasks()])
-    raise UserError(f"--task {name}: no such task; {known}")
+    own = "; a task of your own needs --plugin FILE.py" if known.startswith("allowed") else ""
+    raise UserError(f"--task {name}: no such task; {known}{own}")
 
 
 def refuse_unused(name: str, given: Collection[str], spell: Callable[[str], str]) -> None:

@@ -9,21 +9,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from chainrule.core import UserError
 from chainrule.core.files import FolderLock
-from chainrule.core.plugin import run_plugin
 from chainrule.core.task_registry import Registry
 from chainrule.data.lines import check_file, is_path
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.data.processors import PairProcessor
 from chainrule.options import Options, flags
 from chainrule.runs.run import Run
-from chainrule.tasks.groups import MACHINE, Records
 from chainrule.tasks.setup import load
 
 Call = Callable[..., dict[str, Any]]
 CallT = TypeVar("CallT", bound=Call)
-RecordsT = TypeVar("RecordsT", bound=Records)
+MACHINE = ("device", "precision", "threads", "plugin")
+"""Options that say how a run is loaded, not what is asked of it."""
+RecordsT = TypeVar("RecordsT", bound=Any)
 _calls: Registry[dict[str, Call]] = Registry("inference")
 
 
@@ -76,12 +78,6 @@ def parameters(call: Call) -> list[str]:
 # --- what commands need -----------------------------------------------------------------------------------------------
 
 
-def use_plugin(path: str | None) -> None:
-    """Load a plugin: a file, or a folder with ``__init__.py``, that registers model types, tasks or commands."""
-    if path:
-        run_plugin(Path(path))
-
-
 def run_of(options: Any) -> Run:
     """Return the run of a command, loaded if the command was given its folder.
 
@@ -90,8 +86,7 @@ def run_of(options: Any) -> Run:
     """
     machine = {name: value for name, value in options.given().items() if name in MACHINE}
     if is_path(options.run):
-        use_plugin(machine.pop("plugin", None))
-        return load(Path(options.run), **machine)
+        return load(Path(options.run), **{name: value for name, value in machine.items() if name != "plugin"})
     if machine:
         raise UserError(f"{', '.join(machine)}: the run is loaded already; give them to load")
     return options.run
@@ -125,15 +120,31 @@ def stored(options: RecordsT, data: Any, folder: Path, *, overwrite: bool = Fals
 # --- what inference calls need ----------------------------------------------------------------------------------------
 
 
-def need(run: Run, task: str, call: str, does: str) -> None:
-    """Raise UserError if the run is of another task."""
-    if run.task != task:
-        raise UserError(f"{call}: this run's task is {run.task}; a run of --task {task} {does}")
-
-
 def text_of(run: Run, ids: Any) -> str:
     """Return the text of token ids, for people: undecodable bytes are replaced."""
     return run.processor.tokenizer.decode(ids).decode(errors="replace")
+
+
+def token_text(run: Run, k: int) -> str:
+    """Return a token as text; a byte that is no character by itself as its number."""
+    content = run.processor.tokenizer.decode([k])
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return "".join(f"\\x{byte:02x}" for byte in content)
+
+
+def labelled(run: Run, inputs: Sequence[str], log_p_BC: Tensor) -> dict[str, Any]:
+    """Return the answer of ``classify``: ``inputs``, the most probable label of each, and ``p`` of every label.
+
+    Args:
+        run: a run of a task that labels whole records.
+        inputs: the records, or their names.
+        log_p_BC: log p of every label.
+    """
+    labels = run.processor.labels
+    p = [dict(zip(labels, row)) for row in log_p_BC.exp().tolist()]
+    return {"inputs": list(inputs), "labels": [labels[c] for c in log_p_BC.argmax(-1).tolist()], "p": p}
 
 
 def phrases(run: Run, flag: str, texts: Sequence[str]) -> tuple[tuple[int, ...], ...]:

@@ -10,7 +10,7 @@ import functools
 import operator
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,19 +33,6 @@ ROWS = 2048
 """Items that a counting model labels at once."""
 PLACES = 1 << 14
 """Places (items times the longest of them) that a network reads at once in an evaluation."""
-
-
-class Items(Protocol):
-    """A split that gives its items by number."""
-
-    @property
-    def lengths(self) -> np.ndarray: ...
-
-    def __len__(self) -> int: ...
-
-    def take(self, chosen: np.ndarray) -> Batch: ...
-
-    def batches(self, rows: int) -> Iterator[Batch]: ...
 
 
 class LabelTask(Task):
@@ -88,11 +75,6 @@ class LabelTask(Task):
         """Return the number of the true label of each item of a split."""
         return part.labels
 
-    def check_not_empty(self, part: Any) -> None:
-        """Raise DataError if a split has no item."""
-        if not len(part):
-            raise DataError(f"nothing to measure: the part holds no {self.item}")
-
 
 class ClassifyTask(LabelTask):
     """A label for every record or image, evaluated by accuracy and calibration."""
@@ -104,7 +86,6 @@ class ClassifyTask(LabelTask):
 
     def evaluate(self, run: Run, part: Any) -> Evaluation:
         """Return the evaluation of a run: each record is right or wrong."""
-        self.check_not_empty(part)
         log_p_BC = log_probs(run.model, part, run.processor.reader, run.compute)
         guess = log_p_BC.argmax(1)
         right = (guess == part.labels).astype(np.float64)
@@ -128,23 +109,18 @@ def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
     """Return batches of items of similar length, in a different order in every epoch."""
     part, r = data.parts["train"], ready.recipe
     if not len(part):
-        raise DataError("nothing to train on: the training part holds no item")
+        raise DataError("nothing to train on: the training split holds no item")
     wanted = max(1, round(r.batch_size * r.sequence_length * len(part.lengths) / len(part)))
-    buckets = Buckets(part.lengths, wanted, ready.settings.seed)
-    arranged = functools.lru_cache(maxsize=2)(buckets.arrange)
+    buckets = Buckets.even(part.lengths, wanted, ready.settings.seed)
 
     def at(epoch: int, step: int) -> Batch:
-        return data.processor.reader.read(part.take(buckets.pick(arranged(epoch), step)))
+        return data.processor.reader.read(part.take(buckets.rows(epoch, step)))
 
     return Source(buckets.steps_per_epoch, at)
 
 
 def counting(model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
     """Return every batch to count, once, and the rule that counts."""
-    if not isinstance(model, Counting):
-        raise ConfigError(
-            f"{ready.model_type.name} is no Counting model: it cannot be trained with train.update=counting"
-        )
     names = ("train", "valid") if data.carved else ("train",)
     batches = [batch for name in names for batch in _batches(data, name, ready)]
     return Source(len(batches), lambda _epoch, step: batches[step]), CountingRule(model)
@@ -168,7 +144,7 @@ def _batches(data: EncodedData, name: str, ready: ResolvedRun) -> Sequence[Batch
     return list(found if data.processor.reader is None else map(data.processor.reader.read, found))
 
 
-def asked(part: Items, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:
+def asked(part: Any, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield batches that hold every item of a split once, with the numbers of the items; for a network, by length."""
     if reader is None:
         for start in range(0, len(part.lengths), ROWS):
@@ -193,7 +169,7 @@ def alike(lengths: np.ndarray, places: int) -> Iterator[np.ndarray]:
 
 
 @torch.no_grad()
-def log_probs(model: Classifier, part: Items, reader: Reader | None, compute: Compute) -> np.ndarray:
+def log_probs(model: Classifier, part: Any, reader: Reader | None, compute: Compute) -> np.ndarray:
     """Return log p(label | record), B × C."""
     found: dict[int, np.ndarray] = {}
     for chosen, batch in asked(part, reader, compute.device):

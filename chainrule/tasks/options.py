@@ -36,7 +36,7 @@ def settings_of(options: Options, data: str | None, **fixed: Any) -> dict[str, A
         values["model"] = {**(values.get("model") or {}), "memory": memory_size(given["memory"])}
     values["task"] = _task(values, data)
     check_used(values["task"], options)
-    for key, value in _nested(given.get("set", ())).items():
+    for key, value in parse_settings(given.get("set", ())).items():
         under = values.get(key)
         values[key] = {**under, **value} if isinstance(under, dict) and isinstance(value, dict) else value
     return values | {"data": data, **fixed}
@@ -59,20 +59,6 @@ def _task(values: dict[str, Any], data: str | None) -> str:
     if found == "generate" and not Path(data).exists():
         raise UserError(f"{data}: no such file or folder")
     return found
-
-
-def _nested(pairs: Any) -> dict[str, Any]:
-    """Return the settings of ``--set``: ``key=value`` texts, or in Python a mapping, nested or with dotted keys."""
-    if not isinstance(pairs, dict):
-        return parse_settings(list(pairs))
-    nested: dict[str, Any] = {}
-    for key, value in pairs.items():
-        *path, last = str(key).split(".")
-        place = nested
-        for name in path:
-            place = place.setdefault(name, {})
-        place[last] = {**place.get(last, {}), **value} if isinstance(value, dict) else value
-    return nested
 
 
 def shares(split: Any) -> tuple[float, ...]:

@@ -10,6 +10,7 @@ import pydantic
 
 from chainrule.core import Config, ModelType, Recipe, SequenceModel, UserError, model_type
 from chainrule.core.compute import Compute
+from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import EncodedData
 from chainrule.data.recognise import as_meant
 from chainrule.training.budget import Budget
@@ -53,11 +54,8 @@ class RunConfig(Config):
     @classmethod
     def _split_of_the_task(cls, values: Any) -> Any:
         """Add the default split of the task."""
-        from chainrule.tasks.base import find_task
-
-        if not isinstance(values, dict) or "split" in values:
-            return values
-        return {"split": find_task(values.get("task", "generate")).default_split, **values}
+        task = None if not isinstance(values, dict) else TASKS.find(values.get("task", "generate"))
+        return values if task is None else {"split": task.default_split, **values}
 
     @classmethod
     def known(cls, values: Mapping[str, Any]) -> dict[str, Collection[str]]:

@@ -12,6 +12,8 @@ import torch
 
 from chainrule.core import (
     ConfigError,
+    Counting,
+    EMTrainable,
     ModelType,
     Pretrainable,
     Recipe,
@@ -21,6 +23,7 @@ from chainrule.core import (
     model_types,
 )
 from chainrule.core.compute import RandomState, decide
+from chainrule.core.errors import is_out_of_memory
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
@@ -156,7 +159,9 @@ def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
         return None
     if not is_pretrainable(chosen):
         able = [f.name for f in model_types(settings.task) if is_pretrainable(f)]
-        told = f"only for {' or '.join(able)} with --task {settings.task}" if able else "for no model of this task"
+        told = (
+            f"only for {' or '.join(able)} with --task {settings.task}" if able else "no model of this task supports it"
+        )
         raise UserError(f"--from {settings.pretrained}: fine-tuning is not supported for {chosen.name} ({told})")
     return load(settings.pretrained, device="cpu")
 
@@ -184,6 +189,7 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     task, data = find_task(s.task), ready.data
     with RandomState(s.seed, ready.compute.device):
         model = _built(ready)
+        _check_update(model, ready)
         source, rule = task.learning(model, data, ready)
     plan = Plan(ready.budget, ready.recipe, ready.compute, s.seed, ready.save_every, train_bytes(data))
     higher = task.validation(data.counted).higher_is_better
@@ -199,6 +205,15 @@ def make_trainer(ready: ResolvedRun, run: RunFolder, **options: Any) -> Trainer:
     )
 
 
+def _check_update(model: SequenceModel, ready: ResolvedRun) -> None:
+    """Raise ConfigError if a model cannot be trained by the update rule of its recipe."""
+    name, update = ready.model_type.name, ready.recipe.update
+    if update == "counting" and not isinstance(model, Counting):
+        raise ConfigError(f"{name} is no Counting model: it cannot be trained with train.update=counting")
+    if update == "em" and not isinstance(model, EMTrainable):
+        raise ConfigError(f"{name} counts nothing that is hidden: it cannot be trained with train.update=em")
+
+
 def _built(ready: ResolvedRun) -> SequenceModel:
     """The model with its initial weights, on its device."""
     try:
@@ -210,6 +225,8 @@ def _built(ready: ResolvedRun) -> SequenceModel:
     except ConfigError:
         raise
     except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
 
 
@@ -226,31 +243,32 @@ def resolved(ready: ResolvedRun) -> dict[str, Any]:
 
 
 def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
-    """Return a finished run with the weights that are kept, after the choices that its task makes on validation.
+    """Write and return a finished run: the weights that are kept, after the choices that its task makes on validation.
 
     Args:
         trainer: at the end of its budget.
         ready: the resolved run.
     """
     trainer.restore_best()
-    task = find_task(ready.settings.task)
-    described = {**task.described(ready.data), "unit": ready.data.unit, "counted": ready.data.counted}
-    config = {"model_type": ready.model_type.name, "task": task.name, "model": trainer.model.config.model_dump()}
-    run = Run(
-        task.name,
-        trainer.model.eval(),
-        ready.processor,
-        config,
-        resolved(ready),
-        described,
-        trainer.plan.compute,
-        trainer.run.path,
-    )
-    settled = task.tune_decoding(run, ready.data)
-    described |= settled
-    if settled:
-        trainer.run.write_model(trainer.model.state_dict())
+    model, task, folder = trainer.model.eval(), find_task(ready.settings.task), trainer.run
+    config = {"model_type": ready.model_type.name, "task": task.name, "model": model.config.model_dump()}
+    data = _described(ready)
+    run = Run(task.name, model, ready.processor, config, resolved(ready), data, trainer.plan.compute, folder.path)
+    if settled := task.tune_decoding(run, ready.data):
+        data |= settled
+        folder.write_model(model.state_dict())
+    describe(folder, ready, settled)
     return run
+
+
+def _described(ready: ResolvedRun) -> dict[str, Any]:
+    """The content of ``data.json``, without decoding settings."""
+    data = ready.data
+    return {
+        **find_task(ready.settings.task).described(data),
+        "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
+        "unit": data.unit, "counted": data.counted, "notes": data.all_notes,
+    }  # fmt: skip
 
 
 def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None = None) -> None:
@@ -259,19 +277,14 @@ def describe(run: RunFolder, ready: ResolvedRun, settled: dict[str, Any] | None 
     Args:
         run: the folder.
         ready: the resolved run.
-        settled: further entries of ``data.json``.
+        settled: decoding settings, further entries of ``data.json``.
     """
-    f, data = ready.model_type, ready.data
-    described = {
-        **find_task(ready.settings.task).described(data),
-        "sha256": data.dataset.sha256, "split_sha256": data.dataset.split_sha256,
-        "unit": data.unit, "counted": data.counted, "notes": data.all_notes, **(settled or {}),
-    }  # fmt: skip
+    f = ready.model_type
     plugin = {"plugin": found} if (found := plugin_of(f)) else {}
     run.write_description(
         resolved(ready),
         {"model_type": f.name, "task": f.task, "model": ready.config.model_dump(), **plugin},
-        {"data.json": described, "processor.json": ready.processor.to_json()},
+        {"data.json": {**_described(ready), **(settled or {})}, "processor.json": ready.processor.to_json()},
         {**machine(), "device": ready.compute.device, "bf16": ready.compute.bf16, "threads": ready.compute.threads},
     )
 
@@ -313,7 +326,9 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     try:
         chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name)
     except UserError as error:
-        raise UserError(f"{path}: {error}; a model type or a task from a file needs --plugin FILE.py") from None
+        plugin = config.get("plugin")
+        told = f"made with the plugin {plugin['file']}" if plugin else f"{error}; a model type or a task from a file"
+        raise UserError(f"{path}: {told}; it needs --plugin {plugin['file'] if plugin else 'FILE.py'}") from None
     for name in ("processor.json", "data.json"):
         if name not in files:
             raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")
@@ -333,7 +348,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
 
 
 def plugin_of(chosen: ModelType) -> dict[str, str] | None:
-    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task; None if neither is a plugin's."""
+    """Return ``file`` and ``sha256`` of the plugin that registered a model type or its task, or None."""
     return chosen.plugin or find_task(chosen.task).plugin
 
 

@@ -34,6 +34,9 @@ from chainrule.training.distributed import Distributed, from_environment
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
 
+SHAPING = ("model_type", "model", "train", "tokenizer", "unit", "seed", "budget")
+"""Settings that a run is continued with only if they are equal."""
+
 
 class Interrupted(ChainruleError):
     """Stopped by a signal, after saving. The exit status is 128 + the signal."""
@@ -221,7 +224,7 @@ def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer
     if ranks.is_main:
         if told := find_task(ready.settings.task).tuning:
             say(told)
-        describe(run, ready, trained(trainer, ready).data)
+        trained(trainer, ready)
     return trainer
 
 
@@ -256,25 +259,16 @@ def _continue(trainer: Trainer, ready: ResolvedRun, start: Start) -> None:
 
 def _check_same(ready: ResolvedRun, run: RunFolder) -> None:
     old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
+    differ = [key for key in SHAPING if old.get(key) != mine[key]]
+    plugin, spec = plugin_of(ready.model_type) or {}, ready.settings.tokenizer
     if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
-        raise UserError(
-            f"{run.path}: was trained on other data or another split than {ready.settings.data}: continue it with the "
-            "same, or start another --out"
-        )
-    for key in ("model_type", "model", "train", "tokenizer", "unit", "seed", "budget"):
-        if old.get(key) != mine[key]:
-            raise UserError(
-                f"{run.path}: was made with {key}={old.get(key)}, not {mine[key]}: continue it with the same command, "
-                "or start another --out"
-            )
-    theirs, ours = run.read_json("config.json").get("plugin"), plugin_of(ready.model_type)
-    if (theirs or {}).get("sha256") != (ours or {}).get("sha256"):
-        raise UserError(
-            f"{run.path}: was made with another version of the file of {ready.model_type.name}: continue it with that "
-            "one, or start another --out"
-        )
-    if run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
-        raise UserError(
-            f"{run.path}: was made with another content of --tokenizer {ready.settings.tokenizer}: continue it with "
-            "that one, or start another --out"
-        )
+        told = f"trained on other data or another split than {ready.settings.data}: continue it with the same"
+    elif differ:
+        told = f"made with {differ[0]}={old.get(differ[0])}, not {mine[differ[0]]}: continue it with the same command"
+    elif (run.read_json("config.json").get("plugin") or {}).get("sha256") != plugin.get("sha256"):
+        told = f"made with another version of the file of {ready.model_type.name}: continue it with that one"
+    elif run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
+        told = f"made with another content of --tokenizer {spec}: continue it with that one"
+    else:
+        return
+    raise UserError(f"{run.path}: was {told}, or start another --out")

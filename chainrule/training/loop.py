@@ -58,6 +58,7 @@ class Progress:
         return min(1.0, self.step / self.total) if self.total else 0.0
 
 
+@dataclass(frozen=True)
 class Source:
     """Batches as a function of the step number: epoch and position follow from it.
 
@@ -70,12 +71,12 @@ class Source:
     ('epoch 2, batch 1', (2, 1))
     """
 
-    def __init__(self, steps_per_epoch: int, at: Callable[[int, int], Batch]):
-        self.steps_per_epoch, self._at = steps_per_epoch, at
+    steps_per_epoch: int
+    at: Callable[[int, int], Batch]
 
     def __call__(self, step: int) -> tuple[str, Batch]:
         epoch, place = divmod(step, self.steps_per_epoch)
-        return f"epoch {epoch}, batch {place}", self._at(epoch, place)
+        return f"epoch {epoch}, batch {place}", self.at(epoch, place)
 
 
 @dataclass(frozen=True)

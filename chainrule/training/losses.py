@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -13,9 +11,7 @@ from chainrule.core import (
     Autoregressive,
     Batch,
     CaptionImageBatch,
-    Codec,
     MaskedBatch,
-    MaskedLM,
     Objective,
     PairBatch,
     Prediction,
@@ -33,10 +29,6 @@ class NextTokenLoss(Objective):
         model: predicts the next token.
     """
 
-    def __init__(self, model: Autoregressive):
-        super().__init__()
-        self.model = model
-
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         prediction, state = self.model(batch.inputs_BT, state, batch.lengths_B)
         nats_BT = prediction.log_prob(batch.targets_BT)
@@ -52,11 +44,9 @@ class Seq2SeqLoss(Objective):
             definition; Szegedy et al. 2016).
     """
 
-    model: Autoregressive
-
     def __init__(self, model: Autoregressive, smoothing: float = 0.0):
-        super().__init__()
-        self.model, self.smoothing = model, smoothing
+        super().__init__(model)
+        self.smoothing = smoothing
 
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         assert isinstance(batch, PairBatch)
@@ -74,12 +64,6 @@ class MaskedLMLoss(Objective):
     Args:
         model: a masked language model.
     """
-
-    model: Any
-
-    def __init__(self, model: MaskedLM):
-        super().__init__()
-        self.model = model
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, MaskedBatch)
@@ -132,8 +116,8 @@ class LabelLoss(Objective):
     """
 
     def __init__(self, model: SequenceModel, smoothing: float = 0.0):
-        super().__init__()
-        self.model, self.smoothing = model, smoothing
+        super().__init__(model)
+        self.smoothing = smoothing
 
     def forward(self, batch: Batch, state: State | None = None) -> tuple[Terms, State | None]:
         loss = smoothed(self.model(batch), batch.targets_BT, self.smoothing if self.training else 0.0)
@@ -146,12 +130,6 @@ class ReconstructionLoss(Objective):
     Args:
         model: the codec.
     """
-
-    model: Any
-
-    def __init__(self, model: Codec):
-        super().__init__()
-        self.model = model
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         return dict.fromkeys(self.model.terms, batch.targets_BT.new_tensor(len(batch.targets_BT)))
@@ -169,11 +147,9 @@ class CaptionImageLoss(Objective):
         text: weight of the caption; the image has the rest, 7/8.
     """
 
-    model: Autoregressive
-
     def __init__(self, model: Autoregressive, text: float = 1 / 8):
-        super().__init__()
-        self.model, self.text = model, text
+        super().__init__(model)
+        self.text = text
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:
         assert isinstance(batch, CaptionImageBatch)

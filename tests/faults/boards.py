@@ -8,7 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from chainrule import experiment
+from chainrule.experiment.run import Request, run
 from chainrule.tasks.settings import RunConfig
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
@@ -35,7 +35,7 @@ def settings_for(text: Path, **more: Any) -> RunConfig:
 def compare(text: Path, out: Path, models: str, **more: Any) -> dict[str, Any]:
     options = {k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite", "plugin") if k in more}
     with contextlib.redirect_stderr(io.StringIO()):
-        return experiment.compare(settings_for(text, **more), models, out, **options)
+        return run(Request(settings_for(text, **more), models, out, **options))
 
 
 def plain(value: Any) -> Any:

@@ -21,10 +21,9 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule import experiment
 from chainrule.core import UserError, load_file
 from chainrule.core.files import FolderLock
-from chainrule.experiment import cells, execute
+from chainrule.experiment import cells, execute, publish
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.inference import costs
 from chainrule.runs import RunFolder
@@ -67,7 +66,7 @@ def test_a_board_is_built_again_from_its_result_files(compared: Path, tmp_path: 
     for name in written:
         (out / name).unlink()
     shutil.rmtree(out / "runs")  # neither models nor data are there
-    board = experiment.rebuild(out)
+    board = publish.rebuild(out)
     assert board == json.loads(written["board.json"])
     assert {name: (out / name).read_bytes() for name in written} == written
 
@@ -294,10 +293,11 @@ def test_a_killed_board_with_workers_is_finished_by_the_same_command(text: Path,
     undisturbed = compare(text, tmp_path / "undisturbed", "markov,gru,lstm", budget="200steps")
     values = {**settings_for(text, budget="200steps").model_dump(exclude_unset=True), "data": str(text)}
     code = f"""
-from chainrule import experiment
+from pathlib import Path
+from chainrule.experiment.run import Request, run
 from chainrule.tasks.settings import RunConfig
 settings = RunConfig.make({values!r})
-experiment.compare(settings, "markov,gru,lstm", {str(tmp_path / "board")!r}, workers=2)
+run(Request(settings, "markov,gru,lstm", Path({str(tmp_path / "board")!r}), workers=2))
 """
     for jobs in (1, 2, 3):  # killed at work: when so many cells have begun to train
         parent = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)

@@ -12,10 +12,11 @@ import pytest
 
 from chainrule.core import UserError, model_type
 from chainrule.core.metric import Metric
+from chainrule.core.task_registry import TASKS
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import hash_files, parse_models, read_plan
 from chainrule.inference import costs
-from chainrule.tasks.base import Evaluation, _tasks, find_task, register_task
+from chainrule.tasks.base import Evaluation, find_task, register_task
 from chainrule.tasks.generate.task import Generate
 from tests.faults.boards import compare, write_text
 
@@ -121,7 +122,7 @@ def surprised() -> Any:
     yield Surprised
     registry._model_types.clear()
     registry._model_types.update(known)
-    del _tasks["surprised"]
+    del TASKS._found["surprised"]
 
 
 def test_one_more_metric_is_one_declaration(surprised: Any, text: Path, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from chainrule.cli.parser import parser_of
 from chainrule.commands import COMMANDS
 from chainrule.core import UserError
 from chainrule.options import Option, Options, options_of
-from chainrule.tasks.groups import MACHINE, UsesRun
+from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.inference import MACHINE
 
 
 def flags_of(command: type[Options]) -> dict[str, Option]:

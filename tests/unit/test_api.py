@@ -20,8 +20,8 @@ from chainrule.commands.generate import Generate
 from chainrule.core import UserError
 from chainrule.options import Result
 from chainrule.tasks.base import all_tasks
-from chainrule.tasks.groups import MACHINE, UsesRun
-from chainrule.tasks.inference import answered, answering, parameters
+from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.inference import MACHINE, answered, answering, parameters
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
 
@@ -91,12 +91,12 @@ def test_one_text_may_stand_for_a_list_of_one(run: api.Run) -> None:
 
 
 def test_settings_are_a_mapping_nested_or_dotted(run: api.Run) -> None:
-    from chainrule.tasks.options import _nested
+    from chainrule.core.config import parse_settings
 
     assert run.config["model"]["width"] == 8
     nested = {"model": {"width": 8, "layers": 2}, "size": "tiny"}
-    assert _nested({"model.width": 8, "model": {"layers": 2}, "size": "tiny"}) == nested
-    assert _nested(("model.width=8", "model.layers=2", "size=tiny")) == nested
+    assert parse_settings({"model.width": 8, "model": {"layers": 2}, "size": "tiny"}) == nested
+    assert parse_settings(("model.width=8", "model.layers=2", "size=tiny")) == nested
 
 
 def test_data_in_memory_are_written_once_and_read_as_a_file(tmp_path: Path, text: str) -> None:
@@ -174,7 +174,6 @@ def test_options_of_held_out_data_too(folder: str, text: str, capsys: Any) -> No
     assert cli.main(["evaluate", folder, text, "--unit", "lines"]) == 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DrawLike(Generate):
     """generate with an option that no task has"""
 

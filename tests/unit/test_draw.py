@@ -274,14 +274,15 @@ def test_the_rainbow_is_read_as_it_was_made(rainbow):
     assert {n: len(p) for n, p in data.parts.items()} == {"train": 100, "valid": 5, "test": 5}
     by_caption = {caption(*c): c for c in COMBINATIONS}
     part = data.parts["test"]
-    for k, text in enumerate(part.captions):
-        assert np.array_equal(part.pictures.images[k], picture(*by_caption[text]))
+    for k, text in enumerate(part.names):
+        assert np.array_equal(part.images[k], picture(*by_caption[text]))
 
 
 @pytest.mark.parametrize("model", ["dalle", "lstm"])
 def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     from chainrule.cli import main
 
+    run, red, blue = str(tmp_path / "run"), "a red circle", "a blue square"
     flags = ["--budget", "6steps", "--threads", "1", "--set", "size=tiny"]
     assert main(["train", str(rainbow), "--model", model, *flags, "--out", str(tmp_path / "run")]) == 0
     assert (tmp_path / "run.codes" / "model.safetensors").exists()
@@ -292,35 +293,15 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     assert result["n"] == result["retrieved_among"] == 5
     assert result["diversity"] > 0
     (tmp_path / "each").mkdir()
-    words = [
-        "draw",
-        str(tmp_path / "run"),
-        "a red circle",
-        "a blue square",
-        "-n",
-        "3",
-        "--guidance",
-        "2",
-        "--top-k",
-        "5",
-    ]
+    words = ["draw", run, red, blue, "-n", "3", "--guidance", "2", "--top-k", "5"]
     assert main([*words, "--out", str(tmp_path / "grid.png"), "--each", str(tmp_path / "each"), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert len(told["nats"]) == 6
     assert len(list((tmp_path / "each").iterdir())) == 6
-    few = [
-        "draw",
-        str(tmp_path / "run"),
-        "a red circle",
-        "a blue square",
-        "-n",
-        "2",
-        "--out",
-        str(tmp_path / "few.png"),
-    ]
+    few = ["draw", run, red, blue, "-n", "2", "--out", str(tmp_path / "few.png")]
     assert main([*few, "--best-of", "5", "--json"]) == 0
     chosen = json.loads(capsys.readouterr().out)
-    all_five = draw(load(tmp_path / "run"), ["a red circle", "a blue square"], n=5)
+    all_five = draw(load(run), [red, blue], n=5)
     for k in (0, 1):  # the two of five that are closest, the closest first
         drawn = sorted(all_five["nearness"][5 * k : 5 * k + 5], reverse=True)
         assert chosen["nearness"][2 * k : 2 * k + 2] == pytest.approx(drawn[:2])
@@ -330,16 +311,8 @@ def test_from_captions_to_pictures(model, rainbow, tmp_path, capsys):
     assert "2,000 images" in capsys.readouterr().err
     chose = json.loads((tmp_path / "run" / "data.json").read_text())
     assert settled(load(tmp_path / "run")) == (chose["guidance"], chose["temperature"])
-    again = [
-        "draw",
-        str(tmp_path / "run"),
-        "a red circle",
-        "--begin",
-        str(tmp_path / "each" / "0000.png"),
-        "--out",
-        str(tmp_path / "half.png"),
-    ]
-    assert main(again) == 0
+    begun = ["--begin", str(tmp_path / "each" / "0000.png"), "--out", str(tmp_path / "half.png")]
+    assert main(["draw", run, red, *begun]) == 0
 
 
 def test_a_run_that_is_no_codec_is_refused_in_one_line(rainbow, tmp_path, capsys):
@@ -427,7 +400,7 @@ def test_grey_pictures_are_drawn_in_grey(tmp_path, capsys):
     np.savez(tmp_path / "images8.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))
     rows = [{"i": i, "text": f"picture {i % 4}"} for i in range(40)]
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_captioned(tmp_path).parts["train"].pictures.images.shape[3] == 1
+    assert read_captioned(tmp_path).parts["train"].images.shape[3] == 1
     sheet = tmp_path.parent / "sheet.png"
     assert main(["data", str(tmp_path), "--sheet", str(sheet)]) == 0
     assert "8 x 8 pixels, 1 channel, for --task draw" in capsys.readouterr().out

@@ -182,7 +182,7 @@ def test_pairs_are_two_halves_and_say_whether_they_belong_together() -> None:
 
 
 class Neighbours(MaskedLM):
-    """What is hidden is the symbol before it plus one, with odds of 9 to 1; a fixed table, so that figures follow by hand."""
+    """A masked token is the token before it plus one, with odds of 9 to 1; figures follow by hand."""
 
     vocab_size, window = V, 17
 
@@ -209,7 +209,7 @@ def counting(lengths: list[int]) -> Part:
 
 
 def test_each_alone_gives_the_nats_that_follow_by_hand() -> None:
-    """Every symbol but a first one of a row follows from the one before it: -log 0.9; the first from the start symbol: 0, right."""
+    """Each token follows from the one before it (-log 0.9), the first of a row from the start token (0)."""
     part, compute = counting([11, 40, 1, 23]), decide("cpu", "fp32", 1)
     questions = each_alone(part, Neighbours.window, 10**6)
     answers = predict_hidden(Neighbours(), part, questions, compute)
@@ -276,7 +276,7 @@ def test_the_loss_is_the_mean_over_hidden_symbols_plus_that_of_pairs() -> None:
     assert {name: int(count) for name, count in objective.counts(batch).items()} == {"nats": 3, "follows": 2}
 
 
-# --- the commands --------------------------------------------------------------------------------------------------------
+# --- the commands -----------------------------------------------------------------------------------------------------
 
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
 

@@ -13,8 +13,7 @@ from chainrule.cli.parser import parse
 from chainrule.data.codes import read_codes
 from chainrule.data.image_files import as_png, read_image_file
 from chainrule.data.images import read_images, read_part
-from chainrule.tasks.image_codes import coded, shown
-from chainrule.tasks.image_metrics import psnr
+from chainrule.tasks.image_codes import coded, psnr, shown
 from chainrule.tasks.setup import load
 from tests.encoded import read
 from tests.encoded import read_part as read_held_out
@@ -279,8 +278,8 @@ def test_an_export_that_cannot_be_is_one_line(pictures, codec, symbols, tmp_path
         ((codec, "--to", "arpa", out, "--data", pictures), "leave it out; --to symbols takes images"),
         ((codec, "--to", "symbol", out, "--data", pictures), "did you mean 'symbols'?"),
         ((codec, *to, tmp_path / "no" / "s.jsonl", "--data", pictures), "no such folder; make it first"),
-        ((codec, *to, tmp_path / "s.txt", "--data", pictures), "symbols.jsonl, or symbols.jsonl.gz"),
-        ((codec, *to, tmp_path / "captions.jsonl", "--data", pictures), "symbols.jsonl, or symbols.jsonl.gz"),
+        ((codec, *to, tmp_path / "s.txt", "--data", pictures), "ends in .jsonl or .jsonl.gz"),
+        ((codec, *to, tmp_path / "captions.jsonl", "--data", pictures), "ends in .jsonl or .jsonl.gz"),
         ((codec, *to, pictures / "left" / "s.jsonl", "--data", pictures), "write it outside"),
         ((codec, *to, out, "--data", tmp_path / "none"), "no such file or folder"),
         ((codec, *to, out, "--data", pictures, "--split", "1/2/3"), "shares that sum to 1"),

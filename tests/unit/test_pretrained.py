@@ -89,7 +89,7 @@ def test_other_models_and_other_runs_are_refused(folder, tmp_path):
     with pytest.raises(UserError, match=r"not supported for gru \(only for bert with --task classify\)"):
         prepare(s, read_data(s))
     s = settings(data, "bert", "classify", pretrained=learnt, tokenizer="char")
-    with pytest.raises(UserError, match="--tokenizer char: the units are those of --from"):
+    with pytest.raises(UserError, match="--tokenizer char: the run of --from"):
         prepare(s, read_data(s))
     train(settings(folder / "text.txt", "gpt", "generate", tokenizer="char"), tmp_path / "gpt")
     s = settings(data, "bert", "classify", pretrained=str(tmp_path / "gpt"))

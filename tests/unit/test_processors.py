@@ -16,12 +16,11 @@ from hypothesis import strategies as st
 from chainrule.core import DataError, UserError
 from chainrule.data import SymbolTokenizer, TextDataset
 from chainrule.data.corpus import read as read_dataset
-from chainrule.data.labelled import read_labelled
+from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.processors import LabelProcessor, fit_tokens, processor_from_json
-from chainrule.data.tagged import read_tagged
 from chainrule.inference.scoring import token_nats
 from chainrule.runs import RunFolder
-from chainrule.tasks.generate.predict import predict_next
+from chainrule.tasks.generate.inference import predict
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import load, prepare, read_data
 from chainrule.tasks.train import train
@@ -319,7 +318,7 @@ def test_a_run_of_a_plugin_asks_for_the_very_file(text: Path, tmp_path: Path) ->
 def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, model_type: str) -> None:
     run = load(log / model_type, precision="fp32")
     sequences: list[list[str]] = [["a", "b"], [], ["b"], ["a", "b", "a", "b", "c", "a", "b", "never"]]
-    found = predict_next(run, sequences, top_k=3)
+    found = predict(run, sequences, top_k=3)
     tokenizer = run.processor.tokenizer
     assert isinstance(tokenizer, SymbolTokenizer) and found["unknown"] == [0, 0, 0, 1]
     for sequence, best in zip(sequences, found["predictions"]):
@@ -334,7 +333,7 @@ def test_next_tokens_are_those_of_each_sequence_read_alone(log: Path, model_type
         assert [b["p"] for b in best] == pytest.approx([x for _, x in wanted], abs=1e-6)
     part = run.processor.encode_texts([b"a\nb\n"], "lines")
     nats = token_nats(run.model, part, run.compute)[0]
-    whole = {b["token"]: b["p"] for b in predict_next(run, [["a"]], top_k=9)["predictions"][0]}
+    whole = {b["token"]: b["p"] for b in predict(run, [["a"]], top_k=9)["predictions"][0]}
     assert whole["b"] == pytest.approx(math.exp(-nats[1]), abs=1e-6) and None in whole and len(whole) == 4
 
 
@@ -344,17 +343,17 @@ def test_next_tokens_of_text_and_what_cannot_be_asked(text: Path, log: Path, tmp
         tmp_path / "r",
     )
     run = load(tmp_path / "r")
-    best = predict_next(run, ["so the", "zyx"], top_k=400)
+    best = predict(run, ["so the", "zyx"], top_k=400)
     assert best["unknown"] == [0, 1]
     for row in best["predictions"]:
         assert len(row) == run.processor.tokenizer.vocab_size - 1
         assert [b["p"] for b in row] == sorted((b["p"] for b in row), reverse=True)
         assert sum(b["p"] for b in row) <= 1 + 1e-9
     for call, told in (
-        (lambda: predict_next(run, [["so", "the"]]), "this run reads text"),
-        (lambda: predict_next(run, ["so"], top_k=0), "--top-k 0: at least 1"),
-        (lambda: predict_next(run, []), "at least one sequence"),
-        (lambda: predict_next(run, "so the"), "give a list"),
+        (lambda: predict(run, [["so", "the"]]), "this run reads text"),
+        (lambda: predict(run, ["so"], top_k=0), "--top-k 0: at least 1"),
+        (lambda: predict(run, []), "at least one sequence"),
+        (lambda: predict(run, "so the"), "so the: no such file"),
     ):
         with pytest.raises(UserError, match=told):
             call()

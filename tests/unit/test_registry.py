@@ -33,9 +33,8 @@ from chainrule.core import (
     register_head,
     registry,
 )
-from chainrule.laws import check
+from chainrule.laws import SUBJECTS, check
 from chainrule.laws.subject import Subject
-from chainrule.laws.subjects import SUBJECTS
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +115,7 @@ def test_a_head_from_outside_joins_every_backbone_of_its_kind() -> None:
 
 def test_a_causal_head_from_outside_keeps_every_law_on_every_backbone(monkeypatch: pytest.MonkeyPatch) -> None:
     announce(TokenHead, TokenConfig, "causal")
-    monkeypatch.setitem(SUBJECTS, "mine", Subject)
+    monkeypatch.setitem(SUBJECTS._found, "mine", Subject)
     for row in model_types("mine"):
         verdicts = check(row)
         assert [(row.name, v.law, v.detail) for v in verdicts if not v.ok] == []

@@ -11,11 +11,7 @@ from chainrule.nn.labelling import CLASSIFYING, NeuralClassifier, TextsConfig, T
     config=TextsConfig,
     recipe=CLASSIFYING,
     backbone="reader",
-    presets={
-        "tiny": {"embedding": 8, "features": 8},
-        "small": {"dropout": 0.3},
-        "base": {"dropout": 0.4},
-    },
+    presets={"tiny": {"embedding": 8, "features": 8}, "small": {"dropout": 0.3}, "base": {"dropout": 0.4}},
 )
 class Classifier(NeuralClassifier):
     """The label of a text depends on the pooled outputs of the backbone."""

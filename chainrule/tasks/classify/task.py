@@ -34,8 +34,7 @@ class Classify(ClassifyTask):
     data_options = ("tokenizer", "group", "on_bad")
 
     def read(self, settings: RunConfig) -> LabelledDataset:
-        s = settings
-        return read_labelled(s.data, s.columns, s.split, s.on_bad, s.group)
+        return read_labelled(settings.data, settings.columns, settings.split, settings.on_bad, settings.group)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None

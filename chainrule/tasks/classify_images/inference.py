@@ -12,7 +12,7 @@ import torch
 from chainrule.core import ImageBatch, UserError
 from chainrule.data.lines import STDIN
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import as_numbers, need, register_call
+from chainrule.tasks.inference import as_numbers, labelled, register_call
 
 ROWS = 256
 """Images that are read at once."""
@@ -33,7 +33,6 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
     Raises:
         UserError: no path.
     """
-    need(run, "classify-images", "classify", "gives images their labels")
     paths = [Path(path) for path in ([input] if isinstance(input, str | os.PathLike) else input)]
     if not paths or paths == [STDIN]:
         raise UserError("classify: this run labels images: name their files")
@@ -41,6 +40,4 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
     batch = ImageBatch(torch.zeros(len(paths), 0), torch.zeros(len(paths), 0), pixels_BCYX=pixels_BCYX)
     parts = [batch.rows(start, start + ROWS) for start in range(0, len(paths), ROWS)]
     log_p_BC = torch.cat([run.model.classify(as_numbers(run, part)) for part in parts])
-    labels = [run.processor.labels[c] for c in log_p_BC.argmax(-1).tolist()]
-    p = [dict(zip(run.processor.labels, row)) for row in log_p_BC.exp().tolist()]
-    return {"inputs": [str(path) for path in paths], "labels": labels, "p": p}
+    return labelled(run, list(map(str, paths)), log_p_BC)

@@ -27,8 +27,7 @@ class ClassifyImages(ClassifyTask):
     data_options = ("image_size", "on_bad")
 
     def read(self, settings: RunConfig) -> ImageDataset:
-        s = settings
-        return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
+        return read_images(settings.data, settings.columns, settings.split, settings.on_bad, settings.image_size)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None

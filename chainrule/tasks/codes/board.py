@@ -39,7 +39,7 @@ class CodesBoard(BoardTask):
 
 def mean_image(train: Any, test: Any) -> float:
     """Return the PSNR that the mean of all training images reaches in place of every test image."""
-    from chainrule.tasks.image_metrics import psnr
+    from chainrule.tasks.image_codes import psnr
 
     mean = train.images.mean(0).round().astype(np.uint8)
     return float(psnr(np.broadcast_to(mean, test.images.shape), test.images).mean())

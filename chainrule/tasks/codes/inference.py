@@ -19,7 +19,7 @@ from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.image_codes import coded, shown
 from chainrule.tasks.images import MOST_DRAWN
-from chainrule.tasks.inference import need, register_call
+from chainrule.tasks.inference import register_call
 
 
 @register_call("codes")
@@ -38,7 +38,6 @@ def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
     Raises:
         UserError: a run of another task, too many images, or lines that ``read_codes`` refuses.
     """
-    need(run, "codes", "draw --symbols", "shows symbols as images")
     name = where(symbols)
     ids_NP, short = read_codes(read_lines(symbols, blank=True), run.model.codebook_size, run.model.side**2, name)
     if len(ids_NP) > MOST_DRAWN:
@@ -71,7 +70,10 @@ def export_symbols(
     Returns:
         The file (``out``, ``format``), counts of images by split, ``codebook_size``, ``codes_per_image`` and ``notes``.
     """
-    need(run, "codes", "export --to symbols", "writes images as symbols")
+    if run.task != "codes":
+        raise UserError(
+            f"export --to symbols: this run's task is {run.task}; a run of --task codes writes images as symbols"
+        )
     if data is None:
         raise UserError("export --to symbols: no --data; give the images: a folder, a table of paths or an .npz file")
     _check_place(out, Path(data))

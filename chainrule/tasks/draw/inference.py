@@ -16,7 +16,7 @@ from chainrule.runs.run import Run
 from chainrule.tasks.draw.task import drawings, image_of, nearness, settled
 from chainrule.tasks.image_codes import coded
 from chainrule.tasks.images import MOST_DRAWN
-from chainrule.tasks.inference import need, register_call
+from chainrule.tasks.inference import register_call
 
 
 @register_call("draw")
@@ -54,7 +54,6 @@ def draw(
     Raises:
         UserError: a run of another task, a value out of range, or too many images at once.
     """
-    need(run, "draw", "draw", "draws images")
     captions = [caption] if isinstance(caption, str) else list(caption)
     each = _how_many(len(captions), n, best_of, guidance)
     wanted = [text for text in captions for _ in range(each)]

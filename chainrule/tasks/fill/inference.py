@@ -17,11 +17,10 @@ from chainrule.data.lines import read_lines
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need, register_call
+from chainrule.tasks.fill.metrics import BUDGET, longest_first
+from chainrule.tasks.inference import register_call, token_text
 
 MASK = "[MASK]"
-EMBEDDED = 1 << 14
-"""Tokens that are read at once to embed them."""
 
 
 @register_call("fill")
@@ -43,7 +42,6 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     Raises:
         UserError: a run of another task, or a text that has no mask or is too long.
     """
-    need(run, "fill", "fill", f"fills in {MASK}")
     if top_k < 1:
         raise UserError(f"--top-k {top_k}: at least 1")
     texts = read_lines([text] if isinstance(text, str) else text)
@@ -57,9 +55,9 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
         ids = _with_masks(run, pieces)
         p_MK, ids_MK = _hidden(run, ids).exp().topk(min(top_k, known))
         found = [
-            [{"text": _unit_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
+            [{"text": token_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
         ]
-        chosen = [_unit_text(run, k) for k in _all_filled(run, ids)]
+        chosen = [token_text(run, k) for k in _all_filled(run, ids)]
         filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
         results.append({"text": line, "masks": found, "filled": filled})
     unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
@@ -104,15 +102,6 @@ def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
         surest = int(log_p_M.argmax())
         filled[left[surest]] = int(best_M[surest])
     return [filled[t] for t in masks]
-
-
-def _unit_text(run: Run, k: int) -> str:
-    """A token as text; a byte that is no character by itself as its number."""
-    content = run.processor.tokenizer.decode([k])
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return "".join(f"\\x{byte:02x}" for byte in content)
 
 
 def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
@@ -164,11 +153,9 @@ def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     """A vector for each token of each text. Pieces of similar length are read together."""
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
-    pieces.sort(key=lambda piece: -len(piece[2]))
     out = [np.zeros((len(row), 0), np.float32) for row in ids]
-    while pieces:
-        group = pieces[: max(1, EMBEDDED // (len(pieces[0][2]) + 1))]
-        pieces = pieces[len(group) :]
+    for chosen in longest_first([len(piece) for *_, piece in pieces], BUDGET):
+        group = [pieces[k] for k in chosen]
         rows_BT, lengths_B = pad([piece.tolist() for _, _, piece in group], model.start_id)
         with compute.autocast():
             batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core import ConfigError, DataError, MaskedLM
+from chainrule.core import ConfigError, MaskedLM
 from chainrule.core.metric import Metric
 from chainrule.data import Part
 from chainrule.data.dataset import EncodedData
@@ -51,7 +51,7 @@ class Fill(TextTask):
         """Return the cross-entropy, which is smoother than the main metric."""
         return Metric(
             "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats",
-            sentence="{} nats per masked token", sentence_ko="마스킹한 토큰당 {}nat",
+            sentence="{} nats per masked token", sentence_ko="마스킹한 토큰당 {} nat",
         )  # fmt: skip
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
@@ -84,8 +84,6 @@ class Fill(TextTask):
 
         The entropy and the accuracy of a unigram model of this split are beside it.
         """
-        if not len(part):
-            raise DataError("nothing to measure: the part holds no token")
         began, model = time.perf_counter(), run.model
         questions = many_hidden(part, model.window, SHARE, SEED)
         many = predict_hidden(model, part, questions, run.compute)

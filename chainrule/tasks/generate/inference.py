@@ -7,19 +7,21 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
+import torch
+
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
 from chainrule.data import lines as inputs
+from chainrule.data.symbols import Sequences, name_of
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
-from chainrule.inference.sampling import Filters
+from chainrule.inference.sampling import Filters, pad
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.generate.predict import predict_next
-from chainrule.tasks.inference import need, phrases, register_call, text_of
+from chainrule.tasks.inference import phrases, register_call, text_of, token_text
 
 
 @register_call("generate")
@@ -36,7 +38,6 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
     Returns:
         ``nats``, log p of everything (negative); ``bytes`` or ``symbols``; and ``lines``, the same for each text.
     """
-    need(run, "generate", "score", "has log-probabilities of texts")
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
         texts = inputs.read_texts(input, "stream")
         return score_texts(
@@ -77,18 +78,80 @@ def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> di
 
 
 @register_call("generate")
+@torch.no_grad()
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """Predict the next token of sequences.
+    """Return the ``top_k`` most probable next tokens of each sequence. All sequences are read in one padded batch.
 
     Args:
         run: a run of ``generate``.
-        input: a path, or sequences in memory.
-        top_k: how many tokens are returned for each.
+        input: a path, or sequences in memory: strings of text, or (of symbols) lists of symbols or records as they are
+            written in a file.
+        top_k: how many tokens of each sequence, at least 1.
 
     Returns:
-        The result of `predict_next`.
+        ``predictions``: for each sequence a list of ``{"token", "p"}``, most probable first; ``p`` is the model's
+        probability, and ``token`` None stands for the end of the record. The unknown token is left out. ``unknown``:
+        for each sequence, how many of its tokens the run does not know.
+
+    Raises:
+        UserError: a run of another task, no sequence, ``top_k`` below 1, or a list where the run reads text.
     """
-    return predict_next(run, inputs.read_lines(input) if inputs.is_path(input) else list(input), top_k)
+    if top_k < 1:
+        raise UserError(f"--top-k {top_k}: at least 1")
+    sequences = inputs.read_lines(input) if inputs.is_path(input) else list(input)
+    if not sequences:
+        raise UserError("predict: give a list of at least one sequence")
+    encoded = [_encode(run, sequence) for sequence in sequences]
+    tokenizer, device = run.processor.tokenizer, run.compute.device
+    inputs_BT, lengths_B = (x.to(device) for x in pad([_fitting(run, ids) for ids in encoded], run.model.start_id))
+    with run.compute.autocast():
+        prediction, _ = run.model.eval()(inputs_BT, None, lengths_B)
+        log_p_BV = prediction.select(lengths_B - 1).logits()[:, 0].double().log_softmax(-1)
+    for b, ids in enumerate(encoded):
+        log_p_BV[b, _left_out(run, len(ids))] = -torch.inf
+    p_BV, ids_BV = log_p_BV.exp().sort(dim=-1, descending=True, stable=True)  # of equal ones the lower id comes first
+    rows = zip(ids_BV[:, :top_k].tolist(), p_BV[:, :top_k].tolist())
+    return {
+        "predictions": [[{"token": _token(run, k), "p": p} for k, p in zip(*row) if p > 0] for row in rows],
+        "unknown": [ids.count(tokenizer.unknown) for ids in encoded],
+    }
+
+
+def _encode(run: Run, sequence: Sequence[Any] | str) -> list[int]:
+    """The ids of a sequence; nothing ends it."""
+    tokenizer = run.processor.tokenizer
+    if not isinstance(tokenizer, SymbolTokenizer):
+        if not isinstance(sequence, str):
+            raise UserError(f"predict: this run reads text ({tokenizer.name}): give strings, not lists of tokens")
+        return tokenizer.encode(sequence.encode()).ids.tolist()
+    form = tokenizer.form
+    if isinstance(sequence, str):
+        symbols = form.read(sequence) if sequence else []
+    else:
+        symbols = form.interleave(sequence) if form.voices else [name_of(item) for item in sequence]
+    return tokenizer.encode_sequences(Sequences.of(form, [symbols], None, "the sequence"))[0].ids.tolist()
+
+
+def _fitting(run: Run, ids: list[int]) -> list[int]:
+    """The end of a sequence that a model of learned positions can read."""
+    learned = run.config["model"].get("positions") == "learned"
+    return ids[-(run.model.window - 1) :] if learned and run.model.window else ids
+
+
+def _left_out(run: Run, length: int) -> list[int]:
+    """Ids that are no answer: the unknown token, and (where voices are in step) those of other voices."""
+    tokenizer = run.processor.tokenizer
+    unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
+    turns = tokenizer.turns() if isinstance(tokenizer, SymbolTokenizer) else []
+    return unknown + (turns[length % len(turns)] if turns else [])
+
+
+def _token(run: Run, k: int) -> str | None:
+    """A token as text; None: the end of the record."""
+    tokenizer = run.processor.tokenizer
+    if isinstance(tokenizer, SymbolTokenizer):
+        return None if k == tokenizer.end else tokenizer.form.bare(tokenizer.names[k])
+    return token_text(run, k)
 
 
 @register_call("generate")
@@ -133,7 +196,6 @@ def generate(
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
     """
-    need(run, "generate", "generate", "continues sequences")
     if (max_tokens is not None and max_tokens < 1) or n < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
     filters = Filters(temperature, top_k, top_p, min_p)

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.core import UserError
+from chainrule.data.lines import is_path
 from chainrule.inference.engine import sample_paths
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need, register_call
+from chainrule.tasks.inference import register_call
 from chainrule.tasks.series.metrics import LEVELS
+from chainrule.tasks.setup import load
 
 FORECAST_PATHS = 1000
 
@@ -39,7 +42,6 @@ def generate(
     Raises:
         UserError: a run of another task, numbers that cannot be read, or a horizon below 1.
     """
-    need(run, "series", "forecast", "can be forecast")
     if max_tokens < 1 or n < 1:
         raise UserError(f"--max-tokens {max_tokens} and -n {n}: both at least 1")
     scaling = run.processor.scaling
@@ -59,6 +61,28 @@ def generate(
         made["quantiles"].append(scaling.own(at, found.quantiles(LEVELS)).tolist())
     drawn = len(known) * max_tokens * max(n, FORECAST_PATHS)
     return {**made, "tokens_per_second": drawn / max(time.perf_counter() - began, 1e-9)}
+
+
+def forecast(run: Any, max_tokens: int = 24, *, prompt: Any = (), n: int = 1, seed: int = 42) -> dict[str, Any]:
+    """Continue a series by ``max_tokens`` values: ``generate``, for runs of ``series`` alone.
+
+    Args:
+        run: a run, or its folder.
+        max_tokens: the horizon.
+        prompt: series to continue, "112 118 132" each, instead of the run's own.
+        n: sampled paths of each.
+        seed: seed of the samples.
+
+    Returns:
+        The answer of ``generate``: quantiles at each step, sampled paths and their log p.
+
+    Raises:
+        UserError: the run is of another task.
+    """
+    run = load(Path(run)) if is_path(run) else run
+    if run.task != "series":
+        raise UserError(f"forecast: this run's task is {run.task}; a run of --task series can be forecast")
+    return generate(run, [prompt] if isinstance(prompt, str) else prompt, max_tokens=max_tokens, n=n, seed=seed)
 
 
 def read_numbers(text: Any) -> np.ndarray:

@@ -3,50 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
+from chainrule.data.series import Scaling, Stretch
 
 CHUNK = 4096
 """Values read at once; the State is carried from chunk to chunk."""
 LEVELS = (0.1, 0.5, 0.9)
 """The 80 % interval and the median."""
-
-
-class Column(Protocol):
-    """One series: ``values`` without gaps, in its own units."""
-
-    @property
-    def values(self) -> np.ndarray: ...
-
-
-class Stretch(Protocol):
-    """A split: values ``start`` to ``end`` of every series, with all values before them as history."""
-
-    @property
-    def series(self) -> Sequence[Column]: ...
-    @property
-    def start(self) -> Sequence[int]: ...
-    @property
-    def end(self) -> Sequence[int]: ...
-    def targets(self) -> list[np.ndarray]: ...
-
-
-class Scaling(Protocol):
-    """Conversion between a series' own units and those of models, series by series."""
-
-    @property
-    def scale(self) -> Sequence[float]: ...
-    @property
-    def naive(self) -> Sequence[float]: ...
-    def seen(self, index: int, values: np.ndarray) -> np.ndarray: ...
-    def own(self, index: int, values: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass(frozen=True)

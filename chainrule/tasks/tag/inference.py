@@ -9,7 +9,7 @@ import torch
 from chainrule.core import TaggedBatch
 from chainrule.data.lines import read_sequences
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import as_numbers, need, register_call
+from chainrule.tasks.inference import as_numbers, register_call
 
 
 @register_call("tag")
@@ -24,7 +24,6 @@ def tag(run: Run, input: Any) -> dict[str, Any]:
     Returns:
         ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence.
     """
-    need(run, "tag", "tag", "gives tokens their tags")
     words = tuple(tuple(row) for row in read_sequences(input))
     batch = TaggedBatch(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words)
     tags_BT, nats_B = run.model.tag(as_numbers(run, batch))

@@ -13,9 +13,9 @@ from chainrule.core import ModelType, TaggedBatch, Tagger
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
+from chainrule.data.labelled import Tagged, TaggedDataset, read_tagged, read_tagged_part
 from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import Lexicon, fitted
-from chainrule.data.tagged import Tagged, TaggedDataset, read_tagged, read_tagged_part
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, register_task
 from chainrule.tasks.label_metrics import confusion, mark_spans, span_f1
@@ -34,12 +34,11 @@ class Tag(LabelTask):
     default_models = "hmm,rnn,lstm,gru"
     item = "token"
     enough = (200, 16)
-    second = Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
+    second = Metric("span_f1", "span F1", "구간 F1", higher_is_better=True)
     data_options = ("tokenizer", "group", "on_bad")
 
     def read(self, settings: RunConfig) -> TaggedDataset:
-        s = settings
-        return read_tagged(s.data, s.columns, s.split, s.on_bad, s.group)
+        return read_tagged(settings.data, settings.columns, settings.split, settings.on_bad, settings.group)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -73,7 +72,6 @@ class Tag(LabelTask):
 
     def evaluate(self, run: Run, part: Tagged) -> Evaluation:
         """Return the evaluation of a run: each token is right or wrong."""
-        self.check_not_empty(part)
         guessed = tags_of(run.model, part, run.processor.reader, run.compute)
         truth, labels = part.flat, run.processor.labels
         flat = np.concatenate(guessed)

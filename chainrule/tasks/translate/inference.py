@@ -16,7 +16,7 @@ from chainrule.inference.beam import Beams
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr
 from chainrule.inference.requests import Hypothesis
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import need, phrases, register_call
+from chainrule.tasks.inference import phrases, register_call
 from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
 from chainrule.tasks.translate.task import spelled, translations
 
@@ -62,7 +62,6 @@ def translate(
     Raises:
         UserError: a run of another task, or options that cannot be met.
     """
-    need(run, "translate", "translate", "writes targets")
     width = max(beams, n_best) if beams > 0 else beams
     options = Beams(
         width,
@@ -95,10 +94,7 @@ def _answer(listed: list[list[dict[str, Any]]], n_best: int) -> dict[str, Any]:
 def _measured(ids: Sequence[np.ndarray], found: Sequence[Sequence[Hypothesis]], seconds: float) -> dict[str, Any]:
     """Speed, and how many sources were cut."""
     tokens = sum(len(h.ids) + 1 for row in found for h in row[:1])
-    return {
-        "tokens_per_second": tokens / max(seconds, 1e-9),
-        "cut": sum(len(x) > LONGEST for x in ids) or None,
-    }
+    return {"tokens_per_second": tokens / max(seconds, 1e-9), "cut": sum(len(x) > LONGEST for x in ids) or None}
 
 
 def _listed(run: Run, found: Sequence[Sequence[Hypothesis]], mbr: bool) -> list[list[dict[str, Any]]]:
