@@ -39,7 +39,7 @@ class Sampler(Protocol):
 
 
 class Loop(Protocol):
-    """What a handle needs of the engine."""
+    """The part of the engine that a handle uses."""
 
     @property
     def busy(self) -> bool: ...
