@@ -26,8 +26,8 @@ from chainrule.core import draw, model_type
 from chainrule.core.compute import decide
 from chainrule.data.captioned import read_captioned
 from chainrule.data.image_files import as_png, grid
+from chainrule.inference.engine import draw_images
 from chainrule.inference.sampling import Filters
-from chainrule.inference.text_to_image import draw_images
 from chainrule.tasks.image_codes import coded
 
 ONE = ["--threads", "1"]

@@ -138,7 +138,7 @@ class Cut:
         """Return the log message into every piece: the transfer matrices of its predecessors applied one after the
         other.
         """
-        states, logs = c.states, semiring.logs
+        states, logs = c.states, LOG_SUM if semiring is SUM else semiring
         every = torch.arange(pieces.size, device=c.index_TB.device).repeat_interleave(states)
         alone = torch.eye(states, dtype=c.log_prior_N.dtype, device=every.device).log().repeat(pieces.size, 1)
         inside = pieces.times(1, self.length + 1) if back else pieces.times(0, self.length)

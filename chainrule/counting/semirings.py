@@ -14,11 +14,6 @@ ELEMENTS = 1 << 22
 class LogSum:
     """Sums of probabilities, held as logarithms. The reference: slow, and nothing underflows."""
 
-    @property
-    def logs(self) -> LogSum:
-        """The same semiring over logarithms."""
-        return self
-
     def lift(self, log: Tensor) -> Tensor:
         """Convert logarithms to the representation of this semiring."""
         return log
@@ -80,10 +75,6 @@ class LogSum:
 
 class Sum(LogSum):
     """Sums of probabilities, held as such: matrix products, and compiled loops on a CPU where no gradient is needed."""
-
-    @property
-    def logs(self) -> LogSum:
-        return LOG_SUM
 
     def lift(self, log: Tensor) -> Tensor:
         return log.exp()

@@ -323,9 +323,8 @@ class Search(Group):
         """The K best extensions that do not end, and whom they extend."""
         order = found.ends.int().argsort(dim=-1, stable=True)[..., : self.beams]
         gone = found.nats.masked_fill(found.ends, -torch.inf).gather(2, order) == -torch.inf
-        order = torch.where(
-            gone, order[..., :1], order
-        )  # no hypothesis there: reads what the first reads, which is possible
+        # Where there is no hypothesis, it reads what the first one reads, which is possible.
+        order = torch.where(gone, order[..., :1], order)
         parent, ids = found.parent.gather(2, order), found.ids.gather(2, order)
         new.nats_BGK, new.score_BGK = (
             x.gather(2, order).masked_fill(gone, -torch.inf) for x in (found.nats, found.score)

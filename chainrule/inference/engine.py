@@ -16,17 +16,20 @@ log p.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, Categorical, Prediction, State, UserError
 from chainrule.core.compute import Compute
+from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import Event, Front, Group, Handle, Request, SourcePrompt
-from chainrule.inference.sampling import draws_tokens, pad
+from chainrule.inference.sampling import Filters, draws_tokens, pad
 
 CHUNK = 4096
 """Values of a series that are read at once."""
@@ -213,3 +216,89 @@ class Engine:
                 begin += many
             first += begin
         return events, plan, moved
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Continuations of a series.
+
+    Args:
+        values_BT: the values, paths x steps.
+        nats_B: log p of each path under the model.
+
+    Example:
+        >>> Paths(np.array([[1.0, 4.0], [3.0, 8.0]]), np.zeros(2)).quantiles([0.5]).tolist()
+        [[2.0], [6.0]]
+    """
+
+    values_BT: np.ndarray
+    nats_B: np.ndarray
+
+    def quantiles(self, levels: Sequence[float]) -> np.ndarray:
+        """Return the quantiles of the values at each step, T x levels.
+
+        Args:
+            levels: shares of the paths that stay below, 0 to 1.
+        """
+        return np.quantile(self.values_BT, levels, axis=0).T
+
+
+def sample_paths(
+    model: Autoregressive, known_T: np.ndarray, horizon: int, count: int, compute: Compute, seed: int = 42
+) -> Paths:
+    """Draw independent continuations of one series.
+
+    Args:
+        model: a model of values.
+        known_T: the series so far, without gaps; it is read once.
+        horizon: how many values each continuation has.
+        count: how many continuations are drawn; more of them leave the first ones as they are.
+        compute: where the model runs.
+        seed: seed of the noise.
+
+    Returns:
+        The continuations, and log p of each in nats.
+    """
+    requests = [Request(known_T, Filters(), mine, max_tokens=horizon) for mine in derive_seeds(seed, count)]
+    handles = Engine(model, compute).run(requests)
+    return Paths(np.array([h.tokens for h in handles], np.float64), np.array([h.total for h in handles]))
+
+
+def draw_images(
+    model: Autoregressive,
+    records_BT: Tensor,
+    places: int,
+    compute: Compute,
+    filters: Filters,
+    *,
+    seeds: Sequence[int],
+    blank_T: Tensor | None = None,
+    guidance: float = 1.0,
+) -> tuple[Tensor, Tensor]:
+    """Draw images from captions: continue records that are captions, perhaps with the beginning of an image.
+
+    Args:
+        model: a model of captions and images.
+        records_BT: token ids, B x T.
+        places: how many tokens are drawn for each record.
+        compute: where the model runs.
+        filters: temperature and the like.
+        seeds: the seed of each record's noise.
+        blank_T: an empty caption, which guidance needs.
+        guidance: g draws from log p(x | blank) + g (log p(x | caption) - log p(x | blank)) (Ho & Salimans 2022); 1 is
+            the model as it is.
+
+    Returns:
+        The ids that were drawn, B x places, and their log p in nats under the unfiltered, unguided model, B.
+    """
+    blanks: list[list[int] | None] = [None] * len(records_BT)
+    if blank_T is not None and guidance != 1:
+        begun_BT = records_BT[:, len(blank_T) :].tolist()
+        shared = blank_T.tolist()
+        blanks = [shared + begun if begun else shared for begun in begun_BT]
+    requests = [
+        Request(ids, filters, seed, max_tokens=places, unconditional=blank, guidance=guidance)
+        for ids, seed, blank in zip(records_BT.tolist(), seeds, blanks, strict=True)
+    ]
+    handles = Engine(model, compute).run(requests)
+    return torch.tensor([h.tokens for h in handles]), torch.tensor([h.total for h in handles], dtype=torch.float64)

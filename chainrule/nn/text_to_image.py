@@ -79,20 +79,17 @@ class TextToImage(Pretrainable):
         """Number of tokens of a record."""
         return self.config.caption + self.codec.side**2
 
-    def may_follow(self, since_BT: Tensor) -> Tensor:
-        """Return a mask of the ids that may come next, B x T x V.
+    def masked_prediction(self, logits_BTV: Tensor, since_BT: Tensor) -> Categorical:
+        """Return p(next token) with all ids masked that are not allowed at these positions.
 
         Args:
+            logits_BTV: logits.
             since_BT: number of tokens since the start token of the record.
         """
-        c, ids_V = self.config, torch.arange(self.vocab_size, device=since_BT.device)
-        place_BT1 = since_BT[:, :, None]
-        text = (ids_V < c.words) | (ids_V == c.words + place_BT1)
-        return torch.where(place_BT1 < c.caption, text, ids_V >= self.picture)
-
-    def masked_prediction(self, logits_BTV: Tensor, since_BT: Tensor) -> Categorical:
-        """Return p(next token) with all ids masked that are not allowed at these positions."""
-        return Categorical(logits_BTV.masked_fill(~self.may_follow(since_BT), -math.inf))
+        c, ids_V, place_BT1 = self.config, torch.arange(self.vocab_size, device=since_BT.device), since_BT[:, :, None]
+        text_BTV = (ids_V < c.words) | (ids_V == c.words + place_BT1)
+        allowed_BTV = torch.where(place_BT1 < c.caption, text_BTV, ids_V >= self.picture)
+        return Categorical(logits_BTV.masked_fill(~allowed_BTV, -math.inf))
 
 
 def since_start(begins_BT: Tensor, since_B: Tensor) -> Tensor:

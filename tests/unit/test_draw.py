@@ -15,8 +15,8 @@ from chainrule.core.compute import decide
 from chainrule.core.noise import derive_seeds
 from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
 from chainrule.data.rainbow import COMBINATIONS, caption, picture
+from chainrule.inference.engine import draw_images
 from chainrule.inference.sampling import Filters
-from chainrule.inference.text_to_image import draw_images
 from chainrule.nn.masks import Causal, Grid
 from chainrule.nn.matching import Matcher, contrast
 from chainrule.nn.text_to_image import since_start

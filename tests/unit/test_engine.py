@@ -17,8 +17,7 @@ from chainrule.core import Autoregressive, UserError, model_type, model_types
 from chainrule.core.compute import Compute
 from chainrule.core.noise import Noise, derive_seeds, gumbel, normal_noise, uniform
 from chainrule.inference.beam import Beams
-from chainrule.inference.engine import Engine
-from chainrule.inference.forecast import sample_paths
+from chainrule.inference.engine import Engine, sample_paths
 from chainrule.inference.requests import Constraints, Request, SourcePrompt
 from chainrule.inference.sampling import Filters
 from chainrule.laws.subject import Numbers, Sourced, Subject

@@ -19,7 +19,7 @@ from chainrule.core import Autoregressive, Config, DataError, Normal, State, Use
 from chainrule.core.compute import Compute
 from chainrule.data.recognise import infer_task
 from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out
-from chainrule.inference.forecast import sample_paths
+from chainrule.inference.engine import sample_paths
 from chainrule.tasks.series.board import random_walk
 from chainrule.tasks.series.metrics import judge
 from tests.encoded import read_series

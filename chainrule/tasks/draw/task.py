@@ -34,8 +34,8 @@ from chainrule.data.dataset import EncodedData
 from chainrule.data.image_files import ImageReader, grey
 from chainrule.data.images import ImagePart, read_part
 from chainrule.data.processors import CaptionProcessor
+from chainrule.inference.engine import draw_images
 from chainrule.inference.sampling import Filters
-from chainrule.inference.text_to_image import draw_images
 from chainrule.nn.matching import Matcher
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task

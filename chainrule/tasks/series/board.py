@@ -43,7 +43,7 @@ class SeriesBoard(BoardTask):
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return the forecast from the values before the stretch that is shown."""
-        from chainrule.inference.forecast import sample_paths
+        from chainrule.inference.engine import sample_paths
         from chainrule.tasks.series.metrics import LEVELS
 
         test, scaling, steps = held_out(ready.data), ready.data.processor.scaling, facts["forecast"]["steps"]

@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.core import UserError
 from chainrule.data.lines import is_path
-from chainrule.inference.forecast import sample_paths
+from chainrule.inference.engine import sample_paths
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import check_counts, register_call
 from chainrule.tasks.series.metrics import LEVELS
