@@ -349,7 +349,11 @@ Terms = dict[str, tuple[Tensor, Tensor, float]]
 
 
 class Objective(nn.Module, ABC):
-    """A training loss as a module around a model, so that it can be compiled or run in parallel as a whole."""
+    """A training loss as a module around a model, so that it can be compiled or run in parallel as a whole.
+
+    Args:
+        model: the model that is trained.
+    """
 
     model: Any
 
