@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all evidence-main evidence-sequences evidence-pairs evidence-images evidence-house clean
+.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -16,6 +16,10 @@ DATA ?= ../shared/data
 
 .venv/dev: .venv/test
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+.venv/docs: .venv/core
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 demo: .venv/core  ## set up, compare six model types on the bundled plays, say where the report is
@@ -31,7 +35,10 @@ check: .venv/dev  ## format, lint, types, import contracts, docstrings and their
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit/test_habits.py tests/unit/test_docstrings.py
 
-check-all: check  ## everything, the slow and statistical tests and the wheel too
+docs: .venv/docs  ## these pages and the Python reference as HTML in docs/_build/html; a warning is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
+
+check-all: check docs  ## everything, the slow and statistical tests, the pages and the wheel too
 	$(BIN)/python -m pytest
 
 evidence-main: .venv/test  ## measure what the first milestone must show; tables under docs/evidence (DATA=path)
@@ -50,4 +57,4 @@ evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, fr
 	$(BIN)/python benchmarks/evidence_house.py --data $(DATA)
 
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo docs/_build

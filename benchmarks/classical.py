@@ -12,8 +12,10 @@ name.
 from __future__ import annotations
 
 import argparse
+import functools
 import gzip
 import json
+import operator
 import os
 import resource
 import statistics
@@ -100,7 +102,9 @@ def batches(vocabulary: Vocabulary, text: bytes) -> Iterator[Batch]:
 def train(text: bytes, n: int = N) -> Arpa:
     """From bytes to a model: the vocabulary, the counts, modified Kneser-Ney."""
     vocabulary = Vocabulary.fit(text)
-    counts = Counts.merge([Counts.of(batch, len(vocabulary), n) for batch in batches(vocabulary, text)])
+    counts = functools.reduce(
+        operator.add, (Counts.of(batch, len(vocabulary), n) for batch in batches(vocabulary, text))
+    )
     found = estimate(counts, "kneser_ney")
     return Arpa(vocabulary, n, found.keys, found.log_prob, found.log_backoff)
 

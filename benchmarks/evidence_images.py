@@ -135,7 +135,8 @@ def gallery(path: Path, texts: list[str], given: list[np.ndarray], mine: list[np
     shown = [x for k in range(0, len(texts), 8) for x in (*given[k : k + 8], *mine[k : k + 8])]
     path.with_suffix(".png").write_bytes(as_png(grid(shown, 8)))
     path.with_suffix(".md").write_text(
-        f"![pictures]({path.name}.png)\n\nFirst and third row: training pictures. Second and fourth row: drawn "
+        f"# Images generated from captions: {path.name.removeprefix('drawn-')}\n\n![images]({path.name}.png)\n\n"
+        "First and third row: training images. Second and fourth row: generated "
         "from their captions.\n\n" + "".join(f"{k + 1}. {text}\n" for k, text in enumerate(texts)),
         "utf-8",
     )

@@ -28,7 +28,8 @@ from chainrule.data.pair_encoding import PairPart
 from chainrule.data.pairs import read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
 from chainrule.inference.beam import Beams
-from chainrule.inference.engine import beam_search
+from chainrule.inference.engine import Engine
+from chainrule.inference.requests import Request, SourcePrompt
 from chainrule.interop.huggingface import Rename
 from chainrule.models.transformer import FROM_MARIAN
 from chainrule.tasks.translate.metrics import judge
@@ -156,16 +157,14 @@ def of_ours(theirs: Any, compute: Compute) -> Search:
     model.load_state_dict(weights)
     model.eval()
     options, end = Beams(BEAMS, length_penalty=0.0, max_length=LONGEST, forbid=((pad,),)), theirs.config.eos_token_id
+    engine = Engine(model, compute)
 
     def search(sources: list[np.ndarray]) -> list[list[int]]:
         found: list[list[int]] = []
         for k in range(0, len(sources), BATCH):
-            batch = [torch.tensor([*ids.tolist(), end]) for ids in sources[k : k + BATCH]]
-            lengths_B = torch.tensor([len(ids) for ids in batch])
-            prompt_BS = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-            with torch.no_grad(), compute.autocast():
-                started = model.start(prompt_BS, lengths_B, batch=len(batch))
-            found += [rows[0].ids for rows in beam_search(model, started, end, compute, options)]
+            prompts = [SourcePrompt([*ids.tolist(), end]) for ids in sources[k : k + BATCH]]
+            handles = engine.run(Request(prompt, options, end=end) for prompt in prompts)
+            found += [handle.result()[0].ids for handle in handles]
         return found
 
     return search

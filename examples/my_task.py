@@ -47,7 +47,9 @@ class Wait(Task):
     name, default_models, items = "wait", "lstm,gru", "values"
 
     def metrics(self, counted):
-        off = Metric("hours_off", "hours off", "오차", unit="h", of="off", items="value", min_items=50, min_block=4)
+        off = Metric(
+            "hours_off", "mean error", "평균 오차", unit="h", of="off", items="value", min_items=50, min_block=4
+        )
         return off, Metric("near", "off by less than 2×", "2배 이내", unit="%", higher_is_better=True, of="near")
 
     def read(self, settings):

@@ -65,11 +65,11 @@ def run(options: Options, as_json: bool) -> int:
 
 def system_error(error: Exception) -> str:
     """Return one line for an error of the machine; raise any other again."""
-    smaller = "give a smaller --params, --context or --set train.batch_size"
-    if isinstance(error, MemoryError):
-        return f"out of memory: {smaller}"
-    if isinstance(error, RuntimeError) and "allocate" in str(error):
-        return f"out of memory ({str(error).splitlines()[0]}): {smaller}"
+    from chainrule.core.errors import is_out_of_memory
+
+    if is_out_of_memory(error):
+        told = f" ({str(error).splitlines()[0]})" if str(error) else ""
+        return f"out of memory{told}: give a smaller --params, --context or --set train.batch_size"
     if isinstance(error, PermissionError):
         return f"{error.filename}: no permission: choose another place, or change its rights"
     if isinstance(error, OSError) and error.errno in (28, 122):  # ENOSPC, EDQUOT

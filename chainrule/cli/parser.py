@@ -27,6 +27,14 @@ class Shown(Exception):
     """Help or the version was printed: there is nothing left to do."""
 
 
+class Help(argparse.HelpFormatter):
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        """Show in brackets what may be left out, such as texts that standard input replaces."""
+        if action.nargs == "+" and not action.option_strings and not action.required:
+            return f"[{action.metavar or action.dest} ...]"
+        return super()._format_args(action, default_metavar)
+
+
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise Usage(f"{message} (see: {self.prog} --help)")
@@ -47,8 +55,8 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
         >>> options.run, options.top_k, as_json
         ('my-run', 3, True)
     """
-    if not words or words[0] in ("--help", "-h"):
-        _load_more()
+    if not words or {"--help", "-h"} & {words[0], *(words[2:3] if words[0] == "--plugin" else ())}:
+        _load_more(words)
         print(overview())
         raise Shown
     if words[0] == "--version":
@@ -65,7 +73,7 @@ def parse(words: Sequence[str]) -> tuple[Options, bool]:
     if name not in COMMANDS:
         hint = nearest(name, COMMANDS)
         own = "; a command of your own needs --plugin FILE.py" if hint.startswith("allowed") else ""
-        raise Usage(f"unknown command '{name}': {hint}{own}")
+        raise Usage(f"unknown command '{name}': {hint}{own} (see: chainrule --help)")
     return parse_options(COMMANDS[name], rest)
 
 
@@ -98,9 +106,8 @@ def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options
 
 def parser_of(command: type[Options]) -> Parser:
     """Return the argparse parser of one command."""
-    help = argparse.HelpFormatter
     parser = Parser(
-        prog=f"chainrule {command.command}", description=command.__doc__, formatter_class=help, allow_abbrev=False
+        prog=f"chainrule {command.command}", description=command.__doc__, formatter_class=Help, allow_abbrev=False
     )
     groups: dict[str | None, Any] = {None: parser}
     for o in options_of(command):

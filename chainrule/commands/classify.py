@@ -20,10 +20,10 @@ class ClassifyResult(Result):
 
 @register_command("classify", ClassifyResult)
 class Classify(UsesRun):
-    """give every text or image its label"""
+    """predict the label of each text or image"""
 
     input: Any = argument(
-        "texts, files whose lines are texts, or image files; default: lines of standard input",
+        "texts, files whose lines are texts, or image files; default: the lines of standard input",
         nargs="*",
         metavar="INPUT",
         stdin=True,

@@ -23,18 +23,20 @@ class CompareResult(Result):
 
 @register_command("compare", CompareResult, section=SECTIONS[0])
 class Compare(Training):
-    """which sequence model to use on this data, and why: the main job"""
+    """train several models on the same data and report which one to use, and why"""
 
-    data: Any = argument("a text file or a folder (default: the plays that ship with the package)", nargs="?")
+    data: Any = argument("a text file, a table or a folder (default: the plays that ship with the package)", nargs="?")
     out: str = option(
         "folder for board.json, report.html, runs/ and best", "runs/compare", metavar="DIR", place=True, required=True
     )
     models: Any = option(
-        "a,b:setting=1+other=2,file.py (default for text: markov,ngram,rnn,lstm,gru,gpt)", metavar="a,b"
+        "model types to compare, each with settings of its own if needed: ngram,gru:layers=2+dropout=0.1,file.py "
+        "(default: those of the task; for text markov,ngram,rnn,lstm,gru,gpt)",
+        metavar="a,b",
     )
     seeds: int | None = option("number of seeds that each model is trained from (default: 1)", metavar="N")
     workers: int | None = option(
-        "train so many rows at once, each in its own process (default: in turns in one process)", metavar="N"
+        "train N models at once, each in its own process (default: in turns in one process)", metavar="N"
     )
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
@@ -53,16 +55,20 @@ class Compare(Training):
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         from chainrule.core.metric import Metric
+        from chainrule.report.messages import Catalogue
 
-        metric = Metric.from_json(answer["metrics"][0])
+        metric, catalogue = Metric.from_json(answer["metrics"][0]), Catalogue(self.lang or "en")
         width = max(len(row["label"]) for row in answer["rows"])
         for row in answer["rows"]:
-            value = metric.said(row[metric.name]) if metric.name in row else f"failed: {row['error']}"
-            yield f"{row['label']:<{width}}  {value}"
-        yield f"\n{answer['verdict']['text_ko' if self.lang == 'ko' else 'text']}"
-        yield f"report: {Path(self.out) / 'report.html'}"
+            if metric.name in row:
+                told = metric.said(row[metric.name], catalogue.lang)
+            else:
+                told = catalogue.message("said_failed", error=row["error"])
+            yield f"{row['label']:<{width}}  {told}"
+        yield f"\n{catalogue.pick(answer['verdict'])}"
+        yield catalogue.message("said_report", path=Path(self.out) / "report.html")
         if ready := self.uses(answer):
-            yield "\n추천 모델은 다음과 같이 사용합니다:" if self.lang == "ko" else "\nTo use it:"
+            yield f"\n{catalogue.message('said_uses')}"
             yield from (f"  {command}" for command in ready)
 
     def uses(self, board: dict[str, Any]) -> list[str]:

@@ -27,11 +27,11 @@ class DataResult(Result):
 
 @register_command("data", DataResult, section=SECTIONS[2], function="data_card")  # chainrule.data is a package
 class Data(DataOptions, Plugin):
-    """the data card: what was understood, split, duplicates, entropy; or: data make KIND --out DIR"""
+    """show how data are read: splits, sizes, duplicates, notes; or make data: data make KIND --out DIR"""
 
-    data: Any = argument("a file or a folder; or the word make, for data with a known truth: data make --help")
-    task: str | None = option("the task that the data are for, if the columns do not say so")
-    sheet: str | None = option("also write an overview of the images: a row for each label", metavar="FILE.png")
+    data: Any = argument("a file or a folder; or the word make, for synthetic data (see: chainrule data make --help)")
+    task: str | None = option("what to learn from the data (default: follows from the data)")
+    sheet: str | None = option("also write an overview of the images, with a row for each label", metavar="FILE.png")
 
     def call(self) -> dict[str, Any]:
         from chainrule.data.image_files import as_png
@@ -84,7 +84,7 @@ class Data(DataOptions, Plugin):
             yield f"  entropy of single tokens {card['entropy']:.3f} bits{xz}"
         if "duplicates" in card:
             held_out = "test split" if "entropy" in card else "held-out records"
-            yield f"  {card['duplicates']:.1%} of the {held_out} also occur in the training split"
+            yield f"  also in the training split: {card['duplicates']:.1%} of the {held_out}"
         if "unseen" in card:
             yield f"  {_unseen(card['unseen'])} do not occur in the training split"
         if "image" in card:

@@ -26,25 +26,29 @@ class DrawResult(Result):
 
 @register_command("draw", DrawResult)
 class Draw(UsesRun, Sampling):
-    """draw images from captions, or from the tokens of a codec"""
+    """draw images from captions, or decode the tokens of a codec"""
 
-    caption: tuple[str, ...] = argument('"a red circle"; several captions draw a row of images each', nargs="*")
+    caption: tuple[str, ...] = argument('such as "a red circle"; each caption gives a row of images', nargs="*")
     symbols: str | None = option(
-        "instead of captions, RUN being a codec: sequences of its tokens, as export --to symbols writes them or "
-        "generate prints them (-: standard input)",
+        "instead of captions, with the run of a codec: token sequences, as export --to symbols writes them or generate "
+        "prints them (-: standard input)",
         metavar="FILE.jsonl",
     )
     n: int | None = option(
-        "images of each caption (default: 1); of symbols, images in a row (default: a square)", metavar="N"
+        "images for each caption (default: 1); with --symbols, images in each row (default: as many as rows)",
+        metavar="N",
     )
     out: str | None = option(
-        "one PNG, a row for each caption (default on the command line: drawn.png)", metavar="grid.png"
+        "the PNG to write, with a row for each caption (default on the command line: drawn.png)", metavar="grid.png"
     )
-    each: str | None = option("also every image by itself, numbered", metavar="DIR")
-    begin: str | None = option("keep the upper half of this image, and draw the lower one", metavar="FILE")
-    best_of: int | None = option("draw K of each, show the -n that fit the caption best, the best first", metavar="K")
+    each: str | None = option("also write every image to a numbered file in this folder", metavar="DIR")
+    begin: str | None = option("keep the upper half of this image and draw the lower half", metavar="FILE")
+    best_of: int | None = option(
+        "draw K images for each caption and keep the -n that fit it best, best first", metavar="K"
+    )
     guidance: float | None = option(
-        "more than 1 follows captions more closely (default: as tuned on validation)", metavar="G"
+        "classifier-free guidance; above 1, images follow captions more closely (default: tuned on validation)",
+        metavar="G",
     )
 
     def call(self) -> dict[str, Any]:

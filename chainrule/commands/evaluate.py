@@ -22,10 +22,10 @@ class EvaluateResult(Result):
 
 @register_command("evaluate", EvaluateResult)
 class Evaluate(UsesRun, Records):
-    """all metrics of a run on a held-out file"""
+    """compute all metrics of a run on held-out data"""
 
     data: Any = argument("held-out data of the kind that the run was trained on")
-    predictions: str | None = option("also write every record's own result", metavar="FILE.jsonl")
+    predictions: str | None = option("also write the result of every record", metavar="FILE.jsonl")
 
     def call(self) -> dict[str, Any]:
         from chainrule.core import DataError, UserError

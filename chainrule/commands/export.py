@@ -22,18 +22,17 @@ class ExportResult(Result):
 
 @register_command("export", ExportResult, section=SECTIONS[2])
 class Export(UsesRun, Columns, Split, OnBad):
-    """write a run in another format: arpa (word n-grams); or images as the tokens of a codec"""
+    """write word n-grams as an ARPA file, or images as the tokens of a codec"""
 
     to: str = option(
-        "arpa: the n-grams of RUN; symbols: the images of --data, a line of JSON each, to compare, train and generate "
-        "from",
+        "arpa: the word n-grams of the run; symbols: the tokens of the images of --data, one JSON line for each image",
         MISSING,
         metavar="arpa|symbols",
         place=True,
     )
-    out: str = argument("the file; gzipped if its name ends in .gz", metavar="OUT")
+    out: str = argument("the file to write; compressed if its name ends in .gz", metavar="OUT")
     data: Any = option(
-        "with --to symbols, RUN being a codec: images as --task codes reads them, split as the codec's data were",
+        "with --to symbols and the run of a codec: the images, split as the data of the codec were",
         metavar="IMAGES",
     )
 

@@ -22,14 +22,20 @@ class GenerateResult(Result):
 
 @register_command("generate", GenerateResult)
 class Generate(UsesRun, Sampling, Constraints):
-    """continue a sequence"""
+    """generate text, sequences of symbols, or forecasts of a series"""
 
-    prompt: tuple[str, ...] = option("text to continue (may be given several times)", (), metavar="TEXT", place=True)
-    max_tokens: int | None = option("length (default: 200 tokens, 24 values of a series)", metavar="N")
+    prompt: tuple[str, ...] = option("text to continue (may be repeated)", (), metavar="TEXT", place=True)
+    max_tokens: int | None = option(
+        "maximum number of tokens (default: 200), or number of values of a series (default: 24)", metavar="N"
+    )
     n: int | None = option("continuations of each prompt (default: 1)", metavar="N")
-    min_p: float | None = option("drop tokens below P times the most probable one", metavar="P")
-    stop: tuple[str, ...] = option("end the text at the first occurrence of TEXT", (), metavar="TEXT")
-    beams: int | None = option("search for the most probable instead of sampling; -n: the best n", metavar="N")
+    min_p: float | None = option("drop tokens less probable than P times the most probable one", metavar="P")
+    stop: tuple[str, ...] = option(
+        "end the text before the first occurrence of TEXT (may be repeated)", (), metavar="TEXT"
+    )
+    beams: int | None = option(
+        "beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N"
+    )
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "quantiles" in answer:

@@ -19,9 +19,9 @@ class ImportResult(Result):
 
 @register_command("import", ImportResult, section=SECTIONS[2], function="import_run")
 class Import(Overwrite):
-    """make a run of an ARPA file, plain or .gz"""
+    """make a run from an ARPA file of word n-grams"""
 
-    path: str = argument("the ARPA file", metavar="PATH")
+    path: str = argument("the ARPA file, plain or .gz", metavar="PATH")
     out: str = option("the run folder", MISSING, metavar="RUN", place=True)
 
     def call(self) -> dict[str, Any]:
@@ -30,4 +30,5 @@ class Import(Overwrite):
         return import_arpa(self.path, self.out, overwrite=self.overwrite)
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        yield f"{answer['run']}: {answer['ngrams']:,} n-grams of at most {answer['n']} words over {answer['words']:,}"
+        size = f"{answer['ngrams']:,} n-grams of at most {answer['n']} words"
+        yield f"{answer['run']}: {size}, {answer['words']:,} different words"

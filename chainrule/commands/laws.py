@@ -15,7 +15,7 @@ class LawsResult(Result):
 
 @register_command("laws", LawsResult, section=SECTIONS[2], function="check_laws")  # chainrule.laws is a package
 class Laws(Plugin):
-    """conformance tests of a model type or of a task's models, by name or from a file of your own"""
+    """run the conformance tests of a model type, of all model types of a task, or of a file of your own"""
 
     name: str = argument("a model type, a task, or a file that registers either", metavar="FILE.py|NAME")
 

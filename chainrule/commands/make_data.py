@@ -1,4 +1,4 @@
-"""``data make``: data with a known truth."""
+"""``data make``: synthetic data with known answers."""
 
 from __future__ import annotations
 
@@ -22,41 +22,43 @@ class MakeDataResult(Result):
 
 @register_command("data make", MakeDataResult, section=SECTIONS[2], function="make_data")
 class MakeData(Seed):
-    """make data with a known truth"""
+    """make synthetic data with known answers"""
 
     kind: str | None = argument(
-        "a stream (markov, hmm, copy, uniform) or a task (copy with --task translate, reverse, sort, recall, parity, "
-        "adding, agreement, rainbow); without it, all are listed",
+        "a stream (markov, hmm, copy, uniform) or data of a task (copy with --task translate, reverse, sort, recall, "
+        "parity, adding, agreement, rainbow); without KIND, all are listed",
         nargs="?",
     )
     out: str | None = option("the folder to write", metavar="DIR", place=True)
-    task: str | None = option("of copy: generate or translate")
-    size: float | None = option("training symbols (default: 1e6), or records of a task", metavar="N")
+    task: str | None = option("generate or translate, for the kind copy, which exists for both")
+    size: float | None = option(
+        "number of symbols of a stream (default: 1e6), or of training records of a task", metavar="N"
+    )
 
     def call(self) -> dict[str, Any]:
-        from chainrule.data.making import make
+        from chainrule.data.synthetic import make_data
 
-        return make(**self.given())
+        return make_data(**self.given())
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "kinds" in answer:
             yield from _table(answer["kinds"])
         elif "chance" in answer:
             guesses = ", ".join(f"{what.replace('_', ' ')} {value:.4g}" for what, value in answer["chance"].items())
-            yield f"{answer['out']}: {answer['description']}; guessing reaches: {guesses}"
+            yield f"{answer['out']}: {answer['description']}; chance level: {guesses}"
         else:
             bits = answer["entropy_rate"]
             yield f"{answer['out']}: {answer['description']}; entropy rate {bits} bits per symbol"
 
     def hints(self) -> Iterable[str]:
         """Return the table of all kinds, if this kind is not among them."""
-        from chainrule.data.making import make
+        from chainrule.data.synthetic import make_data
 
-        known = make()["kinds"]
+        known = make_data()["kinds"]
         return [] if self.kind in {None, *(found["kind"] for found in known)} else _table(known)
 
 
 def _table(kinds: list[dict[str, Any]]) -> Iterable[str]:
-    yield "  KIND       --task     what is made (--task is needed only for the second copy)"
+    yield "  KIND       --task     what is made (only the kind copy needs --task translate)"
     for found in kinds:
         yield f"  {found['kind']:<11}{found['task'] or '-':<11}{found['summary']}"

@@ -27,10 +27,17 @@ class Train(Training):
 
     data: Any = argument("a text file, a table or a folder")
     model: str = option(
-        "markov, ngram, rnn, lstm, gru, gpt, bert …, or a file of your own", MISSING, metavar="NAME", place=True
+        "a model type (markov, ngram, rnn, lstm, gru, gpt, bert …), or a file that registers one",
+        MISSING,
+        metavar="NAME",
+        place=True,
     )
     out: str = option("the run folder", MISSING, metavar="RUN", place=True)
-    resume: str | None = option("continue the run in --out (default: never)", metavar="auto|never|PATH")
+    resume: str | None = option(
+        "auto: continue the run in --out, or begin where there is none; PATH: continue from this checkpoint "
+        "(default: never)",
+        metavar="auto|never|PATH",
+    )
     save_every: str | None = option("interval between checkpoints (default: 30s)", metavar="30s|50steps")
 
     def call(self) -> dict[str, Any]:

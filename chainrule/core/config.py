@@ -40,6 +40,17 @@ def check_ranges(config: Config) -> None:
             raise ConfigError(f"{typed}={value}: at least 0 and at most 1")
 
 
+def _expected(error: Any) -> str:
+    """Return the first error of pydantic about a setting in words."""
+    kind = str(error["type"])
+    if kind == "literal_error":
+        return f"allowed: {error['ctx']['expected']}"
+    for begin, words in (("int", "a whole number"), ("float", "a number"), ("bool", "true or false")):
+        if kind.startswith(begin):
+            return f"expected {words}"
+    return error["msg"]
+
+
 class Config(pydantic.BaseModel):
     """Base of every configuration: immutable, keyword-only, no unknown keys.
 
@@ -112,8 +123,8 @@ class Config(pydantic.BaseModel):
             made = cls(**values)
         except pydantic.ValidationError as error:
             first = error.errors()[0]
-            place = ".".join(str(p) for p in first["loc"]) or "the settings"
-            raise ConfigError(f"{place}={first['input']!r}: {first['msg']}") from None
+            place = path(cls.section, ".".join(map(str, first["loc"]))) if first["loc"] else "the settings"
+            raise ConfigError(f"{place}={first['input']!r}: {_expected(first)}") from None
         check_ranges(made)
         return made
 

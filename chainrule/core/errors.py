@@ -6,7 +6,9 @@ The exit status is part of the contract of the command line: 1 internal error (b
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike
 
 
 class ChainruleError(Exception):
@@ -43,6 +45,15 @@ class NotRewindable(ChainruleError):
     """This State no longer holds what a rewind needs (a running summary cannot be undone)."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return True for a MemoryError, and for the RuntimeError of torch where memory cannot be allocated.
+
+    >>> is_out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory")), is_out_of_memory(ValueError())
+    (True, False)
+    """
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "allocate" in str(error))
+
+
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return a hint for a mistyped name: the nearest name, or the list of what is allowed.
 
@@ -58,3 +69,20 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"
+
+
+@contextmanager
+def system_errors(path: str | PathLike[str], hint: str = "") -> Iterator[None]:
+    """Report an ``OSError`` of the body as a MachineError that names the path.
+
+    Args:
+        path: the file or folder.
+        hint: the end of the message.
+
+    Raises:
+        MachineError: the body raised ``OSError``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise MachineError(f"{path}: {error.strerror or error}{hint}") from error

@@ -31,7 +31,11 @@ StatsT = TypeVar("StatsT")
 
 
 class SequenceModel(nn.Module):
-    """A plain single-device module with its frozen config. Parallelism and compilation are applied from outside."""
+    """A plain single-device module with its frozen config. Parallelism and compilation are applied from outside.
+
+    Args:
+        config: settings of the model, sizes of the vocabulary included; kept as ``config``.
+    """
 
     config: Config
 

@@ -106,7 +106,12 @@ def uniform_noise(shape: tuple[int, ...], rng: Randomness, device: torch.device)
 
 
 def normal_noise(like: Tensor, rng: Randomness) -> Tensor:
-    """Return standard normal numbers of the shape, dtype and device of ``like`` from either kind of source."""
+    """Return standard normal numbers from either kind of source.
+
+    Args:
+        like: a tensor whose shape, dtype and device the numbers have.
+        rng: a generator of torch, or ``Noise``.
+    """
     if isinstance(rng, Noise):
         return torch.special.ndtri(rng.uniform(tuple(like.shape))).to(like.dtype)
     return torch.randn(like.shape, generator=rng, dtype=like.dtype, device=like.device)

@@ -39,7 +39,8 @@ def run_plugin(path: Path) -> dict[str, str]:
     files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
     digest = hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
     spec = importlib.util.spec_from_file_location(f"chainrule_plugin_{path.stem}", main)
-    assert spec and spec.loader
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path}: not a Python file; a plugin is a file FILE.py, or a folder with __init__.py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     before, plugin = _registered, {"file": path.name, "sha256": digest}

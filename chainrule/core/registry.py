@@ -29,7 +29,7 @@ import torch
 from torch import nn
 
 from chainrule.core.config import Config
-from chainrule.core.errors import ConfigError, UserError, nearest
+from chainrule.core.errors import ConfigError, UserError, is_out_of_memory, nearest
 from chainrule.core.model import SequenceModel
 from chainrule.core.plugin import origin, run_plugin
 from chainrule.core.recipe import Recipe
@@ -240,16 +240,20 @@ def register(
         recipe: settings of its training.
         task: task that it is made for.
         label: display name where it differs from ``name``; given once, it holds for all tasks.
-        width: the setting that a bound on the number of parameters varies; None: there is none.
+        width: the setting that a bound on the number of parameters varies; None: ``width``, where the config has it.
         width_step: multiples in which it is varied.
         fixed: settings that the name implies.
+
+    Returns:
+        The decorator; it returns the class unchanged.
     """
 
     def decorate(model: ModelT) -> ModelT:
         if label:
             _labels[name] = label
         pairs = tuple((fixed or {}).items())
-        made = ModelType(name, task, config, model, recipe, width, width_step, pairs, plugin=origin())
+        varied = width or ("width" if "width" in config.model_fields else None)
+        made = ModelType(name, task, config, model, recipe, varied, width_step, pairs, plugin=origin())
         _model_types[name, task] = made
         return model
 
@@ -291,6 +295,9 @@ def register_head(
         presets: preset -> settings of the head, and width, layers and dropout of the backbone where they differ from
             its own.
         tuned_only: True: only backbones that list the task in their tuning are joined.
+
+    Returns:
+        The decorator; it returns the class unchanged.
 
     Raises:
         ConfigError: the kind does not exist, or the class is no SequenceModel.
@@ -351,9 +358,11 @@ def _composed_model(name: str, backbone: Backbone, head: Head) -> type[SequenceM
     def build(self: SequenceModel, config: Config) -> None:
         try:
             head.model.__init__(self, config, BackboneFactory(backbone, head.kind, config))  # type: ignore[call-arg]
-        except UserError:
+        except (UserError, MemoryError):
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             told = f"{backbone.name} for {head.task}: {head.model.__name__} cannot be built"
             raise ConfigError(f"{told}: {type(error).__name__}: {error}") from error
 
@@ -377,6 +386,9 @@ def _discover() -> None:
 def model_types(task: str = "generate") -> list[ModelType]:
     """Return all model types of a task, in order of registration.
 
+    Args:
+        task: name of the task; one that nobody registered has no model types.
+
     >>> [found.name for found in model_types("translate")]
     ['gru', 'lstm', 'rnn', 'transformer']
     """
@@ -390,6 +402,9 @@ def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
     Args:
         path: a Python file, or a folder with ``__init__.py``.
         task: the task; None: any, and a plugin without model types is accepted.
+
+    Returns:
+        The model types that it registers for ``task``, in order of registration.
 
     Raises:
         UserError: the plugin cannot be loaded, or registers no model type for the task.
@@ -420,6 +435,6 @@ def model_type(name: str, task: str = "generate") -> ModelType:
     _discover()
     if (name, task) not in _model_types:
         known, elsewhere = [n for n, t in _model_types if t == task], [t for n, t in _model_types if n == name]
-        told = f"it is a model of --task {' or '.join(elsewhere)}; " if elsewhere else ""
+        told = f"it is a model of --task {', '.join(elsewhere)}; " if elsewhere else ""
         raise UserError(f"unknown model '{name}' for {task}: {told}{nearest(name, known)}")
     return _model_types[name, task]

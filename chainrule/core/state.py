@@ -80,7 +80,12 @@ class State:
 
     def concat(self, *others: Self) -> Self:
         """Return the rows of this State followed by the rows of the others."""
-        return self.map(lambda *rows: torch.cat(rows), *others)
+        first, *rest = self.aligned(*others)
+        return first.map(lambda *rows: torch.cat(rows), *rest)
+
+    def aligned(self, *others: Self) -> list[Self]:
+        """Return this State and others with tensors of equal shape in all but the rows; for States that grow."""
+        return [self, *others]
 
     def clone(self) -> Self:
         """Return a copy that can be consumed while this State is kept."""
@@ -93,10 +98,11 @@ class State:
     def where(self, keep_B: Tensor, other: Self) -> Self:
         """Return the rows of this State where ``keep_B`` is true, and rows of ``other`` elsewhere."""
 
-        def choose(mine: Tensor, theirs: Tensor) -> Tensor:
-            return torch.where(keep_B.view(-1, *[1] * (mine.dim() - 1)), mine, theirs)
+        def choose(a: Tensor, b: Tensor) -> Tensor:
+            return torch.where(keep_B.view(-1, *[1] * (a.dim() - 1)), a, b)
 
-        return self.map(choose, other)
+        mine, theirs = self.aligned(other)
+        return mine.map(choose, theirs)
 
     def rewind(self, n_B: Tensor) -> Self:
         """Forget the last ``n_B`` tokens of each row, exactly.
@@ -107,7 +113,7 @@ class State:
         Raises:
             NotRewindable: a State of this kind no longer holds what that needs.
         """
-        raise NotRewindable(f"a {type(self).__name__} cannot be rewound: clone() it before reading ahead")
+        raise NotRewindable(f"{type(self).__name__} cannot be rewound: clone() it before reading ahead")
 
     def nbytes(self) -> int:
         """Return the bytes held, over all rows."""

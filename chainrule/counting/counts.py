@@ -123,24 +123,9 @@ class Counts:
         return self.vocab_size + 1
 
     @functools.cached_property
-    def parent(self) -> np.ndarray:
-        """Index of each n-gram without its last token."""
-        return self.keys // self.base
-
-    @functools.cached_property
-    def last(self) -> np.ndarray:
-        """Last token of each n-gram."""
-        return self.keys % self.base
-
-    @functools.cached_property
     def levels(self) -> list[slice]:
         """Ranges of the n-grams of m tokens, m = 0 .. n."""
         return levels(self.keys, self.base, self.n)
-
-    @property
-    def events(self) -> int:
-        """Number of tokens that were counted."""
-        return int(self.counts[self.levels[1]].sum())
 
     @classmethod
     def of(cls, batch: Batch, vocab_size: int, n: int, storage: Storage = Storage()) -> Self:
@@ -175,19 +160,6 @@ class Counts:
         keys, counts = storage.empty(size, np.int64, size), storage.full(size, 0, np.int64, size)
         kernels.trie(text, event, order, shared, new, vocab_size + 1, keys, counts)
         return cls(vocab_size, n, keys, counts, storage)._pruned()
-
-    @classmethod
-    def merge(cls, parts: Sequence[Self]) -> Self:
-        """Return the sum of all parts. They are added in pairs, so that every n-gram is copied log(parts) times.
-
-        Args:
-            parts: counts of the same n and vocabulary.
-        """
-        waiting = list(parts)
-        while len(waiting) > 1:
-            pairs = [waiting[i : i + 2] for i in range(0, len(waiting), 2)]
-            waiting = [pair[0] if len(pair) == 1 else pair[0] + pair[1] for pair in pairs]
-        return waiting[0]
 
     def __add__(self, other: Self) -> Self:
         from chainrule.counting import kernels

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
 import torch
@@ -81,6 +82,24 @@ class DataSized(nn.Module):
                 setattr(self, name, saved)
         self._derived = None
         super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@dataclass
+class RecentState(State):
+    """The last m inputs, oldest first."""
+
+    recent_Bm: Tensor
+
+    @classmethod
+    def beginning(cls, nothing_Bm: Tensor) -> Self:
+        """Return the State before any input, of which ``nothing_Bm`` stands for what is not known."""
+        return cls(torch.zeros(len(nothing_Bm), dtype=torch.long, device=nothing_Bm.device), nothing_Bm)
+
+    def read(self, inputs_BT: Tensor, lengths_B: Tensor) -> tuple[Tensor, Self]:
+        """Return the recent inputs followed by the new ones, B x (m + T), and the State after them."""
+        known = torch.cat([self.recent_Bm, inputs_BT], 1)
+        last_Bm = lengths_B[:, None] + torch.arange(self.recent_Bm.shape[1], device=known.device)
+        return known, type(self)(self.length_B + lengths_B, known.gather(1, last_Bm))
 
 
 def resume(

@@ -8,7 +8,7 @@ from chainrule.data.corpus import SymbolDataset, TextDataset, read
 from chainrule.data.dataset import Dataset, EncodedData
 from chainrule.data.encoding import Part, encode_texts
 from chainrule.data.symbols import SymbolTokenizer
-from chainrule.data.table import Table, divide_tables, read_table, read_tables
+from chainrule.data.table import Table, read_table, read_tables
 from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_json
 from chainrule.data.words import WordTokenizer
 
@@ -25,7 +25,6 @@ __all__ = [
     "TextDataset",
     "WordTokenizer",
     "counting_batches",
-    "divide_tables",
     "encode_texts",
     "make_batches",
     "plays",

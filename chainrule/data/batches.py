@@ -35,29 +35,39 @@ LONGEST = 8
 
 
 class Buckets:
-    """Batches of about ``wanted`` records of similar length, grouped anew in every epoch."""
+    """Batches of records of similar length, grouped anew in every epoch.
 
-    def __init__(self, lengths: np.ndarray, wanted: int, seed: int):
-        self.lengths, self.seed = lengths, seed
-        self.steps_per_epoch = -(-len(lengths) // wanted)
-        self.edges = np.arange(self.steps_per_epoch + 1) * len(lengths) // self.steps_per_epoch
+    Args:
+        lengths: length of each record.
+        edges: where each batch begins in the records of an epoch, and their number.
+        seed: with the epoch it determines the order.
+        mega: batches whose records are sorted by length together.
+    """
 
-    def arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+    def __init__(self, lengths: np.ndarray, edges: np.ndarray, seed: int, mega: int = MEGA):
+        self.lengths, self.edges, self.seed, self.mega = lengths, edges, seed, mega
+        self.steps_per_epoch = len(edges) - 1
+        self._epoch = lru_cache(maxsize=2)(self._arrange)
+
+    @classmethod
+    def even(cls, lengths: np.ndarray, wanted: int, seed: int) -> Buckets:
+        """Return batches of about ``wanted`` records each."""
+        steps = -(-len(lengths) // wanted)
+        return cls(lengths, np.arange(steps + 1) * len(lengths) // steps, seed)
+
+    def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return records in order, sorted by length within each mega-batch, and the order of the batches."""
         rng = np.random.default_rng([self.seed, epoch])
         order = rng.permutation(len(self.lengths))
-        mega = np.searchsorted(self.edges[::MEGA], np.arange(len(order)), "right")
+        mega = np.searchsorted(self.edges[:: self.mega], np.arange(len(order)), "right")
         return order[np.lexsort((self.lengths[order], mega))], rng.permutation(self.steps_per_epoch)
 
-    def pick(self, arranged: tuple[np.ndarray, np.ndarray], step: int) -> np.ndarray:
-        """Return the numbers of the records of one batch.
-
-        Args:
-            arranged: as ``arrange`` returns it.
-            step: the batch within the epoch.
-        """
-        records, batches = arranged
-        return records[self.edges[batches[step]] : self.edges[batches[step] + 1]]
+    def rows(self, epoch: int, step: int) -> np.ndarray:
+        """Return the positions of the records of one batch. Raises IndexError outside the epoch."""
+        if not 0 <= step < self.steps_per_epoch:
+            raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch}")
+        order, batches = self._epoch(epoch)
+        return order[self.edges[batches[step]] : self.edges[batches[step] + 1]]
 
 
 class _VirtualStream:
@@ -118,7 +128,11 @@ class Plan:
 
 
 class Batches(ABC):
-    """Batches of one split: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1."""
+    """Batches of one split: ``at(epoch, step)`` for steps 0..steps_per_epoch - 1.
+
+    Args:
+        plan: the split, the size of a batch and the seed of the order.
+    """
 
     steps_per_epoch: int
 
@@ -138,9 +152,9 @@ class Batches(ABC):
         """Return the tokens predicted in the first ``steps``: exact at whole epochs, proportional between them."""
         return steps * self.tokens_per_epoch // self.steps_per_epoch
 
-    @abstractmethod
     def _arrange(self, epoch: int) -> tuple:
         """Return what the steps of an epoch share; kept for the last two epochs."""
+        return self.plan.stream(epoch)
 
     @abstractmethod
     def _batch(self, epoch: int, step: int) -> Batch: ...
@@ -154,9 +168,6 @@ class _Stateful(Batches):
         self.reset_prob = reset_prob
         self.stretch = -(-plan.size // plan.rows)
         self.steps_per_epoch = -(-self.stretch // plan.window)
-
-    def _arrange(self, epoch: int) -> tuple[_VirtualStream, int]:
-        return self.plan.stream(epoch)
 
     def _batch(self, epoch: int, step: int) -> Batch:
         plan = self.plan
@@ -197,14 +208,12 @@ class _Records(Batches):
     def __init__(self, plan: Plan, longest: int):
         super().__init__(plan)
         self.starts, self.lengths = cut_long(plan.part, longest)
-        self.buckets = Buckets(self.lengths, max(1, round(plan.rows * plan.window / self.lengths.mean())), plan.seed)
+        wanted = max(1, round(plan.rows * plan.window / self.lengths.mean()))
+        self.buckets = Buckets.even(self.lengths, wanted, plan.seed)
         self.steps_per_epoch = self.buckets.steps_per_epoch
 
-    def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        return self.buckets.arrange(epoch)
-
     def _batch(self, epoch: int, step: int) -> Batch:
-        chosen = self.buckets.pick(self._epoch(epoch), step)
+        chosen = self.buckets.rows(epoch, step)
         starts_B, lengths_B = self.starts[chosen], self.lengths[chosen]
         time_T = np.arange(lengths_B.max())
         valid_BT = time_T < lengths_B[:, None]

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.checks import check_ids
-from chainrule.data.spans import EncodedTexts, SpanTokenizer, texts_of
+from chainrule.data.spans import EncodedTexts, SpanTokenizer, check_ids, texts_of
 from chainrule.data.split import Spans
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # before the library is loaded; it would warn after a fork

@@ -6,8 +6,8 @@ images of ``images*.npz`` beside it (or whose ``file`` names them).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -16,9 +16,9 @@ import torch
 
 from chainrule.core.batch import CaptionImageBatch
 from chainrule.core.errors import DataError
-from chainrule.data.images import ImagePart, contact_sheet, read_parts
+from chainrule.data.images import ImageDataset, ImagePart, read_parts
 from chainrule.data.reading import fitted
-from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source
+from chainrule.data.records import SHOWN, SPLIT, Shares, Source
 from chainrule.data.tokenizers import TextTokenizer
 
 LONGEST = 48
@@ -95,27 +95,6 @@ class Captions:
         return records[:, self.places :] - self.picture
 
 
-@dataclass(frozen=True)
-class CaptionedPart:
-    """The images of one split and their captions; ``records`` are their ids once a codec has encoded the images."""
-
-    pictures: ImagePart
-    records: np.ndarray | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def __len__(self) -> int:
-        return len(self.pictures)
-
-    @property
-    def captions(self) -> tuple[str, ...]:
-        """The caption of each image."""
-        return self.pictures.names
-
-    def identities(self) -> Iterator[str]:
-        """Pixels (hashed) and caption of each image."""
-        return self.pictures.identities()
-
-
 class DrawnBatches:
     """Batches of records in an order that differs from epoch to epoch. Some captions are hidden, and some input
     tokens of images are those of other images. ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
@@ -169,24 +148,20 @@ def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = 
 
 
 @dataclass(frozen=True)
-class CaptionedDataset(RecordDataset):
-    """Images with a caption each. Parts are `CaptionedPart`, without image tokens, which need a codec."""
+class CaptionedDataset(ImageDataset):
+    """Images with a caption each, which is their name. Image tokens need a codec."""
 
     unit: str = "captioned images"
     counted: str = "image token"
 
-    def described(self, train: CaptionedPart, held: CaptionedPart) -> dict[str, Any]:
+    def described(self, train: ImagePart, held: ImagePart) -> dict[str, Any]:
         """Size of the images, shares of held-out images and captions that occur in train, examples of captions."""
         return {
-            "image": list(train.pictures.images.shape[1:]),
-            "duplicates": float(np.mean(np.isin(held.pictures.hashes, train.pictures.hashes))),
-            "captions_seen": float(np.mean(np.isin(held.captions, train.captions))),
-            "examples": [caption[:SHOWN] for caption in train.captions[:3]],
+            "image": list(train.images.shape[1:]),
+            "duplicates": float(np.mean(np.isin(held.hashes, train.hashes))),
+            "captions_seen": float(np.mean(np.isin(held.names, train.names))),
+            "examples": [caption[:SHOWN] for caption in train.names[:3]],
         }
-
-    def sheet(self) -> tuple[np.ndarray, list[str]]:
-        """Training images as `contact_sheet` shows them."""
-        return contact_sheet(self.parts["train"].pictures)
 
 
 def read_captioned(
@@ -207,7 +182,7 @@ def read_captioned(
     """
     notes: list[str] = []
     name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
-    return CaptionedDataset.build(name, {n: CaptionedPart(part) for n, part in parts.items()}, carved, notes)
+    return CaptionedDataset.build(name, parts, carved, notes)
 
 
 def fit_captions(texts: Sequence[str], spec: str, codebook_size: int) -> Captions:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.dataset import Dataset
 from chainrule.data.source import CHUNK, chunked
 from chainrule.data.split import Spans, pieces
 from chainrule.data.symbols import Sequences
@@ -23,55 +22,45 @@ WINDOW = 64
 EXCERPT = 100
 
 
-def text_card(dataset: Dataset) -> dict[str, Any]:
-    """Return the ``data`` object of boards and of ``chainrule data --json``, for text.
+def text_facts(train: Spans, held: Spans, unit: str) -> dict[str, Any]:
+    """Return the entries of the data card that describe text.
 
     Args:
-        dataset: a dataset of text.
+        train: training split.
+        held: the held-out split.
+        unit: the unit of a record.
 
     Returns:
-        ``counted``: the unit that figures are given per. ``entropy``: of single bytes in training, in bits. ``xz``:
-        bits per byte that the compressor (preset 6) needs for the test split alone, and for the first 2 MB of training.
-        ``duplicates``: share of test records that are also in training, or of 64-byte test windows of a stream that
-        occur there. ``examples``: three excerpts.
+        ``entropy``: of single bytes in training, in bits. ``xz``: bits per byte that the compressor (preset 6) needs
+        for the held-out split alone, and for the first 2 MB of training. ``duplicates``: share of held-out records that
+        are also in training, or of 64-byte windows of a stream that occur there. ``examples``: three excerpts.
     """
-    train, held = dataset.parts["train"], dataset.held_out
     with ThreadPoolExecutor(2) as pool:
         xz = [pool.submit(xz_bits_per_byte, text) for text in (held.head(XZ_LIMIT), train.head(XZ_TRAIN_LIMIT))]
         counts = sum((np.bincount(piece, minlength=256) for piece in train.pieces()), np.zeros(256, np.int64))
         return {
-            **_common(dataset),
-            "parts": {
-                name: {"bytes": part.nbytes, "chars": part.nchars, "records": len(part.starts)}
-                for name, part in dataset.parts.items()
-            },
             "entropy": bits_of_counts(counts),
-            "duplicates": duplicates(train, held, dataset.unit) if held is not train else 0.0,
+            "duplicates": duplicates(train, held, unit),
             "examples": excerpts(train),
             "xz": {"bits_per_byte": xz[0].result(), "bits_per_byte_train": xz[1].result()},
         }
 
 
-def symbol_card(dataset: Dataset) -> dict[str, Any]:
-    """Return the card of records of symbols, which have no bytes and no ``xz``; see `text_card`.
+def symbol_facts(train: Sequences, held: Sequences, unit: str) -> dict[str, Any]:
+    """Return the same entries for records of symbols, which have no bytes and no ``xz``; see `text_facts`.
 
-    A window of a stream is 32 symbols.
+    Args:
+        train: training split.
+        held: the held-out split.
+        unit: the unit of a record; a window of a stream is 32 symbols.
     """
-    train, held = dataset.parts["train"], dataset.held_out
     picked = np.unique(np.linspace(0, len(train) - 1, 3).astype(int)).tolist()
     return {
-        **_common(dataset),
-        "parts": {name: {"records": len(part)} for name, part in dataset.parts.items()},
         "entropy": bits_of_counts(train.counts()),
-        "duplicates": _repeated(train, held, dataset.unit) if held is not train else 0.0,
+        "duplicates": _repeated(train, held, unit),
         "examples": [train.form.write(train.record(r)[:EXCERPT])[:EXCERPT] for r in picked],
         "xz": None,
     }
-
-
-def _common(dataset: Dataset) -> dict[str, Any]:
-    names = ("name", "unit", "counted", "sha256")
-    return {**{name: getattr(dataset, name) for name in names}, "notes": list(dataset.notes)}
 
 
 def _repeated(train: Sequences, test: Sequences, unit: str) -> float:

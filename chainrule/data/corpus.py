@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.card import symbol_card, text_card
+from chainrule.data.card import symbol_facts, text_facts
 from chainrule.data.dataset import Dataset
 from chainrule.data.sequences import read_sequences, recognise, text_suffixes
 from chainrule.data.source import PARTS, Found, check_unit, locate, read_files, sha256, terminator
@@ -42,18 +42,22 @@ class TextDataset(Dataset):
         """The ``tokenizer.json`` in the folder of the data, if there is one."""
         return [self.tokenizer_file] if self.tokenizer_file else []
 
-    def card(self) -> dict[str, Any]:
-        """Return the data card; see `chainrule.data.card.text_card`."""
-        return text_card(self)
+    def sizes(self, part: Spans) -> dict[str, int]:
+        """Return bytes, characters and records of one split."""
+        return {"bytes": part.nbytes, "chars": part.nchars, "records": len(part.starts)}
+
+    def described(self, train: Spans, held: Spans) -> dict[str, Any]:
+        """Return further entries of the data card; see `chainrule.data.card.text_facts`."""
+        return text_facts(train, held, self.unit)
 
 
 @dataclass(frozen=True)
 class SymbolDataset(Dataset):
     """Records of symbols, which have no bytes. Its parts are `Sequences`."""
 
-    def card(self) -> dict[str, Any]:
-        """Return the data card; see `chainrule.data.card.symbol_card`."""
-        return symbol_card(self)
+    def described(self, train: Sequences, held: Sequences) -> dict[str, Any]:
+        """Return further entries of the data card; see `chainrule.data.card.symbol_facts`."""
+        return symbol_facts(train, held, self.unit)
 
 
 def holds_symbols(source: str | Path, tokenizer: str | None) -> bool:
@@ -184,11 +188,7 @@ def _unit_of(given: dict[str, Sequences], unit: str | None, notes: list[str]) ->
 
 
 def read_held_out(
-    source: str | Path,
-    unit: str,
-    on_bad: str = "stop",
-    table: TableOptions = ALL_COLUMNS,
-    form: Form | None = None,
+    source: str | Path, unit: str, on_bad: str = "stop", table: TableOptions = ALL_COLUMNS, form: Form | None = None
 ) -> tuple[Spans | Sequences, list[str]]:
     """Read records to measure on from a file, or from all files of a folder in order.
 

@@ -35,11 +35,24 @@ class Dataset:
     """Fitted processors and encoded parts, by the settings that they were made with."""
 
     def card(self) -> dict[str, Any]:
-        """Return the data card: plain values that describe the dataset, whatever the tokenizer."""
+        """Return the data card (``data`` of a board): plain values that describe the data, whatever the tokenizer."""
         return {
-            "name": self.name, "unit": self.unit, "counted": self.counted, "sha256": self.sha256,
-            "parts": {name: {"records": len(part)} for name, part in self.parts.items()}, "notes": list(self.notes),
-        }  # fmt: skip
+            "name": self.name,
+            "unit": self.unit,
+            "counted": self.counted,
+            "parts": {name: self.sizes(part) for name, part in self.parts.items()},
+            **self.described(self.parts["train"], self.held_out),
+            "sha256": self.sha256,
+            "notes": list(self.notes),
+        }
+
+    def sizes(self, part: Any) -> dict[str, int]:
+        """Return the counts of one split for the card."""
+        return {"records": len(part)}
+
+    def described(self, train: Any, held: Any) -> dict[str, Any]:
+        """Return further entries of the card: a comparison of training with the held-out split, examples."""
+        return {}
 
     def remember(self, key: Any, make: Callable[[], MadeT]) -> MadeT:
         """Return the result of ``make``, called once for each key: rows of a board with equal tokenizers share it."""

@@ -163,6 +163,9 @@ def encode_texts(lines: Sequence[bytes], tokenizer: AnyTokenizer, unit: str) -> 
         tokenizer: the tokenizer.
         unit: what a record is.
 
+    Returns:
+        The ids of all records, and where each begins.
+
     Raises:
         DataError: a character outside a complete alphabet. UserError: a record of symbols that cannot be read.
     """

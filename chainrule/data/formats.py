@@ -16,7 +16,7 @@ import importlib
 import pkgutil
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import ClassVar, TypeVar
@@ -120,24 +120,13 @@ def readers() -> dict[str, Reader]:
     return _registered
 
 
-class Suffixes(Collection[str]):
-    """The suffixes of all registered readers of one kind, those of plugins included.
+def table_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of tables of all registered formats, those of plugins included.
 
-    >>> ".csv" in Suffixes(TableReader), ".fasta" in Suffixes(TableReader)
+    >>> ".csv" in table_suffixes(), ".fasta" in table_suffixes()
     (True, False)
     """
-
-    def __init__(self, kind: type[Reader]):
-        self.kind = kind
-
-    def __iter__(self) -> Iterator[str]:
-        return (suffix for reader in readers().values() if isinstance(reader, self.kind) for suffix in reader.suffixes)
-
-    def __contains__(self, suffix: object) -> bool:
-        return any(suffix == known for known in self)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    return tuple(s for reader in readers().values() if isinstance(reader, TableReader) for s in reader.suffixes)
 
 
 def suffix(path: Path) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from chainrule.core.batch import ImageBatch
-from chainrule.core.errors import DataError, MachineError
+from chainrule.core.errors import DataError, system_errors
 
 MAX_PIXELS = 16_000_000
 MAX_FILE_BYTES = 64 << 20
@@ -155,15 +155,13 @@ def read_image_file(path: Path, size: int | None = None) -> np.ndarray:
         DataError: as `decode`; no such file, or too large a file.
         MachineError: the file cannot be opened.
     """
-    try:
+    with system_errors(path):
+        if not path.exists():
+            raise DataError(f"{path}: no such file")
         bytes_ = path.stat().st_size
         if bytes_ > MAX_FILE_BYTES:
             raise DataError(f"{path}: {bytes_:,} bytes, more than {MAX_FILE_BYTES >> 20} MiB: scale it down first")
         return decode(path.read_bytes(), str(path), size)
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
 def as_png(pixels_YXC: np.ndarray) -> bytes:
@@ -244,6 +242,16 @@ class ImageReader:
         """Return the reader as JSON values."""
         sizes = {"size": self.size, "channels": self.channels}
         return {"type": "images", **sizes, "mean": list(self.mean), "scale": list(self.scale)}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> ImageReader:
+        """Return the reader that ``to_json`` saved. Raises DataError for other content."""
+        match saved:
+            case {"size": int(size), "channels": int(channels), "mean": list(mean), "scale": list(scale)} if (
+                len(mean) == len(scale) == channels in (1, 3) and 0 < size < 1 << 12 and all(0 < x < 1e3 for x in scale)
+            ):
+                return cls(size, channels, mean, scale)
+        raise DataError("processor.json: not a saved reader of texts, tokens or images")
 
 
 def grey(images_NYX3: np.ndarray, channels: int) -> np.ndarray:

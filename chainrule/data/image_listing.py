@@ -10,11 +10,12 @@ from typing import Literal
 
 import numpy as np
 
-from chainrule.core.errors import DataError, MachineError, UserError
+from chainrule.core.errors import DataError, UserError, system_errors
+from chainrule.data.formats import table_suffixes
 from chainrule.data.image_files import first_line
 from chainrule.data.records import Source, filled, split_folders
 from chainrule.data.source import IMAGES, suffix
-from chainrule.data.table import TABLES, Table, read_tables
+from chainrule.data.table import Table, read_tables
 
 MAX_ARRAY_BYTES = 8 << 30
 """Bytes of all arrays of an .npz file together, unpacked."""
@@ -66,12 +67,16 @@ def list_images(
     path = Path(source)
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    if path.is_file() and suffix(path) == ".npz":
-        name, parts = path.name.split(".")[0], _from_arrays(path, beside)
-    elif path.is_file() or any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
+    arrays = path.is_file() and suffix(path) == ".npz"
+    if not arrays and (path.is_file() or any(suffix(p) in table_suffixes() for p in path.rglob("*") if p.is_file())):
         name, tables = read_tables(path, columns, on_bad, notes, keep=["group"])
         base = path if path.is_dir() else path.parent
         parts = {part: _from_table(table, base, beside, bool(columns), size) for part, table in tables.items()}
+    elif beside == "caption":
+        told = "expected a table with the columns image and text, or captions.jsonl"
+        raise UserError(f"{path}: images without captions; {told}")
+    elif arrays:
+        name, parts = path.name.split(".")[0], _from_arrays(path, beside)
     else:
         name, found = path.resolve().name, split_folders(path)
         parts = {part: _from_folder(folder, beside) for part, folder in found.items()}
@@ -80,11 +85,6 @@ def list_images(
     if not {"all", "train", "test"} & set(parts):
         raise DataError(f"{path}: {', '.join(parts)} given, but no train to go with it")
     return name, parts
-
-
-def _needs_captions(where: Path) -> UserError:
-    told = "expected a table with the columns image and text, or captions.jsonl"
-    return UserError(f"{where}: images without captions; {told}")
 
 
 # ------------------------------------------------------------------------------------------------------ folders, tables
@@ -96,8 +96,6 @@ def _images_in(folder: Path) -> list[Path]:
 
 def _from_folder(folder: Path, beside: Beside) -> ImageList:
     """``cat/1.png dog/2.png``: a sub-folder of files for each label."""
-    if beside == "caption":
-        raise _needs_captions(folder)
     if beside == "nothing":
         paths = _images_in(folder)
         return ImageList(paths, [""] * len(paths))
@@ -154,8 +152,6 @@ def _numbered(table: Table, arrays: dict[int, Path], size: int | None) -> np.nda
 
 def _from_arrays(path: Path, beside: Beside) -> dict[str, ImageList]:
     """``images,labels`` or ``x_train,y_train,x_test,y_test``, and ``names`` of numbered labels if given."""
-    if beside == "caption":
-        raise _needs_captions(path)
     arrays = load_arrays(path)
     if beside == "nothing":
         alone = {part: as_images(arrays[x], path) for part, (x, _) in ARRAYS.items() if x in arrays}
@@ -179,16 +175,14 @@ def load_arrays(path: Path) -> dict[str, np.ndarray]:
         MachineError: the file cannot be opened.
     """
     try:
-        with zipfile.ZipFile(path) as packed:
+        with system_errors(path), zipfile.ZipFile(path) as packed:
             size = sum(entry.file_size for entry in packed.infolist())
-        if size > MAX_ARRAY_BYTES:
-            raise DataError(f"{path}: {size:,} bytes of arrays, more than {MAX_ARRAY_BYTES >> 30} GiB")
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
+            if size > MAX_ARRAY_BYTES:
+                raise DataError(f"{path}: {size:,} bytes of arrays, more than {MAX_ARRAY_BYTES >> 30} GiB")
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
     except (zipfile.BadZipFile, ValueError, KeyError, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
         raise DataError(f"{path}: not an .npz file of plain arrays, or damaged: {first_line(error)}") from None
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
 def as_images(array: np.ndarray, path: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -47,6 +48,8 @@ class ImagePart(LabelledPart):
     files: tuple[str, ...] = ()
     notes: list[str] = field(default_factory=list)
     groups: tuple[str, ...] = ()
+    records: np.ndarray | None = None
+    """Ids of the caption and of the image tokens of each image, once a codec has encoded them."""
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,20 +99,26 @@ class ImageDataset(RecordDataset):
 
 
 def read_images(
-    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
+    source: Source,
+    columns: str | None = None,
+    split: Shares = SPLIT,
+    on_bad: str = "stop",
+    size: int | None = None,
+    labelled: bool = True,
 ) -> ImageDataset:
-    """Read images with labels and split them.
+    """Read images and split them.
 
     Given splits are kept. Missing ones are made by a hash of the column ``group``, else of the pixels, so that equal
     images are in the same split.
 
     Args:
         source: a folder with a sub-folder of images for each label, a table with the columns ``image`` and ``label``,
-            or an .npz file.
+            or an .npz file; without labels also a folder of images.
         columns: which columns of a table hold what (see `chainrule.data.table`).
         split: shares of train, valid and test.
         on_bad: ``stop`` at a damaged image, or ``skip`` it.
         size: height and width in pixels; None: that of the images where they are small squares of one size, else 32.
+        labelled: every image has a label; False reads images without the text beside them.
 
     Returns:
         The dataset, with its labels numbered.
@@ -119,27 +128,10 @@ def read_images(
         UserError: a flag that does not exist or does not fit the data.
     """
     notes: list[str] = []
-    name, parts, carved = read_parts(source, columns, split, on_bad, size, "label", notes)
-    return ImageDataset.build_labelled(source, name, parts, carved, notes)
-
-
-def read_unlabelled_images(
-    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
-) -> ImageDataset:
-    """Read images without the text beside them, and split them.
-
-    Args:
-        source: images as `read_images` takes them; labels are not needed.
-        columns: which columns of a table hold what.
-        split: shares of train, valid and test.
-        on_bad: ``stop`` or ``skip``.
-        size: height and width in pixels.
-
-    Raises:
-        DataError: as `read_images`.
-    """
-    notes: list[str] = []
-    name, parts, carved = read_parts(source, columns, split, on_bad, size, "nothing", notes)
+    beside = "label" if labelled else "nothing"
+    name, parts, carved = read_parts(source, columns, split, on_bad, size, beside, notes)
+    if labelled:
+        return ImageDataset.build_labelled(source, name, parts, carved, notes)
     return ImageDataset.build(name, parts, carved, notes)
 
 
@@ -204,17 +196,16 @@ def beside_all(source: Source, columns: str | None, on_bad: str) -> Beside:
     Raises:
         DataError: as `list_images` for images alone.
     """
-    listed: dict[Beside, int] = {}
-    for beside in ("nothing", "label", "caption"):
-        try:
-            _, parts = list_images(source, columns, on_bad, [], beside)
-        except ChainruleError:
-            if beside == "nothing":
-                raise
-            continue
-        listed[beside] = sum(len(found.names) for found in parts.values())
-    # an image outside the folders of labels has none: then images are read without their labels
-    return next(b for b in ("label", "caption", "nothing") if listed.get(b) == listed["nothing"])
+
+    def images(beside: Beside) -> int:
+        return sum(len(found.names) for found in list_images(source, columns, on_bad, [], beside)[1].values())
+
+    count = images("nothing")  # an image outside the folders of labels has none: then no label is read
+    for beside in ("label", "caption"):
+        with suppress(ChainruleError):
+            if images(beside) == count:
+                return beside
+    return "nothing"
 
 
 def decoded(listed: ImageList, size: int, on_bad: str, notes: list[str]) -> ImagePart:
@@ -270,10 +261,8 @@ def _common_size(parts: dict[str, ImageList], notes: list[str]) -> int:
             shapes.add(listed.sources.shape[1:3])
             continue
         for path in listed.sources[:LOOKED_AT]:
-            try:
+            with suppress(Exception):  # decoding it says what is wrong with it
                 shapes.add(size_of(path))
-            except Exception:  # decoding it says what is wrong with it
-                continue
     height, width = next(iter(shapes)) if len(shapes) == 1 else (0, 0)
     if 0 < height == width <= MAX_KEPT_SIZE:
         return height

@@ -1,17 +1,26 @@
-"""Texts with a label each: tables with the columns ``text`` and ``label``, or a sub-folder of files for each label."""
+"""Texts with a label each, and sequences of tokens with a tag each.
+
+Texts stand in tables with the columns ``text`` and ``label``, or in a sub-folder of files for each label.
+
+Tagged tokens stand in files of ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between sequences, or in
+tables with the columns ``tokens`` and ``tags`` (JSON lists, or separated by white space). Further columns of the first
+form are kept: a tagger may learn from them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
 
-from chainrule.core.batch import TextBatch
-from chainrule.core.errors import UserError
+from chainrule.core.batch import TaggedBatch, TextBatch
+from chainrule.core.errors import DataError, UserError
+from chainrule.core.prediction import IGNORED
+from chainrule.data.formats import TEXTS, suffix, table_suffixes
 from chainrule.data.records import (
     SHOWN,
     SPLIT,
@@ -27,9 +36,33 @@ from chainrule.data.records import (
     repeated,
     split_folders,
 )
-from chainrule.data.source import locate, read_file, suffix
+from chainrule.data.source import locate, read_file
 from chainrule.data.split import check_split, divide_parts
-from chainrule.data.table import TABLES, Table, read_tables
+from chainrule.data.table import Table, is_header, items, read_tables
+
+LINES = (*TEXTS, ".tsv", ".conll", ".tagged")
+NAMES = ("tokens", "tags")
+LabelledT = TypeVar("LabelledT", bound=LabelledPart)
+Found = tuple[str, dict[str, LabelledT], Callable[[str], Sequence[str]]]
+"""The name of the data, its parts, and from the name of a part to the keys that its records are split by."""
+
+
+def _split(kind: type[RecordDataset], read: Callable[..., Found], source: Source, split: Shares, *options: Any) -> Any:
+    """Return the dataset of labelled records that ``read`` finds: split, its labels numbered."""
+    shares, notes = check_split(split), list[str]()
+    name, parts, keys = read(source, notes, *options)
+    divided = divide_parts(parts, shares, keys, LabelledPart.select, str(source))
+    return kind.build_labelled(source, name, divided, "valid" not in parts, notes)
+
+
+def _joined(read: Callable[..., Found], source: Source, *options: Any) -> Any:
+    """Return all records that ``read`` finds as one part, with the notes on them."""
+    notes: list[str] = []
+    _, parts, _ = read(source, notes, *options)
+    return replace(join(list(parts.values())), notes=notes)
+
+
+# ---------------------------------------------------------------------------------------------------------------- texts
 
 
 @dataclass(frozen=True)
@@ -101,11 +134,7 @@ def read_labelled(
         DataError: nothing to read, no column ``text`` or ``label``, an empty label (with its line), a single label.
         UserError: a flag that does not exist or does not fit the data.
     """
-    shares, notes = check_split(split), list[str]()
-    name, tables = _read(source, columns, on_bad, notes, group)
-    parts = {part: _records(table) for part, table in tables.items()}
-    divided = divide_parts(parts, shares, lambda p: group_keys(tables[p], group, "text"), Records.select, str(source))
-    return LabelledDataset.build_labelled(source, name, divided, "valid" not in tables, notes)
+    return _split(LabelledDataset, _read_texts, source, split, columns, on_bad, group)
 
 
 def read_labelled_part(source: Source, columns: str | None, on_bad: str = "stop") -> Records:
@@ -116,21 +145,20 @@ def read_labelled_part(source: Source, columns: str | None, on_bad: str = "stop"
         columns: as `read_labelled` takes them.
         on_bad: ``stop`` or ``skip``.
     """
-    notes: list[str] = []
-    _, tables = _read(source, columns, on_bad, notes)
-    return replace(join([_records(table) for table in tables.values()]), notes=notes)
+    return _joined(_read_texts, source, columns, on_bad)
 
 
-def _read(
-    source: Source, columns: str | None, on_bad: str, notes: list[str], group: str | None = None
-) -> tuple[str, dict[str, Table]]:
-    """The name of the data, and its tables by part."""
+def _read_texts(source: Source, notes: list[str], columns: str | None, on_bad: str, group: str | None = None) -> Found:
     path = Path(source)
-    if not path.is_dir() or any(suffix(p) in TABLES for p in path.rglob("*") if p.is_file()):
-        return read_tables(path, columns, on_bad, notes, keep=(group,) if group else ())
-    if group:
+    if not path.is_dir() or any(suffix(p) in table_suffixes() for p in path.rglob("*") if p.is_file()):
+        name, tables = read_tables(path, columns, on_bad, notes, keep=(group,) if group else ())
+    elif group:
         raise UserError(f"--group {group}: {path} holds files of text, which have no columns")
-    return path.resolve().name, {part: _files(folder, on_bad, notes) for part, folder in split_folders(path).items()}
+    else:
+        name = path.resolve().name
+        tables = {part: _files(folder, on_bad, notes) for part, folder in split_folders(path).items()}
+    parts = {part: _records(table) for part, table in tables.items()}
+    return name, parts, lambda part: group_keys(tables[part], group, "text")
 
 
 def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
@@ -138,7 +166,8 @@ def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
     classes = [p for p in sorted(folder.iterdir()) if p.is_dir()]
     if not classes:
         raise UserError(
-            f"{folder}: neither a table ({', '.join(TABLES)}) nor a sub-folder of texts for each label lies here"
+            f"{folder}: neither a table ({', '.join(table_suffixes())}) nor a sub-folder of texts for each label lies "
+            "here"
         )
     files = [(file, place.name) for place in classes for file in locate(place).parts.get("all", [])]
     texts = [read_file(file, on_bad, notes).tobytes().decode() for file, _ in files]
@@ -148,6 +177,224 @@ def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
 
 
 def _records(table: Table) -> Records:
-    texts = table.need("text")[0]
+    texts = table.need("text", "label")[0]
     names = filled(table, "label", "label", " (--columns says which column holds it)")
     return Records(tuple(texts), tuple(names), np.full(len(table), UNKNOWN))
+
+
+# -------------------------------------------------------------------------------------------------------- tagged tokens
+
+
+@dataclass(frozen=True)
+class TaggedRow:
+    """One sequence: tokens, tags as they were written, and further columns (joined by tabs; "" for none)."""
+
+    words: tuple[str, ...]
+    tags: tuple[str, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tagged(LabelledPart):
+    """The sequences of one split; ``labels[b][t]`` is the number of a tag."""
+
+    columns = ("rows", "labels")
+    item, label = "token", "tag"
+
+    rows: tuple[TaggedRow, ...]
+    labels: tuple[np.ndarray, ...]
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """Tokens of all sequences."""
+        return sum(len(row.words) for row in self.rows)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each sequence."""
+        return np.array([len(row.words) for row in self.rows], np.int64)
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens of all sequences."""
+        return [word for row in self.rows for word in row.words]
+
+    @property
+    def names(self) -> list[str]:
+        """The tags of all tokens, as they were written."""
+        return [tag for row in self.rows for tag in row.tags]
+
+    @property
+    def flat(self) -> np.ndarray:
+        """The tags of all tokens, by number."""
+        return np.concatenate(self.labels) if self.labels else np.zeros(0, np.int64)
+
+    def identities(self) -> Iterator[str]:
+        """Tokens, tags and further columns of each sequence."""
+        return ("\0".join((*row.words, *row.tags, *row.columns)) for row in self.rows)
+
+    def with_labels(self, labels: Sequence[str]) -> Self:
+        """Return the sequences with tag ``labels[c]`` numbered c, and UNKNOWN for any other."""
+        number = {tag: c for c, tag in enumerate(labels)}
+        return replace(
+            self, labels=tuple(np.array([number.get(t, UNKNOWN) for t in row.tags], np.int64) for row in self.rows)
+        )
+
+    def take(self, chosen: np.ndarray | Sequence[int]) -> TaggedBatch:
+        """Return a batch of the sequences at these positions; tags are B × T, padded with IGNORED."""
+        rows = [self.rows[r] for r in chosen]
+        targets_BT = torch.full((len(rows), max((len(row.words) for row in rows), default=0)), IGNORED)
+        for b, r in enumerate(chosen):
+            targets_BT[b, : len(self.labels[r])] = torch.from_numpy(self.labels[r])
+        words, columns = tuple(row.words for row in rows), tuple(row.columns for row in rows)
+        return TaggedBatch(torch.zeros(len(rows), 0), targets_BT, words=words, columns=columns)
+
+    def cut(self, longest: int) -> Tagged:
+        """Return the sequences in pieces of at most ``longest`` tokens."""
+        rows, labels = [], []
+        for row, numbers in zip(self.rows, self.labels):
+            for start in range(0, len(row.words), longest):
+                piece = slice(start, start + longest)
+                rows.append(TaggedRow(row.words[piece], row.tags[piece], row.columns[piece]))
+                labels.append(numbers[piece])
+        return Tagged(tuple(rows), tuple(labels))
+
+
+@dataclass(frozen=True)
+class TaggedDataset(RecordDataset):
+    """Sequences of tagged tokens. Parts are `Tagged`."""
+
+    unit: str = "sequences"
+    counted: str = "token"
+
+    def sizes(self, part: Tagged) -> dict[str, int]:
+        """Sequences and tokens of one split."""
+        return {"records": len(part.rows), "tokens": len(part)}
+
+    def described(self, train: Tagged, held: Tagged) -> dict[str, Any]:
+        """Shares of the tags, of held-out tokens that train lacks (``unseen``), of held-out sequences that it has."""
+        known = set(train.tokens)
+        return {
+            "labels": label_shares(self.labels, train.flat, held.flat),
+            "unseen": float(np.mean([word not in known for word in held.tokens])),
+            "duplicates": repeated((" ".join(r.words) for r in train.rows), (" ".join(r.words) for r in held.rows)),
+            "examples": [" ".join(f"{w}/{t}" for w, t in zip(r.words, r.tags))[:SHOWN] for r in train.rows[:3]],
+        }
+
+
+def read_tagged(
+    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", group: str | None = None
+) -> TaggedDataset:
+    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence's
+    tokens.
+
+    Args:
+        source: a file or a folder of one token a line, or of tables.
+        columns: which columns hold tokens and tags, such as ``tokens,tags,-`` (a dash drops one).
+        split: shares of train, valid and test.
+        on_bad: ``stop`` at a damaged line, or ``skip`` it.
+        group: the column of a table whose equal values stay in the same split.
+
+    Returns:
+        The dataset, with its tags numbered.
+
+    Raises:
+        DataError: nothing to read, a token without a tag, rows of different lengths (with file and line), a single tag.
+        UserError: a flag that does not exist or does not fit the data.
+    """
+    return _split(TaggedDataset, _read_tags, source, split, columns, on_bad, group)
+
+
+def read_tagged_part(source: Source, columns: str | None, on_bad: str = "stop") -> Tagged:
+    """Read held-out sequences; their tags have no numbers yet.
+
+    Args:
+        source: a file, or a folder, all of whose splits are read in order.
+        columns: as `read_tagged` takes them.
+        on_bad: ``stop`` or ``skip``.
+    """
+    return _joined(_read_tags, source, columns, on_bad)
+
+
+def _tagged(rows: Sequence[TaggedRow]) -> Tagged:
+    return Tagged(tuple(rows), ()).with_labels(())
+
+
+def _read_tags(source: Source, notes: list[str], columns: str | None, on_bad: str, group: str | None = None) -> Found:
+    found = locate(source, tuple(dict.fromkeys((*LINES, *table_suffixes()))))
+    tables = {_is_table(path, on_bad) for paths in found.parts.values() for path in paths}
+    if tables == {True, False}:
+        raise DataError(f"{source}: tables and files of one token a line are mixed; give one kind")
+    if True in tables:
+        name, read = read_tables(source, columns, on_bad, notes, keep=(group,) if group else ())
+        rows = {part: _from_table(table) for part, table in read.items()}
+        parts = {part: sequences for part, (_, sequences) in rows.items()}
+        return name, parts, lambda part: group_keys(rows[part][0], group, "tokens")
+    if group:
+        raise UserError(
+            f"--group {group}: {source} has one token a line, and no column that holds for a whole sequence"
+        )
+    notes.extend(found.notes)
+    made = {
+        part: _tagged([row for path in paths for row in _from_lines(path, columns, on_bad, notes)])
+        for part, paths in found.parts.items()
+    }
+    return found.name, made, lambda part: [" ".join(row.words) for row in made[part].rows]
+
+
+def _is_table(path: Path, on_bad: str) -> bool:
+    if suffix(path) != ".tsv":
+        return suffix(path) in table_suffixes()
+    first = read_file(path, on_bad, []).tobytes().decode().lstrip().split("\n", 1)[0]
+    return is_header(first.split("\t"), NAMES)
+
+
+def _from_table(table: Table) -> tuple[Table, Tagged]:
+    """The rows that hold tokens, as they are and as sequences."""
+    rows = {}
+    for r, (tokens, tags) in enumerate(zip(*table.need(*NAMES))):
+        words, given = tuple(items(tokens)), tuple(items(tags))
+        if len(words) != len(given):
+            raise DataError(f"{table.where(r)}: {len(words)} tokens and {len(given)} tags; each token needs one")
+        if words:
+            rows[r] = TaggedRow(words, given, ("",) * len(words))
+    if not rows:
+        raise DataError(f"{table.files[0]}: no tokens")
+    return table.take(list(rows)), _tagged(list(rows.values()))
+
+
+def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) -> Iterator[TaggedRow]:
+    """The sequences of a file of one token a line; lines that begin with ``#`` and have no tab are comments."""
+    text = read_file(path, on_bad, notes).tobytes().decode()
+    wide, token, tag, further = 0, 0, 1, list[int]()
+    held: list[tuple[str, str, str]] = []
+    for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], 1):
+        if not line.strip():
+            if held:
+                yield TaggedRow(*zip(*held))
+            held = []
+            continue
+        cells = line.split("\t")
+        if len(cells) == 1 and line.startswith("#"):
+            continue
+        if not wide:
+            wide = len(cells)
+            token, tag, further = _places(path, columns, wide)
+        if len(cells) < 2 or not cells[token].strip() or not cells[tag].strip():
+            told = "expected token<TAB>tag, and a blank line between sequences"
+            raise DataError(f"{path}: line {number}: '{line[:40]}' has no tag; {told}")
+        if len(cells) != wide:
+            raise DataError(f"{path}: line {number}: {len(cells)} columns where the first token has {wide}")
+        held.append((cells[token], cells[tag].strip(), "\t".join(cells[k] for k in further)))
+
+
+def _places(path: Path, columns: str | None, wide: int) -> tuple[int, int, list[int]]:
+    """The columns of the token, of the tag, and of the rest that is kept."""
+    if not columns:
+        return 0, 1, list(range(2, wide))
+    names = [name.strip() for name in columns.split(",")]
+    if len(names) != wide or any(names.count(name) != 1 for name in NAMES):
+        raise UserError(
+            f"--columns {columns}: {path} has {wide} columns; name them in order, such as tokens,tags,- ('-' skips one)"
+        )
+    return names.index("tokens"), names.index("tags"), [k for k, name in enumerate(names) if name not in (*NAMES, "-")]

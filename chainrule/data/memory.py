@@ -5,7 +5,7 @@ The file depends on the content alone: equal data give an equal file. A resumed 
 
 from __future__ import annotations
 
-import hashlib
+import filecmp
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.core.errors import DataError, MachineError, UserError
+from chainrule.core.errors import DataError, UserError, system_errors
 
 STEM = "data"
 """Name of the file that is written, without suffix: ``data.txt``, ``data.jsonl``, ``data.csv``."""
@@ -35,6 +35,9 @@ def text(content: str) -> Text:
 
     Args:
         content: the text.
+
+    Returns:
+        The text as data: what ``train``, ``compare`` and ``evaluate`` take for DATA.
 
     Raises:
         UserError: not a string.
@@ -244,21 +247,17 @@ def _write_once(path: Path, chunks: Iterable[bytes]) -> str:
     """Write the file if it is missing; if it exists, check that it has the same content."""
     temporary = path.with_name(f"{path.name}.tmp-{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.writelines(chunks)
-        there = [found for found in sorted(path.parent.glob(f"{STEM}.*")) if ".tmp-" not in found.name]
-        if not there:
-            temporary.replace(path)
-        elif there != [path] or _sha256(path) != _sha256(temporary):
-            raise UserError(f"{there[0]}: holds other data than were given; choose another --out, or remove this file")
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
+        with system_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with temporary.open("wb") as file:
+                file.writelines(chunks)
+            there = [found for found in sorted(path.parent.glob(f"{STEM}.*")) if ".tmp-" not in found.name]
+            if not there:
+                temporary.replace(path)
+            elif there != [path] or not filecmp.cmp(path, temporary, shallow=False):
+                raise UserError(
+                    f"{there[0]}: holds other data than were given; choose another --out, or remove this file"
+                )
     finally:
         temporary.unlink(missing_ok=True)
     return str(path)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

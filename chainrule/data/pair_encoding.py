@@ -1,11 +1,11 @@
-"""Pairs of text as ids: tokenizers of both sides, which may share one vocabulary, and length-bucketed batches."""
+"""Pairs of text as ids: length-bucketed batches, and the tokenizers of both sides, which may share one vocabulary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,11 +13,20 @@ import torch
 from chainrule.core.batch import PairBatch
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.prediction import IGNORED
-from chainrule.data.pairs import SIDES, SentencePairs, count_pairs, is_closed, words_of
+from chainrule.data.batches import Buckets
+from chainrule.data.pairs import SIDES, PairDataset, SentencePairs, count_pairs, is_closed, words_of
+from chainrule.data.processor import Processor, register_processor
 from chainrule.data.reading import padded
 from chainrule.data.records import pick
 from chainrule.data.split import spans_of
-from chainrule.data.tokenizers import Spec, TextTokenizer, check_tokenizer, fit_tokenizer, missing
+from chainrule.data.tokenizers import (
+    Spec,
+    TextTokenizer,
+    check_tokenizer,
+    fit_tokenizer,
+    missing,
+    text_tokenizer_from_json,
+)
 from chainrule.data.words import WordTokenizer
 
 LONGEST = 256
@@ -55,6 +64,11 @@ class PairPart:
         """Tokens of each target, without its end."""
         return np.array([len(ids) for ids in self.target_ids], np.int64)
 
+    def sizes(self) -> dict[str, int]:
+        """Return pairs, and tokens of both sides, for the data card."""
+        tokens = {"target_tokens": int(self.target_lengths.sum()), "source_tokens": int(self.source_lengths.sum())}
+        return {"records": len(self), **tokens}
+
     def batch(self, rows: Sequence[int] | np.ndarray, start: int, end: int) -> PairBatch:
         """Return a batch of the pairs at these positions.
 
@@ -83,7 +97,7 @@ class PairPart:
         return replace(self, sources=sources, targets=targets, source_ids=ids[0], target_ids=ids[1])
 
 
-class PairBatches:
+class PairBatches(Buckets):
     """Length-bucketed batches of pairs: ``at(epoch, step)`` is a function of (seed, epoch, step) alone.
 
     Pairs are sorted by the longer of source and target (its end included), those of equal length shuffled every
@@ -95,28 +109,13 @@ class PairBatches:
         """Raises DataError where there is no pair."""
         if not len(part):
             raise DataError("no pairs to make batches of")
-        self.part, self.seed, self.start, self.end = part, seed, start, end
-        self.lengths = np.maximum(part.source_lengths, part.target_lengths + 1)
-        self.edges = _cuts(np.sort(self.lengths), tokens)
-        self.steps_per_epoch = len(self.edges) - 1
-        self._epoch = lru_cache(maxsize=2)(self._arrange)
+        self.part, self.start, self.end = part, start, end
+        lengths = np.maximum(part.source_lengths, part.target_lengths + 1)
+        super().__init__(lengths, _cuts(np.sort(lengths), tokens), seed, mega=len(lengths))
 
     def at(self, epoch: int, step: int) -> PairBatch:
         """Return the batch of a step. Raises IndexError outside the epoch."""
         return self.part.batch(self.rows(epoch, step), self.start, self.end)
-
-    def rows(self, epoch: int, step: int) -> np.ndarray:
-        """Return the positions of the pairs in the batch of a step."""
-        if not 0 <= step < self.steps_per_epoch:
-            raise IndexError(f"step {step} of an epoch of {self.steps_per_epoch}")
-        order, batches = self._epoch(epoch)
-        return order[self.edges[batches[step]] : self.edges[batches[step] + 1]]
-
-    def _arrange(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pairs in order of length, and the order of the batches."""
-        rng = np.random.default_rng([self.seed, epoch])
-        shuffled = rng.permutation(len(self.lengths))
-        return shuffled[np.argsort(self.lengths[shuffled], kind="stable")], rng.permutation(self.steps_per_epoch)
 
 
 def _cuts(lengths: np.ndarray, tokens: int) -> np.ndarray:
@@ -153,39 +152,13 @@ def check_pair_tokenizers(spec: str) -> list[Spec]:
     return [check_tokenizer(name) for name in names]
 
 
-def fit_pair_tokenizers(
-    train: SentencePairs, tokenizer: str | None
-) -> tuple[TextTokenizer, TextTokenizer, str, list[str]]:
-    """Fit the tokenizers of source and target on the training split.
-
-    Args:
-        train: the training split.
-        tokenizer: one name (``bpe:4000``: one vocabulary over both sides), or two (``char,word``: each its own), source
-            first; None: chosen by the training split: ``word`` for symbols of a small closed set, ``char`` for single
-            words, else ``bpe``.
-
-    Returns:
-        The tokenizers of source and target (one object where one was named), their names with nothing left open, notes.
-
-    Raises:
-        UserError: an unknown name.
-    """
-    sides = [list(train.sources), list(train.targets)]
-    specs, notes = (check_pair_tokenizers(tokenizer), []) if tokenizer else _chosen(sides)
-    texts = [sides[0] + sides[1]] if len(specs) == 1 else sides
-    sized = [_sized(spec, cells) for spec, cells in zip(specs, texts)]
-    made = [fit_tokenizer(spec, spans_of(cells, "pairs"), lines=True) for spec, cells in zip(sized, texts)]
-    name = ",".join(str(s.file) if s.file else f"{s.kind}:{s.size}" if s.size else s.kind for s in sized)
-    return made[0], made[-1], name, notes
-
-
 def _chosen(train: Sequence[list[str]]) -> tuple[list[Spec], list[str]]:
     """The tokenizers that suit the training split, and a note; the same on both sides is one for both."""
     kinds, reasons = zip(*map(_suited, train))
     specs = [Spec(kind) for kind in dict.fromkeys(kinds)]
     told = f"{specs[0].kind} for both sides, one vocabulary" if len(specs) == 1 else ",".join(kinds)
     reason = f"sources are {reasons[0]}, targets {reasons[1]}"
-    return specs, [f"--tokenizer: {told}, chosen from the training part: {reason}"]
+    return specs, [f"--tokenizer: {told}, chosen from the training split: {reason}"]
 
 
 def _suited(cells: Sequence[str]) -> tuple[str, str]:
@@ -203,29 +176,167 @@ def _sized(spec: Spec, cells: Sequence[str]) -> Spec:
     return replace(spec, size=int(np.clip(2 ** round(np.log2(max(wanted, 1))), MIN_SIZE, MAX_SIZE)))
 
 
-# ------------------------------------------------------------------------------------------------------------------ ids
+# ------------------------------------------------------------------------------------------------------------ processor
 
 
-def encode_pairs(part: SentencePairs, tokenizers: Sequence[TextTokenizer], longest: int = LONGEST) -> PairPart:
-    """Encode both sides of pairs.
+@register_processor("pairs")
+class PairProcessor(Processor):
+    """Encodes sources and targets, by a tokenizer each or by one for both.
 
     Args:
-        part: the pairs.
-        tokenizers: those of source and target.
-        longest: tokens that are read of a source.
-
-    Raises:
-        DataError: a character that a tokenizer without an unknown token lacks (with its line).
+        source: tokenizer of sources.
+        target: tokenizer of targets; the same object where one vocabulary serves both.
+        spec: the value of ``--tokenizer``.
+        longest: tokens of a source that are read.
+        choice: notes on how the tokenizers were chosen.
     """
-    sources, targets = (
-        _encode(cells, tokenizer, part.where) for cells, tokenizer in zip((part.sources, part.targets), tokenizers)
-    )
-    notes, cut = list(part.notes), sum(len(ids) > longest for ids in sources)
-    if cut and part.name != "train":  # of train, longer pairs are left out
-        notes.append(
-            f"{part.name}: {cut:,} source{'s' * (cut != 1)} of more than {longest} tokens are cut at that length"
+
+    def __init__(
+        self,
+        source: TextTokenizer,
+        target: TextTokenizer,
+        spec: str,
+        longest: int = LONGEST,
+        choice: Sequence[str] = (),
+    ):
+        self.source, self.target, self.spec, self.longest, self.choice = source, target, spec, longest, list(choice)
+
+    @classmethod
+    def fit(cls, dataset: PairDataset, spec: str | None = None, longest: int = LONGEST) -> Self:
+        """Return the processor with tokenizers that are fitted on the training split.
+
+        Args:
+            dataset: the pairs.
+            spec: one name (``bpe:4000``: one vocabulary over both sides), or two (``char,word``: each its own), source
+                first; None: chosen by the training split: ``word`` for symbols of a small closed set, ``char`` for
+                single words, else ``bpe``.
+            longest: tokens of a source that are read.
+
+        Raises:
+            UserError: an unknown name.
+        """
+        train = dataset.parts["train"]
+        sides = [list(train.sources), list(train.targets)]
+        specs, notes = (check_pair_tokenizers(spec), []) if spec else _chosen(sides)
+        texts = [sides[0] + sides[1]] if len(specs) == 1 else sides
+        sized = [_sized(one, cells) for one, cells in zip(specs, texts)]
+        made = [fit_tokenizer(one, spans_of(cells, "pairs"), lines=True) for one, cells in zip(sized, texts)]
+        name = ",".join(str(s.file) if s.file else f"{s.kind}:{s.size}" if s.size else s.kind for s in sized)
+        return cls(made[0], made[-1], name, longest, notes)
+
+    @property
+    def joint(self) -> bool:
+        """True if one vocabulary serves both sides."""
+        return self.source is self.target
+
+    @property
+    def special_tokens(self) -> dict[str, int]:
+        """The ids of ``end``, which closes a target and is predicted, and ``start``, which precedes its first token."""
+        return {"end": self.target.vocab_size, "start": self.target.vocab_size + 1}
+
+    def encode(self, part: SentencePairs) -> PairPart:
+        """Return the ids of one split.
+
+        Raises:
+            DataError: a character that a tokenizer without an unknown token lacks (with its line).
+        """
+        sources, targets = (
+            _encode(part.sources, self.source, part.where),
+            _encode(part.targets, self.target, part.where),
         )
-    return PairPart(part.sources, part.targets, sources, targets, longest, notes)
+        notes, cut = list(part.notes), sum(len(ids) > self.longest for ids in sources)
+        if cut and part.name != "train":  # of train, longer pairs are left out
+            told = f"source{'s' * (cut != 1)} of more than {self.longest} tokens are cut at that length"
+            notes.append(f"{part.name}: {cut:,} {told}")
+        return PairPart(part.sources, part.targets, sources, targets, self.longest, notes)
+
+    def encode_parts(self, parts: dict[str, SentencePairs]) -> dict[str, PairPart]:
+        """Return the ids of all splits. Training pairs that are too long or too uneven are left out, with a note.
+
+        Raises:
+            DataError: no training pair is left, or as `encode`.
+        """
+        made = {name: self.encode(part) for name, part in parts.items()}
+        return {**made, "train": self._trained_on(made["train"])}
+
+    def _trained_on(self, train: PairPart) -> PairPart:
+        """Return the training split without pairs that are too long, and without misaligned ones: lengths are compared
+        where both sides are text in the same units.
+        """
+        comparable = self.source.name == self.target.name
+        comparable &= not (isinstance(self.target, WordTokenizer) and is_closed(train.targets))
+        lengths = np.array([[len(ids) for ids in side] for side in (train.source_ids, train.target_ids)])
+        longer, shorter = lengths.max(0), lengths.min(0)
+        long = longer > train.longest
+        uneven = ~long & (shorter > FEW) & (longer > MAX_RATIO * shorter) & comparable
+        reasons = {
+            f"of more than {train.longest} tokens on a side": int(long.sum()),
+            f"with one side more than {MAX_RATIO} times as long as the other": int(uneven.sum()),
+        }
+        told = ", ".join(f"{count_pairs(count)} {why}" for why, count in reasons.items() if count)
+        if not told:
+            return train
+        kept = np.flatnonzero(~long & ~uneven)
+        if not len(kept):
+            raise DataError(f"train: nothing left to train on: {told}")
+        return replace(train.take(kept), notes=[*train.notes, f"left out of training: {told}, of {len(train):,}"])
+
+    def decode(self, ids: Any) -> bytes:
+        """Return the text of the ids of a target."""
+        return self.target.decode(ids)
+
+    def sizes(self) -> dict[str, Any]:
+        """Return the sizes of both vocabularies, the end of a target included."""
+        sizes = {"vocab_size": self.target.vocab_size + 1, "source_vocab_size": self.source.vocab_size}
+        return {**sizes, "joint": self.joint}
+
+    def notes(self, parts: dict[str, PairPart]) -> list[str]:
+        """Return notes on the choice of tokenizers, sources that are cut, pairs that are left out, unknown tokens."""
+        train, notes = parts["train"], [*self.choice, *(note for part in parts.values() for note in part.notes)]
+        for side, share in self._unknown(train).items():
+            if share:
+                shown = "; in output one is written as \N{REPLACEMENT CHARACTER}" if side == "target" else ""
+                notes.append(f"Out-of-vocabulary tokens in the {side}s of train: {share:.2%}{shown}")
+        return notes
+
+    def card(self, parts: dict[str, PairPart]) -> dict[str, Any]:
+        """Return entries of the data card.
+
+        Returns:
+            Vocabulary sizes, tokens of each split, lengths, and the shares of held-out tokens that are ``unknown``.
+        """
+        train, held = parts["train"], parts.get("test", parts["valid"])
+        lengths = {"source": train.source_lengths, "target": train.target_lengths}
+        return {
+            "tokenizer": self.spec,
+            "joint": self.joint,
+            "vocab_size": self.target.vocab_size,
+            "source_vocab_size": self.source.vocab_size,
+            "parts": {name: part.sizes() for name, part in parts.items()},
+            "lengths": {side: {"mean": float(x.mean()), "longest": int(x.max())} for side, x in lengths.items()},
+            "unknown": self._unknown(held),
+        }
+
+    def _unknown(self, part: PairPart) -> dict[str, float]:
+        """Return the shares of unknown tokens among sources and targets."""
+        sides = zip(SIDES, (part.source_ids, part.target_ids), (self.source, self.target))
+        return {
+            side: 0.0 if tokenizer.unknown is None else float((np.concatenate(ids) == tokenizer.unknown).mean())
+            for side, ids, tokenizer in sides
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all settings; see `Processor.to_json`."""
+        source = None if self.joint else self.source.to_json()
+        settings = {"type": self.kind, "spec": self.spec, "longest": self.longest}
+        return {**settings, "source": source, "target": self.target.to_json()}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> Self:
+        """Return the saved processor."""
+        target = text_tokenizer_from_json(saved["target"])
+        source = text_tokenizer_from_json(saved["source"]) if saved["source"] else target
+        return cls(source, target, saved["spec"], saved["longest"])
 
 
 def _encode(cells: Sequence[str], tokenizer: TextTokenizer, where: Callable[[int], str]) -> list[np.ndarray]:
@@ -237,83 +348,3 @@ def _encode(cells: Sequence[str], tokenizer: TextTokenizer, where: Callable[[int
         raise DataError(f"{where(row)}: {missing(cells[row][at - int(starts[row])], tokenizer.vocab_size)}")
     ids = encoded.ids.astype(np.int32, copy=False)
     return [ids[start:end] for start, end in zip(starts.tolist(), ends.tolist())]
-
-
-def trained_on(train: PairPart, source: TextTokenizer, target: TextTokenizer) -> PairPart:
-    """Return the training split without pairs that are too long, and without misaligned ones; a note says how many.
-
-    Args:
-        train: the training split.
-        source: the tokenizer of sources.
-        target: the tokenizer of targets; lengths are compared where both sides are text in the same units.
-
-    Raises:
-        DataError: nothing is left.
-    """
-    closed = isinstance(target, WordTokenizer) and is_closed(train.targets)
-    lengths = np.array([[len(ids) for ids in side] for side in (train.source_ids, train.target_ids)])
-    longer, shorter = lengths.max(0), lengths.min(0)
-    long = longer > train.longest
-    uneven = ~long & (shorter > FEW) & (longer > MAX_RATIO * shorter) & (not closed and source.name == target.name)
-    reasons = {
-        f"of more than {train.longest} tokens on a side": int(long.sum()),
-        f"with one side more than {MAX_RATIO} times as long as the other": int(uneven.sum()),
-    }
-    told = ", ".join(f"{count_pairs(count)} {why}" for why, count in reasons.items() if count)
-    if not told:
-        return train
-    kept = np.flatnonzero(~long & ~uneven)
-    if not len(kept):
-        raise DataError(f"train: nothing left to train on: {told}")
-    return replace(train.take(kept), notes=[*train.notes, f"left out of training: {told}, of {len(train):,}"])
-
-
-def pair_card(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) -> dict[str, Any]:
-    """Return the entries of the data card on encoded pairs.
-
-    Args:
-        parts: encoded splits.
-        tokenizers: those of source and target.
-
-    Returns:
-        Vocabulary sizes, tokens of each split, lengths, and the shares of held-out tokens that are ``unknown``.
-    """
-    source, target = tokenizers
-    train, held = parts["train"], parts.get("test", parts["valid"])
-    lengths = {"source": train.source_lengths, "target": train.target_lengths}
-    return {
-        "vocab_size": target.vocab_size,
-        "source_vocab_size": source.vocab_size,
-        "parts": {
-            name: {
-                "records": len(part),
-                "target_tokens": int(part.target_lengths.sum()),
-                "source_tokens": int(part.source_lengths.sum()),
-            }
-            for name, part in parts.items()
-        },
-        "lengths": {side: {"mean": float(x.mean()), "longest": int(x.max())} for side, x in lengths.items()},
-        "unknown": {"source": _unknown(held.source_ids, source), "target": _unknown(held.target_ids, target)},
-    }
-
-
-def _unknown(ids: Sequence[np.ndarray], tokenizer: TextTokenizer) -> float:
-    if tokenizer.unknown is None:
-        return 0.0
-    return float((np.concatenate(ids) == tokenizer.unknown).mean())
-
-
-def pair_notes(parts: dict[str, PairPart], tokenizers: Sequence[TextTokenizer]) -> list[str]:
-    """Return notes on encoded pairs: sources that are cut, training pairs that are left out, unknown tokens.
-
-    Args:
-        parts: encoded splits.
-        tokenizers: those of source and target.
-    """
-    train, notes = parts["train"], [note for part in parts.values() for note in part.notes]
-    for side, ids, tokenizer in zip(SIDES, (train.source_ids, train.target_ids), tokenizers):
-        share = _unknown(ids, tokenizer)
-        if share:
-            shown = "; in output one is written as \N{REPLACEMENT CHARACTER}" if side == "target" else ""
-            notes.append(f"Out-of-vocabulary tokens in the {side}s of train: {share:.2%}{shown}")
-    return notes

@@ -19,8 +19,8 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.data.recognise import aligned_files
 from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source, group_keys, repeated
 from chainrule.data.source import PART_NAMES, PARTS, read_file, unpacked
-from chainrule.data.split import check_split, text_hashes
-from chainrule.data.table import Table, asked_names, concat, divide_tables, read_tables
+from chainrule.data.split import check_split, divide_parts, text_hashes
+from chainrule.data.table import Table, asked_names, concat, read_tables
 
 SIDES = ("source", "target")
 MAX_TYPES, MIN_USES, MAX_ONCE = 500, 20, 200
@@ -130,7 +130,9 @@ def read_pairs(
         what = f"values of '{group}'" if group else "sources"
         if not group and any("group" in table.columns for table in tables.values()):
             what = "groups"
-        tables = divide_tables(tables, shares, lambda table: group_keys(table, group, "source"))
+        keys = {part: group_keys(table, group, "source") for part, table in tables.items()}
+        where = next(iter(tables.values())).files[0]
+        tables = divide_parts(tables, shares, keys.__getitem__, Table.take, where)
         sizes = ", ".join(f"{part} {len(table):,}" for part, table in tables.items())
         notes.append(f"split by a hash of {what}: {sizes}")
     parts = {part: _pairs_in(table, part) for part, table in tables.items()}

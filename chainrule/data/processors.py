@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,16 +10,7 @@ from chainrule.data.captioned import Captions
 from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
 from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy
 from chainrule.data.image_files import ImageReader
-from chainrule.data.pair_encoding import (
-    LONGEST,
-    PairPart,
-    encode_pairs,
-    fit_pair_tokenizers,
-    pair_card,
-    pair_notes,
-    trained_on,
-)
-from chainrule.data.pairs import PairDataset, SentencePairs
+from chainrule.data.pair_encoding import PairProcessor  # noqa: F401  (registers itself)
 from chainrule.data.processor import PROCESSORS, Processor, register_processor
 from chainrule.data.reading import Reader, reader_from_json
 from chainrule.data.series import Scaling, Stretch
@@ -69,9 +59,7 @@ class TokenProcessor(Processor):
         if not count:
             return []
         share = f"{count:,} of {len(train):,} ({count / len(train):.1%})"
-        return [
-            f"Out-of-vocabulary tokens in train: {share}; each pays p(unknown) and 8 bits for each byte of its spelling"
-        ]
+        return [f"Out-of-vocabulary tokens in train: {share}; each costs p(unknown) and 8 bits for each of its bytes"]
 
     def card(self, parts: dict[str, Part]) -> dict[str, Any]:
         """Return the tokenizer, its vocabulary, tokens by split, and the entropy of single training tokens in bits."""
@@ -102,10 +90,8 @@ class TextProcessor(TokenProcessor):
                 folder of the data, else bytes.
 
         Raises:
-            UserError: another ``spec``, or data that are symbols.
+            UserError: another ``spec``.
         """
-        if not isinstance(dataset, TextDataset):
-            raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
         own = dataset.tokenizer_file
         chosen = check_tokenizer(spec) if spec else Spec("file", file=own) if own else Spec("byte")
         fitted = fit_tokenizer(chosen, dataset.parts["train"], lines=dataset.unit == "lines")
@@ -124,7 +110,7 @@ class TextProcessor(TokenProcessor):
         if tokenizer.normalises:
             dropped = sum(int(p.record_bytes.sum()) - p.nbytes for p in parts.values() if p.record_bytes is not None)
             found.append(
-                f"words: a run of white space counts as one space; {dropped:,} bytes of white space are so dropped"
+                f"words: a run of white space counts as one space; {dropped:,} bytes of white space are dropped"
             )
         if tokenizer.name == "bpe":
             found.append("bpe: one segmentation of many is scored, so that bits per byte are an upper bound")
@@ -152,16 +138,8 @@ class SymbolProcessor(TokenProcessor):
         self.tokenizer, self.unit = tokenizer, unit
 
     @classmethod
-    def fit(cls, dataset: SymbolDataset, spec: str | None = None) -> Self:
-        """Return the processor with the symbols that occur twice or more in the training split.
-
-        Raises:
-            UserError: ``spec`` names a tokenizer of text.
-        """
-        if not isinstance(dataset, SymbolDataset) or spec not in (None, "none"):
-            raise UserError(
-                f"--tokenizer {spec}: symbols have no bytes and take none; text takes byte, char, word or bpe"
-            )
+    def fit(cls, dataset: SymbolDataset) -> Self:
+        """Return the processor with the symbols that occur twice or more in the training split."""
         return cls(SymbolTokenizer.fit(dataset.parts["train"], ends=dataset.unit != "stream"), dataset.unit)
 
     def encode(self, part: Sequences) -> Part:
@@ -192,9 +170,13 @@ def fit_tokens(dataset: TextDataset | SymbolDataset, spec: str | None = None) ->
     >>> fit_tokens(read(plays()), "byte").sizes()
     {'vocab_size': 256}
     """
-    symbols = isinstance(dataset, SymbolDataset) and spec in (None, "none")
-    kind = SymbolProcessor if symbols or spec == "none" else TextProcessor
-    return dataset.remember(("processor", spec), lambda: kind.fit(dataset, spec))  # type: ignore[arg-type]
+    if isinstance(dataset, SymbolDataset):
+        if spec not in (None, "none"):
+            raise UserError(f"--tokenizer {spec}: {dataset.name} are symbols, which have no bytes: --tokenizer none")
+        return dataset.remember(("processor", spec), lambda: SymbolProcessor.fit(dataset))
+    if spec == "none":
+        raise UserError("--tokenizer none: symbols have no bytes and take none; text takes byte, char, word or bpe")
+    return dataset.remember(("processor", spec), lambda: TextProcessor.fit(dataset, spec))
 
 
 def encode_held_out(
@@ -220,87 +202,6 @@ def encode_held_out(
 
 
 # -------------------------------------------------------------------------------------------------------- other tasks
-
-
-@register_processor("pairs")
-class PairProcessor(Processor):
-    """Encodes sources and targets, by a tokenizer each or by one for both.
-
-    Args:
-        source: tokenizer of sources.
-        target: tokenizer of targets; the same object where one vocabulary serves both.
-        spec: the value of ``--tokenizer``.
-        longest: tokens of a source that are read.
-        choice: notes on how the tokenizers were chosen.
-    """
-
-    def __init__(
-        self,
-        source: TextTokenizer,
-        target: TextTokenizer,
-        spec: str,
-        longest: int = LONGEST,
-        choice: Sequence[str] = (),
-    ):
-        self.source, self.target, self.spec, self.longest, self.choice = source, target, spec, longest, list(choice)
-
-    @classmethod
-    def fit(cls, dataset: PairDataset, spec: str | None = None, longest: int = LONGEST) -> Self:
-        """Return the processor with the tokenizers of ``spec``, or those that suit the training split.
-
-        See `fit_pair_tokenizers`.
-        """
-        source, target, resolved, choice = fit_pair_tokenizers(dataset.parts["train"], spec)
-        return cls(source, target, resolved, longest, choice)
-
-    @property
-    def joint(self) -> bool:
-        """True if one vocabulary serves both sides."""
-        return self.source is self.target
-
-    @property
-    def special_tokens(self) -> dict[str, int]:
-        """The ids of ``end``, which closes a target and is predicted, and ``start``, which precedes its first token."""
-        return {"end": self.target.vocab_size, "start": self.target.vocab_size + 1}
-
-    def encode(self, part: SentencePairs) -> PairPart:
-        """Return the ids of one split."""
-        return encode_pairs(part, (self.source, self.target), self.longest)
-
-    def encode_parts(self, parts: dict[str, SentencePairs]) -> dict[str, PairPart]:
-        """Return the ids of all splits. Training pairs that are too long or too uneven are left out, with a note."""
-        made = {name: self.encode(part) for name, part in parts.items()}
-        return {**made, "train": trained_on(made["train"], self.source, self.target)}
-
-    def decode(self, ids: Any) -> bytes:
-        """Return the text of the ids of a target."""
-        return self.target.decode(ids)
-
-    def sizes(self) -> dict[str, Any]:
-        """Return the sizes of both vocabularies, the end of a target included."""
-        sizes = {"vocab_size": self.target.vocab_size + 1, "source_vocab_size": self.source.vocab_size}
-        return {**sizes, "joint": self.joint}
-
-    def notes(self, parts: dict[str, PairPart]) -> list[str]:
-        """Return notes on the choice of tokenizers and on what the encoding leaves out."""
-        return [*self.choice, *pair_notes(parts, (self.source, self.target))]
-
-    def card(self, parts: dict[str, PairPart]) -> dict[str, Any]:
-        """Return entries of the data card; see `pair_card`."""
-        return {"tokenizer": self.spec, "joint": self.joint, **pair_card(parts, (self.source, self.target))}
-
-    def to_json(self) -> dict[str, Any]:
-        """Return all settings; see `Processor.to_json`."""
-        source = None if self.joint else self.source.to_json()
-        settings = {"type": self.kind, "spec": self.spec, "longest": self.longest}
-        return {**settings, "source": source, "target": self.target.to_json()}
-
-    @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> Self:
-        """Return the saved processor."""
-        target = text_tokenizer_from_json(saved["target"])
-        source = text_tokenizer_from_json(saved["source"]) if saved["source"] else target
-        return cls(source, target, saved["spec"], saved["longest"])
 
 
 @register_processor("labels")
@@ -336,7 +237,7 @@ class LabelProcessor(Processor):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         """Return the saved processor."""
-        reader: Any = reader_from_json(saved["reader"]) if saved["reader"] else None
+        reader = reader_from_json(saved["reader"]) if saved["reader"] else None
         return cls(tuple(saved["labels"]), reader, saved["spec"])
 
 
@@ -358,14 +259,7 @@ class ImageProcessor(Processor):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> Self:
         """Return the saved processor."""
-        return cls(_image_reader(saved))
-
-
-def _image_reader(saved: dict[str, Any]) -> ImageReader:
-    reader = reader_from_json(saved["reader"])
-    if not isinstance(reader, ImageReader):
-        raise DataError("processor.json: a reader of images is needed")
-    return reader
+        return cls(ImageReader.from_json(saved["reader"]))
 
 
 @register_processor("captions")
@@ -403,7 +297,7 @@ class CaptionProcessor(ImageProcessor):
         """Return the saved processor."""
         c = saved["captions"]
         captions = Captions(text_tokenizer_from_json(c["tokenizer"]), c["places"], c["codebook_size"])
-        return cls(captions, _image_reader(saved), saved["codec"], saved["spec"])
+        return cls(captions, ImageReader.from_json(saved["reader"]), saved["codec"], saved["spec"])
 
 
 @register_processor("series")

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.data.synthetic import Files, Sizes, made_by
+from chainrule.data.synthetic import Contents, Sizes, facts, json_lines, made_by
 
 SIDE = 32
 SIZES = {"small": 4, "large": 7}
@@ -94,27 +92,26 @@ def picture(size: str, colour: str, texture: str, shape: str, place: str, ground
     return pixels
 
 
-@made_by("rainbow", "draw", f"captioned images of {len(COMBINATIONS):,} shapes, 7 in 10 of them seen", 6451)
-def _rainbow(sizes: Sizes, rng: np.random.Generator) -> tuple[Files, dict[str, Any]]:
+@made_by(
+    "rainbow", "draw", f"captioned images of shapes: {len(COMBINATIONS):,} combinations, 70% of them in training", 6451
+)
+def _rainbow(sizes: Sizes, rng: np.random.Generator) -> Contents:
     total, count = sum(sizes.values()), len(COMBINATIONS)
     if total > count:
         raise UserError(f"--size {sizes['train']}: there are {count:,} combinations, of which some are held out")
     chosen = [COMBINATIONS[c] for c in rng.permutation(count)[:total].tolist()]
     parts = [part for part, size in sizes.items() for _ in range(size)]
-    lines = [
-        json.dumps({"i": i, "text": caption(*combination), "split": part}) + "\n"
+    lines = json_lines(
+        {"i": i, "text": caption(*combination), "split": part}
         for i, (combination, part) in enumerate(zip(chosen, parts))
-    ]
+    )
     content = io.BytesIO()
     np.savez_compressed(content, images=np.stack([picture(*combination) for combination in chosen]))
     share = nearest_caption(chosen[: sizes["train"]], chosen[-sizes["test"] :])
     how = "the image of the training caption with most attributes in common: share of equal test images"
-    return {"captions.jsonl": "".join(lines), "images32.npz": content.getvalue()}, {
-        "combinations": count,
-        "alignment": None,
-        "remember": "what each word looks like, whatever the other words are",
-        "chance": {"exact_match": {"value": share, "how": how}},
-    }
+    remember = "what each word looks like, whatever the other words are"
+    files = {"captions.jsonl": lines, "images32.npz": content.getvalue()}
+    return files, facts(None, remember, {"exact_match": (share, how)}, combinations=count)
 
 
 def nearest_caption(train: Sequence[tuple[str, ...]], test: Sequence[tuple[str, ...]]) -> float:

@@ -20,14 +20,7 @@ from chainrule.core.batch import TaggedBatch, TextBatch
 from chainrule.core.errors import DataError
 from chainrule.data.image_files import ImageReader
 from chainrule.data.split import spans_of
-from chainrule.data.tokenizers import (
-    AnyTokenizer,
-    TextTokenizer,
-    check_tokenizer,
-    fit_tokenizer,
-    text_tokenizer_from_json,
-    tokenizer_from_json,
-)
+from chainrule.data.tokenizers import TextTokenizer, check_tokenizer, fit_tokenizer, text_tokenizer_from_json
 
 UNKNOWN, BEGIN, END, FIRST = 1, 2, 3, 4
 """Ids of characters: 0 is padding, FIRST the first character of the alphabet."""
@@ -167,8 +160,8 @@ def units_of(texts: Sequence[str]) -> str:
     return "char" if are_short(texts) else "bpe"
 
 
-def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
-    """Return the reader, or tokenizer, that ``to_json`` saved. Raises DataError for other content."""
+def reader_from_json(saved: dict[str, Any]) -> Reader:
+    """Return the reader that ``to_json`` saved. Raises DataError for other content."""
     match saved:
         case {"type": "lexicon", "words": list(words), "characters": list(characters)}:
             if all(isinstance(x, str) for x in (*words, *characters)):
@@ -176,11 +169,8 @@ def reader_from_json(saved: dict[str, Any]) -> Reader | AnyTokenizer:
                 return Lexicon(words, characters, pieces)
         case {"type": "texts", "longest": int(longest), "tokenizer": dict(inner)}:
             return TextReader(text_tokenizer_from_json(inner), longest)
-        case {"type": "images", "size": int(size), "channels": int(channels), "mean": list(mean), "scale": list(scale)}:
-            if len(mean) == len(scale) == channels in (1, 3) and 0 < size < 1 << 12 and all(0 < x < 1e3 for x in scale):
-                return ImageReader(size, channels, mean, scale)
-        case _:
-            return tokenizer_from_json(saved)
+        case {"type": "images"}:
+            return ImageReader.from_json(saved)
     raise DataError("processor.json: not a saved reader of texts, tokens or images")
 
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import ChainruleError
-from chainrule.data.formats import TEXTS, suffix, table_reader
+from chainrule.data.formats import TEXTS, suffix, table_reader, table_suffixes
 from chainrule.data.series import looks_like_series
 from chainrule.data.source import IMAGES, known_suffixes, locate
-from chainrule.data.table import TABLES, TASK_COLUMNS
+from chainrule.data.table import TASK_COLUMNS
 
 ALONE = {".json", ".yaml", ".md", ".conll", ".tagged", ""}
 """Further suffixes that never name one side of a pair, as ``.en`` does."""
@@ -42,7 +42,7 @@ def task_of_table(source: Path, columns: str | None = None) -> str | None:
     if found or columns:
         return found
     try:
-        path = next(paths[0] for paths in locate(source, (*TABLES, ".conll")).parts.values())
+        path = next(paths[0] for paths in locate(source, (*table_suffixes(), ".conll")).parts.values())
         lines, reader = _head(path), table_reader(path)
         names = reader.header(lines)
     except (ChainruleError, OSError, EOFError, UnicodeDecodeError):
@@ -83,7 +83,7 @@ def holds_images(source: str | Path) -> bool:
         if not path.is_dir():
             return suffix(path) == ".npz" and path.is_file()
         kinds = {suffix(p) for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")}
-        return bool(kinds & {*IMAGES, ".npz"}) and not kinds & {*TABLES}
+        return bool(kinds & {*IMAGES, ".npz"}) and not kinds & {*table_suffixes()}
     except OSError:
         return False  # whoever reads the data reports it
 
@@ -112,7 +112,7 @@ def aligned_files(source: str | Path) -> dict[str, dict[str, Path]]:
 
 def _aligned_in(folder: Path) -> dict[str, dict[str, Path]]:
     files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    if any(suffix(p) in TABLES for p in files):
+    if any(suffix(p) in table_suffixes() for p in files):
         return {}
     found: dict[str, dict[str, Path]] = {}
     for path in files:

@@ -131,26 +131,6 @@ class RecordDataset(Dataset):
     """True where no validation split was given: it was split off, and counting models may learn from it after
     validation."""
 
-    def card(self) -> dict[str, Any]:
-        """The data card: the ``data`` object of a board."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "counted": self.counted,
-            "parts": {name: self.sizes(part) for name, part in self.parts.items()},
-            **self.described(self.parts["train"], self.held_out),
-            "sha256": self.sha256,
-            "notes": list(self.notes),
-        }
-
-    def sizes(self, part: Any) -> dict[str, int]:
-        """Counts of one split for the card."""
-        return {"records": len(part)}
-
-    @abstractmethod
-    def described(self, train: Any, held: Any) -> dict[str, Any]:
-        """Further entries of the card: a comparison of the training split with the held-out one, examples."""
-
     @classmethod
     def build(cls, name: str, parts: Mapping[str, Any], carved: bool, notes: list[str], **more: Any) -> Self:
         """Return the dataset of these parts, hashed; with a note where the validation split was ``carved``."""
@@ -183,6 +163,8 @@ class RecordDataset(Dataset):
         first = parts["train"]
         learned = Counter([*first.names, *(parts["valid"].names if carved else ())])
         labels = tuple(sorted(learned))
+        if not labels:
+            raise DataError(f"{source}: no {first.item} to train on; expected {first.item}<TAB>{first.label} lines")
         if len(labels) < 2:
             verb = "tagged" if first.label == "tag" else "labelled"
             raise DataError(

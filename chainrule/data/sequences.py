@@ -7,19 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
-from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix
+from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix, table_suffixes
 from chainrule.data.source import known_suffixes, locate, read_file
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import (
-    NUMBER,
-    TABLES,
-    TASK_COLUMNS,
-    Table,
-    TableOptions,
-    asked_names,
-    read_tables,
-    times_of,
-)
+from chainrule.data.table import NUMBER, TASK_COLUMNS, Table, TableOptions, asked_names, read_tables, times_of
 
 
 def recognise(source: str | Path) -> str:
@@ -80,7 +71,7 @@ def read_sequences(
     if kind == "table":
         return _from_tables(source, options, on_bad, notes, form)
     for flag, _ in options.given():
-        raise UserError(f"--{flag}: {source} is no table; columns are those of {', '.join(TABLES)}")
+        raise UserError(f"--{flag}: {source} is no table; columns are those of {', '.join(table_suffixes())}")
     found, reader = locate(source, text_suffixes(kind)), record_reader(kind)
     notes.extend(found.notes)
     written = form or Form("words" if kind == "text" else kind)
@@ -115,6 +106,9 @@ def _from_tables(
     first = next(iter(tables.values()))
     first.need(*options.further)
     names = [n for n in first.names if n not in (*options.further, "split")]
+    if not names:
+        flag, column = options.given()[-1]
+        raise UserError(f"--{flag} {column}: no column of symbols is left; --columns and --{flag} take different ones")
     picked = names if asked_names(options.columns) else [_guess(first, names, notes)]
     if len(picked) > 1 or not (picked[0] == "sequence" or _is_list(first.columns[picked[0]])):
         return name, {part: _steps(table, picked, options, notes) for part, table in tables.items()}
@@ -211,7 +205,7 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
         moved = sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
-        told += f"; {moved:,} rows were reordered by {options.time}"
+        told += f"; {moved:,} rows were reordered by {options.time}" if moved else ""
     notes.append(told)
     return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
 

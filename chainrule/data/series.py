@@ -20,6 +20,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError
 from chainrule.data.dataset import Dataset
+from chainrule.data.records import Shares
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
 from chainrule.data.table import moment, read_table, times_of
@@ -30,7 +31,6 @@ MIN_VALUES = 10
 """Values that a training split needs; a single one to validate or to test on will do."""
 MIN_TIMES = 5
 """Rows from which on a column may be recognised as times."""
-Shares = tuple[float, float, float]
 Columns = dict[str, list[str]]
 """Cells by column."""
 
@@ -135,17 +135,13 @@ class SeriesDataset(Dataset):
         """Names of the series."""
         return tuple(series.name for series in self.parts["train"].series)
 
-    def card(self) -> dict[str, Any]:
-        """The data card: the ``data`` object of a board."""
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "counted": self.counted,
-            "columns": list(self.columns),
-            "parts": {name: part.described() for name, part in self.parts.items()},
-            "sha256": self.sha256,
-            "notes": list(self.notes),
-        }
+    def sizes(self, part: Stretch) -> dict[str, int]:
+        """Return the sizes of one split."""
+        return part.described()
+
+    def described(self, train: Stretch, held: Stretch) -> dict[str, Any]:
+        """Return the names of the series."""
+        return {"columns": list(self.columns)}
 
 
 def read_series(
@@ -244,7 +240,8 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
         order = sorted(range(len(lines)), key=times_of(table, time).__getitem__)
         lines = [lines[r] for r in order]
         cells = {name: [column[r] for r in order] for name, column in cells.items()}
-        notes.append(f"{sum(r != k for k, r in enumerate(order)):,} rows were reordered by {time}")
+        if moved := sum(r != k for k, r in enumerate(order)):
+            notes.append(f"{moved:,} rows were reordered by {time}")
     if not columns:
         named = _below_header(cells)
         lines = lines[len(lines) - len(next(iter(named.values()))) :]

@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -20,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from chainrule.core.errors import DataError, MachineError, UserError, nearest
-from chainrule.data.formats import TEXTS, Reader, Suffixes, suffix
+from chainrule.core.errors import DataError, UserError, nearest, system_errors
+from chainrule.data.formats import TEXTS, readers, suffix
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Text:
 
 def known_suffixes() -> set[str]:
     """Return the suffixes that tell the format of a file."""
-    return {*TEXTS, *IMAGES, ".npz", ".npy", *Suffixes(Reader)}
+    return {*TEXTS, *IMAGES, ".npz", ".npy"}.union(*(reader.suffixes for reader in readers().values()))
 
 
 def chunked(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -107,13 +108,11 @@ def locate(source: str | Path, suffixes: Collection[str] = TEXTS) -> Found:
         MachineError: no permission.
     """
     path = Path(source)
-    try:
+    with system_errors(path):
         if path.is_dir():
             return _locate_in_folder(path, suffixes)
         if not path.exists():
             raise DataError(f"{path}: no such file or folder")
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
     if not path.is_file():
         raise DataError(f"{path}: neither a file nor a folder")
     if suffix(path) in known_suffixes() and suffix(path) not in suffixes:
@@ -181,30 +180,21 @@ def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.nd
 
 def unpacked(path: Path) -> np.ndarray:
     """Return the bytes of a file, unpacked if it is a ``.gz``, else memory-mapped. Raises as `read_file` does."""
-    return _unpack(path) if path.name.lower().endswith(".gz") else _map(path)
-
-
-def _map(path: Path) -> np.ndarray:
-    try:
+    with system_errors(path):
+        if path.name.lower().endswith(".gz"):
+            return gather(_unpack(path))
         if path.stat().st_size == 0:
             raise DataError(f"{path}: empty; give a file that holds text")
         return np.memmap(path, np.uint8, mode="r")
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
-def _unpack(path: Path) -> np.ndarray:
-    def chunks() -> Iterator[np.ndarray]:
+def _unpack(path: Path) -> Iterator[np.ndarray]:
+    try:
         with gzip.open(path, "rb") as file:
             while block := file.read(CHUNK):
                 yield np.frombuffer(block, np.uint8)
-
-    try:
-        return gather(chunks())
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DataError(f"{path}: damaged or cut short ({error}); unpack a good copy") from error
-    except OSError as error:
-        raise MachineError(f"{path}: {error.strerror or error}") from error
 
 
 def gather(chunks: Iterable[np.ndarray]) -> np.ndarray:
@@ -219,32 +209,22 @@ def gather(chunks: Iterable[np.ndarray]) -> np.ndarray:
     return np.concatenate(held) if held else np.zeros(0, np.uint8)
 
 
-def cache_folder() -> Path:
-    """Return the folder of derived arrays: ``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``."""
-    return Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
-
-
 def _spill(chunks: Iterable[np.ndarray], dtype: np.dtype) -> np.ndarray:
-    folder, digest = cache_folder(), hashlib.sha256(dtype.str.encode())
-    temporary = None
-    try:
+    """Write chunks to a file of the cache folder (``$CHAINRULE_CACHE``, else ``~/.cache/chainrule``) and map it."""
+    folder = Path(os.environ.get("CHAINRULE_CACHE") or Path.home() / ".cache" / "chainrule")
+    digest = hashlib.sha256(dtype.str.encode())
+    with system_errors(folder, "; CHAINRULE_CACHE names another folder"):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix="part-", delete=False) as file:
-            temporary = Path(file.name)
-            for chunk in chunks:
-                block = np.ascontiguousarray(chunk).data
-                file.write(block)
-                digest.update(block)
-        final = folder / f"{digest.hexdigest()}.{dtype.name}"
-        temporary.replace(final)  # the name is the content: a reader never meets half a file
+        with tempfile.TemporaryDirectory(dir=folder, prefix="part-") as place:
+            temporary = Path(place) / "part"
+            with temporary.open("wb") as file:
+                for chunk in chunks:
+                    block = np.ascontiguousarray(chunk).data
+                    file.write(block)
+                    digest.update(block)
+            final = folder / f"{digest.hexdigest()}.{dtype.name}"
+            temporary.replace(final)  # the name is the content: a reader never meets half a file
         return np.memmap(final, dtype, mode="r")
-    except gzip.BadGzipFile:
-        raise
-    except OSError as error:
-        raise MachineError(f"{folder}: {error.strerror or error}; CHAINRULE_CACHE names another folder") from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]]:
@@ -276,6 +256,8 @@ def _defect(raw: np.ndarray, offset: int) -> str:
     value = int(raw[offset])
     if offset == 0 and raw[:2].tobytes() in (b"\xff\xfe", b"\xfe\xff"):
         return f"not UTF-8 (0x{value:02x}): looks like UTF-16, which iconv -f UTF-16 -t UTF-8 converts"
+    if len(re.findall("[가-힣]", raw[offset : offset + 32].tobytes().decode("cp949", "ignore"))) >= 2:
+        return f"not UTF-8 (0x{value:02x}): looks like CP949, which iconv -f CP949 -t UTF-8 converts"
     return f"not UTF-8 (0x{value:02x})" if value else "a NUL byte (0x00): looks like a binary file"
 
 

@@ -1,15 +1,15 @@
-"""Base of the tokenizers of UTF-8: records are encoded in order, some megabytes at a time."""
+"""Base of the tokenizers of UTF-8, whose records are encoded in order, some megabytes at a time; checks of ids."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from chainrule.core.errors import DataError
 from chainrule.core.protocols import Encoded
-from chainrule.data.checks import check_utf8
 from chainrule.data.source import CHUNK, gather
 from chainrule.data.split import Spans, spans_of
 
@@ -50,8 +50,11 @@ class SpanTokenizer(ABC):
         return Encoded(ids, np.concatenate(at), np.concatenate(sizes)), where[:-1], where[1:]
 
     def encode(self, text: bytes) -> Encoded:
-        """Return the ids of one text. Raises DataError where it is not UTF-8."""
-        check_utf8(text)
+        """Return the ids of one text. Raises DataError with the place of the first byte that is not UTF-8."""
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(f"byte {error.start + 1} of the text is not UTF-8 (0x{text[error.start]:02x})") from error
         return self.encode_spans(spans_of([text], "the text"))[0]
 
 
@@ -102,3 +105,15 @@ def _before_space(content: np.ndarray, low: int, high: int) -> int:
     while content[high] & 0xC0 == 0x80:
         high -= 1
     return high
+
+
+def check_ids(ids: Any, vocab_size: int) -> np.ndarray:
+    """Return ids as a flat array. Raises ValueError where one is outside the vocabulary.
+
+    >>> check_ids([[3, 1]], 4)
+    array([3, 1])
+    """
+    array = np.asarray(ids).reshape(-1).astype(np.int64, copy=False)
+    if len(array) and not (array.min() >= 0 and array.max() < vocab_size):
+        raise ValueError(f"ids outside 0..{vocab_size - 1} are not in the vocabulary")
+    return array

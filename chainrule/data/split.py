@@ -18,12 +18,10 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import PARTS, Text, chunked
 
-PartT = TypeVar("PartT")
 BLOCKS = 32
 """Blocks of each held-out split at most."""
 BLOCK = 4096
 """Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
-
 
 DivisibleT = TypeVar("DivisibleT", bound="Divisible")
 PartT = TypeVar("PartT")

@@ -28,8 +28,8 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.core.protocols import Encoded
-from chainrule.data.checks import check_ids
 from chainrule.data.formats import record_reader
+from chainrule.data.spans import check_ids
 from chainrule.data.split import cut_at, place_blocks, text_hashes
 
 KINDS = ("chars", "words", "list", "chords", "steps")
@@ -222,6 +222,11 @@ class SymbolTokenizer:
 
     A symbol that occurs less than twice in training is unknown. It costs p(unknown) and 8 bits for each byte of its
     name, and one more byte that ends the name if symbols are longer than a character.
+
+    Args:
+        form: how records are written: separators, columns, file format.
+        names: the symbols, in the order of their ids.
+        ends: True: the end of a record is a symbol too.
     """
 
     name: str = "none"
@@ -244,9 +249,8 @@ class SymbolTokenizer:
 
     def encode(self, text: bytes) -> Encoded:
         """Return the ids of a record as it is written in a file, or of the beginning of one; no end is added."""
-        return self.encode_sequences(Sequences.of(self.form, [self.form.read(text.decode())], None, "the text"), False)[
-            0
-        ]
+        record = self.form.read(text.decode())
+        return self.encode_sequences(Sequences.of(self.form, [record], None, "the text"))[0]
 
     def encode_sequences(self, some: Sequences, ends: bool = False) -> tuple[Encoded, np.ndarray, np.ndarray]:
         """Return ids, one record after the other, and where each record begins and ends in them.

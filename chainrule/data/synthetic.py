@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ Sizes = dict[str, int]
 """Records (or symbols) of train, valid and test."""
 Files = Mapping[str, str | bytes]
 """Contents by file name."""
-Maker = Callable[[Sizes, np.random.Generator], tuple[Files, dict[str, Any]]]
+Contents = tuple[Files, dict[str, Any]]
+"""Files by name, and known facts."""
+Maker = Callable[[Sizes, np.random.Generator], Contents]
 """From sizes and random numbers to the files and the known facts."""
 KINDS: dict[tuple[str, str], Kind] = {}
 """Registered kinds by name and task; the task is "" where no command trains on it yet."""
@@ -67,6 +69,28 @@ def made_by(
         return function
 
     return announce
+
+
+def facts(alignment: str | None, remember: str, chance: dict[str, tuple[float, str]], **more: Any) -> dict[str, Any]:
+    """Return facts for ``truth.json``.
+
+    Args:
+        alignment: where the answer stands in a record, in words.
+        remember: what has to be remembered.
+        chance: scores of guessing by metric, each with its reason.
+        more: further facts.
+    """
+    scores = {metric: {"value": value, "how": how} for metric, (value, how) in chance.items()}
+    return {**more, "alignment": alignment, "remember": remember, "chance": scores}
+
+
+def json_lines(records: Iterable[dict[str, Any]]) -> str:
+    """Return records as lines of JSON.
+
+    Args:
+        records: one object for each line.
+    """
+    return "".join(json.dumps(record) + "\n" for record in records)
 
 
 def known() -> dict[tuple[str, str], Kind]:
@@ -137,3 +161,42 @@ def write(made: Made, directory: Path) -> None:
     for name, content in made.files.items():
         (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     (directory / "truth.json").write_text(json.dumps(made.truth, indent=1) + "\n", encoding="utf-8")
+
+
+def make_data(
+    kind: str | None = None,
+    out: str | None = None,
+    *,
+    task: str | None = None,
+    size: float | None = None,
+    seed: int = 42,
+) -> dict[str, Any]:
+    """Write data of a kind to a folder, or list all kinds.
+
+    Args:
+        kind: the kind; None: list all.
+        out: the folder.
+        task: the task, where a kind is for several.
+        size: training records, or symbols of a stream.
+        seed: seed of the random numbers.
+
+    Returns:
+        ``kinds``, each with its task and a summary; or what was made, with its entropy rate, or the scores of guessing.
+
+    Raises:
+        UserError: no such kind or task, no folder, too small a size.
+    """
+    if kind is None:
+        return {
+            "kinds": [{"kind": k, "task": t or None, "summary": found.summary} for (k, t), found in known().items()]
+        }
+    chosen = task_of(kind, task)
+    if not out:
+        raise UserError(f"data make {kind}: say where to, with --out DIR")
+    made = make(kind, chosen, size=None if size is None else int(size), seed=seed)
+    write(made, Path(out))
+    truth = made.truth
+    about = {"out": out, "kind": kind, "task": chosen or None, "description": truth["description"]}
+    if "chance" in truth:
+        return {**about, "chance": {metric: found["value"] for metric, found in truth["chance"].items()}}
+    return {**about, "entropy_rate": truth["entropy_rate"], "lag": truth["lag"]}

@@ -26,18 +26,16 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.synthetic import Files, Sizes, made_by
+from chainrule.data.synthetic import Contents, Sizes, made_by
 
 LETTERS = b"abcdefghijklmnop"
 SYMBOLS = 8
 """Symbols of every source."""
 WARM_UP = 1_000
 """Symbols that are drawn and dropped before a stream begins, so that it is stationary."""
-Stream = tuple[Files, dict[str, Any]]
-"""Files and facts."""
 
 
-def _stream(ids: np.ndarray, sizes: Sizes, text: str, rate: float, lag: int | None, **facts: Any) -> Stream:
+def _stream(ids: np.ndarray, sizes: Sizes, text: str, rate: float, lag: int | None, **facts: Any) -> Contents:
     """One stream cut into its three splits, one printable ASCII byte a symbol and no newline, and its facts."""
     letters = np.frombuffer(LETTERS, np.uint8)[ids]
     pieces = np.split(letters, np.cumsum(list(sizes.values())))
@@ -117,8 +115,8 @@ def markov_memory(rows: np.ndarray, order: int) -> list[float]:
     return [float(b - a) for a, b in itertools.pairwise(entropies)]
 
 
-@source("markov", "a stream: the last three symbols decide, any two of them tell little")
-def _markov(sizes: Sizes, rng: np.random.Generator) -> Stream:
+@source("markov", "a stream: each symbol depends on the three before it; any two of them tell little")
+def _markov(sizes: Sizes, rng: np.random.Generator) -> Contents:
     """After each context of three, four of eight symbols may come: "a", so that every context leads to "aaa" and on
     (one recurrent class, no period), and three others drawn for that context, so that fewer than three tell little.
     About equally likely, so that a test text of moderate size is close to the rate.
@@ -217,8 +215,8 @@ def hmm_bits(step_NN: np.ndarray, emit_NV: np.ndarray, ids: np.ndarray, tail: in
     return bits[:, early:].ravel()[:tail]
 
 
-@source("hmm", "a stream: a hidden chain that seldom moves; every symbol back helps, ever less")
-def _hmm(sizes: Sizes, rng: np.random.Generator) -> Stream:
+@source("hmm", "a stream: symbols emitted by four hidden states that seldom change")
+def _hmm(sizes: Sizes, rng: np.random.Generator) -> Contents:
     """Four hidden states on a ring, which stay with probability 0.9; each speaks four of eight symbols, two shared with
     either neighbour, so that one symbol leaves two states possible and the past decides between them.
     """
@@ -242,8 +240,8 @@ def _hmm(sizes: Sizes, rng: np.random.Generator) -> Stream:
     return _stream(ids, sizes, text, rate, None, memory=memory, standard_error=error, achievable=achievable)
 
 
-@source("copy", "a stream: the symbol 50 back, with probability 0.9")
-def _copy(sizes: Sizes, rng: np.random.Generator) -> Stream:
+@source("copy", "a stream: the symbol 50 places back with probability 0.9, else a random one")
+def _copy(sizes: Sizes, rng: np.random.Generator) -> Contents:
     """x_t = x_{t-lag} with probability 0.9, else uniform: ``lag`` independent interleaved chains.
 
     So fewer than ``lag`` visible symbols tell nothing, and ``lag`` of them everything: with a = 0.9 + 0.1 / V for the
@@ -263,8 +261,8 @@ def _copy(sizes: Sizes, rng: np.random.Generator) -> Stream:
     return _stream(ids, sizes, text, rate, lag, memory=memory, achievable=_achievable(bits, sizes))
 
 
-@source("uniform", "a stream: there is nothing to learn")
-def _uniform(sizes: Sizes, rng: np.random.Generator) -> Stream:
+@source("uniform", "a stream: independent symbols, nothing to learn")
+def _uniform(sizes: Sizes, rng: np.random.Generator) -> Contents:
     text, rate = f"independent and uniform over {SYMBOLS} symbols: nothing to remember", math.log2(SYMBOLS)
     ids, achievable = rng.integers(SYMBOLS, size=sum(sizes.values())), {"valid": rate, "test": rate}
     return _stream(ids, sizes, text, rate, 0, memory=_curve([rate]), achievable=achievable)

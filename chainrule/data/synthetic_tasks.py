@@ -20,17 +20,15 @@ Goldberg (2016). `chainrule.data.rainbow` makes the images.
 from __future__ import annotations
 
 import itertools
-import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
 from chainrule.core import UserError
 from chainrule.data.split import text_hashes
-from chainrule.data.synthetic import Files, Sizes, made_by
+from chainrule.data.synthetic import Contents, Files, Sizes, facts, json_lines, made_by
 
 SYMBOLS, LONGEST = "0123456789", 10
 PAIRS = 8
@@ -39,8 +37,6 @@ KEYS, VALUES = BASE64[:32], BASE64[32:]
 """One byte each, so that models over bytes read a record in as few steps as possible."""
 TRAINED, TESTED = (2, 40), (256, 256)
 """Shortest and longest sequence of bits in train and valid, and in test."""
-Contents = tuple[Files, dict[str, Any]]
-"""Files by name, and known facts."""
 Draw = Callable[[int, np.random.Generator], list[str]]
 """From a number to that many records, without their answers."""
 
@@ -153,12 +149,6 @@ def _answered(kind: str, header: str, parts: dict[str, list[str]]) -> Files:
     }
 
 
-def _facts(alignment: str | None, remember: str, chance: dict[str, tuple[float, str]], **more: Any) -> dict[str, Any]:
-    """Facts for ``truth.json``; ``chance``: scores of guessing by metric, each with its reason."""
-    scores = {metric: {"value": value, "how": how} for metric, (value, how) in chance.items()}
-    return {**more, "alignment": alignment, "remember": remember, "chance": scores}
-
-
 def _rows(letters: str, span: tuple[int, int], count: int, rng: np.random.Generator) -> list[str]:
     """Sequences of equally likely letters, of equally likely lengths."""
     lengths = rng.integers(span[0], span[1] + 1, count).tolist()
@@ -208,13 +198,20 @@ def _pair_kind(kind: str, summary: str, place: str, remember: str) -> None:
             "exact_match": (math.fsum(whole) / len(whole), f"knowing the length L only; {how[0]}; mean over test"),
             "symbol_accuracy": (symbol, f"knowing the length L only; {how[1]}"),
         }
-        facts = _facts(f"target t is {place}", remember, chance, symbols=len(SYMBOLS), lengths=[1, LONGEST])
-        return _answered(kind, "source target", parts), facts
+        known = facts(f"target t is {place}", remember, chance, symbols=len(SYMBOLS), lengths=[1, LONGEST])
+        return _answered(kind, "source target", parts), known
 
 
-_pair_kind("copy", "the source again", "source t", "every symbol and its place")
-_pair_kind("reverse", "the source read backwards", "source L - 1 - t", "every symbol and its place, the last first")
-_pair_kind("sort", "the source in ascending order", "source argsort(source)[t], stable", "the count of each symbol")
+_pair_kind("copy", "the target repeats the source", "source t", "every symbol and its place")
+_pair_kind(
+    "reverse", "the target is the source reversed", "source L - 1 - t", "every symbol and its place, the last first"
+)
+_pair_kind(
+    "sort",
+    "the target is the source in ascending order",
+    "source argsort(source)[t], stable",
+    "the count of each symbol",
+)
 
 
 # ------------------------------------------------------------------------------------------------------- recall, parity
@@ -240,10 +237,12 @@ def _recall(sizes: Sizes, rng: np.random.Generator) -> Contents:
     }
     remember = f"all {PAIRS} pairs: the key that is asked for is known at the end only"
     where = "the word after the key that is asked for"
-    return files, _facts(where, remember, chance, pairs=PAIRS, keys=KEYS, values=VALUES)
+    return files, facts(where, remember, chance, pairs=PAIRS, keys=KEYS, values=VALUES)
 
 
-@made_by("parity", "tag", f"running parity of bits: trained on {TRAINED} of them, tested on {TESTED[0]}", 20_000)
+@made_by(
+    "parity", "tag", f"running parity: trained on {TRAINED[0]} to {TRAINED[1]} bits, tested on {TESTED[0]}", 20_000
+)
 def _parity(sizes: Sizes, rng: np.random.Generator) -> Contents:
     learned = {part: size for part, size in sizes.items() if part != "test"}
     parts = divided(partial(_rows, "01", TRAINED), learned, rng)
@@ -251,7 +250,7 @@ def _parity(sizes: Sizes, rng: np.random.Generator) -> Contents:
     how = "bits are fair, so a parity is fair whatever is known of all bits so far but one"
     remember = "one bit, which each 1 turns over; no window that is shorter than the prefix helps"
     lengths = {"train": TRAINED, "valid": TRAINED, "test": TESTED}
-    return _answered("parity", "tokens tags", parts), _facts(None, remember, {"accuracy": (0.5, how)}, lengths=lengths)
+    return _answered("parity", "tokens tags", parts), facts(None, remember, {"accuracy": (0.5, how)}, lengths=lengths)
 
 
 # --------------------------------------------------------------------------------------------------------------- adding
@@ -289,15 +288,11 @@ def _adding(sizes: Sizes, rng: np.random.Generator) -> Contents:
             {"values": x[:, 0].tolist(), "marks": np.flatnonzero(x[:, 1]).tolist(), "target": round(y, 4)}
             for x, y in zip(inputs, targets.tolist())
         ]
-        files[f"{part}.jsonl"] = _json_lines(records)
+        files[f"{part}.jsonl"] = json_lines(records)
     chance = {"mse": (1 / 6, "predict 1, the mean: the variance of two uniform numbers, 2/12")}
     note = "no command trains on a number for a whole sequence yet; use the arrays of adding() in Python"
     marks = "positions from 0, one in each half"
-    return files, _facts("the two marks", "the first of two marked numbers", chance, length=100, marks=marks, note=note)
-
-
-def _json_lines(records: Iterable[dict[str, Any]]) -> str:
-    return "".join(json.dumps(record) + "\n" for record in records)
+    return files, facts("the two marks", "the first of two marked numbers", chance, length=100, marks=marks, note=note)
 
 
 # ------------------------------------------------------------------------------------------------------------ agreement
@@ -309,7 +304,7 @@ AGREEING = {
 }
 REFLEXIVES = tuple(AGREEING)
 NOUNS = {noun: reflexive for reflexive, nouns in AGREEING.items() for noun in nouns.split()}
-"""Reflexive that agrees with each noun; every reflexive has as many nouns."""
+"""The reflexive that agrees with each noun; every reflexive has as many nouns."""
 VERBS = ("saw", "blamed", "praised", "helped", "hurt", "admired", "defended", "taught", "watched", "called", "followed")
 SPOKE, NEAR = ("said", "knew", "thought", "wrote"), ("near", "behind", "beside", "with")
 TAILS = (".", "again .", "twice .")
@@ -336,12 +331,14 @@ def _sentence(lots: Iterator[float]) -> str:
     return " ".join([*told, one(VERBS), NOUNS[subject], one(TAILS)])
 
 
-@made_by("agreement", "generate", "sentences whose reflexive agrees with a noun some way back (--unit lines)", 20_000)
+@made_by(
+    "agreement", "generate", "sentences whose reflexive pronoun agrees with an earlier noun (--unit lines)", 20_000
+)
 def _agreement(sizes: Sizes, rng: np.random.Generator) -> Contents:
     parts = divided(_sentences, sizes, rng)
     files = {f"{part}.txt": "".join(f"{line}\n" for line in lines) for part, lines in parts.items()}
     found = [mentions(line) for line in parts["test"]]
-    files["answers.jsonl"] = _json_lines(
+    files["answers.jsonl"] = json_lines(
         {"line": n, "pronoun": p, "antecedent": a, "distractors": d, "answer": answer("agreement", line)}
         for n, (line, (p, a, d)) in enumerate(zip(parts["test"], found), 1)
     )
@@ -354,7 +351,7 @@ def _agreement(sizes: Sizes, rng: np.random.Generator) -> Contents:
         "first_noun": ((1 + 2 * first) / 3, f"the first noun of the sentence; {share}{first:.4f}"),
     }
     distances = [pronoun - antecedent for pronoun, antecedent, _ in found]
-    return files, _facts(
+    return files, facts(
         "the antecedent: the first noun after the last 'that'",
         "number and gender of the subject, past the nouns that modify it",
         chance,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,9 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest
-from chainrule.data.formats import Suffixes, TableReader, table_reader
+from chainrule.data.formats import table_reader, table_suffixes
 from chainrule.data.source import PART_NAMES, PARTS, locate
-from chainrule.data.split import divide_parts
 
-TABLES = Suffixes(TableReader)
-"""Suffixes of tables."""
 TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("source", "target"): "translate",
     ("image", "text"): "draw",
@@ -38,6 +35,8 @@ TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("tokens", "tags"): "tag",
 }
 """Column names that tell which task a table is for."""
+SHOWN = 20
+"""Characters of a cell that a message shows."""
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 Names = str | Sequence[str] | None
 """``--columns``: names separated by commas, or a list of them."""
@@ -95,13 +94,28 @@ class Table:
 
     def need(self, *names: str) -> list[list[str]]:
         """Return the columns of these names. Raises DataError where one is missing."""
-        for name in names:
-            if name not in self.columns:
-                known = ", ".join(self.columns)
-                raise DataError(
-                    f"{self.files[0]}: no column '{name}'; there are: {known}; --columns says which is which"
-                )
+        if missing := [name for name in names if name not in self.columns]:
+            raise DataError(
+                f"{self.files[0]}: no column '{missing[0]}'; there are: {', '.join(self.columns)}"
+                f"{self._first_line()}; --columns says which is which{self._example(missing, names)}"
+            )
         return [self.columns[name] for name in names]
+
+    def _first_cells(self) -> list[str]:
+        """Return the cells of the first row where no header was recognised, else nothing."""
+        numbered = list(self.columns) == [str(k + 1) for k in range(len(self.columns))]
+        return [" ".join(column[0].split()) for column in self.columns.values() if column] if numbered else []
+
+    def _first_line(self) -> str:
+        cells = ", ".join(cell if len(cell) <= SHOWN else f"{cell[:SHOWN]}…" for cell in self._first_cells())
+        return f" (the first line has: {cells})" if cells else ""
+
+    def _example(self, missing: Sequence[str], names: Sequence[str]) -> str:
+        """An example of ``--columns`` that gives columns of the file the names that a task needs."""
+        columns = self._first_cells() or [name for name in self.columns if name not in names]
+        given = [f"{name}={column}" for name, column in zip(missing, columns) if len(column) <= SHOWN]
+        usable = len(given) == len(missing) and {*missing} <= {*itertools.chain(*TASK_COLUMNS)}
+        return f", for example --columns {','.join(given)}" if usable else ""
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Table:
         """Return the rows of these numbers, which ascend."""
@@ -152,6 +166,9 @@ def read_table(
         notes: remarks on what was skipped or repaired are appended here.
         keep: further columns that a header must name, such as that of ``--group``.
 
+    Returns:
+        The rows by column, with the file and line of each.
+
     Raises:
         DataError: bad UTF-8, a row of another length than the first, bad JSON (with file and line), a missing column.
         UserError: ``columns`` does not fit the file, or Parquet without pyarrow.
@@ -180,13 +197,20 @@ def read_tables(
     *,
     keep: Sequence[str] = (),
 ) -> tuple[str, dict[str, Table]]:
-    """Read DATA: a table, or a folder of tables. Arguments as for `read_table`.
+    """Read DATA: a table, or a folder of tables.
+
+    Args:
+        source: the table or folder.
+        columns: the value of ``--columns``.
+        on_bad: ``stop`` at a row of another length than the first, or ``skip`` it.
+        notes: remarks on what was skipped or repaired are appended here.
+        keep: further columns that a header must name, such as that of ``--group``.
 
     Returns:
         The name of DATA, and a table for each split: files named train, valid and test, or a column ``split``, are a
         given split; without one the single table is called ``all``.
     """
-    found, told = locate(source, TABLES), [] if notes is None else notes
+    found, told = locate(source, table_suffixes()), [] if notes is None else notes
     told.extend(found.notes)
     tables = {
         part: concat([read_table(path, columns, on_bad, told, keep=keep) for path in paths])
@@ -248,23 +272,6 @@ def moment(cell: str) -> float:
     text = cell.replace("/", "-")
     time = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
     return (time.replace(tzinfo=time.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
-
-
-def divide_tables(
-    tables: dict[str, Table], shares: dict[str, float], key: Callable[[Table], list[str]]
-) -> dict[str, Table]:
-    """Return tables for train, valid and test: given splits are kept, missing ones are split off.
-
-    Args:
-        tables: as `read_tables` returns them.
-        shares: share of each split.
-        key: returns a string for each row of a table, such as its group; rows with the same key are in the same split.
-
-    Raises:
-        DataError: fewer keys than splits.
-    """
-    where = next(iter(tables.values())).files[0]
-    return divide_parts(tables, shares, lambda part: key(tables[part]), Table.take, where)
 
 
 def _by_field(table: Table) -> dict[str, Table]:

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from chainrule.core.errors import DataError, MachineError, UserError, nearest
+from chainrule.core.errors import DataError, UserError, nearest, system_errors
 from chainrule.core.protocols import Encoded
-from chainrule.data.checks import check_ids
-from chainrule.data.spans import EncodedSpans, EncodedTexts, SpanTokenizer, texts_of
+from chainrule.data.spans import EncodedSpans, EncodedTexts, SpanTokenizer, check_ids, texts_of
 from chainrule.data.split import Spans
 from chainrule.data.symbols import SymbolTokenizer
 from chainrule.data.words import WordTokenizer
@@ -131,7 +130,7 @@ class CharTokenizer(SpanTokenizer):
 def missing(character: str, vocab_size: int) -> str:
     """Return the message about a character outside a complete alphabet."""
     return (
-        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training part, "
+        f"{character!r} (U+{ord(character):04X}) is not among the {vocab_size:,} characters of the training split, "
         "which char:complete declares to be all; --tokenizer char has an unknown symbol for it"
     )
 
@@ -183,10 +182,9 @@ def read_tokenizer(file: Path) -> TextTokenizer:
         DataError: the file holds no tokenizer of text. MachineError: it cannot be opened.
     """
     try:
-        saved = json.loads(file.read_bytes())
+        with system_errors(file):
+            saved = json.loads(file.read_bytes())
         return text_tokenizer_from_json(saved["tokenizer"] if saved.get("type") == "text" else saved)
-    except OSError as error:
-        raise MachineError(f"{file}: {error.strerror or error}") from error
     except ValueError as error:
         raise DataError(f"{file}: not valid JSON: {error}") from None
     except (AttributeError, KeyError):
@@ -229,7 +227,13 @@ def bpe() -> type[BpeTokenizer]:
 
 
 def tokenizer_from_json(saved: dict[str, Any]) -> AnyTokenizer:
-    """Return the tokenizer that ``to_json`` saved. Raises DataError for other content.
+    """Return the tokenizer that ``to_json`` saved.
+
+    Args:
+        saved: the object that ``to_json`` returned.
+
+    Raises:
+        DataError: other content.
 
     >>> tokenizer_from_json({"type": "char", "characters": "ab", "complete": True}).vocab_size
     2

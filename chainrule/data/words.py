@@ -23,8 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from chainrule.data.checks import check_ids
-from chainrule.data.spans import EncodedTexts, SpanTokenizer, texts_of
+from chainrule.data.spans import EncodedTexts, SpanTokenizer, check_ids, texts_of
 from chainrule.data.split import Spans
 
 SPACES = "\0\t\n\v\f\r "
@@ -39,6 +38,10 @@ SINGLE_SPACE = re.compile(f" (?![{SPACES}])")
 
 class WordTokenizer(SpanTokenizer):
     """Words and runs of white space by id, most frequent first; the unknown token comes last.
+
+    Args:
+        words: the vocabulary, in the order of the ids.
+        lines: True: a record is a line, and white space only separates words; False: white space is kept as tokens.
 
     >>> tokenizer = WordTokenizer(["to", "be", "or"], lines=True)
     >>> tokenizer.encode(b"to be or not").ids.tolist()

@@ -50,7 +50,7 @@ class HMM(HMMBase):
 
     Attributes:
         symbols_: the symbols of the columns of ``emissionprob_``.
-        startprob_, transmat_, emissionprob_ (or weights_, means_, covars_): the tables.
+        ``startprob_``, ``transmat_``, ``emissionprob_`` (or ``weights_``, ``means_``, ``covars_``): the tables.
         history_: log p of all data before each EM step, in nats.
         scores_: last entry of the history of every start, by seed.
         seed_: seed of the start that was kept.

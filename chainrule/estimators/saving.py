@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from chainrule.core import UserError, model_type
 from chainrule.counting.scan import HiddenChain
@@ -16,6 +15,8 @@ from chainrule.runs import RunFolder
 
 SAVED_TYPE = "chainrule.HMM"
 """Model type in the config of a saved estimator."""
+LEARNT = ("symbols_", "labels_", "seed_", "parts_", "history_", "scores_")
+"""Attributes of a fitted estimator beside its model."""
 HMMT = TypeVar("HMMT", bound=HMMBase)
 
 
@@ -32,34 +33,28 @@ def save(estimator: HMMBase, path: Path | str, *, overwrite: bool) -> None:
     """
     from chainrule.tasks.setup import machine
 
+    if not overwrite and RunFolder(path).exists():
+        raise UserError(f"{path}: holds a run already; save(path, overwrite=True) replaces it")
     settings = {k: v for k, v in estimator.get_params().items() if k not in (*TABLES, "device")}
     if settings["mask"] is not None:
         settings["mask"] = np.asarray(settings["mask"], dtype=bool).tolist()
     if settings["symbols"] is not None:
         settings["symbols"] = _plain("symbols", estimator.symbols_)
     settings = {k: v.item() if isinstance(v, np.generic) else v for k, v in settings.items()}
-    if not overwrite and RunFolder(path).exists():
-        raise UserError(f"{path}: holds a run already; save(path, overwrite=True) replaces it")
-    learnt = {name: getattr(estimator, name) for name in ("seed_", "parts_") if hasattr(estimator, name)}
-    for name in ("symbols_", "labels_"):
-        learnt |= {name: _plain(name, getattr(estimator, name))} if hasattr(estimator, name) else {}
-    scores, history = getattr(estimator, "scores_", {}), getattr(estimator, "history_", None)
-    task = "generate" if estimator.emission == "categorical" else "series"
-    model = estimator.model_
-    tensors = {f"model.{name}": t for name, t in model.state_dict().items()}  # type: ignore[attr-defined]
-    given: dict[str, Any] = {k: np.asarray(value, dtype=np.float64) for k, value in estimator._given().items()}
-    given |= {"history": history} if history is not None else {}
-    given |= {"scores": list(scores.values())} if scores else {}
-    for name, value in given.items():
-        tensors[f"given.{name}" if name in TABLES else name] = torch.as_tensor(value, dtype=torch.float64)
+    learnt = {name: getattr(estimator, name) for name in LEARNT if hasattr(estimator, name)}
+    learnt |= {name: _plain(name, learnt[name]) for name in ("symbols_", "labels_") if name in learnt}
+    if "scores_" in learnt:
+        learnt["scores_"] = list(learnt["scores_"].items())
+    given = {name: np.asarray(table, dtype=np.float64).tolist() for name, table in estimator._given().items()}
+    task, model = "generate" if estimator.emission == "categorical" else "series", estimator.model_
     run = RunFolder.create(path, overwrite=overwrite)
     run.write_description(
         {name: value for name, value in settings.items() if name not in ("symbols", "mask")},
         {"model_type": SAVED_TYPE, "task": task, "model": model.config.model_dump(), "estimator": settings},  # type: ignore[attr-defined]
-        {"data.json": {**learnt, "starts_": list(scores)}},
+        {"data.json": {"given": given, "learnt": learnt}},
         machine(),
     )
-    run.write_model(tensors)
+    run.write_model(model.state_dict())  # type: ignore[attr-defined]
 
 
 def load(kind: type[HMMT], run: RunFolder, device: str) -> HMMT:
@@ -82,22 +77,16 @@ def load(kind: type[HMMT], run: RunFolder, device: str) -> HMMT:
     if (found := run.read_json("config.json").get("model_type")) != SAVED_TYPE:
         raise UserError(f"{run.path}: holds a run of '{found}', not a saved HMM; chainrule.load opens it")
     config, tensors, files = run.load_model()
-    given: dict[str, Any] = {
-        name: tensors[f"given.{name}"].numpy().copy() for name in TABLES if f"given.{name}" in tensors
-    }
+    given: dict[str, Any] = {name: np.array(table) for name, table in files["data.json"]["given"].items()}
     estimator = kind(**config["estimator"], **given, device=device)
     chosen = model_type("hmm", config["task"])
     model = chosen.build(chosen.config.make(config["model"])).double()
-    model.load_state_dict({k.removeprefix("model."): t for k, t in tensors.items() if k.startswith("model.")})
+    model.load_state_dict(tensors)
     assert isinstance(model, HiddenChain)
-    estimator.model_ = model.to(device)
-    learnt = files["data.json"]
-    if "history" in tensors:
-        learnt["history_"] = tensors["history"].tolist()
-    if "scores" in tensors:
-        learnt["scores_"] = dict(zip(learnt["starts_"], tensors["scores"].tolist(), strict=True))
-    names = ("symbols_", "labels_", "seed_", "parts_", "history_", "scores_")
-    estimator.__dict__ |= {name: learnt[name] for name in names if name in learnt}
+    learnt = files["data.json"]["learnt"]
+    if "scores_" in learnt:
+        learnt["scores_"] = dict(learnt["scores_"])
+    estimator.__dict__ |= {"model_": model.to(device), **learnt}
     return estimator
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, UserError
-from chainrule.nn.recorder import Recorder
+from chainrule.nn.probes import Recorder
 
 
 @torch.no_grad()

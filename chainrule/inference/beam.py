@@ -54,7 +54,7 @@ class Beams:
             take turns in filling the beam (Post & Vilar 2018); best with a ``width`` above the number of ids in all
             phrases.
         forbid: phrases that do not appear.
-        prefix: ids that the result begins with; `beam_search` takes one tuple a row, or one for all.
+        prefix: ids that the result begins with.
         groups: groups of ``width / groups`` hypotheses that are filled one after another; ids that earlier groups took
             at this step cost ``diversity`` each time (Vijayakumar et al. 2018, Hamming).
         diversity: that cost. It steers the choice only: nats and scores are without it.
@@ -76,7 +76,7 @@ class Beams:
     no_repeat_ngram: int = 0
     must: tuple[Phrase, ...] = ()
     forbid: tuple[Phrase, ...] = ()
-    prefix: tuple[Phrase, ...] = ()
+    prefix: Phrase = ()
     groups: int = 1
     diversity: float = 0.5
 
@@ -117,7 +117,7 @@ class Beams:
             )
         if len(request.prompts) > 1:
             raise UserError("beam search: guidance is for sampling")
-        Rules.of(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
+        Rules(request, model.vocab_size, "cpu").check(self.prefix, self.limit(request))
 
     def begin(self, handles: list[Handle], model: Autoregressive, state: State) -> Group:
         """Return the group of requests that are searched together. Raises UserError where the State keeps no
@@ -130,26 +130,19 @@ class Beams:
 
 
 class Rules:
-    """Ids and phrases that must and must not appear, ready to be looked up."""
+    """Ids and phrases that a request excludes or needs, ready to be looked up."""
 
-    def __init__(self, options: Beams, vocab_size: int, end: int | None, device: torch.device | str):
-        self.options, self.vocab_size, self.end, self.device = options, vocab_size, end, device
-        for i in chain(*options.must, *options.forbid):
+    def __init__(self, request: Request, vocab_size: int, device: torch.device | str):
+        options: Any = request.sampler
+        must, forbid = options.must, (*options.forbid, *((i,) for i in request.constraints.forbid))
+        self.vocab_size, self.end = vocab_size, request.end
+        for i in chain(*must, *forbid):
             self._check_id(i)
-        single = [] if options.must else sorted({phrase[0] for phrase in options.forbid if len(phrase) == 1})
-        longer = tuple(phrase for phrase in options.forbid if len(phrase) > 1 or options.must)
-        self.phrases = None
-        if options.must or longer:
-            self.phrases = compiled(options.must, longer, vocab_size, end).to(device)
+        single = [] if must else sorted({phrase[0] for phrase in forbid if len(phrase) == 1})
+        longer = tuple(phrase for phrase in forbid if len(phrase) > 1 or must)
+        self.phrases = compiled(must, longer, vocab_size, self.end).to(device) if must or longer else None
         self.excluded = torch.tensor(single, dtype=torch.long, device=device)
         """Ids that never appear: for these no automaton is needed, unless phrases must appear that could hold them."""
-
-    @classmethod
-    def of(cls, request: Request, vocab_size: int, device: torch.device | str) -> Rules:
-        """The rules of a request, ids that its constraints exclude among them."""
-        options: Any = request.sampler
-        forbid = (*options.forbid, *((i,) for i in request.constraints.forbid))
-        return cls(dataclasses.replace(options, forbid=forbid), vocab_size, request.end, device)
 
     def _check_id(self, i: int) -> None:
         if not 0 <= i < self.vocab_size or i == self.end:
@@ -157,14 +150,11 @@ class Rules:
                 f"beam search: id {i} in a phrase: allowed are 0 to {self.vocab_size - 1} without the end, {self.end}"
             )
 
-    def check(self, prefix: tuple[Phrase, ...], limit: int) -> None:
-        """Raise UserError where what must appear cannot be generated after the prefix in so many ids."""
-        if not prefix and self.phrases is None:
-            return
-        ids = prefix[0] if prefix else ()
+    def check(self, ids: Phrase, limit: int) -> None:
+        """Raise UserError where what must appear cannot be generated after the prefix ``ids`` in so many."""
         for i in ids:
             self._check_id(i)
-        left, place = limit - len(ids), torch.tensor(0, device=self.device)
+        left, place = limit - len(ids), torch.tensor(0)
         if left < 0:
             raise UserError(f"beam search: a prefix of {len(ids)} ids and max_length={limit}")
         apart = f"beam search: the prefix {ids} and the phrases that must or must not appear exclude each other"
@@ -175,7 +165,7 @@ class Rules:
         for i in ids:
             if self.phrases.after(place)[i] >= NEVER:
                 raise UserError(apart)
-            place = self.phrases.read(place, torch.tensor(i, device=self.device))
+            place = self.phrases.read(place, torch.tensor(i))
         if int(self.phrases.need(place)) > left:
             raise UserError(
                 f"beam search: phrases that must appear do not fit: max_length={limit} leaves {left} ids, "
@@ -225,12 +215,12 @@ class Search(Group):
         self.key, self.handles, self.vocab_size, self.end = object(), handles, vocab_size, handles[0].request.end
         self.beams, self.device = options.width // options.groups, device
         self.kept = min(options.n_best, self.beams)
-        self.rules = Rules.of(handles[0].request, vocab_size, device)
+        self.rules = Rules(handles[0].request, vocab_size, device)
         self.limits_B = torch.tensor([h.limit for h in handles], device=device)
         self.last_penalty_B1 = torch.tensor(
             [[options.penalty(h.limit)] for h in handles], dtype=torch.float64, device=device
         )
-        given = [next(iter(h.request.sampler.prefix), ()) for h in handles]  # type: ignore[attr-defined]
+        given = [h.request.sampler.prefix for h in handles]  # type: ignore[union-attr]
         longest = max(map(len, given))
         self.prefix_BT = torch.tensor([[*p, *[-1] * (longest - len(p))] for p in given], device=device)
         self.step, self.fan, self.beam = 0, 1, self._first_beam()

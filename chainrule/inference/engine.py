@@ -1,5 +1,7 @@
 """One decoding loop for every model that predicts step by step: sampling, beam search, drawing and forecasting.
 
+Every request has a handle, from which its tokens come one by one::
+
     engine = Engine(model, compute)
     handles = [engine.submit(Request(prompt, Filters(temperature=0.8), seed=seed)) for seed in range(8)]
     for event in handles[0]:
@@ -14,8 +16,7 @@ log p.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Iterable
 from itertools import groupby
 from typing import Any
 
@@ -24,8 +25,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Categorical, Prediction, State, UserError
 from chainrule.core.compute import Compute
-from chainrule.inference.beam import Beams
-from chainrule.inference.requests import Event, Front, Group, Handle, Hypothesis, Request, SourcePrompt
+from chainrule.inference.requests import Event, Front, Group, Handle, Request, SourcePrompt
 from chainrule.inference.sampling import draws_tokens, pad
 
 CHUNK = 4096
@@ -76,7 +76,13 @@ class Engine:
         Raises:
             UserError: the request cannot be met; nothing is clipped.
         """
-        handle = self._checked(request)
+        limit, known = request.sampler.limit(request), len(request.given)
+        if self.room is not None and known + limit > self.room:
+            left = self.room - known
+            told = f"at most {left} more are possible, not {limit}" if left > 0 else "shorten the prompt"
+            raise UserError(f"learned positions end at {self.room} tokens and the prompt has {known}: {told}")
+        request.sampler.check(request, self.model)
+        handle = Handle(self, request, limit)
         self._waiting.append(handle)
         return handle
 
@@ -91,52 +97,24 @@ class Engine:
             self.step()
         return handles
 
-    def resume(self, requests: Sequence[Request], prediction: Prediction, state: State) -> list[Handle]:
-        """Take requests whose prompts have been read already.
-
-        Args:
-            requests: one for each row.
-            prediction: what follows each row, at one position.
-            state: what ``start``, or a ``forward`` over the prompts, returned; consumed.
-
-        Raises:
-            UserError: a request cannot be met.
-        """
-        handles = [self._checked(request) for request in requests]
-        self._begin(handles, prediction, state)
-        return handles
-
     @property
     def busy(self) -> bool:
         """True while any request goes on or waits."""
         return bool(self._waiting or self._fronts)
 
-    def _checked(self, request: Request) -> Handle:
-        limit, known = request.sampler.limit(request), len(request.given)
-        if self.room is not None and known + limit > self.room:
-            left = self.room - known
-            told = f"at most {left} more are possible, not {limit}" if left > 0 else "shorten the prompt"
-            raise UserError(f"learned positions end at {self.room} tokens and the prompt has {known}: {told}")
-        request.sampler.check(request, self.model)
-        return Handle(self, request, limit)
-
     # --- prompts ------------------------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        """Read the prompts of the requests that wait."""
+        """Read the prompts of the requests that wait; neighbours that share a sampler make a group."""
         waiting, self._waiting = self._waiting, []
         for kind in (SourcePrompt, object):
             handles = [h for h in waiting if isinstance(h.request.prompt, SourcePrompt) == (kind is SourcePrompt)]
             if handles:
-                prompts = [prompt for handle in handles for prompt in handle.request.prompts]
-                self._begin(handles, *self._read(prompts))
-
-    def _begin(self, handles: list[Handle], prediction: Prediction, state: State) -> None:
-        """Rows whose prompts have been read, and the groups of neighbours that share a sampler."""
-        alike = groupby(handles, lambda h: h.request.sampler.key(h.request))
-        groups = [(key, list(mine)) for key, mine in alike]
-        begun = [mine[0].request.sampler.begin(mine, self.model, state) for _, mine in groups]
-        self._fronts.append(Front(prediction, state, begun))
+                prediction, state = self._read([prompt for h in handles for prompt in h.request.prompts])
+                alike = groupby(handles, lambda h: h.request.sampler.key(h.request))
+                groups = [list(mine) for _, mine in alike]
+                begun = [mine[0].request.sampler.begin(mine, self.model, state) for mine in groups]
+                self._fronts.append(Front(prediction, state, begun))
 
     def _read(self, prompts: list[Any]) -> tuple[Prediction, State]:
         """Read prompts in one padded batch, equal objects once: the prediction and the State of one row for each."""
@@ -235,32 +213,3 @@ class Engine:
                 begin += many
             first += begin
         return events, plan, moved
-
-
-def beam_search(
-    model: Autoregressive, started: tuple[Prediction, State], end: int | None, compute: Compute, options: Beams
-) -> list[list[Hypothesis]]:
-    """Search for the n best continuations of rows that have been started.
-
-    Args:
-        model: the model.
-        started: what ``start``, or a ``forward`` over prefixes, returned for B rows: a prediction at one position, and
-            the State, which is consumed.
-        end: the token that ends a sequence; None: nothing ends, all have ``max_length`` ids.
-        compute: where the model runs.
-        options: what is searched for.
-
-    Returns:
-        For each row the ``n_best``, distinct: finished ones first, best first. Unfinished ones fill the list where too
-        few have ended at ``max_length``, or where nothing may follow; it is shorter where there are no more.
-
-    Raises:
-        UserError: the constraints cannot be met; nothing has been searched yet.
-    """
-    rows, prefixes = len(started[1].length_B), options.prefix
-    if len(prefixes) not in (0, 1, rows):
-        raise UserError(f"beam search: {len(prefixes)} prefixes for {rows} rows: give one a row, or one for all")
-    each = [prefixes[b : b + 1] if len(prefixes) > 1 else prefixes for b in range(rows)]
-    engine = Engine(model, compute)
-    handles = engine.resume([Request((), replace(options, prefix=p), end=end) for p in each], *started)
-    return [handle.result() for handle in handles]

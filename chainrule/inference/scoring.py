@@ -118,12 +118,7 @@ def token_nats(
 
 
 def _score(
-    model: Autoregressive,
-    part: Symbols,
-    compute: Compute,
-    group: list[Row],
-    nats: np.ndarray,
-    hits: np.ndarray | None,
+    model: Autoregressive, part: Symbols, compute: Compute, group: list[Row], nats: np.ndarray, hits: np.ndarray | None
 ) -> None:
     inputs = np.zeros((len(group), len(group[0])), dtype=np.int64)
     targets = np.full_like(inputs, IGNORED)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Batch, Counting, SequenceModel, total
 from chainrule.laws.subject import LawBroken, Subject, same
-from chainrule.nn.recorder import Recorder
+from chainrule.nn.probes import Recorder
 
 
 def sizes(subject: Subject) -> str:

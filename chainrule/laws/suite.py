@@ -137,7 +137,18 @@ def examine(subject: Subject) -> list[Verdict]:
 
 
 def check(model_type: ModelType, *, seed: int = 0) -> list[Verdict]:
-    """All laws that apply on the ``tiny`` preset of a model type, in float64 on the CPU: a few seconds."""
+    """Test the laws that apply to a model type on its ``tiny`` preset, in float64 on the CPU: a few seconds.
+
+    Args:
+        model_type: the model type.
+        seed: of the random weights and inputs.
+
+    Returns:
+        A verdict for each law.
+
+    Raises:
+        UserError: the task of the model type has no laws.
+    """
     subject = SUBJECTS.find(model_type.task)
     if subject is None:
         raise UserError(
@@ -163,7 +174,8 @@ def named(name: str) -> list[ModelType]:
     known = [f for task in SUBJECTS.all() for f in model_types(task)]
     found = [f for f in known if name in (f.name, f.task)]
     if not found:
-        raise UserError(f"unknown model '{name}': {nearest(name, {f.name for f in known})}")
+        names = {f.name for f in known}
+        raise UserError(f"unknown model type or task '{name}': {nearest(name, names | {f.task for f in known})}")
     return found
 
 

@@ -28,7 +28,6 @@ log-likelihood of infinity.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -36,7 +35,7 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Batch, Config, Normal, Recipe, State, UserError, register, scored
-from chainrule.counting.model import CountingModel, RealValued, resume, within_lengths
+from chainrule.counting.model import CountingModel, RealValued, RecentState, resume, within_lengths
 
 MIN_SIGMA = 1e-4
 """Least sigma, relative to the standard deviation of the data."""
@@ -54,33 +53,28 @@ class ARConfig(Config):
     presets: ClassVar[dict[str, dict[str, Any]]] = {"tiny": {"order": 3}, "small": {}, "base": {"longest": 120}}
 
 
-@dataclass(frozen=True, eq=False)
-class Moments:
-    """Moments M_m in the first m + 2 rows and columns of ``moments_mKK[m]``, zero elsewhere. Moments of parts add."""
+def count_moments(batch: Batch, longest: int) -> Tensor:
+    """Return the moments M_m of a batch for m = 0 … ``longest``, each in the first m + 2 rows and columns of its K x K.
 
-    moments_mKK: Tensor
-
-    def __add__(self, other: Moments) -> Moments:
-        return Moments(self.moments_mKK + other.moments_mKK)
-
-    @staticmethod
-    def of(batch: Batch, longest: int) -> Moments:
-        """Return the moments of a batch for m = 0 … ``longest``."""
-        inputs_BT, targets_BT = batch.inputs_BT.double(), batch.targets_BT.double()
-        rows, length = inputs_BT.shape
-        before = inputs_BT.new_full((rows, longest), math.nan)
-        lags_BTp = lagged(torch.cat([before, inputs_BT], 1), longest)[:, :length]
-        depth_BT = known_lags(lags_BTp)
-        counted_BT = scored(targets_BT) & within_lengths(targets_BT, batch.lengths_B)
-        z_BTK = torch.cat([torch.ones_like(targets_BT)[..., None], targets_BT[..., None], lags_BTp], -1)
-        moments = inputs_BT.new_zeros(longest + 1, longest + 2, longest + 2)
-        sums = inputs_BT.new_zeros(longest + 2, longest + 2)
-        for m in range(longest, -1, -1):  # places with m known lags belong to M_0 .. M_m
-            k = m + 2
-            z_nK = z_BTK[counted_BT & (depth_BT == m)][:, :k]
-            sums = sums[:k, :k] + z_nK.mT @ z_nK
-            moments[m, :k, :k] = sums
-        return Moments(moments)
+    Args:
+        batch: inputs and targets.
+        longest: largest m.
+    """
+    inputs_BT, targets_BT = batch.inputs_BT.double(), batch.targets_BT.double()
+    rows, length = inputs_BT.shape
+    before = inputs_BT.new_full((rows, longest), math.nan)
+    lags_BTp = lagged(torch.cat([before, inputs_BT], 1), longest)[:, :length]
+    depth_BT = known_lags(lags_BTp)
+    counted_BT = scored(targets_BT) & within_lengths(targets_BT, batch.lengths_B)
+    z_BTK = torch.cat([torch.ones_like(targets_BT)[..., None], targets_BT[..., None], lags_BTp], -1)
+    moments_mKK = inputs_BT.new_zeros(longest + 1, longest + 2, longest + 2)
+    sums = inputs_BT.new_zeros(longest + 2, longest + 2)
+    for m in range(longest, -1, -1):  # places with m known lags belong to M_0 .. M_m
+        k = m + 2
+        z_nK = z_BTK[counted_BT & (depth_BT == m)][:, :k]
+        sums = sums[:k, :k] + z_nK.mT @ z_nK
+        moments_mKK[m, :k, :k] = sums
+    return moments_mKK
 
 
 def lagged(read_BT: Tensor, longest: int) -> Tensor:
@@ -139,15 +133,8 @@ def yule_walker(moments_mKK: Tensor, order: int) -> tuple[Tensor, Tensor]:
     return torch.cat([(mean * (1 - phi.sum()))[None], phi]), r[0] - phi @ r[1 : order + 1]
 
 
-@dataclass
-class LastValues(State):
-    """The last p values, oldest first; NaN where nothing is known."""
-
-    values_Bp: Tensor
-
-
 @register("ar", label="AR", task="series", config=ARConfig, recipe=Recipe(update="counting"))
-class AR(RealValued, CountingModel[Moments]):
+class AR(RealValued, CountingModel[Tensor]):
     """An autoregressive model of the last p values."""
 
     config: ARConfig
@@ -168,42 +155,38 @@ class AR(RealValued, CountingModel[Moments]):
         """Number of parameters of the chosen order: c, phi and sigma."""
         return int(self.order) + 2
 
-    def summarize(self, batch: Batch) -> Moments:
-        return Moments.of(batch, self.longest)
+    def summarize(self, batch: Batch) -> Tensor:
+        return count_moments(batch, self.longest)
 
-    def estimate(self, stats: Moments) -> None:
-        moments = stats.moments_mKK
-        counts = moments[:, 0, 0].tolist()
+    def estimate(self, stats: Tensor) -> None:
+        counts = stats[:, 0, 0].tolist()
         if not counts[0]:
             raise UserError("ar: no value to estimate from")
         most = max((m for m, n in enumerate(counts) if n >= 3 * (m + 2)), default=0)
-        order = self.config.order if self.config.order is not None else _least_aic(moments[most], most)
+        order = self.config.order if self.config.order is not None else _least_aic(stats[most], most)
         if counts[order] < order + 2:
             raise UserError(f"ar: order {order} needs at least {2 * order + 2} values in a row; set model.order")
-        spread = float(yule_walker(moments, 0)[1]) ** 0.5
+        spread = float(yule_walker(stats, 0)[1]) ** 0.5
         self.order.fill_(order)
         for m in range(self.longest + 1):
             known = min(m, order)
             if self.config.method == "yule_walker":
-                weights, variance = yule_walker(moments, known)
+                weights, variance = yule_walker(stats, known)
             else:
-                weights, variance = least_squares(moments[known], known)
+                weights, variance = least_squares(stats[known], known)
             self.weights[m].zero_()
             self.weights[m, : known + 1] = weights
             self.scales[m] = max(float(variance.clamp(min=0)) ** 0.5, MIN_SIGMA * max(spread, 1e-12))
         self.notes = [f"order {order}" + (f" by AIC among 0 to {most}" if self.config.order is None else "")]
 
-    def initial_state(self, batch: int, capacity: int | None = None) -> LastValues:
-        nothing = self.weights.new_full((batch, self.longest), math.nan)
-        return LastValues(torch.zeros(batch, dtype=torch.long, device=nothing.device), nothing)
+    def initial_state(self, batch: int, capacity: int | None = None) -> RecentState:
+        return RecentState.beginning(self.weights.new_full((batch, self.longest), math.nan))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
-    ) -> tuple[Normal, LastValues]:
+    ) -> tuple[Normal, RecentState]:
         before, lengths_B = resume(self, inputs_BT, state, lengths_B)
-        read_BT = torch.cat([before.values_Bp, inputs_BT.double()], 1)
-        last_Bp = lengths_B[:, None] + torch.arange(self.longest, device=inputs_BT.device)
-        after = LastValues(before.length_B + lengths_B, read_BT.gather(1, last_Bp))
+        read_BT, after = before.read(inputs_BT.double(), lengths_B)
         lags_BTp = lagged(read_BT, self.longest)
         depth_BT = known_lags(lags_BTp)
         weights_BTK = self.weights[depth_BT]

@@ -50,7 +50,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from chainrule.core import Batch, Classifier, Config, DataError, Recipe, TextBatch, UserError, register
+from chainrule.core import Classifier, Config, DataError, Recipe, TextBatch, UserError, register
 from chainrule.counting.label_ngrams import LabelEstimator, LabelNgrams, Level, UnitVocabulary
 from chainrule.counting.model import CountingModel, DataSized
 
@@ -103,18 +103,10 @@ class BayesConfig(Config):
 
 @dataclass(frozen=True)
 class Examples:
-    """Texts with labels, kept because cross-validation needs them; examples of parts add up."""
+    """Texts with labels, in canonical order, so that sums do not depend on the order in which they were read."""
 
     texts: tuple[str, ...]
     labels: np.ndarray
-
-    def __add__(self, other: Self) -> Self:
-        return type(self)(self.texts + other.texts, np.concatenate([self.labels, other.labels]))
-
-    def sorted(self) -> Self:
-        """Return the examples in canonical order, so that sums do not depend on the order of the parts."""
-        order = sorted(range(len(self.texts)), key=lambda b: (self.texts[b], self.labels[b]))
-        return type(self)(tuple(self.texts[b] for b in order), self.labels[order])
 
 
 # ----------------------------------------------------------------------------------------------------- cross-validation
@@ -356,7 +348,7 @@ BAG = {"units": "word", "n": 1, "smoothing": "add_k", "ends": False}
 
 @register("ngram", task="classify", config=BayesConfig, recipe=Recipe(update="counting", batch_size=4096))
 @register("bag", task="classify", config=BayesConfig, recipe=Recipe(update="counting", batch_size=4096), fixed=BAG)
-class NgramBayes(CountingModel[Examples], Classifier):
+class NgramBayes(CountingModel[tuple[tuple[str, int], ...]], Classifier):
     """Bayes classifier of n-gram models, one for each label."""
 
     config: BayesConfig
@@ -389,29 +381,29 @@ class NgramBayes(CountingModel[Examples], Classifier):
     def _units(self) -> list[UnitModel]:
         return [model for model in self.unit_models.values() if isinstance(model, UnitModel)]
 
-    def summarize(self, batch: Batch) -> Examples:
-        assert isinstance(batch, TextBatch)
-        return Examples(batch.texts, batch.targets_BT[:, 0].numpy().astype(np.int64))
+    def summarize(self, batch: TextBatch) -> tuple[tuple[str, int], ...]:
+        """Return the texts with their labels, which cross-validation needs."""
+        return tuple(zip(batch.texts, batch.targets_BT[:, 0].tolist()))
 
-    def estimate(self, stats: Examples) -> None:
-        stats = stats.sorted()
-        c = choose(stats, self.config)
-        self.log_prior = torch.from_numpy(log_priors(stats.labels, self.config.num_labels))
+    def estimate(self, stats: tuple[tuple[str, int], ...]) -> None:
+        texts, labels = zip(*sorted(stats))
+        examples = Examples(texts, np.array(labels))
+        c = choose(examples, self.config)
+        self.log_prior = torch.from_numpy(log_priors(examples.labels, self.config.num_labels))
         self.shifts, self.k = torch.from_numpy(c.shifts), torch.tensor(c.k, dtype=torch.float64)
-        self.length = torch.tensor(typical_length(stats.texts), dtype=torch.float64)
+        self.length = torch.tensor(typical_length(examples.texts), dtype=torch.float64)
         self.exponents = torch.zeros_like(self.exponents)
         for row, model in enumerate(self._units()):
             powers = c.exponents[model.units]
             for n, power in powers.items():
                 self.exponents[row, n - 1] = power
-            model.set_counts(Counted.of(stats, model.units, max(powers), self.config).ngrams if powers else None)
+            model.set_counts(Counted.of(examples, model.units, max(powers), self.config).ngrams if powers else None)
         chosen = ", ".join(f"{u} n = {n}: {s:.3g}" for u, powers in c.exponents.items() for n, s in powers.items())
         chosen = chosen or "all 0 (the texts do not distinguish the labels)"
         added = f"; k = {c.k:g}" if self.config.smooth == "add_k" else ""
         self.notes = [f"exponents {chosen}{added}; accuracy {c.accuracy:.4f} by cross-validation on train"]
 
-    def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, TextBatch)
+    def classify(self, batch: TextBatch) -> Tensor:
         if not self.k:
             raise DataError("this model has not been trained")
         score_BC = (self.log_prior + self.shifts).expand(len(batch.texts), -1)

@@ -41,7 +41,6 @@ from chainrule.core import (
     register,
 )
 from chainrule.nn.blocks import activate, weight_names
-from chainrule.nn.decoder import MUON, TransformerConfig, TransformerLMConfig
 from chainrule.nn.encoder import Encoder as Stack
 from chainrule.nn.labelling import (
     CLASSIFYING,
@@ -53,6 +52,7 @@ from chainrule.nn.labelling import (
     WordInput,
 )
 from chainrule.nn.recurrent_backbones import at_end
+from chainrule.nn.transformer_config import MUON, TransformerConfig, TransformerLMConfig
 
 EPS = 1e-12
 READ_ONLY = 3
@@ -121,7 +121,6 @@ class BERTEncoder(SequenceModel, Encoder):
     task="fill",
     config=BERTConfig,
     recipe=Recipe(batch_size=32, sequence_length=128, stateful=False, bf16=True, **MUON),
-    width="width",
     width_step=48,
 )
 class BERT(BERTEncoder, MaskedLM):
@@ -185,10 +184,7 @@ class BERTTaggerConfig(BERTLabellerConfig, TokensConfig):
 
 
 class BERTClassifierConfig(BERTLabellerConfig):
-    presets = {
-        "tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32},
-        "small": {"dropout": 0.2},
-    }
+    presets = {"tiny": {"width": 16, "layers": 2, "heads": 2, "context": 32}, "small": {"dropout": 0.2}}
 
 
 def stretches(reader: BERTEncoder, ids_BS: Tensor, lengths_B: Tensor) -> Tensor:
@@ -276,7 +272,7 @@ class BERTLabeller(Pretrainable):
 
 
 FINE_TUNING: dict[str, Any] = {"lr": 1e-3, "bf16": True}
-SIZE: dict[str, Any] = {"width": "width", "width_step": 48}
+SIZE: dict[str, Any] = {"width_step": 48}
 
 
 @register("bert", task="tag", config=BERTTaggerConfig, recipe=TAGGING.replace(**FINE_TUNING), **SIZE)

@@ -29,7 +29,6 @@ class CNNConfig(ImageClassifierConfig):
     task="classify-images",
     config=CNNConfig,
     recipe=Recipe(lr=3e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.01, label_smoothing=0.1),
-    width="width",
 )
 class CNN(ImageClassifier):
     """A classifier by convolutions and average pooling."""

@@ -20,9 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.core import ConfigError, Prediction, Recipe, register
-from chainrule.nn.decoder import MUON, Decoder, TransformerLMConfig
+from chainrule.nn.decoder import Decoder
 from chainrule.nn.masks import Grid, Mask
+from chainrule.nn.positions import PositionalEncoding
 from chainrule.nn.text_to_image import TextToImage, TextToImageConfig
+from chainrule.nn.transformer_config import MUON, TransformerLMConfig
 
 PATTERNS = ("dense", "row", "axial_row", "column", "conv")
 
@@ -41,15 +43,13 @@ class DALLEConfig(TransformerLMConfig, TextToImageConfig):
     }
 
 
-class RecordPositions(nn.Module):
+class RecordPositions(PositionalEncoding):
     """Learnt positions of a record: one for each position of the caption, and for each row and column of the image."""
 
-    biased = False
-
-    def __init__(self, caption: int, side: int, width: int):
-        super().__init__()
-        self.caption, self.side = caption, side
-        self.text, self.row, self.column = (nn.Embedding(n, width) for n in (caption + 1, side, side))
+    def __init__(self, config: DALLEConfig, side: int):
+        super().__init__(config)
+        self.caption, self.side = config.caption, side
+        self.text, self.row, self.column = (nn.Embedding(n, config.width) for n in (self.caption + 1, side, side))
         for table in (self.text, self.row, self.column):
             nn.init.normal_(table.weight, std=0.02)
 
@@ -65,12 +65,6 @@ class RecordPositions(nn.Module):
         of_picture = self.row(pixel_BT // self.side) + self.column(pixel_BT % self.side)
         return x_BTD + torch.where((since_BT <= self.caption)[:, :, None], of_text, of_picture)
 
-    def rotary(self, place_BT: Tensor) -> None:
-        """Return no angles."""
-
-    def bias(self, query_BT: Tensor, key_BS: Tensor) -> None:
-        """Return no bias."""
-
 
 @register(
     "dalle",
@@ -78,7 +72,6 @@ class RecordPositions(nn.Module):
     task="draw",
     config=DALLEConfig,
     recipe=Recipe(batch_size=32, sequence_length=1, warmup=100, bf16=True, **MUON),
-    width="width",
     width_step=48,
 )
 class DALLE(Decoder, TextToImage):
@@ -92,7 +85,7 @@ class DALLE(Decoder, TextToImage):
             raise ConfigError(f"model.pattern={config.pattern}: '{unknown[0]}' is none of {', '.join(PATTERNS)}")
         super().__init__(config)
         self.build_codec()
-        self.position = RecordPositions(config.caption, self.codec.side, config.width)  # type: ignore[assignment]
+        self.position = RecordPositions(config, self.codec.side)
         if config.context < self.places:
             raise ConfigError(
                 f"--context {config.context} is too short: a caption and its image are {self.places} tokens"

@@ -16,7 +16,8 @@ from typing import Any
 
 from chainrule.core import Recipe, register
 from chainrule.nn.blocks import weight_names
-from chainrule.nn.decoder import MUON, Decoder, TransformerLMConfig
+from chainrule.nn.decoder import Decoder
+from chainrule.nn.transformer_config import MUON, TransformerLMConfig
 
 
 class GPTConfig(TransformerLMConfig):
@@ -36,7 +37,6 @@ class GPTConfig(TransformerLMConfig):
     label="GPT",
     config=GPTConfig,
     recipe=Recipe(batch_size=8, sequence_length=256, stateful=False, bf16=True, **MUON),
-    width="width",
     width_step=48,
 )
 class GPT(Decoder):

@@ -11,33 +11,22 @@ Deviations: tokens enter through a learnt embedding; two biases, as torch.nn has
 
 from __future__ import annotations
 
-from functools import partial
-
-from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register_backbone
+from chainrule.core import Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import GRU
-from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
+from chainrule.nn.recurrent_backbones import CausalRecurrent, recurrent_backbone
 
 
 class CausalGRU(CausalRecurrent, GRU):
     """GRU that carries its hidden state."""
 
 
-register_backbone(
-    Backbone(
-        "gru",
-        label="GRU",
-        causal=BackbonePart(RecurrentConfig, CausalGRU),
-        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, GRU)),
-        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
-        tuning={
-            "generate": Tuning(
-                Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True),
-                {"small": {"width": 288, "dropout": 0.1}},
-            ),
-            "series": Tuning(settings={"init": "orthogonal"}),
-            "translate": Tuning(),
-            "classify-images": Tuning(),
-            "draw": Tuning(),
-        },
-    )
-)
+TUNING = {
+    "generate": Tuning(
+        Recipe(lr=5e-3, weight_decay=0.05, warmup=150, bf16=True), {"small": {"width": 288, "dropout": 0.1}}
+    ),
+    "series": Tuning(settings={"init": "orthogonal"}),
+    "translate": Tuning(),
+    "classify-images": Tuning(),
+    "draw": Tuning(),
+}
+register_backbone(recurrent_backbone(GRU, CausalGRU, TUNING))

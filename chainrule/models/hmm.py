@@ -144,14 +144,10 @@ class Emitted(Prediction):
     def sample(self, rng: Randomness = None) -> Tensor:
         return self.emission.sample(draw(self.log_belief_BTN, rng), rng)
 
-
-class EmittedToken(Emitted):
-    """The same over a vocabulary."""
-
-    emission: CategoricalEmission
-
     def logits(self) -> Tensor:
-        """Return log p, normalised, B x T x V."""
+        """Return log p, normalised, B x T x V; of tokens only."""
+        if not isinstance(self.emission, CategoricalEmission):
+            return super().logits()
         return (self.log_belief_BTN.exp() @ self.emission.log_table_NV.exp()).log()
 
 
@@ -169,7 +165,6 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     """A hidden Markov model with any emission."""
 
     config: HMMConfig
-    prediction: type[Emitted] = Emitted
 
     def __init__(self, config: HMMConfig, emission: Emission):
         super().__init__(config)
@@ -204,7 +199,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
             if observed(self.belief):
                 self.belief(read.log_after_TBN[:-1].exp().transpose(0, 1))
             after = read.log_before_TBN[lengths_B, torch.arange(len(lengths_B), device=lengths_B.device)]
-            prediction = self.prediction(read.log_before_TBN[1:].transpose(0, 1), self.emission)
+            prediction = Emitted(read.log_before_TBN[1:].transpose(0, 1), self.emission)
         return prediction, Belief(before.length_B + lengths_B, after)
 
     def _reading(self, inputs_BT: Tensor, state: Belief) -> Chain:
@@ -323,8 +318,6 @@ RECIPE = Recipe(update="em", batch_size=64, sequence_length=256, stateful=False,
 @register("hmm", label="HMM", config=CategoricalConfig, width="states", width_step=8, recipe=RECIPE)
 class CategoricalHMM(HiddenMarkov):
     """A hidden Markov model over tokens."""
-
-    prediction = EmittedToken
 
     def __init__(self, config: CategoricalConfig):
         super().__init__(config, CategoricalEmission(config.states, config.vocab_size))

@@ -138,18 +138,8 @@ def smooth(s: System, run: Filtered) -> Smoothed:
     return Smoothed(*smooth_backwards(s.F_NN, s.H_N, *run))
 
 
-@dataclass(frozen=True, eq=False)
-class Records:
-    """Records of the training data, NaN where a value is missing; records of parts add up."""
-
-    values: tuple[np.ndarray, ...]
-
-    def __add__(self, other: Records) -> Records:
-        return Records(self.values + other.values)
-
-    def ordered(self) -> list[np.ndarray]:
-        """Return the records by length, then by content."""
-        return sorted(self.values, key=lambda x: (len(x), x.tobytes()))
+Records = tuple[np.ndarray, ...]
+"""Records of the training data, NaN where a value is missing."""
 
 
 def _records(batch: Batch) -> Iterator[np.ndarray]:
@@ -196,10 +186,10 @@ class Kalman(RealValued, CountingModel[Records]):
     # --- estimating ---------------------------------------------------------------------------------------------------
 
     def summarize(self, batch: Batch) -> Records:
-        return Records(tuple(_records(batch)))
+        return tuple(_records(batch))
 
     def estimate(self, stats: Records) -> None:
-        records = stats.ordered()
+        records = sorted(stats, key=lambda x: (len(x), x.tobytes()))
         if not records:
             raise UserError("kalman: no value to estimate from")
         seasons = [self.config.season] if self.config.season is not None else [0.0, *likely_seasons(records[-1])]

@@ -8,14 +8,13 @@ Cover & Hart 1967; distances are Euclidean between pixels. A run is as large as 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from chainrule.core import IGNORED, Batch, Classifier, Config, Counting, ImageBatch, Recipe, SequenceModel, register
+from chainrule.core import IGNORED, Classifier, Config, ImageBatch, Recipe, register
 from chainrule.core.errors import ConfigError
+from chainrule.counting.model import CountingModel, DataSized
 
 PRIOR = 0.1
 """a C: total of the prior votes, as a share of the votes of the neighbours."""
@@ -31,21 +30,14 @@ class KNNConfig(Config):
     presets = {"tiny": {}, "small": {}, "base": {}}
 
 
-@dataclass(frozen=True)
-class StoredImages:
-    """Images, as float16, and their labels; adding two sets concatenates them."""
-
-    pixels_ND: Tensor
-    labels_N: Tensor
-
-    def __add__(self, other: StoredImages) -> StoredImages:
-        return StoredImages(torch.cat([self.pixels_ND, other.pixels_ND]), torch.cat([self.labels_N, other.labels_N]))
+StoredImages = tuple[tuple[Tensor, Tensor], ...]
+"""Batches of images, as float16, and their labels."""
 
 
 @register(
     "knn", label="k-NN", task="classify-images", config=KNNConfig, recipe=Recipe(update="counting", batch_size=4096)
 )
-class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
+class KNNClassifier(DataSized, CountingModel[StoredImages], Classifier):
     """A classifier by the labels of the nearest training images."""
 
     config: KNNConfig
@@ -63,19 +55,14 @@ class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
     def parameters_count(self) -> int:
         return self.kept_ND.numel()
 
-    def summarize(self, batch: Batch) -> StoredImages:
-        assert isinstance(batch, ImageBatch)
+    def summarize(self, batch: ImageBatch) -> StoredImages:
         known_B = batch.targets_BT[:, 0] != IGNORED
-        return StoredImages(batch.pixels_BCYX[known_B].flatten(1).half(), batch.targets_BT[known_B, 0])
+        return ((batch.pixels_BCYX[known_B].flatten(1).half(), batch.targets_BT[known_B, 0]),)
 
-    def update(self, stats: StoredImages, rate: float = 1.0) -> KNNClassifier:
-        if rate != 1.0:
-            raise ConfigError("knn cannot be updated incrementally (rate must be 1)")
-        self.kept_ND, self.labels_N = stats.pixels_ND, stats.labels_N
-        return self
+    def estimate(self, stats: StoredImages) -> None:
+        self.kept_ND, self.labels_N = map(torch.cat, zip(*stats))
 
-    def classify(self, batch: Batch) -> Tensor:
-        assert isinstance(batch, ImageBatch)
+    def classify(self, batch: ImageBatch) -> Tensor:
         pixels_BD = batch.pixels_BCYX.flatten(1)
         kept_ND = self.kept_ND.to(pixels_BD.dtype)
         votes = [self._votes(x, kept_ND) for x in pixels_BD.split(AT_ONCE)]
@@ -91,10 +78,3 @@ class KNNClassifier(SequenceModel, Classifier, Counting[StoredImages]):
         weight_BK = 1 / near_BK.clamp(min=0).sqrt().clamp(min=1e-3)
         votes_BC = x_BD.new_zeros(len(x_BD), self.config.num_labels).scatter_add(1, self.labels_N[which_BK], weight_BK)
         return votes_BC / weight_BK.sum(1, keepdim=True)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        """Make room for as many images as were saved."""
-        for name in ("kept_ND", "labels_N"):
-            if prefix + name in state_dict:
-                setattr(self, name, torch.empty_like(state_dict[prefix + name]))
-        super()._load_from_state_dict(state_dict, prefix, *args)

@@ -14,33 +14,22 @@ Deviations: tokens enter through a learnt embedding; two biases, as torch.nn has
 
 from __future__ import annotations
 
-from functools import partial
-
-from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register_backbone
+from chainrule.core import Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import LSTM
-from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
+from chainrule.nn.recurrent_backbones import CausalRecurrent, recurrent_backbone
 
 
 class CausalLSTM(CausalRecurrent, LSTM):
     """LSTM that carries its hidden state and its cell state."""
 
 
-register_backbone(
-    Backbone(
-        "lstm",
-        label="LSTM",
-        causal=BackbonePart(RecurrentConfig, CausalLSTM),
-        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, LSTM)),
-        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
-        tuning={
-            "generate": Tuning(
-                Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True),
-                {"small": {"dropout": 0.1}},
-            ),
-            "series": Tuning(settings={"init": "forget"}),
-            "translate": Tuning(),
-            "classify-images": Tuning(),
-            "draw": Tuning(),
-        },
-    )
-)
+TUNING = {
+    "generate": Tuning(
+        Recipe(lr=8e-3, weight_decay=0.05, batch_size=16, warmup=150, bf16=True), {"small": {"dropout": 0.1}}
+    ),
+    "series": Tuning(settings={"init": "forget"}),
+    "translate": Tuning(),
+    "classify-images": Tuning(),
+    "draw": Tuning(),
+}
+register_backbone(recurrent_backbone(LSTM, CausalLSTM, TUNING))

@@ -66,7 +66,7 @@ from chainrule.core import (
     register,
 )
 from chainrule.counting.counts import Counts, Storage, estimate, first_children, parse_memory
-from chainrule.counting.model import CountingModel, DataSized, resume, within_lengths
+from chainrule.counting.model import CountingModel, DataSized, RecentState, resume, within_lengths
 
 Smoothing = Literal["auto", "ml", "add_k", "witten_bell", "kneser_ney", "backoff"]
 
@@ -259,13 +259,6 @@ class Unsmoothed(Backoff):
 # ---------------------------------------------------------------------------------------------------------------- model
 
 
-@dataclass
-class NgramState(State):
-    """The last n - 1 tokens, oldest first; -1 where nothing is known."""
-
-    context_Bm: Tensor
-
-
 class CountModel(DataSized, CountingModel[Counts], Autoregressive):
     """An n-gram model; subclasses name the smoothing of ``auto``."""
 
@@ -337,18 +330,15 @@ class CountModel(DataSized, CountingModel[Counts], Autoregressive):
         """
         return [type(self)(self.config.replace(n=n)).update(stats) for n in orders]
 
-    def initial_state(self, batch: int, capacity: int | None = None) -> NgramState:
-        nothing = torch.full((batch, self.config.n - 1), -1, device=self.keys.device)
-        return NgramState(torch.zeros(batch, dtype=torch.long, device=nothing.device), nothing)
+    def initial_state(self, batch: int, capacity: int | None = None) -> RecentState:
+        return RecentState.beginning(torch.full((batch, self.config.n - 1), -1, device=self.keys.device))
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
-    ) -> tuple[Backoff, NgramState]:
+    ) -> tuple[Backoff, RecentState]:
         before, lengths_B = resume(self, inputs_BT, state, lengths_B)
         pad_BT = ~within_lengths(inputs_BT, lengths_B)
-        read_BT = torch.cat([before.context_Bm, inputs_BT.masked_fill(pad_BT, -1)], 1)
-        last_Bm = lengths_B[:, None] + torch.arange(self.config.n - 1, device=inputs_BT.device)
-        after = NgramState(before.length_B + lengths_B, read_BT.gather(1, last_Bm))
+        read_BT, after = before.read(inputs_BT.masked_fill(pad_BT, -1), lengths_B)
         tables = self.tables
         contexts_BTm = self._contexts(tables, read_BT)[:, self.config.n - 1 :]
         if self.smoothing in ("witten_bell", "kneser_ney", "backoff"):

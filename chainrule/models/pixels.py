@@ -53,7 +53,6 @@ class LogisticRegression(ImageClassifier):
     task="classify-images",
     config=MLPConfig,
     recipe=Recipe(lr=1e-3, batch_size=64, sequence_length=1, warmup=100, weight_decay=0.05, label_smoothing=0.1),
-    width="width",
 )
 class MLP(ImageClassifier):
     """A perceptron with hidden layers between pixels and label."""

@@ -12,12 +12,11 @@ Deviations: tokens enter through a learnt embedding; two biases, as torch.nn has
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
-from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register_backbone
+from chainrule.core import Recipe, Tuning, register_backbone
 from chainrule.nn.recurrent import RNN
-from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, RecurrentReader, RecurrentReaderConfig
+from chainrule.nn.recurrent_backbones import CausalRecurrent, RecurrentConfig, recurrent_backbone
 
 
 class RNNConfig(RecurrentConfig):
@@ -31,25 +30,17 @@ class CausalRNN(CausalRecurrent, RNN):
         super().__init__(config, input_width, nonlinearity=config.activation)
 
 
-register_backbone(
-    Backbone(
-        "rnn",
-        label="RNN",
-        causal=BackbonePart(RNNConfig, CausalRNN),
-        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, RNN)),
-        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
-        tuning={
-            "generate": Tuning(
-                Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True),
-                {"small": {"width": 384}, "base": {"width": 1024}},
-            ),
-            "series": Tuning(
-                Recipe(lr=5e-3, batch_size=16, sequence_length=128),
-                {"small": {"width": 32}},
-                settings={"init": "orthogonal"},
-            ),
-            "translate": Tuning(),
-            "classify-images": Tuning(),
-        },
-    )
-)
+TUNING = {
+    "generate": Tuning(
+        Recipe(lr=4e-3, weight_decay=0.05, warmup=150, bf16=True),
+        {"small": {"width": 384}, "base": {"width": 1024}},
+    ),
+    "series": Tuning(
+        Recipe(lr=5e-3, batch_size=16, sequence_length=128),
+        {"small": {"width": 32}},
+        settings={"init": "orthogonal"},
+    ),
+    "translate": Tuning(),
+    "classify-images": Tuning(),
+}
+register_backbone(recurrent_backbone(RNN, CausalRNN, TUNING, RNNConfig))

@@ -49,7 +49,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.core import IGNORED, Batch, Config, DataError, Recipe, TaggedBatch, Tagger, register
+from chainrule.core import IGNORED, Config, DataError, Recipe, TaggedBatch, Tagger, register
 from chainrule.counting.model import CountingModel, DataSized, within_lengths
 from chainrule.counting.trigrams import IMPOSSIBLE, Lattice, Transitions, partition, viterbi
 
@@ -303,8 +303,7 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
         """Number of counts above 0."""
         return len(self.emissions) + len(self.transitions)
 
-    def summarize(self, batch: Batch) -> TagCounts:
-        assert isinstance(batch, TaggedBatch)
+    def summarize(self, batch: TaggedBatch) -> TagCounts:
         return TagCounts.of(batch)
 
     def estimate(self, stats: TagCounts) -> None:
@@ -343,11 +342,10 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
             self._derived = Lexicon(words, self.emissions.numpy(), states, c), transitions
         return self._derived
 
-    def _lattices(self, batch: Batch) -> Iterator[tuple[list[int], Lattice, Transitions]]:
+    def _lattices(self, batch: TaggedBatch) -> Iterator[tuple[list[int], Lattice, Transitions]]:
         """Yield rows of the batch with their lattice, in groups of similar length, the longest first; empty rows are
         left out.
         """
-        assert isinstance(batch, TaggedBatch)
         lexicon, transitions = self.tables()
         order = sorted((b for b, row in enumerate(batch.words) if row), key=lambda b: -len(batch.words[b]))
         for begin in range(0, len(order), ROWS):
@@ -355,8 +353,7 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
             yield mine, Lattice.of([batch.words[b] for b in mine], lexicon.emission), transitions
 
     @torch.no_grad()
-    def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        assert isinstance(batch, TaggedBatch)
+    def tag(self, batch: TaggedBatch) -> tuple[Tensor, Tensor]:
         longest = max((len(row) for row in batch.words), default=0)
         tags_BT = torch.full((len(batch.words), longest), IGNORED)
         if self.config.decode == "posterior" and longest:
@@ -380,13 +377,12 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
             nats_B[mine] = partition(these, transitions) - partition(lattice, transitions)
         return nats_B
 
-    def posteriors(self, batch: Batch) -> Tensor:
+    def posteriors(self, batch: TaggedBatch) -> Tensor:
         """Return p(tag at t | all tokens), B x T x C, as the gradient of the log-sum by the scores (Eisner 2016).
 
         Args:
             batch: sequences of words.
         """
-        assert isinstance(batch, TaggedBatch)
         longest = max((len(row) for row in batch.words), default=0)
         p_BTC = torch.zeros(len(batch.words), longest, self.config.num_labels, dtype=torch.float64)
         for mine, lattice, transitions in self._lattices(batch):

@@ -29,10 +29,11 @@ from chainrule.core import Backbone, BackbonePart, Recipe, Tuning, register, reg
 from chainrule.nn.attention import build_attention_bias
 from chainrule.nn.blocks import Source, weight_names
 from chainrule.nn.cache import Cache, SourceCache
-from chainrule.nn.decoder import MUON, CausalTransformer, Decoder, TransformerConfig, TransformerLMConfig
+from chainrule.nn.decoder import CausalTransformer, Decoder
 from chainrule.nn.encoder import Encoder, TransformerReader, TransformerReaderConfig
 from chainrule.nn.labelling import CLASSIFYING, TAGGING
 from chainrule.nn.masks import Padding, ends
+from chainrule.nn.transformer_config import MUON, TransformerConfig, TransformerLMConfig
 
 
 class TransformerSeq2SeqConfig(TransformerLMConfig):
@@ -60,7 +61,6 @@ class TransformerSeq2SeqConfig(TransformerLMConfig):
     task="translate",
     config=TransformerSeq2SeqConfig,
     recipe=Recipe(batch_size=32, sequence_length=64, label_smoothing=0.1, bf16=True, **MUON),
-    width="width",
     width_step=64,
 )
 class Transformer(Decoder):

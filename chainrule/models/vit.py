@@ -22,9 +22,9 @@ from torch.nn import functional as F
 
 from chainrule.core import ConfigError, Recipe, register
 from chainrule.nn.blocks import weight_names
-from chainrule.nn.decoder import MUON, TransformerConfig, of_blocks
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import ImageClassifier, ImageClassifierConfig, patches_per_side, sinusoids
+from chainrule.nn.transformer_config import MUON, TransformerConfig, of_blocks
 
 Interpolation = Literal["bicubic", "bicubic-antialias", "bilinear-corners"]
 """Interpolation of learnt positions to another grid, as in Hugging Face, timm and the code of the paper."""
@@ -56,7 +56,6 @@ class ViTConfig(TransformerConfig, ImageClassifierConfig):
     task="classify-images",
     config=ViTConfig,
     recipe=Recipe(batch_size=64, sequence_length=1, warmup=100, label_smoothing=0.1, bf16=True, **MUON),
-    width="width",
     width_step=64,
 )
 class VisionTransformer(ImageClassifier):
@@ -179,10 +178,7 @@ _BLOCK = [
     ("norm_feed_forward", "layernorm_after"), ("feed_forward.inner", "intermediate.dense"),
     ("feed_forward.out", "output.dense"),
 ]  # fmt: skip
-_AROUND = [
-    ("patches", "embeddings.patch_embeddings.projection"),
-    ("encoder.norm", "layernorm"),
-]
+_AROUND = [("patches", "embeddings.patch_embeddings.projection"), ("encoder.norm", "layernorm")]
 FROM_VIT: dict[str, Any] = {
     "pairs": [
         *weight_names(_AROUND, theirs="vit."),
@@ -190,7 +186,7 @@ FROM_VIT: dict[str, Any] = {
         *weight_names(_BLOCK, "encoder.blocks.{i}.", "vit.encoder.layer.{i}."),
         ("places", "vit.embeddings.position_embeddings"),
         ("class_token", "vit.embeddings.cls_token"),
-    ],
+    ]
 }
 """``Rename(**FROM_VIT)`` turns the weights of Hugging Face's ``ViTForImageClassification``, by their names in its
 files, into those of ``size=base``, ``eps=1e-12``.

@@ -32,10 +32,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Codec, ConfigError, ImageBatch, Recipe, SequenceModel, register
-from chainrule.nn.decoder import TransformerConfig, of_blocks
+from chainrule.core import Codec, ConfigError, ImageBatch, Recipe, SequenceModel, register
 from chainrule.nn.encoder import Encoder
 from chainrule.nn.images import AugmentedImageConfig, augment, patches_per_side, sinusoids
+from chainrule.nn.transformer_config import TransformerConfig, of_blocks
 
 LEVELS = {
     64: (4, 4, 4), 125: (5, 5, 5), 240: (8, 6, 5), 512: (8, 8, 8), 1000: (8, 5, 5, 5), 1920: (8, 8, 6, 5),
@@ -85,7 +85,6 @@ class VQConfig(TransformerConfig, AugmentedImageConfig):
     task="codes",
     config=VQConfig,
     recipe=Recipe(optimizer="muon", lr=2e-3, muon_lr=0.02, batch_size=32, sequence_length=1, warmup=100, bf16=True),
-    width="width",
     width_step=64,
 )
 class ImageCodec(SequenceModel, Codec):
@@ -137,8 +136,7 @@ class ImageCodec(SequenceModel, Codec):
     def decode(self, ids_BP: Tensor) -> Tensor:
         return self.drawn(self.quantiser.vectors(ids_BP))
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
-        assert isinstance(batch, ImageBatch)
+    def losses(self, batch: ImageBatch) -> dict[str, Tensor]:
         pixels = batch.pixels_BCYX
         if self.training:
             pixels = recoloured(augment(pixels, self.config), self.config.recolour)

@@ -13,7 +13,6 @@ Deviations: two hidden layers with a residual connection and ReLU where the pape
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Autoregressive, Config, Projected, Recipe, State, register
+from chainrule.counting.model import RecentState, resume
 
 
 class WindowConfig(Config):
@@ -39,18 +39,10 @@ class WindowConfig(Config):
     }
 
 
-@dataclass
-class WindowState(State):
-    """The last tau tokens, oldest first; start tokens where there are none."""
-
-    recent_Bm: Tensor
-
-
 @register(
     "window",
     config=WindowConfig,
     recipe=Recipe(lr=2e-3, weight_decay=0.05, batch_size=16, sequence_length=128, bf16=True),
-    width="width",
 )
 class Window(Autoregressive):
     """A feed-forward network over the last tau tokens."""
@@ -66,26 +58,20 @@ class Window(Autoregressive):
         self.head = nn.Linear(config.width, config.vocab_size)
         nn.init.zeros_(self.head.bias)
 
-    def initial_state(self, batch: int, capacity: int | None = None) -> WindowState:
-        device = self.embedding.weight.device
-        nothing = torch.full((batch, self.config.lag), self.start_id, device=device)
-        return WindowState(torch.zeros(batch, dtype=torch.long, device=device), nothing)
+    def initial_state(self, batch: int, capacity: int | None = None) -> RecentState:
+        nothing_Bm = torch.full((batch, self.config.lag), self.start_id, device=self.embedding.weight.device)
+        return RecentState.beginning(nothing_Bm)
 
     def forward(
         self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
-    ) -> tuple[Projected, WindowState]:
-        B, T = inputs_BT.shape
-        old = state if isinstance(state, WindowState) else self.initial_state(B)
-        read_B = torch.full_like(old.length_B, T) if lengths_B is None else lengths_B
-        known = torch.cat([old.recent_Bm, inputs_BT], 1)
+    ) -> tuple[Projected, RecentState]:
+        before, lengths_B = resume(self, inputs_BT, state, lengths_B)
+        known, after = before.read(inputs_BT, lengths_B)
         visible_BTm = self._since_start(known.unfold(1, self.config.lag, 1)[:, 1:])
         hidden = F.relu(self.read(self.embedding(visible_BTm).flatten(2)))
         hidden = hidden + F.relu(self.think(F.dropout(hidden, self.config.dropout, self.training)))
         hidden_BTD = F.dropout(hidden, self.config.dropout, self.training)
-        last_Bm = read_B[:, None] + torch.arange(self.config.lag, device=inputs_BT.device)
-        return Projected(hidden_BTD, self.head, self.vocab_size), WindowState(
-            old.length_B + read_B, known.gather(1, last_Bm)
-        )
+        return Projected(hidden_BTD, self.head, self.vocab_size), after
 
     def _since_start(self, windows_BTm: Tensor) -> Tensor:
         """Replace everything before the last start token of a window by start tokens."""

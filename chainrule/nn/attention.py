@@ -191,10 +191,8 @@ class Attention(nn.Module):
         if share > 1:
             k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
         k, v = k.to(q_BHTK.dtype), v.to(q_BHTK.dtype)
-        if observed(self):
+        if observed(self) or explicit_is_faster(q_BHTK, k):
             mixed = self.weights(self.attention_weights(q_BHTK, k, attention_bias)) @ v
-        elif explicit_is_faster(q_BHTK, k):
-            mixed = self.attention_weights(q_BHTK, k, attention_bias) @ v
         else:
             bias = attention_bias.bias_BHTS
             bias = None if bias is None else bias.to(q_BHTK.dtype)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.nn.attention import Attention, AttentionBias
-
-Activation = Literal["gelu", "gelu_tanh", "relu", "relu2", "swish"]
+from chainrule.nn.positions import PositionalEncoding
+from chainrule.nn.transformer_config import Activation, TransformerConfig
 
 
 def activate(x: Tensor, kind: Activation) -> Tensor:
@@ -56,38 +56,26 @@ class Source:
 
 
 class Block(nn.Module):
-    """A Transformer block.
+    """A Transformer block: "pre": x + f(norm(x)), or "post": norm(x + f(x)), the 2017 form.
 
     Args:
-        attention: self-attention.
-        feed_forward: feed-forward layer.
-        width: width D of the residual path.
-        norm: "pre": x + f(norm(x)); "post": norm(x + f(x)), the 2017 form.
-        bias: layer norms have biases.
-        dropout: dropout before each addition.
-        cross: attention to a source; None: there is none.
+        config: settings of the block.
+        cross: True: it attends to a source too.
         eps: epsilon of the layer norms.
     """
 
-    def __init__(
-        self,
-        attention: Attention,
-        feed_forward: FeedForward,
-        width: int,
-        *,
-        norm: str,
-        bias: bool,
-        dropout: float,
-        cross: Attention | None = None,
-        eps: float = 1e-5,
-    ):
+    def __init__(self, config: TransformerConfig, *, cross: bool = False, eps: float = 1e-5):
         super().__init__()
-        self.attention, self.feed_forward, self.pre = attention, feed_forward, norm == "pre"
-        self.norm_attention = nn.LayerNorm(width, eps, bias=bias)
-        self.norm_feed_forward = nn.LayerNorm(width, eps, bias=bias)
-        self.cross = cross
-        self.norm_cross = None if cross is None else nn.LayerNorm(width, eps, bias=bias)
-        self.dropout = dropout
+        c = config
+        attention = partial(
+            Attention, c.width, c.heads, c.groups, bias=c.bias, qk_norm=c.qk_norm, head_width=c.head_width
+        )
+        norm = partial(nn.LayerNorm, c.width, eps, bias=c.bias)
+        self.pre, self.dropout = c.norm == "pre", c.dropout
+        self.attention = attention()
+        self.feed_forward = FeedForward(c.width, c.expansion * c.width, c.activation, bias=c.bias)
+        self.norm_attention, self.norm_feed_forward = norm(), norm()
+        self.cross, self.norm_cross = (attention(), norm()) if cross else (None, None)
 
     def pre_attention_norm(self, x_BTD: Tensor) -> Tensor:
         """Return the input to attention, after the pre-norm."""
@@ -113,6 +101,30 @@ class Block(nn.Module):
 
     def drop(self, x: Tensor) -> Tensor:
         return F.dropout(x, self.dropout, self.training) if self.dropout else x
+
+
+class BlockStack(nn.Module):
+    """Positions, blocks and a last norm. Subclasses call ``add_blocks`` once."""
+
+    def add_blocks(
+        self, config: TransformerConfig, *, cross: bool = False, bidirectional: bool = False, eps: float = 1e-5
+    ) -> None:
+        """Create positions, blocks and the last norm.
+
+        Args:
+            config: settings of the blocks.
+            cross: blocks attend to a source too.
+            bidirectional: keys may follow their queries.
+            eps: epsilon of the layer norms.
+        """
+        c = config
+        self.position = PositionalEncoding(c, bidirectional=bidirectional)
+        self.blocks = nn.ModuleList(Block(c, cross=cross, eps=eps) for _ in range(c.layers))
+        self.norm = nn.LayerNorm(c.width, eps, bias=c.bias) if c.norm == "pre" else nn.Identity()
+
+    def stack(self) -> list[Block]:
+        """Return the blocks, first to last."""
+        return [block for block in self.blocks if isinstance(block, Block)]
 
 
 def cross_attend(cross: Attention, x_BTD: Tensor, source: Source) -> Tensor:

@@ -65,13 +65,9 @@ class Cache(State):
         move = lambda x: x.new_zeros(B, G, slots, K).scatter(2, slot, x)  # noqa: E731
         return replace(self, keys=tuple(map(move, self.keys)), values=tuple(map(move, self.values)))
 
-    def concat(self, *others: Self) -> Self:
+    def aligned(self, *others: Self) -> list[Self]:
         slots = max(cache.keys[0].shape[2] for cache in (self, *others))
-        return super(Cache, self.resized(slots)).concat(*(cache.resized(slots) for cache in others))
-
-    def where(self, keep_B: Tensor, other: Self) -> Self:
-        slots = max(self.keys[0].shape[2], other.keys[0].shape[2])
-        return super(Cache, self.resized(slots)).where(keep_B, other.resized(slots))
+        return [cache.resized(slots) for cache in (self, *others)]
 
     def remember(self, layer: int, k_BGTK: Tensor, v_BGTK: Tensor, read_B: Tensor) -> None:
         """Write new keys and values of a layer, in place where no gradients are recorded; those of pads are left out.
@@ -131,16 +127,10 @@ class SourceCache(Cache):
             values=tuple(map(pick, self.values)),
         )  # fmt: skip
 
-    def concat(self, *others: Self) -> Self:
-        states = [state._spread() for state in (self, *others)]
+    def aligned(self, *others: Self) -> list[Self]:
+        states = [state._spread() for state in super().aligned(*others)]
         length = max(state.source_keys[0].shape[2] for state in states)
-        first, *rest = [state._padded(length) for state in states]
-        return super(SourceCache, first).concat(*rest)
-
-    def where(self, keep_B: Tensor, other: Self) -> Self:
-        mine, theirs = self._spread(), other._spread()
-        length = max(mine.source_keys[0].shape[2], theirs.source_keys[0].shape[2])
-        return super(SourceCache, mine._padded(length)).where(keep_B, theirs._padded(length))
+        return [state._padded(length) for state in states]
 
     def _source(self, change: Callable[[Tensor], Tensor]) -> Self:
         """Return the same rows with every tensor of the source changed."""

@@ -8,125 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Autoregressive, Config, Prediction, Projected, State
-from chainrule.nn.attention import Attention, AttentionBias, Rotary, build_attention_bias
-from chainrule.nn.blocks import Activation, Block, FeedForward, Source, initialise
+from chainrule.core import Autoregressive, Prediction, Projected, State
+from chainrule.nn.attention import AttentionBias, Rotary, build_attention_bias
+from chainrule.nn.blocks import BlockStack, Source, initialise
 from chainrule.nn.cache import Cache
 from chainrule.nn.masks import Causal, Mask, Since, Window
-from chainrule.nn.positions import Layout, PositionalEncoding, Positions, Timescale
-
-MUON: dict[str, Any] = {"optimizer": "muon", "lr": 3e-3, "muon_lr": 0.02, "weight_decay": 0.01}
-"""Settings of a Recipe that were tuned for stacks of blocks."""
-
+from chainrule.nn.transformer_config import TransformerConfig, TransformerLMConfig
 
 KeyValueStore = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-class TransformerConfig(Config):
-    """Settings of a stack of Transformer blocks."""
-
-    width: int = 192
-    layers: int = 4
-    heads: int = 3
-    groups: int | None = None
-    """Number of key and value heads; None: as many as heads."""
-    head_width: int | None = None
-    """Width of a head's queries, keys and values; None: width / heads."""
-    context: int = 256
-    positions: Positions = "rotary"
-    layout: Layout = "interleaved"
-    timescale: Timescale = "paper"
-    norm: Literal["pre", "post"] = "pre"
-    tied: bool = False
-    """Use the embedding matrix as output matrix."""
-    bias: bool = False
-    activation: Activation = "relu2"
-    qk_norm: bool = True
-    dropout: float = 0.0
-    expansion: int = 4
-
-
-class TransformerLMConfig(TransformerConfig):
-    """Settings of a Transformer over tokens."""
-
-    vocab_size: int
-
-
-def of_blocks(config: TransformerConfig, **changes: Any) -> TransformerConfig:
-    """Return the settings of the blocks alone.
-
-    Args:
-        config: settings of a model that has blocks.
-        changes: settings that differ.
-    """
-    shared = {name: getattr(config, name) for name in TransformerConfig.model_fields}
-    return TransformerConfig.make({**shared, **changes})
-
-
-def make_attention(c: TransformerConfig) -> Attention:
-    """Return the attention layer of a block."""
-    return Attention(c.width, c.heads, c.groups, bias=c.bias, qk_norm=c.qk_norm, head_width=c.head_width)
-
-
-def make_block(c: TransformerConfig, *, cross: bool = False, eps: float = 1e-5) -> Block:
-    """Return a block.
-
-    Args:
-        c: settings of the blocks.
-        cross: True: it attends to a source too.
-        eps: epsilon of the layer norms.
-    """
-    return Block(
-        make_attention(c),
-        FeedForward(c.width, c.expansion * c.width, c.activation, bias=c.bias),
-        c.width,
-        norm=c.norm,
-        bias=c.bias,
-        dropout=c.dropout,
-        cross=make_attention(c) if cross else None,
-        eps=eps,
-    )
-
-
-def make_positions(c: TransformerConfig, *, bidirectional: bool = False) -> PositionalEncoding:
-    """Return the positional encoding of a stack of blocks.
-
-    Args:
-        c: settings of the blocks.
-        bidirectional: True: keys may follow their queries.
-    """
-    options: dict[str, Any] = {"head_width": c.head_width, "layout": c.layout, "timescale": c.timescale}
-    return PositionalEncoding(c.positions, c.width, c.heads, limit=c.context, bidirectional=bidirectional, **options)
-
-
-class CausalBlocks(nn.Module):
-    """A stack of blocks that reads from left to right with a cache of keys and values. Subclasses call ``add_blocks``
-    once.
-    """
+class CausalBlocks(BlockStack):
+    """A stack of blocks that reads from left to right with a cache of keys and values."""
 
     config: TransformerConfig
-
-    def add_blocks(self, config: TransformerConfig, *, cross: bool = False) -> None:
-        """Create positions, blocks and the last norm.
-
-        Args:
-            config: settings of the blocks.
-            cross: blocks attend to a source too.
-        """
-        c = config
-        self.position = make_positions(c)
-        self.blocks = nn.ModuleList(make_block(c, cross=cross) for _ in range(c.layers))
-        self.norm = nn.LayerNorm(c.width, bias=c.bias) if c.norm == "pre" else nn.Identity()
-
-    def stack(self) -> list[Block]:
-        """Return the blocks, first to last."""
-        return [block for block in self.blocks if isinstance(block, Block)]
 
     def empty_cache(self, batch: int) -> Cache:
         """Return a cache without slots, for a sequence of which nothing was read."""

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.nn.attention import AttentionBias, build_attention_bias
-from chainrule.nn.blocks import Block, initialise
-from chainrule.nn.decoder import TransformerConfig, make_block, make_positions
+from chainrule.nn.blocks import BlockStack, initialise
 from chainrule.nn.masks import Causal, Mask, Padding
 from chainrule.nn.positions import rotate
 from chainrule.nn.recurrent_backbones import Directions, at_end
+from chainrule.nn.transformer_config import TransformerConfig
 
 
-class Encoder(nn.Module):
+class Encoder(BlockStack):
     """A stack of blocks without a causal mask.
 
     Args:
@@ -28,11 +28,9 @@ class Encoder(nn.Module):
 
     def __init__(self, config: TransformerConfig, *, eps: float = 1e-5, mask: Mask | None = None):
         super().__init__()
-        c, self.mask = config, mask
-        self.position = make_positions(c, bidirectional=True)
-        self.blocks = nn.ModuleList(make_block(c, eps=eps) for _ in range(c.layers))
-        self.norm = nn.LayerNorm(c.width, eps, bias=c.bias) if c.norm == "pre" else nn.Identity()
-        initialise(self.blocks, c.layers)
+        self.mask = mask
+        self.add_blocks(config, bidirectional=True, eps=eps)
+        initialise(self.blocks, config.layers)
 
     def forward(self, x_BSD: Tensor, lengths_B: Tensor | None = None) -> Tensor:
         """Encode rows.
@@ -56,8 +54,7 @@ class Encoder(nn.Module):
             attention_bias = build_attention_bias(mask, place_1S, place_1S, bias, x_BSD.dtype)
         packed = Packed.of(lengths_B, S) if lengths_B is not None else None
         x = packed.pack(x_BSD) if packed else x_BSD
-        for block in self.blocks:
-            assert isinstance(block, Block)
+        for block in self.stack():
             read, attention = block.pre_attention_norm(x), block.attention
             if packed:
                 q, k, v = (packed.unpack_heads(part) for part in attention.split(read))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from chainrule.core import Batch, Categorical, Classifier, Config, ConfigError, ImageBatch, SequenceModel
+from chainrule.core import Categorical, Classifier, Config, ConfigError, ImageBatch, SequenceModel
 
 
 class AugmentedImageConfig(Config):
@@ -39,13 +39,12 @@ class ImageClassifier(SequenceModel, Classifier):
         """Return logits, B x labels."""
         raise NotImplementedError
 
-    def forward(self, batch: Batch) -> Categorical:
+    def forward(self, batch: ImageBatch) -> Categorical:
         """Return p(label), B x 1."""
-        assert isinstance(batch, ImageBatch)
         pixels = augment(batch.pixels_BCYX, self.config) if self.training else batch.pixels_BCYX
         return Categorical(self.scores(pixels)[:, None])
 
-    def classify(self, batch: Batch) -> Tensor:
+    def classify(self, batch: ImageBatch) -> Tensor:
         logits = self(batch).logits()[:, 0]
         return (logits if logits.dtype == torch.float64 else logits.float()).log_softmax(-1)
 

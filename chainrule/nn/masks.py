@@ -1,7 +1,6 @@
 """Attention masks as objects: a mask tells which keys a query sees, given the positions of both.
 
     Causal() & Window(256)           a sliding window
-    Causal() | Prefix(lengths_B)     a prefix that all see; the rest is causal (Liu et al. 2018; Raffel et al. 2020)
     Padding(lengths_B)               rows of an encoder, of different lengths
 
 Positions count from the beginning of a row. A query that sees nothing gives zeros.
@@ -9,17 +8,15 @@ Positions count from the beginning of a row. A query that sees nothing gives zer
 
 from __future__ import annotations
 
-import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from torch import Tensor
 
 
 class Mask(ABC):
-    """Base of masks; ``a & b`` and ``a | b`` join two of them.
+    """Base of masks; ``a & b`` sees what both see.
 
     >>> import torch
     >>> places = torch.arange(4)[None]
@@ -37,22 +34,18 @@ class Mask(ABC):
         """
 
     def __and__(self, other: Mask) -> Mask:
-        return Joined(self, other, operator.and_)
-
-    def __or__(self, other: Mask) -> Mask:
-        return Joined(self, other, operator.or_)
+        return Both(self, other)
 
 
 @dataclass(frozen=True)
-class Joined(Mask):
-    """Two masks, joined by "and" or by "or"."""
+class Both(Mask):
+    """Keys that two masks see."""
 
     a: Mask
     b: Mask
-    join: Callable[[Any, Any], Tensor]
 
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
-        return self.join(self.a.seen(query_BT, key_BS), self.b.seen(query_BT, key_BS))
+        return self.a.seen(query_BT, key_BS) & self.b.seen(query_BT, key_BS)
 
 
 @dataclass(frozen=True)
@@ -81,10 +74,6 @@ class Padding(Mask):
 
     def seen(self, query_BT: Tensor, key_BS: Tensor) -> Tensor:
         return (key_BS < self.lengths_B[:, None])[:, None, :].expand(-1, query_BT.shape[1], -1)
-
-
-class Prefix(Padding):
-    """The first ``lengths_B`` keys of each row; joined to ``Causal`` by ``|``, they are seen from everywhere."""
 
 
 @dataclass(frozen=True)

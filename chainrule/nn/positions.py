@@ -8,16 +8,12 @@ record. ``PositionalEncoding`` is all of them behind one setting, the same in ev
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from chainrule.core.errors import UserError
-
-Positions = Literal["none", "learned", "sinusoidal", "rotary", "alibi", "relative"]
-Layout = Literal["interleaved", "concat"]
-Timescale = Literal["paper", "t2t"]
+from chainrule.nn.transformer_config import Layout, Timescale, TransformerConfig
 
 
 def sinusoidal(
@@ -68,6 +64,9 @@ def rotate(x_BHTK: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
     Args:
         x_BHTK: queries or keys.
         rotary: cos and sin from ``rotation``.
+
+    Returns:
+        The rotated tensor, of the same shape and dtype.
     """
     cos, sin = (t.to(x_BHTK.dtype) for t in rotary)
     a, b = x_BHTK.chunk(2, -1)
@@ -79,6 +78,9 @@ def alibi_slopes(heads: int) -> Tensor:
 
     Where their number is not a power of two: the slopes of the next lower power and every other one of the next higher
     (Press et al. 2022, their published code).
+
+    Args:
+        heads: H, the number of heads.
 
     >>> alibi_slopes(4).tolist()
     [0.25, 0.0625, 0.015625, 0.00390625]
@@ -120,36 +122,16 @@ class PositionalEncoding(nn.Module):
     """Positions in one of six ways: added to embeddings, as angles of queries and keys, or as a bias of scores.
 
     Args:
-        kind: none, learned, sinusoidal, rotary, alibi or relative.
-        width: width D of the embeddings.
-        heads: number of attention heads.
-        limit: number of learned positions.
-        head_width: width of a head; None: width / heads.
+        config: settings of the blocks; learned positions end at its ``context``.
         bidirectional: True: keys may follow their queries.
-        layout: layout of sinusoidal positions.
-        timescale: time scale of sinusoidal positions.
     """
 
-    def __init__(
-        self,
-        kind: Positions,
-        width: int,
-        heads: int,
-        *,
-        limit: int,
-        head_width: int | None = None,
-        bidirectional: bool = False,
-        layout: Layout = "interleaved",
-        timescale: Timescale = "paper",
-    ):
+    def __init__(self, config: TransformerConfig, *, bidirectional: bool = False):
         super().__init__()
-        self.kind, self.width, self.head_width, self.limit = kind, width, head_width or width // heads, limit
-        self.bidirectional = bidirectional
-        self.layout: Layout = layout
-        self.timescale: Timescale = timescale
-        shape = {"learned": (limit, width), "relative": (BUCKETS, heads)}.get(kind)
+        self.config, self.kind, self.bidirectional = config, config.positions, bidirectional
+        shape = {"learned": (config.context, config.width), "relative": (BUCKETS, config.heads)}.get(self.kind)
         self.weight = nn.Parameter(torch.empty(shape)) if shape else None
-        self.register_buffer("slopes", alibi_slopes(heads) if kind == "alibi" else None, persistent=False)
+        self.register_buffer("slopes", alibi_slopes(config.heads) if self.kind == "alibi" else None, persistent=False)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -161,26 +143,27 @@ class PositionalEncoding(nn.Module):
 
         Args:
             x_BTD: embeddings; scaled by sqrt(D) before sinusoids are added (Vaswani et al. 2017, section 3.4).
-            place_BT: positions.
+            place_BT: positions since the start of the record.
 
         Raises:
             UserError: a position beyond the table of learned positions.
         """
         if self.kind == "learned" and self.weight is not None:
-            if place_BT.numel() and int(place_BT.max()) >= self.limit:
+            if place_BT.numel() and int(place_BT.max()) >= self.config.context:
                 raise UserError(
-                    f"learned positions end at {self.limit} tokens: give a shorter sequence, or train with "
+                    f"learned positions end at {self.config.context} tokens: give a shorter sequence, or train with "
                     "--set model.positions=rotary or alibi, which slide on"
                 )
             return x_BTD + self.weight[place_BT]
         if self.kind == "sinusoidal":
-            waves = sinusoidal(place_BT, self.width, self.layout, self.timescale)
-            return x_BTD * self.width**0.5 + waves.to(x_BTD.dtype)
+            c = self.config
+            return x_BTD * c.width**0.5 + sinusoidal(place_BT, c.width, c.layout, c.timescale).to(x_BTD.dtype)
         return x_BTD
 
     def rotary(self, place_BT: Tensor) -> tuple[Tensor, Tensor] | None:
         """Return cos and sin of the rotary angles; None for other kinds."""
-        return rotation(place_BT, self.head_width) if self.kind == "rotary" else None
+        head_width = self.config.head_width or self.config.width // self.config.heads
+        return rotation(place_BT, head_width) if self.kind == "rotary" else None
 
     @property
     def biased(self) -> bool:

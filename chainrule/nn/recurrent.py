@@ -52,6 +52,8 @@ class Recurrent(nn.Module):
     parts: int
     forget_index: int | None = None
     """Index of the forget gate among the gates; None: the cell has none."""
+    kernel: Callable[..., Any] | None
+    """The kernel of torch for this cell, if there is one."""
 
     def __init__(
         self,
@@ -122,7 +124,7 @@ class Recurrent(nn.Module):
             axes = "(batch, time, width)" if self.batch_first else "(time, batch, width)"
             raise ValueError(f"expected {axes} with width {self.input_size}, got {tuple(inputs.shape)}")
         old = self._unpack(state, x_BTD)
-        explicit = not self.fused or observed(self)
+        explicit = self.kernel is None or observed(self)
         new: list[HiddenState] = []
         for k in range(self.num_layers):
             hidden_state = tuple(part[:, k] for part in old)
@@ -155,22 +157,13 @@ class Recurrent(nn.Module):
         last = layer == self.num_layers - 1
         return out_BTH if last or not self.dropout else F.dropout(out_BTH, self.dropout, self.training)
 
-    @property
-    def fused(self) -> bool:
-        """True where torch has a kernel for this cell."""
-        return True
-
     def _kernel(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
         """Run one layer by the kernel of torch."""
         parts = tuple(part.unsqueeze(0).contiguous() for part in hidden_state)
         begin = parts if self.parts > 1 else parts[0]
-        run, weights = self.kernel(), self.weights(layer)
-        out, *last = run(x_BTD, begin, weights, self.bias, 1, 0.0, self.training, False, True)
+        assert self.kernel is not None
+        out, *last = self.kernel(x_BTD, begin, self.weights(layer), self.bias, 1, 0.0, self.training, False, True)
         return out, tuple(part[0] for part in last)
-
-    def kernel(self) -> Callable[..., Any]:
-        """Return the kernel of torch for this cell."""
-        raise NotImplementedError
 
     def _explicit(self, layer: int, x_BTD: Tensor, hidden_state: HiddenState) -> tuple[Tensor, HiddenState]:
         """Run one layer step by step."""
@@ -198,24 +191,29 @@ class Recurrent(nn.Module):
 
 
 class RNN(Recurrent):
-    """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), f one of tanh, relu, sigmoid."""
+    """Elman's network: h_t = f(W_ih x_t + b_ih + W_hh h_{t-1} + b_hh), f one of tanh, relu, sigmoid.
+
+    Args:
+        input_size: width of the inputs.
+        hidden_size: width of the hidden state.
+        num_layers: layers on top of each other.
+        nonlinearity: ``tanh``, ``relu`` or ``sigmoid``.
+        options: the keywords of ``Recurrent``: ``bias``, ``batch_first``, ``dropout``, ``skip``.
+
+    Raises:
+        ConfigError: another nonlinearity.
+    """
 
     gates, parts = 1, 1
 
     def __init__(
         self, input_size: int, hidden_size: int, num_layers: int = 1, *, nonlinearity: str = "tanh", **options: Any
     ):
-        if nonlinearity not in ("tanh", "relu", "sigmoid"):
-            raise ConfigError(f"nonlinearity '{nonlinearity}': allowed are tanh, relu, sigmoid")
-        self.nonlinearity = nonlinearity
+        kernels = {"tanh": torch.rnn_tanh, "relu": torch.rnn_relu, "sigmoid": None}
+        if nonlinearity not in kernels:
+            raise ConfigError(f"nonlinearity '{nonlinearity}': allowed are {', '.join(kernels)}")
+        self.nonlinearity, self.kernel = nonlinearity, kernels[nonlinearity]
         super().__init__(input_size, hidden_size, num_layers, **options)
-
-    @property
-    def fused(self) -> bool:
-        return self.nonlinearity != "sigmoid"
-
-    def kernel(self) -> Callable[..., Any]:
-        return torch.rnn_tanh if self.nonlinearity == "tanh" else torch.rnn_relu
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         return (getattr(torch, self.nonlinearity)(input_gates_BG + hidden_gates_BG),)
@@ -225,17 +223,19 @@ class LSTM(Recurrent):
     """Hochreiter & Schmidhuber 1997 with the forget gate of Gers et al. 2000; gates stacked i, f, g, o as in torch.
 
     i, f, o = sigma(.), g = tanh(.); c_t = f * c_{t-1} + i * g; h_t = o * tanh(c_t). The state is the pair (h, c).
+
+    Args:
+        sizes: ``input_size``, ``hidden_size`` and, if it is not 1, ``num_layers``.
+        options: the keywords of ``Recurrent``: ``bias``, ``batch_first``, ``dropout``, ``skip``.
     """
 
     gates, parts, forget_index = 4, 2, 1
+    kernel = staticmethod(torch.lstm)
 
     def __init__(self, *sizes: int, **options: Any):
         super().__init__(*sizes, **options)
         self.input_gate, self.forget_gate, self.update, self.output_gate = Probe(), Probe(), Probe(), Probe()
         self.memory = Probe()
-
-    def kernel(self) -> Callable[..., Any]:
-        return torch.lstm
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         i, f, g, o = (input_gates_BG + hidden_gates_BG).chunk(4, -1)
@@ -248,16 +248,18 @@ class GRU(Recurrent):
     """Cho et al. 2014 in torch's form (reset after the product); gates stacked r, z, n.
 
     r, z = sigma(.); n = tanh(W_in x + b_in + r * (W_hn h + b_hn)); h_t = (1 - z) * n + z * h_{t-1}.
+
+    Args:
+        sizes: ``input_size``, ``hidden_size`` and, if it is not 1, ``num_layers``.
+        options: the keywords of ``Recurrent``: ``bias``, ``batch_first``, ``dropout``, ``skip``.
     """
 
     gates, parts = 3, 1
+    kernel = staticmethod(torch.gru)
 
     def __init__(self, *sizes: int, **options: Any):
         super().__init__(*sizes, **options)
         self.reset_gate, self.update_gate, self.candidate = Probe(), Probe(), Probe()
-
-    def kernel(self) -> Callable[..., Any]:
-        return torch.gru
 
     def cell(self, input_gates_BG: Tensor, hidden_gates_BG: Tensor, hidden_state: HiddenState) -> HiddenState:
         (r_x, z_x, n_x), (r_h, z_h, n_h) = input_gates_BG.chunk(3, -1), hidden_gates_BG.chunk(3, -1)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from chainrule.core import Config, State
+from chainrule.core import Backbone, BackbonePart, Config, State, Tuning
 from chainrule.nn.recurrent import HiddenState, Recurrent, Skip, initialise
 
 LayerFactory = Callable[[int, int], Recurrent]
@@ -195,3 +196,27 @@ def at_end(x_BSD: Tensor, lengths_B: Tensor) -> Tensor:
     last_B11 = (lengths_B - 1).clamp(min=0)[:, None, None]
     ends_BD = x_BSD.gather(1, last_B11.expand(-1, 1, x_BSD.shape[-1]))[:, 0]
     return ends_BD * (lengths_B > 0)[:, None]
+
+
+def recurrent_backbone(
+    cell: type[Recurrent],
+    causal: Callable[[Any, int], CausalRecurrent],
+    tuning: Mapping[str, Tuning],
+    config: type[RecurrentConfig] = RecurrentConfig,
+) -> Backbone:
+    """Return the backbone of a cell, named after its class.
+
+    Args:
+        cell: the cell.
+        causal: builds the part that reads from left to right.
+        tuning: task -> recipe and presets for that task.
+        config: settings of the causal part.
+    """
+    return Backbone(
+        cell.__name__.lower(),
+        label=cell.__name__,
+        causal=BackbonePart(config, causal),
+        reader=BackbonePart(RecurrentReaderConfig, partial(RecurrentReader, cell)),
+        presets={"tiny": {"width": 16, "layers": 2}, "small": {"width": 256}, "base": {"width": 512, "layers": 2}},
+        tuning=tuning,
+    )

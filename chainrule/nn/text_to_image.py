@@ -21,15 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from chainrule.core import (
-    Categorical,
-    Codec,
-    Config,
-    ConfigError,
-    Pretrainable,
-    SequenceModel,
-    model_type,
-)
+from chainrule.core import Categorical, Codec, Config, ConfigError, Pretrainable, SequenceModel, model_type
 from chainrule.nn.matching import Matcher
 
 

@@ -87,7 +87,11 @@ def learning_curves(
         "references": references(board, catalogue, section.curve_references, inside=ceiling),
     }
     charts = {}
-    for clock, form, name in (("seconds", "seconds", "over_seconds"), ("tokens", "compact", "over_items")):
+    clocks = (
+        ("seconds", "seconds", "over_seconds", ""),
+        ("tokens", "compact", "over_items", catalogue.values["items"]),
+    )
+    for clock, form, name, short in clocks:
         lines = [
             series(row, [p for p in points(row.get("curve"), clock, "value") if p[0] > 0]) for row in board["rows"]
         ]
@@ -96,5 +100,6 @@ def learning_curves(
             "series": [line for line in lines if line["points"]],
             "x": {"scale": "log", "format": form},
             "xName": catalogue.message(name),
+            "xShort": short,
         }
     return charts

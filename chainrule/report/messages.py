@@ -25,7 +25,7 @@ LANGUAGES = ("en", "ko")
 PARTICLES = ("은/는", "이/가", "을/를", "과/와", "으로/로", "이라/라", "이나/나")
 """Pairs of Korean particles: after a consonant, after a vowel. Either order may be written."""
 
-READINGS = {"bag": "백", "bit": "비트", "set": "세트", "web": "웹"}
+READINGS = {"bag": "백", "bit": "비트", "set": "세트", "type": "타입", "web": "웹"}
 """Korean readings of words for which the spelling gives the wrong final sound."""
 LETTERS = dict(zip("abcdefghijklmnopqrstuvwxyz", "이비씨디이프지치이이이엘엠엔오피큐알스티유이유스이트"))
 """The last syllable of each letter's Korean name."""
@@ -201,7 +201,7 @@ def _final(word: str) -> int:
         return _final(UNITS[measured[1].lower()])
     if last in UNITS:
         return _final(UNITS[last])
-    latin = re.search(r"[A-Za-z]+$", text)
+    latin = re.search(r"[A-Z]?[a-z]+$|[A-Z]+$", text)  # of StreetName, Name
     return _latin(latin[0]) if latin else 0
 
 

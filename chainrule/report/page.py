@@ -112,8 +112,8 @@ def _heading(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     """The first screen: title, confidence, verdict, and the state of a comparison that is not finished."""
     say, verdict = catalogue.message, board.get("verdict") or {}
     confidence = re.sub(r"\W", "_", str(verdict.get("confidence") or "none"))
-    key = f"confidence_{confidence}"
     found = [status(row) for row in board["rows"]]
+    key = "confidence_alone" if (confidence, found) == ("clear", ["done"]) else f"confidence_{confidence}"
     return {
         "title": str(board.get("title") or (board.get("data") or {}).get("name") or "board"),
         "budget": catalogue.pick(board.get("budget")),

@@ -203,7 +203,8 @@ class Table:
         now, verdict, model, label = status(row), self.board.get("verdict") or {}, row["model"], row["label"]
         best = model == verdict.get("best") and now != "failed"
         tie = not best and now != "failed" and model in (verdict.get("tie") or [])
-        marks = [("best", "tag_best", best), ("tie", "tag_tie", tie), ("", "status_running", now == "running")]
+        training = now == "running" and self.board.get("status") == "running"
+        marks = [("best", "tag_best", best), ("tie", "tag_tie", tie), ("", "status_running", training)]
         named = all(part in label for part in model.partition(":")[2].split("+"))
         error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
         message = "" if error else self._message(row, now)
@@ -219,7 +220,7 @@ class Table:
         if number(row.get(self.main["name"])) is not None or now == "done":
             return ""
         if self.board.get("status") != "running":
-            return self.say("not_reached")
+            return self.say("stopped_early" if now == "running" else "not_reached")
         return self.say("status_running_empty" if now == "running" else "status_waiting")
 
 

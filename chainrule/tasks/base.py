@@ -240,7 +240,8 @@ def find_task(name: str) -> Task:
     if found := TASKS.find(name):
         return found
     known = nearest(name, [task.name for task in all_tasks()])
-    raise UserError(f"--task {name}: no such task; {known}")
+    own = "; a task of your own needs --plugin FILE.py" if known.startswith("allowed") else ""
+    raise UserError(f"--task {name}: no such task; {known}{own}")
 
 
 def refuse_unused(name: str, given: Collection[str], spell: Callable[[str], str]) -> None:

@@ -9,33 +9,44 @@ from chainrule.options import Options, argument, option
 
 class Columns(Options):
     columns: str | None = option(
-        "what the columns of a table hold, in order; '-' skips one", metavar="a,b", group="data", joined=True
+        "names of the columns of a table, in order, or those to pick by their names; '-' skips one",
+        metavar="a,b",
+        group="data",
+        joined=True,
     )
 
 
 class OnBad(Options):
     on_bad: str | None = option(
-        "lines that are not UTF-8, damaged images (default: stop)", choices=("stop", "skip"), group="data"
+        "what to do with lines that are not UTF-8, damaged rows and damaged images (default: stop)",
+        choices=("stop", "skip"),
+        group="data",
     )
 
 
 class Seed(Options):
-    seed: int | None = option("default 42", metavar="N")
+    seed: int | None = option("seed of all random numbers (default: 42)", metavar="N")
 
 
 class Overwrite(Options):
-    overwrite: bool = option("replace what --out holds", False)
+    overwrite: bool = option("replace the run or board that --out holds", False)
 
 
 class Split(Options):
-    split: Any = option("shares of train, valid and test", metavar="0.9/0.05/0.05", group="data")
+    split: Any = option(
+        "shares of train, valid and test (default: by the task; 0.9/0.05/0.05 for text)",
+        metavar="0.9/0.05/0.05",
+        group="data",
+    )
 
 
 class Records(Columns, OnBad):
     """Options of the commands that read records."""
 
     group: str | None = option(
-        "keep all rows with the same value together: one record, in one split", metavar="COLUMN", group="data"
+        "keep all rows with the same value in the same split; where a row is a step, they become one record",
+        metavar="COLUMN",
+        group="data",
     )
     time: str | None = option(
         "order the rows of a record, or of a series, by this column: numbers or ISO dates",
@@ -51,13 +62,15 @@ class DataOptions(Records, Split):
     """Options of the commands that read DATA and split them."""
 
     tokenizer: str | None = option(
-        "tokens: byte, char, char:complete, word[:types], bpe[:size], a tokenizer.json, or none: symbols without bytes "
-        "(default: byte for text, none for symbols; to classify, char if texts are short, else bpe)",
+        "byte, char, char:complete, word[:types], bpe[:size], the path of a tokenizer.json, or none (symbols "
+        "without bytes) (default: byte for text, none for symbols; to classify, char for short texts, else bpe)",
         metavar="byte|char|word|bpe|none",
         group="data",
     )
     image_size: int | None = option(
-        "resize images to N × N pixels (default: their own size, or 32)", metavar="N", group="data"
+        "resize images to N × N pixels (default: small square images keep their size, others become 32 × 32)",
+        metavar="N",
+        group="data",
     )
 
 
@@ -70,9 +83,9 @@ class Plugin(Options):
 
 
 class Machine(Plugin):
-    device: str | None = option("auto (default), cpu or cuda", group="machine")
+    device: str | None = option("where to compute: auto (default), cpu or cuda", group="machine")
     precision: str | None = option(
-        "auto (default): bf16 if this CPU and model type are faster with it",
+        "number format; auto (default): bf16 where the processor is faster with it, else fp32",
         choices=("auto", "fp32", "bf16"),
         group="machine",
     )
@@ -83,22 +96,31 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     """Options of the commands that train."""
 
     task: str | None = option(
-        "generate (text), fill (text with gaps), series (numbers), translate (pairs), tag, classify, codes (images), "
-        "draw (images with captions); default: by what DATA is"
+        "what to learn: generate (text, symbols), fill (masked text), series (numbers), translate (pairs), tag, "
+        "classify, codes (images), draw (images with captions); default: follows from the data"
     )
-    budget: str | None = option("for each model: 60s (default), 3epochs, 2e6bytes, 1e7tokens, 2000steps")
-    params: float | None = option("make every model about this many parameters", metavar="N")
+    budget: str | None = option(
+        "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"
+    )
+    params: float | None = option("choose the largest width with at most N parameters", metavar="N")
     pretrained: str | None = option(
-        "tag and classify with bert: start from the weights and the tokenizer of RUN, a run of fill; draw: the codec",
+        "tag and classify with bert: fine-tune RUN, a run of fill; draw: use the codec of RUN, a run of codes",
         flag="--from",
         metavar="RUN",
     )
-    memory: str | None = option("keep n-gram tables beyond this size in temporary files: model.memory", metavar="2G")
-    context: int | None = option(
-        "context length in tokens; of a text to classify, how many tokens are read", metavar="N"
+    memory: str | None = option(
+        "keep n-gram tables beyond this size in temporary files (short for --set model.memory)", metavar="2G"
     )
-    set: Any = option("any setting: model.layers=2, train.lr=1e-3, size=base", (), metavar="key=value", many=True)
-    config: str | None = option("settings as YAML (a run's config.yaml will do)", metavar="FILE")
+    context: int | None = option(
+        "context length in tokens; with --task classify, tokens read of each text", metavar="N"
+    )
+    set: Any = option(
+        "change a setting: model.layers=2, train.lr=1e-3, size=base (may be repeated)",
+        (),
+        metavar="key=value",
+        many=True,
+    )
+    config: str | None = option("settings in a YAML file, such as the config.yaml of a run", metavar="FILE")
 
 
 class UsesRun(Machine):
@@ -114,11 +136,17 @@ class UsesRun(Machine):
 
 
 class Sampling(Seed):
-    temperature: float | None = option("0 is greedy (default: 1; draw: as tuned on validation)", metavar="T")
+    temperature: float | None = option(
+        "sampling temperature; 0 is greedy (default: 1; with draw: tuned on validation)", metavar="T"
+    )
     top_k: int | None = option("sample from the K most probable tokens", metavar="K")
-    top_p: float | None = option("sample from the most probable tokens that sum to P", metavar="P")
+    top_p: float | None = option("sample from the most probable tokens whose probabilities sum to P", metavar="P")
 
 
 class Constraints(Options):
-    must: tuple[str, ...] = option("text that every result of beam search contains", (), metavar="TEXT")
-    forbid: tuple[str, ...] = option("text that no result of beam search contains", (), metavar="TEXT")
+    must: tuple[str, ...] = option(
+        "text that every result of beam search must contain (may be repeated)", (), metavar="TEXT"
+    )
+    forbid: tuple[str, ...] = option(
+        "text that no result of beam search may contain (may be repeated)", (), metavar="TEXT"
+    )

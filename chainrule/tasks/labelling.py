@@ -109,13 +109,12 @@ def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
     """Return batches of items of similar length, in a different order in every epoch."""
     part, r = data.parts["train"], ready.recipe
     if not len(part):
-        raise DataError("nothing to train on: the training part holds no item")
+        raise DataError("nothing to train on: the training split holds no item")
     wanted = max(1, round(r.batch_size * r.sequence_length * len(part.lengths) / len(part)))
-    buckets = Buckets(part.lengths, wanted, ready.settings.seed)
-    arranged = functools.lru_cache(maxsize=2)(buckets.arrange)
+    buckets = Buckets.even(part.lengths, wanted, ready.settings.seed)
 
     def at(epoch: int, step: int) -> Batch:
-        return data.processor.reader.read(part.take(buckets.pick(arranged(epoch), step)))
+        return data.processor.reader.read(part.take(buckets.rows(epoch, step)))
 
     return Source(buckets.steps_per_epoch, at)
 

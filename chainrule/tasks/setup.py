@@ -23,6 +23,7 @@ from chainrule.core import (
     model_types,
 )
 from chainrule.core.compute import RandomState, decide
+from chainrule.core.errors import is_out_of_memory
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
@@ -158,7 +159,9 @@ def begin_with(settings: RunConfig, chosen: ModelType) -> Run | None:
         return None
     if not is_pretrainable(chosen):
         able = [f.name for f in model_types(settings.task) if is_pretrainable(f)]
-        told = f"only for {' or '.join(able)} with --task {settings.task}" if able else "for no model of this task"
+        told = (
+            f"only for {' or '.join(able)} with --task {settings.task}" if able else "no model of this task supports it"
+        )
         raise UserError(f"--from {settings.pretrained}: fine-tuning is not supported for {chosen.name} ({told})")
     return load(settings.pretrained, device="cpu")
 
@@ -222,6 +225,8 @@ def _built(ready: ResolvedRun) -> SequenceModel:
     except ConfigError:
         raise
     except (ValueError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ConfigError(f"{ready.model_type.name} cannot be built with these settings: {error}") from error
 
 
@@ -321,7 +326,9 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     try:
         chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name)
     except UserError as error:
-        raise UserError(f"{path}: {error}; a model type or a task from a file needs --plugin FILE.py") from None
+        plugin = config.get("plugin")
+        told = f"made with the plugin {plugin['file']}" if plugin else f"{error}; a model type or a task from a file"
+        raise UserError(f"{path}: {told}; it needs --plugin {plugin['file'] if plugin else 'FILE.py'}") from None
     for name in ("processor.json", "data.json"):
         if name not in files:
             raise UserError(f"{path}: no {name}, without which this run cannot be used: train it again")

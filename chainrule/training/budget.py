@@ -46,9 +46,8 @@ class Budget:
         except ValueError:
             amount = math.nan
         if kind is None or not math.isfinite(amount):
-            raise UserError(
-                f"{flag} {text}: expected a number with a unit: 60s, 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"
-            )
+            units = "60s, 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps" if flag == "--budget" else "30s or 50steps"
+            raise UserError(f"{flag} {text}: expected a number with a unit: {units}")
         if kind in ("minutes", "hours"):
             amount, kind = amount * (60 if kind == "minutes" else 3600), "seconds"
         smallest = 1.0 if kind != "epochs" else 0.0

@@ -1,11 +1,13 @@
-"""What the documents say is true: commands parse, folders and links exist, languages agree, the API is complete."""
+"""The documents are true: commands parse, folders and links exist, languages agree, the reference is complete."""
 
 from __future__ import annotations
 
+import importlib
 import inspect
-import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,27 +17,15 @@ import chainrule
 from chainrule.cli.parser import parse
 from chainrule.commands import COMMANDS
 from chainrule.core import load_file, model_types
+from chainrule.core.task_registry import packages
+from chainrule.options import options_of
 
 ROOT = Path(__file__).resolve().parents[2]
 READMES = ("README.md", "README.ko.md")
-DOCUMENTS = (
-    *READMES,
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "THIRD_PARTY.md",
-    "dev/LOG.md",
-    "dev/README.md",
-    "docs/api.md",
-    "docs/data.md",
-    "docs/hmm.md",
-    "docs/labels.md",
-    "docs/fill.md",
-    "docs/images.md",
-    "docs/ngram.md",
-    "docs/report.md",
-    "docs/series.md",
-    "docs/translate.md",
-)
+DOCUMENTS = [
+    file.relative_to(ROOT).as_posix()
+    for file in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "dev").rglob("*.md")])
+]
 
 
 def text_of(document: str) -> str:
@@ -55,9 +45,18 @@ def commands(document: str) -> list[list[str]]:
     for line in lines:
         for part in line.split("|"):
             words = shlex.split(part, comments=True)
-            if words[:1] == ["chainrule"]:
+            if words[:1] == ["chainrule"] and "--help" not in words:
                 found.append(words[1:])
     return found
+
+
+GUIDES = [document for document in DOCUMENTS if not document.startswith("docs/evidence/")]
+"""Documents whose commands are those of today; pages of evidence keep those of the commit that was measured."""
+
+
+def own_commands(document: str) -> list[list[str]]:
+    """Those of the package; the command of a plugin runs where a page shows it (tests/docs/test_pages.py)."""
+    return [words for words in commands(document) if not ("--plugin" in words and words[0] not in COMMANDS)]
 
 
 def option(words: list[str], name: str) -> Iterator[str]:
@@ -67,25 +66,25 @@ def option(words: list[str], name: str) -> Iterator[str]:
             yield from (entry.partition(":")[0] for entry in value.split(","))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
+@pytest.mark.parametrize("document", GUIDES)
 def test_every_command_that_a_document_shows_is_understood_by_the_parser(document: str) -> None:
-    for words in commands(document):
+    for words in own_commands(document):
         options, _ = parse(words)
         assert options.command in COMMANDS, words
 
 
 @pytest.mark.parametrize("document", READMES)
 def test_every_model_type_that_a_readme_trains_exists(document: str) -> None:
-    tasks = ("generate", "series", "translate", "fill", "tag", "classify", "classify-images", "codes", "draw")
-    known = {f.name for task in tasks for f in model_types(task)}
-    named = {n for words in commands(document) for flag in ("--model", "--models", "laws") for n in option(words, flag)}
+    known = {f.name for task in packages() for f in model_types(task)}
+    shown = [words for words in commands(document) if words[0] != "laws" or "--plugin" not in words]
+    named = {n for words in shown for flag in ("--model", "--models", "laws") for n in option(words, flag)}
     assert named
     for name in named:
         assert load_file(ROOT / name) if name.endswith(".py") else name in known, name
 
 
 def test_the_readme_shows_every_command() -> None:
-    shown = {parse(words)[0].command for words in commands("README.md")}
+    shown = {parse(words)[0].command for words in own_commands("README.md")}
     assert shown == set(COMMANDS)
 
 
@@ -111,22 +110,10 @@ def test_both_languages_show_the_same_tables_with_the_same_figures() -> None:
     assert len(figures("README.md")) > 9
 
 
-def tree(document: str) -> list[str]:
-    """The folders of the tree, in order: each line of the block without a language is a path and what is there."""
-    (block,) = [b for b in blocks(document, "") if "chainrule/" in b]
-    return [line.split()[0] for line in block.splitlines()]
-
-
-@pytest.mark.parametrize("document", READMES)
-def test_every_folder_of_the_tree_exists(document: str) -> None:
-    missing = [folder for folder in tree(document) if not (ROOT / folder).is_dir()]
-    assert not missing
-
-
-@pytest.mark.parametrize("document", READMES)
-def test_every_folder_of_the_package_stands_in_the_tree(document: str) -> None:
-    packages = {f"chainrule/{p.parent.name}/" for p in (ROOT / "chainrule").glob("*/__init__.py")}
-    assert packages <= set(tree(document))
+def test_the_map_for_developers_names_every_package() -> None:
+    (map_of_code,) = [block for block in blocks("dev/README.md", "") if "core ──" in block]
+    found = {file.parent.name for file in (ROOT / "chainrule").glob("*/__init__.py")}
+    assert found and not {name for name in found if not re.search(rf"\b{name}\b", map_of_code)}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
@@ -148,35 +135,47 @@ def test_no_document_names_a_place_on_somebodys_machine(document: str) -> None:
     assert not found
 
 
-def call(name: str) -> str:
-    """``generate(run, prompt=(), *, n=None)``."""
-    shown, parameters = [], inspect.signature(getattr(chainrule, name)).parameters.values()
-    for k, p in enumerate(parameters):
-        if p.kind is p.KEYWORD_ONLY and all(q.kind is not p.KEYWORD_ONLY for q in list(parameters)[:k]):
-            shown.append("*")
-        default = f'"{p.default}"' if isinstance(p.default, str) else repr(p.default)
-        shown.append(p.name if p.default is p.empty else f"{p.name}={default}")
-    return f"{name}({', '.join(shown)})"
+# --- the reference ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [n for n in chainrule.__all__ if n not in ("__version__", "Run")])
-def test_the_api_page_gives_every_call_with_all_its_parameters_and_defaults(name: str) -> None:
-    assert f"\n| `{call(name)}` |" in text_of("docs/api.md")
+def referenced() -> dict[str, str]:
+    """Public names that the reference shows, with the module or class that shows them."""
+    shown = {}
+    directive = r"^\.\. auto(module|class|function|data):: (\S+)"
+    for kind, target in re.findall(directive, text_of("docs/reference.md"), re.M):
+        if kind == "module":
+            module = importlib.import_module(target)
+            own = [name for name, found in vars(module).items() if getattr(found, "__module__", None) == target]
+            shown |= {name: target for name in getattr(module, "__all__", own) if not name.startswith("_")}
+        else:
+            module, _, name = target.rpartition(".")
+            assert hasattr(importlib.import_module(module), name), target
+            shown[name] = target
+    return shown
 
 
-def test_the_api_page_names_every_method_of_a_run() -> None:
-    (shown,) = [block for block in text_of("docs/api.md").split("\n\n") if block.startswith("**load.**")]
-    methods = [name for name, kind in vars(chainrule.Run).items() if callable(kind) and not name.startswith("_")]
-    assert len(methods) >= 10
-    assert all(f"`{name}`" in shown for name in methods)
+@pytest.mark.parametrize("package", ["chainrule", "chainrule.core", "chainrule.nn", "chainrule.data", "chainrule.laws"])
+def test_the_reference_shows_every_public_name(package: str) -> None:
+    names = {name for name in importlib.import_module(package).__all__ if not name.startswith("__")}
+    assert len(names) > 8
+    assert not names - set(referenced())
 
 
-def test_the_example_of_the_api_page_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    verse = ["The cat sat on the mat.", "A dog ran to the sea!", "Où est la mer?", "ROMEO: who is there?"]
-    Path("corpus.txt").write_text("\n".join(verse[(7 * i) % 11 % 4] for i in range(211)), encoding="utf-8")
-    (example,) = [b for b in blocks("docs/api.md", "python") if "chainrule.train(" in b]
-    names: dict[str, object] = {}
-    exec(compile(example, "docs/api.md", "exec"), names)
-    assert os.path.exists("runs/ngram/model.safetensors")
-    assert names["run"].name == "ngram"  # type: ignore[attr-defined]
+def test_every_command_is_a_documented_function_and_a_method_of_a_run_where_it_takes_one() -> None:
+    assert len(COMMANDS) > 10
+    for command in COMMANDS.values():
+        function = getattr(chainrule, command.function)
+        assert set(inspect.signature(function).parameters) == {o.name for o in options_of(command)}
+        assert "Args:" in function.__doc__ and "Returns:" in function.__doc__
+        if "run" in inspect.signature(function).parameters:
+            assert callable(getattr(chainrule.Run, command.function))
+
+
+@pytest.mark.slow
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    """Skipped where Sphinx is not installed; ``make docs`` installs it."""
+    pytest.importorskip("sphinx")
+    build = [sys.executable, "-m", "sphinx", "-q", "-W", "-b", "html", str(ROOT / "docs"), str(tmp_path)]
+    done = subprocess.run(build, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Add a task" in (tmp_path / "add-a-task.html").read_text("utf-8")

@@ -12,7 +12,7 @@ from chainrule.interop.huggingface import Rename
 from chainrule.models.gpt import FROM_GPT2, GPT, GPTConfig
 from chainrule.nn import Attention, alibi_slopes, rotate, rotation, sinusoidal
 from chainrule.nn.attention import AttentionBias, as_bias
-from chainrule.nn.recorder import Recorder
+from chainrule.nn.probes import Recorder
 
 V, D, LAYERS, HEADS, CONTEXT = 61, 32, 3, 4, 23
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}

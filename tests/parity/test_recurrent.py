@@ -8,7 +8,7 @@ from torch import nn
 
 from chainrule.core import ConfigError, model_type
 from chainrule.nn import GRU, LSTM, RNN
-from chainrule.nn.recorder import Recorder
+from chainrule.nn.probes import Recorder
 from chainrule.nn.recurrent import initialise
 
 B, T, D, H = 5, 7, 3, 11

@@ -11,15 +11,15 @@ from chainrule.core import model_type
 from chainrule.interop.huggingface import Rename
 from chainrule.models.transformer import FROM_MARIAN, Transformer
 from chainrule.nn.attention import Attention, AttentionBias, as_bias, build_attention_bias
-from chainrule.nn.blocks import Block, FeedForward, Source
-from chainrule.nn.decoder import TransformerConfig
+from chainrule.nn.blocks import Block, Source
 from chainrule.nn.encoder import Encoder
-from chainrule.nn.masks import Causal, Padding, Prefix, Since, Window
+from chainrule.nn.masks import Causal, Padding, Since, Window
 from chainrule.nn.positions import PositionalEncoding, relative_bucket
-from chainrule.nn.recorder import Recorder
+from chainrule.nn.probes import Recorder
 from chainrule.nn.recurrent import Recurrent
+from chainrule.nn.transformer_config import TransformerConfig
 
-D, HEADS, INNER = 24, 3, 40
+D, HEADS, INNER = 24, 3, 48
 POSITIONS = ("none", "learned", "sinusoidal", "rotary", "alibi", "relative")
 
 
@@ -45,11 +45,9 @@ def shaken(module):
 
 def block_like(layer, *, pre, cross):
     """A block with the weights of torch's layer."""
-    attention = lambda: Attention(D, HEADS, bias=True)  # noqa: E731
-    block = Block(
-        attention(), FeedForward(D, INNER, "relu", bias=True), D, norm="pre" if pre else "post", bias=True, dropout=0.0,
-        cross=attention() if cross else None,
-    ).double()  # fmt: skip
+    settings = {"width": D, "heads": HEADS, "bias": True, "qk_norm": False, "activation": "relu"}
+    config = TransformerConfig(**settings, expansion=INNER // D, norm="pre" if pre else "post")
+    block = Block(config, cross=cross).double()
     weights = dict(layer.state_dict())
     made = {}
     for ours, theirs in (("attention", "self_attn"), ("cross", "multihead_attn")):
@@ -190,7 +188,6 @@ def test_masks_are_the_pictures_that_one_would_draw():
     assert seen(Causal() & Window(2), 4) == ["x...", "xx..", ".xx.", "..xx"]
     assert seen(Window(2), 4) == ["xx..", "xxx.", ".xxx", "..xx"]
     assert seen(Padding(torch.tensor([2])), 3) == ["xx.", "xx.", "xx."]
-    assert seen(Causal() | Prefix(torch.tensor([2])), 4) == ["xx..", "xx..", "xxx.", "xxxx"]
     assert seen(Causal() & Since(torch.tensor([[0, 0, 2, 2]])), 4) == ["x...", "xx..", "..x.", "..xx"]
 
 
@@ -266,7 +263,7 @@ def test_relative_buckets_are_t5s(bidirectional):
 
 def test_biases_fall_with_the_distance_on_either_side():
     places = torch.arange(5)[None]
-    bias = PositionalEncoding("alibi", D, 8, limit=9).bias(places, places)
+    bias = PositionalEncoding(TransformerConfig(positions="alibi", heads=8, context=9)).bias(places, places)
     assert torch.equal(bias[0, 0], -(places.T - places).abs() / 2)
     assert torch.equal(bias[0, 7], -(places.T - places).abs() / 256)
 

@@ -174,7 +174,6 @@ def test_options_of_held_out_data_too(folder: str, text: str, capsys: Any) -> No
     assert cli.main(["evaluate", folder, text, "--unit", "lines"]) == 0
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class DrawLike(Generate):
     """generate with an option that no task has"""
 

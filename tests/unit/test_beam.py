@@ -15,10 +15,10 @@ from torch import Tensor
 from chainrule.core import Autoregressive, Categorical, Config, Counting, State, UserError, model_type, model_types
 from chainrule.core.compute import Compute
 from chainrule.inference.beam import Beams
-from chainrule.inference.engine import Engine, beam_search
+from chainrule.inference.engine import Engine
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk
-from chainrule.inference.requests import Hypothesis, Request
-from chainrule.inference.sampling import Filters, pad
+from chainrule.inference.requests import Hypothesis, Request, SourcePrompt
+from chainrule.inference.sampling import Filters
 from chainrule.laws.subject import Sourced, Subject
 
 CPU = Compute("cpu", False, 1)
@@ -59,15 +59,14 @@ def model(request):
     return build(request.param)
 
 
-@torch.no_grad()
-def begin(model, prompts):
-    inputs_BT, lengths_B = pad(prompts, model.start_id)
-    prediction, state = model(inputs_BT, None, lengths_B)
-    return prediction.select(lengths_B - 1), state
-
-
 def search(model, prompts, end=END, **options):
-    return beam_search(model, begin(model, prompts), end, CPU, Beams(**options))
+    return searched(model, prompts, end, [Beams(**options)] * len(prompts))
+
+
+def searched(model, prompts, end, options):
+    """The hypotheses of each prompt, under options of its own."""
+    requests = [Request(p, o, end=end) for p, o in zip(prompts, options, strict=True)]
+    return [handle.result() for handle in Engine(model, CPU).run(requests)]
 
 
 @torch.no_grad()
@@ -159,7 +158,8 @@ def test_what_a_source_is_searched_for_is_its_own(name):
     """Sources of several lengths; those that are done leave, and the others go on looking at theirs."""
     subject, rows = Sourced(model_type(name, "translate")), range(5)
     model = sharpened(subject.build(V))
-    found = beam_search(model, subject.begin(model, rows), END, CPU, Beams(width=3, n_best=2, max_length=6))
+    sources = [SourcePrompt(row[:n].tolist()) for row, n in zip(*subject.sources(rows))]
+    found = search(model, sources, width=3, n_best=2, max_length=6)
     assert len({tuple(row[0].ids) for row in found}) > 1, "the sources make no difference"
     for b, got in zip(rows, found, strict=True):
         agree(got, plain_beams(model, [], 3, 2, 6, 0.6, source=subject.sources([b])))
@@ -180,9 +180,10 @@ def test_a_row_finds_in_a_batch_what_it_finds_alone(model):
 
 def test_rows_that_are_done_leave_with_all_their_hypotheses(monkeypatch):
     model, sizes, end = build("gpt"), [], 2
-    started, forward = begin(model, PROMPTS * 3), type(model).forward
+    forward = type(model).forward
     monkeypatch.setattr(type(model), "forward", lambda m, x, *a: sizes.append(len(x)) or forward(m, x, *a))
-    found = beam_search(model, started, end, CPU, Beams(width=3, max_length=40, length_penalty=0))
+    found = search(model, PROMPTS * 3, end, width=3, max_length=40, length_penalty=0)
+    sizes = sizes[1:]  # without the pass over the prompts
     assert all(size % 3 == 0 for size in sizes) and sizes == sorted(sizes, reverse=True)
     assert len(set(sizes)) > 2 and len(sizes) < 39, "no row left, or none stopped before the end"
     assert all(row[0].finished for row in found)
@@ -286,8 +287,7 @@ def test_a_group_of_one_is_closed_by_its_first_end():
 
 def test_the_model_is_searched_in_evaluation_mode():
     model = build("gru")
-    started = begin(model, [[1]])
-    beam_search(model.train(), started, END, CPU, Beams(max_length=2))
+    search(model.train(), [[1]], max_length=2)
     assert not model.training
 
 
@@ -356,7 +356,7 @@ def fits(ids, finished, o, no_repeat_ngram=True):
         all(holds(ids, p) for p in o.must)
         and not any(holds(ids, p) for p in o.forbid)
         and (not finished or len(ids) >= o.min_length)
-        and all(tuple(ids[: len(p)]) == p for p in o.prefix)
+        and tuple(ids[: len(o.prefix)]) == o.prefix
         and not (no_repeat_ngram and repeats(ids, o.no_repeat_ngram))
     )
 
@@ -382,17 +382,17 @@ def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
         min_length=min(least, length),
         must=must,
         forbid=forbid,
-        prefix=(prefix,),
+        prefix=prefix,
     )
     fitting = [
         (ids, done)
         for ids, done in outcomes(model.vocab_size, end, length)
         if fits(ids, done, replace(o, min_length=0))
     ]
-    forwards, started = [], begin(model, [[], [1]])
+    forwards = []
     handle = model.register_forward_hook(lambda *_: forwards.append(1))
     try:
-        found = beam_search(model, started, end, CPU, o)
+        found = searched(model, [[], [1]], end, [o, o])
     except UserError:
         assert not forwards
         assert not fitting or (not must and len(prefix) == length and not fitting)
@@ -418,7 +418,7 @@ def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
         {"forbid": ((0, 0), (1, 2), (2, 1, 0))},
         {"must": ((0,), (2,)), "forbid": ((0, 2), (2, 0))},  # 1 has to stand between
         {"no_repeat_ngram": 2},
-        {"min_length": 3, "prefix": ((2, 0),)},
+        {"min_length": 3, "prefix": (2, 0)},
         {"must": ((1, 2),), "forbid": ((0,),), "min_length": 4},
     ],
     ids=str,
@@ -426,7 +426,7 @@ def test_what_must_appear_appears_whenever_it_can_and_what_must_not_never(
 def test_a_beam_that_holds_everything_finds_the_best_of_what_is_allowed(options):
     model, o = build("gru", 4), Beams(width=1024, n_best=9, max_length=5, **options)
     allowed = [(ids, done) for ids, done in outcomes(4, 3, 5) if fits(ids, done, o)]
-    agree(beam_search(model, begin(model, [[1]]), 3, CPU, o)[0], listed(model, [1], allowed, 3, 0.6)[:9])
+    agree(searched(model, [[1]], 3, [o])[0], listed(model, [1], allowed, 3, 0.6)[:9])
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -452,16 +452,16 @@ def test_an_n_gram_is_repeated_only_where_a_phrase_needs_it():
 
 def test_rows_begin_with_their_own_prefixes():
     prefixes = ((3, 3), (), (0,), (6, 1, 2), (5,))
-    for ids, row in zip(
-        prefixes, search(build("gpt"), PROMPTS, width=3, n_best=3, max_length=7, prefix=prefixes), strict=True
-    ):
+    options = [Beams(width=3, n_best=3, max_length=7, prefix=prefix) for prefix in prefixes]
+    for ids, row in zip(prefixes, searched(build("gpt"), PROMPTS, END, options), strict=True):
         assert row and all(tuple(h.ids[: len(ids)]) == ids for h in row)
 
 
 def test_a_prefix_stays_with_its_row_when_others_leave():
     """The first row ends at once; the second has its prefix still before it."""
     ends = [[0.8, 0.1, 0.1], [0.8, 0.1, 0.1], [1 / 3] * 3, [0.05, 0.05, 0.9]]
-    first, second = search(table(ends), [[], []], 2, width=2, max_length=4, length_penalty=0, prefix=((), (1, 1, 1)))
+    options = [Beams(width=2, max_length=4, length_penalty=0, prefix=prefix) for prefix in ((), (1, 1, 1))]
+    first, second = searched(table(ends), [[], []], 2, options)
     assert (first[0].ids, second[0].ids[:3]) == ([], [1, 1, 1])
 
 
@@ -491,10 +491,9 @@ def test_no_place_is_kept_for_what_can_no_longer_be_met():
         ({"must": ((1, 2),), "forbid": ((2,),)}, "do not fit"),
         ({"must": ((0, 1, 2),), "forbid": ((1, 2),)}, "do not fit"),
         ({"must": ((0,), (1,)), "forbid": ((0, 1), (1, 0), (2,), (3,), (5,), (6,))}, "do not fit"),
-        ({"prefix": ((1, 2),), "forbid": ((1, 2),)}, "exclude each other"),
-        ({"prefix": ((1, 2),), "must": ((3,),), "max_length": 2}, "leaves 0 ids"),
-        ({"prefix": ((1, 2),), "max_length": 1}, "a prefix of 2 ids"),
-        ({"prefix": ((1,), (2,))}, "2 prefixes for 5 rows"),
+        ({"prefix": (1, 2), "forbid": ((1, 2),)}, "exclude each other"),
+        ({"prefix": (1, 2), "must": ((3,),), "max_length": 2}, "leaves 0 ids"),
+        ({"prefix": (1, 2), "max_length": 1}, "a prefix of 2 ids"),
         ({"must": tuple((k % 4, k // 4 % 4, 3, k // 16) for k in range(30))}, "too many at once"),
     ],
 )  # fmt: skip

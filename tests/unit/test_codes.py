@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from chainrule.core import ImageBatch, UserError, model_type
 from chainrule.data.image_files import as_png
-from chainrule.data.images import read_unlabelled_images
+from chainrule.data.images import read_images
 from chainrule.models import vq
 from chainrule.tasks.image_codes import psnr
 from chainrule.training.losses import ReconstructionLoss
@@ -197,7 +197,7 @@ def test_from_pictures_to_pictures(squares, tmp_path, capsys):
     assert re.search(r": loss -?[\d.]+, [\d,]+ images/s, valid PSNR [\d.]+ dB\n", told), told
     assert main(["evaluate", str(tmp_path / "run"), str(squares), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    images = read_unlabelled_images(squares).parts["train"].images
+    images = read_images(squares, labelled=False).parts["train"].images
     flat = float(psnr(images.mean(0, keepdims=True).repeat(len(images), 0).astype(np.uint8), images).mean())
     assert result["psnr"] > flat + 4
     assert 0 < result["codebook_used"] <= 1

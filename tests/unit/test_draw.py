@@ -274,8 +274,8 @@ def test_the_rainbow_is_read_as_it_was_made(rainbow):
     assert {n: len(p) for n, p in data.parts.items()} == {"train": 100, "valid": 5, "test": 5}
     by_caption = {caption(*c): c for c in COMBINATIONS}
     part = data.parts["test"]
-    for k, text in enumerate(part.captions):
-        assert np.array_equal(part.pictures.images[k], picture(*by_caption[text]))
+    for k, text in enumerate(part.names):
+        assert np.array_equal(part.images[k], picture(*by_caption[text]))
 
 
 @pytest.mark.parametrize("model", ["dalle", "lstm"])
@@ -400,7 +400,7 @@ def test_grey_pictures_are_drawn_in_grey(tmp_path, capsys):
     np.savez(tmp_path / "images8.npz", images=rng.integers(0, 256, (40, 8, 8), dtype=np.uint8))
     rows = [{"i": i, "text": f"picture {i % 4}"} for i in range(40)]
     (tmp_path / "captions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert read_captioned(tmp_path).parts["train"].pictures.images.shape[3] == 1
+    assert read_captioned(tmp_path).parts["train"].images.shape[3] == 1
     sheet = tmp_path.parent / "sheet.png"
     assert main(["data", str(tmp_path), "--sheet", str(sheet)]) == 0
     assert "8 x 8 pixels, 1 channel, for --task draw" in capsys.readouterr().out

@@ -13,7 +13,7 @@ import pytest
 
 from chainrule.core import ChainruleError, DataError, UserError
 from chainrule.data.image_files import as_png, decode, grid
-from chainrule.data.images import read_images, read_unlabelled_images
+from chainrule.data.images import read_images
 from chainrule.tasks.classify.inference import classify
 from chainrule.tasks.setup import load
 
@@ -383,7 +383,9 @@ def test_without_labels_a_contact_sheet_is_spread_evenly(tmp_path, capsys):
     flags = ["--task", "codes", "--split", "0.8/0.1/0.1", "--sheet", str(tmp_path / "sheet.png")]
     assert main(["data", str(tmp_path / "images.npz"), *flags]) == 0
     assert "sheet.png: a sample, evenly spread" in capsys.readouterr().out
-    train = read_unlabelled_images(tmp_path / "images.npz", split=(0.8, 0.1, 0.1)).parts["train"].images[:, 0, 0, 0]
+    train = (
+        read_images(tmp_path / "images.npz", split=(0.8, 0.1, 0.1), labelled=False).parts["train"].images[:, 0, 0, 0]
+    )
     shown = [int(x[0, 0, 0]) for row in tiles(tmp_path / "sheet.png", side=7, factor=10) for x in row]
     places = [train.tolist().index(value) for value in shown]
     assert len(shown) == 24

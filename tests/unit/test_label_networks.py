@@ -15,9 +15,8 @@ from chainrule.api import classify, tag
 from chainrule.cli import main
 from chainrule.core import DataError, ModelType, SequenceModel, TaggedBatch, TextBatch, model_types, registry
 from chainrule.core.compute import Compute
-from chainrule.data.labelled import read_labelled
+from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.reading import LONGEST_WORD, Lexicon, TextReader, reader_from_json, units_of
-from chainrule.data.tagged import read_tagged
 from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
 from chainrule.tasks.labelling import alike

@@ -12,10 +12,9 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import DataError, UserError
-from chainrule.data.labelled import read_labelled, read_labelled_part
+from chainrule.data.labelled import read_labelled, read_labelled_part, read_tagged, read_tagged_part
 from chainrule.data.recognise import infer_task
 from chainrule.data.records import UNKNOWN
-from chainrule.data.tagged import read_tagged, read_tagged_part
 from chainrule.report import render
 from chainrule.tasks.board import section_of
 from chainrule.tasks.label_board import trimmed

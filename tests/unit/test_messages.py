@@ -44,6 +44,9 @@ CATALOGUES = sorted([*ROOT.rglob("messages.json"), ROOT / "report" / "notes.json
         ("GRU (attention=none)", "는", "로"),
         ("file", "은", "로"),  # 파일: ㄹ
         ("name", "은", "으로"),  # 네임
+        ("StreetName", "은", "으로"),  # 스트리트네임
+        ("OccupancyType", "은", "으로"),  # 오큐펀시타입
+        ("AddressNumber", "는", "로"),  # 어드레스넘버
         ("3", "은", "으로"),  # 삼
         ("2.243", "은", "으로"),
         ("1,024", "는", "로"),  # 사

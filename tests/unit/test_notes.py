@@ -25,7 +25,7 @@ KOREAN = Catalogue("ko")
         ("a.txt: 12 bad lines dropped (--on-bad skip)", "a.txt: 잘못된 줄 12개를 제외했습니다(--on-bad skip)."),
         (
             "split by a hash of values of 'speaker': train 1,234, valid 10, test 9",
-            "'speaker' 열의 값의 해시로 분할했습니다: 학습 세트 1,234개, 검증 세트 10개, 테스트 세트 9개",
+            "'speaker' 열의 값을 해시하여 분할했습니다: 학습 세트 1,234개, 검증 세트 10개, 테스트 세트 9개",
         ),
         (
             "test: 2 records with a label that train lacks (x, y and 3 more): always wrong",
@@ -42,7 +42,7 @@ KOREAN = Catalogue("ko")
         (
             "a row is a step of alto and bass, all rows of one tune are a record: 90 rows, 3 records; "
             "4 rows were reordered by beat",
-            "한 행은 alto와 bass의 한 스텝이고, tune 값이 같은 행이 모여 레코드 하나가 됩니다(행 90개, 레코드 3개). "
+            "행 하나가 한 스텝(alto와 bass)이고, tune 값이 같은 행이 모여 레코드 하나가 됩니다(행 90개, 레코드 3개). "
             "beat 열의 순서에 따라 행 4개를 옮겼습니다.",
         ),
         ("a.fa: 7 gaps (- or .) are left out", "a.fa: 갭(- 또는 .) 7개를 제외했습니다."),

@@ -164,7 +164,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     looked_up = [known[i][1] for i in nearest([s for s, _ in known], [s for s, _ in test])]
     assert board["references"]["nearest"] == judge(looked_up, [t for _, t in test]).chrf
     assert {"en": "nearest source", "ko": "최근접 원문"}[lang] in (tmp_path / "board" / "report.html").read_text()
-    assert "is no worse" in board["verdict"]["text"] and "못지않습니다" in board["verdict"]["text_ko"]
+    assert "is no worse" in board["verdict"]["text"] and "그대로 출력해도" in board["verdict"]["text_ko"]
     best = max(rows.values(), key=lambda row: row["chrf"])
     assert board["verdict"]["best"] in (best["model"], *board["verdict"]["tie"])
     page = (tmp_path / "board" / "report.html").read_text()

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from chainrule.core import DataError, UserError
 from chainrule.data import SymbolTokenizer, TextDataset
 from chainrule.data.corpus import read as read_dataset
-from chainrule.data.labelled import read_labelled
+from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.processors import LabelProcessor, fit_tokens, processor_from_json
-from chainrule.data.tagged import read_tagged
 from chainrule.inference.scoring import token_nats
 from chainrule.runs import RunFolder
 from chainrule.tasks.generate.inference import predict

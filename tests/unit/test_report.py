@@ -161,8 +161,23 @@ def test_sentences_on_the_state_of_a_board_are_apart() -> None:
     assert "again to continue. 1 of 6 models failed" in " ".join(_text(_visible(render(failed_board()))).split())
 
 
+def test_a_single_model_is_not_called_clearly_better() -> None:
+    board = sample_board() | {"rows": sample_board()["rows"][:1]}
+    board["verdict"] = {"text": "Use it.", "confidence": "clear", "best": board["rows"][0]["model"]}
+    assert ">Only one model<" in render(board) and ">모델이 하나뿐임<" in render(board, "ko")
+    assert ">Clear<" in render(sample_board() | {"verdict": board["verdict"]})
+
+
 def test_a_row_that_was_not_reached_does_not_pretend_to_wait() -> None:
     assert "not reached" in _row_of(render(failed_board()), "GRU")
+
+
+def test_a_row_in_training_when_the_comparison_was_stopped_is_not_called_training() -> None:
+    board = failed_board()
+    (row,) = [row for row in board["rows"] if row["model"] == "gru"]
+    row["status"] = "running"
+    assert "stopped before anything was measured" in _row_of(render(board), "GRU")
+    assert "training" not in _row_of(render(board), "GRU")
 
 
 @pytest.mark.parametrize("board", [{}, {"rows": None, "status": "running"}, {"rows": [{"model": "gru"}]}])

@@ -247,6 +247,8 @@ def test_pages_are_well_formed_and_every_section_has_a_heading(task: str, lang: 
     charts = {value for name, value in page.attributes if name == "data-chart"}
     view = json.loads(re.findall(r'id="view-data">(.*?)</script>', render(make_board(task), lang, section_of(task)))[0])
     assert charts <= view["charts"].keys()
+    for chart in filter(None, view["charts"].values()):
+        assert isinstance(chart["xShort"], str)  # the read-out shows it before a value of x
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -381,7 +383,7 @@ def test_a_forecast_that_ran_off_to_infinity_is_not_drawn() -> None:
 
 def test_every_message_of_the_page_is_used() -> None:
     budgets = [f"budget_{kind}" for kind in ("seconds", "epochs", "bytes", "tokens", "steps")]
-    elsewhere = ("verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
+    elsewhere = ("said_", "verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
     composed = (
         "confidence_",
         "unit_",

@@ -199,7 +199,7 @@ def test_a_shuffled_log_gives_the_records_of_the_sorted_one(tmp_path: Path, when
         assert records(mixed, name) == records(whole, name)
         for record in records(whole, name):
             assert len(record) == 31
-    assert any("403 rows, 13 records; 0 rows were reordered by time" in note for note in whole.all_notes)
+    assert any(note.endswith("403 rows, 13 records") for note in whole.all_notes)  # in order: nothing was moved
     moved = next(note for note in mixed.all_notes if "reordered" in note)
     assert int(moved.split("; ")[1].split()[0]) > 300
 

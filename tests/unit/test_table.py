@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from chainrule.core import DataError, UserError
-from chainrule.data.table import Table, divide_tables, items, read_table, read_tables
+from chainrule.data.split import divide_parts
+from chainrule.data.table import Table, items, read_table, read_tables
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -148,8 +149,24 @@ def test_a_column_that_is_missing_is_named_with_those_there_are(tmp_path: Path) 
     table = read_table(write(tmp_path / "t.jsonl", '{"text": "a"}\n'))
     with pytest.raises(DataError, match="no column 'label'; there are: text"):
         table.need("text", "label")
+    with pytest.raises(DataError, match=r"no column 'when'.*says which is which$"):
+        table.need("when")
     with pytest.raises(UserError, match=r"no such column.*did you mean 'text'"):
         read_table(tmp_path / "t.jsonl", "texts")
+
+
+def test_a_header_of_other_names_is_answered_with_the_option_that_renames_its_columns(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.tsv", "내용\t평가\n정말 좋아요\t긍정\n")
+    with pytest.raises(DataError) as caught:
+        read_table(path).need("text", "label")
+    assert "no column 'text'; there are: 1, 2 (the first line has: 내용, 평가)" in str(caught.value)
+    assert str(caught.value).endswith("for example --columns text=내용,label=평가")
+    assert read_table(path, "text=내용,label=평가").need("text", "label") == [["정말 좋아요"], ["긍정"]]
+
+
+def test_a_first_line_of_long_cells_is_no_example_of_a_header(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"the first line has: a{20}…, x\); --columns says which is which$"):
+        read_table(write(tmp_path / "t.tsv", f"{'a' * 60}\tx\n")).need("text", "label")
 
 
 def test_files_named_after_parts_and_a_field_split_are_kept(tmp_path: Path) -> None:
@@ -176,14 +193,14 @@ def test_rows_of_one_key_stay_on_one_side_and_given_parts_are_kept(tmp_path: Pat
     whole = read_tables(path, "text,group")[1]
     shares = {"train": 0.8, "valid": 0.1, "test": 0.1}
 
-    def key(table: Table) -> list[str]:
-        return table.columns["group"]
+    def divided(tables: dict[str, Table]) -> dict[str, Table]:
+        return divide_parts(tables, shares, lambda part: tables[part].columns["group"], Table.take, "t.csv")
 
-    parts = divide_tables(whole, shares, key)
+    parts = divided(whole)
     groups = [set(part.columns["group"]) for part in parts.values()]
     assert sum(map(len, groups)) == len(set.union(*groups)) == 37
     assert sum(map(len, parts.values())) == 997
     given = {"train": whole["all"].take(range(900)), "test": whole["all"].take(range(900, 997))}
-    carved = divide_tables(given, shares, key)
+    carved = divided(given)
     assert carved["test"] is given["test"]
     assert len(carved["train"]) + len(carved["valid"]) == 900

@@ -12,7 +12,9 @@ from chainrule.api import load, translate
 from chainrule.cli import main
 from chainrule.core import PairBatch, model_type
 from chainrule.core.metric import chrf_of
+from chainrule.inference.beam import Beams
 from chainrule.tasks.translate.metrics import edit_distance, judge, mostly_unspaced
+from chainrule.tasks.translate.task import translations
 from chainrule.training.losses import Seq2SeqLoss, smoothed
 
 MODEL_TYPES = ("transformer", "gru", "gru:none")
@@ -70,6 +72,18 @@ def test_one_line_in_one_line_out_blank_ones_too(runs, tmp_path, capsys) -> None
     capsys.readouterr()
     assert main(["translate", str(runs["transformer"]), str(tmp_path / "in.txt"), "--threads", "1"]) == 0
     assert len(capsys.readouterr().out.removesuffix("\n").split("\n")) == 3
+
+
+@pytest.mark.parametrize("name", ["gru", "gru:none"])
+def test_a_translation_is_one_line_even_where_the_model_prefers_line_feeds(name, runs) -> None:
+    loaded = load(runs[name], threads=1)
+    feed = loaded.processor.target.encode(b"\n").ids.tolist()[0]
+    (bias,) = [p for p in loaded.model.parameters() if p.shape == (loaded.model.vocab_size,)]
+    with torch.no_grad():
+        bias[feed] = 50.0
+    sources = [loaded.processor.source.encode(text).ids for text in (b"a b c", b"e")]
+    for row in translations(loaded, sources, Beams(3, 3)):
+        assert row and all(feed not in hypothesis.ids for hypothesis in row)
 
 
 @pytest.mark.parametrize("name", MODEL_TYPES)

@@ -54,6 +54,17 @@ def test_the_commands_that_a_comparison_prints_do_work(
         assert capsys.readouterr().out.strip()
 
 
+def test_a_comparison_ends_in_the_language_of_its_report() -> None:
+    metric = {"name": "nats", "label": "nats per value", "label_ko": "값당 nat", "sentence_ko": "값당 {} nat"}
+    rows = [{"label": "GRU", "nats": 2.0}, {"label": "HMM", "error": "out of memory"}]
+    verdict = {"text": "Use GRU.", "text_ko": "GRU를 쓰십시오.", "best": None}
+    board = {"metrics": [metric], "rows": rows, "verdict": verdict}
+    ending = ["GRU  값당 2.000 nat", "HMM  실패: out of memory", "\nGRU를 쓰십시오.", "보고서: b/report.html"]
+    assert list(Compare(out="b", lang="ko").lines(board)) == ending
+    ending = ["GRU  nats per value 2.000", "HMM  failed: out of memory", "\nUse GRU.", "report: b/report.html"]
+    assert list(Compare(out="b").lines(board)) == ending
+
+
 def test_a_comparison_in_which_every_model_failed_says_so_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

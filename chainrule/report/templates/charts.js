@@ -173,7 +173,7 @@ function addReadout({ svg, host, spec, box, x, y, width }) {
     make(layer, "path", { class: "cross", d: `M${px} ${box.top}V${box.bottom}` });
     for (const { one, value } of rows) if (value <= spec.y.to) make(layer, "circle", { class: `end s${one.style}`, cx: px, cy: y(value), r: 4.5 });
     tip.replaceChildren();
-    make(tip, "b", {}, `${spec.xShort} ${spec.x.read(at)}`);
+    make(tip, "b", {}, `${spec.xShort} ${spec.x.read(at)}`.trim());
     for (const { one, value } of rows) { const line = make(tip, "div"); swatch(line, one.style); make(line, "span", {}, one.name); make(line, "span", {}, spec.y.read(value)); }
     tip.hidden = false;
     const share = host.clientWidth / width, left = px * share;

@@ -15,7 +15,7 @@ from chainrule.core import Codec, ConfigError, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.image_files import ImageReader
-from chainrule.data.images import ImageDataset, ImagePart, read_part, read_unlabelled_images
+from chainrule.data.images import ImageDataset, ImagePart, read_images, read_part
 from chainrule.data.processors import ImageProcessor
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
@@ -42,11 +42,13 @@ class Codes(Task):
             "psnr", "PSNR", "PSNR", unit="dB", higher_is_better=True, digits=2, of="decibels", items="image",
             min_items=20, min_block=1,
         )  # fmt: skip
-        return psnr, Metric("codebook_used", "codebook used", "사용한 코드", unit="%", higher_is_better=True, digits=0)
+        return psnr, Metric(
+            "codebook_used", "codebook used", "코드북 사용률", unit="%", higher_is_better=True, digits=0
+        )
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
-        return read_unlabelled_images(s.data, s.columns, s.split, s.on_bad, s.image_size)
+        return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size, labelled=False)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None

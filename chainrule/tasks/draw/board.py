@@ -20,7 +20,7 @@ class DrawBoard(BoardTask):
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
         test = board.test
-        shown = [{"png": encoded(test.pictures.images[r]), "label": test.captions[r]} for r in spread(len(test))]
+        shown = [{"png": encoded(test.images[r]), "label": test.names[r]} for r in spread(len(test))]
         return {"references": {}, "asked": shown, "test_items": len(test)}
 
     def block_layout(self, data: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -31,9 +31,9 @@ class DrawBoard(BoardTask):
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         from chainrule.tasks.draw.inference import draw
 
-        test, train = held_out(ready.data), ready.data.parts["train"].pictures.images
+        test, train = held_out(ready.data), ready.data.parts["train"].images
         chosen = spread(len(test))
-        drawn = draw(run, [test.captions[r] for r in chosen])["images"]
+        drawn = draw(run, [test.names[r] for r in chosen])["images"]
         near = [train[nearest(train, image)] for image in drawn]
         return {
             "best_possible": [encoded(evaluation.details["found"][r]) for r in chosen],

@@ -23,7 +23,6 @@ from chainrule.core.metric import Metric
 from chainrule.core.noise import derive_seeds
 from chainrule.data.captioned import (
     CaptionedDataset,
-    CaptionedPart,
     Captions,
     DrawnBatches,
     as_batch,
@@ -79,9 +78,9 @@ class Draw(Task):
             ),
             Metric("reconstruction_psnr", "reconstruction PSNR", "재구성 PSNR", unit="dB", digits=2,
                    higher_is_better=True),
-            Metric("codebook_used", "codebook used", "사용한 코드", **share),
-            Metric("retrieval_at_1", "generated images retrieved", "찾아낸 생성 이미지", **share),
-            Metric("retrieval_of_originals", "originals retrieved", "찾아낸 원본", **share),
+            Metric("codebook_used", "codebook used", "코드북 사용률", **share),
+            Metric("retrieval_at_1", "generated images retrieved", "캡션 일치율(생성)", **share),
+            Metric("retrieval_of_originals", "originals retrieved", "캡션 일치율(원본)", **share),
         )  # fmt: skip
 
     def prepare(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
@@ -116,28 +115,28 @@ class Draw(Task):
         if learnt is None:
             raise ConfigError("draw needs a codec of image tokens: --from names a run of --task codes")
         reader, train, spec = learnt.processor.reader, dataset.parts["train"], settings.tokenizer or UNITS
-        if reader.size != train.pictures.images.shape[1]:
+        if reader.size != train.images.shape[1]:
             raise UserError(
                 f"--from {settings.pretrained}: made for images of {reader.size} × {reader.size} pixels, "
-                f"not {train.pictures.images.shape[1]}; give --image-size {reader.size}"
+                f"not {train.images.shape[1]}; give --image-size {reader.size}"
             )
         made = {"model_type": learnt.name, "model": learnt.config["model"]}
-        return CaptionProcessor(fit_captions(train.captions, spec, learnt.model.codebook_size), reader, made, spec)
+        return CaptionProcessor(fit_captions(train.names, spec, learnt.model.codebook_size), reader, made, spec)
 
     def encode(self, dataset: Any, processor: CaptionProcessor, learnt: Run | None = None) -> EncodedData:
         """Return the dataset with the tokens of the codec: every image is encoded once, here."""
         assert learnt is not None
 
-        def coded_part(part: CaptionedPart) -> CaptionedPart:
-            pictures = replace(part.pictures, images=grey(part.pictures.images, processor.reader.channels))
+        def coded_part(part: ImagePart) -> ImagePart:
+            pictures = replace(part, images=grey(part.images, processor.reader.channels))
             return as_records(pictures, processor.captions, learnt.model, processor.reader, learnt.compute)
 
         key = ("encoded", processor.sha256, str(learnt.path))
         parts = dataset.remember(key, lambda: {name: coded_part(part) for name, part in dataset.parts.items()})
-        told = note_on_cut(dataset.parts["train"].captions, processor.captions.tokenizer)
+        told = note_on_cut(dataset.parts["train"].names, processor.captions.tokenizer)
         return EncodedData(dataset, processor, parts, [told] if told else [])
 
-    def read_split(self, run: Run[CaptionProcessor], source: Path | str, options: dict[str, Any]) -> CaptionedPart:
+    def read_split(self, run: Run[CaptionProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
         pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), options["on_bad"])
         return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
 
@@ -159,11 +158,11 @@ class Draw(Task):
     def tune_decoding(self, run: Run, data: EncodedData) -> dict[str, Any]:
         """Train the matchers, and choose guidance and temperature by one of them on the validation split."""
         train, valid = data.parts["train"], data.parts["valid"]
-        told = data.processor.captions.write(train.captions)
+        told = data.processor.captions.write(train.names)
         for matcher, seed in ((run.model.chooser, CHOOSER), (run.model.judge, JUDGE)):
             if not matcher.taught:
-                teach(matcher, told, train.pictures.images, run.compute, seed)
-        texts = [valid.captions[k] for k in spread(len(valid), SETTLED)]
+                teach(matcher, told, train.images, run.compute, seed)
+        texts = [valid.names[k] for k in spread(len(valid), SETTLED)]
         ranks = {}
         for guidance, temperature in itertools.product(GUIDANCES, TEMPERATURES):
             ids_NP, _ = drawings(run, texts, Filters(temperature), guidance, seeds=derive_seeds(0, len(texts)))
@@ -172,14 +171,14 @@ class Draw(Task):
         guidance, temperature = max(ranks, key=lambda tried: ranks[tried])
         return {"guidance": guidance, "temperature": temperature}
 
-    def evaluate(self, run: Run, part: CaptionedPart) -> Evaluation:
+    def evaluate(self, run: Run, part: ImagePart) -> Evaluation:
         """Return the cost of every token of every image, given its caption."""
         assert part.records is not None
         captions = run.processor.captions
         nats_NP = token_nats(run.model, part.records, captions, run.compute)
         ids_NP = captions.codes_of(part.records)
         found = shown(run.model.codec, run.processor.reader, ids_NP, run.compute)
-        decibels = np.minimum(psnr(found, part.pictures.images), CEILING)
+        decibels = np.minimum(psnr(found, part.images), CEILING)
         given: dict[str, Any] = {
             "reconstruction_psnr": float(decibels.mean()),
             "codebook_used": len(np.unique(ids_NP)) / run.model.codec.codebook_size,
@@ -193,17 +192,15 @@ class Draw(Task):
             details={"nats": nats_NP, "found": found},
         )  # fmt: skip
 
-    def predictions(self, run: Run, part: CaptionedPart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-        for caption, nats_P in zip(part.captions, evaluation.details["nats"]):
+    def predictions(self, run: Run, part: ImagePart, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+        for caption, nats_P in zip(part.names, evaluation.details["nats"]):
             yield {"text": caption, "nats": float(-nats_P.sum())}
 
 
-def as_records(
-    pictures: ImagePart, captions: Captions, codec: Any, reader: ImageReader, compute: Compute
-) -> CaptionedPart:
+def as_records(pictures: ImagePart, captions: Captions, codec: Any, reader: ImageReader, compute: Compute) -> ImagePart:
     """Return records of captions and image tokens."""
     ids_NP = coded(codec, reader, pictures.images, compute)
-    return CaptionedPart(pictures, captions.records(pictures.names, ids_NP), pictures.notes)
+    return replace(pictures, records=captions.records(pictures.names, ids_NP))
 
 
 def spread(many: int, most: int) -> np.ndarray:
@@ -273,20 +270,20 @@ def reciprocal_rank(near_NN: np.ndarray) -> float:
     return float((1 / (1 + (near_NN > near_NN.diagonal()).sum(0))).mean())
 
 
-def retrieval(run: Run, part: CaptionedPart) -> dict[str, Any]:
+def retrieval(run: Run, part: ImagePart) -> dict[str, Any]:
     """Return the share of generated images whose own caption is the closest, and the same of the originals.
 
     One image of each caption is generated and none is selected. ``diversity`` is the mean of 1 - cosine of two images
     of a caption.
     """
     chosen = spread(len(part), RETRIEVED)
-    texts = [part.captions[k] for k in chosen]
+    texts = [part.names[k] for k in chosen]
     first, second = (image_of(run, drawings(run, texts, seeds=derive_seeds(seed, len(texts)))[0]) for seed in (42, 43))
     judge = run.model.judge
     own = np.array([[a == b for b in texts] for a in texts])
     found = {
         name: float(own[nearness(judge, run, texts, images).argmax(0), np.arange(len(texts))].mean())
-        for name, images in (("retrieval_at_1", first), ("retrieval_of_originals", part.pictures.images[chosen]))
+        for name, images in (("retrieval_at_1", first), ("retrieval_of_originals", part.images[chosen]))
     }
     (_, one_ND), (_, other_ND) = (
         vectors(judge, run.processor.captions.write(texts), x, run.compute) for x in (first, second)

@@ -17,15 +17,15 @@ class FillResult(Result):
 
 @register_command("fill", FillResult)
 class Fill(UsesRun):
-    """predict the token at every [MASK] of a text"""
+    """predict the token at each [MASK] of a text"""
 
     text: Any = argument(
-        '"The [MASK] sat": a mask is one token of the run; default: lines of standard input',
+        'such as "The [MASK] sat"; each mask is one token; default: the lines of standard input',
         nargs="*",
         metavar="TEXT",
         stdin=True,
     )
-    top_k: int | None = option("candidates for each mask (default: 5)", metavar="K")
+    top_k: int | None = option("number of candidates for each mask (default: 5)", metavar="K")
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for found in answer["texts"]:
@@ -46,11 +46,13 @@ class EmbedResult(Result):
 
 @register_command("embed", EmbedResult)
 class Embed(UsesRun):
-    """write a vector for every line of a text"""
+    """write one vector for each line or token of a text"""
 
-    input: Any = argument("default: standard input; in Python also a list of lines", metavar="FILE", stdin=True)
-    out: str | None = option("the file of the array, float32", metavar="x.npy", required=True)
-    per: str | None = option("a vector for every text (default) or for every token", choices=("text", "token"))
+    input: Any = argument(
+        "one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True
+    )
+    out: str | None = option("the NumPy file to write (float32)", metavar="x.npy", required=True)
+    per: str | None = option("one vector for each text (default) or for each token", choices=("text", "token"))
 
     def call(self) -> dict[str, Any]:
         from chainrule.tasks.fill.inference import embed, write_vectors

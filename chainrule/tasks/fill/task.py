@@ -51,7 +51,7 @@ class Fill(TextTask):
         """Return the cross-entropy, which is smoother than the main metric."""
         return Metric(
             "masked_nats", "nats per masked token", "마스킹한 토큰당 nat", of="nats",
-            sentence="{} nats per masked token", sentence_ko="마스킹한 토큰당 {}nat",
+            sentence="{} nats per masked token", sentence_ko="마스킹한 토큰당 {} nat",
         )  # fmt: skip
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:

@@ -19,12 +19,15 @@ class ScoreResult(Result):
 
 @register_command("score", ScoreResult)
 class Score(UsesRun):
-    """joint log-probability, line by line or of the whole"""
+    """compute log p (nats) of each line, or of a whole text"""
 
-    input: Any = argument("default: standard input; in Python also a list of lines", metavar="FILE", stdin=True)
-    tokens: bool = option("also every token with its own nats", False)
+    input: Any = argument(
+        "one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True
+    )
+    tokens: bool = option("with --json: also list every token with its nats", False)
     unit: str | None = option(
-        "lines (default): every line by itself, its end counted; stream: one sequence", choices=("lines", "stream")
+        "lines (default): score each line separately, its end included; stream: score the file as one sequence",
+        choices=("lines", "stream"),
     )
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
@@ -40,12 +43,12 @@ class PredictResult(Result):
 
 @register_command("predict", PredictResult)
 class Predict(UsesRun):
-    """the most probable next tokens of every sequence, with probabilities"""
+    """list the most probable next tokens of each sequence, with probabilities"""
 
     input: Any = argument(
-        "a sequence a line; default: standard input; in Python also a list", metavar="FILE", stdin=True
+        "one sequence per line; default: standard input; in Python also a list", metavar="FILE", stdin=True
     )
-    top_k: int | None = option("number of tokens (default: 5)", metavar="K")
+    top_k: int | None = option("number of tokens to list (default: 5)", metavar="K")
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for row in answer["predictions"]:

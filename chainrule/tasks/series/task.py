@@ -41,7 +41,7 @@ class Series(Task):
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         return (
             Metric("nats_per_value", "nats per value", "값당 nat", sentence="{} nats per value",
-                   sentence_ko="값당 {}nat", of="nats", items="value", min_items=30, min_block=8),
+                   sentence_ko="값당 {} nat", of="nats", items="value", min_items=30, min_block=8),
             Metric("mase", "MASE", "MASE", of="scaled_errors"),
             Metric("coverage_80", "in the 80% interval", "80% 구간 포함률", unit="%", digits=0, of="covered"),
         )  # fmt: skip

@@ -17,10 +17,10 @@ class TagResult(Result):
 
 @register_command("tag", TagResult)
 class Tag(UsesRun):
-    """give every token its tag"""
+    """predict the tag of each token"""
 
     input: Any = argument(
-        "a sequence a line, or a token a line with blank lines between sequences; default: standard input; "
+        "one sequence per line, or one token per line with blank lines between sequences; default: standard input; "
         "in Python also a list",
         metavar="FILE",
         stdin=True,

@@ -13,9 +13,9 @@ from chainrule.core import ModelType, TaggedBatch, Tagger
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
+from chainrule.data.labelled import Tagged, TaggedDataset, read_tagged, read_tagged_part
 from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import Lexicon, fitted
-from chainrule.data.tagged import Tagged, TaggedDataset, read_tagged, read_tagged_part
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, register_task
 from chainrule.tasks.label_metrics import confusion, mark_spans, span_f1
@@ -34,7 +34,7 @@ class Tag(LabelTask):
     default_models = "hmm,rnn,lstm,gru"
     item = "token"
     enough = (200, 16)
-    second = Metric("span_f1", "span F1", "개체 단위 F1", higher_is_better=True)
+    second = Metric("span_f1", "span F1", "구간 F1", higher_is_better=True)
     data_options = ("tokenizer", "group", "on_bad")
 
     def read(self, settings: RunConfig) -> TaggedDataset:

@@ -19,18 +19,26 @@ class TranslateResult(Result):
 
 @register_command("translate", TranslateResult)
 class Translate(UsesRun, Constraints):
-    """write the target of every source: one line in, one line out"""
+    """translate each line: one line in, one line out"""
 
-    input: Any = argument("a source a line; default: standard input; in Python also a list", metavar="FILE", stdin=True)
+    input: Any = argument(
+        "one source per line; default: standard input; in Python also a list", metavar="FILE", stdin=True
+    )
     beams: int | None = option("hypotheses kept at once (default: 4; 1 is greedy)", metavar="N")
-    n_best: int | None = option("list so many of each source, with log p", metavar="K")
-    length_penalty: float | None = option("0: none; larger: longer (default: as tuned on validation)", metavar="A")
-    coverage_penalty: float | None = option("coverage penalty (Wu et al. 2016; rnn, lstm, gru)", metavar="B")
+    n_best: int | None = option("list the K best translations of each source, with log p", metavar="K")
+    length_penalty: float | None = option(
+        "larger values favour longer translations; 0 is none (default: tuned on validation)", metavar="A"
+    )
+    coverage_penalty: float | None = option(
+        "weight of the coverage penalty (Wu et al. 2016); for rnn, lstm, gru with attention (default: 0)", metavar="B"
+    )
     min_length: int | None = option("minimum length of a translation in tokens", metavar="N")
-    max_length: int | None = option("maximum length in tokens (default: by the source's length)", metavar="N")
-    no_repeat_ngram: int | None = option("no sequence of N tokens occurs twice", metavar="N")
-    diverse: int | None = option("G groups of beams that avoid each other's tokens", metavar="G")
-    mbr: bool = option("minimum Bayes risk (MBR) decoding with chrF", False)
+    max_length: int | None = option(
+        "maximum length in tokens (default: follows from the length of the source)", metavar="N"
+    )
+    no_repeat_ngram: int | None = option("never repeat a sequence of N tokens", metavar="N")
+    diverse: int | None = option("diverse beam search with G groups of beams", metavar="G")
+    mbr: bool = option("minimum Bayes risk (MBR) decoding with chrF over the hypotheses of the beam", False)
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "n_best" not in answer:

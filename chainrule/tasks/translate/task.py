@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from chainrule.data.dataset import EncodedData
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
 from chainrule.data.pairs import PairDataset, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
+from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Constraints, Hypothesis, Request, SourcePrompt
@@ -65,7 +67,7 @@ class Translate(Task):
     def validation(self, counted: str) -> Metric:
         """Return the cross-entropy: translating the validation split would take too long."""
         return Metric("nats_per_target_token", "nats per target token", "목표 토큰당 nat", of="nats",
-                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {}nat")  # fmt: skip
+                      sentence="{} nats per target token", sentence_ko="목표 토큰당 {} nat")  # fmt: skip
 
     def read(self, settings: RunConfig) -> PairDataset:
         """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
@@ -176,8 +178,7 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
     options = options or Beams(length_penalty=length_penalty(run))
     order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
     end, engine = run.model.vocab_size - 1, Engine(run.model, run.compute)
-    unknown = run.processor.target.unknown
-    never = Constraints(() if unknown is None else (unknown,))
+    never = never_in_targets(run.processor.target)
     found: list[list[Hypothesis]] = [[] for _ in sources]
     for k in range(0, len(order), ROWS):
         mine = order[k : k + ROWS]
@@ -191,6 +192,14 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
         for i, handle in zip(mine, handles, strict=True):
             found[i] = handle.result()
     return found
+
+
+@lru_cache(maxsize=8)
+def never_in_targets(tokenizer: TextTokenizer) -> Constraints:
+    """Return the tokens that are never generated: the unknown one, and those with a line feed: a target is one line."""
+    unknown = () if tokenizer.unknown is None else (tokenizer.unknown,)
+    feeds = (k for k in range(tokenizer.vocab_size) if k not in unknown and b"\n" in tokenizer.decode([k]))
+    return Constraints((*unknown, *feeds))
 
 
 def length_penalty(run: Run) -> float:
