@@ -356,7 +356,7 @@ class Objective(nn.Module, ABC):
     """A training loss as a module around a model, so that it can be compiled or run in parallel as a whole.
 
     Args:
-        model: the model.
+        model: the model that is trained.
     """
 
     model: Any

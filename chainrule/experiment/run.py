@@ -41,7 +41,7 @@ OWN_DATA = "data"
 
 @dataclass(frozen=True)
 class Request:
-    """A comparison as it was asked for.
+    """The request of a comparison.
 
     Args:
         settings: shared settings of all rows; ``model_type`` is not used.
