@@ -14,7 +14,7 @@ from chainrule.core import Autoregressive, Batch, Config, Normal, Recipe, regist
 from chainrule.core.metric import Metric
 from chainrule.data.keyed import split_by_key
 from chainrule.data.processor import Processor, register_processor
-from chainrule.data.table import read_table
+from chainrule.data.table import read_table, times_of
 from chainrule.laws import Numbers, register_subject
 from chainrule.options import Result, argument, key, register_command
 from chainrule.report.section import ReportSection
@@ -30,9 +30,9 @@ SIZES = {"tiny": {"width": 16}, "small": {"width": 32}}
 
 def read_waits(path):
     """Return the waits between the events of each user, in hours."""
-    columns, hours = read_table(path, "user,hour").columns, {}
-    for user, hour in zip(columns["user"], columns["hour"]):
-        hours.setdefault(user, []).append(float(hour))
+    table, hours = read_table(path, "user,hour"), {}
+    for user, hour in zip(table.need("user", "hour")[0], times_of(table, "hour")):
+        hours.setdefault(user, []).append(hour)
     return {user: np.maximum(np.diff(sorted(times)), 0.01) for user, times in hours.items() if len(times) > 1}
 
 
