@@ -209,9 +209,9 @@ def _check_update(model: SequenceModel, ready: ResolvedRun) -> None:
     """Raise ConfigError if a model cannot be trained by the update rule of its recipe."""
     name, update = ready.model_type.name, ready.recipe.update
     if update == "counting" and not isinstance(model, Counting):
-        raise ConfigError(f"{name} is no Counting model: it cannot be trained with train.update=counting")
+        raise ConfigError(f"{name} cannot be trained by counting (train.update=counting): it is no Counting model")
     if update == "em" and not isinstance(model, EMTrainable):
-        raise ConfigError(f"{name} counts nothing that is hidden: it cannot be trained with train.update=em")
+        raise ConfigError(f"{name} cannot be trained by EM (train.update=em): it has no expected counts")
 
 
 def _built(ready: ResolvedRun) -> SequenceModel:

@@ -233,7 +233,7 @@ def test_a_folder_that_is_no_saved_model_is_refused_in_one_line(tmp_path: Any) -
     with pytest.raises(chainrule.core.UserError, match=r"a run of 'markov'.*chainrule\.load opens it"):
         load(tmp_path / "run")
     coin().save(tmp_path / "kept")
-    with pytest.raises(chainrule.core.UserError, match=r"unknown model type or task 'chainrule\.HMM'"):
+    with pytest.raises(chainrule.core.UserError, match=r"unknown model 'chainrule\.HMM'"):
         chainrule.load(tmp_path / "kept")
     weights = tmp_path / "kept" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"!")

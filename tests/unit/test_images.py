@@ -11,11 +11,10 @@ import zlib
 import numpy as np
 import pytest
 
+import chainrule
 from chainrule.core import ChainruleError, DataError, UserError
 from chainrule.data.image_files import as_png, decode, grid
 from chainrule.data.images import read_images
-from chainrule.tasks.classify.inference import classify
-from chainrule.tasks.setup import load
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(3)
@@ -497,6 +496,5 @@ def test_a_run_of_texts_does_not_take_pictures_and_the_other_way_round(pets, tmp
     assert "name their files" in capsys.readouterr().err
     assert main(["classify", str(tmp_path / "run"), "no such text"]) == 2
     assert "no such file" in capsys.readouterr().err
-    run = load(tmp_path / "run")
-    with pytest.raises(UserError, match="classify-images"):
-        classify(run, ["a text"])
+    with pytest.raises(UserError, match="no such file"):
+        chainrule.load(tmp_path / "run").classify(["a text"])

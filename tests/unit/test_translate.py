@@ -128,7 +128,7 @@ def test_a_coverage_penalty_needs_a_model_that_attends(runs, tmp_path, capsys) -
     ("flags", "said"),
     [
         (["--must", "z"], "--must 'z': holds a token that is not in the vocabulary of the run"),
-        (["--beams", "0"], "width=0: allowed is 1 to"),
+        (["--beams", "0"], "--beams 0: allowed is 1 to"),
         (["--must", "a", "--forbid", "a"], "that must not appear is in the way"),
         (["--diverse", "3"], "cannot be shared evenly"),
     ],
