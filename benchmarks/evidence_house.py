@@ -30,7 +30,9 @@ from house_parts import PARTS
 
 BASE = "6d658b9"
 """The commit that speeds and fingerprints are compared with."""
-ROUNDS = 15
+ROUNDS = 9
+STUDENT = 2.306
+"""97.5 % quantile of Student's t for as many rounds."""
 PLAYS = ROOT / "chainrule" / "data" / "plays"
 SMALL = ["--models", "markov,ngram,lstm,gru", "--budget", "150000bytes", "--threads", "1", "--precision", "fp32"]
 TIMED = ("second", "peak_memory", "time_exponent", "created", "command")
@@ -331,7 +333,7 @@ def speed(data: Path, work: Path) -> Iterator[Line]:
         subprocess.run(["git", "worktree", "remove", "--force", str(base)], cwd=ROOT, check=False)
     for name, values in ratios.items():
         logs = [math.log(v) for v in values]
-        middle, spread = statistics.mean(logs), 2.145 * statistics.stdev(logs) / math.sqrt(len(logs))
+        middle, spread = statistics.mean(logs), STUDENT * statistics.stdev(logs) / math.sqrt(len(logs))
         low, high = math.exp(middle - spread), math.exp(middle + spread)
         value = f"{math.exp(middle):.3f} [{low:.3f}, {high:.3f}], {len(values)} rounds"
         yield line(
