@@ -30,8 +30,8 @@ from house_parts import PARTS
 
 BASE = "6d658b9"
 """The commit that speeds and fingerprints are compared with."""
-ROUNDS = 9
-STUDENT = 2.306
+ROUNDS = 6
+STUDENT = 2.571
 """97.5 % quantile of Student's t for as many rounds."""
 PLAYS = ROOT / "chainrule" / "data" / "plays"
 SMALL = ["--models", "markov,ngram,lstm,gru", "--budget", "150000bytes", "--threads", "1", "--precision", "fp32"]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small, and tests start processes beside each other
 
 WHOLE_SUITE = 2000
 """Tests: a selection smaller than this may skip as many as it likes."""

@@ -107,7 +107,7 @@ def test_a_model_type_that_expects_nothing_cannot_be_trained_so(
     tmp_path: Path, corpus: TextDataset, text: Path
 ) -> None:
     values = {"data": str(text), "model_type": "gru", "size": "tiny", "train": {"update": "em"}}
-    with pytest.raises(ConfigError, match="nothing that is hidden"):
+    with pytest.raises(ConfigError, match="cannot be trained by EM"):
         make_trainer(prepare(RunConfig.make(values), corpus), RunFolder(tmp_path / "run"))
 
 
