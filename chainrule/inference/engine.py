@@ -16,7 +16,7 @@ log p.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -96,9 +96,23 @@ class Engine:
             Their handles, all finished.
         """
         handles = [self.submit(request) for request in requests]
-        while self.busy:
-            self.step()
+        self.run_until(lambda: not self.busy)
         return handles
+
+    def run_until(self, done: Callable[[], bool]) -> None:
+        """Take steps until ``done``; in bf16 the weights are converted once for all of them, not at each step.
+
+        Args:
+            done: asked before each step.
+
+        Raises:
+            RuntimeError: nothing is left to do, because an error in an earlier step has ended all requests.
+        """
+        with self.compute.autocast():
+            while not done():
+                if not self.busy:
+                    raise RuntimeError("the engine stopped at an error before this request had ended")
+                self.step()
 
     @property
     def busy(self) -> bool:

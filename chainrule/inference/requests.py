@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,9 +42,7 @@ class Sampler(Protocol):
 class Loop(Protocol):
     """The part of the engine that a handle needs."""
 
-    @property
-    def busy(self) -> bool: ...
-    def step(self) -> Any: ...
+    def run_until(self, done: Callable[[], bool]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -214,21 +213,12 @@ class Handle:
             self.finish = "end"
         return [Event(self, token, None) for token in self.tokens]
 
-    def _step(self) -> None:
-        """A step of the engine. Raises RuntimeError where an error in an earlier one has ended everything."""
-        if not self.engine.busy:
-            raise RuntimeError("the engine stopped at an error before this request had ended")
-        self.engine.step()
-
     def __iter__(self) -> Iterator[Event]:
-        seen = 0
-        while True:
-            while seen == len(self.tokens):
-                if self.finish is not None:
-                    return
-                self._step()
+        for seen in itertools.count():
+            self.engine.run_until(lambda seen=seen: seen < len(self.tokens) or self.finish is not None)
+            if seen == len(self.tokens):
+                return
             yield Event(self, self.tokens[seen], self.nats[seen] if self.nats else None)
-            seen += 1
 
     def result(self) -> list[Hypothesis]:
         """Run the loop until the sequence has ended.
@@ -236,8 +226,7 @@ class Handle:
         Returns:
             What was generated, best first: one sampled sequence, or the n best that a beam search found.
         """
-        while self.finish is None:
-            self._step()
+        self.engine.run_until(lambda: self.finish is not None)
         return self.hypotheses
 
 
