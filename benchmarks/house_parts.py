@@ -18,8 +18,8 @@ from wheel import check
 
 TASK, MODEL = ROOT / "examples" / "my_task.py", ROOT / "examples" / "my_model.py"
 BUDGET_OF_LINES = 19_500
-BASE_LINES = 20_530
-"""Lines of code of the package at 6d658b9, kernels included."""
+BASE_LINES = 19_875
+"""Lines of code of the package at 6d658b9; 20,530 with kernels."""
 
 ENGINE_LAWS = {
     "a request alone = the same among 32 that join and leave at random (fp64, log p within 1e-9)": "alone and others",
@@ -140,7 +140,7 @@ def size(_data: Path, _work: Path) -> Iterator[Line]:
     package, command = ROOT / "chainrule", "python benchmarks/code_size.py"
     found = measure(package)
     yield line(
-        f"lines of code of the package, kernels aside ({BASE_LINES:,} at 6d658b9)",
+        f"lines of code of the package, kernels aside ({BASE_LINES:,} at 6d658b9, by the same count)",
         f"≤ {BUDGET_OF_LINES:,}",
         f"{found['code']:,}",
         found["code"] <= BUDGET_OF_LINES,
