@@ -14,11 +14,6 @@ from typing import Any
 
 import pytest
 
-import chainrule.core
-
-if "register_head" not in chainrule.core.__all__:
-    pytest.skip("heads are composed with backbones by register_head", allow_module_level=True)
-
 ROOT = Path(__file__).parents[2]
 TASK, VISITS = ROOT / "examples/my_task.py", ROOT / "examples/visits.csv"
 SCRIPT = """
