@@ -14,8 +14,9 @@ among the targets.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 import torch
@@ -145,6 +146,9 @@ class Autoregressive(SequenceModel, ABC):
 
 class Counting(ABC, Generic[StatsT]):
     """A model that is trained by counting: statistics of shards add up."""
+
+    time_left: Callable[[], float] = staticmethod(lambda: math.inf)
+    """Seconds that are left to estimate the model; a search that takes long asks between its steps."""
 
     @abstractmethod
     def summarize(self, batch: Batch) -> StatsT:

@@ -39,6 +39,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -54,6 +55,10 @@ MIN_VARIANCE = 1e-9
 SLOPE_PRIOR = 0.01
 NAMES = ("noise", "level", "slope", "season")
 """The order of the variances."""
+
+
+class OutOfTime(Exception):
+    """The seconds of a search are over."""
 
 
 class KalmanConfig(Config):
@@ -193,7 +198,10 @@ class Kalman(RealValued, CountingModel[Records]):
         if not records:
             raise UserError("kalman: no value to estimate from")
         seasons = [self.config.season] if self.config.season is not None else [0.0, *likely_seasons(records[-1])]
-        fits = [(self._fit(records, season), season) for season in seasons]
+        fits: list[tuple[tuple[np.ndarray, float], float]] = []
+        for left, season in zip(range(len(seasons), 0, -1), seasons):
+            if not fits or self.time_left() > 0:
+                fits.append((self._fit(records, season, self.time_left() / left), season))
         # AIC = -2 log p + 2 (number of parameters); a season costs its length and its variance.
         (variances, _), season = min(fits, key=lambda fit: -2 * fit[0][1] + 4 * (fit[1] > 0))
         self.variances.copy_(torch.from_numpy(variances))
@@ -201,16 +209,19 @@ class Kalman(RealValued, CountingModel[Records]):
         parts = ", ".join(f"{name} {v:.2g}" for name, v in zip(NAMES, variances) if v)
         self.notes = [f"season {season:.4g}" if season else "no season", f"variances (of standardised data): {parts}"]
 
-    def _fit(self, records: list[np.ndarray], season: float) -> tuple[np.ndarray, float]:
-        """Return the variances and log p at the maximum for one season."""
+    def _fit(self, records: list[np.ndarray], season: float, seconds: float) -> tuple[np.ndarray, float]:
+        """Return the variances and log p at the maximum for one season; the best so far where the seconds end."""
         free = np.array([True, True, self.config.slope, season > 0 and self.config.harmonics > 0])
         steps = np.concatenate([np.diff(x[~np.isnan(x)]) for x in records])
         spread = max(float(steps.var()) if len(steps) > 1 else 1.0, 1e-6)
         theta = torch.from_numpy(np.log(spread * np.array([0.25, 0.25, 1e-3, 1e-3]))[free]).requires_grad_()
         climb = torch.optim.LBFGS([theta], max_iter=60, tolerance_grad=1e-3, line_search_fn="strong_wolfe")
         best: list[tuple[float, np.ndarray]] = []
+        began = self.time_left()
 
         def descend() -> Tensor:
+            if best and math.isfinite(began) and (began - self.time_left()) * (1 + 1 / len(best)) > seconds:
+                raise OutOfTime  # another evaluation takes as long as one did so far
             climb.zero_grad()
             variances = np.where(free, MIN_VARIANCE, 0.0)
             variances[free] += np.exp(theta.detach().numpy().clip(-60, 20))
@@ -219,7 +230,7 @@ class Kalman(RealValued, CountingModel[Records]):
             theta.grad = torch.from_numpy(-(score * (variances - MIN_VARIANCE))[free])
             return torch.tensor(-log_prob, dtype=torch.float64)
 
-        with torch.enable_grad():
+        with torch.enable_grad(), suppress(OutOfTime):
             climb.step(descend)  # type: ignore[arg-type]
         log_prob, variances = max(best, key=lambda one: one[0])
         return variances, log_prob

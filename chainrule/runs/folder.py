@@ -3,7 +3,7 @@
     config.yaml        settings, fully resolved      model.safetensors   weights that are kept
     config.json        model_type, format, model     metrics.jsonl       training log, one event a line
     processor.json     tokenizers, labels, …         MANIFEST.json       SHA-256 of every file but the log
-    data.json          hashes and notes of the data  checkpoints/        step-000300/: the newest, to resume from
+    data.json          hashes and notes of the data  checkpoints/        step-000300/: the newest, to resume from;
     environment.json   machine and versions
 
 Weights and manifest are two files and cannot be replaced in one step. So the manifest first lists the new weights as
@@ -36,6 +36,7 @@ _OURS = re.compile(
     r"|metrics\.jsonl|report\.html"
 )
 _STEP = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
+_FORK = re.compile(r"fork-(\d{6,})(?:\.(\d+))?")
 _GROUP = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -156,7 +157,7 @@ class RunFolder:
     def _clear(self) -> None:
         """Remove the old run. The manifest goes first: a kill in between leaves an empty run."""
         write_file(self.path / MANIFEST, Manifest({}).to_bytes())
-        for checkpoint in self._saved():
+        for checkpoint in (*self._saved(), *self._saved(_FORK)):
             self._remove(checkpoint)
         with machine_errors(self.path):
             for file in self.path.iterdir():
@@ -333,16 +334,46 @@ class RunFolder:
         Returns:
             The folder.
         """
+        path = self._write(f"step-{step:06d}", step, groups, meta)
+        self._prune(path, keep)
+        return path
+
+    def save_fork(self, step: int, groups: dict[str, dict[str, Tensor]], meta: dict[str, Any]) -> Path:
+        """Save the state that a larger budget goes on from, in place of an earlier one.
+
+        Args:
+            step: steps done.
+            groups: as for ``save_checkpoint``.
+            meta: JSON values, for ``trainer.json``.
+
+        Returns:
+            The folder.
+        """
+        path = self._write(f"fork-{step:06d}", step, groups, meta)
+        for older in self._saved(_FORK):
+            if older != path:
+                self._remove(older)
+        return path
+
+    def read_fork(self) -> Checkpoint | None:
+        """Load the state that a larger budget goes on from; None where there is none, or a damaged one."""
+        for path in self._saved(_FORK):
+            try:
+                return _load_checkpoint(path)
+            except CheckpointCorrupt:
+                continue
+        return None
+
+    def _write(self, name: str, step: int, groups: dict[str, dict[str, Tensor]], meta: dict[str, Any]) -> Path:
         if bad := [name for name in groups if not _GROUP.fullmatch(name)]:
             raise ValueError(f"group names are lower-case words, not {bad}")
-        path, revision = self._checkpoints / f"step-{step:06d}", 0
+        path, revision = self._checkpoints / name, 0
         while path.exists():
             revision += 1
-            path = path.with_name(f"step-{step:06d}.{revision}")
+            path = path.with_name(f"{name}.{revision}")
         files = {f"{name}.safetensors": store.tensor_bytes(tensors) for name, tensors in groups.items()}
         store.save_folder(path, {**files, "trainer.json": store.json_bytes({"step": step, "meta": meta})})
         self._valid.add(path)
-        self._prune(path, keep)
         return path
 
     def newest_checkpoint(self) -> Newest:
@@ -358,11 +389,11 @@ class RunFolder:
                 return Newest(checkpoint, reports)
         return Newest(None, reports)
 
-    def _saved(self) -> list[Path]:
-        """Checkpoints, newest first."""
+    def _saved(self, kind: re.Pattern[str] = _STEP) -> list[Path]:
+        """Checkpoints of a kind, newest first."""
         if not self._checkpoints.is_dir():
             return []
-        return sorted((p for p in self._checkpoints.iterdir() if _STEP.fullmatch(p.name)), key=_age, reverse=True)
+        return sorted((p for p in self._checkpoints.iterdir() if kind.fullmatch(p.name)), key=_age, reverse=True)
 
     def _prune(self, newest: Path, keep: int) -> None:
         kept = 0
@@ -399,7 +430,7 @@ def _last_byte(descriptor: int) -> bytes:
 
 
 def _age(path: Path) -> tuple[int, int]:
-    match = _STEP.fullmatch(path.name)
+    match = _STEP.fullmatch(path.name) or _FORK.fullmatch(path.name)
     assert match
     return int(match[1]), int(match[2] or 0)
 

@@ -70,6 +70,36 @@ class Budget:
         per = kinds[self.kind]
         return max(1, round(self.amount / per))
 
+    def times(self, factor: float) -> str:
+        """Return a larger budget as a person would type it: rounded up.
+
+        Args:
+            factor: how many times as large, at least.
+
+        >>> Budget.parse("15s").times(40), Budget.parse("7steps").times(80), Budget.parse("0.5epochs").times(3)
+        ('10min', '600steps', '2epochs')
+        """
+        amount, unit = self.amount * factor, "s" if self.kind == "seconds" else self.kind
+        if unit == "s" and amount > 60:
+            amount, unit = (amount / 60, "min") if amount <= 3600 else (amount / 3600, "h")
+        digits = 10 ** max(0, math.floor(math.log10(amount)))
+        return f"{math.ceil(amount / digits - 1e-9) * digits:g}{unit}"
+
+    def refusal(self, old: Budget) -> str | None:
+        """Return why a run of another budget cannot be trained further with this one, or None.
+
+        Args:
+            old: the budget of that run.
+
+        >>> Budget.parse("30s").refusal(Budget.parse("1min"))
+        '--budget 30s is less than the 60s that it has had: give more, such as --budget 2min'
+        """
+        if self.kind != old.kind:
+            return f"its budget is in {old.kind}, not in {self.kind}: give more of them, such as --budget {old.times(2)}"
+        if self.amount < old.amount:
+            return f"--budget {self} is less than the {old} that it has had: give more, such as --budget {old.times(2)}"
+        return None
+
     def __str__(self) -> str:
         amount = f"{self.amount:g}".replace("e+0", "e").replace("e+", "e")
         return amount + ("s" if self.kind == "seconds" else self.kind)

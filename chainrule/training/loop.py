@@ -11,53 +11,26 @@ import math
 import operator
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from chainrule.core import Batch, CheckpointCorrupt, Recipe, SequenceModel
-from chainrule.core.compute import Compute, RandomState
+from chainrule.core import Batch, CheckpointCorrupt, SequenceModel
+from chainrule.core.compute import RandomState
 from chainrule.runs import RunFolder
-from chainrule.training.budget import Budget
+from chainrule.runs.folder import Checkpoint
 from chainrule.training.distributed import SINGLE, Distributed
+from chainrule.training.extension import Candidates, evaluation_interval, improves, is_evaluated
 from chainrule.training.optim import rate_factor
 from chainrule.training.rules import NonFinite, Rule, Step
+from chainrule.training.schedule import MEASURED, TAIL, Plan, Progress, Schedule
 
-WARM_UP = 0.06
-"""Share of a budget in seconds after which the number of steps is estimated from the speed."""
-TAIL = 0.1
-"""Last share of the budget from which the weights for ``train.average_last`` are taken."""
-EVALUATIONS = 10
-"""Evaluations on the validation split over a run, at least."""
+CONTENDED = 0.2
+"""Share of the time without a processor above which the machine counts as busy with other work."""
 clock = time.perf_counter
 """Counts the seconds of a run. With ``time.process_time``, figures do not depend on what else the machine does."""
-
-
-@dataclass
-class Progress:
-    """State of a run. ``total`` is its number of steps; None until the speed has been measured.
-
-    >>> Progress(step=30, total=120).share
-    0.25
-    """
-
-    step: int = 0
-    tokens: int = 0
-    seconds: float = 0.0
-    total: int | None = None
-    best: float | None = None
-    best_step: int = -1
-    clipped: int = 0
-    averaged: int = 0
-    curve: list[dict[str, float]] = field(default_factory=list)
-    done: bool = False
-
-    @property
-    def share(self) -> float:
-        """Share of the budget that is spent, 0 to 1."""
-        return min(1.0, self.step / self.total) if self.total else 0.0
 
 
 @dataclass(frozen=True)
@@ -81,19 +54,6 @@ class Source:
         return f"epoch {epoch}, batch {place}", self.at(epoch, place)
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Budget, recipe and seed of a run; plain values."""
-
-    budget: Budget
-    recipe: Recipe
-    compute: Compute
-    seed: int
-    save_every: Budget | None = None
-    train_bytes: int | None = None
-    """Bytes of the training split before any tokenizer (its symbols, where data have no bytes)."""
-
-
 class Trainer:
     """Trains one model in slices of any length; ``advance`` may be called again and again until ``progress.done``.
 
@@ -106,6 +66,7 @@ class Trainer:
         validate: model -> value of the validation metric; rank 0 evaluates.
         higher_is_better: direction of that metric.
         tell: called after every step.
+        warn: called with a sentence for the user.
         distributed: the processes that train together.
     """
 
@@ -120,12 +81,19 @@ class Trainer:
         *,
         higher_is_better: bool = False,
         tell: Callable[[Progress, Step], None] = lambda progress, step: None,
+        warn: Callable[[str], None] = lambda text: None,
         distributed: Distributed = SINGLE,
     ):
         self.run, self.model, self.rule, self.source, self.plan = run, model, rule, source, plan
-        self.validate, self.higher_is_better, self.tell = validate, higher_is_better, tell
+        self.validate, self.higher_is_better, self.tell, self.warn = validate, higher_is_better, tell, warn
         self.distributed = rule.distributed = distributed
-        self.progress = Progress()
+        rule.time_left = self._time_left
+        self.schedule = Schedule(plan, source.steps_per_epoch)
+        self.progress = Progress(budget=str(plan.budget))
+        self.candidates = Candidates(higher_is_better, plan.recipe.keep_weights == "last")
+        self.set_aside: tuple[int, int] | None = None
+        """Of a run that is trained further: the step it goes on from, and the last of those that are set aside."""
+        self._began = clock()
         self.best: dict[str, Tensor] = {}
         self.mean: dict[str, Tensor] = {}
         """Running mean of the last weights, for ``train.average_last``."""
@@ -149,21 +117,26 @@ class Trainer:
 
     def _advance(self, seconds: float, stop: Callable[[], bool]) -> None:
         p, until, agree = self.progress, self.progress.seconds + seconds, self.distributed.agree
-        p.total = p.total or self._planned()
+        p.total = p.total or self.schedule.planned
+        if p.step == 0 and not p.done:
+            self._check_steps()
         while not p.done and p.seconds < until and not agree(stop()):
-            began = clock()
+            self._began, cpu = clock(), time.thread_time()
             name, batch = self.source(p.step)
             step = self._update(name, batch)
             p.step += 1
             p.tokens += step.tokens
             p.clipped += step.clipped
-            p.seconds += agree(clock() - began)
-            self._measure_speed()
+            p.cpu += time.thread_time() - cpu
+            self.schedule.keep_time(p, agree(clock() - self._began))
+            if p.step == MEASURED and self.schedule.timed:
+                self._check_steps()
             self._log(step)
             self._average()
-            if self._evaluation_is_due():
+            if self.schedule.evaluation_is_due(p):
                 self.evaluate()
-                self._correct_speed()
+            if self.schedule.fork_is_due(p):
+                self._save_fork()
             if p.total and p.step >= p.total:
                 self.finish()
             elif self._saving_is_due():
@@ -171,25 +144,51 @@ class Trainer:
 
     def _update(self, name: str, batch: Batch) -> Step:
         self.model.train()
+        p = self.progress
         try:
-            return self.rule.step(batch, rate_factor(self.progress.step, self.progress.total, self.plan.recipe))
+            return self.rule.step(batch, rate_factor(p.step, self.schedule.end(p), self.plan.recipe))
         except NonFinite as error:
             raise NonFinite(
-                f"step {self.progress.step} ({name}): {error}; stopped before the update, weights are those of the "
+                f"step {p.step} ({name}): {error}; stopped before the update, weights are those of the "
                 "step before. Try a smaller --set train.lr, or --precision fp32"
             ) from None
 
     def finish(self) -> None:
         """End of the budget: estimate what is left to estimate, evaluate once more, save."""
-        began = clock()
+        self._began, cpu = clock(), time.thread_time()
         self.rule.finish()
-        self.progress.seconds += self.distributed.agree(clock() - began)
-        self.progress.done = True
+        p = self.progress
+        p.cpu += time.thread_time() - cpu
+        p.seconds += self.distributed.agree(clock() - self._began)
+        p.done, p.too_few_steps, p.contended = True, self.schedule.too_few(p.step), self._contention()
+        if p.contended:
+            self.warn(
+                f"the machine was busy: other processes had the processor for {p.contended:.0%} of the "
+                f"{p.seconds:.0f} s of training"
+            )
         self.evaluate()
-        if self.progress.averaged > 1:
+        if p.averaged > 1:
             self.model.load_state_dict(self.mean, strict=False)
             self.evaluate()
         self.save()
+
+    def _time_left(self) -> float:
+        """Seconds that are left of a budget in seconds, within a step too."""
+        return self.schedule.left(self.progress) - (clock() - self._began)
+
+    def _contention(self) -> float | None:
+        """Share of the time in which the thread that trains waited for a processor.
+
+        It also waits for the other threads of this process, which are as busy where the machine is not.
+        """
+        p, waited = self.progress, 1 - self.progress.cpu / max(self.progress.seconds, 1e-9)
+        alone = self.distributed.world == 1 and self.plan.compute.device == "cpu"
+        return round(waited, 3) if alone and p.seconds >= 1 and waited > CONTENDED else None
+
+    def _check_steps(self) -> None:
+        """Say so before training where the budget is too small for this model on this machine."""
+        if told := self.schedule.check_steps(self.progress):
+            self.warn(told)
 
     def _average(self) -> None:
         """Add the weights to the mean of ``train.average_last`` sets, evenly spaced over the end of the budget.
@@ -197,42 +196,13 @@ class Trainer:
         The mean is evaluated beside the last weights and the better is kept (Vaswani et al. 2017, section 6.1).
         """
         p, many = self.progress, self.plan.recipe.average_last
-        if many < 2 or not p.total or p.step < p.total * (1 - TAIL):
-            return
-        if (p.total - p.step) % max(1, round(TAIL * p.total / many)):
+        if many < 2 or self.schedule.share(p) < 1 - TAIL + p.averaged * TAIL / many - 1e-9:
             return
         p.averaged += 1
         with torch.no_grad():
             for name, weight in self.model.named_parameters():
                 mean = self.mean.setdefault(name, torch.zeros_like(weight))
                 mean += (weight - mean) / p.averaged
-
-    # --- budget -------------------------------------------------------------------------------------------------------
-
-    def _planned(self) -> int | None:
-        recipe = self.plan.recipe
-        if recipe.update == "counting":
-            return self.source.steps_per_epoch
-        return self.plan.budget.steps(
-            recipe.batch_size * recipe.sequence_length, self.source.steps_per_epoch, self.plan.train_bytes
-        )
-
-    def _measure_speed(self) -> None:
-        """After the warm-up, turn a budget in seconds into a number of steps."""
-        p = self.progress
-        if p.total is None and p.step >= 3 and p.seconds >= WARM_UP * self.plan.budget.amount:
-            self._plan_steps()
-
-    def _correct_speed(self) -> None:
-        """Estimate the number of steps again, as long as the learning rate is constant and so independent of it."""
-        if self.plan.budget.kind == "seconds" and self.progress.share < 1 - self.plan.recipe.decay_fraction:
-            self._plan_steps()
-
-    def _plan_steps(self) -> None:
-        """Set the steps that fit into the seconds at the speed so far; logged, so that a resumed run keeps them."""
-        p, left = self.progress, self.plan.budget.amount - self.progress.seconds
-        p.total = p.step + max(1, round(left / (p.seconds / p.step)))
-        self._record({"event": "plan", "step": p.step, "seconds": round(p.seconds, 3), "total_steps": p.total})
 
     # --- log and validation -------------------------------------------------------------------------------------------
 
@@ -250,25 +220,22 @@ class Trainer:
             event = {"event": "train", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3)}
             self._record({**event, "loss": step.loss, "norm": step.norm, "clipped": p.clipped / p.step})
 
-    def _evaluation_is_due(self) -> bool:
-        p = self.progress
-        if self.plan.recipe.update == "counting" or not p.total or p.step >= p.total:
-            return False
-        every = max(1, p.total // EVALUATIONS)
-        return p.step % every == 0 or (not p.curve and p.step >= WARM_UP * p.total)
-
     def evaluate(self) -> None:
         """Evaluate on the validation split; copy and write the weights if they are the best (or the last)."""
         p = self.progress
         value = self.distributed.agree(self.validate(self.model) if self.distributed.is_main else math.nan)
         p.curve.append({"seconds": p.seconds, "tokens": p.tokens, "step": p.step, "value": value})
-        self._record(
-            {"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value}
-        )
-        better = p.best is None or (value > p.best if self.higher_is_better else value < p.best)
-        if better or self.plan.recipe.keep_weights == "last":
-            p.best, p.best_step = value, p.step
-            self.best = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
+        event = {"event": "valid", "step": p.step, "tokens": p.tokens, "seconds": round(p.seconds, 3), "value": value}
+        self._record({**event, "total_steps": p.total})
+        better = improves(value, p.best, higher_is_better=self.higher_is_better) or self.candidates.last
+        early = p.fork < 0 and not self.schedule.timed and not p.done
+        if not (better or early):
+            return
+        weights = {name: x.detach().clone() for name, x in self.model.state_dict().items()}
+        if early:
+            self.candidates.add(p.step, value, weights)
+        if better:
+            p.best, p.best_step, self.best = value, p.step, weights
             if self.distributed.is_main:
                 self.run.write_model(self.best)
 
@@ -284,21 +251,39 @@ class Trainer:
 
     def save(self) -> None:
         """Save a checkpoint; every rank must call it. Counting models have none between the first and the last step."""
-        p, ranks = self.progress, self.distributed
+        p = self.progress
         self._saved_at = (p.step, p.seconds)
         if self.plan.recipe.update == "counting" and not p.done:
             return
+        groups = self._groups()
+        if self.distributed.is_main:
+            self.run.save_checkpoint(p.step, groups, {"progress": asdict(p)})
+
+    def _groups(self) -> dict[str, dict[str, Tensor]]:
+        """All tensors that resuming needs."""
+        ranks = self.distributed
         groups = {"model": dict(self.model.state_dict()), "best": self.best, "mean": self.mean, **self.rule.tensors()}
+        groups["candidates"] = self.candidates.tensors()
         mine = {self._random_name(name): x for name, x in self.random.tensors().items()}
         groups["random"] = functools.reduce(operator.or_, ranks.gather(mine))
-        if ranks.is_main:
-            self.run.save_checkpoint(p.step, {k: v for k, v in groups.items() if v}, {"progress": asdict(p)})
+        return {k: v for k, v in groups.items() if v}
 
     def _random_name(self, generator: str) -> str:
         return f"{generator}.{self.distributed.rank}" if self.distributed.rank else generator
 
+    def _save_fork(self) -> None:
+        """Save the state that a larger budget goes on from."""
+        p = self.progress
+        p.fork = p.step
+        groups = self._groups()
+        if self.distributed.is_main:
+            self.run.save_fork(p.step, groups, {"progress": asdict(p)})
+        self.candidates = Candidates(self.higher_is_better, self.candidates.last)
+
+    # --- resuming -----------------------------------------------------------------------------------------------------
+
     def resume(self) -> list[str]:
-        """Continue from the newest valid checkpoint.
+        """Continue from the newest valid checkpoint; with another budget, from where the end was not felt yet.
 
         Returns:
             A line for each damaged newer one.
@@ -307,30 +292,52 @@ class Trainer:
             CheckpointCorrupt: all checkpoints are damaged; starting afresh must be the user's decision.
         """
         found = self.run.newest_checkpoint()
-        saved = found.checkpoint
-        if saved is None:
-            if found.reports:
-                raise CheckpointCorrupt(
-                    f"{self.run.path}: no checkpoint is valid ({'; '.join(found.reports)}); --overwrite begins afresh"
-                )
-            self._truncate_log(-1)
-            return []
-        self.progress = Progress(**saved.meta["progress"])
+        saved, reports = found.checkpoint, found.reports
+        if saved is None and reports:
+            raise CheckpointCorrupt(
+                f"{self.run.path}: no checkpoint is valid ({'; '.join(reports)}); --overwrite begins afresh"
+            )
+        if saved is not None:
+            old = Progress(**saved.meta["progress"])
+            further = self.schedule.is_further(old)
+            if further:
+                usable = self.schedule.usable(old)
+                saved = saved if usable == "all" else self.run.read_fork() if usable == "fork" else None
+                self.set_aside = (saved.step if saved else 0, old.step)
+            if saved is not None:
+                self._restore(saved)
+            if further:
+                self._begin_further()
+        self._saved_at = (self.progress.step, self.progress.seconds)
+        self._logged = self.progress.seconds
+        if self.distributed.is_main:
+            self.run.truncate_log(self.progress.step if saved else -1)
+        return reports
+
+    def _restore(self, saved: Checkpoint) -> None:
+        p = self.progress = Progress(**{**saved.meta["progress"], "budget": self.progress.budget})
         self.model.load_state_dict(saved.groups["model"])
         self.best, self.mean = saved.groups.get("best", {}), saved.groups.get("mean", {})
-        if not self.progress.done:
+        values = {int(point["step"]): point["value"] for point in p.curve}
+        self.candidates.restore(saved.groups.get("candidates", {}), values)
+        if not p.done:
             self.rule.restore(saved.groups)
             states = saved.groups["random"]
             mine = {name: states.get(self._random_name(name), x) for name, x in self.random.tensors().items()}
             self.random.restore(mine)
-        self._saved_at = (self.progress.step, self.progress.seconds)
-        self._logged = self.progress.seconds
-        self._truncate_log(self.progress.step)
-        return found.reports
 
-    def _truncate_log(self, step: int) -> None:
-        if self.distributed.is_main:
-            self.run.truncate_log(step)
+    def _begin_further(self) -> None:
+        """Forget what belongs to the end of a smaller budget, and the evaluations that this one does not make."""
+        p = self.progress
+        p.fork, p.done, p.total = -1, False, self.schedule.planned
+        p.too_few_steps, p.contended = None, None
+        if not p.total:
+            return
+        every = evaluation_interval(p.total)
+        p.curve = [point for point in p.curve if is_evaluated(point["step"], every)]
+        step = self.candidates.best(every)
+        p.best, p.best_step = (None, -1) if step is None else (self.candidates.values[step], step)
+        self.best = {} if step is None else self.candidates.weights[step]
 
     def restore_best(self) -> None:
         """Load the weights that were best on the validation split into the model."""

@@ -6,6 +6,7 @@ import functools
 import math
 import operator
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,6 +57,8 @@ class Rule(ABC):
 
     distributed: Distributed = SINGLE
     """This rank's view of the processes that train together; the trainer sets it."""
+    time_left: Callable[[], float] = staticmethod(lambda: math.inf)
+    """Seconds that are left of the budget; the trainer sets it. Work that need not be done is not begun without them."""
 
     @abstractmethod
     def step(self, batch: Batch, rate: float) -> Step:
@@ -240,7 +243,9 @@ class CountingRule(Rule):
             self._add_last()
         stats = added_up(self.distributed, self.model, self.sums.pop()[1] if self.sums else None)
         if stats is not None:
+            self.model.time_left = self.time_left
             self.model.update(stats)
+            del self.model.time_left
 
     def restore(self, groups: dict[str, dict[str, Tensor]]) -> None:
         raise ChainruleError("counting is not resumed in the middle")
@@ -297,13 +302,24 @@ class EMRule(Rule):
         drawn = torch.randint(1 << 31, (self.recipe.restarts,))
         self.distributed.broadcast({"seeds": drawn})
         seeds = drawn.tolist()
-        tried = {seed: self._trial(batch, seed) for seed in seeds} if len(seeds) > 1 else {seeds[0]: 0.0}
+        tried = self._trials(batch, seeds) if len(seeds) > 1 else {seeds[0]: 0.0}
         best = min(tried, key=lambda seed: tried[seed])
         self.model.initialise(batch, best)
         if len(seeds) == 1:
             return ()
         starts = [{"seed": seed, "nats": nats, "kept": seed == best} for seed, nats in tried.items()]
         return ({"event": "restarts", "em_steps": self.TRIAL, "starts": starts},)
+
+    def _trials(self, batch: Batch, seeds: list[int]) -> dict[int, float]:
+        """Nats a token by seed; trials may take half of the seconds that are left, so later ones may be left out."""
+        tried: dict[int, float] = {}
+        left = self.time_left()
+        for seed in seeds:
+            spent = left - self.time_left() if math.isfinite(left) else 0.0
+            if tried and self.distributed.agree(spent * (1 + 1 / len(tried)) > left / 2):
+                break
+            tried[seed] = self._trial(batch, seed)
+        return tried
 
     def _trial(self, batch: Batch, seed: int) -> float:
         """Nats a token of one batch after a few EM steps on it; infinite where the batch is impossible."""
