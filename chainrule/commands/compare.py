@@ -42,7 +42,7 @@ class Compare(Training):
 
     def call(self) -> dict[str, Any]:
         from chainrule.data import plays
-        from chainrule.experiment.run import Request, run
+        from chainrule.experiment.run import Request, check_budget, run
         from chainrule.tasks.inference import stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
@@ -50,6 +50,7 @@ class Compare(Training):
         o, data = stored(self, self.data, Path(self.out) / "data", overwrite=self.overwrite)
         values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
         settings, seeds = RunConfig.make(values).infer_task(), 1 if o.seeds is None else o.seeds
+        check_budget(settings.budget)
         more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin}
         return run(Request(settings, o.models, Path(o.out), seeds, o.lang or "en", **more))
 

@@ -34,8 +34,8 @@ class Train(Training):
     )
     out: str = option("the run folder", MISSING, metavar="RUN", place=True)
     resume: str | None = option(
-        "auto: continue the run in --out, or begin where there is none; PATH: continue from this checkpoint "
-        "(default: never)",
+        "auto: continue the run in --out, or begin where there is none; with a larger --budget, train it further; "
+        "PATH: the same, of the run in PATH (default: never)",
         metavar="auto|never|PATH",
     )
     save_every: str | None = option("interval between checkpoints (default: 30s)", metavar="30s|50steps")

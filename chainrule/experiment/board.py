@@ -14,7 +14,7 @@ from chainrule.experiment.statistics import Blocks, interval, rank
 from chainrule.experiment.verdict import gain_of_doubling, make_verdict
 from chainrule.report.messages import LANGUAGES, Catalogue
 from chainrule.report.sentences import in_languages, spoken
-from chainrule.tasks.board import BoardTask, board_of, section_of
+from chainrule.tasks.board import BoardTask, board_of, contended, section_of
 from chainrule.training.budget import Budget
 
 FORMAT = 1
@@ -88,7 +88,8 @@ def _judge(
         more = spoken(task.remark(board, rows[verdict["best"]], metrics), say)
         verdict |= {key: f"{verdict[key]} {text}".rstrip() for key, text in more.items()}
     done = [rows[name] for name in rows if name in blocks]
-    warnings = [warning.to_json(say) for warning in task.warnings(board, done, metrics)]
+    warned = [*task.warnings(board, done, metrics), *contended(done)]
+    warnings = [warning.to_json(say) for warning in warned]
     return {"verdict": verdict, "warnings": warnings}
 
 
@@ -140,6 +141,7 @@ def _progress(found: Mapping[str, Any]) -> Row:
     seconds, tokens = progress["seconds"], progress["tokens"]
     speed = tokens / max(seconds, 1e-9)
     made = {"train_seconds": seconds, "train_tokens": tokens, "tokens_per_second_train": speed, "curve": curve}
+    made |= {"steps": progress["step"], **{k: progress[k] for k in ("too_few_steps", "contended") if progress[k]}}
     return made | {"so_far": curve[-1]["value"] if curve else None}
 
 

@@ -21,7 +21,7 @@ from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
-from chainrule.tasks.train import Meter, say
+from chainrule.tasks.train import Meter, resumed, say
 from chainrule.training.loop import Trainer
 
 SLICES = 6
@@ -166,7 +166,7 @@ class CellWork:
     @property
     def _peak(self) -> float:
         """The peak of memory that an earlier turn, or an earlier process, has recorded."""
-        found = self.results.get(self.train_job)
+        found = self.results.get(self.train_job) or self.results.smaller(self.train_job)
         return found.found.get("peak_bytes", 0) if found else 0
 
     def _resolve(self) -> ResolvedRun:
@@ -192,10 +192,12 @@ class CellWork:
         ready, run = self._resolve(), RunFolder(self.folder)
         stale = self.results.stale(self.train_job)
         meter = Meter(self.row.label, ready, ready.data.counted, every=10)
-        self.trainer = make_trainer(ready, run, tell=meter)
+        self.trainer = make_trainer(ready, run, tell=meter, warn=lambda text: say(f"{self.row.label}: {text}"))
         RunFolder.create(self.folder, overwrite=stale, resume=not stale)
         for report in [] if stale else self.trainer.resume():
             say(f"{self.row.label}: damaged checkpoint ignored: {report}")
+        if told := resumed(self.trainer):
+            say(f"{self.row.label}: {told}")
         describe(run, ready)
         self._note(0)
 

@@ -22,12 +22,16 @@ Status = Literal["running", "done", "failed"]
 
 @dataclass(frozen=True)
 class Job:
-    """One job. ``needs`` are the jobs whose results it reads; ``hash`` covers its settings, data and needs."""
+    """One job. ``needs`` are the jobs whose results it reads; ``hash`` covers its settings, data and needs.
+
+    ``without_budget`` is the hash of all but the budget: a result of the same is trained further, not replaced.
+    """
 
     id: str
     kind: Literal["prepare", "train", "measure"]
     needs: tuple[str, ...]
     hash: str
+    without_budget: str = ""
 
 
 @dataclass(frozen=True)
@@ -98,15 +102,26 @@ class Results:
         return next((found for job in jobs if (found := self.get(job)) and found.status == "failed"), None)
 
     def stale(self, job: Job) -> bool:
-        """Return whether a result of other content stands in the job's file."""
+        """Return whether a result of other content stands in the job's file, not one of another budget alone."""
         saved = self._load(job)
-        return saved is not None and saved.get("hash") != job.hash
+        return saved is not None and saved.get("hash") != job.hash and not self._is_smaller(saved, job)
+
+    def smaller(self, job: Job) -> Result | None:
+        """Return the result that the job had with another budget, or None."""
+        saved = self._load(job)
+        if saved is None or saved.get("hash") == job.hash or not self._is_smaller(saved, job):
+            return None
+        return Result(saved["status"], saved.get("result") or {}, saved.get("error"), bool(saved.get("retry")))
+
+    def _is_smaller(self, saved: dict[str, Any], job: Job) -> bool:
+        return saved.get("format") == FORMAT and saved.get("without_budget") == job.without_budget != ""
 
     def put(self, job: Job, result: Result) -> None:
         """Replace the job's file."""
         self.folder.mkdir(parents=True, exist_ok=True)
         saved: dict[str, Any] = {
-            "format": FORMAT, "job": job.id, "kind": job.kind, "hash": job.hash, "status": result.status,
+            "format": FORMAT, "job": job.id, "kind": job.kind, "hash": job.hash,
+            "without_budget": job.without_budget, "status": result.status,
         }  # fmt: skip
         if result.error is not None:
             saved |= {"error": result.error, "retry": result.retry}

@@ -69,7 +69,7 @@ class Plan:
     """An experiment as it is known before anything is trained."""
 
     key: str
-    """Hash of what must agree for an experiment to be continued: data, split, shared settings."""
+    """Hash of what must agree for an experiment to be continued: data, split, shared settings but the budget."""
     request: str | None
     """Hash of the request that made this plan: an equal one need not read the data again."""
     task: str
@@ -252,7 +252,8 @@ class Source:
 
 def shared_key(settings: RunConfig, source: Source) -> str:
     """Return the hash of the data and settings that must agree for an experiment to be continued."""
-    return digest(source.sha256, {**_shared(settings), "data": source.title})
+    shared = {k: v for k, v in _shared(settings).items() if k != "budget"}
+    return digest(source.sha256, {**shared, "data": source.title})
 
 
 def request_of(
@@ -375,21 +376,23 @@ def make_plan(
     )
 
 
-def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: Any) -> None:
-    train = digest("train", content, jobs[prepare].hash)
-    measure = digest("measure", train, jobs["prepare"].hash)
-    jobs[cell.train] = Job(cell.train, "train", (prepare,), train)
-    jobs[cell.measure] = Job(cell.measure, "measure", (cell.train, "prepare"), measure)
+def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: list[Any]) -> None:
+    needed, first = jobs[prepare].hash, jobs["prepare"].hash
+    budget, *others = content
+    train, trained = digest("train", budget, *others, needed), digest("train", *others, needed)
+    jobs[cell.train] = Job(cell.train, "train", (prepare,), train, trained)
+    measure, measured = digest("measure", train, first), digest("measure", trained, first)
+    jobs[cell.measure] = Job(cell.measure, "measure", (cell.train, "prepare"), measure, measured)
 
 
 def _content(settings: RunConfig, spec: RowSpec, source: Source, seed: int) -> list[Any]:
-    """Everything that decides the weights of a run, apart from the findings of prepare jobs."""
+    """Everything that decides the weights of a run, the budget first, apart from the findings of prepare jobs."""
     from chainrule.core import model_type
 
-    values = {k: v for k, v in settings.model_dump().items() if k != "save_every"}
+    values = {k: v for k, v in settings.model_dump().items() if k not in ("save_every", "budget")}
     plugin = model_type(spec.model_type, settings.task).plugin
     files = [_own_file(spec), plugin["sha256"] if plugin else None]
-    return [{**values, "data": source.title, "seed": seed}, source.sha256, files]
+    return [settings.budget, {**values, "data": source.title, "seed": seed}, source.sha256, files]
 
 
 def _own_file(spec: RowSpec) -> str | None:

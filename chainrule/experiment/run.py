@@ -30,6 +30,7 @@ from chainrule.experiment.plan import (
 )
 from chainrule.experiment.publish import publish
 from chainrule.report.messages import Catalogue
+from chainrule.training.budget import Budget
 
 if TYPE_CHECKING:
     from chainrule.experiment.cells import Read
@@ -138,11 +139,13 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
     if request.overwrite or not results.final(plan.jobs["prepare"]):
         settings = task.prepare(settings, out, request.overwrite)
         ready = resolve_first(read, settings, specs)  # an error in the command is reported before anything is written
+        check_budget(settings.budget, () if ready.processor.spec in (None, "none") else ("tokens",))
     out.mkdir(parents=True, exist_ok=True)
     lock.take()
     if request.overwrite:
         _clear(out, plan, results)
     write_file(out / FILE, to_json(plan.to_json()).encode())
+    _carry_over(plan, results)
     with Stop().listening() as stop:
         publish(plan, results, out, request.lang, running=True)
         if ready is not None:
@@ -164,11 +167,45 @@ def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | 
             f"{request.out}: holds a comparison of other data or settings; choose another --out, "
             "or --overwrite replaces it"
         )
+    budget = Budget.parse(request.settings.budget)
+    if old and (refused := budget.refusal(Budget.parse(old.settings["budget"]))):
+        raise UserError(f"{request.out}: {refused}, or choose another --out")
     created = old.created if old else time.strftime("%Y-%m-%d %H:%M")
     return make_plan(
         request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created,
         command=_command(), plugin=request.plugin,
     )  # fmt: skip
+
+
+def check_budget(budget: str, refused: Sequence[str] = ("steps",)) -> None:
+    """Refuse a budget that is not the same for all rows of a comparison.
+
+    Args:
+        budget: as it was given.
+        refused: kinds that differ between rows: steps always, tokens where rows may have their own tokenizers.
+
+    Raises:
+        UserError: it is of such a kind.
+    """
+    kind = Budget.parse(budget).kind
+    if kind in refused:
+        why = "a step is a batch of another size" if kind == "steps" else "a token is a text of another length"
+        raise UserError(
+            f"--budget {budget}: compare gives every model the same, and {why} in every row; "
+            "give 60s, 3epochs or 2e6bytes"
+        )
+
+
+def _carry_over(plan: Plan, results: Results) -> None:
+    """Take over the results of models that have counted all data: a larger budget changes nothing about them."""
+    for row in plan.rows:
+        for cell in row.cells:
+            trained = results.smaller(plan.jobs[cell.train])
+            if trained is None or trained.status != "done" or not row.counting or trained.found["progress"]["cut"]:
+                continue
+            for name in (cell.train, cell.measure):
+                if found := results.smaller(plan.jobs[name]):
+                    results.put(plan.jobs[name], found)
 
 
 def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: Callable[[], bool]) -> None:

@@ -168,6 +168,13 @@ def still_improving(rows: Sequence[Row]) -> list[Warned]:
     return [warned("still_improving", models=names(slow))] if slow else []
 
 
+def contended(rows: Sequence[Row]) -> list[Warned]:
+    """Return a warning if other processes had the processor during training: seconds were worth less than usual."""
+    slowed = [row for row in rows if row.get("contended")]
+    share = max((row["contended"] for row in slowed), default=0.0)
+    return [warned("contended", models=names(slowed), share=share)] if slowed else []
+
+
 def named(code: str, rows: Sequence[Row]) -> list[Warned]:
     """Return a warning that names rows; none if there are no rows."""
     return [warned(code, models=names(rows))] if rows else []

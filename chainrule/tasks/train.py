@@ -12,6 +12,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from chainrule.core import ChainruleError, UserError
 from chainrule.core.config import read_yaml, write_yaml
@@ -30,12 +31,13 @@ from chainrule.tasks.setup import (
     resolved,
     trained,
 )
+from chainrule.training.budget import Budget
 from chainrule.training.distributed import Distributed, from_environment
 from chainrule.training.loop import Progress, Trainer
 from chainrule.training.rules import Step
 
-SHAPING = ("model_type", "model", "train", "tokenizer", "unit", "seed", "budget")
-"""Settings that a run is continued with only if they are equal."""
+SHAPING = ("model_type", "model", "train", "tokenizer", "unit", "seed")
+"""Settings that a run is continued with only if they are equal; a budget may become larger."""
 
 
 class Interrupted(ChainruleError):
@@ -202,7 +204,8 @@ def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer
     meter = Meter(ready.model_type.name, ready, ready.data.counted)
     try:
         # a model that cannot be built must not cost the old run
-        trainer = make_trainer(ready, run, tell=meter if ranks.is_main else _silent, distributed=ranks)
+        told = {"tell": meter, "warn": lambda text: say(f"{meter.label}: {text}")} if ranks.is_main else {}
+        trainer = make_trainer(ready, run, distributed=ranks, **told)
         if lock is not None:
             RunFolder.create(run.path, overwrite=start.overwrite, resume=start.resume)
             lock.take()
@@ -228,10 +231,6 @@ def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer
     return trainer
 
 
-def _silent(progress: Progress, step: Step) -> None:
-    """Progress of a rank that does not report."""
-
-
 def _announce(trainer: Trainer, ready: ResolvedRun, start: Start) -> None:
     for note in ready.data.all_notes:
         start.say(f"note: {note}")
@@ -251,24 +250,55 @@ def _continue(trainer: Trainer, ready: ResolvedRun, start: Start) -> None:
         _check_same(ready, run)
     for report in trainer.resume():
         start.say(f"damaged, passed over: {report}")
-    if trainer.progress.done:
-        start.say(f"{run.path}: finished already, at step {trainer.progress.step}")
-    elif trainer.progress.step:
-        start.say(f"continuing at step {trainer.progress.step}")
+    if told := resumed(trainer):
+        start.say(f"{run.path}: {told}")
+
+
+def resumed(trainer: Trainer) -> str | None:
+    """Return what a trainer goes on from after ``resume``, in a sentence; None where nothing was saved.
+
+    Args:
+        trainer: after ``resume``.
+    """
+    p, aside = trainer.progress, trainer.set_aside
+    if aside and aside[0] < aside[1]:
+        why = "whose learning rate was that of the end of the smaller budget"
+        if trainer.schedule.counts:
+            why = "which did not read all data"
+        elif not aside[0]:
+            why = "whose warm-up was shorter, or whose state before the end was not kept"
+        dropped = f"{aside[1] - aside[0]} of {aside[1]} steps are set aside, {why}"
+        return f"training further from step {aside[0]} with budget {p.budget}; {dropped}"
+    if p.done and trainer.schedule.counts:
+        return "finished already: all data are counted, and a larger budget changes nothing"
+    if p.done:
+        return f"finished already, at step {p.step}; a larger --budget trains it further"
+    return f"continuing at step {p.step}" if p.step else None
 
 
 def _check_same(ready: ResolvedRun, run: RunFolder) -> None:
     old, mine = run.read_settings(), read_yaml(write_yaml(resolved(ready)), "these settings")
-    differ = [key for key in SHAPING if old.get(key) != mine[key]]
+    differ = [found for key in SHAPING if (found := _difference(key, old.get(key), mine[key]))]
+    refused = Budget.parse(mine["budget"]).refusal(Budget.parse(old["budget"]))
     plugin, spec = plugin_of(ready.model_type) or {}, ready.settings.tokenizer
     if run.read_json("data.json")["split_sha256"] != ready.data.dataset.split_sha256:
         told = f"trained on other data or another split than {ready.settings.data}: continue it with the same"
     elif differ:
-        told = f"made with {differ[0]}={old.get(differ[0])}, not {mine[differ[0]]}: continue it with the same command"
+        told = f"made with {differ[0]}: continue it with the same command"
     elif (run.read_json("config.json").get("plugin") or {}).get("sha256") != plugin.get("sha256"):
         told = f"made with another version of the file of {ready.model_type.name}: continue it with that one"
     elif run.read_json("processor.json") != json.loads(json.dumps(ready.processor.to_json())):
         told = f"made with another content of --tokenizer {spec}: continue it with that one"
+    elif refused:
+        raise UserError(f"{run.path}: {refused}, or start another --out")
     else:
         return
     raise UserError(f"{run.path}: was {told}, or start another --out")
+
+
+def _difference(key: str, old: Any, new: Any) -> str | None:
+    """The first value that differs, by its full name, such as ``train.lr=0.1, not 0.2``; None where all are equal."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return None if old == new else f"{key}={old}, not {new}"
+    found = (_difference(f"{key}.{name}", old.get(name), new.get(name)) for name in {**old, **new})
+    return next((one for one in found if one), None)

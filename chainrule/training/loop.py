@@ -121,6 +121,8 @@ class Trainer:
         if p.step == 0 and not p.done:
             self._check_steps()
         while not p.done and p.seconds < until and not agree(stop()):
+            if self.schedule.fork_is_due(p):
+                self._save_fork()
             self._began, cpu = clock(), time.thread_time()
             name, batch = self.source(p.step)
             step = self._update(name, batch)
@@ -135,8 +137,6 @@ class Trainer:
             self._average()
             if self.schedule.evaluation_is_due(p):
                 self.evaluate()
-            if self.schedule.fork_is_due(p):
-                self._save_fork()
             if p.total and p.step >= p.total:
                 self.finish()
             elif self._saving_is_due():
@@ -170,6 +170,8 @@ class Trainer:
         if p.averaged > 1:
             self.model.load_state_dict(self.mean, strict=False)
             self.evaluate()
+        if p.best_step < p.step and self.distributed.is_main:
+            self.run.write_model(self.best)  # a run that was trained further may hold weights that were set aside
         self.save()
 
     def _time_left(self) -> float:

@@ -19,7 +19,7 @@ WARM_UP = 0.06
 TAIL = 0.1
 """Last share of the budget from which the weights for ``train.average_last`` are taken."""
 MEASURED = 3
-"""Steps after which the pace is known."""
+"""Steps after which the pace is known well enough to say that a budget is too small."""
 PACE_STEPS = 20
 """Steps over which the pace is averaged."""
 SLACK, SLACK_SECONDS = 0.05, 0.5
@@ -152,7 +152,7 @@ class Schedule:
         if p.pace - self.left(p) > min(p.pace / 2, SLACK * self.plan.budget.amount + SLACK_SECONDS):
             p.cut = self.counts and p.step < self.steps_per_epoch
             p.total = p.step
-        elif not self.counts and p.step >= MEASURED and p.seconds >= WARM_UP * self.plan.budget.amount:
+        elif not self.counts and p.seconds >= WARM_UP * self.plan.budget.amount:
             p.total = p.step + self._steps_left(p)
 
     def _steps_left(self, p: Progress) -> int:
@@ -169,7 +169,7 @@ class Schedule:
     def fork_is_due(self, p: Progress) -> bool:
         """Return whether the next step is the first one that depends on where the end is."""
         recipe = self.plan.recipe
-        if p.fork >= 0 or not p.total or p.step >= p.total or self.counts:
+        if p.fork >= 0 or not p.total or not p.step or self.counts:
             return False
         felt = max(recipe.decay_fraction, TAIL if recipe.average_last > 1 else 0.0)
         return self.share(p, steps=1) >= 1 - felt
