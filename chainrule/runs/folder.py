@@ -4,7 +4,7 @@
     config.json        model_type, format, model     metrics.jsonl       training log, one event a line
     processor.json     tokenizers, labels, …         MANIFEST.json       SHA-256 of every file but the log
     data.json          hashes and notes of the data  checkpoints/        step-000300/: the newest, to resume from;
-    environment.json   machine and versions
+    environment.json   machine and versions                              fork-000150/: to train further from
 
 Weights and manifest are two files and cannot be replaced in one step. So the manifest first lists the new weights as
 *pending*, then they are replaced, then it lists only them; a kill between any two steps leaves a folder that loads.
@@ -338,22 +338,16 @@ class RunFolder:
         self._prune(path, keep)
         return path
 
-    def save_fork(self, step: int, groups: dict[str, dict[str, Tensor]], meta: dict[str, Any]) -> Path:
+    def save_fork(self, step: int, groups: dict[str, dict[str, Tensor]], meta: dict[str, Any]) -> None:
         """Save the state that a larger budget goes on from, in place of an earlier one.
 
         Args:
-            step: steps done.
-            groups: as for ``save_checkpoint``.
-            meta: JSON values, for ``trainer.json``.
-
-        Returns:
-            The folder.
+            step, groups, meta: as for ``save_checkpoint``.
         """
         path = self._write(f"fork-{step:06d}", step, groups, meta)
         for older in self._saved(_FORK):
             if older != path:
                 self._remove(older)
-        return path
 
     def read_fork(self) -> Checkpoint | None:
         """Load the state that a larger budget goes on from; None where there is none, or a damaged one."""

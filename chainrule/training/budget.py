@@ -95,7 +95,9 @@ class Budget:
         '--budget 30s is less than the 60s that it has had: give more, such as --budget 2min'
         """
         if self.kind != old.kind:
-            return f"its budget is in {old.kind}, not in {self.kind}: give more of them, such as --budget {old.times(2)}"
+            return (
+                f"its budget is in {old.kind}, not in {self.kind}: give more of them, such as --budget {old.times(2)}"
+            )
         if self.amount < old.amount:
             return f"--budget {self} is less than the {old} that it has had: give more, such as --budget {old.times(2)}"
         return None

@@ -336,7 +336,7 @@ class Trainer:
         if not p.total:
             return
         every = evaluation_interval(p.total)
-        p.curve = [point for point in p.curve if is_evaluated(point["step"], every)]
+        p.curve = [point for point in p.curve if is_evaluated(int(point["step"]), every)]
         step = self.candidates.best(every)
         p.best, p.best_step = (None, -1) if step is None else (self.candidates.values[step], step)
         self.best = {} if step is None else self.candidates.weights[step]

@@ -157,7 +157,7 @@ def restore_optimizers(
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 
-def rate_factor(step: int, total: int | None, recipe: Recipe) -> float:
+def rate_factor(step: int, total: float | None, recipe: Recipe) -> float:
     """Return the factor of the learning rates in a step.
 
     It rises over the first ``warmup`` steps (at most a fifth of a short run), stays at 1, and falls linearly to zero

@@ -58,7 +58,7 @@ class Rule(ABC):
     distributed: Distributed = SINGLE
     """This rank's view of the processes that train together; the trainer sets it."""
     time_left: Callable[[], float] = staticmethod(lambda: math.inf)
-    """Seconds that are left of the budget; the trainer sets it. Work that need not be done is not begun without them."""
+    """Seconds that are left of the budget; the trainer sets it. Work that can be left out is not begun without them."""
 
     @abstractmethod
     def step(self, batch: Batch, rate: float) -> Step:

@@ -14,7 +14,7 @@ from chainrule.tasks.settings import RunConfig
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
 NOISY = {
     "train_seconds", "tokens_per_second_train", "tokens_per_second_generate", "peak_memory_bytes", "seconds", "growth",
-    "created", "command",
+    "created", "command", "contended",
 }  # fmt: skip
 """Keys of a board that another run on the same machine need not repeat."""
 
@@ -43,7 +43,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: plain(v) for k, v in value.items() if k not in NOISY}
     if isinstance(value, list):
-        return [plain(v) for v in value]
+        return [plain(v) for v in value if not (isinstance(v, dict) and v.get("code") == "contended")]
     return value
 
 

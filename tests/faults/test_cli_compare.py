@@ -41,8 +41,11 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
 
 
+EPOCHS = ["--budget", "2epochs", *TINY[2:]]
+
+
 def compare(text: str, out: Path, models: str, *more: str) -> list[str]:
-    return ["compare", text, "--models", models, *TINY, "--out", str(out), *more]
+    return ["compare", text, "--models", models, *EPOCHS, "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
@@ -115,9 +118,32 @@ def test_a_finished_comparison_comes_back_without_training(
 
 def test_other_data_or_settings_are_refused_and_the_board_is_kept(compared: Path, text: str, fails: Any) -> None:
     before = content(compared)
-    for more in (["--budget", "5steps"], ["--seed", "7"], ["--set", "model.dropout=0.5"], ["--set", "train.lr=1"]):
+    for more in (["--seed", "7"], ["--set", "model.dropout=0.5"], ["--set", "train.lr=1"]):
         assert "holds a comparison of other data or settings" in fails(2, *compare(text, compared, "ngram,gru", *more))
+    for budget, told in (("1epoch", "--budget 1epochs is less than the 2epochs"), ("5s", "in epochs, not in seconds")):
+        assert told in fails(2, *compare(text, compared, "ngram,gru", "--budget", budget))
     assert content(compared) == before
+
+
+@pytest.mark.parametrize(
+    ("budget", "told"),
+    [
+        ("6steps", "--budget 6steps: compare gives every model the same, and a step is a batch of another size"),
+        ("1e4tokens", "--budget 1e4tokens: compare gives every model the same, and a token is a text of another"),
+    ],
+)
+def test_a_budget_that_is_another_in_every_row_is_refused(
+    budget: str, told: str, text: str, tmp_path: Path, fails: Any
+) -> None:
+    line = fails(2, *compare(text, tmp_path / "b", "gru", "--budget", budget))
+    assert told in line and "give 60s, 3epochs or 2e6bytes" in line
+    assert not (tmp_path / "b").exists()
+
+
+def test_tokens_are_the_same_for_all_where_data_are_symbols(tmp_path: Path, prints: Any) -> None:
+    (tmp_path / "events.csv").write_text("sequence\n" + "a b a c a b\n" * 300)
+    board = prints(*compare(str(tmp_path / "events.csv"), tmp_path / "b", "markov,gru", "--budget", "4e3tokens"))
+    assert [row["status"] for row in board["rows"]] == ["done", "done"] and board["rows"][1]["steps"] == 2
 
 
 def test_a_damaged_plan_or_a_board_that_is_not_ours_is_refused_and_kept(
@@ -146,7 +172,7 @@ def test_a_damaged_board_is_built_again_from_its_result_files(
 def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
     text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], prints: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command = compare(text, tmp_path / "board", "markov,gru", "--budget", "7steps")
+    command = compare(text, tmp_path / "board", "markov,gru", "--budget", "7epochs")
     update = Trainer._update
     trained: list[int] = []
 
@@ -165,14 +191,14 @@ def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
     assert {row["model"]: row["status"] for row in board["rows"]} == {"markov": "done", "gru": "running"}
     assert "<html" in (tmp_path / "board/report.html").read_text()
     board = prints(*command)
-    assert trained == [0, 1, 2, 3, 4, 5, 6]
+    assert trained == list(range(21))
     assert board["status"] == "finished"
     assert [row["status"] for row in board["rows"]] == ["done", "done"]
 
 
 def test_a_shared_setting_goes_to_the_rows_that_know_it(text: str, tmp_path: Path, prints: Any) -> None:
     board = prints(
-        "compare", text, "--models", "markov,gru", *TINY, "--set", "model.width=16", "--out", str(tmp_path / "b")
+        "compare", text, "--models", "markov,gru", *EPOCHS, "--set", "model.width=16", "--out", str(tmp_path / "b")
     )
     rows = {row["model"]: row for row in board["rows"]}
     assert "error" not in rows["markov"] and rows["gru"]["config"]["width"] == 16

@@ -128,7 +128,7 @@ def test_a_failure_of_the_machine_is_tried_again_and_one_of_the_settings_is_not(
 
 def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = Path(shutil.copytree(compared, tmp_path / "board", symlinks=True))
-    with pytest.raises(UserError, match="holds a comparison of other data or settings"):
+    with pytest.raises(UserError, match="--budget 3steps is less than the 6steps that it has had"):
         compare(text, out, MODELS, budget="3steps")
     mine = [out / name for name in ("notes.txt", "results/mine.json", "runs/notes.json", "runs/gru/mine.json")]
     for path in mine:

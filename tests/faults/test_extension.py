@@ -7,7 +7,7 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def corpus(text: Path) -> TextDataset:
+def corpus(text: Path) -> Any:
     return read_data(RunConfig.make({"data": str(text), "model_type": "gru"}))
 
 
@@ -105,7 +105,9 @@ def test_kept_weights_are_those_that_the_longer_run_would_keep(
 
     def judged(self: Trainer, *arguments: Any, **more: Any) -> None:
         made(self, *arguments, **more)
-        self.validate = lambda _: float(random.Random(f"{self.progress.step} {seed}").random() + self.progress.step / 30)
+        self.validate = lambda _: float(
+            random.Random(f"{self.progress.step} {seed}").random() + self.progress.step / 30
+        )
 
     monkeypatch.setattr(Trainer, "__init__", judged)
     best = set()
@@ -292,9 +294,7 @@ def test_seconds_are_kept_whatever_the_speed_does(
 
 
 @pytest.mark.parametrize("change", [1.0, 4.0, 0.25])
-def test_a_rule_that_sleeps_keeps_its_budget(
-    change: float, text: Path, tmp_path: Path, corpus: TextDataset
-) -> None:
+def test_a_rule_that_sleeps_keeps_its_budget(change: float, text: Path, tmp_path: Path, corpus: TextDataset) -> None:
     """By the clock on the wall, with a speed that changes half way."""
     trainer = make_trainer(prepare(settings(text, "gru", "1s"), corpus), RunFolder.create(tmp_path))
     began, step = time.perf_counter(), trainer.rule.step
@@ -341,7 +341,9 @@ def test_a_busy_machine_is_noticed(
         machine, said = Machine(monkeypatch, lambda _: 0.1), list[str]()
         with monkeypatch.context() as patch:
             patch.setattr(loop.time, "thread_time", lambda share=share, machine=machine: share * machine.now)
-            trainer = make_trainer(prepare(settings(text, "gru", "3s"), corpus), RunFolder.create(tmp_path / str(share)))
+            trainer = make_trainer(
+                prepare(settings(text, "gru", "3s"), corpus), RunFolder.create(tmp_path / str(share))
+            )
             trainer.warn = said.append
             machine.slow(trainer).advance()
         assert trainer.progress.contended == (pytest.approx(0.5) if told else None)
@@ -392,11 +394,11 @@ def test_counting_ends_with_the_seconds_and_goes_on_with_more(
 
 
 @pytest.fixture
-def wave(tmp_path: Path) -> Iterator[Path]:
+def wave(tmp_path: Path) -> Path:
     draw = random.Random(3)
     path = tmp_path / "wave.csv"
     path.write_text("x\n" + "".join(f"{(k % 12) + draw.random():.3f}\n" for k in range(600)))
-    yield path
+    return path
 
 
 def test_a_long_search_for_a_maximum_ends_with_the_seconds(

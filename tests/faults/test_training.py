@@ -274,7 +274,7 @@ def test_a_finished_run_is_resumed_without_another_step(tmp_path: Path, text: Pa
         ({"train": {"batch_size": 5, "sequence_length": 13}}, "train"),
         ({"model": {"dropout": 0.1}}, "model"),
         ({"model_type": "lstm"}, "model_type"),
-        ({"budget": "37steps"}, "budget"),
+        ({"budget": "2steps"}, "budget"),
         ({"split": (0.8, 0.1, 0.1)}, "other data or another split"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

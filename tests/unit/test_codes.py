@@ -207,7 +207,7 @@ def test_from_pictures_to_pictures(squares, tmp_path, capsys):
 def test_a_board_of_codecs(squares, tmp_path):
     from chainrule.api import compare
 
-    board = compare(squares, tmp_path / "board", task="codes", budget="3steps", set={"size": "tiny"}, threads=1)
+    board = compare(squares, tmp_path / "board", task="codes", budget="0.5epochs", set={"size": "tiny"}, threads=1)
     assert [row["status"] for row in board["rows"]] == ["done"] * 3
     assert all(row["again"] for row in board["rows"])
     page = (tmp_path / "board" / "report.html").read_text()

@@ -375,7 +375,13 @@ def test_a_board_shows_what_was_asked_what_is_possible_and_what_was_drawn(rainbo
     from chainrule.api import compare
 
     board = compare(
-        rainbow, tmp_path / "board", task="draw", models="gru,dalle", budget="2steps", set={"size": "tiny"}, threads=1
+        rainbow,
+        tmp_path / "board",
+        task="draw",
+        models="gru,dalle",
+        budget="0.2epochs",
+        set={"size": "tiny"},
+        threads=1,
     )
     assert [row["status"] for row in board["rows"]] == ["done"] * 2
     assert all(len(row["drawn"]) == len(row["nearest"]) == len(board["asked"]) == 5 for row in board["rows"])

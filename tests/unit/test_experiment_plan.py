@@ -46,7 +46,7 @@ def jobs_of(*arguments: Any, **more: Any) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "changed",
-    [{"seed": 7}, {"budget": "7steps"}, {"model": {"layers": 2}}, {"train": {"lr": 0.1}}, {"tokenizer": "char"},
+    [{"seed": 7}, {"model": {"layers": 2}}, {"train": {"lr": 0.1}}, {"tokenizer": "char"},
      {"split": (0.8, 0.1, 0.1)}, {"context": 16}, {"precision": "fp32"}, {"on_bad": "skip"}],
 )  # fmt: skip
 def test_a_setting_changes_the_hash_of_every_job_of_the_row(text: Path, changed: dict[str, Any]) -> None:
@@ -56,6 +56,15 @@ def test_a_setting_changes_the_hash_of_every_job_of_the_row(text: Path, changed:
     settings, other = settings_of(text), settings_of(text, **changed)
     source, other_source = (Source.of(s, read_data(s)) for s in (settings, other))
     assert shared_key(settings, source) != shared_key(other, other_source)
+
+
+def test_a_budget_changes_the_hash_of_training_and_not_what_can_be_trained_further(text: Path) -> None:
+    plan, other = plan_of(text), plan_of(text, budget="7steps")
+    assert plan.key == other.key and plan.jobs["prepare"] == other.jobs["prepare"]
+    for name in ("train-gru", "measure-gru"):
+        mine, longer, changed = (p.jobs[name] for p in (plan, other, plan_of(text, train={"lr": 0.1})))
+        assert mine.hash != longer.hash and mine.without_budget == longer.without_budget != ""
+        assert changed.without_budget != mine.without_budget
 
 
 def test_a_setting_of_one_row_changes_no_other_row(text: Path) -> None:

@@ -322,7 +322,7 @@ def test_pictures_of_one_pixel_go_all_the_way_or_are_refused_in_one_line(tmp_pat
     folder_of(tmp_path / "d", many=30, size=(1, 1))
     models = "knn,logistic,mlp,cnn,gru,vit"
     board = compare(
-        tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2steps", set={"size": "tiny"}
+        tmp_path / "d", tmp_path / "out", task="classify", models=models, budget="2epochs", set={"size": "tiny"}
     )
     rows = {row["model"]: row for row in board["rows"]}
     assert {model for model, row in rows.items() if row["status"] == "failed"} == {"vit"}
@@ -450,7 +450,7 @@ def test_a_board_shows_the_pictures_and_the_mistakes(pets, tmp_path):
         tmp_path / "board",
         task="classify",
         models="knn,logistic,vit",
-        budget="5steps",
+        budget="2epochs",
         set={"size": "tiny"},
         threads=1,
     )
@@ -477,7 +477,7 @@ def test_a_board_that_is_done_has_the_same_figures_when_it_is_asked_for_again(tm
     np.savez(
         tmp_path / "noise.npz", images=rng.integers(0, 256, (400, 8, 8), dtype=np.uint8), labels=np.arange(400) % 4
     )
-    settings = {"task": "classify", "models": "vit,mlp", "budget": "8steps", "threads": 1}
+    settings = {"task": "classify", "models": "vit,mlp", "budget": "3epochs", "threads": 1}
     settings["set"] = {"size": "tiny", "model.dropout": 0.5}
     first, again = (
         compare(tmp_path / "noise.npz", tmp_path / "board", split=(0.4, 0.1, 0.5), **settings) for _ in range(2)

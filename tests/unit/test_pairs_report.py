@@ -141,7 +141,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
         lines = [" ".join(row) + "\t" + " ".join(reversed(row)) for row in rows]
         (tmp_path / f"{part}.tsv").write_text("source\ttarget\n" + "\n".join(lines) + "\n")
     board = compare(
-        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="4steps", task="translate",
+        tmp_path, tmp_path / "board", models="gru:attention=none,gru", budget="1epochs", task="translate",
         set={"size": "tiny"}, lang=lang, threads=1, tokenizer="bpe:300",
     )  # fmt: skip
     rows = {row["model"]: row for row in board["rows"]}

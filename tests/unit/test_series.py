@@ -305,7 +305,7 @@ def wave(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def board(wave: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     out = tmp_path_factory.mktemp("boards") / "board"
-    command = ["compare", str(wave), "--models", "ar,kalman,gru:width=7", "--budget", "20steps", "--out", str(out)]
+    command = ["compare", str(wave), "--models", "ar,kalman,gru:width=7", "--budget", "20epochs", "--out", str(out)]
     assert cli.main(command) == 0
     return out, json.loads((out / "board.json").read_text())
 

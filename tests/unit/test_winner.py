@@ -42,7 +42,7 @@ def test_the_commands_that_a_comparison_prints_do_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
-    compare = ["compare", str(tmp_path / "text.txt"), "--models", "markov,ngram:n=3", "--budget", "3steps"]
+    compare = ["compare", str(tmp_path / "text.txt"), "--models", "markov,ngram:n=3", "--budget", "1epoch"]
     assert cli.main([*compare, "--out", str(tmp_path / "board")]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
     assert [re.search(r"chainrule (\w+)", line)[1] for line in told] == ["generate", "predict", "score"]  # type: ignore[index]
@@ -69,7 +69,7 @@ def test_a_comparison_in_which_every_model_failed_says_so_and_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
-    compare = ["compare", str(tmp_path / "text.txt"), "--models", "gru:tokenizer=none", "--budget", "3steps"]
+    compare = ["compare", str(tmp_path / "text.txt"), "--models", "gru:tokenizer=none", "--budget", "1epoch"]
     assert cli.main([*compare, "--out", str(tmp_path / "board")]) == 2
     out, err = capsys.readouterr()
     assert "No model could be trained" in out and "To use it" not in out
