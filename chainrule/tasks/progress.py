@@ -179,13 +179,17 @@ class PipedDisplay(Display):
 
     interval = 0.2
 
+    def __init__(self, every: float = 5.0, workers: int = 1):
+        super().__init__(every, workers)
+        self.phases: dict[str, str] = {}
+
     def show(self, line: Line, at_once: bool = False) -> None:
-        now = time.perf_counter()
-        if not at_once and now - line.shown < self.every:
+        now, changed = time.perf_counter(), self.phases.get(line.label) != line.phase
+        if not (at_once or changed or now - line.shown >= self.every):
             return
-        line.shown = now
+        line.shown, self.phases[line.label] = now, line.phase
         told = {name: getattr(line, name) for name in ("phase", "share", "note", "left", "text")}
-        self._write({"label": line.label, **told, "at_once": at_once})
+        self._write({"label": line.label, **told})
 
     def tell(self, text: str) -> None:
         self._write({"tell": text})
