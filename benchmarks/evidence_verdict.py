@@ -87,7 +87,9 @@ def collect(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
     source = chosen.source(data, work)
     options = {"data": source, "model_type": "ngram", "budget": budget, "seed": seed, "threads": 1, **chosen.options}
     settings = RunConfig.make(options).infer_task()
-    type(board_of(settings.task)).row = lambda *_: {}  # type: ignore[method-assign]  # figures alone: nothing is drawn
+    board = type(board_of(settings.task))
+    board.row = lambda *_: {}  # type: ignore[method-assign]  # figures alone: nothing is drawn
+    board.has_memory = False
     out = work / f"{name}-seed{seed}-{budget}"
     run(Request(settings, None, out))
     found = {

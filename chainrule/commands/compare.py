@@ -39,6 +39,11 @@ class Compare(Training):
         "train N models at once, each in its own process (default: in turns in one process)", metavar="N"
     )
     lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
+    memory_curves: str | None = option(
+        "rows whose memory curve and cost by length are measured: those in contention for the best, or all "
+        "(default: contention)",
+        choices=("contention", "all"),
+    )
 
     def call(self) -> dict[str, Any]:
         from chainrule.data import plays
@@ -52,6 +57,7 @@ class Compare(Training):
         settings, seeds = RunConfig.make(values).infer_task(), 1 if o.seeds is None else o.seeds
         check_budget(settings.budget)
         more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin}
+        more["memory_curves"] = o.memory_curves or "contention"
         return run(Request(settings, o.models, Path(o.out), seeds, o.lang or "en", **more))
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:

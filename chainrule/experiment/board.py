@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.metric import Metric
+from chainrule.experiment.contention import unmeasured
 from chainrule.experiment.jobs import Result, Results
 from chainrule.experiment.plan import Plan, PlannedRow
 from chainrule.experiment.statistics import Blocks, interval, rank
@@ -53,7 +54,10 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
         **task.entries(facts["board"], {found["model"]: private for found, private, _ in made if private}),
     }  # fmt: skip
     blocks = {found["model"]: several for found, _, several in made if several is not None}
-    return board | _judge(board, rows, blocks, metrics, validation, task, left)
+    board |= _judge(board, rows, blocks, metrics, validation, task, left)
+    if unmeasured(plan, results, board):
+        board["status"] = "running" if running else "interrupted"
+    return board
 
 
 def budget_in_words(text: str) -> dict[str, str]:
@@ -120,7 +124,8 @@ def _make_row(
     finished = [result for result in (*trained, *done) if result.status == "done"]
     if not facts or len(finished) < 2 * len(row.cells):
         return found, None, None
-    return _finished(found, trained, done, metrics, Metric.from_json(facts["validation"]))
+    more = results.found(plan.jobs[row.memory]) if row.memory else {}
+    return _finished(found, trained, done, metrics, Metric.from_json(facts["validation"]), more.get("row", {}))
 
 
 def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask) -> dict[str, Any]:
@@ -146,9 +151,14 @@ def _progress(found: Mapping[str, Any]) -> Row:
 
 
 def _finished(
-    found: Row, trained: list[Result], measured: list[Result], metrics: list[Metric], validation: Metric
+    found: Row,
+    trained: list[Result],
+    measured: list[Result],
+    metrics: list[Metric],
+    validation: Metric,
+    more: Mapping[str, Any],
 ) -> tuple[Row, dict[str, Any] | None, Blocks]:
-    """Metrics are the mean over seeds; extras are those of the first seed."""
+    """Metrics are the mean over seeds; extras, and the findings of the memory job (``more``), are of the first seed."""
     first = measured[0].found
     blocks = Blocks.of_seeds([Blocks.from_json(result.found["blocks"]) for result in measured])
     mean = {
@@ -156,8 +166,8 @@ def _finished(
         for name, value in first["metrics"].items()
         if isinstance(value, float)
     }
-    extras = dict(first.get("row", {}))
-    private = extras.pop("private", {})
+    extras = {**first.get("row", {}), **more}
+    private = {**first.get("row", {}).get("private", {}), **extras.pop("private", {})}
     memory = max(r.found.get("peak_bytes", 0) for r in trained) + trained[0].found.get("weight_bytes", 0)
     found.pop("so_far", None)
     made = {

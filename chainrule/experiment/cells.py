@@ -12,16 +12,18 @@ import numpy as np
 
 from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
 from chainrule.experiment.board import choose
-from chainrule.experiment.jobs import Result, Results
+from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
 from chainrule.experiment.statistics import block_edges, make_blocks
 from chainrule.inference.costs import MemoryWatch, state_bytes
 from chainrule.runs import RunFolder
+from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task
 from chainrule.tasks.board import BoardData, board_of, held_out
+from chainrule.tasks.progress import WAITING, Meter, display, say
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.tasks.setup import describe, is_pretrainable, load, machine, make_trainer, prepare, read_data, trained
-from chainrule.tasks.train import Meter, resumed, say
+from chainrule.tasks.train import resumed
 from chainrule.training.loop import Trainer
 
 SLICES = 6
@@ -30,6 +32,8 @@ TURN = 10.0
 """Seconds of a turn where the budget is not in seconds."""
 
 
+DATA = "data"
+"""Label of what is done before the rows, in the display of progress."""
 Read = Callable[[], Any]
 """Returns the dataset of this process, which is read once, by the shared settings; every row encodes it for itself."""
 
@@ -99,7 +103,9 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Reso
     counted, card = ready.data.counted, ready.data.card()
     metrics = task.metrics(counted)
     edges = block_edges(*board.block_layout(ready.data), metrics[0].min_block)
-    facts = board.prepare(BoardData(settings, ready, card, metrics))
+    line = display().line(DATA)
+    with line.working("references"):
+        facts = board.prepare(BoardData(settings, ready, card, metrics))
     found = {
         "settings": {"pretrained": settings.pretrained}, "card": card, "counted": counted, "learnt": task.items,
         "metrics": [metric.to_json() for metric in metrics], "validation": task.validation(counted).to_json(),
@@ -110,12 +116,13 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Reso
     results.put(plan.jobs["prepare"], Result("done", found))
     if facts.get("ladder"):
         rungs = ", ".join(f"n={rung['n']} {rung['value']:.3f}" for rung in facts["ladder"])
-        say(f"ladder: {rungs} {metrics[0].label} (validation)")
+        display().tell(f"ladder: {rungs} {metrics[0].label} (validation)")
 
 
 def prepare_row(plan: Plan, row: PlannedRow, results: Results, read: Read) -> None:
     """Run the prepare job of a row with its own tokenizer."""
-    facts = board_of(plan.task).prepare_row(prepare(settings_of(plan, row, results), read()))
+    with display().line(row.label).working("encoding"):
+        facts = board_of(plan.task).prepare_row(prepare(settings_of(plan, row, results), read()))
     results.put(plan.jobs[row.prepare], Result("done", {"board": facts}))
 
 
@@ -147,6 +154,8 @@ class CellWork:
         self.train_job, self.measure_job = plan.jobs[cell.train], plan.jobs[cell.measure]
         self.trainer: Trainer | None = None
         self.ready: ResolvedRun | None = None
+        self.name = row.label if len(row.cells) == 1 else f"{row.label}, seed {cell.seed}"
+        self.line = display().line(self.name)
 
     @property
     def trained(self) -> bool:
@@ -173,7 +182,8 @@ class CellWork:
         """Settings and data of this cell, resolved once; refused where its figures would not be comparable."""
         if self.ready is None:
             settings = settings_of(self.plan, self.row, self.results).replace(seed=self.cell.seed)
-            ready = prepare(settings, self.read())
+            with self.line.working("encoding"):
+                ready = prepare(settings, self.read())
             counted = self._facts()["counted"]
             if ready.data.counted != counted:
                 raise UserError(
@@ -191,14 +201,16 @@ class CellWork:
             return
         ready, run = self._resolve(), RunFolder(self.folder)
         stale = self.results.stale(self.train_job)
-        meter = Meter(self.row.label, ready, ready.data.counted, every=10)
-        self.trainer = make_trainer(ready, run, tell=meter, warn=lambda text: say(f"{self.row.label}: {text}"))
+        told = {"tell": Meter(self.line, ready, ready.data.counted), "warn": lambda text: say(f"{self.name}: {text}")}
+        self.trainer = make_trainer(ready, run, **told)
         RunFolder.create(self.folder, overwrite=stale, resume=not stale)
         for report in [] if stale else self.trainer.resume():
-            say(f"{self.row.label}: damaged checkpoint ignored: {report}")
-        if told := resumed(self.trainer):
-            say(f"{self.row.label}: {told}")
+            say(f"{self.name}: damaged checkpoint ignored: {report}")
+        if went_on := resumed(self.trainer):
+            say(f"{self.name}: {went_on}")
         describe(run, ready)
+        timed = ready.budget.kind == "seconds" and ready.recipe.update != "counting"
+        self.line.update(phase=WAITING, left=ready.budget.amount if timed else None)
         self._note(0)
 
     def advance(self, stop: Callable[[], bool]) -> None:
@@ -221,7 +233,8 @@ class CellWork:
     def _finish(self) -> None:
         """Write the final weights and the decoding settings chosen on validation, and release the trainer."""
         assert self.trainer is not None and self.ready is not None
-        run = trained(self.trainer, self.ready)
+        with self.line.working("choosing how to decode" if find_task(self.plan.task).tuning else "saving"):
+            run = trained(self.trainer, self.ready)
         weights = sum(x.numel() * x.element_size() for x in run.model.state_dict().values())
         self._note(0, done=True, params=run.model.parameters_count, weight_bytes=weights)
         self.trainer = None
@@ -244,9 +257,10 @@ class CellWork:
     def measure(self) -> None:
         """Evaluate on the test part, once: metrics, block sums, and the entries of the task's board."""
         ready, facts = self._resolve(), self._facts()
-        s, task, board = ready.settings, find_task(self.plan.task), board_of(self.plan.task)
-        run = load(self.folder, device=s.device, precision=s.precision, threads=s.threads)
-        evaluation = task.evaluate(run, held_out(ready.data))
+        task, board = find_task(self.plan.task), board_of(self.plan.task)
+        with self.line.working("testing"):
+            run = self._load(ready)
+            evaluation = task.evaluate(run, held_out(ready.data))
         positions = evaluation.positions
         if positions is None:
             positions = np.arange(1, len(next(iter(evaluation.items.values()))) + 1)
@@ -257,23 +271,40 @@ class CellWork:
             if isinstance(run.model, Autoregressive):
                 fixed, growing = state_bytes(run.model, run.compute, board.initial_state)
             found |= {"state_bytes_fixed": fixed, "state_bytes_per_token": growing}
-            found["row"] = board.row(run, evaluation, ready, facts["board"])
+            with self.line.working("examples"):
+                found["row"] = board.row(run, evaluation, ready, facts["board"])
         self.results.put(self.measure_job, Result("done", found))
         main = evaluation.declared[0]
-        say(f"{self.row.label}: {main.said(evaluation.metrics[main.name])} (test)")
+        figure = f"{main.said(evaluation.metrics[main.name])} (test)"
+        display().tell(f"{self.name}: {figure}")
+        self.line.update(phase="done", note=figure)
         self.ready = None
 
-    def fail(self, error: Exception) -> None:
+    def measure_memory(self, job: Job) -> None:
+        """Measure what only rows in contention are measured for, such as the memory curve."""
+        ready, board = self._resolve(), board_of(self.plan.task)
+        with self.line.working("memory"):
+            found = board.memory(self._load(ready), ready)
+        self.results.put(job, Result("done", {"row": found}))
+        self.line.update(phase="done")
+
+    def _load(self, ready: ResolvedRun) -> Run:
+        s = ready.settings
+        return load(self.folder, device=s.device, precision=s.precision, threads=s.threads)
+
+    def fail(self, error: Exception, job: Job | None = None) -> None:
         """Record a failure of this cell.
 
         Args:
             error: its cause; other than a ChainruleError, it may be the system's, and the job is tried again.
+            job: the job that failed; None: training, or measuring where that is over.
         """
         known = isinstance(error, ChainruleError)
         first = str(error).splitlines()[0] if str(error) else "no message"
         why = str(error) if known else f"{type(error).__name__}: {first}"
-        job = self.measure_job if self.trained else self.train_job
+        job = job or (self.measure_job if self.trained else self.train_job)
         earlier = self.results.get(job)
         self.results.put(job, Result("failed", earlier.found if earlier else {}, why, retry=not known))
-        say(f"{self.row.label}: failed: {why}")
+        say(f"{self.name}: failed: {why}")
+        self.line.update(phase="failed")
         self.trainer = self.ready = None

@@ -9,26 +9,31 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import chainrule
 from chainrule.core import ChainruleError
-from chainrule.experiment.cells import CellWork, Read, prepare_row, reading
-from chainrule.experiment.jobs import Result, Results
+from chainrule.experiment.board import build_board
+from chainrule.experiment.cells import DATA, CellWork, Read, prepare_row, reading
+from chainrule.experiment.contention import unmeasured
+from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow, read_plan
+from chainrule.tasks.progress import PipedDisplay, display, relay, say, showing
 from chainrule.tasks.settings import RunConfig
-from chainrule.tasks.train import Interrupted, say
+from chainrule.tasks.train import Interrupted
 
 Stop = Callable[[], bool]
 POLL = 0.25
 """Seconds between two checks of worker processes."""
 
 
-def guarded(work: CellWork, act: Callable[[], None]) -> None:
+def guarded(work: CellWork, act: Callable[[], None], job: Job | None = None) -> None:
     """Run a step of a cell; a failure is recorded and stops no other cell, a system error stops all.
 
     Args:
         work: the cell.
         act: the step.
+        job: the job of the step; None: training, or measuring where that is over.
     """
     try:
         act()
@@ -37,9 +42,9 @@ def guarded(work: CellWork, act: Callable[[], None]) -> None:
     except ChainruleError as error:
         if error.exit_status == 3:
             raise
-        work.fail(error)
+        work.fail(error, job)
     except (RuntimeError, ValueError, MemoryError) as error:
-        work.fail(error)
+        work.fail(error, job)
 
 
 def prepare_rows(plan: Plan, results: Results, read: Read, out: Path) -> None:
@@ -48,6 +53,7 @@ def prepare_rows(plan: Plan, results: Results, read: Read, out: Path) -> None:
         if row.prepare != "prepare" and not results.final(plan.jobs[row.prepare]):
             work = CellWork(plan, row, row.cells[0], results, read, out)
             guarded(work, lambda row=row: prepare_row(plan, row, results, read))
+    display().drop(DATA)
 
 
 def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell]]]:
@@ -65,6 +71,28 @@ def retry_failed(plan: Plan, results: Results) -> None:
     for job in plan.jobs.values():
         if (found := results.failed([job])) and found.retry:
             results.path(job).unlink(missing_ok=True)
+
+
+def measure_memory(
+    plan: Plan, results: Results, read: Read, out: Path, stop: Stop, publish: Callable[[], object]
+) -> None:
+    """Run the memory jobs of the rows in contention, once all rows are measured.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        read: returns the dataset.
+        out: the folder of the experiment.
+        stop: whether to stop.
+        publish: writes the board; called after every row.
+    """
+    for row in unmeasured(plan, results, build_board(plan, results)):
+        if stop():
+            return
+        assert row.memory is not None
+        work, job = CellWork(plan, row, row.cells[0], results, read, out), plan.jobs[row.memory]
+        guarded(work, lambda work=work, job=job: work.measure_memory(job), job)
+        publish()
 
 
 # --- in turns ---------------------------------------------------------------------------------------------------------
@@ -127,7 +155,7 @@ def in_workers(
         workers: processes at a time.
     """
     waiting = [(row, cell) for row, cells in open_cells(plan, results) for cell in cells]
-    busy: list[tuple[PlannedRow, Cell, subprocess.Popen[bytes]]] = []
+    busy: list[tuple[PlannedRow, Cell, Worker]] = []
     told, seen = False, ""
     try:
         while busy or (waiting and not stop()):
@@ -137,51 +165,84 @@ def in_workers(
                     busy.append((row, cell, _start(out, cell, workers)))
             if stop() and not told:
                 told = True
-                for *_, process in busy:
-                    _tell(process)
+                for *_, worker in busy:
+                    worker.ask_to_stop()
             time.sleep(POLL)
-            for entry in [entry for entry in busy if entry[2].poll() is not None]:
+            for entry in [entry for entry in busy if entry[2].process.poll() is not None]:
                 busy.remove(entry)
+                entry[2].close()
                 _check_end(plan, results, *entry)
             state = _state(results)
             if state != seen:
                 seen = state
                 publish()
     finally:
-        for *_, process in busy:
-            process.kill()
-            process.wait()
+        for *_, worker in busy:
+            worker.process.kill()
+            worker.close()
 
 
-def _start(out: Path, cell: Cell, workers: int) -> subprocess.Popen[bytes]:
+class Worker:
+    """A worker process. What it tells of its progress is shown by the display of this process, and what it prints on
+    standard error is printed by this process, so that neither tears a live table.
+
+    Args:
+        process: the process, with pipes for all its streams.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]):
+        self.process, shown = process, display()
+        ways = ((process.stdout, lambda text: relay(text, shown)), (process.stderr, say))
+        self.readers = [threading.Thread(target=_forward, args=way, daemon=True) for way in ways]
+        for reader in self.readers:
+            reader.start()
+
+    def ask_to_stop(self) -> None:
+        """Ask the process to save and stop."""
+        try:
+            assert self.process.stdin is not None
+            self.process.stdin.write("stop\n")
+            self.process.stdin.flush()
+        except OSError:
+            return  # it has ended by itself
+
+    def close(self) -> None:
+        """Wait for the end of the process, and for the last that it has told."""
+        self.process.wait()
+        for reader in self.readers:
+            reader.join()
+        for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _forward(stream: IO[str], show: Callable[[str], None]) -> None:
+    for line in stream:
+        show(line.rstrip("\n"))
+
+
+def _start(out: Path, cell: Cell, workers: int) -> Worker:
     root = str(Path(chainrule.__file__).resolve().parent.parent)
     paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     command = [sys.executable, "-m", "chainrule.experiment.worker", str(out), cell.train, str(workers)]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths}
-    )
+    piped = subprocess.PIPE
+    return Worker(
+        subprocess.Popen(
+            command, stdin=piped, stdout=piped, stderr=piped, env={**os.environ, "PYTHONPATH": paths}, text=True,
+            encoding="utf-8", errors="replace",
+        )
+    )  # fmt: skip
 
 
-def _tell(process: subprocess.Popen[bytes]) -> None:
-    """Ask a worker to save and stop."""
-    try:
-        assert process.stdin is not None
-        process.stdin.write(b"stop\n")
-        process.stdin.flush()
-    except OSError:
-        return  # it has ended by itself
-
-
-def _check_end(plan: Plan, results: Results, row: PlannedRow, cell: Cell, process: subprocess.Popen[bytes]) -> None:
+def _check_end(plan: Plan, results: Results, row: PlannedRow, cell: Cell, worker: Worker) -> None:
     """Record a worker that was killed as a failed cell; one that met a system error ends the experiment."""
-    if process.stdin:
-        process.stdin.close()
-    if process.returncode == 3:
+    status = worker.process.returncode
+    if status == 3:
         raise ChainruleError(f"{row.label}: the worker process stopped; see its message above")
-    if process.returncode not in (0, 130):
+    if status not in (0, 130):
         job = plan.jobs[cell.train]
         job = plan.jobs[cell.measure] if results.final(job) else job
-        why = f"the worker process ended with status {process.returncode}"
+        why = f"the worker process ended with status {status}"
         results.put(job, Result("failed", {}, why, retry=True))
         say(f"{row.label}: failed: {why}")
 
@@ -210,10 +271,11 @@ def work_on(out: Path, train: str, workers: int) -> int:
     for file in filter(None, (plan.plugin, row.plugin)):
         load_file(Path(file), task=None)
     share_threads(workers)
-    work = CellWork(plan, row, cell, Results(out), reading(RunConfig.make(plan.settings)), out)
-    guarded(work, work.begin)
-    while not work.finished and not stopped.is_set():
-        take_turn(work, stopped.is_set)
+    with showing(kind=PipedDisplay):
+        work = CellWork(plan, row, cell, Results(out), reading(RunConfig.make(plan.settings)), out)
+        guarded(work, work.begin)
+        while not work.finished and not stopped.is_set():
+            take_turn(work, stopped.is_set)
     return 130 if stopped.is_set() and not work.finished else 0
 
 

@@ -62,6 +62,8 @@ class PlannedRow:
     cells: tuple[Cell, ...]
     plugin: str | None = None
     counting: bool = False
+    memory: str | None = None
+    """The job of what is measured of rows in contention alone: the memory curve of the first cell."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,8 @@ class Plan:
     settings: dict[str, Any]
     rows: tuple[PlannedRow, ...]
     jobs: dict[str, Job]
+    memory_curves: str = "contention"
+    """Rows whose memory curve is measured: those in ``contention``, or ``all``."""
 
     def jobs_of(self, row: PlannedRow) -> list[Job]:
         """Return the train and measure jobs of a row's cells."""
@@ -257,7 +261,12 @@ def shared_key(settings: RunConfig, source: Source) -> str:
 
 
 def request_of(
-    settings: RunConfig, models: str | Sequence[str] | None, seeds: int, out: Path, plugin: str | None = None
+    settings: RunConfig,
+    models: str | Sequence[str] | None,
+    seeds: int,
+    out: Path,
+    plugin: str | None = None,
+    memory_curves: str = "contention",
 ) -> str | None:
     """Return the hash of the files and settings of a request, or None where a file cannot be read.
 
@@ -267,6 +276,7 @@ def request_of(
         seeds: runs of each row.
         out: the folder of the experiment, which is not read.
         plugin: the file of ``--plugin``.
+        memory_curves: rows whose memory curve is measured.
     """
     typed = [entry.strip() for entry in entries(models or "")]
     plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]
@@ -276,7 +286,7 @@ def request_of(
         hashes = [hash_files(name, out) for name in files if name]
     except OSError:
         return None
-    return digest({**_shared(settings), "data": Path(settings.data).name}, typed, seeds, hashes)
+    return digest({**_shared(settings), "data": Path(settings.data).name}, typed, seeds, hashes, memory_curves)
 
 
 def _shared(settings: RunConfig) -> dict[str, Any]:
@@ -332,6 +342,7 @@ def make_plan(
     created: str = "",
     command: str | None = None,
     plugin: str | None = None,
+    memory_curves: str = "contention",
 ) -> Plan:
     """Return the rows and jobs of an experiment.
 
@@ -344,6 +355,7 @@ def make_plan(
         created: date and time.
         command: the command line.
         plugin: the file of ``--plugin``.
+        memory_curves: rows whose memory curve is measured: those in ``contention``, or ``all``.
     """
     from chainrule.core import model_type
     from chainrule.tasks.board import board_of
@@ -368,12 +380,13 @@ def make_plan(
             _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
         row = PlannedRow(
             spec.name, spec.model_type, label_of(spec, found.label), _plain(mine), prepare, tuple(cells),
-            spec.plugin, found.recipe.update == "counting",
+            spec.plugin, found.recipe.update == "counting", _add_memory(jobs, cells[0]) if board.has_memory else None,
         )  # fmt: skip
         rows.append(row)
     return Plan(
-        key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs
-    )
+        key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs,
+        memory_curves,
+    )  # fmt: skip
 
 
 def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: list[Any]) -> None:
@@ -383,6 +396,13 @@ def _add_jobs(jobs: dict[str, Job], cell: Cell, prepare: str, content: list[Any]
     jobs[cell.train] = Job(cell.train, "train", (prepare,), train, trained)
     measure, measured = digest("measure", train, first), digest("measure", trained, first)
     jobs[cell.measure] = Job(cell.measure, "measure", (cell.train, "prepare"), measure, measured)
+
+
+def _add_memory(jobs: dict[str, Job], cell: Cell) -> str:
+    """Add the memory job of a row, and return its id."""
+    name = cell.train.replace("train-", "memory-", 1)
+    jobs[name] = Job(name, "memory", (cell.measure,), digest("memory", jobs[cell.measure].hash))
+    return name
 
 
 def _content(settings: RunConfig, spec: RowSpec, source: Source, seed: int) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import Plan, read_plan
 from chainrule.report import render
 from chainrule.tasks.board import section_of
+
+REST = 20
+"""Between two boards of the same measured jobs, at least this many times the seconds that the last one took."""
 
 
 def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool) -> dict[str, Any]:
@@ -35,6 +39,31 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
     if best:
         link_folder(out / "best", best.cells[0].folder)
     return board
+
+
+class Publisher:
+    """Publishes a board while its jobs run: at once when one is measured, else so seldom that it takes little time.
+
+    Args:
+        plan: the experiment.
+        results: its result files.
+        out: its folder.
+        lang: the language of the report.
+    """
+
+    def __init__(self, plan: Plan, results: Results, out: Path, lang: str):
+        self.plan, self.results, self.out, self.lang = plan, results, out, lang
+        self.seen: set[str] | None = None
+        self.due = 0.0
+
+    def __call__(self) -> None:
+        ended = {job.id for job in self.plan.jobs.values() if job.kind != "train" and self.results.final(job)}
+        began = time.perf_counter()
+        if ended == self.seen and began < self.due:
+            return
+        self.seen = ended
+        publish(self.plan, self.results, self.out, self.lang, running=True)
+        self.due = time.perf_counter() + REST * (time.perf_counter() - began)
 
 
 def render_page(board: dict[str, Any], lang: str) -> str:

@@ -28,7 +28,7 @@ from chainrule.experiment.plan import (
     request_of,
     shared_key,
 )
-from chainrule.experiment.publish import publish
+from chainrule.experiment.publish import Publisher, publish
 from chainrule.report.messages import Catalogue
 from chainrule.training.budget import Budget
 
@@ -53,6 +53,7 @@ class Request:
         workers: cells that are trained at once, each in a process of its own; 0: in turns in this process.
         overwrite: replace an experiment of other data or settings.
         plugin: a file of your own model types that is loaded already; worker processes load it too.
+        memory_curves: rows whose memory curve and cost by length are measured: those in ``contention``, or ``all``.
     """
 
     settings: RunConfig
@@ -63,11 +64,12 @@ class Request:
     workers: int = 0
     overwrite: bool = False
     plugin: str | None = None
+    memory_curves: str = "contention"
 
     @property
     def hash(self) -> str | None:
         """Hash of files and settings: an equal request has the same results."""
-        return request_of(self.settings, self.models, self.seeds, self.out, self.plugin)
+        return request_of(self.settings, self.models, self.seeds, self.out, self.plugin, self.memory_curves)
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -93,14 +95,20 @@ def run(request: Request) -> dict[str, Any]:
     found = read_plan(out)  # a plan.json of another program is not overwritten either
     old = None if request.overwrite else found
     if old and old.request is not None and _all_final(old, results) and old.request == request.hash:
-        return publish(old, results, out, request.lang, running=False)
-    with FolderLock(out) as lock:
+        board = publish(old, results, out, request.lang, running=False)
+        if board["status"] == "finished":
+            return board
+    from chainrule.tasks.progress import showing
+
+    with FolderLock(out) as lock, showing(every=10, workers=max(1, request.workers)):
         return _work(request, old, results, lock)
 
 
 def _all_final(plan: Plan, results: Results) -> bool:
-    """Is no job left to run?"""
-    prepared = results.final(plan.jobs["prepare"])
+    """Is no job left to run, apart from memory jobs that have no result yet?"""
+    prepared = results.final(plan.jobs["prepare"]) and not any(
+        found.retry for job in plan.jobs.values() if job.kind == "memory" and (found := results.get(job))
+    )
     return prepared and all(results.settled(plan.jobs_of(row)) for row in plan.rows)
 
 
@@ -126,19 +134,23 @@ def refuse_strangers(out: Path) -> None:
 
 def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock) -> dict[str, Any]:
     """Run the jobs that are not final, and publish on the way."""
-    from chainrule.experiment.cells import check_pretrained, prepare_board, reading, resolve_first
+    from chainrule.experiment.cells import DATA, check_pretrained, prepare_board, reading, resolve_first
     from chainrule.tasks.base import find_task
+    from chainrule.tasks.progress import display
     from chainrule.tasks.train import Interrupted, Stop
 
     settings, out = request.settings, request.out
     task, read = find_task(settings.task), reading(settings)
     specs = parse_models(request.models or task.default_models, settings.task)
     check_pretrained(settings, specs)
-    plan = _plan(request, specs, read(), old)
+    with display().line(DATA).working("reading data"):
+        plan = _plan(request, specs, read(), old)
     ready = None
     if request.overwrite or not results.final(plan.jobs["prepare"]):
         settings = task.prepare(settings, out, request.overwrite)
-        ready = resolve_first(read, settings, specs)  # an error in the command is reported before anything is written
+        with display().line(DATA).working("encoding"):
+            # an error in the command is reported before anything is written
+            ready = resolve_first(read, settings, specs)
         check_budget(settings.budget, () if ready.processor.spec in (None, "none") else ("tokens",))
     out.mkdir(parents=True, exist_ok=True)
     lock.take()
@@ -173,7 +185,7 @@ def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | 
     created = old.created if old else time.strftime("%Y-%m-%d %H:%M")
     return make_plan(
         request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created,
-        command=_command(), plugin=request.plugin,
+        command=_command(), plugin=request.plugin, memory_curves=request.memory_curves,
     )  # fmt: skip
 
 
@@ -210,9 +222,9 @@ def _carry_over(plan: Plan, results: Results) -> None:
 
 def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: Callable[[], bool]) -> None:
     """Run the jobs of the rows by the chosen executor."""
-    from chainrule.experiment.execute import in_turns, in_workers, prepare_rows, retry_failed
+    from chainrule.experiment.execute import in_turns, in_workers, measure_memory, prepare_rows, retry_failed
 
-    show = lambda: publish(plan, results, request.out, request.lang, running=True)  # noqa: E731
+    show = Publisher(plan, results, request.out, request.lang)
     retry_failed(plan, results)
     prepare_rows(plan, results, read, request.out)
     show()
@@ -220,6 +232,7 @@ def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: C
         in_workers(plan, results, request.out, stop, show, request.workers)
     else:
         in_turns(plan, results, read, request.out, stop, show)
+    measure_memory(plan, results, read, request.out, stop, show)
 
 
 def _command() -> str | None:

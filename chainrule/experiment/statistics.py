@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -119,14 +120,17 @@ def _sums(values: np.ndarray, at: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return sums[:, 0] if values.ndim == 1 else sums
 
 
+@lru_cache(maxsize=2)
 def resample(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Return bootstrap weights, draws x count: the number of times each block is drawn.
+    """Return bootstrap weights, draws x count: the number of times each block is drawn. Equal calls share one array.
 
     >>> resample(5, draws=2).sum(1)
     array([5., 5.])
     """
     rng = np.random.default_rng(seed)
-    return rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
+    weights.flags.writeable = False
+    return weights
 
 
 def interval(blocks: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float]:

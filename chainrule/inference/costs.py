@@ -13,6 +13,7 @@ import torch
 
 from chainrule.core import Autoregressive, State
 from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
 
 GROWTH_LENGTHS = (64, 128, 256, 512, 1024, 2048)
 SHORT, LONG = 16, 32
@@ -59,7 +60,7 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, 
     """
     rng = torch.Generator().manual_seed(seed)
     seconds, sizes, lengths = [], [], []
-    for length in GROWTH_LENGTHS:
+    for length in tracked(GROWTH_LENGTHS):
         read = torch.randint(0, model.vocab_size, (1, length), generator=rng).to(compute.device)
         times = []
         try:

@@ -18,6 +18,7 @@ import torch
 
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
 from chainrule.inference.scoring import Symbols, places
 
 
@@ -59,7 +60,7 @@ def _costs(model: Autoregressive, part: Symbols, begin: np.ndarray, width: int, 
     """-log p, windows x width, column k with k tokens visible."""
     rows = max(1, (1 << 15) // width)
     out = np.zeros((len(begin), width))
-    for k in range(0, len(begin), rows):
+    for k in tracked(range(0, len(begin), rows)):
         read = part.ids[begin[k : k + rows, None] + np.arange(width)].astype(np.int64)
         start = np.full((len(read), 1), model.start_id)
         inputs = torch.from_numpy(np.concatenate([start, read[:, :-1]], 1)).to(compute.device)
@@ -90,7 +91,7 @@ def memory_curve(
     spelled = np.zeros(len(nats))
     if model.byte_fallback:
         spelled[places(part, part.unknown_at)] = part.unknown_bytes * math.log(256)  # whatever is visible
-    for tier in TIERS:
+    for tier in tracked(TIERS):
         width = min(tier.last + 1, model.window or tier.last + 1)
         begin, place = _windows(part, tier)
         if width <= tier.first or not len(begin):

@@ -12,6 +12,7 @@ import torch
 
 from chainrule.core import IGNORED, Autoregressive
 from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
 
 BURN_IN = 1024
 """A model without a window reads at least this many tokens (or all there are) before one is scored."""
@@ -84,6 +85,15 @@ def places(part: Symbols, at: np.ndarray) -> np.ndarray:
     return at - part.starts[record] + first[record]
 
 
+def _groups(rows: list[Row], budget: int) -> list[list[Row]]:
+    """Rows, the longest first, in batches of about ``budget`` tokens."""
+    groups, k = [], 0
+    while k < len(rows):
+        groups.append(rows[k : k + max(1, budget // len(rows[k]))])
+        k += len(groups[-1])
+    return groups
+
+
 @torch.no_grad()
 def token_nats(
     model: Autoregressive, part: Symbols, compute: Compute, reading: EvalWindow | None = None, *, guesses: bool = False
@@ -107,10 +117,7 @@ def token_nats(
     hits = np.zeros(size, dtype=bool) if guesses else None
     rows = sorted(_rows(part, reading or EvalWindow.of(model)), key=lambda r: (-len(r), r.read))
     budget = 1 << 16 if model.window is None else 1 << 14
-    k = 0
-    while k < len(rows):
-        group = rows[k : k + max(1, budget // len(rows[k]))]
-        k += len(group)
+    for group in tracked(_groups(rows, budget)):
         _score(model, part, compute, group, nats, hits)
     if model.byte_fallback:
         nats[places(part, part.unknown_at)] += part.unknown_bytes * math.log(256)

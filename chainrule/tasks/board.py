@@ -58,6 +58,8 @@ class BoardTask:
 
     min_test = 5_000
     """Items of the test split below which intervals are wide."""
+    has_memory = False
+    """Does ``memory`` measure anything?"""
 
     # --- in jobs ------------------------------------------------------------------------------------------------------
 
@@ -87,6 +89,10 @@ class BoardTask:
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return entries of a measured row; those that only ``entries`` needs are under ``private``."""
+        return {}
+
+    def memory(self, run: Any, ready: Any) -> dict[str, Any]:
+        """Return entries of a row in contention that cost too much for every row; ``private`` as in ``row``."""
         return {}
 
     def initial_state(self, model: Any, length: int) -> Any:

@@ -18,6 +18,7 @@ import torch
 from chainrule.core import Batch, Classifier, ConfigError, Counting, DataError, SequenceModel
 from chainrule.core.compute import Compute
 from chainrule.core.metric import Metric
+from chainrule.core.progress import tracked
 from chainrule.data.batches import Buckets
 from chainrule.data.dataset import EncodedData
 from chainrule.data.reading import Reader
@@ -147,12 +148,12 @@ def _batches(data: EncodedData, name: str, ready: ResolvedRun) -> Sequence[Batch
 def asked(part: Any, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:
     """Yield batches that hold every item of a split once, with the numbers of the items; for a network, by length."""
     if reader is None:
-        for start in range(0, len(part.lengths), ROWS):
+        for start in tracked(range(0, len(part.lengths), ROWS)):
             chosen = np.arange(start, min(start + ROWS, len(part.lengths)))
             yield chosen, part.take(chosen)
         return
     read: Any = reader.read
-    for chosen in alike(part.lengths, PLACES):
+    for chosen in tracked([*alike(part.lengths, PLACES)]):
         yield chosen, read(part.take(chosen)).to(device)
 
 

@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from chainrule.core.files import FolderLock
 from chainrule.data.dataset import Dataset
 from chainrule.runs import RunFolder
 from chainrule.tasks.base import find_task
+from chainrule.tasks.progress import Display, Line, Meter, say, showing
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.tasks.setup import (
     check_settings,
@@ -33,8 +33,7 @@ from chainrule.tasks.setup import (
 )
 from chainrule.training.budget import Budget
 from chainrule.training.distributed import Distributed, from_environment
-from chainrule.training.loop import Progress, Trainer
-from chainrule.training.rules import Step
+from chainrule.training.loop import Trainer
 
 SHAPING = ("model_type", "model", "train", "tokenizer", "unit", "seed")
 """Settings that a run is continued with only if they are equal; a budget may become larger."""
@@ -76,67 +75,6 @@ class Stop:
         finally:
             for number, handler in old.items():
                 signal.signal(number, handler)
-
-
-class Meter:
-    """Progress on standard error: a bar on a terminal, a line every few seconds elsewhere.
-
-    Args:
-        label: name of the run.
-        ready: the resolved run; its task names loss, metric and items.
-        counted: unit of the validation metric: byte, symbol, ….
-        every: seconds between two lines.
-    """
-
-    def __init__(self, label: str, ready: ResolvedRun, counted: str, *, every: float = 5.0):
-        self.label, self.every = label, every
-        told = find_task(ready.settings.task)
-        self.loss, self.figure = told.loss, told.validation(counted)
-        self.items = "symbols" if told.items == "tokens" and ready.processor.spec == "none" else told.items
-        self.shown, self.window = 0.0, [(0.0, 0)]
-        self.bar = None
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-            )
-            self.bar = Progress(*columns, console=Console(stderr=True), transient=False)
-            self.task = self.bar.add_task(label, total=1.0, note="")
-            self.bar.start()
-
-    def __call__(self, progress: Progress, step: Step) -> None:
-        now = time.perf_counter()
-        if now - self.shown < (0.1 if self.bar else self.every) and progress.step != progress.total:
-            return
-        self.shown = now
-        self.window = [*self.window[-20:], (progress.seconds, progress.tokens)]
-        (s0, t0), (s1, t1) = self.window[0], self.window[-1]
-        speed = (t1 - t0) / max(s1 - s0, 1e-9)
-        valid = f", valid {self.figure.said(progress.curve[-1]['value'])}" if progress.curve else ""
-        loss = f"loss {step.loss:.4f} {self.loss}".strip() + ", " if step.loss == step.loss else ""
-        note = f"{loss}{speed:,.0f} {self.items}/s{valid}"
-        if self.bar:
-            self.bar.update(self.task, completed=progress.share, note=note)
-            return
-        left = f", {(1 / progress.share - 1) * progress.seconds:.0f} s left" if 0 < progress.share < 1 else ""
-        print(
-            f"{self.label}: step {progress.step}, {progress.seconds:.0f} s{left}: {note}", file=sys.stderr, flush=True
-        )
-
-    def close(self) -> None:
-        """End the bar."""
-        if self.bar:
-            self.bar.stop()
-
-
-def say(text: str) -> None:
-    """Print a line on standard error at once."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def train(
@@ -181,7 +119,11 @@ def train(
             settings = find_task(settings.task).prepare(settings, start.run.path, overwrite)
             if ranks.device:
                 settings = settings.replace(device=ranks.device)
-            return _train(prepare(settings, dataset or read_data(settings)), start, lock)
+            with showing(kind=None if ranks.is_main else Display) as display:
+                line = display.line(settings.model_type)
+                with line.working("reading data"):
+                    ready = prepare(settings, dataset or read_data(settings))
+                return _train(ready, start, lock, line)
 
 
 @dataclass(frozen=True)
@@ -199,26 +141,23 @@ class Start:
             say(text)
 
 
-def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer:
+def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None, line: Line) -> Trainer:
     run, ranks = start.run, start.ranks
-    meter = Meter(ready.model_type.name, ready, ready.data.counted)
-    try:
-        # a model that cannot be built must not cost the old run
-        told = {"tell": meter, "warn": lambda text: say(f"{meter.label}: {text}")} if ranks.is_main else {}
-        trainer = make_trainer(ready, run, distributed=ranks, **told)
-        if lock is not None:
-            RunFolder.create(run.path, overwrite=start.overwrite, resume=start.resume)
-            lock.take()
-        ranks.agree(0.0)  # the folder is there
-        if start.resume:
-            _continue(trainer, ready, start)
-        if ranks.is_main:
-            describe(run, ready)
-        _announce(trainer, ready, start)
-        with Stop().listening() as stop:
-            trainer.advance(stop=stop)
-    finally:
-        meter.close()
+    meter = Meter(line, ready, ready.data.counted)
+    # a model that cannot be built must not cost the old run
+    told = {"tell": meter, "warn": lambda text: say(f"{line.label}: {text}")} if ranks.is_main else {}
+    trainer = make_trainer(ready, run, distributed=ranks, **told)
+    if lock is not None:
+        RunFolder.create(run.path, overwrite=start.overwrite, resume=start.resume)
+        lock.take()
+    ranks.agree(0.0)  # the folder is there
+    if start.resume:
+        _continue(trainer, ready, start)
+    if ranks.is_main:
+        describe(run, ready)
+    _announce(trainer, ready, start)
+    with Stop().listening() as stop:
+        trainer.advance(stop=stop)
     if not trainer.progress.done:
         trainer.save()
         raise Interrupted(
@@ -227,7 +166,8 @@ def _train(ready: ResolvedRun, start: Start, lock: FolderLock | None) -> Trainer
     if ranks.is_main:
         if told := find_task(ready.settings.task).tuning:
             say(told)
-        trained(trainer, ready)
+        with line.working("choosing how to decode"):
+            trained(trainer, ready)
     return trainer
 
 

@@ -33,7 +33,9 @@ def settings_for(text: Path, **more: Any) -> RunConfig:
 
 
 def compare(text: Path, out: Path, models: str, **more: Any) -> dict[str, Any]:
-    options = {k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite", "plugin") if k in more}
+    options = {
+        k: more.pop(k) for k in ("seeds", "lang", "workers", "overwrite", "plugin", "memory_curves") if k in more
+    }
     with contextlib.redirect_stderr(io.StringIO()):
         return run(Request(settings_for(text, **more), models, out, **options))
 

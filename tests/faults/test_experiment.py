@@ -268,9 +268,9 @@ def test_a_worker_that_is_killed_is_a_failed_row_that_is_tried_again(
     start = execute._start
 
     def killed(*arguments: Any) -> Any:
-        process = start(*arguments)
-        process.kill()
-        return process
+        worker = start(*arguments)
+        worker.process.kill()
+        return worker
 
     monkeypatch.setattr(execute, "_start", killed)
     board = compare(text, tmp_path / "b", "gru", workers=1)

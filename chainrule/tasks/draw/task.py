@@ -85,7 +85,8 @@ class Draw(Task):
 
     def prepare(self, settings: RunConfig, out: Path, overwrite: bool) -> RunConfig:
         """Train a codec beside the run, if ``--from`` names none: on the same images, for the same budget."""
-        from chainrule.tasks.train import say, train
+        from chainrule.tasks.progress import say
+        from chainrule.tasks.train import train
 
         if settings.pretrained:
             return settings

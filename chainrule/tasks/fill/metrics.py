@@ -11,6 +11,7 @@ import torch
 
 from chainrule.core import IGNORED, MaskedBatch, MaskedLM
 from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
 from chainrule.inference.scoring import Symbols
 
 BUDGET = 1 << 14
@@ -77,7 +78,7 @@ def predict_hidden(model: MaskedLM, part: Symbols, questions: Sequence[Question]
     model.eval()  # type: ignore[attr-defined]
     first = np.cumsum([0, *(len(q.hidden) for q in questions)])
     nats, hits = np.zeros(first[-1]), np.zeros(first[-1], bool)
-    for group in longest_first([len(q) for q in questions], BUDGET):
+    for group in tracked([*longest_first([len(q) for q in questions], BUDGET)]):
         where = np.concatenate([np.arange(first[k], first[k + 1]) for k in group])
         nats[where], hits[where] = _answer(model, part, [questions[k] for k in group], compute)
     at = np.concatenate([q.hidden for q in questions]) if questions else np.zeros(0, np.int64)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.metric import Metric
+from chainrule.core.progress import phase, tracked
 from chainrule.report.sentences import Amount, Warned, warned
 from chainrule.tasks.board import (
     BoardData,
@@ -35,6 +36,7 @@ class GenerateBoard(BoardTask):
     """Bits per byte (per symbol where there are no bytes), and where they come from."""
 
     min_test = 50_000
+    has_memory = True
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
         prompt = _prompt(board.data, board.train.unit, board.test)
@@ -52,17 +54,27 @@ class GenerateBoard(BoardTask):
         return ends, ends[np.cumsum(part.ends - part.starts) - 1]
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-        from chainrule.inference.costs import growth
-        from chainrule.inference.memory import memory_curve
         from chainrule.tasks.generate.inference import generate
 
-        part, nats = held_out(ready.data), evaluation.items["nats"]
         made = generate(run, [facts["prompt"]], max_tokens=240, temperature=0.8, seed=ready.settings.seed)
         return {
             "samples": made.get("texts") or made["written"], "tokens_per_second_generate": made["tokens_per_second"],
-            "memory": memory_curve(run.model, part, nats, run.compute, part.nbytes / len(nats)),
-            "private": {"growth": growth(run.model, run.compute)},
+            "memory": [],
         }  # fmt: skip
+
+    def memory(self, run: Any, ready: Any) -> dict[str, Any]:
+        """Return the memory curve, and the cost by sequence length."""
+        from chainrule.inference.costs import growth
+        from chainrule.inference.memory import memory_curve
+        from chainrule.inference.scoring import token_nats
+
+        part, model, compute = held_out(ready.data), run.model, run.compute
+        with phase("testing"):
+            nats, _ = token_nats(model, part, compute)
+        with phase("memory curve"):
+            curve = memory_curve(model, part, nats, compute, part.nbytes / len(nats))
+        with phase("cost by length"):
+            return {"memory": curve, "private": {"growth": growth(model, compute)}}
 
     # --- pure ---------------------------------------------------------------------------------------------------------
 
@@ -149,7 +161,8 @@ def ladder(ready: Any) -> list[dict[str, float]]:
         new = top.summarize(batch)
         stats = new if stats is None else stats + new
     size = part_bytes(valid) * np.log(2)
-    return [
-        {"n": n, "value": float(token_nats(model, valid, ready.compute)[0].sum() / size)}
-        for n, model in zip(LADDER, top.ladder(stats, LADDER))  # type: ignore[attr-defined]
-    ]
+    with phase("n-gram ladder"):
+        return [
+            {"n": n, "value": float(token_nats(model, valid, ready.compute)[0].sum() / size)}
+            for n, model in tracked([*zip(LADDER, top.ladder(stats, LADDER))])  # type: ignore[attr-defined]
+        ]

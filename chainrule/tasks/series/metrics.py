@@ -10,6 +10,7 @@ import torch
 
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
 from chainrule.data.series import Scaling, Stretch
 
 CHUNK = 4096
@@ -58,7 +59,7 @@ def judge(
         intervals: also compute quantiles; they are NaN otherwise.
     """
     model.eval()
-    found = [_judge_one(model, part, index, scaling, compute, intervals) for index in range(len(part.series))]
+    found = [_judge_one(model, part, index, scaling, compute, intervals) for index in tracked(range(len(part.series)))]
     return Judged(*(np.concatenate(pieces) for pieces in zip(*found)))
 
 

@@ -14,6 +14,7 @@ import torch
 
 from chainrule.core import Autoregressive, ConfigError, ModelType
 from chainrule.core.metric import Metric
+from chainrule.core.progress import tracked
 from chainrule.data.dataset import EncodedData
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
 from chainrule.data.pairs import PairDataset, read_pairs, read_pairs_part
@@ -119,7 +120,7 @@ class Translate(Task):
         part = data.parts["valid"]
         chosen = np.arange(0, len(part), math.ceil(len(part) / SETTLED))
         wanted, gaps = sum(len(part.targets[r]) for r in chosen), {}
-        for penalty in PENALTIES:
+        for penalty in tracked(PENALTIES):
             found = translations(run, [part.source_ids[r] for r in chosen], Beams(length_penalty=penalty))
             written = sum(len(spelled(run, best[0].ids)) for best in found)
             gaps[penalty] = abs(math.log(max(1, written) / max(1, wanted)))
@@ -180,7 +181,7 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
     end, engine = run.model.vocab_size - 1, Engine(run.model, run.compute)
     never = never_in_targets(run.processor.target)
     found: list[list[Hypothesis]] = [[] for _ in sources]
-    for k in range(0, len(order), ROWS):
+    for k in tracked(range(0, len(order), ROWS)):
         mine = order[k : k + ROWS]
         longest = [math.ceil(run.data["ratio"] * (len(sources[i]) + 1)) + MAX_EXTRA_TOKENS for i in mine]
         handles = engine.run(
