@@ -1,0 +1,221 @@
+"""A linear mixture of finished models of the same tokens.
+
+    p(x_t | x_<t)  =  sum_k w_k p_k(x_t | x_<t)
+
+Each part reads every token and keeps its own State. Nothing of the parts is trained any further: their weights are
+copies, and the mixture weights w maximise the likelihood of validation text, by EM (Jelinek & Mercer 1980). Where a
+part is an n-gram model, w may depend on how many of the last tokens it has seen together in training: counts deserve
+more trust in a context that they know.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from chainrule.core import (
+    IGNORED,
+    Autoregressive,
+    Categorical,
+    Config,
+    ConfigError,
+    Prediction,
+    Recipe,
+    SequenceModel,
+    State,
+    UserError,
+    model_type,
+    register,
+)
+
+
+class PartConfig(Config):
+    """One model of a mixture."""
+
+    model_type: str
+    model: dict[str, Any] = {}
+    """Settings of the model; those that all parts share (``vocab_size``) may be left out."""
+    plugin: dict[str, str] | None = None
+    """``file`` and ``sha256`` of the plugin that registered its model type."""
+
+
+class MixConfig(Config):
+    """Settings of a mixture."""
+
+    vocab_size: int = Field(ge=1)
+    parts: tuple[PartConfig, ...] = Field(min_length=1)
+    gate: int | None = None
+    """The part whose known context the weights depend on; None: the same weights everywhere."""
+    gates: int = Field(default=1, ge=1)
+    """Lengths of that context that are told apart, 0 among them."""
+
+    presets = {
+        "tiny": {
+            "parts": [
+                {"model_type": "ngram", "model": {"n": 3}},
+                {"model_type": "gru", "model": {"embedding": 8, "width": 8, "layers": 1}},
+            ],
+            "gate": 0,
+            "gates": 3,
+        }
+    }
+
+    @property
+    def positions(self) -> str | None:
+        """``learned`` if a part has learned positions, which end; None otherwise."""
+        return "learned" if any(part.model.get("positions") == "learned" for part in self.parts) else None
+
+
+# ----------------------------------------------------------------------------------------------------------- prediction
+
+
+class Mixture(Prediction):
+    """The mixture of several predictions at the same positions, in float64.
+
+    Args:
+        parts: K predictions over the same tokens.
+        log_weights_BTK: log of the mixture weights at each position.
+        vocab_size: V.
+    """
+
+    chunk_elements = 1 << 24
+
+    def __init__(self, parts: tuple[Prediction, ...], log_weights_BTK: Tensor, vocab_size: int):
+        self.parts, self.log_weights_BTK, self.vocab_size = parts, log_weights_BTK, vocab_size
+
+    def log_prob(self, targets_BT: Tensor) -> Tensor:
+        nats_BTK = torch.stack([part.log_prob(targets_BT).double() for part in self.parts], -1)
+        return (nats_BTK + self.log_weights_BTK).logsumexp(-1).masked_fill(targets_BT == IGNORED, 0.0)
+
+    def logits(self) -> Tensor:
+        """Return log p, normalised, float64, B x T x V."""
+        weights = self.log_weights_BTK[..., None, :].unbind(-1)
+        each = [part.logits().double().log_softmax(-1) + w for part, w in zip(self.parts, weights, strict=True)]
+        return torch.stack(each).logsumexp(0)
+
+    def split(self, size: int) -> Iterable[Mixture]:
+        pieces = (part.split(size) for part in self.parts)
+        weights = self.log_weights_BTK.flatten(0, 1).split(size)
+        return (
+            Mixture(tuple(p), w_NK.unsqueeze(0), self.vocab_size) for *p, w_NK in zip(*pieces, weights, strict=True)
+        )
+
+    def top(self, k: int) -> tuple[Tensor, Tensor]:
+        pieces = self.split(max(1, self.chunk_elements // self.vocab_size))
+        values, ids = zip(*(Categorical(piece.logits()).top(k) for piece in pieces), strict=True)
+        shape = (*self.log_weights_BTK.shape[:2], k)
+        return torch.cat(values, 1).view(shape), torch.cat(ids, 1).view(shape)
+
+    def select(self, time_B: Tensor) -> Mixture:
+        rows = torch.arange(len(time_B), device=time_B.device)
+        parts = tuple(part.select(time_B) for part in self.parts)
+        return Mixture(parts, self.log_weights_BTK[rows, time_B].unsqueeze(1), self.vocab_size)
+
+
+# ---------------------------------------------------------------------------------------------------------------- state
+
+
+@dataclass
+class MixState(State):
+    """The States of the parts; each is changed in its own way."""
+
+    parts: tuple[State, ...]
+
+    def _each(self, change: Callable[..., State], others: Iterable[Any] = ()) -> Self:
+        """Return a State whose parts are ``change`` of the parts of this State and of others at the same place."""
+        every = [self, *others]
+        length_B = change(*(State(state.length_B) for state in every)).length_B
+        return type(self)(length_B, tuple(change(*parts) for parts in zip(*(s.parts for s in every), strict=True)))
+
+    def map(self, function: Callable[..., Any], *others: State) -> Self:
+        return self._each(lambda mine, *theirs: mine.map(function, *theirs), others)
+
+    def tensors(self) -> Iterator[Tensor]:
+        yield self.length_B
+        for part in self.parts:
+            yield from part.tensors()
+
+    def reorder(self, index_B: Tensor) -> Self:
+        return self._each(lambda part: part.reorder(index_B))
+
+    def concat(self, *others: Self) -> Self:
+        return self._each(lambda mine, *theirs: mine.concat(*theirs), others)
+
+    def where(self, keep_B: Tensor, other: Self) -> Self:
+        return self._each(lambda mine, theirs: mine.where(keep_B, theirs), [other])
+
+    def rewind(self, n_B: Tensor) -> Self:
+        return type(self)(self.length_B - n_B, tuple(part.rewind(n_B) for part in self.parts))
+
+
+# ---------------------------------------------------------------------------------------------------------------- model
+
+
+@register("mix", label="Mix", config=MixConfig, recipe=Recipe(), trained=False)
+class Mix(Autoregressive):
+    """A mixture of models, one row of weights for each length of known context."""
+
+    config: MixConfig
+    log_weights_GK: Tensor
+
+    def __init__(self, config: MixConfig):
+        super().__init__(config)
+        self.vocab_size = config.vocab_size
+        self.parts = nn.ModuleList(_built(part, config.vocab_size) for part in config.parts).requires_grad_(False)
+        shape = (config.gates, len(config.parts))
+        self.register_buffer("log_weights_GK", torch.full(shape, -math.log(shape[1]), dtype=torch.float64))
+        self.window = min((part.window for part in self.models if part.window), default=None)
+        contexts = [part.context for part in self.models]
+        self.context = None if None in contexts else max(c for c in contexts if c is not None)
+        self.byte_fallback = self.models[0].byte_fallback
+
+    @property
+    def models(self) -> list[Autoregressive]:
+        """The parts."""
+        return list(self.parts)  # type: ignore[arg-type]
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of learnt values of all parts, and the mixture weights."""
+        return sum(part.parameters_count for part in self.models) + self.log_weights_GK.numel()
+
+    def initial_state(self, batch: int, capacity: int | None = None) -> MixState:
+        states = tuple(part.initial_state(batch, capacity) for part in self.models)
+        return MixState(torch.zeros_like(states[0].length_B), states)
+
+    def forward(
+        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
+    ) -> tuple[Mixture, MixState]:
+        before = self.initial_state(len(inputs_BT)) if state is None else state
+        assert isinstance(before, MixState)
+        read = [part(inputs_BT, s, lengths_B) for part, s in zip(self.models, before.parts, strict=True)]
+        predictions, states = zip(*read)
+        many = inputs_BT.shape[1] if lengths_B is None else lengths_B
+        weights_BTK = self._log_weights(predictions, inputs_BT)
+        return Mixture(predictions, weights_BTK, self.vocab_size), MixState(before.length_B + many, states)
+
+    def _log_weights(self, predictions: Sequence[Prediction], inputs_BT: Tensor) -> Tensor:
+        """Return the log weights of the parts at each position, B x T x K."""
+        if self.config.gate is None:
+            return self.log_weights_GK[0].expand(*inputs_BT.shape, -1)
+        known_BT = predictions[self.config.gate].known_context()
+        if known_BT is None:
+            raise ConfigError(f"model.gate={self.config.gate}: this part does not count its known context")
+        return self.log_weights_GK[known_BT.clamp(max=self.config.gates - 1)]
+
+
+def _built(part: PartConfig, vocab_size: int) -> SequenceModel:
+    """Build a part with its initial weights."""
+    found = model_type(part.model_type, trained=False)
+    if found.plugin != part.plugin and (part.plugin or {}).get("sha256") != (found.plugin or {}).get("sha256"):
+        file = (part.plugin or {}).get("file", "the package")
+        raise UserError(
+            f"{part.model_type}: the run that was mixed was made with {file}: give that one (--plugin FILE.py)"
+        )
+    return found.build(found.config.make({**part.model, "vocab_size": vocab_size}))
