@@ -16,7 +16,6 @@ class MixResult(Result):
     metric: str = key("the metric of validation and value", always=True)
     value: float = key("the metric of the mixture on validation text", always=True)
     parts: list[dict[str, Any]] = key("run, model_type, validation and weight of each part", always=True)
-    gate: str | None = key("the part whose known context the weights depend on, where that pays")
     parameters: int = key("learnt values of all parts", always=True)
 
 
@@ -59,5 +58,4 @@ class Mix(Machine, Overwrite):
         metric = answer["metric"].replace("_", " ")
         for part in answer["parts"]:
             yield f"{part['run']:<{width}}  {part['validation']:.3f} {metric}, weight {part['weight']:.3f}"
-        gate = f"; weights by the known context of {answer['gate']}" if "gate" in answer else ""
-        yield f"{answer['run']:<{width}}  {answer['value']:.3f} {metric} (validation){gate}"
+        yield f"{answer['run']:<{width}}  {answer['value']:.3f} {metric} (validation)"

@@ -72,10 +72,6 @@ class Prediction(ABC):
         """Yield the predictions of all positions, row after row, as 1 x at most ``size`` positions at a time."""
         return (Categorical(piece.unsqueeze(0)) for piece in self.logits().flatten(0, 1).split(size))
 
-    def known_context(self) -> Tensor | None:
-        """Return how many of the last tokens were seen together in training, B x T; None where that is not counted."""
-        return None
-
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the k most probable tokens: (log p, id), each B x T x k."""
         values, index = self.logits().log_softmax(-1).topk(k, dim=-1)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from chainrule.core import Autoregressive, Counting, Prediction, State, UserError, model_type
+from chainrule.core import Autoregressive, UserError, model_type
 from chainrule.core.compute import Compute
 from chainrule.data import Part
-from chainrule.experiment.mixture_weights import Gated, fit, mixed_nats
+from chainrule.experiment.mixture_weights import best_parts, em_weights, mixed_nats
 from chainrule.inference.scoring import EvalWindow, token_nats
 from chainrule.runs import RunFolder
 from chainrule.runs.run import Run
@@ -110,20 +109,7 @@ def validation_part(runs: Sequence[Named], data: str | None) -> Part:
 
 def _reading(run: Run) -> dict[str, Any]:
     """The settings of a run that say how its data are read."""
-    kept = (
-        "data",
-        "task",
-        "tokenizer",
-        "columns",
-        "group",
-        "time",
-        "unit",
-        "split",
-        "on_bad",
-        "encoding",
-        "normalize",
-        "gap",
-    )
+    kept = ["data", "task", "tokenizer", "columns", "group", "time", "unit", "split", "on_bad", "encoding", "normalize", "gap"]
     return {"model_type": "ngram", **{k: run.settings[k] for k in kept if k in run.settings}}
 
 
@@ -132,13 +118,14 @@ def _reading(run: Run) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A mixture and what is known about it from validation text; ``values`` are bits per byte (or symbol)."""
+    """A mixture and what is known about it from validation text: bits per byte (or symbol)."""
 
     model: Autoregressive
-    weights: Gated
     compute: Compute
-    values: dict[str, float]
-    """Of each part, by name, and of the mixture under ``mix``."""
+    weights: list[float]
+    alone: list[float]
+    """The value of each part."""
+    value: float
 
 
 def fit_mixture(runs: Sequence[Named], part: Part) -> Fitted:
@@ -148,73 +135,45 @@ def fit_mixture(runs: Sequence[Named], part: Part) -> Fitted:
         runs: the runs.
         part: the text, encoded.
     """
-    part = head(part, VALIDATION_TOKENS)
-    compute = next((one.run.compute for one in runs if not one.run.compute.bf16), runs[0].run.compute)
+    part, compute = head(part, VALIDATION_TOKENS), common_compute(runs)
     chosen = model_type("mix", TASK, trained=False)
-    config = chosen.config.make({"vocab_size": runs[0].model.vocab_size, "parts": [one.part for one in runs]})
-    window = EvalWindow.of(chosen.build(config))  # type: ignore[arg-type]
+    model = chosen.build(chosen.config.make({"vocab_size": runs[0].model.vocab_size, "parts": [r.part for r in runs]}))
+    assert isinstance(model, Autoregressive)
+    window = EvalWindow.of(model)
     log_p_NK = -np.stack([token_nats(one.model, part, compute, window)[0] for one in runs], 1)
-    known = {
-        k: found for k, one in enumerate(runs) if (found := known_context(one.model, part, compute, window)) is not None
-    }
-    weights = fit(log_p_NK, known)
-    model = chosen.build(config.replace(gate=weights.gate, gates=len(weights.weights_GK)))
+    weights_K, bits = em_weights(log_p_NK), part_bytes(part) * np.log(2)
     tensors = {f"parts.{k}.{n}": x for k, one in enumerate(runs) for n, x in one.model.state_dict().items()}
-    model.load_state_dict({**tensors, "log_weights_GK": torch.from_numpy(weights.weights_GK).log()})
-    bits = part_bytes(part) * np.log(2)
-    values = {one.name: float(-log_p_NK[:, k].sum() / bits) for k, one in enumerate(runs)}
-    values["mix"] = float(weights.nats(log_p_NK, known).sum() / bits)
-    values["ungated"] = float(mixed_nats(log_p_NK, weights.weights_GK[0]).sum() / bits)
-    return Fitted(model.to(compute.device).eval(), weights, compute, values)  # type: ignore[arg-type]
+    model.load_state_dict({**tensors, "log_weights_K": torch.from_numpy(weights_K).log()})
+    alone, value = -log_p_NK.sum(0) / bits, float(mixed_nats(log_p_NK, weights_K).sum() / bits)
+    return Fitted(model.to(compute.device).eval(), compute, weights_K.tolist(), alone.tolist(), value)
 
 
-def known_context(model: Autoregressive, part: Part, compute: Compute, window: EvalWindow) -> np.ndarray | None:
-    """Return for each token how many of the tokens before it the model has seen together; None: it does not count.
+def common_compute(runs: Sequence[Named]) -> Compute:
+    """Return where a mixture runs: in bf16 only if all of its parts do."""
+    return next((one.run.compute for one in runs if not one.run.compute.bf16), runs[0].run.compute)
+
+
+def helpful(runs: Sequence[Named], parts: Mapping[str, Part]) -> list[Named]:
+    """Return the two or three runs whose mixture is best on validation text; none if no two have equal tokens.
+
+    A mixture is read in the shortest window of its parts, so that each run is scored in its own and in shorter ones.
 
     Args:
-        model: the model.
-        part: the text, encoded.
-        compute: where the model runs.
-        window: the windows that the text is read in.
+        runs: the runs.
+        parts: the validation split, by the hash of the processor that encoded it.
     """
-    if not isinstance(model, Counting):
-        return None
-    found = -token_nats(_KnownContext(model), part, compute, window)[0].astype(np.int64)
-    return found if found.any() else None
-
-
-class _Known(Prediction):
-    """The length of the known context in the place of log p, so that it is read in the same windows."""
-
-    def __init__(self, of: Prediction):
-        self.of = of
-
-    def log_prob(self, targets_BT: Tensor) -> Tensor:
-        known = self.of.known_context()
-        return torch.zeros(targets_BT.shape) if known is None else known
-
-    def select(self, time_B: Tensor) -> _Known:
-        return _Known(self.of.select(time_B))
-
-
-class _KnownContext(Autoregressive):
-    """A model whose prediction is the length of its known context."""
-
-    byte_fallback = False
-
-    def __init__(self, model: Autoregressive):
-        super().__init__(model.config)
-        self.model, self.vocab_size = model, model.vocab_size
-        self.context, self.window = model.context, model.window
-
-    def initial_state(self, batch: int, capacity: int | None = None) -> State:
-        return self.model.initial_state(batch, capacity)
-
-    def forward(
-        self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None
-    ) -> tuple[Prediction, State]:
-        prediction, after = self.model(inputs_BT, state, lengths_B)
-        return _Known(prediction), after
+    found: list[tuple[float, tuple[str, ...]]] = []
+    for processor, part in parts.items():
+        alike, part = [one for one in runs if one.run.processor.sha256 == processor], head(part, VALIDATION_TOKENS)
+        for window in {one.model.window for one in alike}:
+            able = [one for one in alike if window is None or (one.model.window or window) >= window]
+            able = able if window else [one for one in alike if one.model.window is None]
+            reading = EvalWindow(window, max(1, window // 2)) if window else None
+            nats = {one.name: token_nats(one.model, part, one.run.compute, reading)[0] for one in able}
+            total, names = best_parts(nats)
+            found.append((total / part_bytes(part), names))
+    names = min(found, default=(0.0, ()))[1]
+    return [one for one in runs if one.name in names]
 
 
 # --- the run folder ---------------------------------------------------------------------------------------------------
@@ -228,13 +187,13 @@ def write_mixture(folder: RunFolder, runs: Sequence[Named], fitted: Fitted) -> R
         runs: the parts.
         fitted: the mixture.
     """
-    first, weights = runs[0].run, fitted.weights
+    first = runs[0].run
     config = {"model_type": "mix", "task": TASK, "model": fitted.model.config.model_dump(mode="json")}
-    parts = [{"run": one.name, "model_type": one.run.name, "validation": fitted.values[one.name]} for one in runs]
-    mixed = {
-        "parts": parts, "validation": fitted.values["mix"], "weights": weights.weights_GK.tolist(),
-        "gate": None if weights.gate is None else runs[weights.gate].name, "gain_of_gate": weights.gain,
-    }  # fmt: skip
+    parts = [
+        {"run": one.name, "model_type": one.run.name, "weight": weight, "validation": value}
+        for one, weight, value in zip(runs, fitted.weights, fitted.alone, strict=True)
+    ]
+    mixed = {"parts": parts, "validation": fitted.value}
     data = {**first.data, "mix": mixed}
     settings = {
         **first.settings, "model_type": "mix", "model": {"parts": [one.run.name for one in runs]},
@@ -268,9 +227,8 @@ def mix_runs(runs: Sequence[Named], out: Path, data: str | None = None, *, overw
     fitted = fit_mixture(runs, part)
     made = write_mixture(RunFolder.create(out, overwrite=overwrite), runs, fitted)
     found = made.data["mix"]
-    share = np.exp(fitted.model.state_dict()["log_weights_GK"].cpu().numpy())
+    metric = find_task(TASK).validation(part.counted).name
     return {
-        "run": str(out), "metric": find_task(TASK).validation(part.counted).name, "value": found["validation"],
-        "parts": [{**p, "weight": float(share[:, k].mean())} for k, p in enumerate(found["parts"])],
-        "gate": found["gate"], "parameters": fitted.model.parameters_count,
+        "run": str(out), "metric": metric, "value": found["validation"], "parts": found["parts"],
+        "parameters": fitted.model.parameters_count,
     }  # fmt: skip

@@ -3,15 +3,13 @@
     p(x_t | x_<t)  =  sum_k w_k p_k(x_t | x_<t)
 
 Each part reads every token and keeps its own State. Nothing of the parts is trained any further: their weights are
-copies, and the mixture weights w maximise the likelihood of validation text, by EM (Jelinek & Mercer 1980). Where a
-part is an n-gram model, w may depend on how many of the last tokens it has seen together in training: counts deserve
-more trust in a context that they know.
+copies, and the mixture weights w maximise the likelihood of validation text, by EM (Jelinek & Mercer 1980).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -24,7 +22,6 @@ from chainrule.core import (
     Autoregressive,
     Categorical,
     Config,
-    ConfigError,
     Prediction,
     Recipe,
     SequenceModel,
@@ -50,19 +47,13 @@ class MixConfig(Config):
 
     vocab_size: int = Field(ge=1)
     parts: tuple[PartConfig, ...] = Field(min_length=1)
-    gate: int | None = None
-    """The part whose known context the weights depend on; None: the same weights everywhere."""
-    gates: int = Field(default=1, ge=1)
-    """Lengths of that context that are told apart, 0 among them."""
 
     presets = {
         "tiny": {
             "parts": [
                 {"model_type": "ngram", "model": {"n": 3}},
                 {"model_type": "gru", "model": {"embedding": 8, "width": 8, "layers": 1}},
-            ],
-            "gate": 0,
-            "gates": 3,
+            ]
         }
     }
 
@@ -80,42 +71,35 @@ class Mixture(Prediction):
 
     Args:
         parts: K predictions over the same tokens.
-        log_weights_BTK: log of the mixture weights at each position.
+        log_weights_K: log of the mixture weights.
         vocab_size: V.
     """
 
     chunk_elements = 1 << 24
 
-    def __init__(self, parts: tuple[Prediction, ...], log_weights_BTK: Tensor, vocab_size: int):
-        self.parts, self.log_weights_BTK, self.vocab_size = parts, log_weights_BTK, vocab_size
+    def __init__(self, parts: tuple[Prediction, ...], log_weights_K: Tensor, vocab_size: int):
+        self.parts, self.log_weights_K, self.vocab_size = parts, log_weights_K, vocab_size
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
         nats_BTK = torch.stack([part.log_prob(targets_BT).double() for part in self.parts], -1)
-        return (nats_BTK + self.log_weights_BTK).logsumexp(-1).masked_fill(targets_BT == IGNORED, 0.0)
+        return (nats_BTK + self.log_weights_K).logsumexp(-1).masked_fill(targets_BT == IGNORED, 0.0)
 
     def logits(self) -> Tensor:
         """Return log p, normalised, float64, B x T x V."""
-        weights = self.log_weights_BTK[..., None, :].unbind(-1)
-        each = [part.logits().double().log_softmax(-1) + w for part, w in zip(self.parts, weights, strict=True)]
-        return torch.stack(each).logsumexp(0)
+        each = [part.logits().double().log_softmax(-1) for part in self.parts]
+        return torch.stack(each, -1).add(self.log_weights_K).logsumexp(-1)
 
     def split(self, size: int) -> Iterable[Mixture]:
-        pieces = (part.split(size) for part in self.parts)
-        weights = self.log_weights_BTK.flatten(0, 1).split(size)
-        return (
-            Mixture(tuple(p), w_NK.unsqueeze(0), self.vocab_size) for *p, w_NK in zip(*pieces, weights, strict=True)
-        )
+        pieces = zip(*(part.split(size) for part in self.parts), strict=True)
+        return (Mixture(parts, self.log_weights_K, self.vocab_size) for parts in pieces)
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         pieces = self.split(max(1, self.chunk_elements // self.vocab_size))
         values, ids = zip(*(Categorical(piece.logits()).top(k) for piece in pieces), strict=True)
-        shape = (*self.log_weights_BTK.shape[:2], k)
-        return torch.cat(values, 1).view(shape), torch.cat(ids, 1).view(shape)
+        return torch.cat(values, 1), torch.cat(ids, 1)
 
     def select(self, time_B: Tensor) -> Mixture:
-        rows = torch.arange(len(time_B), device=time_B.device)
-        parts = tuple(part.select(time_B) for part in self.parts)
-        return Mixture(parts, self.log_weights_BTK[rows, time_B].unsqueeze(1), self.vocab_size)
+        return Mixture(tuple(part.select(time_B) for part in self.parts), self.log_weights_K, self.vocab_size)
 
 
 # ---------------------------------------------------------------------------------------------------------------- state
@@ -159,17 +143,17 @@ class MixState(State):
 
 @register("mix", label="Mix", config=MixConfig, recipe=Recipe(), trained=False)
 class Mix(Autoregressive):
-    """A mixture of models, one row of weights for each length of known context."""
+    """A mixture of models that predict the same tokens."""
 
     config: MixConfig
-    log_weights_GK: Tensor
+    log_weights_K: Tensor
 
     def __init__(self, config: MixConfig):
         super().__init__(config)
         self.vocab_size = config.vocab_size
         self.parts = nn.ModuleList(_built(part, config.vocab_size) for part in config.parts).requires_grad_(False)
-        shape = (config.gates, len(config.parts))
-        self.register_buffer("log_weights_GK", torch.full(shape, -math.log(shape[1]), dtype=torch.float64))
+        K = len(config.parts)
+        self.register_buffer("log_weights_K", torch.full((K,), -math.log(K), dtype=torch.float64))
         self.window = min((part.window for part in self.models if part.window), default=None)
         contexts = [part.context for part in self.models]
         self.context = None if None in contexts else max(c for c in contexts if c is not None)
@@ -183,7 +167,7 @@ class Mix(Autoregressive):
     @property
     def parameters_count(self) -> int:
         """Number of learnt values of all parts, and the mixture weights."""
-        return sum(part.parameters_count for part in self.models) + self.log_weights_GK.numel()
+        return sum(part.parameters_count for part in self.models) + self.log_weights_K.numel()
 
     def initial_state(self, batch: int, capacity: int | None = None) -> MixState:
         states = tuple(part.initial_state(batch, capacity) for part in self.models)
@@ -197,17 +181,7 @@ class Mix(Autoregressive):
         read = [part(inputs_BT, s, lengths_B) for part, s in zip(self.models, before.parts, strict=True)]
         predictions, states = zip(*read)
         many = inputs_BT.shape[1] if lengths_B is None else lengths_B
-        weights_BTK = self._log_weights(predictions, inputs_BT)
-        return Mixture(predictions, weights_BTK, self.vocab_size), MixState(before.length_B + many, states)
-
-    def _log_weights(self, predictions: Sequence[Prediction], inputs_BT: Tensor) -> Tensor:
-        """Return the log weights of the parts at each position, B x T x K."""
-        if self.config.gate is None:
-            return self.log_weights_GK[0].expand(*inputs_BT.shape, -1)
-        known_BT = predictions[self.config.gate].known_context()
-        if known_BT is None:
-            raise ConfigError(f"model.gate={self.config.gate}: this part does not count its known context")
-        return self.log_weights_GK[known_BT.clamp(max=self.config.gates - 1)]
+        return Mixture(predictions, self.log_weights_K, self.vocab_size), MixState(before.length_B + many, states)
 
 
 def _built(part: PartConfig, vocab_size: int) -> SequenceModel:

@@ -214,9 +214,6 @@ class Backoff(Prediction):
     def _pieces(self) -> Iterable[Self]:
         return self.split(max(1, self.chunk_elements // self.tables.vocab_size))
 
-    def known_context(self) -> Tensor:
-        return (self.contexts_BTm > 0).sum(-1)
-
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the k most probable tokens, exactly: from the table entries on a CPU, else from logits.
 

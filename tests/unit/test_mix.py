@@ -7,18 +7,16 @@ import torch
 
 from chainrule.core import Counting, SequenceModel, model_type, model_types
 from chainrule.laws.subject import Subject
-from chainrule.laws.suite import Law, applying, apply
+from chainrule.laws.suite import Law, apply, applying
 from chainrule.models.mix import Mix
 
 PARTS = {
-    "ngram + gru, gated": None,
+    "ngram + gru": None,
     "gpt + lstm": {
         "parts": [
             {"model_type": "gpt", "model": {"width": 16, "layers": 1, "heads": 2, "context": 32}},
             {"model_type": "lstm", "model": {"embedding": 8, "width": 8, "layers": 1}},
         ],
-        "gate": None,
-        "gates": 1,
     },
     "hmm + markov + ngram": {
         "parts": [
@@ -26,8 +24,6 @@ PARTS = {
             {"model_type": "markov", "model": {}},
             {"model_type": "ngram", "model": {"n": 4}},
         ],
-        "gate": 2,
-        "gates": 2,
     },
 }
 
@@ -41,8 +37,8 @@ class MixSubject(Subject):
         for part in model.parts:
             if isinstance(part, Counting):
                 part.update(part.summarize(self.training(1, vocab_size)))
-        noise = torch.randn(model.log_weights_GK.shape, generator=self.rng(5), dtype=torch.float64)
-        model.log_weights_GK.copy_(noise.log_softmax(-1))
+        noise = torch.randn(model.log_weights_K.shape, generator=self.rng(5), dtype=torch.float64)
+        model.log_weights_K.copy_(noise.log_softmax(-1))
         return model
 
 
