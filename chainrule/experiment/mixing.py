@@ -23,6 +23,10 @@ from chainrule.tasks.setup import machine, read_data
 from chainrule.tasks.text import head, part_bytes
 
 TASK = "generate"
+READING = (
+    "data", "task", "tokenizer", "columns", "group", "time", "unit", "split", "on_bad", "encoding", "normalize", "gap",
+)  # fmt: skip
+"""Settings of a run that say how its data are read."""
 VALIDATION_TOKENS = 1 << 16
 """Tokens of the validation split that the weights are fitted on, evenly spread over it."""
 
@@ -109,8 +113,7 @@ def validation_part(runs: Sequence[Named], data: str | None) -> Part:
 
 def _reading(run: Run) -> dict[str, Any]:
     """The settings of a run that say how its data are read."""
-    kept = ["data", "task", "tokenizer", "columns", "group", "time", "unit", "split", "on_bad", "encoding", "normalize", "gap"]
-    return {"model_type": "ngram", **{k: run.settings[k] for k in kept if k in run.settings}}
+    return {"model_type": "ngram", **{k: run.settings[k] for k in READING if k in run.settings}}
 
 
 # --- weights ----------------------------------------------------------------------------------------------------------

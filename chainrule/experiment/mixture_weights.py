@@ -56,7 +56,7 @@ def mixed_nats(log_p_NK: np.ndarray, weights_K: np.ndarray) -> np.ndarray:
 
 
 def best_parts(nats: Mapping[str, np.ndarray], most: int = MAX_PARTS) -> tuple[float, tuple[str, ...]]:
-    """Return the models whose mixture has the fewest nats; one more than two is taken only if it lowers them noticeably.
+    """Return the two models whose mixture has the fewest nats; one more is taken only if it lowers them noticeably.
 
     Args:
         nats: -log p of the same tokens, by name of the model.
