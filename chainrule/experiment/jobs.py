@@ -1,8 +1,8 @@
 """Jobs of an experiment and their result files.
 
 A job is one piece of work: ``prepare`` what is known before training, ``train`` one model with one seed, ``measure``
-it on the test part. Its content hash covers all that decides its result. Its result is one JSON file, replaced
-atomically, and a finished job never runs again.
+it on the test part, ``mix`` finished models. Its content hash covers all that decides its result. Its result is one
+JSON file, replaced atomically, and a finished job never runs again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Job:
     """One job. ``needs`` are the jobs whose results it reads; ``hash`` covers its settings, data and needs."""
 
     id: str
-    kind: Literal["prepare", "train", "measure"]
+    kind: Literal["prepare", "train", "measure", "mix"]
     needs: tuple[str, ...]
     hash: str
 
