@@ -72,13 +72,13 @@ class Mixture(Prediction):
     Args:
         parts: K predictions over the same tokens.
         log_weights_K: log of the mixture weights.
-        vocab_size: V.
+        shape_BTV: number of rows, positions and tokens.
     """
 
     chunk_elements = 1 << 24
 
-    def __init__(self, parts: tuple[Prediction, ...], log_weights_K: Tensor, vocab_size: int):
-        self.parts, self.log_weights_K, self.vocab_size = parts, log_weights_K, vocab_size
+    def __init__(self, parts: tuple[Prediction, ...], log_weights_K: Tensor, shape_BTV: tuple[int, int, int]):
+        self.parts, self.log_weights_K, self.shape_BTV = parts, log_weights_K, shape_BTV
 
     def log_prob(self, targets_BT: Tensor) -> Tensor:
         nats_BTK = torch.stack([part.log_prob(targets_BT).double() for part in self.parts], -1)
@@ -90,16 +90,21 @@ class Mixture(Prediction):
         return torch.stack(each, -1).add(self.log_weights_K).logsumexp(-1)
 
     def split(self, size: int) -> Iterable[Mixture]:
+        B, T, V = self.shape_BTV
         pieces = zip(*(part.split(size) for part in self.parts), strict=True)
-        return (Mixture(parts, self.log_weights_K, self.vocab_size) for parts in pieces)
+        return (
+            Mixture(parts, self.log_weights_K, (1, min(size, B * T - k * size), V)) for k, parts in enumerate(pieces)
+        )
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
-        pieces = self.split(max(1, self.chunk_elements // self.vocab_size))
+        B, T, V = self.shape_BTV
+        pieces = self.split(max(1, self.chunk_elements // V))
         values, ids = zip(*(Categorical(piece.logits()).top(k) for piece in pieces), strict=True)
-        return torch.cat(values, 1), torch.cat(ids, 1)
+        return torch.cat(values, 1).view(B, T, k), torch.cat(ids, 1).view(B, T, k)
 
     def select(self, time_B: Tensor) -> Mixture:
-        return Mixture(tuple(part.select(time_B) for part in self.parts), self.log_weights_K, self.vocab_size)
+        B, _, V = self.shape_BTV
+        return Mixture(tuple(part.select(time_B) for part in self.parts), self.log_weights_K, (B, 1, V))
 
 
 # ---------------------------------------------------------------------------------------------------------------- state
@@ -181,7 +186,10 @@ class Mix(Autoregressive):
         read = [part(inputs_BT, s, lengths_B) for part, s in zip(self.models, before.parts, strict=True)]
         predictions, states = zip(*read)
         many = inputs_BT.shape[1] if lengths_B is None else lengths_B
-        return Mixture(predictions, self.log_weights_K, self.vocab_size), MixState(before.length_B + many, states)
+        B, T = inputs_BT.shape
+        return Mixture(predictions, self.log_weights_K, (B, T, self.vocab_size)), MixState(
+            before.length_B + many, states
+        )
 
 
 def _built(part: PartConfig, vocab_size: int) -> SequenceModel:
