@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 import torch
@@ -67,6 +67,10 @@ class Prediction(ABC):
     def logits(self) -> Tensor:
         """Return logits, normalised or not, B x T x V; only discrete predictions have them."""
         raise TypeError(f"{type(self).__name__} is not a distribution over a finite vocabulary")
+
+    def split(self, size: int) -> Iterable[Prediction]:
+        """Yield the predictions of all positions, row after row, as 1 x at most ``size`` positions at a time."""
+        return (Categorical(piece.unsqueeze(0)) for piece in self.logits().flatten(0, 1).split(size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the k most probable tokens: (log p, id), each B x T x k."""
@@ -158,6 +162,10 @@ class Projected(Prediction):
             for h, t in zip(hidden.split(self._chunk), targets.split(self._chunk), strict=True)
         ]
         return torch.cat([p for p in pieces if p is not None]).view(targets_BT.shape)
+
+    def split(self, size: int) -> Iterable[Projected]:
+        hidden = self.hidden_BTD.flatten(0, 1)
+        return (Projected(piece.unsqueeze(0), self.project, self.vocab_size) for piece in hidden.split(size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         hidden = self.hidden_BTD.flatten(0, 1)

@@ -61,6 +61,8 @@ class ModelType:
     """``file`` and ``sha256`` of the user's file that registered it; None where it ships with a package."""
     composed: bool = False
     """True for a head on a backbone, False for a whole model."""
+    trained: bool = True
+    """False for a model that is made of finished runs."""
 
     @property
     def label(self) -> str:
@@ -231,6 +233,7 @@ def register(
     width: str | None = None,
     width_step: int = 16,
     fixed: dict[str, Any] | None = None,
+    trained: bool = True,
 ) -> Callable[[ModelT], ModelT]:
     """Class decorator: announce ``model(config)`` as the model type ``name`` for ``task``.
 
@@ -243,6 +246,7 @@ def register(
         width: the setting that a bound on the number of parameters varies; None: ``width``, where the config has it.
         width_step: multiples in which it is varied.
         fixed: settings that the name implies.
+        trained: False for a model that is made of finished runs; it is not among ``model_types``.
 
     Returns:
         The decorator; it returns the class unchanged.
@@ -253,7 +257,7 @@ def register(
             _labels[name] = label
         pairs = tuple((fixed or {}).items())
         varied = width or ("width" if "width" in config.model_fields else None)
-        made = ModelType(name, task, config, model, recipe, varied, width_step, pairs, plugin=origin())
+        made = ModelType(name, task, config, model, recipe, varied, width_step, pairs, origin(), trained=trained)
         _model_types[name, task] = made
         return model
 
@@ -384,7 +388,7 @@ def _discover() -> None:
 
 
 def model_types(task: str = "generate") -> list[ModelType]:
-    """Return all model types of a task, in order of registration.
+    """Return all model types of a task that can be trained, in order of registration.
 
     Args:
         task: name of the task; one that nobody registered has no model types.
@@ -393,7 +397,7 @@ def model_types(task: str = "generate") -> list[ModelType]:
     ['gru', 'lstm', 'rnn', 'transformer']
     """
     _discover()
-    return [f for (_, t), f in _model_types.items() if t == task]
+    return [f for (_, t), f in _model_types.items() if t == task and f.trained]
 
 
 def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
@@ -417,15 +421,16 @@ def load_file(path: Path, task: str | None = "generate") -> list[ModelType]:
     return new
 
 
-def model_type(name: str, task: str = "generate") -> ModelType:
+def model_type(name: str, task: str = "generate", *, trained: bool = True) -> ModelType:
     """Return a model type.
 
     Args:
         name: its name, or the path of a file that registers it.
         task: the task that it is for.
+        trained: False: one that is made of finished runs is returned, too.
 
     Raises:
-        UserError: there is no such model type for this task.
+        UserError: there is no such model type for this task, or it cannot be trained.
 
     >>> model_type("gpt").label
     'GPT'
@@ -434,7 +439,10 @@ def model_type(name: str, task: str = "generate") -> ModelType:
         return load_file(Path(name), task)[0]
     _discover()
     if (name, task) not in _model_types:
-        known, elsewhere = [n for n, t in _model_types if t == task], [t for n, t in _model_types if n == name]
+        known, elsewhere = [f.name for f in model_types(task)], [t for n, t in _model_types if n == name]
         told = f"it is a model of --task {', '.join(elsewhere)}; " if elsewhere else ""
         raise UserError(f"unknown model '{name}' for {task}: {told}{nearest(name, known)}")
-    return _model_types[name, task]
+    found = _model_types[name, task]
+    if trained and not found.trained:
+        raise UserError(f"{name} is not trained, it is made of finished runs: chainrule {name} RUN RUN --out RUN")
+    return found

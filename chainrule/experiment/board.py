@@ -10,7 +10,8 @@ import numpy as np
 from chainrule.core.metric import Metric
 from chainrule.experiment.contention import unmeasured
 from chainrule.experiment.jobs import Result, Results
-from chainrule.experiment.plan import Plan, PlannedRow
+from chainrule.experiment.mix_facts import add_mixture
+from chainrule.experiment.plan import MIX, Plan, PlannedRow
 from chainrule.experiment.statistics import Blocks, interval, rank
 from chainrule.experiment.verdict import gain_of_doubling, make_verdict
 from chainrule.report.messages import LANGUAGES, Catalogue
@@ -33,7 +34,11 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
     task = board_of(plan.task)
     facts = results.found(plan.jobs["prepare"])
     metrics = [Metric.from_json(saved) for saved in facts.get("metrics", [])]
-    made = [_make_row(row, plan, results, facts, metrics, task) for row in plan.rows]
+    made = [
+        _make_row(row, plan, results, facts, metrics, task)
+        for row in plan.rows
+        if not results.found(plan.jobs[row.cells[0].train]).get("skipped")
+    ]
     rows = {found["model"]: found for found, _, _ in made}
     left = not facts or any(row["status"] in ("waiting", "running") for row in rows.values())
     board: dict[str, Any] = {
@@ -83,15 +88,17 @@ def _judge(
     """Verdict and warnings; the gap of each row to the best one is added to the row."""
     main, counted = metrics[0], board["data"].get("counted")
     say = {lang: section_of(board["task"]).catalogue(lang).counting(counted) for lang in LANGUAGES}
-    ranking = rank(blocks, main)
+    single = {name: found for name, found in blocks.items() if name != MIX}
+    ranking = rank(single, main)
     for name, (value, low, high) in (ranking.gaps if ranking else {}).items():
         rows[name]["gap"] = {"value": value, "low": low, "high": high}
     followed = validation.name == main.name
-    verdict = make_verdict(rows, blocks, main, running=left, followed=followed, say=say)
+    verdict = make_verdict(rows, single, main, running=left, followed=followed, say=say)
     if verdict["best"]:
         more = spoken(task.remark(board, rows[verdict["best"]], metrics), say)
         verdict |= {key: f"{verdict[key]} {text}".rstrip() for key, text in more.items()}
-    done = [rows[name] for name in rows if name in blocks]
+    verdict = verdict if left else add_mixture(verdict, rows, blocks, main, say)
+    done = [rows[name] for name in rows if name in single]
     warned = [*task.warnings(board, done, metrics), *contended(done)]
     warnings = [warning.to_json(say) for warning in warned]
     return {"verdict": verdict, "warnings": warnings}
@@ -109,7 +116,8 @@ def _make_row(
     done = [result for result in measured if result and result.status == "done"]
     first = trained[0].found if trained else {}
     chosen = first["chosen"] if "chosen" in first else choose(row, plan, results, task)
-    found: Row = {"model": row.name, "label": task.label(row.model_type, row.label, chosen), "status": "waiting"}
+    found: Row = {"model": row.name, "label": first.get("label") or task.label(row.model_type, row.label, chosen)}
+    found["status"] = "waiting"
     for result in trained:
         kept = {k: result.found[k] for k in ("params", "config", "train", "tokenizer") if k in result.found}
         found |= {"status": "running", **kept}

@@ -17,7 +17,8 @@ from chainrule.experiment.board import build_board
 from chainrule.experiment.cells import DATA, CellWork, Read, prepare_row, reading
 from chainrule.experiment.contention import unmeasured
 from chainrule.experiment.jobs import Job, Result, Results
-from chainrule.experiment.plan import Cell, Plan, PlannedRow, read_plan
+from chainrule.experiment.mix_row import MixWork
+from chainrule.experiment.plan import MIX, Cell, Plan, PlannedRow, read_plan
 from chainrule.tasks.progress import PipedDisplay, display, relay, say, showing
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.train import Interrupted
@@ -25,6 +26,11 @@ from chainrule.tasks.train import Interrupted
 Stop = Callable[[], bool]
 POLL = 0.25
 """Seconds between two checks of worker processes."""
+
+
+def work_of(plan: Plan, row: PlannedRow, cell: Cell, results: Results, read: Read, out: Path) -> CellWork:
+    """Return the work on a cell: training and measuring, or mixing finished runs and measuring."""
+    return (MixWork if row.name == MIX else CellWork)(plan, row, cell, results, read, out)
 
 
 def guarded(work: CellWork, act: Callable[[], None], job: Job | None = None) -> None:
@@ -67,10 +73,14 @@ def open_cells(plan: Plan, results: Results) -> list[tuple[PlannedRow, list[Cell
 
 
 def retry_failed(plan: Plan, results: Results) -> None:
-    """Remove the results of jobs that may have failed by a system error, so that they begin again."""
-    for job in plan.jobs.values():
-        if (found := results.failed([job])) and found.retry:
-            results.path(job).unlink(missing_ok=True)
+    """Remove the results of jobs that may have failed by a system error, so that they begin again.
+
+    The mixture, which did without these rows, begins again too.
+    """
+    again = [job for job in plan.jobs.values() if (found := results.failed([job])) and found.retry]
+    mixed = [job for row in plan.rows if row.name == MIX for job in plan.jobs_of(row)] if again else []
+    for job in [*again, *mixed]:
+        results.path(job).unlink(missing_ok=True)
 
 
 def measure_memory(
@@ -110,7 +120,7 @@ def in_turns(plan: Plan, results: Results, read: Read, out: Path, stop: Stop, pu
         publish: writes the board; called after every round.
     """
     rows = [
-        [CellWork(plan, row, cell, results, read, out) for cell in cells] for row, cells in open_cells(plan, results)
+        [work_of(plan, row, cell, results, read, out) for cell in cells] for row, cells in open_cells(plan, results)
     ]
     for works in rows:
         for work in works:
@@ -159,7 +169,7 @@ def in_workers(
     told, seen = False, ""
     try:
         while busy or (waiting and not stop()):
-            while waiting and len(busy) < workers and not stop():
+            while waiting and len(busy) < workers and not stop() and not (busy and waiting[0][0].name == MIX):
                 row, cell = waiting.pop(0)
                 if not results.failed(plan.jobs_of(row)):
                     busy.append((row, cell, _start(out, cell, workers)))
@@ -268,11 +278,11 @@ def work_on(out: Path, train: str, workers: int) -> int:
     plan = read_plan(out)
     assert plan is not None
     row, cell = next((row, cell) for row in plan.rows for cell in row.cells if cell.train == train)
-    for file in filter(None, (plan.plugin, row.plugin)):
+    for file in filter(None, [plan.plugin, *(other.plugin for other in plan.rows if row.name in (other.name, MIX))]):
         load_file(Path(file), task=None)
     share_threads(workers)
     with showing(kind=PipedDisplay):
-        work = CellWork(plan, row, cell, Results(out), reading(RunConfig.make(plan.settings)), out)
+        work = work_of(plan, row, cell, Results(out), reading(RunConfig.make(plan.settings)), out)
         guarded(work, work.begin)
         while not work.finished and not stopped.is_set():
             take_turn(work, stopped.is_set)

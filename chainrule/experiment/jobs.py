@@ -1,8 +1,9 @@
 """Jobs of an experiment and their result files.
 
 A job is one piece of work: ``prepare`` what is known before training, ``train`` one model with one seed, ``measure``
-it on the test part, and at the end the ``memory`` curves of the rows in contention. Its content hash covers all that
-decides its result. Its result is one JSON file, replaced atomically, and a finished job never runs again.
+it on the test part, ``mix`` finished models, and at the end the ``memory`` curves of the rows in contention. Its
+content hash covers all that decides its result. Its result is one JSON file, replaced atomically, and a finished job
+never runs again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class Job:
     """
 
     id: str
-    kind: Literal["prepare", "train", "measure", "memory"]
+    kind: Literal["prepare", "train", "measure", "memory", "mix"]
     needs: tuple[str, ...]
     hash: str
     without_budget: str = ""

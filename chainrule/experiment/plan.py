@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 FILE = "plan.json"
+MIX = "mix"
+"""Name of the row of the mixture, and of its model type."""
 OF_A_ROW = ("tokenizer", "context", "size", "params", "precision")
 """Settings of a run that a row may have for itself; all others are shared by all rows."""
 GROUPS = ("model", "train")
@@ -383,6 +385,8 @@ def make_plan(
             spec.plugin, found.recipe.update == "counting", _add_memory(jobs, cells[0]) if board.has_memory else None,
         )  # fmt: skip
         rows.append(row)
+    if mix := _mix_row(rows, settings, jobs):
+        rows.append(mix)
     return Plan(
         key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs,
         memory_curves,
@@ -403,6 +407,23 @@ def _add_memory(jobs: dict[str, Job], cell: Cell) -> str:
     name = cell.train.replace("train-", "memory-", 1)
     jobs[name] = Job(name, "memory", (cell.measure,), digest("memory", jobs[cell.measure].hash))
     return name
+
+
+def _mix_row(rows: Sequence[PlannedRow], settings: RunConfig, jobs: dict[str, Job]) -> PlannedRow | None:
+    """Return the row of the mixture, and add its jobs; None where no two rows predict the same tokens."""
+    tokenizers = [row.settings["tokenizer"] for row in rows]
+    if settings.task != "generate" or len(set(tokenizers)) == len(tokenizers):
+        return None
+    cells = []
+    for k, cell in enumerate(rows[0].cells):
+        needs, place = tuple(row.cells[k].train for row in rows), MIX + f"-seed{cell.seed}" * (k > 0)
+        cells.append(Cell(cell.seed, f"runs/{place}", place, f"measure-{place}"))
+        mix = digest("mix", [jobs[name].hash for name in needs])
+        jobs[place] = Job(place, "mix", needs, mix)
+        jobs[cells[-1].measure] = Job(
+            cells[-1].measure, "measure", (place, "prepare"), digest("measure", mix, jobs["prepare"].hash)
+        )
+    return PlannedRow(MIX, MIX, "Mix", _plain(settings.replace(model_type=MIX)), "prepare", tuple(cells))
 
 
 def _content(settings: RunConfig, spec: RowSpec, source: Source, seed: int) -> list[Any]:

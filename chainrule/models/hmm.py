@@ -30,6 +30,7 @@ the learnt prior is the belief without any information.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -140,6 +141,10 @@ class Emitted(Prediction):
     def select(self, time_B: Tensor) -> Self:
         rows = torch.arange(len(time_B), device=time_B.device)
         return type(self)(self.log_belief_BTN[rows, time_B].unsqueeze(1), self.emission)
+
+    def split(self, size: int) -> Iterable[Self]:
+        belief = self.log_belief_BTN.flatten(0, 1)
+        return (type(self)(piece.unsqueeze(0), self.emission) for piece in belief.split(size))
 
     def sample(self, rng: Randomness = None) -> Tensor:
         return self.emission.sample(draw(self.log_belief_BTN, rng), rng)

@@ -208,9 +208,11 @@ class Backoff(Prediction):
         shape = (*self.contexts_BTm.shape[:2], base)
         return log_p[decides].view(shape)[..., : tables.vocab_size]
 
-    def _pieces(self) -> Iterable[Backoff]:
-        size = max(1, self.chunk_elements // self.tables.vocab_size)
+    def split(self, size: int) -> Iterable[Self]:
         return (type(self)(self.tables, part.unsqueeze(0)) for part in self.contexts_BTm.flatten(0, 1).split(size))
+
+    def _pieces(self) -> Iterable[Self]:
+        return self.split(max(1, self.chunk_elements // self.tables.vocab_size))
 
     def top(self, k: int) -> tuple[Tensor, Tensor]:
         """Return the k most probable tokens, exactly: from the table entries on a CPU, else from logits.

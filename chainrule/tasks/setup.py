@@ -324,7 +324,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     run = RunFolder(path)
     config, tensors, files = run.load_model()
     try:
-        chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name)
+        chosen = model_type(config["model_type"], find_task(config.get("task", "generate")).name, trained=False)
     except UserError as error:
         plugin = config.get("plugin")
         told = f"made with the plugin {plugin['file']}" if plugin else f"{error}; a model type or a task from a file"
