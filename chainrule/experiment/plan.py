@@ -81,6 +81,8 @@ class Plan:
     settings: dict[str, Any]
     rows: tuple[PlannedRow, ...]
     jobs: dict[str, Job]
+    horizon: str | None = None
+    """Length of training that the verdict's second answer is about; None: ten times the budget."""
 
     def jobs_of(self, row: PlannedRow) -> list[Job]:
         """Return the train and measure jobs of a row's cells."""
@@ -331,6 +333,7 @@ def make_plan(
     created: str = "",
     command: str | None = None,
     plugin: str | None = None,
+    horizon: str | None = None,
 ) -> Plan:
     """Return the rows and jobs of an experiment.
 
@@ -343,6 +346,7 @@ def make_plan(
         created: date and time.
         command: the command line.
         plugin: the file of ``--plugin``.
+        horizon: length of training that the verdict's second answer is about.
     """
     from chainrule.core import model_type
     from chainrule.tasks.board import board_of
@@ -371,7 +375,17 @@ def make_plan(
         )  # fmt: skip
         rows.append(row)
     return Plan(
-        key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs
+        key,
+        request,
+        settings.task,
+        source.title,
+        created,
+        command,
+        plugin,
+        _plain(settings),
+        tuple(rows),
+        jobs,
+        horizon,
     )
 
 

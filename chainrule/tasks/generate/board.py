@@ -35,6 +35,7 @@ class GenerateBoard(BoardTask):
     """Bits per byte (per symbol where there are no bytes), and where they come from."""
 
     min_test = 50_000
+    least = ("entropy0", "xz")
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
         prompt = _prompt(board.data, board.train.unit, board.test)
@@ -90,7 +91,12 @@ class GenerateBoard(BoardTask):
         size = "bytes" if unit == "byte" else "tokens"
         train, test = card["parts"]["train"][size], card["parts"].get("test", {}).get(size, 0)
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
-        return [*found, *little_test(test, unit, self.min_test), *duplicates(card), *still_improving(rows)]
+        return [
+            *found,
+            *little_test(test, unit, self.min_test),
+            *duplicates(card),
+            *still_improving(rows, Metric.from_json(board["validation"])),
+        ]
 
     def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
         if card.get("counted") == "symbol":
