@@ -32,7 +32,7 @@ EPOCHS, EPOCHS_SPREAD = 25.0, 1.0
 """Median and spread of the prior of the passes over the training data after which validation stops improving."""
 
 
-def perfect(metric: Metric) -> float | None:
+def best_possible(metric: Metric) -> float | None:
     """Return the figure of a model without mistakes; None where there is none, or it is 0."""
     if metric.aggregate == "chrf":
         return 100.0
@@ -71,7 +71,7 @@ class Curve:
             return None
         at = np.array([point["tokens"] for point in points], float)
         value = np.array([point["value"] for point in points], float)
-        loss = (perfect(metric) or 0.0) - value if metric.higher_is_better else value
+        loss = (best_possible(metric) or 0.0) - value if metric.higher_is_better else value
         steps = np.array([point.get("step", 0) for point in points], float)
         flat = (1 - recipe.get("decay_fraction", 0.5)) * at[-1]
         kept = recipe.get("keep_weights", "best") == "best"
@@ -83,7 +83,7 @@ class Curve:
 
     @property
     def scale(self) -> float:
-        """What training has improved so far, or the loss itself where that is more: what changes are relative to."""
+        """Improvement by training so far, or the loss itself where that is more; changes are relative to it."""
         return max(float(np.nanmax(self.loss)) - self.end, abs(self.end) if self.end > 0 else 0.0, 1e-12)
 
     @property

@@ -1,4 +1,4 @@
-"""Which rows are trained far enough to be ranked, as a pure function of the rows of a board."""
+"""Choose the rows that are trained far enough to be ranked, as a pure function of the rows of a board."""
 
 from __future__ import annotations
 

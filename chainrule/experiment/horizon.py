@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.metric import Metric
-from chainrule.experiment.curves import DRAWS, Curve, gains, perfect
+from chainrule.experiment.curves import DRAWS, Curve, best_possible, gains
 from chainrule.experiment.statistics import Blocks, resample
 
 TIMES = 10
@@ -90,5 +90,5 @@ def _later(now: np.ndarray, curve: Curve, gained: np.ndarray, main: Metric, vali
     share = np.clip(gained / max(abs(curve.end), 1e-9), -1.0, 0.95)
     rng = np.random.default_rng(3)
     factor = (1 - share) ** rng.normal(ELASTICITY, ELASTICITY_SPREAD, len(now))
-    best = perfect(main) or 0.0
+    best = best_possible(main) or 0.0
     return best + (now - best) * factor

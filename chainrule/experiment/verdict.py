@@ -43,7 +43,7 @@ def cheapest(names: Sequence[str], rows: Rows) -> str:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a verdict is made from.
+    """Facts that a verdict is made from.
 
     Args:
         rows: finished rows of the board by name.
@@ -188,7 +188,7 @@ def would_decide(found: Evidence, ranking: Ranking, chosen: str, confidence: str
 
 
 def _more(found: Evidence, times: float) -> Sentence:
-    """How to get more test data: a larger test split, or more data where that would take too much of them."""
+    """The way to more test data: a larger test split, or more data where that would take too much of them."""
     share = (found.test_share or 1.0) * times
     if share > MOST_TEST:
         return Sentence("decide_more_data", {})

@@ -1,4 +1,4 @@
-"""Verdicts: which rows are ranked, intervals over seeds and blocks, ties and what would decide them, and the horizon."""
+"""Verdicts: which rows are ranked, intervals over seeds and blocks, ties and what would decide them, the horizon."""
 
 from __future__ import annotations
 
