@@ -118,7 +118,7 @@ def collect_all(names: list[str], seeds: list[int], data: Path, work: Path, jobs
     """Run all comparisons that are not kept yet, some at a time, each in its own process."""
     todo = [(n, s, b) for s in seeds for n in names for b in (NOW, LATER) if not kept(n, s, b).exists()]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda one: _start(*one, data, work), todo))
+        list(pool.map(lambda one: _start(one[0], one[1], one[2], data, work), todo))
 
 
 def _start(name: str, seed: int, budget: str, data: Path, work: Path) -> None:

@@ -190,14 +190,14 @@ def as_markdown(found: dict[str, Any], short: str, long: str) -> str:
     count = len(found["rows"])
     lines = [
         f"# Verdicts after {short} a row against the ranking after {long}", "",
-        f"`make evidence-verdict` writes this page from the result files in `verdict/`: {count} comparisons, in seconds "
-        "of the processor, one thread. Regret: how much worse the recommended row is than the best one of the long "
+        f"`make evidence-verdict` writes this page from the result files in `verdict/`: {count} comparisons, in "
+        "seconds of the processor, one thread. Regret: how much worse the recommended row is than the best one of the long "
         "comparison, on the test split, relative to the best one's figure.", "",
         "![regret by set and method](verdict.svg)", "",
         "| method | mean regret | at most 2 % |", "|---|---|---|",
         *(
-            f"| {method} | {100 * found['mean_regret'][method]:.2f} % | {found['within_2_percent'][method]} of {count} |"
-            for method in METHODS
+            f"| {method} | {100 * regret:.2f} % | {found['within_2_percent'][method]} of {count} |"
+            for method, regret in found["mean_regret"].items()
         ),
         "",
         _told("Verdicts for the horizon with a confidence of 90 % or more", found["clear_at_horizon"], long),
