@@ -191,8 +191,8 @@ def as_markdown(found: dict[str, Any], short: str, long: str) -> str:
     lines = [
         f"# Verdicts after {short} a row against the ranking after {long}", "",
         f"`make evidence-verdict` writes this page from the result files in `verdict/`: {count} comparisons, in "
-        "seconds of the processor, one thread. Regret: how much worse the recommended row is than the best one of the long "
-        "comparison, on the test split, relative to the best one's figure.", "",
+        "seconds of the processor, one thread. Regret: how much worse the recommended row is than the best one of the "
+        "long comparison, on the test split, relative to the best one's figure.", "",
         "![regret by set and method](verdict.svg)", "",
         "| method | mean regret | at most 2 % |", "|---|---|---|",
         *(

@@ -121,8 +121,9 @@ def _horizon_in_words(horizon: Budget) -> Sentence:
 
 
 def _train_tokens(board: Mapping[str, Any]) -> float | None:
-    """Tokens of the training split, by the data card; a row's own tokenizer may make another number of them."""
-    return board["data"].get("parts", {}).get("train", {}).get("tokens")
+    """Items of one pass over the training split, by the data card; other tokenizers may make another number."""
+    train = board["data"].get("parts", {}).get("train", {})
+    return train.get("tokens") or train.get("records")
 
 
 def _test_share(board: Mapping[str, Any]) -> float | None:

@@ -1,9 +1,10 @@
-"""Learning curves beyond the budget: what a row would reach with more training, with the uncertainty of that.
+"""Learning curves beyond the budget: the improvement of a row by more training, with its uncertainty.
 
-A run trains at a constant learning rate, then the rate decays to zero. The curve of the constant phase does not depend
-on the end of the budget, so a longer run repeats it and goes on. It is fitted by a power law; what the decay gains is
-measured once, at the end of this budget. Priors stand for what so few noisy points cannot tell: how fast gains shrink,
-how the gain of the decay grows, and after how many passes over the data validation stops improving.
+A run trains at a constant learning rate, then the rate decays to zero. Few noisy points cannot tell a free curve, so
+only one number is fitted: the gain of the last doubling of training in the constant phase. From there a power law goes
+on, ``loss(t) = a + b t^-c``, for the losses at the end of budgets of length t. Its exponent c has a prior: early in
+training gains shrink slowly, later faster. A second prior says after how many passes over the training data validation
+stops to improve. What is more, a row whose validation rises does not improve.
 """
 
 from __future__ import annotations
@@ -18,18 +19,16 @@ import numpy as np
 from chainrule.core.metric import Metric
 
 DRAWS = 1000
-EXPONENTS = np.linspace(0.1, 1.5, 29)
-"""Exponents of the power law that are weighed."""
-EXPONENT, EXPONENT_SPREAD = 0.5, 0.5
-"""Median and spread (standard deviation of the logarithm) of the prior of the exponent."""
+YOUNG, OLD, AGE = 0.3, 0.65, 10.0
+"""Median exponent of a row at the end of its warm-up, and of one that trained at least AGE times as long."""
+EXPONENT_SPREAD = 0.35
+"""Standard deviation of the logarithm of the exponent."""
+WINDOW = 0.25
+"""Points of the constant phase from this share of its length on show the gain of its last doubling."""
 NOISE = 0.004
-"""Prior standard deviation of a point, relative to what training has improved so far."""
-NOISE_WEIGHT = 4.0
-"""The number of points that the prior of the noise counts for."""
-DECAY_GROWTH, DECAY_SPREAD = 0.15, 0.35
-"""The gain of the decay grows as times^N(DECAY_GROWTH, DECAY_SPREAD) when training is that many times as long."""
+"""Standard deviation of a point, relative to what training has improved so far; residuals may show more."""
 EPOCHS, EPOCHS_SPREAD = 25.0, 1.0
-"""Median and spread of the prior of the passes over the training data after which validation stops improving."""
+"""Median and spread (of the logarithm) of the passes over the training data after which validation stops improving."""
 
 
 def best_possible(metric: Metric) -> float | None:
@@ -49,6 +48,9 @@ class Curve:
         end: the loss at the end of the budget, after the decay: that of the weights that were kept.
         constant: which points lie in the constant phase, past the warm-up.
         epochs: passes over the training data.
+        flat: share of training before the decay.
+        age: steps, relative to those of the warm-up.
+        bounded: losses are mistakes, which cannot be fewer than none.
     """
 
     at: np.ndarray
@@ -56,6 +58,9 @@ class Curve:
     end: float
     constant: np.ndarray
     epochs: float
+    flat: float
+    age: float
+    bounded: bool = False
 
     @staticmethod
     def of(row: Mapping[str, Any], metric: Metric, train_tokens: float | None = None) -> Curve | None:
@@ -73,13 +78,19 @@ class Curve:
         value = np.array([point["value"] for point in points], float)
         loss = (best_possible(metric) or 0.0) - value if metric.higher_is_better else value
         steps = np.array([point.get("step", 0) for point in points], float)
-        flat = (1 - recipe.get("decay_fraction", 0.5)) * at[-1]
+        flat = 1 - recipe.get("decay_fraction", 0.5)
         kept = recipe.get("keep_weights", "best") == "best"
-        warm = (steps >= 1.5 * recipe.get("warmup", 0)) | (steps == 0)
-        constant = warm & (at <= 1.02 * flat) & np.isfinite(loss)
-        return Curve(
-            at, loss, float(np.nanmin(loss) if kept else loss[-1]), constant, at[-1] / (train_tokens or at[-1])
-        )
+        warm = (steps >= recipe.get("warmup", 0)) | (steps == 0)
+        constant = warm & (at <= 1.02 * flat * at[-1]) & np.isfinite(loss)
+        end = float(np.nanmin(loss) if kept else loss[-1])
+        age = steps[-1] / max(recipe.get("warmup", 0), 1) if steps[-1] else AGE
+        bounded = best_possible(metric) is not None
+        return Curve(at, loss, end, constant, at[-1] / (train_tokens or at[-1]), flat, age, bounded)
+
+    @property
+    def exponent(self) -> float:
+        """The median of the prior of the exponent: it grows with the logarithm of the age."""
+        return YOUNG + (OLD - YOUNG) * float(np.clip(math.log(max(self.age, 1e-9)) / math.log(AGE), 0, 1))
 
     @property
     def scale(self) -> float:
@@ -106,55 +117,32 @@ def gains(curve: Curve, times: float, draws: int = DRAWS, seed: int = 0) -> np.n
     if curve.rising:
         kept = np.nanmin(curve.loss[curve.constant]) if curve.constant.any() else curve.end
         return -max(float(kept) - curve.end, 0.0) * rng.random(draws)
-    level, gain, exponent = _fitted(curve, rng, draws)
-    at = curve.at[curve.constant][-1] if curve.constant.any() else curve.at[-1]
-    end, share = curve.at[-1] / at, _flat_share(curve)
-    law = lambda t: level + gain * np.expm1(-exponent * np.log(t)) / np.expm1(exponent * math.log(2))  # noqa: E731
-    decay = np.maximum(law(end) - curve.end, 0.0)
-    longer = decay * times ** rng.normal(DECAY_GROWTH, DECAY_SPREAD, draws)
-    stops = EPOCHS * np.exp(rng.normal(0, EPOCHS_SPREAD, draws))
-    stops = np.maximum(stops, curve.epochs * share)
-    reached = np.minimum(times, stops / curve.epochs)
-    overfit = reached < times * share
-    after = law(end * reached) - np.where(overfit, 0.0, longer)
-    return curve.end - np.where(overfit, np.minimum(after, law(end * reached)), after)
+    exponent = curve.exponent * np.exp(EXPONENT_SPREAD * rng.normal(size=draws))
+    value, error, share = last_doubling(curve)
+    gain = np.maximum(value + error * rng.normal(size=draws), 0.0)
+    stops = EPOCHS * np.exp(EPOCHS_SPREAD * rng.normal(size=draws))
+    reached = np.clip(stops / curve.epochs, 1.0, times)
+    gain *= share**exponent * (1 - reached**-exponent) / np.expm1(exponent * math.log(2))
+    return curve.end * -np.expm1(-gain / curve.end) if curve.bounded and curve.end > 0 else gain
 
 
-def _flat_share(curve: Curve) -> float:
-    return float(curve.at[curve.constant][-1] / curve.at[-1]) if curve.constant.any() else 1.0
+def last_doubling(curve: Curve) -> tuple[float, float, float]:
+    """Return the gain of the last doubling in the constant phase, its standard error, and the share of the phase.
 
-
-def _fitted(curve: Curve, rng: np.random.Generator, draws: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draws of a power law through the constant phase: its level at the end of that phase, the gain of the last
-    doubling there, and its exponent.
-
-    For each exponent the law is linear in level and gain: a regression with a normal-inverse-gamma prior.
+    The gain is the slope of a regression of the last points on a power law with the expected exponent. Where there are
+    no two points in the phase past the warm-up, all points count.
     """
-    chosen = curve.constant if curve.constant.sum() >= 2 else np.isfinite(curve.loss)
+    chosen = curve.constant & (curve.at >= WINDOW * curve.flat * curve.at[-1])
+    if chosen.sum() < 2:
+        chosen = np.isfinite(curve.loss) & (curve.at >= WINDOW * curve.at[-1])
     at, loss = curve.at[chosen], curve.loss[chosen]
-    trust = (at / at[-1]) ** 0.5
-    noise, mean = NOISE * curve.scale, np.array([loss[-1], 0.05 * curve.scale])
-    precision = np.diag([1e-6, (noise / (0.15 * curve.scale)) ** 2])
-    found, weights = [], []
-    for exponent in EXPONENTS:
-        shape = np.expm1(-exponent * np.log(at / at[-1])) / np.expm1(exponent * math.log(2))
-        design = np.stack([np.ones_like(shape), shape], 1) * trust[:, None]
-        target = loss * trust
-        after = precision + design.T @ design
-        fit = np.linalg.solve(after, precision @ mean + design.T @ target)
-        rest = target @ target + mean @ precision @ mean - fit @ after @ fit
-        squares = NOISE_WEIGHT * noise**2 + max(float(rest), 0.0)
-        count = NOISE_WEIGHT + len(loss)
-        prior = -0.5 * (math.log(exponent / EXPONENT) / EXPONENT_SPREAD) ** 2
-        weights.append(prior - 0.5 * np.linalg.slogdet(after)[1] - 0.5 * count * math.log(squares))
-        found.append((fit, np.linalg.cholesky(np.linalg.inv(after)), squares, count))
-    weights = np.exp(np.array(weights) - max(weights))
-    picked = rng.choice(len(EXPONENTS), draws, p=weights / weights.sum())
-    spread = np.sqrt(np.array([s for _, _, s, _ in found])[picked] / rng.chisquare(found[0][3], draws))
-    fits = np.array([fit for fit, *_ in found])[picked]
-    roots = np.array([root for _, root, *_ in found])[picked]
-    level, gain = (fits + spread[:, None] * np.einsum("nij,nj->ni", roots, rng.normal(size=(draws, 2)))).T
-    return level, np.maximum(gain, 0.0), EXPONENTS[picked]
+    shape = np.expm1(-curve.exponent * np.log(at / at[-1])) / np.expm1(curve.exponent * math.log(2))
+    design = np.stack([np.ones_like(shape), shape], 1)
+    fit, *_ = np.linalg.lstsq(design, loss, rcond=None)
+    left, prior = loss - design @ fit, NOISE * curve.scale
+    noise = (4 * prior**2 + left @ left) / (4 + max(len(loss) - 2, 0))
+    error = math.sqrt(noise * np.linalg.pinv(design.T @ design)[1, 1])
+    return float(fit[1]), error, float(at[-1] / curve.at[-1])
 
 
 def doubling(curve: Curve | None) -> dict[str, float] | None:

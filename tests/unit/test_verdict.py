@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from chainrule.cli import main
 from chainrule.core.errors import UserError
 from chainrule.core.metric import Metric
 from chainrule.experiment.curves import Curve, doubling, gains
@@ -357,6 +360,33 @@ def test_accuracy_is_extrapolated_by_its_errors() -> None:
     found = outlook({"gru": Curve.of(rows["gru"], SHARE), "ngram": None}, blocks, (SHARE, SHARE), 10.0, "300s")
     later = found.to_json()
     assert later["best"] == "gru" and 0.93 < later["ranking"][0]["value"] < 1 and later["ranking"][0]["high"] <= 1
+
+
+def test_a_board_marks_rows_that_are_not_ranked_and_its_horizon_can_be_asked_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, out = tmp_path / "table.tsv", tmp_path / "board"
+    table.write_text("".join(f"{k} men went to mow {k * k % 17}\t{'odd' if k % 2 else 'even'}\n" for k in range(200)))
+    command = ["compare", str(table), "--task", "classify", "--columns", "text,label", "--models", "ngram,gru"]
+    command += ["--budget", "4epochs", "--set", "size=tiny", "--threads", "1", "--out", str(out), "--json"]
+    assert main([*command, "--set", "train.warmup=1000000"]) == 0
+    board = json.loads(capsys.readouterr().out)
+    gru = next(found for found in board["rows"] if found["model"] == "gru")
+    ngram = next(found for found in board["rows"] if found["model"] == "ngram")
+    assert not gru["eligible"] and ngram["eligible"] and "not_ranked" not in ngram
+    assert gru["not_ranked"][0]["text"].startswith(f"{gru['curve'][-1]['step']} steps, not trained")
+    assert "스텝만 학습함" in gru["not_ranked"][0]["text_ko"]
+    assert board["verdict"]["best"] == "ngram" and board["verdict"]["confidence"] == "cannot tell"
+    assert "gap" not in ngram and gru["gap"]["low"] <= gru["gap"]["value"] <= gru["gap"]["high"]
+    assert board["verdict"]["at_horizon"]["horizon"] == "40epochs"
+
+    monkeypatch.setattr("chainrule.experiment.cells.make_trainer", None)  # nothing is trained for a horizon
+    assert main([*command, "--set", "train.warmup=1000000", "--horizon", "8epochs"]) == 0
+    later = json.loads(capsys.readouterr().out)
+    assert later["verdict"]["at_horizon"]["horizon"] == "8epochs"
+    assert json.loads((out / "plan.json").read_text())["horizon"] == "8epochs"
+    assert main([*command, "--horizon", "10min"]) == 2
+    assert "--horizon 10min: expected epochs" in capsys.readouterr().err
 
 
 def test_a_horizon_is_of_the_kind_of_the_budget_and_no_shorter() -> None:
