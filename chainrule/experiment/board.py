@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.metric import Metric
-from chainrule.experiment.curves import Curve, doubling
+from chainrule.experiment.curves import Curve, doubling, frontier
 from chainrule.experiment.eligibility import refusals, steps_of
 from chainrule.experiment.horizon import TIMES, Outlook, outlook
 from chainrule.experiment.jobs import Result, Results
@@ -84,18 +84,18 @@ def _judge(
     say = {lang: section_of(board["task"]).catalogue(lang).counting(board["data"].get("counted")) for lang in LANGUAGES}
     done = {name: rows[name] for name in rows if name in blocks}
     curves = {name: Curve.of(row, validation, _train_tokens(board)) for name, row in done.items()}
-    known = board["references"]
+    best, known = frontier(done.values(), validation), board["references"]
     least = {f"least_{name}": known[name] for name in task.least if name in known}
-    refused = refusals(done, main, least, curves)
+    refused = refusals(done, main, least, curves, best)
     for name, row in done.items():
-        row |= {"eligible": name not in refused, "steps": steps_of(row), "doubling": doubling(curves[name])}
+        row |= {"eligible": name not in refused, "steps": steps_of(row), "doubling": doubling(curves[name], best)}
         if name in refused:
             row["not_ranked"] = [spoken([why], say) for why in refused[name]]
     ranked = [name for name in done if name not in refused]
     ranking = rank(blocks, main, ranked or None)
     for name, (value, low, high) in (ranking.gaps if ranking else {}).items():
         rows[name]["gap"] = {"value": value, "low": low, "high": high}
-    ahead = None if left else _outlook(plan, curves, blocks, (main, validation))
+    ahead = None if left else _outlook(plan, curves, blocks, (main, validation), best)
     verdict = make_verdict(Evidence(done, blocks, main, left, refused, ahead, _test_share(board)), say)
     if verdict["best"]:
         more = spoken(task.remark(board, rows[verdict["best"]], metrics), say)
@@ -105,11 +105,17 @@ def _judge(
 
 
 def _outlook(
-    plan: Plan, curves: Mapping[str, Curve | None], blocks: Mapping[str, Blocks], metrics: tuple[Metric, Metric]
+    plan: Plan,
+    curves: Mapping[str, Curve | None],
+    blocks: Mapping[str, Blocks],
+    metrics: tuple[Metric, Metric],
+    best: float,
 ) -> Outlook:
     budget = Budget.parse(plan.settings["budget"])
     horizon = Budget.parse(plan.horizon, "--horizon") if plan.horizon else Budget(TIMES * budget.amount, budget.kind)
-    return outlook(curves, blocks, metrics, horizon.amount / budget.amount, str(horizon), _horizon_in_words(horizon))
+    return outlook(
+        curves, blocks, metrics, horizon.amount / budget.amount, str(horizon), _horizon_in_words(horizon), best
+    )
 
 
 def _horizon_in_words(horizon: Budget) -> Sentence:

@@ -1,16 +1,17 @@
 """Learning curves beyond the budget: the improvement of a row by more training, with its uncertainty.
 
 A run trains at a constant learning rate, then the rate decays to zero. Few noisy points cannot tell a free curve, so
-only one number is fitted: the gain of the last doubling of training in the constant phase. From there a power law goes
-on, ``loss(t) = a + b t^-c``, for the losses at the end of budgets of length t. Its exponent c has a prior: early in
-training gains shrink slowly, later faster. A second prior says after how many passes over the training data validation
-stops to improve. What is more, a row whose validation rises does not improve.
+only one number is fitted: the gain of the last doubling of training in the constant phase. From there the losses at the
+end of budgets of length t follow ``a + (loss - a) t^-c``. The asymptote a has a prior that all rows share, since the
+data, not the model, decide most of it: somewhat below the best loss of any row. The exponent c follows from the gain
+and the asymptote, and is shrunk to what is usual. Another prior says after how many passes over the training data
+validation stops to improve. A row whose validation has risen does not improve at all.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,10 +20,14 @@ import numpy as np
 from chainrule.core.metric import Metric
 
 DRAWS = 1000
-YOUNG, OLD, AGE = 0.3, 0.65, 10.0
-"""Median exponent of a row at the end of its warm-up, and of one that trained at least AGE times as long."""
-EXPONENT_SPREAD = 0.35
-"""Standard deviation of the logarithm of the exponent."""
+HEADROOM = 0.15
+"""Mean of the prior (exponential) of the distance of the asymptote below the best loss of any row, relative to that."""
+CAPACITY = 0.03
+"""Spread of the distance of a row's own asymptote above the common one, relative to the loss."""
+EXPONENT, SHRINKAGE, EXPONENT_SPREAD = 0.6, 0.25, 0.25
+"""Usual exponent, its weight against the fitted one, and the standard deviation of the logarithm of what results."""
+DECAYED = 1.4
+"""The exponent of losses at the end of budgets, after the decay, relative to that of the constant phase."""
 WINDOW = 0.25
 """Points of the constant phase from this share of its length on show the gain of its last doubling."""
 NOISE = 0.004
@@ -49,7 +54,6 @@ class Curve:
         constant: which points lie in the constant phase, past the warm-up.
         epochs: passes over the training data.
         flat: share of training before the decay.
-        age: steps, relative to those of the warm-up.
         bounded: losses are mistakes, which cannot be fewer than none.
     """
 
@@ -59,7 +63,6 @@ class Curve:
     constant: np.ndarray
     epochs: float
     flat: float
-    age: float
     bounded: bool = False
 
     @staticmethod
@@ -76,21 +79,15 @@ class Curve:
             return None
         at = np.array([point["tokens"] for point in points], float)
         value = np.array([point["value"] for point in points], float)
-        loss = (best_possible(metric) or 0.0) - value if metric.higher_is_better else value
+        loss = _loss(metric, value)
         steps = np.array([point.get("step", 0) for point in points], float)
         flat = 1 - recipe.get("decay_fraction", 0.5)
         kept = recipe.get("keep_weights", "best") == "best"
         warm = (steps >= recipe.get("warmup", 0)) | (steps == 0)
         constant = warm & (at <= 1.02 * flat * at[-1]) & np.isfinite(loss)
         end = float(np.nanmin(loss) if kept else loss[-1])
-        age = steps[-1] / max(recipe.get("warmup", 0), 1) if steps[-1] else AGE
         bounded = best_possible(metric) is not None
-        return Curve(at, loss, end, constant, at[-1] / (train_tokens or at[-1]), flat, age, bounded)
-
-    @property
-    def exponent(self) -> float:
-        """The median of the prior of the exponent: it grows with the logarithm of the age."""
-        return YOUNG + (OLD - YOUNG) * float(np.clip(math.log(max(self.age, 1e-9)) / math.log(AGE), 0, 1))
+        return Curve(at, loss, end, constant, at[-1] / (train_tokens or at[-1]), flat, bounded)
 
     @property
     def scale(self) -> float:
@@ -104,52 +101,75 @@ class Curve:
         return bool(behind and np.nanmin(self.loss[-2:]) > self.end + NOISE * self.scale)
 
 
-def gains(curve: Curve, times: float, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
+def frontier(rows: Iterable[Mapping[str, Any]], metric: Metric) -> float:
+    """Return the best validation loss of any row: the asymptote lies below it.
+
+    Args:
+        rows: rows with curves; that of a counted model is one point.
+        metric: that of the curves.
+    """
+    values = [point["value"] for row in rows for point in row.get("curve") or [] if np.isfinite(point["value"])]
+    losses = [_loss(metric, np.array(value)) for value in values]
+    return float(min(losses, default=0.0))
+
+
+def gains(curve: Curve, times: float, best: float | None = None, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     """Return draws of the loss that a row would lose by training ``times`` as long; negative where it becomes worse.
 
     Args:
         curve: the curve of the row.
         times: length of training, relative to that of the curve.
+        best: the best loss of any row; None: that of the curve.
         draws: number of draws.
-        seed: of the draws.
+        seed: of the draws; the common asymptote is the same for every seed.
     """
-    rng = np.random.default_rng([2, seed])
+    rng, common = np.random.default_rng([2, seed]), np.random.default_rng(2)
     if curve.rising:
         kept = np.nanmin(curve.loss[curve.constant]) if curve.constant.any() else curve.end
         return -max(float(kept) - curve.end, 0.0) * rng.random(draws)
-    exponent = curve.exponent * np.exp(EXPONENT_SPREAD * rng.normal(size=draws))
-    value, error, share = last_doubling(curve)
-    gain = np.maximum(value + error * rng.normal(size=draws), 0.0)
+    best = curve.end if best is None else min(best, curve.end)
+    unit = best if best > 0 else curve.scale
+    asymptote = best - unit * -np.expm1(-common.exponential(HEADROOM, draws))
+    asymptote += CAPACITY * unit * np.abs(rng.normal(size=draws))
+    level, gain, error = last_doubling(curve)
+    gain = np.maximum(gain + error * rng.normal(size=draws), 1e-9 * curve.scale)
+    above = np.maximum(level - asymptote, 0.02 * unit)
+    exponent = (DECAYED * np.log2(1 + gain / above)) ** (1 - SHRINKAGE) * EXPONENT**SHRINKAGE
+    exponent *= np.exp(EXPONENT_SPREAD * rng.normal(size=draws))
     stops = EPOCHS * np.exp(EPOCHS_SPREAD * rng.normal(size=draws))
     reached = np.clip(stops / curve.epochs, 1.0, times)
-    gain *= share**exponent * (1 - reached**-exponent) / np.expm1(exponent * math.log(2))
-    return curve.end * -np.expm1(-gain / curve.end) if curve.bounded and curve.end > 0 else gain
+    return np.maximum(curve.end - asymptote, 0.0) * (1 - reached**-exponent)
 
 
 def last_doubling(curve: Curve) -> tuple[float, float, float]:
-    """Return the gain of the last doubling in the constant phase, its standard error, and the share of the phase.
+    """Return the loss at the end of the constant phase, the gain of its last doubling, and the gain's standard error.
 
-    The gain is the slope of a regression of the last points on a power law with the expected exponent. Where there are
-    no two points in the phase past the warm-up, all points count.
+    They are a regression of the last points on a power law with the usual exponent. Where there are no two points in
+    the phase past the warm-up, all points count.
     """
     chosen = curve.constant & (curve.at >= WINDOW * curve.flat * curve.at[-1])
     if chosen.sum() < 2:
         chosen = np.isfinite(curve.loss) & (curve.at >= WINDOW * curve.at[-1])
     at, loss = curve.at[chosen], curve.loss[chosen]
-    shape = np.expm1(-curve.exponent * np.log(at / at[-1])) / np.expm1(curve.exponent * math.log(2))
+    shape = np.expm1(-EXPONENT * np.log(at / at[-1])) / np.expm1(EXPONENT * math.log(2))
     design = np.stack([np.ones_like(shape), shape], 1)
-    fit, *_ = np.linalg.lstsq(design, loss, rcond=None)
-    left, prior = loss - design @ fit, NOISE * curve.scale
+    (level, gain), *_ = np.linalg.lstsq(design, loss, rcond=None)
+    left, prior = loss - design @ [level, gain], NOISE * curve.scale
     noise = (4 * prior**2 + left @ left) / (4 + max(len(loss) - 2, 0))
     error = math.sqrt(noise * np.linalg.pinv(design.T @ design)[1, 1])
-    return float(fit[1]), error, float(at[-1] / curve.at[-1])
+    return float(level), float(gain), error
 
 
-def doubling(curve: Curve | None) -> dict[str, float] | None:
+def _loss(metric: Metric, value: np.ndarray) -> np.ndarray:
+    return (best_possible(metric) or 0.0) - value if metric.higher_is_better else value
+
+
+def doubling(curve: Curve | None, best: float | None = None) -> dict[str, float] | None:
     """Return the gain that the fitted curve expects of twice the budget, in units of the curve; None without a curve.
 
     Args:
         curve: the curve of a row.
+        best: the best loss of any row.
 
     Returns:
         ``{"value", "low", "high", "share"}``: the median, the ends of the 80 % interval, and the median relative to
@@ -157,5 +177,5 @@ def doubling(curve: Curve | None) -> dict[str, float] | None:
     """
     if curve is None:
         return None
-    low, value, high = np.quantile(gains(curve, 2.0), [0.1, 0.5, 0.9])
+    low, value, high = np.quantile(gains(curve, 2.0, best), [0.1, 0.5, 0.9])
     return {"value": float(value), "low": float(low), "high": float(high), "share": float(value) / curve.scale}

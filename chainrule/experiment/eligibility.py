@@ -11,7 +11,7 @@ from chainrule.core.metric import Metric
 from chainrule.experiment.curves import Curve, gains
 from chainrule.report.sentences import MetricValue, Sentence
 
-STEEP = 0.08
+STEEP = 0.06
 """Expected gain of doubling the budget, relative to what training has improved (or to the loss), from which a row is
 not ranked.
 """
@@ -25,7 +25,9 @@ def steps_of(row: Row) -> int | None:
     return None if found is None else int(found)
 
 
-def not_ranked(row: Row, metric: Metric, least: Mapping[str, float], curve: Curve | None) -> list[Sentence]:
+def not_ranked(
+    row: Row, metric: Metric, least: Mapping[str, float], curve: Curve | None, best: float | None = None
+) -> list[Sentence]:
     """Return the reasons why a row cannot be ranked; none if it is trained far enough.
 
     A counting model is estimated once from all the data: it is always ranked.
@@ -35,6 +37,7 @@ def not_ranked(row: Row, metric: Metric, least: Mapping[str, float], curve: Curv
         metric: the main metric.
         least: values of references, by message key, that a trained model must be better than.
         curve: its learning curve.
+        best: the best validation loss of any row.
     """
     recipe, steps = row.get("train") or {}, steps_of(row)
     if recipe.get("update", "counting") == "counting":
@@ -46,13 +49,17 @@ def not_ranked(row: Row, metric: Metric, least: Mapping[str, float], curve: Curv
         if metric.name in row and metric.better(row[metric.name], value) <= 0:
             told = {"reference": Sentence(name, {}), "value": MetricValue(metric, value), "steps": steps or 0}
             return [Sentence("not_ranked_reference", told)]
-    if recipe["update"] == "gradient" and curve is not None and falls_steeply(curve):
+    if recipe["update"] == "gradient" and curve is not None and falls_steeply(curve, best):
         return [Sentence("not_ranked_steep", {"steps": steps or 0})]
     return []
 
 
 def refusals(
-    rows: Mapping[str, Row], metric: Metric, least: Mapping[str, float], curves: Mapping[str, Curve | None]
+    rows: Mapping[str, Row],
+    metric: Metric,
+    least: Mapping[str, float],
+    curves: Mapping[str, Curve | None],
+    best: float | None = None,
 ) -> dict[str, list[Sentence]]:
     """Return the reasons by row, for rows that are not ranked.
 
@@ -63,8 +70,9 @@ def refusals(
         metric: the main metric.
         least: values of references, by message key, that a trained model must be better than.
         curves: learning curves by row.
+        best: the best validation loss of any row.
     """
-    found = {name: not_ranked(row, metric, least, curves.get(name)) for name, row in rows.items()}
+    found = {name: not_ranked(row, metric, least, curves.get(name), best) for name, row in rows.items()}
     free = [name for name, why in found.items() if all(reason.key == "not_ranked_steep" for reason in why)]
     if free:
         leader = max(free, key=lambda name: metric.better(rows[name][metric.name], 0.0))
@@ -72,6 +80,6 @@ def refusals(
     return {name: why for name, why in found.items() if why}
 
 
-def falls_steeply(curve: Curve) -> bool:
+def falls_steeply(curve: Curve, best: float | None = None) -> bool:
     """Return whether doubling the budget would probably improve the row a lot."""
-    return float(np.median(gains(curve, 2.0))) > STEEP * curve.scale
+    return float(np.median(gains(curve, 2.0, best))) > STEEP * curve.scale

@@ -62,6 +62,7 @@ def outlook(
     times: float,
     horizon: str,
     words: Any = None,
+    best: float | None = None,
 ) -> Outlook:
     """Return the figures of all rows after training ``times`` as long.
 
@@ -72,6 +73,7 @@ def outlook(
         times: the horizon relative to the budget.
         horizon: the horizon as it is typed.
         words: the horizon as it is said.
+        best: the best validation loss of any row.
     """
     main, validation = metrics
     found = {}
@@ -79,7 +81,8 @@ def outlook(
         several = blocks[name]
         now = several.drawn(main, resample(len(several), DRAWS), seed)
         curve = curves.get(name)
-        found[name] = now if curve is None else _later(now, curve, gains(curve, times, seed=seed), main, validation)
+        gained = None if curve is None else gains(curve, times, best, seed=seed)
+        found[name] = now if curve is None or gained is None else _later(now, curve, gained, main, validation)
     return Outlook(found, main, times, horizon, words)
 
 
