@@ -24,16 +24,21 @@ HEADROOM = 0.15
 """Mean of the prior (exponential) of the distance of the asymptote below the best loss of any row, relative to that."""
 CAPACITY = 0.03
 """Spread of the distance of a row's own asymptote above the common one, relative to the loss."""
-EXPONENT, SHRINKAGE, EXPONENT_SPREAD = 0.6, 0.25, 0.25
-"""Usual exponent, its weight against the fitted one, and the standard deviation of the logarithm of what results."""
+EXPONENT, EXPONENT_SPREAD = 0.6, 0.25
+"""Usual exponent, and how far (standard deviation of the logarithm) the one that follows from the gain may be off."""
+GAIN_SPREAD = 0.5
+"""Spread of the prior of the gain, relative to the gain that the usual exponent would make."""
 DECAYED = 1.4
 """The exponent of losses at the end of budgets, after the decay, relative to that of the constant phase."""
 WINDOW = 0.25
 """Points of the constant phase from this share of its length on show the gain of its last doubling."""
-NOISE = 0.004
+NOISE = 0.002
 """Standard deviation of a point, relative to what training has improved so far; residuals may show more."""
 EPOCHS, EPOCHS_SPREAD = 25.0, 1.0
-"""Median and spread (of the logarithm) of the passes over the training data after which validation stops improving."""
+"""Median and spread (of the logarithm) of the passes over the training data after which validation stops improving, for
+a model with a parameter for each item of the training data. The median grows with the fourth root of items a parameter,
+but not for accuracy, which suffers less from overfitting than log p does.
+"""
 
 
 def best_possible(metric: Metric) -> float | None:
@@ -54,6 +59,7 @@ class Curve:
         constant: which points lie in the constant phase, past the warm-up.
         epochs: passes over the training data.
         flat: share of training before the decay.
+        room: items of the training data for each parameter.
         bounded: losses are mistakes, which cannot be fewer than none.
     """
 
@@ -63,6 +69,7 @@ class Curve:
     constant: np.ndarray
     epochs: float
     flat: float
+    room: float = 1.0
     bounded: bool = False
 
     @staticmethod
@@ -86,8 +93,9 @@ class Curve:
         warm = (steps >= recipe.get("warmup", 0)) | (steps == 0)
         constant = warm & (at <= 1.02 * flat * at[-1]) & np.isfinite(loss)
         end = float(np.nanmin(loss) if kept else loss[-1])
+        items = train_tokens or at[-1]
         bounded = best_possible(metric) is not None
-        return Curve(at, loss, end, constant, at[-1] / (train_tokens or at[-1]), flat, bounded)
+        return Curve(at, loss, end, constant, at[-1] / items, flat, items / max(row.get("params") or items, 1), bounded)
 
     @property
     def scale(self) -> float:
@@ -97,8 +105,11 @@ class Curve:
     @property
     def rising(self) -> bool:
         """Has validation become worse for good: are the last points worse than the best by more than noise?"""
-        behind = np.flatnonzero(self.loss == np.nanmin(self.loss))[-1] < len(self.loss) - 2
-        return bool(behind and np.nanmin(self.loss[-2:]) > self.end + NOISE * self.scale)
+        loss = self.loss[np.isfinite(self.loss)]
+        if len(loss) < 5 or loss.argmin() >= len(loss) - 2:
+            return False
+        noise = 1.48 * float(np.median(np.abs(np.diff(loss, 2)))) / math.sqrt(6)
+        return bool(loss[-2:].min() > loss.min() + 2 * noise + NOISE * self.scale)
 
 
 def frontier(rows: Iterable[Mapping[str, Any]], metric: Metric) -> float:
@@ -132,11 +143,12 @@ def gains(curve: Curve, times: float, best: float | None = None, draws: int = DR
     asymptote = best - unit * -np.expm1(-common.exponential(HEADROOM, draws))
     asymptote += CAPACITY * unit * np.abs(rng.normal(size=draws))
     level, gain, error = last_doubling(curve)
-    gain = np.maximum(gain + error * rng.normal(size=draws), 1e-9 * curve.scale)
     above = np.maximum(level - asymptote, 0.02 * unit)
-    exponent = (DECAYED * np.log2(1 + gain / above)) ** (1 - SHRINKAGE) * EXPONENT**SHRINKAGE
-    exponent *= np.exp(EXPONENT_SPREAD * rng.normal(size=draws))
-    stops = EPOCHS * np.exp(EPOCHS_SPREAD * rng.normal(size=draws))
+    usual = above * np.expm1(EXPONENT / DECAYED * math.log(2))
+    trust = 1 / (1 + (error / (GAIN_SPREAD * usual)) ** 2)
+    gain = trust * gain + (1 - trust) * usual + np.sqrt(trust) * error * rng.normal(size=draws)
+    exponent = DECAYED * np.log2(1 + np.maximum(gain, 0.0) / above) * np.exp(EXPONENT_SPREAD * rng.normal(size=draws))
+    stops = EPOCHS * (1.0 if curve.bounded else curve.room**0.25) * np.exp(EPOCHS_SPREAD * rng.normal(size=draws))
     reached = np.clip(stops / curve.epochs, 1.0, times)
     return np.maximum(curve.end - asymptote, 0.0) * (1 - reached**-exponent)
 
@@ -145,11 +157,11 @@ def last_doubling(curve: Curve) -> tuple[float, float, float]:
     """Return the loss at the end of the constant phase, the gain of its last doubling, and the gain's standard error.
 
     They are a regression of the last points on a power law with the usual exponent. Where there are no two points in
-    the phase past the warm-up, all points count.
+    the phase past the warm-up, the gain is not known, and its standard error is that of anything.
     """
     chosen = curve.constant & (curve.at >= WINDOW * curve.flat * curve.at[-1])
     if chosen.sum() < 2:
-        chosen = np.isfinite(curve.loss) & (curve.at >= WINDOW * curve.at[-1])
+        return curve.end, 0.0, 1e6 * curve.scale
     at, loss = curve.at[chosen], curve.loss[chosen]
     shape = np.expm1(-EXPONENT * np.log(at / at[-1])) / np.expm1(EXPONENT * math.log(2))
     design = np.stack([np.ones_like(shape), shape], 1)

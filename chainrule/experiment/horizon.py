@@ -93,5 +93,7 @@ def _later(now: np.ndarray, curve: Curve, gained: np.ndarray, main: Metric, vali
     share = np.clip(gained / max(abs(curve.end), 1e-9), -1.0, 0.95)
     rng = np.random.default_rng(3)
     factor = (1 - share) ** rng.normal(ELASTICITY, ELASTICITY_SPREAD, len(now))
-    best = best_possible(main) or 0.0
-    return best + (now - best) * factor
+    best = best_possible(main)
+    if best is None:
+        return now / factor if main.higher_is_better else now * factor
+    return best - (best - now) * factor

@@ -168,6 +168,23 @@ def interval(blocks: Blocks, metric: Metric, level: float = 0.95) -> tuple[float
     return _middle(blocks.drawn(metric, resample(len(blocks))), level)
 
 
+def difference(a: Blocks, b: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float, float]:
+    """Return the figure of a minus that of b on the same blocks, with its paired bootstrap interval.
+
+    Args:
+        a: the sums of one row.
+        b: the sums of another row over the same blocks.
+        metric: the metric.
+        level: the probability that the interval covers.
+
+    Returns:
+        The difference, and the ends of its interval.
+    """
+    weights = resample(len(a))
+    gaps = a.drawn(metric, weights, 1) - b.drawn(metric, weights, 2)
+    return a.figure(metric) - b.figure(metric), *_middle(gaps, level)
+
+
 def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -13,7 +13,7 @@ import pytest
 
 from chainrule.core.metric import AGGREGATES, Metric, item_sums
 from chainrule.experiment.board import budget_in_words
-from chainrule.experiment.statistics import Blocks, block_edges, interval, make_blocks, rank
+from chainrule.experiment.statistics import Blocks, block_edges, difference, interval, make_blocks, rank
 from chainrule.experiment.verdict import useful_context
 from chainrule.tasks.base import find_task
 
@@ -102,6 +102,7 @@ def test_the_interval_of_equal_blocks_is_a_point_and_pairing_removes_what_blocks
     ranking = rank({"a": a, "b": b}, BITS)
     assert ranking is not None and ranking.order == ["b", "a"]
     assert ranking.gaps["a"] == pytest.approx((0.1 / math.log(2),) * 3)
+    assert difference(a, b, BITS) == pytest.approx((0.1 / math.log(2),) * 3)
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:

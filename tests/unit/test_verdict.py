@@ -363,6 +363,15 @@ def test_accuracy_is_extrapolated_by_its_errors() -> None:
     assert later["best"] == "gru" and 0.905 < later["ranking"][0]["value"] < 1 and later["ranking"][0]["high"] <= 1
 
 
+def test_chrf_follows_the_validation_loss_without_passing_100() -> None:
+    chrf = Metric("chrf", "chrF", "chrF", of="k", aggregate="chrf", higher_is_better=True)
+    nats = Metric("nats", "nats", "nats", of="nats")
+    found = Curve.of({"train": {"update": "gradient", "warmup": 10}, "curve": curve(falling(0.5, 1.5, 0.5))}, nats)
+    blocks = {"gru": Blocks({"k": np.tile([100.0, 100.0, 40.0], (50, 6)), "items": np.ones(50)})}
+    later = outlook({"gru": found}, blocks, (chrf, nats), 10.0, "300s").figures["gru"]
+    assert 41 < later.mean() < 70 and later.max() < 100
+
+
 def test_a_board_marks_rows_that_are_not_ranked_and_its_horizon_can_be_asked_later(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
