@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house clean
+.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -55,6 +55,9 @@ evidence-images: .venv/test  ## the same for images: labels, tokens, drawing (ho
 
 evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, frames, kills, structure, speed against 6d658b9 (one hour)
 	$(BIN)/python benchmarks/evidence_house.py --data $(DATA)
+
+evidence-verdict: .venv/test  ## recommendations after 30 s a row against the ranking after 5 min (7 hours)
+	$(BIN)/python benchmarks/evidence_verdict.py --data $(DATA)
 
 clean:
 	rm -rf .venv demo docs/_build

@@ -4,7 +4,8 @@
 
 Every set is compared twice with each seed, 30 s and 5 min a row. Seconds are those of the processor, in one thread, so
 that figures do not depend on the load of the machine. The result files of a comparison are kept in one compressed file
-under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on.
+under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on. At the end, and
+alone with ``--judge``, verdicts are judged from what is kept: docs/evidence/verdict.md, .json and .svg.
 """
 
 from __future__ import annotations
@@ -70,9 +71,9 @@ TUNING = {
 """Sets that the extrapolation of learning curves was chosen on; none of the figures is about them."""
 
 
-def kept(name: str, seed: int, budget: str) -> Path:
+def kept(name: str, seed: int, budget: str, folder: Path = KEPT) -> Path:
     """Return the file that keeps the results of one comparison."""
-    return KEPT / f"{name}-seed{seed}-{budget}.json.gz"
+    return folder / f"{name}-seed{seed}-{budget}.json.gz"
 
 
 def collect(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
@@ -119,7 +120,7 @@ def collect_all(names: list[str], seeds: list[int], data: Path, work: Path, jobs
     """Run all comparisons that are not kept yet, some at a time, each in its own process."""
     todo = [(n, s, b) for s in seeds for n in names for b in (NOW, LATER) if not kept(n, s, b).exists()]
     with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda one: _start(*one, data, work), todo))
+        list(pool.map(lambda one: _start(one[0], one[1], one[2], data, work), todo))
 
 
 def _start(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
@@ -129,13 +130,35 @@ def _start(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
     print(f"{time.strftime('%H:%M')} {name} seed {seed} {budget}: {told}", flush=True)
 
 
+def judge_kept(names: list[str], seeds: list[int], budgets: tuple[str, str], folder: Path, page: Path) -> None:
+    """Write the page of the evidence from the pairs of comparisons that are kept."""
+    from verdict_judge import as_markdown, as_svg, judge, read_pair
+
+    short, long = budgets
+    files = {(n, s): (kept(n, s, short, folder), kept(n, s, long, folder)) for n in names for s in seeds}
+    pairs = [read_pair(two, *key) for key, two in files.items() if all(path.exists() for path in two)]
+    if not pairs:
+        print("no pair of comparisons is kept yet")
+        return
+    found = judge(pairs)
+    page.with_suffix(".md").write_text(as_markdown(found, short, long), encoding="utf-8")
+    page.with_suffix(".json").write_text(json.dumps(_shorter(found), indent=1) + "\n", encoding="utf-8")
+    page.with_suffix(".svg").write_text(as_svg(found), encoding="utf-8")
+    for method, regret in found["mean_regret"].items():
+        print(f"{method}: mean regret {100 * regret:.2f} %, at most 2 % in {found['within_2_percent'][method]}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "verdict")
     parser.add_argument("--sets", default=",".join(SETS))
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--judge", action="store_true", help="judge what is kept, and run nothing")
+    parser.add_argument("--budgets", default=f"{NOW},{LATER}", help="of the two comparisons that are judged")
+    parser.add_argument("--page", type=Path, default=KEPT, help="the page that is written, without suffix")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of the kept comparisons")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -144,7 +167,11 @@ def main() -> None:
         collect(name, int(seed), budget, options.data, options.work)
         return
     seeds = [int(seed) for seed in options.seeds.split(",")]
-    collect_all(options.sets.split(","), seeds, options.data, options.work, options.jobs)
+    names = options.sets.split(",")
+    if not options.judge:
+        collect_all(names, seeds, options.data, options.work, options.jobs)
+    short, _, long = options.budgets.partition(",")
+    judge_kept(names, seeds, (short, long), options.kept, options.page)
 
 
 if __name__ == "__main__":

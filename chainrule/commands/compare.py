@@ -35,6 +35,11 @@ class Compare(Training):
         metavar="a,b",
     )
     seeds: int | None = option("number of seeds that each model is trained from (default: 1)", metavar="N")
+    horizon: str | None = option(
+        "say also which model to take if you will train for that long, such as 10min, by extrapolated learning curves "
+        "(default: 10 times --budget)",
+        metavar="TIME",
+    )
     workers: int | None = option(
         "train N models at once, each in its own process (default: in turns in one process)", metavar="N"
     )
@@ -56,7 +61,7 @@ class Compare(Training):
         values = {**settings_of(o, data), "data": data or str(plays()), "model_type": "ngram"}
         settings, seeds = RunConfig.make(values).infer_task(), 1 if o.seeds is None else o.seeds
         check_budget(settings.budget)
-        more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin}
+        more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin, "horizon": o.horizon}
         more["memory_curves"] = o.memory_curves or "contention"
         return run(Request(settings, o.models, Path(o.out), seeds, o.lang or "en", **more))
 

@@ -9,13 +9,16 @@ import numpy as np
 
 from chainrule.core.metric import Metric
 from chainrule.experiment.contention import unmeasured
+from chainrule.experiment.curves import Curve, doubling, frontier
+from chainrule.experiment.eligibility import refusals, steps_of
+from chainrule.experiment.horizon import TIMES, Outlook, outlook
 from chainrule.experiment.jobs import Result, Results
 from chainrule.experiment.mix_facts import add_mixture
 from chainrule.experiment.plan import MIX, Plan, PlannedRow
 from chainrule.experiment.statistics import Blocks, interval, rank
-from chainrule.experiment.verdict import gain_of_doubling, make_verdict
+from chainrule.experiment.verdict import Evidence, make_verdict
 from chainrule.report.messages import LANGUAGES, Catalogue
-from chainrule.report.sentences import in_languages, spoken
+from chainrule.report.sentences import Sentence, in_languages, spoken
 from chainrule.tasks.board import BoardTask, board_of, contended, section_of
 from chainrule.training.budget import Budget
 
@@ -49,7 +52,7 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
     }  # fmt: skip
     if not facts:
         text = in_languages({lang: Catalogue(lang).message("verdict_nothing") for lang in LANGUAGES})
-        verdict = {**text, "best": None, "tie": [], "confidence": "so far", "useful_context": None}
+        verdict = {**text, "best": None, "tie": [], "confidence": "so far", "useful_context": None, "at_horizon": None}
         return {**board, "verdict": verdict, "warnings": []}
     validation = Metric.from_json(facts["validation"])
     board |= {
@@ -59,7 +62,7 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
         **task.entries(facts["board"], {found["model"]: private for found, private, _ in made if private}),
     }  # fmt: skip
     blocks = {found["model"]: several for found, _, several in made if several is not None}
-    board |= _judge(board, rows, blocks, metrics, validation, task, left)
+    board |= _judge(board, rows, blocks, task, left, plan)
     if unmeasured(plan, results, board):
         board["status"] = "running" if running else "interrupted"
     return board
@@ -80,28 +83,74 @@ def _judge(
     board: Mapping[str, Any],
     rows: Mapping[str, Row],
     blocks: Mapping[str, Blocks],
-    metrics: list[Metric],
-    validation: Metric,
     task: BoardTask,
     left: bool,
+    plan: Plan,
 ) -> dict[str, Any]:
-    """Verdict and warnings; the gap of each row to the best one is added to the row."""
-    main, counted = metrics[0], board["data"].get("counted")
-    say = {lang: section_of(board["task"]).catalogue(lang).counting(counted) for lang in LANGUAGES}
+    """Verdict and warnings; to each finished row is added whether it is ranked, and its gap to the best one."""
+    metrics = [Metric.from_json(saved) for saved in board["metrics"]]
+    main, validation = metrics[0], Metric.from_json(board["validation"])
+    say = {lang: section_of(board["task"]).catalogue(lang).counting(board["data"].get("counted")) for lang in LANGUAGES}
     single = {name: found for name, found in blocks.items() if name != MIX}
-    ranking = rank(single, main)
+    done = {name: rows[name] for name in rows if name in single}
+    curves = {name: Curve.of(row, validation, _train_tokens(board)) for name, row in done.items()}
+    best, known = frontier(done.values(), validation), board["references"]
+    least = {f"least_{name}": known[name] for name in task.least if name in known}
+    refused = refusals(done, main, least, curves, best)
+    for name, row in done.items():
+        row |= {"eligible": name not in refused, "steps": steps_of(row), "doubling": doubling(curves[name], best)}
+        if name in refused:
+            row["not_ranked"] = [spoken([why], say) for why in refused[name]]
+    ranked = [name for name in done if name not in refused]
+    ranking = rank(single, main, ranked or None)
     for name, (value, low, high) in (ranking.gaps if ranking else {}).items():
         rows[name]["gap"] = {"value": value, "low": low, "high": high}
-    followed = validation.name == main.name
-    verdict = make_verdict(rows, single, main, running=left, followed=followed, say=say)
+    ahead = None if left else _outlook(plan, curves, single, (main, validation), best)
+    verdict = make_verdict(Evidence(done, single, main, left, refused, ahead, _test_share(board)), say)
     if verdict["best"]:
         more = spoken(task.remark(board, rows[verdict["best"]], metrics), say)
         verdict |= {key: f"{verdict[key]} {text}".rstrip() for key, text in more.items()}
     verdict = verdict if left else add_mixture(verdict, rows, blocks, main, say)
-    done = [rows[name] for name in rows if name in single]
-    warned = [*task.warnings(board, done, metrics), *contended(done)]
+    warned = [*task.warnings(board, list(done.values()), metrics), *contended(list(done.values()))]
     warnings = [warning.to_json(say) for warning in warned]
     return {"verdict": verdict, "warnings": warnings}
+
+
+def _outlook(
+    plan: Plan,
+    curves: Mapping[str, Curve | None],
+    blocks: Mapping[str, Blocks],
+    metrics: tuple[Metric, Metric],
+    best: float,
+) -> Outlook:
+    budget = Budget.parse(plan.settings["budget"])
+    horizon = Budget.parse(plan.horizon, "--horizon") if plan.horizon else Budget(TIMES * budget.amount, budget.kind)
+    return outlook(
+        curves, blocks, metrics, horizon.amount / budget.amount, str(horizon), _horizon_in_words(horizon), best
+    )
+
+
+def _horizon_in_words(horizon: Budget) -> Sentence:
+    amount, kind = horizon.amount, horizon.kind
+    for unit, seconds in (("hours", 3600), ("minutes", 60)):
+        if kind == "seconds" and amount >= 2 * seconds and amount % seconds == 0:
+            amount, kind = amount / seconds, unit
+    return Sentence(f"horizon_{kind}", {"amount": int(amount) if amount == int(amount) else amount})
+
+
+def _train_tokens(board: Mapping[str, Any]) -> float | None:
+    """Items of one pass over the training split, by the data card; other tokenizers may make another number."""
+    train = board["data"].get("parts", {}).get("train", {})
+    return train.get("tokens") or train.get("records")
+
+
+def _test_share(board: Mapping[str, Any]) -> float | None:
+    """Share of all data that is the test split."""
+    for unit in ("bytes", "tokens", "records"):
+        sizes = {name: part.get(unit) for name, part in board["data"].get("parts", {}).items()}
+        if sizes.get("test") and all(sizes.values()):
+            return sizes["test"] / sum(sizes.values())
+    return None
 
 
 # --- rows -------------------------------------------------------------------------------------------------------------
@@ -133,7 +182,7 @@ def _make_row(
     if not facts or len(finished) < 2 * len(row.cells):
         return found, None, None
     more = results.found(plan.jobs[row.memory]) if row.memory else {}
-    return _finished(found, trained, done, metrics, Metric.from_json(facts["validation"]), more.get("row", {}))
+    return _finished(found, trained, done, metrics, more.get("row", {}))
 
 
 def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask) -> dict[str, Any]:
@@ -159,12 +208,7 @@ def _progress(found: Mapping[str, Any]) -> Row:
 
 
 def _finished(
-    found: Row,
-    trained: list[Result],
-    measured: list[Result],
-    metrics: list[Metric],
-    validation: Metric,
-    more: Mapping[str, Any],
+    found: Row, trained: list[Result], measured: list[Result], metrics: list[Metric], more: Mapping[str, Any]
 ) -> tuple[Row, dict[str, Any] | None, Blocks]:
     """Metrics are the mean over seeds; extras, and the findings of the memory job (``more``), are of the first seed."""
     first = measured[0].found
@@ -181,7 +225,7 @@ def _finished(
     made = {
         **found, **first["metrics"], **mean, "status": "done", "interval": interval(blocks, metrics[0]),
         "intervals": {metric.name: interval(blocks, metric) for metric in metrics if blocks.has(metric)},
-        "peak_memory_bytes": memory, "gain_of_doubling": gain_of_doubling(found["curve"], validation.higher_is_better),
+        "peak_memory_bytes": memory,
         **{k: first[k] for k in ("state_bytes_fixed", "state_bytes_per_token")}, **extras,
     }  # fmt: skip
     return made, private, blocks

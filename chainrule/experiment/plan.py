@@ -87,6 +87,8 @@ class Plan:
     jobs: dict[str, Job]
     memory_curves: str = "contention"
     """Rows whose memory curve is measured: those in ``contention``, or ``all``."""
+    horizon: str | None = None
+    """Length of training that the verdict's second answer is about; None: ten times the budget."""
 
     def jobs_of(self, row: PlannedRow) -> list[Job]:
         """Return the train and measure jobs of a row's cells."""
@@ -345,6 +347,7 @@ def make_plan(
     command: str | None = None,
     plugin: str | None = None,
     memory_curves: str = "contention",
+    horizon: str | None = None,
 ) -> Plan:
     """Return the rows and jobs of an experiment.
 
@@ -358,6 +361,7 @@ def make_plan(
         command: the command line.
         plugin: the file of ``--plugin``.
         memory_curves: rows whose memory curve is measured: those in ``contention``, or ``all``.
+        horizon: length of training that the verdict's second answer is about.
     """
     from chainrule.core import model_type
     from chainrule.tasks.board import board_of
@@ -389,7 +393,7 @@ def make_plan(
         rows.append(mix)
     return Plan(
         key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs,
-        memory_curves,
+        memory_curves, horizon,
     )  # fmt: skip
 
 

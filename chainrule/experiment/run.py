@@ -10,7 +10,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,7 @@ class Request:
         overwrite: replace an experiment of other data or settings.
         plugin: a file of your own model types that is loaded already; worker processes load it too.
         memory_curves: rows whose memory curve and cost by length are measured: those in ``contention``, or ``all``.
+        horizon: length of training that the verdict's second answer is about; nothing is trained for it.
     """
 
     settings: RunConfig
@@ -65,6 +66,7 @@ class Request:
     overwrite: bool = False
     plugin: str | None = None
     memory_curves: str = "contention"
+    horizon: str | None = None
 
     @property
     def hash(self) -> str | None:
@@ -91,17 +93,41 @@ def run(request: Request) -> dict[str, Any]:
     if request.workers < 0:
         raise UserError(f"--workers {request.workers}: at least 0 (in turns in one process)")
     Catalogue(request.lang)
+    check_horizon(request.horizon, request.settings.budget)
     refuse_strangers(out)
     found = read_plan(out)  # a plan.json of another program is not overwritten either
     old = None if request.overwrite else found
     if old and old.request is not None and _all_final(old, results) and old.request == request.hash:
-        board = publish(old, results, out, request.lang, running=False)
+        plan = replace(old, horizon=request.horizon)
+        if plan != old:
+            write_file(out / FILE, to_json(plan.to_json()).encode())
+        board = publish(plan, results, out, request.lang, running=False)
         if board["status"] == "finished":
             return board
     from chainrule.tasks.progress import showing
 
     with FolderLock(out) as lock, showing(every=10, workers=max(1, request.workers)):
         return _work(request, old, results, lock)
+
+
+def check_horizon(horizon: str | None, budget: str) -> None:
+    """Refuse a horizon that is shorter than the budget, or of another kind.
+
+    Args:
+        horizon: as given; None: ten times the budget.
+        budget: the budget of each row.
+
+    Raises:
+        UserError: it cannot be used.
+    """
+    if horizon is None:
+        return
+    later, now = Budget.parse(horizon, "--horizon"), Budget.parse(budget)
+    if later.kind != now.kind or later.amount < now.amount:
+        raise UserError(
+            f"--horizon {horizon}: expected {now.kind}, as --budget {budget}, and no less, such as "
+            f"--horizon {Budget(10 * now.amount, now.kind)}"
+        )
 
 
 def _all_final(plan: Plan, results: Results) -> bool:
@@ -185,7 +211,7 @@ def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | 
     created = old.created if old else time.strftime("%Y-%m-%d %H:%M")
     return make_plan(
         request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created,
-        command=_command(), plugin=request.plugin, memory_curves=request.memory_curves,
+        command=_command(), plugin=request.plugin, memory_curves=request.memory_curves, horizon=request.horizon,
     )  # fmt: skip
 
 

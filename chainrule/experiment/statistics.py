@@ -1,8 +1,9 @@
-"""Blocks of a test part, the paired bootstrap over them, and the ranking, computed from sums alone."""
+"""Blocks of a test part, the paired bootstrap over seeds and blocks, and the ranking, computed from sums alone."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -15,6 +16,9 @@ BLOCKS = 200
 """Approximate number of blocks of a test part."""
 DRAWS = 2000
 """Bootstrap samples."""
+Z_95 = 1.959964
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+"""97.5 % quantiles of Student's t with 1 to 9 degrees of freedom."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,14 @@ class Blocks:
 
     def figure(self, metric: Metric) -> float:
         """Return the figure of the whole part."""
-        return float(self.drawn(metric, np.ones((1, len(self))))[0])
+        return float(self.seeds(metric).mean())
 
-    def drawn(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
-        """Return the figure of each draw of blocks.
+    def seeds(self, metric: Metric) -> np.ndarray:
+        """Return the figure of the whole part for each seed."""
+        return self.by_seed(metric, np.ones((1, len(self))))[0]
+
+    def by_seed(self, metric: Metric, weights: np.ndarray) -> np.ndarray:
+        """Return the figure of each draw of blocks for each seed, draws x seeds.
 
         Args:
             metric: the metric.
@@ -53,7 +61,27 @@ class Blocks:
         """
         names = [name for name in (metric.of, metric.per) if name]
         seeds = (self.sums, *self.other_seeds)
-        return np.mean([metric.figure({name: weights @ sums[name] for name in names}) for sums in seeds], axis=0)
+        return np.stack([metric.figure({name: weights @ sums[name] for name in names}) for sums in seeds], axis=1)
+
+    def drawn(self, metric: Metric, weights: np.ndarray, seed: int = 0) -> np.ndarray:
+        """Return the figure of each draw of blocks and seeds: seeds are drawn anew for each draw of blocks.
+
+        The deviations of K drawn seeds from their mean are widened by sqrt(K / (K - 1)), since a bootstrap of K values
+        understates their variance by that, and by the ratio of the quantiles of Student's t and of the normal
+        distribution, since K values tell little about their variance.
+
+        Args:
+            metric: the metric.
+            weights: draws x blocks, the number of times each block is drawn.
+            seed: of the draws of seeds; rows must have different ones.
+        """
+        figures_DK = self.by_seed(metric, weights)
+        count = figures_DK.shape[1]
+        mean_D = figures_DK.mean(1)
+        if count == 1:
+            return mean_D
+        drawn_DK = np.random.default_rng([1, seed]).multinomial(count, np.full(count, 1 / count), size=len(weights))
+        return mean_D + (drawn_DK * (figures_DK - mean_D[:, None])).mean(1) * _widening(count)
 
     def has(self, metric: Metric) -> bool:
         """Return whether the figure can be computed from these sums."""
@@ -133,8 +161,14 @@ def resample(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
     return weights
 
 
+def _widening(seeds: int) -> float:
+    """The factor that makes a normal interval from K resampled seeds one of Student's t."""
+    t = T_95[seeds - 2] if seeds - 2 < len(T_95) else Z_95 * (1 + 1.21 / (seeds - 1))
+    return math.sqrt(seeds / (seeds - 1)) * t / Z_95
+
+
 def interval(blocks: Blocks, metric: Metric, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a figure over blocks (Efron 1979)."""
+    """Return the percentile bootstrap interval of a figure over seeds and blocks (Efron 1979)."""
     return _middle(blocks.drawn(metric, resample(len(blocks))), level)
 
 
@@ -151,7 +185,7 @@ def difference(a: Blocks, b: Blocks, metric: Metric, level: float = 0.95) -> tup
         The difference, and the ends of its interval.
     """
     weights = resample(len(a))
-    gaps = a.drawn(metric, weights) - b.drawn(metric, weights)
+    gaps = a.drawn(metric, weights, 1) - b.drawn(metric, weights, 2)
     return a.figure(metric) - b.figure(metric), *_middle(gaps, level)
 
 
@@ -162,19 +196,26 @@ def _middle(values: np.ndarray, level: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Finished rows from best to worst.
+    """Rows from best to worst.
 
-    ``gaps`` are the paired differences to the best row: (value, low, high) of row minus best.
+    ``gaps`` are the paired differences to the best row, (value, low, high) of row minus best, for every other row, also
+    for rows that are not ranked. The intervals hold for all ranked rows at once. ``overlapping`` are the rows of which
+    some seed is at least as good as some seed of the best row.
     """
 
     order: list[str]
     gaps: dict[str, tuple[float, float, float]]
     metric: Metric
+    overlapping: frozenset[str] = frozenset()
 
     @property
     def tie(self) -> list[str]:
-        """The best row and the rows that it is not clearly better than."""
-        return [name for name in self.order if name == self.order[0] or self.behind(name)[1] <= 0]
+        """The best row and the ranked rows that it is not clearly better than."""
+        return [name for name in self.order if name == self.order[0] or self.undecided(name)]
+
+    def undecided(self, name: str) -> bool:
+        """Return whether the best row is not clearly better than this one."""
+        return self.behind(name)[1] <= 0 or name in self.overlapping
 
     def behind(self, name: str) -> tuple[float, float, float]:
         """Return the advantage of the best row over this one: (value, low, high)."""
@@ -182,14 +223,59 @@ class Ranking:
         return (-value, -high, -low) if self.metric.higher_is_better else (value, low, high)
 
 
-def rank(blocks: Mapping[str, Blocks], metric: Metric) -> Ranking | None:
+def rank(
+    blocks: Mapping[str, Blocks], metric: Metric, ranked: Collection[str] | None = None, level: float = 0.95
+) -> Ranking | None:
     """Return the rows in the order of their figures, with paired differences to the best; None without a row.
+
+    The bootstrap is paired: every row is computed from the same draws of blocks. The intervals of all differences to
+    the best row hold at once with the given probability: their half-widths are standard errors times the quantile of
+    the largest studentised deviation among the ranked rows (Dunnett 1955; Romano & Wolf 2005).
 
     Args:
         blocks: sums over the same blocks, by row.
         metric: the metric to rank by.
+        ranked: the rows that are ranked; None: all.
+        level: the probability that all intervals cover.
     """
-    if not blocks:
+    chosen = [name for name in blocks if ranked is None or name in ranked]
+    if not chosen:
         return None
-    order = sorted(blocks, key=lambda name: blocks[name].figure(metric), reverse=metric.higher_is_better)
-    return Ranking(order, {name: difference(blocks[name], blocks[order[0]], metric) for name in order}, metric)
+    figures = {name: blocks[name].figure(metric) for name in blocks}
+    order = sorted(chosen, key=lambda name: figures[name], reverse=metric.higher_is_better)
+    best, weights = order[0], resample(len(blocks[order[0]]))
+    drawn = {name: blocks[name].drawn(metric, weights, seed) for seed, name in enumerate(sorted(blocks))}
+    off = {name: (drawn[name] - drawn[best]) - (figures[name] - figures[best]) for name in blocks if name != best}
+    errors = {name: float(np.sqrt((values**2).mean())) for name, values in off.items()}
+    largest = np.zeros(len(weights))
+    for name in order[1:]:
+        if errors[name] > 1e-12 * max(1.0, abs(figures[best])):
+            largest = np.maximum(largest, np.abs(off[name]) / errors[name])
+    quantile = float(np.quantile(largest, level)) or Z_95
+    gaps = {}
+    for name, error in errors.items():
+        gap = figures[name] - figures[best]
+        gaps[name] = (gap, gap - quantile * error, gap + quantile * error)
+    overlapping = frozenset(name for name in order[1:] if _overlap(blocks[best], blocks[name], metric))
+    return Ranking(order, gaps, metric, overlapping)
+
+
+def _overlap(best: Blocks, other: Blocks, metric: Metric) -> bool:
+    """Is some seed of the other row at least as good as some seed of the best one?"""
+    if not best.other_seeds and not other.other_seeds:
+        return False
+    mine, others = best.seeds(metric), other.seeds(metric)
+    return bool(others.max() >= mine.min() if metric.higher_is_better else others.min() <= mine.max())
+
+
+def times_as_much(ranking: Ranking, name: str) -> float:
+    """Return about how many times as much test data (or as many seeds) would separate a row from the best one.
+
+    The width of an interval falls with the square root of their number, while the difference stays.
+
+    Args:
+        ranking: the ranking.
+        name: the row.
+    """
+    value, low, _ = ranking.behind(name)
+    return ((value - low) / value) ** 2 if value > 0 else math.inf

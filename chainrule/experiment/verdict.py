@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from chainrule.core.metric import Metric
-from chainrule.experiment.statistics import Blocks, Ranking, rank
+from chainrule.experiment.horizon import Outlook
+from chainrule.experiment.statistics import Blocks, Ranking, rank, times_as_much
 from chainrule.report.messages import Catalogue
 from chainrule.report.sentences import Amount, MetricValue, Sentence, spoken
 
-MOST_TIMES = 32
-"""Multiples of the training time up to which a learning curve is extrapolated."""
+MOST_DATA = 100.0
+"""Multiples of the test data (or of the seeds) up to which more of them are advised."""
+MOST_TEST = 0.3
+"""Share of all data up to which a larger test split is advised."""
 Rows = Mapping[str, dict[str, Any]]
 
 
@@ -32,97 +36,174 @@ def useful_context(curve: Sequence[Mapping[str, float]], tolerance: float = 0.01
     return next(int(point["visible"]) for point in curve if point["value"] <= best * (1 + tolerance))
 
 
-def gain_of_doubling(curve: Sequence[Mapping[str, float]], higher_is_better: bool = False) -> float:
-    """Return the improvement of a learning curve from a quarter to half of the training tokens; 0 where it gets worse.
-
-    Points are compared where the learning rate is still constant: a decay would bend the curve. Tokens stand for time,
-    so that the gain does not depend on the load of the machine.
-
-    Args:
-        curve: ``{"tokens", "value"}`` by rising tokens; fewer than 5 points have no gain.
-        higher_is_better: the direction of the value.
-    """
-    if len(curve) < 5:
-        return 0.0
-    total = curve[-1]["tokens"]
-    near = lambda share: min(curve, key=lambda p: abs(p["tokens"] - share * total))["value"]  # noqa: E731
-    gain = near(0.25) - near(0.5)
-    return max(0.0, -gain if higher_is_better else gain)
-
-
-def overtaking(rows: Rows, ranking: Ranking) -> tuple[str, float] | None:
-    """Return the row that would overtake the best one, and about how many times the training time that would take.
-
-    The estimate repeats the gain of the last doubling before the decay. It suits losses; accuracy and PSNR flatten.
-    """
-    best = ranking.order[0]
-    gain = {name: rows[name].get("gain_of_doubling") or 0.0 for name in ranking.order}
-    found = []
-    for name in ranking.order[1:]:
-        faster = gain[name] - gain[best]
-        if faster > 1e-3 and ranking.behind(name)[0] > 0:
-            found.append((2 ** (ranking.behind(name)[0] / faster), name))
-    times, name = min(found, default=(math.inf, ""))
-    return (name, times) if times <= MOST_TIMES else None
-
-
 def cheapest(names: Sequence[str], rows: Rows) -> str:
     """Return the row of a tie that costs least to keep and to run: constant memory first, then fewer parameters."""
     return min(names, key=lambda n: ((rows[n].get("state_bytes_per_token") or 0) > 0, rows[n]["params"]))
 
 
-def make_verdict(
-    rows: Rows,
-    blocks: Mapping[str, Blocks],
-    metric: Metric,
-    *,
-    running: bool,
-    followed: bool,
-    say: Mapping[str, Catalogue],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Evidence:
+    """Facts that a verdict is made from.
+
+    Args:
+        rows: finished rows of the board by name.
+        blocks: sums over the blocks of the test split, for each of them.
+        metric: the main metric.
+        running: whether other rows may still finish.
+        refused: reasons why a row is not ranked; rows without one are.
+        outlook: figures at the horizon.
+        test_share: share of all data that is the test split.
+    """
+
+    rows: Rows
+    blocks: Mapping[str, Blocks]
+    metric: Metric
+    running: bool = False
+    refused: Mapping[str, Sequence[Sentence]] = field(default_factory=dict)
+    outlook: Outlook | None = None
+    test_share: float | None = None
+
+    @property
+    def ranked(self) -> list[str]:
+        """Rows that are ranked."""
+        return [name for name in self.blocks if not self.refused.get(name)]
+
+    def label(self, name: str) -> str:
+        """Return the name of a row for readers."""
+        return self.rows[name]["label"]
+
+    @property
+    def varied(self) -> bool:
+        """Was every row with random initial weights trained from several seeds, or is there none?"""
+        trained = [name for name in self.ranked if not _counts(self.rows[name])]
+        return all(self.blocks[name].other_seeds for name in trained)
+
+
+def make_verdict(found: Evidence, say: Mapping[str, Catalogue]) -> dict[str, Any]:
     """Return the verdict over finished rows.
 
     Args:
-        rows: rows of the board by name; those of ``blocks`` are read.
-        blocks: sums over the blocks of the test part, for each finished row.
-        running: whether other rows may still finish.
-        followed: whether learning curves show the main metric, so that they can be extrapolated.
+        found: what it is made from.
         say: a catalogue for each language.
 
     Returns:
-        ``{"text", "text_ko", "best", "tie", "confidence", "useful_context", "facts"}``.
+        ``{"text", "text_ko", "best", "tie", "confidence", "useful_context", "would_decide", "at_horizon", "facts"}``.
     """
-    ranking = rank(blocks, metric)
+    ranking = rank(found.blocks, found.metric, found.ranked or None)
     if ranking is None:
-        key, confidence = ("verdict_nothing", "so far") if running else ("verdict_failed", "cannot tell")
-        verdict = {"best": None, "tie": [], "confidence": confidence, "useful_context": None, "facts": {}}
-        return {**spoken([Sentence(key, {})], say), **verdict}
-    chosen, tie, size = ranking.order[0], ranking.tie, next(iter(blocks.values())).size(metric)
-    value = rows[chosen][metric.name]
-    facts: dict[str, Any] = {"metric": metric.name, "value": value, "size": size, "order": ranking.order}
-    leads = {"model": rows[chosen]["label"], "value": MetricValue(metric, value)}
-    if running:
-        confidence, sentences = "so far", [Sentence("verdict_so_far", leads)]
-    elif size < metric.min_items:
-        too_few = {**leads, "size": Amount(size, metric.items), "least": metric.min_items}
-        confidence, sentences = "cannot tell", [Sentence("verdict_too_small", too_few)]
-    elif len(tie) > 1:
-        chosen, models = cheapest(tie, rows), ", ".join(rows[name]["label"] for name in tie)
-        told = {**leads, "models": models, "model": rows[chosen]["label"]}
-        confidence, sentences = "tie", [Sentence("verdict_tie", told)]
-    else:
-        confidence, sentences = "clear", _clear(rows, ranking, leads, facts)
-    reach = useful_context(rows[chosen].get("memory") or [])
-    if confidence in ("tie", "clear"):
-        key = {0: "verdict_context_none", 1: "verdict_context_one"}.get(reach or 0, "verdict_context")
-        sentences += [] if reach is None else [Sentence(key, {"n": reach})]
-        ahead = overtaking(rows, ranking) if followed and not metric.higher_is_better else None
-        if ahead and ahead[0] not in tie:
-            facts["overtaking"] = {"model": ahead[0], "times": ahead[1]}
-            times = {"times": f"{max(ahead[1], 1.1):.2g}", "model": rows[ahead[0]]["label"]}
-            sentences.append(Sentence("verdict_overtake", times))
-    verdict = {"best": chosen, "tie": tie, "confidence": confidence, "useful_context": reach, "facts": facts}
+        key, confidence = ("verdict_nothing", "so far") if found.running else ("verdict_failed", "cannot tell")
+        none = {"best": None, "tie": [], "useful_context": None, "would_decide": None, "at_horizon": None, "facts": {}}
+        return {**spoken([Sentence(key, {})], say), **none, "confidence": confidence}
+    leader, tie, size = ranking.order[0], ranking.tie, next(iter(found.blocks.values())).size(found.metric)
+    confidence = _confidence(found, ranking, size)
+    chosen = leader if confidence in ("so far", "clear") else cheapest(tie if found.ranked else [leader], found.rows)
+    facts: dict[str, Any] = {"metric": found.metric.name, "size": size, "order": ranking.order}
+    facts |= {"value": found.rows[leader][found.metric.name], "not_ranked": sorted(found.refused)}
+    sentences = _opening(found, ranking, chosen, confidence, facts)
+    reach = useful_context(found.rows[chosen].get("memory") or [])
+    decide = None
+    if confidence != "so far":
+        sentences += _refusals(found)
+        decide = would_decide(found, ranking, chosen, confidence)
+        sentences += [decide] if decide else []
+        if confidence != "cannot tell" and reach is not None:
+            key = {0: "verdict_context_none", 1: "verdict_context_one"}.get(reach, "verdict_context")
+            sentences.append(Sentence(key, {"n": reach}))
+        sentences += [Sentence("verdict_one_seed", {})] if confidence != "cannot tell" and not found.varied else []
+        sentences += _at_horizon(found, chosen)
+    verdict = {"best": chosen, "tie": tie, "confidence": confidence, "useful_context": reach}
+    at_horizon = None if found.outlook is None or found.running else found.outlook.to_json()
+    verdict |= {"would_decide": spoken([decide], say) if decide else None, "at_horizon": at_horizon, "facts": facts}
     return {**spoken(sentences, say), **verdict}
+
+
+def _confidence(found: Evidence, ranking: Ranking, size: float) -> str:
+    """``so far``, ``cannot tell``, ``tie`` or ``clear``."""
+    if found.running:
+        return "so far"
+    if size < found.metric.min_items or not found.ranked or len(ranking.order) < min(2, len(found.blocks)):
+        return "cannot tell"
+    return "tie" if len(ranking.tie) > 1 else "clear"
+
+
+def _opening(found: Evidence, ranking: Ranking, chosen: str, confidence: str, facts: dict[str, Any]) -> list[Sentence]:
+    """The sentences that say which row to use, or why that cannot be told."""
+    metric, leader = ranking.metric, ranking.order[0]
+    leads = {"model": found.label(leader), "value": MetricValue(metric, found.rows[leader][metric.name])}
+    size = next(iter(found.blocks.values())).size(metric)
+    if confidence == "so far":
+        return [Sentence("verdict_so_far", leads)]
+    if confidence == "clear":
+        return _clear(found.rows, ranking, leads, facts)
+    if confidence == "tie":
+        models = ", ".join(map(found.label, ranking.tie))
+        return [Sentence("verdict_tie", {**leads, "models": models, "model": found.label(chosen)})]
+    if not found.ranked:
+        return [Sentence("verdict_untrained", leads)]
+    if size < metric.min_items:
+        opening = Sentence(
+            "verdict_too_small", {**leads, "size": Amount(size, metric.items), "least": metric.min_items}
+        )
+        cheap = Sentence("verdict_cheapest", {"model": found.label(chosen)})
+        return [opening, cheap] if len(ranking.tie) > 1 else [opening]
+    return [Sentence("verdict_one_ranked", leads)]
+
+
+def _refusals(found: Evidence) -> list[Sentence]:
+    """A sentence that names the rows that are not ranked, each with its reasons."""
+    named = [
+        Sentence("not_ranked_row", {"model": found.label(name), "why": list(reasons)})
+        for name, reasons in found.refused.items()
+        if reasons and name in found.blocks
+    ]
+    return [Sentence("verdict_not_ranked", {"rows": named})] if named else []
+
+
+def would_decide(found: Evidence, ranking: Ranking, chosen: str, confidence: str) -> Sentence | None:
+    """Return the sentence on what would decide a tie, or what a ranking lacks; None where it is clear.
+
+    Args:
+        found: what the verdict is made from.
+        ranking: the ranked rows.
+        chosen: the row that is recommended.
+        confidence: the confidence of the verdict.
+    """
+    metric, size = ranking.metric, next(iter(found.blocks.values())).size(ranking.metric)
+    if confidence in ("so far", "clear"):
+        return None
+    if len(found.ranked) < 2 and len(found.blocks) > 1:
+        return Sentence("decide_budget", {})
+    if size < metric.min_items:
+        return Sentence("decide_data", {"least": metric.min_items, "share": _more(found, metric.min_items / size)})
+    rival = chosen if chosen != ranking.order[0] else ranking.tie[1]
+    names = {"model": found.label(rival), "best": found.label(ranking.order[0])}
+    times = times_as_much(ranking, rival)
+    if found.blocks[rival].other_seeds and rival in ranking.overlapping:
+        return Sentence("decide_seeds", {**names, "seeds": 2 * (1 + len(found.blocks[rival].other_seeds))})
+    if times > MOST_DATA:
+        widest = max(abs(end) for end in ranking.behind(rival)[1:])
+        return Sentence("decide_nothing", {**names, "most": metric.number(widest)})
+    told = {**names, "times": f"{math.ceil(times)}", "share": _more(found, times)}
+    return Sentence("decide_test", told)
+
+
+def _more(found: Evidence, times: float) -> Sentence:
+    """The way to more test data: a larger test split, or more data where that would take too much of them."""
+    share = (found.test_share or 1.0) * times
+    if share > MOST_TEST:
+        return Sentence("decide_more_data", {})
+    test = math.ceil(100 * share) / 100
+    return Sentence("decide_split", {"split": f"{1 - 1.5 * test:.3g}/{0.5 * test:.3g}/{test:.3g}"})
+
+
+def _at_horizon(found: Evidence, chosen: str) -> list[Sentence]:
+    """The second answer: the row to take if training goes on."""
+    outlook = found.outlook
+    if outlook is None or len(outlook.figures) < 2 or all(_counts(found.rows[name]) for name in outlook.figures):
+        return []
+    best, chance = outlook.order[0], outlook.probabilities()
+    told = {"horizon": outlook.words, "model": found.label(best), "chance": chance[best]}
+    return [Sentence("verdict_horizon_same" if best == chosen else "verdict_horizon", told)]
 
 
 def _clear(rows: Rows, ranking: Ranking, leads: Mapping[str, Any], facts: dict[str, Any]) -> list[Sentence]:

@@ -14,7 +14,8 @@ from chainrule.report.messages import LANGUAGES, Catalogue
 class Sentence:
     """A message key and the values of its blanks.
 
-    A :class:`MetricValue` or an :class:`Amount` is said in the language of the sentence.
+    A :class:`MetricValue`, an :class:`Amount` or a sentence is said in the language of the sentence; so are lists of
+    them, with commas between.
 
     >>> Sentence("verdict_so_far", {"model": "GRU", "value": "2.1"}).said(Catalogue("ko"))
     '지금까지는 GRU가 2.1로 앞섭니다. 아직 끝나지 않은 모델이 있습니다.'
@@ -25,8 +26,7 @@ class Sentence:
 
     def said(self, say: Catalogue) -> str:
         """Return the sentence in the language of a catalogue."""
-        values = {k: v.said(say) if isinstance(v, MetricValue | Amount) else v for k, v in self.values.items()}
-        return say.message(self.key, **values)
+        return say.message(self.key, **{name: _said(value, say) for name, value in self.values.items()})
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,13 @@ class Amount:
         """Return the number and its items in the language of a catalogue."""
         key = f"{self.kind}_{self.items}"
         return say.message(key if key in say else "count_item", n=round(self.count))
+
+
+def _said(value: Any, say: Catalogue) -> Any:
+    """A value of a blank in the language of a catalogue."""
+    if isinstance(value, list):
+        return ", ".join(str(_said(part, say)) for part in value)
+    return value.said(say) if isinstance(value, Sentence | MetricValue | Amount) else value
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,10 @@ from chainrule.tasks.shell import first_words
 Row = dict[str, Any]
 MAX_DUPLICATES = 0.01
 """Share of the test split that may also be in the training split without a warning."""
-MIN_GAIN = 0.03
-"""Gain of the learning curve's last doubling above which a row counts as still improving."""
+MIN_GAIN = 0.015
+"""Expected gain of doubling the budget, relative to what training has improved, above which a row counts as still
+improving.
+"""
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class BoardTask:
     """Items of the test split below which intervals are wide."""
     has_memory = False
     """Does ``memory`` measure anything?"""
+    least: tuple[str, ...] = ()
+    """Names in ``references`` that a row trained step by step must beat to be ranked; messages ``least_<name>``."""
 
     # --- in jobs ------------------------------------------------------------------------------------------------------
 
@@ -168,10 +172,23 @@ def duplicates(card: Mapping[str, Any]) -> list[Warned]:
     return [warned("duplicates", share=share)] if share > MAX_DUPLICATES else []
 
 
-def still_improving(rows: Sequence[Row]) -> list[Warned]:
-    """Return a warning if learning curves had not flattened before the decay of the learning rate."""
-    slow = [row for row in rows if (row.get("gain_of_doubling") or 0) > MIN_GAIN]
-    return [warned("still_improving", models=names(slow))] if slow else []
+def still_improving(rows: Sequence[Row], validation: Metric) -> list[Warned]:
+    """Return a warning that names rows whose fitted learning curves say that twice the budget would improve them.
+
+    Args:
+        rows: finished rows.
+        validation: the metric of the learning curves.
+    """
+    told = []
+    for row in rows:
+        found = row.get("doubling")
+        if found and found["low"] > 0 and found["share"] > MIN_GAIN:
+            numbers = {key: validation.number(found[name]) for key, name in _OF_DOUBLING.items()}
+            told.append(Sentence("improving_row", {"model": row["label"], **numbers}))
+    return [warned("still_improving", models=told)] if told else []
+
+
+_OF_DOUBLING = {"gain": "value", "low": "low", "high": "high"}
 
 
 def contended(rows: Sequence[Row]) -> list[Warned]:

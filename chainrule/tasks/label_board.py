@@ -22,6 +22,7 @@ class LabelBoard(BoardTask):
     """Accuracy beside guessing, and a confusion matrix a row."""
 
     min_test = 1000
+    least = ("guessing",)
 
     def guessing(self, board: BoardData) -> float:
         """Return the accuracy of always predicting the most frequent label."""

@@ -233,29 +233,21 @@ def test_a_codebook_that_is_barely_used_is_told_of_where_pictures_could_use_all_
     assert not barely_used({**row, "n": 1000, "codebook_used": 0.5})
 
 
-def test_nothing_is_extrapolated_where_more_is_better():
+def test_a_verdict_in_decibels_is_said_in_their_direction():
     from chainrule.experiment.statistics import Blocks
-    from chainrule.experiment.verdict import gain_of_doubling, make_verdict
+    from chainrule.experiment.verdict import Evidence, make_verdict
     from chainrule.report.messages import Catalogue
     from chainrule.tasks.base import find_task
 
-    curve = [{"tokens": s, "value": v} for s, v in zip((1, 2, 3, 4, 8), (9.0, 8.0, 7.0, 6.0, 5.0))]
-    assert gain_of_doubling(curve) == 2.0 and gain_of_doubling(curve, higher_is_better=True) == 0.0
     rows = {
-        name: {
-            "label": name,
-            "psnr": 60 - loss,
-            "gain_of_doubling": gain_of_doubling(falls),
-            "params": 1,
-            "state_bytes_per_token": 0,
-        }
-        for name, loss, falls in (("good", 40.0, []), ("bad", 42.0, curve))
+        name: {"label": name, "psnr": psnr, "params": 1, "state_bytes_per_token": 0, "train": {"update": "gradient"}}
+        for name, psnr in (("good", 20.0), ("bad", 18.0))
     }
     blocks = {name: Blocks({"decibels": np.full(30, row["psnr"]), "items": np.ones(30)}) for name, row in rows.items()}
     say = {lang: Catalogue(lang) for lang in ("en", "ko")}
     psnr = find_task("codes").metrics("record")[0]
-    said = make_verdict(rows, blocks, psnr, running=False, followed=True, say=say)
-    assert said["text"] == "Use good: PSNR 20.00 dB, 2.00 better than bad (95% interval 2.00 to 2.00)."
+    said = make_verdict(Evidence(rows, blocks, psnr), say)
+    assert said["text"].startswith("Use good: PSNR 20.00 dB, 2.00 better than bad (95% interval 2.00 to 2.00).")
     assert "2.00 더 좋습니다" in said["text_ko"]
 
 

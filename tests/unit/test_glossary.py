@@ -127,7 +127,7 @@ SETTINGS = [
 """Settings of runs, of training and of models."""
 OF_TRAINING = ["smoothing"]
 FLAGS = ["--family", "--least-risk", "--no-repeat"]
-JSON_KEYS = ["family", "families", "recipe", "optimiser", "horizon", "source_symbols"]
+JSON_KEYS = ["family", "families", "recipe", "optimiser", "source_symbols"]
 FILES = [
     "both_ways",
     "pictures",
@@ -209,6 +209,7 @@ def test_json_of_a_board_and_of_evaluate(tmp_path: Path, capsys: pytest.CaptureF
     board, answer = json.loads((out / "board.json").read_text()), json.loads(capsys.readouterr().out)
     assert {"bits_per_byte", "train"} <= keys({"rows": board["rows"]}) and "bits_per_byte" in keys(answer)
     assert (keys(board) | keys(answer)) & set(JSON_KEYS) == set()
+    assert "horizon" not in board["verdict"]  # the context that is useful; that of training is in at_horizon
 
 
 def test_json_keys_in_the_code() -> None:

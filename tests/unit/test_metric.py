@@ -7,7 +7,6 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +14,7 @@ import pytest
 from chainrule.core.metric import AGGREGATES, Metric, item_sums
 from chainrule.experiment.board import budget_in_words
 from chainrule.experiment.statistics import Blocks, block_edges, difference, interval, make_blocks, rank
-from chainrule.experiment.verdict import gain_of_doubling, make_verdict, useful_context
-from chainrule.report.messages import Catalogue
+from chainrule.experiment.verdict import useful_context
 from chainrule.tasks.base import find_task
 
 BITS = Metric(
@@ -101,8 +99,10 @@ def test_the_interval_of_equal_blocks_is_a_point_and_pairing_removes_what_blocks
     assert interval(Blocks({"nats": ones, "bytes": ones}), BITS) == pytest.approx((1 / math.log(2),) * 2)
     low, high = interval(a, BITS)
     assert low < a.figure(BITS) < high and high - low > 0.2
-    value, least, most = difference(a, b, BITS)
-    assert (value, least, most) == pytest.approx((0.1 / math.log(2),) * 3)
+    ranking = rank({"a": a, "b": b}, BITS)
+    assert ranking is not None and ranking.order == ["b", "a"]
+    assert ranking.gaps["a"] == pytest.approx((0.1 / math.log(2),) * 3)
+    assert difference(a, b, BITS) == pytest.approx((0.1 / math.log(2),) * 3)
 
 
 def test_the_interval_of_a_mean_is_that_of_the_normal_distribution() -> None:
@@ -125,97 +125,6 @@ def test_rows_are_ranked_by_the_direction_of_the_metric(higher: bool) -> None:
     assert ranking.order[0] == ("c" if higher else "a") and ranking.order[-1] == ("a" if higher else "c")
     assert ranking.tie == (["c", "b"] if higher else ["a"])
     assert ranking.behind(ranking.order[-1])[0] > 0 and ranking.behind(ranking.order[-1])[1] > 0
-
-
-def test_the_figure_of_several_seeds_is_the_mean_of_theirs_and_lies_in_its_interval() -> None:
-    """A perplexity is no ratio of sums: the mean of two is not that of the mean losses."""
-    rng, bytes_ = np.random.default_rng(7), np.full(100, 50.0)
-    nats = [bytes_ * (level + 0.01 * rng.normal(size=100)) for level in (1.0, 3.0)]
-    perplexity = Metric("ppl", "ppl", "ppl", of="nats", per="bytes", aggregate="exp")
-    blocks = Blocks.of_seeds([Blocks({"nats": some, "bytes": bytes_}) for some in nats])
-    wanted = np.mean([math.exp(some.sum() / 5000) for some in nats])
-    assert blocks.figure(perplexity) == pytest.approx(wanted) and blocks.size(perplexity) == 5000
-    low, high = interval(blocks, perplexity)
-    assert low < wanted < high < 1.02 * low
-    assert blocks.figure(BITS) == pytest.approx(sum(some.sum() for some in nats) / 10_000 / math.log(2))
-    draws = np.random.default_rng(0).multinomial(100, np.full(100, 0.01), size=2000)  # by hand
-    by_hand = np.mean([np.exp((draws * some).sum(1) / (draws * bytes_).sum(1)) for some in nats], axis=0)
-    assert (low, high) == pytest.approx(tuple(np.quantile(by_hand, [0.025, 0.975])))
-
-
-# --- verdict ----------------------------------------------------------------------------------------------------------
-
-SAY = {lang: Catalogue(lang).counting("byte") for lang in ("en", "ko")}
-
-
-def verdict(
-    values: dict[str, float], *, noise: float = 0.0, size: float = 1e4, running: bool = False, **more: Any
-) -> dict[str, Any]:
-    rng = np.random.default_rng(3)
-    rows, blocks = {}, {}
-    for name, value in values.items():
-        nats = (value + noise * rng.normal(0, 1, 100)) * math.log(2) * size / 100
-        blocks[name] = Blocks({"nats": nats, "bytes": np.full(100, size / 100)})
-        rows[name] = {
-            "label": name.upper(),
-            "bits": blocks[name].figure(BITS),
-            "params": len(name),
-            "state_bytes_per_token": 0,
-            "train": {"update": "counting" if name.split(":")[0] in ("ngram", "markov") else "gradient"},
-        }
-        rows[name] |= more.get(name, {})
-    return make_verdict(rows, blocks, BITS, running=running, followed=True, say=SAY)
-
-
-def test_the_best_row_is_named_with_the_second_and_with_the_best_counting_model() -> None:
-    found = verdict({"ngram": 3.0, "gru": 2.5, "lstm": 2.0})
-    assert found["confidence"] == "clear" and found["best"] == "lstm" and found["tie"] == ["lstm"]
-    assert found["text"] == (
-        "Use LSTM: 2.000 bits per byte, 0.500 better than GRU (95% interval 0.500 to 0.500). "
-        "It is 1.000 better than NGRAM, which is estimated in a single pass over the data."
-    )
-    assert found["facts"]["counting"] == {"model": "ngram", "gap": pytest.approx([1, 1, 1])}
-
-
-def test_a_counting_model_that_is_best_is_not_set_beside_counting() -> None:
-    for best in ("ngram:n=5", "markov"):
-        found = verdict({best: 1.0, "gru": 2.0, "ngram": 3.0})
-        assert found["best"] == best
-        assert "counting" not in found["facts"] and "single pass" not in found["text"]
-
-
-def test_of_a_tie_the_cheapest_is_taken() -> None:
-    tied = {"gpt": {"state_bytes_per_token": 8, "params": 1}, "lstm": {"params": 10}, "gru": {"params": 5}}
-    found = verdict({"gpt": 2.0, "lstm": 2.0, "gru": 2.0, "markov": 9.0}, noise=0.1, **tied)
-    assert found["confidence"] == "tie" and found["best"] == "gru" and set(found["tie"]) == {"gpt", "lstm", "gru"}
-
-
-def test_the_useful_context_is_that_of_the_row_that_is_recommended() -> None:
-    memory = {name: [{"visible": k, "value": 3.0 - (k >= k0)} for k in (0, 1, 8)] for name, k0 in (("a", 8), ("b", 1))}
-    rows = {"lstm": {"params": 10, "memory": memory["a"]}, "gru": {"params": 5, "memory": memory["b"]}}
-    found = verdict({"lstm": 2.0, "gru": 2.0}, noise=0.1, **rows)
-    assert found["best"] == "gru" and found["useful_context"] == 1 and "only the last" in found["text"]
-
-
-def test_too_little_test_data_or_unfinished_rows_give_no_ranking() -> None:
-    assert verdict({"gru": 2.0, "lstm": 3.0}, size=4_999)["confidence"] == "cannot tell"
-    assert verdict({"gru": 2.0, "lstm": 3.0}, running=True)["confidence"] == "so far"
-    nothing = make_verdict({}, {}, BITS, running=False, followed=True, say=SAY)
-    assert nothing["best"] is None and nothing["confidence"] == "cannot tell"
-
-
-def test_a_row_that_learns_faster_is_said_to_overtake() -> None:
-    """The gap of 0.2 closes by 0.1 a doubling: two doublings, four times the training."""
-    found = verdict({"ngram": 2.0, "gru": 2.2}, gru={"gain_of_doubling": 0.1})
-    assert found["facts"]["overtaking"] == {"model": "gru", "times": pytest.approx(4, rel=0.01)}
-    assert "About" not in found["text"] and "4× the training time GRU" in found["text"]
-    assert "overtaking" not in verdict({"ngram": 2.0, "gru": 3.0}, gru={"gain_of_doubling": 0.1})["facts"]
-
-
-def test_the_gain_of_a_doubling_is_read_off_the_curve() -> None:
-    curve = [{"tokens": t, "value": v} for t, v in ((10, 9.0), (20, 8.0), (30, 7.5), (40, 7.0), (80, 6.0))]
-    assert gain_of_doubling(curve) == 1.0 and gain_of_doubling(curve, higher_is_better=True) == 0.0
-    assert gain_of_doubling(curve[:4]) == 0.0
 
 
 def test_the_useful_context_is_where_a_curve_comes_within_a_hundredth_of_its_best() -> None:

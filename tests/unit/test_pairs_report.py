@@ -28,6 +28,7 @@ from chainrule.tasks.translate.task import translations
 
 SENTENCES, SYMBOLS = (find_task("translate").metrics(counted) for counted in ("sentence", "symbol"))
 SECTION = section_of("translate")
+NATS = find_task("translate").validation("sentence")
 SAY = {lang: section_of("translate").catalogue(lang).counting("sentence") for lang in ("en", "ko")}
 
 
@@ -265,15 +266,18 @@ def test_rows_that_are_odd_are_named_whichever_way_is_better() -> None:
     done = [
         row("A", empty=0.06),
         row("B", chrf=8.0, error_rate=1.2),
-        row("C", gain_of_doubling=0.04),
+        row("C", doubling={"value": 0.04, "low": 0.03, "high": 0.06, "share": 0.02}),
         row("D"),
         row("E", unended=0.2),
     ]
     for (metric, *_), copying, near in ((SENTENCES, 8.0, 7.0), (SYMBOLS, 1.2, 1.3)):
-        found = about_rows(done, {"copying": copying, "nearest": near}, metric)
+        found = about_rows(done, {"copying": copying, "nearest": near}, metric, NATS)
         assert codes(found) == ["empty", "unended", "no_better_than_copying", "still_improving"]
         texts = [warning.to_json(SAY)["text"] for warning in found]
-        assert [[name for name in "ABCDE" if f" {name}." in text] for text in texts] == [
+        assert [
+            [name for name in "ABCDE" if f" {name}." in text or f" {name} (about 0.040 from twice" in text]
+            for text in texts
+        ] == [
             ["A"],
             ["E"],
             ["B"],
@@ -288,7 +292,7 @@ def test_rows_that_a_look_up_beats_are_named_and_the_verdict_says_it(declared, b
         {"label": "Q", "empty": 0.0, "unended": 0.0, "chrf": 30.0, "error_rate": 0.4},
     ]
     metric, copying = declared[0], 0.0 if declared is SENTENCES else 9.0
-    (warning,) = about_rows(done, {"copying": copying, "nearest": between}, metric)
+    (warning,) = about_rows(done, {"copying": copying, "nearest": between}, metric, NATS)
     assert warning.code == "no_better_than_nearest" and warning.to_json(SAY)["text"].endswith(f"source: {named}.")
     for row in done:
         told = spoken(TranslateBoard().remark({"references": {"nearest": between}}, row, declared), SAY)

@@ -384,6 +384,7 @@ def test_a_forecast_that_ran_off_to_infinity_is_not_drawn() -> None:
 def test_every_message_of_the_page_is_used() -> None:
     budgets = [f"budget_{kind}" for kind in ("seconds", "epochs", "bytes", "tokens", "steps")]
     elsewhere = ("said_", "verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
+    elsewhere += ("least_", "not_ranked_", "decide_", "horizon_", "improving_")  # of verdicts and warnings
     composed = (
         "confidence_",
         "unit_",

@@ -17,6 +17,8 @@ from chainrule.tasks.image_board import about_images, encoded, spread
 class CodesBoard(BoardTask):
     """PSNR of test images beside that of the mean training image."""
 
+    least = ("mean_image",)
+
     def prepare(self, board: BoardData) -> dict[str, Any]:
         test = board.test
         return {

@@ -37,6 +37,7 @@ class GenerateBoard(BoardTask):
 
     min_test = 50_000
     has_memory = True
+    least = ("entropy0", "xz")
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
         prompt = _prompt(board.data, board.train.unit, board.test)
@@ -102,7 +103,12 @@ class GenerateBoard(BoardTask):
         size = "bytes" if unit == "byte" else "tokens"
         train, test = card["parts"]["train"][size], card["parts"].get("test", {}).get(size, 0)
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
-        return [*found, *little_test(test, unit, self.min_test), *duplicates(card), *still_improving(rows)]
+        return [
+            *found,
+            *little_test(test, unit, self.min_test),
+            *duplicates(card),
+            *still_improving(rows, Metric.from_json(board["validation"])),
+        ]
 
     def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
         if card.get("counted") == "symbol":

@@ -26,6 +26,7 @@ class SeriesBoard(BoardTask):
     """Nats per value beside those of the random walk."""
 
     min_test = 100
+    least = ("naive",)
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
         from chainrule.tasks.series.metrics import LEVELS

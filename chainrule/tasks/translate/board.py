@@ -48,6 +48,7 @@ class TranslateBoard(BoardTask):
     """chrF of sentences, or errors per symbol."""
 
     min_test = MIN_TEST_PAIRS
+    least = ("copying",)
 
     def prepare(self, board: BoardData) -> dict[str, Any]:
         from chainrule.tasks.translate.metrics import judge
@@ -106,7 +107,11 @@ class TranslateBoard(BoardTask):
         return [Sentence("remark_nearest", {"value": metrics[0].number(known)})]
 
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
-        return [*about_data(board["data"], board["test_pairs"]), *about_rows(rows, board["references"], metrics[0])]
+        validation = Metric.from_json(board["validation"])
+        return [
+            *about_data(board["data"], board["test_pairs"]),
+            *about_rows(rows, board["references"], metrics[0], validation),
+        ]
 
     def words(self, example: str) -> str:
         return first_words(example.partition(" → ")[0])
@@ -211,12 +216,12 @@ def about_data(card: Mapping[str, Any], size: int) -> list[Warned]:
     return found
 
 
-def about_rows(done: Sequence[Row], marks: Mapping[str, float], metric: Metric) -> list[Warned]:
+def about_rows(done: Sequence[Row], marks: Mapping[str, float], metric: Metric, validation: Metric) -> list[Warned]:
     """Return warnings about the finished rows."""
     return [
         *named("empty", [row for row in done if row["empty"] > 0.05]),
         *named("unended", [row for row in done if row["unended"] > 0.1]),
         *named("no_better_than_copying", [row for row in done if beaten(row, marks["copying"], metric)]),
         *named("no_better_than_nearest", [row for row in done if beaten(row, marks["nearest"], metric)]),
-        *still_improving(done),
+        *still_improving(done, validation),
     ]
