@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from chainrule.core.files import link_folder, write_file
 from chainrule.experiment.board import build_board
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import Plan, read_plan
+from chainrule.experiment.uses import planned_uses
 from chainrule.report import render
 from chainrule.tasks.board import section_of
 
@@ -28,7 +30,9 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
     board = build_board(plan, results, running=running)
     text = json.dumps(board, ensure_ascii=False, indent=1)
     board = json.loads(text)
-    page = render_page(board, lang)  # before anything is written: an unknown language must leave no board behind
+    page = render_page(
+        board, lang, planned_uses(plan, board, out)
+    )  # before anything is written: an unknown language must leave no board behind
     write_file(out / "board.json", text.encode("utf-8", "surrogatepass"))
     write_file(out / "report.html", page.encode())
     best = next((row for row in plan.rows if row.name == board["verdict"]["best"]), None)
@@ -37,9 +41,15 @@ def publish(plan: Plan, results: Results, out: Path, lang: str, *, running: bool
     return board
 
 
-def render_page(board: dict[str, Any], lang: str) -> str:
-    """Return the report of a board as one page, with the section of its task."""
-    return render(board, lang, section_of(board["task"]))
+def render_page(board: dict[str, Any], lang: str, uses: Sequence[str] = ()) -> str:
+    """Return the report of a board as one page, with the section of its task.
+
+    Args:
+        board: the board.
+        lang: ``en`` or ``ko``.
+        uses: commands that use the recommended run.
+    """
+    return render(board, lang, section_of(board["task"]), uses)
 
 
 def rebuild(out: Path | str, lang: str = "en") -> dict[str, Any]:

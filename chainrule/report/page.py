@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
-import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from markupsafe import Markup
 
 from chainrule.report import charts, details
 from chainrule.report.formats import DASH, percent
+from chainrule.report.headline import heading
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
-from chainrule.report.table import Table, status
+from chainrule.report.table import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
 STYLE_COUNT = 10
@@ -28,7 +29,9 @@ STYLE_COUNT = 10
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
-def render(board: dict[str, Any], lang: str = "en", section: ReportSection | None = None) -> str:
+def render(
+    board: dict[str, Any], lang: str = "en", section: ReportSection | None = None, uses: Sequence[str] = ()
+) -> str:
     """Return the report of a board as one HTML page that loads nothing.
 
     Args:
@@ -36,6 +39,7 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
             while the comparison runs.
         lang: ``en`` or ``ko``.
         section: the task's part of the report; without one, the table and learning curves.
+        uses: commands that use the recommended run.
 
     Raises:
         UserError: there is no such language.
@@ -51,11 +55,12 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
     own = section.context(shown, catalogue)
     drawn = {**charts.learning_curves(shown, catalogue, table.main, section), **own.get("charts", {})}
     values = {
-        **own, **_heading(shown, catalogue), "board": shown, "rows": shown["rows"], "say": catalogue.message,
-        "pick": catalogue.pick, "lang": lang, "table": table, "asset": _asset, "board_json": kept,
+        **own, **heading(shown, catalogue), "uses": [*uses], "board": shown, "rows": shown["rows"], "lang": lang,
+        "say": catalogue.message, "pick": catalogue.pick, "table": table, "asset": _asset, "board_json": kept,
         "card": details.data_card(shown, catalogue), "evaluations": details.evaluations(shown, catalogue),
-        "settings": details.settings(shown, catalogue), "machine": details.machine(shown, catalogue),
-        "methodology": details.methodology(shown, catalogue, own), "view_json": _view(shown, catalogue, drawn),
+        "settings": details.settings(shown, catalogue), "recipes": details.recipes(shown, catalogue),
+        "machine": details.machine(shown, catalogue), "methodology": details.methodology(shown, catalogue, own),
+        "view_json": _view(shown, catalogue, drawn),
     }  # fmt: skip
     templates, inline = _environment(section.folder), "\n" in section.template
     template = templates.from_string(section.template) if inline else templates.get_template(section.template)
@@ -108,29 +113,12 @@ def _rows(board: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _heading(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """The first screen: title, confidence, verdict, and the state of a comparison that is not finished."""
-    say, verdict = catalogue.message, board.get("verdict") or {}
-    confidence = re.sub(r"\W", "_", str(verdict.get("confidence") or "none"))
-    found = [status(row) for row in board["rows"]]
-    key = "confidence_alone" if (confidence, found) == ("clear", ["done"]) else f"confidence_{confidence}"
-    return {
-        "title": str(board.get("title") or (board.get("data") or {}).get("name") or "board"),
-        "budget": catalogue.pick(board.get("budget")),
-        "confidence": say(key) if key in catalogue else str(verdict.get("confidence")),
-        "confidence_class": confidence,
-        "verdict": catalogue.pick(verdict) or say("no_verdict"),
-        "state": board["status"] if board.get("status") in ("running", "interrupted") else "",
-        "counts": {"done": found.count("done"), "failed": found.count("failed"), "all": len(found)},
-    }
-
-
 def _view(board: dict[str, Any], catalogue: Catalogue, drawn: dict[str, Any]) -> dict[str, Any]:
     """Data for the scripts of the page, beside the board."""
     return {
         "running": board.get("status") == "running",
         "charts": drawn,
-        "words": {key: catalogue.message(key) for key in ("no_points", "sort")},
+        "words": {key: catalogue.message(key) for key in ("no_points", "sort", "copied", "scroll_hint")},
         "models": [{"model": row["model"], "name": row["label"], "style": row["style"]} for row in board["rows"]],
     }
 

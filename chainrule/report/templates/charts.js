@@ -135,15 +135,15 @@ function drawSeries({ svg, host, spec, box, x, y }) {
 }
 function drawNames({ svg, spec, box, x, y }) {
   const clamp = v => Math.min(Math.max(v, box.top), box.bottom);
-  const names = spec.series.map(one => { const [a, b] = (one.flat || one.points).at(-1); return { one, from: x(a), want: clamp(y(b)) }; });
+  const names = spec.series.map(one => { const [a, b] = (one.flat || one.points).at(-1); return { one, from: x(a), want: clamp(y(b)), above: b > spec.y.to }; });
   names.sort((a, b) => a.want - b.want);
   names.forEach((n, i) => { n.at = i ? Math.max(n.want, names[i - 1].at + 15) : n.want; });
   let limit = box.bottom + 4;                           // a stack that ran over the bottom is pushed back up
   for (const n of names.slice().reverse()) { n.at = Math.min(n.at, limit); limit = n.at - 15; }
-  for (const { one, at, want, from } of names) {
+  for (const { one, at, want, from, above } of names) {
     const group = make(svg, "g", { class: `s${one.style}` });
     if (Math.abs(from - box.right) < 12) make(group, "path", { class: "leader", d: `M${box.right + 7} ${want}L${box.right + 15} ${at}` });
-    const text = make(group, "text", { class: "name", x: box.right + 19, y: at + 4 }, one.name);
+    const text = make(group, "text", { class: "name", x: box.right + 19, y: at + 4 }, above ? `${one.name} ↑` : one.name);
     if (one.power === undefined) continue;
     text.append(" · n");
     make(text, "tspan", { dy: -4, "font-size": "9.5px" }, one.power);

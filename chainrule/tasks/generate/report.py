@@ -13,6 +13,8 @@ from chainrule.tasks.board import register_section
 
 LINES = 16
 """Lines of the table of memory curves; where more contexts were measured, powers of two and the ends of the curves."""
+CONTENDERS = 1.15
+"""The memory curve shows closely the rows whose last value is at most this many times the best one."""
 NEAR = 0.01
 """Bits; a memory curve that stays this close to its last value has reached it."""
 
@@ -31,14 +33,17 @@ class GenerateSection(ReportSection):
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         label = catalogue.pick((board.get("metrics") or [None])[0] or {"label": "value"}, "label")
         has_xz = number((board.get("references") or {}).get("xz")) is not None
-        growth = _growth(board)
+        growth, memory = _growth(board), memory_chart(board, catalogue, label)
+        ceiling = ceiling_of(memory["series"])
         return {
             "charts": {
-                "memory": memory_chart(board, catalogue, label),
+                "memory": {**memory, "y": {"scale": "linear", "ceiling": ceiling}},
+                "memory-whole": memory,
                 "ladder": ladder_chart(board, catalogue, label),
                 "growth-seconds": growth_chart(board, catalogue, growth, "seconds"),
                 "growth-bytes": growth_chart(board, catalogue, growth, "bytes"),
             },
+            "memory_close": ceiling is not None,
             "memory_unit": label[:1].upper() + label[1:],
             "memory_note": catalogue.message("memory_note" if has_xz else "memory_note_symbols"),
             "memory_table": memory_table(board, catalogue),
@@ -87,6 +92,24 @@ def _line(row: dict[str, Any], line: Points, far: float) -> dict[str, Any]:
     if seen[-1][0] < window:
         seen = [*seen, (window, last)]
     return series(row, seen, end=[window, last], flat=[[window, last], [far, last]])
+
+
+def ceiling_of(lines: list[dict[str, Any]]) -> float | None:
+    """Return the end of a vertical axis that shows the differences between the best rows; None if it would hide little.
+
+    Args:
+        lines: the curves; lower values are better.
+
+    >>> curves = [{"points": [(0, 5.0), (1, last)]} for last in (2.0, 2.1, 3.6)]
+    >>> round(ceiling_of(curves), 3)
+    2.2
+    """
+    last = sorted(line["points"][-1][1] for line in lines)
+    if len(last) < 2:
+        return None
+    near = [value for value in last[1:] if value <= last[0] * CONTENDERS] or last[1:2]
+    ceiling, top = near[-1] + max(near[-1] - last[0], 0.04 * last[0]), max(y for one in lines for _, y in one["points"])
+    return ceiling if ceiling < top else None
 
 
 def ladder_chart(board: dict[str, Any], catalogue: Catalogue, label: str) -> dict[str, Any] | None:
