@@ -4,8 +4,8 @@ A chart is a dictionary: ``series``, each with ``model``, ``name``, ``style`` an
 ``y``, each with ``scale`` (``linear``, ``log``, ``doubling``) and ``format`` (``plain``, ``count``, ``compact``,
 ``seconds``, ``bytes``); ``xName``, ``yName``, ``xShort`` (before a value of x in the read-out), ``about`` (read aloud),
 ``references`` ({name, value}; where ``inside``, the axis reaches them). A series may have ``flat`` (a dotted
-continuation), ``end`` (a large dot), ``called`` (points labelled with their value) and ``power`` (an exponent shown
-behind its name).
+continuation), ``band`` ([[x, low, high], …]), ``end`` (a large dot), ``called`` (points labelled with their value),
+``power`` (an exponent shown behind its name) and ``plain`` (no markers). Without scripts, ``plot.py`` draws the same.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from typing import Any
 from chainrule.report.formats import decimal
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.report.sheets import Sheet
 
 
 class ConfusionSection(ReportSection):
@@ -17,12 +18,26 @@ class ConfusionSection(ReportSection):
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         """Return ``confusions``, a matrix for every row that has one, and ``confusion_lead``."""
         guess = decimal((board.get("references") or {}).get("guessing"))
+        rows = best_first(board, "confusion")
+        found = [{"label": row["label"], **matrix(row["confusion"], catalogue)} for row in rows]
         return {
-            "confusions": [
-                {"label": row["label"], **matrix(row["confusion"], catalogue)} for row in best_first(board, "confusion")
-            ],
+            "confusions": found,
+            "tables": {
+                f"confusion-{row['model']}": _sheet(shown, catalogue) for row, shown in zip(rows, found, strict=True)
+            },
             "confusion_lead": catalogue.message("confusion_lead", guess=guess),
         }
+
+
+def _sheet(found: dict[str, Any], catalogue: Catalogue) -> Sheet:
+    """A confusion matrix as a table for files, shaded like that of the page."""
+    title, recall = f"{catalogue.message('confusion_title')}: {found['label']}", catalogue.message("confusion_recall")
+    body = [
+        [line["name"], *(str(cell["count"]) for cell in line["cells"]), decimal(line["recall"])]
+        for line in found["lines"]
+    ]
+    shades = [[*(cell["share"] / 100 for cell in line["cells"]), 0] for line in found["lines"]]
+    return Sheet(title, ["", *found["names"], recall], body, shades=shades)
 
 
 def best_first(board: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,12 @@ from chainrule.report import charts, details
 from chainrule.report.formats import DASH, percent
 from chainrule.report.headline import heading
 from chainrule.report.messages import Catalogue
+from chainrule.report.plot import draw_chart, is_empty
 from chainrule.report.section import ReportSection
+from chainrule.report.styles import STYLES
 from chainrule.report.table import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLE_COUNT = 10
-"""Colours, dashes and markers that rows take in turn."""
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
@@ -48,23 +49,60 @@ def render(
     True
     """
     section = section or ReportSection()
+    found = contents(board, lang, section)
+    shown, catalogue, table, own = found.board, found.catalogue, found.table, found.own
+    values = {
+        **own, **heading(shown, catalogue), "uses": [*uses], "board": shown, "rows": shown["rows"], "lang": lang,
+        "say": catalogue.message, "pick": catalogue.pick, "table": table, "asset": _asset, "board_json": found.kept,
+        "card": details.data_card(shown, catalogue), "evaluations": details.evaluations(shown, catalogue),
+        "settings": details.settings(shown, catalogue), "recipes": details.recipes(shown, catalogue),
+        "machine": details.machine(shown, catalogue), "methodology": details.methodology(shown, catalogue, own),
+        "view_json": _view(shown, catalogue, found.charts), "styles": STYLES, "drawn": found.drawn,
+    }  # fmt: skip
+    templates, inline = _environment(section.folder), "\n" in section.template
+    template = templates.from_string(section.template) if inline else templates.get_template(section.template)
+    return template.render(values)
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of a report before it is written: the board, its messages, table and charts."""
+
+    kept: dict[str, Any]
+    """The board as it was, as valid JSON."""
+    board: dict[str, Any]
+    """The board, each row with its label and style."""
+    catalogue: Catalogue
+    table: Table
+    own: dict[str, Any]
+    """The values of the task's section."""
+    charts: dict[str, Any]
+
+    def drawn(self, name: str) -> Markup:
+        """Return a chart as SVG, for a page without scripts; nothing if it is empty.
+
+        Args:
+            name: the id of the chart.
+        """
+        chart = self.charts.get(name)
+        return Markup("" if chart is None or is_empty(chart) else draw_chart(chart).svg(alone=False))
+
+
+def contents(board: dict[str, Any], lang: str, section: ReportSection) -> Content:
+    """Return the content of the report of a board.
+
+    Args:
+        board: the content of ``board.json``.
+        lang: ``en`` or ``ko``.
+        section: the task's part of the report.
+    """
     kept = tidied(board)
     shown = {**kept, "rows": _rows(kept)}
     catalogue = _catalogue(section, board, lang)
     table = Table(shown, catalogue, section)
     own = section.context(shown, catalogue)
     drawn = {**charts.learning_curves(shown, catalogue, table.main, section), **own.get("charts", {})}
-    values = {
-        **own, **heading(shown, catalogue), "uses": [*uses], "board": shown, "rows": shown["rows"], "lang": lang,
-        "say": catalogue.message, "pick": catalogue.pick, "table": table, "asset": _asset, "board_json": kept,
-        "card": details.data_card(shown, catalogue), "evaluations": details.evaluations(shown, catalogue),
-        "settings": details.settings(shown, catalogue), "recipes": details.recipes(shown, catalogue),
-        "machine": details.machine(shown, catalogue), "methodology": details.methodology(shown, catalogue, own),
-        "view_json": _view(shown, catalogue, drawn),
-    }  # fmt: skip
-    templates, inline = _environment(section.folder), "\n" in section.template
-    template = templates.from_string(section.template) if inline else templates.get_template(section.template)
-    return template.render(values)
+    return Content(kept, shown, catalogue, table, own, drawn)
 
 
 @functools.cache
@@ -109,7 +147,7 @@ def _rows(board: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of a board, each with its model as text, a label and a style."""
     found = [{**row, "model": str(row.get("model") or DASH)} for row in board.get("rows") or [] if row]
     return [
-        {**row, "label": str(row.get("label") or row["model"]), "style": k % STYLE_COUNT} for k, row in enumerate(found)
+        {**row, "label": str(row.get("label") or row["model"]), "style": k % len(STYLES)} for k, row in enumerate(found)
     ]
 
 
@@ -118,7 +156,7 @@ def _view(board: dict[str, Any], catalogue: Catalogue, drawn: dict[str, Any]) ->
     return {
         "running": board.get("status") == "running",
         "charts": drawn,
-        "words": {key: catalogue.message(key) for key in ("no_points", "sort", "copied", "scroll_hint")},
+        "words": {key: catalogue.message(key) for key in ("no_points", "sort", "copied", "scroll_hint", "save")},
         "models": [{"model": row["model"], "name": row["label"], "style": row["style"]} for row in board["rows"]],
     }
 

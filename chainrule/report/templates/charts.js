@@ -50,8 +50,9 @@ function logTicks(low, high) {
 function valueAxis(values, ceiling) {
   let [low, high] = extent(values);
   if (isNumber(ceiling) && ceiling > low) high = Math.min(high, ceiling);
-  const room = (high - low || .2) * .06;
-  return { from: low - room, to: high + room, ticks: niceTicks(low - room, high + room, 6), text: v => String(+v.toFixed(3)), read: v => v.toFixed(3) };
+  const room = (high - low || .2) * .06, ticks = niceTicks(low - room, high + room, 6);
+  const digits = Math.min(20, Math.max(3, Math.ceil(-Math.log10(high - low || 1)) + 2));   // a series may vary in its fifth decimal
+  return { from: low - room, to: high + room, ticks, text: v => String(+v.toFixed(digits)), read: v => v.toFixed(digits) };
 }
 function logAxis(values, text) {
   let [low, high] = extent(values);
@@ -78,7 +79,7 @@ function drawChart(host, wanted, hidden, noPoints) {
   if (wanted.extend) for (const one of series) if (one.points.length === 1) one.flat = [one.points[0], [spec.x.to, one.points[0][1]]];
   const width = Math.max(host.clientWidth, 260), named = width >= 460 && series.length > 1;
   const heights = [].concat(wanted.height || 330), height = heights[width > 700 ? 0 : Math.min(heights.length - 1, width > 480 ? 1 : 2)];
-  const box = { left: 46, right: width - (named ? nameRoom(spec) : 12), top: 26, bottom: height - 40 };
+  const box = { left: Math.max(46, 16 + 7 * Math.max(0, ...spec.y.ticks.map(tick => spec.y.text(tick).length))), right: width - (named ? nameRoom(spec) : 12), top: 26, bottom: height - 40 };
   const scale = (axis, r0, r1) => v => r0 + (axis.warp(v) - axis.warp(axis.from)) / (axis.warp(axis.to) - axis.warp(axis.from)) * (r1 - r0);
   const x = scale(spec.x, box.left, box.right), y = scale(spec.y, box.bottom, box.top);
   const svg = make(host, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": spec.about });
@@ -125,10 +126,11 @@ function drawSeries({ svg, host, spec, box, x, y }) {
   for (const one of spec.series) {
     const group = make(svg, "g", { class: `s${one.style}`, "clip-path": `url(#${clip.parentNode.id})` });
     const at = points => points.map(([a, b]) => [x(a), y(b)]);
+    if (one.band) make(group, "path", { class: "band", d: path(at(one.band.map(([t, , high]) => [t, high])).concat(at(one.band.map(([t, low]) => [t, low]).reverse()))) + "Z" });
     if (one.flat) make(group, "path", { class: "flat", d: path(at(one.flat)) });
     make(group, "path", { class: "line", d: path(at(one.points)) });
     const every = Math.ceil(one.points.length / 12);
-    at(one.points).forEach(([a, b], i) => { if ((one.points.length - 1 - i) % every === 0) make(group, "use", { class: "mark", href: `#m${one.style}`, x: a, y: b }); });
+    at(one.points).forEach(([a, b], i) => { if (!one.plain && (one.points.length - 1 - i) % every === 0) make(group, "use", { class: "mark", href: `#m${one.style}`, x: a, y: b }); });
     if (one.end) make(group, "circle", { class: "end", cx: x(one.end[0]), cy: y(one.end[1]), r: 6.5 });
     for (const [a, b] of one.called || []) make(svg, "text", { class: "halo", x: x(a) + 5, y: y(b) - 9 }, spec.y.read(b));
   }

@@ -81,6 +81,7 @@ buildLegends();
 chooseCharts();
 for (const table of document.querySelectorAll("table.board")) makeSortable(table);
 copyCommands();
+offerAll();
 openForPrint();
 reloadWhileRunning();
 drawAll();

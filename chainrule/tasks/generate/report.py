@@ -8,6 +8,7 @@ from chainrule.report.charts import Points, points, references, series
 from chainrule.report.formats import count, decimal, number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.report.sheets import Sheet
 from chainrule.report.table import status
 from chainrule.tasks.board import register_section
 
@@ -46,16 +47,27 @@ class GenerateSection(ReportSection):
             "memory_close": ceiling is not None,
             "memory_unit": label[:1].upper() + label[1:],
             "memory_note": catalogue.message("memory_note" if has_xz else "memory_note_symbols"),
-            "memory_table": memory_table(board, catalogue),
-            "ladder": [[count(n), decimal(value)] for n, value in points(board.get("ladder"), "n", "value")],
-            "ladder_unit": label,
             "samples": [row for row in board["rows"] if row.get("samples") and status(row) != "failed"],
-            "growth": [
-                [row["label"], decimal(found.get("time_exponent"), 2), decimal(found.get("memory_exponent"), 2)]
-                for row, found in growth
-            ],
+            "tables": _tables(board, catalogue, label, growth),
             "methodology": methodology(board, catalogue, has_xz),
         }
+
+
+def _tables(board: dict[str, Any], catalogue: Catalogue, label: str, growth: list[Any]) -> dict[str, Sheet]:
+    """The numbers behind the charts."""
+    say = catalogue.message
+    rungs = [[count(n), decimal(value)] for n, value in points(board.get("ladder"), "n", "value")]
+    exponents = [
+        [row["label"], decimal(found.get("time_exponent"), 2), decimal(found.get("memory_exponent"), 2)]
+        for row, found in growth
+    ]
+    return {
+        "memory-numbers": memory_table(board, catalogue),
+        "ladder-numbers": Sheet(say("ladder_title"), ["n", label], rungs),
+        "growth-exponents": Sheet(
+            say("growth_title"), [say("col_model"), say("exponent_time"), say("exponent_memory")], exponents
+        ),
+    }
 
 
 def memory_chart(board: dict[str, Any], catalogue: Catalogue, label: str) -> dict[str, Any]:
@@ -176,18 +188,19 @@ def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], 
     }
 
 
-def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
-    """Return heading and lines of the numbers behind the memory curves: one line a context, one column a model."""
+def memory_table(board: dict[str, Any], catalogue: Catalogue) -> Sheet:
+    """Return the numbers behind the memory curves: one line a context, one column a model."""
     curves = {row["label"]: dict(points(row.get("memory"), "visible", "value")) for row in board["rows"]}
     curves = {label: curve for label, curve in curves.items() if curve}
+    title = catalogue.message("memory_numbers")
     if not curves:
-        return None
+        return Sheet(title, [], [])
     measured = sorted(set().union(*curves.values()))
     ends = {max(curve) for curve in curves.values()}
     kept = measured if len(measured) <= LINES else [k for k in measured if k in ends or int(k) & (int(k) - 1) == 0]
     lines = [[count(k), *(decimal(curve.get(k)) for curve in curves.values())] for k in kept]
     reached = [catalogue.message("useful_context"), *map(useful_context, curves.values())]
-    return [catalogue.message("memory_x"), *curves], [*lines, reached]
+    return Sheet(title, [catalogue.message("memory_x"), *curves], [*lines, reached])
 
 
 def useful_context(curve: dict[float, float]) -> str:
