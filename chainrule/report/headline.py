@@ -6,10 +6,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from chainrule.report.formats import count, figure, number, percent, significant
+from chainrule.report.formats import count, figure, number, percent, span
 from chainrule.report.messages import Catalogue
 from chainrule.report.table import not_ranked, status
 
+LONG = (("hours", 3600), ("minutes", 60))
 Facts = list[tuple[str, str]]
 """Terms and what is known of them."""
 
@@ -96,25 +97,29 @@ def _would_decide(board: dict[str, Any], catalogue: Catalogue) -> str:
     return " ".join(text for part in parts if isinstance(part, dict) and (text := catalogue.pick(part)))
 
 
-def horizon_name(found: Mapping[str, Any], catalogue: Catalogue) -> str:
-    """Return a horizon in words: a text of the board, or its number of seconds.
+def horizon_name(horizon: Any, catalogue: Catalogue) -> str:
+    """Return a length of training in words, by the largest unit that it has at least one of.
 
     Args:
-        found: ``verdict["at_horizon"]``.
+        horizon: as it is typed: ``10min``.
         catalogue: the messages.
     """
-    horizon = found.get("horizon")
-    seconds = number(horizon)
-    if seconds is not None:
-        return catalogue.message("horizon_seconds", value=significant(seconds))
-    return catalogue.pick(horizon) if isinstance(horizon, dict) else str(horizon or "")
+    found = span(horizon)
+    if found is None:
+        return str(horizon or "")
+    amount, kind = found
+    if kind == "seconds":
+        kind, size = next((unit for unit in LONG if amount >= unit[1]), ("seconds", 1))
+        amount /= size
+    amount = round(amount, 1)
+    return catalogue.message(f"span_{kind}", amount=int(amount) if amount == int(amount) else amount)
 
 
 def _horizon(board: dict[str, Any], catalogue: Catalogue) -> str:
     """Return the row to take for more training, and how likely it is the best one then."""
     found = (board.get("verdict") or {}).get("at_horizon") or {}
     labels = {row["model"]: row["label"] for row in board["rows"]}
-    model, horizon = labels.get(found.get("best"), ""), horizon_name(found, catalogue)
+    model, horizon = labels.get(found.get("best"), ""), horizon_name(found.get("horizon"), catalogue)
     if not model or not horizon:
         return ""
     sure = percent(found.get("confidence")) if number(found.get("confidence")) is not None else None

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from chainrule.report import charts, details
 from chainrule.report.formats import DASH, percent
-from chainrule.report.headline import heading
+from chainrule.report.headline import heading, horizon_name
 from chainrule.report.messages import Catalogue
 from chainrule.report.plot import draw_chart, is_empty
 from chainrule.report.section import ReportSection
@@ -58,6 +58,7 @@ def render(
         "settings": details.settings(shown, catalogue), "recipes": details.recipes(shown, catalogue),
         "machine": details.machine(shown, catalogue), "methodology": details.methodology(shown, catalogue, own),
         "view_json": _view(shown, catalogue, found.charts), "styles": STYLES, "drawn": found.drawn,
+        "curves_horizon": _curves_horizon(found),
     }  # fmt: skip
     templates, inline = _environment(section.folder), "\n" in section.template
     template = templates.from_string(section.template) if inline else templates.get_template(section.template)
@@ -103,6 +104,13 @@ def contents(board: dict[str, Any], lang: str, section: ReportSection) -> Conten
     own = section.context(shown, catalogue)
     drawn = {**charts.learning_curves(shown, catalogue, table.main, section), **own.get("charts", {})}
     return Content(kept, shown, catalogue, table, own, drawn)
+
+
+def _curves_horizon(found: Content) -> str:
+    """The horizon that learning curves are continued to; nothing where none is."""
+    continued = any("range" in one for one in found.charts["curves-seconds"]["series"])
+    horizon = ((found.board.get("verdict") or {}).get("at_horizon") or {}).get("horizon")
+    return horizon_name(horizon, found.catalogue) if continued else ""
 
 
 @functools.cache

@@ -49,8 +49,9 @@ def draw_chart(chart: dict[str, Any], title: str | None = None) -> Drawing:
     series = [one for one in chart["series"] if one["points"]]
     height = chart.get("height") or 330
     height = height[0] if isinstance(height, list) else height
-    xs = [point[0] for one in series for point in one["points"]]
-    ys = [point[1] for one in series for point in one["points"]]
+    ranges = [one["range"] for one in series if one.get("range")]
+    xs = [point[0] for one in series for point in one["points"]] + [x for x, *_ in ranges]
+    ys = [point[1] for one in series for point in one["points"]] + [y for _, *ends in ranges for y in ends]
     inside = [line["value"] for line in chart.get("references") or [] if line.get("inside")]
     room = max(text_width(_name(one), bold=True) for one in series) + 30 if len(series) > 1 else 14
     x, y = axis(chart["x"], xs), axis(chart["y"], ys + inside)
@@ -125,6 +126,8 @@ def _series(made: Drawing, frame: Frame, one: dict[str, Any], flat: Sequence[Seq
     if band := one.get("band"):
         outline = [frame.at((x, high)) for x, _, high in band] + [frame.at((x, low)) for x, low, _ in reversed(band)]
         made.shapes.append(Area([(x, min(max(y, frame.top), frame.bottom)) for x, y in outline], mixed(colour, 0.22)))
+    if found := one.get("range"):
+        made.shapes.append(Line([frame.at((found[0], end)) for end in found[1:]], mixed(colour, 0.45), 3))
     if flat:
         draw(flat, 2, (1.5, 4))
     draw(one["points"], 1.4 if style is None else 2, style.dash if style else ())

@@ -321,7 +321,7 @@ def _facts(page: str) -> dict[str, str]:
 def test_the_headline_is_facts() -> None:
     board = sample_board()
     board["verdict"] |= {"confidence": "clear", "best": "lstm", "tie": ["lstm"]}
-    board["verdict"]["at_horizon"] = {"best": "gpt", "confidence": 0.85, "horizon": 450}
+    board["verdict"]["at_horizon"] = {"best": "gpt", "confidence": 0.85, "horizon": "450s"}
     rows = {row["model"]: row for row in board["rows"]}
     rows["gru"]["gap"] = {"value": 0.013, "low": 0.004, "high": 0.021}
     rows["ngram"]["gap"] = {"value": 0.125, "low": 0.1, "high": 0.15}
@@ -330,9 +330,9 @@ def test_the_headline_is_facts() -> None:
     facts = _facts(page)
     assert facts["Bits per byte"] == "2.118 (95% interval 2.097 to 2.141)"
     assert facts["Next"] == "GRU 2.131, worse by 0.013 (0.004 to 0.021)"
-    assert facts["With more training"] == "GPT at 450 s (85% likely)"
+    assert facts["With more training"] == "GPT at 7.5 min (85% likely)"
     korean = _facts(render(board, "ko"))
-    assert korean["더 오래 학습한다면"] == "450초 학습: GPT(확률 85%)"
+    assert korean["더 오래 학습한다면"] == "7.5분 학습: GPT(확률 85%)"
     assert "<h1>LSTM을 쓰십시오</h1>" in render(board, "ko")
 
 
@@ -425,3 +425,30 @@ def test_the_axis_of_the_memory_curve_shows_the_differences_between_the_best() -
     assert (near[-1] - near[0]) / (ceiling - near[0]) >= 0.5
     assert "ceiling" not in charts["memory-whole"]["y"]
     assert charts["memory"]["series"] == charts["memory-whole"]["series"]
+
+
+def test_learning_curves_go_on_to_the_horizon() -> None:
+    """The change that the verdict expects of the test figure is added to the end of the validation curve."""
+    board = sample_board()
+    board["validation"] = METRICS[0]
+    (row,) = [row for row in board["rows"] if row["model"] == "gru"]
+    row |= {"bits_per_byte": 2.0, "train_seconds": 45.0, "train_tokens": 3000}
+    row["curve"] = [
+        {"seconds": 22.5, "tokens": 1500, "value": 2.5}, {"seconds": 45.0, "tokens": 3000, "value": 2.25},
+    ]  # fmt: skip
+    found = {"model": "gru", "value": 1.75, "low": 1.5, "high": 1.875}
+    board["verdict"]["at_horizon"] = {"best": "gru", "confidence": 0.9, "horizon": "450s", "ranking": [found]}
+    page = render(board)
+    charts = json.loads(_Page(page).scripts[1])["charts"]
+    for clock, x in (("seconds", 450.0), ("tokens", 30000.0)):
+        (line,) = [one for one in charts[f"curves-{clock}"]["series"] if one["model"] == "gru"]
+        assert line["range"] == [x, 1.75, 2.125] and line["flat"][1] == [x, 2.0]
+    assert "continue each model to 7.5 min" in page and "7.5분 시점까지 연장한 추정치" in render(board, "ko")
+    assert [one["model"] for one in charts["curves-seconds"]["series"] if "range" in one] == ["gru"]
+    for other in ({"validation": METRICS[1]}, {"verdict": board["verdict"] | {"at_horizon": None}}):
+        assert "continue each model to" not in render(board | other)
+    epochs = {**board["verdict"]["at_horizon"], "horizon": "30epochs"}
+    page = render(board | {"verdict": board["verdict"] | {"at_horizon": epochs, "confidence": "clear"}})
+    assert (
+        "continue each model to" not in page and _facts(page)["With more training"] == "GRU at 30 epochs (90% likely)"
+    )

@@ -396,6 +396,7 @@ def test_every_message_of_the_page_is_used() -> None:
         "evaluation_",
         "headline_",
         "error_",
+        "span_",
     )
     for path in ROOT.rglob("messages.json"):
         near = (

@@ -73,7 +73,7 @@ function drawChart(host, wanted, hidden, noPoints) {
   host.replaceChildren();
   const series = ((wanted || {}).series || []).filter(one => !hidden.has(one.model) && one.points.length).map(one => ({ ...one }));
   if (!series.length) { make(host, "p", { class: "note" }, noPoints); return; }
-  const all = (axis) => series.flatMap(one => one.points.map(p => p[axis]));
+  const all = axis => series.flatMap(one => one.points.map(p => p[axis]).concat(one.range ? (axis ? one.range.slice(1) : one.range[0]) : []));
   const inside = (wanted.references || []).filter(line => line.inside).map(line => line.value);
   const spec = { ...wanted, series, x: makeAxis(wanted.x, all(0)), y: makeAxis(wanted.y, all(1).concat(inside)) };
   if (wanted.extend) for (const one of series) if (one.points.length === 1) one.flat = [one.points[0], [spec.x.to, one.points[0][1]]];
@@ -127,6 +127,7 @@ function drawSeries({ svg, host, spec, box, x, y }) {
     const group = make(svg, "g", { class: `s${one.style}`, "clip-path": `url(#${clip.parentNode.id})` });
     const at = points => points.map(([a, b]) => [x(a), y(b)]);
     if (one.band) make(group, "path", { class: "band", d: path(at(one.band.map(([t, , high]) => [t, high])).concat(at(one.band.map(([t, low]) => [t, low]).reverse()))) + "Z" });
+    if (one.range) make(group, "path", { class: "range", d: `M${x(one.range[0])} ${y(one.range[1])}V${y(one.range[2])}` });
     if (one.flat) make(group, "path", { class: "flat", d: path(at(one.flat)) });
     make(group, "path", { class: "line", d: path(at(one.points)) });
     const every = Math.ceil(one.points.length / 12);
@@ -155,7 +156,11 @@ function drawNames({ svg, spec, box, x, y }) {
 // ---- read-out: mouse, finger and arrow keys --------------------------------------------------------------------------
 function valueAt(one, at, warp) {
   const points = one.points, last = points.at(-1);
-  if (at > last[0]) return one.flat ? last[1] : undefined;
+  if (at > last[0]) {                                    // the dotted continuation
+    if (!one.flat || at > one.flat[1][0]) return undefined;
+    const [a, b] = one.flat;
+    return a[1] + (b[1] - a[1]) * (warp(at) - warp(a[0])) / (warp(b[0]) - warp(a[0]));
+  }
   const next = points.findIndex(p => p[0] >= at);
   if (points[next][0] === at) return points[next][1];
   if (next === 0) return undefined;
@@ -163,7 +168,7 @@ function valueAt(one, at, warp) {
   return a[1] + part * (b[1] - a[1]);
 }
 function addReadout({ svg, host, spec, box, x, y, width }) {
-  const stops = [...new Set(spec.series.flatMap(one => one.points.map(p => p[0])))].sort((a, b) => a - b);
+  const stops = [...new Set(spec.series.flatMap(one => one.points.map(p => p[0]).concat(one.range ? one.range[0] : [])))].sort((a, b) => a - b);
   const layer = make(svg, "g", {}), tip = make(host, "div", { class: "tip", hidden: "", "aria-live": "polite" });
   let stop = -1;
   const hide = () => { layer.replaceChildren(); tip.hidden = true; };
