@@ -78,6 +78,9 @@ class Table:
         known = {name: number(value) for name, value in (board.get("references") or {}).items()}
         self.known = {name: value for name, value in known.items() if value is not None}
         self.tick = self.known.get(section.tick or "")
+        verdict = board.get("verdict") or {}
+        self.leader = next(iter((verdict.get("facts") or {}).get("order") or []), verdict.get("best"))
+        """The row that the others are compared with: of a tie, it may not be the recommended one."""
         self.catalogue = catalogue
         self.results = _filled(self._results())
         """(heading, columns) from left to right; the first column, the model, is not among them."""
@@ -179,7 +182,7 @@ class Table:
         """The difference to the best row; a dash where a row is that one."""
         gap = row.get("gap") or {}
         low, high, value = (number(gap.get(key)) for key in ("low", "high", "value"))
-        if value == low == high == 0:
+        if row["model"] == self.leader and not value:
             return Cell(DASH)
         span = [f"{self._shown(low, True)} … {self._shown(high, True)}"] if low is not None and high is not None else []
         return Cell(self._shown(value, True), value, span)

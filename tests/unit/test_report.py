@@ -374,8 +374,13 @@ def test_the_best_row_has_no_difference_to_itself() -> None:
         row["gap"] = {"value": 0.5, "low": 0.4, "high": 0.6}
     board["rows"][3]["gap"] = {"value": 0.0, "low": 0.0, "high": 0.0}
     del board["rows"][2]["gap"]
+    board["verdict"] |= {"best": "lstm", "facts": {}}
     page = render(board)
     assert "+0.000" not in page and "+0.500" in _row_of(page, "GRU") and "+0.500" not in _row_of(page, "RNN")
+    board["verdict"] |= {"best": "gru", "facts": {"order": ["lstm", "gru"]}}
+    assert "+0.000" not in render(board)
+    board["verdict"]["facts"]["order"] = ["gru", "lstm"]  # a row that differs by nothing from another one
+    assert "+0.000" in _row_of(render(board), "LSTM")
 
 
 @pytest.mark.parametrize(
