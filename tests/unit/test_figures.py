@@ -14,12 +14,13 @@ from typing import Any
 import pandas
 import pytest
 from PIL import Image
+from sklearn.metrics import precision_recall_fscore_support
 
 import chainrule
 from chainrule import cli
 from chainrule.core.errors import UserError
 from chainrule.core.files import FolderLock
-from chainrule.report import shapes
+from chainrule.report import render, shapes
 from chainrule.report.axes import axis
 from chainrule.report.figures import write_figures
 from chainrule.report.page import contents
@@ -139,6 +140,20 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
     texts = [element.text for element in ET.parse(files["results.svg"]).iter(f"{SVG}text")]
     assert "a<b>&\"'%_{}\\ ␛../../x" in texts
     assert lines(files["results.csv"])[0]["label"] == "a<b>&\"'%_{}\\ ␛../../x"
+
+
+def test_labels_have_the_precision_and_recall_of_another_library(tmp_path: Path) -> None:
+    board = make_board("tag")
+    counts = [[7, 1, 0, 0], [2, 5, 1, 3], [0, 0, 0, 0], [1, 4, 0, 9]]
+    board["rows"][0]["confusion"] = {"labels": ["a", "b", "never"], "others": 2, "counts": counts, "worst": []}
+    found = lines(write(board, tmp_path)["labels-gru.csv"])
+    pairs = [(t, c) for t, line in enumerate(counts) for c, n in enumerate(line) for _ in range(n)]
+    oracle = precision_recall_fscore_support(*zip(*pairs), labels=[0, 1, 2], zero_division=0)
+    for k, line in enumerate(found):
+        told = [float(line[name] or 0) for name in ("precision", "recall", "f1", "n")]
+        assert told == pytest.approx([column[k] for column in oracle])
+    assert [line["label"] for line in found] == ["a", "b", "never"] and found[2]["recall"] == ""
+    assert ">정밀도<" in render(board, "ko", section_of("tag"))
 
 
 def test_tables_in_latex_escape_what_it_would_act_on() -> None:
