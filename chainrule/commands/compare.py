@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -75,7 +74,7 @@ class Compare(Training):
             if metric.name in row:
                 told = metric.said(row[metric.name], catalogue.lang)
             else:
-                told = catalogue.message("said_failed", error=row["error"])
+                told = catalogue.message("said_failed", error=catalogue.error(row["error"]) or row["error"])
             yield f"{row['label']:<{width}}  {told}"
         yield f"\n{catalogue.pick(answer['verdict'])}"
         yield catalogue.message("said_report", path=Path(self.out) / "report.html")
@@ -86,27 +85,15 @@ class Compare(Training):
     def uses(self, board: dict[str, Any]) -> list[str]:
         """Return commands on ``OUT/best``, with samples of the data themselves; none if no row is recommended."""
         from chainrule.data import plays
-        from chainrule.tasks.board import board_of
-        from chainrule.tasks.shell import command_line, masked, quoted
+        from chainrule.experiment.uses import uses
 
         best = board["verdict"]["best"]
-        if best is None:
-            return []
         entries = [
             entry.strip() for entry in (self.models.split(",") if isinstance(self.models, str) else self.models or [])
         ]
         files = [name for entry in entries if (name := entry.partition(":")[0]).endswith(".py")]
         plugin = self.plugin or (files[0] if files and best not in entries else None)
-        task = board_of(board["task"])
-        words = task.words((board["data"].get("examples") or [""])[0])
-        values = {
-            "run": quoted(Path(self.out) / "best") + (f" --plugin {quoted(plugin)}" if plugin else ""),
-            "data": quoted(os.fspath(plays() if self.data is None else self.data)),
-        }
-        return [
-            command_line(command, words=words, masked=masked(words), **values)
-            for command in task.commands(board["data"])
-        ]
+        return uses(board, Path(self.out), plays() if self.data is None else self.data, plugin)
 
     def failure(self, answer: dict[str, Any]) -> str | None:
         errors = [f"{row['label']}: {row['error']}" for row in answer["rows"] if row["status"] == "failed"]

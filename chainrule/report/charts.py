@@ -4,8 +4,9 @@ A chart is a dictionary: ``series``, each with ``model``, ``name``, ``style`` an
 ``y``, each with ``scale`` (``linear``, ``log``, ``doubling``) and ``format`` (``plain``, ``count``, ``compact``,
 ``seconds``, ``bytes``); ``xName``, ``yName``, ``xShort`` (before a value of x in the read-out), ``about`` (read aloud),
 ``references`` ({name, value}; where ``inside``, the axis reaches them). A series may have ``flat`` (a dotted
-continuation), ``end`` (a large dot), ``called`` (points labelled with their value) and ``power`` (an exponent shown
-behind its name).
+continuation), ``range`` ([x, low, high], a bar at its end), ``band`` ([[x, low, high], …]), ``end`` (a large dot),
+``called`` (points labelled with their value), ``power`` (an exponent shown behind its name) and ``plain`` (no markers).
+Without scripts, ``plot.py`` draws the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from chainrule.report.formats import number
+from chainrule.report.formats import number, span
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 
@@ -66,6 +67,37 @@ def _curve_name(board: dict[str, Any], catalogue: Catalogue, metric: dict[str, A
     return catalogue.message("curve_unit") if "curve_unit" in catalogue else catalogue.pick(metric, "label")
 
 
+def horizon_seconds(board: dict[str, Any]) -> float | None:
+    """Return the horizon of the verdict in seconds, where the learning curves can be continued to it.
+
+    They can if they show the metric that the horizon was estimated in.
+
+    Args:
+        board: the board.
+    """
+    found = span(((board.get("verdict") or {}).get("at_horizon") or {}).get("horizon"))
+    names = [(entry or {}).get("name") for entry in ((board.get("metrics") or [None])[0], board.get("validation"))]
+    return found[0] if found and found[1] == "seconds" and names[0] == names[1] is not None else None
+
+
+def _curve(board: dict[str, Any], row: dict[str, Any], clock: str) -> dict[str, Any]:
+    """A row's learning curve, continued to the horizon by the change of its figure that the verdict expects."""
+    line = [p for p in points(row.get("curve"), clock, "value") if p[0] > 0]
+    horizon, metric = horizon_seconds(board), (board.get("metrics") or [None])[0] or {}
+    ranking = ((board.get("verdict") or {}).get("at_horizon") or {}).get("ranking") or []
+    later = next((entry for entry in ranking if entry.get("model") == row["model"]), {})
+    ends = [number(later.get(key)) for key in ("value", "low", "high")]
+    now, seconds = number(row.get(metric.get("name") or "")), number(row.get("train_seconds"))
+    counting = (row.get("train") or {}).get("update") == "counting"
+    if len(line) < 2 or counting or horizon is None or now is None or not seconds or None in ends:
+        return series(row, line)
+    x, change = line[-1][0] * horizon / seconds, line[-1][1] - now
+    value, low, high = (end + change for end in ends if end is not None)
+    return (
+        series(row, line, flat=[line[-1], [x, value]], range=[x, low, high]) if x > line[-1][0] else series(row, line)
+    )
+
+
 def learning_curves(
     board: dict[str, Any], catalogue: Catalogue, metric: dict[str, Any], section: ReportSection
 ) -> dict[str, Any]:
@@ -92,9 +124,7 @@ def learning_curves(
         ("tokens", "compact", "over_items", catalogue.values["items"]),
     )
     for clock, form, name, short in clocks:
-        lines = [
-            series(row, [p for p in points(row.get("curve"), clock, "value") if p[0] > 0]) for row in board["rows"]
-        ]
+        lines = [_curve(board, row, clock) for row in board["rows"]]
         charts[f"curves-{clock}"] = {
             **shared,
             "series": [line for line in lines if line["points"]],

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.report.formats import decimal
+from chainrule.report.formats import count, decimal
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.report.sheets import Sheet, Value
 
 
 class ConfusionSection(ReportSection):
@@ -17,12 +18,55 @@ class ConfusionSection(ReportSection):
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         """Return ``confusions``, a matrix for every row that has one, and ``confusion_lead``."""
         guess = decimal((board.get("references") or {}).get("guessing"))
+        rows = best_first(board, "confusion")
+        found = [
+            {
+                "label": row["label"],
+                "labels": label_table(row["label"], row["confusion"], catalogue),
+                **matrix(row["confusion"], catalogue),
+            }
+            for row in rows
+        ]
         return {
-            "confusions": [
-                {"label": row["label"], **matrix(row["confusion"], catalogue)} for row in best_first(board, "confusion")
-            ],
+            "confusions": found,
+            "tables": {
+                **{f"confusion-{row['model']}": _sheet(shown, catalogue) for row, shown in zip(rows, found)},
+                **{f"labels-{row['model']}": shown["labels"] for row, shown in zip(rows, found)},
+            },
             "confusion_lead": catalogue.message("confusion_lead", guess=guess),
         }
+
+
+def _sheet(found: dict[str, Any], catalogue: Catalogue) -> Sheet:
+    """A confusion matrix as a table for files, shaded like that of the page."""
+    title, recall = f"{catalogue.message('confusion_title')}: {found['label']}", catalogue.message("confusion_recall")
+    body = [
+        [line["name"], *(str(cell["count"]) for cell in line["cells"]), decimal(line["recall"])]
+        for line in found["lines"]
+    ]
+    shades = [[*(cell["share"] / 100 for cell in line["cells"]), 0] for line in found["lines"]]
+    return Sheet(title, ["", *found["names"], recall], body, shades=shades)
+
+
+def label_table(name: str, found: dict[str, Any], catalogue: Catalogue) -> Sheet:
+    """Return precision, recall and F1 of each label.
+
+    Args:
+        name: the name of the row.
+        found: ``labels`` and ``counts``, true label x predicted label; a last row and column may stand for others.
+        catalogue: the messages.
+    """
+    counts, body = found["counts"], []
+    values: list[list[Value]] = [["label", "n", "precision", "recall", "f1"]]
+    for k, label in enumerate(map(str, found["labels"])):
+        true, called, right = sum(counts[k]), sum(line[k] for line in counts), counts[k][k]
+        shares = [right / called if called else None, right / true if true else None]
+        shares.append(2 * right / (true + called) if true + called else None)
+        body.append([label, count(true), *map(decimal, shares)])
+        values.append([label, true, *shares])
+    say = catalogue.message
+    head = [say("label"), say("label_count"), say("precision"), say("confusion_recall"), "F1"]
+    return Sheet(f"{say('labels_title')}: {name}", head, body, values)
 
 
 def best_first(board: dict[str, Any], key: str) -> list[dict[str, Any]]:

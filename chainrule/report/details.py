@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -105,6 +106,26 @@ def settings(board: dict[str, Any], catalogue: Catalogue) -> list[tuple[str, Ter
         for kind in ("config", "train")
         if row.get(kind)
     ]
+
+
+def recipes(board: dict[str, Any], catalogue: Catalogue) -> list[list[str]]:
+    """Return for every row its label and the training settings that differ from the default.
+
+    Args:
+        board: the board, with labels and styles.
+        catalogue: its messages.
+    """
+    from chainrule.core.recipe import Recipe
+
+    default = json.loads(Recipe().model_dump_json())
+    yes, no = catalogue.message("yes"), catalogue.message("no")
+    lines = []
+    for row in board["rows"]:
+        changed = [(k, v) for k, v in (row.get("train") or {}).items() if k not in default or v != default[k]]
+        if row.get("train"):
+            said = ", ".join(f"{name} {setting(value, yes, no)}" for name, value in changed)
+            lines.append([row["label"], said or catalogue.message("recipes_default")])
+    return lines
 
 
 def machine(board: dict[str, Any], catalogue: Catalogue) -> Terms:

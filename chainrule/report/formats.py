@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from typing import Any
 
 DASH = "–"
@@ -111,3 +112,20 @@ def setting(value: Any, yes: str = "yes", no: str = "no") -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
+def span(text: Any) -> tuple[float, str] | None:
+    """Return amount and kind of a length of training as it is typed; None if it is none.
+
+    >>> span("10min"), span("2e6bytes"), span("soon")
+    ((600.0, 'seconds'), (2000000.0, 'bytes'), None)
+    """
+    found = _SPAN.fullmatch(str(text))
+    if not found:
+        return None
+    factor, kind = _UNITS.get(found[2], (1, found[2]))
+    return float(found[1]) * factor, kind
+
+
+_SPAN = re.compile(r"(\d+(?:\.\d*)?(?:e\+?\d+)?) ?(s|min|h|epochs|bytes|tokens|steps)")
+_UNITS = {"s": (1, "seconds"), "min": (60, "seconds"), "h": (3600, "seconds")}

@@ -113,6 +113,14 @@ class Catalogue:
         """
         return text if self.lang == "en" else self._translated(text, "note_")
 
+    def error(self, text: str) -> str | None:
+        """Return the reason of a failed row in this language, or None where no message ``error_…`` has its form.
+
+        >>> Catalogue("ko").error("the worker process ended with status -9")
+        '작업 프로세스가 종료 코드 -9로 끝났습니다.'
+        """
+        return text if self.lang == "en" else self._translated(text, "error_")
+
     def _translated(self, text: str, kind: str) -> str | None:
         """The text by the most specific of the messages that have its form."""
         known = [key for key in self._entries if key.startswith(kind)]

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,20 @@ from markupsafe import Markup
 
 from chainrule.report import charts, details
 from chainrule.report.formats import DASH, percent
+from chainrule.report.headline import heading, horizon_name
 from chainrule.report.messages import Catalogue
+from chainrule.report.plot import draw_chart, is_empty
 from chainrule.report.section import ReportSection
-from chainrule.report.table import Table, status
+from chainrule.report.styles import STYLES
+from chainrule.report.table import Table
 
 TEMPLATES = Path(__file__).parent / "templates"
-STYLE_COUNT = 10
-"""Colours, dashes and markers that rows take in turn."""
 _CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\n\t"} | {127: 0x2421}
 
 
-def render(board: dict[str, Any], lang: str = "en", section: ReportSection | None = None) -> str:
+def render(
+    board: dict[str, Any], lang: str = "en", section: ReportSection | None = None, uses: Sequence[str] = ()
+) -> str:
     """Return the report of a board as one HTML page that loads nothing.
 
     Args:
@@ -36,6 +40,7 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
             while the comparison runs.
         lang: ``en`` or ``ko``.
         section: the task's part of the report; without one, the table and learning curves.
+        uses: commands that use the recommended run.
 
     Raises:
         UserError: there is no such language.
@@ -44,22 +49,68 @@ def render(board: dict[str, Any], lang: str = "en", section: ReportSection | Non
     True
     """
     section = section or ReportSection()
+    found = contents(board, lang, section)
+    shown, catalogue, table, own = found.board, found.catalogue, found.table, found.own
+    values = {
+        **own, **heading(shown, catalogue), "uses": [*uses], "board": shown, "rows": shown["rows"], "lang": lang,
+        "say": catalogue.message, "pick": catalogue.pick, "table": table, "asset": _asset, "board_json": found.kept,
+        "card": details.data_card(shown, catalogue), "evaluations": details.evaluations(shown, catalogue),
+        "settings": details.settings(shown, catalogue), "recipes": details.recipes(shown, catalogue),
+        "machine": details.machine(shown, catalogue), "methodology": details.methodology(shown, catalogue, own),
+        "view_json": _view(shown, catalogue, found.charts), "styles": STYLES, "drawn": found.drawn,
+        "curves_horizon": _curves_horizon(found),
+    }  # fmt: skip
+    templates, inline = _environment(section.folder), "\n" in section.template
+    template = templates.from_string(section.template) if inline else templates.get_template(section.template)
+    return template.render(values)
+
+
+@dataclass(frozen=True)
+class Content:
+    """The content of a report before it is written: the board, its messages, table and charts."""
+
+    kept: dict[str, Any]
+    """The board as it was, as valid JSON."""
+    board: dict[str, Any]
+    """The board, each row with its label and style."""
+    catalogue: Catalogue
+    table: Table
+    own: dict[str, Any]
+    """The values of the task's section."""
+    charts: dict[str, Any]
+
+    def drawn(self, name: str) -> Markup:
+        """Return a chart as SVG, for a page without scripts; nothing if it is empty.
+
+        Args:
+            name: the id of the chart.
+        """
+        chart = self.charts.get(name)
+        return Markup("" if chart is None or is_empty(chart) else draw_chart(chart).svg(alone=False))
+
+
+def contents(board: dict[str, Any], lang: str, section: ReportSection) -> Content:
+    """Return the content of the report of a board.
+
+    Args:
+        board: the content of ``board.json``.
+        lang: ``en`` or ``ko``.
+        section: the task's part of the report.
+    """
     kept = tidied(board)
     shown = {**kept, "rows": _rows(kept)}
     catalogue = _catalogue(section, board, lang)
     table = Table(shown, catalogue, section)
     own = section.context(shown, catalogue)
     drawn = {**charts.learning_curves(shown, catalogue, table.main, section), **own.get("charts", {})}
-    values = {
-        **own, **_heading(shown, catalogue), "board": shown, "rows": shown["rows"], "say": catalogue.message,
-        "pick": catalogue.pick, "lang": lang, "table": table, "asset": _asset, "board_json": kept,
-        "card": details.data_card(shown, catalogue), "evaluations": details.evaluations(shown, catalogue),
-        "settings": details.settings(shown, catalogue), "machine": details.machine(shown, catalogue),
-        "methodology": details.methodology(shown, catalogue, own), "view_json": _view(shown, catalogue, drawn),
-    }  # fmt: skip
-    templates, inline = _environment(section.folder), "\n" in section.template
-    template = templates.from_string(section.template) if inline else templates.get_template(section.template)
-    return template.render(values)
+    return Content(kept, shown, catalogue, table, own, drawn)
+
+
+def _curves_horizon(found: Content) -> str:
+    """The horizon that learning curves are continued to; nothing where none is."""
+    continued = any("range" in one for one in found.charts["curves-seconds"]["series"])
+    horizon = ((found.board.get("verdict") or {}).get("at_horizon") or {}).get("horizon")
+    return horizon_name(horizon, found.catalogue) if continued else ""
 
 
 @functools.cache
@@ -104,25 +155,8 @@ def _rows(board: dict[str, Any]) -> list[dict[str, Any]]:
     """The rows of a board, each with its model as text, a label and a style."""
     found = [{**row, "model": str(row.get("model") or DASH)} for row in board.get("rows") or [] if row]
     return [
-        {**row, "label": str(row.get("label") or row["model"]), "style": k % STYLE_COUNT} for k, row in enumerate(found)
+        {**row, "label": str(row.get("label") or row["model"]), "style": k % len(STYLES)} for k, row in enumerate(found)
     ]
-
-
-def _heading(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """The first screen: title, confidence, verdict, and the state of a comparison that is not finished."""
-    say, verdict = catalogue.message, board.get("verdict") or {}
-    confidence = re.sub(r"\W", "_", str(verdict.get("confidence") or "none"))
-    found = [status(row) for row in board["rows"]]
-    key = "confidence_alone" if (confidence, found) == ("clear", ["done"]) else f"confidence_{confidence}"
-    return {
-        "title": str(board.get("title") or (board.get("data") or {}).get("name") or "board"),
-        "budget": catalogue.pick(board.get("budget")),
-        "confidence": say(key) if key in catalogue else str(verdict.get("confidence")),
-        "confidence_class": confidence,
-        "verdict": catalogue.pick(verdict) or say("no_verdict"),
-        "state": board["status"] if board.get("status") in ("running", "interrupted") else "",
-        "counts": {"done": found.count("done"), "failed": found.count("failed"), "all": len(found)},
-    }
 
 
 def _view(board: dict[str, Any], catalogue: Catalogue, drawn: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +164,7 @@ def _view(board: dict[str, Any], catalogue: Catalogue, drawn: dict[str, Any]) ->
     return {
         "running": board.get("status") == "running",
         "charts": drawn,
-        "words": {key: catalogue.message(key) for key in ("no_points", "sort")},
+        "words": {key: catalogue.message(key) for key in ("no_points", "sort", "copied", "scroll_hint", "save")},
         "models": [{"model": row["model"], "name": row["label"], "style": row["style"]} for row in board["rows"]],
     }
 

@@ -1,4 +1,4 @@
-"""The table of the report: one row a model, its columns derived from the metrics of the board."""
+"""The tables of results and of costs: one row a model, the columns of results derived from the metrics of the board."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chainrule.report.formats import compact, decimal, figure, number, significant, size
+from chainrule.report.formats import DASH, compact, count, decimal, figure, number, significant, size
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 
@@ -40,6 +40,8 @@ Show = Callable[[dict[str, Any]], Cell]
 """The function that makes the cell of a row."""
 Column = tuple[str, Show]
 """A heading, and the cells below it."""
+Groups = list[tuple[str, list[Column]]]
+"""Columns under common headings."""
 
 
 def status(row: dict[str, Any]) -> str:
@@ -49,8 +51,19 @@ def status(row: dict[str, Any]) -> str:
     return row["status"] if row.get("status") in STATUSES else "done"
 
 
+def not_ranked(row: dict[str, Any], catalogue: Catalogue) -> str:
+    """Return why the verdict does not rank a row, in the language of a catalogue; nothing where it does.
+
+    >>> not_ranked({"not_ranked": {"text": "7 steps, not trained"}}, Catalogue("en"))
+    '7 steps, not trained'
+    """
+    reasons = row.get("not_ranked") or ([{}] if row.get("eligible") is False else [])
+    said = [catalogue.pick(reason) for reason in (reasons if isinstance(reasons, list) else [reasons])]
+    return " ".join(filter(None, said)) or (catalogue.message("tag_not_ranked") if said else "")
+
+
 class Table:
-    """The columns and rows of one board.
+    """The columns and rows of one board: a table of results and one of costs.
 
     Args:
         board: the board, with labels and styles.
@@ -65,17 +78,21 @@ class Table:
         known = {name: number(value) for name, value in (board.get("references") or {}).items()}
         self.known = {name: value for name, value in known.items() if value is not None}
         self.tick = self.known.get(section.tick or "")
-        self.groups = [(title, columns) for title, columns in self._groups() if columns]
+        verdict = board.get("verdict") or {}
+        self.leader = next(iter((verdict.get("facts") or {}).get("order") or []), verdict.get("best"))
+        """The row that the others are compared with: of a tie, it may not be the recommended one."""
+        self.catalogue = catalogue
+        self.results = _filled(self._results())
         """(heading, columns) from left to right; the first column, the model, is not among them."""
+        self.costs = _filled(self._costs())
 
-    @property
-    def width(self) -> int:
-        """The number of columns behind the model."""
-        return sum(len(columns) for _, columns in self.groups)
+    def rows(self, groups: Groups) -> list[dict[str, Any]]:
+        """Return all rows in the order of the board, each with its cells or a message in their place.
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return all rows in the order of the board, each with its cells or a message in their place."""
-        shown = [show for _, columns in self.groups for _, show in columns]
+        Args:
+            groups: the columns, :attr:`results` or :attr:`costs`.
+        """
+        shown = [show for _, columns in groups for _, show in columns]
         return [self._row(row, shown) for row in self.board["rows"]]
 
     def note(self) -> str:
@@ -87,23 +104,30 @@ class Table:
 
     # --- columns ------------------------------------------------------------------------------------------------------
 
-    def _groups(self) -> list[tuple[str, list[Column]]]:
-        say = self.say
+    def _results(self) -> Groups:
         measured = [
             (self._heading(m), self._main if m is self.main else self._number(m["name"], figure, m))
             for m in self.metrics
             if m is self.main or self._any(m["name"])
         ]
+        return [
+            (self.say("group_test"), measured),
+            (self.say("group_gap"), self._gaps()),
+            ("", [(self.say("col_params"), self._number("params", compact))]),
+        ]
+
+    def _costs(self) -> Groups:
+        say = self.say
+        steps, tokens = (say("col_steps"), self._number("steps", count)), say("col_tokens")
         training = [
             (say("col_seconds"), self._number("train_seconds", significant)),
+            *[steps] * self._any("steps"),
+            (tokens, self._number("train_tokens", compact)),
             (say("col_train_speed"), self._number("tokens_per_second_train", compact)),
         ]
         speed = (say("col_generate_speed"), self._number("tokens_per_second_generate", compact))
         state, peak = (say("col_state"), self._state), (say("col_peak"), self._number("peak_memory_bytes", size))
         return [
-            (say("group_test"), measured),
-            (say("group_gap"), self._gaps()),
-            ("", [(say("col_params"), self._number("params", compact))]),
             (say("group_training"), training),
             (say("group_generation"), [speed] * self._any("tokens_per_second_generate")),
             (say("group_memory"), [*[state] * self._any("state_bytes_fixed"), peak]),
@@ -155,8 +179,11 @@ class Table:
         return figure(value, self.main, signed)
 
     def _paired(self, row: dict[str, Any]) -> Cell:
+        """The difference to the best row; a dash where a row is that one."""
         gap = row.get("gap") or {}
         low, high, value = (number(gap.get(key)) for key in ("low", "high", "value"))
+        if row["model"] == self.leader and not value:
+            return Cell(DASH)
         span = [f"{self._shown(low, True)} … {self._shown(high, True)}"] if low is not None and high is not None else []
         return Cell(self._shown(value, True), value, span)
 
@@ -204,12 +231,16 @@ class Table:
         best = model == verdict.get("best") and now != "failed"
         tie = not best and now != "failed" and model in (verdict.get("tie") or [])
         training = now == "running" and self.board.get("status") == "running"
-        marks = [("best", "tag_best", best), ("tie", "tag_tie", tie), ("", "status_running", training)]
+        unranked = "" if now == "failed" else not_ranked(row, self.catalogue)
+        marks = [("best", "tag_best", best), ("tie", "tag_tie", tie), ("unranked", "tag_not_ranked", bool(unranked))]
+        marks.append(("", "status_running", training))
         named = all(part in label for part in model.partition(":")[2].split("+"))
         error = str(row.get("error") or self.say("no_error")) if now == "failed" else ""
-        message = "" if error else self._message(row, now)
+        message, known = "" if error else self._message(row, now), self.catalogue.error(error)
+        details = ["" if named else model, "" if unranked == self.say("tag_not_ranked") else unranked]
         return {
-            "label": label, "style": row["style"], "detail": "" if named else model, "error": error, "message": message,
+            "label": label, "style": row["style"], "details": [*filter(None, details)], "message": message,
+            "error": known or error, "foreign": known is None,
             "classes": " ".join([now, *(name for name, _, so in marks if so and name)]),
             "tags": [self.say(key) for _, key, so in marks if so],
             "cells": [] if error or message else [show(row) for show in shown],
@@ -227,3 +258,8 @@ class Table:
 def _interval(row: dict[str, Any]) -> tuple[float, float] | None:
     low, high = (number(end) for end in (row.get("interval") or [None, None])[:2])
     return None if low is None or high is None else (low, high)
+
+
+def _filled(groups: Groups) -> Groups:
+    """The groups that have columns."""
+    return [(title, columns) for title, columns in groups if columns]

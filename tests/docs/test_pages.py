@@ -49,7 +49,7 @@ def shortened(words: list[str]) -> list[str]:
         return [*found, "--size", SIZES.get(words[2], "100")] if words[2:] else found
     if words[0] in ("compare", "train"):
         found += ["--set", "size=tiny", "--budget", LONGER.get(words[1], BUDGET)]
-    return found if words[0] in ("data", "laws", "import", "export") else [*found, "--threads", "1"]
+    return found if words[0] in ("data", "laws", "import", "export", "report") else [*found, "--threads", "1"]
 
 
 def shell(line: str) -> str:

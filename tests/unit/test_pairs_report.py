@@ -147,7 +147,7 @@ def test_the_page_shows_translations_and_where_models_looked(lang, tmp_path) -> 
     )  # fmt: skip
     rows = {row["model"]: row for row in board["rows"]}
     page = (tmp_path / "board" / "report.html").read_text()
-    assert page.index('id="h-table"') < page.index('id="h-pairs"') < page.index('id="h-warnings"')
+    assert page.index('id="h-table"') < page.index('id="h-pairs"') < page.index('id="h-curves"')
     assert "GRU (attention=none)" in page and "<small>gru:attention=none" not in page
     loaded = load(tmp_path / "board" / "runs" / "gru", threads=1)
     part = find_task("translate").read_split(loaded, tmp_path / "test.tsv", {"on_bad": "stop"})

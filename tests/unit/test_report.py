@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chainrule.core.errors import UserError
+from chainrule.core.recipe import Recipe
 from chainrule.report import render as render_with
 from chainrule.tasks.board import section_of
 from tests.unit.boards import METRICS, failed_board, running_board, sample_board
@@ -23,10 +24,11 @@ def render(board: dict[str, Any], lang: str = "en") -> str:
 
 
 class _Page(HTMLParser):
-    """The content of a page for a browser without scripts: rows of the board table, scripts, attributes."""
+    """The content of a page for a browser without scripts: rows of a table, scripts, attributes."""
 
-    def __init__(self, page: str) -> None:
+    def __init__(self, page: str, table: str = "board") -> None:
         super().__init__()
+        self.table = table
         self.rows: list[str] = []
         self.scripts: list[str] = []
         self.tags: list[str] = []
@@ -40,7 +42,7 @@ class _Page(HTMLParser):
         self.tags.append(tag)
         self.attributes += [(name, value or "") for name, value in attrs]
         if tag == "table":
-            self.in_board = ("class", "board") in attrs
+            self.in_board = ("class", self.table) in attrs
         if tag == "tr" and self.in_board:
             self.rows.append("")
         if tag == "script":
@@ -68,9 +70,13 @@ def _text(page: str) -> str:
     return re.sub("<[^>]*>", " ", page)
 
 
-def _row_of(page: str, label: str) -> str:
-    (found,) = [row for row in _Page(page).rows if row.startswith(label)]
+def _row_of(page: str, label: str, table: str = "board") -> str:
+    (found,) = [row for row in _Page(page, table).rows if row.startswith(label)]
     return found
+
+
+def _costs_of(page: str, label: str) -> str:
+    return _row_of(page, label, "board costs")
 
 
 def test_a_board_comes_back_unchanged_from_the_page() -> None:
@@ -117,7 +123,7 @@ def test_every_row_stands_in_the_table_without_scripts(board: dict[str, Any]) ->
 
 
 def test_the_table_shows_the_numbers_and_the_differences() -> None:
-    row = _row_of(render(sample_board()), "LSTM")
+    row = _row_of(render(sample_board()), "LSTM") + _costs_of(render(sample_board()), "LSTM")
     # 2.118 − 2.243 (n-gram) and 2.118 − 2.7143 (xz), by hand; 2.118 × 1.004 = 2.126472 bits per character
     for figure in (
         "2.118",
@@ -134,7 +140,7 @@ def test_the_table_shows_the_numbers_and_the_differences() -> None:
     ):
         assert figure in row
     assert "constant" in row
-    assert "+ 2.05 kB per token" in _row_of(render(sample_board()), "GPT")
+    assert "+ 2.05 kB per token" in _costs_of(render(sample_board()), "GPT")
 
 
 def test_a_failed_row_shows_its_error_and_is_never_the_best() -> None:
@@ -145,7 +151,7 @@ def test_a_failed_row_shows_its_error_and_is_never_the_best() -> None:
     assert "Failed" in row
     assert "not finite at step 312" in row
     classes = re.findall(r'<tr class="([^"]*)"', page)
-    assert classes == ["done", "done", "done", "done", "waiting", "failed"]
+    assert classes == 2 * ["done", "done", "done", "done", "waiting", "failed"]  # results, costs
 
 
 def test_a_running_board_says_so_and_shows_what_is_known() -> None:
@@ -184,7 +190,7 @@ def test_a_row_in_training_when_the_comparison_was_stopped_is_not_called_trainin
 def test_a_board_with_almost_nothing_still_renders(board: dict[str, Any]) -> None:
     page = _visible(render(board))
     assert "No verdict yet" in page
-    assert "None" not in page.replace("<p>None.</p>", "")
+    assert "None" not in page
 
 
 def test_numbers_that_json_cannot_hold_become_dashes() -> None:
@@ -242,7 +248,7 @@ def test_a_board_over_symbols_speaks_of_symbols() -> None:
     assert "bits per symbol" in page and "sees only the last k symbols" in page and "2.05 kB per symbol" in page
     assert ">bits per character<" not in page
     assert "xz is a general" not in page and "thin mark" not in page
-    assert not re.search(r"\btokens?\b", _text(page.partition('id="h-memory"')[2].partition('id="h-warnings"')[0]))
+    assert not re.search(r"\btokens?\b", _text(page.partition('id="h-memory"')[2].partition('id="h-curves"')[0]))
 
 
 def test_a_board_over_text_speaks_of_tokens() -> None:
@@ -305,3 +311,149 @@ def test_rows_keep_the_order_in_which_they_were_given() -> None:
     board["rows"].reverse()
     labels = [row.split("  ")[0].strip() for row in _Page(render(board)).rows[2:]]
     assert [label.split(" ")[0] for label in labels] == ["GPT", "GRU", "LSTM", "RNN", "n-gram", "Markov"]
+
+
+def _facts(page: str) -> dict[str, str]:
+    (found,) = re.findall('<dl class="headline">(.*?)</dl>', page)
+    return dict(re.findall("<dt>(.*?)</dt><dd>(.*?)</dd>", found))
+
+
+def test_the_headline_is_facts() -> None:
+    board = sample_board()
+    board["verdict"] |= {"confidence": "clear", "best": "lstm", "tie": ["lstm"]}
+    board["verdict"]["at_horizon"] = {"best": "gpt", "confidence": 0.85, "horizon": "450s"}
+    rows = {row["model"]: row for row in board["rows"]}
+    rows["gru"]["gap"] = {"value": 0.013, "low": 0.004, "high": 0.021}
+    rows["ngram"]["gap"] = {"value": 0.125, "low": 0.1, "high": 0.15}
+    page = render(board)
+    assert "<h1>Use LSTM</h1>" in page
+    facts = _facts(page)
+    assert facts["Bits per byte"] == "2.118 (95% interval 2.097 to 2.141)"
+    assert facts["Next"] == "GRU 2.131, worse by 0.013 (0.004 to 0.021)"
+    assert facts["With more training"] == "GPT at 7.5 min (85% likely)"
+    korean = _facts(render(board, "ko"))
+    assert korean["더 오래 학습한다면"] == "7.5분 학습: GPT(확률 85%)"
+    assert "<h1>LSTM을 쓰십시오</h1>" in render(board, "ko")
+
+
+def test_the_next_row_of_a_metric_that_rises_is_the_one_below() -> None:
+    board = sample_board()
+    board["metrics"] = [METRICS[0] | {"name": "accuracy", "label": "accuracy", "higher_is_better": True}]
+    board["verdict"] |= {"confidence": "clear", "best": "lstm", "tie": ["lstm"]}
+    for k, row in enumerate(board["rows"]):
+        row |= {"accuracy": 0.9 - k / 10, "interval": None, "gap": {"value": -k / 10, "low": -k / 10, "high": -k / 10}}
+    board["verdict"]["best"] = "markov"
+    assert _facts(render(board))["Next"] == "n-gram (n = 6) 0.800, worse by 0.100 (0.100 to 0.100)"
+
+
+def test_a_tie_names_the_tied_rows_and_what_would_decide_it() -> None:
+    board = sample_board()
+    board["verdict"] |= {"confidence": "tie", "tie": ["lstm", "gru"], "best": "lstm"}
+    board["verdict"]["would_decide"] = {"text": "About 4 times as much test data.", "text_ko": "테스트 데이터 약 4배."}
+    facts = _facts(render(board))
+    assert facts["Next"] == "tied with GRU"
+    assert facts["What would decide it"] == "About 4 times as much test data."
+    assert _facts(render(board, "ko"))["판정에 필요한 것"] == "테스트 데이터 약 4배."
+
+
+@pytest.mark.parametrize("reasons", [True, False], ids=["list", "one"])
+def test_a_row_that_is_not_ranked_is_marked_with_its_reason(reasons: bool) -> None:
+    board = sample_board()
+    board["verdict"] |= {"confidence": "clear", "best": "lstm", "tie": ["lstm"]}
+    reason = {"text": "7 steps, not trained", "text_ko": "7스텝, 학습되지 않음"}
+    (row,) = [row for row in board["rows"] if row["model"] == "gpt"]
+    row |= {"eligible": False, "not_ranked": [reason] if reasons else reason}
+    assert "not ranked" in _row_of(render(board), "GPT") and "7 steps, not trained" in _row_of(render(board), "GPT")
+    assert "7스텝, 학습되지 않음" in _row_of(render(board, "ko"), "GPT")
+    assert _facts(render(board))["Not ranked"] == "GPT" and "not ranked" not in _row_of(render(board), "LSTM")
+
+
+def test_the_best_row_has_no_difference_to_itself() -> None:
+    board = sample_board()
+    for row in board["rows"]:
+        row["gap"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    board["rows"][3]["gap"] = {"value": 0.0, "low": 0.0, "high": 0.0}
+    del board["rows"][2]["gap"]
+    board["verdict"] |= {"best": "lstm", "facts": {}}
+    page = render(board)
+    assert "+0.000" not in page and "+0.500" in _row_of(page, "GRU") and "+0.500" not in _row_of(page, "RNN")
+    board["verdict"] |= {"best": "gru", "facts": {"order": ["lstm", "gru"]}}
+    assert "+0.000" not in render(board)
+    board["verdict"]["facts"]["order"] = ["gru", "lstm"]  # a row that differs by nothing from another one
+    assert "+0.000" in _row_of(render(board), "LSTM")
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        ("the worker process ended with status -9", "작업 프로세스가 종료 코드 -9로 끝났습니다."),
+        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory: you tried", "메모리가 부족합니다("),
+        ("ar: order 12 needs at least 26 values in a row; set model.order", "ar: 차수 12에는 연속된 값이 적어도 26개"),
+    ],
+)
+def test_reasons_of_failed_rows_are_korean_on_a_korean_page(error: str, told: str) -> None:
+    board = failed_board()
+    board["rows"][-1]["error"] = error
+    page = render(board, "ko")
+    assert f"<span>{told}" in page
+    board["rows"][-1]["error"] = "nobody knows this"
+    assert '<span lang="en">nobody knows this</span>' in render(board, "ko")
+
+
+def test_warnings_and_commands_stand_above_the_results() -> None:
+    page = render_with(sample_board(), "en", section_of("generate"), ["chainrule generate 'a & b/best'"])
+    places = [page.index(f'id="h-{name}"') for name in ("warnings", "use", "memory", "table", "costs")]
+    assert places == sorted(places)
+    assert "<code>chainrule generate &#39;a &amp; b/best&#39;</code>" in page
+    assert 'id="h-use"' not in render(sample_board())
+    assert 'id="h-warnings"' not in render(sample_board() | {"warnings": []})
+
+
+def test_recipes_are_differences_from_the_default() -> None:
+    default = Recipe().model_dump(mode="json")
+    board = sample_board()
+    board["rows"][3]["train"] = default | {"lr": 0.004, "stateful": False}
+    board["rows"][4]["train"] = default
+    board["rows"][5]["train"] = default | {"betas": [0.9, 0.95]}
+    lines = dict(re.findall('<tr><th scope="row">(.*?)</th><td class="wrap">(.*?)</td></tr>', render(board)))
+    assert lines["LSTM"] == "lr 0.004, stateful no" and lines["GRU"] == "the default"
+    assert lines["GPT"] == "betas [0.9, 0.95]"
+
+
+def test_the_axis_of_the_memory_curve_shows_the_differences_between_the_best() -> None:
+    board = sample_board()
+    charts = json.loads(_Page(render(board)).scripts[1])["charts"]
+    ends = sorted(row["memory"][-1]["value"] for row in board["rows"])
+    ceiling = charts["memory"]["y"]["ceiling"]
+    near = [value for value in ends if value <= 1.15 * ends[0]]
+    assert near[-1] < ceiling < ends[-1] and len(near) == 5
+    assert (near[-1] - near[0]) / (ceiling - near[0]) >= 0.5
+    assert "ceiling" not in charts["memory-whole"]["y"]
+    assert charts["memory"]["series"] == charts["memory-whole"]["series"]
+
+
+def test_learning_curves_go_on_to_the_horizon() -> None:
+    """The change that the verdict expects of the test figure is added to the end of the validation curve."""
+    board = sample_board()
+    board["validation"] = METRICS[0]
+    (row,) = [row for row in board["rows"] if row["model"] == "gru"]
+    row |= {"bits_per_byte": 2.0, "train_seconds": 45.0, "train_tokens": 3000}
+    row["curve"] = [
+        {"seconds": 22.5, "tokens": 1500, "value": 2.5}, {"seconds": 45.0, "tokens": 3000, "value": 2.25},
+    ]  # fmt: skip
+    found = {"model": "gru", "value": 1.75, "low": 1.5, "high": 1.875}
+    board["verdict"]["at_horizon"] = {"best": "gru", "confidence": 0.9, "horizon": "450s", "ranking": [found]}
+    page = render(board)
+    charts = json.loads(_Page(page).scripts[1])["charts"]
+    for clock, x in (("seconds", 450.0), ("tokens", 30000.0)):
+        (line,) = [one for one in charts[f"curves-{clock}"]["series"] if one["model"] == "gru"]
+        assert line["range"] == [x, 1.75, 2.125] and line["flat"][1] == [x, 2.0]
+    assert "continue each model to 7.5 min" in page and "7.5분 시점까지 연장한 추정치" in render(board, "ko")
+    assert [one["model"] for one in charts["curves-seconds"]["series"] if "range" in one] == ["gru"]
+    for other in ({"validation": METRICS[1]}, {"verdict": board["verdict"] | {"at_horizon": None}}):
+        assert "continue each model to" not in render(board | other)
+    epochs = {**board["verdict"]["at_horizon"], "horizon": "30epochs"}
+    page = render(board | {"verdict": board["verdict"] | {"at_horizon": epochs, "confidence": "clear"}})
+    assert (
+        "continue each model to" not in page and _facts(page)["With more training"] == "GRU at 30 epochs (90% likely)"
+    )

@@ -319,7 +319,7 @@ def test_a_board_without_results_shows_no_figures_and_no_errors(task: str, lang:
         board[key] = None
     text = " ".join(text for text, _ in Page(render(board, lang, section_of(task))).texts)
     assert "–" in text and {"en": "Waiting", "ko": "대기 중"}[lang] in text
-    assert "None" not in text.replace("None.", "") and "nan" not in text
+    assert "None" not in text and "nan" not in text
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -327,8 +327,8 @@ def test_numbers_of_a_row_that_are_missing_are_dashes(task: str) -> None:
     board = make_board(task)
     for key in ("params", "train_seconds", "peak_memory_bytes", "tokens_per_second_train", board["metrics"][0]["name"]):
         board["rows"][0][key] = None
-    row = re.findall(r'<tr class="done.*?</tr>', render(board, "en", section_of(task)), flags=re.S)[0]
-    assert re.sub("<[^>]*>", " ", row).count("–") >= 5
+    rows = re.findall(r'<tr class="done.*?</tr>', render(board, "en", section_of(task)), flags=re.S)
+    assert re.sub("<[^>]*>", " ", "".join(rows)).count("–") >= 5
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -395,6 +395,9 @@ def test_every_message_of_the_page_is_used() -> None:
         "growth_",
         "memory_note",
         "evaluation_",
+        "headline_",
+        "error_",
+        "span_",
     )
     for path in ROOT.rglob("messages.json"):
         near = (

@@ -59,7 +59,7 @@ def test_a_comparison_ends_in_the_language_of_its_report() -> None:
     rows = [{"label": "GRU", "nats": 2.0}, {"label": "HMM", "error": "out of memory"}]
     verdict = {"text": "Use GRU.", "text_ko": "GRU를 쓰십시오.", "best": None}
     board = {"metrics": [metric], "rows": rows, "verdict": verdict}
-    ending = ["GRU  값당 2.000 nat", "HMM  실패: out of memory", "\nGRU를 쓰십시오.", "보고서: b/report.html"]
+    ending = ["GRU  값당 2.000 nat", "HMM  실패: 메모리가 부족합니다.", "\nGRU를 쓰십시오.", "보고서: b/report.html"]
     assert list(Compare(out="b", lang="ko").lines(board)) == ending
     ending = ["GRU  nats per value 2.000", "HMM  failed: out of memory", "\nUse GRU.", "report: b/report.html"]
     assert list(Compare(out="b").lines(board)) == ending

@@ -50,8 +50,9 @@ function logTicks(low, high) {
 function valueAxis(values, ceiling) {
   let [low, high] = extent(values);
   if (isNumber(ceiling) && ceiling > low) high = Math.min(high, ceiling);
-  const room = (high - low || .2) * .06;
-  return { from: low - room, to: high + room, ticks: niceTicks(low - room, high + room, 6), text: v => String(+v.toFixed(3)), read: v => v.toFixed(3) };
+  const room = (high - low || .2) * .06, ticks = niceTicks(low - room, high + room, 6);
+  const digits = Math.min(20, Math.max(3, Math.ceil(-Math.log10(high - low || 1)) + 2));   // a series may vary in its fifth decimal
+  return { from: low - room, to: high + room, ticks, text: v => String(+v.toFixed(digits)), read: v => v.toFixed(digits) };
 }
 function logAxis(values, text) {
   let [low, high] = extent(values);
@@ -72,13 +73,13 @@ function drawChart(host, wanted, hidden, noPoints) {
   host.replaceChildren();
   const series = ((wanted || {}).series || []).filter(one => !hidden.has(one.model) && one.points.length).map(one => ({ ...one }));
   if (!series.length) { make(host, "p", { class: "note" }, noPoints); return; }
-  const all = (axis) => series.flatMap(one => one.points.map(p => p[axis]));
+  const all = axis => series.flatMap(one => one.points.map(p => p[axis]).concat(one.range ? (axis ? one.range.slice(1) : one.range[0]) : []));
   const inside = (wanted.references || []).filter(line => line.inside).map(line => line.value);
   const spec = { ...wanted, series, x: makeAxis(wanted.x, all(0)), y: makeAxis(wanted.y, all(1).concat(inside)) };
   if (wanted.extend) for (const one of series) if (one.points.length === 1) one.flat = [one.points[0], [spec.x.to, one.points[0][1]]];
   const width = Math.max(host.clientWidth, 260), named = width >= 460 && series.length > 1;
   const heights = [].concat(wanted.height || 330), height = heights[width > 700 ? 0 : Math.min(heights.length - 1, width > 480 ? 1 : 2)];
-  const box = { left: 46, right: width - (named ? nameRoom(spec) : 12), top: 26, bottom: height - 40 };
+  const box = { left: Math.max(46, 16 + 7 * Math.max(0, ...spec.y.ticks.map(tick => spec.y.text(tick).length))), right: width - (named ? nameRoom(spec) : 12), top: 26, bottom: height - 40 };
   const scale = (axis, r0, r1) => v => r0 + (axis.warp(v) - axis.warp(axis.from)) / (axis.warp(axis.to) - axis.warp(axis.from)) * (r1 - r0);
   const x = scale(spec.x, box.left, box.right), y = scale(spec.y, box.bottom, box.top);
   const svg = make(host, "svg", { viewBox: `0 0 ${width} ${height}`, role: "img", tabindex: 0, "aria-label": spec.about });
@@ -125,25 +126,27 @@ function drawSeries({ svg, host, spec, box, x, y }) {
   for (const one of spec.series) {
     const group = make(svg, "g", { class: `s${one.style}`, "clip-path": `url(#${clip.parentNode.id})` });
     const at = points => points.map(([a, b]) => [x(a), y(b)]);
+    if (one.band) make(group, "path", { class: "band", d: path(at(one.band.map(([t, , high]) => [t, high])).concat(at(one.band.map(([t, low]) => [t, low]).reverse()))) + "Z" });
+    if (one.range) make(group, "path", { class: "range", d: `M${x(one.range[0])} ${y(one.range[1])}V${y(one.range[2])}` });
     if (one.flat) make(group, "path", { class: "flat", d: path(at(one.flat)) });
     make(group, "path", { class: "line", d: path(at(one.points)) });
     const every = Math.ceil(one.points.length / 12);
-    at(one.points).forEach(([a, b], i) => { if ((one.points.length - 1 - i) % every === 0) make(group, "use", { class: "mark", href: `#m${one.style}`, x: a, y: b }); });
+    at(one.points).forEach(([a, b], i) => { if (!one.plain && (one.points.length - 1 - i) % every === 0) make(group, "use", { class: "mark", href: `#m${one.style}`, x: a, y: b }); });
     if (one.end) make(group, "circle", { class: "end", cx: x(one.end[0]), cy: y(one.end[1]), r: 6.5 });
     for (const [a, b] of one.called || []) make(svg, "text", { class: "halo", x: x(a) + 5, y: y(b) - 9 }, spec.y.read(b));
   }
 }
 function drawNames({ svg, spec, box, x, y }) {
   const clamp = v => Math.min(Math.max(v, box.top), box.bottom);
-  const names = spec.series.map(one => { const [a, b] = (one.flat || one.points).at(-1); return { one, from: x(a), want: clamp(y(b)) }; });
+  const names = spec.series.map(one => { const [a, b] = (one.flat || one.points).at(-1); return { one, from: x(a), want: clamp(y(b)), above: b > spec.y.to }; });
   names.sort((a, b) => a.want - b.want);
   names.forEach((n, i) => { n.at = i ? Math.max(n.want, names[i - 1].at + 15) : n.want; });
   let limit = box.bottom + 4;                           // a stack that ran over the bottom is pushed back up
   for (const n of names.slice().reverse()) { n.at = Math.min(n.at, limit); limit = n.at - 15; }
-  for (const { one, at, want, from } of names) {
+  for (const { one, at, want, from, above } of names) {
     const group = make(svg, "g", { class: `s${one.style}` });
     if (Math.abs(from - box.right) < 12) make(group, "path", { class: "leader", d: `M${box.right + 7} ${want}L${box.right + 15} ${at}` });
-    const text = make(group, "text", { class: "name", x: box.right + 19, y: at + 4 }, one.name);
+    const text = make(group, "text", { class: "name", x: box.right + 19, y: at + 4 }, above ? `${one.name} ↑` : one.name);
     if (one.power === undefined) continue;
     text.append(" · n");
     make(text, "tspan", { dy: -4, "font-size": "9.5px" }, one.power);
@@ -153,7 +156,11 @@ function drawNames({ svg, spec, box, x, y }) {
 // ---- read-out: mouse, finger and arrow keys --------------------------------------------------------------------------
 function valueAt(one, at, warp) {
   const points = one.points, last = points.at(-1);
-  if (at > last[0]) return one.flat ? last[1] : undefined;
+  if (at > last[0]) {                                    // the dotted continuation
+    if (!one.flat || at > one.flat[1][0]) return undefined;
+    const [a, b] = one.flat;
+    return a[1] + (b[1] - a[1]) * (warp(at) - warp(a[0])) / (warp(b[0]) - warp(a[0]));
+  }
   const next = points.findIndex(p => p[0] >= at);
   if (points[next][0] === at) return points[next][1];
   if (next === 0) return undefined;
@@ -161,7 +168,7 @@ function valueAt(one, at, warp) {
   return a[1] + part * (b[1] - a[1]);
 }
 function addReadout({ svg, host, spec, box, x, y, width }) {
-  const stops = [...new Set(spec.series.flatMap(one => one.points.map(p => p[0])))].sort((a, b) => a - b);
+  const stops = [...new Set(spec.series.flatMap(one => one.points.map(p => p[0]).concat(one.range ? one.range[0] : [])))].sort((a, b) => a - b);
   const layer = make(svg, "g", {}), tip = make(host, "div", { class: "tip", hidden: "", "aria-live": "polite" });
   let stop = -1;
   const hide = () => { layer.replaceChildren(); tip.hidden = true; };

@@ -51,6 +51,20 @@ function themeToggle() {
     store.set(root.dataset.theme);
   });
 }
+function copyCommands() {
+  for (const button of document.querySelectorAll("button.copy")) button.addEventListener("click", () => {
+    const text = button.previousElementSibling, chosen = getSelection();
+    chosen.selectAllChildren(text);
+    const done = () => { chosen.removeAllRanges(); button.textContent = words.copied; };
+    if (navigator.clipboard) navigator.clipboard.writeText(text.textContent).then(done, () => {}); else if (document.execCommand("copy")) done();
+  });
+}
+function hintAtScrolling() {                             // a word above whatever is wider than the screen
+  for (const box of document.querySelectorAll(".scroll")) {
+    box.dataset.hint = words.scroll_hint;
+    box.classList.toggle("wide", box.scrollWidth > box.clientWidth + 1);
+  }
+}
 function openForPrint() {
   const opened = [];
   addEventListener("beforeprint", () => { for (const d of document.querySelectorAll("details:not([open])")) { d.open = true; opened.push(d); } });
@@ -65,9 +79,13 @@ for (const node of document.querySelectorAll(".toggle")) node.hidden = false;
 themeToggle();
 buildLegends();
 chooseCharts();
-makeSortable(document.querySelector("table.board"));
+for (const table of document.querySelectorAll("table.board")) makeSortable(table);
+copyCommands();
+offerAll();
 openForPrint();
 reloadWhileRunning();
 drawAll();
+hintAtScrolling();
+addEventListener("toggle", hintAtScrolling, true);       // what was closed had no width
 let lastWidth = innerWidth;
-addEventListener("resize", () => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; drawAll(); } });
+addEventListener("resize", () => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; drawAll(); hintAtScrolling(); } });

@@ -8,11 +8,14 @@ from chainrule.report.charts import Points, points, references, series
 from chainrule.report.formats import count, decimal, number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.report.sheets import Sheet
 from chainrule.report.table import status
 from chainrule.tasks.board import register_section
 
 LINES = 16
 """Lines of the table of memory curves; where more contexts were measured, powers of two and the ends of the curves."""
+CONTENDERS = 1.15
+"""The memory curve shows closely the rows whose last value is at most this many times the best one."""
 NEAR = 0.01
 """Bits; a memory curve that stays this close to its last value has reached it."""
 
@@ -31,26 +34,40 @@ class GenerateSection(ReportSection):
     def context(self, board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
         label = catalogue.pick((board.get("metrics") or [None])[0] or {"label": "value"}, "label")
         has_xz = number((board.get("references") or {}).get("xz")) is not None
-        growth = _growth(board)
+        growth, memory = _growth(board), memory_chart(board, catalogue, label)
+        ceiling = ceiling_of(memory["series"])
         return {
             "charts": {
-                "memory": memory_chart(board, catalogue, label),
+                "memory": {**memory, "y": {"scale": "linear", "ceiling": ceiling}},
+                "memory-whole": memory,
                 "ladder": ladder_chart(board, catalogue, label),
                 "growth-seconds": growth_chart(board, catalogue, growth, "seconds"),
                 "growth-bytes": growth_chart(board, catalogue, growth, "bytes"),
             },
+            "memory_close": ceiling is not None,
             "memory_unit": label[:1].upper() + label[1:],
             "memory_note": catalogue.message("memory_note" if has_xz else "memory_note_symbols"),
-            "memory_table": memory_table(board, catalogue),
-            "ladder": [[count(n), decimal(value)] for n, value in points(board.get("ladder"), "n", "value")],
-            "ladder_unit": label,
             "samples": [row for row in board["rows"] if row.get("samples") and status(row) != "failed"],
-            "growth": [
-                [row["label"], decimal(found.get("time_exponent"), 2), decimal(found.get("memory_exponent"), 2)]
-                for row, found in growth
-            ],
+            "tables": _tables(board, catalogue, label, growth),
             "methodology": methodology(board, catalogue, has_xz),
         }
+
+
+def _tables(board: dict[str, Any], catalogue: Catalogue, label: str, growth: list[Any]) -> dict[str, Sheet]:
+    """The numbers behind the charts."""
+    say = catalogue.message
+    rungs = [[count(n), decimal(value)] for n, value in points(board.get("ladder"), "n", "value")]
+    exponents = [
+        [row["label"], decimal(found.get("time_exponent"), 2), decimal(found.get("memory_exponent"), 2)]
+        for row, found in growth
+    ]
+    return {
+        "memory-numbers": memory_table(board, catalogue),
+        "ladder-numbers": Sheet(say("ladder_title"), ["n", label], rungs),
+        "growth-exponents": Sheet(
+            say("growth_title"), [say("col_model"), say("exponent_time"), say("exponent_memory")], exponents
+        ),
+    }
 
 
 def memory_chart(board: dict[str, Any], catalogue: Catalogue, label: str) -> dict[str, Any]:
@@ -87,6 +104,24 @@ def _line(row: dict[str, Any], line: Points, far: float) -> dict[str, Any]:
     if seen[-1][0] < window:
         seen = [*seen, (window, last)]
     return series(row, seen, end=[window, last], flat=[[window, last], [far, last]])
+
+
+def ceiling_of(lines: list[dict[str, Any]]) -> float | None:
+    """Return the end of a vertical axis that shows the differences between the best rows; None if it would hide little.
+
+    Args:
+        lines: the curves; lower values are better.
+
+    >>> curves = [{"points": [(0, 5.0), (1, last)]} for last in (2.0, 2.1, 3.6)]
+    >>> round(ceiling_of(curves), 3)
+    2.2
+    """
+    last = sorted(line["points"][-1][1] for line in lines)
+    if len(last) < 2:
+        return None
+    near = [value for value in last[1:] if value <= last[0] * CONTENDERS] or last[1:2]
+    ceiling, top = near[-1] + max(near[-1] - last[0], 0.04 * last[0]), max(y for one in lines for _, y in one["points"])
+    return ceiling if ceiling < top else None
 
 
 def ladder_chart(board: dict[str, Any], catalogue: Catalogue, label: str) -> dict[str, Any] | None:
@@ -153,18 +188,19 @@ def growth_chart(board: dict[str, Any], catalogue: Catalogue, found: list[Any], 
     }
 
 
-def memory_table(board: dict[str, Any], catalogue: Catalogue) -> tuple[list[str], list[list[str]]] | None:
-    """Return heading and lines of the numbers behind the memory curves: one line a context, one column a model."""
+def memory_table(board: dict[str, Any], catalogue: Catalogue) -> Sheet:
+    """Return the numbers behind the memory curves: one line a context, one column a model."""
     curves = {row["label"]: dict(points(row.get("memory"), "visible", "value")) for row in board["rows"]}
     curves = {label: curve for label, curve in curves.items() if curve}
+    title = catalogue.message("memory_numbers")
     if not curves:
-        return None
+        return Sheet(title, [], [])
     measured = sorted(set().union(*curves.values()))
     ends = {max(curve) for curve in curves.values()}
     kept = measured if len(measured) <= LINES else [k for k in measured if k in ends or int(k) & (int(k) - 1) == 0]
     lines = [[count(k), *(decimal(curve.get(k)) for curve in curves.values())] for k in kept]
     reached = [catalogue.message("useful_context"), *map(useful_context, curves.values())]
-    return [catalogue.message("memory_x"), *curves], [*lines, reached]
+    return Sheet(title, [catalogue.message("memory_x"), *curves], [*lines, reached])
 
 
 def useful_context(curve: dict[float, float]) -> str:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from chainrule.report.axes import nice_ticks
+from chainrule.report.charts import Points, series
 from chainrule.report.formats import number
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
 from chainrule.tasks.board import register_section
 
-WIDTH, HEIGHT, LEFT, BOTTOM, TOP = 560, 190, 52, 24, 10
+HEIGHT = 220
 KEYS = ("low", "middle", "high")
 
 
 @register_section("series")
 class SeriesSection(ReportSection):
-    """One small chart a model, drawn here: it needs no script."""
+    """One small chart a model."""
 
     template = "section.html"
     references = ("naive",)
@@ -29,16 +30,10 @@ class SeriesSection(ReportSection):
         if not values or not rows:
             return {"forecasts": []}
         scale = common_scale(values, [row["forecast"] for row in rows])
+        drawn = {f"forecast-{k}": forecast_chart(row, values, scale, catalogue) for k, row in enumerate(rows)}
         return {
-            "forecasts": [
-                {
-                    "label": row["label"],
-                    "style": row["style"],
-                    "about": catalogue.message("forecast_about", model=row["label"]),
-                    **drawing(values, row["forecast"], scale),
-                }
-                for row in rows
-            ],
+            "charts": drawn,
+            "forecasts": [(name, row["label"], row["style"]) for name, row in zip(drawn, rows)],
             "forecast_lead": catalogue.message("forecast_lead", steps=shown.get("steps"), column=shown.get("column")),
         }
 
@@ -61,42 +56,32 @@ def common_scale(values: Sequence[float], forecasts: Sequence[dict[str, Any]]) -
     return max(min([*ends, least]), least - room), min(max([*ends, most]), most + room)
 
 
-def drawing(values: Sequence[float], forecast: dict[str, Any], scale: tuple[float, float]) -> dict[str, Any]:
-    """Return the paths of a chart: ``band``, ``middle``, ``truth``, and ``grid`` as (height in pixels, value).
+def forecast_chart(
+    row: dict[str, Any], values: Sequence[float], scale: tuple[float, float], catalogue: Catalogue
+) -> dict[str, Any]:
+    """Return the chart of a row's forecast: its median, its band, and the observed values.
 
     Args:
+        row: the row, with ``low``, ``middle`` and ``high`` of the last values.
         values: the observed values, those forecast at the end.
-        forecast: ``low``, ``middle`` and ``high`` of the last values.
         scale: the values at the bottom and the top.
+        catalogue: the messages.
     """
     low, high = scale
-    x = [LEFT + (WIDTH - LEFT - 8) * t / max(1, len(values) - 1) for t in range(len(values))]
-
-    def y(found: Iterable[float]) -> list[float]:
-        return [TOP + (HEIGHT - TOP - BOTTOM) * (high - min(max(v, low), high)) / ((high - low) or 1) for v in found]
-
-    ahead = x[len(values) - len(forecast["middle"]) :]
-    band = [*zip(ahead, y(forecast["high"])), *zip(reversed(ahead), y(reversed(forecast["low"])))]
+    forecast, first = row["forecast"], len(values) - len(row["forecast"]["middle"])
+    band = [[first + k, *ends] for k, ends in enumerate(zip(forecast["low"], forecast["high"]))]
+    middle: Points = [(first + k, v) for k, v in enumerate(forecast["middle"])]
+    observed = {"model": None, "label": catalogue.message("forecast_observed"), "style": "observed"}
     return {
-        "band": _path(band) + "Z",
-        "middle": _path(zip(ahead, y(forecast["middle"]))),
-        "truth": _path(zip(x, y(values))),
-        "grid": [(round(y([v])[0], 1), f"{v:g}") for v in ticks(low, high)],
+        "series": [
+            series(row, middle, band=band, plain=True),
+            series(observed, [(k, v) for k, v in enumerate(values)], plain=True),
+        ],
+        "height": HEIGHT,
+        "about": catalogue.message("forecast_about", model=row["label"]),
+        "x": {"scale": "linear", "format": "plain", "from": 0, "to": max(1, len(values) - 1)},
+        "y": {"scale": "linear", "from": low, "to": high, "ticks": nice_ticks(low, high, 4)},
+        "xName": catalogue.message("forecast_x"),
+        "xShort": "",
+        "yName": "",
     }
-
-
-def _path(points: Iterable[tuple[float, float]]) -> str:
-    return "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-
-
-def ticks(low: float, high: float) -> list[float]:
-    """Return about four round numbers within a range.
-
-    >>> ticks(83, 121)
-    [90.0, 100.0, 110.0, 120.0]
-    """
-    rough = (high - low) / 4 or 1.0
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [round(k * step, 10) for k in range(first, math.floor(high / step + 1e-9) + 1)]

@@ -7,6 +7,7 @@ from typing import Any
 from chainrule.report.formats import figure
 from chainrule.report.messages import Catalogue
 from chainrule.report.section import ReportSection
+from chainrule.report.sheets import Sheet
 from chainrule.tasks.board import register_section
 
 CELL = 18
@@ -27,14 +28,15 @@ class TranslateSection(ReportSection):
         copying = figure((board.get("references") or {}).get("copying"), metric)
         signature = next((row["signature"] for row in board["rows"] if row.get("signature")), None)
         axes = (catalogue.message("axis_source"), catalogue.message("axis_target"))
+        maps = [(row, found) for row in board["rows"] for found in row.get("alignments") or []]
         return {
+            "tables": {
+                f"attention-{k}-{row['model']}": alignment_sheet(row["label"], found)
+                for k, (row, found) in enumerate(maps, start=1)
+            },
             "pairs": [_pair(example, board["rows"], catalogue) for example in board.get("examples") or []],
             "pairs_lead": catalogue.message("pairs_lead", copying=copying),
-            "alignments": [
-                {"label": row["label"], **heat_map(found, axes)}
-                for row in board["rows"]
-                for found in row.get("alignments") or []
-            ],
+            "alignments": [{"label": row["label"], **heat_map(found, axes)} for row, found in maps],
             "methodology": [
                 catalogue.message("method_task"),
                 *[catalogue.message("method_signature", signature=signature)] * bool(signature),
@@ -51,6 +53,18 @@ def _pair(example: dict[str, Any], rows: list[dict[str, Any]], catalogue: Catalo
     ]
     lines += [(row["label"], outputs[row["model"]]) for row in rows if row["model"] in outputs]
     return [(name, text or "∅") for name, text in lines]
+
+
+def alignment_sheet(label: str, found: dict[str, Any]) -> Sheet:
+    """Return the weights of a heat map in percent as a table: a line for each target token.
+
+    Args:
+        label: the name of the row.
+        found: ``source`` and ``target`` tokens, and ``percent``, the weight of each source token for each target token.
+    """
+    body = [[name, *map(str, line)] for name, line in zip(found["target"], found["percent"])]
+    shades = [[weight / 100 for weight in line] for line in found["percent"]]
+    return Sheet(f"{label}: {' '.join(found['source'])}", ["", *found["source"]], body, shades=shades)
 
 
 def heat_map(found: dict[str, Any], axes: tuple[str, str]) -> dict[str, Any]:
