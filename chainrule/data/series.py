@@ -37,13 +37,28 @@ Columns = dict[str, list[str]]
 
 @dataclass(frozen=True)
 class Series:
-    """One column. ``values`` has no gaps: where ``missing`` is true the last known value is repeated, to be read, never
-    scored.
+    """One column. ``values`` has no gaps: where ``missing`` is true the last known value is repeated, for models that
+    cannot skip a value; it is never scored.
     """
 
     name: str
     values: np.ndarray
     missing: np.ndarray
+
+    def tail(self, longest: int) -> list[float | None]:
+        """Return at most the last ``longest`` values as JSON has them, None where one is missing."""
+        return [None if gap else x for x, gap in zip(self.values.tolist(), self.missing.tolist())][-longest:]
+
+
+def inputs_of(model: Any, seen: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return values as a model reads them: infinity stands for a missing one where the model skips it.
+
+    Args:
+        model: the model.
+        seen: values without gaps, as models see them.
+        missing: which of them are missing.
+    """
+    return np.where(missing, math.inf, seen) if model.skips_missing else seen
 
 
 @dataclass(frozen=True)

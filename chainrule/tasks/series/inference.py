@@ -12,6 +12,7 @@ import numpy as np
 
 from chainrule.core import UserError
 from chainrule.data.lines import is_path
+from chainrule.data.series import inputs_of
 from chainrule.inference.engine import sample_paths
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import check_counts, register_call
@@ -48,18 +49,25 @@ def generate(
         raise UserError(
             f"--prompt: the run has {len(scaling.columns)} series; without a prompt each of its own is continued"
         )
-    known = [read_numbers(text) for text in prompt] or [np.array(tail) for tail in run.data["tail"]]
+    known = [read_numbers(text) for text in prompt] or [np.array(tail, np.float64) for tail in run.data["tail"]]
     made: dict[str, Any] = {"columns": [], "sequences": [], "nats": [], "levels": list(LEVELS), "quantiles": []}
     began = time.perf_counter()
     for k, values in enumerate(known):
         at = 0 if len(prompt) else k
-        found = sample_paths(run.model, scaling.seen(at, values), max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
+        read = inputs_of(run.model, scaling.seen(at, _without_gaps(values)), np.isnan(values))
+        found = sample_paths(run.model, read, max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
         made["columns"].append(scaling.columns[at])
         made["sequences"] += scaling.own(at, found.values_BT[:n]).tolist()
         made["nats"] += (found.nats_B[:n] - max_tokens * math.log(scaling.scale[at])).tolist()
         made["quantiles"].append(scaling.own(at, found.quantiles(LEVELS)).tolist())
     drawn = len(known) * max_tokens * max(n, FORECAST_PATHS)
     return {**made, "tokens_per_second": drawn / max(time.perf_counter() - began, 1e-9)}
+
+
+def _without_gaps(values: np.ndarray) -> np.ndarray:
+    """Return values with the last known one in the place of each missing one (NaN); the first one is known."""
+    last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    return np.nan_to_num(values[last])
 
 
 def forecast(run: Any, max_tokens: int = 24, *, prompt: Any = (), n: int = 1, seed: int = 42) -> dict[str, Any]:
