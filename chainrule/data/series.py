@@ -20,10 +20,11 @@ import numpy as np
 
 from chainrule.core.errors import DataError
 from chainrule.data.dataset import Dataset
+from chainrule.data.dates import moment
 from chainrule.data.records import Shares
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
-from chainrule.data.table import moment, read_table, times_of
+from chainrule.data.table import read_table, times_of
 
 MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "."})
 """Cells of a missing value, in lower case."""
@@ -218,7 +219,7 @@ def read_held_out(
         cells = read_table(path).columns
         if len(cells) == 1:
             columns = None
-        elif set(names) <= {c[0].strip() for c in cells.values()}:
+        elif set(names) <= {*cells, *(c[0].strip() for c in cells.values())}:
             columns = ",".join(names)
     series = tuple(read_columns(path, columns, [], time))
     if len(series) != len(names):
