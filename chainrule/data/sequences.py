@@ -182,9 +182,7 @@ def _ways(table: Table, names: list[str]) -> str:
     if len(table) >= MIN_STEPS and len(names) > 1 and events:
         steps = as_steps(table, max(events, key=names.index))
         return f" hold symbols? For example {steps}: a row is a step of the record of its --group{ends}"
-    last = max(
-        names, key=lambda name: (len(table) >= MIN_STEPS) * sum(map(len, columns[name])) + names.index(name) / 1e3
-    )
+    last = max(names, key=lambda n: ((len(table) >= MIN_STEPS) * sum(map(len, columns[n])), names.index(n)))
     told = ["sequence" if name == last else "-" for name in names] if headless else [f"sequence={last}"]
     return f" hold symbols? For example --columns {','.join(told)}: a record a row{ends}"
 
@@ -303,7 +301,7 @@ def _grouped(table: Table, options: TableOptions) -> list[tuple[str, list[int]]]
     if options.gap and not options.time:
         raise UserError(f"--gap {options.gap}: pauses need times: which column holds them? Add --time COLUMN")
     keys = table.columns[options.group] if options.group else [""] * len(table)
-    times = times_of(table, options.time, exact=bool(options.gap)) if options.time else None
+    times, dated = times_of(table, options.time, exact=bool(options.gap)) if options.time else (None, False)
     groups: dict[str, list[int]] = {}
     for row in sorted(range(len(table)), key=times.__getitem__) if times else range(len(table)):
         groups.setdefault(keys[row], []).append(row)
@@ -311,7 +309,6 @@ def _grouped(table: Table, options: TableOptions) -> list[tuple[str, list[int]]]
         return list(groups.items())
     found = list(groups.items())
     if options.gap:
-        dated = NUMBER.fullmatch(table.columns[options.time][0].strip()) is None
         pause = longest_pause(options.gap, times, dated, options.time)
         found = [(key, piece) for key, rows in found for piece in cut(rows, times, pause)]
     return sorted(found, key=lambda pair: (times[pair[1][0]], pair[0]))

@@ -20,7 +20,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -282,8 +282,15 @@ def concat(tables: Sequence[Table]) -> Table:
     )
 
 
-def times_of(table: Table, column: str, exact: bool = False) -> list[float]:
-    """Return the times in a column: numbers as they are, dates as seconds since 1970 (UTC).
+class Times(NamedTuple):
+    """The times of all rows: numbers as they are, or ``dated``, in seconds since 1970 (UTC)."""
+
+    values: list[float]
+    dated: bool
+
+
+def times_of(table: Table, column: str, exact: bool = False) -> Times:
+    """Return the times in a column of numbers or dates.
 
     Args:
         table: the rows.
@@ -295,10 +302,11 @@ def times_of(table: Table, column: str, exact: bool = False) -> list[float]:
             told which number of a date is the day.
     """
     cells = [cell.strip() for cell in table.columns[column]]
-    if NUMBER.fullmatch(cells[0]):
+    number = NUMBER.fullmatch(cells[0]) is not None
+    found = [] if number and not re.fullmatch(r"(19|20)\d{6}", cells[0]) else readings(cells)
+    if number and not found:
         _check_times(table, column, map(NUMBER.fullmatch, cells), "a number, as those above it")
-        return [int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell) for cell in cells]
-    found = readings(cells)
+        return Times([int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell) for cell in cells], False)
     if not found:
         wanted = "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
         _check_times(table, column, map(is_date, cells), wanted)
@@ -306,7 +314,7 @@ def times_of(table: Table, column: str, exact: bool = False) -> list[float]:
         raise DataError(
             f"{table.files[0]}: --time {column}: which number of '{cells[0]}' is the day? Write dates as 2024-05-31"
         )
-    return found[0]
+    return Times(found[0], True)
 
 
 def _check_times(table: Table, column: str, right: Iterable[Any], wanted: str) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from chainrule.core.errors import DataError
-from chainrule.data.formats import Rows, TableReader, register_reader
+from chainrule.data.formats import Rows, TableReader, register_reader, table_reader
 from chainrule.data.headers import DECIMAL_COMMA, names_columns
 from chainrule.data.source import read_file
 from chainrule.data.table import is_header
@@ -158,3 +158,14 @@ class Tsv(Delimited):
     """Tab-separated values."""
 
     separator = "\t"
+
+
+def has_semicolons(path: Path) -> bool:
+    """Return True for a table whose columns are separated by ';', as where commas are decimal commas.
+
+    Args:
+        path: a file.
+    """
+    reader = table_reader(path)
+    text = read_file(path, "skip", [])[:SAMPLE].tobytes().decode(errors="ignore")
+    return isinstance(reader, Delimited) and reader.separator_of(text) == ";"
