@@ -167,7 +167,7 @@ def _shown(table: Table, names: list[str]) -> str:
 
 
 def _ways(table: Table, names: list[str]) -> str:
-    """What can be done with a table that says nothing about its columns, as options that read this one."""
+    """Return the options that read a table whose columns are not understood, as the end of a message."""
     columns, headless = {name: table.columns[name] for name in names}, all(map(str.isdigit, names))
     pair = assigned(["text", "label"], columns)
     if pair and _are_texts(columns[pair["text"]]) and len(set(columns[pair["label"]])) * 5 <= len(table):
@@ -257,28 +257,25 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
     records = [
         form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for _, rows in groups
     ]
-    many = f"{len(table):,} rows, {len(records):,} record{'s' * (len(records) != 1)}"
     if options.group:
-        told += f", all rows of one {options.group} are a record"
-    if options.gap:
-        told += f", which ends at a pause of more than {options.gap}"
-    if options.group or options.gap:
-        told += f": {many}"
+        many = f"{len(records):,} record{'s' * (len(records) != 1)}"
+        told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
-        told += _moves(table, options, [rows for _, rows in groups])
+        moved = sum(row != before for _, rows in groups for row, before in zip(rows, sorted(rows)))
+        told += f"; {moved:,} rows were reordered by {options.time}" if moved else ""
     notes.append(told)
+    if options.gap:
+        notes.append(f"a pause of more than {options.gap} ({options.time}) ends a record: {len(records):,} in all")
+    if options.time:
+        _note_equal_times(table.columns[options.time], [rows for _, rows in groups], options.time, notes)
     keys = [key for key, _ in groups] if options.group else None
     return Sequences.of(form, records, keys, table.files[0])
 
 
-def _moves(table: Table, options: TableOptions, groups: list[list[int]]) -> str:
-    """How many rows are read in another order than that of the file, and how many share their time."""
-    assert options.time
-    cells = table.columns[options.time]
-    moved = sum(row != before for rows in groups for row, before in zip(rows, sorted(rows)))
-    equal = sum(cells[a].strip() == cells[b].strip() for rows in groups for a, b in zip(rows, rows[1:]))
-    told = f"; {moved:,} rows were reordered by {options.time}" if moved else ""
-    return told + (f"; {equal:,} have the time of the row before them" if equal else "")
+def _note_equal_times(times: list[str], groups: list[list[int]], column: str, notes: list[str]) -> None:
+    equal = sum(times[a].strip() == times[b].strip() for rows in groups for a, b in zip(rows, rows[1:]))
+    if equal:
+        notes.append(f"{equal:,} rows have the time of the row before them ({column})")
 
 
 def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> None:

@@ -360,7 +360,7 @@ def assigned(names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict
         names: names that a task needs.
         columns: cells by column.
 
-    >>> assigned(["text", "label"], {"stars": ["1", "1"], "review": ["not good", "bad"]})
+    >>> assigned(["text", "label"], {"stars": ["1", "2", "1"], "review": ["good", "bad", "fine"]})
     {'text': 'review', 'label': 'stars'}
     """
     rest, found = dict(columns), dict[str, str]()

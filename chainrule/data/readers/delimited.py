@@ -18,7 +18,7 @@ from chainrule.data.headers import DECIMAL_COMMA, names_columns
 from chainrule.data.source import read_file
 from chainrule.data.table import is_header
 
-SEPARATORS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
+DELIMITERS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 """Separators that are recognised, as notes name them."""
 SAMPLE = 1 << 16
 """Characters of a file that are looked at to find its separator."""
@@ -32,36 +32,36 @@ Row = tuple[int, list[str]]
 class Delimited(TableReader):
     """A table of lines; its first line may be a header (see `is_header` and `names_columns`)."""
 
-    separator: ClassVar[str]
+    delimiter: ClassVar[str]
     """The separator unless the file is separated evenly by another one."""
 
     def header(self, lines: list[str]) -> list[str]:
         text = "\n".join(lines)
         try:
-            rows = [cells for _, cells in _cells(Path(), text, self.separator_of(text))]
+            rows = [cells for _, cells in _cells(Path(), text, self.delimiter_of(text))]
         except DataError:
             return []
         even = [cells for cells in rows if len(cells) == len(rows[0])]
         return even[0] if even and (is_header(even[0]) or names_columns(even)) else []
 
-    def separator_of(self, text: str) -> str:
+    def delimiter_of(self, text: str) -> str:
         """Return the separator of a table: that of its suffix, unless another one separates it evenly."""
         if told := re.match(r'"?sep=([,;|\t])"?\r?\n', text):
             return told[1]
         sample = text[:SAMPLE] if len(text) <= SAMPLE else text[:SAMPLE].rpartition("\n")[0]
-        shares = {mark: _evenness(sample, mark) for mark in (self.separator, *SEPARATORS)}
-        if shares[";"] >= EVEN and self.separator == "," and _decimals_alone(sample):
+        shares = {mark: _evenness(sample, mark) for mark in (self.delimiter, *DELIMITERS)}
+        if shares[";"] >= EVEN and self.delimiter == "," and _decimals_alone(sample):
             return ";"
-        if shares[self.separator] >= EVEN:
-            return self.separator
-        least = EVEN if self.separator == "," else 1.0  # lines of text without a tab may well have a comma each
-        return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.separator)
+        if shares[self.delimiter] >= EVEN:
+            return self.delimiter
+        least = EVEN if self.delimiter == "," else 1.0  # lines of text without a tab may well have a comma each
+        return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.delimiter)
 
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
         text = read_file(path, on_bad, notes).tobytes().decode()
-        mark = self.separator_of(text)
-        if mark != self.separator:
-            notes.append(f"{path.name}: columns are separated by {SEPARATORS[mark]}")
+        mark = self.delimiter_of(text)
+        if mark != self.delimiter:
+            notes.append(f"{path.name}: columns are separated by {DELIMITERS[mark]}")
         rows: list[list[str]] = []
         lines: list[int] = []
         dropped = empty = 0
@@ -150,14 +150,14 @@ def _decimals_alone(text: str) -> bool:
 class Csv(Delimited):
     """Comma-separated values; a cell may hold line breaks between quotes."""
 
-    separator = ","
+    delimiter = ","
 
 
 @register_reader("tsv", suffixes=(".tsv",))
 class Tsv(Delimited):
     """Tab-separated values."""
 
-    separator = "\t"
+    delimiter = "\t"
 
 
 def has_semicolons(path: Path) -> bool:
@@ -168,4 +168,4 @@ def has_semicolons(path: Path) -> bool:
     """
     reader = table_reader(path)
     text = read_file(path, "skip", [])[:SAMPLE].tobytes().decode(errors="ignore")
-    return isinstance(reader, Delimited) and reader.separator_of(text) == ";"
+    return isinstance(reader, Delimited) and reader.delimiter_of(text) == ";"
