@@ -11,6 +11,8 @@ from chainrule.data.table import Table
 
 SAMPLE = 5000
 """Rows that are looked at."""
+MIN_STEPS = 20
+"""Rows from which on a table may be recognised as a log."""
 FEW = 50
 """Kinds of cells in a column of symbols, where a row is a symbol, at most; and rows that each has on average."""
 _WHO = re.compile(
@@ -19,16 +21,17 @@ _WHO = re.compile(
 _WHEN = re.compile(r"(.*[_ ])?(time|date|timestamp|datetime|at|when|ts|day)", re.IGNORECASE)
 
 
-def single_symbols(cells: Sequence[str], sizes: Sequence[int]) -> bool:
-    """Return True where rows that were read as records are steps: nearly all hold one symbol, or there are few kinds.
+def are_steps(sizes: Sequence[int], cells: Sequence[str]) -> bool:
+    """Return True where rows that were read as records are rather steps: nearly all hold a single symbol, or there are
+    only a few kinds of them.
 
     Args:
-        cells: the cells of the column.
         sizes: symbols of each record.
+        cells: their cells, where the table has other columns that may group or order rows; else empty.
     """
     ones = sum(size == 1 for size in sizes)
-    few = len(set(cells)) <= FEW and len(cells) >= FEW * len(set(cells))
-    return len(sizes) >= 20 and (ones >= 0.9 * len(sizes) or few)
+    few = len(set(cells)) <= FEW and len(cells) > FEW * len(set(cells))
+    return len(sizes) >= MIN_STEPS and (ones >= 0.9 * len(sizes) or few)
 
 
 def as_steps(table: Table, column: str) -> str:
@@ -49,7 +52,7 @@ def as_steps(table: Table, column: str) -> str:
         named = {same: "event", when: "time", who: "user"}
         columns, when, who = ",".join(named.get(name, "-") for name in cells), when and "time", who and "user"
     else:
-        columns = same
+        columns = f"event={same}" if same == "sequence" else same
     options = [f"--columns {columns}", *([f"--group {who}"] if who else []), *([f"--time {when}"] if when else [])]
     return " ".join(options)
 

@@ -10,7 +10,7 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.data.dates import is_date
 from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix, table_suffixes
 from chainrule.data.headers import NUMBER
-from chainrule.data.logs import as_steps, single_symbols
+from chainrule.data.logs import MIN_STEPS, are_steps, as_steps
 from chainrule.data.pauses import cut, longest_pause
 from chainrule.data.source import known_suffixes, locate, read_file
 from chainrule.data.symbols import Form, Sequences, name_of
@@ -24,9 +24,6 @@ from chainrule.data.table import (
     read_tables,
     times_of,
 )
-
-MIN_STEPS = 20
-"""Rows from which on a table may be recognised as a log."""
 
 
 def recognise(source: str | Path) -> str:
@@ -229,21 +226,24 @@ def _records(table: Table, form: Form, field: str, group: str | None, notes: lis
         notes.append(f"{len(cells) - len(records):,} rows without a symbol are left out")
     if not records:
         raise DataError(f"{table.files[0]}: no row holds a symbol")
-    sizes = [len(symbols) for symbols in records.values()]
-    if form.kind in ("words", "list", "chars") and single_symbols([cells[row] for row in records], sizes):
-        raise DataError(
-            f"{table.files[0]}: each of the {len(records):,} rows would be a record, and there are only "
-            f"{len(set(cells)):,} different ones: a row is rather a step of a record: {_steps_instead(table, cells)}"
-        )
+    if form.kind in ("words", "list", "chars"):
+        _refuse_steps(table, [cells[row] for row in records], [len(symbols) for symbols in records.values()])
     keys = [table.columns[group][row] for row in records] if group else None
     return Sequences.of(form, list(records.values()), keys, table.files[0])
 
 
-def _steps_instead(table: Table, cells: list[str]) -> str:
-    """Return the options that read the rows of a table as steps; ``cells`` are those of its column of symbols."""
+def _refuse_steps(table: Table, cells: list[str], sizes: list[int]) -> None:
+    """Raise DataError for a column of records whose rows are rather steps; the message says how to read them."""
+    if len(cells) < MIN_STEPS:
+        return
     whole = read_table(table.files[0])  # with the columns that --columns skipped
     column = next((name for name, found in whole.columns.items() if found[:MIN_STEPS] == cells[:MIN_STEPS]), "")
-    return as_steps(whole, column) if column else as_steps(table, table.names[0])
+    steps = as_steps(whole, column) if column else as_steps(table, table.names[0])
+    if are_steps(sizes, cells if "--group" in steps or "--time" in steps else ()):
+        raise DataError(
+            f"{table.files[0]}: each of the {len(cells):,} rows would be a record, and there are only "
+            f"{len(set(cells)):,} different ones: a row is rather a step of a record: {steps}"
+        )
 
 
 def _steps(table: Table, names: list[str], options: TableOptions, notes: list[str]) -> Sequences:

@@ -431,17 +431,15 @@ def _picked(path: Path, asked: list[str], own: dict[str, list[str]]) -> dict[str
     for entry in asked:
         name, _, column = entry.partition("=")
         if entry != "-" and (column or name) not in own:
-            raise UserError(
-                f"--columns {entry}: no such column in {path}; {nearest(column or name, own)}{_renaming(asked, own)}"
-            )
+            raise UserError(f"--columns {entry}: no such column in {path}; {_nearest(column or name, asked, own)}")
         picked.append((name, own.get(column or name, [])))
     return _joined(picked)
 
 
-def _renaming(asked: list[str], own: Mapping[str, list[str]]) -> str:
-    """The option that gives the columns of a file the names that were asked for."""
-    names = [name for name in dict.fromkeys(asked) if name != "-" and name not in own]
-    chosen = {} if any("=" in name for name in names) else assigned(names, own)
-    return (
-        f"; for example --columns {','.join(f'{name}={column}' for name, column in chosen.items())}" if chosen else ""
-    )
+def _nearest(wanted: str, asked: list[str], own: Mapping[str, list[str]]) -> str:
+    """Return the name that was meant, or all names with the option that renames them as they were asked for."""
+    hint, names = nearest(wanted, own), [name for name in dict.fromkeys(asked) if name != "-" and name not in own]
+    if hint.startswith("did") or any("=" in name for name in names):
+        return hint
+    chosen = ",".join(f"{name}={column}" for name, column in assigned(names, own).items())
+    return f"{hint}; for example --columns {chosen}" if chosen else hint

@@ -8,7 +8,7 @@ import io
 import itertools
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
 
@@ -32,13 +32,16 @@ Row = tuple[int, list[str]]
 class Delimited(TableReader):
     """A table of lines; its first line may be a header (see `is_header` and `names_columns`)."""
 
-    delimiter: ClassVar[str]
-    """The separator unless the file is separated evenly by another one."""
+    delimiter: ClassVar[str] = ""
+    """The separator, unless the file is separated evenly by another one; empty where `cells` knows better."""
+
+    def cells(self, path: Path, text: str) -> Iterable[Row]:
+        """Return the line and the cells of each row that is not blank."""
+        return _cells(path, text, self.delimiter_of(text))
 
     def header(self, lines: list[str]) -> list[str]:
-        text = "\n".join(lines)
         try:
-            rows = [cells for _, cells in _cells(Path(), text, self.delimiter_of(text))]
+            rows = [cells for _, cells in self.cells(Path(), "\n".join(lines))]
         except DataError:
             return []
         even = [cells for cells in rows if len(cells) == len(rows[0])]
@@ -59,13 +62,12 @@ class Delimited(TableReader):
 
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
         text = read_file(path, on_bad, notes).tobytes().decode()
-        mark = self.delimiter_of(text)
-        if mark != self.delimiter:
+        if self.delimiter and (mark := self.delimiter_of(text)) != self.delimiter:
             notes.append(f"{path.name}: columns are separated by {DELIMITERS[mark]}")
         rows: list[list[str]] = []
         lines: list[int] = []
         dropped = empty = 0
-        for line, cells in _cells(path, text, mark):
+        for line, cells in self.cells(path, text):
             if len(cells) > 1 and not any(map(str.strip, cells)):
                 empty += 1
             elif not rows or len(cells) == len(rows[0]):
@@ -168,4 +170,4 @@ def has_semicolons(path: Path) -> bool:
     """
     reader = table_reader(path)
     text = read_file(path, "skip", [])[:SAMPLE].tobytes().decode(errors="ignore")
-    return isinstance(reader, Delimited) and reader.delimiter_of(text) == ";"
+    return isinstance(reader, Delimited) and reader.delimiter != "" and reader.delimiter_of(text) == ";"
