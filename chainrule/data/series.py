@@ -255,7 +255,7 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
         order = order_by(path, whole, clock, notes, bool(time))
         lines, cells = [lines[r] for r in order], {name: [c[r] for r in order] for name, c in cells.items()}
         _note_clock(whole, clock, order, next(iter(cells)) if own else "", notes)
-    if len(table.columns) == 1:  # an empty line is an empty cell there
+    if len(whole.columns) == 1:  # an empty line is an empty cell there
         lines, every = list(range(lines[0], lines[-1] + 1)), lines
         known = {name: dict(zip(every, column)) for name, column in cells.items()}
         cells = {name: [column.get(line, "") for line in lines] for name, column in known.items()}
