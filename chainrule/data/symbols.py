@@ -240,7 +240,7 @@ def check_known(parts: Mapping[str, Sequences]) -> None:
 
 
 def _smaller(form: Form) -> str:
-    """How to read such data with symbols that come back."""
+    """Return advice on how to read such data with symbols that come back."""
     if form.kind in ("words", "steps") and not form.voices:
         return "read text as text (leave out --tokenizer none), or give --columns symbols of which there are fewer"
     return "give --columns symbols of which there are fewer, or --unit stream if they come in one long sequence"

@@ -439,3 +439,34 @@ def test_rows_of_empty_cells_are_counted(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "text,label\na,x\n,\n , \nb,y\n"), notes=notes)
     assert len(table) == 2 and notes == ["data.csv: 2 rows of empty cells left out"]
     assert KOREAN.note(notes[0])
+
+
+# -------------------------------------------------------------------------------------------------------------- folders
+
+
+def test_a_folder_of_several_kinds_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tagged, labelled = "to\tTO\nbe\tVB\n\nor\tCC\nnot\tRB\n\n", "text\tlabel\na b\tx\nc d\ty\n"
+    for folder, files in {
+        "a": {"tagged.tsv": tagged, "labelled.tsv": labelled},
+        "b": {"book.txt": "to be or not\n" * 99, "labelled.tsv": labelled},
+        "c": {"months.csv": "date,v\n" + "".join(f"{t},{v}\n" for t, v in zip(months("%Y-%m"), VALUES)), "x.txt": "a"},
+    }.items():
+        (tmp_path / folder).mkdir()
+        for name, text in files.items():
+            write(tmp_path / folder, text, name)
+        line = told(tmp_path / folder, capsys)
+        assert "holds data of several kinds" in line and all(name in line for name in files)
+    train = "text\tlabel\n" + "".join(f"{t}\t{s}\n" for t, s in reviews())
+    write(tmp_path / "b", train, "train.tsv")  # a given split says which files are meant
+    assert cli.main(["data", str(tmp_path / "b")]) == 0
+
+
+def test_a_folder_of_pairs_without_a_header_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for k in range(3):
+        lines = [f"der Satz {j} von {k}\tthe sentence {j} of {k}\n" for j in range(30)]
+        write(tmp_path, "".join(lines), f"{k}.tsv")
+    line = told(tmp_path, capsys)
+    assert "the first line has: der Satz 0 von 0, the sentence 0 of 0" in line
+    words = line[line.index("--task") :].split()
+    assert words == ["--task", "translate", "--columns", "source,target"]
+    assert cli.main(["data", str(tmp_path), *words]) == 0
