@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from chainrule.core.digits import in_full
 from chainrule.options import SECTIONS, Result, argument, key, option, register_command
 from chainrule.tasks.groups import DataOptions, Plugin
 
@@ -75,7 +76,7 @@ class Data(DataOptions, Plugin):
         for name, part in card["parts"].items():
             yield f"  {name:<6}" + ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in part.items() if n)
         for name, mean, scale in zip(card.get("columns", []), card.get("mean", []), card.get("scale", [])):
-            yield f"  {name}: mean {mean:.6g}, standard deviation {scale:.6g} (training split)"
+            yield f"  {name}: mean {in_full(mean, scale, 5)}, standard deviation {scale:.6g} (training split)"
         if card.get("labels"):
             shares = [f"{found['label']} {found['train']:.1%}" for found in card["labels"]]
             yield f"  labels of train: {_listed(shares)}"

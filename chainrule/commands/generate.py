@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from chainrule.core.digits import in_full
 from chainrule.options import Result, key, option, register_command
 from chainrule.tasks.groups import Constraints, Sampling, UsesRun
 
@@ -47,8 +48,9 @@ class Generate(UsesRun, Sampling, Constraints):
         if "quantiles" in answer:
             for name, steps in zip(answer["columns"], answer["quantiles"]):
                 yield f"{name}\n{'step':>6} {'10 %':>12} {'median':>12} {'90 %':>12}"
-                for t, (low, middle, high) in enumerate(steps, 1):
-                    yield f"{t:>6} {low:>12.6g} {middle:>12.6g} {high:>12.6g}"
+                spread = min(high - low for low, _, high in steps)
+                for t, quantiles in enumerate(steps, 1):
+                    yield f"{t:>6} " + " ".join(f"{in_full(value, spread):>12}" for value in quantiles)
         elif "written" in answer:
             yield from answer["written"]
         else:

@@ -70,6 +70,9 @@ class Autoregressive(SequenceModel, ABC):
     byte_fallback: bool = True
     """Charge an unknown token 8 bits for each byte that it stands for, beside its log p (not for imported tables)."""
 
+    skips_missing: bool = False
+    """True: an input of infinity is a missing value, and the State moves on without it; False: values have no gaps."""
+
     @property
     def start_id(self) -> int:
         """Id of the start token."""

@@ -20,7 +20,7 @@ from chainrule.data.dataset import Dataset
 from chainrule.data.sequences import read_sequences, recognise, text_suffixes
 from chainrule.data.source import PARTS, Found, check_unit, locate, read_files, sha256, terminator
 from chainrule.data.split import Spans, check_split, complete_split, divide, records
-from chainrule.data.symbols import Form, Sequences
+from chainrule.data.symbols import Form, Sequences, check_known
 from chainrule.data.table import TableOptions
 
 ALL_COLUMNS = TableOptions()
@@ -155,6 +155,7 @@ def _read_symbols(
         files = "give files named train, valid and test"
         _check_enough(given["all"].file, len(given["all"].ids), LEAST_SYMBOLS, "symbols", files)
     parts = complete_split(given, shares, lambda base, wanted: divide(given[base], kind, wanted), name)
+    check_known(parts)
     form = parts["train"].form
     if form.voices:
         notes.append(f"{form.step} voices in step ({', '.join(form.voices)}): a symbol is one voice of one step")

@@ -7,15 +7,17 @@ import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
-from chainrule.core.errors import ChainruleError
+from chainrule.core.errors import ChainruleError, DataError
 from chainrule.data.formats import TEXTS, suffix, table_reader, table_suffixes
 from chainrule.data.series import looks_like_series
-from chainrule.data.source import IMAGES, known_suffixes, locate
+from chainrule.data.source import IMAGES, PART_NAMES, known_suffixes, locate
 from chainrule.data.table import TASK_COLUMNS
 
 ALONE = {".json", ".yaml", ".md", ".conll", ".tagged", ""}
 """Further suffixes that never name one side of a pair, as ``.en`` does."""
 CAPTIONS = ("captions.jsonl", "captions.jsonl.gz")
+MAX_FILES = 200
+"""Files of a folder whose kinds are compared."""
 HEAD = 400
 """Lines of a file that are looked at."""
 
@@ -43,11 +45,43 @@ def task_of_table(source: Path, columns: str | None = None) -> str | None:
         return found
     try:
         path = next(paths[0] for paths in locate(source, (*table_suffixes(), ".conll")).parts.values())
+    except (ChainruleError, OSError):
+        return None  # whoever reads the data reports it
+    return _task_of_file(path)
+
+
+def _task_of_file(path: Path) -> str | None:
+    """Return the task that the first lines of a table tell, if they tell one."""
+    try:
         lines, reader = _head(path), table_reader(path)
         names = reader.header(lines)
     except (ChainruleError, OSError, EOFError, UnicodeDecodeError):
-        return None  # whoever reads the data reports it
+        return None
     return _by_names(names) or ("tag" if reader.name == "tsv" and _in_blocks(lines) else None)
+
+
+def _refuse_mixture(folder: Path) -> None:
+    """Raise DataError for a folder, without a given split, of files that are for different tasks."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    known = [p for p in files if suffix(p) in known_suffixes()]
+    if any(PART_NAMES.get(p.relative_to(folder).parts[0].split(".")[0].lower()) for p in known):
+        return
+    kinds: dict[str, Path] = {}
+    for path in known[:MAX_FILES]:
+        kinds.setdefault(_kind_of_file(path), path)
+    if len(kinds) > 1 and not {"classify-images", "draw"} & set(kinds):
+        named = ", ".join(f"{path.relative_to(folder)} ({kind})" for kind, path in kinds.items())
+        first = next(iter(kinds.values()))
+        raise DataError(f"{folder}: holds data of several kinds: {named}; give one of the files, such as {first}")
+
+
+def _kind_of_file(path: Path) -> str:
+    kind = suffix(path)
+    if kind in (*IMAGES, ".npz", ".npy"):
+        return "images"
+    if kind not in table_suffixes():
+        return "text" if kind in TEXTS else kind
+    return _task_of_file(path) or ("series" if looks_like_series(path) else "a table")
 
 
 def infer_task(source: str | Path, columns: str | None = None, group: str | None = None) -> str:
@@ -57,6 +91,8 @@ def infer_task(source: str | Path, columns: str | None = None, group: str | None
     >>> infer_task(plays())
     'generate'
     """
+    if Path(source).is_dir() and not (aligned_files(source) or holds_images(source) or holds_captions(source)):
+        _refuse_mixture(Path(source))
     found = task_of_table(Path(source), columns)
     return found or ("series" if not group and looks_like_series(Path(source), columns) else "generate")
 

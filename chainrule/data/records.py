@@ -173,6 +173,11 @@ class RecordDataset(Dataset):
             )
         for part, found in parts.items():
             notes.extend(found.unknown(labels, part))
+        if alike := spelled_alike(labels):
+            notes.append(
+                f"labels that differ only in case or spaces are different labels: {listed(alike)}; write them alike if "
+                "they mean the same"
+            )
         rare = [label for label, count in learned.items() if count == 1]
         if rare and first.label == "label":
             notes.append(f"only one training {first.item} each: {listed(rare)}")
@@ -191,6 +196,21 @@ def listed(names: Iterable[str]) -> str:
     """
     found = sorted(names)
     return ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+
+
+def spelled_alike(labels: Iterable[str]) -> list[str]:
+    """Return the labels that differ from another one in case or spaces alone.
+
+    >>> spelled_alike(["ham", "spam", "Spam "])
+    ['Spam ', 'spam']
+
+    Args:
+        labels: distinct labels.
+    """
+    found: dict[str, list[str]] = {}
+    for label in labels:
+        found.setdefault("".join(label.casefold().split()), []).append(label)
+    return sorted(label for same in found.values() if len(same) > 1 for label in same)
 
 
 def label_shares(names: Sequence[str], train: np.ndarray, held: np.ndarray) -> list[dict[str, Any]]:

@@ -7,10 +7,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
+from chainrule.data.dates import is_date
 from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix, table_suffixes
+from chainrule.data.headers import NUMBER
+from chainrule.data.logs import MIN_STEPS, are_steps, as_steps
+from chainrule.data.pauses import cut, longest_pause
 from chainrule.data.source import known_suffixes, locate, read_file
 from chainrule.data.symbols import Form, Sequences, name_of
-from chainrule.data.table import NUMBER, TASK_COLUMNS, Table, TableOptions, asked_names, read_tables, times_of
+from chainrule.data.table import (
+    TASK_COLUMNS,
+    Table,
+    TableOptions,
+    asked_names,
+    assigned,
+    read_table,
+    read_tables,
+    times_of,
+)
 
 
 def recognise(source: str | Path) -> str:
@@ -119,7 +132,9 @@ def _from_tables(
         )
     cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
     written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
-    return name, {part: _records(tables[part], written, cells[part], options.group, notes) for part in tables}
+    return name, {
+        part: _records(table, written, picked[0], options.group, notes, cells[part]) for part, table in tables.items()
+    }
 
 
 def _guess(table: Table, names: list[str], notes: list[str]) -> str:
@@ -138,19 +153,46 @@ def _guess(table: Table, names: list[str], notes: list[str]) -> str:
         return lists[0]
     if len(names) == 1 and all(NUMBER.fullmatch(cell) for cell in table.columns[names[0]]):
         raise UserError(f"{table.files[0]}: one column of numbers is for --task series; --columns symbol reads symbols")
-    first = [table.columns[n][0].strip() for n in names]
-    last = ",".join(["-"] * (len(names) - 1) + ["sequence"])
-    if len(names) > 1 and all(map(str.isdigit, names)) and not any(map(NUMBER.fullmatch, first)):
-        raise UserError(
-            f"{table.files[0]}: which column holds symbols? The first line has: {', '.join(first)[:80]}; for example "
-            f"--columns {first[-1]} (--group: the column of what a record is, --time: of its order), or where that "
-            f"line is no header --columns {last}: a record a row; numbers need --task series, labels --task classify"
-        )
-    raise UserError(
-        f"{table.files[0]}: which of the {len(names)} columns ({', '.join(names)}) hold symbols? For example --columns "
-        f"{last}: a record a row; other names: a symbol a row, columns in step; "
-        "numbers need --task series, labels --task classify"
-    )
+    raise UserError(f"{table.files[0]}: which of the {len(names)} columns {_shown(table, names)}{_ways(table, names)}")
+
+
+def _shown(table: Table, names: list[str]) -> str:
+    """The columns for a message: their names, or without a header their cells in the first line."""
+    if not all(map(str.isdigit, names)):
+        return f"({', '.join(names)})"
+    return f"(the first line has: {', '.join(table.columns[n][0].strip() for n in names)[:80]})"
+
+
+def _ways(table: Table, names: list[str]) -> str:
+    """Return the options that read a table whose columns are not understood, as the end of a message."""
+    columns, headless = {name: table.columns[name] for name in names}, all(map(str.isdigit, names))
+    pair = assigned(["text", "label"], columns)
+    if pair and _are_texts(columns[pair["text"]]) and len(set(columns[pair["label"]])) * 5 <= len(table):
+        given = [{v: k for k, v in pair.items()}.get(name, "-") for name in names]
+        told = ",".join(given if headless else (f"{k}={v}" for k, v in pair.items()))
+        return f" are text and label? For example --task classify --columns {told}"
+    if len(names) == 2 and all(map(_are_texts, columns.values())):
+        told = "source,target" if headless else f"source={names[0]},target={names[1]}"
+        return f" are source and target? For example --task translate --columns {told}"
+    ends = "; numbers need --task series, labels --task classify"
+    events = [name for name in names if _come_back(columns[name])]
+    if len(table) >= MIN_STEPS and len(names) > 1 and events:
+        steps = as_steps(table, max(events, key=names.index))
+        return f" hold symbols? For example {steps}: a row is a step of the record of its --group{ends}"
+    last = max(names, key=lambda n: ((len(table) >= MIN_STEPS) * sum(map(len, columns[n])), names.index(n)))
+    told = ["sequence" if name == last else "-" for name in names] if headless else [f"sequence={last}"]
+    return f" hold symbols? For example --columns {','.join(told)}: a record a row{ends}"
+
+
+def _are_texts(cells: list[str]) -> bool:
+    """Return True for a column of running text: most cells have several words, and hardly one comes back."""
+    several = sum(" " in cell.strip() for cell in cells) * 2 > len(cells)
+    return several and len(set(cells)) * 2 > len(cells) and not all(map(is_date, cells))
+
+
+def _come_back(cells: list[str]) -> bool:
+    """Return True for a column of symbols that are used again and again, and are no numbers."""
+    return 1 < len(set(cells)) <= len(cells) / 10 and not all(map(NUMBER.fullmatch, cells))
 
 
 def _is_list(cells: list[str]) -> bool:
@@ -171,7 +213,7 @@ def _form_of(cells: list[str], field: str) -> Form:
     return Form("list", plain=not inner or isinstance(inner[0], str), field=field)
 
 
-def _records(table: Table, form: Form, cells: list[str], group: str | None, notes: list[str]) -> Sequences:
+def _records(table: Table, form: Form, field: str, group: str | None, notes: list[str], cells: list[str]) -> Sequences:
     records: dict[int, Sequence[str]] = {}
     for row, cell in enumerate(cells):
         try:
@@ -184,8 +226,24 @@ def _records(table: Table, form: Form, cells: list[str], group: str | None, note
         notes.append(f"{len(cells) - len(records):,} rows without a symbol are left out")
     if not records:
         raise DataError(f"{table.files[0]}: no row holds a symbol")
+    if form.kind in ("words", "list", "chars"):
+        _refuse_steps(table, [cells[row] for row in records], [len(symbols) for symbols in records.values()])
     keys = [table.columns[group][row] for row in records] if group else None
     return Sequences.of(form, list(records.values()), keys, table.files[0])
+
+
+def _refuse_steps(table: Table, cells: list[str], sizes: list[int]) -> None:
+    """Raise DataError for a column of records whose rows are rather steps; the message says how to read them."""
+    if len(cells) < MIN_STEPS:
+        return
+    whole = read_table(table.files[0])  # with the columns that --columns skipped
+    column = next((name for name, found in whole.columns.items() if found[:MIN_STEPS] == cells[:MIN_STEPS]), "")
+    steps = as_steps(whole, column) if column else as_steps(table, table.names[0])
+    if are_steps(sizes, cells if "--group" in steps or "--time" in steps else ()):
+        raise DataError(
+            f"{table.files[0]}: each of the {len(cells):,} rows would be a record, and there are only "
+            f"{len(set(cells)):,} different ones: a row is rather a step of a record: {steps}"
+        )
 
 
 def _steps(table: Table, names: list[str], options: TableOptions, notes: list[str]) -> Sequences:
@@ -197,17 +255,27 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
     told = f"a row is a step of {' and '.join(names)}"
     groups = _grouped(table, options)
     records = [
-        form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows]
-        for rows in groups.values()
+        form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for _, rows in groups
     ]
     if options.group:
         many = f"{len(records):,} record{'s' * (len(records) != 1)}"
         told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
     if options.time:
-        moved = sum(row != before for rows in groups.values() for row, before in zip(rows, sorted(rows)))
+        moved = sum(row != before for _, rows in groups for row, before in zip(rows, sorted(rows)))
         told += f"; {moved:,} rows were reordered by {options.time}" if moved else ""
     notes.append(told)
-    return Sequences.of(form, records, list(groups) if options.group else None, table.files[0])
+    if options.gap:
+        notes.append(f"a pause of more than {options.gap} ({options.time}) ends a record: {len(records):,} in all")
+    if options.time:
+        _note_equal_times(table.columns[options.time], [rows for _, rows in groups], options.time, notes)
+    keys = [key for key, _ in groups] if options.group else None
+    return Sequences.of(form, records, keys, table.files[0])
+
+
+def _note_equal_times(times: list[str], groups: list[list[int]], column: str, notes: list[str]) -> None:
+    equal = sum(times[a].strip() == times[b].strip() for rows in groups for a, b in zip(rows, rows[1:]))
+    if equal:
+        notes.append(f"{equal:,} rows have the time of the row before them ({column})")
 
 
 def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> None:
@@ -221,15 +289,23 @@ def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> No
             )
 
 
-def _grouped(table: Table, options: TableOptions) -> dict[str, list[int]]:
-    """Return the rows of each value of the group column.
+def _grouped(table: Table, options: TableOptions) -> list[tuple[str, list[int]]]:
+    """Return the rows of each record with its value of the group column.
 
-    With times, rows are ordered by time (equal times: as in the file) and groups by the time of their first row, so
-    that the order of rows in the file does not matter.
+    With times, rows are ordered by time (equal times: as in the file) and records by the time of their first row, so
+    that the order of rows in the file does not matter. A pause of more than ``gap`` ends a record.
     """
+    if options.gap and not options.time:
+        raise UserError(f"--gap {options.gap}: pauses need times: which column holds them? Add --time COLUMN")
     keys = table.columns[options.group] if options.group else [""] * len(table)
-    times = times_of(table, options.time) if options.time else None
+    times, dated = times_of(table, options.time, exact=bool(options.gap)) if options.time else (None, False)
     groups: dict[str, list[int]] = {}
     for row in sorted(range(len(table)), key=times.__getitem__) if times else range(len(table)):
         groups.setdefault(keys[row], []).append(row)
-    return dict(sorted(groups.items(), key=lambda pair: (times[pair[1][0]], pair[0]))) if times else groups
+    if not times or not options.time:
+        return list(groups.items())
+    found = list(groups.items())
+    if options.gap:
+        pause = longest_pause(options.gap, times, dated, options.time)
+        found = [(key, piece) for key, rows in found for piece in cut(rows, times, pause)]
+    return sorted(found, key=lambda pair: (times[pair[1][0]], pair[0]))

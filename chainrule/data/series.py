@@ -9,41 +9,51 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.core.errors import DataError
+from chainrule.data.clock import Columns, order_by, time_column, uneven_days, unused_times
 from chainrule.data.dataset import Dataset
+from chainrule.data.numerals import is_value, mostly_numbers, number_of, with_points
+from chainrule.data.readers.delimited import has_semicolons
 from chainrule.data.records import Shares
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
-from chainrule.data.table import moment, read_table, times_of
+from chainrule.data.table import Table, asked_names, read_table, times_of
 
-MISSING = frozenset({"", "na", "n/a", "nan", "null", "none", "?", "-", "."})
-"""Cells of a missing value, in lower case."""
 MIN_VALUES = 10
 """Values that a training split needs; a single one to validate or to test on will do."""
-MIN_TIMES = 5
-"""Rows from which on a column may be recognised as times."""
-Columns = dict[str, list[str]]
-"""Cells by column."""
 
 
 @dataclass(frozen=True)
 class Series:
-    """One column. ``values`` has no gaps: where ``missing`` is true the last known value is repeated, to be read, never
-    scored.
+    """One column. ``values`` has no gaps: where ``missing`` is true the last known value is repeated, for models that
+    cannot skip a value; it is never scored.
     """
 
     name: str
     values: np.ndarray
     missing: np.ndarray
+
+    def tail(self, longest: int) -> list[float | None]:
+        """Return at most the last ``longest`` values as JSON has them, None where one is missing."""
+        return [None if gap else x for x, gap in zip(self.values.tolist(), self.missing.tolist())][-longest:]
+
+
+def inputs_of(model: Any, seen: np.ndarray, missing: np.ndarray) -> np.ndarray:
+    """Return values as a model reads them: infinity stands for a missing one where the model skips it.
+
+    Args:
+        model: the model.
+        seen: values without gaps, as models see them.
+        missing: which of them are missing.
+    """
+    return np.where(missing, math.inf, seen) if model.skips_missing else seen
 
 
 @dataclass(frozen=True)
@@ -97,10 +107,10 @@ class Scaling:
             if len(known) < MIN_VALUES:
                 raise DataError(f"{told}: {len(known)} values to train on; at least {MIN_VALUES} are needed")
             scale = float(known.std())
-            if scale <= 1e-12 * max(1.0, float(np.abs(known).max())):
+            if scale <= 1e-14 * max(1e-2, float(np.abs(known).max())):
                 raise DataError(
-                    f"{told}: all {len(known)} values to train on are {known[0]:g}; a constant series has nothing to "
-                    "learn: take another column, or another --split"
+                    f"{told}: all {len(known)} values to train on are {known[0]:.15g}; a constant series has "
+                    "nothing to learn: take another column, or another --split"
                 )
             found.append((float(known.mean()), scale, float(np.abs(np.diff(known)).mean())))
         return Scaling(tuple(s.name for s in part.series), *zip(*found))
@@ -203,7 +213,7 @@ def read_held_out(
         cells = read_table(path).columns
         if len(cells) == 1:
             columns = None
-        elif set(names) <= {c[0].strip() for c in cells.values()}:
+        elif set(names) <= {*cells, *(c[0].strip() for c in cells.values())}:
             columns = ",".join(names)
     series = tuple(read_columns(path, columns, [], time))
     if len(series) != len(names):
@@ -224,7 +234,7 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
         path: a CSV or TSV file.
         columns: names of the series; None: the only column of numbers.
         notes: a list that notes are added to.
-        time: the column that orders the rows.
+        time: the column that orders the rows; None: a column of dates, or of numbers in even steps, if there is one.
 
     Raises:
         DataError: as `read_series`.
@@ -234,19 +244,18 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
             f"{path}: no such file; a series is a .csv, .tsv or .txt file (also .gz) with a column of numbers"
         )
     table = read_table(path, columns, notes=notes, keep=(time,) if time else ())
-    lines, cells = table.lines.tolist(), _stripped(table.columns, [name for name in table.names if name != time])
     if time:
         table.need(time)
-        order = sorted(range(len(lines)), key=times_of(table, time).__getitem__)
-        lines = [lines[r] for r in order]
-        cells = {name: [column[r] for r in order] for name, column in cells.items()}
-        if moved := sum(r != k for k, r in enumerate(order)):
-            notes.append(f"{moved:,} rows were reordered by {time}")
+    lines, cells = table.lines.tolist(), _stripped(table.columns, [name for name in table.names if name != time])
+    own = time_column(cells) if not columns else None
     if not columns:
-        named = _below_header(cells)
-        lines = lines[len(lines) - len(next(iter(named.values()))) :]
-        cells = _only_numbers(path, named, notes)
-    if len(table.columns) == 1:  # an empty line is an empty cell there
+        cells = _only_numbers(path, cells, own, notes)
+    whole = read_table(path) if "-" in asked_names(columns) else table  # with the columns that --columns skips
+    if clock := time or own or unused_times(whole, cells, notes):
+        order = order_by(path, whole, clock, notes, bool(time))
+        lines, cells = [lines[r] for r in order], {name: [c[r] for r in order] for name, c in cells.items()}
+        _note_clock(whole, clock, order, next(iter(cells)) if own else "", notes)
+    if len(whole.columns) == 1:  # an empty line is an empty cell there
         lines, every = list(range(lines[0], lines[-1] + 1)), lines
         known = {name: dict(zip(every, column)) for name, column in cells.items()}
         cells = {name: [column.get(line, "") for line in lines] for name, column in known.items()}
@@ -266,74 +275,22 @@ def looks_like_series(path: Path, columns: str | None = None) -> bool:
         table = read_table(path, columns)
     except DataError:
         return False
-    named = _below_header(_stripped(table.columns, table.names))
+    named = _stripped(table.columns, table.names)
     if not columns and (time := time_column(named)):
         del named[time]
-    return len(named) == 1 and all(map(_is_value, *named.values()))
-
-
-def time_column(named: Columns) -> str | None:
-    """Return the first of two columns if it holds the times of the second: rising dates, or numbers in even steps.
-
-    >>> time_column({"month": ["1959-01", "1959-02", "1959-03", "1959-04", "1959-05"], "y": ["3", "1", "4", "1", "5"]})
-    'month'
-
-    Args:
-        named: cells by column.
-
-    Returns:
-        Its name; None where that is in doubt: few rows, a second column that rises evenly too, numbers that are
-        called ids.
-    """
-    if len(named) != 2 or len(next(iter(named.values()))) < MIN_TIMES:
-        return None
-    (first, times), (_, values) = named.items()
-    is_id = re.fullmatch(r"(.*[_ ])?id", first.lower()) is not None
-    timed = _days(times) is not None or (_rises_evenly(times) and not is_id)
-    doubtful = not _mostly_numbers(values) or _rises_evenly(values) or _days(values) is not None
-    return first if timed and not doubtful else None
-
-
-def _days(cells: Sequence[str]) -> list[float] | None:
-    """Days since 1970 of rising dates: 1959-01, 1959-01-31, 1959/01/31, 19590131, with or without a time of day."""
-    try:
-        found = [moment(cell) / 86400 for cell in cells]
-    except ValueError:
-        return None
-    return found if all(a < b for a, b in zip(found, found[1:])) else None
-
-
-def _rises_evenly(cells: Sequence[str]) -> bool:
-    """True where numbers rise in equal steps, except for a rounded last digit (1959.08, 1959.17, 1959.25)."""
-    if not all(re.fullmatch(r"-?\d+(\.\d+)?", cell) for cell in cells):
-        return False
-    places = max(len(cell.partition(".")[2]) for cell in cells)
-    units = [int(Decimal(cell).scaleb(places)) for cell in cells]
-    steps = {b - a for a, b in zip(units, units[1:])}
-    rounded = places > 0 and min(steps, default=0) >= 5 and max(steps) - min(steps) == 1
-    return min(steps, default=0) > 0 and (len(steps) == 1 or rounded)
+    return len(named) == 1 and all(map(is_value, *named.values()))
 
 
 def _stripped(columns: Columns, names: Iterable[str]) -> Columns:
     return {name: [cell.strip() for cell in columns[name]] for name in names}
 
 
-def _below_header(named: Columns) -> Columns:
-    """The columns under the names of their first line, where it holds words above numbers."""
-    if not any(not _is_value(c[0]) and len(c) > 1 and c[1] and _is_value(c[1]) for c in named.values()):
-        return named
-    return {cells[0] or name: cells[1:] for name, cells in named.items()}
-
-
-def _only_numbers(path: Path, named: Columns, notes: list[str]) -> Columns:
+def _only_numbers(path: Path, named: Columns, time: str | None, notes: list[str]) -> Columns:
     """The one column that holds numbers. Raises DataError, with what to type, where there is not exactly one."""
-    numbers = [name for name, cells in named.items() if _mostly_numbers(cells)]
+    numbers = [name for name, cells in named.items() if mostly_numbers(cells) and name != time]
     if len(named) == 1:
         numbers = list(named)
-    elif time := time_column(named):
-        numbers = [name for name in numbers if name != time]
-        notes.append(f"column {time} is read as the time, column {numbers[0]} as the values{_gaps(named[time])}")
-    elif len(numbers) == 1:
+    elif len(numbers) == 1 and not time:
         notes.append(f"column {numbers[0]} is taken: the only one that holds numbers")
     if len(numbers) == 1:
         return {"value" if numbers[0].isdigit() else numbers[0]: named[numbers[0]]}
@@ -344,34 +301,23 @@ def _only_numbers(path: Path, named: Columns, notes: list[str]) -> Columns:
     raise DataError(f"{path}: {told}, for example --columns {example}{skips}")
 
 
-def _gaps(times: Sequence[str]) -> str:
-    """A remark on dates in uneven steps, beyond months of 28 to 31 days."""
-    days = _days(times) or [0.0, 1.0]
-    steps = [b - a for a, b in zip(days, days[1:])]
-    if max(steps) <= 1.2 * min(steps):
-        return ""
-    return (
-        f"; {min(steps):g} to {max(steps):g} days lie between two of them, and values are taken in order all the same"
-    )
-
-
-def _mostly_numbers(cells: Iterable[str]) -> bool:
-    known = [cell for cell in cells if cell.lower() not in MISSING]
-    return bool(known) and sum(map(_is_value, known)) > len(known) / 2
-
-
-def _is_value(cell: str) -> bool:
-    if cell.lower() in MISSING:
-        return True
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return "_" not in cell
+def _note_clock(table: Table, time: str, order: list[int], values: str, notes: list[str]) -> None:
+    """Add notes on a column of times: that it was recognised beside a column of ``values``, and uneven steps."""
+    times = times_of(table, time)
+    apart = uneven_days([times.values[r] for r in order]) if times.dated else None
+    told = f"column {time} is read as the time, column {values} as the values" if values else ""
+    if apart:
+        told = f"{told}; " if told else f"column {time}: "
+        told += f"{apart[0]:g} to {apart[1]:g} days lie between two of them, and values are taken in order all the same"
+    if told:
+        notes.append(told)
 
 
 def _series(path: Path, name: str, lines: list[int], cells: list[str], notes: list[str]) -> Series:
-    values = np.array([_number(f"{path}: line {line}: column '{name}'", cell) for line, cell in zip(lines, cells)])
+    cells, commas = with_points(cells, f"{path}: column '{name}'", has_semicolons(path))
+    if commas:
+        notes.append(f"column '{name}': numbers are read with {commas}")
+    values = np.array([number_of(f"{path}: line {line}: column '{name}'", cell) for line, cell in zip(lines, cells)])
     known = np.flatnonzero(~np.isnan(values))
     if not len(known):
         raise DataError(f"{path}: column '{name}': every value is missing")
@@ -379,16 +325,9 @@ def _series(path: Path, name: str, lines: list[int], cells: list[str], notes: li
     missing = np.isnan(values)
     if missing.any():
         told = f"{int(missing.sum())} missing values"
-        notes.append(f"column '{name}': {told}: the last known one is read in their place, and they are not scored")
+        notes.append(
+            f"column '{name}': {told}: they are not scored; kalman and hmm skip them, other models read the last known "
+            "value in their place"
+        )
     last = np.maximum.accumulate(np.where(missing, 0, np.arange(len(values))))
     return Series(name, values[last], missing)
-
-
-def _number(where: str, cell: str) -> float:
-    if cell.lower() in MISSING:
-        return math.nan
-    value = float(cell) if _is_value(cell) else math.inf
-    if math.isinf(value):
-        told = "is not a finite number; correct it, or leave the cell empty where the value is missing"
-        raise DataError(f"{where}: '{cell[:40]}' {told}")
-    return value

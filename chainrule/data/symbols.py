@@ -8,7 +8,7 @@ A record is a list of symbols; `Form` describes how it stands in a file, so that
 | words    | a cell, or a line of text                                     | words between white space          |
 | list     | a JSON list                                                   | its items                          |
 | chords   | a JSON list of equally long lists (parallel voices)           | one for each voice and step        |
-| steps    | consecutive rows of a table: a row a step, a column a voice   | one for each voice and step        |
+| steps    | rows of a table: a row is a step, a column a voice            | one for each voice and step        |
 | other    | a record of the `RecordReader` of this name (fasta, abc)      | its characters                     |
 
 Parallel voices become one sequence, voice by voice within each step. Each voice has its own alphabet (a symbol is
@@ -20,7 +20,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -32,6 +32,8 @@ from chainrule.data.formats import record_reader
 from chainrule.data.spans import check_ids
 from chainrule.data.split import cut_at, place_blocks, text_hashes
 
+MIN_CHECKED = 50
+"""Symbols of a held-out split from which on those that training lacks are counted."""
 KINDS = ("chars", "words", "list", "chords", "steps")
 
 
@@ -215,6 +217,33 @@ class Sequences:
     def record(self, row: int) -> list[str]:
         """Return the symbols of one record."""
         return [self.names[i] for i in self.ids[self.starts[row] : self.ends[row]].tolist()]
+
+
+def check_known(parts: Mapping[str, Sequences]) -> None:
+    """Raise DataError if held-out records consist mostly of symbols that do not occur in training.
+
+    Args:
+        parts: the splits.
+    """
+    train = parts["train"]
+    known = {name for name, count in zip(train.names, train.counts().tolist()) if count}
+    for part, held in parts.items():
+        counts = held.counts()
+        size = int(counts.sum())
+        strange = int(counts[[name not in known for name in held.names]].sum())
+        if part != "train" and size >= MIN_CHECKED and 2 * strange > size:
+            kinds = f"{len(known):,} different symbols in {int(train.counts().sum()):,}"
+            raise DataError(
+                f"{train.file}: {strange:,} of {size:,} symbols of the {part} split never occur in the training split, "
+                f"which has {kinds}: no model can predict them; {_smaller(train.form)}"
+            )
+
+
+def _smaller(form: Form) -> str:
+    """Return advice on how to read such data with symbols that come back."""
+    if form.kind in ("words", "steps") and not form.voices:
+        return "read text as text (leave out --tokenizer none), or give --columns symbols of which there are fewer"
+    return "give --columns symbols of which there are fewer, or --unit stream if they come in one long sequence"
 
 
 class SymbolTokenizer:

@@ -7,24 +7,27 @@ A table names its columns itself (JSON keys, a Parquet schema, a header line) or
 - with a header, ``text_ko`` picks a column and ``text=review,label=stars`` gives a column the name that a task needs.
 
 The first line of a CSV or TSV file is a header if it holds all column names of a task (see `TASK_COLUMNS`), or all that
-``--columns`` picks.
+``--columns`` picks, or if it cannot be data (see `chainrule.data.headers`). ``--columns text,label`` then names its
+columns in order, if none has such a name.
 """
 
 from __future__ import annotations
 
+import difflib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest
-from chainrule.data.formats import table_reader, table_suffixes
+from chainrule.data.dates import dates_of, is_date, readings
+from chainrule.data.formats import Rows, table_reader, table_suffixes
+from chainrule.data.headers import NUMBER
 from chainrule.data.source import PART_NAMES, PARTS, locate
 
 TASK_COLUMNS: dict[tuple[str, ...], str] = {
@@ -35,9 +38,10 @@ TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("tokens", "tags"): "tag",
 }
 """Column names that tell which task a table is for."""
+MIN_TOLD = 5
+"""Rows from which on a table without a header is taken to have none."""
 SHOWN = 20
 """Characters of a cell that a message shows."""
-NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 Names = str | Sequence[str] | None
 """``--columns``: names separated by commas, or a list of them."""
 
@@ -50,11 +54,13 @@ class TableOptions:
         columns: ``--columns``: which columns hold what.
         group: ``--group``: the column whose value groups rows.
         time: ``--time``: the column that orders rows.
+        gap: ``--gap``: the pause that ends a record, by the times.
     """
 
     columns: Names = None
     group: str | None = None
     time: str | None = None
+    gap: str | None = None
 
     def given(self) -> list[tuple[str, str]]:
         """Return the flags that were given, with their values.
@@ -62,7 +68,7 @@ class TableOptions:
         >>> TableOptions("event", group="user").given()
         [('columns', 'event'), ('group', 'user')]
         """
-        told = {"columns": ",".join(asked_names(self.columns)), "group": self.group, "time": self.time}
+        told = {"columns": ",".join(asked_names(self.columns)), "group": self.group, "time": self.time, "gap": self.gap}
         return [(flag, value) for flag, value in told.items() if value]
 
     @property
@@ -112,10 +118,20 @@ class Table:
 
     def _example(self, missing: Sequence[str], names: Sequence[str]) -> str:
         """An example of ``--columns`` that gives columns of the file the names that a task needs."""
-        columns = self._first_cells() or [name for name in self.columns if name not in names]
-        given = [f"{name}={column}" for name, column in zip(missing, columns) if len(column) <= SHOWN]
-        usable = len(given) == len(missing) and {*missing} <= {*itertools.chain(*TASK_COLUMNS)}
-        return f", for example --columns {','.join(given)}" if usable else ""
+        if not {*missing} <= {*itertools.chain(*TASK_COLUMNS)}:
+            return ""
+        first, own = self._first_cells(), [name for name in self.columns if name not in names]
+        if first and len(self) < MIN_TOLD:  # too few rows to tell: the first one may name the columns
+            own, given = list(zip(missing, first)), len(first) >= len(missing)
+            shown = [f"{name}={cell}" for name, cell in own]
+            return f", for example --columns {','.join(shown)}" if given and max(map(len, first)) <= SHOWN else ""
+        chosen = assigned(missing, {name: self.columns[name] for name in own})
+        if not chosen:
+            return ""
+        if first:
+            places = {column: name for name, column in chosen.items()}
+            return f", for example --columns {','.join(places.get(name, '-') for name in self.columns)}"
+        return f", for example --columns {','.join(f'{name}={column}' for name, column in chosen.items())}"
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Table:
         """Return the rows of these numbers, which ascend."""
@@ -174,19 +190,47 @@ def read_table(
         UserError: ``columns`` does not fit the file, or Parquet without pyarrow.
         MachineError: the file cannot be opened.
     """
-    path, asked = Path(path), asked_names(columns)
-    names, rows, lines = table_reader(path).rows(path, [*asked, *keep], on_bad, [] if notes is None else notes)
-    if not rows:
+    path, told = Path(path), [] if notes is None else notes
+    return _table(path, _rows(path, columns, on_bad, told, keep), columns, told, keep)
+
+
+def _rows(path: Path, columns: Names, on_bad: str, notes: list[str], keep: Sequence[str]) -> Rows:
+    """The names of the columns of a file (None without a header), its rows and their lines."""
+    found = table_reader(path).rows(path, [*asked_names(columns), *keep], on_bad, notes)
+    if not found[1]:
         raise DataError(f"{path}: no rows")
+    return found
+
+
+def _table(path: Path, found: Rows, columns: Names, notes: list[str], keep: Sequence[str]) -> Table:
+    """The table of these rows, its columns named and picked as ``--columns`` says."""
+    (names, rows, lines), asked = found, asked_names(columns)
     cells = [list(cells) for cells in zip(*rows, strict=True)]
     if names is None:  # --columns names them in order
         _check_order(path, asked, keep, [cell.strip() for cell in rows[0]])
         own = picked = _joined(zip(asked or [str(k + 1) for k in range(len(cells))], cells))
     else:
         own = _joined(zip(names, cells))
-        picked = _picked(path, asked, own)
+        if _in_order(asked, names):
+            picked = _joined(zip(asked, cells))
+            told = ", ".join(name for name, new in zip(names, asked) if new != "-")
+            notes.append(f"columns {told} are named {', '.join(picked)} (--columns)")
+        else:
+            picked = _picked(path, asked, own)
     kept = tuple(picked or own)
     return Table({**own, **picked}, kept, np.array(lines), (str(path),), np.array([0, len(rows)]))
+
+
+def _under_one_header(found: Sequence[Rows]) -> list[Rows]:
+    """Rows of several files; where one has a header, the same first row of another, which is too short to tell, is one
+    too.
+    """
+    header = next((names for names, _, _ in found if names is not None), None)
+    made: list[Rows] = []
+    for names, rows, lines in found:
+        same = names is None and header is not None and [cell.strip() for cell in rows[0]] == header
+        made.append((header, rows[1:], lines[1:]) if same and len(rows) > 1 else (names, rows, lines))
+    return made
 
 
 def read_tables(
@@ -212,10 +256,11 @@ def read_tables(
     """
     found, told = locate(source, table_suffixes()), [] if notes is None else notes
     told.extend(found.notes)
-    tables = {
-        part: concat([read_table(path, columns, on_bad, told, keep=keep) for path in paths])
-        for part, paths in found.parts.items()
-    }
+    places = [(part, path) for part, paths in found.parts.items() for path in paths]
+    read = _under_one_header([_rows(path, columns, on_bad, told, keep) for _, path in places])
+    made = [(part, _table(path, rows, columns, told, keep)) for (part, path), rows in zip(places, read)]
+    told[:] = dict.fromkeys(told)  # what holds for all files is said once
+    tables = {part: concat([table for other, table in made if other == part]) for part in found.parts}
     if set(tables) == {"all"} and "split" in tables["all"].columns:
         return found.name, _by_field(tables["all"])
     return found.name, tables
@@ -237,41 +282,46 @@ def concat(tables: Sequence[Table]) -> Table:
     )
 
 
-def times_of(table: Table, column: str) -> list[float]:
-    """Return the times in a column: numbers as they are, ISO dates as seconds since 1970 (UTC).
+class Times(NamedTuple):
+    """The times of all rows: numbers as they are, or ``dated``, in seconds since 1970 (UTC)."""
+
+    values: list[float]
+    dated: bool
+
+
+def times_of(table: Table, column: str, exact: bool = False) -> Times:
+    """Return the times in a column of numbers or dates.
+
+    Args:
+        table: the rows.
+        column: its name.
+        exact: how far times lie apart matters, not only their order.
 
     Raises:
-        DataError: a cell is neither, or not of the kind of the first one; the message names its line.
+        DataError: a cell is neither, or not of the kind of the first one (the message names its line), or it cannot be
+            told which number of a date is the day.
     """
     cells = [cell.strip() for cell in table.columns[column]]
-    numbers = bool(NUMBER.fullmatch(cells[0]))
-    wanted = (
-        "a number, as those above it" if numbers else "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
-    )
-    found: list[float] = []
-    for row, cell in enumerate(cells):
-        try:
-            found.append(_number(cell) if numbers else moment(cell))
-        except ValueError:
-            raise DataError(f"{table.where(row)}: --time {column}: '{cell[:40]}' is not {wanted}") from None
-    return found
+    number = NUMBER.fullmatch(cells[0]) is not None
+    found = [] if number and not re.fullmatch(r"(19|20)\d{6}", cells[0]) else readings(cells)
+    if number and not found:
+        _check_times(table, column, map(NUMBER.fullmatch, cells), "a number, as those above it")
+        return Times([int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell) for cell in cells], False)
+    if not found:
+        wanted = "a number or a date such as 2024-05-31 or 2024-05-31T09:30:00"
+        _check_times(table, column, map(is_date, cells), wanted)
+    if not found or (len(found) > 1 and (exact or dates_of(cells) is None)):
+        raise DataError(
+            f"{table.files[0]}: --time {column}: which number of '{cells[0]}' is the day? Write dates as 2024-05-31"
+        )
+    return Times(found[0], True)
 
 
-def _number(cell: str) -> float:
-    if not NUMBER.fullmatch(cell):  # float takes "nan", "inf" and "1_000"
-        raise ValueError(cell)
-    return int(cell) if re.fullmatch(r"[-+]?\d+", cell) else float(cell)
-
-
-def moment(cell: str) -> float:
-    """Return an ISO date or time as seconds since 1970; UTC if it has no zone. Raises ValueError.
-
-    >>> moment("1970-01-02")
-    86400.0
-    """
-    text = cell.replace("/", "-")
-    time = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d{2}", text) else text)
-    return (time.replace(tzinfo=time.tzinfo or UTC) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds()
+def _check_times(table: Table, column: str, right: Iterable[Any], wanted: str) -> None:
+    row = next((row for row, fits in enumerate(right) if not fits), None)
+    if row is not None:
+        cell = table.columns[column][row].strip()[:40]
+        raise DataError(f"{table.where(row)}: --time {column}: '{cell}' is not {wanted}")
 
 
 def _by_field(table: Table) -> dict[str, Table]:
@@ -299,6 +349,31 @@ def asked_names(columns: Names) -> list[str]:
     if "" in names or (names and set(names) == {"-"}):
         raise UserError(f"--columns {','.join(names)}: expected names such as label,text ('-' skips a column)")
     return names
+
+
+def assigned(names: Sequence[str], columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the columns that may be what these names mean; empty where there are too few.
+
+    Labels are those of the fewest kinds, texts those of the longest cells; other names are given in order.
+
+    Args:
+        names: names that a task needs.
+        columns: cells by column.
+
+    >>> assigned(["text", "label"], {"stars": ["1", "2", "1"], "review": ["good", "bad", "fine"]})
+    {'text': 'review', 'label': 'stars'}
+    """
+    rest, found = dict(columns), dict[str, str]()
+    if len(rest) < len(names):
+        return {}
+    rules: dict[str, Callable[[str], float]] = {
+        "label": lambda column: len(set(rest[column])) + len(rest[column]) * (len(set(rest[column])) == 1),
+        "text": lambda column: -sum(map(len, rest[column])),
+    }
+    for name in sorted(names, key=lambda name: [*rules, name].index(name)):
+        found[name] = min(rest, key=rules.get(name, lambda column: 0))
+        del rest[found[name]]
+    return {name: found[name] for name in names}
 
 
 def is_header(cells: Sequence[str], asked: Sequence[str] = ()) -> bool:
@@ -332,6 +407,15 @@ def _check_order(path: Path, asked: list[str], keep: Sequence[str], first: list[
         )
 
 
+def _in_order(asked: Sequence[str], names: Sequence[str]) -> bool:
+    """Return True if ``--columns`` names the columns of a table with a header anew: all of them, by none of its names,
+    and none that is a slip of one.
+    """
+    new = [name for name in asked if name != "-"]
+    known = any("=" in name or difflib.get_close_matches(name, names, 1, 0.75) for name in new)
+    return bool(new) and len(asked) == len(names) and not known
+
+
 def _joined(named: Iterable[tuple[str, list[str]]]) -> dict[str, list[str]]:
     """Return columns by name; those of one name are joined with a space, those named ``-`` are left out."""
     groups: dict[str, list[list[str]]] = {}
@@ -347,6 +431,15 @@ def _picked(path: Path, asked: list[str], own: dict[str, list[str]]) -> dict[str
     for entry in asked:
         name, _, column = entry.partition("=")
         if entry != "-" and (column or name) not in own:
-            raise UserError(f"--columns {entry}: no such column in {path}; {nearest(column or name, own)}")
+            raise UserError(f"--columns {entry}: no such column in {path}; {_nearest(column or name, asked, own)}")
         picked.append((name, own.get(column or name, [])))
     return _joined(picked)
+
+
+def _nearest(wanted: str, asked: list[str], own: Mapping[str, list[str]]) -> str:
+    """Return the name that was meant, or all names with the option that renames them as they were asked for."""
+    hint, names = nearest(wanted, own), [name for name in dict.fromkeys(asked) if name != "-" and name not in own]
+    if hint.startswith("did") or any("=" in name for name in names):
+        return hint
+    chosen = ",".join(f"{name}={column}" for name, column in assigned(names, own).items())
+    return f"{hint}; for example --columns {chosen}" if chosen else hint

@@ -264,7 +264,7 @@ def sample_paths(
 
     Args:
         model: a model of values.
-        known_T: the series so far, without gaps; it is read once.
+        known_T: the series so far, read once; infinity stands for a missing value where the model skips it.
         horizon: how many values each continuation has.
         count: how many continuations are drawn; more of them leave the first ones as they are.
         compute: where the model runs.

@@ -185,6 +185,12 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         """Return the places of start symbols, B x T."""
         return ~_known(inputs) if inputs.is_floating_point() else inputs == self.start_id
 
+    def unobserved(self, inputs: Tensor) -> Tensor:
+        """Return the places of missing values (infinity), B x T; a vector of numbers needs all of them."""
+        if not inputs.is_floating_point():
+            return torch.zeros_like(inputs, dtype=torch.bool)
+        return inputs.isinf() if inputs.dim() == 2 else inputs.isinf().any(-1)
+
     def table(self, values_P: Tensor) -> Tensor:
         """Return log b of every value, and a last row for "no observation": (P + 1) x N."""
         return torch.cat([self.emission.log_prob(values_P), self.prior_N.new_zeros(1, self.config.states)])
@@ -210,7 +216,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def _reading(self, inputs_BT: Tensor, state: Belief) -> Chain:
         """Return a chain of T + 1 places: the tokens read, and the next one, which is not observed."""
         starts_BT = self.starts(inputs_BT)
-        values_P, index_BT = self.emission.values(inputs_BT, ~starts_BT)
+        values_P, index_BT = self.emission.values(inputs_BT, ~(starts_BT | self.unobserved(inputs_BT)))
         one = torch.ones_like(starts_BT[:, :1])
         index_BT, begins_BT = torch.cat([index_BT, one * len(values_P)], 1), torch.cat([~one, starts_BT], 1)
         table, entry_BN = self.table(values_P), state.log_belief_BN
@@ -243,9 +249,9 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         inputs, targets = batch.inputs_BT, batch.targets_BT
         scored_BT, last_B1 = _known(targets), torch.zeros_like(starts_BT[:, :1])
         read_BT = within_lengths(starts_BT, batch.lengths_B)
+        told_BT = read_BT & ~(starts_BT | self.unobserved(inputs))
         follows = torch.cat([inputs[:, 1:], inputs[:, -1:]], 1)  # the next input reveals a target that is not scored
-        told_BT = torch.cat([~starts_BT[:, 1:] & read_BT[:, 1:], last_B1], 1)
-        first_B1 = ~starts_BT[:, :1] & read_BT[:, :1]
+        first_B1, told_BT = told_BT[:, :1], torch.cat([told_BT[:, 1:], last_B1], 1)
         seen = torch.cat([inputs[:, :1], torch.where(_expand(scored_BT, inputs), targets, follows)], 1)
         known_BT = torch.cat([first_B1, (scored_BT | told_BT) & read_BT], 1)
         return seen, known_BT, torch.cat([first_B1 & (not batch.carried), scored_BT], 1)
@@ -332,10 +338,11 @@ class CategoricalHMM(HiddenMarkov):
 @register("hmm", task="series", config=GaussianConfig, recipe=RECIPE)
 class GaussianHMM(HiddenMarkov):
     """A hidden Markov model over real numbers: x is B x T, or B x T x D where ``dims`` = D > 1. NaN is the start
-    symbol.
+    symbol; infinity stands for a missing value, which moves the belief on without an update.
     """
 
     vocab_size = 0
+    skips_missing = True
 
     def __init__(self, config: GaussianConfig):
         shape = {"mixture": config.mixture, "dims": config.dims}

@@ -148,15 +148,16 @@ Records = tuple[np.ndarray, ...]
 
 
 def _records(batch: Batch) -> Iterator[np.ndarray]:
-    """Yield the values from start symbol to start symbol; a row without one at its beginning starts with its first
-    input.
+    """Yield the values from start symbol to start symbol, NaN where one is missing; a row without a start symbol at its
+    beginning starts with its first input.
     """
     inputs_BT, targets_BT = batch.inputs_BT.double().cpu().numpy(), batch.targets_BT.double().cpu().numpy()
     ends = [inputs_BT.shape[1]] * len(inputs_BT) if batch.lengths_B is None else batch.lengths_B.tolist()
     for inputs_T, targets_T, end in zip(inputs_BT, targets_BT, ends):
         starts = [t for t in np.flatnonzero(np.isnan(inputs_T[:end])).tolist() if t]
         for begin, stop in zip([0, *starts], [*starts, end]):
-            known = [] if np.isnan(inputs_T[begin : begin + 1]).all() else [inputs_T[begin]]
+            first = inputs_T[begin : begin + 1]
+            known = [] if np.isnan(first).all() else np.where(np.isinf(first), math.nan, first)
             record = np.concatenate([known, targets_T[begin:stop]])
             if not np.isnan(record).all():
                 yield record
@@ -172,8 +173,9 @@ class Belief(State):
 
 @register("kalman", label="Kalman", task="series", config=KalmanConfig, recipe=Recipe(update="counting"))
 class Kalman(RealValued, CountingModel[Records]):
-    """A state space model with level, slope and season."""
+    """A state space model with level, slope and season. A missing value moves the belief on without an update."""
 
+    skips_missing = True
     config: KalmanConfig
     variances: Tensor
     season: Tensor
@@ -300,9 +302,11 @@ class Kalman(RealValued, CountingModel[Records]):
         nothing, Q_NN = self.initial_state(len(inputs_BT)), torch.diag(Q_N)
         mean_BN, cov_BNN, expected, spread = before.mean_BN, before.cov_BNN, [], []
         for t, x_B in enumerate(inputs_BT.double().unbind(1)):
+            missing_B = x_B.isinf()  # then nothing is observed: mean and covariance only move on in time
             seen_BN = cov_BNN @ H_N
-            gain_BN = seen_BN / (seen_BN @ H_N + system.R)[:, None]
-            after_BN = (mean_BN + gain_BN * (x_B - mean_BN @ H_N)[:, None]) @ F_NN.mT
+            gain_BN = (seen_BN / (seen_BN @ H_N + system.R)[:, None]).masked_fill(missing_B[:, None], 0)
+            error_B = torch.where(missing_B, 0, x_B - mean_BN @ H_N)
+            after_BN = (mean_BN + gain_BN * error_B[:, None]) @ F_NN.mT
             after_BNN = F_NN @ (cov_BNN - gain_BN[:, :, None] * seen_BN[:, None]) @ F_NN.mT + Q_NN
             start_B = x_B.isnan()
             after_BN = torch.where(start_B[:, None], nothing.mean_BN, after_BN)
@@ -320,7 +324,7 @@ def likely_seasons(values_T: np.ndarray) -> list[float]:
     """Return the periods of the strongest lines in the spectra of a record and of its differences.
 
     Args:
-        values_T: the record; missing values (NaN) are skipped.
+        values_T: the record; missing values (NaN) lie on a line between their neighbours.
 
     Returns:
         At most two periods in steps, between 3 and a third of the record.
@@ -328,7 +332,8 @@ def likely_seasons(values_T: np.ndarray) -> list[float]:
     >>> [round(s, 1) for s in likely_seasons(np.sin(2 * np.pi * np.arange(200) / 12))]
     [12.0]
     """
-    filled = values_T[~np.isnan(values_T)]
+    place, known = np.arange(len(values_T)), ~np.isnan(values_T)
+    filled = np.interp(place, place[known], values_T[known])
     T, found = len(filled), []
     if T < 12:
         return []

@@ -53,6 +53,11 @@ class Records(Columns, OnBad):
         metavar="COLUMN",
         group="data",
     )
+    gap: str | None = option(
+        "end a record where --time shows a longer pause: 45s, 30min, 2h, 1d (a visit, not a user)",
+        metavar="30min",
+        group="data",
+    )
     unit: str | None = option(
         "what a record is (default: stream, one long text)", choices=("stream", "lines", "docs"), group="data"
     )

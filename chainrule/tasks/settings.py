@@ -34,6 +34,8 @@ class RunConfig(Config):
     """The column whose rows of one value are kept together: one record of steps, or one side of the split."""
     time: str | None = None
     """The column that orders the rows of a record."""
+    gap: str | None = None
+    """The pause that ends a record, by the times: 30min."""
     unit: Literal["stream", "lines", "docs"] | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"

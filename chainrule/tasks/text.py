@@ -28,7 +28,7 @@ class TextTask(Task):
     """A task over tokens of text, or over symbols without bytes."""
 
     card_of_encoding = True
-    data_options = ("tokenizer", "unit", "group", "time", "on_bad")
+    data_options = ("tokenizer", "unit", "group", "time", "gap", "on_bad")
 
     def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
         s = settings
@@ -50,8 +50,8 @@ class TextTask(Task):
 
 
 def table_options(told: dict[str, Any]) -> TableOptions:
-    """Return columns, group and time among the settings of a run."""
-    return TableOptions(told.get("columns"), told.get("group"), told.get("time"))
+    """Return columns, group, time and gap among the settings of a run."""
+    return TableOptions(told.get("columns"), told.get("group"), told.get("time"), told.get("gap"))
 
 
 def head(part: Part, tokens: int) -> Part:

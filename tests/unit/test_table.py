@@ -124,8 +124,8 @@ def test_bad_tables_are_one_line_with_file_and_line(tmp_path: Path, name: str, c
 def test_ragged_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     notes: list[str] = []
     table = read_table(write(tmp_path / "t.csv", "a,b\n1\n2,3\n"), on_bad="skip", notes=notes)
-    assert table.columns == {"1": ["a", "2"], "2": ["b", "3"]}
-    assert notes == ["t.csv: 1 row of another length dropped (--on-bad skip)"]
+    assert table.columns == {"a": ["2"], "b": ["3"]}  # a word above a number is a header
+    assert notes[0] == "t.csv: 1 row of another length dropped (--on-bad skip)"
     many = write(tmp_path / "u.csv", "a,b\n" + "1\n" * 11)
     with pytest.raises(DataError, match="too many to skip"):
         read_table(many, on_bad="skip")

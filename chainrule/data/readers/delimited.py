@@ -1,36 +1,76 @@
-"""CSV and TSV. In CSV, quotes are those of RFC 4180; in TSV there are none, and a line is a row."""
+"""CSV and TSV, and their kin with other separators. In CSV, quotes are those of RFC 4180; in TSV there are none."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
+import itertools
+import re
 import sys
-from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
 from chainrule.core.errors import DataError
-from chainrule.data.formats import Rows, TableReader, register_reader
+from chainrule.data.formats import Rows, TableReader, register_reader, table_reader
+from chainrule.data.headers import DECIMAL_COMMA, names_columns
 from chainrule.data.source import read_file
 from chainrule.data.table import is_header
 
+DELIMITERS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
+"""Separators that are recognised, as notes name them."""
+SAMPLE = 1 << 16
+"""Characters of a file that are looked at to find its separator."""
+EVEN = 0.9
+"""Share of the rows that have as many cells as the first one where a separator is right."""
+
+Row = tuple[int, list[str]]
+"""The line on which a row begins, and its cells."""
+
 
 class Delimited(TableReader):
-    """A table of lines; its first line may be a header (see `is_header`)."""
+    """A table of lines; its first line may be a header (see `is_header` and `names_columns`)."""
 
-    @abstractmethod
-    def cells(self, path: Path, text: str) -> Iterable[tuple[int, list[str]]]:
-        """Yield the line and the cells of each row that is not blank."""
+    delimiter: ClassVar[str] = ""
+    """The separator, unless the file is separated evenly by another one; empty where `cells` knows better."""
+
+    def cells(self, path: Path, text: str) -> Iterable[Row]:
+        """Return the line and the cells of each row that is not blank."""
+        return _cells(path, text, self.delimiter_of(text))
 
     def header(self, lines: list[str]) -> list[str]:
-        return next((cells for _, cells in self.cells(Path(), "".join(lines[:1]))), [])
+        try:
+            rows = [cells for _, cells in self.cells(Path(), "\n".join(lines))]
+        except DataError:
+            return []
+        even = [cells for cells in rows if len(cells) == len(rows[0])]
+        return even[0] if even and (is_header(even[0]) or names_columns(even)) else []
+
+    def delimiter_of(self, text: str) -> str:
+        """Return the separator of a table: that of its suffix, unless another one separates it evenly."""
+        if told := re.match(r'"?sep=([,;|\t])"?\r?\n', text):
+            return told[1]
+        sample = text[:SAMPLE] if len(text) <= SAMPLE else text[:SAMPLE].rpartition("\n")[0]
+        shares = {mark: _evenness(sample, mark) for mark in (self.delimiter, *DELIMITERS)}
+        if shares[";"] >= EVEN and self.delimiter == "," and _decimals_alone(sample):
+            return ";"
+        if shares[self.delimiter] >= EVEN:
+            return self.delimiter
+        least = EVEN if self.delimiter == "," else 1.0  # lines of text without a tab may well have a comma each
+        return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.delimiter)
 
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
+        text = read_file(path, on_bad, notes).tobytes().decode()
+        if self.delimiter and (mark := self.delimiter_of(text)) != self.delimiter:
+            notes.append(f"{path.name}: columns are separated by {DELIMITERS[mark]}")
         rows: list[list[str]] = []
         lines: list[int] = []
-        dropped = 0
-        for line, cells in self.cells(path, read_file(path, on_bad, notes).tobytes().decode()):
-            if not rows or len(cells) == len(rows[0]):
+        dropped = empty = 0
+        for line, cells in self.cells(path, text):
+            if len(cells) > 1 and not any(map(str.strip, cells)):
+                empty += 1
+            elif not rows or len(cells) == len(rows[0]):
                 rows.append(cells)
                 lines.append(line)
             elif on_bad == "stop":
@@ -46,32 +86,88 @@ class Delimited(TableReader):
             )
         if dropped:
             notes.append(f"{path.name}: {dropped} row{'s' * (dropped > 1)} of another length dropped (--on-bad skip)")
-        if rows and is_header(rows[0], asked):
-            return [cell.strip() for cell in rows[0]], rows[1:], lines[1:]
+        if empty:
+            notes.append(f"{path.name}: {empty:,} row{'s' * (empty != 1)} of empty cells left out")
+        return _named(path, rows, lines, asked, notes)
+
+
+def _named(path: Path, rows: list[list[str]], lines: list[int], asked: list[str], notes: list[str]) -> Rows:
+    """Return the rows below their header, if the first one is a header."""
+    if not rows:
         return None, rows, lines
+    known = is_header(rows[0], asked)
+    if not known and not names_columns(rows):
+        return None, rows, lines
+    names = [cell.strip() or str(k) for k, cell in enumerate(rows[0], 1)]
+    if not known:
+        notes.append(f"{path.name}: the first row names the columns ({', '.join(names)})")
+    return names, rows[1:], lines[1:]
+
+
+def _cells(path: Path, text: str, mark: str) -> Iterator[Row]:
+    """Yield the line and the cells of each row that is not blank."""
+    first = re.match(r'"?sep=[,;|\t]"?\r?\n', text)  # what spreadsheets write above a table
+    rows = _plain(text) if mark == "\t" else _quoted(path, text, mark)
+    return itertools.islice(rows, 1 if first else 0, None)
+
+
+def _plain(text: str) -> Iterator[Row]:
+    """Yield the rows of a table without quotes: a line is a row."""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.removesuffix("\r").split("\t")
+
+
+def _quoted(path: Path, text: str, mark: str) -> Iterator[Row]:
+    """Yield the rows of a table whose cells may hold separators and line breaks between quotes."""
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a genome may stand in one cell
+    reader, line = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True), 1
+    try:
+        for cells in reader:
+            if cells and (len(cells) > 1 or cells[0].strip()):
+                yield line, cells
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path}: line {line}: not valid CSV: {error}") from None
+
+
+def _evenness(text: str, mark: str) -> float:
+    """Return the share of rows that have as many cells as the first; 0 where that is one cell."""
+    sizes: list[int] = []
+    with contextlib.suppress(DataError):  # a quote that the sample cuts
+        sizes.extend(len(cells) for _, cells in _cells(Path(), text, mark))
+    return sum(size == sizes[0] for size in sizes) / len(sizes) if sizes and sizes[0] > 1 else 0.0
+
+
+def _decimals_alone(text: str) -> bool:
+    """Return True if every comma of a table of ';' is a decimal comma."""
+    try:
+        cells = [cell.strip() for _, row in _cells(Path(), text, ";") for cell in row if "," in cell]
+    except DataError:
+        return False
+    return bool(cells) and all(map(DECIMAL_COMMA.fullmatch, cells))
 
 
 @register_reader("csv", suffixes=(".csv",))
 class Csv(Delimited):
     """Comma-separated values; a cell may hold line breaks between quotes."""
 
-    def cells(self, path: Path, text: str) -> Iterable[tuple[int, list[str]]]:
-        csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # a genome may stand in one cell
-        reader, line = csv.reader(io.StringIO(text, newline=""), strict=True), 1
-        try:
-            for cells in reader:
-                if any(cell.strip() for cell in cells):
-                    yield line, cells
-                line = reader.line_num + 1
-        except csv.Error as error:
-            raise DataError(f"{path}: line {line}: not valid CSV: {error}") from None
+    delimiter = ","
 
 
 @register_reader("tsv", suffixes=(".tsv",))
 class Tsv(Delimited):
     """Tab-separated values."""
 
-    def cells(self, path: Path, text: str) -> Iterable[tuple[int, list[str]]]:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line.strip():
-                yield number, line.removesuffix("\r").split("\t")
+    delimiter = "\t"
+
+
+def has_semicolons(path: Path) -> bool:
+    """Return True for a table whose columns are separated by ';', as where commas are decimal commas.
+
+    Args:
+        path: a file.
+    """
+    reader = table_reader(path)
+    text = read_file(path, "skip", [])[:SAMPLE].tobytes().decode(errors="ignore")
+    return isinstance(reader, Delimited) and reader.delimiter != "" and reader.delimiter_of(text) == ";"

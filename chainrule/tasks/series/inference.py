@@ -12,6 +12,8 @@ import numpy as np
 
 from chainrule.core import UserError
 from chainrule.data.lines import is_path
+from chainrule.data.numerals import LARGEST
+from chainrule.data.series import inputs_of
 from chainrule.inference.engine import sample_paths
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import check_counts, register_call
@@ -48,18 +50,25 @@ def generate(
         raise UserError(
             f"--prompt: the run has {len(scaling.columns)} series; without a prompt each of its own is continued"
         )
-    known = [read_numbers(text) for text in prompt] or [np.array(tail) for tail in run.data["tail"]]
+    known = [read_numbers(text) for text in prompt] or [np.array(tail, np.float64) for tail in run.data["tail"]]
     made: dict[str, Any] = {"columns": [], "sequences": [], "nats": [], "levels": list(LEVELS), "quantiles": []}
     began = time.perf_counter()
     for k, values in enumerate(known):
         at = 0 if len(prompt) else k
-        found = sample_paths(run.model, scaling.seen(at, values), max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
+        read = inputs_of(run.model, scaling.seen(at, _without_gaps(values)), np.isnan(values))
+        found = sample_paths(run.model, read, max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
         made["columns"].append(scaling.columns[at])
         made["sequences"] += scaling.own(at, found.values_BT[:n]).tolist()
         made["nats"] += (found.nats_B[:n] - max_tokens * math.log(scaling.scale[at])).tolist()
         made["quantiles"].append(scaling.own(at, found.quantiles(LEVELS)).tolist())
     drawn = len(known) * max_tokens * max(n, FORECAST_PATHS)
     return {**made, "tokens_per_second": drawn / max(time.perf_counter() - began, 1e-9)}
+
+
+def _without_gaps(values: np.ndarray) -> np.ndarray:
+    """Return values with the last known one in the place of each missing one (NaN); the first one is known."""
+    last = np.maximum.accumulate(np.where(np.isnan(values), 0, np.arange(len(values))))
+    return np.nan_to_num(values[last])
 
 
 def forecast(run: Any, max_tokens: int = 24, *, prompt: Any = (), n: int = 1, seed: int = 42) -> dict[str, Any]:
@@ -85,21 +94,40 @@ def forecast(run: Any, max_tokens: int = 24, *, prompt: Any = (), n: int = 1, se
 
 
 def read_numbers(text: Any) -> np.ndarray:
-    """Return the numbers of a prompt, separated by white space or commas; or numbers in memory.
+    """Return the numbers of a prompt, separated by white space, commas or semicolons; or numbers in memory.
+
+    Commas between digits are decimal commas where other signs separate the numbers ("45,5 46,2").
 
     Raises:
-        UserError: something that is no finite number.
+        UserError: something that is no finite number, or a comma that may be either.
 
     Example:
-        >>> read_numbers("112, 118 132").tolist()
-        [112.0, 118.0, 132.0]
+        >>> read_numbers("112, 118 132").tolist(), read_numbers("45,5 46,2").tolist()
+        ([112.0, 118.0, 132.0], [45.5, 46.2])
     """
+    shown = str(text)[:40]
     try:
-        values = np.array([float(x) for x in (text.replace(",", " ").split() if isinstance(text, str) else text)])
+        values = np.array([float(x) for x in (_parts(text) if isinstance(text, str) else text)], np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f'--prompt {str(text)[:40]}: {error}; a series is continued from numbers such as "112 118 132"'
+            f'--prompt {shown}: {error}; a series is continued from numbers such as "112 118 132"'
         ) from None
-    if not np.isfinite(values).all():
-        raise UserError(f"--prompt {str(text)[:40]}: only finite numbers")
+    if not (np.abs(values) <= LARGEST).all():
+        raise UserError(f"--prompt {shown}: only finite numbers, up to {LARGEST:g}")
     return values
+
+
+def _parts(text: str) -> list[str]:
+    """The numbers of a prompt as ``float`` reads them. Raises UserError where a comma may be of either kind."""
+    words = text.replace(";", " ").split()
+    glued = [word for word in words if "," in word.strip(",")]
+    if not glued or any(word.endswith(",") for word in words):
+        return text.replace(",", " ").replace(";", " ").split()
+    if any(word.count(",") > 1 for word in glued):  # 1,2,3
+        return text.replace(",", " ").replace(";", " ").split()
+    if len(words) == 1:
+        whole, part = words[0].split(",")
+        raise UserError(
+            f'--prompt {text[:40]}: one number with a decimal comma, or two? Type {whole}.{part} or "{whole} {part}"'
+        )
+    return [word.replace(",", ".") for word in words]

@@ -11,7 +11,7 @@ import torch
 from chainrule.core import Autoregressive
 from chainrule.core.compute import Compute
 from chainrule.core.progress import tracked
-from chainrule.data.series import Scaling, Stretch
+from chainrule.data.series import Scaling, Stretch, inputs_of
 
 CHUNK = 4096
 """Values read at once; the State is carried from chunk to chunk."""
@@ -67,7 +67,8 @@ def _judge_one(
     model: Autoregressive, part: Stretch, index: int, scaling: Scaling, compute: Compute, intervals: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     start, end, targets = part.start[index], part.end[index], part.targets()[index]
-    seen = scaling.seen(index, part.series[index].values[:end])
+    series = part.series[index]
+    seen = inputs_of(model, scaling.seen(index, series.values[:end]), series.missing[:end])
     inputs = np.concatenate([[math.nan], seen[:-1]])
     wanted = np.concatenate([np.full(start, math.nan), scaling.seen(index, targets)])
     nats, quantiles, state = [np.zeros(0)], [np.zeros((0, len(LEVELS)))], None

@@ -13,7 +13,7 @@ from chainrule.core import Batch, ModelType
 from chainrule.core.metric import Metric
 from chainrule.data.dataset import EncodedData
 from chainrule.data.processors import SeriesProcessor
-from chainrule.data.series import Scaling, SeriesDataset, Stretch, read_held_out, read_series
+from chainrule.data.series import Scaling, SeriesDataset, Stretch, inputs_of, read_held_out, read_series
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
 from chainrule.tasks.series.metrics import judge
@@ -61,11 +61,11 @@ class Series(Task):
         train = data.parts["train"]
         return {
             "parts": {n: p.described() for n, p in data.parts.items()},
-            "tail": [series.values[-TAIL:].tolist() for series in train.series],
+            "tail": [series.tail(TAIL) for series in train.series],
         }
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
-        r, batches = ready.recipe, Windows(data, ready)
+        r, batches = ready.recipe, Windows(model, data, ready)
         if r.update == "counting":
             return Source(1, lambda _epoch, _step: batches.whole()), CountingRule(model)
         return Source(batches.steps_per_epoch, batches.at), GradientRule(NextTokenLoss(model), r, ready.compute)
@@ -92,10 +92,10 @@ class Windows:
     A batch is a function of (seed, epoch, step) alone.
     """
 
-    def __init__(self, data: EncodedData, ready: ResolvedRun):
+    def __init__(self, model: Any, data: EncodedData, ready: ResolvedRun):
         train = data.parts["train"]
         self.known = [
-            data.processor.scaling.seen(i, s.values[a:z])
+            inputs_of(model, data.processor.scaling.seen(i, s.values[a:z]), s.missing[a:z])
             for i, (s, a, z) in enumerate(zip(train.series, train.start, train.end))
         ]
         self.targets = [data.processor.scaling.seen(i, values) for i, values in enumerate(train.targets())]
