@@ -12,6 +12,7 @@ from chainrule.data.formats import TEXTS, suffix, table_reader, table_suffixes
 from chainrule.data.series import looks_like_series
 from chainrule.data.source import IMAGES, known_suffixes, locate
 from chainrule.data.table import TASK_COLUMNS
+from chainrule.data.text_encoding import plain_head
 
 ALONE = {".json", ".yaml", ".md", ".conll", ".tagged", ""}
 """Further suffixes that never name one side of a pair, as ``.en`` does."""
@@ -129,8 +130,9 @@ def _by_names(names: Sequence[str]) -> str | None:
 
 def _head(path: Path) -> list[str]:
     opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig") as file:
-        return [line.rstrip("\r\n") for line in itertools.islice(file, HEAD)]
+    with opened(path, "rb") as file:
+        raw = b"".join(itertools.islice(file, HEAD))
+    return [line.rstrip("\r") for line in plain_head(raw).decode("utf-8", "replace").split("\n")[:HEAD]]
 
 
 def _in_blocks(lines: Sequence[str]) -> bool:

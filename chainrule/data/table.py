@@ -26,6 +26,7 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError, nearest
 from chainrule.data.formats import table_reader, table_suffixes
 from chainrule.data.source import PART_NAMES, PARTS, locate
+from chainrule.data.text_encoding import compose
 
 TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("source", "target"): "translate",
@@ -295,7 +296,7 @@ def asked_names(columns: Names) -> list[str]:
     >>> asked_names("label, text")
     ['label', 'text']
     """
-    names = [name.strip() for name in (columns.split(",") if isinstance(columns, str) else columns or [])]
+    names = [compose(name.strip()) for name in (columns.split(",") if isinstance(columns, str) else columns or [])]
     if "" in names or (names and set(names) == {"-"}):
         raise UserError(f"--columns {','.join(names)}: expected names such as label,text ('-' skips a column)")
     return names

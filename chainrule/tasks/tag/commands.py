@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, register_command
-from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.groups import ReadsText
 
 
 class TagResult(Result):
@@ -16,7 +16,7 @@ class TagResult(Result):
 
 
 @register_command("tag", TagResult)
-class Tag(UsesRun):
+class Tag(ReadsText):
     """predict the tag of each token"""
 
     input: Any = argument(
