@@ -40,7 +40,9 @@ class Classify(ReadsText):
         if blank := sum(not text.strip() for text in answer["inputs"]):
             yield f"{blank} blank line{'s' * (blank > 1)}: the label is that of an empty text"
         for text in answer["inputs"]:
-            if re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl|png|jpe?g|webp)", text) and not os.path.exists(text):
+            if re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl|png|jpe?g|webp|bmp|gif|tiff?)", text) and not os.path.exists(
+                text
+            ):
                 yield f"{text}: no such file; read as a text"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:

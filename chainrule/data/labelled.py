@@ -3,8 +3,8 @@
 Texts stand in tables with the columns ``text`` and ``label``, or in a sub-folder of files for each label.
 
 Tagged tokens stand in files of ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between sequences, in
-CoNLL-U, or in tables with the columns ``tokens`` and ``tags`` (JSON lists, or separated by white space). Further columns
-of the first form are kept: a tagger may learn from them.
+CoNLL-U, or in tables with the columns ``tokens`` and ``tags`` (JSON lists, or separated by white space). Further
+columns of the first form are kept: a tagger may learn from them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ from chainrule.data.records import (
     repeated,
     split_folders,
 )
-from chainrule.data.source import allowed, locate, read_text
+from chainrule.data.source import allowed, locate, read_text, visible_files
 from chainrule.data.split import check_split, divide_parts
 from chainrule.data.table import Table, is_header, items, read_tables
+from chainrule.data.text_encoding import TextDecoding
 from chainrule.data.token_lines import CONLLU, Row, read_token_lines
 
 LINES = (*TEXTS, ".tsv", ".conll", ".conllu", ".tagged")
@@ -151,7 +152,7 @@ def read_labelled_part(source: Source, columns: str | None, on_bad: str = "stop"
 
 def _read_texts(source: Source, notes: list[str], columns: str | None, on_bad: str, group: str | None = None) -> Found:
     path = Path(source)
-    if not path.is_dir() or any(suffix(p) in table_suffixes() for p in path.rglob("*") if p.is_file()):
+    if not path.is_dir() or any(suffix(p) in table_suffixes() for p in visible_files(path)):
         name, tables = read_tables(path, columns, on_bad, notes, keep=(group,) if group else ())
     elif group:
         raise UserError(f"--group {group}: {path} holds files of text, which have no columns")
@@ -164,13 +165,17 @@ def _read_texts(source: Source, notes: list[str], columns: str | None, on_bad: s
 
 def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
     """The files of a folder such as ``spam/1.txt ham/2.txt`` as a table: each is a text, its folder the label."""
-    classes = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+    classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     if not classes:
         raise UserError(
             f"{folder}: neither a table ({', '.join(table_suffixes())}) nor a sub-folder of texts for each label lies "
             "here"
         )
-    files = [(file, place.name) for place in classes for file in locate(place).parts.get("all", [])]
+    files = [
+        (file, TextDecoding.of(on_bad).compose(place.name))
+        for place in classes
+        for file in locate(place).parts.get("all", [])
+    ]
     texts = [read_text(file, on_bad, notes) for file, _ in files]
     columns = {"text": texts, "label": [label for _, label in files]}
     count = len(files)

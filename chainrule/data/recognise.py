@@ -9,8 +9,9 @@ from pathlib import Path
 
 from chainrule.core.errors import ChainruleError
 from chainrule.data.formats import TEXTS, suffix, table_reader, table_suffixes
+from chainrule.data.image_files import is_image
 from chainrule.data.series import looks_like_series
-from chainrule.data.source import IMAGES, known_suffixes, locate
+from chainrule.data.source import IMAGES, known_suffixes, locate, visible_files
 from chainrule.data.table import TASK_COLUMNS
 from chainrule.data.text_encoding import plain_head
 
@@ -83,8 +84,12 @@ def holds_images(source: str | Path) -> bool:
     try:
         if not path.is_dir():
             return suffix(path) == ".npz" and path.is_file()
-        kinds = {suffix(p) for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")}
-        return bool(kinds & {*IMAGES, ".npz"}) and not kinds & {*table_suffixes()}
+        files = visible_files(path)
+        kinds = {suffix(p) for p in files}
+        if kinds & {*table_suffixes()}:
+            return False
+        strange = [p for p in files if suffix(p) not in known_suffixes()][:HEAD]
+        return bool(kinds & {*IMAGES, ".npz"}) or any(is_image(p) for p in strange)
     except OSError:
         return False  # whoever reads the data reports it
 

@@ -38,7 +38,7 @@ UNITS = ("stream", "lines", "docs")
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 """Names of files, folders and values of a column ``split`` that tell a split."""
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 BOM = b"\xef\xbb\xbf"
 
 
@@ -69,6 +69,12 @@ class Text:
 def known_suffixes() -> set[str]:
     """Return the suffixes that tell the format of a file."""
     return {*TEXTS, *IMAGES, ".npz", ".npy"}.union(*(reader.suffixes for reader in readers().values()))
+
+
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of its sub-folders, sorted, without hidden ones (``.DS_Store``, ``._a.png``)."""
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in files if not any(x.startswith((".", "__MACOSX")) for x in p.relative_to(folder).parts))
 
 
 def chunked(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -138,7 +144,7 @@ def _wanted(suffixes: Collection[str]) -> str:
 
 def _locate_in_folder(folder: Path, suffixes: Collection[str]) -> Found:
     name = folder.resolve().name
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = visible_files(folder)
     wanted = [p for p in files if suffix(p) in suffixes]
     if not wanted:
         other = sorted({suffix(p) for p in files} & known_suffixes())

@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Self
 
 from chainrule.core.errors import UserError, nearest
@@ -192,8 +191,3 @@ def _share(pattern: str, text: str) -> float:
 
 def _is_chinese(text: str, high: float, name: str) -> bool:
     return _share(HAN, text) > 0.7 * high and _share(f"[{FREQUENT[name]}]", text) > 0.08 * high
-
-
-def file_name(path: Path) -> str:
-    """Return the name of a file or folder, composed: some systems write names decomposed."""
-    return compose(path.name)
