@@ -36,7 +36,7 @@ from chainrule.data.records import (
     repeated,
     split_folders,
 )
-from chainrule.data.source import allowed, locate, read_text, visible_files
+from chainrule.data.source import check_bad, is_marked, locate, read_marked, read_text, visible_files
 from chainrule.data.split import check_split, divide_parts
 from chainrule.data.table import Table, is_header, items, read_tables
 from chainrule.data.text_encoding import TextDecoding
@@ -171,15 +171,18 @@ def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
             f"{folder}: neither a table ({', '.join(table_suffixes())}) nor a sub-folder of texts for each label lies "
             "here"
         )
-    files = [
-        (file, TextDecoding.of(on_bad).compose(place.name))
-        for place in classes
-        for file in locate(place).parts.get("all", [])
-    ]
-    texts = [read_text(file, on_bad, notes) for file, _ in files]
-    columns = {"text": texts, "label": [label for _, label in files]}
-    count = len(files)
-    return Table(columns, ("text", "label"), np.ones(count, int), tuple(str(f) for f, _ in files), np.arange(count + 1))
+    files = [(file, place.name) for place in classes for file in locate(place).parts.get("all", [])]
+    texts: dict[Path, str] = {}
+    for file, _ in files:
+        try:
+            texts[file] = read_text(file, on_bad, notes)
+        except DataError:
+            if on_bad != "skip":
+                raise
+    check_bad(folder, len(files) - len(texts), len(texts), "file", notes)
+    labels = [TextDecoding.of(on_bad).compose(label) for file, label in files if file in texts]
+    columns, count = {"text": list(texts.values()), "label": labels}, len(texts)
+    return Table(columns, ("text", "label"), np.ones(count, int), tuple(map(str, texts)), np.arange(count + 1))
 
 
 def _records(table: Table) -> Records:
@@ -372,7 +375,7 @@ def _from_table(table: Table) -> tuple[Table, Tagged]:
 
 def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) -> Iterator[TaggedRow]:
     """The sequences of a file of one token a line."""
-    found = read_token_lines(read_text(path, on_bad, notes))
+    found = read_token_lines(read_marked(path, on_bad, notes))
     notes.extend(found.notes(path.name))
     if not found.blocks:
         return
@@ -380,26 +383,27 @@ def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) 
     token, tag, further = _conllu_places(path, columns) if found.conllu else _places(path, columns, wide)
     if found.conllu:
         notes.append(f"{path.name}: CoNLL-U, {CONLLU[token]} is read as the token and {CONLLU[tag]} as the tag")
-    bad: list[DataError] = []
+    bad = tokens = 0
     for block in found.blocks:
         faults = [fault for row in block if (fault := _fault(path, row, (token, tag), wide))]
         if faults and on_bad != "skip":
             raise faults[0]
         if faults:
-            bad.append(faults[0])
+            bad, tokens = bad + 1, tokens + len(block)
             continue
         rows = [(cells[token].strip(), cells[tag].strip(), "\t".join(cells[k] for k in further)) for _, cells in block]
         yield TaggedRow(*zip(*rows))
-    if len(bad) > allowed(len(found.blocks)):
-        raise DataError(f"{bad[0]}; {len(bad):,} sequences are bad, too many to skip")
+    check_bad(path, bad, len(found.blocks) - bad, "sequence", notes)
     if bad:
-        notes.append(f"{path.name}: {len(bad):,} bad sequence{'s' * (len(bad) > 1)} dropped (--on-bad skip)")
+        notes.append(f"{path.name}: {tokens:,} tokens stand in the dropped sequences")
 
 
 def _fault(path: Path, row: Row, places: tuple[int, int], wide: int) -> DataError | None:
     """Return the error about a line that is no token with its tag."""
     number, cells = row
     line = "\t".join(cells)
+    if is_marked(line):
+        return DataError(f"{path}: line {number}: not UTF-8")
     if len(cells) < 2 or (len(cells) == wide and any(not cells[k].strip() for k in places)):
         told = "expected token<TAB>tag, and a blank line between sequences"
         return DataError(f"{path}: line {number}: '{line[:40]}' has no tag; {told}")

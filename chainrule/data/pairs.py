@@ -18,7 +18,7 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.recognise import aligned_files
 from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source, group_keys, repeated
-from chainrule.data.source import PART_NAMES, PARTS, read_file, unpacked
+from chainrule.data.source import PART_NAMES, PARTS, allowed, is_marked, read_marked
 from chainrule.data.split import check_split, divide_parts, text_hashes
 from chainrule.data.table import Table, asked_names, concat, read_tables
 
@@ -298,11 +298,9 @@ def _zipped(source: Path, target: Path, on_bad: str, notes: list[str]) -> Table:
 
 def _lines(path: Path, on_bad: str, notes: list[str]) -> list[str]:
     """The lines of a file. A line that is not text and is to be skipped becomes an empty one, to keep lines aligned."""
-    if on_bad != "skip":
-        return _cut(read_file(path, on_bad, notes).tobytes().decode())
-    lines = _cut(unpacked(path).tobytes().decode("utf-8-sig", "surrogateescape"))
-    bad = [k for k, line in enumerate(lines) if "\0" in line or (not line.isascii() and _fault(line, "-"))]
-    if len(bad) > max(10, len(lines) // 1000):
+    lines = _cut(read_marked(path, on_bad, notes))
+    bad = [k for k, line in enumerate(lines) if is_marked(line)]
+    if len(bad) > allowed(len(lines)):
         raise DataError(f"{path}: {len(bad):,} lines are not UTF-8, too many to skip: is this a text file?")
     for k in bad:
         lines[k] = ""

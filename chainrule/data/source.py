@@ -15,6 +15,7 @@ import hashlib
 import itertools
 import logging
 import os
+import re
 import tempfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator
@@ -40,6 +41,8 @@ PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid"
 """Names of files, folders and values of a column ``split`` that tell a split."""
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 BOM = b"\xef\xbb\xbf"
+MARK = re.compile("[\ud800-\udfff]")
+"""What ``surrogateescape`` makes of bytes that are no text."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,44 @@ def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
 def read_text(path: Path, on_bad: str, notes: list[str]) -> str:
     """Return the content of a text file as one string. Arguments and errors as for `read_file`."""
     return read_file(path, on_bad, notes).tobytes().decode()
+
+
+def read_marked(path: Path, on_bad: str, notes: list[str]) -> str:
+    """Return the content of a text file; under ``skip``, bad bytes stay in it, and `is_marked` finds them.
+
+    It is for records that are more than a line, or that other files are aligned with: the reader drops whole records.
+    Arguments and errors as for `read_file`.
+    """
+    if on_bad != "skip":
+        return read_text(path, on_bad, notes)
+    decoding = TextDecoding.of(on_bad)
+    try:
+        text = unpacked(path).tobytes().decode(decoding.encoding or "utf-8", "surrogateescape")
+    except UnicodeError as error:  # wide encodings keep no bad bytes
+        raise DataError(f"{path}: not {spoken(str(decoding.encoding))}: {error}") from None
+    if text.startswith("\ufeff"):
+        text = text[1:]
+        notes.append(f"{path.name}: byte-order mark dropped")
+    if not text.strip():
+        raise DataError(f"{path}: {'only white space' if text else 'empty'}; give a file that holds text")
+    made = decoding.compose(text)
+    if made != text:
+        changed = sum(map(str.__ne__, made.split("\n"), text.split("\n")))
+        notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+    return made
+
+
+def is_marked(text: str) -> bool:
+    """Return True if a part of what `read_marked` returned holds bytes that are no text."""
+    return (not text.isascii() and MARK.search(text) is not None) or "\0" in text
+
+
+def check_bad(path: Path, bad: int, good: int, what: str, notes: list[str]) -> None:
+    """Append a note on records that ``skip`` dropped. Raises DataError if they are more than ten and 0.1 % of all."""
+    if bad > allowed(bad + good):
+        raise DataError(f"{path}: {bad:,} bad {what}s, too many to skip: is this the right format and encoding?")
+    if bad:
+        notes.append(f"{path.name}: {bad:,} bad {what}{'s' * (bad > 1)} dropped (--on-bad skip)")
 
 
 def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.ndarray:

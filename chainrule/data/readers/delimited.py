@@ -11,7 +11,7 @@ from pathlib import Path
 
 from chainrule.core.errors import DataError
 from chainrule.data.formats import Rows, TableReader, register_reader
-from chainrule.data.source import read_file
+from chainrule.data.source import check_bad, is_marked, read_marked
 from chainrule.data.table import is_header
 
 
@@ -28,9 +28,11 @@ class Delimited(TableReader):
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
         rows: list[list[str]] = []
         lines: list[int] = []
-        dropped = 0
-        for line, cells in self.cells(path, read_file(path, on_bad, notes).tobytes().decode()):
-            if not rows or len(cells) == len(rows[0]):
+        dropped = bad = 0
+        for line, cells in self.cells(path, read_marked(path, on_bad, notes)):
+            if is_marked("".join(cells)):
+                bad += 1
+            elif not rows or len(cells) == len(rows[0]):
                 rows.append(cells)
                 lines.append(line)
             elif on_bad == "stop":
@@ -40,6 +42,7 @@ class Delimited(TableReader):
                 )
             else:
                 dropped += 1
+        check_bad(path, bad, len(rows), "line", notes)
         if dropped > max(10, len(rows) // 1000):
             raise DataError(
                 f"{path}: {dropped:,} rows of another length than the first, too many to skip: is this a table?"

@@ -10,7 +10,7 @@ from typing import Any
 
 from chainrule.core.errors import DataError
 from chainrule.data.formats import Rows, TableReader, register_reader
-from chainrule.data.source import allowed, read_text
+from chainrule.data.source import check_bad, read_text
 from chainrule.data.table import cell_of
 from chainrule.data.text_encoding import TextDecoding
 
@@ -29,7 +29,7 @@ class JsonLines(TableReader):
 
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
         records: dict[int, dict[str, Any]] = {}
-        bad: list[DataError] = []
+        bad = 0
         for number, line in enumerate(read_text(path, on_bad, notes).split("\n"), 1):
             if not line.strip():
                 continue
@@ -38,11 +38,8 @@ class JsonLines(TableReader):
             except DataError as error:
                 if on_bad != "skip":
                     raise DataError(f"{error}; --on-bad skip drops such lines and counts them") from None
-                bad.append(error)
-        if len(bad) > allowed(len(records)):
-            raise DataError(f"{bad[0]}; {len(bad):,} lines are bad, too many to skip")
-        if bad:
-            notes.append(f"{path.name}: {len(bad)} bad line{'s' * (len(bad) > 1)} dropped (--on-bad skip)")
+                bad += 1
+        check_bad(path, bad, len(records), "line", notes)
         compose = TextDecoding.of(on_bad).compose
         names = list(dict.fromkeys(itertools.chain.from_iterable(records.values())))
         rows = [[compose(cell_of(row.get(name))) for name in names] for row in records.values()]
