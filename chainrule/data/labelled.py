@@ -174,8 +174,10 @@ def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
     files = [(file, place.name) for place in classes for file in locate(place).parts.get("all", [])]
     texts: dict[Path, str] = {}
     for file, _ in files:
+        told: list[str] = []
         try:
-            texts[file] = read_text(file, on_bad, notes)
+            texts[file] = read_text(file, on_bad, told)
+            notes.extend(told)
         except DataError:
             if on_bad != "skip":
                 raise
