@@ -9,6 +9,7 @@ columns of the first form are kept: a tagger may learn from them.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -381,7 +382,8 @@ def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) 
     notes.extend(found.notes(path.name))
     if not found.blocks:
         return
-    wide = len(found.blocks[0][0][1])
+    widths = [len(cells) for block in found.blocks for _, cells in block]
+    wide = statistics.mode(widths) if on_bad == "skip" else widths[0]  # the first line may be the bad one
     token, tag, further = _conllu_places(path, columns) if found.conllu else _places(path, columns, wide)
     if found.conllu:
         notes.append(f"{path.name}: CoNLL-U, {CONLLU[token]} is read as the token and {CONLLU[tag]} as the tag")
