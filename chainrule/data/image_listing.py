@@ -134,7 +134,15 @@ def _from_table(table: Table, base: Path, beside: Beside, chosen: bool, size: in
     if arrays:
         return ImageList(_numbered(table, arrays, size), names, groups)
     paths = filled(table, "image" if "image" in table.columns else "file", "image")
-    return ImageList([base / path for path in paths], names, groups)
+    return ImageList([_on_disk(base / path) for path in paths], names, groups)
+
+
+def _on_disk(path: Path) -> Path:
+    """The path, or that of the file beside it whose name is written with other Unicode characters (NFD for NFC)."""
+    if path.name.isascii() or path.exists() or not path.parent.is_dir():
+        return path
+    same = (other for other in path.parent.iterdir() if compose(other.name) == compose(path.name))
+    return next(same, path)
 
 
 def _arrays_beside(base: Path) -> dict[int, Path]:

@@ -42,7 +42,7 @@ PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid"
 IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 BOM = b"\xef\xbb\xbf"
 MARK = re.compile("[\ud800-\udfff]")
-"""What ``surrogateescape`` makes of bytes that are no text."""
+"""Characters that ``surrogateescape`` makes of bytes that are no text."""
 
 
 @dataclass(frozen=True)

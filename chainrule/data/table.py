@@ -184,7 +184,7 @@ def read_table(
         _check_order(path, asked, keep, [cell.strip() for cell in rows[0]])
         own = picked = _joined(zip(asked or [str(k + 1) for k in range(len(cells))], cells))
     else:
-        own = _joined(zip(names, cells))
+        own = _joined(zip(map(compose, names), cells))
         picked = _picked(path, asked, own)
     kept = tuple(picked or own)
     return Table({**own, **picked}, kept, np.array(lines), (str(path),), np.array([0, len(rows)]))
@@ -308,7 +308,7 @@ def is_header(cells: Sequence[str], asked: Sequence[str] = ()) -> bool:
     >>> is_header(["text", "label"]), is_header(["I like it", "5"])
     (True, False)
     """
-    present = {cell.strip() for cell in cells}
+    present = {compose(cell.strip()) for cell in cells}
     if len(present) < len(cells):
         return False
     wanted = {entry.partition("=")[2] or entry for entry in asked} - {"-"}

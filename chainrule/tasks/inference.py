@@ -27,7 +27,7 @@ Call = Callable[..., dict[str, Any]]
 CallT = TypeVar("CallT", bound=Call)
 MACHINE = ("device", "precision", "threads", "plugin")
 """Options that say how a run is loaded, not what is asked of it."""
-TEXTS = ("input", "text", "prompt", "must", "forbid", "stop")
+TEXTS = ("input", "text", "prompt", "caption", "must", "forbid", "stop")
 """Options whose values are texts, or (``input``) files of texts."""
 RecordsT = TypeVar("RecordsT", bound=Any)
 _calls: Registry[dict[str, Call]] = Registry("inference")
@@ -82,7 +82,7 @@ def decode_inputs(run: Run, given: dict[str, Any]) -> dict[str, Any]:
         given: options by name; ``encoding`` is that of the files among them.
 
     Raises:
-        UserError: ``encoding`` for a run that reads no text.
+        UserError: ``encoding`` where no file is read.
     """
     task, encoding = find_task(run.task), given.get("encoding")
     if "tokenizer" not in task.data_options:
@@ -91,9 +91,14 @@ def decode_inputs(run: Run, given: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in given.items() if name != "encoding"}
     if not (encoding or decoding.normalize):
         return kept
-    return {
-        name: _decoding(value, decoding, name == "input") if name in TEXTS else value for name, value in kept.items()
-    }
+    made = {n: _decoding(value, decoding, n == "input") if n in TEXTS else value for n, value in kept.items()}
+    if encoding and not _holds_file(list(made.values())):
+        raise UserError(f"--encoding {encoding}: that of a file; these texts are given as they are: leave it out")
+    return made
+
+
+def _holds_file(values: Any) -> bool:
+    return isinstance(values, TextFile) or (isinstance(values, list) and any(map(_holds_file, values)))
 
 
 def _decoding(value: Any, decoding: TextDecoding, path: bool = False) -> Any:

@@ -13,7 +13,7 @@ from chainrule.core.compute import Compute
 from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import EncodedData
 from chainrule.data.recognise import as_meant
-from chainrule.data.text_encoding import check_encoding
+from chainrule.data.text_encoding import check_encoding, compose
 from chainrule.training.budget import Budget
 
 
@@ -54,6 +54,12 @@ class RunConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = None
     save_every: str = "30s"
+
+    @pydantic.field_validator("columns", "group", "time")
+    @classmethod
+    def _composed(cls, name: str | None) -> str | None:
+        """Return names of columns as tables have them: composed (Unicode NFC)."""
+        return compose(name) if name else name
 
     @pydantic.field_validator("encoding")
     @classmethod

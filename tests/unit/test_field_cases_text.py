@@ -177,6 +177,28 @@ def test_bytes_of_text_are_kept_with_a_warning_or_composed_on_demand(tmp_path: P
     assert composed.sha256 == plain.sha256 and not any("ompose" in note for note in plain.notes)
 
 
+def test_prompts_and_texts_of_a_composed_run_are_composed(tmp_path: Path, capsys: Any) -> None:
+    run, data = str(tmp_path / "run"), write(tmp_path / "a.txt", nfd("봄날의 햇살 café\n") * 100)
+    assert main(["train", str(data), "--model", "ngram", "--normalize", "nfc", "--out", run]) == 0
+    for text in ("봄날의 햇살\n", "café\n"):
+        found = [answer(capsys, "score", run, str(write(tmp_path / "in.txt", form(text)))) for form in (str, nfd)]
+        assert found[0] == found[1]
+        given = [answer(capsys, "generate", run, "--prompt", form(text), "--seed", "1") for form in (str, nfd)]
+        assert given[0]["texts"] == given[1]["texts"]
+
+
+def test_names_of_columns_and_files_are_compared_composed(tmp_path: Path) -> None:
+    rows = "".join(f"text {k},{'ab'[k % 2]}\n" for k in range(60))
+    path = write(tmp_path / "t.csv", nfd("내용,평가\n") + rows)
+    for columns in ("text=내용,label=평가", nfd("text=내용,label=평가")):
+        assert read_labelled(path, columns).labels == ("a", "b")
+    for k in range(30):
+        (tmp_path / nfd(f"é{k}.png")).write_bytes(saved("PNG", (8 * k, 9, 200)))
+    table = "image,label\n" + "".join(f"é{k}.png,{'ab'[k % 2]}\n" for k in range(30))
+    data = read_images(write(tmp_path / "images.csv", table))
+    assert sum(map(len, data.parts.values())) == 30
+
+
 # --- encodings --------------------------------------------------------------------------------------------------------
 
 KOREAN = [("지루한 연기", "부정"), ("최고의 연기", "긍정")]
@@ -241,6 +263,8 @@ def test_commands_that_use_a_run_take_an_encoding(tmp_path: Path, capsys: Any) -
         assert answer(capsys, "classify", run, path, "--encoding", encoding)["labels"] == ["긍정", "부정"]
         held = str(write(tmp_path / "held.csv", WAYS["a.csv"](numbered(KOREAN, 4)), encoding))
         assert answer(capsys, "evaluate", run, held, "--encoding", encoding)["accuracy"] == 1
+    status, told = answer(capsys, "classify", run, "a text", "--encoding", "cp949")
+    assert status == 2 and "these texts are given as they are: leave it out" in told
     status, told = answer(capsys, "classify", run, path, "--encoding", "klingon")
     assert status == 2 and "--encoding klingon: no such encoding of text" in told
     status, told = answer(capsys, "classify", run, str(write(tmp_path / "u.txt", lines)), "--encoding", "cp949")
