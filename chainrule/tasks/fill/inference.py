@@ -110,7 +110,8 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     Args:
         run: a run of a bidirectional encoder.
         input: a path, or texts in memory.
-        per: "text": the mean over the tokens of each, 0 where it has none; "token": one for every token, texts one after the other.
+        per: "text": the mean over the tokens of each, 0 where it has none; "token": one for every token, texts one
+            after the other.
 
     Returns:
         ``vectors`` (float32, N x D), ``count``, ``width``, ``per``, and ``tokens`` of each text.
