@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import Options, Result, argument, key, register_command
-from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.groups import ReadsText
 
 
 class ClassifyResult(Result):
@@ -20,7 +20,7 @@ class ClassifyResult(Result):
 
 
 @register_command("classify", ClassifyResult)
-class Classify(UsesRun):
+class Classify(ReadsText):
     """predict the label of each text or image"""
 
     input: Any = argument(
@@ -37,8 +37,12 @@ class Classify(UsesRun):
         return replace(self, input=[Path(x) if os.path.isfile(x) else x for x in self.input])
 
     def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        if blank := sum(not text.strip() for text in answer["inputs"]):
+            yield f"{blank} blank line{'s' * (blank > 1)}: the label is that of an empty text"
         for text in answer["inputs"]:
-            if re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl|png|jpe?g|webp)", text) and not os.path.exists(text):
+            if re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl|png|jpe?g|webp|bmp|gif|tiff?)", text) and not os.path.exists(
+                text
+            ):
                 yield f"{text}: no such file; read as a text"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:

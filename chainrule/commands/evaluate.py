@@ -41,7 +41,7 @@ class Evaluate(UsesRun, Records):
             o, data = stored(self, self.data, Path(folder))
             if self.predictions and not Path(self.predictions).parent.is_dir():
                 raise UserError(f"--predictions {self.predictions}: no such folder; make it first")
-            reading = {**run.settings, "unit": run.data["unit"], "on_bad": "stop", **o.given()}
+            reading = {**run.settings, "unit": run.data["unit"], "on_bad": "stop", "encoding": None, **o.given()}
             part = task.read_split(run, str(data), reading)
             if not len(part):
                 raise DataError(f"{data}: nothing to measure: no {task.items} are left")

@@ -21,6 +21,8 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
+from chainrule.data.text_encoding import plain_head
+
 TEXTS = (".txt",)
 HEAD = 4096
 """Bytes of a file that are looked at to recognise its format."""
@@ -153,7 +155,7 @@ def reader_of(path: Path) -> Reader | None:
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opened(path, "rb") as file:
-            head = file.read(HEAD)
+            head = plain_head(file.read(HEAD))
     except (OSError, EOFError, zlib.error):  # whoever reads the file reports it
         return None
     return next((reader for reader in readers().values() if reader.matches(head)), None)

@@ -22,22 +22,45 @@ from chainrule.core.errors import DataError, system_errors
 MAX_PIXELS = 16_000_000
 MAX_FILE_BYTES = 64 << 20
 """Bytes of an image file."""
+HEAD = 18
+"""Bytes of a file that tell its format."""
+
+
+SIGNATURES = {
+    b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF87a": "GIF", b"GIF89a": "GIF", b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+}  # fmt: skip
+"""The first bytes of each format, by which its files are recognised; those of WebP and BMP need a closer look."""
+FORMATS = "PNG, JPEG, WebP, BMP, GIF or TIFF"
+LOW_BYTES = {
+    "RGB;16B": "RGB;16L", "RGB;16L": "RGB;16B", "RGBA;16B": "RGBA;16L", "RGBA;16L": "RGBA;16B", "LA;16B": "RGBA",
+}  # fmt: skip
+"""Layouts of 16 bits a channel, which Pillow cuts to the upper eight, and the layout that yields the lower eight."""
 
 
 def kind_of(content: bytes) -> str | None:
-    """Return the format of an image by its first bytes: PNG, JPEG, WEBP, or None for any other.
+    """Return the format of an image by its first bytes: PNG, JPEG, WEBP, BMP, GIF, TIFF, or None for any other.
 
-    >>> kind_of(b"RIFF\\x24\\x00\\x00\\x00WEBPVP8 "), kind_of(b"GIF89a")
-    ('WEBP', None)
+    >>> kind_of(b"RIFF\\x24\\x00\\x00\\x00WEBPVP8 "), kind_of(b"GIF89a"), kind_of(b"BMW")
+    ('WEBP', 'GIF', None)
 
     Args:
-        content: at least 16 bytes of the file.
+        content: at least 18 bytes of the file.
     """
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if content.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    return "WEBP" if content[:4] == b"RIFF" and content[8:12] == b"WEBP" else None
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "WEBP"
+    if content[:2] == b"BM" and content[6:10] == b"\0\0\0\0" and content[15:18] == b"\0\0\0":
+        return "BMP"
+    return next((kind for start, kind in SIGNATURES.items() if content.startswith(start)), None)
+
+
+def is_image(path: Path) -> bool:
+    """Return True if a file is an image by its first bytes, whatever its name."""
+    try:
+        with path.open("rb") as file:
+            return kind_of(file.read(HEAD)) is not None
+    except OSError:
+        return False
 
 
 def opened(file: Any, kind: str) -> Any:
@@ -47,17 +70,20 @@ def opened(file: Any, kind: str) -> Any:
 
     Args:
         file: a binary file.
-        kind: PNG, JPEG or WEBP.
+        kind: a format that `kind_of` returns.
 
     Raises:
         Exception: any error of the decoder.
     """
-    from PIL import JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
     decoders: dict[str, Any] = {
         "PNG": PngImagePlugin.PngImageFile,
         "JPEG": JpegImagePlugin.jpeg_factory,
         "WEBP": WebPImagePlugin.WebPImageFile,
+        "BMP": BmpImagePlugin.BmpImageFile,
+        "GIF": GifImagePlugin.GifImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
     }
     return decoders[kind](file)
 
@@ -73,7 +99,7 @@ def size_of(path: Path) -> tuple[int, int]:
         Exception: any error of the decoder.
     """
     with path.open("rb") as file:
-        kind = kind_of(file.read(16))
+        kind = kind_of(file.read(HEAD))
         file.seek(0)
         image = opened(file, str(kind))
         return image.height, image.width
@@ -92,13 +118,13 @@ def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
         Pixels, Y × X × 3, uint8.
 
     Raises:
-        DataError: no PNG, JPEG or WebP, more than 16 million pixels (before they are decoded), or damaged.
+        DataError: no image of a known format, more than 16 million pixels (before they are decoded), or damaged.
     """
     from PIL import Image, ImageOps
 
     kind = kind_of(content)
     if kind is None:
-        raise DataError(f"{where}: no PNG, JPEG or WebP by its first bytes; convert it first")
+        raise DataError(f"{where}: no {FORMATS} by its first bytes; convert it first")
     too_large = f"more than {MAX_PIXELS // 10**6} million: scale it down first"
     try:
         image = opened(io.BytesIO(content), kind)
@@ -106,8 +132,9 @@ def decode(content: bytes, where: str, size: int | None = None) -> np.ndarray:
             raise DataError(f"{where}: {image.width:,} x {image.height:,} pixels, {too_large}")
         if kind == "JPEG" and size:
             image.draft(None, (2 * size, 2 * size))  # decodes at a fraction of the size, where that is enough
+        low, largest = _low_bytes(content, kind, image), _largest(image, kind, where)
         image.load()
-        image = _as_rgb(ImageOps.exif_transpose(image))
+        image = _as_rgb(ImageOps.exif_transpose(image), low, largest)
         if size:
             image = ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC)
         return np.asarray(image, np.uint8)
@@ -128,13 +155,55 @@ def first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
-def _as_rgb(image: Any) -> Any:
+def _low_bytes(content: bytes, kind: str, image: Any) -> np.ndarray | None:
+    """The lower eight bits of an image of 16 bits a channel that Pillow cuts to the upper eight; None for others."""
+    from PIL import ImageOps
+
+    layouts = {_layout(tile) for tile in image.tile}
+    if not layouts or not layouts <= LOW_BYTES.keys():
+        return None
+    low = opened(io.BytesIO(content), kind)
+    low.tile = [tile._replace(args=_other_layout(tile)) for tile in low.tile]
+    low.load()
+    values = np.asarray(ImageOps.exif_transpose(low))
+    return values[..., [1, 1, 1, 3]] if "LA;16B" in layouts else values  # both bytes of grey, both of transparency
+
+
+def _layout(tile: Any) -> str:
+    return str(tile.args if isinstance(tile.args, str) else (tile.args or [""])[0])
+
+
+def _other_layout(tile: Any) -> Any:
+    other = LOW_BYTES[_layout(tile)]
+    return other if isinstance(tile.args, str) else (other, *tile.args[1:])
+
+
+def _largest(image: Any, kind: str, where: str) -> int:
+    """The largest value of a channel, by the depth that the file states.
+
+    Raises:
+        DataError: numbers whose range no file states.
+    """
+    bits, signed = 16, 1
+    if kind == "TIFF":
+        bits, signed = (image.tag_v2.get(tag, (default,))[0] for tag, default in ((258, 8), (339, 1)))
+    if image.mode == "F":
+        raise DataError(f"{where}: fractions of {bits} bits, whose range no file states; save it with 8 or 16 bits")
+    return (1 << (bits - (signed == 2))) - 1
+
+
+def _eight_bits(values: np.ndarray, largest: int) -> np.ndarray:
+    """Values from 0 to ``largest`` as 0 to 255, rounded."""
+    return ((values.clip(0, largest).astype(np.uint64) * 255 + largest // 2) // largest).astype(np.uint8)
+
+
+def _as_rgb(image: Any, low: np.ndarray | None, largest: int) -> Any:
     from PIL import Image
 
-    if image.mode.startswith(("I", "F")):  # 16 bits and more: the upper eight
-        values = np.asarray(image).astype(np.float64)
-        scale = 257 if values.max(initial=0) > 255 else 1
-        return Image.fromarray((values / scale).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if low is not None:
+        image = Image.fromarray(_eight_bits((np.asarray(image).astype(np.uint32) << 8) | low, 0xFFFF), image.mode)
+    if image.mode.startswith("I"):
+        return Image.fromarray(_eight_bits(np.asarray(image), largest)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError, system_errors
 from chainrule.data.formats import table_suffixes
-from chainrule.data.image_files import first_line
+from chainrule.data.image_files import first_line, is_image
 from chainrule.data.records import Source, filled, split_folders
-from chainrule.data.source import IMAGES, suffix
+from chainrule.data.source import IMAGES, suffix, visible_files
 from chainrule.data.table import Table, read_tables
+from chainrule.data.text_encoding import compose
 
 MAX_ARRAY_BYTES = 8 << 30
 """Bytes of all arrays of an .npz file together, unpacked."""
@@ -68,7 +70,7 @@ def list_images(
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     arrays = path.is_file() and suffix(path) == ".npz"
-    if not arrays and (path.is_file() or any(suffix(p) in table_suffixes() for p in path.rglob("*") if p.is_file())):
+    if not arrays and (path.is_file() or any(suffix(p) in table_suffixes() for p in visible_files(path))):
         name, tables = read_tables(path, columns, on_bad, notes, keep=["group"])
         base = path if path.is_dir() else path.parent
         parts = {part: _from_table(table, base, beside, bool(columns), size) for part, table in tables.items()}
@@ -79,7 +81,7 @@ def list_images(
         name, parts = path.name.split(".")[0], _from_arrays(path, beside)
     else:
         name, found = path.resolve().name, split_folders(path)
-        parts = {part: _from_folder(folder, beside) for part, folder in found.items()}
+        parts = {part: _from_folder(folder, beside, notes) for part, folder in found.items()}
     if not any(len(found.names) for found in parts.values()):
         raise DataError(f"{path}: no images ({', '.join(IMAGES)}) lie here")
     if not {"all", "train", "test"} & set(parts):
@@ -90,26 +92,35 @@ def list_images(
 # ------------------------------------------------------------------------------------------------------ folders, tables
 
 
-def _images_in(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and suffix(p) in IMAGES)
+def _images_in(folder: Path, notes: list[str]) -> list[Path]:
+    """The images below a folder, by their suffix or else by their first bytes; other files are counted by suffix."""
+    files = visible_files(folder)
+    found = [path for path in files if suffix(path) in IMAGES or is_image(path)]
+    other = Counter(suffix(path) or "no suffix" for path in set(files) - set(found))
+    if other:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in sorted(other.items()))
+        notes.append(f"{folder.name}: files that are no images are left out: {kinds}")
+    return found
 
 
-def _from_folder(folder: Path, beside: Beside) -> ImageList:
+def _from_folder(folder: Path, beside: Beside, notes: list[str]) -> ImageList:
     """``cat/1.png dog/2.png``: a sub-folder of files for each label."""
     if beside == "nothing":
-        paths = _images_in(folder)
+        paths = _images_in(folder, notes)
         return ImageList(paths, [""] * len(paths))
     classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     if not classes:
-        loose = sum(suffix(p) in IMAGES for p in folder.iterdir())
+        loose = sum(suffix(p) in IMAGES or is_image(p) for p in visible_files(folder))
         told = f"{loose} images without labels lie here" if loose else "no images"
         wanted = "a sub-folder of images for each label, or a table with the columns image and label"
         raise UserError(f"{folder}: {told}; expected {wanted}")
-    files = {c: _images_in(c) for c in classes}
+    files = {c: _images_in(c, notes) for c in classes}
     empty = [c for c, paths in files.items() if not paths]
     if empty and len(empty) < len(files):
         raise DataError(f"{empty[0]}: no images ({', '.join(IMAGES)}) in this class; remove the folder, or fill it")
-    found = [(path, c.name) for c, paths in files.items() for path in paths]
+    if left := [p for p in visible_files(folder) if p.parent == folder]:
+        notes.append(f"{folder.name}: {len(left):,} file{'s' * (len(left) > 1)} outside the folders of labels left out")
+    found = [(path, compose(c.name)) for c, paths in files.items() for path in paths]
     return ImageList([path for path, _ in found], [name for _, name in found])
 
 
@@ -123,7 +134,15 @@ def _from_table(table: Table, base: Path, beside: Beside, chosen: bool, size: in
     if arrays:
         return ImageList(_numbered(table, arrays, size), names, groups)
     paths = filled(table, "image" if "image" in table.columns else "file", "image")
-    return ImageList([base / path for path in paths], names, groups)
+    return ImageList([_on_disk(base / path) for path in paths], names, groups)
+
+
+def _on_disk(path: Path) -> Path:
+    """The path, or that of the file beside it whose name is written with other Unicode characters (NFD for NFC)."""
+    if path.name.isascii() or path.exists() or not path.parent.is_dir():
+        return path
+    same = (other for other in path.parent.iterdir() if compose(other.name) == compose(path.name))
+    return next(same, path)
 
 
 def _arrays_beside(base: Path) -> dict[int, Path]:

@@ -2,13 +2,14 @@
 
 Texts stand in tables with the columns ``text`` and ``label``, or in a sub-folder of files for each label.
 
-Tagged tokens stand in files of ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between sequences, or in
-tables with the columns ``tokens`` and ``tags`` (JSON lists, or separated by white space). Further columns of the first
-form are kept: a tagger may learn from them.
+Tagged tokens stand in files of ``token<TAB>tag[<TAB>...]``, one token a line with a blank line between sequences, in
+CoNLL-U, or in tables with the columns ``tokens`` and ``tags`` (JSON lists, or separated by white space). Further
+columns of the first form are kept: a tagger may learn from them.
 """
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -36,11 +37,13 @@ from chainrule.data.records import (
     repeated,
     split_folders,
 )
-from chainrule.data.source import locate, read_file
+from chainrule.data.source import check_bad, is_marked, locate, read_marked, read_text, visible_files
 from chainrule.data.split import check_split, divide_parts
 from chainrule.data.table import Table, is_header, items, read_tables
+from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.token_lines import CONLLU, Row, read_token_lines
 
-LINES = (*TEXTS, ".tsv", ".conll", ".tagged")
+LINES = (*TEXTS, ".tsv", ".conll", ".conllu", ".tagged")
 NAMES = ("tokens", "tags")
 LabelledT = TypeVar("LabelledT", bound=LabelledPart)
 Found = tuple[str, dict[str, LabelledT], Callable[[str], Sequence[str]]]
@@ -150,7 +153,7 @@ def read_labelled_part(source: Source, columns: str | None, on_bad: str = "stop"
 
 def _read_texts(source: Source, notes: list[str], columns: str | None, on_bad: str, group: str | None = None) -> Found:
     path = Path(source)
-    if not path.is_dir() or any(suffix(p) in table_suffixes() for p in path.rglob("*") if p.is_file()):
+    if not path.is_dir() or any(suffix(p) in table_suffixes() for p in visible_files(path)):
         name, tables = read_tables(path, columns, on_bad, notes, keep=(group,) if group else ())
     elif group:
         raise UserError(f"--group {group}: {path} holds files of text, which have no columns")
@@ -163,17 +166,26 @@ def _read_texts(source: Source, notes: list[str], columns: str | None, on_bad: s
 
 def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
     """The files of a folder such as ``spam/1.txt ham/2.txt`` as a table: each is a text, its folder the label."""
-    classes = [p for p in sorted(folder.iterdir()) if p.is_dir()]
+    classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     if not classes:
         raise UserError(
             f"{folder}: neither a table ({', '.join(table_suffixes())}) nor a sub-folder of texts for each label lies "
             "here"
         )
     files = [(file, place.name) for place in classes for file in locate(place).parts.get("all", [])]
-    texts = [read_file(file, on_bad, notes).tobytes().decode() for file, _ in files]
-    columns = {"text": texts, "label": [label for _, label in files]}
-    count = len(files)
-    return Table(columns, ("text", "label"), np.ones(count, int), tuple(str(f) for f, _ in files), np.arange(count + 1))
+    texts: dict[Path, str] = {}
+    for file, _ in files:
+        told: list[str] = []
+        try:
+            texts[file] = read_text(file, on_bad, told)
+            notes.extend(told)
+        except DataError:
+            if on_bad != "skip":
+                raise
+    check_bad(folder, len(files) - len(texts), len(texts), "file", notes)
+    labels = [TextDecoding.of(on_bad).compose(label) for file, label in files if file in texts]
+    columns, count = {"text": list(texts.values()), "label": labels}, len(texts)
+    return Table(columns, ("text", "label"), np.ones(count, int), tuple(map(str, texts)), np.arange(count + 1))
 
 
 def _records(table: Table) -> Records:
@@ -290,7 +302,8 @@ def read_tagged(
 
     Args:
         source: a file or a folder of one token a line, or of tables.
-        columns: which columns hold tokens and tags, such as ``tokens,tags,-`` (a dash drops one).
+        columns: which columns hold tokens and tags, such as ``tokens,tags,-`` (a dash drops one); of CoNLL-U two of
+            its names, such as ``FORM,XPOS``.
         split: shares of train, valid and test.
         on_bad: ``stop`` at a damaged line, or ``skip`` it.
         group: the column of a table whose equal values stay in the same split.
@@ -345,7 +358,7 @@ def _read_tags(source: Source, notes: list[str], columns: str | None, on_bad: st
 def _is_table(path: Path, on_bad: str) -> bool:
     if suffix(path) != ".tsv":
         return suffix(path) in table_suffixes()
-    first = read_file(path, on_bad, []).tobytes().decode().lstrip().split("\n", 1)[0]
+    first = read_text(path, on_bad, []).lstrip().split("\n", 1)[0]
     return is_header(first.split("\t"), NAMES)
 
 
@@ -364,28 +377,43 @@ def _from_table(table: Table) -> tuple[Table, Tagged]:
 
 
 def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) -> Iterator[TaggedRow]:
-    """The sequences of a file of one token a line; lines that begin with ``#`` and have no tab are comments."""
-    text = read_file(path, on_bad, notes).tobytes().decode()
-    wide, token, tag, further = 0, 0, 1, list[int]()
-    held: list[tuple[str, str, str]] = []
-    for number, line in enumerate([*text.replace("\r\n", "\n").split("\n"), ""], 1):
-        if not line.strip():
-            if held:
-                yield TaggedRow(*zip(*held))
-            held = []
+    """The sequences of a file of one token a line."""
+    found = read_token_lines(read_marked(path, on_bad, notes))
+    notes.extend(found.notes(path.name))
+    if not found.blocks:
+        return
+    widths = [len(cells) for block in found.blocks for _, cells in block]
+    wide = statistics.mode(widths) if on_bad == "skip" else widths[0]  # the first line may be the bad one
+    token, tag, further = _conllu_places(path, columns) if found.conllu else _places(path, columns, wide)
+    if found.conllu:
+        notes.append(f"{path.name}: CoNLL-U, {CONLLU[token]} is read as the token and {CONLLU[tag]} as the tag")
+    bad = tokens = 0
+    for block in found.blocks:
+        faults = [fault for row in block if (fault := _fault(path, row, (token, tag), wide))]
+        if faults and on_bad != "skip":
+            raise faults[0]
+        if faults:
+            bad, tokens = bad + 1, tokens + len(block)
             continue
-        cells = line.split("\t")
-        if len(cells) == 1 and line.startswith("#"):
-            continue
-        if not wide:
-            wide = len(cells)
-            token, tag, further = _places(path, columns, wide)
-        if len(cells) < 2 or not cells[token].strip() or not cells[tag].strip():
-            told = "expected token<TAB>tag, and a blank line between sequences"
-            raise DataError(f"{path}: line {number}: '{line[:40]}' has no tag; {told}")
-        if len(cells) != wide:
-            raise DataError(f"{path}: line {number}: {len(cells)} columns where the first token has {wide}")
-        held.append((cells[token], cells[tag].strip(), "\t".join(cells[k] for k in further)))
+        rows = [(cells[token].strip(), cells[tag].strip(), "\t".join(cells[k] for k in further)) for _, cells in block]
+        yield TaggedRow(*zip(*rows))
+    check_bad(path, bad, len(found.blocks) - bad, "sequence", notes)
+    if bad:
+        notes.append(f"{path.name}: {tokens:,} tokens stand in the dropped sequences")
+
+
+def _fault(path: Path, row: Row, places: tuple[int, int], wide: int) -> DataError | None:
+    """Return the error about a line that is no token with its tag."""
+    number, cells = row
+    line = "\t".join(cells)
+    if is_marked(line):
+        return DataError(f"{path}: line {number}: not UTF-8")
+    if len(cells) < 2 or (len(cells) == wide and any(not cells[k].strip() for k in places)):
+        told = "expected token<TAB>tag, and a blank line between sequences"
+        return DataError(f"{path}: line {number}: '{line[:40]}' has no tag; {told}")
+    if len(cells) != wide:
+        return DataError(f"{path}: line {number}: {len(cells)} columns where the first token has {wide}")
+    return None
 
 
 def _places(path: Path, columns: str | None, wide: int) -> tuple[int, int, list[int]]:
@@ -398,3 +426,20 @@ def _places(path: Path, columns: str | None, wide: int) -> tuple[int, int, list[
             f"--columns {columns}: {path} has {wide} columns; name them in order, such as tokens,tags,- ('-' skips one)"
         )
     return names.index("tokens"), names.index("tags"), [k for k, name in enumerate(names) if name not in (*NAMES, "-")]
+
+
+def _conllu_places(path: Path, columns: str | None) -> tuple[int, int, list[int]]:
+    """The columns of the token and of the tag in CoNLL-U: FORM and UPOS, or the two that ``--columns`` names."""
+    names = [name.strip() for name in (columns or "FORM,UPOS").split(",")]
+    if all("=" in name for name in names):  # tokens=FORM,tags=XPOS
+        given = dict(name.split("=", 1) for name in names)
+        names = [given.get(name, "") for name in NAMES]
+    wanted = [name.upper() for name in names]
+    if len(wanted) == len(CONLLU) and "TAGS" in wanted and "TOKENS" in wanted:
+        return wanted.index("TOKENS"), wanted.index("TAGS"), []
+    if len(wanted) != 2 or not set(wanted) <= set(CONLLU) or wanted[0] == wanted[1]:
+        raise UserError(
+            f"--columns {columns}: {path} is CoNLL-U, with the columns {', '.join(CONLLU)}; "
+            "name those of tokens and tags, such as FORM,XPOS"
+        )
+    return CONLLU.index(wanted[0]), CONLLU.index(wanted[1]), []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,8 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import checked, read_file
+from chainrule.data.text_encoding import TextDecoding, TextFile
+from chainrule.data.token_lines import CONLLU, read_token_lines
 
 STDIN = Path("-")
 """Stands for standard input where a file is expected."""
@@ -55,48 +57,53 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return the content of a text file (``.gz`` unpacked, byte-order mark dropped), or of standard input.
 
     Args:
-        path: a file, or ``-`` for standard input.
+        path: a file, or ``-`` for standard input; a `TextFile` also says how it is decoded.
 
     Raises:
         UserError: no such file. DataError: empty, or not UTF-8 (with file, line and byte), or a damaged ``.gz``.
     """
+    decoding = path.decoding if isinstance(path, TextFile) else TextDecoding()
     if os.fspath(path) == "-":
         raw = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
-        return checked(Path("standard input"), raw, "stop", []).tobytes()
+        return checked(Path("standard input"), raw, decoding, []).tobytes()
     check_file(path)
-    return read_file(Path(path), "stop", []).tobytes()
+    return read_file(Path(path), decoding, []).tobytes()
 
 
-def read_lines(source: Any, *, blank: bool = False) -> list[str]:
-    """Return the lines of a source without their ends.
+def read_lines(source: Any) -> list[str]:
+    """Return the lines of a source without their ends. Blank lines are lines, so that answers stay aligned with them.
 
     Args:
         source: a path (``str`` or ``Path``), ``STDIN``, or an iterable of lines; a ``Path`` in it is a file.
-        blank: keep blank lines.
 
     Raises:
         UserError: no line with text, or no such file. DataError: as `read_bytes`.
 
-    >>> read_lines(["to be", "or not"])
-    ['to be', 'or not']
+    >>> read_lines(["to be", "", "or not"])
+    ['to be', '', 'or not']
     """
     if is_path(source):
         lines = [line.rstrip("\r") for line in read_bytes(source).decode().split("\n")]
         if not any(line.strip() for line in lines):
             raise UserError(f"{where(source)}: only blank lines: give at least one with text")
-        return lines[: len(lines) - (not lines[-1])] if blank else [line for line in lines if line.strip()]
-    lines = [line for item in _items(source) for line in (read_lines(item) if isinstance(item, Path) else [item])]
+        return lines[: len(lines) - (not lines[-1])]
+    lines = [line for item in _items(source) for line in (read_lines(item) if _is_file(item) else [item])]
     if strange := next((line for line in lines if not isinstance(line, str)), None):
         raise UserError(f"the input holds {type(strange).__name__} {str(strange)[:SHOWN]!r}: give texts (str)")
     return lines
+
+
+def _is_file(item: Any) -> bool:
+    return isinstance(item, os.PathLike)
 
 
 def read_sequences(source: Any) -> list[list[str]]:
     """Return sequences of tokens.
 
     Args:
-        source: a file with a sequence a line and white space between tokens, or (if no line holds two words before its
-            first tab) a token a line and a blank line between sequences; or an iterable of token lists or such lines.
+        source: a file with a sequence a line and white space between tokens; or a file of one token a line with a blank
+            line between sequences, as a tagger is trained on (further columns after a tab are not read): one with a
+            tab, or most of whose lines hold a single word. Or an iterable of token lists or of sequences in a line.
 
     Raises:
         UserError: no tokens, or no such file. DataError: as `read_bytes`.
@@ -106,16 +113,22 @@ def read_sequences(source: Any) -> list[list[str]]:
     """
     if not is_path(source):
         return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in _items(source)]
-    lines = [line.split("\t")[0].split() for line in read_lines(source, blank=True)]
-    if any(len(line) > 1 for line in lines):
-        return [line for line in lines if line]
-    found: list[list[str]] = [[]]
-    for line in lines:
-        if line:
-            found[-1].extend(line)
-        elif found[-1]:
-            found.append([])
-    return found if found[-1] else found[:-1]
+    lines = read_lines(source)
+    if not holds_token_lines(lines):
+        return [line.split() for line in lines if line.strip()]
+    found = read_token_lines("\n".join(lines))
+    place = CONLLU.index("FORM") if found.conllu else 0
+    return [[cells[min(place, len(cells) - 1)].strip() for _, cells in block] for block in found.blocks]
+
+
+def holds_token_lines(lines: Sequence[str]) -> bool:
+    """Return True for lines of one token each: some line has a tab, or most lines hold a single word.
+
+    >>> holds_token_lines(["we", "see", "New York"]), holds_token_lines(["we see New York", "Yes"])
+    (True, False)
+    """
+    words = [len(line.split()) for line in lines if line.strip()]
+    return any("\t" in line for line in lines) or 2 * words.count(1) > len(words)
 
 
 def read_texts(source: Any, unit: str = "lines") -> list[bytes]:

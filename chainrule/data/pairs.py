@@ -18,11 +18,13 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.recognise import aligned_files
 from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source, group_keys, repeated
-from chainrule.data.source import PART_NAMES, PARTS, read_file, unpacked
+from chainrule.data.source import PART_NAMES, PARTS, allowed, is_marked, read_marked
 from chainrule.data.split import check_split, divide_parts, text_hashes
 from chainrule.data.table import Table, asked_names, concat, read_tables
 
 SIDES = ("source", "target")
+BAD_LINE = "\udcff"
+"""Stands for a line that is not UTF-8."""
 MAX_TYPES, MIN_USES, MAX_ONCE = 500, 20, 200
 """A closed set of symbols has at most so many, each used so often on average, and at most one use in MAX_ONCE is of a
 symbol that occurs once (Good and Turing's estimate of the unseen)."""
@@ -227,11 +229,7 @@ def _checked(table: Table, on_bad: str, notes: list[str]) -> Table:
 def _fault(source: str, target: str) -> str:
     if not source or not target:
         return f"the {'target' if source else 'source'} is empty"
-    try:
-        f"{source}{target}".encode()
-    except UnicodeEncodeError:  # JSON can spell one half of a surrogate pair
-        return "not text (half of a surrogate pair)"
-    return ""
+    return "a side is not UTF-8" if is_marked(f"{source}{target}") else ""
 
 
 # ----------------------------------------------------------------------------------------------- files of aligned lines
@@ -297,15 +295,13 @@ def _zipped(source: Path, target: Path, on_bad: str, notes: list[str]) -> Table:
 
 
 def _lines(path: Path, on_bad: str, notes: list[str]) -> list[str]:
-    """The lines of a file. A line that is not text and is to be skipped becomes an empty one, to keep lines aligned."""
-    if on_bad != "skip":
-        return _cut(read_file(path, on_bad, notes).tobytes().decode())
-    lines = _cut(unpacked(path).tobytes().decode("utf-8-sig", "surrogateescape"))
-    bad = [k for k, line in enumerate(lines) if "\0" in line or (not line.isascii() and _fault(line, "-"))]
-    if len(bad) > max(10, len(lines) // 1000):
+    """The lines of a file. A line that is not text and is to be skipped becomes BAD_LINE, to keep lines aligned."""
+    lines = _cut(read_marked(path, on_bad, notes))
+    bad = [k for k, line in enumerate(lines) if is_marked(line)]
+    if len(bad) > allowed(len(lines)):
         raise DataError(f"{path}: {len(bad):,} lines are not UTF-8, too many to skip: is this a text file?")
     for k in bad:
-        lines[k] = ""
+        lines[k] = BAD_LINE
     return lines
 
 

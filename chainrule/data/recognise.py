@@ -9,9 +9,11 @@ from pathlib import Path
 
 from chainrule.core.errors import ChainruleError, DataError
 from chainrule.data.formats import TEXTS, suffix, table_reader, table_suffixes
+from chainrule.data.image_files import is_image
 from chainrule.data.series import looks_like_series
-from chainrule.data.source import IMAGES, PART_NAMES, known_suffixes, locate
+from chainrule.data.source import IMAGES, PART_NAMES, known_suffixes, locate, visible_files
 from chainrule.data.table import TASK_COLUMNS
+from chainrule.data.text_encoding import plain_head
 
 ALONE = {".json", ".yaml", ".md", ".conll", ".tagged", ""}
 """Further suffixes that never name one side of a pair, as ``.en`` does."""
@@ -118,8 +120,12 @@ def holds_images(source: str | Path) -> bool:
     try:
         if not path.is_dir():
             return suffix(path) == ".npz" and path.is_file()
-        kinds = {suffix(p) for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")}
-        return bool(kinds & {*IMAGES, ".npz"}) and not kinds & {*table_suffixes()}
+        files = visible_files(path)
+        kinds = {suffix(p) for p in files}
+        if kinds & {*table_suffixes()}:
+            return False
+        strange = [p for p in files if suffix(p) not in known_suffixes()][:HEAD]
+        return bool(kinds & {*IMAGES, ".npz"}) or any(is_image(p) for p in strange)
     except OSError:
         return False  # whoever reads the data reports it
 
@@ -165,8 +171,9 @@ def _by_names(names: Sequence[str]) -> str | None:
 
 def _head(path: Path) -> list[str]:
     opened = gzip.open if path.name.lower().endswith(".gz") else open
-    with opened(path, "rt", encoding="utf-8-sig") as file:
-        return [line.rstrip("\r\n") for line in itertools.islice(file, HEAD)]
+    with opened(path, "rb") as file:
+        raw = b"".join(itertools.islice(file, HEAD))
+    return [line.rstrip("\r") for line in plain_head(raw).decode("utf-8", "replace").split("\n")[:HEAD]]
 
 
 def _in_blocks(lines: Sequence[str]) -> bool:

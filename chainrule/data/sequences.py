@@ -12,7 +12,7 @@ from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, reader
 from chainrule.data.headers import NUMBER
 from chainrule.data.logs import MIN_STEPS, are_steps, as_steps
 from chainrule.data.pauses import cut, longest_pause
-from chainrule.data.source import known_suffixes, locate, read_file
+from chainrule.data.source import check_bad, is_marked, known_suffixes, locate, read_marked
 from chainrule.data.symbols import Form, Sequences, name_of
 from chainrule.data.table import (
     TASK_COLUMNS,
@@ -94,8 +94,11 @@ def read_sequences(
     for part, paths in found.parts.items():
         records: list[Sequence[str]] = []
         for path in paths:
-            text = read_file(path, on_bad, notes).tobytes().decode().replace("\r\n", "\n")
-            records.extend(reader.records(path, text, notes) if reader else _lines(written, path, text, notes))
+            text = read_marked(path, on_bad, notes).replace("\r\n", "\n")
+            read = reader.records(path, text, notes) if reader else _lines(written, path, text, notes)
+            good = [record for record in read if not is_marked("".join(record))]
+            check_bad(path, len(read) - len(good), len(good), "record", notes)
+            records.extend(good)
         parts[part] = Sequences.of(written, records, None, str(paths[0]))
     return found.name, parts
 

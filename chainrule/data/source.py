@@ -1,5 +1,8 @@
 """Find the files of DATA and read them as bytes that are known to be UTF-8.
 
+All text, of files and of standard input, passes through `checked`: it decodes what is not UTF-8 (``--encoding``), stops
+at a bad line or skips it (``--on-bad``), drops a byte-order mark and composes characters (``--normalize``).
+
 A plain file is memory-mapped and never loaded whole. Bytes that have to be written anew (unpacked, joined, with bad
 lines dropped) stay in memory up to 64 MB and go to a memory-mapped file in the cache folder beyond that.
 """
@@ -23,18 +26,23 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest, system_errors
 from chainrule.data.formats import TEXTS, readers, suffix
+from chainrule.data.text_encoding import TextDecoding, compose, is_utf8, likely_encoding, recoded, spoken
 
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 22
 """Bytes of a mapped file that are looked at together."""
+SAMPLE = 1 << 16
+"""Bytes that are looked at to name the encoding of a file."""
 MEMORY_LIMIT = 64 << 20
 UNITS = ("stream", "lines", "docs")
 PARTS = ("train", "valid", "test")
 PART_NAMES = {"train": "train", "valid": "valid", "val": "valid", "dev": "valid", "validation": "valid", "test": "test"}
 """Names of files, folders and values of a column ``split`` that tell a split."""
-IMAGES = (".png", ".jpg", ".jpeg", ".webp")
+IMAGES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 BOM = b"\xef\xbb\xbf"
+MARK = re.compile("[\ud800-\udfff]")
+"""Characters that ``surrogateescape`` makes of bytes that are no text."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,12 @@ def known_suffixes() -> set[str]:
     return {*TEXTS, *IMAGES, ".npz", ".npy"}.union(*(reader.suffixes for reader in readers().values()))
 
 
+def visible_files(folder: Path) -> list[Path]:
+    """Return the files of a folder and of its sub-folders, sorted, without hidden ones (``.DS_Store``, ``._a.png``)."""
+    files = (p for p in folder.rglob("*") if p.is_file())
+    return sorted(p for p in files if not any(x.startswith((".", "__MACOSX")) for x in p.relative_to(folder).parts))
+
+
 def chunked(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield (offset, view) of consecutive chunks, so that a mapped file passes through memory piece by piece."""
     for start in range(0, len(array), CHUNK):
@@ -91,6 +105,11 @@ def check_unit(unit: str | None) -> str:
     if unit is not None and unit not in UNITS:
         raise UserError(f"--unit {unit}: no such unit; {nearest(unit, UNITS)}")
     return unit or "stream"
+
+
+def allowed(lines: int) -> int:
+    """Return how many bad lines of a file are skipped at most: 0.1 %, or ten."""
+    return max(10, lines // 1000)
 
 
 def locate(source: str | Path, suffixes: Collection[str] = TEXTS) -> Found:
@@ -128,7 +147,7 @@ def _wanted(suffixes: Collection[str]) -> str:
 
 def _locate_in_folder(folder: Path, suffixes: Collection[str]) -> Found:
     name = folder.resolve().name
-    files = sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("."))
+    files = visible_files(folder)
     wanted = [p for p in files if suffix(p) in suffixes]
     if not wanted:
         other = sorted({suffix(p) for p in files} & known_suffixes())
@@ -153,18 +172,66 @@ def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
 
     Args:
         path: the file, plain or ``.gz``.
-        on_bad: ``stop`` at a line that is not UTF-8, or ``skip`` it.
-        notes: remarks on dropped lines and byte-order marks are appended here.
+        on_bad: ``stop`` at a line that is not UTF-8, or ``skip`` it; a `TextDecoding` also names the encoding of the
+            file and the normal form of its characters.
+        notes: remarks on dropped lines, byte-order marks and composed characters are appended here.
 
     Raises:
-        DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line and byte), or too many lines to skip.
+        DataError: empty, damaged ``.gz``, binary, or not UTF-8 (with file, line, byte and the likely encoding), or too
+            many lines to skip.
         MachineError: the file cannot be opened or the cache cannot be written.
     """
     return checked(path, unpacked(path), on_bad, notes)
 
 
+def read_text(path: Path, on_bad: str, notes: list[str]) -> str:
+    """Return the content of a text file as one string. Arguments and errors as for `read_file`."""
+    return read_file(path, on_bad, notes).tobytes().decode()
+
+
+def read_marked(path: Path, on_bad: str, notes: list[str]) -> str:
+    """Return the content of a text file; under ``skip``, bad bytes stay in it, and `is_marked` finds them.
+
+    It is for records that are more than a line, or that other files are aligned with: the reader drops whole records.
+    Arguments and errors as for `read_file`.
+    """
+    if on_bad != "skip":
+        return read_text(path, on_bad, notes)
+    decoding = TextDecoding.of(on_bad)
+    try:
+        text = unpacked(path).tobytes().decode(decoding.encoding or "utf-8", "surrogateescape")
+    except UnicodeError as error:  # wide encodings keep no bad bytes
+        raise DataError(f"{path}: not {spoken(str(decoding.encoding))}: {error}") from None
+    if text.startswith("\ufeff"):
+        text = text[1:]
+        notes.append(f"{path.name}: byte-order mark dropped")
+    if not text.strip():
+        raise DataError(f"{path}: {'only white space' if text else 'empty'}; give a file that holds text")
+    made = decoding.compose(text)
+    if made != text:
+        changed = sum(map(str.__ne__, made.split("\n"), text.split("\n")))
+        notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+    return made
+
+
+def is_marked(text: str) -> bool:
+    """Return True if a part of what `read_marked` returned holds bytes that are no text."""
+    return (not text.isascii() and MARK.search(text) is not None) or "\0" in text
+
+
+def check_bad(path: Path, bad: int, good: int, what: str, notes: list[str]) -> None:
+    """Append a note on records that ``skip`` dropped. Raises DataError if they are more than ten and 0.1 % of all."""
+    if bad > allowed(bad + good):
+        raise DataError(f"{path}: {bad:,} bad {what}s, too many to skip: is this the right format and encoding?")
+    if bad:
+        notes.append(f"{path.name}: {bad:,} bad {what}{'s' * (bad > 1)} dropped (--on-bad skip)")
+
+
 def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.ndarray:
-    """Return bytes without bad lines and byte-order mark, as `read_file` does; ``path`` names them in messages."""
+    """Return bytes as UTF-8 without bad lines and byte-order mark, as `read_file` does; ``path`` names them."""
+    decoding = TextDecoding.of(on_bad)
+    if decoding.encoding not in (None, "utf-8"):
+        raw = _decoded(path, raw, str(decoding.encoding), on_bad, notes)
     bad = _bad_lines(path, raw, on_bad)
     if bad:
         good = zip([0, *(end for _, end in bad)], [*(start for start, _ in bad), len(raw)])
@@ -175,7 +242,55 @@ def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.nd
         notes.append(f"{path.name}: byte-order mark dropped")
     if not any(np.any(chunk > 32) for _, chunk in chunked(raw)):
         raise DataError(f"{path}: {'only white space' if len(raw) else 'empty'}; give a file that holds text")
-    return raw
+    return _composed(path, raw, notes) if decoding.normalize else raw
+
+
+def _decoded(path: Path, raw: np.ndarray, encoding: str, on_bad: str, notes: list[str]) -> np.ndarray:
+    """Return bytes of another encoding as UTF-8; ``skip`` leaves out the lines that hold a byte outside it."""
+    try:
+        return gather(np.frombuffer(x, np.uint8) for x in recoded((c.tobytes() for _, c in chunked(raw)), encoding))
+    except UnicodeError:
+        whole = raw.tobytes()
+    if is_utf8(whole):
+        raise DataError(f"{path}: not {spoken(encoding)} but UTF-8; leave out --encoding {encoding}")
+    lines = whole.decode(encoding, "replace").split("\n")
+    bad = [k for k, line in enumerate(lines) if "\N{REPLACEMENT CHARACTER}" in line]
+    told = f"{path}: line {bad[0] + 1 if bad else len(lines)}: not {spoken(encoding)}"
+    if on_bad != "skip" or not bad or len(bad) > allowed(len(lines)):
+        likely = likely_encoding(whole)
+        told += f": looks like {spoken(likely)}; --encoding {likely} reads it" if likely and likely != encoding else ""
+        hint = "; --on-bad skip drops such lines and counts them" if len(bad) <= allowed(len(lines)) else ""
+        raise DataError(told + (hint or f"; {len(bad):,} lines are bad: is this the encoding of the file?"))
+    log.warning("%s; %d lines dropped", told, len(bad))
+    notes.append(f"{path.name}: {len(bad)} bad line{'s' * (len(bad) > 1)} dropped (--on-bad skip)")
+    dropped = set(bad)
+    kept = "\n".join(line for k, line in enumerate(lines) if k not in dropped)
+    return np.frombuffer(kept.encode(), np.uint8)
+
+
+def _composed(path: Path, raw: np.ndarray, notes: list[str]) -> np.ndarray:
+    """Return text whose characters are composed (NFC), with a note on the number of lines that change."""
+    if not has_decomposed(raw):
+        return raw
+    lines = raw.tobytes().decode().split("\n")
+    made = [compose(line) for line in lines]
+    changed = sum(map(str.__ne__, made, lines))
+    notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+    return np.frombuffer("\n".join(made).encode(), np.uint8)
+
+
+def has_decomposed(raw: np.ndarray) -> bool:
+    """Return True if UTF-8 text holds characters that are not composed (Unicode NFC)."""
+    rest = b""
+    for _, chunk in chunked(raw):
+        block = rest + chunk.tobytes()
+        end = block.rfind(b"\n") + 1 or len(block)
+        rest = block[end:]
+        text = block[:end].decode("utf-8", "ignore") if not block.isascii() else ""
+        if compose(text) != text:
+            return True
+    text = rest.decode("utf-8", "ignore")
+    return compose(text) != text
 
 
 def unpacked(path: Path) -> np.ndarray:
@@ -235,30 +350,44 @@ def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]
     if on_bad not in ("stop", "skip"):
         raise UserError(f"--on-bad {on_bad}: {nearest(on_bad, ('stop', 'skip'))}")
     bad: list[tuple[int, int]] = []
-    position, line, counted, allowed = 0, 1, 0, None
+    position, line, counted, most, likely = 0, 1, 0, None, None
     while (offset := _first_bad(raw, position)) is not None:
         back, ahead = _line_feed(raw[:offset][::-1]), _line_feed(raw[offset:])
         start = 0 if back is None else offset - back
         line, counted = line + count_byte(raw[counted:start], 10), start
-        message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset)}"
+        likely = _likely(raw, start) if not bad else likely
+        message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset, likely)}"
         if on_bad == "stop":
-            raise DataError(f"{message}; --on-bad skip drops such lines and counts them")
-        allowed = max(10, count_byte(raw, 10) // 1000) if allowed is None else allowed
-        if len(bad) == allowed:
-            raise DataError(f"{message}; more than {allowed:,} lines are bad, too many to skip: is this a text file?")
+            raise DataError(message + _way_out(raw, likely))
+        most = allowed(count_byte(raw, 10)) if most is None else most
+        if len(bad) == most:
+            told = f"; --encoding {likely} reads it" if likely else ": is this a text file?"
+            raise DataError(f"{message}; more than {most:,} lines are bad, too many to skip{told}")
         log.warning("%s; line dropped", message)
         position = len(raw) if ahead is None else offset + ahead + 1
         bad.append((start, position))
     return bad
 
 
-def _defect(raw: np.ndarray, offset: int) -> str:
+def _defect(raw: np.ndarray, offset: int, likely: str | None) -> str:
     value = int(raw[offset])
-    if offset == 0 and raw[:2].tobytes() in (b"\xff\xfe", b"\xfe\xff"):
-        return f"not UTF-8 (0x{value:02x}): looks like UTF-16, which iconv -f UTF-16 -t UTF-8 converts"
-    if len(re.findall("[가-힣]", raw[offset : offset + 32].tobytes().decode("cp949", "ignore"))) >= 2:
-        return f"not UTF-8 (0x{value:02x}): looks like CP949, which iconv -f CP949 -t UTF-8 converts"
-    return f"not UTF-8 (0x{value:02x})" if value else "a NUL byte (0x00): looks like a binary file"
+    if likely is None and not value:
+        return "a NUL byte (0x00): looks like a binary file"
+    return f"not UTF-8 (0x{value:02x})" + (f": looks like {spoken(likely)}" if likely else "")
+
+
+def _way_out(raw: np.ndarray, likely: str | None) -> str:
+    """Return what to type about bad lines: the likely encoding, and ``--on-bad skip`` where it would help."""
+    lines = raw[: 16 * SAMPLE].tobytes().split(b"\n")
+    few = sum(not is_utf8(line) for line in lines) <= allowed(len(lines)) and not (likely or "").startswith("utf")
+    told = [f"--encoding {likely} reads it"] if likely else []
+    return "; ".join(["", *told, *(["--on-bad skip drops such lines and counts them"] if few else [])])
+
+
+def _likely(raw: np.ndarray, start: int) -> str | None:
+    """Return the likely encoding by the beginning of a text, and the lines from the first bad one on."""
+    head, rest = raw[:SAMPLE].tobytes(), raw[max(start, SAMPLE) :][:SAMPLE].tobytes()
+    return likely_encoding(head + rest)
 
 
 def _first_bad(raw: np.ndarray, position: int) -> int | None:
@@ -302,6 +431,11 @@ def read_files(paths: list[Path], end: bytes, on_bad: str, notes: list[str]) -> 
     for path, array in zip(paths, arrays, strict=True):
         if any(b"\r\n" in chunk.tobytes() for _, chunk in chunked(array)):
             notes.append(f"{path.name}: Windows line ends (CRLF) are kept as they are")
+        if not TextDecoding.of(on_bad).normalize and has_decomposed(array):
+            notes.append(
+                f"{path.name}: holds decomposed characters (Unicode NFD), whose bytes differ from those of composed "
+                "ones that look alike; --normalize nfc composes them"
+            )
     missing = [np.frombuffer(_missing(array, end), np.uint8) for array in arrays]
     sizes = [len(array) + len(rest) for array, rest in zip(arrays, missing)]
     content = arrays[0]

@@ -29,6 +29,7 @@ from chainrule.data.dates import dates_of, is_date, readings
 from chainrule.data.formats import Rows, table_reader, table_suffixes
 from chainrule.data.headers import NUMBER
 from chainrule.data.source import PART_NAMES, PARTS, locate
+from chainrule.data.text_encoding import compose
 
 TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("source", "target"): "translate",
@@ -210,7 +211,7 @@ def _table(path: Path, found: Rows, columns: Names, notes: list[str], keep: Sequ
         _check_order(path, asked, keep, [cell.strip() for cell in rows[0]])
         own = picked = _joined(zip(asked or [str(k + 1) for k in range(len(cells))], cells))
     else:
-        own = _joined(zip(names, cells))
+        own = _joined(zip(map(compose, names), cells))
         if _in_order(asked, names):
             picked = _joined(zip(asked, cells))
             told = ", ".join(name for name, new in zip(names, asked) if new != "-")
@@ -345,7 +346,7 @@ def asked_names(columns: Names) -> list[str]:
     >>> asked_names("label, text")
     ['label', 'text']
     """
-    names = [name.strip() for name in (columns.split(",") if isinstance(columns, str) else columns or [])]
+    names = [compose(name.strip()) for name in (columns.split(",") if isinstance(columns, str) else columns or [])]
     if "" in names or (names and set(names) == {"-"}):
         raise UserError(f"--columns {','.join(names)}: expected names such as label,text ('-' skips a column)")
     return names
@@ -382,7 +383,7 @@ def is_header(cells: Sequence[str], asked: Sequence[str] = ()) -> bool:
     >>> is_header(["text", "label"]), is_header(["I like it", "5"])
     (True, False)
     """
-    present = {cell.strip() for cell in cells}
+    present = {compose(cell.strip()) for cell in cells}
     if len(present) < len(cells):
         return False
     wanted = {entry.partition("=")[2] or entry for entry in asked} - {"-"}

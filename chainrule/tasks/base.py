@@ -7,7 +7,7 @@ module, or a plugin file: ``examples/my_task.py`` shows all its parts.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from chainrule.core.plugin import origin
 from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import Dataset, EncodedData
 from chainrule.data.processor import Processor
+from chainrule.data.text_encoding import TextDecoding
 from chainrule.runs.run import Run
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.loop import Source
@@ -81,6 +82,8 @@ class Task(ABC):
     """Unit of the training loss; empty if it has none."""
     card_of_encoding: ClassVar[bool] = False
     """True: the data card also describes the encoding, which is then the same for all model types."""
+    normalize: ClassVar[str | None] = None
+    """Unicode normalisation unless ``--normalize`` names one: ``nfc`` where words or labels are compared."""
     data_options: ClassVar[tuple[str, ...]] = ()
     """Data options that this task uses, besides ``columns`` and ``split``."""
     continues: ClassVar[bool] = True
@@ -130,6 +133,15 @@ class Task(ABC):
         """Return the metric that ``validate`` computes: it chooses the weights and is shown in learning curves."""
         return self.metrics(counted)[0]
 
+    def text_decoding(self, options: Mapping[str, Any]) -> TextDecoding:
+        """Return how files are read: what happens at a defect, their encoding, and the normalisation of their text.
+
+        Args:
+            options: the settings of a run, or the data options of a command.
+        """
+        normalize = options.get("normalize") or self.normalize
+        return TextDecoding(options.get("on_bad") or "stop", options.get("encoding"), normalize)
+
     @abstractmethod
     def read(self, settings: RunConfig) -> Dataset:
         """Return DATA, split but not yet tokenised."""
@@ -166,7 +178,8 @@ class Task(ABC):
         Args:
             run: the run.
             source: the path.
-            options: the data settings of the run (unit, columns, group, time, on_bad), updated by those of the user.
+            options: the data settings of the run (unit, columns, group, time, on_bad, encoding,
+                normalize), updated by those of the user.
         """
 
     def model_dimensions(self, data: EncodedData) -> dict[str, Any]:

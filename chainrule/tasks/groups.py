@@ -24,6 +24,14 @@ class OnBad(Options):
     )
 
 
+class Encoding(Options):
+    encoding: str | None = option(
+        "encoding of files of text, such as cp949, latin-1, utf-16 or shift-jis (default: utf-8)",
+        metavar="NAME",
+        group="data",
+    )
+
+
 class Seed(Options):
     seed: int | None = option("seed of all random numbers (default: 42)", metavar="N")
 
@@ -40,9 +48,15 @@ class Split(Options):
     )
 
 
-class Records(Columns, OnBad):
+class Records(Columns, OnBad, Encoding):
     """Options of the commands that read records."""
 
+    normalize: str | None = option(
+        "Unicode normalisation: nfc composes characters, none keeps them (default: nfc where words or labels are "
+        "compared, none for text as bytes)",
+        choices=("nfc", "none"),
+        group="data",
+    )
     group: str | None = option(
         "keep all rows with the same value in the same split; where a row is a step, they become one record",
         metavar="COLUMN",
@@ -139,6 +153,10 @@ class UsesRun(Machine):
         from chainrule.tasks.inference import answered
 
         return answered(self)
+
+
+class ReadsText(UsesRun, Encoding):
+    """Options of the commands that read lines of text by a run."""
 
 
 class Sampling(Seed):

@@ -17,14 +17,18 @@ from chainrule.core.task_registry import Registry
 from chainrule.data.lines import check_file, is_path
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.data.processors import PairProcessor
+from chainrule.data.text_encoding import TextDecoding, TextFile
 from chainrule.options import Options, flags
 from chainrule.runs.run import Run
+from chainrule.tasks.base import find_task
 from chainrule.tasks.setup import load
 
 Call = Callable[..., dict[str, Any]]
 CallT = TypeVar("CallT", bound=Call)
 MACHINE = ("device", "precision", "threads", "plugin")
 """Options that say how a run is loaded, not what is asked of it."""
+TEXTS = ("input", "text", "prompt", "caption", "must", "forbid", "stop")
+"""Options whose values are texts, or (``input``) files of texts."""
 RecordsT = TypeVar("RecordsT", bound=Any)
 _calls: Registry[dict[str, Call]] = Registry("inference")
 
@@ -60,7 +64,7 @@ def answer(run: Run, options: Options) -> dict[str, Any]:
     if call is None:
         needed = " or ".join(f"--task {task}" for task in answering(options.function))
         raise UserError(f"{options.command}: this run's task is {run.task}; a run of {needed} is needed")
-    given = {name: value for name, value in options.given().items() if name != "run"}
+    given = decode_inputs(run, {name: value for name, value in options.given().items() if name != "run"})
     used = parameters(call)
     if unused := [name for name in given if name not in used]:
         using = [task for task, call in answering(options.function).items() if unused[0] in parameters(call)]
@@ -68,6 +72,42 @@ def answer(run: Run, options: Options) -> dict[str, Any]:
         needed = f"a run of {' or '.join(f'--task {task}' for task in using)} uses it" if using else "no run uses it"
         raise UserError(f"{shown[0]}: this run's task is {run.task}; {needed}: leave out {', '.join(shown)}")
     return call(run, **given)
+
+
+def decode_inputs(run: Run, given: dict[str, Any]) -> dict[str, Any]:
+    """Return options of a command whose texts are read as those of training: decoded, and composed where they were.
+
+    Args:
+        run: the run.
+        given: options by name; ``encoding`` is that of the files among them.
+
+    Raises:
+        UserError: ``encoding`` where no file is read.
+    """
+    task, encoding = find_task(run.task), given.get("encoding")
+    if "tokenizer" not in task.data_options:
+        return given
+    decoding = task.text_decoding({**run.settings, "on_bad": "stop", "encoding": encoding})
+    kept = {name: value for name, value in given.items() if name != "encoding"}
+    if not (encoding or decoding.normalize):
+        return kept
+    made = {n: _decoding(value, decoding, n == "input") if n in TEXTS else value for n, value in kept.items()}
+    if encoding and not _holds_file(list(made.values())):
+        raise UserError(f"--encoding {encoding}: that of a file; these texts are given as they are: leave it out")
+    return made
+
+
+def _holds_file(values: Any) -> bool:
+    return isinstance(values, TextFile) or (isinstance(values, list) and any(map(_holds_file, values)))
+
+
+def _decoding(value: Any, decoding: TextDecoding, path: bool = False) -> Any:
+    """A path with the decoding of its file; strings, and those in lists, composed."""
+    if isinstance(value, os.PathLike) or (path and isinstance(value, str)):
+        return TextFile(os.fspath(value), decoding)
+    if isinstance(value, list | tuple):
+        return [_decoding(item, decoding) for item in value]
+    return decoding.compose(value) if isinstance(value, str) else value
 
 
 def parameters(call: Call) -> list[str]:
@@ -115,6 +155,8 @@ def stored(options: RecordsT, data: Any, folder: Path, *, overwrite: bool = Fals
         folder: the place for data in memory.
         overwrite: write them again if a run or a board is overwritten.
     """
+    if data is not None and not is_path(data) and getattr(options, "encoding", None):
+        raise UserError(f"--encoding {options.encoding}: that of a file; these data are in memory: leave it out")
     if data is None or is_path(data):
         return options, None if data is None else os.fspath(data)
     if overwrite and any((folder.parent / name).exists() for name in ("MANIFEST.json", "board.json")):

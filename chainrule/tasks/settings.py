@@ -13,6 +13,7 @@ from chainrule.core.compute import Compute
 from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import EncodedData
 from chainrule.data.recognise import as_meant
+from chainrule.data.text_encoding import check_encoding, compose
 from chainrule.training.budget import Budget
 
 
@@ -39,6 +40,10 @@ class RunConfig(Config):
     unit: Literal["stream", "lines", "docs"] | None = None
     split: tuple[float, float, float] = (0.9, 0.05, 0.05)
     on_bad: Literal["stop", "skip"] = "stop"
+    encoding: str | None = None
+    """The encoding of files of text; None: UTF-8."""
+    normalize: Literal["nfc", "none"] | None = None
+    """Unicode normalisation of text; None: ``nfc`` where words and labels are compared, ``none`` for text as bytes."""
     context: int | None = None
     image_size: int | None = None
     """Resize images to N × N pixels; None: their own size where they are small squares, else 32."""
@@ -51,6 +56,17 @@ class RunConfig(Config):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     threads: int | None = None
     save_every: str = "30s"
+
+    @pydantic.field_validator("columns", "group", "time")
+    @classmethod
+    def _composed(cls, name: str | None) -> str | None:
+        """Return names of columns as tables have them: composed (Unicode NFC)."""
+        return compose(name) if name else name
+
+    @pydantic.field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, name: str | None) -> str | None:
+        return check_encoding(name) if name else None
 
     @pydantic.model_validator(mode="before")
     @classmethod

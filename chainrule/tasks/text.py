@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from chainrule.data.dataset import EncodedData
 from chainrule.data.processor import Processor
 from chainrule.data.processors import encode_held_out, fit_tokens
 from chainrule.data.table import TableOptions
+from chainrule.data.text_encoding import TextDecoding
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Task
 from chainrule.tasks.settings import RunConfig
@@ -28,14 +30,24 @@ class TextTask(Task):
     """A task over tokens of text, or over symbols without bytes."""
 
     card_of_encoding = True
-    data_options = ("tokenizer", "unit", "group", "time", "gap", "on_bad")
+    data_options = ("tokenizer", "unit", "group", "time", "gap", "on_bad", "encoding", "normalize")
 
     def read(self, settings: RunConfig) -> TextDataset | SymbolDataset:
         s = settings
         symbols = holds_symbols(s.data, s.tokenizer)
         return read(
-            s.data, symbols=symbols, unit=s.unit, split=s.split, on_bad=s.on_bad, table=table_options(s.model_dump())
+            s.data,
+            symbols=symbols,
+            unit=s.unit,
+            split=s.split,
+            on_bad=self.text_decoding({**s.model_dump(), "tokenizer": "none" if symbols else s.tokenizer}),
+            table=table_options(s.model_dump()),
         )
+
+    def text_decoding(self, options: Mapping[str, Any]) -> TextDecoding:
+        """Return how files are read: symbols are compared, and composed unless ``--normalize none`` is given."""
+        symbols = options.get("tokenizer") == "none"
+        return super().text_decoding({**options, "normalize": options.get("normalize") or ("nfc" if symbols else None)})
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -43,7 +55,8 @@ class TextTask(Task):
         return fit_tokens(dataset, settings.tokenizer)
 
     def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Part:
-        return encode_held_out(run.processor, source, options["unit"], options["on_bad"], table_options(options))
+        how = self.text_decoding({**options, "tokenizer": run.processor.spec})
+        return encode_held_out(run.processor, source, options["unit"], how, table_options(options))
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         return {"parts": {name: len(part) for name, part in data.parts.items()}}

@@ -170,7 +170,10 @@ def test_windows_line_ends_are_kept_and_noted(tmp_path: Path) -> None:
         (b"ok\n" * 500 + "é".encode()[:1], r"line 501, byte 1 \(offset 1500\): not UTF-8 \(0xc3\)"),
         (b"\xed\xa0\x80 lone surrogate\n" * 50, r"line 1, byte 1 .*0xed"),
         ("text\n".encode("utf-16") * 200, "UTF-16"),
-        ("다람쥐 헌 쳇바퀴\n".encode("cp949") * 200, r"not UTF-8 \(0xb4\): looks like CP949, which iconv"),
+        (
+            "다람쥐 헌 쳇바퀴\n".encode("cp949") * 200,
+            r"not UTF-8 \(0xb4\): looks like CP949; --encoding cp949 reads it",
+        ),
     ],
 )
 def test_bad_files_are_one_clear_line(tmp_path: Path, content: bytes, expected: str) -> None:

@@ -398,10 +398,11 @@ def test_embed_writes_a_vector_a_line_or_a_symbol(
     tokens = printed(capsys, "embed", str(run), str(lines), "--per", "token", "--out", str(tmp_path / "t.npy"))
     x, t = np.load(tmp_path / "x.npy"), np.load(tmp_path / "t.npy")
     width = 48 if run.name == "word" else 16
-    assert x.shape == (3, width) == (found["count"], found["width"]) and x.dtype == np.float32
+    assert x.shape == (4, width) == (found["count"], found["width"]) and x.dtype == np.float32
+    assert not x[1].any() and found["tokens"][1] == 0  # a blank line keeps its place
     assert found["tokens"] == tokens["tokens"] and t.shape == (sum(tokens["tokens"]), width)
     edges = np.cumsum([0, *tokens["tokens"]])
-    for k in range(3):
+    for k in (0, 2, 3):
         np.testing.assert_allclose(t[edges[k] : edges[k + 1]].mean(0), x[k], rtol=1e-4, atol=1e-5)
 
 

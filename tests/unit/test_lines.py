@@ -69,9 +69,8 @@ def test_what_is_no_text_is_refused_alike_with_the_place(tmp_path: Path, piped: 
 
 def test_lines_end_as_lines_of_any_system_end(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(BOM + b"a b\r\n\r\nc\n")
-    assert read_lines(tmp_path / "x") == ["a b", "c"]
-    assert read_lines(tmp_path / "x", blank=True) == ["a b", "", "c"]
-    assert read_lines(["a b", "", tmp_path / "x"]) == ["a b", "", "a b", "c"]
+    assert read_lines(tmp_path / "x") == ["a b", "", "c"]
+    assert read_lines(["a b", "", tmp_path / "x"]) == ["a b", "", "a b", "", "c"]
     assert read_texts(tmp_path / "x") == [b"a b\r\n", b"\r\n", b"c\n"]
     assert read_texts(tmp_path / "x", "stream") == [b"a b\r\n\r\nc\n"]
     assert read_texts(["a", "b\n", b"c"]) == [b"a\n", b"b\n", b"c\n"]

@@ -35,6 +35,8 @@ class Abc(RecordReader):
         notes.append(f"{path.name}: the numbers of tunes (X:) are not modelled; generated tunes are numbered anew")
         if outside:
             notes.append(f"{path.name}: {outside:,} lines outside tunes are left out")
+        if empty := tunes.count([]):
+            notes.append(f"{path.name}: {empty:,} tunes without a line after X: are left out")
         return ["\n".join(tune) for tune in tunes if tune]
 
     def split(self, text: str) -> list[str]:

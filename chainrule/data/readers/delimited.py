@@ -15,8 +15,9 @@ from typing import ClassVar
 from chainrule.core.errors import DataError
 from chainrule.data.formats import Rows, TableReader, register_reader, table_reader
 from chainrule.data.headers import DECIMAL_COMMA, names_columns
-from chainrule.data.source import read_file
+from chainrule.data.source import check_bad, is_marked, read_marked, unpacked
 from chainrule.data.table import is_header
+from chainrule.data.text_encoding import plain_head
 
 DELIMITERS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 """Separators that are recognised, as notes name them."""
@@ -61,14 +62,16 @@ class Delimited(TableReader):
         return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.delimiter)
 
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-        text = read_file(path, on_bad, notes).tobytes().decode()
+        text = read_marked(path, on_bad, notes)
         if self.delimiter and (mark := self.delimiter_of(text)) != self.delimiter:
             notes.append(f"{path.name}: columns are separated by {DELIMITERS[mark]}")
         rows: list[list[str]] = []
         lines: list[int] = []
-        dropped = empty = 0
+        dropped = empty = bad = 0
         for line, cells in self.cells(path, text):
-            if len(cells) > 1 and not any(map(str.strip, cells)):
+            if is_marked("".join(cells)):
+                bad += 1
+            elif len(cells) > 1 and not any(map(str.strip, cells)):
                 empty += 1
             elif not rows or len(cells) == len(rows[0]):
                 rows.append(cells)
@@ -80,6 +83,7 @@ class Delimited(TableReader):
                 )
             else:
                 dropped += 1
+        check_bad(path, bad, len(rows), "line", notes)
         if dropped > max(10, len(rows) // 1000):
             raise DataError(
                 f"{path}: {dropped:,} rows of another length than the first, too many to skip: is this a table?"
@@ -169,5 +173,5 @@ def has_semicolons(path: Path) -> bool:
         path: a file.
     """
     reader = table_reader(path)
-    text = read_file(path, "skip", [])[:SAMPLE].tobytes().decode(errors="ignore")
+    text = plain_head(unpacked(path)[:SAMPLE].tobytes()).decode(errors="ignore")
     return isinstance(reader, Delimited) and reader.delimiter != "" and reader.delimiter_of(text) == ";"

@@ -58,7 +58,7 @@ def _entries(path: Path, text: str) -> list[str]:
         elif line.strip() and not line.startswith(";"):
             if not entries:
                 raise DataError(f"{path}: line {number}: letters before the first '>': not FASTA")
-            if strange := re.search(r"[^A-Za-z*.\s-]", line):
+            if strange := re.search(r"[^A-Za-z*.\s\0\ud800-\udfff-]", line):
                 raise DataError(f"{path}: line {number}: {strange[0]!r} is no letter of a sequence")
             entries[-1].append("".join(line.split()))
     return ["".join(lines) for lines in entries]

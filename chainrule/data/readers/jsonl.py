@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from chainrule.core.errors import DataError
 from chainrule.data.formats import Rows, TableReader, register_reader
-from chainrule.data.source import read_file
+from chainrule.data.source import check_bad, read_text
 from chainrule.data.table import cell_of
+from chainrule.data.text_encoding import TextDecoding
+
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @register_reader("jsonl", suffixes=(".jsonl",))
@@ -24,10 +28,22 @@ class JsonLines(TableReader):
             return []
 
     def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-        text = read_file(path, on_bad, notes).tobytes().decode()
-        records = {n: _object(path, n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()}
+        records: dict[int, dict[str, Any]] = {}
+        bad = 0
+        for number, line in enumerate(read_text(path, on_bad, notes).split("\n"), 1):
+            if not line.strip():
+                continue
+            try:
+                records[number] = _object(path, number, line)
+            except DataError as error:
+                if on_bad != "skip":
+                    raise DataError(f"{error}; --on-bad skip drops such lines and counts them") from None
+                bad += 1
+        check_bad(path, bad, len(records), "line", notes)
+        compose = TextDecoding.of(on_bad).compose
         names = list(dict.fromkeys(itertools.chain.from_iterable(records.values())))
-        return names, [[cell_of(row.get(name)) for name in names] for row in records.values()], list(records)
+        rows = [[compose(cell_of(row.get(name))) for name in names] for row in records.values()]
+        return [compose(name) for name in names], rows, list(records)
 
 
 def _object(path: Path, number: int, line: str) -> dict[str, Any]:
@@ -37,4 +53,6 @@ def _object(path: Path, number: int, line: str) -> dict[str, Any]:
         raise DataError(f"{path}: line {number}: not valid JSON: {error}") from None
     if not isinstance(record, dict):
         raise DataError(f'{path}: line {number}: a JSON object such as {{"text": …}} is needed on every line')
+    if half := SURROGATE.search(json.dumps(record, ensure_ascii=False)):
+        raise DataError(f"{path}: line {number}: not text: {ascii(half[0])[1:-1]} is half of a surrogate pair")
     return record

@@ -9,6 +9,7 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.data.formats import Rows, TableReader, register_reader
 from chainrule.data.source import unpacked
 from chainrule.data.table import cell_of
+from chainrule.data.text_encoding import TextDecoding
 
 
 @register_reader("parquet", suffixes=(".parquet",))
@@ -30,5 +31,6 @@ class Parquet(TableReader):
             found = parquet.read_table(io.BytesIO(unpacked(path).tobytes()))
         except pyarrow.ArrowException as error:
             raise DataError(f"{path}: not a Parquet file, or damaged: {str(error).splitlines()[0]}") from None
-        rows = [[cell_of(record[name]) for name in found.column_names] for record in found.to_pylist()]
-        return found.column_names, rows, list(range(1, len(rows) + 1))
+        compose = TextDecoding.of(on_bad).compose
+        rows = [[compose(cell_of(record[name])) for name in found.column_names] for record in found.to_pylist()]
+        return [compose(name) for name in found.column_names], rows, list(range(1, len(rows) + 1))

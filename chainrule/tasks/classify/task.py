@@ -31,10 +31,13 @@ class Classify(ClassifyTask):
     default_models = "ngram,bag,rnn,lstm,gru"
     items = "texts"
     item = "record"
-    data_options = ("tokenizer", "group", "on_bad")
+    normalize = "nfc"
+    data_options = ("tokenizer", "group", "on_bad", "encoding", "normalize")
 
     def read(self, settings: RunConfig) -> LabelledDataset:
-        return read_labelled(settings.data, settings.columns, settings.split, settings.on_bad, settings.group)
+        return read_labelled(
+            settings.data, settings.columns, settings.split, self.text_decoding(settings.model_dump()), settings.group
+        )
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -62,7 +65,9 @@ class Classify(ClassifyTask):
         return EncodedData(dataset, processor, dataset.parts, notes)
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Records:
-        return run.processor.encode(read_labelled_part(source, options.get("columns"), options["on_bad"]), str(source))
+        return run.processor.encode(
+            read_labelled_part(source, options.get("columns"), self.text_decoding(options)), str(source)
+        )
 
     def model_dimensions(self, data: EncodedData) -> dict[str, Any]:
         found = data.processor.sizes()

@@ -24,10 +24,17 @@ class ClassifyImages(ClassifyTask):
     default_models = "knn,logistic,mlp,cnn,lstm,gru,vit"
     items = "images"
     item = "image"
-    data_options = ("image_size", "on_bad")
+    normalize = "nfc"
+    data_options = ("image_size", "on_bad", "encoding", "normalize")
 
     def read(self, settings: RunConfig) -> ImageDataset:
-        return read_images(settings.data, settings.columns, settings.split, settings.on_bad, settings.image_size)
+        return read_images(
+            settings.data,
+            settings.columns,
+            settings.split,
+            self.text_decoding(settings.model_dump()),
+            settings.image_size,
+        )
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -37,7 +44,7 @@ class ClassifyImages(ClassifyTask):
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
         reader: Any = run.processor.reader
-        part = read_part(source, reader, "label", options.get("columns"), options["on_bad"])
+        part = read_part(source, reader, "label", options.get("columns"), self.text_decoding(options))
         return run.processor.encode(part, str(source))
 
     def shown(self, part: ImagePart) -> Iterator[dict[str, Any]]:

@@ -39,7 +39,7 @@ def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
         UserError: a run of another task, too many images, or lines that ``read_codes`` refuses.
     """
     name = where(symbols)
-    ids_NP, short = read_codes(read_lines(symbols, blank=True), run.model.codebook_size, run.model.side**2, name)
+    ids_NP, short = read_codes(read_lines(symbols), run.model.codebook_size, run.model.side**2, name)
     if len(ids_NP) > MOST_DRAWN:
         raise UserError(
             f"{name}: {len(ids_NP):,} images, and at most {MOST_DRAWN:,} are drawn at once: give a part of them"

@@ -34,7 +34,8 @@ class Codes(Task):
     name = "codes"
     default_models = "vq,vq:quantiser=ema,vq:quantiser=gumbel"
     items = "images"
-    data_options = ("image_size", "on_bad")
+    normalize = "nfc"
+    data_options = ("image_size", "on_bad", "encoding", "normalize")
     loss = ""  # the logarithm of the squared error plus the terms of the quantiser has no unit
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
@@ -48,7 +49,7 @@ class Codes(Task):
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
-        return read_images(s.data, s.columns, s.split, s.on_bad, s.image_size, labelled=False)
+        return read_images(s.data, s.columns, s.split, self.text_decoding(s.model_dump()), s.image_size, labelled=False)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -56,7 +57,7 @@ class Codes(Task):
         return ImageProcessor(dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
 
     def read_split(self, run: Run[ImageProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
-        return read_part(source, run.processor.reader, "nothing", options.get("columns"), options["on_bad"])
+        return read_part(source, run.processor.reader, "nothing", options.get("columns"), self.text_decoding(options))
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Codec):

@@ -56,7 +56,10 @@ GUIDANCES, TEMPERATURES = (1.0, 1.5, 2.5, 4.0), (1.0, 0.7)
 """Values that are tried on the validation split."""
 CHOOSER, JUDGE = 1, 2
 """Seeds of the two matchers."""
-SHARED = {"data", "columns", "split", "on_bad", "image_size", "budget", "seed", "device", "precision", "threads"}
+SHARED = {
+    "data", "columns", "split", "on_bad", "encoding", "normalize", "image_size", "budget", "seed", "device",
+    "precision", "threads",
+}  # fmt: skip
 """Settings that a codec is trained with, equal to those of the run."""
 
 
@@ -65,7 +68,8 @@ class Draw(Task):
     name = "draw"
     default_models = "lstm,gru,dalle"
     tuning = "training two matchers of captions and images; tuning guidance and temperature on the validation set"
-    data_options = ("tokenizer", "image_size", "on_bad")
+    normalize = "nfc"
+    data_options = ("tokenizer", "image_size", "on_bad", "encoding", "normalize")
     continues = False
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
@@ -108,7 +112,7 @@ class Draw(Task):
 
     def read(self, settings: RunConfig) -> CaptionedDataset:
         s = settings
-        return read_captioned(s.data, s.columns, s.split, s.on_bad, s.image_size)
+        return read_captioned(s.data, s.columns, s.split, self.text_decoding(s.model_dump()), s.image_size)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -138,7 +142,9 @@ class Draw(Task):
         return EncodedData(dataset, processor, parts, [told] if told else [])
 
     def read_split(self, run: Run[CaptionProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
-        pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), options["on_bad"])
+        pictures = read_part(
+            source, run.processor.reader, "caption", options.get("columns"), self.text_decoding(options)
+        )
         return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:

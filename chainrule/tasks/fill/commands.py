@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.groups import ReadsText
 
 
 class FillResult(Result):
@@ -17,7 +17,7 @@ class FillResult(Result):
 
 
 @register_command("fill", FillResult)
-class Fill(UsesRun):
+class Fill(ReadsText):
     """predict the token at each [MASK] of a text"""
 
     text: Any = argument(
@@ -46,7 +46,7 @@ class EmbedResult(Result):
 
 
 @register_command("embed", EmbedResult)
-class Embed(UsesRun):
+class Embed(ReadsText):
     """write one vector for each line or token of a text"""
 
     input: Any = argument(
@@ -58,11 +58,13 @@ class Embed(UsesRun):
     def call(self) -> dict[str, Any]:
         from chainrule.core import UserError
         from chainrule.tasks.fill.inference import embed, write_vectors
-        from chainrule.tasks.inference import run_of
+        from chainrule.tasks.inference import decode_inputs, run_of
 
         if self.out is not None and not Path(self.out).parent.is_dir():
             raise UserError(f"--out {self.out}: no such folder; make it first")
-        found = embed(run_of(self), self.input, per=self.per or "text")
+        run = run_of(self)
+        input = decode_inputs(run, {"input": self.input, "encoding": self.encoding})["input"]
+        found = embed(run, input, per=self.per or "text")
         if self.out is not None:
             write_vectors(self.out, found["vectors"])
         return {**found, "out": self.out}

@@ -110,13 +110,14 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     Args:
         run: a run of a bidirectional encoder.
         input: a path, or texts in memory.
-        per: "text": the mean over the tokens of each; "token": one for every token, texts one after the other.
+        per: "text": the mean over the tokens of each, 0 where it has none; "token": one for every token, texts one
+            after the other.
 
     Returns:
         ``vectors`` (float32, N x D), ``count``, ``width``, ``per``, and ``tokens`` of each text.
 
     Raises:
-        UserError: a run of another kind, or an empty text.
+        UserError: a run of another kind, or texts that are all empty.
     """
     model = run.model
     if not isinstance(model, Encoder):
@@ -127,11 +128,14 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     if per not in ("text", "token"):
         raise UserError(f"--per {per}: text or token")
     ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
-    empty = next((k for k, row in enumerate(ids) if not len(row)), None)
-    if empty is not None:
-        raise UserError(f"embed: text {empty + 1} is empty: give texts of at least one token")
+    if not any(map(len, ids)):
+        raise UserError("embed: the texts are empty: give at least one with a token")
     vectors = _vectors(run, ids)
-    made = np.stack([rows.mean(0) for rows in vectors]) if per == "text" else np.concatenate(vectors)
+    none = np.zeros(max(rows.shape[1] for rows in vectors), np.float32)
+    if per == "text":
+        made = np.stack([rows.mean(0) if len(rows) else none for rows in vectors])
+    else:
+        made = np.concatenate([rows for rows in vectors if len(rows)])
     count, width = made.shape
     return {"vectors": made, "count": count, "width": width, "per": per, "tokens": [len(row) for row in ids]}
 

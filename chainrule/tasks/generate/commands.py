@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.groups import ReadsText
 
 
 class ScoreResult(Result):
@@ -18,7 +18,7 @@ class ScoreResult(Result):
 
 
 @register_command("score", ScoreResult)
-class Score(UsesRun):
+class Score(ReadsText):
     """compute log p (nats) of each line, or of a whole text"""
 
     input: Any = argument(
@@ -42,7 +42,7 @@ class PredictResult(Result):
 
 
 @register_command("predict", PredictResult)
-class Predict(UsesRun):
+class Predict(ReadsText):
     """list the most probable next tokens of each sequence, with probabilities"""
 
     input: Any = argument(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, register_command
-from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.groups import ReadsText
 
 
 class TagResult(Result):
@@ -16,15 +17,20 @@ class TagResult(Result):
 
 
 @register_command("tag", TagResult)
-class Tag(UsesRun):
+class Tag(ReadsText):
     """predict the tag of each token"""
 
     input: Any = argument(
-        "one sequence per line, or one token per line with blank lines between sequences; default: standard input; "
-        "in Python also a list",
+        "one token per line with blank lines between sequences, as a tagger is trained on, or one sequence per line; "
+        "default: standard input; in Python also a list",
         metavar="FILE",
         stdin=True,
     )
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        spaced = sum(" " in word for row in answer["tokens"] for word in row)
+        if spaced and isinstance(self.input, str | os.PathLike):
+            yield f"read as one token a line: {spaced} token{'s' * (spaced > 1)} with a space inside"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for k, (words, tags) in enumerate(zip(answer["tokens"], answer["tags"])):

@@ -35,10 +35,13 @@ class Tag(LabelTask):
     item = "token"
     enough = (200, 16)
     second = Metric("span_f1", "span F1", "구간 F1", higher_is_better=True)
-    data_options = ("tokenizer", "group", "on_bad")
+    normalize = "nfc"
+    data_options = ("tokenizer", "group", "on_bad", "encoding", "normalize")
 
     def read(self, settings: RunConfig) -> TaggedDataset:
-        return read_tagged(settings.data, settings.columns, settings.split, settings.on_bad, settings.group)
+        return read_tagged(
+            settings.data, settings.columns, settings.split, self.text_decoding(settings.model_dump()), settings.group
+        )
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -59,7 +62,9 @@ class Tag(LabelTask):
         return EncodedData(dataset, processor, parts)
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Tagged:
-        return run.processor.encode(read_tagged_part(source, options.get("columns"), options["on_bad"]), str(source))
+        return run.processor.encode(
+            read_tagged_part(source, options.get("columns"), self.text_decoding(options)), str(source)
+        )
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         return {"parts": {n: {"records": len(p.rows), "tokens": len(p)} for n, p in data.parts.items()}}

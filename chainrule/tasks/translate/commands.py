@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import Constraints, UsesRun
+from chainrule.tasks.groups import Constraints, ReadsText
 
 
 class TranslateResult(Result):
@@ -18,7 +18,7 @@ class TranslateResult(Result):
 
 
 @register_command("translate", TranslateResult)
-class Translate(UsesRun, Constraints):
+class Translate(ReadsText, Constraints):
     """translate each line: one line in, one line out"""
 
     input: Any = argument(

@@ -75,7 +75,7 @@ def translate(
         no_repeat_ngram=no_repeat_ngram,
         groups=diverse,
     )
-    ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input, blank=True)]
+    ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input)]
     began = time.perf_counter()
     found = translations(run, [x[:LONGEST].astype(np.int32) for x in ids], options)
     seconds = time.perf_counter() - began

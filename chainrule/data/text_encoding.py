@@ -1,0 +1,193 @@
+"""Encodings of text files: decode one that is named, name the likely one of bytes that are not UTF-8, compose Unicode.
+
+`chainrule.data.source.read_file` is the one place where the text of a file becomes UTF-8.
+"""
+
+from __future__ import annotations
+
+import codecs
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from chainrule.core.errors import UserError, nearest
+
+UTF8 = "utf-8"
+SUGGESTED = ("utf-8", "utf-16", "cp949", "cp932", "euc_jp", "gb18030", "big5", "cp1252", "cp1251", "koi8-r")
+"""Encodings that an error offers."""
+SPOKEN = {"cp1252": "Latin-1 (CP1252)", "cp932": "Shift-JIS (CP932)", "euc_jp": "EUC-JP"}
+"""Names of encodings for people, where they are not the upper-case ones of Python."""
+HANGUL, KANA, HAN, CYRILLIC = "[가-힣]", "[ぁ-ゖァ-ヺー]", "[一-鿿]", "[а-яё]"
+FREQUENT = {
+    "gb18030": "的一是不了在人有我他这个们中来上大为和国地到以说时要就出会可也你对生能而子那得于着下",
+    "big5": "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於著下",
+}
+"""The most frequent characters of Chinese, in both scripts."""
+
+
+class TextDecoding(str):
+    """The value of ``--on-bad`` (``stop`` or ``skip``) with the encoding and the normalisation that text is decoded by.
+
+    It is the value of ``--on-bad`` itself, so that a plain ``"stop"`` or ``"skip"`` means UTF-8 text as it is.
+
+    >>> TextDecoding("skip", "cp949") == "skip", TextDecoding("skip", "cp949").encoding
+    (True, 'cp949')
+    """
+
+    encoding: str | None
+    """The encoding of the files; None: UTF-8."""
+    normalize: str | None
+    """``nfc`` composes characters; None leaves them as they are."""
+
+    def __new__(cls, on_bad: str = "stop", encoding: str | None = None, normalize: str | None = None) -> Self:
+        """Return the settings. Raises UserError for an unknown encoding or normal form."""
+        made = super().__new__(cls, on_bad)
+        made.encoding = check_encoding(encoding) if encoding else None
+        made.normalize = None if check_normalize(normalize) == "none" else normalize
+        return made
+
+    @classmethod
+    def of(cls, on_bad: str) -> TextDecoding:
+        """Return the value itself, or that of ``--on-bad`` alone."""
+        return on_bad if isinstance(on_bad, TextDecoding) else cls(on_bad)
+
+    def compose(self, text: str) -> str:
+        """Return the text in the normal form that is asked for."""
+        return compose(text) if self.normalize else text
+
+
+@dataclass(frozen=True)
+class TextFile(os.PathLike[str]):
+    """The path of a file of text, or ``-`` for standard input, and how it is decoded."""
+
+    path: str
+    decoding: TextDecoding
+
+    def __fspath__(self) -> str:
+        """Return the path."""
+        return self.path
+
+
+def check_encoding(name: str) -> str:
+    """Return the name of an encoding as Python gives it. Raises UserError for one that does not exist.
+
+    >>> check_encoding("CP-949"), check_encoding("latin-1")
+    ('cp949', 'iso8859-1')
+    """
+    for known in (name, re.sub(r"[-_ ](?=\d)", "", name)):  # CP-949 is cp949
+        try:
+            "".encode(known)  # refuses codecs that are not of text
+            return codecs.lookup(known).name
+        except (LookupError, UnicodeError, ValueError):
+            continue
+    raise UserError(f"--encoding {name}: no such encoding of text; {nearest(name, SUGGESTED)}")
+
+
+def check_normalize(name: str | None) -> str | None:
+    """Return the value of ``--normalize``. Raises UserError for another than ``nfc`` and ``none``."""
+    if name not in (None, "nfc", "none"):
+        raise UserError(f"--normalize {name}: {nearest(str(name), ('nfc', 'none'))}")
+    return name
+
+
+def compose(text: str) -> str:
+    """Return text in Unicode's normal form NFC, in which a Korean syllable or an accented letter is one character.
+
+    >>> len(compose("e\\u0301"))
+    1
+    """
+    return text if text.isascii() or unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+def recoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield the bytes of a text in UTF-8. Raises UnicodeError where they do not belong to ``encoding``."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    for chunk in chunks:
+        yield decoder.decode(chunk).encode(UTF8, "surrogatepass")
+    yield decoder.decode(b"", final=True).encode(UTF8, "surrogatepass")
+
+
+def plain_head(head: bytes) -> bytes:
+    """Return the first bytes of a file as formats are recognised by them: UTF-16 as UTF-8, no byte-order mark.
+
+    >>> plain_head("a,b".encode("utf-8-sig")), plain_head("text,label".encode("utf-16"))
+    (b'a,b', b'text,label')
+    """
+    wide = _wide(head)
+    return (head.decode(wide, "replace").encode() if wide else head).removeprefix(codecs.BOM_UTF8)
+
+
+def likely_encoding(raw: bytes) -> str | None:
+    """Return the name of the encoding that bytes are probably in; None for damaged UTF-8, and where nothing tells it.
+
+    >>> likely_encoding("가을 하늘은 높고 푸르다".encode("cp949"))
+    'cp949'
+    >>> likely_encoding("Grüße aus Köln".encode("latin-1"))
+    'cp1252'
+    """
+    if wide := _wide(raw):
+        return wide
+    lines = [line for line in raw.split(b"\n") if not line.isascii()]
+    if not lines or b"\0" in raw or sum(map(is_utf8, lines)) > len(lines) // 10:
+        return None
+    joined = b"\n".join(lines)
+    for name, fits in (
+        ("cp932", lambda text, high: _share(KANA, text) > 0.2 * high),
+        ("euc_jp", lambda text, high: _share(KANA, text) > 0.2 * high),
+        ("cp949", lambda text, high: _share(HANGUL, text) > 0.9 * high),
+        ("gb18030", lambda text, high: _is_chinese(text, high, "gb18030")),
+        ("big5", lambda text, high: _is_chinese(text, high, "big5")),
+        ("cp1251", lambda text, high: _share(CYRILLIC, text) > 0.6 * high and high > 0.5),
+        ("koi8-r", lambda text, high: _share(CYRILLIC, text) > 0.6 * high and high > 0.5),
+        ("cp1252", lambda text, high: high < 0.5 and len(re.findall(r"[^\x00-\x9f]", text)) > 1),
+    ):
+        try:
+            text = joined.decode(name)
+        except UnicodeDecodeError:
+            continue
+        if fits(text, _share(r"[^\x00-\x7f]", text)):
+            return name
+    return None
+
+
+def spoken(encoding: str) -> str:
+    """Return the name of an encoding for people.
+
+    >>> spoken("cp949"), spoken("cp1252")
+    ('CP949', 'Latin-1 (CP1252)')
+    """
+    return SPOKEN.get(encoding, encoding.upper())
+
+
+def _wide(raw: bytes) -> str | None:
+    """Return UTF-16 or UTF-32 by the byte-order mark, or UTF-16 by the zero bytes of its ASCII characters."""
+    if raw.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return "utf-32"
+    if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    pairs, spaces = len(raw) // 2, (b" \0", b"\n\0", b"\0 ", b"\0\n")
+    even, odd = raw[0 : 2 * pairs : 2].count(0), raw[1 : 2 * pairs : 2].count(0)
+    if pairs < 8 or max(even, odd) < pairs // 20 or not any(x in raw for x in spaces):
+        return None
+    return "utf-16-le" if even * 4 < odd else "utf-16-be" if odd * 4 < even else None
+
+
+def is_utf8(line: bytes) -> bool:
+    """Return True if bytes are valid UTF-8."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _share(pattern: str, text: str) -> float:
+    """Return the share of the characters of a text, white space left out, that a pattern finds."""
+    return len(re.findall(pattern, text)) / max(1, len("".join(text.split())))
+
+
+def _is_chinese(text: str, high: float, name: str) -> bool:
+    return _share(HAN, text) > 0.7 * high and _share(f"[{FREQUENT[name]}]", text) > 0.08 * high
