@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -85,7 +86,7 @@ class Options:
         """
         for name, value in answer.items():
             for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
-                yield f"{key:<14} {f'{part:.6g}' if isinstance(part, float) else part}"
+                yield f"{key:<14} {in_full(part) if isinstance(part, float) else part}"
 
     def completed(self) -> Options:
         """Return the options with what only the command line adds, such as a default file."""
@@ -138,6 +139,26 @@ def register_command(
         return kind
 
     return decorate
+
+
+def in_full(value: float, spread: float | None = None) -> str:
+    """Return a number for people: with the digits that differ, however large it is.
+
+    Args:
+        value: the number.
+        spread: size of the differences that matter, such as the width of an interval; five digits of it are shown.
+            None: six digits of the number itself, and all those before the decimal point.
+
+    Examples:
+        >>> in_full(1.23456789), in_full(1234567.89), in_full(1e12 + 45.678, 3.2), in_full(2e-9, 1e-10)
+        ('1.23457', '1234567.9', '1000000000045.6780', '2e-09')
+    """
+    if spread is None:
+        return f"{value:.1f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
+    if not (math.isfinite(value) and math.isfinite(spread) and spread > 0):
+        return f"{value:.15g}"
+    decimals = max(0, 4 - math.floor(math.log10(spread)))
+    return f"{value:.{decimals}f}" if decimals < 10 and abs(value) < 1e15 else f"{value:.{min(decimals, 15)}g}"
 
 
 def is_given(value: Any) -> bool:

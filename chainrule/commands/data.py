@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from chainrule.options import SECTIONS, Result, argument, key, option, register_command
+from chainrule.options import SECTIONS, Result, argument, in_full, key, option, register_command
 from chainrule.tasks.groups import DataOptions, Plugin
 
 MAX_SHOWN = 12
@@ -75,7 +75,7 @@ class Data(DataOptions, Plugin):
         for name, part in card["parts"].items():
             yield f"  {name:<6}" + ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in part.items() if n)
         for name, mean, scale in zip(card.get("columns", []), card.get("mean", []), card.get("scale", [])):
-            yield f"  {name}: mean {mean:.6g}, standard deviation {scale:.6g} (training split)"
+            yield f"  {name}: mean {in_full(mean, scale)}, standard deviation {in_full(scale, scale)} (training split)"
         if card.get("labels"):
             shares = [f"{found['label']} {found['train']:.1%}" for found in card["labels"]]
             yield f"  labels of train: {_listed(shares)}"

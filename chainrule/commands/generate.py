@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from chainrule.options import Result, key, option, register_command
+from chainrule.options import Result, in_full, key, option, register_command
 from chainrule.tasks.groups import Constraints, Sampling, UsesRun
 
 
@@ -46,9 +46,11 @@ class Generate(UsesRun, Sampling, Constraints):
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "quantiles" in answer:
             for name, steps in zip(answer["columns"], answer["quantiles"]):
-                yield f"{name}\n{'step':>6} {'10 %':>12} {'median':>12} {'90 %':>12}"
-                for t, (low, middle, high) in enumerate(steps, 1):
-                    yield f"{t:>6} {low:>12.6g} {middle:>12.6g} {high:>12.6g}"
+                spread = min(high - low for low, _, high in steps)
+                shown = [[in_full(value, spread) for value in step] for step in steps]
+                width = max(12, *(len(number) for row in shown for number in row))
+                for t, row in enumerate([["10 %", "median", "90 %"], *shown]):
+                    yield (f"{t:>6}" if t else f"{name}\n  step") + "".join(f" {number:>{width}}" for number in row)
         elif "written" in answer:
             yield from answer["written"]
         else:

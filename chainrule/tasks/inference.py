@@ -132,6 +132,12 @@ def text_of(run: Run, ids: Any) -> str:
     return run.processor.tokenizer.decode(ids).decode(errors="replace")
 
 
+def count_unknown(run: Run, ids: Sequence[int]) -> int:
+    """Return how many of some token ids the run does not know: the unknown one, and those that training never had."""
+    strange = {run.processor.tokenizer.unknown, *run.data.get("unseen", ())}
+    return sum(k in strange for k in ids)
+
+
 def token_text(run: Run, k: int) -> str:
     """Return a token as text; a byte that is no character by itself as its number."""
     content = run.processor.tokenizer.decode([k])

@@ -18,7 +18,7 @@ from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.fill.metrics import BUDGET, longest_first
-from chainrule.tasks.inference import register_call, token_text
+from chainrule.tasks.inference import count_unknown, register_call, token_text
 
 MASK = "[MASK]"
 
@@ -79,7 +79,7 @@ def _filled(run: Run, line: str, top_k: int, never: Sequence[int]) -> dict[str, 
     ]
     chosen = [token_text(run, k) for k in _all_filled(run, ids, never)]
     filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
-    unknown = ids.count(tokenizer.unknown) if tokenizer.unknown is not None else 0
+    unknown = count_unknown(run, ids)
     return {"text": line, "masks": found, "filled": filled, **({"unknown": unknown} if unknown else {})}
 
 
