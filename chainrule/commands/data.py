@@ -36,12 +36,12 @@ class Data(DataOptions, Plugin):
     def call(self) -> dict[str, Any]:
         from chainrule.data.image_files import as_png
         from chainrule.runs import write_file
-        from chainrule.tasks.inference import stored
+        from chainrule.tasks.inference import named_in_memory, stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
         from chainrule.tasks.setup import data_card
 
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, named_in_memory(folder):
             options, source = stored(self, self.data, Path(folder))
             values = settings_of(options, str(source))
             self._check_sheet(str(source), values["task"])

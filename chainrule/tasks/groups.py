@@ -100,7 +100,8 @@ class Training(DataOptions, Machine, Seed, Overwrite):
         "classify, codes (images), draw (images with captions); default: follows from the data"
     )
     budget: str | None = option(
-        "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps"
+        "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes, 1e7tokens or 2000steps",
+        example="60s",
     )
     params: float | None = option("choose the largest width with at most N parameters", metavar="N")
     pretrained: str | None = option(

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from chainrule.core import UserError
+from chainrule.core import ChainruleError, UserError
 from chainrule.core.files import FolderLock
 from chainrule.core.task_registry import Registry
 from chainrule.data.lines import check_file, is_path
@@ -122,6 +123,21 @@ def stored(options: RecordsT, data: Any, folder: Path, *, overwrite: bool = Fals
             for old in folder.glob(f"{STEM}.*"):
                 old.unlink()
     return replace(options, unit=options.unit or unit_of(data)), materialize(data, folder)
+
+
+@contextmanager
+def named_in_memory(folder: Path | str) -> Iterator[None]:
+    """Errors about a temporary file do not name it, because the user gave data in memory.
+
+    Args:
+        folder: the temporary folder.
+    """
+    try:
+        yield
+    except ChainruleError as error:
+        if f"{folder}/" not in str(error):
+            raise
+        raise type(error)(str(error).replace(f"{folder}/", "data in memory, written as ")) from None
 
 
 # --- what inference calls need ----------------------------------------------------------------------------------------
