@@ -8,7 +8,8 @@ from __future__ import annotations
 import html
 import inspect
 import os
-from collections.abc import Callable
+import reprlib
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from chainrule import options
 from chainrule.commands import COMMANDS
 from chainrule.core import UserError
+from chainrule.core.errors import nearest
 from chainrule.core.plugin import run_plugin
 from chainrule.data.memory import check_path
 from chainrule.options import Options
@@ -23,9 +25,48 @@ from chainrule.runs.run import Run as RunData
 from chainrule.tasks import inference, setup
 from chainrule.tasks.groups import UsesRun
 
+SHOWN = 600
+"""Characters up to which an answer is shown whole."""
+FOREIGN = {
+    "fit": "it is trained already; chainrule.train(data, model, out) trains",
+    "train": "it is trained already; chainrule.train(data, model, out) trains",
+    "sample": "generate draws samples",
+    "predict_proba": "classify returns the probability p of every label",
+    "transform": "embed returns vectors of texts",
+    "save": "it is a folder already, and its path is run.path",
+    "parameters": "its weights are run.model.parameters()",
+}
+"""Methods of other libraries, and what stands for them here."""
+
+
+class _Short(reprlib.Repr):
+    """Values in a few characters; entries of a dict keep their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxdict, self.maxlist, self.maxstring, self.maxother = 8, 3, 80, 80
+
+    def repr_dict(self, x: dict[Any, Any], level: int) -> str:
+        if level <= 0:
+            return "{…}"
+        shown = [f"{self.repr1(name, level - 1)}: {self.repr1(value, level - 1)}" for name, value in x.items()]
+        return f"{{{', '.join(shown[: self.maxdict] + ['…'] * (len(shown) > self.maxdict))}}}"
+
+
+_SHORT = _Short()
+
 
 class Run(RunData):
     """A trained model with everything that is needed to use it; each command that takes a run is a method."""
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError with the method that may be meant."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        methods = [command.function for command in COMMANDS.values() if issubclass(command, UsesRun)]
+        if meant := FOREIGN.get(name):
+            raise AttributeError(f"a run has no {name}: {meant}")
+        raise AttributeError(f"a run has no {name}: {nearest(name, methods)}")
 
     def _repr_html_(self) -> str:
         """Return a card, for notebooks."""
@@ -37,8 +78,34 @@ class Run(RunData):
             "tokenizer": self.processor.spec,
             "computed on": str(self.compute),
         }
-        cells = "".join(f"<tr><th>{k}</th><td>{html.escape(str(v))}</td></tr>" for k, v in rows.items() if v)
-        return f"<table>{cells}</table>"
+        return _table({name: str(value) for name, value in rows.items() if value})
+
+
+class Answer(dict[str, Any]):
+    """The answer of a command: a dict that is shown short, and as a table in notebooks."""
+
+    def __repr__(self) -> str:
+        whole = super().__repr__()
+        if len(whole) <= SHOWN:
+            return whole
+        return f"{{{', '.join(f'{name!r}: {_SHORT.repr(value)}' for name, value in self.items())}}}"
+
+    def _repr_html_(self) -> str:
+        """Return a table of the entries, for notebooks."""
+        return _table({name: _SHORT.repr(value) for name, value in self.items()})
+
+    def __getattr__(self, name: str) -> Any:
+        """Raise AttributeError with what may be meant."""
+        if name in self:
+            raise AttributeError(f"an answer is a dict: write answer[{name!r}]")
+        if "run" in self and hasattr(Run, name):
+            raise AttributeError(f"an answer is a dict, not a run: chainrule.load(answer['run']).{name}(…)")
+        raise AttributeError(f"an answer is a dict and has no {name}; its entries are {', '.join(self)}")
+
+
+def _table(rows: dict[str, str]) -> str:
+    cells = "".join(f"<tr><th>{k}</th><td>{html.escape(v)}</td></tr>" for k, v in rows.items())
+    return f"<table>{cells}</table>"
 
 
 def load(
@@ -92,12 +159,14 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
     def function(*args: Any, **keywords: Any) -> dict[str, Any]:
         run = {"run": args[0]} if "run" in leave_out else {}
         try:
-            given = options.make(command, {**run, **options.bind(command, shown, args[len(run) :], keywords)})
+            keywords = _settings_moved(command, shown, args, keywords)
+            values = {**run, **options.bind(command, shown, args[len(run) :], keywords)}
+            given = options.make(command, _converted(command, values))
         except TypeError as error:
             raise UserError(str(error)) from None
         if isinstance(getattr(given, "data", None), str):
             check_path(given.data)
-        return options.answer_of(given)
+        return Answer(options.answer_of(given))
 
     me = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)] if "run" in leave_out else []
     function.__module__, function.__name__ = __name__, command.function
@@ -105,6 +174,40 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
     function.__doc__ = _documentation(command, leave_out)
     function.__signature__ = shown.replace(parameters=[*me, *shown.parameters.values()])  # type: ignore[attr-defined]
     return function
+
+
+def _settings_moved(
+    command: type[Options], shown: inspect.Signature, args: tuple[Any, ...], keywords: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the keywords of a call with those that name settings under ``set``."""
+    known = set(shown.parameters)
+    if "set" not in known or (set(keywords) <= known and not isinstance(keywords.get("config"), Mapping)):
+        return keywords
+    from chainrule.tasks.arguments import with_settings
+
+    use_plugin(keywords.get("plugin"))
+    by_place = dict(zip(shown.parameters, args))
+    return with_settings(
+        command, keywords, {**by_place, **keywords}.get("model" if "model" in shown.parameters else "models")
+    )
+
+
+def _converted(command: type[Options], values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of a call in the form that the command takes them; UserError for one that is missing."""
+    from chainrule.tasks.arguments import as_data, as_input
+
+    made = dict(values)
+    for o in options.options_of(command):
+        if o.name in made and o.about.get("stdin"):
+            texts = isinstance(made[o.name], str) and o.about.get("nargs") == "*" and command.function == "fill"
+            made[o.name] = [made[o.name]] if texts else as_input(o.name, made[o.name])
+        elif o.name in made and o.required and made[o.name] is None:
+            raise UserError(f"{o.name}=None: it must be given")
+    if "data" in made:
+        made["data"] = as_data(made["data"])
+    if isinstance(made.get("run"), str) and any(isinstance(value, RunData) for value in made.values()):
+        raise UserError(f"{command.function}: the run comes first: {command.function}(run, …)")
+    return made
 
 
 def _documentation(command: type[Options], leave_out: tuple[str, ...]) -> str:

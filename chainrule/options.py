@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Integral, Real
@@ -17,6 +17,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, ClassVar, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
 
+from chainrule.core.digits import in_full
 from chainrule.core.errors import nearest
 from chainrule.core.plugin import run_plugin
 
@@ -85,7 +86,7 @@ class Options:
         """
         for name, value in answer.items():
             for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
-                yield f"{key:<14} {f'{part:.6g}' if isinstance(part, float) else part}"
+                yield f"{key:<14} {in_full(part) if isinstance(part, float) else part}"
 
     def completed(self) -> Options:
         """Return the options with what only the command line adds, such as a default file."""
@@ -218,11 +219,18 @@ def bind(
     """
     for name in keywords:
         if name not in given.parameters:
-            raise TypeError(refusal(command, name, known=list(given.parameters)))
+            plural = f"did you mean {name}s? " if f"{name}s" in given.parameters else ""
+            told = refusal(command, name, known=list(given.parameters))
+            raise TypeError(told.replace("; ", f"; {plural}", 1) if plural else told)
+    placed = [p.name for p in given.parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    if len(args) > len(placed):
+        named = next((f"; all else by name, such as {p}=…" for p in given.parameters if p not in placed), "")
+        takes = f"takes {len(placed)} positional argument{'s' * (len(placed) != 1)} ({', '.join(placed)})"
+        raise TypeError(f"{command.function} {takes}, not {len(args)}{named}")
     try:
         return dict(given.bind(*args, **keywords).arguments)
     except TypeError as error:
-        raise TypeError(f"{command.function}: {error}; it takes {', '.join(given.parameters)}") from None
+        raise TypeError(f"{command.function}: {error}; call {command.function}({', '.join(placed)}, …)") from None
 
 
 def make(command: type[Options], values: dict[str, Any]) -> Any:
@@ -243,6 +251,8 @@ def make(command: type[Options], values: dict[str, Any]) -> Any:
         o = known[name]
         if (o.many or o.about.get("many")) and isinstance(value, str):
             value = (value,)
+        elif o.many and isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
+            value = tuple(value)
         elif o.about.get("joined") and isinstance(value, list | tuple):
             value = ",".join(map(str, value))
         value = _checked(o, value)
@@ -262,11 +272,20 @@ def _checked(o: Option, value: Any) -> Any:
     kind, told = TYPES[o.kind]
     if o.many:
         if not isinstance(value, list | tuple) or not all(isinstance(part, kind) for part in value):
-            raise TypeError(f"{o.name}={value!r}: expected {told}, or a list of them")
+            raise TypeError(f"{o.name}={_short(value)}: expected {told}, or a list of them")
         return tuple(value)
     if not isinstance(value, kind) or (isinstance(value, bool) and o.kind is not bool):
-        raise TypeError(f"{o.name}={value!r}: expected {told}, not {type(value).__name__}")
+        only = value[0] if isinstance(value, list | tuple) and len(value) == 1 else None
+        example = only if isinstance(only, kind) else o.about.get("example")
+        hint = "" if example is None else f"; for example {o.name}={example!r}"
+        raise TypeError(f"{o.name}={_short(value)}: expected {told}, not {type(value).__name__}{hint}")
     return value
+
+
+def _short(value: Any) -> str:
+    """Return a value as one line of at most 80 characters."""
+    shown = " ".join(repr(value).split())
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
 TYPES: dict[type, tuple[Any, str]] = {

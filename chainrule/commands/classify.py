@@ -17,6 +17,7 @@ class ClassifyResult(Result):
     inputs: list[str] = key("the texts or files, in order", always=True)
     labels: list[str] = key("the label of each", always=True)
     p: list[dict[str, float]] = key("the probability of every label", always=True)
+    cut: dict[str, int] | None = key("texts that were longer than the run reads, and the tokens that it reads of each")
 
 
 @register_command("classify", ClassifyResult)
@@ -44,6 +45,9 @@ class Classify(ReadsText):
                 text
             ):
                 yield f"{text}: no such file; read as a text"
+        if cut := answer.get("cut"):
+            told = f"texts of more than {cut['tokens']} tokens, read up to there: {cut['texts']}"
+            yield f"{told}; train with a larger --context to read more"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for label, p, given in zip(answer["labels"], answer["p"], answer["inputs"]):

@@ -37,12 +37,12 @@ class Data(DataOptions, Plugin):
     def call(self) -> dict[str, Any]:
         from chainrule.data.image_files import as_png
         from chainrule.runs import write_file
-        from chainrule.tasks.inference import stored
+        from chainrule.tasks.inference import named_in_memory, stored
         from chainrule.tasks.options import settings_of
         from chainrule.tasks.settings import RunConfig
         from chainrule.tasks.setup import data_card
 
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, named_in_memory(folder):
             options, source = stored(self, self.data, Path(folder))
             values = settings_of(options, str(source))
             self._check_sheet(str(source), values["task"])
@@ -76,7 +76,7 @@ class Data(DataOptions, Plugin):
         for name, part in card["parts"].items():
             yield f"  {name:<6}" + ", ".join(f"{n:,} {what.replace('_', ' ')}" for what, n in part.items() if n)
         for name, mean, scale in zip(card.get("columns", []), card.get("mean", []), card.get("scale", [])):
-            yield f"  {name}: mean {in_full(mean, scale, 5)}, standard deviation {scale:.6g} (training split)"
+            yield f"  {name}: mean {in_full(mean, scale)}, standard deviation {in_full(scale, scale)} (training split)"
         if card.get("labels"):
             shares = [f"{found['label']} {found['train']:.1%}" for found in card["labels"]]
             yield f"  labels of train: {_listed(shares)}"

@@ -31,10 +31,10 @@ class Evaluate(UsesRun, Records):
         from chainrule.core import DataError, UserError
         from chainrule.runs import write_file
         from chainrule.tasks.base import find_task
-        from chainrule.tasks.inference import run_of, stored
+        from chainrule.tasks.inference import named_in_memory, run_of, stored
         from chainrule.tasks.options import check_used
 
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, named_in_memory(folder):
             run = run_of(self)
             task = find_task(run.task)
             check_used(run.task, self)

@@ -47,10 +47,11 @@ class Generate(UsesRun, Sampling, Constraints):
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "quantiles" in answer:
             for name, steps in zip(answer["columns"], answer["quantiles"]):
-                yield f"{name}\n{'step':>6} {'10 %':>12} {'median':>12} {'90 %':>12}"
                 spread = min(high - low for low, _, high in steps)
-                for t, quantiles in enumerate(steps, 1):
-                    yield f"{t:>6} " + " ".join(f"{in_full(value, spread):>12}" for value in quantiles)
+                shown = [[in_full(value, spread) for value in step] for step in steps]
+                width = max(12, *(len(number) for row in shown for number in row))
+                for t, row in enumerate([["10 %", "median", "90 %"], *shown]):
+                    yield (f"{t:>6}" if t else f"{name}\n  step") + "".join(f" {number:>{width}}" for number in row)
         elif "written" in answer:
             yield from answer["written"]
         else:

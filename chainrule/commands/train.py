@@ -32,7 +32,7 @@ class Train(Training):
         metavar="NAME",
         place=True,
     )
-    out: str = option("the run folder", MISSING, metavar="RUN", place=True)
+    out: str = option("the run folder", "runs/train", metavar="RUN", place=True, required=True)
     resume: str | None = option(
         "auto: continue the run in --out, or begin where there is none; with a larger --budget, train it further; "
         "PATH: the same, of the run in PATH (default: never)",

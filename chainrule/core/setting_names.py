@@ -135,6 +135,11 @@ MEANINGS = (
         "epochs epoch num_epochs n_epochs max_epochs num_train_epochs steps max_steps num_steps iterations max_iters "
         "max_iter n_iter train_steps max_time time_limit",
     ),
+    _meaning(
+        "shares of train, valid and test, such as 0.8/0.1/0.1",
+        "split",
+        "test_size train_size valid_size validation_size test_split validation_split val_split train_test_split",
+    ),
     _meaning("random seed", "seed", "random_state random_seed rng"),
     _meaning("model type", "model_type", "family architecture arch model_name"),
     _meaning("size of an image in pixels", "image_size", "img_size resolution input_size"),

@@ -147,7 +147,7 @@ def as_batch(records: np.ndarray, captions: Captions, read: np.ndarray | None = 
     return CaptionImageBatch(torch.cat([start_B1, read_BT[:, :-1]], 1), targets_BT, caption=captions.places)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class CaptionedDataset(ImageDataset):
     """Images with a caption each, which is their name. Image tokens need a codec."""
 

@@ -28,7 +28,7 @@ LEAST_BYTES = 1000
 LEAST_SYMBOLS = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TextDataset(Dataset):
     """Text, as bytes known to be UTF-8. Its parts are `Spans`."""
 
@@ -51,7 +51,7 @@ class TextDataset(Dataset):
         return text_facts(train, held, self.unit)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SymbolDataset(Dataset):
     """Records of symbols, which have no bytes. Its parts are `Sequences`."""
 

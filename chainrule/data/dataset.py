@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,11 @@ MadeT = TypeVar("MadeT")
 ProcessorT = TypeVar("ProcessorT", bound="Processor")
 
 
-@dataclass(frozen=True)
+def _counted(size: tuple[str, int]) -> str:
+    return f"{size[1]:,} {size[0]}"
+
+
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """DATA, split, before any tokenizer has seen it."""
 
@@ -33,6 +38,19 @@ class Dataset:
     """The unit that figures are given per: byte, symbol, value, token, record …"""
     made: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
     """Fitted processors and encoded parts, by the settings that they were made with."""
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(
+            f"{name} {' '.join(map(_counted, self.sizes(part).items()))}" for name, part in self.parts.items()
+        )
+        return f"<{type(self).__name__} {self.name}: {sizes}>"
+
+    def _repr_html_(self) -> str:
+        """Return the sizes of the splits and the notes, for notebooks."""
+        rows = {name: ", ".join(map(_counted, self.sizes(part).items())) for name, part in self.parts.items()}
+        rows |= {"note": html.escape("; ".join(self.notes))} if self.notes else {}
+        cells = "".join(f"<tr><th>{name}</th><td>{told}</td></tr>" for name, told in rows.items())
+        return f"<table><caption>{html.escape(self.name)}</caption>{cells}</table>"
 
     def card(self) -> dict[str, Any]:
         """Return the data card (``data`` of a board): plain values that describe the data, whatever the tokenizer."""

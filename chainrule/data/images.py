@@ -75,7 +75,7 @@ class ImagePart(LabelledPart):
         return ImageBatch(torch.zeros(len(chosen), 0), labels_B1, pixels_BCYX=pixels_BCYX)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageDataset(RecordDataset):
     """Images, with a label each or without. Parts are `ImagePart`."""
 

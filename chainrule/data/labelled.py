@@ -98,7 +98,7 @@ class Records(LabelledPart):
         return TextBatch(torch.zeros(len(labels_B1), 0), labels_B1, texts=tuple(self.texts[r] for r in chosen.tolist()))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelledDataset(RecordDataset):
     """Texts with a label each. Parts are `Records`."""
 
@@ -272,7 +272,7 @@ class Tagged(LabelledPart):
         return Tagged(tuple(rows), tuple(labels))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class TaggedDataset(RecordDataset):
     """Sequences of tagged tokens. Parts are `Tagged`."""
 

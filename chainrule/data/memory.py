@@ -29,6 +29,10 @@ class Text:
 
     content: str
 
+    def __repr__(self) -> str:
+        begin = self.content if len(self.content) <= SHOWN else f"{self.content[:SHOWN]}…"
+        return f"<Text of {len(self.content):,} characters: {begin!r}>"
+
 
 def text(content: str) -> Text:
     """Mark a string as data, because a string alone is taken for a path.
@@ -111,7 +115,7 @@ def _written(source: Any) -> tuple[str, Iterable[bytes]]:
         raise UserError(
             "a dict of splits or columns is not data: give a DataFrame, or one split, such as dataset['train']"
         )
-    columns = _columns(source)
+    columns = columns_of(source)
     if columns is not None:
         return "jsonl", _json_lines(dict(zip(columns, row)) for row in zip(*columns.values(), strict=True))
     if isinstance(source, Sequence) and not isinstance(source, bytes | bytearray):
@@ -202,7 +206,7 @@ def _numbers(array: np.ndarray, names: Sequence[str]) -> Iterator[bytes]:
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
-def _columns(source: Any) -> dict[str, list[Any]] | None:
+def columns_of(source: Any) -> dict[str, list[Any]] | None:
     """Return the columns of a DataFrame, an Arrow table or a Hugging Face dataset; None for other data."""
     import narwhals as nw
 

@@ -48,7 +48,7 @@ class SentencePairs:
         return (f"{source}\0{target}" for source, target in zip(self.sources, self.targets))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PairDataset(RecordDataset):
     """Pairs of text, split. ``counted`` is ``symbol`` where targets are made of a small closed set of symbols, else
     ``sentence``. Parts are `SentencePairs`.

@@ -120,7 +120,7 @@ class LabelledPart(RecordPart):
         return replace(self.with_labels(labels), notes=[*self.notes, *self.unknown(labels, where)])  # pyright: ignore
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RecordDataset(Dataset):
     """A dataset whose parts are `RecordPart`; label c is ``labels[c]``, in alphabetical order (none where records have
     no labels).

@@ -133,7 +133,7 @@ class Scaling:
         return values * self.scale[index] + self.mean[index]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SeriesDataset(Dataset):
     """Series, split in time order. Parts are `Stretch`."""
 

@@ -153,8 +153,11 @@ def check_split(split: tuple[float, float, float]) -> dict[str, float]:
     {'train': 0.8, 'valid': 0.1, 'test': 0.1}
     """
     given = "/".join(f"{x:g}" for x in split)
-    if len(split) != 3 or abs(sum(split) - 1) > 1e-6 or not (split[0] > 0 and split[1] > 0 and split[2] >= 0):
-        raise UserError(f"--split {given}: train/valid/test shares that sum to 1 are needed, such as 0.9/0.05/0.05")
+    if len(split) != 3 or abs(sum(split) - 1) > 1e-6:
+        wanted = "three train/valid/test shares that sum to 1 are needed, such as 0.9/0.05/0.05"
+        raise UserError(f"--split {given}: {wanted}; these sum to {sum(split):g}")
+    if not (split[0] > 0 and split[1] > 0 and split[2] >= 0):
+        raise UserError(f"--split {given}: train and valid need shares above 0 (test may be 0), such as 0.9/0.1/0")
     return dict(zip(PARTS, split, strict=True))
 
 

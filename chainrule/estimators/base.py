@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core import IGNORED, Batch, ConfigError, DataError, UserError, model_type
+from chainrule.core.setting_names import advise
 from chainrule.counting.scan import HiddenChain
 from chainrule.estimators.observations import Sequences, read_labels, read_numbers, read_symbols, read_table
 
@@ -24,7 +25,13 @@ Part = tuple[list[int], Batch, Tensor | None]
 """Indices of sequences, their batch, and the states that may have emitted each place."""
 
 
-@dataclass(eq=False)
+def _shown(value: Any) -> str:
+    """Return a setting in a few characters: a table by its shape."""
+    shape = np.shape(value) if not isinstance(value, str) else ()
+    return f"<table {' x '.join(map(str, shape))}>" if shape and np.size(value) > 4 else repr(value)
+
+
+@dataclass(eq=False, repr=False)
 class HMMBase:
     """Settings, parameters and input of a hidden Markov model; see ``chainrule.HMM``."""
 
@@ -49,6 +56,19 @@ class HMMBase:
     covars: Any = None
     min_covar: float | None = None
     device: str = "cpu"
+
+    def __new__(cls, *args: Any, **values: Any) -> Self:
+        """Return a new estimator. Raises ConfigError for a setting that does not exist."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"HMM has no setting '{name}': {advise('', name, {'': known})}")
+        return super().__new__(cls)
+
+    def __repr__(self) -> str:
+        given = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        changed = {f.name: given[f.name] for f in dataclasses.fields(self) if given[f.name] is not f.default}
+        return f"HMM({', '.join(f'{name}={_shown(value)}' for name, value in changed.items())})"
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Return all settings.

@@ -21,7 +21,7 @@ from chainrule.estimators.observations import Sequences
 from chainrule.runs import RunFolder
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class HMM(HMMBase):
     """A hidden Markov model with the interface of scikit-learn, in float64.
 

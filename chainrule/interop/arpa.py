@@ -9,8 +9,9 @@
     ...
     \\end\\
 
-**Reading.** A missing <unk> has the log10 probability -100, as in KenLM. If an n-gram is there but its last n - 1 words
-are not (other toolkits prune so), these are added with the probability that backing off gives; no probability changes.
+**Reading.** Line ends are LF or CRLF, and a byte-order mark is dropped. A missing <unk> has the log10 probability -100,
+as in KenLM. If an n-gram is there but its last n - 1 words are not (other toolkits prune so), these are added with the
+probability that backing off gives; no probability changes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from chainrule.counting.words import BEGIN, END, UNKNOWN, Vocabulary, buffer
 LOG10 = math.log(10)
 NEVER, MISSING_UNKNOWN = -99.0, -100.0
 MAX_ORDER = 64
+RESERVED = (BEGIN, END, UNKNOWN, b"<UNK>")
+"""Words that mean something else in an ARPA file; toolkits read ``<UNK>`` as ``<unk>``."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +70,9 @@ def write_arpa(path: Path | str, arpa: Arpa) -> None:
         MachineError: the file cannot be written.
     """
     path = Path(path)
-    for word in arpa.vocabulary.words:
-        if not word or word.split() != [word] or word == BEGIN:
+    own = {arpa.vocabulary.unknown, arpa.vocabulary.end}
+    for k, word in enumerate(arpa.vocabulary.words):
+        if not word or word.split() != [word] or (word in RESERVED and k not in own):
             raise UserError(f"{path}: ARPA cannot hold the word {word.decode(errors='replace')!r}")
     if not (np.isfinite(arpa.log_prob[1:]).all() and np.isfinite(arpa.log_backoff).all()):
         raise UserError(f"{path}: ARPA cannot hold impossible words; estimate with smoothing=kneser_ney or witten_bell")
@@ -165,12 +169,13 @@ def _content(path: Path) -> bytes:
         if not path.is_file():
             raise UserError(f"{path}: no such file; expected an ARPA file, plain or .gz")
         content = path.read_bytes()
-    if content[:2] != b"\x1f\x8b":
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: a damaged gzip file ({error})") from None
+    if content[:2] == b"\x1f\x8b":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise DataError(f"{path}: a damaged gzip file ({error})") from None
+    content = content.removeprefix(b"\xef\xbb\xbf")
+    return content.replace(b"\r\n", b"\n") if b"\r\n" in content else content
 
 
 class _Reader:

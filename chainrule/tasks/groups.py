@@ -120,7 +120,8 @@ class Training(DataOptions, Machine, Seed, Overwrite):
     )
     budget: str | None = option(
         "training budget of each model: 60s (default), 5min, 3epochs, 2e6bytes; also 1e7tokens (compare: of symbols) "
-        "or 2000steps (not compare)"
+        "or 2000steps (not compare)",
+        example="60s",
     )
     params: float | None = option("choose the largest width with at most N parameters", metavar="N")
     pretrained: str | None = option(

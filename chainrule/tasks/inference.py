@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import Tensor
 
-from chainrule.core import UserError
+from chainrule.core import ChainruleError, UserError
 from chainrule.core.files import FolderLock
 from chainrule.core.task_registry import Registry
 from chainrule.data.lines import check_file, is_path
@@ -166,12 +167,33 @@ def stored(options: RecordsT, data: Any, folder: Path, *, overwrite: bool = Fals
     return replace(options, unit=options.unit or unit_of(data)), materialize(data, folder)
 
 
+@contextmanager
+def named_in_memory(folder: Path | str) -> Iterator[None]:
+    """Errors about a temporary file do not name it, because the user gave data in memory.
+
+    Args:
+        folder: the temporary folder.
+    """
+    try:
+        yield
+    except ChainruleError as error:
+        if f"{folder}/" not in str(error):
+            raise
+        raise type(error)(str(error).replace(f"{folder}/", "data in memory, written as ")) from None
+
+
 # --- what inference calls need ----------------------------------------------------------------------------------------
 
 
 def text_of(run: Run, ids: Any) -> str:
     """Return the text of token ids, for people: undecodable bytes are replaced."""
     return run.processor.tokenizer.decode(ids).decode(errors="replace")
+
+
+def count_unknown(run: Run, ids: Sequence[int]) -> int:
+    """Return how many of some token ids the run does not know: the unknown one, and those that training never had."""
+    strange = {run.processor.tokenizer.unknown, *run.data.get("unseen", ())}
+    return sum(k in strange for k in ids)
 
 
 def token_text(run: Run, k: int) -> str:

@@ -321,6 +321,8 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
         CheckpointCorrupt: a file is not what was written.
         UserError: no run, another format, or an unknown model type.
     """
+    if (Path(path) / "board.json").is_file():
+        raise UserError(f"{path}: the folder of a comparison; its recommended run is {Path(path) / 'best'}")
     run = RunFolder(path)
     config, tensors, files = run.load_model()
     try:

@@ -16,6 +16,7 @@ from chainrule.data.corpus import SymbolDataset, TextDataset, holds_symbols
 from chainrule.data.dataset import EncodedData
 from chainrule.data.processor import Processor
 from chainrule.data.processors import encode_held_out, fit_tokens
+from chainrule.data.split import pieces
 from chainrule.data.table import TableOptions
 from chainrule.data.text_encoding import TextDecoding
 from chainrule.runs.run import Run
@@ -59,7 +60,18 @@ class TextTask(Task):
         return encode_held_out(run.processor, source, options["unit"], how, table_options(options))
 
     def described(self, data: EncodedData) -> dict[str, Any]:
-        return {"parts": {name: len(part) for name, part in data.parts.items()}}
+        key = ("unseen", data.processor.sha256)
+        unseen = data.dataset.remember(key, lambda: unseen_tokens(data.parts["train"], data.processor.tokenizer))
+        return {"parts": {name: len(part) for name, part in data.parts.items()}, "unseen": unseen}
+
+
+def unseen_tokens(train: Part, tokenizer: Any) -> list[int]:
+    """Return the tokens that never occur in the training split, without the unknown one and those that end a record."""
+    seen_V = np.zeros(tokenizer.vocab_size, bool)
+    for piece in pieces(train.ids, train.starts, train.ends):
+        seen_V[np.unique(piece)] = True
+    own = {tokenizer.unknown, getattr(tokenizer, "end", None)}
+    return [k for k in np.flatnonzero(~seen_V).tolist() if k not in own]
 
 
 def table_options(told: dict[str, Any]) -> TableOptions:
@@ -80,12 +92,12 @@ def head(part: Part, tokens: int) -> Part:
         keep[:: math.ceil(size / tokens)] = True
         starts, ends = part.starts[keep], part.ends[keep]
     else:
-        pieces = [
+        cuts = [
             np.linspace(s, e, max(2, round(64 * (e - s) / size) + 1)).astype(int)[:-1]
             for s, e in zip(part.starts, part.ends)
         ]
-        starts = np.concatenate(pieces)
-        limits = np.concatenate([np.append(p[1:], e) for p, e in zip(pieces, part.ends)])
+        starts = np.concatenate(cuts)
+        limits = np.concatenate([np.append(p[1:], e) for p, e in zip(cuts, part.ends)])
         ends = np.minimum(limits, starts + math.ceil(tokens / len(starts)))
     return restrict(part, starts, ends)
 

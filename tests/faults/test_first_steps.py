@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,6 +84,56 @@ def test_unknown_symbols_and_ends_are_named(runs: Path, tmp_path: Path, capsys: 
     assert cli.main(["predict", str(runs / "events"), str(tmp_path / "asked"), "--top-k", "9"]) == 0
     out, err = capsys.readouterr()
     assert "(end) " in out and "null" not in out and "sequence 1: tokens that the run does not know: 1" in err
+
+
+@pytest.mark.parametrize(
+    ("tokenizer", "count"), [("byte", 3 * len("한글") + 1), ("char", len("한글") + 1), ("bpe:300", 3 * len("한글") + 1)]
+)
+def test_a_prompt_with_characters_that_training_never_had_is_told(
+    tokenizer: str, count: int, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The text is ASCII without '@'. UTF-8 spells a Hangul syllable with three bytes."""
+    run = str(tmp_path / "run")
+    words = ["train", str(runs / "short.txt"), "--model", "markov", "--tokenizer", tokenizer, "--out", run]
+    assert "@" not in (runs / "short.txt").read_text() and cli.main(words) == 0
+    capsys.readouterr()
+    assert cli.main(["generate", run, "--prompt", "the ", "--prompt", "한글 @", "--max-tokens", "2"]) == 0
+    assert capsys.readouterr().err == f"note: --prompt 한글 @: tokens that the run does not know: {count}\n"
+    (tmp_path / "asked").write_text("the\n한글 @\n")
+    assert cli.main(["predict", run, str(tmp_path / "asked")]) == 0
+    assert capsys.readouterr().err == f"note: sequence 2: tokens that the run does not know: {count}\n"
+
+
+def test_score_prints_tokens_beside_the_line_that_they_add_up_to(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "in.txt").write_text("to be\nor\n")
+    assert cli.main(["score", str(runs / "text"), str(tmp_path / "in.txt"), "--tokens"]) == 0
+    for line, text in zip(capsys.readouterr().out.splitlines(), ("to be\n", "or\n"), strict=True):
+        total, _, shown = line.partition("\t")
+        tokens = [part.rpartition(" ") for part in re.split(r"  (?=\")", shown)]
+        assert "".join(json.loads(token) for token, _, _ in tokens) == text
+        assert sum(float(nats) for _, _, nats in tokens) == pytest.approx(float(total), abs=1e-3)
+
+
+@pytest.mark.parametrize(("level", "step"), [(1e12, 5.0), (3e9, 0.25), (0.0, 2e-7)])
+def test_forecasts_are_printed_with_the_digits_that_differ(
+    level: float, step: float, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rng = random.Random(7)
+    values = [level + step * rng.gauss(0, 1) for _ in range(300)]
+    (tmp_path / "values.csv").write_text("value\n" + "".join(f"{value!r}\n" for value in values))
+    run = str(tmp_path / "run")
+    assert cli.main(["train", str(tmp_path / "values.csv"), "--task", "series", "--model", "ar", "--out", run]) == 0
+    capsys.readouterr()
+    assert cli.main(["generate", run, "--max-tokens", "3"]) == 0
+    rows = [[float(x) for x in line.split()[1:]] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert len(rows) == 3
+    for low, middle, high in rows:
+        assert 1.5 * step < high - low < 4 * step and low < middle < high and abs(middle - level) < 2 * step
+    assert cli.main(["data", str(tmp_path / "values.csv"), "--task", "series"]) == 0
+    mean = re.search(r"mean (\S+), standard deviation (\S+)", capsys.readouterr().out)
+    assert mean and abs(float(mean[1]) - level) < step and 0.8 * step < float(mean[2]) < 1.2 * step
 
 
 def test_an_evaluation_lists_no_figure_that_does_not_apply(runs: Path, capsys: pytest.CaptureFixture) -> None:

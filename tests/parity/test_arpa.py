@@ -231,6 +231,32 @@ def test_a_file_scores_by_its_own_numbers(tmp_path):
     assert found.lengths.tolist() == [2, 3, 3, 1]
 
 
+@pytest.mark.parametrize("text", ["SMALL", "WITHOUT_UNKNOWN"])
+@pytest.mark.parametrize("write", ["crlf", "mark", "mixed", "packed"])
+def test_line_ends_and_a_byte_order_mark_do_not_change_what_is_read(tmp_path, text, write):
+    plain = globals()[text].encode()
+    content = {
+        "crlf": plain.replace(b"\n", b"\r\n"),
+        "mark": b"\xef\xbb\xbf" + plain,
+        "mixed": plain.replace(b"\n", b"\r\n", plain.count(b"\n") // 2),
+        "packed": gzip.compress(plain.replace(b"\n", b"\r\n")),
+    }[write]
+    for name, written in (("plain", plain), ("other", content)):
+        (tmp_path / name).write_bytes(written)
+    one, other = read_arpa(tmp_path / "plain"), read_arpa(tmp_path / "other")
+    assert one.vocabulary.words == other.vocabulary.words and one.n == other.n == 3
+    for mine, theirs in zip(one.tables, other.tables):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("word", [b"<s>", b"<UNK>"])
+def test_reserved_words_cannot_be_written(tmp_path, word):
+    arpa = trained(b"a b\na\n", 2)
+    vocabulary = Vocabulary([word if w == b"b" else w for w in arpa.vocabulary.words], 0, 1)
+    with pytest.raises(UserError, match=f"cannot hold the word '{word.decode()}'"):
+        write_arpa(tmp_path / "m.arpa", Arpa(vocabulary, 2, arpa.keys, arpa.log_prob, arpa.log_backoff))
+
+
 def broken(old: str, new: str) -> str:
     assert old in SMALL
     return SMALL.replace(old, new, 1)

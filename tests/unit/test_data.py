@@ -250,7 +250,8 @@ def test_no_permission_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest
         ({"tokenizer": "morse"}, "allowed: .*byte, char, char:complete"),
         ({"unit": "line"}, "did you mean 'lines'"),
         ({"split": (0.9, 0.2, 0.05)}, "0.9/0.2/0.05.*sum to 1"),
-        ({"split": (1.0, 0.0, 0.0)}, "sum to 1"),
+        ({"split": (1.0, 0.0, 0.0)}, "train and valid need shares above 0"),
+        ({"split": (80, 10, 10)}, "sum to 1 are needed.*sum to 100"),
         ({"on_bad": "ignore"}, "allowed: skip, stop"),
     ],
 )

@@ -75,6 +75,27 @@ def test_what_arpa_cannot_hold_is_refused_with_what_to_do(tmp_path, capsys):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("word", ["<unk>", "<s>", "</s>", "<UNK>"])
+def test_a_word_that_arpa_reserves_is_named_with_its_line_and_a_way_out(tmp_path, capsys, word):
+    data, run = tmp_path / "data", tmp_path / "run"
+    data.mkdir()
+    (data / "train.txt").write_text(f"b c\n\nthe {word}\n" + f"a {word} b c\nthe a\n" * 20)
+    for part in ("valid", "test"):
+        (data / f"{part}.txt").write_text("a b c\n" * 9)
+    flags = ["--tokenizer", "word", "--unit", "lines", "--set", "model.n=2", "--threads", "1", "--out", str(run)]
+    assert chainrule(capsys, "train", str(data), "--model", "ngram", *flags)[0] == 0
+    status, told = chainrule(capsys, "export", str(run), "--to", "arpa", str(tmp_path / "x"))
+    other = f"({word.strip('</>')})"
+    assert status == 2 and not (tmp_path / "x").exists()
+    assert f"the word {word} ({data / 'train.txt'}: line 3): write another word in its place, such as {other}" in str(
+        told
+    )
+    for part in ("train", "valid", "test"):
+        (data / f"{part}.txt").write_text((data / f"{part}.txt").read_text().replace(word, other))
+    assert chainrule(capsys, "train", str(data), "--model", "ngram", *flags, "--overwrite")[0] == 0
+    assert chainrule(capsys, "export", str(run), "--to", "arpa", str(tmp_path / "x"))[0] == 0
+
+
 def test_a_damaged_arpa_file_is_one_line_and_leaves_no_run(tmp_path, capsys):
     (tmp_path / "bad.arpa").write_text("\\data\\\nngram 1=3\n\n\\1-grams:\n-1\ta\n")
     status, told = chainrule(capsys, "import", str(tmp_path / "bad.arpa"), "--out", str(tmp_path / "run"))

@@ -320,14 +320,54 @@ def test_fill_keeps_the_text_and_gives_probabilities(run: Path) -> None:
     assert found["filled"].startswith(head) and between in found["filled"] and "[MASK]" not in found["filled"]
 
 
-def test_every_symbol_but_the_unknown_one_is_a_candidate(run: Path) -> None:
+def test_every_token_but_the_unknown_one_and_line_feeds_is_a_candidate(run: Path) -> None:
     loaded = load(run, precision="fp32", threads=1)
     (found,) = fill(loaded, ["the [MASK]"], top_k=10**6)["texts"]
-    symbols, unknown = loaded.model.vocab_size, loaded.processor.tokenizer.unknown
+    tokenizer = loaded.processor.tokenizer
+    feeds = [k for k in range(tokenizer.vocab_size) if b"\n" in tokenizer.decode([k])]
+    assert feeds
     p = [candidate["p"] for candidate in found["masks"][0]]
-    assert len(p) == symbols - (unknown is not None)
-    assert sum(p) == pytest.approx(1, abs=1e-5) if unknown is None else 0.5 < sum(p) < 1
-    assert "\N{REPLACEMENT CHARACTER}" not in {candidate["text"] for candidate in found["masks"][0]}
+    assert len(p) == loaded.model.vocab_size - (tokenizer.unknown is not None) - len(feeds)
+    assert 0.5 < sum(p) < 1 and min(p) > 0
+    texts = [candidate["text"] for candidate in found["masks"][0]]
+    assert not [text for text in texts if "\n" in text or text == "\N{REPLACEMENT CHARACTER}"]
+
+
+def test_a_line_feed_is_never_filled_in_even_where_the_model_prefers_it(run: Path) -> None:
+    loaded = load(run, precision="fp32", threads=1)
+    feeds = [k for k in range(loaded.model.vocab_size) if b"\n" in loaded.processor.decode([k])]
+    predict = type(loaded.model).predict
+
+    def biased(self: Any, hidden: Tensor) -> Prediction:
+        logits = predict(self, hidden).logits()
+        logits[..., feeds] += 50
+        return Categorical(logits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(loaded.model), "predict", biased)
+        found = fill(loaded, ["the [MASK]", "[MASK] fox [MASK]"])["texts"]
+    assert all("\n" not in text["filled"] and "\n" not in mask[0]["text"] for text in found for mask in text["masks"])
+
+
+def test_a_blank_line_stays_a_blank_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in.txt").write_text("the [MASK]\n\n[MASK] fox\n")
+    (first, blank, last) = fill(load(run, threads=1), tmp_path / "in.txt")["texts"]
+    assert (blank["filled"], blank["masks"]) == ("", []) and first["masks"] and last["masks"]
+    for nothing in ("", "  "):
+        assert main(["fill", str(run), nothing, *ONE_THREAD]) == 2
+        assert "the text is empty: write [MASK] where" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("run", ["word"], indirect=True)
+def test_words_that_the_run_does_not_know_are_told(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text, told in (
+        ("the zebra [MASK]", "know: 1\n"),
+        ("the [MASK]. zzz", "know: 2; a mask is a whole word: write a"),
+    ):
+        assert main(["fill", str(run), text, *ONE_THREAD]) == 0
+        assert f"note: text 1: tokens that the run does not {told}" in capsys.readouterr().err
+    assert main(["fill", str(run), "the [MASK] fox", *ONE_THREAD]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_space_before_a_mask_is_a_symbol_of_letters_only(run: Path) -> None:
@@ -472,3 +512,5 @@ def test_symbols_without_bytes_are_filled_and_judged_by_the_symbol(
     assert found["pseudo_nats_per_symbol"] > 0 and "pseudo_nats_per_byte" not in found
     filled = printed(capsys, "fill", str(out), "A C [MASK] T")
     assert filled["unit"] == "symbol" and {"A", "C", "G", "T"} <= {c["text"] for c in filled["texts"][0]["masks"][0]}
+    every = printed(capsys, "fill", str(out), "A C [MASK] T", "--top-k", "99")["texts"][0]["masks"][0]
+    assert {c["text"] for c in every} == {"A", "C", "G", "T"}, "the end of a record is no answer"

@@ -446,7 +446,10 @@ def test_networks_learn_to_classify_and_are_saved_with_their_units(
     assert isinstance(loaded.processor.reader, TextReader) and loaded.processor.reader.longest == 9
     assert any("longer than 9 tokens: only the beginning is read" in note for note in loaded.data["notes"])
     answer = classify(loaded, ["aaaaaaaaa", "ddddddddd", "", "뷁" * 10000])
-    assert answer["labels"][:2] == ["x", "y"]
+    assert answer["labels"][:2] == ["x", "y"] and answer["cut"] == {"texts": 1, "tokens": 9}
+    assert "cut" not in classify(loaded, ["aaaaaaaaa"])
+    assert main(["classify", str(run), "a" * 10, "d" * 9]) == 0
+    assert "note: texts of more than 9 tokens, read up to there: 1" in capsys.readouterr().err
     assert all(sum(p.values()) == pytest.approx(1) for p in answer["p"])
 
 

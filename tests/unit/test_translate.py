@@ -12,9 +12,11 @@ from chainrule.api import load, translate
 from chainrule.cli import main
 from chainrule.core import PairBatch, model_type
 from chainrule.core.metric import chrf_of
+from chainrule.data import ByteTokenizer
+from chainrule.data.tokenizers import CharTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.tasks.translate.metrics import edit_distance, judge, mostly_unspaced
-from chainrule.tasks.translate.task import translations
+from chainrule.tasks.translate.task import never_in_targets, translations
 from chainrule.training.losses import Seq2SeqLoss, smoothed
 
 MODEL_TYPES = ("transformer", "gru", "gru:none")
@@ -84,6 +86,53 @@ def test_a_translation_is_one_line_even_where_the_model_prefers_line_feeds(name,
     sources = [loaded.processor.source.encode(text).ids for text in (b"a b c", b"e")]
     for row in translations(loaded, sources, Beams(3, 3)):
         assert row and all(feed not in hypothesis.ids for hypothesis in row)
+
+
+@pytest.mark.parametrize("tokenizer", [ByteTokenizer(), CharTokenizer("ab\n\rc")], ids=lambda t: t.name)
+def test_no_line_break_is_ever_generated(tokenizer) -> None:
+    never = never_in_targets(tokenizer).forbid
+    assert {tokenizer.encode(text).ids.item() for text in (b"\n", b"\r")} <= {*never}
+    assert tokenizer.encode(b"a").ids.item() not in never
+
+
+@pytest.mark.parametrize("options", [{}, {"n_best": 3}, {"mbr": True, "beams": 3}, {"must": ["d"], "max_length": 9}])
+def test_the_translation_of_an_empty_line_is_empty(options, runs) -> None:
+    found = translate(load(runs["gru"], threads=1), ["a b", "", " \t", "e"], min_length=1, **options)
+    assert found["translations"][1:3] == ["", ""] and found["nats"][1:3] == [0, 0]
+    assert all(found["translations"][k] for k in (0, 3))
+    if "n_best" in options:
+        assert [len(row) for row in found["n_best"]] == [3, 1, 1, 3]
+
+
+@pytest.mark.parametrize("name", MODEL_TYPES)
+@pytest.mark.parametrize(("least", "most"), [(20, 60), (40, None), (33, 33), (0, 3)])
+def test_a_length_that_is_asked_for_is_honoured(name, least, most, runs) -> None:
+    """Also far beyond the length that training pairs suggest for a source of two words."""
+    loaded = load(runs[name], threads=1)
+    given = {"min_length": least} | ({} if most is None else {"max_length": most})
+    (text,) = translate(loaded, ["a b"], **given)["translations"]
+    assert least <= len(text.split()) <= (most or 60)
+
+
+def test_a_translation_does_not_depend_on_what_is_translated_beside_it(runs) -> None:
+    rng = random.Random(3)
+    sources = [" ".join(rng.choice("abcde") for _ in range(size)) for size in (1, 2, 2, 5, 9, 40, 90)]
+    for name in MODEL_TYPES:
+        loaded = load(runs[name], threads=1, precision="fp32")
+        together = translate(loaded, sources, length_penalty=10.0)
+        alone = [translate(loaded, [source], length_penalty=10.0) for source in sources]
+        assert together["translations"] == [found["translations"][0] for found in alone]
+        assert together["nats"] == pytest.approx([found["nats"][0] for found in alone], abs=1e-3)
+
+
+def test_unknown_tokens_and_translations_without_an_end_are_told(runs, tmp_path, capsys) -> None:
+    (tmp_path / "in.txt").write_text("a b zebra zoo\nc\n")
+    assert main(["translate", str(runs["gru"]), str(tmp_path / "in.txt"), "--max-length", "1"]) == 0
+    told = capsys.readouterr().err
+    assert "note: tokens of the sources that the run does not know: 2\n" in told
+    found = translate(load(runs["gru"]), ["a b"], max_length=1)
+    assert ("unended" in found) == bool(found["translations"][0])
+    assert "unknown" not in found
 
 
 @pytest.mark.parametrize("name", MODEL_TYPES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from chainrule.tasks.groups import ReadsText
 
 class FillResult(Result):
     unit: str = key("the kind of token that a mask stands for", always=True)
-    texts: list[dict[str, Any]] = key("text, masks with their candidates, filled", always=True)
+    texts: list[dict[str, Any]] = key("text, masks with their candidates, filled, unknown tokens", always=True)
 
 
 @register_command("fill", FillResult)
@@ -34,6 +35,13 @@ class Fill(ReadsText):
             for k, candidates in enumerate(found["masks"], 1):
                 shown = "  ".join(f"{json.dumps(c['text'], ensure_ascii=False)} {c['p']:.3f}" for c in candidates)
                 yield f"  {answer['unit']} {k}: {shown}"
+
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        for number, found in enumerate(answer["texts"], 1):
+            if found.get("unknown"):
+                told = f"text {number}: tokens that the run does not know: {found['unknown']}"
+                apart = answer["unit"] == "word" and re.search(r"\S\[MASK\]|\[MASK\]\S", found["text"])
+                yield told + ("; a mask is a whole word: write a space on either side of it" if apart else "")
 
 
 class EmbedResult(Result):

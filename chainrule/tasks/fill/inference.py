@@ -18,7 +18,7 @@ from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.fill.metrics import BUDGET, longest_first
-from chainrule.tasks.inference import register_call, token_text
+from chainrule.tasks.inference import count_unknown, register_call, token_text
 
 MASK = "[MASK]"
 
@@ -36,32 +36,51 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
 
     Returns:
         ``unit``, and for each of ``texts``: ``masks``, the ``top_k`` tokens with their probabilities, each mask by
-        itself while the others are hidden; and ``filled``, the text with all masks filled one after another, the surest
-        first.
+        itself while the others are hidden; ``filled``, the text with all masks filled one after another, the surest
+        first; and ``unknown``, how many of its tokens the run does not know, if there are any. A blank line stays as it
+        is. The unknown token, and tokens that end a record, are never offered.
 
     Raises:
-        UserError: a run of another task, or a text that has no mask or is too long.
+        UserError: a run of another task, no text, or one that has no mask or is too long.
     """
     if top_k < 1:
         raise UserError(f"--top-k {top_k}: at least 1")
     texts = read_lines([text] if isinstance(text, str) else text)
-    if unfit := next((line for line in texts if MASK not in line), None):
+    if not any(line.strip() for line in texts):
+        raise UserError(f"fill: the text is empty: write {MASK} where something is to be filled in")
+    unfit = next((line for line in texts if line.strip() and MASK not in line), None)
+    if unfit is not None:
         raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
-    results, known = [], run.model.vocab_size - (run.processor.tokenizer.unknown is not None)
-    for line in texts:
-        pieces = line.split(MASK)
-        if run.processor.tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
-            pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
-        ids = _with_masks(run, pieces)
-        p_MK, ids_MK = _hidden(run, ids).exp().topk(min(top_k, known))
-        found = [
-            [{"text": token_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
-        ]
-        chosen = [token_text(run, k) for k in _all_filled(run, ids)]
-        filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
-        results.append({"text": line, "masks": found, "filled": filled})
+    never = never_filled(run)
     unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
-    return {"unit": unit, "texts": results}
+    return {"unit": unit, "texts": [_filled(run, line, top_k, never) for line in texts]}
+
+
+def never_filled(run: Run) -> list[int]:
+    """Return the tokens that are no answer: the unknown one, and those that end a record and so cannot be inside it."""
+    tokenizer, terminator = run.processor.tokenizer, run.processor.terminator
+    found = [] if tokenizer.unknown is None else [tokenizer.unknown]
+    if isinstance(tokenizer, SymbolTokenizer):
+        return found if tokenizer.end is None else [*found, tokenizer.end]
+    return found + [k for k in range(tokenizer.vocab_size) if terminator and terminator in tokenizer.decode([k])]
+
+
+def _filled(run: Run, line: str, top_k: int, never: Sequence[int]) -> dict[str, Any]:
+    """Return the answer for one text; a blank one is returned as it is."""
+    if not line.strip():
+        return {"text": line, "masks": [], "filled": line}
+    pieces, tokenizer = line.split(MASK), run.processor.tokenizer
+    if tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
+        pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
+    ids = _with_masks(run, pieces)
+    p_MK, ids_MK = _hidden(run, ids, never).exp().topk(min(top_k, run.model.vocab_size - len(set(never))))
+    found = [
+        [{"text": token_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
+    ]
+    chosen = [token_text(run, k) for k in _all_filled(run, ids, never)]
+    filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
+    unknown = count_unknown(run, ids)
+    return {"text": line, "masks": found, "filled": filled, **({"unknown": unknown} if unknown else {})}
 
 
 def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
@@ -80,25 +99,24 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
 
 
 @torch.no_grad()
-def _hidden(run: Run, ids: Sequence[int]) -> torch.Tensor:
-    """log p of the tokens at the masks, M x V; the unknown token is no answer."""
+def _hidden(run: Run, ids: Sequence[int], never: Sequence[int]) -> torch.Tensor:
+    """log p of the tokens at the masks, M x V; those of ``never`` are no answer."""
     model, compute = run.model, run.compute
     row_1T = torch.tensor([[model.start_id, *ids]], device=compute.device)
     with compute.autocast():
         hidden_1TD = model.encode(Batch(row_1T, row_1T))
         logits_MV = model.predict(hidden_1TD[row_1T == model.mask_id][None]).logits()[0]
     log_p_MV = logits_MV.float().log_softmax(-1)
-    if run.processor.tokenizer.unknown is not None:
-        log_p_MV[:, run.processor.tokenizer.unknown] = -math.inf
+    log_p_MV[:, list(never)] = -math.inf
     return log_p_MV
 
 
-def _all_filled(run: Run, ids: Sequence[int]) -> list[int]:
+def _all_filled(run: Run, ids: Sequence[int], never: Sequence[int]) -> list[int]:
     """Fill the mask that has the most probable token, again and again until none is left; the token of each mask."""
     filled = list(ids)
     masks = [t for t, k in enumerate(ids) if k == run.model.mask_id]
     while left := [t for t in masks if filled[t] == run.model.mask_id]:
-        log_p_M, best_M = _hidden(run, filled).max(-1)
+        log_p_M, best_M = _hidden(run, filled, never).max(-1)
         surest = int(log_p_M.argmax())
         filled[left[surest]] = int(best_M[surest])
     return [filled[t] for t in masks]

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from chainrule.core import DataError, UserError, model_type
+from chainrule.core import ChainruleError, DataError, UserError, model_type
 from chainrule.counting.counts import levels
 from chainrule.counting.words import END, UNKNOWN, Vocabulary
 from chainrule.data import WordTokenizer
 from chainrule.data.processors import TextProcessor
+from chainrule.data.source import locate, read_file
 from chainrule.inference.word_scorer import WordScorer
-from chainrule.interop.arpa import Arpa, read_arpa, write_arpa
+from chainrule.interop.arpa import RESERVED, Arpa, read_arpa, write_arpa
 from chainrule.runs import RunFolder
 from chainrule.runs.run import Run
 from chainrule.tasks.settings import RunConfig
@@ -46,10 +47,36 @@ def arpa_of(run: Run) -> Arpa:
     if run.model.smoothing in ("ml", "add_k"):
         raise UserError(f"ARPA cannot hold smoothing={run.model.smoothing}: train with kneser_ney or witten_bell")
     ended = run.processor.terminator.decode()
+    _check_words(run, [word for word in units.words if word != ended])
     words = [END if word == ended else word.encode() for word in units.words] + [UNKNOWN]
     vocabulary = Vocabulary(words, len(words) - 1, words.index(END))
     keys, log_prob, log_backoff = (tables[name].cpu().numpy() for name in ("keys", "log_table", "log_backoff"))
     return Arpa(vocabulary, run.config["model"]["n"], keys, log_prob, log_backoff[: _contexts(keys, words, run)])
+
+
+def _check_words(run: Run, words: Sequence[str]) -> None:
+    """Raise UserError for a word that means something else in an ARPA file; the message names its first line."""
+    reserved = next((word for word in words if word.encode() in RESERVED), None)
+    if reserved is None:
+        return
+    other = f"({reserved.strip('<>/')})"
+    raise UserError(
+        f"ARPA reserves the word {reserved}{_place(run, reserved)}: write another word in its place, such as {other}, "
+        "and train again"
+    )
+
+
+def _place(run: Run, word: str) -> str:
+    """Return the file and the first line of the run's data that hold a word; nothing where they are gone."""
+    try:
+        files = [path for paths in locate(run.settings["data"]).parts.values() for path in paths]
+        for file in files:
+            for number, line in enumerate(read_file(file, "skip", []).tobytes().split(b"\n"), 1):
+                if word.encode() in line.split():
+                    return f" ({file}: line {number})"
+    except ChainruleError:
+        pass
+    return ""
 
 
 def _contexts(keys: np.ndarray, words: Sequence[bytes], run: Run) -> int:

@@ -24,14 +24,17 @@ class Score(ReadsText):
     input: Any = argument(
         "one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True
     )
-    tokens: bool = option("with --json: also list every token with its nats", False)
+    tokens: bool = option("also list every token with its nats, behind the nats of the line", False)
     unit: str | None = option(
         "lines (default): score each line separately, its end included; stream: score the file as one sequence",
         choices=("lines", "stream"),
     )
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
-        return [f"{line['nats']:.4f}" for line in answer["lines"]]
+        for line in answer["lines"]:
+            tokens = zip(line.get("token_texts", ()), line.get("token_nats", ()))
+            shown = "  ".join(f"{json.dumps(text, ensure_ascii=False)} {nats:.4f}" for text, nats in tokens)
+            yield f"{line['nats']:.4f}" + (f"\t{shown}" if shown else "")
 
 
 class PredictResult(Result):

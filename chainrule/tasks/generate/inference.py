@@ -21,7 +21,7 @@ from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Re
 from chainrule.inference.sampling import Filters, pad
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import check_counts, phrases, register_call, text_of, token_text
+from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call, text_of, token_text
 
 
 @register_call("generate")
@@ -102,7 +102,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     if not sequences:
         raise UserError("predict: give a list of at least one sequence")
     encoded = [_encode(run, sequence) for sequence in sequences]
-    tokenizer, device = run.processor.tokenizer, run.compute.device
+    device = run.compute.device
     inputs_BT, lengths_B = (x.to(device) for x in pad([_fitting(run, ids) for ids in encoded], run.model.start_id))
     with run.compute.autocast():
         prediction, _ = run.model.eval()(inputs_BT, None, lengths_B)
@@ -113,7 +113,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     rows = zip(ids_BV[:, :top_k].tolist(), p_BV[:, :top_k].tolist())
     return {
         "predictions": [[{"token": _token(run, k), "p": p} for k, p in zip(*row) if p > 0] for row in rows],
-        "unknown": [ids.count(tokenizer.unknown) for ids in encoded],
+        "unknown": [count_unknown(run, ids) for ids in encoded],
     }
 
 
@@ -215,7 +215,7 @@ def generate(
         handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
         made = [(handle.tokens, handle.total) for handle in handles]
     seconds = time.perf_counter() - began
-    unknown = [ids.count(run.processor.tokenizer.unknown) for ids in encoded]
+    unknown = [count_unknown(run, ids) for ids in encoded]
     result = _shown_all(run, [p for p in prompt for _ in range(n)], [p for p in encoded for _ in range(n)], made)
     speed = sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)
     return {**result, "unknown": unknown if any(unknown) else None, "tokens_per_second": speed}

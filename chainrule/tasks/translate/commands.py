@@ -15,6 +15,8 @@ class TranslateResult(Result):
     tokens_per_second: float = key("speed", always=True)
     n_best: list[list[dict[str, Any]]] | None = key("with --n-best: text, nats and score of each")
     cut: int | None = key("number of sources that were too long")
+    unknown: int | None = key("number of tokens of the sources that the run does not know")
+    unended: int | None = key("number of translations that ended at the maximum length")
 
 
 @register_command("translate", TranslateResult)
@@ -48,4 +50,8 @@ class Translate(ReadsText, Constraints):
 
     def notes(self, answer: dict[str, Any]) -> Iterable[str]:
         if answer.get("cut"):
-            yield f"{answer['cut']} sources were too long and were read up to 256 tokens"
+            yield f"sources of more than 256 tokens, read up to there: {answer['cut']}"
+        if answer.get("unknown"):
+            yield f"tokens of the sources that the run does not know: {answer['unknown']}"
+        if answer.get("unended"):
+            yield f"translations that ended at the maximum length: {answer['unended']}; --max-length N sets it"

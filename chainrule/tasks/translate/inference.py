@@ -17,8 +17,8 @@ from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_
 from chainrule.inference.requests import Hypothesis
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import phrases, register_call
+from chainrule.tasks.translate.task import MAX_EXTRA_TOKENS, spelled, translations
 from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
-from chainrule.tasks.translate.task import spelled, translations
 
 
 @register_call("translate")
@@ -33,7 +33,7 @@ def translate(
     length_penalty: float | None = None,
     coverage_penalty: float = 0.0,
     min_length: int = 0,
-    max_length: int = Beams.max_length,
+    max_length: int | None = None,
     no_repeat_ngram: int = 0,
     diverse: int = 1,
     mbr: bool = False,
@@ -50,14 +50,16 @@ def translate(
         length_penalty: larger favours longer translations; None: as tuned on validation.
         coverage_penalty: coverage penalty (Wu et al. 2016).
         min_length: tokens of a translation, at least.
-        max_length: tokens of a translation, at most; fewer where the length of its source suggests it.
+        max_length: tokens of a translation, at most; None: as many as the length of its source suggests.
         no_repeat_ngram: length of n-grams that do not occur twice; 0: they may.
         diverse: groups of beams that avoid each other's tokens.
         mbr: minimum Bayes risk (MBR) decoding with chrF among the hypotheses that the beam found.
 
     Returns:
-        ``translations``; ``nats``, log p of each, its end included; ``tokens_per_second``; ``n_best`` with text, nats
-        and score of each; ``cut``, how many sources were too long. Absent ones are None.
+        ``translations``, that of an empty source empty; ``nats``, log p of each, its end included;
+        ``tokens_per_second``; ``n_best`` with text, nats and score of each; ``cut``, how many sources were too long;
+        ``unknown``, how many of their tokens the run does not know; ``unended``, how many translations ended at the
+        largest length. Absent ones are None.
 
     Raises:
         UserError: a run of another task, or options that cannot be met.
@@ -71,39 +73,47 @@ def translate(
         length_penalty=tuned_length_penalty(run) if length_penalty is None else length_penalty,
         coverage_penalty=coverage_penalty,
         min_length=min_length,
-        max_length=max_length,
+        max_length=max(Beams.max_length, min_length + MAX_EXTRA_TOKENS) if max_length is None else max_length,
         no_repeat_ngram=no_repeat_ngram,
         groups=diverse,
     )
     ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input)]
     began = time.perf_counter()
-    found = translations(run, [x[:LONGEST].astype(np.int32) for x in ids], options)
+    cut = [x[:LONGEST].astype(np.int32) for x in ids]
+    found = _chosen(run, translations(run, cut, options, full_length=max_length is not None), mbr)
     seconds = time.perf_counter() - began
-    return {**_answer(_listed(run, found, mbr), n_best), **_measured(ids, found, seconds)}
+    return {**_answer(run, found, n_best), **_measured(run, ids, found, seconds)}
 
 
-def _answer(listed: list[list[dict[str, Any]]], n_best: int) -> dict[str, Any]:
+def _answer(run: Run, found: Sequence[Sequence[Hypothesis]], n_best: int) -> dict[str, Any]:
     """The best translation of each source, its log p, and the n best where more than one was asked for."""
+    listed = [[{"text": spelled(run, h.ids), "nats": h.nats, "score": h.score} for h in row[:n_best]] for row in found]
     return {
         "translations": [row[0]["text"] for row in listed],
         "nats": [row[0]["nats"] for row in listed],
-        "n_best": [row[:n_best] for row in listed] if n_best > 1 else None,
+        "n_best": listed if n_best > 1 else None,
     }
 
 
-def _measured(ids: Sequence[np.ndarray], found: Sequence[Sequence[Hypothesis]], seconds: float) -> dict[str, Any]:
-    """Speed, and how many sources were cut."""
-    tokens = sum(len(h.ids) + 1 for row in found for h in row[:1])
-    return {"tokens_per_second": tokens / max(seconds, 1e-9), "cut": sum(len(x) > LONGEST for x in ids) or None}
+def _measured(
+    run: Run, ids: Sequence[np.ndarray], found: Sequence[Sequence[Hypothesis]], seconds: float
+) -> dict[str, Any]:
+    """Speed, and what was cut or is unknown."""
+    best, unknown = [row[0] for row in found], run.processor.source.unknown
+    return {
+        "tokens_per_second": sum(len(h.ids) + 1 for h in best) / max(seconds, 1e-9),
+        "cut": sum(len(x) > LONGEST for x in ids) or None,
+        "unknown": None if unknown is None else sum(int((x == unknown).sum()) for x in ids) or None,
+        "unended": sum(not h.finished for h in best) or None,
+    }
 
 
-def _listed(run: Run, found: Sequence[Sequence[Hypothesis]], mbr: bool) -> list[list[dict[str, Any]]]:
-    """The hypotheses of each source as text, the chosen one first."""
-    listed = [[{"text": spelled(run, h.ids), "nats": h.nats, "score": h.score} for h in row] for row in found]
+def _chosen(run: Run, found: list[list[Hypothesis]], mbr: bool) -> list[list[Hypothesis]]:
+    """The hypotheses of each source, the chosen one first."""
     if not mbr:
-        return listed
-    best = [choose_by_mbr([h["text"] for h in row], [h["nats"] for h in row]) for row in listed]
-    return [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(listed, best)]
+        return found
+    best = [choose_by_mbr([spelled(run, h.ids) for h in row], [h.nats for h in row]) for row in found]
+    return [[row[k], *row[:k], *row[k + 1 :]] for row, k in zip(found, best)]
 
 
 def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[str], list[str]]:

@@ -169,27 +169,33 @@ def target_nats(model: Autoregressive, part: PairPart, chosen: Sequence[int], re
     return total / count
 
 
-def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None = None) -> list[list[Hypothesis]]:
+def translations(
+    run: Run, sources: Sequence[np.ndarray], options: Beams | None = None, *, full_length: bool = False
+) -> list[list[Hypothesis]]:
     """Return the n best translations of each source, best first. Sources of similar length are read together.
 
     Args:
         run: a run of ``translate``.
-        sources: ids of the tokens of each source.
+        sources: ids of the tokens of each source; the translation of an empty one is empty.
         options: of the beam search; None: the default, with the run's length penalty.
+        full_length: every translation may have ``options.max_length`` tokens, even where the length of its source
+            suggests fewer.
     """
     options = options or Beams(length_penalty=length_penalty(run))
-    order = sorted(range(len(sources)), key=lambda i: len(sources[i]))
+    order = sorted((i for i in range(len(sources)) if len(sources[i])), key=lambda i: len(sources[i]))
     end, engine = run.model.vocab_size - 1, Engine(run.model, run.compute)
     never = never_in_targets(run.processor.target)
-    found: list[list[Hypothesis]] = [[] for _ in sources]
+    found: list[list[Hypothesis]] = [[Hypothesis([], 0.0, 0.0, True)] for _ in sources]
+
+    def limit(i: int) -> int:
+        suggested = math.ceil(run.data["ratio"] * (len(sources[i]) + 1))
+        most = options.max_length if full_length else max(suggested, options.min_length) + MAX_EXTRA_TOKENS
+        return min(options.max_length, most)
+
     for k in tracked(range(0, len(order), ROWS)):
         mine = order[k : k + ROWS]
-        longest = [math.ceil(run.data["ratio"] * (len(sources[i]) + 1)) + MAX_EXTRA_TOKENS for i in mine]
         handles = engine.run(
-            Request(
-                SourcePrompt(sources[i]), options, end=end, constraints=never, max_tokens=min(options.max_length, most)
-            )
-            for i, most in zip(mine, longest)
+            Request(SourcePrompt(sources[i]), options, end=end, constraints=never, max_tokens=limit(i)) for i in mine
         )
         for i, handle in zip(mine, handles, strict=True):
             found[i] = handle.result()
@@ -198,9 +204,9 @@ def translations(run: Run, sources: Sequence[np.ndarray], options: Beams | None 
 
 @lru_cache(maxsize=8)
 def never_in_targets(tokenizer: TextTokenizer) -> Constraints:
-    """Return the tokens that are never generated: the unknown one, and those with a line feed: a target is one line."""
+    """Return the tokens that are never generated: the unknown one, and any with a line break: a target is one line."""
     unknown = () if tokenizer.unknown is None else (tokenizer.unknown,)
-    feeds = (k for k in range(tokenizer.vocab_size) if k not in unknown and b"\n" in tokenizer.decode([k]))
+    feeds = (k for k in range(tokenizer.vocab_size) if k not in unknown and {10, 13} & {*tokenizer.decode([k])})
     return Constraints((*unknown, *feeds))
 
 
