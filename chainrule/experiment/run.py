@@ -236,6 +236,8 @@ def check_budget(budget: str, refused: Sequence[str] = ("steps",)) -> None:
 
 def _carry_over(plan: Plan, results: Results) -> None:
     """Take over the results of models that have counted all data: a larger budget changes nothing about them."""
+    from chainrule.tasks.train import say
+
     for row in plan.rows:
         for cell in row.cells:
             trained = results.smaller(plan.jobs[cell.train])
@@ -244,6 +246,7 @@ def _carry_over(plan: Plan, results: Results) -> None:
             for name in (cell.train, cell.measure):
                 if found := results.smaller(plan.jobs[name]):
                     results.put(plan.jobs[name], found)
+            say(f"{row.label}: all data are counted already; a larger budget changes nothing")
 
 
 def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: Callable[[], bool]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 MY_MODEL = str(Path(__file__).parents[2] / "examples/my_model.py")
 ONE_THREAD = ["--threads", "1", "--precision", "fp32"]
-TINY = ["--budget", "3steps", "--set", "size=tiny", *ONE_THREAD]
+TINY = ["--budget", "1epochs", "--set", "size=tiny", *ONE_THREAD]
 WORDS = ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog", "while", "seven", "wise", "owls", "sing"]
 
 

@@ -258,7 +258,7 @@ def test_one_flipped_bit_in_a_run_is_status_2_and_names_the_file(text: str, run:
 
 
 def test_all_checkpoints_damaged_resume_does_not_quietly_begin_afresh(text: str, run: Path, fails: Any) -> None:
-    (path,) = (run / "checkpoints").iterdir()
+    (path,) = (run / "checkpoints").glob("step-*")
     model = path / "model.safetensors"
     model.write_bytes(harness.damage(model.read_bytes(), "bit", random.Random(7)))
     before = content(run)
@@ -324,7 +324,7 @@ def test_a_disk_that_fills_up_while_training_loses_nothing_that_was_saved(
 
         patch.setattr(store, "save_folder", fills_up)
         assert "disk full" in fails(3, *command)
-    (newest, *_) = sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir())[::-1]
+    (newest, *_) = sorted(path.name for path in (tmp_path / "run/checkpoints").glob("step-*"))[::-1]
     assert newest == "step-000005"
     prints(*command, "--resume", "auto")
     prints(*train(text, tmp_path / "whole", "--budget", "11steps"))

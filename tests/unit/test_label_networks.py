@@ -491,7 +491,7 @@ def test_a_board_of_counts_and_networks(
         "--set",
         "size=tiny",
         "--budget",
-        "8steps",
+        "2epochs",
         "--out",
         tmp_path / "b",
     )
