@@ -118,7 +118,7 @@ def measure(budget: str, data: str | None, out: Path, options: dict[str, Any]) -
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     options.add_argument("--budget", default="45s")
     options.add_argument("--data")
     options.add_argument("--task")
