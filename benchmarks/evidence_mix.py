@@ -95,8 +95,8 @@ def written(found: dict[str, Any], budget: str) -> str:
         "# Mixtures",
         "",
         f"`make evidence-mix`: models trained for {budget} of processor time each, one thread. Bits per byte of the "
-        "test split; weights and the chosen parts come from the validation split. Differences to the best single row are "
-        "paired over blocks of the test split, with 95% intervals.",
+        "test split; weights and the chosen parts come from the validation split. Differences to the best single row "
+        "are paired over blocks of the test split, with 95% intervals.",
         "",
     ]
     for name, one in found.items():
