@@ -132,7 +132,7 @@ def test_a_board_of_data_in_memory(tmp_path: Path) -> None:
 def test_a_loaded_run_takes_no_options_of_the_machine(run: api.Run, folder: str) -> None:
     with pytest.raises(UserError, match="threads: the run is loaded already; give them to load"):
         chainrule.generate(run, threads=1)
-    with pytest.raises(UserError, match=r"^generate has no option threads; compare, train, classify, draw and "):
+    with pytest.raises(UserError, match=r"^generate has no option threads; compare, mix, train, classify and "):
         run.generate(threads=1)
 
 
