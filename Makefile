@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict clean
+.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -52,6 +52,9 @@ evidence-pairs: .venv/test  ## the same for translation, BERT and neural labels 
 
 evidence-images: .venv/test  ## the same for images: labels, tokens, drawing (hours)
 	$(BIN)/python benchmarks/evidence_images.py --data $(DATA)
+
+evidence-mix: .venv/test  ## the same for mixtures of finished runs, on the bundled plays and Korean text (20 minutes)
+	$(BIN)/python benchmarks/evidence_mix.py --data $(DATA)
 
 evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, frames, kills, structure, speed against 6d658b9 (one hour)
 	$(BIN)/python benchmarks/evidence_house.py --data $(DATA)

@@ -1,4 +1,4 @@
-"""What a verdict says about the row ``mix``: a pure function of the board's rows and blocks."""
+"""The part of a verdict on the row ``mix``: a pure function of the board's rows and blocks."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def add_mixture(
 
 
 def _cost(mix: Mapping[str, Any], alone: Mapping[str, Any]) -> list[Sentence]:
-    """What the mixture costs to run beside one row."""
+    """The cost of running the mixture beside that of one row."""
     mine, other = mix.get("tokens_per_second_generate"), alone.get("tokens_per_second_generate")
     numbers = {"params": mix["params"], "other_params": alone["params"]}
     if not mine or not other:

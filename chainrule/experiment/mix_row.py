@@ -51,7 +51,7 @@ class MixWork(CellWork):
 
     @property
     def _index(self) -> int:
-        """Which of the row's seeds this is."""
+        """The position of this cell's seed among the row's seeds."""
         return self.row.cells.index(self.cell)
 
     def _runs(self) -> list[Named]:

@@ -69,8 +69,8 @@ def test_the_board_holds_the_keys_that_programs_rely_on(compared: Path) -> None:
     assert board["verdict"].keys() >= {"text", "best", "tie", "confidence"}
     assert [rung["n"] for rung in board["ladder"]] == list(range(1, 9))
     rows = {row["model"]: row for row in board["rows"]}
-    assert list(rows) == ["ngram", "gru", "gpt:heads=7", "fading"]
-    for name in ("ngram", "gru", "fading"):
+    assert list(rows) == ["ngram", "gru", "gpt:heads=7", "fading", "mix"]
+    for name in ("ngram", "gru", "fading", "mix"):
         assert rows[name].keys() >= set(ROW.split()), name
         low, high = rows[name]["interval"]
         assert low <= rows[name]["bits_per_byte"] <= high
@@ -188,12 +188,13 @@ def test_an_interrupted_comparison_is_readable_and_the_same_command_continues(
     assert "the same command continues" in capsys.readouterr().err.splitlines()[-1]
     board = read_board(tmp_path / "board")
     assert board["status"] == "interrupted"
-    assert {row["model"]: row["status"] for row in board["rows"]} == {"markov": "done", "gru": "running"}
+    found = {row["model"]: row["status"] for row in board["rows"]}
+    assert found == {"markov": "done", "gru": "running", "mix": "waiting"}
     assert "<html" in (tmp_path / "board/report.html").read_text()
     board = prints(*command)
     assert trained == list(range(21))
     assert board["status"] == "finished"
-    assert [row["status"] for row in board["rows"]] == ["done", "done"]
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "done"]
 
 
 def test_a_shared_setting_goes_to_the_rows_that_know_it(text: str, tmp_path: Path, prints: Any) -> None:

@@ -96,7 +96,7 @@ def test_only_what_is_new_is_run(compared: Path, text: Path, tmp_path: Path, mon
     monkeypatch.setattr(cells.CellWork, "begin", lambda self: (begun.append(self.row.name), begin(self))[1])
     board = compare(text, out, MODELS + ",ngram")
     assert begun == ["ngram"]
-    assert [row["model"] for row in board["rows"]] == ["markov", "gru", "gpt:heads=7", "ngram"]
+    assert [row["model"] for row in board["rows"]] == ["markov", "gru", "gpt:heads=7", "ngram", "mix"]
     old = json.loads((compared / "board.json").read_text())["rows"]
     assert board["rows"][1]["peak_memory_bytes"] == old[1]["peak_memory_bytes"]
     assert board["rows"][1]["train_seconds"] == old[1]["train_seconds"]
@@ -124,7 +124,7 @@ def test_a_failure_of_the_machine_is_tried_again_and_one_of_the_settings_is_not(
     assert [row.get("error", "")[:20] for row in board["rows"]] == ["", "MemoryError: no room", "width 16 must divide"]
     monkeypatch.undo()
     board = compare(text, tmp_path / "b", MODELS)
-    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed", "done"]  # the last is the mixture
 
 
 def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_overwriting_begins_afresh(compared: Path, text: Path, tmp_path: Path, m
         path.write_text("{}")
     board = compare(text, out, MODELS, budget="3steps", overwrite=True)
     assert all(path.read_text() == "{}" for path in mine)  # files of the user's are never removed
-    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed"]
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "failed", "done"]  # the last is the mixture
     assert board["rows"][1]["curve"][-1]["step"] == 3
     assert plain(board) == plain(compare(text, tmp_path / "fresh", MODELS, budget="3steps"))
     updates, update = [], Trainer._update
@@ -190,7 +190,7 @@ def test_workers_leave_what_turns_leave(text: Path, tmp_path: Path) -> None:
     turns = compare(text, tmp_path / "turns", models)
     workers = compare(text, tmp_path / "workers", models, workers=2)
     assert plain(workers) == plain(turns)
-    assert weights(tmp_path / "workers") == weights(tmp_path / "turns") and len(weights(tmp_path / "turns")) == 3
+    assert weights(tmp_path / "workers") == weights(tmp_path / "turns") and len(weights(tmp_path / "turns")) == 4
 
 
 def test_interleaved_trainers_make_the_weights_that_each_makes_alone(text: Path, tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_board_of_data_in_memory(tmp_path: Path) -> None:
     out = tmp_path / "board"
     events = [["a", "b", "a", "c"][k % 4 :] + ["b", "a", "c", "a"] for k in range(400)]
     board = chainrule.compare(events, out, models=["markov", "ngram:n=3"], threads=1)
-    assert [row["model"] for row in board["rows"]] == ["markov", "ngram:n=3"] and board["status"] == "finished"
+    assert [row["model"] for row in board["rows"]] == ["markov", "ngram:n=3", "mix"] and board["status"] == "finished"
     again = chainrule.compare(events, out, models="markov,ngram:n=3", threads=1)
     assert [row["bits_per_symbol"] for row in again["rows"]] == [row["bits_per_symbol"] for row in board["rows"]]
     with pytest.raises(UserError, match=r"no such file or folder; for a text that is data itself write chainrule.text"):
@@ -132,7 +132,7 @@ def test_a_board_of_data_in_memory(tmp_path: Path) -> None:
 def test_a_loaded_run_takes_no_options_of_the_machine(run: api.Run, folder: str) -> None:
     with pytest.raises(UserError, match="threads: the run is loaded already; give them to load"):
         chainrule.generate(run, threads=1)
-    with pytest.raises(UserError, match=r"^generate has no option threads; compare, train, classify, draw and "):
+    with pytest.raises(UserError, match=r"^generate has no option threads; compare, mix, train, classify and "):
         run.generate(threads=1)
 
 
@@ -267,7 +267,7 @@ def test_a_log_of_events_becomes_a_board_and_its_best_run_predicts_the_next_even
     frame, out = events_of(kind), tmp_path / "out"
     options = {"columns": "event", "group": "user_id", "time": "time", "models": "markov,ngram:n=3", "threads": 1}
     board = chainrule.compare(frame, out, **options)
-    assert [row["status"] for row in board["rows"]] == ["done", "done"]
+    assert [row["status"] for row in board["rows"]] == ["done", "done", "done"]
     assert board["data"]["parts"]["train"]["records"] < 60 < sum(p["tokens"] for p in board["data"]["parts"].values())
     assert board["verdict"]["best"] == "ngram:n=3"
     found = chainrule.load(out / "best").predict([["a", "b"], ["c", "a"]], top_k=3)["predictions"]

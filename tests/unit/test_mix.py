@@ -14,7 +14,9 @@ from scipy.optimize import minimize
 import chainrule
 from chainrule import cli, mix, train
 from chainrule.core import IGNORED, Categorical, Counting, SequenceModel, UserError, model_type, model_types
+from chainrule.core.compute import Compute
 from chainrule.experiment.mixture_weights import best_parts, em_weights, mixed_nats
+from chainrule.inference.engine import Engine
 from chainrule.laws.subject import Subject
 from chainrule.laws.suite import Law, apply, applying
 from chainrule.models.mix import Mix, Mixture
@@ -140,6 +142,16 @@ def test_a_mixture_is_the_weighted_mean_of_probabilities(chunk: int, monkeypatch
     time = torch.tensor([4, 2])
     picked = torch.stack([p_BTV[0, 4], p_BTV[1, 2]])[:, None]
     assert torch.allclose(mixed.select(time).logits().exp(), picked, atol=1e-6)
+
+
+def test_learned_positions_of_a_part_end_the_mixture_too() -> None:
+    small = {"width": 16, "layers": 1, "heads": 2, "context": 24}
+    for positions, room in (("learned", 24), ("rotary", None)):
+        parts = [{"model_type": "ngram"}, {"model_type": "gpt", "model": {**small, "positions": positions}}]
+        made = model_type("mix", trained=False)
+        model = made.build(made.config.make({"vocab_size": 5, "parts": parts}))
+        assert isinstance(model, Mix) and model.window == 24
+        assert Engine(model, Compute("cpu", False, 1)).room == room
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------

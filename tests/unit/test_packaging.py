@@ -142,7 +142,7 @@ def test_the_package_is_typed_and_states_the_pythons_that_it_was_tested_on() -> 
 def test_the_wheel_compares_and_reports_in_a_clean_environment(tmp_path: Path) -> None:
     found = wheel.check(tmp_path)
     assert found["package"].startswith(str(tmp_path))  # not the checkout
-    assert found["rows"] == ["ngram", "gru"]
+    assert found["rows"] == ["ngram", "gru", "mix"]
     needed = {"py.typed", "data/plays/test.txt.gz", "report/templates/page.html", "tasks/series/section.html"}
     assert {f"chainrule/{name}" for name in needed} <= set(found["files"])
     assert not any(name.startswith(("tests", "benchmarks")) or "__pycache__" in name for name in found["files"])

@@ -134,7 +134,7 @@ def _encode(run: Run, sequence: Sequence[Any] | str) -> list[int]:
 
 def _fitting(run: Run, ids: list[int]) -> list[int]:
     """The end of a sequence that a model of learned positions can read."""
-    learned = run.config["model"].get("positions") == "learned"
+    learned = getattr(run.model.config, "positions", None) == "learned"
     return ids[-(run.model.window - 1) :] if learned and run.model.window else ids
 
 
