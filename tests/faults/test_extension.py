@@ -114,7 +114,7 @@ def test_kept_weights_are_those_that_the_longer_run_would_keep(
 
     monkeypatch.setattr(Trainer, "__init__", judged)
     best = set()
-    for seed in range(4):
+    for seed in range(3):
         train(settings(text, "gru", "50steps"), tmp_path / f"whole{seed}", dataset=corpus)
         train(settings(text, "gru", "30steps"), tmp_path / f"run{seed}", dataset=corpus)
         trainer = train(settings(text, "gru", "50steps"), tmp_path / f"run{seed}", resume="auto", dataset=corpus)
@@ -224,6 +224,7 @@ def test_a_larger_budget_extends_a_board(
     assert plain(compare(text, tmp_path / "b", models, budget="40steps", train=recipe)) == plain(whole)
 
 
+@pytest.mark.slow
 def test_a_cut_board_is_extended_by_workers(text: Path, tmp_path: Path) -> None:
     """An extension that was cut, with a half-trained row, goes on in worker processes."""
     recipe = {"batch_size": 7, "sequence_length": 13, "warmup": 2}
