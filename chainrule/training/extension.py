@@ -95,6 +95,15 @@ class Candidates:
                 best, found = self.values[step], step
         return found
 
+    def restrict(self, interval: int) -> None:
+        """Drop the weights of evaluations that a run does not make.
+
+        Args:
+            interval: steps between its evaluations.
+        """
+        self.values = {step: value for step, value in self.values.items() if is_evaluated(step, interval)}
+        self.weights = {step: self.weights[step] for step in self.values}
+
     def tensors(self) -> dict[str, Tensor]:
         """Return all weights as ``<step>.<name>``."""
         return {f"{step}.{name}": x for step, tensors in self.weights.items() for name, x in tensors.items()}

@@ -337,6 +337,7 @@ class Trainer:
             return
         every = evaluation_interval(p.total)
         p.curve = [point for point in p.curve if is_evaluated(int(point["step"]), every)]
+        self.candidates.restrict(every)
         step = self.candidates.best(every)
         p.best, p.best_step = (None, -1) if step is None else (self.candidates.values[step], step)
         self.best = {} if step is None else self.candidates.weights[step]
