@@ -59,7 +59,7 @@ class Line:
             told: ``phase``, ``share``, ``note``, ``left``, ``text``.
         """
         if told.get("phase", self.phase) != self.phase:
-            self.share, self.left, self.text = None, None, ""
+            self.share, self.left, self.text, self.shown = None, None, "", time.perf_counter()
         for name, value in told.items():
             setattr(self, name, value)
         self.display.show(self, at_once)
