@@ -29,7 +29,7 @@ PHASES = {
     "test": ("chainrule.tasks.generate.task.Generate.evaluate",),
     "blocks": ("chainrule.experiment.cells.make_blocks",),
     "samples": ("chainrule.tasks.generate.inference.generate",),
-    "memory curve": ("chainrule.inference.memory.memory_curve",),
+    "memory curve": ("chainrule.tasks.generate.board.GenerateBoard.memory",),
     "growth": ("chainrule.inference.costs.growth",),
     "board and report": ("chainrule.experiment.run.publish",),
 }

@@ -59,7 +59,7 @@ class Line:
             told: ``phase``, ``share``, ``note``, ``left``, ``text``.
         """
         if told.get("phase", self.phase) != self.phase:
-            self.share, self.left, self.text = None, None, ""
+            self.share, self.left, self.text, self.shown = None, None, "", time.perf_counter()
         for name, value in told.items():
             setattr(self, name, value)
         self.display.show(self, at_once)
@@ -141,7 +141,8 @@ class LiveDisplay(Display):
 
     def show(self, line: Line, at_once: bool = False) -> None:
         now, entry = time.perf_counter(), self.drawn.get(line.label)
-        if entry is not None and line.phase == entry[1] and not at_once and now - line.shown < self.every:
+        seen = not at_once and entry is not None and line.phase == entry[1]
+        if seen and now - line.shown < self.every:
             return
         line.shown = now
         told: Told = {"phase": f"{line.phase:<{WIDTH}}", "note": line.note, "left": self._left(line)}
@@ -149,6 +150,8 @@ class LiveDisplay(Display):
         task = entry[0] if entry else self.table.add_task(line.label, total=1.0, **told)
         self.table.update(task, completed=share, **told)
         self.drawn[line.label] = task, line.phase
+        if not seen:  # however short it lasts
+            self.table.refresh()
 
     def drop(self, label: str) -> None:
         super().drop(label)

@@ -159,6 +159,9 @@ def test_every_phase_is_seen_and_its_share_rises(workers: int, text: Path, tmp_p
 
 def test_long_work_is_never_silent_and_short_work_is(capsys: pytest.CaptureFixture[str]) -> None:
     with Display(every=0.1) as plain:
+        plain.line("late").shown -= 100  # last seen long ago
+        with plain.line("late").working("encoding"):
+            pass
         for name, pause in (("slow", 0.05), ("quick", 0.0)):
             with plain.line(name).working("testing"):
                 for _ in tracked(range(8)):
