@@ -76,7 +76,7 @@ def order_by(path: Path, table: Table, column: str, notes: list[str], asked: boo
     Raises:
         DataError: a time that cannot be read, or times that are neither in order nor different, if not ``asked``.
     """
-    times = times_of(table, column).values
+    times = times_of(table, column)
     order = sorted(range(len(times)), key=times.__getitem__)
     falling = all(a >= b for a, b in zip(times, times[1:]))
     if falling:

@@ -22,7 +22,7 @@ from chainrule.data.table import (
     assigned,
     read_table,
     read_tables,
-    times_of,
+    read_times,
 )
 
 
@@ -301,7 +301,7 @@ def _grouped(table: Table, options: TableOptions) -> list[tuple[str, list[int]]]
     if options.gap and not options.time:
         raise UserError(f"--gap {options.gap}: pauses need times: which column holds them? Add --time COLUMN")
     keys = table.columns[options.group] if options.group else [""] * len(table)
-    times, dated = times_of(table, options.time, exact=bool(options.gap)) if options.time else (None, False)
+    times, dated = read_times(table, options.time, exact=bool(options.gap)) if options.time else (None, False)
     groups: dict[str, list[int]] = {}
     for row in sorted(range(len(table)), key=times.__getitem__) if times else range(len(table)):
         groups.setdefault(keys[row], []).append(row)

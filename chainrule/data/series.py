@@ -24,7 +24,7 @@ from chainrule.data.readers.delimited import has_semicolons
 from chainrule.data.records import Shares
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
-from chainrule.data.table import Table, asked_names, read_table, times_of
+from chainrule.data.table import Table, asked_names, read_table, read_times
 
 MIN_VALUES = 10
 """Values that a training split needs; a single one to validate or to test on will do."""
@@ -303,7 +303,7 @@ def _only_numbers(path: Path, named: Columns, time: str | None, notes: list[str]
 
 def _note_clock(table: Table, time: str, order: list[int], values: str, notes: list[str]) -> None:
     """Add notes on a column of times: that it was recognised beside a column of ``values``, and uneven steps."""
-    times = times_of(table, time)
+    times = read_times(table, time)
     apart = uneven_days([times.values[r] for r in order]) if times.dated else None
     told = f"column {time} is read as the time, column {values} as the values" if values else ""
     if apart:

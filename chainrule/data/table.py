@@ -290,7 +290,12 @@ class Times(NamedTuple):
     dated: bool
 
 
-def times_of(table: Table, column: str, exact: bool = False) -> Times:
+def times_of(table: Table, column: str) -> list[float]:
+    """Return the times in a column; see `read_times`."""
+    return read_times(table, column).values
+
+
+def read_times(table: Table, column: str, exact: bool = False) -> Times:
     """Return the times in a column of numbers or dates.
 
     Args:
