@@ -104,6 +104,22 @@ def test_a_prompt_with_characters_that_training_never_had_is_told(
     assert capsys.readouterr().err == f"note: sequence 2: tokens that the run does not know: {count}\n"
 
 
+@pytest.mark.parametrize("kind", ["text", "events"])
+def test_a_blank_line_has_a_prediction_too(
+    kind: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """It is the beginning of a record: what comes first."""
+    lines = {"text": ["th", "", "to"], "events": ["home", "", "pay"]}[kind]
+    (tmp_path / "asked").write_text("".join(f"{line}\n" for line in lines))
+    assert cli.main(["predict", str(runs / kind), str(tmp_path / "asked"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)["predictions"]
+    assert len(found) == 3
+    (tmp_path / "alone").write_text(f"{lines[2]}\n")
+    assert cli.main(["predict", str(runs / kind), str(tmp_path / "alone"), "--json"]) == 0
+    (last,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert [row["token"] for row in found[2]] == [row["token"] for row in last]
+
+
 def test_score_prints_tokens_beside_the_line_that_they_add_up_to(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
