@@ -33,7 +33,7 @@ DECAYED = 1.4
 WINDOW = 0.25
 """Points of the constant phase from this share of its length on show the gain of its last doubling."""
 NOISE = 0.002
-"""Standard deviation of a point, relative to what training has improved so far; residuals may show more."""
+"""Least standard deviation of a point, relative to what training has improved so far."""
 EPOCHS, EPOCHS_SPREAD = 25.0, 1.0
 """Median and spread (of the logarithm) of the passes over the training data after which validation stops improving, for
 a model with a parameter for each item of the training data. The median grows with the fourth root of items a parameter,
@@ -108,8 +108,14 @@ class Curve:
         loss = self.loss[np.isfinite(self.loss)]
         if len(loss) < 5 or loss.argmin() >= len(loss) - 2:
             return False
-        noise = 1.48 * float(np.median(np.abs(np.diff(loss, 2)))) / math.sqrt(6)
-        return bool(loss[-2:].min() > loss.min() + 2 * noise + NOISE * self.scale)
+        return bool(loss[-2:].min() > loss.min() + 2 * self.noise)
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of a point, by second differences; at least what is usual."""
+        loss = self.loss[np.isfinite(self.loss)]
+        second = np.median(np.abs(np.diff(loss, 2))) if len(loss) > 2 else 0.0
+        return max(1.48 * float(second) / math.sqrt(6), NOISE * self.scale)
 
 
 def frontier(rows: Iterable[Mapping[str, Any]], metric: Metric) -> float:
@@ -139,8 +145,9 @@ def gains(curve: Curve, times: float, best: float | None = None, draws: int = DR
         kept = np.nanmin(curve.loss[curve.constant]) if curve.constant.any() else curve.end
         return -max(float(kept) - curve.end, 0.0) * rng.random(draws)
     best = curve.end if best is None else min(best, curve.end)
-    unit = best if best > 0 else curve.scale
+    unit = max(best, 0.1 * curve.end) if curve.bounded else best if best > 0 else curve.scale
     asymptote = best - unit * -np.expm1(-common.exponential(HEADROOM, draws))
+    asymptote = np.maximum(asymptote, 0.0) if curve.bounded else asymptote
     asymptote += CAPACITY * unit * np.abs(rng.normal(size=draws))
     level, gain, error = last_doubling(curve)
     above = np.maximum(level - asymptote, 0.02 * unit)
@@ -166,9 +173,9 @@ def last_doubling(curve: Curve) -> tuple[float, float, float]:
     shape = np.expm1(-EXPONENT * np.log(at / at[-1])) / np.expm1(EXPONENT * math.log(2))
     design = np.stack([np.ones_like(shape), shape], 1)
     (level, gain), *_ = np.linalg.lstsq(design, loss, rcond=None)
-    left, prior = loss - design @ [level, gain], NOISE * curve.scale
-    noise = (4 * prior**2 + left @ left) / (4 + max(len(loss) - 2, 0))
-    error = math.sqrt(noise * np.linalg.pinv(design.T @ design)[1, 1])
+    left = loss - design @ [level, gain]
+    variance = (4 * curve.noise**2 + left @ left) / (4 + max(len(loss) - 2, 0))
+    error = math.sqrt(variance * np.linalg.pinv(design.T @ design)[1, 1])
     return float(level), float(gain), error
 
 

@@ -88,12 +88,12 @@ def outlook(
 
 def _later(now: np.ndarray, curve: Curve, gained: np.ndarray, main: Metric, validation: Metric) -> np.ndarray:
     """The main figure after the validation loss has fallen."""
-    if main.name == validation.name:
+    best, same = best_possible(main), main.name == validation.name
+    if same and best is None:
         return now + (gained if main.higher_is_better else -gained)
     share = np.clip(gained / max(abs(curve.end), 1e-9), -1.0, 0.95)
-    rng = np.random.default_rng(3)
-    factor = (1 - share) ** rng.normal(ELASTICITY, ELASTICITY_SPREAD, len(now))
-    best = best_possible(main)
+    power = 1.0 if same else np.random.default_rng(3).normal(ELASTICITY, ELASTICITY_SPREAD, len(now))
+    factor = (1 - share) ** power
     if best is None:
         return now / factor if main.higher_is_better else now * factor
     return best - (best - now) * factor

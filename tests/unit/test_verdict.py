@@ -194,7 +194,8 @@ def test_a_curve_that_still_falls_steeply_is_not_ranked_unless_it_leads() -> Non
     steep, flat = curve(falling(1.2, 1.2, 0.5)), curve(falling(2.0, 0.05, 0.5))
     behind = refused(row("ngram", 2.0, "counting"), row("gru", 2.1, curve=flat), row("gpt", 2.5, curve=steep))
     assert set(behind) == {"gpt"} and "still improving fast" in behind["gpt"]
-    assert refused(row("ngram", 2.6, "counting"), row("gpt", 2.5, curve=steep)) == {}
+    assert refused(row("ngram", 2.0, "counting"), row("gru", 2.6, curve=flat), row("gpt", 2.5, curve=steep)) == behind
+    assert refused(row("ngram", 2.7, "counting"), row("gru", 2.6, curve=flat), row("gpt", 2.5, curve=steep)) == {}
 
 
 def test_a_curve_that_rises_is_flat() -> None:
@@ -332,7 +333,7 @@ def test_the_extrapolation_of_a_power_law_covers_the_power_law(b: float, c: floa
 
 
 def test_counting_models_do_not_change() -> None:
-    assert Curve.of(row("ngram", 2.0, "counting", curve=curve([2.0])), BITS) is None
+    assert Curve.of(row("ngram", 2.0, "counting", curve=curve([2.0, 1.9, 1.8])), BITS) is None
     assert doubling(None) is None
 
 
@@ -361,6 +362,15 @@ def test_accuracy_is_extrapolated_by_its_errors() -> None:
     found = outlook({"gru": Curve.of(rows["gru"], SHARE), "ngram": None}, blocks, (SHARE, SHARE), 10.0, "300s")
     later = found.to_json()
     assert later["best"] == "gru" and 0.905 < later["ranking"][0]["value"] < 1 and later["ranking"][0]["high"] <= 1
+
+
+def test_accuracy_stays_below_1_beside_a_row_without_mistakes() -> None:
+    """On 110 validation records an n-gram makes no mistake: the others do not pass it."""
+    points = curve([1 - 0.1 * s**-0.9 for s in np.linspace(0.1, 1, 10)])
+    found = Curve.of({"train": {"update": "gradient", "warmup": 10}, "curve": points}, SHARE)
+    blocks = {"gru": Blocks({"right": np.full(50, 0.99), "items": np.ones(50)})}
+    later = outlook({"gru": found}, blocks, (SHARE, SHARE), 100.0, "300s", best=0.0).figures["gru"]
+    assert 0.99 < later.mean() < 1 and later.max() <= 1
 
 
 def test_chrf_follows_the_validation_loss_without_passing_100() -> None:
