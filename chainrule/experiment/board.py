@@ -203,7 +203,7 @@ def _progress(found: Mapping[str, Any]) -> Row:
     seconds, tokens = progress["seconds"], progress["tokens"]
     speed = tokens / max(seconds, 1e-9)
     made = {"train_seconds": seconds, "train_tokens": tokens, "tokens_per_second_train": speed, "curve": curve}
-    made |= {"steps": progress["step"], **{k: progress[k] for k in ("too_few_steps", "contended") if progress[k]}}
+    made |= {"steps": progress["step"], **{k: progress[k] for k in ("too_few_steps", "contended") if progress.get(k)}}
     return made | {"so_far": curve[-1]["value"] if curve else None}
 
 
