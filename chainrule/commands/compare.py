@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import SECTIONS, Result, argument, key, option, register_command
-from chainrule.tasks.groups import Training
+from chainrule.tasks.groups import Language, Training
 
 
 class CompareResult(Result):
@@ -21,7 +21,7 @@ class CompareResult(Result):
 
 
 @register_command("compare", CompareResult, section=SECTIONS[0])
-class Compare(Training):
+class Compare(Training, Language):
     """train several models on the same data and report which one to use, and why"""
 
     data: Any = argument("a text file, a table or a folder (default: the plays that ship with the package)", nargs="?")
@@ -42,7 +42,6 @@ class Compare(Training):
     workers: int | None = option(
         "train N models at once, each in its own process (default: in turns in one process)", metavar="N"
     )
-    lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
     memory_curves: str | None = option(
         "rows whose memory curve and cost by length are measured: those in contention for the best, or all "
         "(default: contention)",

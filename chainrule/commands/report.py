@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from chainrule.options import SECTIONS, Options, Result, argument, key, option, register_command
+from chainrule.options import SECTIONS, Result, argument, key, option, register_command
+from chainrule.tasks.groups import Language
 
 
 class ReportResult(Result):
@@ -17,7 +18,7 @@ class ReportResult(Result):
 
 
 @register_command("report", ReportResult, section=SECTIONS[0], function="write_report")  # chainrule.report is a package
-class Report(Options):
+class Report(Language):
     """write the report of a comparison again from its result files, and its charts and tables as files"""
 
     board: str = argument("the folder of a comparison, or a board.json", metavar="BOARD")
@@ -25,7 +26,6 @@ class Report(Options):
         "write every chart and table to this folder, as PNG, SVG and CSV, tables also in LaTeX (booktabs)",
         metavar="DIR",
     )
-    lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
 
     def call(self) -> dict[str, Any]:
         from chainrule.experiment.publish import again

@@ -10,7 +10,8 @@ from pathlib import Path
 from chainrule.core.errors import DataError
 from chainrule.data.dates import dates_of, is_date, readings
 from chainrule.data.numerals import mostly_numbers
-from chainrule.data.table import Table, times_of
+from chainrule.data.table import Table
+from chainrule.data.times import times_of
 
 MIN_TIMES = 5
 """Rows from which on a column may be recognised as times."""

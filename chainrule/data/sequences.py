@@ -22,8 +22,8 @@ from chainrule.data.table import (
     assigned,
     read_table,
     read_tables,
-    read_times,
 )
+from chainrule.data.times import read_times
 
 
 def recognise(source: str | Path) -> str:
@@ -237,9 +237,12 @@ def _records(table: Table, form: Form, field: str, group: str | None, notes: lis
 
 def _refuse_steps(table: Table, cells: list[str], sizes: list[int]) -> None:
     """Raise DataError for a column of records whose rows are rather steps; the message says how to read them."""
-    if len(cells) < MIN_STEPS:
+    if not (are_steps(sizes, cells) or are_steps(sizes, ())):
         return
-    whole = read_table(table.files[0])  # with the columns that --columns skipped
+    try:
+        whole = read_table(table.files[0], on_bad="skip")  # with the columns that --columns skipped
+    except DataError:  # of an encoding that only --encoding names
+        whole = table
     column = next((name for name, found in whole.columns.items() if found[:MIN_STEPS] == cells[:MIN_STEPS]), "")
     steps = as_steps(whole, column) if column else as_steps(table, table.names[0])
     if are_steps(sizes, cells if "--group" in steps or "--time" in steps else ()):

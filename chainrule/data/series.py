@@ -24,7 +24,8 @@ from chainrule.data.readers.delimited import has_semicolons
 from chainrule.data.records import Shares
 from chainrule.data.source import suffix
 from chainrule.data.split import check_split
-from chainrule.data.table import Table, asked_names, read_table, read_times
+from chainrule.data.table import Table, asked_names, read_table
+from chainrule.data.times import read_times
 
 MIN_VALUES = 10
 """Values that a training split needs; a single one to validate or to test on will do."""

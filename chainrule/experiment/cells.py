@@ -13,7 +13,8 @@ import numpy as np
 from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
 from chainrule.experiment.board import choose
 from chainrule.experiment.jobs import Job, Result, Results
-from chainrule.experiment.plan import Cell, Plan, PlannedRow, RowSpec, row_settings
+from chainrule.experiment.plan import Cell, Plan, PlannedRow
+from chainrule.experiment.rows import RowSpec, row_settings
 from chainrule.experiment.statistics import block_edges, make_blocks
 from chainrule.inference.costs import MemoryWatch, state_bytes
 from chainrule.runs import RunFolder

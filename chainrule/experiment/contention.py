@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from chainrule.experiment.jobs import Results
-from chainrule.experiment.plan import Plan, PlannedRow
+from chainrule.experiment.plan import MIX, Plan, PlannedRow
 
 REACH = 0.05
 """Rows whose figure is at most this share behind the best one are within reach of it."""
@@ -21,7 +21,8 @@ def in_contention(board: Mapping[str, Any]) -> list[str]:
     verdict = board["verdict"]
     chosen = {verdict["best"], *verdict["tie"]}
     main = board["metrics"][0] if board["metrics"] else {"name": "", "higher_is_better": False}
-    value = {row["model"]: row[main["name"]] for row in board["rows"] if row["status"] == "done"}
+    done = [row for row in board["rows"] if row["status"] == "done" and row["model"] != MIX]
+    value = {row["model"]: row[main["name"]] for row in done if row.get("eligible", True)}
     if not value:
         return []
     lead = (max if main["higher_is_better"] else min)(value.values())

@@ -17,18 +17,9 @@ from typing import TYPE_CHECKING, Any
 from chainrule.core.errors import UserError
 from chainrule.core.files import FolderLock, is_temporary, write_file
 from chainrule.experiment.jobs import Results, to_json
-from chainrule.experiment.plan import (
-    FILE,
-    Plan,
-    RowSpec,
-    Source,
-    make_plan,
-    parse_models,
-    read_plan,
-    request_of,
-    shared_key,
-)
+from chainrule.experiment.plan import FILE, Plan, Source, make_plan, read_plan, request_of, shared_key
 from chainrule.experiment.publish import Publisher, publish
+from chainrule.experiment.rows import RowSpec, parse_models
 from chainrule.report.messages import Catalogue
 from chainrule.training.budget import Budget
 

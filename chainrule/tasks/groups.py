@@ -40,6 +40,10 @@ class Overwrite(Options):
     overwrite: bool = option("replace the run or board that --out holds", False)
 
 
+class Language(Options):
+    lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
+
+
 class Split(Options):
     split: Any = option(
         "shares of train, valid and test (default: by the task; 0.9/0.05/0.05 for text)",

@@ -14,7 +14,8 @@ from chainrule.core import UserError, model_type
 from chainrule.core.metric import Metric
 from chainrule.core.task_registry import TASKS
 from chainrule.experiment.jobs import Results
-from chainrule.experiment.plan import hash_files, parse_models, read_plan
+from chainrule.experiment.plan import hash_files, read_plan
+from chainrule.experiment.rows import parse_models
 from chainrule.inference import costs
 from chainrule.tasks.base import Evaluation, find_task, register_task
 from chainrule.tasks.generate.task import Generate

@@ -46,10 +46,12 @@ STEPS, SEED = 40, 7
 
 
 def registered() -> list[tuple[str, str]]:
-    """(task, model type) of every row of the registry that the package itself brings."""
+    """(task, model type) of every row of the registry that the package itself brings and trains."""
     registry._discover()
     rows = registry._model_types.items()
-    return sorted((task, name) for (name, task), row in rows if row.build.__module__.startswith("chainrule."))
+    return sorted(
+        (task, name) for (name, task), row in rows if row.trained and row.build.__module__.startswith("chainrule.")
+    )
 
 
 def train_run(data: Path, out: Path, model_type: str, task: str, settings: dict[str, Any]) -> Any:

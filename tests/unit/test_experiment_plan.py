@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from chainrule.core import UserError, model_type
-from chainrule.experiment.plan import Plan, Source, label_of, make_plan, parse_models, request_of, shared_key
+from chainrule.experiment.plan import Plan, Source, make_plan, request_of, shared_key
+from chainrule.experiment.rows import label_of, parse_models
 from chainrule.experiment.run import Request, run
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import read_data

@@ -205,7 +205,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compared")
     text = "".join(f"{k} men went to mow, to mow a meadow of {k * k % 17} flowers.\n" for k in range(90))
     (folder / "text.txt").write_text(text)
-    chainrule.compare(folder / "text.txt", folder / "board", models="markov,ngram:n=3", budget="3steps", threads=1)
+    chainrule.compare(folder / "text.txt", folder / "board", models="markov,ngram:n=3", budget="1epochs", threads=1)
     return folder / "board"
 
 

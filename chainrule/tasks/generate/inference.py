@@ -98,7 +98,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     """
     if top_k < 1:
         raise UserError(f"--top-k {top_k}: at least 1")
-    sequences = inputs.read_lines(input, blank=True) if inputs.is_path(input) else list(input)
+    sequences = inputs.read_lines(input) if inputs.is_path(input) else list(input)
     if not sequences:
         raise UserError("predict: give a list of at least one sequence")
     encoded = [_encode(run, sequence) for sequence in sequences]
