@@ -60,6 +60,8 @@ class BoardTask:
 
     min_test = 5_000
     """Items of the test split below which intervals are wide."""
+    has_folds = True
+    """May the data be divided into folds of cross-validation?"""
     has_memory = False
     """Does ``memory`` measure anything?"""
     least: tuple[str, ...] = ()
