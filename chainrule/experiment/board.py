@@ -188,7 +188,10 @@ def _make_row(
     if not facts or len(finished) < 2 * len(row.cells):
         return found, None, None
     more = results.found(plan.jobs[row.memory]) if row.memory else {}
-    return _finished(found, trained, done[0].found, [*tested.values()], metrics, more.get("row", {}))
+    over_folds = (
+        task.join_folds([one.found.get("row", {}) for one in next(iter(tested.values()))]) if plan.folds else {}
+    )
+    return _finished(found, trained, done[0].found, [*tested.values()], metrics, {**more.get("row", {}), **over_folds})
 
 
 def _tested(row: PlannedRow, measured: list[Result | None]) -> dict[int, list[Result]]:

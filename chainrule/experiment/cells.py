@@ -13,7 +13,7 @@ import numpy as np
 from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
 from chainrule.data.folds import Fold
 from chainrule.experiment.board import choose
-from chainrule.experiment.folding import folds_note
+from chainrule.experiment.folding import folds_note, join_facts
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow
 from chainrule.experiment.rows import RowSpec, row_settings
@@ -127,10 +127,10 @@ def prepare_board(
     line = display().line(DATA)
     with line.working("references"):
         facts = board.prepare(BoardData(settings, ready, card, metrics))
-        chosen = any(board.own_choices(r.model_type, r.settings["model"]) for r in plan.rows if r.prepare == "prepare")
-        more = [board.prepare_row(one) if chosen else {} for one in folds]
+        more = [board.prepare(BoardData(one.settings, one, one.data.card(), metrics)) for one in folds]
     if folds:
         card["notes"].append(folds_note(len(folds)))
+        facts |= join_facts(more, [board.tested(one) for one in folds])
     found = {
         "settings": {"pretrained": settings.pretrained}, "card": card, "counted": counted, "learnt": task.items,
         "metrics": [metric.to_json() for metric in metrics], "validation": task.validation(counted).to_json(),
@@ -308,6 +308,8 @@ class CellWork:
         edges = facts["folds"][self.cell.fold - 1]["edges"] if self.fold else facts["edges"]
         blocks = make_blocks(evaluation.items, positions, np.array(edges), points=evaluation.points)
         found: dict[str, Any] = {"metrics": evaluation.metrics, "blocks": blocks.to_json()}
+        if self.fold and self.cell.seed == self.row.cells[0].seed:
+            found["row"] = board.fold_row(run, evaluation, ready)
         if self.cell == self.row.cells[0]:
             fixed, growing = None, None
             if isinstance(run.model, Autoregressive):

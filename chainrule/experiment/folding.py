@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -83,7 +83,7 @@ def choose_folds(ready: ResolvedRun, board: BoardTask, metric: Metric, read: Cal
     least = max(metric.min_items, board.min_test)
     if "test" not in data.parts or not board.has_folds or not len(held_out(data)):
         return 0
-    if board.block_layout(data)[1][-1] >= least or not _affordable(ready):
+    if board.tested(ready) >= least or not _affordable(ready):
         return 0
     with suppress(GivenSplit, DataError):
         return FOLDS if _divides(read, FOLDS) else 0
@@ -103,6 +103,20 @@ def _affordable(ready: ResolvedRun) -> bool:
         return share.amount >= LEAST_PASSES
     size = train_bytes(ready.data)
     return size is not None and share.amount >= LEAST_PASSES * size
+
+
+def join_facts(folds: Sequence[Mapping[str, Any]], sizes: Sequence[int]) -> dict[str, Any]:
+    """Return the facts of a board that are over all folds: values of references, and sizes of the test parts together.
+
+    Args:
+        folds: the facts of the task's board on each fold.
+        sizes: the sizes of their test parts.
+    """
+    found = [facts["references"] for facts in folds]
+    known = [name for name in found[0] if all(isinstance(one.get(name), float | int) for one in found)]
+    means = {name: sum(one[name] * size for one, size in zip(found, sizes)) / sum(sizes) for name in known}
+    counts = {name: sum(one[name] for one in folds) for name in ("test_items", "test_values") if name in folds[0]}
+    return {"references": means, "tested": sum(sizes), **counts}
 
 
 def folds_note(folds: int) -> str:
