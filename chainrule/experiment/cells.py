@@ -242,7 +242,7 @@ class CellWork:
             return
         ready, run = self._resolve(), RunFolder(self.folder)
         stale = self.results.stale(self.train_job)
-        told = {"tell": Meter(self.line, ready, ready.data.counted), "warn": lambda text: say(f"{self.name}: {text}")}
+        told = {"tell": Meter(self.line, ready, ready.data.counted), "warn": self._warn}
         self.trainer = make_trainer(ready, run, **told)
         RunFolder.create(self.folder, overwrite=stale, resume=not stale)
         for report in [] if stale else self.trainer.resume():
@@ -253,6 +253,12 @@ class CellWork:
         timed = ready.budget.kind == "seconds" and ready.recipe.update != "counting"
         self.line.update(phase=WAITING, left=ready.budget.amount if timed else None)
         self._note(0)
+
+    def _warn(self, text: str) -> None:
+        """Tell a warning of training; folds, whose runs are as long as that on the ordinary split, repeat none."""
+        if self.fold is None:
+            runs = f"; {self.plan.folds + 1} runs share --budget" if self.plan.folds and "--budget" in text else ""
+            say(f"{self.name}: {text}{runs}")
 
     def advance(self, stop: Callable[[], bool]) -> None:
         """Train for one turn and save; at the end of the budget write the final run.

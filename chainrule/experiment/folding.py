@@ -18,7 +18,7 @@ from chainrule.training.budget import Budget
 
 FOLDS = 5
 """Folds of cross-validation, unless another number is asked for."""
-LEAST_SECONDS, LEAST_PASSES = 5.0, 3.0
+LEAST_SECONDS, LEAST_PASSES = 10.0, 3.0
 """The share of a row's budget that each of its runs needs, for folds to be chosen without being asked for."""
 
 

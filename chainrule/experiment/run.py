@@ -264,7 +264,8 @@ def _carry_over(plan: Plan, results: Results) -> None:
             for name in (cell.train, cell.measure):
                 if found := results.smaller(plan.jobs[name]):
                     results.put(plan.jobs[name], found)
-            say(f"{row.label}: all data are counted already; a larger budget changes nothing")
+            if not cell.fold:
+                say(f"{row.label}: all data are counted already; a larger budget changes nothing")
 
 
 def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: Callable[[], bool]) -> None:

@@ -173,8 +173,8 @@ def read_blocks(out: Path, name: str, key: str) -> list[float]:
 
 @pytest.mark.parametrize(
     ("budget", "split", "folds"),
-    [("30s", None, FOLDS), ("29s", None, 0), ("18epochs", None, FOLDS), ("17epochs", None, 0), ("6steps", None, 0),
-     ("30s", (0.8, 0.1, 0.1), None), ("120000bytes", None, FOLDS), ("50000bytes", None, 0)],
+    [("60s", None, FOLDS), ("59s", None, 0), ("18epochs", None, FOLDS), ("17epochs", None, 0), ("6steps", None, 0),
+     ("60s", (0.8, 0.1, 0.1), None), ("120000bytes", None, FOLDS), ("50000bytes", None, 0)],
 )  # fmt: skip
 def test_folds_are_chosen_where_the_test_part_is_small_and_runs_have_enough(
     text: Path, budget: str, split: tuple[float, ...] | None, folds: int | None
