@@ -48,6 +48,12 @@ class Compare(Training, Language):
         choices=("contention", "all"),
     )
 
+    folds: Any = option(
+        "cross-validation over K contiguous folds, which share --budget with the recommended run, or none (default: 5 "
+        "folds where the test part is too small for a verdict, no split is given and the budget suffices)",
+        metavar="K",
+    )
+
     def call(self) -> dict[str, Any]:
         from chainrule.data import plays
         from chainrule.experiment.run import Request, check_budget, run
@@ -60,6 +66,7 @@ class Compare(Training, Language):
         settings, seeds = RunConfig.make(values).infer_task(), 1 if o.seeds is None else o.seeds
         check_budget(settings.budget)
         more = {"workers": o.workers or 0, "overwrite": o.overwrite, "plugin": o.plugin, "horizon": o.horizon}
+        more["folds"] = o.folds
         more["memory_curves"] = o.memory_curves or "contention"
         return run(Request(settings, o.models, Path(o.out), seeds, o.lang or "en", **more))
 

@@ -17,9 +17,10 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.card import symbol_facts, text_facts
 from chainrule.data.dataset import Dataset
+from chainrule.data.folds import Fold
 from chainrule.data.sequences import read_sequences, recognise, text_suffixes
 from chainrule.data.source import PARTS, Found, check_unit, locate, read_files, sha256, terminator
-from chainrule.data.split import Spans, check_split, complete_split, divide, records
+from chainrule.data.split import Spans, Wanted, check_split, complete_split, divide, records
 from chainrule.data.symbols import Form, Sequences, check_known
 from chainrule.data.table import TableOptions
 
@@ -76,7 +77,7 @@ def read(
     *,
     symbols: bool | None = None,
     unit: str | None = None,
-    split: tuple[float, float, float] = (0.9, 0.05, 0.05),
+    split: tuple[float, float, float] | Fold = (0.9, 0.05, 0.05),
     on_bad: str = "stop",
     table: TableOptions = ALL_COLUMNS,
 ) -> TextDataset | SymbolDataset:
@@ -89,7 +90,7 @@ def read(
         symbols: True reads records of symbols, False text, None text where DATA is text.
         unit: what a record is: ``stream`` (one long sequence; the default for text), ``lines`` or ``docs``. Symbols
             are a ``stream`` or records (the default), however they are written.
-        split: shares of train, valid and test.
+        split: shares of train, valid and test, or a fold of cross-validation.
         on_bad: ``stop`` at a line that is not UTF-8 or a row of another length, or ``skip`` and count it.
         table: which columns of a table hold what, which one groups its rows and which one orders them.
 
@@ -117,7 +118,7 @@ def read(
     return _read_text(locate(source, text_suffixes(found)), kind, shares, on_bad, own if own.is_file() else None)
 
 
-def _read_text(found: Found, kind: str, shares: dict[str, float], on_bad: str, own: Path | None) -> TextDataset:
+def _read_text(found: Found, kind: str, shares: Wanted, on_bad: str, own: Path | None) -> TextDataset:
     notes = list(found.notes)
     end = terminator(kind, any(len(paths) > 1 for paths in found.parts.values()))
     texts = {part: read_files(paths, end, on_bad, notes) for part, paths in found.parts.items()}
@@ -146,7 +147,7 @@ def _check_enough(file: str, size: int, least: int, what: str, advice: str) -> N
 
 
 def _read_symbols(
-    source: str | Path, unit: str | None, shares: dict[str, float], on_bad: str, table: TableOptions
+    source: str | Path, unit: str | None, shares: Wanted, on_bad: str, table: TableOptions
 ) -> SymbolDataset:
     notes: list[str] = []
     name, given = read_sequences(source, table, on_bad, notes)

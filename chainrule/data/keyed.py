@@ -9,11 +9,15 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.dataset import Dataset
+from chainrule.data.folds import Fold
 from chainrule.data.split import by_hash, check_split, text_hashes
 
 
 def split_by_key(
-    name: str, records: Mapping[str, np.ndarray], split: tuple[float, float, float] = (0.9, 0.05, 0.05), **about: Any
+    name: str,
+    records: Mapping[str, np.ndarray],
+    split: tuple[float, float, float] | Fold = (0.9, 0.05, 0.05),
+    **about: Any,
 ) -> Dataset:
     """Return records as a dataset, split by a hash of their keys.
 

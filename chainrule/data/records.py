@@ -19,6 +19,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError
 from chainrule.data.dataset import Dataset
+from chainrule.data.folds import Fold
 from chainrule.data.source import PART_NAMES, PARTS
 from chainrule.data.split import text_hashes
 from chainrule.data.table import Table
@@ -26,9 +27,9 @@ from chainrule.data.table import Table
 PartT = TypeVar("PartT", bound="RecordPart")
 Source = str | Path
 """A file or a folder of data."""
-Shares = tuple[float, float, float]
-"""Shares of train, valid and test."""
-SPLIT: Shares = (0.9, 0.05, 0.05)
+Shares = tuple[float, float, float] | Fold
+"""Shares of train, valid and test, or a fold of cross-validation."""
+SPLIT = (0.9, 0.05, 0.05)
 """The split of records unless another is asked for."""
 UNKNOWN = -1
 """The number of a label that does not occur in training: every prediction for it is wrong."""

@@ -19,11 +19,12 @@ import numpy as np
 from chainrule.core.errors import DataError
 from chainrule.data.clock import Columns, order_by, time_column, uneven_days, unused_times
 from chainrule.data.dataset import Dataset
+from chainrule.data.folds import Fold
 from chainrule.data.numerals import is_value, mostly_numbers, number_of, with_points
 from chainrule.data.readers.delimited import has_semicolons
 from chainrule.data.records import Shares
-from chainrule.data.source import suffix
-from chainrule.data.split import check_split
+from chainrule.data.source import PARTS, suffix
+from chainrule.data.split import Wanted, check_split
 from chainrule.data.table import Table, asked_names, read_table
 from chainrule.data.times import read_times
 
@@ -173,16 +174,7 @@ def read_series(
     """
     shares, path, notes = check_split(split), Path(source), list[str]()
     series = tuple(read_columns(path, columns, notes, time))
-    parts: dict[str, Stretch] = {}
-    begin, reached = tuple(0 for _ in series), 0.0
-    for name, share in shares.items():
-        if share > 0:
-            reached += share  # at least one value long, where there is one left
-            end = tuple(
-                min(len(s.values), max(start + 1, round(reached * len(s.values)))) for s, start in zip(series, begin)
-            )
-            parts[name] = Stretch(series, begin, end)
-            begin = end
+    parts = _parts(series, shares)
     for name, part in parts.items():
         empty = next((s.name for s, known in zip(series, part.scored()) if not len(known)), None)
         if empty is not None and name != "train":
@@ -192,6 +184,25 @@ def read_series(
     ends = ",".join(f"{name}:{part.start}-{part.end}" for name, part in parts.items())
     cut = hashlib.sha256(f"{whole} {ends}".encode()).hexdigest()
     return SeriesDataset(path.name.split(".")[0] or path.name, parts, whole, cut, notes)
+
+
+def _parts(series: tuple[Series, ...], shares: Wanted) -> dict[str, Stretch]:
+    """The splits of series in time order."""
+    ends: dict[str, tuple[int, ...]] = {}
+    begin, reached = tuple(0 for _ in series), 0.0
+    if isinstance(shares, Fold):
+        windows = [shares.window(len(s.values)) for s in series]
+        ends = dict(zip(PARTS, zip(*windows, strict=True), strict=True))
+        shares = {}
+    for name, share in shares.items():
+        if share > 0:
+            reached += share  # at least one value long, where there is one left
+            last = ends[[*ends][-1]] if ends else begin
+            ends[name] = tuple(
+                min(len(s.values), max(start + 1, round(reached * len(s.values)))) for s, start in zip(series, last)
+            )
+    starts = [begin, *ends.values()]
+    return {name: Stretch(series, start, end) for (name, end), start in zip(ends.items(), starts)}
 
 
 def read_held_out(

@@ -2,13 +2,14 @@
 
 A stream is split into contiguous blocks spread over the whole text, so that drift from its beginning to its end affects
 all splits alike; a guard gap around each block belongs to no split. Records are split by a hash of their content, so
-that duplicates are in the same split and a record keeps its split when the data grow.
+that duplicates are in the same split and a record keeps its split when the data grow. In place of shares, a `Fold` of
+cross-validation can say which part is tested.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
+from chainrule.data.folds import VALID, Fold, GivenSplit
 from chainrule.data.source import PARTS, Text, chunked
 
 BLOCKS = 32
@@ -23,6 +25,9 @@ BLOCKS = 32
 BLOCK = 4096
 """Bytes of a held-out block where the text is long enough: four times the longest context of the memory curve."""
 
+Wanted = dict[str, float] | Fold
+"""The share of each split, or a fold of cross-validation."""
+Snap = Callable[[int, int], int]
 DivisibleT = TypeVar("DivisibleT", bound="Divisible")
 PartT = TypeVar("PartT")
 
@@ -73,7 +78,7 @@ class Spans:
         """Return the records of these numbers (or of a mask)."""
         return Spans(self.text, self.starts[rows], self.ends[rows])
 
-    def blocks(self, shares: dict[str, float]) -> dict[str, Spans]:
+    def blocks(self, shares: Wanted) -> dict[str, Spans]:
         """Split a stream; blocks begin at a line where one begins near, and never cross a file."""
         placed = place_blocks(len(self.text.content), shares, partial(_snap, self.text.content))
         return {part: Spans(self.text, *cut_at(s, e, self.text.bounds)) for part, (s, e) in placed.items()}
@@ -143,8 +148,8 @@ def _lines(content: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return starts, ends, np.diff(np.concatenate(ink), prepend=0) == 0
 
 
-def check_split(split: tuple[float, float, float]) -> dict[str, float]:
-    """Return ``--split`` as a share for each split.
+def check_split(split: tuple[float, float, float] | Fold | Mapping[str, int]) -> Wanted:
+    """Return ``--split`` as a share for each split; a fold of cross-validation as it is.
 
     Raises:
         UserError: the shares do not sum to 1, or train or valid is not positive (test may be 0).
@@ -152,6 +157,10 @@ def check_split(split: tuple[float, float, float]) -> dict[str, float]:
     >>> check_split((0.8, 0.1, 0.1))
     {'train': 0.8, 'valid': 0.1, 'test': 0.1}
     """
+    if isinstance(split, Fold):
+        return split
+    if isinstance(split, Mapping):  # as the folder of a run holds it
+        return Fold(**split)
     given = "/".join(f"{x:g}" for x in split)
     if len(split) != 3 or abs(sum(split) - 1) > 1e-6:
         wanted = "three train/valid/test shares that sum to 1 are needed, such as 0.9/0.05/0.05"
@@ -163,8 +172,8 @@ def check_split(split: tuple[float, float, float]) -> dict[str, float]:
 
 def complete_split(
     parts: dict[str, PartT],
-    shares: dict[str, float],
-    divide: Callable[[str, dict[str, float]], dict[str, PartT]],
+    shares: Wanted,
+    divide: Callable[[str, Wanted], dict[str, PartT]],
     where: str,
 ) -> dict[str, PartT]:
     """Return the splits train, valid and test: given ones are kept, missing ones are split off.
@@ -179,9 +188,12 @@ def complete_split(
 
     Raises:
         DataError: no training split.
+        GivenSplit: data that come split are to be divided into folds.
     """
     if "all" in parts:
         return divide("all", shares)
+    if isinstance(shares, Fold):
+        raise GivenSplit(f"{where}: comes split into {', '.join(parts)}, and is not divided into folds")
     if "valid" in parts:
         return parts
     if "train" not in parts:
@@ -193,7 +205,7 @@ def complete_split(
 
 def divide_parts(
     parts: dict[str, PartT],
-    shares: dict[str, float],
+    shares: Wanted,
     keys: Callable[[str], Iterable[str]],
     take: Callable[[PartT, np.ndarray], PartT],
     where: str,
@@ -211,7 +223,7 @@ def divide_parts(
         DataError: no training split, or fewer distinct keys than splits.
     """
 
-    def divide(base: str, wanted: dict[str, float]) -> dict[str, PartT]:
+    def divide(base: str, wanted: Wanted) -> dict[str, PartT]:
         rows = by_hash(text_hashes(keys(base)), wanted, where)
         return {part: take(parts[base], chosen) for part, chosen in rows.items()}
 
@@ -225,21 +237,21 @@ class Divisible(Protocol):
     def file(self) -> str: ...
     def hashes(self) -> np.ndarray: ...
     def take(self, rows: np.ndarray) -> Any: ...
-    def blocks(self, shares: dict[str, float]) -> dict[str, Any]: ...
+    def blocks(self, shares: Wanted) -> dict[str, Any]: ...
 
 
-def divide(whole: DivisibleT, unit: str, shares: dict[str, float]) -> dict[str, DivisibleT]:
+def divide(whole: DivisibleT, unit: str, shares: Wanted) -> dict[str, DivisibleT]:
     """Split records, or a stream.
 
     Args:
         whole: the records.
         unit: ``stream`` for contiguous blocks; any other unit is split record by record.
-        shares: share of each split; a split whose share is 0 is absent.
+        shares: share of each split, where 0 leaves it out, or a fold.
 
     Raises:
         DataError: fewer distinct records than splits.
     """
-    wanted = {part: share for part, share in shares.items() if share > 0}
+    wanted = shares if isinstance(shares, Fold) else {part: share for part, share in shares.items() if share > 0}
     if unit == "stream":
         return whole.blocks(wanted)
     return {part: whole.take(rows) for part, rows in by_hash(whole.hashes(), wanted, whole.file).items()}
@@ -260,12 +272,12 @@ def _hashes(records: Iterable[bytes]) -> np.ndarray:
     return np.fromiter((int.from_bytes(digest, "little") for digest in digests), np.uint64)
 
 
-def by_hash(groups: np.ndarray, shares: dict[str, float], name: str) -> dict[str, np.ndarray]:
+def by_hash(groups: np.ndarray, shares: Wanted, name: str) -> dict[str, np.ndarray]:
     """Return the numbers of the records of each split, ascending; records of one hash are in the same split.
 
     Args:
         groups: hash of each record, uint64.
-        shares: positive share of each split.
+        shares: positive share of each split, or a fold.
         name: name of the data for messages.
 
     Raises:
@@ -275,6 +287,8 @@ def by_hash(groups: np.ndarray, shares: dict[str, float], name: str) -> dict[str
     >>> sorted(rows["train"].tolist() + rows["valid"].tolist())
     [0, 1, 2, 3]
     """
+    if isinstance(shares, Fold):
+        return shares.records(groups, name)
     held = [part for part in ("test", "valid") if shares.get(part, 0) > 0]
     limits = np.cumsum([shares[part] for part in held])
     side = np.searchsorted(limits, groups / 2.0**64, "right")
@@ -295,25 +309,52 @@ def _by_rank(groups: np.ndarray, shares: list[float], name: str) -> np.ndarray:
     return np.searchsorted(np.minimum(limits, len(distinct) - 1), which, "right")
 
 
-def place_blocks(
-    size: int, shares: dict[str, float], snap: Callable[[int, int], int] | None = None
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def place_blocks(size: int, shares: Wanted, snap: Snap | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Return starts and ends of the blocks of each split; guard gaps belong to none.
 
     Args:
         size: length of the stream.
-        shares: positive share of each split.
+        shares: positive share of each split, or a fold.
         snap: ``snap(place, reach)`` moves a place by at most ``reach`` to where a cut does no harm.
     """
+    if isinstance(shares, Fold):
+        return _place_fold(size, shares, snap or _unmoved(size))
     blocks, guard = _place(size, {part: share for part, share in shares.items() if part != "train"})
     reach = min(128, guard // 2)  # less than the guard, so that a snapped gap never closes
-    move = snap or (lambda place, _reach: min(max(place, 0), size))
+    move = snap or _unmoved(size)
     cut = np.array([(move(s, reach), move(e, reach)) for _, s, e in blocks])
     outer = np.array([(move(s - guard, reach), move(e + guard, reach)) for _, s, e in blocks])
     names = np.array([part for part, _, _ in blocks])
     result = {"train": (np.concatenate([[0], outer[:, 1]]), np.concatenate([outer[:, 0], [size]]))}
     result |= {part: (cut[names == part, 0], cut[names == part, 1]) for part in shares if part != "train"}
     return {part: (s[s < e], e[s < e]) for part, (s, e) in result.items()}
+
+
+def _unmoved(size: int) -> Snap:
+    return lambda place, _reach: min(max(place, 0), size)
+
+
+def _place_fold(size: int, fold: Fold, snap: Snap) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The stretch of a fold as test; the stream without it and its guard gaps is split as usual."""
+    low, high = fold.stretch(size)
+    guard = min(1024, size // fold.of // 8)  # the same for all folds, so that their test parts meet
+    reach = min(128, guard // 2)
+    begin, end = (snap(place, reach) for place in (low, high))
+    hole, resumed = (snap(max(0, low - guard), reach), snap(min(size, high + guard), reach))
+
+    def moved(place: int, reach: int) -> int:
+        """A place of the rest, moved to where a cut does no harm, on the same side of the hole."""
+        if place < hole:
+            return min(snap(place, reach), hole)
+        return max(snap(place - hole + resumed, reach), resumed) - resumed + hole
+
+    rest = place_blocks(hole + size - resumed, {"train": 1 - VALID, "valid": VALID}, moved)
+    parts = {"test": (np.array([begin]), np.array([end]))}
+    for part, (starts, ends) in rest.items():
+        starts, ends = cut_at(starts, ends, np.array([hole])) if len(starts) else (starts, ends)
+        shift = np.where(starts >= hole, resumed - hole, 0)
+        parts[part] = starts + shift, ends + shift
+    return {part: parts[part] for part in PARTS}
 
 
 def _place(size: int, shares: dict[str, float]) -> tuple[list[tuple[str, int, int]], int]:

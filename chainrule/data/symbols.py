@@ -30,7 +30,7 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.core.protocols import Encoded
 from chainrule.data.formats import record_reader
 from chainrule.data.spans import check_ids
-from chainrule.data.split import cut_at, place_blocks, text_hashes
+from chainrule.data.split import Wanted, cut_at, place_blocks, text_hashes
 
 MIN_CHECKED = 50
 """Symbols of a held-out split from which on those that training lacks are counted."""
@@ -199,7 +199,7 @@ class Sequences:
         """Return a 64-bit hash of the key of each record. uint64."""
         return text_hashes(self.keys)
 
-    def blocks(self, shares: dict[str, float]) -> dict[str, Sequences]:
+    def blocks(self, shares: Wanted) -> dict[str, Sequences]:
         """Split a stream into blocks of whole steps; see `chainrule.data.split.place_blocks`."""
         step, result = self.form.step, {}
         for part, (starts, ends) in place_blocks(len(self.ids) // step, shares).items():

@@ -47,8 +47,9 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
     board: dict[str, Any] = {
         "format": FORMAT, "title": plan.title, "task": plan.task, "created": plan.created, "command": plan.command,
         "status": ("running" if running else "interrupted") if left else "finished",
-        "budget": budget_in_words(plan.settings["budget"]), "references": {},
+        "budget": budget_in_words(plan.settings["budget"], plan.folds), "references": {},
         "metrics": [metric.to_json() for metric in metrics], "rows": list(rows.values()), "key": plan.key,
+        "folds": plan.folds,
     }  # fmt: skip
     if not facts:
         text = in_languages({lang: Catalogue(lang).message("verdict_nothing") for lang in LANGUAGES})
@@ -68,15 +69,21 @@ def build_board(plan: Plan, results: Results, *, running: bool = False) -> dict[
     return board
 
 
-def budget_in_words(text: str) -> dict[str, str]:
+def budget_in_words(text: str, folds: int = 0) -> dict[str, str]:
     """Return the budget in words, one entry per language.
+
+    Args:
+        text: the budget of a row.
+        folds: folds that share it with the run on the ordinary split.
 
     >>> budget_in_words("3epochs")
     {'text': '3 epochs for each model', 'text_ko': '모델마다 3에포크'}
     """
     budget = Budget.parse(text)
     amount = int(budget.amount) if budget.amount == int(budget.amount) else budget.amount
-    return in_languages({lang: Catalogue(lang).message(f"budget_{budget.kind}", amount=amount) for lang in LANGUAGES})
+    told = {lang: Catalogue(lang).message(f"budget_{budget.kind}", amount=amount) for lang in LANGUAGES}
+    shared = {lang: Catalogue(lang).message("budget_folds", budget=told[lang], folds=folds) for lang in LANGUAGES}
+    return in_languages(shared if folds else told)
 
 
 def _judge(
@@ -106,7 +113,7 @@ def _judge(
     for name, (value, low, high) in (ranking.gaps if ranking else {}).items():
         rows[name]["gap"] = {"value": value, "low": low, "high": high}
     ahead = None if left else _outlook(plan, curves, single, (main, validation), best)
-    verdict = make_verdict(Evidence(done, single, main, left, refused, ahead, _test_share(board)), say)
+    verdict = make_verdict(Evidence(done, single, main, left, refused, ahead, _test_share(board), plan.folds), say)
     if verdict["best"]:
         more = spoken(task.remark(board, rows[verdict["best"]], metrics), say)
         verdict |= {key: f"{verdict[key]} {text}".rstrip() for key, text in more.items()}
@@ -125,9 +132,8 @@ def _outlook(
 ) -> Outlook:
     budget = Budget.parse(plan.settings["budget"])
     horizon = Budget.parse(plan.horizon, "--horizon") if plan.horizon else Budget(TIMES * budget.amount, budget.kind)
-    return outlook(
-        curves, blocks, metrics, horizon.amount / budget.amount, str(horizon), _horizon_in_words(horizon), best
-    )
+    times = horizon.amount / plan.run_budget.amount
+    return outlook(curves, blocks, metrics, times, str(horizon), _horizon_in_words(horizon), best)
 
 
 def _horizon_in_words(horizon: Budget) -> Sentence:
@@ -145,7 +151,9 @@ def _train_tokens(board: Mapping[str, Any]) -> float | None:
 
 
 def _test_share(board: Mapping[str, Any]) -> float | None:
-    """Share of all data that is the test split."""
+    """Share of all data that is tested."""
+    if board["folds"]:
+        return 1.0
     for unit in ("bytes", "tokens", "records"):
         sizes = {name: part.get(unit) for name, part in board["data"].get("parts", {}).items()}
         if sizes.get("test") and all(sizes.values()):
@@ -171,21 +179,45 @@ def _make_row(
         kept = {k: result.found[k] for k in ("params", "config", "train", "tokenizer") if k in result.found}
         found |= {"status": "running", **kept}
     found |= _progress(first) if "curve" in first else {}
-    found["seeds"] = [
-        {"seed": cell.seed, "value": result.found["metrics"][metrics[0].name]}
-        for cell, result in zip(row.cells, measured)
-        if result in done and metrics
-    ]
+    tested = _tested(row, measured)
+    if metrics:
+        found["seeds"] = [{"seed": seed, "value": _figure(several, metrics[0])} for seed, several in tested.items()]
     if failed := results.failed(plan.jobs_of(row)):
         return {**found, "status": "failed", "error": failed.error}, None, None
     finished = [result for result in (*trained, *done) if result.status == "done"]
     if not facts or len(finished) < 2 * len(row.cells):
         return found, None, None
     more = results.found(plan.jobs[row.memory]) if row.memory else {}
-    return _finished(found, trained, done, metrics, more.get("row", {}))
+    over_folds = (
+        task.join_folds([one.found.get("row", {}) for one in next(iter(tested.values()))]) if plan.folds else {}
+    )
+    return _finished(found, trained, done[0].found, [*tested.values()], metrics, {**more.get("row", {}), **over_folds})
 
 
-def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask) -> dict[str, Any]:
+def _tested(row: PlannedRow, measured: list[Result | None]) -> dict[int, list[Result]]:
+    """The results that figures are made from, by seed, of seeds that are finished: of the folds where there are any."""
+    found: dict[int, list[Result]] = {}
+    for seed in {cell.seed: None for cell in row.cells}:
+        mine = [(cell, result) for cell, result in zip(row.cells, measured) if cell.seed == seed]
+        parts = [result for cell, result in mine if cell.fold] or [result for _, result in mine]
+        done = [result for result in parts if result and result.status == "done"]
+        if len(done) == len(parts):
+            found[seed] = done
+    return found
+
+
+def _blocks(several: list[Result]) -> Blocks:
+    return Blocks.of_folds([Blocks.from_json(result.found["blocks"]) for result in several])
+
+
+def _figure(several: list[Result], metric: Metric) -> float:
+    """A figure of one seed: of all folds together where its sums are known, else the mean over the folds."""
+    if len(several) > 1 and (blocks := _blocks(several)).has(metric):
+        return blocks.figure(metric)
+    return float(np.mean([result.found["metrics"][metric.name] for result in several]))
+
+
+def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask, fold: int = 0) -> dict[str, Any]:
     """Return the model settings of a row that follow from its prepare job; none before that is done.
 
     Args:
@@ -193,8 +225,10 @@ def choose(row: PlannedRow, plan: Plan, results: Results, task: BoardTask) -> di
         plan: the experiment.
         results: its result files.
         task: the board of the task, which chooses.
+        fold: the fold whose training part it chooses by; 0: that of the ordinary split.
     """
     facts = results.found(plan.jobs[row.prepare])
+    facts = facts["folds"][fold - 1] if facts and fold else facts
     return task.choose(row.model_type, row.settings["model"], facts["board"]) if facts else {}
 
 
@@ -208,16 +242,24 @@ def _progress(found: Mapping[str, Any]) -> Row:
 
 
 def _finished(
-    found: Row, trained: list[Result], measured: list[Result], metrics: list[Metric], more: Mapping[str, Any]
+    found: Row,
+    trained: list[Result],
+    first: Mapping[str, Any],
+    tested: list[list[Result]],
+    metrics: list[Metric],
+    more: Mapping[str, Any],
 ) -> tuple[Row, dict[str, Any] | None, Blocks]:
-    """Metrics are the mean over seeds; extras, and the findings of the memory job (``more``), are of the first seed."""
-    first = measured[0].found
-    blocks = Blocks.of_seeds([Blocks.from_json(result.found["blocks"]) for result in measured])
+    """Metrics are the mean over seeds (and folds: ``tested`` holds the results of each seed); extras are of ``first``,
+    the run on the ordinary split with the first seed, and so are the findings of the memory job (``more``).
+    """
+    blocks = Blocks.of_seeds([_blocks(several) for several in tested])
     mean = {
-        name: float(np.mean([result.found["metrics"][name] for result in measured]))
+        name: float(np.mean([result.found["metrics"][name] for several in tested for result in several]))
         for name, value in first["metrics"].items()
         if isinstance(value, float)
     }
+    known = [metric for metric in metrics if metric.name in mean]
+    mean |= {metric.name: float(np.mean([_figure(several, metric) for several in tested])) for metric in known}
     extras = {**first.get("row", {}), **more}
     private = {**first.get("row", {}).get("private", {}), **extras.pop("private", {})}
     memory = max(r.found.get("peak_bytes", 0) for r in trained) + trained[0].found.get("weight_bytes", 0)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.core import Autoregressive, ChainruleError, UserError, model_type, model_types
+from chainrule.data.folds import Fold
 from chainrule.experiment.board import choose
+from chainrule.experiment.folding import folds_note, join_facts
 from chainrule.experiment.jobs import Job, Result, Results
 from chainrule.experiment.plan import Cell, Plan, PlannedRow
 from chainrule.experiment.rows import RowSpec, row_settings
@@ -35,13 +37,15 @@ TURN = 10.0
 
 DATA = "data"
 """Label of what is done before the rows, in the display of progress."""
-Read = Callable[[], Any]
-"""Returns the dataset of this process, which is read once, by the shared settings; every row encodes it for itself."""
+Read = Callable[..., Any]
+"""Returns the dataset of this process, which is read once, by the shared settings; every row encodes it for itself.
+Called with a `Fold`, it returns the dataset split as that fold.
+"""
 
 
 def reading(settings: RunConfig) -> Read:
     """Return a function that reads DATA, split, before any tokenizer, when it is first called."""
-    return cache(lambda: read_data(settings))
+    return cache(lambda *fold: read_data(settings.replace(split=fold[0]) if fold else settings))
 
 
 def resolve_first(read: Read, settings: RunConfig, specs: list[RowSpec]) -> ResolvedRun:
@@ -64,6 +68,19 @@ def resolve_first(read: Read, settings: RunConfig, specs: list[RowSpec]) -> Reso
         except UserError as error:
             errors.append(error)
     raise errors[0]
+
+
+def resolve_folds(read: Read, settings: RunConfig, specs: list[RowSpec], folds: int) -> list[ResolvedRun]:
+    """Return the same for each fold of cross-validation.
+
+    Args:
+        read: returns the dataset of a fold.
+        settings: shared settings.
+        specs: the rows.
+        folds: the number of folds.
+    """
+    every = [Fold(k + 1, folds) for k in range(folds)]
+    return [resolve_first(partial(read, fold), settings.replace(split=fold), specs) for fold in every]
 
 
 def check_pretrained(settings: RunConfig, specs: list[RowSpec]) -> None:
@@ -91,7 +108,9 @@ def _adoptable(settings: RunConfig) -> RunConfig:
 # --- prepare ----------------------------------------------------------------------------------------------------------
 
 
-def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: ResolvedRun) -> None:
+def prepare_board(
+    plan: Plan, results: Results, settings: RunConfig, ready: ResolvedRun, folds: Sequence[ResolvedRun] = ()
+) -> None:
     """Run the job ``prepare``: data card, metrics, block edges, references and other facts of the task's board.
 
     Args:
@@ -99,18 +118,24 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Reso
         results: its result files.
         settings: shared settings.
         ready: a row resolved with them.
+        folds: the same for each fold.
     """
     task, board = find_task(plan.task), board_of(plan.task)
     counted, card = ready.data.counted, ready.data.card()
     metrics = task.metrics(counted)
-    edges = block_edges(*board.block_layout(ready.data), metrics[0].min_block)
+    edges = [block_edges(*board.block_layout(one.data), metrics[0].min_block).tolist() for one in (ready, *folds)]
     line = display().line(DATA)
     with line.working("references"):
         facts = board.prepare(BoardData(settings, ready, card, metrics))
+        more = [board.prepare(BoardData(one.settings, one, one.data.card(), metrics)) for one in folds]
+    if folds:
+        card["notes"].append(folds_note(len(folds)))
+        facts |= join_facts(more, [board.tested(one) for one in folds])
     found = {
         "settings": {"pretrained": settings.pretrained}, "card": card, "counted": counted, "learnt": task.items,
         "metrics": [metric.to_json() for metric in metrics], "validation": task.validation(counted).to_json(),
-        "edges": edges.tolist(),
+        "edges": edges[0],
+        "folds": [{"edges": ends, "board": found} for ends, found in zip(edges[1:], more, strict=True)],
         "machine": {**machine(), "device": ready.compute.device, "threads": ready.compute.threads},
         "board": facts,
     }  # fmt: skip
@@ -122,16 +147,28 @@ def prepare_board(plan: Plan, results: Results, settings: RunConfig, ready: Reso
 
 def prepare_row(plan: Plan, row: PlannedRow, results: Results, read: Read) -> None:
     """Run the prepare job of a row with its own tokenizer."""
+    every, board = [Fold(k + 1, plan.folds) for k in range(plan.folds)], board_of(plan.task)
     with display().line(row.label).working("encoding"):
-        facts = board_of(plan.task).prepare_row(prepare(settings_of(plan, row, results), read()))
-    results.put(plan.jobs[row.prepare], Result("done", {"board": facts}))
+        settings = settings_of(plan, row, results)
+        facts = board.prepare_row(prepare(settings, read()))
+        folds = [board.prepare_row(prepare(settings.replace(split=fold), read(fold))) for fold in every]
+    found = {"board": facts, "folds": [{"board": one} for one in folds]}
+    results.put(plan.jobs[row.prepare], Result("done", found))
 
 
-def settings_of(plan: Plan, row: PlannedRow, results: Results) -> RunConfig:
-    """Return the settings of a row's runs, with the findings of the prepare jobs."""
+def settings_of(plan: Plan, row: PlannedRow, results: Results, fold: int = 0) -> RunConfig:
+    """Return the settings of a row's runs, with the findings of the prepare jobs.
+
+    Args:
+        plan: the experiment.
+        row: the row.
+        results: its result files.
+        fold: the fold that is tested; 0: the ordinary split.
+    """
     settings = RunConfig.make({**row.settings, **results.found(plan.jobs["prepare"]).get("settings", {})})
-    chosen = choose(row, plan, results, board_of(plan.task))
-    return _adoptable(settings.replace(model={**settings.model, **chosen}))
+    chosen = choose(row, plan, results, board_of(plan.task), fold)
+    split = Fold(fold, plan.folds) if fold else settings.split
+    return _adoptable(settings.replace(model={**settings.model, **chosen}, split=split))
 
 
 # --- train and measure ------------------------------------------------------------------------------------------------
@@ -155,8 +192,11 @@ class CellWork:
         self.train_job, self.measure_job = plan.jobs[cell.train], plan.jobs[cell.measure]
         self.trainer: Trainer | None = None
         self.ready: ResolvedRun | None = None
-        self.name = row.label if len(row.cells) == 1 else f"{row.label}, seed {cell.seed}"
-        self.line = display().line(self.name)
+        one_seed = len({other.seed for other in row.cells}) == 1
+        label = row.label if one_seed else f"{row.label}, seed {cell.seed}"
+        self.fold = Fold(cell.fold, plan.folds) if cell.fold else None
+        self.name = f"{label}, {self.fold}" if self.fold else label
+        self.line = display().line(label)  # which folds share
 
     @property
     def trained(self) -> bool:
@@ -182,9 +222,9 @@ class CellWork:
     def _resolve(self) -> ResolvedRun:
         """Settings and data of this cell, resolved once; refused where its figures would not be comparable."""
         if self.ready is None:
-            settings = settings_of(self.plan, self.row, self.results).replace(seed=self.cell.seed)
+            settings = settings_of(self.plan, self.row, self.results, self.cell.fold).replace(seed=self.cell.seed)
             with self.line.working("encoding"):
-                ready = prepare(settings, self.read())
+                ready = prepare(settings, self.read(self.fold) if self.fold else self.read())
             counted = self._facts()["counted"]
             if ready.data.counted != counted:
                 raise UserError(
@@ -202,7 +242,7 @@ class CellWork:
             return
         ready, run = self._resolve(), RunFolder(self.folder)
         stale = self.results.stale(self.train_job)
-        told = {"tell": Meter(self.line, ready, ready.data.counted), "warn": lambda text: say(f"{self.name}: {text}")}
+        told = {"tell": Meter(self.line, ready, ready.data.counted), "warn": self._warn}
         self.trainer = make_trainer(ready, run, **told)
         RunFolder.create(self.folder, overwrite=stale, resume=not stale)
         for report in [] if stale else self.trainer.resume():
@@ -213,6 +253,12 @@ class CellWork:
         timed = ready.budget.kind == "seconds" and ready.recipe.update != "counting"
         self.line.update(phase=WAITING, left=ready.budget.amount if timed else None)
         self._note(0)
+
+    def _warn(self, text: str) -> None:
+        """Tell a warning of training; folds, whose runs are as long as that on the ordinary split, repeat none."""
+        if self.fold is None:
+            runs = f"; {self.plan.folds + 1} runs share --budget" if self.plan.folds and "--budget" in text else ""
+            say(f"{self.name}: {text}{runs}")
 
     def advance(self, stop: Callable[[], bool]) -> None:
         """Train for one turn and save; at the end of the budget write the final run.
@@ -250,7 +296,7 @@ class CellWork:
             "curve": p.curve,
             "config": {k: v for k, v in ready.config.model_dump().items() if k not in ("vocab_size", "num_labels")},
             "train": ready.recipe.model_dump(include=None if ready.recipe.update == "gradient" else {"update"}),
-            "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task)),
+            "chosen": choose(self.row, self.plan, self.results, board_of(self.plan.task), self.cell.fold),
             "peak_bytes": max(self._peak, peak), **more,
         }  # fmt: skip
         self.results.put(self.train_job, Result("done" if done else "running", found))
@@ -265,8 +311,11 @@ class CellWork:
         positions = evaluation.positions
         if positions is None:
             positions = np.arange(1, len(next(iter(evaluation.items.values()))) + 1)
-        blocks = make_blocks(evaluation.items, positions, np.array(facts["edges"]), points=evaluation.points)
+        edges = facts["folds"][self.cell.fold - 1]["edges"] if self.fold else facts["edges"]
+        blocks = make_blocks(evaluation.items, positions, np.array(edges), points=evaluation.points)
         found: dict[str, Any] = {"metrics": evaluation.metrics, "blocks": blocks.to_json()}
+        if self.fold and self.cell.seed == self.row.cells[0].seed:
+            found["row"] = board.fold_row(run, evaluation, ready)
         if self.cell == self.row.cells[0]:
             fixed, growing = None, None
             if isinstance(run.model, Autoregressive):

@@ -144,6 +144,8 @@ def gains(curve: Curve, times: float, best: float | None = None, draws: int = DR
     if curve.rising:
         kept = np.nanmin(curve.loss[curve.constant]) if curve.constant.any() else curve.end
         return -max(float(kept) - curve.end, 0.0) * rng.random(draws)
+    if curve.bounded and curve.end <= 0:
+        return np.zeros(draws)  # it makes no mistakes
     best = curve.end if best is None else min(best, curve.end)
     unit = max(best, 0.1 * curve.end) if curve.bounded else best if best > 0 else curve.scale
     asymptote = best - unit * -np.expm1(-common.exponential(HEADROOM, draws))

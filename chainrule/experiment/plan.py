@@ -7,13 +7,14 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chainrule.core.errors import UserError
 from chainrule.experiment.jobs import Job, digest
 from chainrule.experiment.rows import RowSpec, entries, label_of, row_settings
+from chainrule.training.budget import Budget
 
 if TYPE_CHECKING:
     from chainrule.data.dataset import Dataset
@@ -27,12 +28,16 @@ MIX = "mix"
 
 @dataclass(frozen=True)
 class Cell:
-    """One model with one seed: its run folder below ``OUT``, and its jobs."""
+    """One model with one seed on one split: its run folder below ``OUT``, and its jobs.
+
+    ``fold`` is the fold that it is tested on; 0 is the ordinary split.
+    """
 
     seed: int
     folder: str
     train: str
     measure: str
+    fold: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,13 @@ class Plan:
     """Rows whose memory curve is measured: those in ``contention``, or ``all``."""
     horizon: str | None = None
     """Length of training that the verdict's second answer is about; None: ten times the budget."""
+    folds: int = 0
+    """Folds of cross-validation, which the figures are over; 0: the ordinary split alone."""
+
+    @property
+    def run_budget(self) -> Budget:
+        """The budget of one run of a row: that of the row, shared by its folds and the run on the ordinary split."""
+        return share_of(Budget.parse(self.settings["budget"]), self.folds)
 
     def jobs_of(self, row: PlannedRow) -> list[Job]:
         """Return the train and measure jobs of a row's cells."""
@@ -135,10 +147,25 @@ class Source:
         return Source(dataset.name, digest(dataset.split_sha256, [hash_files(str(f)) for f in files if f]))
 
 
-def shared_key(settings: RunConfig, source: Source) -> str:
-    """Return the hash of the data and settings that must agree for an experiment to be continued."""
+def share_of(budget: Budget, folds: int) -> Budget:
+    """Return the budget of one run of a row whose budget is shared by its folds and the run on the ordinary split.
+
+    >>> str(share_of(Budget.parse("60s"), 5))
+    '10s'
+    """
+    return Budget(budget.amount / (folds + 1), budget.kind) if folds else budget
+
+
+def shared_key(settings: RunConfig, source: Source, folds: int = 0) -> str:
+    """Return the hash of the data and settings that must agree for an experiment to be continued.
+
+    Args:
+        settings: settings of all rows.
+        source: the data.
+        folds: folds of cross-validation.
+    """
     shared = {k: v for k, v in _shared(settings).items() if k != "budget"}
-    return digest(source.sha256, {**shared, "data": source.title})
+    return digest(source.sha256, {**shared, "data": source.title}, *([folds] if folds else []))
 
 
 def request_of(
@@ -148,6 +175,7 @@ def request_of(
     out: Path,
     plugin: str | None = None,
     memory_curves: str = "contention",
+    folds: str | None = None,
 ) -> str | None:
     """Return the hash of the files and settings of a request, or None where a file cannot be read.
 
@@ -158,6 +186,7 @@ def request_of(
         out: the folder of the experiment, which is not read.
         plugin: the file of ``--plugin``.
         memory_curves: rows whose memory curve is measured.
+        folds: ``--folds`` as it was given.
     """
     typed = [entry.strip() for entry in entries(models or "")]
     plugins = [name for entry in typed if (name := entry.partition(":")[0]).endswith(".py")]
@@ -167,7 +196,7 @@ def request_of(
         hashes = [hash_files(name, out) for name in files if name]
     except OSError:
         return None
-    return digest({**_shared(settings), "data": Path(settings.data).name}, typed, seeds, hashes, memory_curves)
+    return digest({**_shared(settings), "data": Path(settings.data).name}, typed, seeds, hashes, memory_curves, folds)
 
 
 def _shared(settings: RunConfig) -> dict[str, Any]:
@@ -225,6 +254,7 @@ def make_plan(
     plugin: str | None = None,
     memory_curves: str = "contention",
     horizon: str | None = None,
+    folds: int = 0,
 ) -> Plan:
     """Return the rows and jobs of an experiment.
 
@@ -239,38 +269,40 @@ def make_plan(
         plugin: the file of ``--plugin``.
         memory_curves: rows whose memory curve is measured: those in ``contention``, or ``all``.
         horizon: length of training that the verdict's second answer is about.
+        folds: folds of cross-validation.
     """
     from chainrule.core import model_type
     from chainrule.tasks.board import board_of
 
     board, chosen = board_of(settings.task), {spec.name: model_type(spec.model_type, settings.task) for spec in specs}
     known = {k for found in chosen.values() for k in found.config.model_fields}
-    key = shared_key(settings, source)
+    key, share = shared_key(settings, source, folds), str(share_of(Budget.parse(settings.budget), folds))
     jobs = {"prepare": Job("prepare", "prepare", (), digest("prepare", key))}
     rows: list[PlannedRow] = []
     taken: set[str] = set()
     for spec in specs:
-        mine, found = row_settings(settings, spec, known), chosen[spec.name]
+        mine, found = row_settings(settings.replace(budget=share), spec, known), chosen[spec.name]
         slug, prepare = _slug(spec.name, taken), "prepare"
         if mine.tokenizer != settings.tokenizer and board.own_choices(spec.model_type, mine.model):
             prepare = f"prepare-{slug}"
             content = digest("prepare", key, mine.tokenizer, _own_file(spec))
             jobs[prepare] = Job(prepare, "prepare", ("prepare",), content)
         cells = []
-        for seed in range(settings.seed, settings.seed + seeds):
-            place = slug if seed == settings.seed else f"{slug}-seed{seed}"
-            cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}"))
-            _add_jobs(jobs, cells[-1], prepare, _content(mine, spec, source, seed))
+        for seed, fold in product(range(settings.seed, settings.seed + seeds), range(folds + 1)):
+            place = slug + f"-seed{seed}" * (seed != settings.seed) + f"-fold{fold}" * (fold > 0)
+            cells.append(Cell(seed, f"runs/{place}", f"train-{place}", f"measure-{place}", fold))
+            content = _content(mine, spec, source, seed)
+            _add_jobs(jobs, cells[-1], prepare, [*content, fold, folds] if fold else content)
         row = PlannedRow(
             spec.name, spec.model_type, label_of(spec, found.label), _plain(mine), prepare, tuple(cells),
             spec.plugin, found.recipe.update == "counting", _add_memory(jobs, cells[0]) if board.has_memory else None,
         )  # fmt: skip
         rows.append(row)
-    if mix := _mix_row(rows, settings, jobs):
+    if not folds and (mix := _mix_row(rows, settings, jobs)):
         rows.append(mix)
     return Plan(
         key, request, settings.task, source.title, created, command, plugin, _plain(settings), tuple(rows), jobs,
-        memory_curves, horizon,
+        memory_curves, horizon, folds,
     )  # fmt: skip
 
 

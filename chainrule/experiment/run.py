@@ -46,6 +46,8 @@ class Request:
         plugin: a file of your own model types that is loaded already; worker processes load it too.
         memory_curves: rows whose memory curve and cost by length are measured: those in ``contention``, or ``all``.
         horizon: length of training that the verdict's second answer is about; nothing is trained for it.
+        folds: number of folds of cross-validation, or ``none``; None: folds where the test part is small and the
+            budget suffices.
     """
 
     settings: RunConfig
@@ -58,11 +60,13 @@ class Request:
     plugin: str | None = None
     memory_curves: str = "contention"
     horizon: str | None = None
+    folds: str | int | None = None
 
     @property
     def hash(self) -> str | None:
         """Hash of files and settings: an equal request has the same results."""
-        return request_of(self.settings, self.models, self.seeds, self.out, self.plugin, self.memory_curves)
+        more = (self.memory_curves, None if self.folds is None else str(self.folds))
+        return request_of(self.settings, self.models, self.seeds, self.out, self.plugin, *more)
 
 
 def run(request: Request) -> dict[str, Any]:
@@ -151,8 +155,10 @@ def refuse_strangers(out: Path) -> None:
 
 def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock) -> dict[str, Any]:
     """Run the jobs that are not final, and publish on the way."""
-    from chainrule.experiment.cells import DATA, check_pretrained, prepare_board, reading, resolve_first
+    from chainrule.experiment.cells import DATA, check_pretrained, prepare_board, reading, resolve_first, resolve_folds
+    from chainrule.experiment.folding import choose_folds
     from chainrule.tasks.base import find_task
+    from chainrule.tasks.board import board_of
     from chainrule.tasks.progress import display
     from chainrule.tasks.train import Interrupted, Stop
 
@@ -161,13 +167,18 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
     specs = parse_models(request.models or task.default_models, settings.task)
     check_pretrained(settings, specs)
     with display().line(DATA).working("reading data"):
-        plan = _plan(request, specs, read(), old)
-    ready = None
+        folds = _folds(request, old, read)
+        plan = _plan(request, specs, read(), old, folds or 0)
+    ready, of_folds = None, []
     if request.overwrite or not results.final(plan.jobs["prepare"]):
         settings = task.prepare(settings, out, request.overwrite)
         with display().line(DATA).working("encoding"):
             # an error in the command is reported before anything is written
             ready = resolve_first(read, settings, specs)
+            if folds is None:
+                board, metric = board_of(task.name), task.metrics(ready.data.counted)[0]
+                plan = _plan(request, specs, read(), old, choose_folds(ready, board, metric, read))
+            of_folds = resolve_folds(read, settings, specs, plan.folds)
         check_budget(settings.budget, () if ready.processor.spec in (None, "none") else ("tokens",))
     out.mkdir(parents=True, exist_ok=True)
     lock.take()
@@ -178,7 +189,7 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
     with Stop().listening() as stop:
         publish(plan, results, out, request.lang, running=True)
         if ready is not None:
-            prepare_board(plan, results, settings, ready)
+            prepare_board(plan, results, settings, ready, of_folds)
         _execute(request, plan, results, read, stop)
         board = publish(plan, results, out, request.lang, running=False)
         if board["status"] == "interrupted":
@@ -188,10 +199,25 @@ def _work(request: Request, old: Plan | None, results: Results, lock: FolderLock
     return board
 
 
-def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | None) -> Plan:
+def _folds(request: Request, old: Plan | None, read: Read) -> int | None:
+    """The number of folds that was asked for, or that the experiment has; None if it is to be chosen."""
+    from chainrule.experiment.folding import check_folds, parse_folds
+    from chainrule.tasks.base import find_task
+    from chainrule.tasks.board import board_of
+
+    settings, asked = request.settings, parse_folds(request.folds)
+    given = settings.split != find_task(settings.task).default_split
+    if asked:
+        check_folds(asked, settings, board_of(settings.task), given, read)
+    if asked is not None:
+        return asked
+    return old.folds if old else 0 if given else None
+
+
+def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | None, folds: int) -> Plan:
     """The plan of a request; refused where the folder holds that of another experiment."""
     source = Source.of(request.settings, dataset)
-    if old and old.key != shared_key(request.settings, source):
+    if old and old.key != shared_key(request.settings, source, folds):
         raise UserError(
             f"{request.out}: holds a comparison of other data or settings; choose another --out, "
             "or --overwrite replaces it"
@@ -203,6 +229,7 @@ def _plan(request: Request, specs: Sequence[RowSpec], dataset: Any, old: Plan | 
     return make_plan(
         request.settings, specs, source, seeds=request.seeds, request=request.hash, created=created,
         command=_command(), plugin=request.plugin, memory_curves=request.memory_curves, horizon=request.horizon,
+        folds=folds,
     )  # fmt: skip
 
 
@@ -237,7 +264,8 @@ def _carry_over(plan: Plan, results: Results) -> None:
             for name in (cell.train, cell.measure):
                 if found := results.smaller(plan.jobs[name]):
                     results.put(plan.jobs[name], found)
-            say(f"{row.label}: all data are counted already; a larger budget changes nothing")
+            if not cell.fold:
+                say(f"{row.label}: all data are counted already; a larger budget changes nothing")
 
 
 def _execute(request: Request, plan: Plan, results: Results, read: Read, stop: Callable[[], bool]) -> None:

@@ -93,6 +93,11 @@ class Blocks:
         first, *others = several
         return Blocks(first.sums, tuple(blocks.sums for blocks in others))
 
+    @staticmethod
+    def of_folds(several: Sequence[Blocks]) -> Blocks:
+        """Combine the blocks of several test parts, in order."""
+        return Blocks({name: np.concatenate([blocks.sums[name] for blocks in several]) for name in several[0].sums})
+
     def to_json(self) -> dict[str, Any]:
         """Return lists of numbers by name."""
         return {name: np.asarray(values).tolist() for name, values in self.sums.items()}

@@ -52,7 +52,8 @@ class Evidence:
         running: whether other rows may still finish.
         refused: reasons why a row is not ranked; rows without one are.
         outlook: figures at the horizon.
-        test_share: share of all data that is the test split.
+        test_share: share of all data that is tested.
+        folds: folds of cross-validation that the figures are over; 0: none.
     """
 
     rows: Rows
@@ -62,6 +63,7 @@ class Evidence:
     refused: Mapping[str, Sequence[Sentence]] = field(default_factory=dict)
     outlook: Outlook | None = None
     test_share: float | None = None
+    folds: int = 0
 
     @property
     def ranked(self) -> list[str]:
@@ -103,6 +105,7 @@ def make_verdict(found: Evidence, say: Mapping[str, Catalogue]) -> dict[str, Any
     reach = useful_context(found.rows[chosen].get("memory") or [])
     decide = None
     if confidence != "so far":
+        sentences += [Sentence("verdict_folds", {"folds": found.folds})] if found.folds else []
         sentences += _refusals(found)
         decide = would_decide(found, ranking, chosen, confidence)
         sentences += [decide] if decide else []

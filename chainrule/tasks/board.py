@@ -60,6 +60,8 @@ class BoardTask:
 
     min_test = 5_000
     """Items of the test split below which intervals are wide."""
+    has_folds = True
+    """May the data be divided into folds of cross-validation?"""
     has_memory = False
     """Does ``memory`` measure anything?"""
     least: tuple[str, ...] = ()
@@ -87,12 +89,20 @@ class BoardTask:
         ends = np.cumsum(self.record_sizes(held_out(data)))
         return np.arange(1, ends[-1] + 1), ends
 
+    def tested(self, ready: Any) -> int:
+        """Return the size of the test split, in the units of its layout."""
+        return int(self.block_layout(ready.data)[1][-1])
+
     def record_sizes(self, part: Any) -> Sequence[int]:
         """Return the number of items of each record of a split."""
         return [1] * len(part)
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return entries of a measured row; those that only ``entries`` needs are under ``private``."""
+        return {}
+
+    def fold_row(self, run: Any, evaluation: Any, ready: Any) -> dict[str, Any]:
+        """Return what ``join_folds`` needs of a run that is tested on one fold of cross-validation."""
         return {}
 
     def memory(self, run: Any, ready: Any) -> dict[str, Any]:
@@ -107,6 +117,10 @@ class BoardTask:
 
     def choose(self, model_type: str, model: Mapping[str, Any], facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return model settings that follow from the prepared facts."""
+        return {}
+
+    def join_folds(self, folds: Sequence[Row]) -> dict[str, Any]:
+        """Return entries of a measured row that are over all folds; ``folds``: what ``fold_row`` found in each."""
         return {}
 
     def label(self, model_type: str, label: str, chosen: Mapping[str, Any]) -> str:

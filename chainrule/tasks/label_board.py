@@ -38,6 +38,21 @@ class LabelBoard(BoardTask):
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
         return {"confusion": trimmed(evaluation.details["confusion"], ready.data.processor.labels)}
 
+    def fold_row(self, run: Any, evaluation: Any, ready: Any) -> dict[str, Any]:
+        counts = evaluation.details.get("confusion")
+        return {} if counts is None else {"labels": list(ready.data.processor.labels), "counts": counts.tolist()}
+
+    def join_folds(self, folds: Sequence[Row]) -> dict[str, Any]:
+        """Return the sum of the confusion matrices; folds may know other labels."""
+        if not all(folds):
+            return {}
+        labels = list(dict.fromkeys(label for fold in folds for label in fold["labels"]))
+        total = np.zeros((len(labels), len(labels)), int)
+        for fold in folds:
+            at = [labels.index(label) for label in fold["labels"]]
+            total[np.ix_(at, at)] += np.array(fold["counts"])
+        return {"confusion": trimmed(total, labels)}
+
     def warnings(self, board: Mapping[str, Any], rows: Sequence[Row], metrics: Sequence[Metric]) -> list[Warned]:
         main, guessing = metrics[0], board["references"]["guessing"]
         below = [row for row in rows if row[main.name] <= guessing]

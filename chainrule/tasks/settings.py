@@ -12,6 +12,7 @@ from chainrule.core import Config, ModelType, Recipe, SequenceModel, UserError, 
 from chainrule.core.compute import Compute
 from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import EncodedData
+from chainrule.data.folds import Fold
 from chainrule.data.recognise import as_meant
 from chainrule.data.text_encoding import check_encoding, compose
 from chainrule.training.budget import Budget
@@ -38,7 +39,8 @@ class RunConfig(Config):
     gap: str | None = None
     """The pause that ends a record, by the times: 30min."""
     unit: Literal["stream", "lines", "docs"] | None = None
-    split: tuple[float, float, float] = (0.9, 0.05, 0.05)
+    split: tuple[float, float, float] | Fold = (0.9, 0.05, 0.05)
+    """Shares of train, valid and test, or a fold of cross-validation."""
     on_bad: Literal["stop", "skip"] = "stop"
     encoding: str | None = None
     """The encoding of files of text; None: UTF-8."""

@@ -234,8 +234,7 @@ def resolved(ready: ResolvedRun) -> dict[str, Any]:
     """Return all settings with nothing left open: the content of ``config.yaml``."""
     s = ready.settings
     return {
-        **s.model_dump(),
-        "split": list(s.split),
+        **s.model_dump(mode="json"),
         "model_type": ready.model_type.name,
         "model": {k: v for k, v in ready.config.model_dump().items() if k not in ("vocab_size", "num_labels")},
         "train": {**ready.recipe.model_dump(), "betas": list(ready.recipe.betas)},

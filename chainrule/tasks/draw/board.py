@@ -18,6 +18,8 @@ from chainrule.tasks.shell import MAX_WORDS, first_words
 class DrawBoard(BoardTask):
     """Bits per image token, and images from captions."""
 
+    has_folds = False  # the codec of the images has seen all folds
+
     def prepare(self, board: BoardData) -> dict[str, Any]:
         test = board.test
         shown = [{"png": encoded(test.images[r]), "label": test.names[r]} for r in spread(len(test))]

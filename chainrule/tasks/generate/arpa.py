@@ -124,7 +124,7 @@ def import_arpa(path: Path | str, out: Path | str, *, overwrite: bool = False) -
     recipe = {**chosen.recipe.model_dump(), "betas": list(chosen.recipe.betas)}
     folder = RunFolder.create(out, overwrite=overwrite)
     folder.write_description(
-        {**settings.model_dump(), "split": list(settings.split), "model": model, "train": recipe},
+        {**settings.model_dump(mode="json"), "model": model, "train": recipe},
         {"model_type": chosen.name, "task": chosen.task, "model": config.model_dump()},
         {
             "data.json": {"unit": "lines", "counted": "byte", "notes": [f"imported from {Path(path).name}"]},

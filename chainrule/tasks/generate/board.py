@@ -105,7 +105,7 @@ class GenerateBoard(BoardTask):
         found = [warned("little_train", size=Amount(train, unit, "amount"))] if train < MIN_TRAIN else []
         return [
             *found,
-            *little_test(test, unit, self.min_test),
+            *little_test(board.get("tested", test), unit, self.min_test),
             *duplicates(card),
             *still_improving(rows, Metric.from_json(board["validation"])),
         ]
