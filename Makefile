@@ -23,7 +23,7 @@ DATA ?= ../shared/data
 	@touch $@
 
 demo: .venv/core  ## set up, compare six model types on the bundled plays, say where the report is
-	$(BIN)/chainrule compare --budget 25s --out demo
+	$(BIN)/chainrule compare --budget 20s --out demo
 
 test: .venv/test  ## set up, run the suite
 	$(BIN)/python -m pytest -m "not slow"

@@ -28,11 +28,14 @@ class Report(Language):
     )
 
     def call(self) -> dict[str, Any]:
+        from chainrule.core import UserError
         from chainrule.experiment.publish import again
         from chainrule.report.figures import write_figures
         from chainrule.tasks.board import section_of
 
-        lang = self.lang or "en"
+        if self.figures is not None and Path(self.figures).is_file():
+            raise UserError(f"--figures {self.figures}: a file; give a folder, which is made where it is missing")
+        lang = self._language()
         board, page = again(Path(self.board), lang)
         files, notes = [], []
         if self.figures is not None:
@@ -40,10 +43,17 @@ class Report(Language):
         verdict = board.get("verdict") or {}
         return {"report": str(page), "figures": [*map(str, files)], "notes": notes, "verdict": verdict}
 
+    def _language(self) -> str:
+        """The language asked for, else that of the page that is there, else English."""
+        folder = Path(self.board) if Path(self.board).is_dir() else Path(self.board).parent
+        page = folder / "report.html"
+        korean = page.is_file() and b'<html lang="ko"' in page.read_bytes()[:500]
+        return self.lang or ("ko" if korean else "en")
+
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         from chainrule.report.messages import Catalogue
 
-        catalogue = Catalogue(self.lang or "en")
+        catalogue = Catalogue(self._language())
         yield catalogue.pick(answer["verdict"]) or catalogue.message("no_verdict")
         yield catalogue.message("said_report", path=answer["report"])
         if answer["figures"]:

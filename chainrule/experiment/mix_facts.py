@@ -44,7 +44,7 @@ def add_mixture(
         numbers = {k: metric.number(x) for k, x in (("gap", gain), ("low", least), ("high", most))}
         sentences = [Sentence("verdict_mix", {**told, **numbers}), *_cost(mix, alone)]
     else:
-        sentences = [Sentence("verdict_mix_none", told)]
+        sentences = [Sentence("verdict_mix_none" if gain > 0 else "verdict_mix_worse", told)]
     fact = {
         "parts": mix["config"]["parts"], "weights": mix["config"]["weights"], "value": mix[metric.name], "gap": gap,
         "better": least > 0, "params": mix["params"],

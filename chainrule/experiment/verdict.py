@@ -17,6 +17,8 @@ MOST_DATA = 100.0
 """Multiples of the test data (or of the seeds) up to which more of them are advised."""
 MOST_TEST = 0.3
 """Share of all data up to which a larger test split is advised."""
+LIKELY = 0.5
+"""Probability to be the best at the horizon from which a row is recommended for it."""
 Rows = Mapping[str, dict[str, Any]]
 
 
@@ -111,7 +113,7 @@ def make_verdict(found: Evidence, say: Mapping[str, Catalogue]) -> dict[str, Any
         sentences += [decide] if decide else []
         if confidence != "cannot tell" and reach is not None:
             key = {0: "verdict_context_none", 1: "verdict_context_one"}.get(reach, "verdict_context")
-            sentences.append(Sentence(key, {"n": reach}))
+            sentences.append(Sentence(key, {"n": reach, "model": found.label(chosen)}))
         sentences += [Sentence("verdict_one_seed", {})] if confidence != "cannot tell" and not found.varied else []
         sentences += _at_horizon(found, chosen)
     verdict = {"best": chosen, "tie": tie, "confidence": confidence, "useful_context": reach}
@@ -177,7 +179,8 @@ def would_decide(found: Evidence, ranking: Ranking, chosen: str, confidence: str
     if len(found.ranked) < 2 and len(found.blocks) > 1:
         return Sentence("decide_budget", {})
     if size < metric.min_items:
-        return Sentence("decide_data", {"least": metric.min_items, "share": _more(found, metric.min_items / size)})
+        least = Amount(metric.min_items, metric.items)
+        return Sentence("decide_data", {"least": least, "share": _more(found, metric.min_items / size)})
     rival = chosen if chosen != ranking.order[0] else ranking.tie[1]
     names = {"model": found.label(rival), "best": found.label(ranking.order[0])}
     times = times_as_much(ranking, rival)
@@ -206,6 +209,8 @@ def _at_horizon(found: Evidence, chosen: str) -> list[Sentence]:
         return []
     best, chance = outlook.order[0], outlook.probabilities()
     told = {"horizon": outlook.words, "model": found.label(best), "chance": chance[best]}
+    if chance[best] < LIKELY:
+        return [Sentence("verdict_horizon_open", told)]
     return [Sentence("verdict_horizon_same" if best == chosen else "verdict_horizon", told)]
 
 

@@ -10,6 +10,8 @@ from chainrule.report.formats import count, figure, number, percent, span
 from chainrule.report.messages import Catalogue
 from chainrule.report.table import not_ranked, status
 
+MIXTURE, LIKELY = "mix", 0.5
+"""The row of the mixture; the probability from which a row is recommended for the horizon."""
 LONG = (("hours", 3600), ("minutes", 60))
 Facts = list[tuple[str, str]]
 """Terms and what is known of them."""
@@ -50,6 +52,7 @@ def _facts(board: dict[str, Any], best: dict[str, Any], catalogue: Catalogue) ->
     found = [
         (label[:1].upper() + label[1:], _value(best, metric, catalogue)),
         (say("fact_second"), _second(board, best, metric, catalogue)),
+        (say("fact_mix"), _mixture(board, metric, catalogue)),
         (say("fact_would_decide"), _would_decide(board, catalogue)),
         (say("fact_horizon"), _horizon(board, catalogue)),
         (say("fact_not_ranked"), left_out),
@@ -69,7 +72,7 @@ def _value(row: Mapping[str, Any], metric: Mapping[str, Any], catalogue: Catalog
 
 
 def _second(board: dict[str, Any], best: dict[str, Any], metric: dict[str, Any], catalogue: Catalogue) -> str:
-    """The rows that are tied with the recommended one, else the next one and its distance."""
+    """The rows that are tied with the recommended one, else the next one and its distance; never the mixture."""
     verdict, name = board.get("verdict") or {}, str(metric.get("name"))
     tied = [r["label"] for r in board["rows"] if r["model"] in (verdict.get("tie") or []) and r is not best]
     if tied and verdict.get("confidence") != "clear":
@@ -77,7 +80,7 @@ def _second(board: dict[str, Any], best: dict[str, Any], metric: dict[str, Any],
     sign = -1 if metric.get("higher_is_better") else 1
     others = [
         (sign * gap, row) for row in board["rows"]
-        if row is not best and status(row) == "done" and not not_ranked(row, catalogue)
+        if row is not best and row["model"] != MIXTURE and status(row) == "done" and not not_ranked(row, catalogue)
         and number(row.get(name)) is not None and (gap := number((row.get("gap") or {}).get("value"))) is not None
     ]  # fmt: skip
     if not others:
@@ -90,6 +93,19 @@ def _second(board: dict[str, Any], best: dict[str, Any], metric: dict[str, Any],
     return catalogue.message("fact_gap", **said, low=figure(ends[0], metric), high=figure(ends[1], metric))
 
 
+def _mixture(board: dict[str, Any], metric: dict[str, Any], catalogue: Catalogue) -> str:
+    """The mixture and what it gains over the recommended row, where that is sure."""
+    fact = ((board.get("verdict") or {}).get("facts") or {}).get(MIXTURE) or {}
+    if not fact.get("better"):
+        return ""
+    labels = {row["model"]: row["label"] for row in board["rows"]}
+    gap = fact["gap"]
+    low, high = sorted(abs(gap[key]) for key in ("low", "high"))
+    ends = {"low": figure(low, metric), "high": figure(high, metric)}
+    told = {"value": figure(fact["value"], metric), "gap": figure(abs(gap["value"]), metric), **ends}
+    return catalogue.message("fact_mix_better", models=" + ".join(labels[name] for name in fact["parts"]), **told)
+
+
 def _would_decide(board: dict[str, Any], catalogue: Catalogue) -> str:
     """Return ``would_decide`` of the verdict, where it holds texts."""
     found = (board.get("verdict") or {}).get("would_decide")
@@ -98,7 +114,7 @@ def _would_decide(board: dict[str, Any], catalogue: Catalogue) -> str:
 
 
 def horizon_name(horizon: Any, catalogue: Catalogue) -> str:
-    """Return a length of training in words, by the largest unit that it has at least one of.
+    """Return a length of training in words, by the largest unit of which it is a whole number, at least two.
 
     Args:
         horizon: as it is typed: ``10min``.
@@ -109,7 +125,7 @@ def horizon_name(horizon: Any, catalogue: Catalogue) -> str:
         return str(horizon or "")
     amount, kind = found
     if kind == "seconds":
-        kind, size = next((unit for unit in LONG if amount >= unit[1]), ("seconds", 1))
+        kind, size = next((u for u in LONG if amount >= 2 * u[1] and amount % u[1] == 0), ("seconds", 1))
         amount /= size
     amount = round(amount, 1)
     return catalogue.message(f"span_{kind}", amount=int(amount) if amount == int(amount) else amount)
@@ -122,9 +138,11 @@ def _horizon(board: dict[str, Any], catalogue: Catalogue) -> str:
     model, horizon = labels.get(found.get("best"), ""), horizon_name(found.get("horizon"), catalogue)
     if not model or not horizon:
         return ""
-    sure = percent(found.get("confidence")) if number(found.get("confidence")) is not None else None
-    key = "fact_at_horizon" if sure else "fact_at_horizon_alone"
-    return catalogue.message(key, model=model, horizon=horizon, sure=sure)
+    sure = number(found.get("confidence"))
+    if sure is None:
+        return catalogue.message("fact_at_horizon_alone", model=model, horizon=horizon)
+    key = "fact_at_horizon" if sure >= LIKELY else "fact_at_horizon_open"
+    return catalogue.message(key, model=model, horizon=horizon, sure=percent(sure))
 
 
 def _data(board: dict[str, Any], catalogue: Catalogue) -> str:

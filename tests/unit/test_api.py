@@ -273,3 +273,20 @@ def test_a_log_of_events_becomes_a_board_and_its_best_run_predicts_the_next_even
     found = chainrule.load(out / "best").predict([["a", "b"], ["c", "a"]], top_k=3)["predictions"]
     assert [row[0]["token"] for row in found] == ["a", "b"]
     assert all(row[0]["p"] > 0.9 and len(row) == 3 for row in found)
+
+
+@pytest.mark.parametrize("separator", [",", ";"])
+def test_a_table_given_where_sequences_are_read_is_answered_with_the_way_to_score_it(
+    separator: str, tmp_path: Path
+) -> None:
+    log = tmp_path / "log.csv"
+    rows = [separator.join((f"u{user}", "abac"[step % 4])) for user in range(40) for step in range(20)]
+    log.write_text("\n".join([separator.join(("user", "event")), *rows, ""]))
+    chainrule.train(log, "markov", tmp_path / "run", columns="event", group="user", threads=1)
+    run = chainrule.load(tmp_path / "run")
+    for call, name in ((chainrule.predict, "predict"), (chainrule.score, "score")):
+        with pytest.raises(UserError, match=rf"log\.csv: a table; {name} reads one sequence a line, such as"):
+            call(run, log)
+    plain = tmp_path / "lines.txt"
+    plain.write_text("a b\n")
+    assert chainrule.predict(run, plain, top_k=1)["predictions"][0][0]["token"] == "a"

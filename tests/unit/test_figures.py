@@ -251,3 +251,14 @@ def test_what_is_no_board_is_refused_in_one_line(content: str | None, tmp_path: 
         with pytest.raises(UserError, match=r"board\.json: .*name the --out of a compare") as error:
             chainrule.write_report(path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("lang", ["ko", "en"])
+def test_a_page_stays_in_its_language_unless_another_is_asked_for(lang: str, compared: Path, tmp_path: Path) -> None:
+    board = tmp_path / "board.json"
+    shutil.copy(compared / "board.json", board)
+    for asked in (lang, None):
+        chainrule.write_report(board, lang=asked)
+        assert f'<html lang="{lang}"' in (tmp_path / "report.html").read_text("utf-8")
+    with pytest.raises(UserError, match=r"--figures .*board\.json: a file; give a folder"):
+        chainrule.write_report(board, figures=str(board))

@@ -330,10 +330,36 @@ def test_the_headline_is_facts() -> None:
     facts = _facts(page)
     assert facts["Bits per byte"] == "2.118 (95% interval 2.097 to 2.141)"
     assert facts["Next"] == "GRU 2.131, worse by 0.013 (0.004 to 0.021)"
-    assert facts["With more training"] == "GPT at 7.5 min (85% likely)"
+    assert facts["With more training"] == "GPT at 450 s (85% likely)"
     korean = _facts(render(board, "ko"))
-    assert korean["더 오래 학습한다면"] == "7.5분 학습: GPT(확률 85%)"
+    assert korean["더 오래 학습한다면"] == "450초 학습: GPT(확률 85%)"
     assert "<h1>LSTM을 쓰십시오</h1>" in render(board, "ko")
+
+
+@pytest.mark.parametrize(
+    ("sure", "said"), [(0.5, "GPT at 5 min (50% likely)"), (0.24, "open at 5 min: GPT is expected")]
+)
+def test_a_row_that_is_unlikely_to_be_the_best_later_is_not_recommended_for_it(sure: float, said: str) -> None:
+    board = sample_board()
+    board["verdict"] |= {"confidence": "clear", "best": "lstm", "tie": ["lstm"]}
+    board["verdict"]["at_horizon"] = {"best": "gpt", "confidence": sure, "horizon": "300s"}
+    assert _facts(render(board))["With more training"].startswith(said)
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_mixture_is_not_the_next_row_but_a_fact_of_its_own(better: bool) -> None:
+    board = sample_board()
+    rows = {row["model"]: row for row in board["rows"]}
+    gap = {"value": -0.049, "low": -0.053, "high": -0.045}
+    board["rows"].append(
+        rows["gru"] | {"model": "mix", "label": "Mix (LSTM + GRU)", "bits_per_byte": 2.069, "gap": gap}
+    )
+    rows["gru"]["gap"] = {"value": 0.013, "low": 0.004, "high": 0.021}
+    mix = {"parts": ["lstm", "gru"], "value": 2.069, "gap": gap, "better": better}
+    board["verdict"] |= {"confidence": "clear", "best": "lstm", "tie": ["lstm"], "facts": {"mix": mix}}
+    facts = _facts(render(board))
+    assert facts["Next"].startswith("GRU 2.131")
+    assert facts.get("Mixture") == ("LSTM + GRU: 2.069, better by 0.049 (0.045 to 0.053)" if better else None)
 
 
 def test_the_next_row_of_a_metric_that_rises_is_the_one_below() -> None:
@@ -448,7 +474,7 @@ def test_learning_curves_go_on_to_the_horizon() -> None:
     for clock, x in (("seconds", 450.0), ("tokens", 30000.0)):
         (line,) = [one for one in charts[f"curves-{clock}"]["series"] if one["model"] == "gru"]
         assert line["range"] == [x, 1.75, 2.125] and line["flat"][1] == [x, 2.0]
-    assert "continue each model to 7.5 min" in page and "7.5분 시점까지 연장한 추정치" in render(board, "ko")
+    assert "continue each model to 450 s" in page and "450초 시점까지 연장한 추정치" in render(board, "ko")
     assert [one["model"] for one in charts["curves-seconds"]["series"] if "range" in one] == ["gru"]
     for other in ({"validation": METRICS[1]}, {"verdict": board["verdict"] | {"at_horizon": None}}):
         assert "continue each model to" not in render(board | other)

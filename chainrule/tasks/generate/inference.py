@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
 from chainrule.data import lines as inputs
+from chainrule.data.formats import suffix, table_suffixes
 from chainrule.data.symbols import Sequences, name_of
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
@@ -38,6 +41,7 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
     Returns:
         ``nats``, log p of everything (negative); ``bytes`` or ``symbols``; and ``lines``, the same for each text.
     """
+    _check_lines(run, input, "score")
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
         texts = inputs.read_texts(input, "stream")
         return score_texts(
@@ -98,6 +102,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     """
     if top_k < 1:
         raise UserError(f"--top-k {top_k}: at least 1")
+    _check_lines(run, input, "predict")
     sequences = inputs.read_lines(input) if inputs.is_path(input) else list(input)
     if not sequences:
         raise UserError("predict: give a list of at least one sequence")
@@ -115,6 +120,21 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
         "predictions": [[{"token": _token(run, k), "p": p} for k, p in zip(*row) if p > 0] for row in rows],
         "unknown": [count_unknown(run, ids) for ids in encoded],
     }
+
+
+def _check_lines(run: Run, input: Any, command: str) -> None:
+    """Raise UserError for a table of columns where a command reads one sequence of symbols a line."""
+    tokenizer = run.processor.tokenizer
+    if not isinstance(tokenizer, SymbolTokenizer) or not inputs.is_path(input):
+        return
+    kind = suffix(Path(input))
+    if kind in table_suffixes() and (kind != ".jsonl" or tokenizer.form.kind == "steps"):
+        example = " ".join(tokenizer.names[:2])
+        raise UserError(
+            f"{inputs.where(input)}: a table; {command} reads one sequence a line, such as '{example}'. "
+            f"chainrule evaluate RUN {shlex.quote(inputs.where(input))} --predictions records.jsonl scores the table's "
+            "records"
+        )
 
 
 def _encode(run: Run, sequence: Sequence[Any] | str) -> list[int]:
