@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import checked, read_file
-from chainrule.data.text_encoding import TextDecoding, TextFile
+from chainrule.data.text_encoding import PLAIN, TextFile
 from chainrule.data.token_lines import CONLLU, read_token_lines
 
 STDIN = Path("-")
@@ -62,7 +62,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UserError: no such file. DataError: empty, or not UTF-8 (with file, line and byte), or a damaged ``.gz``.
     """
-    decoding = path.decoding if isinstance(path, TextFile) else TextDecoding()
+    decoding = path.decoding if isinstance(path, TextFile) else PLAIN
     if os.fspath(path) == "-":
         raw = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
         return checked(Path("standard input"), raw, decoding, []).tobytes()

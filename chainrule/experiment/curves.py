@@ -152,7 +152,7 @@ def gains(curve: Curve, times: float, best: float | None = None, draws: int = DR
     level, gain, error = last_doubling(curve)
     above = np.maximum(level - asymptote, 0.02 * unit)
     usual = above * np.expm1(EXPONENT / DECAYED * math.log(2))
-    trust = 1 / (1 + (error / (GAIN_SPREAD * usual)) ** 2)
+    trust = 1 / (1 + (error / np.maximum(GAIN_SPREAD * usual, 1e-12)) ** 2)
     gain = trust * gain + (1 - trust) * usual + np.sqrt(trust) * error * rng.normal(size=draws)
     exponent = DECAYED * np.log2(1 + np.maximum(gain, 0.0) / above) * np.exp(EXPONENT_SPREAD * rng.normal(size=draws))
     stops = EPOCHS * (1.0 if curve.bounded else curve.room**0.25) * np.exp(EPOCHS_SPREAD * rng.normal(size=draws))

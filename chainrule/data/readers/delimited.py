@@ -17,7 +17,7 @@ from chainrule.data.formats import Rows, TableReader, register_reader, table_rea
 from chainrule.data.headers import DECIMAL_COMMA, names_columns
 from chainrule.data.source import check_bad, is_marked, read_marked, unpacked
 from chainrule.data.table import is_header
-from chainrule.data.text_encoding import plain_head
+from chainrule.data.text_encoding import Decoding, plain_head
 
 DELIMITERS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 """Separators that are recognised, as notes name them."""
@@ -61,8 +61,8 @@ class Delimited(TableReader):
         least = EVEN if self.delimiter == "," else 1.0  # lines of text without a tab may well have a comma each
         return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.delimiter)
 
-    def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-        text = read_marked(path, on_bad, notes)
+    def rows(self, path: Path, asked: list[str], decoding: Decoding, notes: list[str]) -> Rows:
+        text = read_marked(path, decoding, notes)
         if self.delimiter and (mark := self.delimiter_of(text)) != self.delimiter:
             notes.append(f"{path.name}: columns are separated by {DELIMITERS[mark]}")
         rows: list[list[str]] = []
@@ -76,7 +76,7 @@ class Delimited(TableReader):
             elif not rows or len(cells) == len(rows[0]):
                 rows.append(cells)
                 lines.append(line)
-            elif on_bad == "stop":
+            elif not decoding.skips:
                 raise DataError(
                     f"{path}: line {line}: {len(cells)} columns where the first row has {len(rows[0])}; "
                     "--on-bad skip drops such rows and counts them"
