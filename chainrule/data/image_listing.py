@@ -14,7 +14,7 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError, system_errors
 from chainrule.data.formats import table_suffixes
 from chainrule.data.image_files import first_line, is_image
-from chainrule.data.records import Source, filled, split_folders
+from chainrule.data.records import Source, filled, split_folders, with_cells
 from chainrule.data.source import IMAGES, suffix, visible_files
 from chainrule.data.table import Table, read_tables
 from chainrule.data.text_encoding import Decoding, compose
@@ -73,7 +73,10 @@ def list_images(
     if not arrays and (path.is_file() or any(suffix(p) in table_suffixes() for p in visible_files(path))):
         name, tables = read_tables(path, columns, decoding, notes, keep=["group"])
         base = path if path.is_dir() else path.parent
-        parts = {part: _from_table(table, base, beside, bool(columns), size) for part, table in tables.items()}
+        parts = {
+            part: _from_table(table, base, beside, bool(columns), size, decoding, notes)
+            for part, table in tables.items()
+        }
     elif beside == "caption":
         told = "expected a table with the columns image and text, or captions.jsonl"
         raise UserError(f"{path}: images without captions; {told}")
@@ -124,11 +127,14 @@ def _from_folder(folder: Path, beside: Beside, notes: list[str]) -> ImageList:
     return ImageList([path for path, _ in found], [name for _, name in found])
 
 
-def _from_table(table: Table, base: Path, beside: Beside, chosen: bool, size: int | None) -> ImageList:
+def _from_table(
+    table: Table, base: Path, beside: Beside, chosen: bool, size: int | None, decoding: Decoding, notes: list[str]
+) -> ImageList:
     """Paths, relative to the folder of the table; or the arrays beside it whose rows a column ``i`` numbers."""
     what = "label" if beside == "label" else "text"
     if beside == "caption" and chosen and "text" not in table.names:
         what = next((name for name in table.names if name not in ("i", "image", "file")), what)
+    table = table if beside == "nothing" else with_cells(table, what, decoding, notes)
     names = [""] * len(table) if beside == "nothing" else filled(table, what, what)
     groups, arrays = table.columns.get("group", ()), _arrays_beside(base) if "i" in table.columns else {}
     if arrays:

@@ -36,6 +36,7 @@ from chainrule.data.records import (
     label_shares,
     repeated,
     split_folders,
+    with_cells,
 )
 from chainrule.data.source import check_bad, is_marked, locate, read_marked, read_text, visible_files
 from chainrule.data.split import check_split, divide_parts
@@ -162,6 +163,7 @@ def _read_texts(
     else:
         name = path.resolve().name
         tables = {part: _files(folder, decoding, notes) for part, folder in split_folders(path).items()}
+    tables = {part: with_cells(table, "label", decoding, notes) for part, table in tables.items()}
     parts = {part: _records(table) for part, table in tables.items()}
     return name, parts, lambda part: group_keys(tables[part], group, "text")
 
@@ -299,8 +301,7 @@ class TaggedDataset(RecordDataset):
 def read_tagged(
     source: Source, columns: Names = None, split: Shares = SPLIT, decoding: Decoding = PLAIN, group: str | None = None
 ) -> TaggedDataset:
-    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence's
-    tokens.
+    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence.
 
     Args:
         source: a file or a folder of one token a line, or of tables.

@@ -211,7 +211,7 @@ def _named(table: Table, group: str | None, notes: list[str]) -> Table:
 
 def _checked(table: Table, decoding: Decoding, notes: list[str]) -> Table:
     """The rows that have both sides, white space around them dropped."""
-    sides = [[cell.replace("\0", " ").strip() for cell in column] for column in table.need(*SIDES)]
+    sides = [[side_of(cell) for cell in column] for column in table.need(*SIDES)]
     faults = [_fault(source, target) for source, target in zip(*sides)]
     table = replace(table, columns={**table.columns, **dict(zip(SIDES, sides))})
     bad = [row for row, fault in enumerate(faults) if fault]
@@ -225,6 +225,15 @@ def _checked(table: Table, decoding: Decoding, notes: list[str]) -> Table:
     if len(bad) == len(faults):
         raise DataError(f"{table.files[0]}: no pair with both sides")
     return table.take(np.delete(np.arange(len(faults)), bad))
+
+
+def side_of(text: str) -> str:
+    """Return one side of a pair as models read it, in training and in use: without white space around it.
+
+    >>> side_of(" to  be ")
+    'to  be'
+    """
+    return text.replace("\0", " ").strip()
 
 
 def _fault(source: str, target: str) -> str:

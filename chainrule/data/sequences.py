@@ -108,10 +108,14 @@ def read_sequences(
 def _lines(form: Form, path: Path, text: str, notes: list[str]) -> list[list[str]]:
     if form.kind == "words":
         notes.append(f"{path.name}: a line is a record, and what white space separates are its symbols")
-    try:
-        return [form.read(record) for record in form.records(text)]
-    except UserError as error:
-        raise DataError(f"{path}: {error}") from None
+    found: list[list[str]] = []
+    for record in form.records(text):
+        try:
+            found.append(form.read(record))
+        except UserError as error:
+            line = text[: text.index(record)].count("\n") + 1
+            raise DataError(f"{path}: line {line}: {error}") from None
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
