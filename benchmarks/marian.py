@@ -176,7 +176,7 @@ def beam(folder: Path, data: Path, repeats: int = 5) -> dict[str, Any]:
 
     theirs = MarianMTModel.from_pretrained(folder).eval()
     units = tokenizer_from_json(json.loads((folder / "units.json").read_text()))
-    pairs = PairProcessor(units, units, "").encode(read_pairs_part(data / "test.tsv.gz", "source,target", "stop"))
+    pairs = PairProcessor(units, units, "").encode(read_pairs_part(data / "test.tsv.gz", "source,target"))
     part = first(pairs, SENTENCES)
     compute = {name: decide("cpu", name) for name in ("fp32", "bf16")}
     ways = {

@@ -17,6 +17,7 @@ from chainrule.data.processors import (
     fit_tokens,
 )
 from chainrule.data.table import TableOptions
+from chainrule.data.text_encoding import PLAIN, Decoding
 from chainrule.data.tokenizers import AnyTokenizer
 
 
@@ -38,7 +39,7 @@ def read_part(
     source: str | Path,
     tokenizer: AnyTokenizer,
     unit: str,
-    on_bad: str = "stop",
+    decoding: Decoding = PLAIN,
     columns: Any = None,
     group: str | None = None,
 ) -> Part:
@@ -48,7 +49,7 @@ def read_part(
         if isinstance(tokenizer, SymbolTokenizer)
         else TextProcessor(tokenizer, unit, b"")
     )
-    return encode_held_out(kind, source, unit, on_bad, TableOptions(columns, group))
+    return encode_held_out(kind, source, unit, decoding, TableOptions(columns, group))
 
 
 def encoded(dataset: Any, processor: Any) -> EncodedData:
@@ -58,25 +59,25 @@ def encoded(dataset: Any, processor: Any) -> EncodedData:
 
 
 def read_pairs(
-    source: Any, columns: Any = None, group: str | None = None, split: Any = (0.9, 0.05, 0.05), on_bad: str = "stop",
-    tokenizer: str | None = None, longest: int = pair_encoding.LONGEST,
+    source: Any, columns: Any = None, group: str | None = None, split: Any = (0.9, 0.05, 0.05),
+    decoding: Decoding = PLAIN, tokenizer: str | None = None, longest: int = pair_encoding.LONGEST,
 ) -> EncodedData:  # fmt: skip
     """What the task translate makes of DATA."""
-    dataset = pairs.read_pairs(source, columns, group, split, on_bad)
+    dataset = pairs.read_pairs(source, columns, group, split, decoding)
     return encoded(dataset, PairProcessor.fit(dataset, tokenizer, longest))
 
 
 def read_pairs_part(
     source: Any,
     columns: Any,
-    on_bad: str,
+    decoding: Decoding,
     source_tokenizer: Any,
     target_tokenizer: Any,
     longest: int = pair_encoding.LONGEST,
 ) -> pair_encoding.PairPart:
     """Held-out pairs under tokenizers that exist already."""
     processor = PairProcessor(source_tokenizer, target_tokenizer, "", longest)
-    return processor.encode(pairs.read_pairs_part(source, columns, on_bad))
+    return processor.encode(pairs.read_pairs_part(source, columns, decoding))
 
 
 def read_series(source: Any, columns: str | None = None, split: Any = (0.7, 0.1, 0.2)) -> EncodedData:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import SECTIONS, Result, argument, key, option, register_command
-from chainrule.tasks.groups import Columns, OnBad, Split, UsesRun
+from chainrule.tasks.groups import Columns, Encoding, OnBad, Split, UsesRun
 
 
 class ExportResult(Result):
@@ -21,7 +21,7 @@ class ExportResult(Result):
 
 
 @register_command("export", ExportResult, section=SECTIONS[2])
-class Export(UsesRun, Columns, Split, OnBad):
+class Export(UsesRun, Columns, Split, OnBad, Encoding):
     """write word n-grams as an ARPA file, or images as the tokens of a codec"""
 
     to: str = option(
@@ -38,6 +38,7 @@ class Export(UsesRun, Columns, Split, OnBad):
 
     def call(self) -> dict[str, Any]:
         from chainrule.core import UserError, nearest
+        from chainrule.tasks.base import find_task
         from chainrule.tasks.codes.inference import export_symbols
         from chainrule.tasks.generate.arpa import export_arpa
         from chainrule.tasks.inference import run_of
@@ -46,11 +47,13 @@ class Export(UsesRun, Columns, Split, OnBad):
         run = run_of(self)
         if self.to == "symbols":
             split = run.settings.get("split") if self.split is None else shares(self.split)
-            reading = {"columns": self.columns or run.settings.get("columns"), "on_bad": self.on_bad or "stop"}
-            return export_symbols(run, Path(self.out), self.data, split, reading)  # type: ignore[arg-type]
+            columns = self.columns or run.settings.get("columns")
+            decoding = find_task("codes").decoding({**run.settings, "on_bad": self.on_bad, "encoding": self.encoding})
+            return export_symbols(run, Path(self.out), self.data, split, columns, decoding)  # type: ignore[arg-type]
         if self.to != "arpa":
             raise UserError(f"--to {self.to}: {nearest(self.to, ('arpa', 'symbols'))}")
-        if given := [name for name in ("data", "columns", "split", "on_bad") if getattr(self, name) is not None]:
+        of_images = ("data", "columns", "split", "on_bad", "encoding")
+        if given := [name for name in of_images if getattr(self, name) is not None]:
             flag = f"--{given[0].replace('_', '-')}"
             raise UserError(f"{flag}: an ARPA file is made of the run alone: leave it out; --to symbols takes images")
         return export_arpa(run, self.out)

@@ -19,6 +19,7 @@ from chainrule.core.errors import DataError
 from chainrule.data.images import ImageDataset, ImagePart, read_parts
 from chainrule.data.reading import fitted
 from chainrule.data.records import SHOWN, SPLIT, Shares, Source
+from chainrule.data.text_encoding import PLAIN, Decoding
 from chainrule.data.tokenizers import TextTokenizer
 
 LONGEST = 48
@@ -165,7 +166,11 @@ class CaptionedDataset(ImageDataset):
 
 
 def read_captioned(
-    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", size: int | None = None
+    source: Source,
+    columns: str | None = None,
+    split: Shares = SPLIT,
+    decoding: Decoding = PLAIN,
+    size: int | None = None,
 ) -> CaptionedDataset:
     """Read captioned images and split them, as `chainrule.data.images.read_images` splits labelled ones.
 
@@ -173,7 +178,7 @@ def read_captioned(
         source: a table with the columns ``image`` and ``text``, or a folder with ``captions.jsonl``.
         columns: which columns of the table hold what (see `chainrule.data.table`).
         split: shares of train, valid and test.
-        on_bad: ``stop`` at a damaged image, or ``skip`` it.
+        decoding: how text is read, and whether a damaged image stops reading or is left out.
         size: height and width in pixels.
 
     Raises:
@@ -181,7 +186,7 @@ def read_captioned(
         UserError: images without captions, or a flag that does not fit the data.
     """
     notes: list[str] = []
-    name, parts, carved = read_parts(source, columns, split, on_bad, size, "caption", notes)
+    name, parts, carved = read_parts(source, columns, split, decoding, size, "caption", notes)
     return CaptionedDataset.build(name, parts, carved, notes)
 
 

@@ -23,6 +23,7 @@ from chainrule.data.source import PARTS, Found, check_unit, locate, read_files, 
 from chainrule.data.split import Spans, Wanted, check_split, complete_split, divide, records
 from chainrule.data.symbols import Form, Sequences, check_known
 from chainrule.data.table import TableOptions
+from chainrule.data.text_encoding import PLAIN, Decoding
 
 ALL_COLUMNS = TableOptions()
 LEAST_BYTES = 1000
@@ -78,7 +79,7 @@ def read(
     symbols: bool | None = None,
     unit: str | None = None,
     split: tuple[float, float, float] | Fold = (0.9, 0.05, 0.05),
-    on_bad: str = "stop",
+    decoding: Decoding = PLAIN,
     table: TableOptions = ALL_COLUMNS,
 ) -> TextDataset | SymbolDataset:
     """Read DATA and split it.
@@ -91,7 +92,7 @@ def read(
         unit: what a record is: ``stream`` (one long sequence; the default for text), ``lines`` or ``docs``. Symbols
             are a ``stream`` or records (the default), however they are written.
         split: shares of train, valid and test, or a fold of cross-validation.
-        on_bad: ``stop`` at a line that is not UTF-8 or a row of another length, or ``skip`` and count it.
+        decoding: how text is read; bad lines and rows of another length stop reading, or are left out and counted.
         table: which columns of a table hold what, which one groups its rows and which one orders them.
 
     Returns:
@@ -109,19 +110,19 @@ def read(
     shares, kind = check_split(split), check_unit(unit)
     found = recognise(source)
     if symbols or (symbols is None and found != "text"):
-        return _read_symbols(source, unit, shares, on_bad, table)
+        return _read_symbols(source, unit, shares, decoding, table)
     if found == "table":
         raise UserError(f"{source}: a table of symbols, which have no bytes: --tokenizer none")
     for flag, value in table.given():
         raise UserError(f"--{flag} {value}: {source} is text, which has no columns")
     own = Path(source) / "tokenizer.json"
-    return _read_text(locate(source, text_suffixes(found)), kind, shares, on_bad, own if own.is_file() else None)
+    return _read_text(locate(source, text_suffixes(found)), kind, shares, decoding, own if own.is_file() else None)
 
 
-def _read_text(found: Found, kind: str, shares: Wanted, on_bad: str, own: Path | None) -> TextDataset:
+def _read_text(found: Found, kind: str, shares: Wanted, decoding: Decoding, own: Path | None) -> TextDataset:
     notes = list(found.notes)
     end = terminator(kind, any(len(paths) > 1 for paths in found.parts.values()))
-    texts = {part: read_files(paths, end, on_bad, notes) for part, paths in found.parts.items()}
+    texts = {part: read_files(paths, end, decoding, notes) for part, paths in found.parts.items()}
     whole = {part: records(text, kind, end, notes) for part, text in texts.items()}
     if "all" in whole:
         _check_enough(
@@ -147,10 +148,10 @@ def _check_enough(file: str, size: int, least: int, what: str, advice: str) -> N
 
 
 def _read_symbols(
-    source: str | Path, unit: str | None, shares: Wanted, on_bad: str, table: TableOptions
+    source: str | Path, unit: str | None, shares: Wanted, decoding: Decoding, table: TableOptions
 ) -> SymbolDataset:
     notes: list[str] = []
-    name, given = read_sequences(source, table, on_bad, notes)
+    name, given = read_sequences(source, table, decoding, notes)
     kind = _unit_of(given, unit, notes)
     if "all" in given:
         files = "give files named train, valid and test"
@@ -190,14 +191,18 @@ def _unit_of(given: dict[str, Sequences], unit: str | None, notes: list[str]) ->
 
 
 def read_held_out(
-    source: str | Path, unit: str, on_bad: str = "stop", table: TableOptions = ALL_COLUMNS, form: Form | None = None
+    source: str | Path,
+    unit: str,
+    decoding: Decoding = PLAIN,
+    table: TableOptions = ALL_COLUMNS,
+    form: Form | None = None,
 ) -> tuple[Spans | Sequences, list[str]]:
     """Read records to measure on from a file, or from all files of a folder in order.
 
     Args:
         source: a file or a folder. Under ``docs``, each file of a folder is a record, or each block of a single file.
         unit: what a record is.
-        on_bad: ``stop`` at a defect, or ``skip`` the line or row.
+        decoding: how text is read, and whether a defect stops reading or is left out.
         table: flags for tables.
         form: how the records of symbols of the run are written; None for text. Of symbols with a given split, only
             test is read: a column ``split`` is the only way to hold out rows of a table.
@@ -210,11 +215,11 @@ def read_held_out(
     """
     notes: list[str] = []
     if form is not None:
-        _, parts = read_sequences(source, table, on_bad, notes, form)
+        _, parts = read_sequences(source, table, decoding, notes, form)
         if len(parts) > 1 and "test" not in parts:
             whole = [part.record(row) for part in parts.values() for row in range(len(part))]
             return Sequences.of(form, whole, None, str(source)), notes
         return parts.get("test", next(iter(parts.values()))), notes
     paths = [path for files in locate(source, text_suffixes(recognise(source))).parts.values() for path in files]
     end = terminator(check_unit(unit), len(paths) > 1)
-    return records(read_files(paths, end, on_bad, notes), unit, end, notes), notes
+    return records(read_files(paths, end, decoding, notes), unit, end, notes), notes

@@ -21,7 +21,7 @@ from functools import cache
 from pathlib import Path
 from typing import ClassVar, TypeVar
 
-from chainrule.data.text_encoding import plain_head
+from chainrule.data.text_encoding import Decoding, plain_head
 
 TEXTS = (".txt",)
 HEAD = 4096
@@ -46,13 +46,13 @@ class TableReader(Reader):
     """A format whose rows have named columns, or columns in order."""
 
     @abstractmethod
-    def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
+    def rows(self, path: Path, asked: list[str], decoding: Decoding, notes: list[str]) -> Rows:
         """Read a file.
 
         Args:
             path: the file, plain or ``.gz``.
             asked: column names that flags mention; they help to tell a header from data.
-            on_bad: ``stop`` at a defect, or ``skip`` the row.
+            decoding: how text is read, and whether a defect stops reading or is left out.
             notes: remarks on what was skipped or repaired are appended here.
 
         Raises:

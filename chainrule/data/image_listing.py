@@ -14,10 +14,10 @@ import numpy as np
 from chainrule.core.errors import DataError, UserError, system_errors
 from chainrule.data.formats import table_suffixes
 from chainrule.data.image_files import first_line, is_image
-from chainrule.data.records import Source, filled, split_folders
+from chainrule.data.records import Source, filled, split_folders, with_cells
 from chainrule.data.source import IMAGES, suffix, visible_files
 from chainrule.data.table import Table, read_tables
-from chainrule.data.text_encoding import compose
+from chainrule.data.text_encoding import Decoding, compose
 
 MAX_ARRAY_BYTES = 8 << 30
 """Bytes of all arrays of an .npz file together, unpacked."""
@@ -44,7 +44,7 @@ class ImageList:
 def list_images(
     source: Source,
     columns: str | None,
-    on_bad: str,
+    decoding: Decoding,
     notes: list[str],
     beside: Beside = "label",
     size: int | None = None,
@@ -54,7 +54,7 @@ def list_images(
     Args:
         source: a folder, a table of paths, or an .npz file.
         columns: which columns of a table hold what (see `chainrule.data.table`).
-        on_bad: ``stop`` at a damaged line of a table, or ``skip`` it.
+        decoding: how text is read, and whether a damaged line of a table stops reading or is left out.
         notes: a list that notes are added to.
         beside: the text that every image must have.
         size: the wanted height and width in pixels, which chooses among several arrays of the same images.
@@ -71,9 +71,12 @@ def list_images(
         raise DataError(f"{path}: no such file or folder")
     arrays = path.is_file() and suffix(path) == ".npz"
     if not arrays and (path.is_file() or any(suffix(p) in table_suffixes() for p in visible_files(path))):
-        name, tables = read_tables(path, columns, on_bad, notes, keep=["group"])
+        name, tables = read_tables(path, columns, decoding, notes, keep=["group"])
         base = path if path.is_dir() else path.parent
-        parts = {part: _from_table(table, base, beside, bool(columns), size) for part, table in tables.items()}
+        parts = {
+            part: _from_table(table, base, beside, bool(columns), size, decoding, notes)
+            for part, table in tables.items()
+        }
     elif beside == "caption":
         told = "expected a table with the columns image and text, or captions.jsonl"
         raise UserError(f"{path}: images without captions; {told}")
@@ -124,11 +127,14 @@ def _from_folder(folder: Path, beside: Beside, notes: list[str]) -> ImageList:
     return ImageList([path for path, _ in found], [name for _, name in found])
 
 
-def _from_table(table: Table, base: Path, beside: Beside, chosen: bool, size: int | None) -> ImageList:
+def _from_table(
+    table: Table, base: Path, beside: Beside, chosen: bool, size: int | None, decoding: Decoding, notes: list[str]
+) -> ImageList:
     """Paths, relative to the folder of the table; or the arrays beside it whose rows a column ``i`` numbers."""
     what = "label" if beside == "label" else "text"
     if beside == "caption" and chosen and "text" not in table.names:
         what = next((name for name in table.names if name not in ("i", "image", "file")), what)
+    table = table if beside == "nothing" else with_cells(table, what, decoding, notes)
     names = [""] * len(table) if beside == "nothing" else filled(table, what, what)
     groups, arrays = table.columns.get("group", ()), _arrays_beside(base) if "i" in table.columns else {}
     if arrays:

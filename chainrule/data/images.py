@@ -22,6 +22,7 @@ from chainrule.data.image_files import ImageReader, grey, grid, read_image_file,
 from chainrule.data.image_listing import Beside, ImageList, list_images
 from chainrule.data.records import SPLIT, UNKNOWN, LabelledPart, RecordDataset, Shares, Source, join, label_shares, pick
 from chainrule.data.split import check_split, divide_parts
+from chainrule.data.text_encoding import PLAIN, Decoding
 
 DEFAULT_SIZE = 32
 """Height and width in pixels of images without a common size, unless --image-size is given."""
@@ -102,7 +103,7 @@ def read_images(
     source: Source,
     columns: str | None = None,
     split: Shares = SPLIT,
-    on_bad: str = "stop",
+    decoding: Decoding = PLAIN,
     size: int | None = None,
     labelled: bool = True,
 ) -> ImageDataset:
@@ -116,7 +117,7 @@ def read_images(
             or an .npz file; without labels also a folder of images.
         columns: which columns of a table hold what (see `chainrule.data.table`).
         split: shares of train, valid and test.
-        on_bad: ``stop`` at a damaged image, or ``skip`` it.
+        decoding: how text is read, and whether a damaged image stops reading or is left out.
         size: height and width in pixels; None: that of the images where they are small squares of one size, else 32.
         labelled: every image has a label; False reads images without the text beside them.
 
@@ -129,14 +130,20 @@ def read_images(
     """
     notes: list[str] = []
     beside = "label" if labelled else "nothing"
-    name, parts, carved = read_parts(source, columns, split, on_bad, size, beside, notes)
+    name, parts, carved = read_parts(source, columns, split, decoding, size, beside, notes)
     if labelled:
         return ImageDataset.build_labelled(source, name, parts, carved, notes)
     return ImageDataset.build(name, parts, carved, notes)
 
 
 def read_parts(
-    source: Source, columns: str | None, split: Shares, on_bad: str, size: int | None, beside: Beside, notes: list[str]
+    source: Source,
+    columns: str | None,
+    split: Shares,
+    decoding: Decoding,
+    size: int | None,
+    beside: Beside,
+    notes: list[str],
 ) -> tuple[str, dict[str, ImagePart], bool]:
     """Read images at one size, in one channel where no image has a colour, else in three, and split them.
 
@@ -144,7 +151,7 @@ def read_parts(
         source: images as `read_images` takes them.
         columns: which columns of a table hold what.
         split: shares of train, valid and test.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
         size: height and width in pixels.
         beside: the text that every image must have.
         notes: a list that notes are added to.
@@ -153,9 +160,9 @@ def read_parts(
         The name of the data, its splits, and whether the validation split was split off.
     """
     shares = check_split(split)
-    name, listed = list_images(source, columns, on_bad, notes, beside, size)
+    name, listed = list_images(source, columns, decoding, notes, beside, size)
     side = size or _common_size(listed, notes)
-    parts = {part: decoded(found, side, on_bad, notes) for part, found in listed.items()}
+    parts = {part: decoded(found, side, decoding, notes) for part, found in listed.items()}
     divided = divide_parts(parts, shares, lambda p: parts[p].groups or parts[p].hashes, ImagePart.select, str(source))
     channels = 3 if any((part.images != part.images[..., :1]).any() for part in divided.values()) else 1
     made = {part: replace(found, images=grey(found.images, channels)) for part, found in divided.items()}
@@ -163,7 +170,7 @@ def read_parts(
 
 
 def read_part(
-    source: Source, reader: ImageReader, beside: Beside, columns: str | None = None, on_bad: str = "stop"
+    source: Source, reader: ImageReader, beside: Beside, columns: str | None = None, decoding: Decoding = PLAIN
 ) -> ImagePart:
     """Read held-out images as the reader of a run sees them.
 
@@ -173,32 +180,32 @@ def read_part(
         reader: size and channels of the images.
         beside: the text that every image must have.
         columns: which columns of a table hold what.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
 
     Returns:
         The images; their labels have no numbers yet.
     """
     notes: list[str] = []
-    _, listed = list_images(source, columns, on_bad, notes, beside, reader.size)
+    _, listed = list_images(source, columns, decoding, notes, beside, reader.size)
     chosen = [listed["test"]] if "test" in listed else list(listed.values())
-    found = join([decoded(part, reader.size, on_bad, notes) for part in chosen])
+    found = join([decoded(part, reader.size, decoding, notes) for part in chosen])
     return replace(found, images=grey(found.images, reader.channels), notes=notes)
 
 
-def beside_all(source: Source, columns: str | None, on_bad: str) -> Beside:
+def beside_all(source: Source, columns: str | None, decoding: Decoding) -> Beside:
     """Return the kind of text that every image has beside it: a label, else a caption, else nothing.
 
     Args:
         source: the images, as `list_images` takes them.
         columns: which columns of a table hold what.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
 
     Raises:
         DataError: as `list_images` for images alone.
     """
 
     def images(beside: Beside) -> int:
-        return sum(len(found.names) for found in list_images(source, columns, on_bad, [], beside)[1].values())
+        return sum(len(found.names) for found in list_images(source, columns, decoding, [], beside)[1].values())
 
     count = images("nothing")  # an image outside the folders of labels has none: then no label is read
     for beside in ("label", "caption"):
@@ -208,13 +215,13 @@ def beside_all(source: Source, columns: str | None, on_bad: str) -> Beside:
     return "nothing"
 
 
-def decoded(listed: ImageList, size: int, on_bad: str, notes: list[str]) -> ImagePart:
+def decoded(listed: ImageList, size: int, decoding: Decoding, notes: list[str]) -> ImagePart:
     """Decode every image at ``size`` × ``size`` pixels, in as many threads as there are cores.
 
     Args:
         listed: the images.
         size: height and width in pixels.
-        on_bad: ``stop`` at a damaged image, or ``skip`` it and count it in ``notes``.
+        decoding: how text is read, and whether a damaged image stops reading or is left out and counted in ``notes``.
         notes: a list that a note is added to.
 
     Raises:
@@ -227,7 +234,7 @@ def decoded(listed: ImageList, size: int, on_bad: str, notes: list[str]) -> Imag
         found = list(workers.map(partial(_decoded, size=size), listed.sources))
     bad = [image for image in found if isinstance(image, DataError)]
     images = [image for image in found if not isinstance(image, DataError)]
-    if not images or (bad and on_bad == "stop"):
+    if not images or (bad and not decoding.skips):
         raise bad[0] if bad else DataError("no images")
     if bad:
         notes.append(f"{len(bad)} image{'s' * (len(bad) > 1)} left out (--on-bad skip): {bad[0]}")

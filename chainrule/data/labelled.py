@@ -36,11 +36,12 @@ from chainrule.data.records import (
     label_shares,
     repeated,
     split_folders,
+    with_cells,
 )
 from chainrule.data.source import check_bad, is_marked, locate, read_marked, read_text, visible_files
 from chainrule.data.split import check_split, divide_parts
-from chainrule.data.table import Table, is_header, items, read_tables
-from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.table import Names, Table, is_header, items, read_tables
+from chainrule.data.text_encoding import PLAIN, Decoding
 from chainrule.data.token_lines import CONLLU, Row, read_token_lines
 
 LINES = (*TEXTS, ".tsv", ".conll", ".conllu", ".tagged")
@@ -116,7 +117,7 @@ class LabelledDataset(RecordDataset):
 
 
 def read_labelled(
-    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", group: str | None = None
+    source: Source, columns: Names = None, split: Shares = SPLIT, decoding: Decoding = PLAIN, group: str | None = None
 ) -> LabelledDataset:
     """Read texts with labels and split them.
 
@@ -127,7 +128,7 @@ def read_labelled(
         source: a table or a folder of tables, or a folder with a sub-folder of text files for each label.
         columns: which columns hold text and label (see `chainrule.data.table`).
         split: shares of train, valid and test.
-        on_bad: ``stop`` at a damaged line, or ``skip`` it.
+        decoding: how text is read, and whether a damaged line stops reading or is left out.
         group: the column whose equal values stay in the same split; a column named ``group`` does so by itself.
 
     Returns:
@@ -137,34 +138,37 @@ def read_labelled(
         DataError: nothing to read, no column ``text`` or ``label``, an empty label (with its line), a single label.
         UserError: a flag that does not exist or does not fit the data.
     """
-    return _split(LabelledDataset, _read_texts, source, split, columns, on_bad, group)
+    return _split(LabelledDataset, _read_texts, source, split, columns, decoding, group)
 
 
-def read_labelled_part(source: Source, columns: str | None, on_bad: str = "stop") -> Records:
+def read_labelled_part(source: Source, columns: str | None, decoding: Decoding = PLAIN) -> Records:
     """Read held-out texts; their labels have no numbers yet.
 
     Args:
         source: a file, or a folder, all of whose splits are read in order.
         columns: as `read_labelled` takes them.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
     """
-    return _joined(_read_texts, source, columns, on_bad)
+    return _joined(_read_texts, source, columns, decoding)
 
 
-def _read_texts(source: Source, notes: list[str], columns: str | None, on_bad: str, group: str | None = None) -> Found:
+def _read_texts(
+    source: Source, notes: list[str], columns: str | None, decoding: Decoding, group: str | None = None
+) -> Found:
     path = Path(source)
     if not path.is_dir() or any(suffix(p) in table_suffixes() for p in visible_files(path)):
-        name, tables = read_tables(path, columns, on_bad, notes, keep=(group,) if group else ())
+        name, tables = read_tables(path, columns, decoding, notes, keep=(group,) if group else ())
     elif group:
         raise UserError(f"--group {group}: {path} holds files of text, which have no columns")
     else:
         name = path.resolve().name
-        tables = {part: _files(folder, on_bad, notes) for part, folder in split_folders(path).items()}
+        tables = {part: _files(folder, decoding, notes) for part, folder in split_folders(path).items()}
+    tables = {part: with_cells(table, "label", decoding, notes) for part, table in tables.items()}
     parts = {part: _records(table) for part, table in tables.items()}
     return name, parts, lambda part: group_keys(tables[part], group, "text")
 
 
-def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
+def _files(folder: Path, decoding: Decoding, notes: list[str]) -> Table:
     """The files of a folder such as ``spam/1.txt ham/2.txt`` as a table: each is a text, its folder the label."""
     classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     if not classes:
@@ -177,13 +181,13 @@ def _files(folder: Path, on_bad: str, notes: list[str]) -> Table:
     for file, _ in files:
         told: list[str] = []
         try:
-            texts[file] = read_text(file, on_bad, told)
+            texts[file] = read_text(file, decoding, told)
             notes.extend(told)
         except DataError:
-            if on_bad != "skip":
+            if not decoding.skips:
                 raise
     check_bad(folder, len(files) - len(texts), len(texts), "file", notes)
-    labels = [TextDecoding.of(on_bad).compose(label) for file, label in files if file in texts]
+    labels = [decoding.compose(label) for file, label in files if file in texts]
     columns, count = {"text": list(texts.values()), "label": labels}, len(texts)
     return Table(columns, ("text", "label"), np.ones(count, int), tuple(map(str, texts)), np.arange(count + 1))
 
@@ -295,17 +299,16 @@ class TaggedDataset(RecordDataset):
 
 
 def read_tagged(
-    source: Source, columns: str | None = None, split: Shares = SPLIT, on_bad: str = "stop", group: str | None = None
+    source: Source, columns: Names = None, split: Shares = SPLIT, decoding: Decoding = PLAIN, group: str | None = None
 ) -> TaggedDataset:
-    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence's
-    tokens.
+    """Read tagged tokens and split them: given splits are kept, missing ones are made by a hash of each sequence.
 
     Args:
         source: a file or a folder of one token a line, or of tables.
         columns: which columns hold tokens and tags, such as ``tokens,tags,-`` (a dash drops one); of CoNLL-U two of
             its names, such as ``FORM,XPOS``.
         split: shares of train, valid and test.
-        on_bad: ``stop`` at a damaged line, or ``skip`` it.
+        decoding: how text is read, and whether a damaged line stops reading or is left out.
         group: the column of a table whose equal values stay in the same split.
 
     Returns:
@@ -315,31 +318,33 @@ def read_tagged(
         DataError: nothing to read, a token without a tag, rows of different lengths (with file and line), a single tag.
         UserError: a flag that does not exist or does not fit the data.
     """
-    return _split(TaggedDataset, _read_tags, source, split, columns, on_bad, group)
+    return _split(TaggedDataset, _read_tags, source, split, columns, decoding, group)
 
 
-def read_tagged_part(source: Source, columns: str | None, on_bad: str = "stop") -> Tagged:
+def read_tagged_part(source: Source, columns: str | None, decoding: Decoding = PLAIN) -> Tagged:
     """Read held-out sequences; their tags have no numbers yet.
 
     Args:
         source: a file, or a folder, all of whose splits are read in order.
         columns: as `read_tagged` takes them.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
     """
-    return _joined(_read_tags, source, columns, on_bad)
+    return _joined(_read_tags, source, columns, decoding)
 
 
 def _tagged(rows: Sequence[TaggedRow]) -> Tagged:
     return Tagged(tuple(rows), ()).with_labels(())
 
 
-def _read_tags(source: Source, notes: list[str], columns: str | None, on_bad: str, group: str | None = None) -> Found:
+def _read_tags(
+    source: Source, notes: list[str], columns: str | None, decoding: Decoding, group: str | None = None
+) -> Found:
     found = locate(source, tuple(dict.fromkeys((*LINES, *table_suffixes()))))
-    tables = {_is_table(path, on_bad) for paths in found.parts.values() for path in paths}
+    tables = {_is_table(path, decoding) for paths in found.parts.values() for path in paths}
     if tables == {True, False}:
         raise DataError(f"{source}: tables and files of one token a line are mixed; give one kind")
     if True in tables:
-        name, read = read_tables(source, columns, on_bad, notes, keep=(group,) if group else ())
+        name, read = read_tables(source, columns, decoding, notes, keep=(group,) if group else ())
         rows = {part: _from_table(table) for part, table in read.items()}
         parts = {part: sequences for part, (_, sequences) in rows.items()}
         return name, parts, lambda part: group_keys(rows[part][0], group, "tokens")
@@ -349,16 +354,16 @@ def _read_tags(source: Source, notes: list[str], columns: str | None, on_bad: st
         )
     notes.extend(found.notes)
     made = {
-        part: _tagged([row for path in paths for row in _from_lines(path, columns, on_bad, notes)])
+        part: _tagged([row for path in paths for row in _from_lines(path, columns, decoding, notes)])
         for part, paths in found.parts.items()
     }
     return found.name, made, lambda part: [" ".join(row.words) for row in made[part].rows]
 
 
-def _is_table(path: Path, on_bad: str) -> bool:
+def _is_table(path: Path, decoding: Decoding) -> bool:
     if suffix(path) != ".tsv":
         return suffix(path) in table_suffixes()
-    first = read_text(path, on_bad, []).lstrip().split("\n", 1)[0]
+    first = read_text(path, decoding, []).lstrip().split("\n", 1)[0]
     return is_header(first.split("\t"), NAMES)
 
 
@@ -376,21 +381,21 @@ def _from_table(table: Table) -> tuple[Table, Tagged]:
     return table.take(list(rows)), _tagged(list(rows.values()))
 
 
-def _from_lines(path: Path, columns: str | None, on_bad: str, notes: list[str]) -> Iterator[TaggedRow]:
+def _from_lines(path: Path, columns: str | None, decoding: Decoding, notes: list[str]) -> Iterator[TaggedRow]:
     """The sequences of a file of one token a line."""
-    found = read_token_lines(read_marked(path, on_bad, notes))
+    found = read_token_lines(read_marked(path, decoding, notes))
     notes.extend(found.notes(path.name))
     if not found.blocks:
         return
     widths = [len(cells) for block in found.blocks for _, cells in block]
-    wide = statistics.mode(widths) if on_bad == "skip" else widths[0]  # the first line may be the bad one
+    wide = statistics.mode(widths) if decoding.skips else widths[0]  # the first line may be the bad one
     token, tag, further = _conllu_places(path, columns) if found.conllu else _places(path, columns, wide)
     if found.conllu:
         notes.append(f"{path.name}: CoNLL-U, {CONLLU[token]} is read as the token and {CONLLU[tag]} as the tag")
     bad = tokens = 0
     for block in found.blocks:
         faults = [fault for row in block if (fault := _fault(path, row, (token, tag), wide))]
-        if faults and on_bad != "skip":
+        if faults and not decoding.skips:
             raise faults[0]
         if faults:
             bad, tokens = bad + 1, tokens + len(block)

@@ -12,7 +12,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError
 from chainrule.data.source import checked, read_file
-from chainrule.data.text_encoding import TextDecoding, TextFile
+from chainrule.data.text_encoding import PLAIN, TextFile
 from chainrule.data.token_lines import CONLLU, read_token_lines
 
 STDIN = Path("-")
@@ -62,7 +62,7 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises:
         UserError: no such file. DataError: empty, or not UTF-8 (with file, line and byte), or a damaged ``.gz``.
     """
-    decoding = path.decoding if isinstance(path, TextFile) else TextDecoding()
+    decoding = path.decoding if isinstance(path, TextFile) else PLAIN
     if os.fspath(path) == "-":
         raw = np.frombuffer(sys.stdin.buffer.read(), np.uint8)
         return checked(Path("standard input"), raw, decoding, []).tobytes()
@@ -112,6 +112,7 @@ def read_sequences(source: Any) -> list[list[str]]:
     [['to', 'be'], ['New York']]
     """
     if not is_path(source):
+        _check_sentences(source)
         return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in _items(source)]
     lines = read_lines(source)
     if not holds_token_lines(lines):
@@ -119,6 +120,17 @@ def read_sequences(source: Any) -> list[list[str]]:
     found = read_token_lines("\n".join(lines))
     place = CONLLU.index("FORM") if found.conllu else 0
     return [[cells[min(place, len(cells) - 1)].strip() for _, cells in block] for block in found.blocks]
+
+
+def _check_sentences(source: Any) -> None:
+    """Raise UserError for a list of single words, which may be the tokens of one sentence or sentences of a word."""
+    items = source if isinstance(source, list | tuple) else ()
+    if len(items) > 1 and all(isinstance(item, str) and len(item.split()) == 1 for item in items):
+        told = ", ".join(map(repr, items[:2])) + (", …" if len(items) > 2 else "")
+        raise UserError(
+            f"[{told}]: single words: give the tokens of a sentence in a list of their own, [[{told}]], or sentences "
+            f"of one token as [[{items[0]!r}], [{items[1]!r}]]"
+        )
 
 
 def holds_token_lines(lines: Sequence[str]) -> bool:

@@ -20,7 +20,8 @@ from chainrule.data.recognise import aligned_files
 from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source, group_keys, repeated
 from chainrule.data.source import PART_NAMES, PARTS, allowed, is_marked, read_marked
 from chainrule.data.split import check_split, divide_parts, text_hashes
-from chainrule.data.table import Table, asked_names, concat, read_tables
+from chainrule.data.table import Names, Table, asked_names, concat, read_tables
+from chainrule.data.text_encoding import PLAIN, Decoding
 
 SIDES = ("source", "target")
 BAD_LINE = "\udcff"
@@ -104,7 +105,7 @@ def count_pairs(count: int) -> str:
 
 
 def read_pairs(
-    source: Source, columns: str | None = None, group: str | None = None, split: Shares = SPLIT, on_bad: str = "stop"
+    source: Source, columns: Names = None, group: str | None = None, split: Shares = SPLIT, decoding: Decoding = PLAIN
 ) -> PairDataset:
     """Read pairs of text and split them.
 
@@ -118,7 +119,7 @@ def read_pairs(
             files.
         group: the column whose equal values stay in the same split.
         split: shares of train, valid and test.
-        on_bad: ``stop`` at a line that is not UTF-8, a row of another length, or a pair of which one side is empty;
+        decoding: ``stop`` at a line that is not UTF-8, a row of another length, or a pair of which one side is empty;
             or ``skip`` it and count it.
 
     Raises:
@@ -127,7 +128,7 @@ def read_pairs(
             lines, too few pairs.
     """
     shares, notes = check_split(split), list[str]()
-    name, tables = _read(source, columns, group, on_bad, notes)
+    name, tables = _read(source, columns, group, decoding, notes)
     if "valid" not in tables:
         what = f"values of '{group}'" if group else "sources"
         if not group and any("group" in table.columns for table in tables.values()):
@@ -143,16 +144,16 @@ def read_pairs(
     return PairDataset.build(name, parts, False, notes, counted=counted)
 
 
-def read_pairs_part(source: Source, columns: str | None, on_bad: str) -> SentencePairs:
+def read_pairs_part(source: Source, columns: str | None, decoding: Decoding = PLAIN) -> SentencePairs:
     """Read held-out pairs.
 
     Args:
         source: data as `read_pairs` takes them; all splits of a folder are read in order.
         columns: which columns or suffixes hold source and target.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
     """
     notes: list[str] = []
-    _, tables = _read(source, columns, None, on_bad, notes)
+    _, tables = _read(source, columns, None, decoding, notes)
     kept = [replace(table, columns=dict(zip(SIDES, table.need(*SIDES)))) for table in tables.values()]
     return replace(_pairs_in(concat(kept), Path(source).name), notes=notes)
 
@@ -179,18 +180,18 @@ def _note_repeated(parts: dict[str, SentencePairs], notes: list[str]) -> None:
 
 
 def _read(
-    source: Source, columns: str | None, group: str | None, on_bad: str, notes: list[str]
+    source: Source, columns: Names, group: str | None, decoding: Decoding, notes: list[str]
 ) -> tuple[str, dict[str, Table]]:
     """The name of the data and its tables by part (``all`` if no split is given): columns source and target."""
     stems = aligned_files(source)
     if stems:
         if group:
             raise UserError(f"--group {group}: {source} are lines of text, which have no columns")
-        name, tables = _read_aligned(source, stems, columns, on_bad, notes)
+        name, tables = _read_aligned(source, stems, columns, decoding, notes)
     else:
-        name, tables = read_tables(source, columns, on_bad, notes, keep=(group,) if group else ())
+        name, tables = read_tables(source, columns, decoding, notes, keep=(group,) if group else ())
         tables = {part: _named(table, group, notes) for part, table in tables.items()}
-    return name, {part: _checked(table, on_bad, notes) for part, table in tables.items()}
+    return name, {part: _checked(table, decoding, notes) for part, table in tables.items()}
 
 
 def _named(table: Table, group: str | None, notes: list[str]) -> Table:
@@ -208,15 +209,15 @@ def _named(table: Table, group: str | None, notes: list[str]) -> Table:
     return replace(table, columns={**table.columns, **dict(zip(SIDES, table.need(*names)))}, names=SIDES)
 
 
-def _checked(table: Table, on_bad: str, notes: list[str]) -> Table:
+def _checked(table: Table, decoding: Decoding, notes: list[str]) -> Table:
     """The rows that have both sides, white space around them dropped."""
-    sides = [[cell.replace("\0", " ").strip() for cell in column] for column in table.need(*SIDES)]
+    sides = [[side_of(cell) for cell in column] for column in table.need(*SIDES)]
     faults = [_fault(source, target) for source, target in zip(*sides)]
     table = replace(table, columns={**table.columns, **dict(zip(SIDES, sides))})
     bad = [row for row, fault in enumerate(faults) if fault]
     if not bad:
         return table
-    if on_bad == "stop":
+    if not decoding.skips:
         told = f"{faults[bad[0]]}; a pair needs both sides; --on-bad skip drops such pairs"
         raise DataError(f"{table.where(bad[0])}: {told}")
     for fault, count in Counter(filter(None, faults)).items():
@@ -224,6 +225,15 @@ def _checked(table: Table, on_bad: str, notes: list[str]) -> Table:
     if len(bad) == len(faults):
         raise DataError(f"{table.files[0]}: no pair with both sides")
     return table.take(np.delete(np.arange(len(faults)), bad))
+
+
+def side_of(text: str) -> str:
+    """Return one side of a pair as models read it, in training and in use: without white space around it.
+
+    >>> side_of(" to  be ")
+    'to  be'
+    """
+    return text.replace("\0", " ").strip()
 
 
 def _fault(source: str, target: str) -> str:
@@ -236,7 +246,7 @@ def _fault(source: str, target: str) -> str:
 
 
 def _read_aligned(
-    source: Source, stems: dict[str, dict[str, Path]], columns: str | None, on_bad: str, notes: list[str]
+    source: Source, stems: dict[str, dict[str, Path]], columns: Names, decoding: Decoding, notes: list[str]
 ) -> tuple[str, dict[str, Table]]:
     """The name of the data, and its parts by the names of the files, as tables of source and target."""
     sides = _sides(source, stems, columns, notes)
@@ -245,7 +255,7 @@ def _read_aligned(
         raise DataError(f"{source}: no file {short[0]} to go with the other side")
     given: dict[str, list[Table]] = {}
     for stem, files in stems.items():
-        table = _zipped(files[sides[0]], files[sides[1]], on_bad, notes)
+        table = _zipped(files[sides[0]], files[sides[1]], decoding, notes)
         given.setdefault(PART_NAMES.get(stem.split(".")[0].lower(), ""), []).append(table)
     name = Path(source).resolve().name if Path(source).is_dir() else next(iter(stems))
     outside = given.pop("", [])
@@ -258,7 +268,7 @@ def _read_aligned(
     return name, {part: concat(given[part]) for part in PARTS if part in given}
 
 
-def _sides(source: Source, stems: dict[str, dict[str, Path]], columns: str | None, notes: list[str]) -> list[str]:
+def _sides(source: Source, stems: dict[str, dict[str, Path]], columns: Names, notes: list[str]) -> list[str]:
     """The suffixes of the source and of the target."""
     known = list(dict.fromkeys(chain.from_iterable(stems.values())))
     asked = asked_names(columns)
@@ -278,12 +288,12 @@ def _sides(source: Source, stems: dict[str, dict[str, Path]], columns: str | Non
     raise UserError(f"{given}: {told} For example --columns {known[0]},{known[1]}")
 
 
-def _zipped(source: Path, target: Path, on_bad: str, notes: list[str]) -> Table:
+def _zipped(source: Path, target: Path, decoding: Decoding, notes: list[str]) -> Table:
     """Two files as a table, line by line; lines that are blank in both are no pairs. Raises DataError."""
     for path in (source, target):
         if not path.exists():
             raise DataError(f"{path}: no such file")
-    columns = [_lines(path, on_bad, notes) for path in (source, target)]
+    columns = [_lines(path, decoding, notes) for path in (source, target)]
     if len(columns[0]) != len(columns[1]):
         sizes = f"{source} has {len(columns[0]):,} lines and {target} {len(columns[1]):,}"
         raise DataError(f"{sizes}: line for line, one side of each pair is needed in either")
@@ -294,9 +304,9 @@ def _zipped(source: Path, target: Path, on_bad: str, notes: list[str]) -> Table:
     return Table(cells, SIDES, np.array(kept) + 1, (f"{source}, {target}",), np.array([0, len(kept)]))
 
 
-def _lines(path: Path, on_bad: str, notes: list[str]) -> list[str]:
+def _lines(path: Path, decoding: Decoding, notes: list[str]) -> list[str]:
     """The lines of a file. A line that is not text and is to be skipped becomes BAD_LINE, to keep lines aligned."""
-    lines = _cut(read_marked(path, on_bad, notes))
+    lines = _cut(read_marked(path, decoding, notes))
     bad = [k for k, line in enumerate(lines) if is_marked(line)]
     if len(bad) > allowed(len(lines)):
         raise DataError(f"{path}: {len(bad):,} lines are not UTF-8, too many to skip: is this a text file?")

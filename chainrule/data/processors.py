@@ -17,6 +17,7 @@ from chainrule.data.series import Scaling, Stretch
 from chainrule.data.split import Spans
 from chainrule.data.symbols import Sequences, SymbolTokenizer
 from chainrule.data.table import TableOptions
+from chainrule.data.text_encoding import PLAIN, Decoding
 from chainrule.data.tokenizers import Spec, TextTokenizer, check_tokenizer, fit_tokenizer, text_tokenizer_from_json
 
 
@@ -183,17 +184,17 @@ def encode_held_out(
     processor: TextProcessor | SymbolProcessor,
     source: str | Path,
     unit: str,
-    on_bad: str = "stop",
+    decoding: Decoding = PLAIN,
     table: TableOptions = ALL_COLUMNS,
 ) -> Part:
     """Read and encode a held-out file, or all files of a folder.
 
     Args:
         processor: the processor of a run.
-        source, unit, on_bad, table: as `chainrule.data.corpus.read_held_out` takes them.
+        source, unit, decoding, table: as `chainrule.data.corpus.read_held_out` takes them.
     """
     form = processor.tokenizer.form if isinstance(processor, SymbolProcessor) else None
-    found, notes = read_held_out(source, unit, on_bad, table, form)
+    found, notes = read_held_out(source, unit, decoding, table, form)
     if isinstance(processor, TextProcessor):
         processor = TextProcessor(processor.tokenizer, unit, processor.terminator)
     part = processor.encode(found)  # type: ignore[arg-type]

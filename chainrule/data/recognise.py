@@ -13,7 +13,7 @@ from chainrule.data.image_files import is_image
 from chainrule.data.series import looks_like_series
 from chainrule.data.source import IMAGES, PART_NAMES, known_suffixes, locate, visible_files
 from chainrule.data.table import TASK_COLUMNS
-from chainrule.data.text_encoding import plain_head
+from chainrule.data.text_encoding import Decoding, plain_head
 
 ALONE = {".json", ".yaml", ".md", ".conll", ".tagged", ""}
 """Further suffixes that never name one side of a pair, as ``.en`` does."""
@@ -86,8 +86,16 @@ def _kind_of_file(path: Path) -> str:
     return _task_of_file(path) or ("series" if looks_like_series(path) else "a table")
 
 
-def infer_task(source: str | Path, columns: str | None = None, group: str | None = None) -> str:
+def infer_task(
+    source: str | Path, columns: str | None = None, group: str | None = None, encoding: str | None = None
+) -> str:
     """Return the task of DATA if none is named: that of its table, else ``series`` for numbers, else ``generate``.
+
+    Args:
+        source: the path of DATA.
+        columns: the value of ``--columns``.
+        group: the value of ``--group``.
+        encoding: the value of ``--encoding``.
 
     >>> from chainrule.data import plays
     >>> infer_task(plays())
@@ -95,8 +103,9 @@ def infer_task(source: str | Path, columns: str | None = None, group: str | None
     """
     if Path(source).is_dir() and not (aligned_files(source) or holds_images(source) or holds_captions(source)):
         _refuse_mixture(Path(source))
-    found = task_of_table(Path(source), columns)
-    return found or ("series" if not group and looks_like_series(Path(source), columns) else "generate")
+    path, decoding = Path(source), Decoding(encoding=encoding)
+    found = task_of_table(path, columns)
+    return found or ("series" if not group and looks_like_series(path, columns, decoding) else "generate")
 
 
 def as_meant(task: str, source: str | Path, columns: str | None = None) -> str:

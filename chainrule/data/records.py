@@ -23,6 +23,7 @@ from chainrule.data.folds import Fold
 from chainrule.data.source import PART_NAMES, PARTS
 from chainrule.data.split import text_hashes
 from chainrule.data.table import Table
+from chainrule.data.text_encoding import Decoding
 
 PartT = TypeVar("PartT", bound="RecordPart")
 Source = str | Path
@@ -174,6 +175,8 @@ class RecordDataset(Dataset):
             )
         for part, found in parts.items():
             notes.extend(found.unknown(labels, part))
+        if "test" in parts and (absent := set(labels) - set(parts["test"].names)):
+            notes.append(f"of the {first.label} {listed(absent)} nothing is measured: no {first.item} of test has it")
         if alike := spelled_alike(labels):
             notes.append(
                 f"labels that differ only in case or spaces are different labels: {listed(alike)}; write them alike if "
@@ -274,6 +277,23 @@ def group_keys(table: Table, group: str | None, column: str) -> list[str]:
     return table.need(group)[0] if group else table.columns.get("group") or table.need(column)[0]
 
 
+def with_cells(table: Table, column: str, decoding: Decoding, notes: list[str]) -> Table:
+    """Return the rows whose cell is not empty where damaged rows are skipped, else all rows.
+
+    Args:
+        table: the rows.
+        column: the name of a column that every record needs.
+        decoding: whether such rows stop reading, in `filled`, or are left out.
+        notes: a note on the number of rows that are left out is added.
+    """
+    kept = [row for row, cell in enumerate(table.need(column)[0]) if cell.strip()] if decoding.skips else []
+    if not kept or len(kept) == len(table):
+        return table
+    dropped, name = len(table) - len(kept), Path(table.files[0]).name
+    notes.append(f"{name}: {dropped:,} row{'s' * (dropped > 1)} without a {column} dropped (--on-bad skip)")
+    return table.take(kept)
+
+
 def filled(table: Table, column: str, what: str, hint: str = "") -> list[str]:
     """Return the cells of a column, white space around them dropped.
 
@@ -288,7 +308,8 @@ def filled(table: Table, column: str, what: str, hint: str = "") -> list[str]:
     """
     cells = [cell.strip() for cell in table.need(column)[0]]
     if "" in cells:
-        raise DataError(f"{table.where(cells.index(''))}: no {what}; every record needs one{hint}")
+        told = f"no {what}; every record needs one{hint}; --on-bad skip drops such rows"
+        raise DataError(f"{table.where(cells.index(''))}: {told}")
     return cells
 
 

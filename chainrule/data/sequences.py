@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
@@ -23,6 +24,7 @@ from chainrule.data.table import (
     read_table,
     read_tables,
 )
+from chainrule.data.text_encoding import Decoding
 from chainrule.data.times import read_times
 
 
@@ -61,7 +63,7 @@ def text_suffixes(kind: str) -> tuple[str, ...]:
 
 
 def read_sequences(
-    source: str | Path, options: TableOptions, on_bad: str, notes: list[str], form: Form | None = None
+    source: str | Path, options: TableOptions, decoding: Decoding, notes: list[str], form: Form | None = None
 ) -> tuple[str, dict[str, Sequences]]:
     """Read records of symbols.
 
@@ -69,7 +71,7 @@ def read_sequences(
         source: a file or a folder.
         options: flags for tables. In a table with a row for each step, all rows with the same value of ``group`` are
             a record, in the order of ``time`` or else of the file.
-        on_bad: ``stop`` at a defect, or ``skip`` the line or row.
+        decoding: how text is read, and whether a defect stops reading or is left out.
         notes: remarks on what was left out or guessed are appended here.
         form: how records are written, if that is known (for a held-out file of a run).
 
@@ -82,7 +84,7 @@ def read_sequences(
     """
     kind = recognise(source)
     if kind == "table":
-        return _from_tables(source, options, on_bad, notes, form)
+        return _from_tables(source, options, decoding, notes, form)
     for flag, _ in options.given():
         raise UserError(f"--{flag}: {source} is no table; columns are those of {', '.join(table_suffixes())}")
     found, reader = locate(source, text_suffixes(kind)), record_reader(kind)
@@ -94,7 +96,7 @@ def read_sequences(
     for part, paths in found.parts.items():
         records: list[Sequence[str]] = []
         for path in paths:
-            text = read_marked(path, on_bad, notes).replace("\r\n", "\n")
+            text = read_marked(path, decoding, notes).replace("\r\n", "\n")
             read = reader.records(path, text, notes) if reader else _lines(written, path, text, notes)
             good = [record for record in read if not is_marked("".join(record))]
             check_bad(path, len(read) - len(good), len(good), "record", notes)
@@ -106,19 +108,23 @@ def read_sequences(
 def _lines(form: Form, path: Path, text: str, notes: list[str]) -> list[list[str]]:
     if form.kind == "words":
         notes.append(f"{path.name}: a line is a record, and what white space separates are its symbols")
-    try:
-        return [form.read(record) for record in form.records(text)]
-    except UserError as error:
-        raise DataError(f"{path}: {error}") from None
+    found: list[list[str]] = []
+    for record in form.records(text):
+        try:
+            found.append(form.read(record))
+        except UserError as error:
+            line = text[: text.index(record)].count("\n") + 1
+            raise DataError(f"{path}: line {line}: {error}") from None
+    return found
 
 
 # ------------------------------------------------------------------------------------------------------------- tables
 
 
 def _from_tables(
-    source: str | Path, options: TableOptions, on_bad: str, notes: list[str], form: Form | None
+    source: str | Path, options: TableOptions, decoding: Decoding, notes: list[str], form: Form | None
 ) -> tuple[str, dict[str, Sequences]]:
-    name, tables = read_tables(source, options.columns, on_bad, notes, keep=options.further)
+    name, tables = read_tables(source, options.columns, decoding, notes, keep=options.further)
     first = next(iter(tables.values()))
     first.need(*options.further)
     names = [n for n in first.names if n not in (*options.further, "split")]
@@ -136,7 +142,8 @@ def _from_tables(
     cells = {part: table.need(picked[0])[0] for part, table in tables.items()}
     written = form or _form_of([cell for part in cells.values() for cell in part], picked[0])
     return name, {
-        part: _records(table, written, picked[0], options.group, notes, cells[part]) for part, table in tables.items()
+        part: _records(table, written, picked[0], options.group, notes, cells[part], decoding)
+        for part, table in tables.items()
     }
 
 
@@ -216,7 +223,9 @@ def _form_of(cells: list[str], field: str) -> Form:
     return Form("list", plain=not inner or isinstance(inner[0], str), field=field)
 
 
-def _records(table: Table, form: Form, field: str, group: str | None, notes: list[str], cells: list[str]) -> Sequences:
+def _records(
+    table: Table, form: Form, field: str, group: str | None, notes: list[str], cells: list[str], decoding: Decoding
+) -> Sequences:
     records: dict[int, Sequence[str]] = {}
     for row, cell in enumerate(cells):
         try:
@@ -230,18 +239,20 @@ def _records(table: Table, form: Form, field: str, group: str | None, notes: lis
     if not records:
         raise DataError(f"{table.files[0]}: no row holds a symbol")
     if form.kind in ("words", "list", "chars"):
-        _refuse_steps(table, [cells[row] for row in records], [len(symbols) for symbols in records.values()])
+        _refuse_steps(table, [cells[row] for row in records], [len(x) for x in records.values()], decoding)
     keys = [table.columns[group][row] for row in records] if group else None
     return Sequences.of(form, list(records.values()), keys, table.files[0])
 
 
-def _refuse_steps(table: Table, cells: list[str], sizes: list[int]) -> None:
+def _refuse_steps(table: Table, cells: list[str], sizes: list[int], decoding: Decoding) -> None:
     """Raise DataError for a column of records whose rows are rather steps; the message says how to read them."""
     if not (are_steps(sizes, cells) or are_steps(sizes, ())):
         return
     try:
-        whole = read_table(table.files[0], on_bad="skip")  # with the columns that --columns skipped
-    except DataError:  # of an encoding that only --encoding names
+        whole = read_table(
+            table.files[0], decoding=replace(decoding, on_bad="skip")
+        )  # with the columns that --columns skipped
+    except DataError:  # more rows are damaged than are skipped
         whole = table
     column = next((name for name, found in whole.columns.items() if found[:MIN_STEPS] == cells[:MIN_STEPS]), "")
     steps = as_steps(whole, column) if column else as_steps(table, table.names[0])

@@ -26,6 +26,7 @@ from chainrule.data.records import Shares
 from chainrule.data.source import PARTS, suffix
 from chainrule.data.split import Wanted, check_split
 from chainrule.data.table import Table, asked_names, read_table
+from chainrule.data.text_encoding import PLAIN, Decoding
 from chainrule.data.times import read_times
 
 MIN_VALUES = 10
@@ -157,7 +158,11 @@ class SeriesDataset(Dataset):
 
 
 def read_series(
-    source: Path | str, columns: str | None = None, split: Shares = (0.7, 0.1, 0.2), time: str | None = None
+    source: Path | str,
+    columns: str | None = None,
+    split: Shares = (0.7, 0.1, 0.2),
+    time: str | None = None,
+    decoding: Decoding = PLAIN,
 ) -> SeriesDataset:
     """Read columns of numbers and split them in time order.
 
@@ -166,6 +171,7 @@ def read_series(
         columns: names of the series (see `chainrule.data.table`); None: the only column of numbers.
         split: shares of train, valid and test.
         time: the column that orders the rows; None: they are in order.
+        decoding: how text is read, and whether a damaged row stops reading or is left out.
 
     Raises:
         DataError: no such file, no column of numbers or several to choose from, a cell that is not a number (with its
@@ -173,7 +179,7 @@ def read_series(
         UserError: shares or columns that do not fit.
     """
     shares, path, notes = check_split(split), Path(source), list[str]()
-    series = tuple(read_columns(path, columns, notes, time))
+    series = tuple(read_columns(path, columns, notes, time, decoding))
     parts = _parts(series, shares)
     for name, part in parts.items():
         empty = next((s.name for s, known in zip(series, part.scored()) if not len(known)), None)
@@ -206,7 +212,11 @@ def _parts(series: tuple[Series, ...], shares: Wanted) -> dict[str, Stretch]:
 
 
 def read_held_out(
-    source: Path | str, names: Sequence[str], columns: str | None = None, time: str | None = None
+    source: Path | str,
+    names: Sequence[str],
+    columns: str | None = None,
+    time: str | None = None,
+    decoding: Decoding = PLAIN,
 ) -> Stretch:
     """Read a held-out file, scored from its first value on.
 
@@ -216,18 +226,19 @@ def read_held_out(
         columns: the columns of the run; not needed where the file has one column, or columns with the names of the
             series.
         time: the column that orders the rows.
+        decoding: how text is read.
 
     Raises:
         DataError: another number of series, or no known value.
     """
     path = Path(source)
     if path.is_file():
-        cells = read_table(path).columns
+        cells = read_table(path, None, decoding).columns
         if len(cells) == 1:
             columns = None
         elif set(names) <= {*cells, *(c[0].strip() for c in cells.values())}:
             columns = ",".join(names)
-    series = tuple(read_columns(path, columns, [], time))
+    series = tuple(read_columns(path, columns, [], time, decoding))
     if len(series) != len(names):
         told = f"{len(series)} series, and the model was trained on {len(names)} ({', '.join(names)})"
         raise DataError(f"{path}: {told}: say which with --columns")
@@ -239,7 +250,9 @@ def read_held_out(
 # -------------------------------------------------------------------------------------------------------------- reading
 
 
-def read_columns(path: Path, columns: str | None, notes: list[str], time: str | None = None) -> list[Series]:
+def read_columns(
+    path: Path, columns: str | None, notes: list[str], time: str | None = None, decoding: Decoding = PLAIN
+) -> list[Series]:
     """Read series without splitting them.
 
     Args:
@@ -247,6 +260,7 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
         columns: names of the series; None: the only column of numbers.
         notes: a list that notes are added to.
         time: the column that orders the rows; None: a column of dates, or of numbers in even steps, if there is one.
+        decoding: how text is read.
 
     Raises:
         DataError: as `read_series`.
@@ -255,14 +269,16 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
         raise DataError(
             f"{path}: no such file; a series is a .csv, .tsv or .txt file (also .gz) with a column of numbers"
         )
-    table = read_table(path, columns, notes=notes, keep=(time,) if time else ())
+    table = read_table(path, columns, decoding, notes, keep=(time,) if time else ())
     if time:
         table.need(time)
     lines, cells = table.lines.tolist(), _stripped(table.columns, [name for name in table.names if name != time])
     own = time_column(cells) if not columns else None
     if not columns:
         cells = _only_numbers(path, cells, own, notes)
-    whole = read_table(path) if "-" in asked_names(columns) else table  # with the columns that --columns skips
+    whole = (
+        read_table(path, None, decoding) if "-" in asked_names(columns) else table
+    )  # with the columns that --columns skips
     if clock := time or own or unused_times(whole, cells, notes):
         order = order_by(path, whole, clock, notes, bool(time))
         lines, cells = [lines[r] for r in order], {name: [c[r] for r in order] for name, c in cells.items()}
@@ -274,17 +290,18 @@ def read_columns(path: Path, columns: str | None, notes: list[str], time: str | 
     return [_series(path, name, lines, column, notes) for name, column in cells.items()]
 
 
-def looks_like_series(path: Path, columns: str | None = None) -> bool:
+def looks_like_series(path: Path, columns: str | None = None, decoding: Decoding = PLAIN) -> bool:
     """Return True for a CSV or TSV file of one column of numbers, of times and numbers, or with one column picked.
 
     Args:
         path: a file.
         columns: columns that are picked.
+        decoding: how text is read.
     """
     if suffix(path) not in (".csv", ".tsv") or not path.is_file():
         return False
     try:
-        table = read_table(path, columns)
+        table = read_table(path, columns, decoding)
     except DataError:
         return False
     named = _stripped(table.columns, table.names)

@@ -26,7 +26,7 @@ import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest, system_errors
 from chainrule.data.formats import TEXTS, readers, suffix
-from chainrule.data.text_encoding import TextDecoding, compose, is_utf8, likely_encoding, recoded, spoken
+from chainrule.data.text_encoding import Decoding, compose, is_utf8, likely_encoding, recoded, spoken
 
 log = logging.getLogger(__name__)
 
@@ -167,13 +167,13 @@ def _locate_in_folder(folder: Path, suffixes: Collection[str]) -> Found:
     return Found(name, {part: given[part] for part in PARTS if part in given}, notes)
 
 
-def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
+def read_file(path: Path, decoding: Decoding, notes: list[str]) -> np.ndarray:
     """Return the bytes of a text file (unpacked, without byte-order mark); uint8, memory-mapped where possible.
 
     Args:
         path: the file, plain or ``.gz``.
-        on_bad: ``stop`` at a line that is not UTF-8, or ``skip`` it; a `TextDecoding` also names the encoding of the
-            file and the normal form of its characters.
+        decoding: whether a line that is no text stops reading or is left out, the encoding of the file, and the normal
+            form of its characters.
         notes: remarks on dropped lines, byte-order marks and composed characters are appended here.
 
     Raises:
@@ -181,23 +181,22 @@ def read_file(path: Path, on_bad: str, notes: list[str]) -> np.ndarray:
             many lines to skip.
         MachineError: the file cannot be opened or the cache cannot be written.
     """
-    return checked(path, unpacked(path), on_bad, notes)
+    return checked(path, unpacked(path), decoding, notes)
 
 
-def read_text(path: Path, on_bad: str, notes: list[str]) -> str:
+def read_text(path: Path, decoding: Decoding, notes: list[str]) -> str:
     """Return the content of a text file as one string. Arguments and errors as for `read_file`."""
-    return read_file(path, on_bad, notes).tobytes().decode()
+    return read_file(path, decoding, notes).tobytes().decode()
 
 
-def read_marked(path: Path, on_bad: str, notes: list[str]) -> str:
+def read_marked(path: Path, decoding: Decoding, notes: list[str]) -> str:
     """Return the content of a text file; under ``skip``, bad bytes stay in it, and `is_marked` finds them.
 
     It is for records that are more than a line, or that other files are aligned with: the reader drops whole records.
     Arguments and errors as for `read_file`.
     """
-    if on_bad != "skip":
-        return read_text(path, on_bad, notes)
-    decoding = TextDecoding.of(on_bad)
+    if not decoding.skips:
+        return read_text(path, decoding, notes)
     try:
         text = unpacked(path).tobytes().decode(decoding.encoding or "utf-8", "surrogateescape")
     except UnicodeError as error:  # wide encodings keep no bad bytes
@@ -227,12 +226,11 @@ def check_bad(path: Path, bad: int, good: int, what: str, notes: list[str]) -> N
         notes.append(f"{path.name}: {bad:,} bad {what}{'s' * (bad > 1)} dropped (--on-bad skip)")
 
 
-def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.ndarray:
+def checked(path: Path, raw: np.ndarray, decoding: Decoding, notes: list[str]) -> np.ndarray:
     """Return bytes as UTF-8 without bad lines and byte-order mark, as `read_file` does; ``path`` names them."""
-    decoding = TextDecoding.of(on_bad)
     if decoding.encoding not in (None, "utf-8"):
-        raw = _decoded(path, raw, str(decoding.encoding), on_bad, notes)
-    bad = _bad_lines(path, raw, on_bad)
+        raw = _decoded(path, raw, decoding, notes)
+    bad = _bad_lines(path, raw, decoding)
     if bad:
         good = zip([0, *(end for _, end in bad)], [*(start for start, _ in bad), len(raw)])
         raw = gather(chunk for start, end in good for _, chunk in chunked(raw[start:end]))
@@ -245,8 +243,9 @@ def checked(path: Path, raw: np.ndarray, on_bad: str, notes: list[str]) -> np.nd
     return _composed(path, raw, notes) if decoding.normalize else raw
 
 
-def _decoded(path: Path, raw: np.ndarray, encoding: str, on_bad: str, notes: list[str]) -> np.ndarray:
+def _decoded(path: Path, raw: np.ndarray, decoding: Decoding, notes: list[str]) -> np.ndarray:
     """Return bytes of another encoding as UTF-8; ``skip`` leaves out the lines that hold a byte outside it."""
+    encoding = str(decoding.encoding)
     try:
         return gather(np.frombuffer(x, np.uint8) for x in recoded((c.tobytes() for _, c in chunked(raw)), encoding))
     except UnicodeError:
@@ -256,7 +255,7 @@ def _decoded(path: Path, raw: np.ndarray, encoding: str, on_bad: str, notes: lis
     lines = whole.decode(encoding, "replace").split("\n")
     bad = [k for k, line in enumerate(lines) if "\N{REPLACEMENT CHARACTER}" in line]
     told = f"{path}: line {bad[0] + 1 if bad else len(lines)}: not {spoken(encoding)}"
-    if on_bad != "skip" or not bad or len(bad) > allowed(len(lines)):
+    if not decoding.skips or not bad or len(bad) > allowed(len(lines)):
         likely = likely_encoding(whole)
         told += f": looks like {spoken(likely)}; --encoding {likely} reads it" if likely and likely != encoding else ""
         hint = "; --on-bad skip drops such lines and counts them" if len(bad) <= allowed(len(lines)) else ""
@@ -342,13 +341,11 @@ def _spill(chunks: Iterable[np.ndarray], dtype: np.dtype) -> np.ndarray:
         return np.memmap(final, dtype, mode="r")
 
 
-def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]]:
+def _bad_lines(path: Path, raw: np.ndarray, decoding: Decoding) -> list[tuple[int, int]]:
     """Return spans of the lines that are not UTF-8 text. Raises DataError for the first one unless they are skipped.
 
     At most 0.1 % of the lines, or ten, are skipped: a file with more is probably of another kind.
     """
-    if on_bad not in ("stop", "skip"):
-        raise UserError(f"--on-bad {on_bad}: {nearest(on_bad, ('stop', 'skip'))}")
     bad: list[tuple[int, int]] = []
     position, line, counted, most, likely = 0, 1, 0, None, None
     while (offset := _first_bad(raw, position)) is not None:
@@ -357,7 +354,7 @@ def _bad_lines(path: Path, raw: np.ndarray, on_bad: str) -> list[tuple[int, int]
         line, counted = line + count_byte(raw[counted:start], 10), start
         likely = _likely(raw, start) if not bad else likely
         message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset, likely)}"
-        if on_bad == "stop":
+        if not decoding.skips:
             raise DataError(message + _way_out(raw, likely))
         most = allowed(count_byte(raw, 10)) if most is None else most
         if len(bad) == most:
@@ -418,20 +415,20 @@ def terminator(unit: str, several: bool) -> bytes:
     return {"stream": b"", "lines": b"\n", "docs": b"\0" if several else b"\n\n"}[unit]
 
 
-def read_files(paths: list[Path], end: bytes, on_bad: str, notes: list[str]) -> Text:
+def read_files(paths: list[Path], end: bytes, decoding: Decoding, notes: list[str]) -> Text:
     """Read files in order into one text. Arguments and errors as for `read_file`.
 
     Args:
         paths: the files.
         end: terminator of records, which is appended to a file that lacks it.
-        on_bad: ``stop`` or ``skip``.
+        decoding: how text is read.
         notes: remarks are appended here.
     """
-    arrays = [read_file(path, on_bad, notes) for path in paths]
+    arrays = [read_file(path, decoding, notes) for path in paths]
     for path, array in zip(paths, arrays, strict=True):
         if any(b"\r\n" in chunk.tobytes() for _, chunk in chunked(array)):
             notes.append(f"{path.name}: Windows line ends (CRLF) are kept as they are")
-        if not TextDecoding.of(on_bad).normalize and has_decomposed(array):
+        if not decoding.normalize and has_decomposed(array):
             notes.append(
                 f"{path.name}: holds decomposed characters (Unicode NFD), whose bytes differ from those of composed "
                 "ones that look alike; --normalize nfc composes them"

@@ -27,7 +27,7 @@ from chainrule.core.errors import DataError, UserError, nearest
 from chainrule.data.formats import Rows, table_reader, table_suffixes
 from chainrule.data.headers import NUMBER
 from chainrule.data.source import PART_NAMES, PARTS, locate
-from chainrule.data.text_encoding import compose
+from chainrule.data.text_encoding import PLAIN, Decoding, compose
 
 TASK_COLUMNS: dict[tuple[str, ...], str] = {
     ("source", "target"): "translate",
@@ -167,7 +167,7 @@ def items(cell: str) -> list[str]:
 def read_table(
     path: Path | str,
     columns: Names = None,
-    on_bad: str = "stop",
+    decoding: Decoding = PLAIN,
     notes: list[str] | None = None,
     *,
     keep: Sequence[str] = (),
@@ -177,7 +177,7 @@ def read_table(
     Args:
         path: a file of a registered format; a file of another suffix is read as TSV.
         columns: the value of ``--columns``.
-        on_bad: ``stop`` at a row of another length than the first, or ``skip`` it.
+        decoding: how text is read, and whether a row of another length than the first stops reading or is left out.
         notes: remarks on what was skipped or repaired are appended here.
         keep: further columns that a header must name, such as that of ``--group``.
 
@@ -190,12 +190,12 @@ def read_table(
         MachineError: the file cannot be opened.
     """
     path, told = Path(path), [] if notes is None else notes
-    return _table(path, _rows(path, columns, on_bad, told, keep), columns, told, keep)
+    return _table(path, _rows(path, columns, decoding, told, keep), columns, told, keep)
 
 
-def _rows(path: Path, columns: Names, on_bad: str, notes: list[str], keep: Sequence[str]) -> Rows:
+def _rows(path: Path, columns: Names, decoding: Decoding, notes: list[str], keep: Sequence[str]) -> Rows:
     """The names of the columns of a file (None without a header), its rows and their lines."""
-    found = table_reader(path).rows(path, [*asked_names(columns), *keep], on_bad, notes)
+    found = table_reader(path).rows(path, [*asked_names(columns), *keep], decoding, notes)
     if not found[1]:
         raise DataError(f"{path}: no rows")
     return found
@@ -235,7 +235,7 @@ def _under_one_header(found: Sequence[Rows]) -> list[Rows]:
 def read_tables(
     source: str | Path,
     columns: Names = None,
-    on_bad: str = "stop",
+    decoding: Decoding = PLAIN,
     notes: list[str] | None = None,
     *,
     keep: Sequence[str] = (),
@@ -245,7 +245,7 @@ def read_tables(
     Args:
         source: the table or folder.
         columns: the value of ``--columns``.
-        on_bad: ``stop`` at a row of another length than the first, or ``skip`` it.
+        decoding: how text is read, and whether a row of another length than the first stops reading or is left out.
         notes: remarks on what was skipped or repaired are appended here.
         keep: further columns that a header must name, such as that of ``--group``.
 
@@ -256,7 +256,7 @@ def read_tables(
     found, told = locate(source, table_suffixes()), [] if notes is None else notes
     told.extend(found.notes)
     places = [(part, path) for part, paths in found.parts.items() for path in paths]
-    read = _under_one_header([_rows(path, columns, on_bad, told, keep) for _, path in places])
+    read = _under_one_header([_rows(path, columns, decoding, told, keep) for _, path in places])
     made = [(part, _table(path, rows, columns, told, keep)) for (part, path), rows in zip(places, read)]
     told[:] = dict.fromkeys(told)  # what holds for all files is said once
     tables = {part: concat([table for other, table in made if other == part]) for part in found.parts}

@@ -11,7 +11,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Self
 
 from chainrule.core.errors import UserError, nearest
 
@@ -26,49 +25,6 @@ FREQUENT = {
     "big5": "的一是不了在人有我他這個們中來上大為和國地到以說時要就出會可也你對生能而子那得於著下",
 }
 """The most frequent characters of Chinese, in both scripts."""
-
-
-class TextDecoding(str):
-    """The value of ``--on-bad`` (``stop`` or ``skip``) with the encoding and the normalisation that text is decoded by.
-
-    It is the value of ``--on-bad`` itself, so that a plain ``"stop"`` or ``"skip"`` means UTF-8 text as it is.
-
-    >>> TextDecoding("skip", "cp949") == "skip", TextDecoding("skip", "cp949").encoding
-    (True, 'cp949')
-    """
-
-    encoding: str | None
-    """The encoding of the files; None: UTF-8."""
-    normalize: str | None
-    """``nfc`` composes characters; None leaves them as they are."""
-
-    def __new__(cls, on_bad: str = "stop", encoding: str | None = None, normalize: str | None = None) -> Self:
-        """Return the settings. Raises UserError for an unknown encoding or normal form."""
-        made = super().__new__(cls, on_bad)
-        made.encoding = check_encoding(encoding) if encoding else None
-        made.normalize = None if check_normalize(normalize) == "none" else normalize
-        return made
-
-    @classmethod
-    def of(cls, on_bad: str) -> TextDecoding:
-        """Return the value itself, or that of ``--on-bad`` alone."""
-        return on_bad if isinstance(on_bad, TextDecoding) else cls(on_bad)
-
-    def compose(self, text: str) -> str:
-        """Return the text in the normal form that is asked for."""
-        return compose(text) if self.normalize else text
-
-
-@dataclass(frozen=True)
-class TextFile(os.PathLike[str]):
-    """The path of a file of text, or ``-`` for standard input, and how it is decoded."""
-
-    path: str
-    decoding: TextDecoding
-
-    def __fspath__(self) -> str:
-        """Return the path."""
-        return self.path
 
 
 def check_encoding(name: str) -> str:
@@ -100,6 +56,54 @@ def compose(text: str) -> str:
     1
     """
     return text if text.isascii() or unicodedata.is_normalized("NFC", text) else unicodedata.normalize("NFC", text)
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """A way of reading text: what happens at a defect, the encoding of files, and the normal form of characters.
+
+    >>> Decoding("skip", "CP-949")
+    Decoding(on_bad='skip', encoding='cp949', normalize=None)
+    """
+
+    on_bad: str = "stop"
+    """``stop`` at bytes that are no text and at damaged records, or ``skip`` them and count them."""
+    encoding: str | None = None
+    """The encoding of the files; None: UTF-8."""
+    normalize: str | None = None
+    """``nfc`` composes characters; None (also ``none``) leaves them as they are."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for an unknown encoding or normal form, or another ``on_bad`` than ``stop`` and ``skip``."""
+        if self.on_bad not in ("stop", "skip"):
+            raise UserError(f"--on-bad {self.on_bad}: {nearest(str(self.on_bad), ('stop', 'skip'))}")
+        object.__setattr__(self, "encoding", check_encoding(self.encoding) if self.encoding else None)
+        object.__setattr__(self, "normalize", None if check_normalize(self.normalize) == "none" else self.normalize)
+
+    @property
+    def skips(self) -> bool:
+        """True where what is damaged is left out and counted."""
+        return self.on_bad == "skip"
+
+    def compose(self, text: str) -> str:
+        """Return the text in the normal form that is asked for."""
+        return compose(text) if self.normalize else text
+
+
+PLAIN = Decoding()
+"""UTF-8 as it is written; damaged text stops reading."""
+
+
+@dataclass(frozen=True)
+class TextFile(os.PathLike[str]):
+    """The path of a file of text, or ``-`` for standard input, and how it is decoded."""
+
+    path: str
+    decoding: Decoding
+
+    def __fspath__(self) -> str:
+        """Return the path."""
+        return self.path
 
 
 def recoded(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:

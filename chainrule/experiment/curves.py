@@ -152,7 +152,7 @@ def gains(curve: Curve, times: float, best: float | None = None, draws: int = DR
     asymptote = np.maximum(asymptote, 0.0) if curve.bounded else asymptote
     asymptote += CAPACITY * unit * np.abs(rng.normal(size=draws))
     level, gain, error = last_doubling(curve)
-    above = np.maximum(level - asymptote, 0.02 * unit)
+    above = np.maximum(level - asymptote, max(0.02 * unit, 1e-12))
     usual = above * np.expm1(EXPONENT / DECAYED * math.log(2))
     trust = 1 / (1 + (error / (GAIN_SPREAD * usual)) ** 2)
     gain = trust * gain + (1 - trust) * usual + np.sqrt(trust) * error * rng.normal(size=draws)

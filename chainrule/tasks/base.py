@@ -22,7 +22,7 @@ from chainrule.core.plugin import origin
 from chainrule.core.task_registry import TASKS
 from chainrule.data.dataset import Dataset, EncodedData
 from chainrule.data.processor import Processor
-from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.text_encoding import Decoding
 from chainrule.runs.run import Run
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.loop import Source
@@ -133,14 +133,14 @@ class Task(ABC):
         """Return the metric that ``validate`` computes: it chooses the weights and is shown in learning curves."""
         return self.metrics(counted)[0]
 
-    def text_decoding(self, options: Mapping[str, Any]) -> TextDecoding:
+    def decoding(self, options: Mapping[str, Any]) -> Decoding:
         """Return how files are read: what happens at a defect, their encoding, and the normalisation of their text.
 
         Args:
             options: the settings of a run, or the data options of a command.
         """
         normalize = options.get("normalize") or self.normalize
-        return TextDecoding(options.get("on_bad") or "stop", options.get("encoding"), normalize)
+        return Decoding(options.get("on_bad") or "stop", options.get("encoding"), normalize)
 
     @abstractmethod
     def read(self, settings: RunConfig) -> Dataset:

@@ -18,7 +18,7 @@ from chainrule.core.task_registry import Registry
 from chainrule.data.lines import check_file, is_path
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.data.processors import PairProcessor
-from chainrule.data.text_encoding import TextDecoding, TextFile
+from chainrule.data.text_encoding import Decoding, TextFile
 from chainrule.options import Options, flags
 from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task
@@ -88,7 +88,7 @@ def decode_inputs(run: Run, given: dict[str, Any]) -> dict[str, Any]:
     task, encoding = find_task(run.task), given.get("encoding")
     if "tokenizer" not in task.data_options:
         return given
-    decoding = task.text_decoding({**run.settings, "on_bad": "stop", "encoding": encoding})
+    decoding = task.decoding({**run.settings, "on_bad": "stop", "encoding": encoding})
     kept = {name: value for name, value in given.items() if name != "encoding"}
     if not (encoding or decoding.normalize):
         return kept
@@ -102,7 +102,7 @@ def _holds_file(values: Any) -> bool:
     return isinstance(values, TextFile) or (isinstance(values, list) and any(map(_holds_file, values)))
 
 
-def _decoding(value: Any, decoding: TextDecoding, path: bool = False) -> Any:
+def _decoding(value: Any, decoding: Decoding, path: bool = False) -> Any:
     """A path with the decoding of its file; strings, and those in lists, composed."""
     if isinstance(value, os.PathLike) or (path and isinstance(value, str)):
         return TextFile(os.fspath(value), decoding)

@@ -55,7 +55,7 @@ def _task(values: dict[str, Any], data: str | None) -> str:
     if data is None:
         return "generate"
     own = next((task.name for task in all_tasks() if task.recognises(Path(data), columns)), None)
-    found = own or infer_task(data, columns, values.get("group"))
+    found = own or infer_task(data, columns, values.get("group"), values.get("encoding"))
     if found == "generate" and not Path(data).exists():
         raise UserError(f"{data}: no such file or folder")
     return found

@@ -18,7 +18,7 @@ from chainrule.data.processor import Processor
 from chainrule.data.processors import encode_held_out, fit_tokens
 from chainrule.data.split import pieces
 from chainrule.data.table import TableOptions
-from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.text_encoding import Decoding
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Task
 from chainrule.tasks.settings import RunConfig
@@ -41,14 +41,14 @@ class TextTask(Task):
             symbols=symbols,
             unit=s.unit,
             split=s.split,
-            on_bad=self.text_decoding({**s.model_dump(), "tokenizer": "none" if symbols else s.tokenizer}),
+            decoding=self.decoding({**s.model_dump(), "tokenizer": "none" if symbols else s.tokenizer}),
             table=table_options(s.model_dump()),
         )
 
-    def text_decoding(self, options: Mapping[str, Any]) -> TextDecoding:
+    def decoding(self, options: Mapping[str, Any]) -> Decoding:
         """Return how files are read: symbols are compared, and composed unless ``--normalize none`` is given."""
         symbols = options.get("tokenizer") == "none"
-        return super().text_decoding({**options, "normalize": options.get("normalize") or ("nfc" if symbols else None)})
+        return super().decoding({**options, "normalize": options.get("normalize") or ("nfc" if symbols else None)})
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -56,7 +56,7 @@ class TextTask(Task):
         return fit_tokens(dataset, settings.tokenizer)
 
     def read_split(self, run: Run, source: Path | str, options: dict[str, Any]) -> Part:
-        how = self.text_decoding({**options, "tokenizer": run.processor.spec})
+        how = self.decoding({**options, "tokenizer": run.processor.spec})
         return encode_held_out(run.processor, source, options["unit"], how, table_options(options))
 
     def described(self, data: EncodedData) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def test_options_that_the_task_does_not_use_are_refused_with_who_uses_them(
     assert "a run of --task translate is needed" in capsys.readouterr().err
 
 
-DATA_OPTIONS = ("tokenizer", "unit", "group", "time", "image_size", "on_bad")
+DATA_OPTIONS = ("tokenizer", "unit", "group", "time", "image_size", "normalize")
 NO_USE = [(task.name, name) for task in all_tasks() for name in DATA_OPTIONS if name not in task.data_options]
 
 
@@ -160,7 +160,7 @@ def test_options_of_data_that_the_task_does_not_use_are_refused(
     """By every command that reads DATA, before they are read."""
     flag, value = (
         f"--{name.replace('_', '-')}",
-        {"image_size": "8", "on_bad": "skip", "unit": "lines"}.get(name, "char"),
+        {"image_size": "8", "normalize": "nfc", "unit": "lines"}.get(name, "char"),
     )
     out = ["--out", str(tmp_path / "out")]
     for words in (["train", text, "--model", "gru", *out], ["compare", text, *out], ["data", text]):
@@ -172,6 +172,14 @@ def test_options_of_data_that_the_task_does_not_use_are_refused(
 def test_options_of_held_out_data_too(folder: str, text: str, capsys: Any) -> None:
     assert len(NO_USE) >= 12 and {name for _, name in NO_USE} == set(DATA_OPTIONS)
     assert cli.main(["evaluate", folder, text, "--unit", "lines"]) == 0
+
+
+@pytest.mark.parametrize(("flag", "value"), [("--seed", "7"), ("--top-p", "0.5")])
+def test_beam_search_refuses_options_of_sampling(folder: str, flag: str, value: str, capsys: Any) -> None:
+    words = ["generate", folder, "--prompt", "a", "--max-tokens", "3", "--beams", "2"]
+    assert cli.main([*words, flag, value]) == 2
+    assert "--beams does not sample: leave out" in capsys.readouterr().err
+    assert cli.main(words) == 0
 
 
 class DrawLike(Generate):

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from chainrule.core import DataError, MachineError, UserError
 from chainrule.data import EncodedData, Part, encode_texts, plays, source
 from chainrule.data.split import spans_of
+from chainrule.data.text_encoding import Decoding
 from chainrule.data.tokenizers import ByteTokenizer, CharTokenizer, tokenizer_from_json
 from tests.encoded import read, read_part
 
@@ -252,7 +253,6 @@ def test_no_permission_is_the_machines_fault(tmp_path: Path, monkeypatch: pytest
         ({"split": (0.9, 0.2, 0.05)}, "0.9/0.2/0.05.*sum to 1"),
         ({"split": (1.0, 0.0, 0.0)}, "train and valid need shares above 0"),
         ({"split": (80, 10, 10)}, "sum to 1 are needed.*sum to 100"),
-        ({"on_bad": "ignore"}, "allowed: skip, stop"),
     ],
 )
 def test_unknown_flags_say_what_is_allowed(tmp_path: Path, flags: dict, expected: str) -> None:
@@ -262,26 +262,40 @@ def test_unknown_flags_say_what_is_allowed(tmp_path: Path, flags: dict, expected
     one_line(error)
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"on_bad": "ignore"}, "--on-bad ignore: .*allowed: skip, stop"),
+        ({"encoding": "cp9490"}, "--encoding cp9490: no such encoding .*did you mean 'cp949'"),
+        ({"normalize": "nfd"}, "--normalize nfd: .*nfc"),
+    ],
+)
+def test_an_unknown_way_of_reading_says_what_is_allowed(settings: dict[str, str], expected: str) -> None:
+    with pytest.raises(UserError, match=expected) as error:
+        Decoding(**settings)
+    one_line(error)
+
+
 def test_skip_drops_bad_lines_counts_them_and_keeps_the_rest(tmp_path: Path) -> None:
     good = [f"line number {i} is fine\n".encode() for i in range(307)]
     bad = {13: b"a \xff b\n", 101: b"nul \0\n", 307: b"\xc3"}
     written = b"".join(bad.get(i, b"") + (good[i] if i < 307 else b"") for i in range(308))
-    corpus = read(write(tmp_path / "a.txt", written), unit="lines", on_bad="skip")
+    corpus = read(write(tmp_path / "a.txt", written), unit="lines", decoding=Decoding("skip"))
     assert sorted(line for part in corpus.parts for line in texts(corpus, part)) == sorted(good)
     assert any("3 bad lines dropped" in note for note in corpus.all_notes)
 
 
 def test_skipping_is_logged_line_by_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    read(write(tmp_path / "a.txt", b"\xff\n" + b"fine\n" * 400 + b"\xfe\n"), on_bad="skip")
+    read(write(tmp_path / "a.txt", b"\xff\n" + b"fine\n" * 400 + b"\xfe\n"), decoding=Decoding("skip"))
     assert [("line 1," in m, "line 402," in m) for m in caplog.messages] == [(True, False), (False, True)]
 
 
 @pytest.mark.parametrize(("lines", "allowed"), [(500, 10), (20_000, 20)])
 def test_skipping_stops_beyond_ten_lines_or_a_thousandth(tmp_path: Path, lines: int, allowed: int) -> None:
     clean = b"a line of text\n" * lines
-    read(write(tmp_path / "few.txt", clean + b"\xff\n" * allowed), on_bad="skip")
+    read(write(tmp_path / "few.txt", clean + b"\xff\n" * allowed), decoding=Decoding("skip"))
     with pytest.raises(DataError, match=f"more than {allowed} lines are bad"):
-        read(write(tmp_path / "many.txt", clean + b"\xff\n" * (allowed + 1)), on_bad="skip")
+        read(write(tmp_path / "many.txt", clean + b"\xff\n" * (allowed + 1)), decoding=Decoding("skip"))
 
 
 @settings(max_examples=60, deadline=None)

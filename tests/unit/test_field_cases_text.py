@@ -24,9 +24,9 @@ from chainrule.data.images import read_images
 from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.lines import STDIN, read_sequences
 from chainrule.data.pairs import read_pairs
-from chainrule.data.text_encoding import TextDecoding, likely_encoding
+from chainrule.data.text_encoding import Decoding, likely_encoding
 
-NFC = TextDecoding("stop", normalize="nfc")
+NFC = Decoding("stop", normalize="nfc")
 
 
 def nfd(text: str) -> str:
@@ -136,7 +136,7 @@ def test_composed_and_decomposed_text_have_the_same_label_and_probability(tmp_pa
     lines = [f"{text} {k},{label}" for k in range(20) for text, label in rows]
     mixed = "text,label\n" + "".join(f"{nfd(line) if k % 3 else line}\n" for k, line in enumerate(lines))
     run = str(tmp_path / "run")
-    data = read_labelled(write(tmp_path / "mixed.csv", mixed), on_bad=NFC)
+    data = read_labelled(write(tmp_path / "mixed.csv", mixed), decoding=NFC)
     assert data.labels == ("긍정", "부정")
     assert any("hold decomposed characters and are composed" in note for note in data.notes)
     for model in ("ngram", "gru"):
@@ -153,23 +153,23 @@ def test_composed_and_decomposed_text_have_the_same_label_and_probability(tmp_pa
 @pytest.mark.parametrize("form", [str, nfd])
 def test_words_tags_pairs_symbols_and_names_are_compared_composed(tmp_path: Path, form: Callable[[str], str]) -> None:
     tags = "".join(f"햇살\t명사\n{form('é')}\t{form('감탄')}\n\n{k}\t수\n\n" for k in range(30))
-    tagged = read_tagged(write(tmp_path / "t.tsv", tags), on_bad=NFC)
+    tagged = read_tagged(write(tmp_path / "t.tsv", tags), decoding=NFC)
     assert set(tagged.labels) == {"명사", "감탄", "수"} and "é" in tagged.parts["train"].tokens
     rows = [{"source": f"{form('봄날')} {k}", "target": form("printemps é")} for k in range(60)]
-    pairs = read_pairs(write(tmp_path / "p.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), on_bad=NFC)
+    pairs = read_pairs(write(tmp_path / "p.jsonl", "".join(json.dumps(row) + "\n" for row in rows)), decoding=NFC)
     assert set(pairs.parts["train"].targets) == {"printemps é"}
     table = "sequence\n" + f"{form('봄 é')} a\n봄 é b\n" * 200
-    symbols = read(write(tmp_path / "s.csv", table), symbols=True, on_bad=NFC)
+    symbols = read(write(tmp_path / "s.csv", table), symbols=True, decoding=NFC)
     assert set(symbols.parts["train"].names) == {"봄", "é", "a", "b"}
     for label in ("긍정", "부정"):
         for k in range(20):
             write(tmp_path / "folders" / form(label) / f"{k}.txt", f"text {k} {label}")
-    assert read_labelled(tmp_path / "folders", on_bad=NFC).labels == ("긍정", "부정")
+    assert read_labelled(tmp_path / "folders", decoding=NFC).labels == ("긍정", "부정")
 
 
 def test_bytes_of_text_are_kept_with_a_warning_or_composed_on_demand(tmp_path: Path) -> None:
     path = write(tmp_path / "a.txt", nfd("봄날의 햇살 café\n") * 100)
-    kept, composed = read(path), read(path, on_bad=NFC)
+    kept, composed = read(path), read(path, decoding=NFC)
     assert kept.parts["train"].nbytes > composed.parts["train"].nbytes
     assert any("--normalize nfc composes them" in note for note in kept.notes)
     assert any("100 lines hold decomposed" in note for note in composed.notes)
@@ -234,16 +234,16 @@ def test_every_table_names_its_likely_encoding_and_takes_it(
 
 @pytest.mark.parametrize(("encoding", "rows"), CASES)
 def test_text_tags_pairs_and_symbols_take_an_encoding_too(tmp_path: Path, encoding: str, rows: Any) -> None:
-    how = TextDecoding("stop", encoding)
+    how = Decoding("stop", encoding)
     many = numbered(rows, 60)
     lines = "".join(f"{t}\n" for t, _ in many)
-    found = read(write(tmp_path / "l.txt", lines, encoding), on_bad=how)
+    found = read(write(tmp_path / "l.txt", lines, encoding), decoding=how)
     assert found.sha256 == read(write(tmp_path / "u.txt", lines)).sha256
     tagged = write(tmp_path / "t.conll", "".join(f"{t}\t{y}\n\n" for t, y in many), encoding)
-    assert set(read_tagged(tagged, on_bad=how).labels) == {y for _, y in rows}
+    assert set(read_tagged(tagged, decoding=how).labels) == {y for _, y in rows}
     table = write(tmp_path / "p.tsv", "".join(f"{t}\t{y}\n" for t, y in many), encoding)
-    assert set(read_pairs(table, "source,target", on_bad=how).parts["train"].targets) == {y for _, y in rows}
-    symbols = read(tmp_path / "l.txt", symbols=True, on_bad=how)
+    assert set(read_pairs(table, "source,target", decoding=how).parts["train"].targets) == {y for _, y in rows}
+    symbols = read(tmp_path / "l.txt", symbols=True, decoding=how)
     assert {t.split()[0] for t, _ in rows} <= set(symbols.parts["train"].names)
 
 

@@ -15,6 +15,7 @@ import chainrule
 from chainrule.core import ChainruleError, DataError, UserError
 from chainrule.data.image_files import as_png, decode, grid
 from chainrule.data.images import read_images
+from chainrule.data.text_encoding import Decoding
 
 Image = pytest.importorskip("PIL.Image")
 RNG = np.random.default_rng(3)
@@ -273,7 +274,7 @@ def test_a_damaged_picture_stops_or_is_left_out_and_counted(tmp_path):
     (tmp_path / "d" / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n rubbish")
     with pytest.raises(DataError, match=r"bad\.png"):
         read_images(tmp_path / "d")
-    data = read_images(tmp_path / "d", on_bad="skip")
+    data = read_images(tmp_path / "d", decoding=Decoding("skip"))
     assert sum(map(len, data.parts.values())) == 24
     assert any("1 image left out" in note for note in data.notes)
 

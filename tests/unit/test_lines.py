@@ -15,6 +15,7 @@ from chainrule.cli import main
 from chainrule.core import ChainruleError, UserError
 from chainrule.data.lines import STDIN, read_bytes, read_lines, read_sequences, read_texts
 from chainrule.data.source import read_file
+from chainrule.data.text_encoding import PLAIN
 
 BOM = b"\xef\xbb\xbf"
 
@@ -36,7 +37,7 @@ def test_a_file_and_standard_input_are_decoded_as_the_data_of_training(
 ) -> None:
     path = tmp_path / name
     path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    assert read_bytes(path) == read_bytes(str(path)) == read_file(path, "stop", []).tobytes()
+    assert read_bytes(path) == read_bytes(str(path)) == read_file(path, PLAIN, []).tobytes()
     piped(content)
     assert read_bytes(STDIN) == read_bytes(path)
 
@@ -56,7 +57,7 @@ def test_what_is_no_text_is_refused_alike_with_the_place(tmp_path: Path, piped: 
     path = tmp_path / "bad.txt"
     path.write_bytes(content)
     messages = []
-    for read in (lambda: read_bytes(path), lambda: read_file(path, "stop", [])):
+    for read in (lambda: read_bytes(path), lambda: read_file(path, PLAIN, [])):
         with pytest.raises(ChainruleError, match=told) as error:
             read()
         messages.append(str(error.value))

@@ -22,11 +22,11 @@ import pytest
 from chainrule.data import read
 from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.pairs import read_pairs
-from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.text_encoding import Decoding
 
 WORDS = ["sun", "rain", "봄날", "café", "naïve", "한파", "x", "42", "don't", "a;b", "ß", "日本"]
 BAD = b"\xff\xfe\x81"
-SKIP = TextDecoding("skip", normalize="nfc")
+SKIP = Decoding("skip", normalize="nfc")
 REPORTED = re.compile(r"([\d,]+) (?:bad \w+ dropped|rows? of another length dropped|pairs? dropped)")
 
 
@@ -172,27 +172,27 @@ def as_parquet(rng: np.random.Generator) -> Written:
 
 
 def labelled(path: Path) -> tuple[int, list[str]]:
-    data = read_labelled(path, on_bad=SKIP)
+    data = read_labelled(path, decoding=SKIP)
     return sum(map(len, data.parts.values())), data.notes
 
 
 def tagged(path: Path) -> tuple[int, list[str]]:
-    data = read_tagged(path, on_bad=SKIP)
+    data = read_tagged(path, decoding=SKIP)
     return sum(len(part.rows) for part in data.parts.values()), data.notes
 
 
 def paired(path: Path) -> tuple[int, list[str]]:
-    data = read_pairs(path, None, on_bad=SKIP)
+    data = read_pairs(path, None, decoding=SKIP)
     return sum(map(len, data.parts.values())), data.notes
 
 
 def lines_alone(path: Path) -> tuple[int, list[str]]:
-    data = read(path, unit="lines", on_bad=SKIP)
+    data = read(path, unit="lines", decoding=SKIP)
     return sum(len(part.starts) for part in data.parts.values()), data.notes
 
 
 def symbols(path: Path) -> tuple[int, list[str]]:
-    data: Any = read(path, symbols=True, on_bad=SKIP)
+    data: Any = read(path, symbols=True, decoding=SKIP)
     return sum(map(len, data.parts.values())), data.notes
 
 

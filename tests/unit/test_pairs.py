@@ -16,6 +16,7 @@ from chainrule.core import IGNORED, DataError, UserError
 from chainrule.data.pair_encoding import PairBatches, PairPart, check_pair_tokenizers
 from chainrule.data.pairs import is_closed
 from chainrule.data.recognise import aligned_files, task_of_table
+from chainrule.data.text_encoding import PLAIN, Decoding
 from chainrule.data.tokenizers import ByteTokenizer
 from tests.encoded import read_pairs, read_pairs_part
 
@@ -80,7 +81,7 @@ def test_every_form_of_table_gives_the_same_pairs(tmp_path: Path, name: str) -> 
         "picked.jsonl": ["columns en and de are read as source and target, in this order"],
         "named.tsv": ["columns en and de are read as source and target, in this order"],
     }.get(name, [])
-    held = read_pairs_part(tmp_path / name, columns, "stop", ByteTokenizer(), ByteTokenizer())
+    held = read_pairs_part(tmp_path / name, columns, PLAIN, ByteTokenizer(), ByteTokenizer())
     assert pairs_of(held) == PAIRS
 
 
@@ -126,11 +127,11 @@ def test_half_a_surrogate_pair_in_json_is_no_text(tmp_path: Path) -> None:
 
 def test_empty_sides_are_dropped_and_counted_where_that_is_asked(tmp_path: Path) -> None:
     path = write(tmp_path / "d.tsv", "x\t\n" + tsv(PAIRS) + "\ty\n \tz\n")
-    found = read_pairs(path, on_bad="skip", tokenizer="byte")
+    found = read_pairs(path, decoding=Decoding("skip"), tokenizer="byte")
     assert sum(map(len, found.parts.values())) == 169
     assert any("1 pair dropped (--on-bad skip): the target is empty" in note for note in found.all_notes)
     assert any("2 pairs dropped (--on-bad skip): the source is empty" in note for note in found.all_notes)
-    assert pairs_of(read_pairs_part(path, None, "skip", ByteTokenizer(), ByteTokenizer())) == PAIRS
+    assert pairs_of(read_pairs_part(path, None, Decoding("skip"), ByteTokenizer(), ByteTokenizer())) == PAIRS
 
 
 # --- files of aligned lines -------------------------------------------------------------------------------------------
@@ -166,11 +167,11 @@ def test_of_three_suffixes_columns_picks_two(tmp_path: Path) -> None:
 def test_two_paths_joined_by_a_comma_are_source_and_target(tmp_path: Path) -> None:
     aligned(tmp_path, "a", PAIRS)
     data = f"{tmp_path / 'a.en'},{tmp_path / 'a.de'}"
-    whole = read_pairs_part(data, None, "stop", ByteTokenizer(), ByteTokenizer())
+    whole = read_pairs_part(data, None, PLAIN, ByteTokenizer(), ByteTokenizer())
     assert pairs_of(whole) == PAIRS
-    named = read_pairs_part(data, "target,source", "stop", ByteTokenizer(), ByteTokenizer())
+    named = read_pairs_part(data, "target,source", PLAIN, ByteTokenizer(), ByteTokenizer())
     assert pairs_of(named) == [(t, s) for s, t in PAIRS]
-    assert read_pairs_part(data, "de,en", "stop", ByteTokenizer(), ByteTokenizer()).sources == whole.targets
+    assert read_pairs_part(data, "de,en", PLAIN, ByteTokenizer(), ByteTokenizer()).sources == whole.targets
     found = read_pairs(data, tokenizer="byte")
     assert found.dataset.name == "a" and set(found.parts) == {"train", "valid", "test"}
     with pytest.raises(DataError, match=r"a\.fr: no such file"):
@@ -208,12 +209,12 @@ def test_aligned_lines_end_at_line_feeds_and_blank_ones_are_counted(tmp_path: Pa
     write(tmp_path / "a.en", "one\u2028two\r\n\r\nthree\r\n")
     write(tmp_path / "a.de", "eins zwei\n\ndrei")
     data = f"{tmp_path / 'a.en'},{tmp_path / 'a.de'}"
-    held = read_pairs_part(data, None, "stop", ByteTokenizer(), ByteTokenizer())
+    held = read_pairs_part(data, None, PLAIN, ByteTokenizer(), ByteTokenizer())
     assert pairs_of(held) == [("one\u2028two", "eins zwei"), ("three", "drei")]
     assert any("1 lines blank in both are left out" in note for note in held.notes)
     write(tmp_path / "a.de", "eins zwei\nzwei\ndrei")
     with pytest.raises(DataError, match=r"a\.en, .*a\.de: line 2: the source is empty"):
-        read_pairs_part(data, None, "stop", ByteTokenizer(), ByteTokenizer())
+        read_pairs_part(data, None, PLAIN, ByteTokenizer(), ByteTokenizer())
 
 
 def test_a_line_that_is_not_utf8_does_not_shift_the_other_side(tmp_path: Path) -> None:
@@ -221,13 +222,13 @@ def test_a_line_that_is_not_utf8_does_not_shift_the_other_side(tmp_path: Path) -
     write(tmp_path / "a.de", "eins\nkaputt\nzwei\n")
     data = f"{tmp_path / 'a.en'},{tmp_path / 'a.de'}"
     with pytest.raises(DataError, match=r"a\.en: line 2, byte 1 .*not UTF-8"):
-        read_pairs_part(data, None, "stop", ByteTokenizer(), ByteTokenizer())
-    held = read_pairs_part(data, None, "skip", ByteTokenizer(), ByteTokenizer())
+        read_pairs_part(data, None, PLAIN, ByteTokenizer(), ByteTokenizer())
+    held = read_pairs_part(data, None, Decoding("skip"), ByteTokenizer(), ByteTokenizer())
     assert pairs_of(held) == [("one", "eins"), ("two", "zwei")]
     write(tmp_path / "a.en", b"one\n" * 7 + b"\xff\n" * 11)
     write(tmp_path / "a.de", "eins\n" * 18)
     with pytest.raises(DataError, match=r"a\.en: 11 lines are not UTF-8, too many to skip"):
-        read_pairs_part(data, None, "skip", ByteTokenizer(), ByteTokenizer())
+        read_pairs_part(data, None, Decoding("skip"), ByteTokenizer(), ByteTokenizer())
 
 
 def test_what_pairs_look_like_is_recognised(tmp_path: Path) -> None:
@@ -298,7 +299,7 @@ def test_training_pairs_too_long_or_uneven_are_left_out_and_told_and_held_out_on
 
 def test_a_source_of_ten_thousand_words_is_cut_where_it_is_read_and_told(tmp_path: Path) -> None:
     path = write(tmp_path / "held.tsv", tsv([("word " * 9999 + "word", "x"), ("a", "b")]))
-    part = read_pairs_part(path, None, "stop", ByteTokenizer(), ByteTokenizer(), longest=37)
+    part = read_pairs_part(path, None, PLAIN, ByteTokenizer(), ByteTokenizer(), longest=37)
     assert len(part.source_ids[0]) == 49999 and part.source_lengths.tolist() == [37, 1]
     batch = part.batch([1, 0], 257, 256)
     assert batch.sources_BS.shape == (2, 37) and batch.source_lengths_B.tolist() == [1, 37]

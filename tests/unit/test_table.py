@@ -13,6 +13,7 @@ import pytest
 from chainrule.core import DataError, UserError
 from chainrule.data.split import divide_parts
 from chainrule.data.table import Table, items, read_table, read_tables
+from chainrule.data.text_encoding import Decoding
 
 
 def write(path: Path, content: str | bytes) -> Path:
@@ -123,12 +124,12 @@ def test_bad_tables_are_one_line_with_file_and_line(tmp_path: Path, name: str, c
 
 def test_ragged_rows_can_be_skipped_and_are_counted(tmp_path: Path) -> None:
     notes: list[str] = []
-    table = read_table(write(tmp_path / "t.csv", "a,b\n1\n2,3\n"), on_bad="skip", notes=notes)
+    table = read_table(write(tmp_path / "t.csv", "a,b\n1\n2,3\n"), decoding=Decoding("skip"), notes=notes)
     assert table.columns == {"a": ["2"], "b": ["3"]}  # a word above a number is a header
     assert notes[0] == "t.csv: 1 row of another length dropped (--on-bad skip)"
     many = write(tmp_path / "u.csv", "a,b\n" + "1\n" * 11)
     with pytest.raises(DataError, match="too many to skip"):
-        read_table(many, on_bad="skip")
+        read_table(many, decoding=Decoding("skip"))
 
 
 @pytest.mark.parametrize(

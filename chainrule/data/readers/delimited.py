@@ -7,6 +7,7 @@ import csv
 import io
 import itertools
 import re
+import statistics
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from chainrule.data.formats import Rows, TableReader, register_reader, table_rea
 from chainrule.data.headers import DECIMAL_COMMA, names_columns
 from chainrule.data.source import check_bad, is_marked, read_marked, unpacked
 from chainrule.data.table import is_header
-from chainrule.data.text_encoding import plain_head
+from chainrule.data.text_encoding import Decoding, plain_head
 
 DELIMITERS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 """Separators that are recognised, as notes name them."""
@@ -61,29 +62,35 @@ class Delimited(TableReader):
         least = EVEN if self.delimiter == "," else 1.0  # lines of text without a tab may well have a comma each
         return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.delimiter)
 
-    def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
-        text = read_marked(path, on_bad, notes)
+    def rows(self, path: Path, asked: list[str], decoding: Decoding, notes: list[str]) -> Rows:
+        text = read_marked(path, decoding, notes)
         if self.delimiter and (mark := self.delimiter_of(text)) != self.delimiter:
             notes.append(f"{path.name}: columns are separated by {DELIMITERS[mark]}")
         rows: list[list[str]] = []
         lines: list[int] = []
-        dropped = empty = bad = 0
+        empty = bad = 0
         for line, cells in self.cells(path, text):
             if is_marked("".join(cells)):
                 bad += 1
             elif len(cells) > 1 and not any(map(str.strip, cells)):
                 empty += 1
-            elif not rows or len(cells) == len(rows[0]):
+            else:
                 rows.append(cells)
                 lines.append(line)
-            elif on_bad == "stop":
-                raise DataError(
-                    f"{path}: line {line}: {len(cells)} columns where the first row has {len(rows[0])}; "
-                    "--on-bad skip drops such rows and counts them"
-                )
-            else:
-                dropped += 1
         check_bad(path, bad, len(rows), "line", notes)
+        wide = _width(rows, asked)
+        odd = {row for row, cells in enumerate(rows) if len(cells) != wide}
+        if odd and not decoding.skips:
+            row = min(odd)
+            others = "where the first row has" if len(rows[0]) == wide else "where most rows have"
+            raise DataError(
+                f"{path}: line {lines[row]}: {len(rows[row])} columns {others} {wide}; "
+                "--on-bad skip drops such rows and counts them"
+            )
+        if odd:
+            lines = [line for row, line in enumerate(lines) if row not in odd]
+            rows = [cells for row, cells in enumerate(rows) if row not in odd]
+        dropped = len(odd)
         if dropped > max(10, len(rows) // 1000):
             raise DataError(
                 f"{path}: {dropped:,} rows of another length than the first, too many to skip: is this a table?"
@@ -93,6 +100,13 @@ class Delimited(TableReader):
         if empty:
             notes.append(f"{path.name}: {empty:,} row{'s' * (empty != 1)} of empty cells left out")
         return _named(path, rows, lines, asked, notes)
+
+
+def _width(rows: list[list[str]], asked: list[str]) -> int:
+    """Return the number of columns: of the first row, unless that is no header and shorter than most: the bad one."""
+    if not rows or is_header(rows[0], asked):
+        return len(rows[0]) if rows else 0
+    return max(len(rows[0]), statistics.mode(map(len, rows)))
 
 
 def _named(path: Path, rows: list[list[str]], lines: list[int], asked: list[str], notes: list[str]) -> Rows:

@@ -12,7 +12,7 @@ from chainrule.core.errors import DataError
 from chainrule.data.formats import Rows, TableReader, register_reader
 from chainrule.data.source import check_bad, read_text
 from chainrule.data.table import cell_of
-from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.text_encoding import Decoding
 
 SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -27,20 +27,20 @@ class JsonLines(TableReader):
         except DataError:
             return []
 
-    def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
+    def rows(self, path: Path, asked: list[str], decoding: Decoding, notes: list[str]) -> Rows:
         records: dict[int, dict[str, Any]] = {}
         bad = 0
-        for number, line in enumerate(read_text(path, on_bad, notes).split("\n"), 1):
+        for number, line in enumerate(read_text(path, decoding, notes).split("\n"), 1):
             if not line.strip():
                 continue
             try:
                 records[number] = _object(path, number, line)
             except DataError as error:
-                if on_bad != "skip":
+                if not decoding.skips:
                     raise DataError(f"{error}; --on-bad skip drops such lines and counts them") from None
                 bad += 1
         check_bad(path, bad, len(records), "line", notes)
-        compose = TextDecoding.of(on_bad).compose
+        compose = decoding.compose
         names = list(dict.fromkeys(itertools.chain.from_iterable(records.values())))
         rows = [[compose(cell_of(row.get(name))) for name in names] for row in records.values()]
         return [compose(name) for name in names], rows, list(records)

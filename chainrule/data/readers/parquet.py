@@ -9,7 +9,7 @@ from chainrule.core.errors import DataError, UserError
 from chainrule.data.formats import Rows, TableReader, register_reader
 from chainrule.data.source import unpacked
 from chainrule.data.table import cell_of
-from chainrule.data.text_encoding import TextDecoding
+from chainrule.data.text_encoding import Decoding
 
 
 @register_reader("parquet", suffixes=(".parquet",))
@@ -19,7 +19,7 @@ class Parquet(TableReader):
     def matches(self, head: bytes) -> bool:
         return head.startswith(b"PAR1")
 
-    def rows(self, path: Path, asked: list[str], on_bad: str, notes: list[str]) -> Rows:
+    def rows(self, path: Path, asked: list[str], decoding: Decoding, notes: list[str]) -> Rows:
         try:
             import pyarrow
             import pyarrow.parquet as parquet
@@ -31,6 +31,6 @@ class Parquet(TableReader):
             found = parquet.read_table(io.BytesIO(unpacked(path).tobytes()))
         except pyarrow.ArrowException as error:
             raise DataError(f"{path}: not a Parquet file, or damaged: {str(error).splitlines()[0]}") from None
-        compose = TextDecoding.of(on_bad).compose
+        compose = decoding.compose
         rows = [[compose(cell_of(record[name])) for name in found.column_names] for record in found.to_pylist()]
         return [compose(name) for name in found.column_names], rows, list(range(1, len(rows) + 1))

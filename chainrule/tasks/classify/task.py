@@ -36,7 +36,7 @@ class Classify(ClassifyTask):
 
     def read(self, settings: RunConfig) -> LabelledDataset:
         return read_labelled(
-            settings.data, settings.columns, settings.split, self.text_decoding(settings.model_dump()), settings.group
+            settings.data, settings.columns, settings.split, self.decoding(settings.model_dump()), settings.group
         )
 
     def fit_processor(
@@ -66,7 +66,7 @@ class Classify(ClassifyTask):
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Records:
         return run.processor.encode(
-            read_labelled_part(source, options.get("columns"), self.text_decoding(options)), str(source)
+            read_labelled_part(source, options.get("columns"), self.decoding(options)), str(source)
         )
 
     def model_dimensions(self, data: EncodedData) -> dict[str, Any]:

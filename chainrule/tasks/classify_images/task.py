@@ -32,7 +32,7 @@ class ClassifyImages(ClassifyTask):
             settings.data,
             settings.columns,
             settings.split,
-            self.text_decoding(settings.model_dump()),
+            self.decoding(settings.model_dump()),
             settings.image_size,
         )
 
@@ -44,7 +44,7 @@ class ClassifyImages(ClassifyTask):
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
         reader: Any = run.processor.reader
-        part = read_part(source, reader, "label", options.get("columns"), self.text_decoding(options))
+        part = read_part(source, reader, "label", options.get("columns"), self.decoding(options))
         return run.processor.encode(part, str(source))
 
     def shown(self, part: ImagePart) -> Iterator[dict[str, Any]]:

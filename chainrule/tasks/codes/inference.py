@@ -15,6 +15,7 @@ from chainrule.data.labelled import Shares
 from chainrule.data.lines import read_lines, where
 from chainrule.data.recognise import holds_captions
 from chainrule.data.source import suffix
+from chainrule.data.text_encoding import Decoding
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
 from chainrule.tasks.image_codes import coded, shown
@@ -50,7 +51,7 @@ def draw(run: Run, symbols: Any, *, n: int | None = None) -> dict[str, Any]:
 
 
 def export_symbols(
-    run: Run, out: Path, data: Path | str | None, split: Shares, reading: dict[str, Any]
+    run: Run, out: Path, data: Path | str | None, split: Shares, columns: str | None, decoding: Decoding
 ) -> dict[str, Any]:
     """Write images as the tokens of a codec, a line of JSON each, which are records to ``generate``.
 
@@ -61,7 +62,8 @@ def export_symbols(
         out: the file.
         data: the images.
         split: shares of train, valid and test.
-        reading: ``columns`` and ``on_bad``.
+        columns: columns of a table of paths.
+        decoding: how text is read, and whether a damaged image stops reading or is left out.
 
     Raises:
         UserError: a run or a place that does not fit, or no ``data``.
@@ -78,8 +80,8 @@ def export_symbols(
         raise UserError("export --to symbols: no --data; give the images: a folder, a table of paths or an .npz file")
     _check_place(out, Path(data))
     reader, model, notes = run.processor.reader, run.model, []
-    beside = beside_all(data, **reading)
-    _, parts, _ = read_parts(data, split=split, size=reader.size, beside=beside, notes=notes, **reading)
+    beside = beside_all(data, columns, decoding)
+    _, parts, _ = read_parts(data, columns, split, decoding, reader.size, beside, notes)
     lines: list[str] = []
     for name, part in parts.items():
         ids_NP = coded(model, reader, grey(part.images, reader.channels), run.compute)

@@ -49,7 +49,7 @@ class Codes(Task):
 
     def read(self, settings: RunConfig) -> ImageDataset:
         s = settings
-        return read_images(s.data, s.columns, s.split, self.text_decoding(s.model_dump()), s.image_size, labelled=False)
+        return read_images(s.data, s.columns, s.split, self.decoding(s.model_dump()), s.image_size, labelled=False)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -57,7 +57,7 @@ class Codes(Task):
         return ImageProcessor(dataset.remember("reader", lambda: ImageReader.fit(dataset.parts["train"].images)))
 
     def read_split(self, run: Run[ImageProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
-        return read_part(source, run.processor.reader, "nothing", options.get("columns"), self.text_decoding(options))
+        return read_part(source, run.processor.reader, "nothing", options.get("columns"), self.decoding(options))
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         if not isinstance(model, Codec):

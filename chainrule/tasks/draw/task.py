@@ -112,7 +112,7 @@ class Draw(Task):
 
     def read(self, settings: RunConfig) -> CaptionedDataset:
         s = settings
-        return read_captioned(s.data, s.columns, s.split, self.text_decoding(s.model_dump()), s.image_size)
+        return read_captioned(s.data, s.columns, s.split, self.decoding(s.model_dump()), s.image_size)
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -142,9 +142,7 @@ class Draw(Task):
         return EncodedData(dataset, processor, parts, [told] if told else [])
 
     def read_split(self, run: Run[CaptionProcessor], source: Path | str, options: dict[str, Any]) -> ImagePart:
-        pictures = read_part(
-            source, run.processor.reader, "caption", options.get("columns"), self.text_decoding(options)
-        )
+        pictures = read_part(source, run.processor.reader, "caption", options.get("columns"), self.decoding(options))
         return as_records(pictures, run.processor.captions, run.model.codec, run.processor.reader, run.compute)
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:

@@ -15,6 +15,7 @@ from chainrule.counting.words import END, UNKNOWN, Vocabulary
 from chainrule.data import WordTokenizer
 from chainrule.data.processors import TextProcessor
 from chainrule.data.source import locate, read_file
+from chainrule.data.text_encoding import Decoding
 from chainrule.inference.word_scorer import WordScorer
 from chainrule.interop.arpa import RESERVED, Arpa, read_arpa, write_arpa
 from chainrule.runs import RunFolder
@@ -71,7 +72,7 @@ def _place(run: Run, word: str) -> str:
     try:
         files = [path for paths in locate(run.settings["data"]).parts.values() for path in paths]
         for file in files:
-            for number, line in enumerate(read_file(file, "skip", []).tobytes().split(b"\n"), 1):
+            for number, line in enumerate(read_file(file, Decoding("skip"), []).tobytes().split(b"\n"), 1):
                 if word.encode() in line.split():
                     return f" ({file}: line {number})"
     except ChainruleError:

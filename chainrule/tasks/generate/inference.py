@@ -189,7 +189,7 @@ def generate(
     beams: int | None = None,
     must: Sequence[str] = (),
     forbid: Sequence[str] = (),
-    seed: int = 42,
+    seed: int | None = None,
 ) -> dict[str, Any]:
     """Continue each prompt ``n`` times. A sequence depends on its prompt, the seed and its number among the ``n``
     alone.
@@ -207,7 +207,7 @@ def generate(
         beams: the ``n`` best that so many beams find; None: samples.
         must: texts that all of these contain, as the tokens that they are encoded to.
         forbid: texts that none of these contains.
-        seed: seed of the noise.
+        seed: seed of the noise; None: 42.
 
     Returns:
         ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
@@ -220,8 +220,9 @@ def generate(
     filters = Filters(temperature, top_k, top_p, min_p)
     if "" in stop:
         raise UserError("--stop '': an empty text; leave it out")
-    if beams is not None and (filters, tuple(stop)) != (Filters(), ()):
-        raise UserError("--beams does not sample: leave out --temperature, --top-k, --top-p, --min-p, --stop")
+    if beams is not None and (filters, tuple(stop), seed) != (Filters(), (), None):
+        raise UserError("--beams does not sample: leave out --temperature, --top-k, --top-p, --min-p, --stop, --seed")
+    seed = 42 if seed is None else seed
     if (must or forbid) and beams is None:
         raise UserError("--must and --forbid need beam search: give --beams too, --beams 8 for example")
     if beams is not None and n > beams >= 1:

@@ -35,7 +35,7 @@ class Series(Task):
     default_split = (0.7, 0.1, 0.2)
     """A series has few values, and the coverage of an interval cannot be estimated from a dozen."""
     items = "values"
-    data_options = ("time",)
+    data_options = ("time", "on_bad", "encoding")
     card_of_encoding = True
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
@@ -47,7 +47,8 @@ class Series(Task):
         )  # fmt: skip
 
     def read(self, settings: RunConfig) -> SeriesDataset:
-        return read_series(settings.data, settings.columns, settings.split, settings.time)
+        s = settings
+        return read_series(s.data, s.columns, s.split, s.time, self.decoding(s.model_dump()))
 
     def fit_processor(
         self, dataset: Any, chosen: ModelType | None, settings: RunConfig, learnt: Run | None = None
@@ -55,7 +56,8 @@ class Series(Task):
         return SeriesProcessor(Scaling.of(dataset.parts["train"]))
 
     def read_split(self, run: Run[SeriesProcessor], source: Path | str, options: dict[str, Any]) -> Stretch:
-        return read_held_out(source, run.processor.scaling.columns, options.get("columns"), options.get("time"))
+        names, decoding = run.processor.scaling.columns, self.decoding(options)
+        return read_held_out(source, names, options.get("columns"), options.get("time"), decoding)
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         train = data.parts["train"]

@@ -40,7 +40,7 @@ class Tag(LabelTask):
 
     def read(self, settings: RunConfig) -> TaggedDataset:
         return read_tagged(
-            settings.data, settings.columns, settings.split, self.text_decoding(settings.model_dump()), settings.group
+            settings.data, settings.columns, settings.split, self.decoding(settings.model_dump()), settings.group
         )
 
     def fit_processor(
@@ -63,7 +63,7 @@ class Tag(LabelTask):
 
     def read_split(self, run: Run[LabelProcessor], source: Path | str, options: dict[str, Any]) -> Tagged:
         return run.processor.encode(
-            read_tagged_part(source, options.get("columns"), self.text_decoding(options)), str(source)
+            read_tagged_part(source, options.get("columns"), self.decoding(options)), str(source)
         )
 
     def described(self, data: EncodedData) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 
 from chainrule.data.lines import read_lines
 from chainrule.data.pair_encoding import LONGEST
+from chainrule.data.pairs import side_of
 from chainrule.inference.alignment import alignment
 from chainrule.inference.beam import Beams
 from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_by_mbr
@@ -77,7 +78,7 @@ def translate(
         no_repeat_ngram=no_repeat_ngram,
         groups=diverse,
     )
-    ids = [run.processor.source.encode(" ".join(text.split()).encode()).ids for text in read_lines(input)]
+    ids = [run.processor.source.encode(side_of(text).encode()).ids for text in read_lines(input)]
     began = time.perf_counter()
     cut = [x[:LONGEST].astype(np.int32) for x in ids]
     found = _chosen(run, translations(run, cut, options, full_length=max_length is not None), mbr)
@@ -132,7 +133,7 @@ def alignment_of(run: Run, source: str, target: str) -> tuple[np.ndarray, list[s
     """
     units = run.processor
     ids = [
-        tokenizer.encode(" ".join(text.split()).encode()).ids
+        tokenizer.encode(side_of(text).encode()).ids
         for tokenizer, text in ((units.source, source), (units.target, target))
     ]
     sources_1S, targets_1T = (torch.from_numpy(x[:LONGEST].astype(np.int64))[None].to(run.compute.device) for x in ids)

@@ -74,7 +74,7 @@ class Translate(Task):
     def read(self, settings: RunConfig) -> PairDataset:
         """Return pairs; targets from a closed set are evaluated as symbols only under a tokenizer of words."""
         s = settings
-        found = read_pairs(s.data, s.columns, s.group, s.split, self.text_decoding(s.model_dump()))
+        found = read_pairs(s.data, s.columns, s.group, s.split, self.decoding(s.model_dump()))
         target = check_pair_tokenizers(s.tokenizer)[-1].kind if s.tokenizer else "word"
         return found if target == "word" else replace(found, counted="sentence")
 
@@ -85,7 +85,7 @@ class Translate(Task):
         return dataset.remember(("processor", spec), lambda: PairProcessor.fit(dataset, spec))
 
     def read_split(self, run: Run[PairProcessor], source: Path | str, options: dict[str, Any]) -> PairPart:
-        return run.processor.encode(read_pairs_part(source, options.get("columns"), self.text_decoding(options)))
+        return run.processor.encode(read_pairs_part(source, options.get("columns"), self.decoding(options)))
 
     def described(self, data: EncodedData) -> dict[str, Any]:
         return {"parts": {n: {"records": len(p)} for n, p in data.parts.items()}, "ratio": ratio(data.parts["train"])}
