@@ -22,7 +22,7 @@ class ConfusionSection(ReportSection):
         found = [
             {
                 "label": row["label"],
-                "labels": label_table(row["label"], row["confusion"], catalogue),
+                "labels": label_table(row["label"], row.get("labels") or [], catalogue),
                 **matrix(row["confusion"], catalogue),
             }
             for row in rows
@@ -48,23 +48,20 @@ def _sheet(found: dict[str, Any], catalogue: Catalogue) -> Sheet:
     return Sheet(title, ["", *found["names"], recall], body, shades=shades)
 
 
-def label_table(name: str, found: dict[str, Any], catalogue: Catalogue) -> Sheet:
+def label_table(name: str, scores: list[dict[str, Any]], catalogue: Catalogue) -> Sheet:
     """Return precision, recall and F1 of each label.
 
     Args:
         name: the name of the row.
-        found: ``labels`` and ``counts``, true label x predicted label; a last row and column may stand for others.
+        scores: ``label``, ``n``, ``precision``, ``recall`` and ``f1`` of each label.
         catalogue: the messages.
     """
-    counts, body = found["counts"], []
-    values: list[list[Value]] = [["label", "n", "precision", "recall", "f1"]]
-    for k, label in enumerate(map(str, found["labels"])):
-        true, called, right = sum(counts[k]), sum(line[k] for line in counts), counts[k][k]
-        shares = [right / called if called else None, right / true if true else None]
-        shares.append(2 * right / (true + called) if true + called else None)
-        body.append([label, count(true), *map(decimal, shares)])
-        values.append([label, true, *shares])
-    say = catalogue.message
+    keys, say = ("precision", "recall", "f1"), catalogue.message
+    body = [[str(row["label"]), count(row["n"]), *(decimal(row[key]) for key in keys)] for row in scores]
+    values: list[list[Value]] = [
+        ["label", "n", *keys],
+        *([row[key] for key in ("label", "n", *keys)] for row in scores),
+    ]
     head = [say("label"), say("label_count"), say("precision"), say("confusion_recall"), "F1"]
     return Sheet(f"{say('labels_title')}: {name}", head, body, values)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pandas
 import pytest
 from PIL import Image
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 import chainrule
 from chainrule import cli
@@ -28,6 +28,7 @@ from chainrule.report.plot import draw_chart
 from chainrule.report.shapes import Area, Drawing, Line, Text
 from chainrule.report.sheets import Sheet
 from chainrule.tasks.board import section_of
+from chainrule.tasks.label_metrics import label_scores, macro_f1
 from tests.unit.boards import sample_board
 from tests.unit.test_report_sections import TASKS, make_board
 
@@ -145,10 +146,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_labels_have_the_precision_and_recall_of_another_library(tmp_path: Path) -> None:
     board = make_board("tag")
     counts = [[7, 1, 0, 0], [2, 5, 1, 3], [0, 0, 0, 0], [1, 4, 0, 9]]
-    board["rows"][0]["confusion"] = {"labels": ["a", "b", "never"], "others": 2, "counts": counts, "worst": []}
+    names = ["a", "b", "never", "unseen"]
+    pairs = [(names[t], names[c]) for t, line in enumerate(counts) for c, n in enumerate(line) for _ in range(n)]
+    scores = sorted(label_scores(*map(list, zip(*pairs))), key=lambda row: row["label"])
+    board["rows"][0] |= {
+        "confusion": {"labels": names[:3], "others": 1, "counts": counts, "worst": []}, "labels": scores[:3],
+    }  # fmt: skip
     found = lines(write(board, tmp_path)["labels-gru.csv"])
-    pairs = [(t, c) for t, line in enumerate(counts) for c, n in enumerate(line) for _ in range(n)]
-    oracle = precision_recall_fscore_support(*zip(*pairs), labels=[0, 1, 2], zero_division=0)
+    oracle = precision_recall_fscore_support(*zip(*pairs), labels=names[:3], zero_division=0)
+    assert macro_f1(scores) == pytest.approx(f1_score(*zip(*pairs), average="macro"))
     for k, line in enumerate(found):
         told = [float(line[name] or 0) for name in ("precision", "recall", "f1", "n")]
         assert told == pytest.approx([column[k] for column in oracle])
