@@ -22,6 +22,7 @@ class ConfusionSection(ReportSection):
         found = [
             {
                 "label": row["label"],
+                "reliability": reliability_table(row["label"], row.get("reliability") or [], catalogue),
                 "labels": label_table(row["label"], row.get("labels") or [], catalogue),
                 **matrix(row["confusion"], catalogue),
             }
@@ -32,6 +33,11 @@ class ConfusionSection(ReportSection):
             "tables": {
                 **{f"confusion-{row['model']}": _sheet(shown, catalogue) for row, shown in zip(rows, found)},
                 **{f"labels-{row['model']}": shown["labels"] for row, shown in zip(rows, found)},
+                **{
+                    f"reliability-{row['model']}": shown["reliability"]
+                    for row, shown in zip(rows, found)
+                    if shown["reliability"].body
+                },
             },
             "confusion_lead": catalogue.message("confusion_lead", guess=guess),
         }
@@ -64,6 +70,21 @@ def label_table(name: str, scores: list[dict[str, Any]], catalogue: Catalogue) -
     ]
     head = [say("label"), say("label_count"), say("precision"), say("confusion_recall"), "F1"]
     return Sheet(f"{say('labels_title')}: {name}", head, body, values)
+
+
+def reliability_table(name: str, bins: list[dict[str, Any]], catalogue: Catalogue) -> Sheet:
+    """Return mean confidence, accuracy and size of each bin of confidence.
+
+    Args:
+        name: the name of the row.
+        bins: ``confidence``, ``accuracy`` and ``n`` of each bin.
+        catalogue: the messages.
+    """
+    keys, say = ("confidence", "accuracy", "n"), catalogue.message
+    body = [[decimal(row["confidence"]), decimal(row["accuracy"]), count(row["n"])] for row in bins]
+    values: list[list[Value]] = [[*keys], *([row[key] for key in keys] for row in bins)]
+    head = [say("confidence"), say("share_right"), say("label_count")]
+    return Sheet(f"{say('reliability_title')}: {name}", head, body, values)
 
 
 def best_first(board: dict[str, Any], key: str) -> list[dict[str, Any]]:

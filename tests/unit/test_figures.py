@@ -257,3 +257,14 @@ def test_what_is_no_board_is_refused_in_one_line(content: str | None, tmp_path: 
         with pytest.raises(UserError, match=r"board\.json: .*name the --out of a compare") as error:
             chainrule.write_report(path)
         assert "\n" not in str(error.value)
+
+
+def test_the_reliability_table_is_shown_and_written(tmp_path: Path) -> None:
+    board = make_board("classify")
+    board["rows"][0] |= {
+        "confusion": {"labels": ["a"], "others": 0, "counts": [[3]], "worst": []},
+        "reliability": [{"confidence": 0.5, "accuracy": 0.25, "n": 4}, {"confidence": 0.9, "accuracy": 1.0, "n": 2}],
+    }
+    found = lines(write(board, tmp_path)["reliability-gru.csv"])
+    assert [(line["confidence"], line["n"]) for line in found] == [("0.5", "4"), ("0.9", "2")]
+    assert "평균 예측 확률" in render(board, "ko", section_of("classify"))
