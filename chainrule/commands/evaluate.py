@@ -12,7 +12,7 @@ from chainrule.core.digits import in_full
 from chainrule.options import Result, argument, key, option, register_command
 from chainrule.tasks.groups import Records, UsesRun
 
-MIN_BLOCKS = 20
+MIN_BLOCKS = 10
 """Blocks of the bootstrap below which no interval is given."""
 SHOWN = 24
 """Labels that are printed for people; ``--json`` has all."""
