@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXT = "the quick brown fox jumps over the lazy dog while seven wise owls sing\n" * 100
 PARTS = ("board", "commands", "head", "inference", "laws", "report")
 """Modules of a task's folder in which its parts are looked for."""
-METRIC = """        nats = Metric("nats_per_token", "nats per token", "토큰당 nat", of="nats")
+METRIC = """        Metric("nats_per_token", "nats per token", "토큰당 nat", of="nats"),
 """
 READER = '''"""Semicolon-separated values, as spreadsheets of some countries write them."""
 
@@ -80,12 +80,10 @@ def model(tree: Path) -> str:
 
 
 def metric(tree: Path) -> str:
-    path = tree / "chainrule" / "tasks" / "generate" / "task.py"
+    path = tree / "chainrule" / "tasks" / "generate" / "metrics.py"
     text = path.read_text(encoding="utf-8")
-    before = "        if counted =="
-    text = text.replace(before, METRIC + before, 1).replace(
-        "            perplexity,\n", "            perplexity, nats,\n", 1
-    )
+    before = '        Metric("accuracy"'
+    text = text.replace(before, METRIC + before, 1)
     path.write_text(text, encoding="utf-8")
     (tree / "out").mkdir()
     (tree / "out" / "corpus.txt").write_text(TEXT)

@@ -38,6 +38,12 @@ def _exp(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     return np.exp(values / sizes)
 
 
+@register_aggregate("absolute")
+def _absolute(values: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """The sum of absolute values of K sums, (..., K), relative to the size."""
+    return np.abs(values).sum(-1) / sizes
+
+
 CHRF_ORDER, CHRF_BETA = 6, 2
 """Longest character n-gram of chrF, and the weight of recall relative to precision (Popovic 2015)."""
 

@@ -77,6 +77,15 @@ class Prediction(ABC):
         values, index = self.logits().log_softmax(-1).topk(k, dim=-1)
         return values, index
 
+    def score(self, targets_BT: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return log p(target), B x T, and the k most probable tokens as ``top`` gives them, at the cost of one.
+
+        Args:
+            targets_BT: tokens, or IGNORED.
+            k: number of tokens.
+        """
+        return self.log_prob(targets_BT), *self.top(k)
+
 
 def _pick(logits: Tensor, targets: Tensor) -> Tensor:
     """log softmax(logits)[target], 0 where ignored, at least float32."""
@@ -125,6 +134,11 @@ class Categorical(Prediction):
     def log_prob(self, targets_BT: Tensor) -> Tensor:
         return _pick(self.logits_BTV, targets_BT)
 
+    def score(self, targets_BT: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        exact_BTV = self.logits_BTV if self.logits_BTV.dtype == torch.float64 else self.logits_BTV.float()
+        values, index = exact_BTV.topk(k, dim=-1)
+        return self.log_prob(targets_BT), values - exact_BTV.logsumexp(-1, keepdim=True), index
+
     def select(self, time_B: Tensor) -> Categorical:
         return Categorical(_at(self.logits_BTV, time_B))
 
@@ -172,6 +186,11 @@ class Projected(Prediction):
         found = [self.project(h).log_softmax(-1).topk(k, dim=-1) for h in hidden.split(self._chunk)]
         shape = (*self.hidden_BTD.shape[:2], k)
         return torch.cat([f.values for f in found]).view(shape), torch.cat([f.indices for f in found]).view(shape)
+
+    def score(self, targets_BT: Tensor, k: int) -> tuple[Tensor, Tensor, Tensor]:
+        if targets_BT.numel() * self.vocab_size <= self.chunk_elements:
+            return Categorical(self.logits()).score(targets_BT, k)
+        return super().score(targets_BT, k)
 
     def select(self, time_B: Tensor) -> Projected:
         return Projected(_at(self.hidden_BTD, time_B), self.project, self.vocab_size)

@@ -37,6 +37,8 @@ class Part:
     notes: list[str] = field(default_factory=list)
     counted: Literal["byte", "symbol"] = "byte"
     """The unit that figures are given per."""
+    spans: Spans | None = None
+    """The raw records; None where there are none, or for a part of them."""
     record_bytes: np.ndarray | None = None
     """Bytes of each raw record (symbols if there are no bytes), the same for every tokenizer."""
 
@@ -124,7 +126,7 @@ def encode_spans(spans: Spans, tokenizer: TextTokenizer, unit: str) -> Part:
     encoded, starts, ends = tokenizer.encode_spans(spans)
     unknown = encoded.unknown_at, encoded.unknown_bytes
     part = Part(encoded.ids, starts, ends, unit, spans.nbytes, spans.nchars, *unknown, tokenizer.symbol_bytes)
-    part.record_bytes = spans.ends - spans.starts
+    part.record_bytes, part.spans = spans.ends - spans.starts, spans
     if tokenizer.normalises:
         dropped = spans.nbytes - sum(map(part.bytes_between, starts.tolist(), ends.tolist()))
         part.nbytes -= dropped

@@ -85,6 +85,21 @@ def places(part: Symbols, at: np.ndarray) -> np.ndarray:
     return at - part.starts[record] + first[record]
 
 
+@dataclass(frozen=True)
+class Guesses:
+    """The most probable tokens at each place, compared with the true one."""
+
+    rank: np.ndarray
+    """Place of the true token among the most probable ones, 1 for the first; 0: it is not among them."""
+    log_p: np.ndarray
+    """Log p of the most probable token, in nats."""
+
+    @property
+    def right(self) -> np.ndarray:
+        """Is the most probable token the true one?"""
+        return self.rank == 1
+
+
 def _groups(rows: list[Row], budget: int) -> list[list[Row]]:
     """Rows, the longest first, in batches of about ``budget`` tokens."""
     groups, k = [], 0
@@ -96,8 +111,8 @@ def _groups(rows: list[Row], budget: int) -> list[list[Row]]:
 
 @torch.no_grad()
 def token_nats(
-    model: Autoregressive, part: Symbols, compute: Compute, reading: EvalWindow | None = None, *, guesses: bool = False
-) -> tuple[np.ndarray, np.ndarray | None]:
+    model: Autoregressive, part: Symbols, compute: Compute, reading: EvalWindow | None = None, *, guesses: int = 0
+) -> tuple[np.ndarray, Guesses | None]:
     """Score every token of a split.
 
     Args:
@@ -105,27 +120,33 @@ def token_nats(
         part: the split.
         compute: where the model runs.
         reading: the windows; None: the convention of a board.
-        guesses: tell whether the most probable token was the right one, too.
+        guesses: find the true token among so many of the most probable ones, too.
 
     Returns:
         -log p of each token in nats, float64, records in order, an unknown token paying 8 bits for each byte that it
-        stands for; and booleans where ``guesses`` are asked for, else None.
+        stands for; and the guesses where they are asked for, else None.
     """
     model.eval()
     size = int((part.ends - part.starts).sum())
     nats = np.zeros(size, dtype=np.float64)
-    hits = np.zeros(size, dtype=bool) if guesses else None
+    found = Guesses(np.zeros(size, dtype=np.uint8), np.zeros(size)) if guesses else None
     rows = sorted(_rows(part, reading or EvalWindow.of(model)), key=lambda r: (-len(r), r.read))
     budget = 1 << 16 if model.window is None else 1 << 14
     for group in tracked(_groups(rows, budget)):
-        _score(model, part, compute, group, nats, hits)
+        _score(model, part, compute, group, nats, found, guesses)
     if model.byte_fallback:
         nats[places(part, part.unknown_at)] += part.unknown_bytes * math.log(256)
-    return nats, hits
+    return nats, found
 
 
 def _score(
-    model: Autoregressive, part: Symbols, compute: Compute, group: list[Row], nats: np.ndarray, hits: np.ndarray | None
+    model: Autoregressive,
+    part: Symbols,
+    compute: Compute,
+    group: list[Row],
+    nats: np.ndarray,
+    found: Guesses | None,
+    guesses: int,
 ) -> None:
     inputs = np.zeros((len(group), len(group[0])), dtype=np.int64)
     targets = np.full_like(inputs, IGNORED)
@@ -135,10 +156,13 @@ def _score(
         targets[b, row.scored - row.read : len(row)] = part.ids[row.scored : row.stop]
     with compute.autocast():
         prediction, _ = model(torch.from_numpy(inputs).to(compute.device))
-        log_prob = prediction.log_prob(torch.from_numpy(targets).to(compute.device)).double().cpu().numpy()
-        best = prediction.top(1)[1][..., 0].cpu().numpy() if hits is not None else None
+        wanted = torch.from_numpy(targets).to(compute.device)
+        scores = prediction.score(wanted, guesses) if guesses else (prediction.log_prob(wanted),)
+    log_prob, *best = (x.cpu().numpy() for x in (scores[0].double(), *scores[1:]))
     for b, row in enumerate(group):
         there, here = slice(row.scored - row.read, len(row)), slice(row.place, row.place + row.stop - row.scored)
         nats[here] = -log_prob[b, there]
-        if hits is not None and best is not None:
-            hits[here] = best[b, there] == targets[b, there]
+        if found is not None:
+            same = best[1][b, there] == targets[b, there, None]
+            found.rank[here] = np.where(same.any(1), same.argmax(1) + 1, 0)
+            found.log_p[here] = best[0][b, there, 0]

@@ -22,7 +22,8 @@ class ConfusionSection(ReportSection):
         found = [
             {
                 "label": row["label"],
-                "labels": label_table(row["label"], row["confusion"], catalogue),
+                "reliability": reliability_table(row["label"], row.get("reliability") or [], catalogue),
+                "labels": label_table(row["label"], row.get("labels") or [], catalogue),
                 **matrix(row["confusion"], catalogue),
             }
             for row in rows
@@ -32,6 +33,11 @@ class ConfusionSection(ReportSection):
             "tables": {
                 **{f"confusion-{row['model']}": _sheet(shown, catalogue) for row, shown in zip(rows, found)},
                 **{f"labels-{row['model']}": shown["labels"] for row, shown in zip(rows, found)},
+                **{
+                    f"reliability-{row['model']}": shown["reliability"]
+                    for row, shown in zip(rows, found)
+                    if shown["reliability"].body
+                },
             },
             "confusion_lead": catalogue.message("confusion_lead", guess=guess),
         }
@@ -48,25 +54,37 @@ def _sheet(found: dict[str, Any], catalogue: Catalogue) -> Sheet:
     return Sheet(title, ["", *found["names"], recall], body, shades=shades)
 
 
-def label_table(name: str, found: dict[str, Any], catalogue: Catalogue) -> Sheet:
+def label_table(name: str, scores: list[dict[str, Any]], catalogue: Catalogue) -> Sheet:
     """Return precision, recall and F1 of each label.
 
     Args:
         name: the name of the row.
-        found: ``labels`` and ``counts``, true label x predicted label; a last row and column may stand for others.
+        scores: ``label``, ``n``, ``precision``, ``recall`` and ``f1`` of each label.
         catalogue: the messages.
     """
-    counts, body = found["counts"], []
-    values: list[list[Value]] = [["label", "n", "precision", "recall", "f1"]]
-    for k, label in enumerate(map(str, found["labels"])):
-        true, called, right = sum(counts[k]), sum(line[k] for line in counts), counts[k][k]
-        shares = [right / called if called else None, right / true if true else None]
-        shares.append(2 * right / (true + called) if true + called else None)
-        body.append([label, count(true), *map(decimal, shares)])
-        values.append([label, true, *shares])
-    say = catalogue.message
+    keys, say = ("precision", "recall", "f1"), catalogue.message
+    body = [[str(row["label"]), count(row["n"]), *(decimal(row[key]) for key in keys)] for row in scores]
+    values: list[list[Value]] = [
+        ["label", "n", *keys],
+        *([row[key] for key in ("label", "n", *keys)] for row in scores),
+    ]
     head = [say("label"), say("label_count"), say("precision"), say("confusion_recall"), "F1"]
     return Sheet(f"{say('labels_title')}: {name}", head, body, values)
+
+
+def reliability_table(name: str, bins: list[dict[str, Any]], catalogue: Catalogue) -> Sheet:
+    """Return mean confidence, accuracy and size of each bin of confidence.
+
+    Args:
+        name: the name of the row.
+        bins: ``confidence``, ``accuracy`` and ``n`` of each bin.
+        catalogue: the messages.
+    """
+    keys, say = ("confidence", "accuracy", "n"), catalogue.message
+    body = [[decimal(row["confidence"]), decimal(row["accuracy"]), count(row["n"])] for row in bins]
+    values: list[list[Value]] = [[*keys], *([row[key] for key in keys] for row in bins)]
+    head = [say("confidence"), say("share_right"), say("label_count")]
+    return Sheet(f"{say('reliability_title')}: {name}", head, body, values)
 
 
 def best_first(board: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -51,6 +51,8 @@ class Evaluation:
     """End of each item in the split, ascending, in units equal for every processor (bytes); None: item numbers."""
     points: bool = False
     """True: items are single points of the split; False: items are pieces that fill it."""
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Tables of the result beside the metrics, such as the scores of each label: their lines, by name."""
     details: dict[str, Any] = field(default_factory=dict)
     """Further findings for reports and predictions, by names of the task."""
 

@@ -36,7 +36,8 @@ class LabelBoard(BoardTask):
         return {"references": {"guessing": self.guessing(board)}, "test_items": self.test_size(board)}
 
     def row(self, run: Any, evaluation: Any, ready: Any, facts: Mapping[str, Any]) -> dict[str, Any]:
-        return {"confusion": trimmed(evaluation.details["confusion"], ready.data.processor.labels)}
+        tables = {name: rows[:SHOWN] for name, rows in evaluation.tables.items()}
+        return {"confusion": trimmed(evaluation.details["confusion"], ready.data.processor.labels), **tables}
 
     def fold_row(self, run: Any, evaluation: Any, ready: Any) -> dict[str, Any]:
         counts = evaluation.details.get("confusion")

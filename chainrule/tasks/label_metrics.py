@@ -1,13 +1,14 @@
-"""Metrics of labels: confusion, calibration, and the F1 of spans."""
+"""Metrics of labels: confusion, precision and recall of each label, and the F1 of spans."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-BINS = 15
 _TAG = re.compile(r"([BIESLUM])[-_](.+)|O")
 
 
@@ -17,23 +18,40 @@ def confusion(truth: np.ndarray, guess: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(truth[known] * classes + guess[known], minlength=classes**2).reshape(classes, classes)
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error over 15 equal bins of confidence (Naeini et al. 2015; Guo et al. 2017).
-
-    It is the mean of |accuracy - mean confidence|, weighted by the records in each bin.
+def label_scores(truth: Sequence[str], guess: Sequence[str]) -> list[dict[str, Any]]:
+    """Return ``label``, ``n`` (true items), ``precision``, ``recall`` and ``f1`` of each label, by falling n.
 
     Args:
-        confidence: probability of the predicted label of each record.
-        right: 1 if it is the true label, else 0.
+        truth: the true label of each item; it may be one that training did not have.
+        guess: the predicted label of each item.
 
-    Examples:
-        >>> calibration_error(np.array([0.9, 0.9]), np.array([1.0, 0.0])).__round__(3)
-        0.4
+    Returns:
+        Every label that is the true or the predicted one of an item. Precision is None for a label that is never
+        predicted, recall for one that is never true.
+
+    >>> label_scores(["a", "a", "b"], ["a", "b", "b"])[0]
+    {'label': 'a', 'n': 2, 'precision': 1.0, 'recall': 0.5, 'f1': 0.6666666666666666}
     """
-    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    many = np.bincount(place, minlength=BINS)
-    gap = np.abs(np.bincount(place, weights=right - confidence, minlength=BINS))
-    return float(gap.sum() / many.sum())
+    true, called = Counter(truth), Counter(guess)
+    right = Counter(t for t, g in zip(truth, guess, strict=True) if t == g)
+    return [
+        {
+            "label": label, "n": true[label],
+            "precision": right[label] / called[label] if called[label] else None,
+            "recall": right[label] / true[label] if true[label] else None,
+            "f1": 2 * right[label] / (true[label] + called[label]),
+        }
+        for label in sorted({*true, *called}, key=lambda label: (-true[label], label))
+    ]  # fmt: skip
+
+
+def macro_f1(scores: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean F1 of all labels, each weighted alike.
+
+    Args:
+        scores: the value of ``label_scores``.
+    """
+    return sum(row["f1"] for row in scores) / len(scores)
 
 
 def mark_spans(labels: Sequence[str]) -> bool:

@@ -24,7 +24,8 @@ from chainrule.data.dataset import EncodedData
 from chainrule.data.reading import Reader
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task
-from chainrule.tasks.label_metrics import calibration_error, confusion
+from chainrule.tasks.calibration import ECE, calibration_items, reliability
+from chainrule.tasks.label_metrics import confusion, label_scores, macro_f1
 from chainrule.tasks.settings import ResolvedRun
 from chainrule.training.loop import Source
 from chainrule.training.losses import LabelLoss
@@ -34,6 +35,7 @@ ROWS = 2048
 """Items that a counting model labels at once."""
 PLACES = 1 << 14
 """Places (items times the longest of them) that a network reads at once in an evaluation."""
+MACRO_F1 = Metric("macro_f1", "macro F1", "매크로 F1", higher_is_better=True)
 
 
 class LabelTask(Task):
@@ -44,7 +46,7 @@ class LabelTask(Task):
     enough: ClassVar[tuple[int, int]] = (50, 4)
     """Items below which no ranking is claimed, and items of a block of the bootstrap."""
     second: ClassVar[Metric]
-    """The metric beside accuracy."""
+    """A metric beside accuracy and macro F1."""
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
         least, block = self.enough
@@ -52,7 +54,7 @@ class LabelTask(Task):
             "accuracy", "accuracy", "정확도", higher_is_better=True, of="right", items=self.item, min_items=least,
             min_block=block,
         )  # fmt: skip
-        return accuracy, self.second
+        return accuracy, MACRO_F1, self.second
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         """Return batches of the training split, and the update rule of the recipe."""
@@ -80,7 +82,7 @@ class LabelTask(Task):
 class ClassifyTask(LabelTask):
     """A label for every record or image, evaluated by accuracy and calibration."""
 
-    second = Metric("ece", "calibration error", "보정 오차")
+    second = ECE
 
     def guesses(self, model: Any, part: Any, reader: Any, compute: Compute) -> np.ndarray:
         return log_probs(model, part, reader, compute).argmax(1)
@@ -88,12 +90,14 @@ class ClassifyTask(LabelTask):
     def evaluate(self, run: Run, part: Any) -> Evaluation:
         """Return the evaluation of a run: each record is right or wrong."""
         log_p_BC = log_probs(run.model, part, run.processor.reader, run.compute)
-        guess = log_p_BC.argmax(1)
-        right = (guess == part.labels).astype(np.float64)
-        details = {"confusion": confusion(part.labels, guess, len(run.processor.labels)), "log_probs": log_p_BC}
+        guess, sure = log_p_BC.argmax(1), np.exp(log_p_BC.max(1))
+        right, names = (guess == part.labels).astype(np.float64), run.processor.labels
+        scores = label_scores(part.names, [names[c] for c in guess])
         return Evaluation(
-            self.metrics(run.data["counted"]), {"right": right}, np.arange(1, len(right) + 1), details=details,
-            info={"n": len(right)}, given={"ece": calibration_error(np.exp(log_p_BC.max(1)), right)},
+            self.metrics(run.data["counted"]), {"right": right, "calibration": calibration_items(sure, right)},
+            np.arange(1, len(right) + 1), given={"macro_f1": macro_f1(scores)}, info={"n": len(right)},
+            tables={"labels": scores, "reliability": reliability(sure, right)},
+            details={"confusion": confusion(part.labels, guess, len(names)), "log_probs": log_p_BC},
         )  # fmt: skip
 
     def predictions(self, run: Run, part: Any, evaluation: Evaluation) -> Iterator[dict[str, Any]]:

@@ -108,7 +108,7 @@ def restrict(part: Part, starts: np.ndarray, ends: np.ndarray) -> Part:
     inside = (index >= 0) & (part.unknown_at < ends[np.maximum(index, 0)])
     small = replace(
         part, starts=starts, ends=ends, nbytes=0, nchars=0, unknown_at=part.unknown_at[inside],
-        unknown_bytes=part.unknown_bytes[inside], record_bytes=None,
+        unknown_bytes=part.unknown_bytes[inside], record_bytes=None, spans=None,
     )  # fmt: skip
     small.nbytes = part_bytes(small)
     return small

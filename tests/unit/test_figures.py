@@ -14,7 +14,7 @@ from typing import Any
 import pandas
 import pytest
 from PIL import Image
-from sklearn.metrics import precision_recall_fscore_support
+from sklearn.metrics import f1_score, precision_recall_fscore_support
 
 import chainrule
 from chainrule import cli
@@ -28,6 +28,7 @@ from chainrule.report.plot import draw_chart
 from chainrule.report.shapes import Area, Drawing, Line, Text
 from chainrule.report.sheets import Sheet
 from chainrule.tasks.board import section_of
+from chainrule.tasks.label_metrics import label_scores, macro_f1
 from tests.unit.boards import sample_board
 from tests.unit.test_report_sections import TASKS, make_board
 
@@ -145,10 +146,15 @@ def test_hostile_names_stay_text(tmp_path: Path) -> None:
 def test_labels_have_the_precision_and_recall_of_another_library(tmp_path: Path) -> None:
     board = make_board("tag")
     counts = [[7, 1, 0, 0], [2, 5, 1, 3], [0, 0, 0, 0], [1, 4, 0, 9]]
-    board["rows"][0]["confusion"] = {"labels": ["a", "b", "never"], "others": 2, "counts": counts, "worst": []}
+    names = ["a", "b", "never", "unseen"]
+    pairs = [(names[t], names[c]) for t, line in enumerate(counts) for c, n in enumerate(line) for _ in range(n)]
+    scores = sorted(label_scores(*map(list, zip(*pairs))), key=lambda row: row["label"])
+    board["rows"][0] |= {
+        "confusion": {"labels": names[:3], "others": 1, "counts": counts, "worst": []}, "labels": scores[:3],
+    }  # fmt: skip
     found = lines(write(board, tmp_path)["labels-gru.csv"])
-    pairs = [(t, c) for t, line in enumerate(counts) for c, n in enumerate(line) for _ in range(n)]
-    oracle = precision_recall_fscore_support(*zip(*pairs), labels=[0, 1, 2], zero_division=0)
+    oracle = precision_recall_fscore_support(*zip(*pairs), labels=names[:3], zero_division=0)
+    assert macro_f1(scores) == pytest.approx(f1_score(*zip(*pairs), average="macro"))
     for k, line in enumerate(found):
         told = [float(line[name] or 0) for name in ("precision", "recall", "f1", "n")]
         assert told == pytest.approx([column[k] for column in oracle])
@@ -262,3 +268,14 @@ def test_a_page_stays_in_its_language_unless_another_is_asked_for(lang: str, com
         assert f'<html lang="{lang}"' in (tmp_path / "report.html").read_text("utf-8")
     with pytest.raises(UserError, match=r"--figures .*board\.json: a file; give a folder"):
         chainrule.write_report(board, figures=str(board))
+
+
+def test_the_reliability_table_is_shown_and_written(tmp_path: Path) -> None:
+    board = make_board("classify")
+    board["rows"][0] |= {
+        "confusion": {"labels": ["a"], "others": 0, "counts": [[3]], "worst": []},
+        "reliability": [{"confidence": 0.5, "accuracy": 0.25, "n": 4}, {"confidence": 0.9, "accuracy": 1.0, "n": 2}],
+    }
+    found = lines(write(board, tmp_path)["reliability-gru.csv"])
+    assert [(line["confidence"], line["n"]) for line in found] == [("0.5", "4"), ("0.9", "2")]
+    assert "평균 예측 확률" in render(board, "ko", section_of("classify"))

@@ -12,13 +12,15 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import DataError, UserError
+from chainrule.core.metric import item_sums
 from chainrule.data.labelled import read_labelled, read_labelled_part, read_tagged, read_tagged_part
 from chainrule.data.recognise import infer_task
 from chainrule.data.records import UNKNOWN
 from chainrule.report import render
 from chainrule.tasks.board import section_of
+from chainrule.tasks.calibration import ECE, calibration_items
 from chainrule.tasks.label_board import trimmed
-from chainrule.tasks.label_metrics import calibration_error, confusion, mark_spans, span_f1, spans
+from chainrule.tasks.label_metrics import confusion, mark_spans, span_f1, spans
 from chainrule.tasks.tag.board import most_frequent_tag
 
 TAGGED = "the\tD\tdt\ndog\tN\tnn\n\na\tD\tdt\ncat\tN\tnn\nsat\tV\tvb\n"
@@ -44,9 +46,13 @@ def test_confusion_counts_by_hand_and_leaves_unknown_labels_out() -> None:
 
 def test_calibration_error_by_hand() -> None:
     """Two bins of 15: 0.95 twice (one right: |1 - 1.9| = 0.9), 0.5 twice (both right: |2 - 1| = 1), over 4 records."""
-    found = calibration_error(np.array([0.95, 0.95, 0.5, 0.5]), np.array([1.0, 0.0, 1.0, 1.0]))
-    assert found == pytest.approx((0.9 + 1.0) / 4)
-    assert calibration_error(np.array([1.0]), np.array([1.0])) == 0
+
+    def error(confidence: list[float], right: list[float]) -> float:
+        items = calibration_items(np.array(confidence), np.array(right))
+        return float(ECE.figure(item_sums({"calibration": items})))
+
+    assert error([0.95, 0.95, 0.5, 0.5], [1.0, 0.0, 1.0, 1.0]) == pytest.approx((0.9 + 1.0) / 4)
+    assert error([1.0], [1.0]) == 0
 
 
 def test_spans_are_those_of_conlleval() -> None:
@@ -274,7 +280,8 @@ def test_tagging_from_training_to_predictions(
     made = printed(capsys, "train", tagging, "--model", "hmm", "--out", run)
     assert made["best"] > 0.95 and made["metric"]["name"] == "accuracy"
     found = printed(capsys, "evaluate", run, tagging / "test.tsv", "--predictions", out)
-    assert found.keys() == {"task", "model", "accuracy", "span_f1", "tokens"} and found["span_f1"] is None
+    metrics = {"accuracy", "macro_f1", "span_f1", "tokens", "intervals", "labels"}
+    assert found.keys() == {"task", "model", *metrics} and found["span_f1"] is None
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     right = [a == b for row in rows for a, b in zip(row["tags"], row["predicted"])]
     assert len(right) == found["tokens"] and np.mean(right) == pytest.approx(found["accuracy"])
@@ -305,7 +312,8 @@ def test_classifying_from_training_to_predictions(
     run, out = tmp_path / "run", tmp_path / "p.jsonl"
     printed(capsys, "train", labelling, "--model", "ngram", "--out", run)
     found = printed(capsys, "evaluate", run, labelling, "--predictions", out)
-    assert found.keys() == {"task", "model", "accuracy", "ece", "n"} and found["n"] == 400 and found["accuracy"] > 0.9
+    metrics = {"accuracy", "macro_f1", "ece", "n", "intervals", "labels", "reliability"}
+    assert found.keys() == {"task", "model", *metrics} and found["n"] == 400 and found["accuracy"] > 0.9
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert np.mean([row["label"] == row["predicted"] for row in rows]) == pytest.approx(found["accuracy"])
     answer = printed(capsys, "classify", run, "aaaaaaaaa", "ddddddddd")

@@ -60,7 +60,7 @@ class GenerateBoard(BoardTask):
         made = generate(run, [facts["prompt"]], max_tokens=240, temperature=0.8, seed=ready.settings.seed)
         return {
             "samples": made.get("texts") or made["written"], "tokens_per_second_generate": made["tokens_per_second"],
-            "memory": [],
+            "memory": [], **evaluation.tables,
         }  # fmt: skip
 
     def memory(self, run: Any, ready: Any) -> dict[str, Any]:

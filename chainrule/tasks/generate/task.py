@@ -15,6 +15,14 @@ from chainrule.data.dataset import EncodedData
 from chainrule.inference.scoring import EvalWindow, token_nats
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, register_task
+from chainrule.tasks.calibration import reliability
+from chainrule.tasks.generate.metrics import (
+    MOST_GUESSES,
+    metrics_of_symbols,
+    metrics_of_text,
+    symbol_items,
+    text_items,
+)
 from chainrule.tasks.settings import ResolvedRun
 from chainrule.tasks.text import VALIDATION_SYMBOLS, TextTask, head, part_bytes
 from chainrule.training.loop import Source
@@ -30,20 +38,7 @@ class Generate(TextTask):
     default_models = "markov,ngram,rnn,lstm,gru,gpt"
 
     def metrics(self, counted: str) -> tuple[Metric, ...]:
-        accuracy = Metric("accuracy", "accuracy", "정확도", higher_is_better=True, of="right")
-        perplexity = Metric("perplexity", "perplexity per token", "토큰당 퍼플렉시티", of="nats", aggregate="exp")
-        if counted == "symbol":
-            main = Metric("bits_per_symbol", "bits per symbol", "기호당 비트", sentence="{} bits per symbol",
-                          sentence_ko="기호당 {}비트", of="nats", per="symbols", scale=math.log(2),
-                          items="symbol")  # fmt: skip
-            return main, accuracy, perplexity
-        return (
-            Metric("bits_per_byte", "bits per byte", "바이트당 비트", sentence="{} bits per byte",
-                   sentence_ko="바이트당 {}비트", of="nats", per="bytes", scale=math.log(2), items="byte"),
-            Metric("bits_per_char", "bits per character", "글자당 비트", of="nats", per="chars", scale=math.log(2)),
-            accuracy,
-            perplexity,
-        )  # fmt: skip
+        return metrics_of_symbols() if counted == "symbol" else metrics_of_text()
 
     def learning(self, model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
         part, r = data.parts["train"], ready.recipe
@@ -69,11 +64,17 @@ class Generate(TextTask):
     def evaluate(self, run: Run, part: Part) -> Evaluation:
         """Score every token, the first of a record from ``start``: its nats and its bytes."""
         began = time.perf_counter()
-        reading = EvalWindow.of(run.model)
-        nats, hits = token_nats(run.model, part, run.compute, reading, guesses=True)
-        assert hits is not None
+        reading, symbols = EvalWindow.of(run.model), part.counted == "symbol"
+        most = min(MOST_GUESSES, run.model.vocab_size) if symbols else 1
+        nats, guesses = token_nats(run.model, part, run.compute, reading, guesses=most)
+        assert guesses is not None
+        right, tables = guesses.right.astype(np.float64), {}
+        more = symbol_items(guesses, run.model.vocab_size) if symbols else text_items(part)
+        if "calibration" in more:
+            tables["reliability"] = reliability(np.exp(guesses.log_p), right)
         window, size = run.model.window, f"{part.counted}s"
-        text = {"bytes": part.nbytes, "chars": part.nchars} if part.counted == "byte" else {"symbols": len(nats)}
+        text = {"symbols": len(nats)} if symbols else {"bytes": part.nbytes, "chars": part.nchars}
+        text |= {"words": int(more["words"].sum())} if "words" in more else {}
         info = {
             "nats": float(nats.sum()), **text, "tokens": len(nats),
             "context": (window - 1) if window else run.model.context, "stride": reading.stride if window else None,
@@ -81,10 +82,10 @@ class Generate(TextTask):
         }  # fmt: skip
         if run.processor.tokenizer.name == "bpe":
             info["bound"] = "upper: one segmentation of many is scored"
-        items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": hits.astype(np.float64)}
+        items = {"nats": nats, size: part.token_bytes().astype(np.float64), "right": right, **more}
         return Evaluation(
-            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), totals={"chars": part.nchars},
-            info=info, positions=part.byte_ends(),
+            self.metrics(part.counted), items, np.cumsum(part.ends - part.starts), info=info, tables=tables,
+            totals={} if symbols or "chars" in more else {"chars": part.nchars}, positions=part.byte_ends(),
         )  # fmt: skip
 
     def predictions(self, run: Run, part: Part, evaluation: Evaluation) -> Iterator[dict[str, Any]]:

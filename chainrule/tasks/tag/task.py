@@ -18,7 +18,7 @@ from chainrule.data.processors import LabelProcessor
 from chainrule.data.reading import Lexicon, fitted
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, register_task
-from chainrule.tasks.label_metrics import confusion, mark_spans, span_f1
+from chainrule.tasks.label_metrics import confusion, label_scores, macro_f1, mark_spans, span_f1
 from chainrule.tasks.labelling import LabelTask, asked
 from chainrule.tasks.settings import RunConfig
 
@@ -85,9 +85,11 @@ class Tag(LabelTask):
         if mark_spans(labels):
             f1 = span_f1([row.tags for row in part.rows], [[labels[c] for c in row.tolist()] for row in guessed])
         details = {"confusion": confusion(truth, flat, len(labels)), "guesses": guessed}
+        scores = label_scores(part.names, [labels[c] for c in flat])
         return Evaluation(
             self.metrics(run.data["counted"]), {"right": right}, np.cumsum([len(row) for row in guessed]),
-            given={"span_f1": f1}, info={"tokens": len(truth)}, details=details,
+            given={"macro_f1": macro_f1(scores), "span_f1": f1}, info={"tokens": len(truth)},
+            tables={"labels": scores}, details=details,
         )  # fmt: skip
 
     def predictions(self, run: Run, part: Tagged, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
