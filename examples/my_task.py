@@ -14,7 +14,8 @@ from chainrule.core import Autoregressive, Batch, Config, Normal, Recipe, regist
 from chainrule.core.metric import Metric
 from chainrule.data.keyed import split_by_key
 from chainrule.data.processor import Processor, register_processor
-from chainrule.data.table import read_table, times_of
+from chainrule.data.table import read_table
+from chainrule.data.times import times_of
 from chainrule.laws import Numbers, register_subject
 from chainrule.options import Result, argument, key, register_command
 from chainrule.report.section import ReportSection

@@ -19,7 +19,6 @@ import pytest
 from chainrule.core.progress import listening, phase, tracked
 from chainrule.experiment import cells
 from chainrule.experiment.run import Request, run
-from chainrule.inference import costs
 from chainrule.tasks import progress
 from chainrule.tasks.progress import Display, LiveDisplay, PipedDisplay, display, relay, showing
 from chainrule.tasks.train import train
@@ -27,13 +26,6 @@ from tests.faults.boards import settings_for, write_text
 
 WIDTH, HEIGHT = 90, 9
 BAR = re.compile("[━╸╺]")
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, and growth is fitted to short sequences."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
 
 
 @pytest.fixture(scope="module")
