@@ -296,20 +296,27 @@ def test_seconds_are_kept_whatever_the_speed_does(name: str) -> None:
 def test_a_slowed_model_keeps_its_budget(
     change: float, text: Path, tmp_path: Path, corpus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model whose steps really take time, and whose speed changes half way."""
-    monkeypatch.setattr(loop, "clock", time.process_time)  # the test does not depend on what else the machine does
+    """A real model whose steps take time by a clock that stands still otherwise, and whose speed changes half way."""
+    machine = Machine(monkeypatch, lambda now: 0.02 * (change if now > 0.5 else 1))
+    trainer = make_trainer(prepare(settings(text, "gru", "1s"), corpus), RunFolder.create(tmp_path))
+    machine.slow(trainer).advance()
+    assert 0.9 < trainer.progress.seconds < 1.1
+    assert trainer.progress.seconds == pytest.approx(machine.now) and len(machine.rates) == trainer.progress.step
+
+
+def test_the_seconds_of_a_run_are_those_of_the_clock(text: Path, tmp_path: Path, corpus: Any) -> None:
+    """Steps that really take time: no more seconds are counted than have passed, and no fewer than steps have slept."""
     trainer = make_trainer(prepare(settings(text, "gru", "1s"), corpus), RunFolder.create(tmp_path))
     step = trainer.rule.step
 
     def slowed(batch: Any, rate: float) -> Any:
-        until = time.process_time() + 0.02 * (change if trainer.progress.seconds > 0.5 else 1)
-        while time.process_time() < until:
-            pass
+        time.sleep(0.05)
         return step(batch, rate)
 
-    trainer.rule.step = slowed
+    trainer.rule.step, began = slowed, time.perf_counter()
     trainer.advance()
-    assert 0.8 < trainer.progress.seconds < 1.2
+    passed, steps = time.perf_counter() - began, trainer.progress.step
+    assert 0.05 * steps <= trainer.progress.seconds <= passed and trainer.progress.done
 
 
 def test_too_few_steps_are_told_before_training(
