@@ -279,12 +279,17 @@ def test_seconds_are_kept_whatever_the_speed_does(name: str) -> None:
     budget, speed = SPEEDS[name]
     plan = Plan(Budget.parse(budget), Recipe(warmup=2), Compute("cpu", False, 1), 1)
     schedule, p, rates, last = Schedule(plan, 50), Progress(), list[float](), 0.0
+    foreseen = list[int]()
     while not p.total or p.step < p.total:
         rates.append(rate_factor(p.step, schedule.end(p), plan.recipe))
         last = speed(p.seconds)
         p.step += 1
         schedule.keep_time(p, last)
+        if p.total and p.seconds >= 0.75 * plan.budget.amount:
+            foreseen.append(p.total)
     seconds = plan.budget.amount
+    if name in ("constant", "faster half way", "slow at first", "noise"):
+        assert foreseen[0] == pytest.approx(p.step, rel=0.1)
     assert p.seconds <= 1.1 * seconds + 1
     assert p.seconds + last > 0.9 * seconds - 1  # it ends early only where no other step fits
     falling = rates[rates.index(1.0) :]

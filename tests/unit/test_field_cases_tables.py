@@ -81,7 +81,8 @@ def test_a_first_row_that_cannot_be_data_is_not_data(
     "rows",
     [
         [(f"song {k}", ("rock", "pop", "jazz")[k % 3]) for k in range(60)],  # the first label comes back
-        [(f"word{k}", " ".join("ABC"[(k + j) % 3] for j in range(4))) for k in range(60)],  # no few kinds
+        [(f"word{k}", " ".join("ABC"[(k + j) % 3] for j in range(4))) for k in range(60)],  # so does this tag
+        [("word0", "k"), *((f"word{k}", f"k{k // 2}") for k in range(2, 62))],  # no few kinds
         [("3", "good"), *((str(k), "bad") for k in range(60))],  # a number is no name
     ],
 )
@@ -90,10 +91,12 @@ def test_a_first_row_that_may_be_data_is_data(rows: list[tuple[str, str]], tmp_p
     assert list(zip(*table.columns.values())) == rows
 
 
-def test_a_short_file_beside_one_with_a_header_has_the_same_header(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("review", "sentiment"), ("내용", "감정"), ("said", "mood")])
+def test_a_short_file_beside_one_with_a_header_has_the_same_header(names: tuple[str, str], tmp_path: Path) -> None:
+    """Two rows are too few to tell, unless names are usual."""
     rows = reviews()
     for part, some in (("train", rows), ("test", rows[:2])):
-        write(tmp_path, "\n".join(",".join(row) for row in [("review", "sentiment"), *some]) + "\n", f"{part}.csv")
+        write(tmp_path, "\n".join(",".join(row) for row in [names, *some]) + "\n", f"{part}.csv")
     data = read_labelled(tmp_path, "text,label")
     assert data.parts["test"].texts == tuple(text for text, _ in rows[:2])
 
