@@ -12,6 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # tensors are small, and tests st
 WHOLE_SUITE = 2000
 """Tests: a selection smaller than this may skip as many as it likes."""
 MOST_SKIPPED = 0.03
+FSYNC = os.fsync
 
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
@@ -22,6 +23,23 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
             f"\n{skipped} of {session.testscollected} tests were skipped, at most {MOST_SKIPPED:.0%} may be"
         )
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """fsync does not wait: what a process wrote outlives it in any case. Costs are fitted to short sequences."""
+    from chainrule.inference import costs
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        patch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
+        yield
+
+
+@pytest.fixture
+def disk_that_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsync waits: a process can be killed within it."""
+    monkeypatch.setattr(os, "fsync", FSYNC)
 
 
 @pytest.fixture

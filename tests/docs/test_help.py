@@ -30,7 +30,7 @@ def computed() -> float:
 @pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS if " " not in name)], ids=str)
 def test_help_computes_for_less_than_0_3_seconds(words: list[str]) -> None:
     seconds = []
-    for _ in range(3 if not words else 2):
+    while len(seconds) < 3 and (not seconds or min(seconds) >= 0.3):
         before = computed()
         answer = chainrule(*words, "--help")
         seconds.append(computed() - before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ NOISY = {
     "created", "command", "contended",
 }  # fmt: skip
 """Keys of a board that another run on the same machine need not repeat."""
+SPEED = re.compile(r"\d+(?=% of the speed of)|(?<=생성 속도는 그 모델의 )\d+")
+"""The speed of a mixture in a verdict."""
 
 
 def write_text(folder: Path) -> Path:
@@ -46,7 +49,7 @@ def plain(value: Any) -> Any:
         return {k: plain(v) for k, v in value.items() if k not in NOISY}
     if isinstance(value, list):
         return [plain(v) for v in value if not (isinstance(v, dict) and v.get("code") == "contended")]
-    return value
+    return SPEED.sub("#", value) if isinstance(value, str) else value
 
 
 def weights(out: Path) -> dict[str, bytes]:

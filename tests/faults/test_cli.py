@@ -16,18 +16,9 @@ import pytest
 from chainrule import cli
 from chainrule.core import files
 from chainrule.core.files import machine_errors
-from chainrule.inference import costs
 from chainrule.runs import RunFolder, store
 from tests.faults import harness
 from tests.faults.command_line import TINY, content, train
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, and growth is fitted to short sequences."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
-
 
 # --- memory -----------------------------------------------------------------------------------------------------------
 

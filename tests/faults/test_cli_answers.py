@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chainrule import cli
-from chainrule.inference import costs
 from tests.faults.command_line import ONE_THREAD, strict_json, train
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, and growth is fitted to short sequences."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
-
 
 # --- sampling settings ------------------------------------------------------------------------------------------------
 

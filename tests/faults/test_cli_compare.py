@@ -12,7 +12,6 @@ import pytest
 
 from chainrule import cli
 from chainrule.experiment import cells
-from chainrule.inference import costs
 from chainrule.tasks.generate import board as text_board
 from chainrule.training.loop import Trainer
 from tests.faults.command_line import MY_MODEL, TINY, content, strict_json
@@ -32,15 +31,6 @@ MEASURED = (
     "samples",
     "seeds",
 )
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, and growth is fitted to short sequences."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
-
-
 EPOCHS = ["--budget", "2epochs", *TINY[2:]]
 
 

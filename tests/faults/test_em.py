@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,11 +25,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "stepwise": {"batch_size": 5, "sequence_length": 61},
     "whole passes": {"batch_size": 5, "sequence_length": 61, "em_step_power": 0, "restarts": 2},
 }
-
-
-@pytest.fixture(autouse=True)
-def instant_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module")

@@ -25,20 +25,12 @@ from chainrule.core import UserError, load_file
 from chainrule.core.files import FolderLock
 from chainrule.experiment import cells, execute, publish
 from chainrule.experiment.jobs import Job, Result, Results
-from chainrule.inference import costs
 from chainrule.runs import RunFolder
 from chainrule.tasks.setup import make_trainer, prepare, read_data
 from chainrule.tasks.train import train
 from chainrule.training.loop import Trainer
 from tests.faults import harness
 from tests.faults.boards import compare, plain, settings_for, weights, write_text
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, and growth is fitted to short sequences."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
 
 
 @pytest.fixture(scope="module")

@@ -16,16 +16,9 @@ from chainrule.core.task_registry import TASKS
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import hash_files, read_plan
 from chainrule.experiment.rows import parse_models
-from chainrule.inference import costs
 from chainrule.tasks.base import Evaluation, find_task, register_task
 from chainrule.tasks.generate.task import Generate
 from tests.faults.boards import compare, write_text
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Growth is fitted to short sequences."""
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import random
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from chainrule import cli
+from tests.forked import answers
 
 ROOT = Path(__file__).parents[2]
 TEXT, EVENTS = ROOT / "examples/data/macbeth.txt", ROOT / "examples/data/events.csv"
@@ -160,8 +159,8 @@ def test_an_evaluation_lists_no_figure_that_does_not_apply(runs: Path, capsys: p
 def test_help_lists_the_commands_of_a_plugin_and_marks_what_may_be_left_out(capsys: pytest.CaptureFixture) -> None:
     plugin = ["--plugin", str(ROOT / "examples/my_task.py")]
     for words in (["--help", *plugin], [*plugin, "--help"]):  # apart: a plugin's commands stay registered
-        command = [sys.executable, "-m", "chainrule", *words]
-        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        ((status, listed, _),) = answers(words)
+        assert status == 0
         assert "next-event  the time until the next event" in listed
     for command, shown in (("classify", "[INPUT ...]"), ("fill", "[TEXT ...]"), ("draw", "[caption ...]")):
         assert cli.main([command, "--help"]) == 0

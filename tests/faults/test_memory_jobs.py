@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from chainrule.experiment.contention import REACH, in_contention
 from chainrule.experiment.jobs import Results
 from chainrule.experiment.plan import read_plan
 from chainrule.experiment.publish import Publisher
-from chainrule.inference import costs
 from chainrule.tasks.generate.board import GenerateBoard
 from chainrule.tasks.train import Interrupted
 from chainrule.training.loop import Trainer
@@ -23,13 +21,6 @@ from tests.faults.boards import compare, plain, write_text
 
 MODELS = "markov,ngram:n=3,gru"
 """On words drawn at random an n-gram is far ahead of one that sees a letter, and of a network after six steps."""
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, and growth is fitted to short sequences."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-    monkeypatch.setattr(costs, "GROWTH_LENGTHS", (16, 32, 64, 128))
 
 
 @pytest.fixture(scope="module")

@@ -64,15 +64,10 @@ def temporaries(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if is_temporary(path)]
 
 
-@pytest.fixture
-def instant_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync is still called, counted and failed, but does not wait: what a process wrote outlives it in any case."""
-    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
-
-
 # --- kill -9 ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("disk_that_waits")
 def test_kill_9_at_random_instants_never_loses_what_was_promised(tmp_path: Path) -> None:
     model, checkpoint, resumed = harness.SharedNumber(), harness.SharedNumber(), harness.SharedNumber()
 
@@ -111,6 +106,7 @@ def test_kill_9_at_random_instants_never_loses_what_was_promised(tmp_path: Path)
     assert resumed.value >= 5
 
 
+@pytest.mark.usefixtures("disk_that_waits")
 def test_the_harness_catches_a_writer_that_overwrites_in_place(tmp_path: Path) -> None:
     def train(folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -150,14 +146,12 @@ def model_is_old_or_new(folder: Path) -> None:
     assert not temporaries(folder)
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_killed_before_any_call_while_the_model_is_replaced_the_run_loads_and_goes_on(tmp_path: Path) -> None:
     tally = harness.kill_at_every_call(new_model, model_is_old_or_new, old_model, tmp_path / "run")
     assert tally.unreadable == []
     assert tally.kills >= 3 * 6  # three files, each: open, write, fsync, replace, open folder, fsync folder
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_killed_twice_while_the_model_is_replaced_the_run_loads(tmp_path: Path) -> None:
     """A second death must not make the manifest forget which of two weights is there."""
 
@@ -179,7 +173,6 @@ def test_killed_twice_while_the_model_is_replaced_the_run_loads(tmp_path: Path) 
         assert tally.kills >= 3 * 6
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_the_harness_catches_weights_replaced_without_a_journal(tmp_path: Path) -> None:
     tally = harness.kill_at_every_call(new_model_without_journal, model_is_old_or_new, old_model, tmp_path / "run")
     assert len(tally.unreadable) >= 1
@@ -195,7 +188,6 @@ def checkpoint_is_old_or_new(folder: Path) -> None:
     assert not temporaries(folder)
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_killed_before_any_call_while_a_checkpoint_is_saved_and_an_old_one_goes_the_newest_loads(
     tmp_path: Path,
 ) -> None:
@@ -207,7 +199,6 @@ def test_killed_before_any_call_while_a_checkpoint_is_saved_and_an_old_one_goes_
     assert tally.kills >= 12
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_the_harness_catches_a_save_that_deletes_the_old_one_first(tmp_path: Path) -> None:
     def save_next(folder: Path) -> None:
         shutil.rmtree(folder / "checkpoints")
@@ -217,7 +208,6 @@ def test_the_harness_catches_a_save_that_deletes_the_old_one_first(tmp_path: Pat
     assert harness.kill_at_every_call(save_next, checkpoint_is_old_or_new, small_run, tmp_path / "run").unreadable
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_killed_before_any_call_while_a_run_begins_or_is_overwritten_it_can_be_begun_again(tmp_path: Path) -> None:
     def begin(folder: Path) -> None:
         describe(RunFolder.create(folder, overwrite=True))
@@ -254,7 +244,6 @@ OPERATIONS = {
 }
 
 
-@pytest.mark.usefixtures("instant_disk")
 @pytest.mark.parametrize("forever", [False, True], ids=["once", "from then on"])
 @pytest.mark.parametrize(("code", "cause"), [(errno.ENOSPC, "disk full"), (errno.EIO, "input/output error")])
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -286,7 +275,6 @@ def test_when_the_nth_call_fails_the_last_state_loads_and_the_error_names_path_a
     assert n > {"log": 2}.get(operation, 5)
 
 
-@pytest.mark.usefixtures("instant_disk")
 def test_a_short_write_at_the_nth_call_is_completed(tmp_path: Path) -> None:
     for n in itertools.count(1):
         with harness.at_call(n, harness.write_half, forever=True) as calls:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import random
 import re
 import shutil
@@ -57,13 +56,6 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("text") / "corpus.txt"
     path.write_text("".join(" ".join(rng.choices(WORDS, k=7)) + "\n" for _ in range(139)))
     return path
-
-
-@pytest.fixture(autouse=True)
-def instant_disk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """fsync does not wait, except in kills: what a process wrote outlives the process in any case."""
-    if "kills" not in request.node.name:
-        monkeypatch.setattr(os, "fsync", lambda descriptor: None)
 
 
 @pytest.fixture(scope="module")
@@ -378,6 +370,7 @@ def test_averaging_the_parts_would_be_noticed(tmp_path: Path, text: Path, monkey
 # --- kill -9 and signals ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("disk_that_waits")
 def test_20_kills_of_real_training_lose_nothing_and_the_weights_are_those_of_the_uninterrupted_run(
     tmp_path: Path, text: Path, corpus: TextDataset
 ) -> None:

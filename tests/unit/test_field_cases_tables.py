@@ -81,7 +81,8 @@ def test_a_first_row_that_cannot_be_data_is_not_data(
     "rows",
     [
         [(f"song {k}", ("rock", "pop", "jazz")[k % 3]) for k in range(60)],  # the first label comes back
-        [(f"word{k}", " ".join("ABC"[(k + j) % 3] for j in range(4))) for k in range(60)],  # no few kinds
+        [(f"word{k}", " ".join("ABC"[(k + j) % 3] for j in range(4))) for k in range(60)],  # so does this tag
+        [("word0", "k"), *((f"word{k}", f"k{k // 2}") for k in range(2, 62))],  # no few kinds
         [("3", "good"), *((str(k), "bad") for k in range(60))],  # a number is no name
     ],
 )
@@ -90,10 +91,12 @@ def test_a_first_row_that_may_be_data_is_data(rows: list[tuple[str, str]], tmp_p
     assert list(zip(*table.columns.values())) == rows
 
 
-def test_a_short_file_beside_one_with_a_header_has_the_same_header(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("review", "sentiment"), ("내용", "감정"), ("said", "mood")])
+def test_a_short_file_beside_one_with_a_header_has_the_same_header(names: tuple[str, str], tmp_path: Path) -> None:
+    """Two rows are too few to tell, unless names are usual."""
     rows = reviews()
     for part, some in (("train", rows), ("test", rows[:2])):
-        write(tmp_path, "\n".join(",".join(row) for row in [("review", "sentiment"), *some]) + "\n", f"{part}.csv")
+        write(tmp_path, "\n".join(",".join(row) for row in [names, *some]) + "\n", f"{part}.csv")
     data = read_labelled(tmp_path, "text,label")
     assert data.parts["test"].texts == tuple(text for text, _ in rows[:2])
 
@@ -140,6 +143,20 @@ def test_a_separator_that_fits_is_kept(text: str, tmp_path: Path) -> None:
     assert list(zip(*table.columns.values())) == [tuple(row) for row in rows] and not notes
 
 
+@pytest.mark.parametrize(("row", "odd"), [("so; so,l", "so; so,l,z"), ("so so;l", "so so;l;z")])
+def test_a_row_of_another_length_does_not_change_the_separator(row: str, odd: str, tmp_path: Path) -> None:
+    """Semicolons would separate all rows of the first file evenly, but 19 of its 20 rows are right as CSV."""
+    path = write(tmp_path, f"{row}\n" * 19 + f"{odd}\n")
+    with pytest.raises(DataError, match="line 20: 3 columns where the first row has 2"):
+        read_table(path)
+
+
+def test_lines_of_text_with_a_comma_each_are_one_column(tmp_path: Path) -> None:
+    lines = [f"to be {k}, or not" for k in range(19)] + ["to be, or not, to be"]
+    table = read_table(write(tmp_path, "".join(f"{line}\n" for line in lines), "t.tsv"))
+    assert [*table.columns.values()] == [lines]
+
+
 # ------------------------------------------------------------------------------------------------------- decimal commas
 
 
@@ -154,6 +171,13 @@ def test_decimal_commas_are_read_where_columns_are_separated_otherwise(form: str
     assert data.parts["train"].series[0].values.tolist() == [float(c) for c in cells]
     assert "column 'v': numbers are read with decimal commas" in data.notes
     assert all(KOREAN.note(note) for note in data.notes)
+
+
+@pytest.mark.parametrize("form", ["{},5", "-1.{:03},25"])
+def test_a_decimal_comma_in_every_row_separates_no_columns(form: str, tmp_path: Path) -> None:
+    rows = [(str(k), form.format(k)) for k in range(30)]
+    table = read_table(write(tmp_path, "".join(f"{k};{v}\n" for k, v in rows)))
+    assert list(zip(*table.columns.values())) == rows
 
 
 @pytest.mark.parametrize(
@@ -181,6 +205,7 @@ def test_commas_are_read_as_what_they_can_only_be(cells: list[str], values: list
         ("45,5;46,2", [45.5, 46.2]),
         ("45.5, 46.2, 47", [45.5, 46.2, 47.0]),
         ("1,2,3", [1.0, 2.0, 3.0]),
+        ("1, 2,3", [1.0, 2.0, 3.0]),
         ("112 118,5", [112.0, 118.5]),
     ],
 )

@@ -14,6 +14,12 @@ from typing import Any
 
 import pytest
 
+from chainrule.core import load_file
+from chainrule.core.plugin import run_plugin
+from chainrule.experiment.publish import render_page
+from chainrule.laws import check
+from tests.forked import answers, forked
+
 ROOT = Path(__file__).parents[2]
 TASK, VISITS = ROOT / "examples/my_task.py", ROOT / "examples/visits.csv"
 SCRIPT = """
@@ -27,8 +33,8 @@ for words in json.load(sys.stdin):
 """
 
 
-def run(*commands: list[str], path: Path = ROOT) -> list[tuple[int, str, str]]:
-    """Exit status, output and errors of some commands, in a process of their own: plugins stay registered in it."""
+def run(*commands: list[str], path: Path) -> list[tuple[int, str, str]]:
+    """Exit status, output and errors of some commands, in a process that starts with this folder on its path."""
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(path), str(ROOT)]), "OMP_NUM_THREADS": "1"}
     script = [sys.executable, "-c", SCRIPT]
     done = subprocess.run(script, input=json.dumps(commands), capture_output=True, text=True, env=env, cwd=path)
@@ -41,7 +47,7 @@ def board(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison on the stranger's task: two model types of the package, with the head of the plugin."""
     out = tmp_path_factory.mktemp("waits") / "board"
     shared = ["--task", "wait", "--plugin", str(TASK), "--threads", "1", "--precision", "fp32"]
-    ((status, _, err),) = run(
+    ((status, _, err),) = answers(
         ["compare", str(VISITS), *shared, "--models", "lstm,gru", "--budget", "2epochs", "--out", str(out)]
     )
     assert status == 0, err
@@ -62,20 +68,17 @@ def test_the_task_stands_on_a_board_with_its_metric_unit_and_direction(board: Pa
 
 @pytest.mark.parametrize(("lang", "says"), [("en", r"The median wait is \d+\.\d h off\."), ("ko", "시간 빗나갑니다")])
 def test_the_report_has_its_section_in_both_languages(board: Path, lang: str, says: str) -> None:
-    script = (
-        "import json, pathlib, sys; from chainrule.core.plugin import run_plugin;"
-        "run_plugin(pathlib.Path(sys.argv[1]));"
-        "from chainrule.experiment.publish import render_page;"
-        "print(render_page(json.load(open(sys.argv[2])), sys.argv[3]))"
-    )
-    words = [sys.executable, "-c", script, str(TASK), str(board / "board.json"), lang]
-    page = subprocess.run(words, capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    def page_with_plugin() -> str:
+        run_plugin(TASK)
+        return render_page(json.loads((board / "board.json").read_text()), lang)
+
+    page = forked(page_with_plugin)
     assert re.search(says, page) and ("vs. the median" if lang == "en" else "중앙값과의 차이") in page
 
 
 def test_its_runs_are_used_by_its_own_command_and_by_those_of_the_package(board: Path) -> None:
     best, plugin = str(board / "best"), ["--plugin", str(TASK)]
-    own, as_json, evaluated, helped, foreign, plain, unknown, other = run(
+    own, as_json, evaluated, helped, foreign, plain, unknown, other = answers(
         ["next-event", best, str(VISITS), *plugin],
         ["next-event", best, str(VISITS), "--json", *plugin],
         ["evaluate", best, str(VISITS), "--json", *plugin],
@@ -97,7 +100,7 @@ def test_its_runs_are_used_by_its_own_command_and_by_those_of_the_package(board:
 
 
 def test_without_its_plugin_a_run_is_refused_in_one_line(board: Path) -> None:
-    found = run(
+    found = answers(
         ["evaluate", str(board / "best"), str(VISITS)],
         ["next-event", str(board / "best"), str(VISITS)],
         ["train", str(VISITS), "--task", "wait", "--model", "gru", "--out", "x"],
@@ -111,24 +114,21 @@ def test_a_run_records_its_plugin_and_refuses_another_version(board: Path, tmp_p
     recorded = json.loads((board / "runs/gru/config.json").read_text())["plugin"]
     assert recorded == {"file": "my_task.py", "sha256": hashlib.sha256(TASK.read_bytes()).hexdigest()}
     (tmp_path / "my_task.py").write_text(f"{TASK.read_text()}\n")
-    ((status, _, err),) = run(
+    ((status, _, err),) = answers(
         ["evaluate", str(board / "runs/gru"), str(VISITS), "--plugin", str(tmp_path / "my_task.py")]
     )
     assert status == 2 and "give the file that it was made with" in err
 
 
 def test_its_models_pass_their_laws() -> None:
-    script = (
-        "import sys; from pathlib import Path; from chainrule.core import load_file; from chainrule.laws import check;"
-        "found = {f.name: f for f in load_file(Path(sys.argv[1]), 'wait')};"
-        "assert {'rnn', 'lstm', 'gru'} <= found.keys();"
-        "verdicts = check(found['rnn']); print(len(verdicts), [v.law for v in verdicts if not v.ok])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(TASK)], capture_output=True, text=True, check=True, cwd=ROOT
-    )
-    count, broken = done.stdout.split(maxsplit=1)
-    assert int(count) > 20 and broken.strip() == "[]"
+    def broken() -> tuple[int, list[str]]:
+        found = {one.name: one for one in load_file(TASK, "wait")}
+        assert {"rnn", "lstm", "gru"} <= found.keys()
+        verdicts = check(found["rnn"])
+        return len(verdicts), [verdict.law for verdict in verdicts if not verdict.ok]
+
+    count, laws = forked(broken)
+    assert count > 20 and laws == []
 
 
 def test_an_installed_package_brings_its_task_by_an_entry_point(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_plugin_may_be_a_folder(tmp_path: Path) -> None:
     folder.mkdir()
     shutil.copy(TASK, folder / "task.py")
     (folder / "__init__.py").write_text("from chainrule_plugin_waits import task\n")
-    ((status, out, err),) = run(["data", str(VISITS), "--task", "wait", "--json", "--plugin", str(folder)])
+    ((status, out, err),) = answers(["data", str(VISITS), "--task", "wait", "--json", "--plugin", str(folder)])
     assert status == 0, err
     assert json.loads(out)["counted"] == "value"
 
@@ -167,7 +167,7 @@ def test_a_broken_plugin_is_one_line(content: str, command: str, told: str, tmp_
     path = tmp_path / "mine.py"
     path.write_text(content)
     words: dict[str, list[str]] = {"data": ["data", str(VISITS), "--plugin", str(path)], "laws": ["laws", str(path)]}
-    ((status, _, err),) = run(words[command])
+    ((status, _, err),) = answers(words[command])
     assert (status, err.count("\n")) == (2, 1) and re.search(told, err), err
 
 
