@@ -2,9 +2,9 @@
 
     python benchmarks/evidence_verdict.py --data ../shared/data [--sets plays,…] [--seeds 1,2] [--work DIR] [--jobs 2]
 
-Every set is compared with each seed at 30 s a row, and extended to 5 min. Seconds are those of the processor, in one thread, so
-that figures do not depend on the load of the machine. The result files of a comparison are kept in one compressed file
-under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on. At the end, and
+Every set is compared with each seed at 30 s a row, and extended to 5 min. Seconds are those of the processor, in one
+thread, so that figures do not depend on the load of the machine. The result files of a comparison are kept in one
+compressed file under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on. At the end, and
 alone with ``--judge``, verdicts are judged from what is kept: docs/evidence/verdict.md, .json and .svg.
 """
 
