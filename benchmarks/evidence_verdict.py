@@ -4,8 +4,8 @@
 
 Every set is compared with each seed at 30 s a row, and extended to 5 min. Seconds are those of the processor, in one
 thread, so that figures do not depend on the load of the machine. The result files of a comparison are kept in one
-compressed file under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on. At the end, and
-alone with ``--judge``, verdicts are judged from what is kept: docs/evidence/verdict.md, .json and .svg.
+compressed file under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on.
+At the end, and alone with ``--judge``, verdicts are judged from what is kept: docs/evidence/verdict.md, .json and .svg.
 """
 
 from __future__ import annotations
