@@ -2,10 +2,10 @@
 
     python benchmarks/evidence_verdict.py --data ../shared/data [--sets plays,…] [--seeds 1,2] [--work DIR] [--jobs 2]
 
-Every set is compared twice with each seed, 30 s and 5 min a row. Seconds are those of the processor, in one thread, so
-that figures do not depend on the load of the machine. The result files of a comparison are kept in one compressed file
-under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on. At the end, and
-alone with ``--judge``, verdicts are judged from what is kept: docs/evidence/verdict.md, .json and .svg.
+Every set is compared with each seed at 30 s a row, and extended to 5 min. Seconds are those of the processor, in one
+thread, so that figures do not depend on the load of the machine. The result files of a comparison are kept in one
+compressed file under docs/evidence/verdict/; one that exists is not made again, so a collection that was cut goes on.
+At the end, and alone with ``--judge``, verdicts are judged from what is kept: docs/evidence/verdict.md, .json and .svg.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def kept(name: str, seed: int, budget: str, folder: Path = KEPT) -> Path:
 
 
 def collect(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
-    """Run one comparison in processor time and keep its plan and result files."""
+    """Run one comparison in processor time, or extend a shorter one, and keep its plan and result files."""
     from chainrule.experiment.run import Request, run
     from chainrule.tasks.board import board_of
     from chainrule.tasks.settings import RunConfig
@@ -91,7 +91,7 @@ def collect(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
     board = type(board_of(settings.task))
     board.row = lambda *_: {}  # type: ignore[method-assign]  # figures alone: nothing is drawn
     board.has_memory = False
-    out = work / f"{name}-seed{seed}-{budget}"
+    out = work / f"{name}-seed{seed}"
     run(Request(settings, None, out))
     found = {
         "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip(),
@@ -116,18 +116,20 @@ def _shorter(value: Any) -> Any:
     return float(f"{value:.7g}") if isinstance(value, float) else value
 
 
-def collect_all(names: list[str], seeds: list[int], data: Path, work: Path, jobs: int) -> None:
-    """Run all comparisons that are not kept yet, some at a time, each in its own process."""
-    todo = [(n, s, b) for s in seeds for n in names for b in (NOW, LATER) if not kept(n, s, b).exists()]
-    with ThreadPoolExecutor(jobs) as pool:
-        list(pool.map(lambda one: _start(one[0], one[1], one[2], data, work), todo))
+def collect_all(names: list[str], seeds: list[int], budgets: list[str], options: argparse.Namespace) -> None:
+    """Run all comparisons that are not kept yet, some at a time, each in its own process; the shorter ones first."""
+    todo = [(n, s, [b for b in budgets if not kept(n, s, b).exists()]) for s in seeds for n in names]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda one: _start(*one, options), [one for one in todo if one[2]]))
 
 
-def _start(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
-    command = [sys.executable, __file__, "--data", str(data), "--work", str(work), "--one", f"{name},{seed},{budget}"]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
-    told = "kept" if done.returncode == 0 else f"failed: {done.stderr[-2000:]}"
-    print(f"{time.strftime('%H:%M')} {name} seed {seed} {budget}: {told}", flush=True)
+def _start(name: str, seed: int, budgets: list[str], options: argparse.Namespace) -> None:
+    for budget in budgets:
+        command = [sys.executable, __file__, "--data", str(options.data), "--work", str(options.work)]
+        command += ["--one", f"{name},{seed},{budget}"]
+        done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+        told = "kept" if done.returncode == 0 else f"failed: {done.stderr[-2000:]}"
+        print(f"{time.strftime('%H:%M')} {name} seed {seed} {budget}: {told}", flush=True)
 
 
 def judge_kept(names: list[str], seeds: list[int], budgets: tuple[str, str], folder: Path, page: Path) -> None:
@@ -156,7 +158,9 @@ def main() -> None:
     parser.add_argument("--seeds", default="1,2")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--judge", action="store_true", help="judge what is kept, and run nothing")
-    parser.add_argument("--budgets", default=f"{NOW},{LATER}", help="of the two comparisons that are judged")
+    parser.add_argument(
+        "--budgets", default=f"{NOW},{LATER}", help="of the comparisons, rising; the last two are judged"
+    )
     parser.add_argument("--page", type=Path, default=KEPT, help="the page that is written, without suffix")
     parser.add_argument("--kept", type=Path, default=KEPT, help="folder of the kept comparisons")
     parser.add_argument("--one", help=argparse.SUPPRESS)
@@ -168,10 +172,10 @@ def main() -> None:
         return
     seeds = [int(seed) for seed in options.seeds.split(",")]
     names = options.sets.split(",")
+    budgets = options.budgets.split(",")
     if not options.judge:
-        collect_all(names, seeds, options.data, options.work, options.jobs)
-    short, _, long = options.budgets.partition(",")
-    judge_kept(names, seeds, (short, long), options.kept, options.page)
+        collect_all(names, seeds, budgets, options)
+    judge_kept(names, seeds, (budgets[-2], budgets[-1]), options.kept, options.page)
 
 
 if __name__ == "__main__":
