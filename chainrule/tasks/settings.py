@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pydantic
 
 from chainrule.core import Config, ModelType, Recipe, SequenceModel, UserError, model_type
@@ -69,6 +70,14 @@ class RunConfig(Config):
     @classmethod
     def _known_encoding(cls, name: str | None) -> str | None:
         return check_encoding(name) if name else None
+
+    @pydantic.field_validator("model", "train", mode="before")
+    @classmethod
+    def _plain(cls, values: Any) -> Any:
+        """Return settings with Python's numbers in place of those of NumPy, which JSON does not know."""
+        if not isinstance(values, Mapping):
+            return values
+        return {k: v.item() if isinstance(v, np.generic) else v for k, v in values.items()}
 
     @pydantic.model_validator(mode="before")
     @classmethod

@@ -382,7 +382,7 @@ def test_a_forecast_that_ran_off_to_infinity_is_not_drawn() -> None:
 
 
 def test_every_message_of_the_page_is_used() -> None:
-    budgets = [f"budget_{kind}" for kind in ("seconds", "epochs", "bytes", "tokens", "steps")]
+    budgets = [f"budget_{kind}" for kind in ("seconds", "epochs", "bytes", "tokens", "steps", "folds")]
     elsewhere = ("said_", "verdict_", "warning_", "remark_", "count_", "amount_", "note_", "phrase_", *budgets)
     elsewhere += ("least_", "not_ranked_", "decide_", "horizon_", "improving_")  # of verdicts and warnings
     composed = (

@@ -333,7 +333,7 @@ def test_a_run_is_evaluated_and_continued(wave: Path, board: tuple[Path, dict[st
     run = str(board[0] / "runs" / "ar")
     assert cli.main(["evaluate", run, str(wave), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert {"task", "model", "nats_per_value", "mase", "coverage_80", "n"} == set(told)
+    assert {"task", "model", "nats_per_value", "mase", "coverage_80", "n", "intervals"} == set(told)
     assert told["n"] == 239
     assert cli.main(["generate", run, "--max-tokens", "5", "-n", "3", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
