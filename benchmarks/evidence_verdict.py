@@ -92,7 +92,7 @@ def collect(name: str, seed: int, budget: str, data: Path, work: Path) -> None:
     board.row = lambda *_: {}  # type: ignore[method-assign]  # figures alone: nothing is drawn
     board.has_memory = False
     out = work / f"{name}-seed{seed}"
-    run(Request(settings, None, out))
+    run(Request(settings, None, out, folds="none"))
     found = {
         "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, text=True).strip(),
         "plan": json.loads((out / "plan.json").read_text(encoding="utf-8")),
