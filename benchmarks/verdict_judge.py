@@ -73,6 +73,8 @@ def read_pair(files: tuple[Path, Path], name: str, seed: int) -> Pair:
             for job, result in found["results"].items():
                 (results.folder / f"{job}.json").write_text(json.dumps(result), encoding="utf-8")
             boards.append(build_board(plan, results))
+    for board in boards:  # a mixture is no model to choose
+        board["rows"] = [row for row in board["rows"] if row["model"] != "mix"]
     return Pair(name, seed, *boards)
 
 
