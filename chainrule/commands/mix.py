@@ -13,8 +13,8 @@ from chainrule.tasks.groups import Machine, Overwrite
 
 class MixResult(Result):
     run: str = key("the run folder", always=True)
-    metric: str = key("the metric of validation and value", always=True)
-    value: float = key("the metric of the mixture on validation text", always=True)
+    metric: str = key("the metric of validation and value: bits per byte (or symbol), or accuracy", always=True)
+    value: float = key("the metric of the mixture on validation data", always=True)
     parts: list[dict[str, Any]] = key("run, model_type, validation and weight of each part", always=True)
     parameters: int = key("learnt values of all parts", always=True)
 
@@ -23,11 +23,15 @@ class MixResult(Result):
 class Mix(Machine, Overwrite):
     """make one run of several finished ones: a weighted mean of their probabilities"""
 
-    runs: Any = argument("the folders of two or more runs of equal tokens", nargs="+", metavar="RUN")
+    runs: Any = argument(
+        "the folders of two or more runs: of generate with equal tokens, or of classify with equal labels",
+        nargs="+",
+        metavar="RUN",
+    )
     out: str = option("the new run folder", MISSING, metavar="RUN", place=True)
     data: Any = option(
-        "text for the weights: held-out text, or the data of the runs, whose validation split is used (default: the "
-        "data of the first run)",
+        "data for the weights: held-out text (or records with labels), or the data of the runs, whose validation split "
+        "is used (default: the data of the first run)",
         metavar="DATA",
     )
 

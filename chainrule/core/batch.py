@@ -128,6 +128,17 @@ class TextBatch(Batch):
 
 
 @dataclass(frozen=True)
+class PartsBatch(TextBatch):
+    """Texts as each part of a mixture of classifiers reads them: ``parts`` are the same rows."""
+
+    parts: tuple[TextBatch, ...] = ()
+
+    def _mapped(self, kinds: Any, function: Callable[[Any], Any], left: tuple[str, ...] = ()) -> Self:
+        made = super()._mapped(kinds, function, (*left, "parts"))
+        return replace(made, parts=tuple(part._mapped(kinds, function, left) for part in self.parts))
+
+
+@dataclass(frozen=True)
 class ImageBatch(Batch):
     """Images with a label each; ``targets_BT`` is B x 1 (IGNORED: unknown).
 

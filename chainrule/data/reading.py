@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import torch
 
-from chainrule.core.batch import TaggedBatch, TextBatch
+from chainrule.core.batch import PartsBatch, TaggedBatch, TextBatch
 from chainrule.core.errors import DataError
 from chainrule.data.image_files import ImageReader
 from chainrule.data.split import spans_of
@@ -138,7 +138,27 @@ class TextReader:
         return {"type": "texts", "longest": self.longest, "tokenizer": self.tokenizer.to_json()}
 
 
-Reader: TypeAlias = "Lexicon | TextReader | ImageReader"
+class PartReaders:
+    """The readers of the parts of a mixture; None for a part that reads strings."""
+
+    def __init__(self, readers: Sequence[Reader | None]):
+        self.readers = tuple(readers)
+
+    def sizes(self) -> dict[str, int]:
+        """Return nothing: every part has sizes of its own."""
+        return {}
+
+    def read(self, batch: TextBatch) -> PartsBatch:
+        """Return the batch with the batch of each part."""
+        parts: list[Any] = [batch if reader is None else reader.read(batch) for reader in self.readers]  # pyright: ignore
+        return PartsBatch(batch.inputs_BT, batch.targets_BT, texts=batch.texts, parts=tuple(parts))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the readers as JSON values, for `reader_from_json`."""
+        return {"type": "parts", "readers": [reader and reader.to_json() for reader in self.readers]}
+
+
+Reader: TypeAlias = "Lexicon | TextReader | ImageReader | PartReaders"
 
 
 def fitted(texts: Sequence[str], spec: str) -> TextTokenizer:
@@ -169,6 +189,8 @@ def reader_from_json(saved: dict[str, Any]) -> Reader:
                 return Lexicon(words, characters, pieces)
         case {"type": "texts", "longest": int(longest), "tokenizer": dict(inner)}:
             return TextReader(text_tokenizer_from_json(inner), longest)
+        case {"type": "parts", "readers": list(readers)}:
+            return PartReaders([None if reader is None else reader_from_json(reader) for reader in readers])
         case {"type": "images"}:
             return ImageReader.from_json(saved)
     raise DataError("processor.json: not a saved reader of texts, tokens or images")

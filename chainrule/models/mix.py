@@ -1,9 +1,11 @@
-"""A linear mixture of finished models of the same tokens.
+"""Linear mixtures of finished models: of the same tokens, or of classifiers with the same labels.
 
     p(x_t | x_<t)  =  sum_k w_k p_k(x_t | x_<t)
+    p(c | x)       =  sum_k w_k p_k(c | x)
 
-Each part reads every token and keeps its own State. Nothing of the parts is trained any further: their weights are
-copies, and the mixture weights w maximise the likelihood of validation text, by EM (Jelinek & Mercer 1980).
+Each part reads every token and keeps its own State; each classifier reads a text by its own reader. Nothing of the
+parts is trained any further: their weights are copies, and the mixture weights w maximise the likelihood of validation
+data, by EM (Jelinek & Mercer 1980).
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from chainrule.core import (
     IGNORED,
     Autoregressive,
     Categorical,
+    Classifier,
     Config,
+    PartsBatch,
     Prediction,
     Recipe,
     SequenceModel,
@@ -37,7 +41,7 @@ class PartConfig(Config):
 
     model_type: str
     model: dict[str, Any] = {}
-    """Settings of the model; those that all parts share (``vocab_size``) may be left out."""
+    """Settings of the model; what all parts share (``vocab_size``, ``num_labels``) may be left out."""
     plugin: dict[str, str] | None = None
     """``file`` and ``sha256`` of the plugin that registered its model type."""
 
@@ -156,7 +160,9 @@ class Mix(Autoregressive):
     def __init__(self, config: MixConfig):
         super().__init__(config)
         self.vocab_size = config.vocab_size
-        self.parts = nn.ModuleList(_built(part, config.vocab_size) for part in config.parts).requires_grad_(False)
+        self.parts = nn.ModuleList(
+            _built(part, "generate", vocab_size=config.vocab_size) for part in config.parts
+        ).requires_grad_(False)
         K = len(config.parts)
         self.register_buffer("log_weights_K", torch.full((K,), -math.log(K), dtype=torch.float64))
         self.window = min((part.window for part in self.models if part.window), default=None)
@@ -192,12 +198,47 @@ class Mix(Autoregressive):
         )
 
 
-def _built(part: PartConfig, vocab_size: int) -> SequenceModel:
-    """Build a part with its initial weights."""
-    found = model_type(part.model_type, trained=False)
+class ClassifierMixConfig(Config):
+    """Settings of a mixture of classifiers."""
+
+    num_labels: int = Field(ge=1)
+    parts: tuple[PartConfig, ...] = Field(min_length=1)
+
+    presets = {"tiny": {"parts": [{"model_type": "ngram", "model": {"n": 2}}, {"model_type": "bag"}]}}
+
+
+@register("mix", task="classify", label="Mix", config=ClassifierMixConfig, recipe=Recipe(), trained=False)
+class ClassifierMix(SequenceModel, Classifier):
+    """A mixture of classifiers with the same labels."""
+
+    config: ClassifierMixConfig
+    log_weights_K: Tensor
+
+    def __init__(self, config: ClassifierMixConfig):
+        super().__init__(config)
+        parts = [_built(part, "classify", num_labels=config.num_labels) for part in config.parts]
+        self.parts = nn.ModuleList(parts).requires_grad_(False)
+        K = len(config.parts)
+        self.register_buffer("log_weights_K", torch.full((K,), -math.log(K), dtype=torch.float64))
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of learnt values of all parts, and the mixture weights."""
+        return sum(part.parameters_count for part in self.parts) + self.log_weights_K.numel()  # type: ignore[misc]
+
+    def classify(self, batch: PartsBatch) -> Tensor:
+        each: list[Any] = list(zip(self.parts, batch.parts, strict=True))
+        nats_BCK = torch.stack([part.classify(read).to(self.log_weights_K) for part, read in each], -1)
+        return (nats_BCK + self.log_weights_K).logsumexp(-1)
+
+
+def _built(part: PartConfig, task: str, **shared: int) -> SequenceModel:
+    """Build a part with its initial weights; ``shared`` are settings that all parts have, where they ask for them."""
+    found = model_type(part.model_type, task, trained=False)
     if found.plugin != part.plugin and (part.plugin or {}).get("sha256") != (found.plugin or {}).get("sha256"):
         file = (part.plugin or {}).get("file", "the package")
         raise UserError(
             f"{part.model_type}: the run that was mixed was made with {file}: give that one (--plugin FILE.py)"
         )
-    return found.build(found.config.make({**part.model, "vocab_size": vocab_size}))
+    known = {name: value for name, value in shared.items() if name in found.config.model_fields}
+    return found.build(found.config.make({**part.model, **known}))

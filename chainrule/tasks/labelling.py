@@ -127,7 +127,8 @@ def batches_of(data: EncodedData, ready: ResolvedRun) -> Source:
 def counting(model: Any, data: EncodedData, ready: ResolvedRun) -> tuple[Source, Rule]:
     """Return every batch to count, once, and the rule that counts."""
     names = ("train", "valid") if data.carved else ("train",)
-    batches = [batch for name in names for batch in _batches(data, name, ready)]
+    reader, rows = data.processor.reader, ready.recipe.batch_size
+    batches = [batch for name in names for batch in _batches(data.parts[name], reader, rows)]
     return Source(len(batches), lambda _epoch, step: batches[step]), CountingRule(model)
 
 
@@ -136,17 +137,28 @@ def judged(model: SequenceModel, data: EncodedData, ready: ResolvedRun) -> Seque
     if not (data.carved and ready.recipe.update == "counting"):
         return model.eval()
     other = ready.model_type.build(ready.config)
-    assert isinstance(other, Counting)
-    stats = [other.summarize(batch) for batch in _batches(data, "train", ready)]
-    other.update(functools.reduce(operator.add, stats))
-    assert isinstance(other, SequenceModel)
-    return other
+    return counted(other, data.parts["train"], data.processor.reader, ready.recipe.batch_size)
 
 
-def _batches(data: EncodedData, name: str, ready: ResolvedRun) -> Sequence[Batch]:
+def counted(model: SequenceModel, part: Any, reader: Reader | None, rows: int) -> SequenceModel:
+    """Return a counting model after it has counted a split.
+
+    Args:
+        model: an untrained model.
+        part: the split.
+        reader: the reader of the model; None: it reads strings.
+        rows: items of a batch.
+    """
+    assert isinstance(model, Counting)
+    stats = [model.summarize(batch) for batch in _batches(part, reader, rows)]
+    model.update(functools.reduce(operator.add, stats))
+    return model
+
+
+def _batches(part: Any, reader: Any, rows: int) -> Sequence[Batch]:
     """Return the batches of a split, as numbers if the model has a reader."""
-    found = data.parts[name].batches(ready.recipe.batch_size)
-    return list(found if data.processor.reader is None else map(data.processor.reader.read, found))
+    found = part.batches(rows)
+    return list(found if reader is None else map(reader.read, found))
 
 
 def asked(part: Any, reader: Reader | None, device: str) -> Iterator[tuple[np.ndarray, Batch]]:

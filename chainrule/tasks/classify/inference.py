@@ -9,7 +9,7 @@ import torch
 
 from chainrule.core import TextBatch
 from chainrule.data.lines import read_lines
-from chainrule.data.reading import TextReader
+from chainrule.data.reading import PartReaders, TextReader
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, labelled, register_call
 
@@ -33,10 +33,14 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
 
 
 def _cut(run: Run, texts: Sequence[str]) -> dict[str, int] | None:
-    """Return how many texts are longer than the run reads, and how many tokens it reads; None if there are none."""
-    reader = run.processor.reader
-    if not isinstance(reader, TextReader):
-        return None
-    lengths = (len(reader.tokenizer.encode(text.encode(errors="replace")).ids) for text in texts)
-    count = sum(length > reader.longest for length in lengths)
-    return {"texts": count, "tokens": reader.longest} if count else None
+    """Return how many texts are longer than the run reads, and how many tokens it reads; None if there are none.
+
+    Of a mixture they are those of the part that cuts most texts.
+    """
+    reader, found = run.processor.reader, []
+    for each in reader.readers if isinstance(reader, PartReaders) else (reader,):
+        if isinstance(each, TextReader):
+            lengths = (len(each.tokenizer.encode(text.encode(errors="replace")).ids) for text in texts)
+            found.append({"texts": sum(length > each.longest for length in lengths), "tokens": each.longest})
+    most = max(found, key=lambda cut: cut["texts"], default=None)
+    return most if most and most["texts"] else None
