@@ -90,6 +90,9 @@ def _piece(part: ast.expr, ending: bool) -> str:
         return str(part.value)
     assert isinstance(part, ast.FormattedValue)
     value = part.value
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "plural":
+        one, *more = [_text(word) or "" for word in value.args[1:]]
+        return f"3 {more[0] if more else one + 's'}"
     if isinstance(value, ast.BinOp) and isinstance(value.left, ast.Constant) and isinstance(value.left.value, str):
         return value.left.value
     return "" if ending else "3"
