@@ -404,7 +404,7 @@ def _from_lines(path: Path, columns: str | None, decoding: Decoding, notes: list
         yield TaggedRow(*zip(*rows))
     check_bad(path, bad, len(found.blocks) - bad, "sequence", notes)
     if bad:
-        notes.append(f"{path.name}: {tokens:,} tokens stand in the dropped sequences")
+        notes.append(f"{path.name}: {tokens:,} token{' stands' if tokens == 1 else 's stand'} in the dropped sequences")
 
 
 def _fault(path: Path, row: Row, places: tuple[int, int], wide: int) -> DataError | None:

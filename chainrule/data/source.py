@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest, system_errors
+from chainrule.core.plural import plural
 from chainrule.data.formats import TEXTS, readers, suffix
 from chainrule.data.text_encoding import Decoding, compose, is_utf8, likely_encoding, recoded, spoken
 
@@ -163,8 +164,8 @@ def _locate_in_folder(folder: Path, suffixes: Collection[str]) -> Found:
     if "train" not in given:
         raise DataError(f"{folder}: {', '.join(sorted(given))} given, but no train file to go with it")
     left = len(wanted) - sum(map(len, given.values()))
-    notes = [f"{left} files outside the given split are left out"] if left else []
-    return Found(name, {part: given[part] for part in PARTS if part in given}, notes)
+    told = plural(left, "file outside the given split is left out", "files outside the given split are left out")
+    return Found(name, {part: given[part] for part in PARTS if part in given}, [told] * (left > 0))
 
 
 def read_file(path: Path, decoding: Decoding, notes: list[str]) -> np.ndarray:
@@ -208,8 +209,7 @@ def read_marked(path: Path, decoding: Decoding, notes: list[str]) -> str:
         raise DataError(f"{path}: {'only white space' if text else 'empty'}; give a file that holds text")
     made = decoding.compose(text)
     if made != text:
-        changed = sum(map(str.__ne__, made.split("\n"), text.split("\n")))
-        notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+        notes.append(_note_composed(path, made.split("\n"), text.split("\n")))
     return made
 
 
@@ -273,9 +273,13 @@ def _composed(path: Path, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         return raw
     lines = raw.tobytes().decode().split("\n")
     made = [compose(line) for line in lines]
-    changed = sum(map(str.__ne__, made, lines))
-    notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+    notes.append(_note_composed(path, made, lines))
     return np.frombuffer("\n".join(made).encode(), np.uint8)
+
+
+def _note_composed(path: Path, made: list[str], lines: list[str]) -> str:
+    one, more = "line holds decomposed characters and is", "lines hold decomposed characters and are"
+    return f"{path.name}: {plural(sum(map(str.__ne__, made, lines)), one, more)} composed (Unicode NFC)"
 
 
 def has_decomposed(raw: np.ndarray) -> bool:
