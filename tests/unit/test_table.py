@@ -205,3 +205,21 @@ def test_rows_of_one_key_stay_on_one_side_and_given_parts_are_kept(tmp_path: Pat
     carved = divided(given)
     assert carved["test"] is given["test"]
     assert len(carved["train"]) + len(carved["valid"]) == 900
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("what,when,who", "allowed: what, when, who"),
+        ("who,what_event,when", "did you mean 'what_event'?"),
+        ("who,EVENT,when", "did you mean 'EVENT'?"),
+        ("when,page,user", "allowed: page, user, when"),
+    ],
+)
+def test_a_column_that_is_not_there_is_sought_by_its_name_not_by_the_order_of_columns(
+    header: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n" + "a,b,3\n" * 30)
+    with pytest.raises(UserError) as error:
+        read_table(tmp_path / "a.csv", "event")
+    assert str(error.value).endswith(told)
