@@ -223,3 +223,16 @@ def test_a_column_that_is_not_there_is_sought_by_its_name_not_by_the_order_of_co
     with pytest.raises(UserError) as error:
         read_table(tmp_path / "a.csv", "event")
     assert str(error.value).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mark"), [(".csv", ";"), (".csv", "|"), (".csv", "\t"), (".csv", ","), (".tsv", "\t")]
+)
+def test_a_short_first_row_does_not_hide_the_separator(suffix: str, mark: str, tmp_path: Path) -> None:
+    rows = [f"word {k}{mark}label{mark}{k}" for k in range(40)]
+    path = write(tmp_path / f"a{suffix}", "\n".join([rows[0].rpartition(mark)[0], *rows[1:]]) + "\n")
+    with pytest.raises(DataError, match="line 1: 2 columns where most rows have 3"):
+        read_table(path, "text,label,-")
+    whole = write(tmp_path / f"b{suffix}", "report\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="line 1: 1 columns where most rows have 3"):
+        read_table(whole, "text,label,-")
