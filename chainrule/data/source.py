@@ -359,7 +359,7 @@ def _bad_lines(path: Path, raw: np.ndarray, decoding: Decoding) -> list[tuple[in
         likely = _likely(raw, start) if not bad else likely
         message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset, likely)}"
         if not decoding.skips:
-            raise DataError(message + _way_out(raw, likely))
+            raise DataError(message + _way_out(raw, likely, line == 1 and suffix(path) in (".csv", ".tsv")))
         most = allowed(count_byte(raw, 10)) if most is None else most
         if len(bad) == most:
             told = f"; --encoding {likely} reads it" if likely else ": is this a text file?"
@@ -377,12 +377,12 @@ def _defect(raw: np.ndarray, offset: int, likely: str | None) -> str:
     return f"not UTF-8 (0x{value:02x})" + (f": looks like {spoken(likely)}" if likely else "")
 
 
-def _way_out(raw: np.ndarray, likely: str | None) -> str:
-    """Return what to type about bad lines: the likely encoding, and ``--on-bad skip`` where it would help."""
+def _way_out(raw: np.ndarray, likely: str | None, header: bool) -> str:
+    """Return what to type about bad lines: the likely encoding, and ``--on-bad skip`` where no header would be lost."""
     lines = raw[: 16 * SAMPLE].tobytes().split(b"\n")
     few = sum(not is_utf8(line) for line in lines) <= allowed(len(lines)) and not (likely or "").startswith("utf")
-    told = [f"--encoding {likely} reads it"] if likely else []
-    return "; ".join(["", *told, *(["--on-bad skip drops such lines and counts them"] if few else [])])
+    told = [f"--encoding {likely} reads it"] if likely else ["--encoding says what it is, such as cp1252"] * header
+    return "; ".join(["", *told, *(["--on-bad skip drops such lines and counts them"] if few and not header else [])])
 
 
 def _likely(raw: np.ndarray, start: int) -> str | None:

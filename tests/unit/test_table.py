@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chainrule.core import DataError, UserError
+from chainrule.data.source import read_file
 from chainrule.data.split import divide_parts
 from chainrule.data.table import Table, items, read_table, read_tables
 from chainrule.data.text_encoding import Decoding
@@ -236,3 +237,20 @@ def test_a_short_first_row_does_not_hide_the_separator(suffix: str, mark: str, t
     whole = write(tmp_path / f"b{suffix}", "report\n" + "\n".join(rows) + "\n")
     with pytest.raises(DataError, match="line 1: 1 columns where most rows have 3"):
         read_table(whole, "text,label,-")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "skips"), [("a.csv", 1, False), ("a.tsv", 1, False), ("a.csv", 5, True), ("a.txt", 1, True)]
+)
+def test_a_header_that_is_not_utf8_is_not_offered_to_be_skipped(
+    name: str, line: int, skips: bool, tmp_path: Path
+) -> None:
+    mark = "\t" if name.endswith("tsv") else ","
+    rows = [f"text{mark}label", *(f"word {k}{mark}{'ab'[k % 2]}" for k in range(40))]
+    rows[line - 1] = rows[line - 1].replace("text", "téxt").replace("word", "wörd")
+    path = write(tmp_path / name, "\n".join(rows).encode("latin-1"))
+    with pytest.raises(DataError, match=rf"line {line}\b.*not UTF-8") as error:
+        read_file(path, Decoding(), [])
+    assert ("--on-bad skip" in str(error.value)) == skips and ("--encoding" in str(error.value)) != skips
+    if not skips:  # what is offered reads the file
+        assert "téxt" in read_file(path, Decoding(encoding="cp1252"), []).tobytes().decode()
