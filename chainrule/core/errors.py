@@ -67,7 +67,9 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     'allowed: gru, lstm'
     """
     names = sorted(allowed)
+    lower = {other.lower(): other for other in names}
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = close or [lower[x] for x in difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.6)]
     return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(names)}"
 
 

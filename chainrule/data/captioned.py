@@ -210,5 +210,5 @@ def note_on_cut(texts: Sequence[str], tokenizer: TextTokenizer) -> str | None:
         tokenizer: that of captions.
     """
     cut = sum(len(tokens_of(text, tokenizer)) > LONGEST for text in texts)
-    told = f"{cut:,} of {len(texts):,} training captions are longer than {LONGEST} tokens: only the beginning is read"
-    return told if cut else None
+    told = f"{cut:,} of {len(texts):,} training captions {'is' if cut == 1 else 'are'} longer than {LONGEST} tokens"
+    return f"{told}: only the beginning is read" if cut else None

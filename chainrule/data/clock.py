@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 
 from chainrule.core.errors import DataError
+from chainrule.core.plural import plural
 from chainrule.data.dates import dates_of, is_date, readings
 from chainrule.data.numerals import mostly_numbers
 from chainrule.data.table import Table
@@ -90,9 +91,9 @@ def order_by(path: Path, table: Table, column: str, notes: list[str], asked: boo
             f"if it is one series, --time {column} sorts it; of several series give one, such as the rows of one place"
         )
     if moved:
-        notes.append(f"{moved:,} rows were reordered by {column}")
+        notes.append(f"{plural(moved, 'row was', 'rows were')} reordered by {column}")
     if equal:
-        notes.append(f"{equal:,} rows have the time of the row before them ({column})")
+        notes.append(f"{plural(equal, 'row has', 'rows have')} the time of the row before them ({column})")
     return order
 
 

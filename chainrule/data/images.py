@@ -20,7 +20,18 @@ from chainrule.core.batch import ImageBatch
 from chainrule.core.errors import ChainruleError, DataError
 from chainrule.data.image_files import ImageReader, grey, grid, read_image_file, size_of
 from chainrule.data.image_listing import Beside, ImageList, list_images
-from chainrule.data.records import SPLIT, UNKNOWN, LabelledPart, RecordDataset, Shares, Source, join, label_shares, pick
+from chainrule.data.records import (
+    SPLIT,
+    UNKNOWN,
+    LabelledPart,
+    RecordDataset,
+    Shares,
+    Source,
+    join,
+    label_shares,
+    note_carved,
+    pick,
+)
 from chainrule.data.split import check_split, divide_parts
 from chainrule.data.text_encoding import PLAIN, Decoding
 
@@ -166,6 +177,7 @@ def read_parts(
     divided = divide_parts(parts, shares, lambda p: parts[p].groups or parts[p].hashes, ImagePart.select, str(source))
     channels = 3 if any((part.images != part.images[..., :1]).any() for part in divided.values()) else 1
     made = {part: replace(found, images=grey(found.images, channels)) for part, found in divided.items()}
+    note_carved(listed, made["valid"], ImageDataset.unit, notes)
     return name, made, "valid" not in listed
 
 

@@ -34,6 +34,7 @@ from chainrule.data.records import (
     group_keys,
     join,
     label_shares,
+    note_carved,
     repeated,
     split_folders,
     with_cells,
@@ -56,6 +57,7 @@ def _split(kind: type[RecordDataset], read: Callable[..., Found], source: Source
     shares, notes = check_split(split), list[str]()
     name, parts, keys = read(source, notes, *options)
     divided = divide_parts(parts, shares, keys, LabelledPart.select, str(source))
+    note_carved(parts, divided["valid"], kind.unit, notes)
     return kind.build_labelled(source, name, divided, "valid" not in parts, notes)
 
 
@@ -172,10 +174,8 @@ def _files(folder: Path, decoding: Decoding, notes: list[str]) -> Table:
     """The files of a folder such as ``spam/1.txt ham/2.txt`` as a table: each is a text, its folder the label."""
     classes = [p for p in sorted(folder.iterdir()) if p.is_dir() and not p.name.startswith(".")]
     if not classes:
-        raise UserError(
-            f"{folder}: neither a table ({', '.join(table_suffixes())}) nor a sub-folder of texts for each label lies "
-            "here"
-        )
+        tables = ", ".join(table_suffixes())
+        raise UserError(f"{folder}: neither a table ({tables}) nor a sub-folder of texts for each label")
     files = [(file, place.name) for place in classes for file in locate(place).parts.get("all", [])]
     texts: dict[Path, str] = {}
     for file, _ in files:
@@ -404,7 +404,7 @@ def _from_lines(path: Path, columns: str | None, decoding: Decoding, notes: list
         yield TaggedRow(*zip(*rows))
     check_bad(path, bad, len(found.blocks) - bad, "sequence", notes)
     if bad:
-        notes.append(f"{path.name}: {tokens:,} tokens stand in the dropped sequences")
+        notes.append(f"{path.name}: {tokens:,} token{' stands' if tokens == 1 else 's stand'} in the dropped sequences")
 
 
 def _fault(path: Path, row: Row, places: tuple[int, int], wide: int) -> DataError | None:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
+from chainrule.core.plural import plural
 from chainrule.data.recognise import aligned_files
 from chainrule.data.records import SHOWN, SPLIT, RecordDataset, Shares, Source, group_keys, repeated
 from chainrule.data.source import PART_NAMES, PARTS, allowed, is_marked, read_marked
@@ -101,7 +102,7 @@ def count_pairs(count: int) -> str:
     Args:
         count: the number.
     """
-    return f"{count:,} pair{'s' * (count != 1)}"
+    return plural(count, "pair")
 
 
 def read_pairs(
@@ -168,12 +169,15 @@ def _note_repeated(parts: dict[str, SentencePairs], notes: list[str]) -> None:
     train = parts["train"]
     twice = len(train) - len(set(zip(train.sources, train.targets)))
     if twice:
-        notes.append(f"train: {count_pairs(twice)} of {len(train):,} occurred before, word for word; they are kept")
+        they = "it is" if twice == 1 else "they are"
+        notes.append(f"train: {count_pairs(twice)} of {len(train):,} occurred before, word for word; {they} kept")
     known = text_hashes(train.sources)
     for part, held in parts.items():
         again = int(np.isin(text_hashes(held.sources), known).sum())
         if again and part != "train":
-            notes.append(f"{part}: {again:,} of {len(held):,} sources stand in train too")
+            notes.append(
+                f"{part}: {again:,} of {len(held):,} sources {'stands' if again == 1 else 'stand'} in train too"
+            )
 
 
 # --------------------------------------------------------------------------------------------------------------- tables
@@ -262,7 +266,8 @@ def _read_aligned(
     if given and "train" not in given:
         raise DataError(f"{source}: {', '.join(sorted(given))} given, but no train files to go with them")
     if given and outside:
-        notes.append(f"{count_pairs(sum(map(len, outside)))} in files outside the given split are left out")
+        left = count_pairs(sum(map(len, outside)))
+        notes.append(f"{left} in files outside the given split {'is' if left == '1 pair' else 'are'} left out")
     if set(given) <= {"train"}:
         return name, {"all": concat(given.get("train", outside))}
     return name, {part: concat(given[part]) for part in PARTS if part in given}
@@ -299,7 +304,8 @@ def _zipped(source: Path, target: Path, decoding: Decoding, notes: list[str]) ->
         raise DataError(f"{sizes}: line for line, one side of each pair is needed in either")
     kept = [row for row, (s, t) in enumerate(zip(*columns)) if s.strip() or t.strip()]
     if len(kept) < len(columns[0]):
-        notes.append(f"{source.name}, {target.name}: {len(columns[0]) - len(kept):,} lines blank in both are left out")
+        left, one, more = len(columns[0]) - len(kept), "line blank in both is", "lines blank in both are"
+        notes.append(f"{source.name}, {target.name}: {plural(left, one, more)} left out")
     cells = {side: [column[row] for row in kept] for side, column in zip(SIDES, columns)}
     return Table(cells, SIDES, np.array(kept) + 1, (f"{source}, {target}",), np.array([0, len(kept)]))
 

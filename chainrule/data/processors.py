@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from chainrule.core.errors import DataError, UserError, nearest
+from chainrule.core.plural import plural
 from chainrule.data.captioned import Captions
 from chainrule.data.corpus import ALL_COLUMNS, SymbolDataset, TextDataset, read_held_out
 from chainrule.data.encoding import Part, encode_spans, encode_symbols, encode_texts, entropy
@@ -111,7 +112,8 @@ class TextProcessor(TokenProcessor):
         if tokenizer.normalises:
             dropped = sum(int(p.record_bytes.sum()) - p.nbytes for p in parts.values() if p.record_bytes is not None)
             found.append(
-                f"words: a run of white space counts as one space; {dropped:,} bytes of white space are dropped"
+                "words: a run of white space counts as one space; "
+                f"{plural(dropped, 'byte of white space is', 'bytes of white space are')} dropped"
             )
         if tokenizer.name == "bpe":
             found.append("bpe: one segmentation of many is scored, so that bits per byte are an upper bound")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Self, TypeVar
 import numpy as np
 
 from chainrule.core.errors import DataError
+from chainrule.core.plural import plural
 from chainrule.data.dataset import Dataset
 from chainrule.data.folds import Fold
 from chainrule.data.source import PART_NAMES, PARTS
@@ -135,14 +136,8 @@ class RecordDataset(Dataset):
 
     @classmethod
     def build(cls, name: str, parts: Mapping[str, Any], carved: bool, notes: list[str], **more: Any) -> Self:
-        """Return the dataset of these parts, hashed; with a note where the validation split was ``carved``."""
+        """Return the dataset of these parts, hashed."""
         rows = {part: list(found.identities()) for part, found in parts.items()}
-        if carved:
-            items = f"{len(rows['valid']):,} {cls.unit.split()[-1]}"  # images, also of captioned images
-            notes.append(
-                f"no validation split was given: {items} were split off the training split; "
-                "networks never train on them, counting models are trained on them after they have been validated"
-            )
         whole, cut = digests(rows)
         return cls(name, dict(parts), whole, cut, notes, carved=carved, **more)
 
@@ -187,6 +182,24 @@ class RecordDataset(Dataset):
             notes.append(f"only one training {first.item} each: {listed(rare)}")
         numbered = {part: found.with_labels(labels) for part, found in parts.items()}
         return cls.build(name, numbered, carved, notes, labels=labels)
+
+
+def note_carved(given: Collection[str], valid: RecordPart, unit: str, notes: list[str]) -> None:
+    """Append a note where splits were given and only the validation split had to be split off.
+
+    Args:
+        given: the names of the splits that were given, or ``all``.
+        valid: the validation split.
+        unit: what its records are, in the plural.
+        notes: a list that the note is added to.
+    """
+    if "train" in given and "valid" not in given:
+        count = len(getattr(valid, valid.columns[0]))
+        item = unit.removesuffix("s")
+        notes.append(
+            f"no validation split was given: {plural(count, f'{item} was', f'{item}s were')} split off the training "
+            "split; networks never train on validation data, counting models are also trained on it, after validation"
+        )
 
 
 def listed(names: Iterable[str]) -> str:

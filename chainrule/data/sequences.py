@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from chainrule.core.errors import DataError, UserError
+from chainrule.core.plural import plural
 from chainrule.data.dates import is_date
 from chainrule.data.formats import TEXTS, Reader, TableReader, reader_of, readers, record_reader, suffix, table_suffixes
 from chainrule.data.headers import NUMBER
@@ -235,7 +236,8 @@ def _records(
         if symbols:
             records[row] = symbols
     if len(records) < len(cells):
-        notes.append(f"{len(cells) - len(records):,} rows without a symbol are left out")
+        left = len(cells) - len(records)
+        notes.append(plural(left, "row without a symbol is left out", "rows without a symbol are left out"))
     if not records:
         raise DataError(f"{table.files[0]}: no row holds a symbol")
     if form.kind in ("words", "list", "chars"):
@@ -275,11 +277,11 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
         form.interleave([steps[r] for r in rows]) if form.voices else [steps[r][0] for r in rows] for _, rows in groups
     ]
     if options.group:
-        many = f"{len(records):,} record{'s' * (len(records) != 1)}"
-        told += f", all rows of one {options.group} are a record: {len(table):,} rows, {many}"
+        many = f"{plural(len(table), 'row')}, {plural(len(records), 'record')}"
+        told += f", all rows of one {options.group} are a record: {many}"
     if options.time:
         moved = sum(row != before for _, rows in groups for row, before in zip(rows, sorted(rows)))
-        told += f"; {moved:,} rows were reordered by {options.time}" if moved else ""
+        told += f"; {plural(moved, 'row was', 'rows were')} reordered by {options.time}" if moved else ""
     notes.append(told)
     if options.gap:
         notes.append(f"a pause of more than {options.gap} ({options.time}) ends a record: {len(records):,} in all")
@@ -292,7 +294,7 @@ def _steps(table: Table, names: list[str], options: TableOptions, notes: list[st
 def _note_equal_times(times: list[str], groups: list[list[int]], column: str, notes: list[str]) -> None:
     equal = sum(times[a].strip() == times[b].strip() for rows in groups for a, b in zip(rows, rows[1:]))
     if equal:
-        notes.append(f"{equal:,} rows have the time of the row before them ({column})")
+        notes.append(f"{plural(equal, 'row has', 'rows have')} the time of the row before them ({column})")
 
 
 def _refuse_text(table: Table, names: list[str], columns: list[list[str]]) -> None:

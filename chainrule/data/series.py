@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError
+from chainrule.core.plural import plural
 from chainrule.data.clock import Columns, order_by, time_column, uneven_days, unused_times
 from chainrule.data.dataset import Dataset
 from chainrule.data.folds import Fold
@@ -353,7 +354,7 @@ def _series(path: Path, name: str, lines: list[int], cells: list[str], notes: li
     values = values[known[0] : known[-1] + 1]
     missing = np.isnan(values)
     if missing.any():
-        told = f"{int(missing.sum())} missing values"
+        told = plural(int(missing.sum()), "missing value")
         notes.append(
             f"column '{name}': {told}: they are not scored; kalman and hmm skip them, other models read the last known "
             "value in their place"

@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, nearest, system_errors
+from chainrule.core.plural import plural
 from chainrule.data.formats import TEXTS, readers, suffix
 from chainrule.data.text_encoding import Decoding, compose, is_utf8, likely_encoding, recoded, spoken
 
@@ -163,8 +164,8 @@ def _locate_in_folder(folder: Path, suffixes: Collection[str]) -> Found:
     if "train" not in given:
         raise DataError(f"{folder}: {', '.join(sorted(given))} given, but no train file to go with it")
     left = len(wanted) - sum(map(len, given.values()))
-    notes = [f"{left} files outside the given split are left out"] if left else []
-    return Found(name, {part: given[part] for part in PARTS if part in given}, notes)
+    told = plural(left, "file outside the given split is left out", "files outside the given split are left out")
+    return Found(name, {part: given[part] for part in PARTS if part in given}, [told] * (left > 0))
 
 
 def read_file(path: Path, decoding: Decoding, notes: list[str]) -> np.ndarray:
@@ -208,8 +209,7 @@ def read_marked(path: Path, decoding: Decoding, notes: list[str]) -> str:
         raise DataError(f"{path}: {'only white space' if text else 'empty'}; give a file that holds text")
     made = decoding.compose(text)
     if made != text:
-        changed = sum(map(str.__ne__, made.split("\n"), text.split("\n")))
-        notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+        notes.append(_note_composed(path, made.split("\n"), text.split("\n")))
     return made
 
 
@@ -273,9 +273,13 @@ def _composed(path: Path, raw: np.ndarray, notes: list[str]) -> np.ndarray:
         return raw
     lines = raw.tobytes().decode().split("\n")
     made = [compose(line) for line in lines]
-    changed = sum(map(str.__ne__, made, lines))
-    notes.append(f"{path.name}: {changed:,} lines hold decomposed characters and are composed (Unicode NFC)")
+    notes.append(_note_composed(path, made, lines))
     return np.frombuffer("\n".join(made).encode(), np.uint8)
+
+
+def _note_composed(path: Path, made: list[str], lines: list[str]) -> str:
+    one, more = "line holds decomposed characters and is", "lines hold decomposed characters and are"
+    return f"{path.name}: {plural(sum(map(str.__ne__, made, lines)), one, more)} composed (Unicode NFC)"
 
 
 def has_decomposed(raw: np.ndarray) -> bool:
@@ -355,7 +359,7 @@ def _bad_lines(path: Path, raw: np.ndarray, decoding: Decoding) -> list[tuple[in
         likely = _likely(raw, start) if not bad else likely
         message = f"{path}: line {line}, byte {offset - start + 1} (offset {offset}): {_defect(raw, offset, likely)}"
         if not decoding.skips:
-            raise DataError(message + _way_out(raw, likely))
+            raise DataError(message + _way_out(raw, likely, line == 1 and suffix(path) in (".csv", ".tsv")))
         most = allowed(count_byte(raw, 10)) if most is None else most
         if len(bad) == most:
             told = f"; --encoding {likely} reads it" if likely else ": is this a text file?"
@@ -373,12 +377,12 @@ def _defect(raw: np.ndarray, offset: int, likely: str | None) -> str:
     return f"not UTF-8 (0x{value:02x})" + (f": looks like {spoken(likely)}" if likely else "")
 
 
-def _way_out(raw: np.ndarray, likely: str | None) -> str:
-    """Return what to type about bad lines: the likely encoding, and ``--on-bad skip`` where it would help."""
+def _way_out(raw: np.ndarray, likely: str | None, header: bool) -> str:
+    """Return what to type about bad lines: the likely encoding, and ``--on-bad skip`` where no header would be lost."""
     lines = raw[: 16 * SAMPLE].tobytes().split(b"\n")
     few = sum(not is_utf8(line) for line in lines) <= allowed(len(lines)) and not (likely or "").startswith("utf")
-    told = [f"--encoding {likely} reads it"] if likely else []
-    return "; ".join(["", *told, *(["--on-bad skip drops such lines and counts them"] if few else [])])
+    told = [f"--encoding {likely} reads it"] if likely else ["--encoding says what it is, such as cp1252"] * header
+    return "; ".join(["", *told, *(["--on-bad skip drops such lines and counts them"] if few and not header else [])])
 
 
 def _likely(raw: np.ndarray, start: int) -> str | None:

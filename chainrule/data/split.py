@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
+from chainrule.core.plural import plural
 from chainrule.data.folds import VALID, Fold, GivenSplit
 from chainrule.data.source import PARTS, Text, chunked
 
@@ -125,7 +126,8 @@ def records(text: Text, unit: str, end: bytes, notes: list[str]) -> Spans:
     starts, ends, blank = _lines(text.content)
     if unit == "lines":
         if blank.any():
-            notes.append(f"{int(blank.sum()):,} empty lines are no records and are left out")
+            one, more = "empty line is no record and is left out", "empty lines are no records and are left out"
+            notes.append(plural(int(blank.sum()), one, more))
         return Spans(text, starts[~blank], ends[~blank])
     before = np.concatenate([[True], blank[:-1]])
     after = np.concatenate([blank[1:], [True]])

@@ -394,9 +394,11 @@ def _picked(path: Path, asked: list[str], own: dict[str, list[str]]) -> dict[str
 
 
 def _nearest(wanted: str, asked: list[str], own: Mapping[str, list[str]]) -> str:
-    """Return the name that was meant, or all names with the option that renames them as they were asked for."""
+    """Return the name that was meant, or all names, with the option that renames them where a task needs those asked
+    for; what another name means, such as ``event``, cannot be told from the order of the columns.
+    """
     hint, names = nearest(wanted, own), [name for name in dict.fromkeys(asked) if name != "-" and name not in own]
-    if hint.startswith("did") or any("=" in name for name in names):
+    if hint.startswith("did") or not {*names} <= {name for columns in TASK_COLUMNS for name in columns}:
         return hint
     chosen = ",".join(f"{name}={column}" for name, column in assigned(names, own).items())
     return f"{hint}; for example --columns {chosen}" if chosen else hint

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from chainrule.core.plural import plural
+
 CONLLU = ("ID", "FORM", "LEMMA", "UPOS", "XPOS", "FEATS", "HEAD", "DEPREL", "DEPS", "MISC")
 """The columns of CoNLL-U, by their names in its documentation."""
 WORD, RANGE, EMPTY = re.compile(r"\d+"), re.compile(r"\d+-\d+"), re.compile(r"\d+\.\d+")
@@ -23,14 +25,14 @@ class TokenLines:
 
     blocks: list[list[Row]]
     conllu: bool
-    left_out: dict[str, int] = field(default_factory=dict)
+    left_out: dict[tuple[str, str], int] = field(default_factory=dict)
     """Numbers of lines that are no tokens, by kind."""
 
     def notes(self, name: str) -> Iterator[str]:
         """Yield a note on each kind of line that is left out of the file of this name."""
         for kind, count in self.left_out.items():
             if count:
-                yield f"{name}: {count:,} {kind}"
+                yield f"{name}: {plural(count, *kind)}"
 
 
 def read_token_lines(text: str) -> TokenLines:
@@ -50,7 +52,9 @@ def read_token_lines(text: str) -> TokenLines:
         else:
             blocks[-1].append((number, cells))
     blocks = [block for block in blocks if block]
-    found = TokenLines(blocks, is_conllu(blocks), {"comment lines are left out": comments})
+    found = TokenLines(
+        blocks, is_conllu(blocks), {("comment line is left out", "comment lines are left out"): comments}
+    )
     return _words_alone(found) if found.conllu else found
 
 
@@ -72,8 +76,13 @@ def _words_alone(found: TokenLines) -> TokenLines:
     """The rows of words; those of several words and of words that are not written are counted."""
     ids = [cells[0] for block in found.blocks for _, cells in block]
     found.left_out |= {
-        "multiword tokens are left out, and their words kept": sum(RANGE.fullmatch(x) is not None for x in ids),
-        "empty nodes, words that are not written, are left out": sum(EMPTY.fullmatch(x) is not None for x in ids),
+        ("multiword token is left out, and its words kept", "multiword tokens are left out, and their words kept"): sum(
+            RANGE.fullmatch(x) is not None for x in ids
+        ),
+        (
+            "empty node, a word that is not written, is left out",
+            "empty nodes, words that are not written, are left out",
+        ): sum(EMPTY.fullmatch(x) is not None for x in ids),
     }
     kept = [[row for row in block if WORD.fullmatch(row[1][0])] for block in found.blocks]
     found.blocks = [block for block in kept if block]

@@ -83,7 +83,9 @@ class MixWork(CellWork):
             names = self.results.found(self.train_job)["config"]["parts"]
             row = next(row for row in self.plan.rows if row.name == names[0])
             out = self.folder.parents[1]
-            self.ready = CellWork(self.plan, row, row.cells[self._index], self.results, self.read, out)._resolve()
+            part = CellWork(self.plan, row, row.cells[self._index], self.results, self.read, out)
+            part.line = self.line  # that of the part is done
+            self.ready = part._resolve()
         return self.ready
 
     def _found(self, runs: list[Named], fitted: Fitted) -> dict[str, Any]:

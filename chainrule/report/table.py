@@ -141,10 +141,11 @@ class Table:
         return label if unit in ("", "%") or unit in label else f"{label}, {unit}"
 
     def _gaps(self) -> list[Column]:
-        """Differences: to the best row, to the row that is the baseline, to the references."""
+        """Differences: to the best row, to the baseline where that is another row, to the references."""
         found: list[Column] = [(self.say("col_best"), self._paired)] * self._any("gap")
         base = next((row for row in self.board["rows"] if self._is_baseline(row)), None)
-        if base and (value := number(base.get(self.main["name"]))) is not None:
+        repeats = bool(found) and base is not None and base["model"] == self.leader
+        if base and not repeats and (value := number(base.get(self.main["name"]))) is not None:
             found.append((base["label"], lambda row: self._difference(row, value, hidden=self._is_baseline(row))))
         for name in self.section.references:
             if name in self.known:

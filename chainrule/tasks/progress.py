@@ -52,13 +52,13 @@ class Line:
     shown: float = field(default_factory=lambda: time.perf_counter())
 
     def update(self, *, at_once: bool = False, **told: Any) -> None:
-        """Change what the line says.
+        """Change what the line says. A phase begins where its name changes or its share is 0, though the line said so.
 
         Args:
             at_once: show it now, however short the last change is ago.
             told: ``phase``, ``share``, ``note``, ``left``, ``text``.
         """
-        if told.get("phase", self.phase) != self.phase:
+        if told.get("phase", self.phase) != self.phase or told.get("share") == 0:
             self.share, self.left, self.text, self.shown = None, None, "", time.perf_counter()
         for name, value in told.items():
             setattr(self, name, value)

@@ -22,6 +22,7 @@ from chainrule.counting import scan as chapter
 from chainrule.counting.chain import Chain, chain
 from chainrule.counting.scan import Cut, expected, filtered, paths, smoothed
 from chainrule.counting.semirings import LOG_SUM, MAX, SUM, Sample
+from chainrule.models.hmm import GaussianConfig, GaussianHMM
 
 hmmlearn = pytest.importorskip("hmmlearn.hmm")
 TEXT = Path(__file__).parents[3] / "shared" / "data" / "text_tinyshakespeare" / "all.txt.gz"
@@ -388,3 +389,42 @@ def test_gaussian_statistics_survive_a_large_offset() -> None:
     assert float(near.covars_[0, 0, 0]) == pytest.approx(float(x.var()), rel=1e-9)
     assert float(far.covars_[0, 0, 0]) == pytest.approx(float(x.var()), rel=1e-5)
     assert float(far.means_[0, 0]) - 1e8 == pytest.approx(float(x.mean()), abs=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------- missing values
+
+
+def gaussian(seed: int, dims: int) -> tuple[GaussianHMM, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """A model of two states with random tables, and these tables: prior, transitions, means N x D, variances N x D."""
+    rng = np.random.default_rng(seed)
+    prior, step, _ = tables(seed, 2, 2)
+    mean, variance = rng.normal(size=(2, dims)), rng.uniform(0.5, 2.0, (2, dims))
+    model = GaussianHMM(GaussianConfig(states=2, dims=dims)).double()
+    with torch.no_grad():
+        model.prior_N.copy_(torch.from_numpy(prior).log())
+        model.transition_NN.copy_(torch.from_numpy(step).log())
+        model.emission.mean_NMD.copy_(torch.from_numpy(mean)[:, None])
+        model.emission.factor.copy_(torch.from_numpy(variance).log()[:, None] / 2)
+    return model, prior, step, mean, variance, rng.normal(size=(6, dims))
+
+
+@pytest.mark.parametrize("gaps", [(2,), (0, 4), (2, 3)], ids=str)
+@pytest.mark.parametrize("dims", [1, 2])
+def test_training_with_missing_values_is_that_of_all_paths_without_them(dims: int, gaps: tuple[int, ...]) -> None:
+    model, prior, step, mean, variance, x = gaussian(7, dims)
+    emission = np.exp(-((x[:, None] - mean) ** 2) / (2 * variance)) / np.sqrt(2 * math.pi * variance)
+    evidence = emission.prod(-1).T  # N x T: of a missing value, nothing
+    evidence[:, gaps] = 1
+    every = enumerate_paths(prior, step, evidence, list(range(len(x))))
+    p, weight = sum(every.values()), np.zeros((2, len(x)))
+    for path, q in every.items():
+        weight[path, range(len(x))] += q / p
+    weight[:, gaps] = 0
+    seen, targets = x.copy(), x.copy()
+    seen[list(gaps)], targets[list(gaps)] = math.inf, math.nan
+    inputs = np.concatenate([np.full((1, dims), math.nan), seen[:-1]])
+    rows = [torch.from_numpy(a if dims > 1 else a[:, 0])[None] for a in (inputs, targets)]
+    found = model.summarize(Batch(*rows))
+    assert float(found.nats) == pytest.approx(math.log(p), abs=1e-9) and int(found.size) == len(x) - len(gaps)
+    np.testing.assert_allclose(found.emission[0][:, 0].numpy(), weight.sum(1), atol=1e-9)
+    np.testing.assert_allclose(found.emission[1][:, 0].numpy() + weight.sum(1)[:, None] * mean, weight @ x, atol=1e-9)

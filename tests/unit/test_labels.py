@@ -17,6 +17,7 @@ from chainrule.data.labelled import read_labelled, read_labelled_part, read_tagg
 from chainrule.data.recognise import infer_task
 from chainrule.data.records import UNKNOWN
 from chainrule.report import render
+from chainrule.report.messages import Catalogue
 from chainrule.tasks.board import section_of
 from chainrule.tasks.calibration import ECE, calibration_items
 from chainrule.tasks.label_board import trimmed
@@ -400,3 +401,24 @@ def test_the_data_card_says_what_is_there(tagging: Path, labelling: Path, capsys
     assert sum(x["train"] for x in card["labels"]) == pytest.approx(1)
     assert main(["data", str(labelling)]) == 0
     assert "for --task classify, 2 labels" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tagged", [False, True], ids=["labelled", "tagged"])
+@pytest.mark.parametrize(
+    ("given", "told"), [(["all"], 0), (["train"], 0), (["train", "test"], 1), (["train", "valid", "test"], 0)]
+)
+def test_a_validation_split_is_only_missed_where_other_splits_were_given(
+    given: list[str], told: int, tagged: bool, tmp_path: Path
+) -> None:
+    for part in given:
+        rows = [(f"{part} w{k}", "XY"[k % 2]) for k in range(60)]
+        content = "".join(f"{a}\t{b}\n\n" for a, b in rows) if tagged else "".join(f"{a}\t{b}\n" for a, b in rows)
+        write(tmp_path / f"{part}.tsv", content if tagged else f"text\tlabel\n{content}")
+    source = tmp_path / "all.tsv" if given == ["all"] else tmp_path
+    data = read_tagged(source) if tagged else read_labelled(source)
+    count = len(list(data.parts["valid"].identities()))
+    named = [note for note in data.notes if note.startswith("no validation split was given")]
+    assert len(named) == told and data.carved == ("valid" not in given)
+    unit = "sequence" if tagged else "record"
+    assert not named or f": {count} {unit}{'s were' if count > 1 else ' was'} split off" in named[0]
+    assert all(Catalogue("ko").note(note) for note in named)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import chainrule
+from chainrule.data.corpus import read
+from chainrule.data.labelled import read_tagged
+from chainrule.data.series import read_series
 from chainrule.report import render
 from chainrule.report.messages import Catalogue
 
 ROOT = Path(chainrule.__file__).parent
 KOREAN = Catalogue("ko")
+WORDS = ("one", "more", "they")
+"""Names of variables for the words of a note that depend on a number."""
 
 
 @pytest.mark.parametrize(
@@ -90,14 +96,36 @@ def _piece(part: ast.expr, ending: bool) -> str:
         return str(part.value)
     assert isinstance(part, ast.FormattedValue)
     value = part.value
+    if isinstance(value, ast.IfExp):
+        return _text(value.orelse) or "3"
+    if isinstance(value, ast.Call) and ast.unparse(value.func) == "plural":
+        one, *more = [_text(word) for word in value.args[1:]]
+        return f"3 {more[0] if more else f'{one}s'}" if None not in (one, *more) else "3"
     if isinstance(value, ast.BinOp) and isinstance(value.left, ast.Constant) and isinstance(value.left.value, str):
         return value.left.value
     return "" if ending else "3"
 
 
+class _Inlined(ast.NodeTransformer):
+    """Puts the words of ``one, more = "row", "rows"`` and ``they = …`` where the names stand."""
+
+    def __init__(self, tree: ast.AST) -> None:
+        self.words: dict[str, ast.expr] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign):
+                pairs = [(node.targets[0], node.value)]
+                if isinstance(node.targets[0], ast.Tuple) and isinstance(node.value, ast.Tuple):
+                    pairs = list(zip(node.targets[0].elts, node.value.elts))
+                self.words |= {ast.unparse(name): value for name, value in pairs if ast.unparse(name) in WORDS}
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        return self.words.get(node.id, node) if isinstance(node.ctx, ast.Load) else node
+
+
 def notes_in(source: str) -> Iterator[str]:
     """Strings that are put on a list called ``notes``, or that a function with ``note`` in its name returns."""
-    for node in ast.walk(ast.parse(source)):
+    tree = ast.parse(source)
+    for node in ast.walk(_Inlined(tree).visit(tree)):
         found: list[ast.expr] = []
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "append":
             found = node.args if ast.unparse(node.func.value) == "notes" else []
@@ -107,6 +135,38 @@ def notes_in(source: str) -> Iterator[str]:
             returned = [n.value for n in ast.walk(node) if isinstance(n, ast.Return) and n.value]
             found = [e for value in returned for e in (value.elts if isinstance(value, ast.List) else [value])]
         yield from filter(None, map(_text, found))
+
+
+FIXED = ("symbols", "tokens", "folds", "voices", "days", "training", "sources", "times")
+"""Words behind limits and totals, of which there are several."""
+
+
+def test_a_number_of_the_data_is_not_followed_by_a_fixed_plural() -> None:
+    entries = json.loads((ROOT / "report" / "notes.json").read_text(encoding="utf-8"))
+    told = [found[0] for entry in entries.values() for found in re.finditer(r"\{\w\} [a-z-]+s\b", entry["en"])]
+    assert [text for text in told if not text.endswith(FIXED)] == [] and len(told) > 5
+
+
+ROWS = "".join(f"2024-01-{day:02},{'' if day == 7 else day}\n" for day in range(1, 31))
+
+
+@pytest.mark.parametrize(
+    ("reader", "name", "content", "notes"),
+    [
+        (read, "a.fa", ">a\n" + "ACGT" * 30 + "a-N\n>b\n" + "ACGT" * 30 + "\n>c\n", 4),
+        (read, "a.abc", "by hand\n" + "X: 1\nK: C\nC D E F |\n\n" * 30 + "X: 2\n", 2),
+        (read_series, "a.csv", "date,sales\n" + ROWS + "2024-01-30,4\n", 2),
+        (read_tagged, "a.conllu", "# one\n" + "".join(f"a{k}\tX\nb\t{'XY'[k % 2]}\n\n" for k in range(40)), 1),
+    ],
+)
+def test_notes_on_a_single_thing_are_in_the_singular(
+    reader: Callable[[Path], Any], name: str, content: str, notes: int, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text(content)
+    ones = [note for note in reader(tmp_path / name).notes if re.search(r"\b1 ", note)]
+    assert len(ones) == notes, reader(tmp_path / name).notes
+    assert not any(re.search(r"\b1 [a-z-]+s\b|\bare left\b|\bare read\b", note) for note in ones), ones
+    assert None not in map(KOREAN.note, ones)
 
 
 READERS = sorted(path for path in (ROOT / "data").rglob("*.py") if "synthetic" not in path.stem)

@@ -211,7 +211,7 @@ def test_aligned_lines_end_at_line_feeds_and_blank_ones_are_counted(tmp_path: Pa
     data = f"{tmp_path / 'a.en'},{tmp_path / 'a.de'}"
     held = read_pairs_part(data, None, PLAIN, ByteTokenizer(), ByteTokenizer())
     assert pairs_of(held) == [("one\u2028two", "eins zwei"), ("three", "drei")]
-    assert any("1 lines blank in both are left out" in note for note in held.notes)
+    assert any("1 line blank in both is left out" in note for note in held.notes)
     write(tmp_path / "a.de", "eins zwei\nzwei\ndrei")
     with pytest.raises(DataError, match=r"a\.en, .*a\.de: line 2: the source is empty"):
         read_pairs_part(data, None, PLAIN, ByteTokenizer(), ByteTokenizer())
@@ -279,7 +279,7 @@ def test_repeated_pairs_are_kept_and_told(tmp_path: Path) -> None:
     found = read_pairs(folder, tokenizer="byte")
     assert len(found.parts["train"]) == 171
     assert "train: 2 pairs of 171 occurred before, word for word; they are kept" in found.all_notes
-    assert "valid: 1 of 2 sources stand in train too" in found.all_notes
+    assert "valid: 1 of 2 sources stands in train too" in found.all_notes
     assert found.card()["duplicates"] == 0.5
 
 

@@ -409,6 +409,18 @@ def test_the_best_row_has_no_difference_to_itself() -> None:
     assert "+0.000" in _row_of(render(board), "LSTM")
 
 
+@pytest.mark.parametrize(("best", "repeated"), [("ngram", False), ("lstm", True)])
+def test_the_difference_to_the_baseline_stands_once_where_the_baseline_is_the_best_row(
+    best: str, repeated: bool
+) -> None:
+    board = sample_board()
+    for row in board["rows"]:
+        row["gap"] = {"value": 0.5, "low": 0.4, "high": 0.6}
+    board["verdict"] |= {"best": best, "facts": {"order": [best]}}
+    headings = " ".join(_Page(render(board)).rows[:2])
+    assert "best row, paired" in headings and ("n-gram" in headings) == repeated
+
+
 @pytest.mark.parametrize(
     ("error", "told"),
     [

@@ -53,7 +53,7 @@ def test_fasta_entries_are_records_in_upper_case_without_gaps(tmp_path: Path) ->
     corpus = read(given(tmp_path / "d", "{}.fa.gz", text))
     assert ["".join(r) for r in records(corpus)] == ["ACGTACGTNN", "AC*", "ACGTNA*C"]
     notes = " ".join(corpus.card()["notes"])
-    for said in ("4 lower-case", "2 gaps", "3 N ", "1 entries without"):
+    for said in ("4 lower-case", "2 gaps", "3 N ", "1 entry without"):
         assert said in notes
     p = corpus.parts["train"]
     assert [int(p.ids[e - 1]) for e in p.ends] == [corpus.processor.tokenizer.end] * 3

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from chainrule.core import DataError, UserError
+from chainrule.data.source import read_file
 from chainrule.data.split import divide_parts
 from chainrule.data.table import Table, items, read_table, read_tables
 from chainrule.data.text_encoding import Decoding
@@ -205,3 +206,51 @@ def test_rows_of_one_key_stay_on_one_side_and_given_parts_are_kept(tmp_path: Pat
     carved = divided(given)
     assert carved["test"] is given["test"]
     assert len(carved["train"]) + len(carved["valid"]) == 900
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("what,when,who", "allowed: what, when, who"),
+        ("who,what_event,when", "did you mean 'what_event'?"),
+        ("who,EVENT,when", "did you mean 'EVENT'?"),
+        ("when,page,user", "allowed: page, user, when"),
+    ],
+)
+def test_a_column_that_is_not_there_is_sought_by_its_name_not_by_the_order_of_columns(
+    header: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(f"{header}\n" + "a,b,3\n" * 30)
+    with pytest.raises(UserError) as error:
+        read_table(tmp_path / "a.csv", "event")
+    assert str(error.value).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mark"), [(".csv", ";"), (".csv", "|"), (".csv", "\t"), (".csv", ","), (".tsv", "\t")]
+)
+def test_a_short_first_row_does_not_hide_the_separator(suffix: str, mark: str, tmp_path: Path) -> None:
+    rows = [f"word {k}{mark}label{mark}{k}" for k in range(40)]
+    path = write(tmp_path / f"a{suffix}", "\n".join([rows[0].rpartition(mark)[0], *rows[1:]]) + "\n")
+    with pytest.raises(DataError, match="line 1: 2 columns where most rows have 3"):
+        read_table(path, "text,label,-")
+    whole = write(tmp_path / f"b{suffix}", "report\n" + "\n".join(rows) + "\n")
+    with pytest.raises(DataError, match="line 1: 1 columns where most rows have 3"):
+        read_table(whole, "text,label,-")
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "skips"), [("a.csv", 1, False), ("a.tsv", 1, False), ("a.csv", 5, True), ("a.txt", 1, True)]
+)
+def test_a_header_that_is_not_utf8_is_not_offered_to_be_skipped(
+    name: str, line: int, skips: bool, tmp_path: Path
+) -> None:
+    mark = "\t" if name.endswith("tsv") else ","
+    rows = [f"text{mark}label", *(f"word {k}{mark}{'ab'[k % 2]}" for k in range(40))]
+    rows[line - 1] = rows[line - 1].replace("text", "téxt").replace("word", "wörd")
+    path = write(tmp_path / name, "\n".join(rows).encode("latin-1"))
+    with pytest.raises(DataError, match=rf"line {line}\b.*not UTF-8") as error:
+        read_file(path, Decoding(), [])
+    assert ("--on-bad skip" in str(error.value)) == skips and ("--encoding" in str(error.value)) != skips
+    if not skips:  # what is offered reads the file
+        assert "téxt" in read_file(path, Decoding(encoding="cp1252"), []).tobytes().decode()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import DataError
+from chainrule.core.plural import plural
 from chainrule.data.formats import RecordReader, register_reader
 
 
@@ -34,9 +35,10 @@ class Abc(RecordReader):
             raise DataError(f"{path}: no tune: a tune begins with a line such as X: 1 and holds at least one more")
         notes.append(f"{path.name}: the numbers of tunes (X:) are not modelled; generated tunes are numbered anew")
         if outside:
-            notes.append(f"{path.name}: {outside:,} lines outside tunes are left out")
+            notes.append(f"{path.name}: {plural(outside, 'line outside tunes is', 'lines outside tunes are')} left out")
         if empty := tunes.count([]):
-            notes.append(f"{path.name}: {empty:,} tunes without a line after X: are left out")
+            one, more = "tune without a line after X: is left out", "tunes without a line after X: are left out"
+            notes.append(f"{path.name}: {plural(empty, one, more)}")
         return ["\n".join(tune) for tune in tunes if tune]
 
     def split(self, text: str) -> list[str]:

@@ -9,6 +9,7 @@ import itertools
 import re
 import statistics
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -25,7 +26,7 @@ DELIMITERS = {",": "','", ";": "';'", "\t": "tabs", "|": "'|'"}
 SAMPLE = 1 << 16
 """Characters of a file that are looked at to find its separator."""
 EVEN = 0.9
-"""Share of the rows that have as many cells as the first one where a separator is right."""
+"""Share of the rows that have the most common number of cells where a separator is right."""
 
 Row = tuple[int, list[str]]
 """The line on which a row begins, and its cells."""
@@ -54,10 +55,11 @@ class Delimited(TableReader):
         if told := re.match(r'"?sep=([,;|\t])"?\r?\n', text):
             return told[1]
         sample = text[:SAMPLE] if len(text) <= SAMPLE else text[:SAMPLE].rpartition("\n")[0]
-        shares = {mark: _evenness(sample, mark) for mark in (self.delimiter, *DELIMITERS)}
+        found = {mark: _evenness(sample, mark) for mark in (self.delimiter, *DELIMITERS)}
+        shares = {mark: share for mark, (share, _) in found.items()}
         if shares[";"] >= EVEN and self.delimiter == "," and _decimals_alone(sample):
             return ";"
-        if shares[self.delimiter] >= EVEN:
+        if shares[self.delimiter] >= EVEN and found[self.delimiter][1]:
             return self.delimiter
         least = EVEN if self.delimiter == "," else 1.0  # lines of text without a tab may well have a comma each
         return max((mark for mark in shares if shares[mark] >= least), key=shares.__getitem__, default=self.delimiter)
@@ -149,12 +151,13 @@ def _quoted(path: Path, text: str, mark: str) -> Iterator[Row]:
         raise DataError(f"{path}: line {line}: not valid CSV: {error}") from None
 
 
-def _evenness(text: str, mark: str) -> float:
-    """Return the share of rows that have as many cells as the first; 0 where that is one cell."""
+def _evenness(text: str, mark: str) -> tuple[float, bool]:
+    """Return the share of rows that have the most common number of cells, 0 where that is one cell; does the first?"""
     sizes: list[int] = []
     with contextlib.suppress(DataError):  # a quote that the sample cuts
         sizes.extend(len(cells) for _, cells in _cells(Path(), text, mark))
-    return sum(size == sizes[0] for size in sizes) / len(sizes) if sizes and sizes[0] > 1 else 0.0
+    wide, rows = Counter(sizes).most_common(1)[0] if sizes else (0, 0)
+    return (rows / len(sizes), sizes[0] == wide) if wide > 1 else (0.0, False)
 
 
 def _decimals_alone(text: str) -> bool:

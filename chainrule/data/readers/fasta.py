@@ -7,8 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chainrule.core.errors import DataError
+from chainrule.core.plural import plural
 from chainrule.data.formats import RecordReader, register_reader
 
+LOWER = (
+    "lower-case letter (soft masking) is read as upper case",
+    "lower-case letters (soft masking) are read as upper case",
+)
+ANY = "N (any base, or asparagine) is kept as a symbol", "N (any base, or asparagine) are kept as a symbol"
 WIDTH = 60
 """Letters on a line."""
 
@@ -27,14 +33,14 @@ class Fasta(RecordReader):
         raw = _entries(path, text)
         made = [entry.upper().replace("-", "").replace(".", "") for entry in raw]
         empty = made.count("")
-        for count, what in (
-            (sum(sum(map(str.islower, e)) for e in raw), "lower-case letters (soft masking) are read as upper case"),
-            (sum(map(len, raw)) - sum(map(len, made)), "gaps (- or .) are left out"),
-            (sum(entry.count("N") for entry in made), "N (any base, or asparagine) are kept as a symbol"),
-            (empty, "entries without a letter are left out"),
+        for count, one, more in (
+            (sum(sum(map(str.islower, e)) for e in raw), *LOWER),
+            (sum(map(len, raw)) - sum(map(len, made)), "gap (- or .) is left out", "gaps (- or .) are left out"),
+            (sum(entry.count("N") for entry in made), *ANY),
+            (empty, "entry without a letter is left out", "entries without a letter are left out"),
         ):
             if count:
-                notes.append(f"{path.name}: {count:,} {what}")
+                notes.append(f"{path.name}: {plural(count, one, more)}")
         if empty == len(made):
             raise DataError(f"{path}: no entry holds a sequence")
         notes.append(f"{path.name}: the names of entries (after '>') are not modelled")

@@ -59,8 +59,8 @@ class Classify(ClassifyTask):
             lengths = [len(reader.tokenizer.encode(text.encode(errors="replace")).ids) for text in texts]
             if cut := sum(length > reader.longest for length in lengths):
                 notes = [
-                    f"{cut:,} of {len(texts):,} training texts are longer than {reader.longest} tokens: "
-                    "only the beginning is read"
+                    f"{cut:,} of {len(texts):,} training texts {'is' if cut == 1 else 'are'} longer than "
+                    f"{reader.longest} tokens: only the beginning is read"
                 ]
         return EncodedData(dataset, processor, dataset.parts, notes)
 
