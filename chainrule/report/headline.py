@@ -152,7 +152,7 @@ def _data(board: dict[str, Any], catalogue: Catalogue) -> str:
         found = (data.get("parts") or {}).get(part) or {}
         key = next((key for key in ("bytes", "records", "values", "tokens") if found.get(key) is not None), None)
         if key:
-            unit = catalogue.values["tokens"] if key == "tokens" else catalogue.message(key)
-            sizes.append(f"{catalogue.message(f'part_{part}')} {count(found[key])} {unit}")
+            size = catalogue.message(f"size_{key}", n=count(found[key]))
+            sizes.append(f"{catalogue.message(f'part_{part}')} {size}")
     name = str(data.get("name") or "")
     return f"{name}: {', '.join(sizes)}" if name and sizes else name
