@@ -15,6 +15,8 @@ MIXTURE, LIKELY = "mix", 0.5
 LONG = (("hours", 3600), ("minutes", 60))
 Facts = list[tuple[str, str]]
 """Terms and what is known of them."""
+SIZES = {"bytes": "size_bytes", "records": "size_records", "values": "size_values", "tokens": "size_tokens"}
+"""Sizes of a split, the first of which is told, and the messages that write them."""
 
 
 def heading(board: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -150,9 +152,9 @@ def _data(board: dict[str, Any], catalogue: Catalogue) -> str:
     sizes = []
     for part in ("train", "test"):
         found = (data.get("parts") or {}).get(part) or {}
-        key = next((key for key in ("bytes", "records", "values", "tokens") if found.get(key) is not None), None)
+        key = next((key for key in SIZES if found.get(key) is not None), None)
         if key:
-            unit = catalogue.values["tokens"] if key == "tokens" else catalogue.message(key)
-            sizes.append(f"{catalogue.message(f'part_{part}')} {count(found[key])} {unit}")
+            size = catalogue.message(SIZES[key], n=count(found[key]))
+            sizes.append(f"{catalogue.message(f'part_{part}')} {size}")
     name = str(data.get("name") or "")
     return f"{name}: {', '.join(sizes)}" if name and sizes else name

@@ -372,6 +372,22 @@ def test_the_next_row_of_a_metric_that_rises_is_the_one_below() -> None:
     assert _facts(render(board))["Next"] == "n-gram (n = 6) 0.800, worse by 0.100 (0.100 to 0.100)"
 
 
+@pytest.mark.parametrize(
+    ("unit", "english", "korean"),
+    [
+        ("bytes", "training 1,234 bytes, test 56 bytes", "학습 1,234바이트, 테스트 56바이트"),
+        ("records", "training 1,234 records, test 56 records", "학습 레코드 1,234개, 테스트 레코드 56개"),
+        ("values", "training 1,234 values, test 56 values", "학습 값 1,234개, 테스트 값 56개"),
+        ("tokens", "training 1,234 tokens, test 56 tokens", "학습 토큰 1,234개, 테스트 토큰 56개"),
+    ],
+)
+def test_sizes_of_the_data_are_written_as_each_language_writes_them(unit: str, english: str, korean: str) -> None:
+    board = sample_board()
+    board["data"] |= {"name": "d", "parts": {"train": {unit: 1234}, "test": {unit: 56}}}
+    assert _facts(render(board))["Data"] == f"d: {english}"
+    assert _facts(render(board, "ko"))["데이터"] == f"d: {korean}"
+
+
 def test_a_tie_names_the_tied_rows_and_what_would_decide_it() -> None:
     board = sample_board()
     board["verdict"] |= {"confidence": "tie", "tie": ["lstm", "gru"], "best": "lstm"}

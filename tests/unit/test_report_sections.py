@@ -16,6 +16,7 @@ import pytest
 import chainrule
 from chainrule.report import ReportSection, render
 from chainrule.report.messages import LANGUAGES
+from chainrule.tasks.base import find_task
 from chainrule.tasks.board import section_of
 
 ROOT = Path(chainrule.__file__).parent
@@ -421,3 +422,12 @@ def test_the_report_imports_no_task_no_model_and_no_trainer() -> None:
 def test_templates_and_scripts_are_small() -> None:
     files = [*ROOT.glob("report/templates/*"), *ROOT.glob("tasks/*/section.html")]
     assert files and max(len(path.read_text(encoding="utf-8").splitlines()) for path in files) <= 450
+
+
+@pytest.mark.parametrize("task", ["classify", "tag", "classify-images"])
+def test_the_methodology_of_labels_says_what_each_metric_is(task: str) -> None:
+    section, metrics = section_of(task), find_task(task).metrics("token")
+    english, korean = (section.catalogue(lang).message("method_task") for lang in ("en", "ko"))
+    assert len(metrics) == 3
+    for metric in metrics:
+        assert metric.label.lower() in english.lower() and (metric.label_ko or metric.label) in korean
