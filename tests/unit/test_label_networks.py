@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -329,7 +330,7 @@ def test_a_run_that_was_cut_goes_on_bit_for_bit(
         assert torch.equal(value, made[1][key]), key
 
 
-def test_a_network_never_learns_from_the_validation_part_that_it_is_chosen_by(labelling: Path) -> None:
+def test_a_network_never_learns_from_the_validation_part_that_it_is_chosen_by(labelling: Path, tmp_path: Path) -> None:
     data = read_labelled(labelling)
     assert data.carved
     chosen = settings(labelling, "classify", "rnn")
@@ -337,7 +338,10 @@ def test_a_network_never_learns_from_the_validation_part_that_it_is_chosen_by(la
     source, _ = find_task("classify").learning(ready.model_type.build(ready.config), ready.data, ready)
     seen = {text for k in range(source.steps_per_epoch) for text in source(k)[1].texts}  # type: ignore[attr-defined]
     assert seen == set(data.parts["train"].texts) and not seen & set(data.parts["valid"].texts)
-    assert any("networks never train on them" in note for note in data.notes)
+    for part in ("train", "test"):
+        shutil.copy(labelling, tmp_path / f"{part}.csv")
+    given = read_labelled(tmp_path)  # with a training split, but without one for validation
+    assert given.carved and any("networks never train on validation data" in note for note in given.notes)
 
 
 def test_groups_of_like_length_hold_everything_once_within_bounds() -> None:
