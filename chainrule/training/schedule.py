@@ -189,8 +189,9 @@ class Schedule:
         p.too_few_steps = self.too_few(p.total or p.step + self._steps_left(p))
         if p.too_few_steps is None:
             return None
+        pace = "at the speed of the first steps about " if self.timed else ""
         return (
-            f"{'about ' if self.timed else ''}{p.too_few_steps:,} step{'s' * (p.too_few_steps != 1)} in {budget}, and "
+            f"{pace}{p.too_few_steps:,} step{'s' * (p.too_few_steps != 1)} in {budget}, and "
             f"the learning rate alone warms up over {warmup:,}: too few to learn from; give "
             f"--budget {budget.times(ENOUGH * warmup / p.too_few_steps)} or a smaller model (--set size=tiny)"
         )
