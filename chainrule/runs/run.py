@@ -29,6 +29,8 @@ class Run(Generic[ProcessorT]):
     data: dict[str, Any]
     compute: Compute
     path: Path | None = None
+    scheduler: Any = None
+    """The thread that takes the steps of its engine, where the run is served."""
 
     @property
     def name(self) -> str:

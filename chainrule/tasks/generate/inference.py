@@ -19,9 +19,9 @@ from chainrule.data.formats import suffix, table_suffixes
 from chainrule.data.symbols import Sequences, name_of
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
-from chainrule.inference.engine import Engine
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
 from chainrule.inference.sampling import Filters, pad
+from chainrule.inference.scheduler import engine_of
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call, text_of, token_text
@@ -246,7 +246,7 @@ def _made(
     run: Run, prompts: list[list[int]], sampler: Sampler, seeds: list[int], max_tokens: int | None, stop: Sequence[str]
 ) -> list[Handle]:
     """A finished request of each prompt and seed."""
-    engine, rules = Engine(run.model, run.compute), record_rules(run, stop)
+    engine, rules = engine_of(run), record_rules(run, stop)
 
     def limit(ids: list[int]) -> int | None:
         if max_tokens is not None or engine.room is None:

@@ -1,0 +1,79 @@
+"""The runs that a server answers for, and the threads that compute for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chainrule.core import Autoregressive, UserError
+from chainrule.inference.scheduler import Scheduler
+from chainrule.runs.run import Run
+from chainrule.tasks.setup import load
+
+
+@dataclass
+class Served:
+    """A run under the name that clients ask for."""
+
+    name: str
+    run: Run
+    scheduler: Scheduler | None
+    """None: the run generates nothing step by step."""
+
+
+class Service:
+    """Runs by name; the first one answers where a client names none.
+
+    Args:
+        served: the runs.
+    """
+
+    def __init__(self, served: Iterable[Served]):
+        self.runs = {one.name: one for one in served}
+
+    def find(self, name: str | None) -> Served:
+        """Return a run by its name; the first one for None.
+
+        Raises:
+            KeyError: there is none of that name.
+        """
+        return next(iter(self.runs.values())) if name is None else self.runs[name]
+
+    def close(self) -> None:
+        """Finish what runs, and end the threads."""
+        for one in self.runs.values():
+            if one.scheduler is not None:
+                one.scheduler.close()
+
+
+def open_service(paths: Iterable[str], **machine: Any) -> Service:
+    """Load runs, and boards with all their finished runs, the best one first.
+
+    Args:
+        paths: folders of runs or boards.
+        machine: device, precision and threads.
+
+    Raises:
+        UserError: a folder that is neither, or two runs of one name.
+    """
+    served: dict[str, Served] = {}
+    for path in paths:
+        for name, folder in _runs_of(Path(path)):
+            if name in served:
+                raise UserError(f"{path}: two runs are called {name}; rename the folder of one")
+            run = load(folder, **machine)
+            if isinstance(run.model, Autoregressive):
+                run.scheduler = Scheduler(run.model, run.compute)
+            served[name] = Served(name, run, run.scheduler)
+    return Service(served.values())
+
+
+def _runs_of(path: Path) -> list[tuple[str, Path]]:
+    """The name and folder of each run of a board, the best one first; or of the one run that the folder is."""
+    if not (path / "board.json").is_file():
+        return [(path.resolve().name, path)]
+    folders = [(path / "best").resolve(), *sorted((path / "runs").iterdir())]
+    done = [folder for folder in folders if (folder / "MANIFEST.json").is_file()]
+    return [(folder.name, folder) for folder in dict.fromkeys(done)]
