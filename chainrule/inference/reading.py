@@ -68,8 +68,8 @@ class Reader:
     def __init__(self, model: Autoregressive, compute: Compute, capacity: Capacity):
         self.model, self.device, self.chunk = model, compute.device, capacity.chunk
         self.prefixes = Prefixes(capacity.cached)
-        self.tokens_read, self.tokens_spared = 0, 0
-        """Tokens of records that were read, and that were found among what is kept."""
+        self.tokens_read, self.tokens_spared, self.hits = 0, 0, 0
+        """Tokens of records that were read; that were found among what is kept; and how often any were."""
         start_1 = model.start_inputs(1)[0].cpu()
         self._start_1 = start_1.double() if start_1.is_floating_point() else start_1
         self._readings: dict[Handle, list[Reading]] = {}
@@ -112,7 +112,8 @@ class Reader:
         return Reading(source_S, self._record(given(prompt), handle.tokens))
 
     def _record(self, *parts: Sequence) -> Tensor:
-        rows = (torch.as_tensor(part).to(self._start_1).reshape(-1, *self._start_1.shape[1:]) for part in parts)
+        kind, shape = self._start_1.dtype, self._start_1.shape[1:]
+        rows = (torch.as_tensor(part, dtype=kind).cpu().reshape(-1, *shape) for part in parts)
         return torch.cat([self._start_1, *rows])
 
     def keep(self, handle: Handle, state: State, first: int) -> None:
@@ -192,6 +193,7 @@ class Reader:
         length, state = self.prefixes.find(reading.source, reading.inputs_T[:-1])
         if state is not None and (length > reading.at or reading.state is None):
             self.tokens_spared += length - reading.at
+            self.hits += 1
             reading.at, reading.state, reading.row = length, state, 0
         elif reading.state is None and reading.source_S is None and not reading.left:
             reading.state = self.model.initial_state(1)

@@ -174,8 +174,9 @@ class Scheduler:
 
     def stats(self) -> dict[str, int]:
         """Return counters and gauges: ``jobs`` and ``requests`` that wait or run, ``queued`` requests that wait,
-        ``rows`` that run, ``rows_limit``, ``tokens`` generated so far, ``prompt_tokens`` read so far,
-        ``prefix_tokens`` found among what is kept, and ``prefix_bytes`` that are kept."""
+        ``rows`` that run, ``rows_limit``, ``tokens`` generated so far, ``prompt_tokens`` read so far, ``prefix_tokens``
+        found among what is kept, ``prefix_hits`` how often, ``prefix_bytes`` that are kept, and ``laid_aside``, how
+        often a request made room for another one."""
         with self._changed:
             jobs = [*self._jobs, *self._arrived]
         open_ = [handle for job in jobs for handle in job.handles if handle.finish is None]
@@ -184,7 +185,8 @@ class Scheduler:
             "jobs": len(jobs), "requests": len(open_), "queued": max(0, len(open_) - len(running)),
             "rows": sum(handle.rows for handle in running), "rows_limit": self.engine.capacity.rows or 0,
             "tokens": self.engine.tokens, "prompt_tokens": reader.tokens_read, "prefix_tokens": reader.tokens_spared,
-            "prefix_bytes": reader.prefixes.bytes,
+            "prefix_hits": reader.hits, "prefix_bytes": reader.prefixes.bytes,
+            "laid_aside": self.engine.waiting.laid_aside,
         }  # fmt: skip
 
     def close(self, timeout: float | None = None) -> bool:

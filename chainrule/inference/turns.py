@@ -23,6 +23,8 @@ class Turns:
         self.rows = rows
         self._lines: dict[Hashable, deque[Handle]] = {}
         """Never empty; the first one has its turn."""
+        self.laid_aside = 0
+        """How often a request was laid aside so far."""
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -49,8 +51,8 @@ class Turns:
         while (handle := self._next(shares)) is not None:
             joining.append(handle)
         for handle in reversed(shares.aside):
-            line = self._lines.setdefault(handle.owner, deque())
-            line.appendleft(handle)
+            self._lines.setdefault(handle.owner, deque()).appendleft(handle)
+        self.laid_aside += len(shares.aside)
         return joining, shares.aside
 
     def _next(self, shares: Shares) -> Handle | None:
