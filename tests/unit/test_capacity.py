@@ -84,24 +84,30 @@ def test_a_beam_search_that_is_cancelled_has_no_result():
     assert engine.step() == [] and not engine.busy
 
 
-def test_a_request_that_is_laid_aside_goes_on_where_it_was():
+EVEN, ODD = tuple(range(0, V, 2)), tuple(range(1, V, 2))
+
+
+@pytest.mark.parametrize("kept", [0, 1 << 20])
+@pytest.mark.parametrize(
+    "kind",
+    [{"constraints": Constraints(turns=(EVEN, ODD))}, {"unconditional": [0, 0], "guidance": 25.0}, {"end": 3}],
+    ids=["turns", "guided", "ends"],
+)
+def test_a_request_that_is_laid_aside_goes_on_where_it_was(kind, kept):
     """Its place in turns of tokens, its noise and both rows of a guided request are those of its tokens."""
-    model, even, odd = build(), tuple(range(0, V, 2)), tuple(range(1, V, 2))
-    turns = Constraints(turns=(even, odd))
-    kinds = [{"constraints": turns}, {"unconditional": [0, 0], "guidance": 2.5}, {"end": 3}]
-    for kept in (0, 1 << 20):
-        engine = Engine(model, CPU, Capacity(rows=6, cached=kept))
-        requests = [Request([5, k], Filters(), seed=k, max_tokens=12, **kinds[k % 3]) for k in range(6)]
-        handles = [engine.submit(request, "first") for request in requests]
-        for _ in range(3):
-            engine.step()
-        later = [Request([k], Filters(), seed=k, max_tokens=12) for k in range(3)]
-        handles += [engine.submit(request, "later") for request in later]
-        engine.run_until(lambda engine=engine: not engine.busy)
-        assert engine.waiting.laid_aside
-        assert bool(engine.reader.hits) == bool(kept)
-        for request, handle in zip([*requests, *later], handles):
-            assert handle.tokens == alone(model, request)
+    model = build()
+    engine = Engine(model, CPU, Capacity(rows=6, cached=kept))
+    requests = [Request([5, k], Filters(), seed=k, max_tokens=12, **kind) for k in range(6)]
+    handles = [engine.submit(request, "first") for request in requests]
+    for _ in range(3):
+        engine.step()
+    later = [Request([k], Filters(), seed=k, max_tokens=12) for k in range(3)]
+    handles += [engine.submit(request, "later") for request in later]
+    engine.run_until(lambda: not engine.busy)
+    assert engine.waiting.laid_aside
+    assert kept or not engine.reader.hits
+    for request, handle in zip([*requests, *later], handles):
+        assert handle.tokens == alone(model, request)
 
 
 # --- turns ------------------------------------------------------------------------------------------------------------
@@ -131,14 +137,21 @@ def test_owners_take_turns_and_the_rows_end_up_shared_evenly():
     assert len(turns) == 35 + 35
 
 
+def test_owners_take_turns_where_rows_are_free():
+    turns = Turns(None)
+    for owner in "aaabbc":
+        turns.add(handle(owner))
+    joining, _ = turns.admit([])
+    assert [h.owner for h in joining] == [*"abcaba"]
+
+
 def test_the_newest_are_laid_aside_first_and_come_back_first():
     turns, first = Turns(3), [handle("a") for _ in range(3)]
+    turns.add(handle("a"))
     turns.add(handle("b"))
     (joined,), aside = turns.admit(first)
-    assert aside == [first[2]]
-    turns.add(handle("a"))
+    assert (joined.owner, aside) == ("b", [first[2]])
     assert turns.admit([first[0], first[1]]) == ([first[2]], [])
-    assert joined.owner == "b"
 
 
 def test_a_request_of_many_rows_is_not_overtaken_by_those_that_come_later():
