@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.core import Autoregressive, UserError
-from chainrule.inference.scheduler import Scheduler
+from chainrule.inference.scheduler import QUEUE, Scheduler
 from chainrule.runs.run import Run
+from chainrule.serve.errors import UnknownModel
 from chainrule.tasks.setup import load
 
 
@@ -37,9 +38,13 @@ class Service:
         """Return a run by its name; the first one for None.
 
         Raises:
-            KeyError: there is none of that name.
+            UnknownModel: there is none of that name.
         """
-        return next(iter(self.runs.values())) if name is None else self.runs[name]
+        if name is None:
+            return next(iter(self.runs.values()))
+        if name not in self.runs:
+            raise UnknownModel(name, list(self.runs))
+        return self.runs[name]
 
     def close(self) -> None:
         """Finish what runs, and end the threads."""
@@ -48,11 +53,12 @@ class Service:
                 one.scheduler.close()
 
 
-def open_service(paths: Iterable[str], **machine: Any) -> Service:
+def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) -> Service:
     """Load runs, and boards with all their finished runs, the best one first.
 
     Args:
         paths: folders of runs or boards.
+        queue: requests that wait or run at once, for each run.
         machine: device, precision and threads.
 
     Raises:
@@ -65,7 +71,7 @@ def open_service(paths: Iterable[str], **machine: Any) -> Service:
                 raise UserError(f"{path}: two runs are called {name}; rename the folder of one")
             run = load(folder, **machine)
             if isinstance(run.model, Autoregressive):
-                run.scheduler = Scheduler(run.model, run.compute)
+                run.scheduler = Scheduler(run.model, run.compute, queue=queue)
             served[name] = Served(name, run, run.scheduler)
     return Service(served.values())
 
