@@ -100,6 +100,10 @@ class Scheduler:
         finally:
             self._release()
 
+    def stats(self) -> dict[str, int]:
+        """Return figures of this moment, by name."""
+        return {"jobs": len(self._jobs), "queued": len(self._arrived)}
+
     def close(self, timeout: float | None = None) -> None:
         """Refuse new jobs, finish those that there are, and end the thread."""
         with self._changed:

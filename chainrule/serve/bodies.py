@@ -72,16 +72,17 @@ async def _read(headers: Headers, receive: Receive) -> bytes | None:
     Raises:
         Failure: it is too large; what is announced to be so is not read.
     """
-    body, more = bytearray(), True
     announced = headers.get("content-length", "0")
-    while more:
-        if len(body) > limits.BODY or (announced.isdecimal() and int(announced) > limits.BODY):
-            raise Failure(413, f"the body has more than {limits.BODY} bytes: send less at once", code="too_large")
+    size = int(announced) if announced.isdecimal() else 0
+    body, more = bytearray(), True
+    while more and size <= limits.BODY:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
         body += message.get("body", b"")
-        more = message.get("more_body", False)
+        size, more = max(size, len(body)), message.get("more_body", False)
+    if size > limits.BODY:
+        raise Failure(413, f"the body has more than {limits.BODY} bytes: send less at once", code="too_large")
     return bytes(body)
 
 

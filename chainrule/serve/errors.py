@@ -113,7 +113,8 @@ def failure_of(error: Exception, request: str) -> Failure:
     if isinstance(error, RequestValidationError):
         return _invalid(list(error.errors()))
     if isinstance(error, HTTPException):
-        return Failure(error.status_code, str(error.detail), headers=error.headers)
+        told = "no such path: /openapi.json lists those that there are" if error.status_code == 404 else error.detail
+        return Failure(error.status_code, str(told), headers=error.headers)
     if isinstance(error, Busy):
         return Failure(429, str(error), code="busy", headers=AGAIN)
     if isinstance(error, Refused):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import logging
 import os
@@ -60,7 +61,7 @@ def listen(host: str, port: int) -> socket.socket:
         raise MachineError(f"--port {port}: no permission; give one above 1023") from None
     except OSError as error:
         found.close()
-        told = "in use" if error.errno == 98 else str(error.strerror)
+        told = "in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
         raise UserError(f"--host {host} --port {port}: {told}; give another --port") from None
     return found
 
@@ -98,7 +99,7 @@ class Server(uvicorn.Server):
         """Stop at SIGTERM and SIGINT, where this is the main thread."""
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                asyncio.get_running_loop().add_signal_handler(number, self.stop)
+                signal.signal(number, lambda *_: self.stop())
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
