@@ -9,8 +9,8 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from chainrule.serve import limits, openai
-from chainrule.serve.bodies import Bodies
 from chainrule.serve.errors import Boundary, failure_of
+from chainrule.serve.exchange import Exchange
 from chainrule.serve.health import Doors, Health
 from chainrule.serve.metrics import Metrics, Observed
 from chainrule.serve.security import ANYBODY, Access, Guard
@@ -36,7 +36,7 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
             Middleware(Boundary),
             Middleware(Guard, access),
             Middleware(Doors, health),
-            Middleware(Bodies, seconds),
+            Middleware(Exchange, seconds),
         ],
         exception_handlers={HTTPException: _answer, RequestValidationError: _answer},
     )

@@ -11,7 +11,11 @@ from chainrule.core import Autoregressive, UserError
 from chainrule.inference.scheduler import QUEUE, Scheduler
 from chainrule.runs.run import Run
 from chainrule.serve.errors import UnknownModel
+from chainrule.tasks.inference import answering
 from chainrule.tasks.setup import load
+
+CALLS = ("generate", "predict", "score", "translate", "classify", "tag", "fill")
+"""Commands on runs that routes answer, beside drawing."""
 
 
 @dataclass
@@ -70,10 +74,19 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
             if name in served:
                 raise UserError(f"{path}: two runs are called {name}; rename the folder of one")
             run = load(folder, **machine)
+            check_task(run.task, path)
             if isinstance(run.model, Autoregressive):
                 run.scheduler = Scheduler(run.model, run.compute, queue=queue)
             served[name] = Served(name, run, run.scheduler)
     return Service(served.values())
+
+
+def check_task(task: str, path: str) -> None:
+    """Raise UserError where no route is answered by runs of a task."""
+    if task not in (tasks := {"draw"}.union(*map(answering, CALLS))):
+        raise UserError(
+            f"{path}: nothing asks a run of {task} over HTTP; runs of {', '.join(sorted(tasks))} are served"
+        )
 
 
 def _runs_of(path: Path) -> list[tuple[str, Path]]:

@@ -22,7 +22,7 @@ from chainrule.serve import limits
 from chainrule.serve.app import application
 from chainrule.serve.security import LOCAL, Access
 from chainrule.serve.server import Settings, is_local, listen, serve
-from chainrule.serve.service import Service, open_service
+from chainrule.serve.service import Service, check_task, open_service
 from tests.serve.shell import ERRORS, GOOD, small_run, with_failures
 
 KEY = "a-key-of-some-length"
@@ -281,6 +281,15 @@ def test_a_port_in_use_is_one_line(run: str) -> None:
         port = first.getsockname()[1]
         with pytest.raises(UserError, match=f"--port {port}: in use; give another --port"):
             serve([run], Settings(port=port), {})
+
+
+def test_a_run_that_no_route_asks_is_told() -> None:
+    with pytest.raises(
+        UserError, match=r"my-codes: nothing asks a run of codes over HTTP; runs of classify, .* are served"
+    ):
+        check_task("codes", "my-codes")
+    for task in ("classify", "classify-images", "draw", "fill", "generate", "series", "tag", "translate"):
+        check_task(task, "")
 
 
 @pytest.mark.parametrize(

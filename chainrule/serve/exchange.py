@@ -1,4 +1,4 @@
-"""Bodies of requests: read whole and checked before a route sees them; a request ends with its client or in time."""
+"""A request and its answer: the body is read whole and checked first; the answer ends with its client, or in time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chainrule.serve import limits
 from chainrule.serve.errors import Failure
 
 
-class Bodies:
+class Exchange:
     """Middleware: passes on what is JSON, and cancels the answer where the client leaves or time runs out.
 
     Args:
