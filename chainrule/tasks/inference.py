@@ -190,9 +190,15 @@ def text_of(run: Run, ids: Any) -> str:
     return run.processor.tokenizer.decode(ids).decode(errors="replace")
 
 
+def unknown_ids(run: Run) -> list[int]:
+    """Return the token ids that a run does not know: the unknown one, and those that training never had."""
+    unknown = run.processor.tokenizer.unknown
+    return [*run.data.get("unseen", ()), *([] if unknown is None else [unknown])]
+
+
 def count_unknown(run: Run, ids: Sequence[int]) -> int:
-    """Return how many of some token ids the run does not know: the unknown one, and those that training never had."""
-    strange = {run.processor.tokenizer.unknown, *run.data.get("unseen", ())}
+    """Return how many of some token ids the run does not know."""
+    strange = {*unknown_ids(run)}
     return sum(k in strange for k in ids)
 
 

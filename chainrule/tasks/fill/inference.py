@@ -14,10 +14,10 @@ import torch
 from chainrule.core import Batch, Encoder, UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import read_lines
+from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.fill.metrics import BUDGET, longest_first
 from chainrule.tasks.inference import count_unknown, register_call, token_text
 
 MASK = "[MASK]"
@@ -176,7 +176,7 @@ def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
     out = [np.zeros((len(row), 0), np.float32) for row in ids]
-    for chosen in longest_first([len(piece) for *_, piece in pieces], BUDGET):
+    for chosen in longest_first([len(piece) for *_, piece in pieces]):
         group = [pieces[k] for k in chosen]
         rows_BT, lengths_B = pad([piece.tolist() for _, _, piece in group], model.start_id)
         with compute.autocast():
