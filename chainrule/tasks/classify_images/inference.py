@@ -19,7 +19,9 @@ ROWS = 256
 """Images that are read at once."""
 
 
-@register_call("classify-images")
+@register_call(
+    "classify-images", items=lambda _, input: [input] if isinstance(input, str | os.PathLike) else list(input)
+)
 @torch.no_grad()
 def classify(run: Run, input: Any) -> dict[str, Any]:
     """Classify images.

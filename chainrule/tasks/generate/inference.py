@@ -10,6 +10,7 @@ from typing import Any
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
+from chainrule.data.lines import read_lines
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
@@ -23,8 +24,9 @@ from chainrule.tasks.inference import check_counts, count_unknown, phrases, regi
 @register_call("generate")
 def generate(
     run: Run,
-    prompt: Sequence[str] = ("",),
+    prompt: Sequence[str] = (),
     *,
+    input: Any = None,
     max_tokens: int | None = None,
     n: int = 1,
     temperature: float = 1.0,
@@ -42,7 +44,8 @@ def generate(
 
     Args:
         run: a run of ``generate``.
-        prompt: beginnings of records.
+        prompt: beginnings of records; none: one that is empty.
+        input: a path whose lines are prompts, or prompts in memory, in place of ``prompt``.
         max_tokens: at most so many tokens each; None: 200, or as many as learned positions have room for.
         n: sequences of each prompt.
         temperature: divides the logits; 0 takes the most probable token.
@@ -56,14 +59,15 @@ def generate(
         seed: seed of the noise; None: 42.
 
     Returns:
-        ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
-        symbols: ``sequences``, whole records as lists of symbols (or steps), and ``written``, the same as in a file.
+        ``texts``, without the prompts (``prompts``, where ``input`` holds them); ``nats``, log p of each under the
+        model as it is; ``tokens_per_second``. Of symbols: ``sequences``, whole records as lists of symbols (or steps),
+        and ``written``, the same as in a file.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
     """
     check_counts(max_tokens, n)
-    filters = Filters(temperature, top_k, top_p, min_p)
+    filters, prompts = Filters(temperature, top_k, top_p, min_p), _prompts(prompt, input)
     if "" in stop:
         raise UserError("--stop '': an empty text; leave it out")
     if beams is not None and (filters, tuple(stop), seed) != (Filters(), (), None):
@@ -73,7 +77,7 @@ def generate(
         raise UserError("--must and --forbid need beam search: give --beams too, --beams 8 for example")
     if beams is not None and n > beams >= 1:
         raise UserError(f"-n {n}: more than --beams {beams}; give at least as many beams")
-    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
+    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompts]
     began = time.perf_counter()
     if beams is not None:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
@@ -81,11 +85,18 @@ def generate(
     else:
         handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
         made = [(handle.tokens, handle.total) for handle in handles]
-    seconds = time.perf_counter() - began
+    speed = sum(len(ids) for ids, _ in made) / max(time.perf_counter() - began, 1e-9)
     unknown = [count_unknown(run, ids) for ids in encoded]
-    result = _shown_all(run, [p for p in prompt for _ in range(n)], [p for p in encoded for _ in range(n)], made)
-    speed = sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)
-    return {**result, "unknown": unknown if any(unknown) else None, "tokens_per_second": speed}
+    result = _shown_all(run, [p for p in prompts for _ in range(n)], [p for p in encoded for _ in range(n)], made)
+    told = {"prompts": None if input is None else prompts, "unknown": unknown if any(unknown) else None}
+    return {**result, **told, "tokens_per_second": speed}
+
+
+def _prompts(prompt: Sequence[str], input: Any) -> list[str]:
+    """The prompts; an empty one where none is given."""
+    if prompt and input is not None:
+        raise UserError("generate: a file of prompts and --prompt exclude each other: leave out one of them")
+    return list(prompt or ("",)) if input is None else read_lines(input)
 
 
 def _made(

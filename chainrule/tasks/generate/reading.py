@@ -16,7 +16,7 @@ from chainrule.core.progress import tracked
 from chainrule.data import SymbolTokenizer
 from chainrule.data import lines as inputs
 from chainrule.data.encoding import Part
-from chainrule.data.formats import suffix, table_suffixes
+from chainrule.data.formats import record_reader, suffix, table_suffixes
 from chainrule.data.symbols import Sequences, name_of
 from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
@@ -28,7 +28,15 @@ LOGITS = 1 << 24
 """Probabilities (sequences x tokens of the vocabulary) that are computed at once."""
 
 
-@register_call("generate")
+def _scored_items(run: Run, input: Any, unit: str = "lines", **_: Any) -> Sequence[Any] | None:
+    """Lines with their bytes as they are; None for one text, and for files whose records are more than a line."""
+    form = getattr(run.processor.tokenizer, "form", None)
+    if unit == "stream" or (form and record_reader(form.kind)):
+        return None
+    return inputs.read_texts(input) if inputs.is_path(input) else list(input)
+
+
+@register_call("generate", items=_scored_items)
 def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
     """Score texts, each read from the start.
 
@@ -186,10 +194,10 @@ def _records(run: Run, input: Any) -> Sequences:
     for item in texts:
         if isinstance(item, str | bytes):
             text = item if isinstance(item, str) else item.decode()
-            records += [form.read(record) for record in form.records(text)]
+            records += [_symbols(run, record) for record in form.records(text) or [""]]
         else:
             records.append(_symbols(run, item))
-    if not any(records):
+    if not any(map(len, records)):
         raise DataError("the input: nothing to score: give at least one record with a symbol")
     return Sequences.of(form, records, None, "the text")
 
