@@ -13,7 +13,7 @@ from chainrule.tasks.groups import Constraints, Sampling, UsesRun
 
 
 class GenerateResult(Result):
-    prompts: list[str] | None = key("the prompts, where a file holds them")
+    prompts: list[Any] | None = key("the prompts, where a file holds them")
     texts: list[str] | None = key("continuations, without their prompts")
     sequences: list[Any] | None = key("of symbols and series: whole records as lists")
     written: list[str] | None = key("of symbols: the same as they would be written in a file")
@@ -63,9 +63,9 @@ class Generate(UsesRun, Sampling, Constraints):
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
         n = self.n or 1
         several = [name for name in ("texts", "sequences", "written", "nats") if name in answer]
-        one = [name for name in ("prompts", "unknown", "columns", "quantiles") if name in answer]
+        one = {"prompt": "prompts", "column": "columns", "unknown": "unknown", "quantiles": "quantiles"}
         for k in range(len(answer["nats"]) // n):
-            alone = {name.removesuffix("s") if name == "prompts" else name: answer[name][k] for name in one}
+            alone = {name: answer[of][k] for name, of in one.items() if of in answer}
             yield {**alone, **{name: answer[name][k * n : (k + 1) * n] for name in several}}
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:

@@ -30,11 +30,12 @@ def answers(options: Options) -> Iterator[dict[str, Any]]:
     run = run_of(options)
     asked = replace(options, **{"run": run, **dict.fromkeys(MACHINE)})
     items = items_of(run, asked)
+    read = {name: None for name in ("encoding",) if hasattr(options, name)}  # what was read has been decoded
     if items is None:
         yield options.result.checked(answer(run, asked))
         return
     for begin, end in tracked(blocks(items)):
-        block = replace(asked, **{"encoding": None, str(options.by_line): list(items[begin:end])})
+        block = replace(asked, **{**read, str(options.by_line): list(items[begin:end])})
         yield options.result.checked(answer(run, block))
 
 

@@ -109,7 +109,11 @@ def items_of(run: Run, options: Options) -> Sequence[Any] | None:
     call, given = _call_of(run, options), _given(run, options)
     if options.by_line not in given:
         return None
-    return _items[call](run, **given) if call in _items else read_lines(given[options.by_line])
+    if call in _items:
+        return _items[call](run, **given)
+    source = given[options.by_line]
+    listed = isinstance(source, list) and not any(isinstance(item, os.PathLike) for item in source)
+    return source if listed else read_lines(source)
 
 
 def decode_inputs(run: Run, given: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -186,12 +186,7 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
     if not any(map(len, ids)):
         raise UserError("embed: the texts are empty: give at least one with a token")
-    vectors = _vectors(run, ids)
-    none = np.zeros(max(rows.shape[1] for rows in vectors), np.float32)
-    if per == "text":
-        made = np.stack([rows.mean(0) if len(rows) else none for rows in vectors])
-    else:
-        made = np.concatenate([rows for rows in vectors if len(rows)])
+    made = _token_vectors(run, ids) if per == "token" else _text_vectors(run, ids)
     count, width = made.shape
     return {"vectors": made, "count": count, "width": width, "per": per, "tokens": [len(row) for row in ids]}
 
@@ -208,20 +203,38 @@ def write_vectors(path: Path | str, vectors: np.ndarray) -> None:
     write_file(Path(path), content.getvalue())
 
 
+def _token_vectors(run: Run, ids: Sequence[np.ndarray]) -> np.ndarray:
+    """A vector for each token, texts one after the other."""
+    first = np.cumsum([0, *map(len, ids)])
+    made = np.zeros((first[-1], 0), np.float32)
+    for b, t, rows in _vectors(run, ids):
+        made = made if made.shape[1] else np.zeros((first[-1], rows.shape[1]), np.float32)
+        made[first[b] + t : first[b] + t + len(rows)] = rows
+    return made
+
+
+def _text_vectors(run: Run, ids: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over the tokens of each text; 0 where it has none."""
+    made = np.zeros((len(ids), 0), np.float64)
+    for b, _, rows in _vectors(run, ids):
+        made = made if made.shape[1] else np.zeros((len(ids), rows.shape[1]))
+        made[b] += rows.sum(0, dtype=np.float64) / len(ids[b])
+    return made.astype(np.float32)
+
+
 @torch.no_grad()
-def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """A vector for each token of each text. Pieces of similar length are read together."""
+def _vectors(run: Run, ids: Sequence[np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The vectors of the tokens of each piece of a text: its number, where the piece begins, tokens x D.
+
+    Pieces of similar length are read together.
+    """
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
-    out = [np.zeros((len(row), 0), np.float32) for row in ids]
-    for chosen in longest_first([len(piece) for *_, piece in pieces]):
+    for chosen in tracked([*longest_first([len(piece) for *_, piece in pieces])]):
         group = [pieces[k] for k in chosen]
         rows_BT, lengths_B = pad([piece.tolist() for _, _, piece in group], model.start_id)
         with compute.autocast():
             batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)
             hidden_BTD = model.encode(batch).float().cpu().numpy()
         for k, (b, t, piece) in enumerate(group):
-            if not out[b].shape[1]:
-                out[b] = np.zeros((len(ids[b]), hidden_BTD.shape[-1]), np.float32)
-            out[b][t : t + len(piece)] = hidden_BTD[k, 1 : len(piece) + 1]
-    return out
+            yield b, t, hidden_BTD[k, 1 : len(piece) + 1]

@@ -10,14 +10,14 @@ from typing import Any
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
-from chainrule.data.lines import read_lines
+from chainrule.data.lines import is_path, read_lines
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import engine_of
 from chainrule.runs.run import Run
-from chainrule.tasks.generate import reading  # noqa: F401  (registers its calls)
+from chainrule.tasks.generate.reading import encoded_all
 from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call
 
 
@@ -45,7 +45,8 @@ def generate(
     Args:
         run: a run of ``generate``.
         prompt: beginnings of records; none: one that is empty.
-        input: a path whose lines are prompts, or prompts in memory, in place of ``prompt``.
+        input: a path whose lines are prompts, or prompts in memory, in place of ``prompt``; of symbols also lists of
+            symbols.
         max_tokens: at most so many tokens each; None: 200, or as many as learned positions have room for.
         n: sequences of each prompt.
         temperature: divides the logits; 0 takes the most probable token.
@@ -77,7 +78,7 @@ def generate(
         raise UserError("--must and --forbid need beam search: give --beams too, --beams 8 for example")
     if beams is not None and n > beams >= 1:
         raise UserError(f"-n {n}: more than --beams {beams}; give at least as many beams")
-    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompts]
+    encoded = encoded_all(run, prompts, "generate")
     began = time.perf_counter()
     if beams is not None:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
@@ -92,11 +93,11 @@ def generate(
     return {**result, **told, "tokens_per_second": speed}
 
 
-def _prompts(prompt: Sequence[str], input: Any) -> list[str]:
+def _prompts(prompt: Sequence[str], input: Any) -> list[Any]:
     """The prompts; an empty one where none is given."""
     if prompt and input is not None:
         raise UserError("generate: a file of prompts and --prompt exclude each other: leave out one of them")
-    return list(prompt or ("",)) if input is None else read_lines(input)
+    return read_lines(input) if is_path(input) else list(prompt or ("",) if input is None else input)
 
 
 def _made(

@@ -118,7 +118,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     sequences = inputs.read_lines(input) if inputs.is_path(input) else list(input)
     if not sequences:
         raise UserError("predict: give a list of at least one sequence")
-    encoded = _encoded(run, sequences)
+    encoded = encoded_all(run, sequences, "predict")
     strange = unknown_ids(run)
     found: list[list[tuple[int, float]]] = [[] for _ in encoded]
     fitting = [_fitting(run, ids) for ids in encoded]
@@ -210,11 +210,20 @@ def _symbols(run: Run, sequence: Sequence[Any] | str) -> list[str]:
     return form.interleave(sequence) if form.voices else [name_of(item) for item in sequence]
 
 
-def _encoded(run: Run, sequences: Sequence[Any]) -> list[list[int]]:
-    """The ids of each sequence; nothing ends them."""
+def encoded_all(run: Run, sequences: Sequence[Any], command: str) -> list[list[int]]:
+    """Return the ids of sequences in memory; nothing ends them.
+
+    Args:
+        run: a run of ``generate``.
+        sequences: strings of text, or (of symbols) lists of symbols or records as they are written in a file.
+        command: its name, for errors.
+
+    Raises:
+        UserError: a list where the run reads text, or a record that cannot be read.
+    """
     tokenizer = run.processor.tokenizer
     if not isinstance(tokenizer, SymbolTokenizer):
-        _check_texts(run, sequences, "predict")
+        _check_texts(run, sequences, command)
         return [tokenizer.encode(sequence.encode()).ids.tolist() for sequence in sequences]
     records = [_symbols(run, sequence) for sequence in sequences]
     encoded, starts, ends = tokenizer.encode_sequences(Sequences.of(tokenizer.form, records, None, "the sequence"))
