@@ -15,7 +15,16 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, create_model
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
 
 from chainrule.commands import COMMANDS
 from chainrule.core import UserError
@@ -39,14 +48,32 @@ Event = str | int | bool | Number
 Step = Event | Annotated[list[Event], Field(max_length=limits.LISTED)]
 
 
-def _one_or_more(item: Any) -> Any:
+def _told(kind: Any, told: str) -> Any:
+    """A type whose error says what is accepted, in place of an error for each member of a union."""
+
+    def check(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return inner(value)
+        except ValidationError:
+            raise PydanticCustomError("input", "should be {told}", {"told": told}) from None
+
+    return Annotated[kind, WrapValidator(check)]
+
+
+def _one_or_more(item: Any, told: str) -> Any:
     """A text, or a list of texts or of lists of ``item``."""
     some = Annotated[list[item], Field(max_length=limits.LENGTH)]
-    return str | Annotated[list[str | some], Field(min_length=1, max_length=limits.TEXTS)]
+    many = Annotated[list[str | some], Field(min_length=1, max_length=limits.TEXTS)]
+    return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS} texts or lists of {told}")
 
 
-Texts = str | Annotated[list[str], Field(min_length=1, max_length=limits.TEXTS)]
-Sequences, Sentences, Series = map(_one_or_more, (Step, str, Number))
+Texts = _told(
+    str | Annotated[list[str], Field(min_length=1, max_length=limits.TEXTS)],
+    f"a text, or a list of 1 to {limits.TEXTS} texts",
+)
+Sequences = _one_or_more(Step, "events (strings or numbers; lists of them where voices are in step)")
+Sentences = _one_or_more(str, "tokens")
+Series = _one_or_more(Number, "numbers")
 
 
 def size(value: Any) -> int:

@@ -48,8 +48,8 @@ def listen(host: str, port: int) -> socket.socket:
         MachineError: the port needs other rights.
     """
     try:
-        family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        found = socket.socket(family, kind)
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, kind, protocol)  # asyncio sends at once (TCP_NODELAY) only where TCP is named
     except OSError as error:
         raise UserError(
             f"--host {host}: {error.strerror or error}; give a name or an address of this machine"

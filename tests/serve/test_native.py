@@ -224,6 +224,15 @@ def test_the_work_of_a_request_is_bounded_before_it_begins(service: Service, mon
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
+def alike(one: Any, other: Any) -> bool:
+    """Equal but for the rounding of numbers: rows that are read together are summed in another order."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return one == pytest.approx(other, rel=1e-5) if isinstance(one, float) else one == other
+
+
 def test_answers_at_once_equal_answers_alone(client: TestClient) -> None:
     """Runs of several tasks, two of them one run, used from sixteen threads."""
     names = ["predict", "translate", "forecast", "tag", "classify", "fill", "score", "predict"]
@@ -238,8 +247,7 @@ def test_answers_at_once_equal_answers_alone(client: TestClient) -> None:
     for thread in threads:
         thread.join()
     for k, answer in found.items():
-        expected = alone[names[k % 8]]
-        assert {**answer, "tokens_per_second": 0} == {**expected, "tokens_per_second": 0}
+        assert alike({**answer, "tokens_per_second": 0}, {**alone[names[k % 8]], "tokens_per_second": 0})
     assert len(found) == 16
 
 
