@@ -17,8 +17,11 @@ from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Re
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import engine_of
 from chainrule.runs.run import Run
-from chainrule.tasks.generate.reading import encoded_all
+from chainrule.tasks.generate.reading import encoded_all, predict, score, scored_items
 from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call
+
+register_call("generate", items=scored_items)(score)
+register_call("generate")(predict)
 
 
 @register_call("generate")

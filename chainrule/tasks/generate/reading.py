@@ -22,21 +22,29 @@ from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import register_call, text_of, token_text, unknown_ids
+from chainrule.tasks.inference import text_of, token_text, unknown_ids
 
 LOGITS = 1 << 24
 """Probabilities (sequences x tokens of the vocabulary) that are computed at once."""
 
 
-def _scored_items(run: Run, input: Any, unit: str = "lines", **_: Any) -> Sequence[Any] | None:
-    """Lines with their bytes as they are; None for one text, and for files whose records are more than a line."""
+def scored_items(run: Run, input: Any, unit: str = "lines", **_: Any) -> Sequence[Any] | None:
+    """Return the items of an input that are scored one by one.
+
+    Args:
+        run: a run of ``generate``.
+        input: a path, or texts in memory.
+        unit: as `score` has it.
+
+    Returns:
+        Lines with their bytes as they are; None for one text, and for files whose records are more than a line.
+    """
     form = getattr(run.processor.tokenizer, "form", None)
     if unit == "stream" or (form and record_reader(form.kind)):
         return None
     return inputs.read_texts(input) if inputs.is_path(input) else list(input)
 
 
-@register_call("generate", items=_scored_items)
 def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
     """Score texts, each read from the start.
 
@@ -94,7 +102,6 @@ def _scores(run: Run, part: Part, sizes: Sequence[int], tokens: bool) -> dict[st
     return {"nats": float(-nats.sum()), size: sum(sizes), "lines": lines}
 
 
-@register_call("generate")
 def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     """Return the ``top_k`` most probable next tokens of each sequence. Sequences of similar length are read together.
 
