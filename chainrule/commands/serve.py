@@ -16,7 +16,7 @@ class ServeResult(Result):
     served: list[str] = key("the names of the runs that were served", always=True)
 
 
-@register_command("serve", ServeResult)
+@register_command("serve", ServeResult, function="serve_runs")  # chainrule.serve is a package
 class Serve(Machine):
     """answer over HTTP: OpenAI's API and routes of chainrule's own"""
 

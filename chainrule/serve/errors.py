@@ -1,4 +1,4 @@
-"""What goes wrong, as clients see it: one object in the form of OpenAI's API, whatever the route.
+"""Errors as clients see them: one object in the form of OpenAI's API, whatever the route.
 
 An answer names the field and what is accepted, never a path, an address of memory, a version or a traceback. A bug is
 answered with the id of the request, under which the log has the traceback.

@@ -1,4 +1,4 @@
-"""What the server did: a line of the log for each request, without its content, and figures for Prometheus."""
+"""A record of what the server did: a line of the log for each request, without its content; figures for Prometheus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may ask: the names under which the server is asked for, and the key."""
+"""The names under which the server may be asked for, and the key."""
 
 from __future__ import annotations
 

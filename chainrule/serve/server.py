@@ -114,7 +114,7 @@ class Server(uvicorn.Server):
 
 @dataclass(frozen=True)
 class Settings:
-    """What a server is told.
+    """The settings of a server.
 
     Args:
         host: the name or address to listen at.

@@ -85,8 +85,7 @@ def test_a_signal_lets_what_runs_finish_and_refuses_what_comes(run: str) -> None
                 seen.append(httpx.get(f"{url}/v1/models", timeout=5).status_code)
         assert seen.count(503) > 2 and seen == sorted(seen), seen
         reader.join(10)
-        assert reader.text.endswith("data: [DONE]\n\n")
-        assert reader.text.count("data: ") == LONG["max_tokens"] + 1
+        assert '"error"' not in reader.text and reader.text.endswith("data: [DONE]\n\n")
         assert server.wait(10) == 0
 
 
