@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chainrule.core import Autoregressive, UserError
 from chainrule.inference.scheduler import Scheduler
 from chainrule.runs.run import Run
+from chainrule.serve.desk import Desk
 from chainrule.tasks.setup import load
 
 
@@ -21,6 +22,11 @@ class Served:
     run: Run
     scheduler: Scheduler | None
     """None: the run generates nothing step by step."""
+    desk: Desk = field(init=False)
+    """Where computations that use the whole model wait for it."""
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(self.scheduler)
 
 
 class Service:
@@ -44,6 +50,7 @@ class Service:
     def close(self) -> None:
         """Finish what runs, and end the threads."""
         for one in self.runs.values():
+            one.desk.close()
             if one.scheduler is not None:
                 one.scheduler.close()
 
