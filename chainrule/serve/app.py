@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from chainrule.serve import native, openai
+from chainrule.serve import openai
 from chainrule.serve.service import Service
 
 
@@ -13,7 +13,6 @@ def application(service: Service) -> FastAPI:
     app = FastAPI(title="chainrule", docs_url="/docs", redoc_url=None)
     app.state.service = service
     app.include_router(openai.router)
-    app.include_router(native.routes())
 
     @app.get("/health")
     async def health() -> dict[str, str]:
