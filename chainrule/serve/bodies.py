@@ -56,7 +56,7 @@ class StreamOptions(BaseModel):
 
 
 class Sampling(Body):
-    """How tokens are drawn, and how they are sent. ``top_k`` and ``min_p`` are not OpenAI's."""
+    """Options of drawing tokens and of sending them. ``top_k`` and ``min_p`` are not OpenAI's."""
 
     neutral = {**Body.neutral, "presence_penalty": (0, 0.0), "frequency_penalty": (0, 0.0), "logit_bias": ({},)}
 

@@ -71,7 +71,7 @@ class Chat(Sampling):
 
     @property
     def wanted(self) -> Wanted:
-        """What is generated."""
+        """The continuation that is asked for."""
         most = self.max_tokens or self.max_completion_tokens
         return Wanted(self.filters, self.n, most, self.stops, self.seed, self.top_logprobs)
 

@@ -44,7 +44,7 @@ class Completion(Sampling):
 
     @property
     def wanted(self) -> Wanted:
-        """What is generated for each prompt."""
+        """The continuations that are asked for."""
         return Wanted(self.filters, self.n, self.max_tokens, self.stops, self.seed, self.logprobs or 0)
 
 

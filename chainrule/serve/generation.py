@@ -28,7 +28,7 @@ FINISH = {"end": "stop", "stop": "stop", "stuck": "stop", "length": "length"}
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is generated for each prompt.
+    """The continuations that are asked for, the same for each prompt.
 
     Args:
         filters: how tokens are drawn.

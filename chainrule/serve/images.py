@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import secrets
 import time
 from typing import Any, Literal
 
@@ -59,5 +60,6 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
 
 def _drawn(served: Served, body: Drawing) -> list[bytes]:
     caption = decode_inputs(served.run, {"caption": body.prompt})["caption"]
-    how = body.model_dump(include={"n", "seed", "guidance", "temperature", "top_k", "top_p"})
+    how = body.model_dump(include={"n", "guidance", "temperature", "top_k", "top_p"})
+    how["seed"] = secrets.randbits(62) if body.seed is None else body.seed
     return [as_png(image) for image in draw(served.run, caption, **how)["images"]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 TextsOrIds = str | list[str] | list[int] | list[list[int]]
-"""What a request may give."""
+"""The values that a request may give."""
 
 
 def listed(given: Any, most: int) -> list[str] | list[list[int]]:

@@ -28,7 +28,7 @@ class Scored:
     best: Sequence[tuple[int, float]] = ()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Records:
     """Prompts as scoring reads them."""
 

@@ -11,14 +11,13 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("openai")
 
-from tests.serve.clients import asked, posted, train_on_text
-
 from chainrule.serve.bodies import Sampling
 from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
 from chainrule.serve.errors import Refused
 from chainrule.serve.service import Service, open_service
 from chainrule.tasks.generate.inference import score_texts
+from tests.serve.clients import asked, posted, train_on_text
 
 LINE = "When shall we three meet again?"
 MODELS = ("gpt", "lstm", "ngram", "hmm", "mix")
@@ -218,16 +217,18 @@ def test_null_and_values_that_do_nothing_are_accepted() -> None:
     assert Completion.model_validate(null) == Completion()
     neutral = {name: values[0] for name, values in Completion.neutral.items()}
     assert Completion.model_validate({**neutral, "best_of": 3, "n": 3}).n == 3
-    assert Chat.model_validate({**{k: v[0] for k, v in Chat.neutral.items()}, "messages": [{"role": "user", "content": ""}]})
+    assert Chat.model_validate(
+        {**{k: v[0] for k, v in Chat.neutral.items()}, "messages": [{"role": "user", "content": ""}]}
+    )
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        {"prompt": 5}, {"prompt": []}, {"prompt": ["a", 5]}, {"prompt": [True]}, {"prompt": [[1.5]]}, {"prompt": ["a"] * 129},
-        {"max_tokens": -1}, {"max_tokens": 1 << 31}, {"max_tokens": "1"}, {"max_tokens": True}, {"n": 0}, {"n": 129},
-        {"temperature": math.nan}, {"temperature": -0.1}, {"top_p": 1.1}, {"min_p": -1}, {"top_k": -1}, {"logprobs": 21},
-        {"stop": ""}, {"stop": ["x"] * 17}, {"stop": "x" * 257}, {"seed": -1}, {"seed": 1 << 63}, {"unheard_of": 1},
+        {"prompt": 5}, {"prompt": []}, {"prompt": ["a", 5]}, {"prompt": [True]}, {"prompt": [[1.5]]},
+        {"prompt": ["a"] * 129},        {"max_tokens": -1}, {"max_tokens": 1 << 31}, {"max_tokens": "1"}, {"max_tokens": True}, {"n": 0}, {"n": 129},
+        {"temperature": math.nan}, {"temperature": -0.1}, {"top_p": 1.1}, {"min_p": -1}, {"top_k": -1},
+        {"logprobs": 21},        {"stop": ""}, {"stop": ["x"] * 17}, {"stop": "x" * 257}, {"seed": -1}, {"seed": 1 << 63}, {"unheard_of": 1},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_before_anything_is_done(body: dict[str, Any]) -> None:
