@@ -226,9 +226,10 @@ def test_null_and_values_that_do_nothing_are_accepted() -> None:
     "body",
     [
         {"prompt": 5}, {"prompt": []}, {"prompt": ["a", 5]}, {"prompt": [True]}, {"prompt": [[1.5]]},
-        {"prompt": ["a"] * 129},        {"max_tokens": -1}, {"max_tokens": 1 << 31}, {"max_tokens": "1"}, {"max_tokens": True}, {"n": 0}, {"n": 129},
-        {"temperature": math.nan}, {"temperature": -0.1}, {"top_p": 1.1}, {"min_p": -1}, {"top_k": -1},
-        {"logprobs": 21},        {"stop": ""}, {"stop": ["x"] * 17}, {"stop": "x" * 257}, {"seed": -1}, {"seed": 1 << 63}, {"unheard_of": 1},
+        {"prompt": ["a"] * 129}, {"max_tokens": -1}, {"max_tokens": 1 << 31}, {"max_tokens": "1"}, {"max_tokens": True},
+        {"n": 0}, {"n": 129}, {"temperature": math.nan}, {"temperature": -0.1}, {"top_p": 1.1}, {"min_p": -1},
+        {"top_k": -1}, {"logprobs": 21}, {"stop": ""}, {"stop": ["x"] * 17}, {"stop": "x" * 257}, {"seed": -1},
+        {"seed": 1 << 63}, {"unheard_of": 1},
     ],
 )  # fmt: skip
 def test_values_out_of_range_are_refused_before_anything_is_done(body: dict[str, Any]) -> None:
