@@ -11,6 +11,7 @@ import httpx2
 from openai import AsyncOpenAI
 
 from chainrule import api
+from chainrule.core import UserError
 from chainrule.serve.app import application
 from chainrule.serve.service import Service
 
@@ -50,11 +51,21 @@ def asked(service: Service, question: Callable[[AsyncOpenAI], Awaitable[T]]) -> 
 
 def posted(service: Service, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """Return the answer to a request as plain JSON."""
+    answer = asyncio.run(_post(service, path, body))
+    assert answer.status_code == 200, answer.text
+    return answer.json()
 
-    async def post() -> dict[str, Any]:
-        async with httpx2.AsyncClient(transport=httpx2.ASGITransport(application(service))) as http:
-            answer = await http.post(URL + path, json=body)
-            assert answer.status_code == 200, answer.text
-            return answer.json()
 
-    return asyncio.run(post())
+def refusal(service: Service, path: str, body: dict[str, Any]) -> str:
+    """Return the message that a request is refused with."""
+    try:
+        answer = asyncio.run(_post(service, path, body))
+    except UserError as error:
+        return str(error)
+    assert 400 <= answer.status_code < 500, answer.text
+    return answer.json()["error"]["message"]
+
+
+async def _post(service: Service, path: str, body: dict[str, Any]) -> httpx2.Response:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(application(service))) as http:
+        return await http.post(URL + path, json=body)

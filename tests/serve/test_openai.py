@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 import pytest
@@ -11,13 +14,20 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("openai")
 
+from openai import APIError
+
+from chainrule.core import UserError
+from chainrule.inference.sampling import Filters
+from chainrule.serve import completions as serve_completions
 from chainrule.serve.bodies import Sampling
 from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
 from chainrule.serve.errors import Refused
+from chainrule.serve.generation import Choice, Piece, Wanted, continuations, vocabulary_of
 from chainrule.serve.service import Service, open_service
+from chainrule.serve.text import Text
 from chainrule.tasks.generate.inference import score_texts
-from tests.serve.clients import asked, posted, train_on_text
+from tests.serve.clients import ROOT, asked, posted, refusal, train_on_text
 
 LINE = "When shall we three meet again?"
 MODELS = ("gpt", "lstm", "ngram", "hmm", "mix")
@@ -61,6 +71,21 @@ def test_an_echoed_prompt_has_the_log_p_of_score_and_every_generated_token_follo
     }
     assert (found.usage.prompt_tokens, found.usage.completion_tokens) == (count, max_tokens)
     assert found.choices[0].text.startswith(LINE) or name == "words"
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_lm_evaluation_harness_finds_the_most_probable_text_greedy_and_no_other(service: Service, name: str) -> None:
+    """Its rule: the scored float equals the largest one, bit for bit."""
+    made = posted(
+        service, "/v1/completions", {"model": name, "prompt": "Thu", "max_tokens": 8, "temperature": 0, "logprobs": 0}
+    )
+    ids = [*b"Thu", *_bytes_of(made["choices"][0]["logprobs"]["tokens"])]
+    other = [*ids[:-1], ids[-1] ^ 1]
+    body = {"model": name, "prompt": [ids, other], "temperature": 0, "max_tokens": 1, "logprobs": 1, "echo": True}
+    for choice, greedy in zip(posted(service, "/v1/completions", body)["choices"], ([True] * 8, [True] * 7 + [False])):
+        found = choice["logprobs"]
+        pairs = zip(found["token_logprobs"][3:-1], found["top_logprobs"][3:-1])
+        assert [log_p == max(best.values()) for log_p, best in pairs] == greedy
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -196,6 +221,61 @@ def test_a_chat_is_the_completion_of_its_contents_side_by_side(service: Service)
     ]
 
 
+def test_the_examples_of_the_page_are_answered(service: Service) -> None:
+    examples = re.findall(r"^```http\nPOST (\S+)\n(.*?)^```", (ROOT / "docs" / "openai.md").read_text(), re.M | re.S)
+    answers = [posted(service, path, json.loads(body)) for path, body in examples]
+    assert [path for path, _ in examples].count("/v1/completions") == 2 and len(answers) == 5
+    assert answers[-1] == {"prompt": "When"}
+
+
+# --- streams that do not end well -------------------------------------------------------------------------------------
+
+
+def breaking(after: int) -> Any:
+    """Continuations that break down after some pieces."""
+
+    async def continuations(*_: Any) -> AsyncGenerator[Piece]:
+        for _ in range(after):
+            yield Piece(0, "a")
+        raise UserError('it "broke"')
+
+    return continuations
+
+
+def test_a_stream_that_cannot_begin_is_an_error_and_no_answer(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve_completions, "continuations", breaking(0))
+    assert refusal(service, "/v1/completions", {"model": "gpt", "stream": True}) == 'it "broke"'
+
+
+def test_an_error_within_a_stream_is_told_to_the_client(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_completions, "continuations", breaking(2))
+    with pytest.raises(APIError, match='it "broke"'):
+        stream(service, model="gpt", prompt=LINE)
+
+
+def test_what_nobody_listens_to_is_cancelled(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    served, cancelled = service.find("gpt"), []
+    cancel = served.scheduler.cancel
+    monkeypatch.setattr(served.scheduler, "cancel", lambda job: (cancelled.append(job), cancel(job)))
+
+    async def leave() -> None:
+        vocabulary = vocabulary_of(served)
+        pieces = continuations(served, vocabulary, [vocabulary.prompt(LINE)], Wanted(Filters(), max_tokens=50))
+        await anext(pieces)
+        assert not cancelled
+        await pieces.aclose()
+
+    asyncio.run(leave())
+    assert len(cancelled) == 1
+
+
+def test_a_request_whose_time_is_over_is_an_error(service: Service) -> None:
+    with pytest.raises(TimeoutError, match="fewer tokens"):
+        Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("timeout")
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -239,10 +319,8 @@ def test_values_out_of_range_are_refused_before_anything_is_done(body: dict[str,
 
 def test_ids_outside_the_vocabulary_and_too_much_work_are_refused(service: Service) -> None:
     for prompt in ([257], [-1], [65, 256]):
-        with pytest.raises(Refused, match="token id"):
-            complete(service, model="gpt", prompt=prompt)
-    with pytest.raises(Refused, match="128 sequences"):
-        complete(service, model="gpt", prompt=["a", "b"], n=65)
+        assert "token id" in refusal(service, "/v1/completions", {"model": "gpt", "prompt": prompt})
+    assert "128 sequences" in refusal(service, "/v1/completions", {"model": "gpt", "prompt": ["a", "b"], "n": 65})
 
 
 def test_every_field_of_sampling_is_in_completions_and_chats() -> None:

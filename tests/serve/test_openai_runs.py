@@ -18,11 +18,9 @@ pytest.importorskip("openai")
 from PIL import Image
 
 from chainrule import api
-from chainrule.core import UserError
 from chainrule.serve import images
-from chainrule.serve.errors import Refused
 from chainrule.serve.service import Served, Service, open_service
-from tests.serve.clients import ROOT, URL, asked, posted, train
+from tests.serve.clients import ROOT, URL, asked, posted, refusal, train
 
 
 @pytest.fixture(scope="module")
@@ -111,8 +109,7 @@ def test_vectors_of_texts_are_those_of_embed(folder: Path, served) -> None:
     by_ids = posted(service, "/v1/embeddings", {"input": ids})
     assert np.array_equal(np.array([item["embedding"] for item in by_ids["data"]], np.float32), expected)
     assert posted(service, "/v1/embeddings", {"input": texts})["unknown"][1] == 1
-    with pytest.raises(UserError, match="its task is fill"):
-        posted(service, "/v1/completions", {"prompt": "a"})
+    assert "its task is fill" in refusal(service, "/v1/completions", {"prompt": "a"})
 
 
 @pytest.mark.slow
@@ -130,10 +127,7 @@ def test_images_are_those_of_draw_in_the_size_of_the_run(tmp_path: Path, served)
 
     found = [np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json)))) for item in asked(service, drawn).data]
     assert np.array_equal(np.stack(found), expected)
-    with pytest.raises(UserError, match=f"{side}x{side}"):
-        posted(service, "/v1/images/generations", {"prompt": "a", "size": "1024x1024"})
-    with pytest.raises(UserError, match="its task is draw"):
-        posted(service, "/v1/completions", {"prompt": "a"})
+    assert "its task is draw" in refusal(service, "/v1/completions", {"prompt": "a"})
 
 
 def test_a_request_for_images_is_a_call_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,8 +146,7 @@ def test_a_request_for_images_is_a_call_of_draw(monkeypatch: pytest.MonkeyPatch)
     assert np.array_equal(np.stack(found).ravel(), np.arange(96))
     how = {"n": 2, "seed": 5, "guidance": 2.5, "temperature": None, "top_k": 0, "top_p": 1.0}
     assert asked_for == {"caption": "é", **how}, "composed as captions are in training"
-    with pytest.raises(Refused, match="4x4"):
-        posted(service, "/v1/images/generations", {"prompt": "a", "size": "1024x1024"})
+    assert "4x4" in refusal(service, "/v1/images/generations", {"prompt": "a", "size": "1024x1024"})
     service.close()
 
 
