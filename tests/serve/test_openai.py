@@ -138,6 +138,15 @@ def test_byte_tokens_have_names_that_differ_and_offsets_count_whole_characters(s
     assert all(len(best) >= 20 for best in found["logprobs"]["top_logprobs"])
 
 
+@pytest.mark.parametrize("max_tokens", [0, 5])
+def test_a_prompt_that_ends_within_a_character_is_continued_there(service: Service, max_tokens: int) -> None:
+    body = {"model": "lstm", "prompt": [97, 0xED, 0x95], "max_tokens": max_tokens, "seed": 2, "logprobs": 0}
+    whole, rest = (posted(service, "/v1/completions", {**body, "echo": echo})["choices"][0] for echo in (True, False))
+    expected = bytes([97, 0xED, 0x95, *_bytes_of(rest["logprobs"]["tokens"])]).decode(errors="replace")
+    assert whole["text"] == expected == ("a" + rest["text"] if max_tokens else "a\N{REPLACEMENT CHARACTER}")
+    assert whole["logprobs"]["text_offset"][3:] == rest["logprobs"]["text_offset"], "counted from the prompt on"
+
+
 # --- text -------------------------------------------------------------------------------------------------------------
 
 
@@ -204,7 +213,7 @@ def test_a_chat_is_the_completion_of_its_contents_side_by_side(service: Service)
         {"role": "system", "content": "When shall "},
         {"role": "user", "content": [{"type": "text", "text": "we three "}, {"type": "text", "text": "meet again?"}]},
     ]
-    options = {"model": "hmm", "max_tokens": 12, "seed": 4}
+    options = {"model": "gpt", "max_tokens": 12, "seed": 4}
     expected = complete(service, prompt=LINE, logprobs=2, **options).choices[0]
 
     async def both(client: Any) -> tuple[Any, str]:
@@ -214,6 +223,7 @@ def test_a_chat_is_the_completion_of_its_contents_side_by_side(service: Service)
 
     found, streamed = asked(service, both)
     assert found.choices[0].message.content == expected.text == streamed
+    assert found.usage.prompt_tokens == len(LINE)
     content = found.choices[0].logprobs.content
     assert [token.logprob for token in content] == expected.logprobs.token_logprobs
     assert [{t.token: t.logprob for t in token.top_logprobs} for token in content] == [

@@ -16,6 +16,7 @@ from chainrule.data.symbols import Form
 from chainrule.serve.errors import Refused
 from chainrule.serve.text import Stops, Text
 from chainrule.serve.tokens import Vocabulary
+from chainrule.tasks.generate.inference import record_rules
 
 WORDS = ["to", "be", "or", "not", "\n", "\t", " ", "\n\n"]
 
@@ -82,6 +83,14 @@ def test_the_start_token_is_read_at_the_beginning_alone() -> None:
     assert len(BYTES.prompt("a<|start|>").ids) == 10, "text elsewhere"
     with pytest.raises(Refused, match=r"256 at place 1.*allowed are 0 to 255"):
         BYTES.prompt([97, 256])
+
+
+def test_the_engine_ends_a_sequence_at_a_stop_however_long_and_wherever_in_a_token() -> None:
+    pieces = WordTokenizer(["a.b", "c"], lines=False)
+    rules = record_rules(vocabulary(TextProcessor(pieces, "stream", b"")).run, ["."])  # type: ignore[arg-type]
+    assert [rules["stop"](ids) for ids in ([1], [1, 0])] == [False, True]
+    long = record_rules(BYTES.run, ["x" * 70])["stop"]
+    assert [long([97, *b"x" * count]) for count in (69, 70)] == [False, True]
 
 
 # --- stops ------------------------------------------------------------------------------------------------------------
