@@ -26,7 +26,7 @@ from chainrule.core import draw, model_type
 from chainrule.core.compute import decide
 from chainrule.data.captioned import read_captioned
 from chainrule.data.image_files import as_png, grid
-from chainrule.inference.engine import draw_images
+from chainrule.inference.engine import Engine, draw_images
 from chainrule.inference.sampling import Filters
 from chainrule.tasks.image_codes import coded
 
@@ -184,11 +184,12 @@ def speed(_data: Path, _work: Path) -> Iterator[Line]:
     """
     torch.set_num_threads(2)
     compute, plain = decide("cpu", "bf16", threads=2), Filters()
-    many, one = untrained(patch=2), untrained(patch=4)
+    many = untrained(patch=2)
+    engine, one = Engine(many, compute), Engine(untrained(patch=4), compute)
     rows = torch.zeros(16, CAPTION, dtype=torch.long)
-    kept = timed(lambda: draw_images(many, rows, 256, compute, plain, seeds=range(16)))
+    kept = timed(lambda: draw_images(engine, rows, 256, plain, seeds=range(16)))
     again = timed(lambda: read_again(many, rows, 256, compute), times=1)
-    single = timed(lambda: draw_images(one, rows[:1], 64, compute, plain, seeds=[0]))
+    single = timed(lambda: draw_images(one, rows[:1], 64, plain, seeds=[0]))
     command = "python benchmarks/evidence_images.py --only speed"
     note = f"{again / kept:.1f} ({kept:.2f} s and {again:.1f} s, two threads)"
     yield line("16 pictures of 256 symbols: kept against read again, times", "≥ 10", note, again >= 10 * kept, command)

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
 from chainrule.tasks.groups import Machine
+
+KEY = "CHAINRULE_API_KEY"
+"""The variable of the environment that holds the key where ``--api-key`` does not."""
 
 
 class ServeResult(Result):
     served: list[str] = key("the names of the runs that were served", always=True)
 
 
-@register_command("serve", ServeResult)
+@register_command("serve", ServeResult, function="serve_runs")  # chainrule.serve is a package
 class Serve(Machine):
     """answer over HTTP: OpenAI's API and routes of chainrule's own"""
 
     runs: tuple[str, ...] = argument("folders of runs, or of boards with all their runs", nargs="+", metavar="RUN")
-    host: str | None = option("address to listen at (default: 127.0.0.1, this machine alone)", metavar="ADDRESS")
-    port: int | None = option("port to listen at (default: 8000)", metavar="N")
+    host: str | None = option(
+        "address to listen at (default: 127.0.0.1, this machine alone); any other needs a key", metavar="ADDRESS"
+    )
+    port: int | None = option("port to listen at; 0: any that is free (default: 8000)", metavar="N")
+    api_key: str | None = option(
+        f"key that every request must show but those to /health (default: ${KEY}, if set)", metavar="KEY"
+    )
+    allow_host: tuple[str, ...] = option(
+        "another name that clients ask for this server by (may be repeated)", (), metavar="NAME"
+    )
+    queue: int | None = option("requests that wait or run at once, for each run; more are refused", metavar="N")
+    timeout: float | None = option("seconds that an answer may take (default: 120)", metavar="S")
+    log: str | None = option(
+        "lines on standard error: requests (default; never their content), or errors alone",
+        choices=("requests", "errors"),
+    )
 
     def call(self) -> dict[str, Any]:
         from chainrule.core import UserError
 
         try:
             import fastapi  # noqa: F401
-            import uvicorn
         except ImportError:
             raise UserError("serve needs the extra 'serve': pip install 'chainrule[serve]'") from None
-        from chainrule.serve.app import application
-        from chainrule.serve.service import open_service
+        from chainrule.serve.server import Settings, serve
 
         machine = {name: value for name, value in self.given().items() if name in ("device", "precision", "threads")}
-        service = open_service(self.runs, **machine)
-        uvicorn.run(application(service), host=self.host or "127.0.0.1", port=self.port or 8000)
-        service.close()
-        return {"served": list(service.runs)}
+        given = {name: getattr(self, name) for name in ("host", "port", "allow_host", "queue", "timeout", "log")}
+        given["key"] = (os.environ.get(KEY) or None) if self.api_key is None else self.api_key
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})
+        return {"served": serve(self.runs, settings, machine)}

@@ -20,10 +20,10 @@ side by side in the State; a request that is done leaves with all its rows.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Hashable
+from collections.abc import Container, Hashable
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -81,6 +81,7 @@ class Beams:
     prefix: Phrase = ()
     groups: int = 1
     diversity: float = 0.5
+    resumable: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         checks = (
@@ -106,6 +107,10 @@ class Beams:
         limit = self.max_length if request.max_tokens is None else request.max_tokens
         dataclasses.replace(self, max_length=limit)
         return limit
+
+    def rows(self, request: Request) -> int:
+        """Return how many rows of the State the request holds at most: one for each beam."""
+        return self.width
 
     def key(self, request: Request) -> Hashable:
         """Return what requests have in common that are searched together."""
@@ -229,8 +234,13 @@ class Search(Group):
         self.step, self.fan, self.beam = 0, 1, self._first_beam()
 
     @property
-    def rows(self) -> int:
-        return self.fan * len(self.beam.row_B)
+    def handles_R(self) -> list[Handle]:
+        return [self.handles[b] for b in self.beam.row_B.tolist() for _ in range(self.fan)]
+
+    def drop(self, gone: Container[Handle]) -> Tensor:
+        stays_B = torch.tensor([self.handles[b] not in gone for b in self.beam.row_B.tolist()], device=self.device)
+        self.beam = self.beam.rows(stays_B.nonzero()[:, 0])
+        return stays_B.repeat_interleave(self.fan).nonzero()[:, 0]
 
     def join(self, other: Any) -> None:
         raise TypeError("a search takes no other requests")

@@ -7,11 +7,11 @@ Every request has a handle, from which its tokens come one by one::
     for event in handles[0]:
         print(event.token, event.nats)
 
-A step reads the prompts of the requests that wait, in one padded batch, and lets every group of requests that share a
-sampler decide for all its rows at once. Then the rows that have ended leave and all others read their next token: one
-``reorder`` of the State and one ``forward`` a step, whatever the requests are. The model is known only through
-``forward``, ``encode_prompt``, ``Prediction`` and ``State``; a plain ``forward`` over a whole sequence gives the same
-log p.
+A step lets requests in that wait, as far as there is room, and reads on in their prompts, a bounded number of tokens.
+Then one ``forward`` reads the next token of every request that goes on, whatever the requests are, and every group of
+requests that share a sampler decides for all its rows at once; rows that have ended leave with the ``reorder`` of the
+State at the next step. The model is known only through ``forward``, ``encode_prompt``, ``Prediction`` and ``State``; a
+plain ``forward`` over a whole sequence gives the same log p.
 """
 
 from __future__ import annotations
@@ -19,20 +19,41 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, Categorical, Prediction, State, UserError
+from chainrule.core import Autoregressive, State, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.noise import derive_seeds
-from chainrule.inference.requests import Event, Front, Group, Handle, Request, SourcePrompt
-from chainrule.inference.sampling import Filters, draws_tokens, pad
+from chainrule.inference.reading import Reader
+from chainrule.inference.requests import Capacity, Event, Front, Generator, Group, Handle, Request
+from chainrule.inference.sampling import Filters, draws_tokens
+from chainrule.inference.turns import Turns
 
-CHUNK = 4096
-"""Values of a series that are read at once."""
+KEPT = ("end", "stop", "length")
+"""How a sequence ends whose State is kept for records that go on from it."""
+
+
+@dataclass
+class Rows:
+    """Rows of a group that go on: which row of the State each continues, and what it reads next."""
+
+    group: Group
+    index_R: Tensor
+    inputs_R1: Tensor
+
+    def drop(self, gone: set[Handle]) -> None:
+        """Go on without some requests."""
+        stays_R = self.group.drop(gone)
+        self.index_R, self.inputs_R1 = self.index_R[stays_R], self.inputs_R1[stays_R]
+
+    def join(self, other: Rows) -> None:
+        """Take the rows of another group of the same key."""
+        self.group.join(other.group)
+        self.index_R = torch.cat([self.index_R, other.index_R])
+        self.inputs_R1 = torch.cat([self.inputs_R1, other.inputs_R1])
 
 
 class Engine:
@@ -41,6 +62,7 @@ class Engine:
     Args:
         model: any autoregressive model.
         compute: where it runs, and in which precision.
+        capacity: how much it holds at once; None: `Capacity()`.
 
     Example:
         >>> from chainrule.core import model_type
@@ -54,12 +76,18 @@ class Engine:
         (5, 'length')
     """
 
-    def __init__(self, model: Autoregressive, compute: Compute):
-        self.model, self.compute = model.eval(), compute
+    def __init__(self, model: Autoregressive, compute: Compute, capacity: Capacity | None = None):
+        self.model, self.compute, self.capacity = model.eval(), compute, capacity or Capacity()
         self.draws_tokens = draws_tokens(model)
-        self._waiting: list[Handle] = []
-        self._fronts: list[Front] = []
-        """Rows that are ready for the next decision: at most one after a step, and those that have joined since."""
+        self.tokens = 0
+        """Tokens that were generated so far."""
+        self.reader = Reader(model, compute, self.capacity)
+        self.waiting = Turns(self.capacity.rows)
+        self._state: State | None = None
+        self._rows: list[Rows] = []
+        """Rows that go on from ``_state``."""
+        self._moved = False
+        """They are not the rows of ``_state`` as they stand there."""
 
     @property
     def room(self) -> int | None:
@@ -67,14 +95,15 @@ class Engine:
         learned = getattr(self.model.config, "positions", None) == "learned"
         return self.model.window if learned else None
 
-    def submit(self, request: Request) -> Handle:
-        """Take a request, which joins the batch at the next step.
+    def prepare(self, request: Request, owner: Hashable = None) -> Handle:
+        """Check a request. This may be called while another thread takes a step.
 
         Args:
             request: the prompt, and how it is continued.
+            owner: owners take turns where requests wait.
 
         Returns:
-            The handle that its tokens come through.
+            Its handle, for ``waiting``.
 
         Raises:
             UserError: the request cannot be met; nothing is clipped.
@@ -84,9 +113,29 @@ class Engine:
             left = self.room - known
             told = f"at most {left} more are possible, not {limit}" if left > 0 else "shorten the prompt"
             raise UserError(f"learned positions end at {self.room} tokens and the prompt has {known}: {told}")
+        for prompt in request.prompts:
+            self.reader.check(prompt)
         request.sampler.check(request, self.model)
-        handle = Handle(self, request, limit)
-        self._waiting.append(handle)
+        handle, most = Handle(self, request, limit, owner), self.capacity.rows
+        if most is not None and handle.rows > most:
+            raise UserError(f"the request needs {handle.rows} rows at once, and {most} is the most: give fewer beams")
+        return handle
+
+    def submit(self, request: Request, owner: Hashable = None) -> Handle:
+        """Take a request, which joins the batch as soon as there is room for it.
+
+        Args:
+            request: the prompt, and how it is continued.
+            owner: owners take turns where requests wait.
+
+        Returns:
+            The handle that its tokens come through.
+
+        Raises:
+            UserError: the request cannot be met; nothing is clipped.
+        """
+        handle = self.prepare(request, owner)
+        self.waiting.add(handle)
         return handle
 
     def run(self, requests: Iterable[Request]) -> list[Handle]:
@@ -94,9 +143,14 @@ class Engine:
 
         Returns:
             Their handles, all finished.
+
+        Raises:
+            Exception: the error that ended one of them.
         """
         handles = [self.submit(request) for request in requests]
         self.run_until(lambda: not self.busy)
+        for handle in handles:
+            handle.check()
         return handles
 
     def run_until(self, done: Callable[[], bool]) -> None:
@@ -106,130 +160,127 @@ class Engine:
             done: asked before each step.
 
         Raises:
-            RuntimeError: nothing is left to do, because an error in an earlier step has ended all requests.
+            RuntimeError: nothing is left to do before that.
         """
         with self.compute.autocast():
             while not done():
                 if not self.busy:
-                    raise RuntimeError("the engine stopped at an error before this request had ended")
+                    raise RuntimeError("the engine has nothing left to do")
                 self.step()
 
     @property
     def busy(self) -> bool:
         """True while any request goes on or waits."""
-        return bool(self._waiting or self._fronts)
+        return bool(self._rows or self.reader or self.waiting)
 
-    # --- prompts ------------------------------------------------------------------------------------------------------
-
-    def _admit(self) -> None:
-        """Read the prompts of the requests that wait; neighbours that share a sampler make a group."""
-        waiting, self._waiting = self._waiting, []
-        for kind in (SourcePrompt, object):
-            handles = [h for h in waiting if isinstance(h.request.prompt, SourcePrompt) == (kind is SourcePrompt)]
-            if handles:
-                prediction, state = self._read([prompt for h in handles for prompt in h.request.prompts])
-                alike = groupby(handles, lambda h: h.request.sampler.key(h.request))
-                groups = [list(mine) for _, mine in alike]
-                begun = [mine[0].request.sampler.begin(mine, self.model, state) for mine in groups]
-                self._fronts.append(Front(prediction, state, begun))
-
-    def _read(self, prompts: list[Any]) -> tuple[Prediction, State]:
-        """Read prompts in one padded batch, equal objects once: the prediction and the State of one row for each."""
-        by_id = {id(p): p for p in prompts}
-        distinct, index_R = list(by_id.values()), None
-        if len(distinct) < len(prompts):
-            places = {key: k for k, key in enumerate(by_id)}
-            index_R = torch.tensor([places[id(p)] for p in prompts], device=self.compute.device)
-        if isinstance(prompts[0], SourcePrompt):
-            return self._spread(*self._read_sources(distinct), index_R)
-        if not self.draws_tokens:
-            return self._read_values(distinct, index_R)
-        inputs_BT, lengths_B = (x.to(self.compute.device) for x in pad(distinct, self.model.start_id))
-        prediction, state = self.model(inputs_BT, None, lengths_B)
-        return self._spread(prediction.select(lengths_B - 1), state, index_R)
-
-    def _spread(self, prediction: Prediction, state: State, index_R: Tensor | None) -> tuple[Prediction, State]:
-        """A row for each prompt, where prompts were read once for several."""
-        if index_R is None:
-            return prediction, state
-        return Categorical(prediction.logits()[index_R]), state.reorder(index_R)
-
-    def _read_sources(self, prompts: list[SourcePrompt]) -> tuple[Prediction, State]:
-        lengths_B = torch.tensor([len(p.ids) for p in prompts])
-        sources_BS = torch.zeros(len(prompts), int(lengths_B.max()), dtype=torch.long)
-        for b, prompt in enumerate(prompts):
-            sources_BS[b, : len(prompt.ids)] = torch.as_tensor(prompt.ids, dtype=torch.long)
-        device = self.compute.device
-        return self.model.start(sources_BS.to(device), lengths_B.to(device), batch=len(prompts))
-
-    def _read_values(self, prompts: list[Any], index_R: Tensor | None) -> tuple[Prediction, State]:
-        """All values but the last once for each prompt, and the last in every row: predictions of values have no rows
-        to repeat."""
-        start_1 = self.model.start_inputs(1)[0].to(self.compute.device)
-        start_1 = start_1.double() if start_1.is_floating_point() else start_1
-        known = [torch.cat([start_1, torch.as_tensor(p).to(start_1).reshape(-1, *start_1.shape[1:])]) for p in prompts]
-        lengths_B = torch.tensor([len(x) - 1 for x in known], device=self.compute.device)
-        state, last_B1 = None, torch.stack([x[-1:] for x in known])
-        if int(lengths_B.max()):
-            inputs_BT = torch.nn.utils.rnn.pad_sequence([x[:-1] for x in known], batch_first=True)
-            for begin in range(0, inputs_BT.shape[1], CHUNK):
-                mine_BT = inputs_BT[:, begin : begin + CHUNK]
-                _, state = self.model(mine_BT, state, (lengths_B - begin).clamp(0, mine_BT.shape[1]))
-        if index_R is not None:
-            state, last_B1 = None if state is None else state.reorder(index_R), last_B1[index_R]
-        return self.model(last_B1, state)
+    @property
+    def going(self) -> list[Handle]:
+        """The requests that hold rows: those that are continued, and those whose prompts are still read."""
+        continued = (handle for rows in self._rows for handle in rows.group.handles_R)
+        return [*dict.fromkeys(continued), *self.reader.handles]
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
     def step(self) -> list[Event]:
-        """Generate the next token of every request: of those that wait, the first one.
+        """Generate the next token of every request whose prompt was read; the first one of those that join.
+
+        An error ends the requests that it came from or that were computed together with it, and no others.
 
         Returns:
             The tokens that came, and to which request each belongs.
         """
         with self.compute.autocast():
-            if self._waiting:
-                self._admit()
-            fronts, self._fronts = self._fronts, []
-            events, plan, moved = self._decide(fronts)
-            if not plan:
-                return events
-            state = (
-                fronts[0].state.concat(*(front.state for front in fronts[1:])) if len(fronts) > 1 else fronts[0].state
-            )
-            rows = [piece for _, pieces in plan.values() for piece in pieces]
-            if moved:
-                state = state.reorder(torch.cat([parents_R for parents_R, _ in rows]))
-            inputs_R1 = rows[0][1] if len(rows) == 1 else torch.cat([inputs_R1 for _, inputs_R1 in rows])
-            prediction, state = self.model(inputs_R1, state)
-            self._fronts.append(Front(prediction, state, [group for group, _ in plan.values()]))
+            going = self.going
+            self._leave({handle for handle in going if handle.finish is not None})
+            if self.waiting:
+                self._admit([handle for handle in going if handle.finish is None])
+            ready = self.reader.step()
+            try:
+                if ready:
+                    self._begin(ready)
+                events = self._advance() if self._rows else []
+            except Exception as error:
+                self._fail(error, ready)
+                return []
+        self.tokens += len(events)
         return events
 
-    def _decide(
-        self, fronts: list[Front]
-    ) -> tuple[list[Event], dict[Hashable, tuple[Group, list[tuple[Tensor, Tensor]]]], bool]:
-        """The tokens that came; for each group that goes on, which rows of all fronts it holds and what they read next;
-        and whether any row changes its place."""
-        events, plan, first, moved = [], {}, 0, len(fronts) > 1
-        for front in fronts:
-            begin = 0
-            for group in front.groups:
-                many = group.rows
-                found, parents_R, inputs_R1 = group.decide(front, slice(begin, begin + many))
-                events += found
-                moved |= parents_R is not None
-                if group.rows:
-                    if parents_R is None:
-                        parents_R = torch.arange(many, device=inputs_R1.device)
-                    mine, pieces = plan.setdefault(group.key, (group, []))
-                    pieces.append((parents_R + (first + begin), inputs_R1))
-                    if mine is not group:
-                        mine.join(group)
-                        moved = True
-                begin += many
-            first += begin
-        return events, plan, moved
+    def _admit(self, going: list[Handle]) -> None:
+        """Let requests join by turns; their prompts are read first. Those that make room for them wait again."""
+        joining, aside = self.waiting.admit(going)
+        if aside:
+            for rows in self._rows:
+                self._keep(rows.group.handles_R, rows.index_R, aside)
+            self._leave(set(aside))
+        for handle in joining:
+            self.reader.add(handle)
+
+    def _leave(self, gone: set[Handle]) -> None:
+        if not gone:
+            return
+        self.reader.remove(gone)
+        for rows in self._rows:
+            rows.drop(gone)
+        self._rows = [rows for rows in self._rows if rows.group.handles_R]
+        self._moved = True
+
+    def _begin(self, ready: Sequence[Handle]) -> None:
+        """Give rows to requests whose prompts were read; neighbours that share a sampler make a group."""
+        state, inputs_R1 = self.reader.take(ready)
+        begin, known = 0, {rows.group.key: rows for rows in self._rows}
+        if self._rows and self._state is not None:
+            begin, state, self._moved = len(self._state.length_B), self._state.concat(state), True
+        first = 0
+        for _, alike in groupby(ready, lambda handle: handle.request.sampler.key(handle.request)):
+            mine = list(alike)
+            many = sum(len(handle.request.prompts) for handle in mine)
+            group = mine[0].request.sampler.begin(mine, self.model, state)
+            index_R = torch.arange(begin + first, begin + first + many, device=inputs_R1.device)
+            rows = Rows(group, index_R, inputs_R1[first : first + many])
+            if group.key in known:
+                known[group.key].join(rows)
+                self._moved = True
+            else:
+                known[group.key] = rows
+            first += many
+        self._state, self._rows = state, list(known.values())
+
+    def _advance(self) -> list[Event]:
+        """Read what every row reads next, and let every group decide what follows."""
+        assert self._state is not None
+        state, inputs_R1 = self._state, torch.cat([rows.inputs_R1 for rows in self._rows])
+        if self._moved:
+            state = state.reorder(torch.cat([rows.index_R for rows in self._rows]))
+        prediction, self._state = self.model(inputs_R1, state)
+        front, first, events, self._moved = Front(prediction, self._state), 0, [], False
+        for rows in self._rows:
+            handles_R = rows.group.handles_R
+            found, parents_R, rows.inputs_R1 = rows.group.decide(front, slice(first, first + len(handles_R)))
+            events += found
+            rows.index_R = torch.arange(first, first + len(handles_R), device=rows.inputs_R1.device)
+            ended = [handle for handle in handles_R if handle.finish in KEPT and handle.request.sampler.resumable]
+            self._keep(handles_R, rows.index_R, ended)
+            if parents_R is not None:
+                rows.index_R, self._moved = rows.index_R[parents_R], True
+            first += len(handles_R)
+        self._rows = [rows for rows in self._rows if rows.group.handles_R]
+        return events
+
+    def _keep(self, handles_R: Sequence[Handle], index_R: Tensor, which: Sequence[Handle]) -> None:
+        """Keep the rows of some requests for records that begin with what they have read."""
+        if which and self._state is not None:
+            first = dict(zip(reversed(handles_R), reversed(index_R.tolist())))
+            for handle in dict.fromkeys(which):
+                if handle in first:
+                    self.reader.keep(handle, self._state, first[handle])
+
+    def _fail(self, error: Exception, ready: Sequence[Handle]) -> None:
+        """End every request that was computed; what is kept is dropped, because memory may be what was lacking."""
+        for handle in {*ready, *(handle for rows in self._rows for handle in rows.group.handles_R)}:
+            handle.fail(error)
+        self._state, self._rows, self._moved = None, [], False
+        self.reader.prefixes.clear()
 
 
 @dataclass(frozen=True)
@@ -257,32 +308,28 @@ class Paths:
         return np.quantile(self.values_BT, levels, axis=0).T
 
 
-def sample_paths(
-    model: Autoregressive, known_T: np.ndarray, horizon: int, count: int, compute: Compute, seed: int = 42
-) -> Paths:
+def sample_paths(engine: Generator, known_T: np.ndarray, horizon: int, count: int, seed: int = 42) -> Paths:
     """Draw independent continuations of one series.
 
     Args:
-        model: a model of values.
+        engine: that of a model of values.
         known_T: the series so far, read once; infinity stands for a missing value where the model skips it.
         horizon: how many values each continuation has.
         count: how many continuations are drawn; more of them leave the first ones as they are.
-        compute: where the model runs.
         seed: seed of the noise.
 
     Returns:
         The continuations, and log p of each in nats.
     """
     requests = [Request(known_T, Filters(), mine, max_tokens=horizon) for mine in derive_seeds(seed, count)]
-    handles = Engine(model, compute).run(requests)
+    handles = engine.run(requests)
     return Paths(np.array([h.tokens for h in handles], np.float64), np.array([h.total for h in handles]))
 
 
 def draw_images(
-    model: Autoregressive,
+    engine: Generator,
     records_BT: Tensor,
     places: int,
-    compute: Compute,
     filters: Filters,
     *,
     seeds: Sequence[int],
@@ -292,10 +339,9 @@ def draw_images(
     """Draw images from captions: continue records that are captions, perhaps with the beginning of an image.
 
     Args:
-        model: a model of captions and images.
+        engine: that of a model of captions and images.
         records_BT: token ids, B x T.
         places: how many tokens are drawn for each record.
-        compute: where the model runs.
         filters: temperature and the like.
         seeds: the seed of each record's noise.
         blank_T: an empty caption, which guidance needs.
@@ -314,5 +360,5 @@ def draw_images(
         Request(ids, filters, seed, max_tokens=places, unconditional=blank, guidance=guidance)
         for ids, seed, blank in zip(records_BT.tolist(), seeds, blanks, strict=True)
     ]
-    handles = Engine(model, compute).run(requests)
+    handles = engine.run(requests)
     return torch.tensor([h.tokens for h in handles]), torch.tensor([h.total for h in handles], dtype=torch.float64)

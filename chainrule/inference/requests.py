@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,12 +22,19 @@ DEFAULT_TOKENS = 200
 class Sampler(Protocol):
     """A way of choosing tokens: `Filters` draw them, `Beams` search for the most probable sequence."""
 
+    resumable: ClassVar[bool]
+    """A request can be laid aside and go on later from its tokens alone."""
+
     def limit(self, request: Request) -> int:
         """Return how many tokens the request may have. Raises UserError where that is out of range."""
         ...
 
     def check(self, request: Request, model: Autoregressive) -> None:
         """Raise UserError where the request cannot be answered."""
+        ...
+
+    def rows(self, request: Request) -> int:
+        """Return how many rows of the State the request holds at most."""
         ...
 
     def key(self, request: Request) -> Hashable:
@@ -45,6 +52,34 @@ class Loop(Protocol):
     def run_until(self, done: Callable[[], bool]) -> None: ...
 
 
+class Generator(Protocol):
+    """What answers requests: an engine of one's own, or a part in one that is shared."""
+
+    @property
+    def room(self) -> int | None:
+        """Tokens that a record may have, or None."""
+        ...
+
+    def run(self, requests: Iterable[Request]) -> list[Handle]:
+        """Answer requests; return their handles, all finished."""
+        ...
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """What an engine holds at once.
+
+    Args:
+        rows: rows of the State; requests that need more wait. None: no limit.
+        chunk: tokens of prompts that are read between two steps.
+        cached: bytes of the States that are kept of prompts and sequences, for those that begin with them.
+    """
+
+    rows: int | None = None
+    chunk: int = 4096
+    cached: int = 0
+
+
 @dataclass(frozen=True)
 class SourcePrompt:
     """Token ids that an encoder-decoder reads before the first token of the target: a sentence to be translated."""
@@ -54,6 +89,11 @@ class SourcePrompt:
 
 Prompt = Sequence[int] | np.ndarray | Tensor | SourcePrompt
 """The beginning of a record: token ids, or values of a series; or the source of a target that is still to begin."""
+
+
+def given(prompt: Prompt) -> Any:
+    """Return the tokens of the record that a prompt gives; a source is no part of the record."""
+    return () if isinstance(prompt, SourcePrompt) else prompt
 
 
 @dataclass(frozen=True)
@@ -136,7 +176,7 @@ class Request:
     @property
     def given(self) -> Any:
         """Tokens of the record that are given; a source is no part of the record."""
-        return () if isinstance(self.prompt, SourcePrompt) else self.prompt
+        return given(self.prompt)
 
 
 @dataclass(frozen=True)
@@ -173,8 +213,10 @@ class Handle:
     Both run the engine's loop as far as they need to, so that all other requests make progress too.
     """
 
-    def __init__(self, engine: Loop, request: Request, limit: int):
-        self.engine, self.request, self.limit = engine, request, limit
+    def __init__(self, engine: Loop, request: Request, limit: int, owner: Hashable = None):
+        self.engine, self.request, self.limit, self.owner = engine, request, limit, owner
+        self.rows = request.sampler.rows(request)
+        """Rows of the State that it holds while it goes on."""
         self.tokens: list[Any] = []
         """The tokens so far, the end included."""
         self.nats: list[float] = []
@@ -182,8 +224,9 @@ class Handle:
         self.total = 0.0
         """log p of the tokens so far."""
         self.finish: str | None = None
-        """The reason why the sequence ended: "end" (of the record), "stop", "length", or "stuck" (no token is allowed);
-        None while it goes on."""
+        """The reason why the sequence ended: "end" (of the record), "stop", "length", "stuck" (no token is allowed),
+        "cancelled", "timeout" or "error"; None while it goes on."""
+        self.error: Exception | None = None
         self.hypotheses: list[Hypothesis] = []
         """The result, best first, once it has ended: one sampled sequence, or the n best of a beam search."""
 
@@ -197,15 +240,38 @@ class Handle:
         self.total += nats
         if token == self.request.end:
             self._close("end")
-        elif self.request.stop is not None and self.request.stop(self.tokens):
+        elif self._stops():
             self._close("stop")
-        elif len(self.tokens) == self.limit:
+        elif len(self.tokens) == self.limit and self.finish is None:
             self._close("length")
+
+    def _stops(self) -> bool:
+        """What the request's own rule says; an error in it ends this request and no other."""
+        try:
+            return self.request.stop is not None and self.request.stop(self.tokens)
+        except Exception as error:
+            self.fail(error)
+            return False
 
     def _close(self, finish: str) -> None:
         self.finish, ended = finish, finish == "end"
         ids = self.tokens[:-1] if ended else self.tokens
         self.hypotheses = [Hypothesis(ids, self.total, self.total, ended)]
+
+    def cancel(self, finish: str = "cancelled") -> None:
+        """End the request with the tokens that it has; its rows are free from the next step on.
+
+        Args:
+            finish: the reason that is reported.
+        """
+        if self.finish is None and self.tokens:
+            self._close(finish)
+        self.finish = self.finish or finish
+
+    def fail(self, error: Exception) -> None:
+        """End the request with an error, which ``result()`` raises."""
+        if self.finish is None:
+            self.finish, self.error = "error", error
 
     def complete(self, found: list[Hypothesis]) -> list[Event]:
         """Take what a beam search has found, best first."""
@@ -221,6 +287,7 @@ class Handle:
         for seen in itertools.count():
             self.engine.run_until(lambda seen=seen: seen < len(self.tokens) or self.finish is not None)
             if seen == len(self.tokens):
+                self.check()
                 return
             yield Event(self, self.tokens[seen], self.nats[seen] if self.nats else None)
 
@@ -229,18 +296,26 @@ class Handle:
 
         Returns:
             What was generated, best first: one sampled sequence, or the n best that a beam search found.
+
+        Raises:
+            Exception: the error that ended it.
         """
         self.engine.run_until(lambda: self.finish is not None)
+        self.check()
         return self.hypotheses
+
+    def check(self) -> None:
+        """Raise the error that ended the request, if one did."""
+        if self.error is not None:
+            raise self.error
 
 
 @dataclass
 class Front:
-    """Rows of a State and the prediction of what follows each; groups own the rows, in order."""
+    """What the model predicts after each row of a State. Groups own the rows, in order."""
 
     prediction: Prediction
     state: State
-    groups: list[Group]
 
     @cached_property
     def logits_RV(self) -> Tensor:
@@ -265,12 +340,16 @@ class Group(ABC):
 
     @property
     @abstractmethod
-    def rows(self) -> int:
-        """Rows of the State that the group holds; 0: it has ended."""
+    def handles_R(self) -> list[Handle]:
+        """The request that each row of the group belongs to, in the order of rows; none: the group has ended."""
 
     @abstractmethod
     def decide(self, front: Front, rows: slice) -> Decision:
         """Choose the next tokens of all requests of the group, whose rows of the front these are."""
+
+    @abstractmethod
+    def drop(self, gone: Container[Handle]) -> Tensor:
+        """Go on without some of the requests; return which of the rows stay."""
 
     @abstractmethod
     def join(self, other: Any) -> None:

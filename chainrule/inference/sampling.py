@@ -4,8 +4,9 @@ noise."""
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Container, Hashable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -41,6 +42,7 @@ class Filters:
     top_k: int = 0
     top_p: float = 1.0
     min_p: float = 0.0
+    resumable: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         checks = (
@@ -84,6 +86,10 @@ class Filters:
             raise UserError(f"--max-tokens {limit}: at least 1")
         return limit
 
+    def rows(self, request: Request) -> int:
+        """Return how many rows of the State the request holds."""
+        return len(request.prompts)
+
     def check(self, request: Request, model: Autoregressive) -> None:
         """Raise UserError where values are to be drawn, which none of the settings is for."""
         plain = (self, request.constraints, len(request.prompts)) == (Filters(), Constraints(), 1)
@@ -120,8 +126,17 @@ class Sampled(Group):
         self.seeds_B = torch.tensor([h.request.seed % (1 << 63) for h in handles], device=device)
 
     @property
-    def rows(self) -> int:
-        return self.width * len(self.handles)
+    def handles_R(self) -> list[Handle]:
+        return [handle for handle in self.handles for _ in range(self.width)]
+
+    def drop(self, gone: Container[Handle]) -> Tensor:
+        return self.stay([b for b, handle in enumerate(self.handles) if handle not in gone])
+
+    def stay(self, alive: list[int]) -> Tensor:
+        """Go on with some of the requests; return their rows."""
+        index_b = torch.tensor(alive, dtype=torch.long, device=self.seeds_B.device)
+        self.keep(index_b)
+        return (self.width * index_b[:, None] + torch.arange(self.width, device=index_b.device)).flatten()
 
     def join(self, other: Sampled) -> None:
         self.handles = self.handles + other.handles
@@ -145,13 +160,9 @@ class Sampled(Group):
                 alive.append(b)
             if handle.finish != "stuck":
                 events.append(Event(handle, token, nats, best_B[b]))
-        parents_R = None
-        if len(alive) < len(handles):
-            index_b = torch.tensor(alive, dtype=torch.long, device=next_B1.device)
-            self.keep(index_b)
-            next_B1 = next_B1[index_b]
-            parents_R = (self.width * index_b[:, None] + torch.arange(self.width, device=index_b.device)).flatten()
-        return Decision(events, parents_R, next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0))
+        parents_R = self.stay(alive) if len(alive) < len(handles) else None
+        inputs_R1 = next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0)
+        return Decision(events, parents_R, inputs_R1 if parents_R is None else inputs_R1[parents_R])
 
 
 class SampledTokens(Sampled):
@@ -169,7 +180,7 @@ class SampledTokens(Sampled):
         if request.constraints != Constraints():
             self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
             after_SV = self.after_SV.tolist()
-            places = [functools.reduce(lambda s, i: after_SV[s][i], h.request.given, 0) for h in handles]
+            places = [functools.reduce(lambda s, i: after_SV[s][i], [*h.request.given, *h.tokens], 0) for h in handles]
             self.place_B = torch.tensor(places, device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0

@@ -1,49 +1,70 @@
 """One engine shared by many callers: a thread takes its steps, requests come from any other thread.
 
 A caller either submits requests and is told of their tokens as they come, or borrows the model for a computation of its
-own. While a borrower waits for requests of its own (``SharedEngine``), the model goes back to everybody else.
+own. Borrowers and steps take turns. While a borrower waits for requests of its own (``SharedEngine``), or is between
+two pieces of a long computation, the model goes back to everybody else.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from chainrule.core import Autoregressive, ChainruleError
 from chainrule.core.compute import Compute
+from chainrule.core.progress import listening
 from chainrule.inference.engine import Engine
-from chainrule.inference.requests import Event, Handle, Request
+from chainrule.inference.requests import Capacity, Event, Generator, Handle, Request
 
 QUEUE = 128
 """Jobs that wait or run at once; more are refused."""
+SHARED = Capacity(rows=64, chunk=512, cached=256 << 20)
+"""What an engine holds that many callers share."""
+
+Told = Callable[[list[Event]], None]
 
 
 class Busy(ChainruleError):
     """The queue is full, or the scheduler is closing: ask again later."""
 
 
+class Closing(Busy):
+    """The scheduler is closing: it finishes what it has and takes nothing new."""
+
+
 class Job:
-    """Requests that were submitted together: their handles, and who is told of their tokens.
+    """Requests that were submitted together.
+
+    ``handles`` holds their tokens. Each has ended when its ``finish`` is set, by "cancelled" or "timeout" too.
 
     Args:
-        requests: what is generated.
         told: called by the scheduler's thread with the events of each step, and once with an empty list when all
-            requests have ended or ``error`` is set.
+            requests have ended.
+        deadline: monotonic time at which they end; None: there is none.
     """
 
-    def __init__(self, requests: Iterable[Request], told: Callable[[list[Event]], None], deadline: float | None):
-        self.requests, self.told, self.deadline = list(requests), told, deadline
+    def __init__(self, told: Told, deadline: float | None = None):
+        self.told, self.deadline = told, deadline
         self.handles: list[Handle] = []
-        self.error: BaseException | None = None
         self.cancelled = False
 
     @property
+    def error(self) -> Exception | None:
+        """The error that ended one of the requests."""
+        return next((handle.error for handle in self.handles if handle.error is not None), None)
+
+    @property
     def finished(self) -> bool:
-        return self.error is not None or all(handle.finish is not None for handle in self.handles)
+        return all(handle.finish is not None for handle in self.handles)
+
+    def end(self, finish: str) -> None:
+        """End the requests that go on, with the tokens that they have."""
+        for handle in self.handles:
+            handle.cancel(finish)
 
 
 class Scheduler:
@@ -53,61 +74,143 @@ class Scheduler:
         model: any autoregressive model.
         compute: where it runs.
         queue: jobs that wait or run at once.
+        capacity: what the engine holds at once.
+
+    Example:
+        >>> from chainrule.core import model_type
+        >>> from chainrule.inference.sampling import Filters
+        >>> found = model_type("markov")
+        >>> model = found.build(found.configure("tiny", vocab_size=3))
+        >>> scheduler, ended = Scheduler(model, Compute("cpu", False, 1)), threading.Event()
+        >>> request = Request([0, 1], Filters(), max_tokens=5)
+        >>> job = scheduler.submit([request], lambda events: None if events else ended.set())
+        >>> ended.wait(60), [handle.finish for handle in job.handles]
+        (True, ['length'])
+        >>> scheduler.close()
     """
 
-    def __init__(self, model: Autoregressive, compute: Compute, *, queue: int = QUEUE):
-        self.engine, self.queue = Engine(model, compute), queue
+    def __init__(
+        self, model: Autoregressive, compute: Compute, *, queue: int = QUEUE, capacity: Capacity | None = None
+    ):
+        self.engine, self.queue = Engine(model, compute, capacity or SHARED), queue
         self._jobs: list[Job] = []
-        self._arrived: deque[Job] = deque()
+        self._running: list[Handle] = []
+        """The requests that held rows at the last step."""
+        self._arrived: list[Job] = []
         self._borrowers: deque[threading.Event] = deque()
+        self._users = 0
+        """Callers inside ``borrowed``, those that wait for requests of their own included."""
         self._returned = threading.Event()
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="chainrule-engine", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, requests: Iterable[Request], told: Callable[[list[Event]], None], *, timeout: float | None = None
-    ) -> Job:
-        """Queue requests, which join the batch together.
+    def submit(self, requests: Iterable[Request], told: Told, *, timeout: float | None = None) -> Job:
+        """Queue requests.
 
         Args:
             requests: what is generated.
             told: see `Job`.
             timeout: seconds after which they end, wherever they are; None: no limit.
 
+        Returns:
+            The job, which has a handle for each request.
+
         Raises:
-            Busy: too many jobs, or the scheduler is closing.
+            Busy: too many jobs; `Closing` where the scheduler is closing.
+            UserError: a request that cannot be met.
         """
-        job = Job(requests, told, None if timeout is None else time.monotonic() + timeout)
+        return self._submit(requests, told, timeout, self.queue)
+
+    def _submit(self, requests: Iterable[Request], told: Told, timeout: float | None, queue: int | None) -> Job:
+        """Queue requests; a queue of None takes them even where it is full or closing."""
+        self._refuse(queue)
+        job = Job(told, None if timeout is None else time.monotonic() + timeout)
+        job.handles = [self.engine.prepare(request, job) for request in requests]
         with self._changed:
-            if self._closing or len(self._jobs) + len(self._arrived) >= self.queue:
-                raise Busy("too many requests at once: try again later")
+            self._refuse(queue)
             self._arrived.append(job)
             self._changed.notify()
         return job
 
+    def _refuse(self, queue: int | None) -> None:
+        if queue is not None and self._closing:
+            raise Closing("the server is closing: try again later")
+        if queue is not None and len(self._jobs) + len(self._arrived) >= queue:
+            raise Busy("too many requests at once: try again later")
+
     def cancel(self, job: Job) -> None:
-        """End the requests of a job at the next step."""
-        job.cancelled = True
+        """End the requests of a job, which frees their rows at the next step; one that has ended is left as it is."""
+        with self._changed:
+            job.cancelled = True
+            self._changed.notify()
 
     @contextmanager
     def borrowed(self) -> Iterator[None]:
-        """Use the model for a computation of one's own, between two steps; borrowers take turns."""
-        self._acquire()
-        try:
-            yield
-        finally:
-            self._release()
+        """Use the model for a computation of one's own, between two steps; borrowers take turns.
 
-    def close(self, timeout: float | None = None) -> None:
-        """Refuse new jobs, finish those that there are, and end the thread."""
+        Between the pieces of a long computation (``core.progress.tracked``) the engine takes a step where any request
+        waits for one.
+
+        Raises:
+            Closing: the scheduler is closing.
+        """
+        with self._changed:
+            if self._closing:
+                raise Closing("the server is closing: try again later")
+            self._users += 1
+        try:
+            self._acquire()
+            try:
+                with listening(lambda _name, _share: self._pass_on()):
+                    yield
+            finally:
+                self._release()
+        finally:
+            with self._changed:
+                self._users -= 1
+                self._changed.notify()
+
+    def stats(self) -> dict[str, int]:
+        """Return counters and gauges: ``jobs`` and ``requests`` that wait or run, ``queued`` requests that wait,
+        ``rows`` that run, ``rows_limit``, ``tokens`` generated so far, ``prompt_tokens`` read so far, ``prefix_tokens``
+        found among what is kept, ``prefix_hits`` how often, ``prefix_bytes`` that are kept, and ``laid_aside``, how
+        often a request made room for another one."""
+        with self._changed:
+            jobs = [*self._jobs, *self._arrived]
+        open_ = [handle for job in jobs for handle in job.handles if handle.finish is None]
+        running, reader = self._running, self.engine.reader
+        return {
+            "jobs": len(jobs), "requests": len(open_), "queued": max(0, len(open_) - len(running)),
+            "rows": sum(handle.rows for handle in running), "rows_limit": self.engine.capacity.rows or 0,
+            "tokens": self.engine.tokens, "prompt_tokens": reader.tokens_read, "prefix_tokens": reader.tokens_spared,
+            "prefix_hits": reader.hits, "prefix_bytes": reader.prefixes.bytes,
+            "laid_aside": self.engine.waiting.laid_aside,
+        }  # fmt: skip
+
+    def close(self, timeout: float | None = None) -> bool:
+        """Refuse new jobs and borrowers, finish those that there are, and end the thread.
+
+        Args:
+            timeout: seconds after which those that still run are cancelled; None: they may take as long as they need.
+
+        Returns:
+            True if all of them finished.
+        """
         with self._changed:
             self._closing = True
             self._changed.notify()
         self._thread.join(timeout)
+        finished = not self._thread.is_alive()
+        if not finished:
+            with self._changed:
+                for job in [*self._jobs, *self._arrived]:
+                    job.cancelled = True
+            self._thread.join(timeout)
+        return finished
 
-    # --- the thread ---------------------------------------------------------------------------------------------------
+    # --- lending ------------------------------------------------------------------------------------------------------
 
     def _acquire(self) -> None:
         mine = threading.Event()
@@ -119,50 +222,69 @@ class Scheduler:
     def _release(self) -> None:
         self._returned.set()
 
-    def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not (self._arrived or self._jobs or self._borrowers or self._closing):
-                    self._changed.wait()
-                if self._closing and not (self._arrived or self._jobs or self._borrowers):
-                    return
-                lent = self._borrowers.popleft() if self._borrowers else None
-                arrived, self._arrived = list(self._arrived), deque()
-                self._jobs += arrived
-            if lent is not None:
-                self._returned.clear()
-                lent.set()
-                self._returned.wait()
-            self._begin(arrived)
-            if self._jobs:
-                self._step()
+    def _pass_on(self) -> None:
+        """Give the model back for a step, if anyone waits for it."""
+        if self._jobs or self._arrived or self._borrowers:
+            self._release()
+            self._acquire()
 
-    def _begin(self, jobs: list[Job]) -> None:
-        for job in jobs:
-            try:
-                job.handles = [self.engine.submit(request) for request in job.requests]
-            except Exception as error:
-                job.error = error
+    def _lend(self) -> None:
+        """Lend the model to the next borrower, until it comes back."""
+        with self._changed:
+            borrower = self._borrowers.popleft() if self._borrowers else None
+        if borrower is not None:
+            self._returned.clear()
+            borrower.set()
+            self._returned.wait()
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        with self.engine.compute.autocast():  # in bf16 the weights are converted once, not at each step
+            while self._await_work():
+                self._lend()
+                with self._changed:
+                    arrived, self._arrived = self._arrived, []
+                    self._jobs += arrived
+                for job in arrived:
+                    for handle in job.handles:
+                        self.engine.waiting.add(handle)
+                if self._jobs:
+                    self._step()
+
+    def _await_work(self) -> bool:
+        """Wait until there is anything to do; False: there never will be."""
+        with self._changed:
+            while not (self._arrived or self._jobs or self._borrowers):
+                if self._closing and not self._users:
+                    return False
+                self._changed.wait()
+        return True
 
     def _step(self) -> None:
-        events: dict[int, list[Event]] = {}
-        try:
-            if self.engine.busy:
-                for event in self.engine.step():
-                    events.setdefault(id(event.handle), []).append(event)
-        except Exception as error:
-            for job in self._jobs:
-                job.error = job.error or error
-        left = []
+        now, events = time.monotonic(), defaultdict(list)
         for job in self._jobs:
-            if found := [event for handle in job.handles for event in events.get(id(handle), ())]:
-                job.told(found)
-            if job.finished:
-                job.told([])
-            else:
-                left.append(job)
+            if job.cancelled or (job.deadline is not None and now >= job.deadline):
+                job.end("cancelled" if job.cancelled else "timeout")
+        for event in self.engine.step():
+            events[event.handle.owner].append(event)
+        self._running = self.engine.going
+        for job in self._jobs:
+            if job in events:
+                self._tell(job, events[job])
+        ended = [job for job in self._jobs if job.finished]
         with self._changed:
-            self._jobs = left
+            self._jobs = [job for job in self._jobs if not job.finished]
+        for job in ended:
+            self._tell(job, [])
+
+    def _tell(self, job: Job, events: list[Event]) -> None:
+        """Hand out events; a job whose listener fails has nobody to generate for."""
+        try:
+            job.told(events)
+        except Exception as error:
+            for handle in job.handles:
+                handle.fail(error)
 
 
 class SharedEngine:
@@ -179,11 +301,13 @@ class SharedEngine:
     def run(self, requests: Iterable[Request]) -> list[Handle]:
         """Give the model back, wait until all requests have ended, and borrow the model again.
 
+        They are taken even where the queue is full: their caller has been let in already.
+
         Raises:
-            Busy: the queue is full.
+            Exception: the error that ended one of them.
         """
         ended = threading.Event()
-        job = self.scheduler.submit(requests, lambda events: None if events else ended.set())
+        job = self.scheduler._submit(requests, lambda events: None if events else ended.set(), None, None)
         self.scheduler._release()
         ended.wait()
         self.scheduler._acquire()
@@ -192,6 +316,6 @@ class SharedEngine:
         return job.handles
 
 
-def engine_of(run: Any) -> Engine | SharedEngine:
+def engine_of(run: Any) -> Generator:
     """Return the engine that generates for a run: a shared one where the run is served, else one of its own."""
     return Engine(run.model, run.compute) if run.scheduler is None else SharedEngine(run.scheduler)

@@ -4,7 +4,10 @@ p."""
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,8 +17,9 @@ from chainrule.core.compute import Compute
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
-from chainrule.inference.requests import Handle, Request, SourcePrompt
+from chainrule.inference.requests import Capacity, Handle, Request, SourcePrompt
 from chainrule.inference.sampling import Filters
+from chainrule.inference.scheduler import Scheduler
 from chainrule.laws.predicting import follow
 from chainrule.laws.subject import LawBroken, Subject, same
 
@@ -69,6 +73,84 @@ def alone_as_among_others(subject: Subject) -> str:
         (alone,) = Engine(subject.model, CPU).run([requests[k]])
         _agree(handles[k], alone, f"request {k} among others against alone")
     return f"{most} of {len(requests)} at once"
+
+
+def _all_as_alone(subject: Subject, requests: Sequence[Request], handles: Sequence[Handle], where: str) -> None:
+    """Raise LawBroken where a request has other tokens, or another log p, than alone."""
+    for k, (request, handle) in enumerate(zip(requests, handles, strict=True)):
+        handle.check()
+        (alone,) = Engine(subject.model, CPU).run([request])
+        _agree(handle, alone, f"request {k} {where} against alone")
+
+
+def cancelled_leave_no_trace(subject: Subject) -> str:
+    """Requests that are cancelled while they wait, are read or are continued leave the tokens of all others as they
+    are; theirs are the first ones of what they would have been."""
+    requests = _requests(subject, 18)
+    engine = Engine(subject.model, CPU, Capacity(rows=12, chunk=4))
+    handles = [engine.submit(request) for request in requests]
+    for step, cancelled in enumerate(((16,), (0, 2), (), (1, 3, 7), (6,), (11, 13, 14))):
+        for k in cancelled:
+            handles[k].cancel()
+        if step:
+            engine.step()
+    engine.run_until(lambda: not engine.busy)
+    gone = [handle.finish == "cancelled" for handle in handles]
+    stayed = [k for k, left in enumerate(gone) if not left]
+    _all_as_alone(subject, [requests[k] for k in stayed], [handles[k] for k in stayed], "beside cancelled ones")
+    for k in (k for k, left in enumerate(gone) if left):
+        (alone,) = Engine(subject.model, CPU).run([requests[k]])
+        had = len(handles[k].tokens)
+        same(
+            *(torch.tensor(h.tokens[:had]).double() for h in (handles[k], alone)), f"request {k} until it was cancelled"
+        )
+    return f"{sum(gone)} of {len(gone)} cancelled"
+
+
+def chunks_are_whole(subject: Subject) -> None:
+    """Requests whose prompts are read two tokens at a time, while others go on, have the tokens of prompts that are
+    read at once."""
+    requests = _requests(subject, 13)
+    engine = Engine(subject.model, CPU, Capacity(chunk=2))
+    _all_as_alone(subject, requests, engine.run(requests), "read in chunks")
+
+
+def kept_is_read(subject: Subject) -> str:
+    """Requests that go on from States which earlier ones have left have the tokens of requests that read everything."""
+    requests = _requests(subject, 9)
+    engine = Engine(subject.model, CPU, Capacity(chunk=3, cached=1 << 24))
+    earlier = engine.run(requests)
+    later = [replace(request, seed=request.seed + 1) for request in requests]
+    if not subject.takes_prompt:
+        like = subject.rows(1, 2, salt=83)[0]
+        known = [[*request.given, *handle.tokens] for request, handle in zip(requests, earlier)]
+        longer = [torch.cat([torch.tensor(ids, dtype=like.dtype).reshape(-1, *like.shape[1:]), like]) for ids in known]
+        later += [replace(r, prompt=x.tolist() if subject.discrete else x) for r, x in zip(requests, longer)]
+    _all_as_alone(subject, later, engine.run(later), "from what was kept")
+    if engine.reader.hits < len(later) // 2:
+        raise LawBroken(f"of {len(later)} requests only {engine.reader.hits} went on from what was kept")
+    return f"{engine.reader.hits} times {engine.reader.tokens_spared} tokens in all"
+
+
+def turns_are_alone(subject: Subject) -> str:
+    """Requests that share a few rows by turns, some of them laid aside for others, have the tokens that they have
+    alone; the same through a scheduler."""
+    requests = _requests(subject, 15)
+    capacity, jobs = Capacity(rows=5, chunk=4, cached=1 << 24), [requests[:7], requests[7:11], requests[11:]]
+    engine, handles = Engine(subject.model, CPU, capacity), []
+    for owner, mine in enumerate(jobs):
+        handles += [engine.submit(request, owner) for request in mine]
+        engine.step()
+    engine.run_until(lambda: not engine.busy)
+    _all_as_alone(subject, requests, handles, "in turns")
+    scheduler, ended = Scheduler(subject.model, CPU, capacity=capacity), [threading.Event() for _ in jobs]
+    told = [lambda events, end=end: None if events else end.set() for end in ended]
+    answers = [scheduler.submit(mine, tell) for mine, tell in zip(jobs, told)]
+    if not all(end.wait(60) for end in ended):
+        raise LawBroken("a job does not end")
+    scheduler.close()
+    _all_as_alone(subject, requests, [h for job in answers for h in job.handles], "through a scheduler")
+    return f"{engine.waiting.laid_aside} times laid aside"
 
 
 def stream_is_batch(subject: Subject) -> None:

@@ -1,21 +1,56 @@
-"""The application: which route is answered by what."""
+"""The application: which route is answered by what, and what every request passes on its way there."""
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 
-from chainrule.serve import openai
+from chainrule.serve import limits, native, openai
+from chainrule.serve.errors import Boundary, failure_of
+from chainrule.serve.exchange import Exchange
+from chainrule.serve.health import Doors, Health
+from chainrule.serve.metrics import Metrics, Observed
+from chainrule.serve.security import ANYBODY, Access, Guard
 from chainrule.serve.service import Service
 
 
-def application(service: Service) -> FastAPI:
-    """Return the application that answers for the runs of a service."""
-    app = FastAPI(title="chainrule", docs_url="/docs", redoc_url=None)
-    app.state.service = service
+def application(service: Service, access: Access = ANYBODY, seconds: float = limits.SECONDS) -> FastAPI:
+    """Return the application that answers for the runs of a service.
+
+    Args:
+        service: the runs.
+        access: who may ask.
+        seconds: time that an answer may take.
+    """
+    metrics, health = Metrics(service), Health()
+    app = FastAPI(
+        title="chainrule",
+        docs_url=None,  # its page loads scripts from a network
+        redoc_url=None,
+        redirect_slashes=False,
+        middleware=[  # the outermost first
+            Middleware(Observed, metrics),
+            Middleware(Boundary),
+            Middleware(Guard, access),
+            Middleware(Doors, health),
+            Middleware(Exchange, seconds),
+        ],
+        exception_handlers={HTTPException: _answer, RequestValidationError: _answer},
+    )
+    app.state.service, app.state.health = service, health
     app.include_router(openai.router)
-
-    @app.get("/health")
-    async def health() -> dict[str, str]:
-        return {"status": "ok"}
-
+    app.include_router(native.routes())
+    app.add_api_route("/health", health.response, methods=["GET"], response_model=None)
+    app.add_api_route("/metrics", lambda: _figures(metrics), methods=["GET"], response_class=Response)
     return app
+
+
+async def _answer(request: Request, error: Exception) -> Response:
+    return failure_of(error, request.state.id).response()
+
+
+def _figures(metrics: Metrics) -> Response:
+    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)

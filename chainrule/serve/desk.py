@@ -18,7 +18,7 @@ THREADS = 4
 
 
 class Desk:
-    """Where the computations of one run wait for its model.
+    """The line in which computations of one run wait for its model.
 
     Args:
         scheduler: the one that takes the steps of its engine, whose model is borrowed; None: the model takes no steps,

@@ -1,4 +1,4 @@
-"""What one request may ask for. Every number is checked against these before anything is allocated."""
+"""Limits of one request. Every number is checked against these before anything is allocated."""
 
 BODY = 8 << 20
 """Bytes of a request's body."""

@@ -8,10 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.core import Autoregressive, UserError
-from chainrule.inference.scheduler import Scheduler
+from chainrule.inference.scheduler import QUEUE, Scheduler
 from chainrule.runs.run import Run
 from chainrule.serve.desk import Desk
+from chainrule.serve.errors import UnknownModel
+from chainrule.tasks.inference import answering
 from chainrule.tasks.setup import load
+
+CALLS = ("generate", "predict", "score", "translate", "classify", "tag", "fill")
+"""Commands on runs that routes answer, beside drawing."""
 
 
 @dataclass
@@ -23,7 +28,7 @@ class Served:
     scheduler: Scheduler | None
     """None: the run generates nothing step by step."""
     desk: Desk = field(init=False)
-    """Where computations that use the whole model wait for it."""
+    """The line of computations that use the whole model."""
 
     def __post_init__(self) -> None:
         self.desk = Desk(self.scheduler)
@@ -43,9 +48,13 @@ class Service:
         """Return a run by its name; the first one for None.
 
         Raises:
-            KeyError: there is none of that name.
+            UnknownModel: there is none of that name.
         """
-        return next(iter(self.runs.values())) if name is None else self.runs[name]
+        if name is None:
+            return next(iter(self.runs.values()))
+        if name not in self.runs:
+            raise UnknownModel(name, list(self.runs))
+        return self.runs[name]
 
     def close(self) -> None:
         """Finish what runs, and end the threads."""
@@ -55,11 +64,12 @@ class Service:
                 one.scheduler.close()
 
 
-def open_service(paths: Iterable[str], **machine: Any) -> Service:
+def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) -> Service:
     """Load runs, and boards with all their finished runs, the best one first.
 
     Args:
         paths: folders of runs or boards.
+        queue: requests that wait or run at once, for each run.
         machine: device, precision and threads.
 
     Raises:
@@ -71,10 +81,19 @@ def open_service(paths: Iterable[str], **machine: Any) -> Service:
             if name in served:
                 raise UserError(f"{path}: two runs are called {name}; rename the folder of one")
             run = load(folder, **machine)
+            check_task(run.task, path)
             if isinstance(run.model, Autoregressive):
-                run.scheduler = Scheduler(run.model, run.compute)
+                run.scheduler = Scheduler(run.model, run.compute, queue=queue)
             served[name] = Served(name, run, run.scheduler)
     return Service(served.values())
+
+
+def check_task(task: str, path: str) -> None:
+    """Raise UserError where no route is answered by runs of a task."""
+    if task not in (tasks := {"draw"}.union(*map(answering, CALLS))):
+        raise UserError(
+            f"{path}: nothing asks a run of {task} over HTTP; runs of {', '.join(sorted(tasks))} are served"
+        )
 
 
 def _runs_of(path: Path) -> list[tuple[str, Path]]:

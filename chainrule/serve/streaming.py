@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 from fastapi.responses import StreamingResponse
 
-from chainrule.core import ChainruleError
-
 T = TypeVar("T")
 
 
@@ -29,21 +27,12 @@ async def begun(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
 
 
 def streamed(chunks: AsyncGenerator[dict[str, Any]]) -> StreamingResponse:
-    """Return an answer of chunks; an error that comes while they are sent is told in a chunk of its own."""
+    """Return an answer of chunks. It ends without ``[DONE]`` where an error comes while they are sent."""
 
     async def lines() -> AsyncGenerator[str]:
         async with aclosing(chunks):
-            try:
-                async for chunk in chunks:
-                    yield _line(json.dumps(chunk, allow_nan=False))
-            except (ChainruleError, TimeoutError) as error:
-                told = {"message": str(error), "type": "server_error", "param": None, "code": None}
-                yield _line(json.dumps({"error": told}))
-            else:
-                yield _line("[DONE]")
+            async for chunk in chunks:
+                yield f"data: {json.dumps(chunk, allow_nan=False)}\n\n"
+            yield "data: [DONE]\n\n"
 
     return StreamingResponse(lines(), media_type="text/event-stream", headers={"cache-control": "no-cache"})
-
-
-def _line(data: str) -> str:
-    return f"data: {data}\n\n"

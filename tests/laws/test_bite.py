@@ -229,6 +229,23 @@ class CountsCalls(Plain):
         return prediction, after
 
 
+@dataclass
+class Counted(Vector):
+    steps: int = 0
+
+
+class CountsStepsOfTheBatch(Plain):
+    """One number for all rows: right as long as they have read equally much, from the beginning on."""
+
+    kind = Counted
+
+    def forward(self, inputs_BT: Tensor, state: State | None = None, lengths_B: Tensor | None = None) -> tuple:
+        steps = state.steps if isinstance(state, Counted) else 0
+        prediction, after = super().forward(inputs_BT, state, lengths_B)
+        warmer = Categorical(prediction.logits() * (1 + 1e-3 * steps))
+        return warmer, Counted(after.length_B, after.hidden_BD, steps + inputs_BT.shape[1])
+
+
 class HasAnIdlePart(Plain):
     def __init__(self, config: SmallConfig):
         super().__init__(config)
@@ -342,6 +359,12 @@ BREAKERS: list[tuple[str, type[Autoregressive]]] = [
     ("state: length and bytes", CountsCalls),
     ("generated alone = among others", LooksAtItsNeighbours),
     ("generated alone = among others", with_state(ConcatsBackwards)),
+    ("generated beside cancelled = alone", LooksAtItsNeighbours),
+    ("generated beside cancelled = alone", with_state(ReordersLengthsOnly)),
+    ("generated in turns = alone", LooksAtItsNeighbours),
+    ("generated in turns = alone", CountsStepsOfTheBatch),
+    ("prompts in chunks = at once", DropsState),
+    ("kept = read again", CountsStepsOfTheBatch),
     ("generated as a stream = in a batch", Noisy),
     ("the first token comes after one step", MinusMean),
     ("generated sequences follow p", GeneratesTooWarm),

@@ -26,7 +26,7 @@ from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Choice, Piece, Wanted, continuations, vocabulary_of
 from chainrule.serve.service import Service, open_service
 from chainrule.serve.text import Text
-from chainrule.tasks.generate.inference import score_texts
+from chainrule.tasks.generate.reading import score_texts
 from tests.serve.clients import ROOT, asked, posted, refusal, train_on_text
 
 LINE = "When shall we three meet again?"

@@ -15,7 +15,7 @@ from chainrule.core.compute import decide
 from chainrule.core.noise import derive_seeds
 from chainrule.data.captioned import DrawnBatches, as_batch, fit_captions, read_captioned
 from chainrule.data.rainbow import COMBINATIONS, caption, picture
-from chainrule.inference.engine import draw_images
+from chainrule.inference.engine import Engine, draw_images
 from chainrule.inference.sampling import Filters
 from chainrule.nn.masks import Causal, Grid
 from chainrule.nn.matching import Matcher, contrast
@@ -175,9 +175,10 @@ def test_the_codec_is_frozen_and_the_rest_learns():
 @pytest.mark.parametrize("name", ["dalle", "lstm"])
 def test_drawing_step_by_step_is_the_distribution_read_at_once(name, pattern):
     model, found = build(name, **({"pattern": pattern, "reach": 3} if name == "dalle" else {}))
-    model, compute = model.double(), decide("cpu", "fp32")
+    model = model.double()
+    engine = Engine(model, decide("cpu", "fp32"))
     rows = torch.from_numpy(found.write(["a red circle", "a blue"]))
-    ids, nats = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
+    ids, nats = draw_images(engine, rows, 4, PLAIN, seeds=derive_seeds(3, len(rows)))
     whole = torch.cat([rows, ids], 1)
     with torch.no_grad():
         prediction, _ = model(torch.cat([torch.full((2, 1), found.vocab_size), whole[:, :-1]], 1))
@@ -187,13 +188,14 @@ def test_drawing_step_by_step_is_the_distribution_read_at_once(name, pattern):
 
 def test_guidance_of_one_is_the_model_and_more_follows_the_formula():
     model, found = build()
-    model, compute = model.double(), decide("cpu", "fp32")
+    model = model.double()
+    engine = Engine(model, decide("cpu", "fp32"))
     rows, blank = torch.from_numpy(found.write(["a red circle"] * 3)), torch.from_numpy(found.write([""])[0])
-    plain = draw_images(model, rows, 4, compute, PLAIN, seeds=derive_seeds(3, len(rows)))
+    plain = draw_images(engine, rows, 4, PLAIN, seeds=derive_seeds(3, len(rows)))
     assert torch.equal(
-        plain[0], draw_images(model, rows, 4, compute, PLAIN, blank_T=blank, guidance=1.0, seeds=derive_seeds(3, 3))[0]
+        plain[0], draw_images(engine, rows, 4, PLAIN, blank_T=blank, guidance=1.0, seeds=derive_seeds(3, 3))[0]
     )
-    greedy = draw_images(model, rows[:1], 1, compute, Filters(temperature=0), seeds=[0], blank_T=blank, guidance=5.0)[0]
+    greedy = draw_images(engine, rows[:1], 1, Filters(temperature=0), seeds=[0], blank_T=blank, guidance=5.0)[0]
     with torch.no_grad():
         start = torch.full((1, 1), found.vocab_size)
         told = [model(torch.cat([start, r[None]], 1))[0].logits()[0, -1].log_softmax(-1) for r in (rows[0], blank)]

@@ -18,7 +18,7 @@ from chainrule.core.compute import Compute
 from chainrule.core.noise import Noise, derive_seeds, gumbel, normal_noise, uniform
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine, sample_paths
-from chainrule.inference.requests import Constraints, Request, SourcePrompt
+from chainrule.inference.requests import Capacity, Constraints, Request, SourcePrompt
 from chainrule.inference.sampling import Filters
 from chainrule.laws.subject import Numbers, Sourced, Subject
 
@@ -169,7 +169,9 @@ def test_sources_and_values_keep_to_themselves_too():
         assert [h.ids for h in alone.result()] == [h.ids for h in handle.result()]
         assert alone.total == pytest.approx(handle.total, abs=1e-9)
     numbers = Numbers(model_type("lstm", "series")).build()
-    long, short = (sample_paths(numbers, np.array([0.3, -1.0, 0.2]), 7, count, CPU, seed=4) for count in (40, 3))
+    long, short = (
+        sample_paths(Engine(numbers, CPU), np.array([0.3, -1.0, 0.2]), 7, count, seed=4) for count in (40, 3)
+    )
     np.testing.assert_allclose(long.values_BT[:3], short.values_BT, atol=1e-9)
     assert len(np.unique(long.values_BT[:, 0])) == 40
 
@@ -187,10 +189,10 @@ def test_equal_prompts_are_read_once_and_each_step_is_one_forward(monkeypatch):
     model, prompt = build("gpt"), [3, 1, 4]
     calls = counted_forwards(model, monkeypatch)
     Engine(model, CPU).run(Request(prompt, Filters(), seed, max_tokens=4) for seed in range(9))
-    assert calls == [(1, 4), (9, 1), (9, 1), (9, 1)]
+    assert calls == [(1, 3), (9, 1), (9, 1), (9, 1), (9, 1)]
 
 
-def test_a_request_that_joins_reads_its_prompt_and_goes_on_in_the_same_forward(monkeypatch):
+def test_the_last_token_of_a_prompt_is_read_together_with_the_next_ones_of_others(monkeypatch):
     model = build("lstm")
     calls = counted_forwards(model, monkeypatch)
     engine = Engine(model, CPU)
@@ -200,7 +202,7 @@ def test_a_request_that_joins_reads_its_prompt_and_goes_on_in_the_same_forward(m
     engine.submit(Request([5], Beams(width=4), max_tokens=3))
     while engine.busy:
         engine.step()
-    assert calls == [(1, 2), (1, 1), (2, 3), (6, 1), (5, 1), (1, 1)]
+    assert calls == [(1, 1), (1, 1), (2, 2), (3, 1), (6, 1), (5, 1), (1, 1)]
 
 
 def test_requests_whose_samplers_take_turns_keep_their_own_rows():
@@ -212,14 +214,30 @@ def test_requests_whose_samplers_take_turns_keep_their_own_rows():
         assert alone.tokens == handle.tokens and alone.nats == pytest.approx(handle.nats, abs=1e-9)
 
 
-def test_after_an_error_no_handle_waits_for_ever():
+def test_an_error_in_a_rule_of_a_request_ends_that_request_alone():
     engine = Engine(build("gru"), CPU)
     first = engine.submit(Request([1], Filters(), max_tokens=9))
     second = engine.submit(Request([1], Filters(), stop=lambda ids: len(ids) == 2 and 1 // 0 > 0, max_tokens=9))
     with pytest.raises(ZeroDivisionError):
         second.result()
-    with pytest.raises(RuntimeError, match="stopped at an error"):
-        first.result()
+    assert second.finish == "error" and len(second.tokens) == 2
+    assert len(first.result()[0].ids) == 9
+
+
+def test_an_error_of_the_model_ends_what_was_computed_and_not_what_waits(monkeypatch):
+    model = build("gru")
+    engine = Engine(model, CPU, Capacity(rows=1))
+    lost = engine.submit(Request([1], Filters(), max_tokens=9))
+    waits = engine.submit(Request([1, 2], Filters(), max_tokens=9))
+    engine.step()
+    with monkeypatch.context() as broken:
+        broken.setattr(model, "forward", lambda *_: 1 // 0)
+        engine.step()
+    with pytest.raises(ZeroDivisionError):
+        lost.result()
+    assert (lost.finish, waits.finish) == ("error", None)
+    (alone,) = Engine(model, CPU).run([Request([1, 2], Filters(), max_tokens=9)])
+    assert waits.result() == alone.result()
 
 
 def test_iterating_a_handle_gives_each_token_when_it_comes():

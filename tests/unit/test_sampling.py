@@ -204,7 +204,7 @@ def test_generation_ends_when_all_rows_are_finished(model, monkeypatch):
     monkeypatch.setattr(type(model), "forward", lambda self, *args: calls.append(1) or forward(self, *args))
     made = generate(model, PROMPTS, 1000, CPU, stop=lambda ids: len(ids) == 3)
     assert [len(ids) for ids in made.ids] == [3] * 4
-    assert len(calls) == 3, "the prompts, and two steps"
+    assert len(calls) == 4, "the prompts, and three steps"
 
 
 def test_forbidden_symbols_never_come(model):

@@ -19,7 +19,7 @@ from chainrule.core import Autoregressive, Config, DataError, Normal, State, Use
 from chainrule.core.compute import Compute
 from chainrule.data.recognise import infer_task
 from chainrule.data.series import Scaling, Series, Stretch, looks_like_series, read_held_out
-from chainrule.inference.engine import sample_paths
+from chainrule.inference.engine import Engine, sample_paths
 from chainrule.tasks.series.board import random_walk
 from chainrule.tasks.series.metrics import judge
 from tests.encoded import read_series
@@ -274,11 +274,11 @@ def test_the_random_walk_is_what_its_formula_says() -> None:
 
 def test_sample_paths_of_a_random_walk_spread_as_the_root_of_the_steps() -> None:
     """4,000 paths from 5: the variance after t steps is t, within five of its standard errors t sqrt(2 / 4000)."""
-    paths = sample_paths(AsBefore(), np.array([2.0, 5.0]), 9, 4000, CPU)
+    paths = sample_paths(Engine(AsBefore(), CPU), np.array([2.0, 5.0]), 9, 4000)
     steps = np.arange(1, 10)
     assert np.all(np.abs(paths.values_BT.var(0) - steps) < 5 * steps * math.sqrt(2 / 4000))
     assert np.all(np.abs(paths.values_BT.mean(0) - 5) < 5 * np.sqrt(steps / 4000))
-    again = sample_paths(AsBefore(), np.array([2.0, 5.0]), 9, 4000, CPU)
+    again = sample_paths(Engine(AsBefore(), CPU), np.array([2.0, 5.0]), 9, 4000)
     np.testing.assert_array_equal(again.values_BT, paths.values_BT)
 
 

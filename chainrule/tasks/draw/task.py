@@ -36,6 +36,7 @@ from chainrule.data.images import ImagePart, read_part
 from chainrule.data.processors import CaptionProcessor
 from chainrule.inference.engine import draw_images
 from chainrule.inference.sampling import Filters
+from chainrule.inference.scheduler import engine_of
 from chainrule.nn.matching import Matcher
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
@@ -242,10 +243,9 @@ def drawings(
         rows_BT = torch.cat([rows_BT, torch.from_numpy(kept_NP) + captions.picture], 1)
         places -= kept_NP.shape[1]
     ids_BP, nats_B = draw_images(
-        model,
+        engine_of(run),
         rows_BT,
         places,
-        run.compute,
         filters or Filters(warmth),
         blank_T=torch.from_numpy(captions.write([""]))[0],
         guidance=follow if guidance is None else guidance,

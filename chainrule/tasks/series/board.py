@@ -46,12 +46,13 @@ class SeriesBoard(BoardTask):
         """Return the forecast from the values before the stretch that is shown."""
         from chainrule.data.series import inputs_of
         from chainrule.inference.engine import sample_paths
+        from chainrule.inference.scheduler import engine_of
         from chainrule.tasks.series.metrics import LEVELS
 
         test, scaling, steps = held_out(ready.data), ready.data.processor.scaling, facts["forecast"]["steps"]
         end, series = test.end[0] - steps, test.series[0]
         known = inputs_of(run.model, scaling.seen(0, series.values[:end]), series.missing[:end])
-        paths = sample_paths(run.model, known, steps, PATHS, run.compute)
+        paths = sample_paths(engine_of(run), known, steps, PATHS)
         low, middle, high = scaling.own(0, paths.quantiles(LEVELS)).T.tolist()
         return {"forecast": {"low": low, "middle": middle, "high": high}}
 

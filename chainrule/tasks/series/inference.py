@@ -15,6 +15,7 @@ from chainrule.data.lines import is_path
 from chainrule.data.numerals import LARGEST
 from chainrule.data.series import inputs_of
 from chainrule.inference.engine import sample_paths
+from chainrule.inference.scheduler import engine_of
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import check_counts, register_call
 from chainrule.tasks.series.metrics import LEVELS
@@ -56,7 +57,7 @@ def generate(
     for k, values in enumerate(known):
         at = 0 if len(prompt) else k
         read = inputs_of(run.model, scaling.seen(at, _without_gaps(values)), np.isnan(values))
-        found = sample_paths(run.model, read, max_tokens, max(n, FORECAST_PATHS), run.compute, seed)
+        found = sample_paths(engine_of(run), read, max_tokens, max(n, FORECAST_PATHS), seed)
         made["columns"].append(scaling.columns[at])
         made["sequences"] += scaling.own(at, found.values_BT[:n]).tolist()
         made["nats"] += (found.nats_B[:n] - max_tokens * math.log(scaling.scale[at])).tolist()

@@ -21,8 +21,8 @@ from chainrule.data.pairs import PairDataset, read_pairs, read_pairs_part
 from chainrule.data.processors import PairProcessor
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
-from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Constraints, Hypothesis, Request, SourcePrompt
+from chainrule.inference.scheduler import engine_of
 from chainrule.runs.run import Run
 from chainrule.tasks.base import Evaluation, Task, register_task
 from chainrule.tasks.settings import ResolvedRun, RunConfig
@@ -183,7 +183,7 @@ def translations(
     """
     options = options or Beams(length_penalty=length_penalty(run))
     order = sorted((i for i in range(len(sources)) if len(sources[i])), key=lambda i: len(sources[i]))
-    end, engine = run.model.vocab_size - 1, Engine(run.model, run.compute)
+    end, engine = run.model.vocab_size - 1, engine_of(run)
     never = never_in_targets(run.processor.target)
     found: list[list[Hypothesis]] = [[Hypothesis([], 0.0, 0.0, True)] for _ in sources]
 
