@@ -23,9 +23,8 @@ from chainrule.serve.bodies import Sampling
 from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
 from chainrule.serve.errors import Refused
-from chainrule.serve.generation import Choice, Piece, Wanted, continuations, vocabulary_of
+from chainrule.serve.generation import Piece, Wanted, continuations, vocabulary_of
 from chainrule.serve.service import Service, open_service
-from chainrule.serve.text import Text
 from chainrule.tasks.generate.reading import score_texts
 from tests.serve.clients import ROOT, asked, posted, refusal, train_on_text
 
@@ -279,11 +278,6 @@ def test_what_nobody_listens_to_is_cancelled(service: Service, monkeypatch: pyte
 
     asyncio.run(leave())
     assert len(cancelled) == 1
-
-
-def test_a_request_whose_time_is_over_is_an_error(service: Service) -> None:
-    with pytest.raises(TimeoutError, match="fewer tokens"):
-        Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("timeout")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
