@@ -100,6 +100,6 @@ def _runs_of(path: Path) -> list[tuple[str, Path]]:
     """The name and folder of each run of a board, the best one first; or of the one run that the folder is."""
     if not (path / "board.json").is_file():
         return [(path.resolve().name, path)]
-    folders = [(path / "best").resolve(), *sorted((path / "runs").iterdir())]
+    folders = [(path / "best").resolve(), *sorted((path / "runs").resolve().iterdir())]
     done = [folder for folder in folders if (folder / "MANIFEST.json").is_file()]
     return [(folder.name, folder) for folder in dict.fromkeys(done)]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
 import json
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -335,6 +337,20 @@ def test_the_schema_shows_a_body_that_is_accepted_and_what_is_answered(name: str
     native.body_of(name).model_validate(body["examples"][0])
     assert all("description" in field for field in body["properties"].values())
     assert set(ask(client, name, ASKED[name])) <= set(answer["properties"])
+
+
+def test_the_page_of_routes_holds_every_route_and_needs_no_network(client: TestClient) -> None:
+    answer = client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    text = html.unescape(answer.text)
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert f" {path}</h2>" in text
+    for name, route in native.ROUTES.items():
+        (shown,) = re.findall(rf"curl http://127.0.0.1:8000/v1/{name} --json '(.*)'", text)
+        assert json.loads(shown) == route.example
+        assert route.told in text
+    assert "<script" not in text and "src=" not in text.replace("style-src=", "") and "integer, 1 to 1,000" in text
 
 
 def test_a_log_probability_of_minus_infinity_is_null() -> None:
