@@ -33,7 +33,7 @@ from chainrule.inference.sampling import Filters, draws_tokens
 from chainrule.inference.turns import Turns
 
 KEPT = ("end", "stop", "length")
-"""How a sequence ends whose State is kept for records that go on from it."""
+"""Reasons why a sequence ended whose State is kept for records that go on from it."""
 
 
 @dataclass
@@ -252,8 +252,8 @@ class Engine:
         state, inputs_R1 = self._state, torch.cat([rows.inputs_R1 for rows in self._rows])
         if self._moved:
             state = state.reorder(torch.cat([rows.index_R for rows in self._rows]))
-        prediction, self._state = self.model(inputs_R1, state)
-        front, first, events, self._moved = Front(prediction, self._state), 0, [], False
+        front = Front(*self.model(inputs_R1, state))
+        first, events, self._state, self._moved = 0, [], front.state, False
         for rows in self._rows:
             handles_R = rows.group.handles_R
             found, parents_R, rows.inputs_R1 = rows.group.decide(front, slice(first, first + len(handles_R)))

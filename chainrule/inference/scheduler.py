@@ -23,9 +23,9 @@ from chainrule.inference.requests import Capacity, Event, Generator, Handle, Req
 QUEUE = 128
 """Jobs that wait or run at once; more are refused."""
 SHARED = Capacity(rows=64, chunk=512, cached=256 << 20)
-"""What an engine holds that many callers share."""
+"""Limits of an engine that many callers share."""
 
-Told = Callable[[list[Event]], None]
+Told = Callable[[list[Event]], object]
 
 
 class Busy(ChainruleError):
@@ -87,6 +87,7 @@ class Scheduler:
         >>> ended.wait(60), [handle.finish for handle in job.handles]
         (True, ['length'])
         >>> scheduler.close()
+        True
     """
 
     def __init__(

@@ -12,7 +12,7 @@ from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
 from chainrule.inference.sampling import Filters
-from chainrule.inference.scheduler import Scheduler
+from chainrule.inference.scheduler import Closing, Scheduler
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import CHOICES, WORK
 from chainrule.serve.scoring import Scored
@@ -114,7 +114,13 @@ class Choice:
         return merged([piece, self.end(event.handle.finish)]) if ended else piece
 
     def end(self, reason: str | None) -> Piece:
-        """Return the last piece of a sequence, which the engine ended for this reason."""
+        """Return the last piece of a sequence, which the engine ended for this reason.
+
+        Raises:
+            Closing: it was cancelled, which the server does where it cannot wait any longer.
+        """
+        if reason not in FINISH:
+            raise Closing("the server is closing: try again later")
         rest = self._stops.add(self._text.end())
         self.finish = FINISH[reason]
         return Piece(self.index, rest + self._stops.end(), (), self.finish)
@@ -153,7 +159,7 @@ async def continuations(
         wanted: what is generated for each of them.
 
     Raises:
-        UserError: a request that the model cannot meet. Busy: too many requests wait.
+        UserError: a request that the model cannot meet. Busy: too many requests wait, or the server is closing.
     """
     if wanted.max_tokens == 0:
         for index in range(len(prompts) * wanted.n):

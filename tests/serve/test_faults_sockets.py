@@ -8,7 +8,7 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
@@ -177,6 +177,26 @@ def test_the_answer_to_a_client_that_has_left_is_cancelled(connect: Connect, app
     connection.close()
     time.sleep(0.2)
     assert len(app.state.ended) == 1
+
+
+def test_clients_that_leave_free_their_places(service: Service) -> None:
+    scheduler = service.find(None).scheduler
+    assert scheduler is not None
+    with served(application(service)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for k in range(20):
+            body = {**GOOD, "max_tokens": 4000, "stream": k % 2 == 0}
+            with (
+                suppress(httpx.TimeoutException),
+                client.stream("POST", "/v1/completions", json=body, timeout=0.1) as got,
+            ):
+                assert got.status_code == 200
+                next(got.iter_bytes())
+        deadline = time.monotonic() + 2
+        while scheduler.stats()["jobs"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert scheduler.stats()["jobs"] == 0
+        tokens = scheduler.stats()["tokens"]
+        assert 20 <= tokens < 20 * 4000
 
 
 # --- broken requests --------------------------------------------------------------------------------------------------

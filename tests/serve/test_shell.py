@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -208,6 +211,49 @@ def test_numbers_out_of_range_or_of_another_type_are_refused(client: TestClient,
     body = f'{{"prompt": "a", "{field}": {value}}}'.encode()
     answer = client.post("/v1/completions", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422 and error_of(answer)["param"] == field
+
+
+# --- names ------------------------------------------------------------------------------------------------------------
+
+NAMES = [
+    prefix + middle + name
+    for prefix in ("", "/", "./", "../", "../../", "%2e%2e%2f", "..%5c", "..\\", "C:\\", "\\\\host\\", "file:///", "~/")
+    for middle in ("", "cats/", "cats/../", "\u2025/")
+    for name in ("etc/passwd", "config.yaml", "cats\0", "\u2215cats", "CATS")
+]  # fmt: skip
+"""Names that would be paths, if names were paths."""
+OPENED: list[str] | None = None
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if OPENED is not None and event in ("open", "os.listdir", "os.scandir", "socket.connect"):
+        OPENED.append(str(arguments))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is opened from now on; an audit hook stays for the life of a process."""
+    if not getattr(sys, "chainrule_hook", False):
+        sys.addaudithook(_note_opened)
+        monkeypatch.setattr(sys, "chainrule_hook", True, raising=False)
+    found: list[str] = []
+    monkeypatch.setitem(globals(), "OPENED", found)
+    return found
+
+
+def test_names_of_models_are_names_and_open_nothing(client: TestClient, opened: list[str], run: str) -> None:
+    assert len(NAMES) >= 200
+    client.post("/v1/completions", json=GOOD)
+    client.get("/v1/models/cats")  # a first request opens what it imports, and its route's source
+    opened.clear()
+    for name in [*NAMES, run, f"{run}/../{Path(run).name}"]:
+        answer = client.post("/v1/completions", json={**GOOD, "model": name})
+        assert answer.status_code == 404 and error_of(answer)["param"] == "model"
+        assert client.get(f"/v1/models/{quote(name, safe='')}").status_code in (404, 405)
+        assert client.get(f"/{quote(name.lstrip('/'))}").status_code == 404
+    assert opened == []
+    with open(f"{run}/config.yaml") as _:
+        assert len(opened) == 1
 
 
 # --- who may ask ------------------------------------------------------------------------------------------------------
