@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
@@ -55,7 +55,7 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app)
 
 
-def error_of(answer: httpx.Response) -> dict[str, Any]:
+def error_of(answer: httpx2.Response) -> dict[str, Any]:
     """The error of an answer, whose form is checked."""
     body = answer.json()
     assert list(body) == ["error"]
