@@ -1,6 +1,6 @@
 """Measure what a server survives: bad requests, hostile numbers, slow clients, overload, clients that leave, signals.
 
-    python benchmarks/serve_faults.py [--only requests,numbers,slow,overload,leave,access,stop] [--seconds 60]
+    python benchmarks/serve_faults.py [--only requests,numbers,slow,overload,leave,access,stop,deployed] [--seconds 60]
 
 Each part yields lines of a table. A control does the same to the routes alone under plain uvicorn, without what every
 request passes in ``chainrule serve``, and must fail.
@@ -30,6 +30,7 @@ from typing import Any
 import httpx2
 from bad_requests import answers, bad_requests, exchange
 from evidence_main import CHAINRULE, ROOT, Line, chainrule, line
+from serve_container import container
 
 KEY = "a-key-of-the-evidence"
 BODIES: dict[str, dict[str, Any]] = {
@@ -376,9 +377,16 @@ def stop(run: Path, _seconds: float) -> Iterator[Line]:
     yield line("exit status", "0", status, status == 0, command)
 
 
+def deployed(run: Path, _seconds: float) -> Iterator[Line]:
+    """The commands of the Dockerfile, without Docker."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as work:
+        Path(work).chmod(0o755)  # for the image's user
+        yield from container(run, Path(work))
+
+
 PARTS: dict[str, Callable[[Path, float], Iterator[Line]]] = {
     "requests": requests, "numbers": numbers, "slow": slow, "overload": overload, "leave": leave, "access": access,
-    "stop": stop,
+    "stop": stop, "deployed": deployed,
 }  # fmt: skip
 
 

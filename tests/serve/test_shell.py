@@ -74,7 +74,7 @@ def test_whatever_a_route_raises_is_an_answer_of_one_form(client: TestClient, na
     assert answer.status_code == ERRORS[name][1]
     assert not LEAK.search(answer.text)
     error = error_of(answer)
-    assert (answer.headers.get("retry-after") is not None) == (name in ("busy", "memory"))
+    assert (answer.headers.get("retry-after") is not None) == (name in ("busy", "closing", "memory"))
     assert (error["param"] == "n") == (name == "refused")
 
 
