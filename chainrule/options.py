@@ -71,6 +71,8 @@ class Options:
     """Name of the Python function: the command's name, or another where that is taken."""
     section: ClassVar[str]
     result: ClassVar[type[Result]]
+    by_line: ClassVar[str | None] = None
+    """The option that holds lines which are answered one by one, if there is one: ``--json-lines`` prints ``rows``."""
 
     def __init_subclass__(cls) -> None:
         dataclass(frozen=True, kw_only=True)(cls)
@@ -88,6 +90,10 @@ class Options:
             for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
                 yield f"{key:<14} {in_full(part) if isinstance(part, float) else part}"
 
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        """Return an object for each line of the input, in order: what ``--json-lines`` prints."""
+        raise NotImplementedError
+
     def completed(self) -> Options:
         """Return the options with what only the command line adds, such as a default file."""
         return self
@@ -98,6 +104,10 @@ class Options:
 
     def notes(self, answer: dict[str, Any]) -> Iterable[str]:
         """Return notes for standard error, printed beside the answer."""
+        return self.totals(answer)
+
+    def totals(self, answer: dict[str, Any]) -> Iterable[str]:
+        """Return the notes on all lines together; those on one line are told by its entry in ``rows``."""
         return ()
 
     def failure(self, answer: dict[str, Any]) -> str | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from chainrule.cli.parser import Shown, Usage, parse
 from chainrule.options import Options, answer_of
@@ -23,13 +24,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0 success, 1 internal error (bug), 2 invalid input, 3 system error, 130 and 143 interrupted.
     """
     try:
-        options, as_json = parse(sys.argv[1:] if argv is None else argv)
+        options, form = parse(sys.argv[1:] if argv is None else argv)
     except Usage as error:
         return complain(str(error), 2)
     except Shown:
         return 0
     try:
-        return run(options, as_json)
+        return run(options, form)
     except KeyboardInterrupt:
         return complain("interrupted", 130)
     except BrokenPipeError:
@@ -37,15 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-def run(options: Options, as_json: bool) -> int:
-    """Call a command, print its answer, and return the exit status."""
+def run(options: Options, form: str) -> int:
+    """Call a command, print its answer in one of ``FORMATS``, and return the exit status."""
     import torch  # noqa: F401  (before the errors below: its own allocation failures are RuntimeErrors)
 
     from chainrule.core import ChainruleError
 
-    options = options.completed()
     try:
-        answer = answer_of(options)
+        options = options.completed()
+        if form == "json-lines":
+            return print_rows(options)
+        with progress(options, sys.stderr.isatty()):
+            answer = answer_of(options)
     except ChainruleError as error:
         for line in options.hints():
             print(line, file=sys.stderr)
@@ -54,13 +58,39 @@ def run(options: Options, as_json: bool) -> int:
         return complain(system_error(error), 3)
     for note in options.notes(answer):
         print(f"note: {note}", file=sys.stderr)
-    if as_json:
+    if form == "json":
         print(json.dumps(options.result.for_json(answer), ensure_ascii=False, default=float))
     else:
         for line in options.lines(answer):
             print(line)
     failed = options.failure(answer)
     return complain(failed, 2) if failed else 0
+
+
+@contextmanager
+def progress(options: Options, wanted: bool) -> Iterator[None]:
+    """Show the progress of a command that reads many lines, where it is wanted."""
+    if not wanted or not options.by_line:
+        yield
+        return
+    from chainrule.tasks.progress import showing
+
+    with showing() as display, display.line(options.command).working("reading"):
+        yield
+
+
+def print_rows(options: Options) -> int:
+    """Print an object for each line of the input as soon as its block is answered, and return the exit status."""
+    from chainrule.tasks.by_line import answers
+
+    with progress(options, sys.stderr.isatty() and not sys.stdout.isatty()):
+        for answer in answers(options):
+            for row in options.rows(answer):
+                print(json.dumps(row, ensure_ascii=False, default=float))
+            sys.stdout.flush()
+            for note in options.totals(answer):
+                print(f"note: {note}", file=sys.stderr)
+    return 0
 
 
 def system_error(error: Exception) -> str:

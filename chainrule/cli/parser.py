@@ -16,6 +16,8 @@ from chainrule.options import SECTIONS, Option, Options, make, options_of, refus
 
 STDIN = Path("-")
 """Stands for standard input in place of a file or of texts."""
+FORMATS = ("", "json", "json-lines")
+"""Ways to print an answer: for people, as one JSON object, as a JSON object for each line of the input."""
 DESCRIPTION = "Train, compare and use sequence models on your own data, from a Markov chain to a Transformer."
 
 
@@ -43,17 +45,17 @@ class Parser(argparse.ArgumentParser):
         raise Shown
 
 
-def parse(words: Sequence[str]) -> tuple[Options, bool]:
-    """Return the options of the command that ``words`` name, and whether it is to answer in JSON.
+def parse(words: Sequence[str]) -> tuple[Options, str]:
+    """Return the options of the command that ``words`` name, and how it answers: one of ``FORMATS``.
 
     Raises:
         Usage: a command, an option or a value that does not exist, or one that is missing.
         Shown: the words asked for help or the version, which was printed.
 
     Examples:
-        >>> options, as_json = parse(["predict", "my-run", "--top-k", "3", "--json"])
-        >>> options.run, options.top_k, as_json
-        ('my-run', 3, True)
+        >>> options, form = parse(["predict", "my-run", "--top-k", "3", "--json"])
+        >>> options.run, options.top_k, form
+        ('my-run', 3, 'json')
     """
     if not words or {"--help", "-h"} & {words[0], *(words[2:3] if words[0] == "--plugin" else ())}:
         _load_more(words)
@@ -88,18 +90,18 @@ def _load_more(words: Sequence[str] = ()) -> None:
         raise Usage(str(error)) from None
 
 
-def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options, bool]:
-    """Return the options of one command, from the words that follow its name, and whether it is to answer in JSON."""
+def parse_options(command: type[Options], words: Sequence[str]) -> tuple[Options, str]:
+    """Return the options of one command, from the words that follow its name, and how it answers."""
     parser = parser_of(command)
     words = _joined(parser, words)
     refuse_unknown(command, parser, words)
     values = vars(parser.parse_intermixed_args(words))  # FILE may follow options
-    as_json = values.pop("json")
+    form = values.pop("json")
     for o in options_of(command):
         if o.about.get("stdin") and values.get(o.name) in (None, []):
             values[o.name] = STDIN
     try:
-        return make(command, values), as_json
+        return make(command, values), form
     except TypeError as error:
         raise Usage(f"{error} (see: {parser.prog} --help)") from None
 
@@ -115,9 +117,12 @@ def parser_of(command: type[Options]) -> Parser:
         if group not in groups:
             groups[group] = parser.add_argument_group(group)
         _add(groups[group], o)
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object on standard output and nothing else there"
-    )
+    forms = parser.add_mutually_exclusive_group()
+    told = {"json": "print one JSON object on standard output and nothing else there"}
+    if command.by_line:
+        told["json-lines"] = "print one JSON object for each line of the input, in order, as they are answered"
+    for form, help in told.items():
+        forms.add_argument(f"--{form}", dest="json", action="store_const", const=form, default="", help=help)
     return parser
 
 

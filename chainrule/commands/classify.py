@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import Options, Result, argument, key, register_command
-from chainrule.tasks.groups import ReadsText
+from chainrule.tasks.groups import ByLine
 
 
 class ClassifyResult(Result):
@@ -21,7 +21,7 @@ class ClassifyResult(Result):
 
 
 @register_command("classify", ClassifyResult)
-class Classify(ReadsText):
+class Classify(ByLine):
     """predict the label of each text or image"""
 
     input: Any = argument(
@@ -37,7 +37,11 @@ class Classify(ReadsText):
             return self
         return replace(self, input=[Path(x) if os.path.isfile(x) else x for x in self.input])
 
-    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        for given, label, p in zip(answer["inputs"], answer["labels"], answer["p"]):
+            yield {"input": given, "label": label, "p": p}
+
+    def totals(self, answer: dict[str, Any]) -> Iterable[str]:
         if blank := sum(not text.strip() for text in answer["inputs"]):
             yield f"{blank} blank line{'s' * (blank > 1)}: the label is that of an empty text"
         for text in answer["inputs"]:

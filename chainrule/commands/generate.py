@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import Any
 
 from chainrule.core.digits import in_full
-from chainrule.options import Result, key, option, register_command
+from chainrule.core.errors import UserError
+from chainrule.options import Options, Result, argument, key, option, register_command
 from chainrule.tasks.groups import Constraints, Sampling, UsesRun
 
 
 class GenerateResult(Result):
+    prompts: list[Any] | None = key("the prompts, where a file holds them")
     texts: list[str] | None = key("continuations, without their prompts")
     sequences: list[Any] | None = key("of symbols and series: whole records as lists")
     written: list[str] | None = key("of symbols: the same as they would be written in a file")
@@ -26,7 +29,14 @@ class GenerateResult(Result):
 class Generate(UsesRun, Sampling, Constraints):
     """generate text, sequences of symbols, or forecasts of a series"""
 
+    by_line = "input"
+
     prompt: tuple[str, ...] = option("text to continue (may be repeated)", (), metavar="TEXT", place=True)
+    input: Any = argument(
+        "prompts, one per line (-: standard input), instead of --prompt; in Python also a list",
+        nargs="?",
+        metavar="FILE",
+    )
     max_tokens: int | None = option(
         "maximum number of tokens (default: 200), or number of values of a series (default: 24)", metavar="N"
     )
@@ -39,10 +49,24 @@ class Generate(UsesRun, Sampling, Constraints):
         "beam search for the -n most probable continuations, with N beams, instead of sampling", metavar="N"
     )
 
+    def completed(self) -> Options:
+        if self.input not in (None, "-") and not os.path.exists(self.input):
+            raise UserError(f"{self.input}: no such file of prompts; a text to continue is given by --prompt TEXT")
+        return self
+
     def notes(self, answer: dict[str, Any]) -> Iterable[str]:
-        for prompt, count in zip(self.prompt, answer.get("unknown", [])):
+        for number, count in enumerate(answer.get("unknown", []), 1):
+            where = f"--prompt {self.prompt[number - 1]}" if self.prompt else f"line {number}"
             if count:
-                yield f"--prompt {prompt}: tokens that the run does not know: {count}"
+                yield f"{where}: tokens that the run does not know: {count}"
+
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        n = self.n or 1
+        several = [name for name in ("texts", "sequences", "written", "nats") if name in answer]
+        one = {"prompt": "prompts", "column": "columns", "unknown": "unknown", "quantiles": "quantiles"}
+        for k in range(len(answer["nats"]) // n):
+            alone = {name: answer[of][k] for name, of in one.items() if of in answer}
+            yield {**alone, **{name: answer[name][k * n : (k + 1) * n] for name in several}}
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "quantiles" in answer:
@@ -55,6 +79,6 @@ class Generate(UsesRun, Sampling, Constraints):
         elif "written" in answer:
             yield from answer["written"]
         else:
-            prompts = self.prompt or ("",)
+            prompts = answer.get("prompts") or self.prompt or ("",)
             for k, text in enumerate(answer["texts"]):
                 yield ("\n---\n" if k else "") + prompts[k // (self.n or 1)] + text

@@ -307,6 +307,10 @@ class ImageReader:
         """Return an image file at the size and channels of the run, Y × X × C bytes. Raises as `read_image_file`."""
         return grey(read_image_file(path, self.size)[None], self.channels)[0]
 
+    def decode(self, content: bytes, where: str) -> np.ndarray:
+        """Return the content of an image file as ``open`` does; ``where`` names it in errors."""
+        return grey(decode(content, where, self.size)[None], self.channels)[0]
+
     def to_json(self) -> dict[str, Any]:
         """Return the reader as JSON values."""
         sizes = {"size": self.size, "channels": self.channels}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError
+from chainrule.data.formats import suffix
 from chainrule.data.source import checked, read_file
 from chainrule.data.text_encoding import PLAIN, TextFile
 from chainrule.data.token_lines import CONLLU, read_token_lines
@@ -18,6 +20,8 @@ from chainrule.data.token_lines import CONLLU, read_token_lines
 STDIN = Path("-")
 """Stands for standard input where a file is expected."""
 TOLD = "; a text itself comes by standard input, echo … | chainrule …, or in Python as a list"
+FIELDS = ("text", "prompt", "source", "input", "sequence", "tokens")
+"""Fields of an object in JSON Lines that hold what is read of it."""
 SHOWN = 80
 """Characters of a name that an error quotes."""
 
@@ -91,6 +95,50 @@ def read_lines(source: Any) -> list[str]:
     if strange := next((line for line in lines if not isinstance(line, str)), None):
         raise UserError(f"the input holds {type(strange).__name__} {str(strange)[:SHOWN]!r}: give texts (str)")
     return lines
+
+
+def parsed_lines(source: Any, fields: Sequence[str] = FIELDS) -> Any:
+    """Return a source with the content of JSON Lines (``.jsonl``, ``.jsonl.gz``) in place of their paths.
+
+    A line is a string, a list of tokens, or an object that holds one of these in a field.
+
+    Args:
+        source: a path, an iterable that may hold a ``Path``, or anything else, which is returned as it is.
+        fields: names of that field; the first that an object has.
+
+    Raises:
+        DataError: a line that is none of these, with its number. UserError: no such file.
+    """
+    if is_path(source):
+        return [*_json_items(source, fields)] if _is_json_lines(source) else source
+    if not isinstance(source, list | tuple) or not any(_is_file(item) and _is_json_lines(item) for item in source):
+        return source
+    return [
+        part
+        for item in source
+        for part in (_json_items(item, fields) if _is_file(item) and _is_json_lines(item) else [item])
+    ]
+
+
+def _is_json_lines(path: Any) -> bool:
+    return suffix(Path(path)) == ".jsonl"
+
+
+def _json_items(path: Any, fields: Sequence[str]) -> Iterator[str | list[Any]]:
+    for number, line in enumerate(read_lines(path), 1):
+        place = f"{where(path)}:{number}"
+        try:
+            found = json.loads(line) if line.strip() else ""
+        except ValueError as error:
+            raise DataError(f"{place}: not JSON: {error}") from None
+        if isinstance(found, dict):
+            named = next((name for name in fields if name in found), None)
+            if named is None:
+                raise DataError(f"{place}: an object without a field {', '.join(fields)}")
+            found = found[named]
+        if not isinstance(found, str | list):
+            raise DataError(f"{place}: {line[:SHOWN]}: give a string, a list of tokens, or an object that holds one")
+        yield found
 
 
 def _is_file(item: Any) -> bool:

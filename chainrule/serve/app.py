@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from chainrule.serve import limits, openai
+from chainrule.serve import limits, native, openai, reference
 from chainrule.serve.errors import Boundary, failure_of
 from chainrule.serve.exchange import Exchange
 from chainrule.serve.health import Doors, Health
@@ -42,8 +42,16 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
     )
     app.state.service, app.state.health = service, health
     app.include_router(openai.router)
+    app.include_router(native.routes())
+    app.add_api_route("/docs", lambda: reference.page(app), methods=["GET"], include_in_schema=False)
     app.add_api_route("/health", health.response, methods=["GET"], response_model=None)
-    app.add_api_route("/metrics", lambda: _figures(metrics), methods=["GET"], response_class=Response)
+    app.add_api_route(
+        "/metrics",
+        lambda: _figures(metrics),
+        methods=["GET"],
+        response_class=Response,
+        summary="Return figures for Prometheus.",
+    )
     return app
 
 

@@ -18,3 +18,19 @@ STOP_LENGTH = 256
 """Characters of such a text."""
 SECONDS = 120.0
 """Time that one request may take, unless it asks for less."""
+TEXTS = 1024
+"""Texts or sequences of one request."""
+LISTED = 1000
+"""Most probable tokens that are listed for a sequence, or for a mask."""
+ROWS = 2048
+"""Hypotheses that the beam searches of one request may keep at once: texts x beams."""
+IMAGES = 64
+"""Images of one request."""
+LENGTH = 65536
+"""Items of a list in a request: events of a sequence, numbers of a series, tokens of a sentence."""
+NUMBERS: dict[str, tuple[float, float]] = {
+    "top_k": (1, LISTED), "max_tokens": (1, TOKENS), "n": (1, CHOICES), "seed": (0, 2**63 - 1), "beams": (1, BEAMS),
+    "n_best": (1, BEAMS), "length_penalty": (-10, 10), "coverage_penalty": (0, 10), "min_length": (0, TOKENS),
+    "max_length": (1, TOKENS), "no_repeat_ngram": (0, TOKENS), "diverse": (1, BEAMS),
+}  # fmt: skip
+"""Least and largest value of every number that a command takes from a client."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chainrule.core import Autoregressive, UserError
 from chainrule.inference.scheduler import QUEUE, Scheduler
 from chainrule.runs.run import Run
+from chainrule.serve.desk import Desk
 from chainrule.serve.errors import UnknownModel
 from chainrule.tasks.inference import answering
 from chainrule.tasks.setup import load
@@ -26,6 +27,11 @@ class Served:
     run: Run
     scheduler: Scheduler | None
     """None: the run generates nothing step by step."""
+    desk: Desk = field(init=False)
+    """The line of computations that use the whole model."""
+
+    def __post_init__(self) -> None:
+        self.desk = Desk(self.scheduler)
 
 
 class Service:
@@ -53,6 +59,7 @@ class Service:
     def close(self) -> None:
         """Finish what runs, and end the threads."""
         for one in self.runs.values():
+            one.desk.close()
             if one.scheduler is not None:
                 one.scheduler.close()
 
@@ -93,6 +100,6 @@ def _runs_of(path: Path) -> list[tuple[str, Path]]:
     """The name and folder of each run of a board, the best one first; or of the one run that the folder is."""
     if not (path / "board.json").is_file():
         return [(path.resolve().name, path)]
-    folders = [(path / "best").resolve(), *sorted((path / "runs").iterdir())]
+    folders = [(path / "best").resolve(), *sorted((path / "runs").resolve().iterdir())]
     done = [folder for folder in folders if (folder / "MANIFEST.json").is_file()]
     return [(folder.name, folder) for folder in dict.fromkeys(done)]

@@ -164,6 +164,12 @@ class ReadsText(UsesRun, Encoding):
     """Options of the commands that read lines of text by a run."""
 
 
+class ByLine(ReadsText):
+    """Options of the commands that answer each line of their input by itself."""
+
+    by_line = "input"
+
+
 class Sampling(Seed):
     temperature: float | None = option(
         "sampling temperature; 0 is greedy (default: 1; with draw: tuned on validation)", metavar="T"

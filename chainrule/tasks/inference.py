@@ -15,7 +15,7 @@ from torch import Tensor
 from chainrule.core import ChainruleError, UserError
 from chainrule.core.files import FolderLock
 from chainrule.core.task_registry import Registry
-from chainrule.data.lines import check_file, is_path
+from chainrule.data.lines import FIELDS, check_file, is_path, parsed_lines, read_lines
 from chainrule.data.memory import STEM, materialize, unit_of
 from chainrule.data.processors import PairProcessor
 from chainrule.data.text_encoding import Decoding, TextFile
@@ -31,19 +31,25 @@ MACHINE = ("device", "precision", "threads", "plugin")
 TEXTS = ("input", "text", "prompt", "caption", "must", "forbid", "stop")
 """Options whose values are texts, or (``input``) files of texts."""
 RecordsT = TypeVar("RecordsT", bound=Any)
+Items = Callable[..., Sequence[Any] | None]
+"""Returns the items of an input that are answered one by one, given the run and the options; None: it is read whole."""
 _calls: Registry[dict[str, Call]] = Registry("inference")
+_items: dict[Call, Items] = {}
 
 
-def register_call(task: str) -> Callable[[CallT], CallT]:
+def register_call(task: str, *, items: Items | None = None) -> Callable[[CallT], CallT]:
     """Return a decorator that registers a function as the answer of a task to the command of the function's name.
 
     The function takes the run, then the options that it uses by their field names, and returns the command's answer.
 
     Args:
         task: the task's name.
+        items: cuts an input into what is answered one by one; None: its lines.
     """
 
     def decorate(call: CallT) -> CallT:
+        if items is not None:
+            _items[call] = items
         _calls.own(task, dict)[call.__name__] = call
         return call
 
@@ -61,11 +67,7 @@ def answer(run: Run, options: Options) -> dict[str, Any]:
     Raises:
         UserError: the task has no such function, or an option was given that it does not use.
     """
-    call = (_calls.find(run.task) or {}).get(options.function)
-    if call is None:
-        needed = " or ".join(f"--task {task}" for task in answering(options.function))
-        raise UserError(f"{options.command}: this run's task is {run.task}; a run of {needed} is needed")
-    given = decode_inputs(run, {name: value for name, value in options.given().items() if name != "run"})
+    call, given = _call_of(run, options), _given(run, options)
     used = parameters(call)
     if unused := [name for name in given if name not in used]:
         using = [task for task, call in answering(options.function).items() if unused[0] in parameters(call)]
@@ -73,6 +75,45 @@ def answer(run: Run, options: Options) -> dict[str, Any]:
         needed = f"a run of {' or '.join(f'--task {task}' for task in using)} uses it" if using else "no run uses it"
         raise UserError(f"{shown[0]}: this run's task is {run.task}; {needed}: leave out {', '.join(shown)}")
     return call(run, **given)
+
+
+def _call_of(run: Run, options: Options) -> Call:
+    call = (_calls.find(run.task) or {}).get(options.function)
+    if call is None:
+        needed = " or ".join(f"--task {task}" for task in answering(options.function))
+        raise UserError(f"{options.command}: this run's task is {run.task}; a run of {needed} is needed")
+    return call
+
+
+def _given(run: Run, options: Options) -> dict[str, Any]:
+    """The options that were given, texts as the run reads them; those of JSON Lines in place of their files."""
+    given = decode_inputs(run, {name: value for name, value in options.given().items() if name != "run"})
+    form = getattr(getattr(run.processor, "tokenizer", None), "form", None)
+    fields = (form.field, *FIELDS) if form and form.field else FIELDS
+    return {n: parsed_lines(value, fields) if n == options.by_line else value for n, value in given.items()}
+
+
+def items_of(run: Run, options: Options) -> Sequence[Any] | None:
+    """Return the items of a command's input that are answered one by one.
+
+    Args:
+        run: the run.
+        options: of a command with an input ``by_line``.
+
+    Returns:
+        Lines, or what the task's function declared; None where there is no input, or one that is read as a whole.
+
+    Raises:
+        UserError: the task does not answer the command. And the errors of reading the input.
+    """
+    call, given = _call_of(run, options), _given(run, options)
+    if options.by_line not in given:
+        return None
+    if call in _items:
+        return _items[call](run, **given)
+    source = given[options.by_line]
+    listed = isinstance(source, list) and not any(isinstance(item, os.PathLike) for item in source)
+    return source if listed else read_lines(source)
 
 
 def decode_inputs(run: Run, given: dict[str, Any]) -> dict[str, Any]:
@@ -190,9 +231,15 @@ def text_of(run: Run, ids: Any) -> str:
     return run.processor.tokenizer.decode(ids).decode(errors="replace")
 
 
+def unknown_ids(run: Run) -> list[int]:
+    """Return the token ids that a run does not know: the unknown one, and those that training never had."""
+    unknown = run.processor.tokenizer.unknown
+    return [*run.data.get("unseen", ()), *([] if unknown is None else [unknown])]
+
+
 def count_unknown(run: Run, ids: Sequence[int]) -> int:
-    """Return how many of some token ids the run does not know: the unknown one, and those that training never had."""
-    strange = {run.processor.tokenizer.unknown, *run.data.get("unseen", ())}
+    """Return how many of some token ids the run does not know."""
+    strange = {*unknown_ids(run)}
     return sum(k in strange for k in ids)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shlex
@@ -11,12 +12,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import TYPE_CHECKING
 from unittest.mock import patch
 
 import pytest
 
 from chainrule.cli import main
 from tests.docs.test_readme import DOCUMENTS, ROOT, text_of
+
+if TYPE_CHECKING:
+    from tests.docs.served import Server
 
 ENGLISH = [page for page in DOCUMENTS if page.startswith("docs/") and not page.endswith(".ko.md")]
 """The commands of Korean pages are those of the English ones (test_korean.py)."""
@@ -39,7 +44,7 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
         if language == "python":
             yield language, block
         else:
-            yield from ((language, line) for line in block.splitlines() if re.search(r"\b(chainrule|echo) ", line))
+            yield from ((language, line) for line in block.splitlines() if re.search(r"^(chainrule|echo|curl) ", line))
 
 
 def shortened(words: list[str]) -> list[str]:
@@ -52,8 +57,9 @@ def shortened(words: list[str]) -> list[str]:
     return found if words[0] in ("data", "laws", "import", "export", "report") else [*found, "--threads", "1"]
 
 
-def shell(line: str) -> str:
-    """Run a line of a shell: echo, chainrule, pipes between them, and ``> file`` at the end. Return what it printed."""
+def shell(line: str, server: Server | None = None) -> str:
+    """Run a line of a shell: echo, chainrule, curl, pipes between them, and ``> file`` at the end. Return what it
+    printed."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="|>")
     lexer.whitespace_split, words = True, []
     words += lexer
@@ -64,6 +70,10 @@ def shell(line: str) -> str:
             continue
         if command[:1] == ["echo"]:
             text = " ".join(command[1:]) + "\n"
+        elif command[:1] == ["curl"] and server:
+            text = server.curl(command[1:])
+        elif command[:2] == ["chainrule", "serve"] and server:
+            server.serve(command[1:])
         elif command[:1] == ["chainrule"]:
             text = chainrule(shortened(command[1:]), text)
         else:
@@ -84,21 +94,34 @@ def chainrule(words: list[str], given: str) -> str:
 
 def run_page(page: str) -> Printed:
     """Run a page in the current folder."""
-    printed, names = [], {}
+    printed, names, server = [], {}, server_of(page)
     for language, step in steps(page):
         if language == "bash":
-            printed.append((step, shell(step)))
+            printed.append((step, shell(step, server)))
             continue
         with redirect_stdout(io.StringIO()) as out:
             exec(compile(step, page, "exec"), names)
         printed.append((step, out.getvalue()))
+    if server:
+        server.close()
     return printed
+
+
+def server_of(page: str) -> Server | None:
+    """A server, where the page starts one."""
+    if "chainrule serve" not in "".join(line for _, line in steps(page)):
+        return None
+    from tests.docs.served import Server
+
+    return Server()
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_the_commands_and_examples_of_a_page_run_in_order(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if "chainrule serve" in "".join(line for _, line in steps(page)):
+        pytest.importorskip("fastapi")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     if page in APART:
@@ -135,7 +158,19 @@ def check_reference(printed: Printed) -> None:
     assert "on validation" in printed[0][1] and printed[0][1].count("\n") >= 4
 
 
+def check_serve(printed: Printed) -> None:
+    from chainrule.serve import native
+
+    asked = [(step.split()[1].rpartition("/")[2], json.loads(text)) for step, text in printed if step[:5] == "curl "]
+    assert {name for name, _ in asked} == set(native.ROUTES)
+    assert asked[0][1]["unknown"] == [0, 1] and len(asked[0][1]["predictions"][0]) == 2
+    assert [answer["model"] for _, answer in asked[1:]] == [
+        "macbeth", "macbeth", "sunspots", "addresses", "languages", "french", "filler", "macbeth",
+    ]  # fmt: skip
+
+
 CHECKS = {
+    "docs/guide-serve.md": check_serve,
     "docs/ngram.md": check_ngram, "docs/guide-translate.md": check_translate, "docs/reference.md": check_reference,
 }  # fmt: skip
 """Further tests of what a page printed."""

@@ -155,8 +155,8 @@ def test_a_file_may_stand_before_between_and_behind_options() -> None:
 
     words = ["--top-k", "3"]
     for line in (["run", "x.txt", *words], ["run", *words, "x.txt"], [*words, "run", "x.txt"]):
-        options, as_json = parse(["predict", *line, "--json"])
-        assert (options.run, options.input, options.top_k, as_json) == ("run", "x.txt", 3, True), line  # type: ignore[attr-defined]
+        options, form = parse(["predict", *line, "--json"])
+        assert (options.run, options.input, options.top_k, form) == ("run", "x.txt", 3, "json"), line  # type: ignore[attr-defined]
     options, _ = parse(["classify", "run", "--threads", "1", "a", "b"])
     assert options.input == ["a", "b"]  # type: ignore[attr-defined]
 

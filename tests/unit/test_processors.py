@@ -20,7 +20,7 @@ from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.processors import LabelProcessor, fit_tokens, processor_from_json
 from chainrule.inference.scoring import token_nats
 from chainrule.runs import RunFolder
-from chainrule.tasks.generate.inference import predict
+from chainrule.tasks.generate.reading import predict
 from chainrule.tasks.settings import RunConfig
 from chainrule.tasks.setup import load, prepare, read_data
 from chainrule.tasks.train import train

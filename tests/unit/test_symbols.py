@@ -19,7 +19,8 @@ from chainrule.data import EncodedData, Part, SymbolTokenizer, counting_batches,
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task
-from chainrule.tasks.generate.inference import generate, score
+from chainrule.tasks.generate.inference import generate
+from chainrule.tasks.generate.reading import score
 from tests.encoded import read, read_part
 
 SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"

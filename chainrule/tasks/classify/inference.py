@@ -8,10 +8,15 @@ from typing import Any
 import torch
 
 from chainrule.core import TextBatch
+from chainrule.core.progress import tracked
 from chainrule.data.lines import read_lines
 from chainrule.data.reading import PartReaders, TextReader
+from chainrule.inference.batching import longest_first
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, labelled, register_call
+
+ROWS = 2048
+"""Texts that are read at once."""
 
 
 @register_call("classify")
@@ -27,9 +32,13 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
         ``inputs``, the most probable label of each (``labels``), and the probability of every label (``p``); ``cut``,
         how many texts were read up to how many tokens alone, if there are any.
     """
-    texts = tuple(read_lines(input))
-    batch = TextBatch(torch.zeros(len(texts), 0), torch.zeros(len(texts), 0), texts=texts)
-    return {**labelled(run, texts, run.model.classify(as_numbers(run, batch))), "cut": _cut(run, texts)}
+    texts = read_lines(input)
+    log_p_BC = torch.zeros(len(texts), len(run.processor.labels), dtype=torch.float64)
+    for rows in tracked([*longest_first([*map(len, texts)], rows=ROWS)]):
+        chosen = tuple(texts[b] for b in rows)
+        batch = TextBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), texts=chosen)
+        log_p_BC[rows] = run.model.classify(as_numbers(run, batch)).double().cpu()
+    return {**labelled(run, texts, log_p_BC), "cut": _cut(run, texts)}
 
 
 def _cut(run: Run, texts: Sequence[str]) -> dict[str, int] | None:

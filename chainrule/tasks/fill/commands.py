@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import ReadsText
+from chainrule.tasks.groups import ByLine, ReadsText
 
 
 class FillResult(Result):
@@ -18,8 +18,10 @@ class FillResult(Result):
 
 
 @register_command("fill", FillResult)
-class Fill(ReadsText):
+class Fill(ByLine):
     """predict the token at each [MASK] of a text"""
+
+    by_line = "text"
 
     text: Any = argument(
         'such as "The [MASK] sat"; each mask is one token; default: the lines of standard input',
@@ -28,6 +30,9 @@ class Fill(ReadsText):
         stdin=True,
     )
     top_k: int | None = option("number of candidates for each mask (default: 5)", metavar="K")
+
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        return answer["texts"]
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for found in answer["texts"]:

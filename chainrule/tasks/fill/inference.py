@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,20 @@ import numpy as np
 import torch
 
 from chainrule.core import Batch, Encoder, UserError
+from chainrule.core.progress import tracked
 from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import read_lines
+from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.fill.metrics import BUDGET, longest_first
 from chainrule.tasks.inference import count_unknown, register_call, token_text
 
 MASK = "[MASK]"
+LOGITS = 1 << 24
+"""Probabilities (masks x tokens of the vocabulary) that are computed at once."""
+Ranked = tuple[list[list[int]], list[list[float]]]
+"""For each mask the most probable tokens, and their log p."""
 
 
 @register_call("fill")
@@ -53,7 +59,19 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
         raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
     never = never_filled(run)
     unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
-    return {"unit": unit, "texts": [_filled(run, line, top_k, never) for line in texts]}
+    masked = {k: _masked(run, line) for k, line in enumerate(texts) if line.strip()}
+    rows = [text.ids for text in masked.values()]
+    found = dict(zip(masked, _candidates(run, rows, never, min(top_k, run.model.vocab_size - len(set(never))))))
+    filled = dict(zip(masked, _all_filled(run, rows, never)))
+    return {
+        "unit": unit,
+        "texts": [
+            _shown(run, masked[k], found[k], filled[k])
+            if k in masked
+            else {"text": line, "masks": [], "filled": line}  # a blank line stays as it is
+            for k, line in enumerate(texts)
+        ],
+    }
 
 
 def never_filled(run: Run) -> list[int]:
@@ -65,22 +83,28 @@ def never_filled(run: Run) -> list[int]:
     return found + [k for k in range(tokenizer.vocab_size) if terminator and terminator in tokenizer.decode([k])]
 
 
-def _filled(run: Run, line: str, top_k: int, never: Sequence[int]) -> dict[str, Any]:
-    """Return the answer for one text; a blank one is returned as it is."""
-    if not line.strip():
-        return {"text": line, "masks": [], "filled": line}
+@dataclass(frozen=True)
+class Masked:
+    """A text with masks: the text between them, and the ids of all of it."""
+
+    line: str
+    pieces: list[str]
+    ids: list[int]
+
+
+def _masked(run: Run, line: str) -> Masked:
     pieces, tokenizer = line.split(MASK), run.processor.tokenizer
     if tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
         pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
-    ids = _with_masks(run, pieces)
-    p_MK, ids_MK = _hidden(run, ids, never).exp().topk(min(top_k, run.model.vocab_size - len(set(never))))
-    found = [
-        [{"text": token_text(run, k), "p": p} for k, p in zip(*row)] for row in zip(ids_MK.tolist(), p_MK.tolist())
-    ]
-    chosen = [token_text(run, k) for k in _all_filled(run, ids, never)]
-    filled = pieces[0] + "".join(unit + piece for unit, piece in zip(chosen, pieces[1:]))
-    unknown = count_unknown(run, ids)
-    return {"text": line, "masks": found, "filled": filled, **({"unknown": unknown} if unknown else {})}
+    return Masked(line, pieces, _with_masks(run, pieces))
+
+
+def _shown(run: Run, text: Masked, found: Ranked, chosen: Sequence[int]) -> dict[str, Any]:
+    """Return the answer for one text."""
+    masks = [[{"text": token_text(run, k), "p": math.exp(x)} for k, x in zip(*row)] for row in zip(*found)]
+    filled = text.pieces[0] + "".join(token_text(run, k) + piece for k, piece in zip(chosen, text.pieces[1:]))
+    unknown = count_unknown(run, text.ids)
+    return {"text": text.line, "masks": masks, "filled": filled, **({"unknown": unknown} if unknown else {})}
 
 
 def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
@@ -99,27 +123,41 @@ def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
 
 
 @torch.no_grad()
-def _hidden(run: Run, ids: Sequence[int], never: Sequence[int]) -> torch.Tensor:
-    """log p of the tokens at the masks, M x V; those of ``never`` are no answer."""
-    model, compute = run.model, run.compute
-    row_1T = torch.tensor([[model.start_id, *ids]], device=compute.device)
-    with compute.autocast():
-        hidden_1TD = model.encode(Batch(row_1T, row_1T))
-        logits_MV = model.predict(hidden_1TD[row_1T == model.mask_id][None]).logits()[0]
-    log_p_MV = logits_MV.float().log_softmax(-1)
-    log_p_MV[:, list(never)] = -math.inf
-    return log_p_MV
+def _candidates(run: Run, rows: Sequence[Sequence[int]], never: Sequence[int], k: int) -> list[Ranked]:
+    """The k most probable tokens at every mask of each row, without those of ``never``, and their log p."""
+    found: list[Ranked] = [([], []) for _ in rows]
+    for group in tracked([*longest_first([*map(len, rows)])]):
+        for b, row in zip(group, _ranked(run, [rows[b] for b in group], never, k)):
+            found[b] = row
+    return found
 
 
-def _all_filled(run: Run, ids: Sequence[int], never: Sequence[int]) -> list[int]:
-    """Fill the mask that has the most probable token, again and again until none is left; the token of each mask."""
-    filled = list(ids)
-    masks = [t for t, k in enumerate(ids) if k == run.model.mask_id]
-    while left := [t for t in masks if filled[t] == run.model.mask_id]:
-        log_p_M, best_M = _hidden(run, filled, never).max(-1)
-        surest = int(log_p_M.argmax())
-        filled[left[surest]] = int(best_M[surest])
-    return [filled[t] for t in masks]
+def _ranked(run: Run, rows: Sequence[Sequence[int]], never: Sequence[int], k: int) -> list[Ranked]:
+    """The candidates of rows that are read together."""
+    model, ids, log_p = run.model, [], []
+    rows_BT, lengths_B = (x.to(run.compute.device) for x in pad([list(row) for row in rows], model.start_id))
+    masked_BT = rows_BT == model.mask_id
+    with run.compute.autocast():
+        hidden_MD = model.encode(Batch(rows_BT, rows_BT, lengths_B))[masked_BT]
+        for piece in hidden_MD.split(max(1, LOGITS // model.vocab_size)):
+            log_p_MV = model.predict(piece[None]).logits()[0].float().log_softmax(-1)
+            log_p_MV[:, list(never)] = -math.inf
+            best_MK, ids_MK = log_p_MV.topk(k)
+            ids += ids_MK.tolist()
+            log_p += best_MK.tolist()
+    ends = [0, *masked_BT.sum(1).cumsum(0).tolist()]
+    return [(ids[s:e], log_p[s:e]) for s, e in zip(ends, ends[1:])]
+
+
+def _all_filled(run: Run, rows: Sequence[Sequence[int]], never: Sequence[int]) -> list[list[int]]:
+    """Fill the mask of each row that has the most probable token, again and again; the tokens of all masks."""
+    filled, mask = [list(row) for row in rows], run.model.mask_id
+    while left := [b for b, row in enumerate(filled) if mask in row]:
+        for b, (ids, log_p) in zip(left, _candidates(run, [filled[b] for b in left], never, 1)):
+            surest = int(np.argmax(log_p))
+            places = [t for t, k in enumerate(filled[b]) if k == mask]
+            filled[b][places[surest]] = ids[surest][0]
+    return [[done for given, done in zip(*row) if given == mask] for row in zip(rows, filled)]
 
 
 def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
@@ -137,23 +175,38 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     Raises:
         UserError: a run of another kind, or texts that are all empty.
     """
-    model = run.model
-    if not isinstance(model, Encoder):
+    _check_encoder(run)
+    return embed_ids(run, [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)], per=per)
+
+
+def _check_encoder(run: Run) -> None:
+    if not isinstance(run.model, Encoder):
         raise UserError(
             f"embed needs a bidirectional encoder; this run is {run.name} for {run.task}: "
             "train one with --task fill --model bert"
         )
+
+
+def embed_ids(run: Run, ids: Sequence[np.ndarray], *, per: str = "text") -> dict[str, Any]:
+    """Return vectors of texts that are given as token ids.
+
+    Args:
+        run: a run of a bidirectional encoder.
+        ids: the ids of each text.
+        per: as `embed` takes it.
+
+    Returns:
+        The result of `embed`.
+
+    Raises:
+        UserError: a run of another kind, or texts that are all empty.
+    """
+    _check_encoder(run)
     if per not in ("text", "token"):
         raise UserError(f"--per {per}: text or token")
-    ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
     if not any(map(len, ids)):
         raise UserError("embed: the texts are empty: give at least one with a token")
-    vectors = _vectors(run, ids)
-    none = np.zeros(max(rows.shape[1] for rows in vectors), np.float32)
-    if per == "text":
-        made = np.stack([rows.mean(0) if len(rows) else none for rows in vectors])
-    else:
-        made = np.concatenate([rows for rows in vectors if len(rows)])
+    made = _token_vectors(run, ids) if per == "token" else _text_vectors(run, ids)
     count, width = made.shape
     return {"vectors": made, "count": count, "width": width, "per": per, "tokens": [len(row) for row in ids]}
 
@@ -170,20 +223,38 @@ def write_vectors(path: Path | str, vectors: np.ndarray) -> None:
     write_file(Path(path), content.getvalue())
 
 
+def _token_vectors(run: Run, ids: Sequence[np.ndarray]) -> np.ndarray:
+    """A vector for each token, texts one after the other."""
+    first = np.cumsum([0, *map(len, ids)])
+    made = np.zeros((first[-1], 0), np.float32)
+    for b, t, rows in _vectors(run, ids):
+        made = made if made.shape[1] else np.zeros((first[-1], rows.shape[1]), np.float32)
+        made[first[b] + t : first[b] + t + len(rows)] = rows
+    return made
+
+
+def _text_vectors(run: Run, ids: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean over the tokens of each text; 0 where it has none."""
+    made = np.zeros((len(ids), 0), np.float64)
+    for b, _, rows in _vectors(run, ids):
+        made = made if made.shape[1] else np.zeros((len(ids), rows.shape[1]))
+        made[b] += rows.sum(0, dtype=np.float64) / len(ids[b])
+    return made.astype(np.float32)
+
+
 @torch.no_grad()
-def _vectors(run: Run, ids: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """A vector for each token of each text. Pieces of similar length are read together."""
+def _vectors(run: Run, ids: Sequence[np.ndarray]) -> Iterator[tuple[int, int, np.ndarray]]:
+    """The vectors of the tokens of each piece of a text: its number, where the piece begins, tokens x D.
+
+    Pieces of similar length are read together.
+    """
     model, compute, size = run.model, run.compute, run.model.window - 1
     pieces = [(b, t, row[t : t + size]) for b, row in enumerate(ids) for t in range(0, len(row), size)]
-    out = [np.zeros((len(row), 0), np.float32) for row in ids]
-    for chosen in longest_first([len(piece) for *_, piece in pieces], BUDGET):
+    for chosen in tracked([*longest_first([len(piece) for *_, piece in pieces])]):
         group = [pieces[k] for k in chosen]
         rows_BT, lengths_B = pad([piece.tolist() for _, _, piece in group], model.start_id)
         with compute.autocast():
             batch = Batch(rows_BT, rows_BT, lengths_B).to(compute.device)
             hidden_BTD = model.encode(batch).float().cpu().numpy()
         for k, (b, t, piece) in enumerate(group):
-            if not out[b].shape[1]:
-                out[b] = np.zeros((len(ids[b]), hidden_BTD.shape[-1]), np.float32)
-            out[b][t : t + len(piece)] = hidden_BTD[k, 1 : len(piece) + 1]
-    return out
+            yield b, t, hidden_BTD[k, 1 : len(piece) + 1]

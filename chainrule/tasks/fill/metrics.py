@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,8 @@ import torch
 from chainrule.core import IGNORED, MaskedBatch, MaskedLM
 from chainrule.core.compute import Compute
 from chainrule.core.progress import tracked
+from chainrule.inference.batching import longest_first
 from chainrule.inference.scoring import Symbols
-
-BUDGET = 1 << 14
-"""Tokens that are read at once."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +76,11 @@ def predict_hidden(model: MaskedLM, part: Symbols, questions: Sequence[Question]
     model.eval()  # type: ignore[attr-defined]
     first = np.cumsum([0, *(len(q.hidden) for q in questions)])
     nats, hits = np.zeros(first[-1]), np.zeros(first[-1], bool)
-    for group in tracked([*longest_first([len(q) for q in questions], BUDGET)]):
+    for group in tracked([*longest_first([len(q) for q in questions])]):
         where = np.concatenate([np.arange(first[k], first[k + 1]) for k in group])
         nats[where], hits[where] = _answer(model, part, [questions[k] for k in group], compute)
     at = np.concatenate([q.hidden for q in questions]) if questions else np.zeros(0, np.int64)
     return Answers(at, nats, hits)
-
-
-def longest_first(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield groups of row numbers, the longest rows first, that fill about ``budget`` places behind a start token each.
-
-    Example:
-        >>> list(longest_first([1, 3, 2], 8))
-        [[1, 2], [0]]
-    """
-    order = sorted(range(len(lengths)), key=lambda k: -lengths[k])
-    while order:
-        group = order[: max(1, budget // (lengths[order[0]] + 1))]
-        order = order[len(group) :]
-        yield group
 
 
 def spelling(part: Symbols, at: np.ndarray) -> np.ndarray:

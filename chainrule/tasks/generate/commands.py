@@ -7,18 +7,21 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import ReadsText
+from chainrule.tasks.groups import ByLine
 
 
 class ScoreResult(Result):
     nats: float = key("log p of all, negative", always=True)
     bytes: int | None = key("bytes scored, if data have bytes")
     symbols: int | None = key("symbols scored, if data have no bytes")
-    lines: list[dict[str, Any]] = key("nats, bytes and tokens of each line", always=True)
+    lines: list[dict[str, Any]] = key(
+        "nats, bytes (or symbols) and tokens of each line, and how many of these the run does not know, if any",
+        always=True,
+    )
 
 
 @register_command("score", ScoreResult)
-class Score(ReadsText):
+class Score(ByLine):
     """compute log p (nats) of each line, or of a whole text"""
 
     input: Any = argument(
@@ -29,6 +32,9 @@ class Score(ReadsText):
         "lines (default): score each line separately, its end included; stream: score the file as one sequence",
         choices=("lines", "stream"),
     )
+
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        return answer["lines"]
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for line in answer["lines"]:
@@ -45,13 +51,16 @@ class PredictResult(Result):
 
 
 @register_command("predict", PredictResult)
-class Predict(ReadsText):
+class Predict(ByLine):
     """list the most probable next tokens of each sequence, with probabilities"""
 
     input: Any = argument(
         "one sequence per line; default: standard input; in Python also a list", metavar="FILE", stdin=True
     )
     top_k: int | None = option("number of tokens to list (default: 5)", metavar="K")
+
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        return ({"predictions": row, "unknown": n} for row, n in zip(answer["predictions"], answer["unknown"]))
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for row in answer["predictions"]:

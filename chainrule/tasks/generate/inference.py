@@ -1,184 +1,35 @@
-"""Inference calls of ``generate``: continue sequences, score texts, predict next tokens."""
+"""Inference calls of ``generate``: continue sequences; score them and predict what comes next (``reading``)."""
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
-
-import torch
 
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
-from chainrule.data import lines as inputs
-from chainrule.data.formats import suffix, table_suffixes
-from chainrule.data.symbols import Sequences, name_of
+from chainrule.data.lines import is_path, read_lines
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
-from chainrule.inference.sampling import Filters, pad
+from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import engine_of
-from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call, text_of, token_text
+from chainrule.tasks.generate.reading import encoded_all, predict, score, scored_items
+from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call
 
-
-@register_call("generate")
-def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) -> dict[str, Any]:
-    """Score texts, each read from the start.
-
-    Args:
-        run: a run of ``generate``.
-        input: a path, or texts in memory.
-        unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a
-            file as one sequence, texts in memory as they are. Symbols have records of their own: lines, tunes, entries.
-        tokens: give the nats of every token too.
-
-    Returns:
-        ``nats``, log p of everything (negative); ``bytes`` or ``symbols``; and ``lines``, the same for each text.
-    """
-    _check_lines(run, input, "score")
-    if isinstance(run.processor.tokenizer, SymbolTokenizer):
-        texts = inputs.read_texts(input, "stream")
-        return score_texts(
-            run, [r.encode() for t in texts for r in run.processor.tokenizer.form.records(t.decode())], tokens=tokens
-        )
-    return score_texts(run, inputs.read_texts(input, unit), tokens=tokens)
-
-
-def score_texts(run: Run, texts: Sequence[bytes], *, tokens: bool = False) -> dict[str, Any]:
-    """Score texts exactly as they are given, each read from the start.
-
-    Args:
-        run: a run of ``generate``.
-        texts: the texts; records of symbols as they are written in a file of their kind.
-        tokens: give the nats of every token too.
-
-    Returns:
-        The result of `score`.
-    """
-    part = run.processor.encode_texts(list(texts), "lines")
-    nats, _ = token_nats(run.model, part, run.compute)
-    size = "symbols" if part.counted == "symbol" else "bytes"
-    lines = []
-    place = 0
-    for text, s, e in zip(texts, part.starts.tolist(), part.ends.tolist()):
-        mine = -nats[place : place + e - s]
-        place += e - s
-        line: dict[str, Any] = {
-            "nats": float(mine.sum()),
-            size: e - s if size == "symbols" else len(text),
-            "tokens": e - s,
-        }
-        if tokens:
-            shown = [text_of(run, [i]) for i in part.ids[s:e].tolist()]
-            line |= {"token_texts": shown, "token_nats": mine.tolist()}
-        lines.append(line)
-    return {"nats": float(-nats.sum()), size: sum(line[size] for line in lines), "lines": lines}
-
-
-@register_call("generate")
-@torch.no_grad()
-def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
-    """Return the ``top_k`` most probable next tokens of each sequence. All sequences are read in one padded batch.
-
-    Args:
-        run: a run of ``generate``.
-        input: a path, or sequences in memory: strings of text, or (of symbols) lists of symbols or records as they are
-            written in a file.
-        top_k: how many tokens of each sequence, at least 1.
-
-    Returns:
-        ``predictions``: for each sequence a list of ``{"token", "p"}``, most probable first; ``p`` is the model's
-        probability, and ``token`` None stands for the end of the record. The unknown token is left out. ``unknown``:
-        for each sequence, how many of its tokens the run does not know.
-
-    Raises:
-        UserError: a run of another task, no sequence, ``top_k`` below 1, or a list where the run reads text.
-    """
-    if top_k < 1:
-        raise UserError(f"--top-k {top_k}: at least 1")
-    _check_lines(run, input, "predict")
-    sequences = inputs.read_lines(input) if inputs.is_path(input) else list(input)
-    if not sequences:
-        raise UserError("predict: give a list of at least one sequence")
-    encoded = [_encode(run, sequence) for sequence in sequences]
-    device = run.compute.device
-    inputs_BT, lengths_B = (x.to(device) for x in pad([_fitting(run, ids) for ids in encoded], run.model.start_id))
-    with run.compute.autocast():
-        prediction, _ = run.model.eval()(inputs_BT, None, lengths_B)
-        log_p_BV = prediction.select(lengths_B - 1).logits()[:, 0].double().log_softmax(-1)
-    for b, ids in enumerate(encoded):
-        log_p_BV[b, _left_out(run, len(ids))] = -torch.inf
-    p_BV, ids_BV = log_p_BV.exp().sort(dim=-1, descending=True, stable=True)  # of equal ones the lower id comes first
-    rows = zip(ids_BV[:, :top_k].tolist(), p_BV[:, :top_k].tolist())
-    return {
-        "predictions": [[{"token": _token(run, k), "p": p} for k, p in zip(*row) if p > 0] for row in rows],
-        "unknown": [count_unknown(run, ids) for ids in encoded],
-    }
-
-
-def _check_lines(run: Run, input: Any, command: str) -> None:
-    """Raise UserError for a table of columns where a command reads one sequence of symbols a line."""
-    tokenizer = run.processor.tokenizer
-    if not isinstance(tokenizer, SymbolTokenizer) or not inputs.is_path(input):
-        return
-    kind = suffix(Path(input))
-    if kind in table_suffixes() and (kind != ".jsonl" or tokenizer.form.kind == "steps"):
-        example = " ".join(tokenizer.names[:2])
-        raise UserError(
-            f"{inputs.where(input)}: a table; {command} reads one sequence a line, such as '{example}'. "
-            f"chainrule evaluate RUN {shlex.quote(inputs.where(input))} --predictions records.jsonl scores the table's "
-            "records"
-        )
-
-
-def _encode(run: Run, sequence: Sequence[Any] | str) -> list[int]:
-    """The ids of a sequence; nothing ends it."""
-    tokenizer = run.processor.tokenizer
-    if not isinstance(tokenizer, SymbolTokenizer):
-        if not isinstance(sequence, str):
-            raise UserError(f"predict: this run reads text ({tokenizer.name}): give strings, not lists of tokens")
-        return tokenizer.encode(sequence.encode()).ids.tolist()
-    form = tokenizer.form
-    if isinstance(sequence, str):
-        symbols = form.read(sequence) if sequence else []
-    else:
-        symbols = form.interleave(sequence) if form.voices else [name_of(item) for item in sequence]
-    return tokenizer.encode_sequences(Sequences.of(form, [symbols], None, "the sequence"))[0].ids.tolist()
-
-
-def _fitting(run: Run, ids: list[int]) -> list[int]:
-    """The end of a sequence that a model of learned positions can read."""
-    learned = getattr(run.model.config, "positions", None) == "learned"
-    return ids[-(run.model.window - 1) :] if learned and run.model.window else ids
-
-
-def _left_out(run: Run, length: int) -> list[int]:
-    """Ids that are no answer: the unknown token, and (where voices are in step) those of other voices."""
-    tokenizer = run.processor.tokenizer
-    unknown = [] if tokenizer.unknown is None else [tokenizer.unknown]
-    turns = tokenizer.turns() if isinstance(tokenizer, SymbolTokenizer) else []
-    return unknown + (turns[length % len(turns)] if turns else [])
-
-
-def _token(run: Run, k: int) -> str | None:
-    """A token as text; None: the end of the record."""
-    tokenizer = run.processor.tokenizer
-    if isinstance(tokenizer, SymbolTokenizer):
-        return None if k == tokenizer.end else tokenizer.form.bare(tokenizer.names[k])
-    return token_text(run, k)
+register_call("generate", items=scored_items)(score)
+register_call("generate")(predict)
 
 
 @register_call("generate")
 def generate(
     run: Run,
-    prompt: Sequence[str] = ("",),
+    prompt: Sequence[str] = (),
     *,
+    input: Any = None,
     max_tokens: int | None = None,
     n: int = 1,
     temperature: float = 1.0,
@@ -196,7 +47,9 @@ def generate(
 
     Args:
         run: a run of ``generate``.
-        prompt: beginnings of records.
+        prompt: beginnings of records; none: one that is empty.
+        input: a path whose lines are prompts, or prompts in memory, in place of ``prompt``; of symbols also lists of
+            symbols.
         max_tokens: at most so many tokens each; None: 200, or as many as learned positions have room for.
         n: sequences of each prompt.
         temperature: divides the logits; 0 takes the most probable token.
@@ -210,14 +63,15 @@ def generate(
         seed: seed of the noise; None: 42.
 
     Returns:
-        ``texts``, without the prompts; ``nats``, log p of each under the model as it is; ``tokens_per_second``. Of
-        symbols: ``sequences``, whole records as lists of symbols (or steps), and ``written``, the same as in a file.
+        ``texts``, without the prompts (``prompts``, where ``input`` holds them); ``nats``, log p of each under the
+        model as it is; ``tokens_per_second``. Of symbols: ``sequences``, whole records as lists of symbols (or steps),
+        and ``written``, the same as in a file.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
     """
     check_counts(max_tokens, n)
-    filters = Filters(temperature, top_k, top_p, min_p)
+    filters, prompts = Filters(temperature, top_k, top_p, min_p), _prompts(prompt, input)
     if "" in stop:
         raise UserError("--stop '': an empty text; leave it out")
     if beams is not None and (filters, tuple(stop), seed) != (Filters(), (), None):
@@ -227,7 +81,7 @@ def generate(
         raise UserError("--must and --forbid need beam search: give --beams too, --beams 8 for example")
     if beams is not None and n > beams >= 1:
         raise UserError(f"-n {n}: more than --beams {beams}; give at least as many beams")
-    encoded = [run.processor.tokenizer.encode(p.encode()).ids.tolist() for p in prompt]
+    encoded = encoded_all(run, prompts, "generate")
     began = time.perf_counter()
     if beams is not None:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
@@ -235,11 +89,18 @@ def generate(
     else:
         handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
         made = [(handle.tokens, handle.total) for handle in handles]
-    seconds = time.perf_counter() - began
+    speed = sum(len(ids) for ids, _ in made) / max(time.perf_counter() - began, 1e-9)
     unknown = [count_unknown(run, ids) for ids in encoded]
-    result = _shown_all(run, [p for p in prompt for _ in range(n)], [p for p in encoded for _ in range(n)], made)
-    speed = sum(len(ids) for ids, _ in made) / max(seconds, 1e-9)
-    return {**result, "unknown": unknown if any(unknown) else None, "tokens_per_second": speed}
+    result = _shown_all(run, [p for p in prompts for _ in range(n)], [p for p in encoded for _ in range(n)], made)
+    told = {"prompts": None if input is None else prompts, "unknown": unknown if any(unknown) else None}
+    return {**result, **told, "tokens_per_second": speed}
+
+
+def _prompts(prompt: Sequence[str], input: Any) -> list[Any]:
+    """The prompts; an empty one where none is given."""
+    if prompt and input is not None:
+        raise UserError("generate: a file of prompts and --prompt exclude each other: leave out one of them")
+    return read_lines(input) if is_path(input) else list(prompt or ("",) if input is None else input)
 
 
 def _made(
@@ -315,10 +176,18 @@ def _stopped(
 ) -> Callable[[list[int]], bool] | None:
     """The function that tells whether a continuation ends here, by its last bytes or by its last token; None: none
     does."""
-    ends, decode = tuple(s.encode() for s in stop), run.processor.tokenizer.decode
+    ends, decode = [s.encode() for s in stop], run.processor.tokenizer.decode
     if not ends and not closing:
         return None
-    return lambda ids: ids[-1] in closing or (bool(ends) and decode(ids[-64:]).endswith(ends))
+    longest = max(map(len, ends), default=0)  # a token stands for at least one byte
+
+    def stopped(ids: list[int]) -> bool:
+        if ids[-1] in closing:
+            return True
+        last = decode(ids[-longest:]) if ends else b""
+        return any(end in last for end in ends)
+
+    return stopped
 
 
 def _shown_all(

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, register_command
-from chainrule.tasks.groups import ReadsText
+from chainrule.tasks.groups import ByLine
 
 
 class TagResult(Result):
@@ -17,7 +17,7 @@ class TagResult(Result):
 
 
 @register_command("tag", TagResult)
-class Tag(ReadsText):
+class Tag(ByLine):
     """predict the tag of each token"""
 
     input: Any = argument(
@@ -27,7 +27,11 @@ class Tag(ReadsText):
         stdin=True,
     )
 
-    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        for tokens, tags, nats in zip(answer["tokens"], answer["tags"], answer["nats"]):
+            yield {"tokens": tokens, "tags": tags, "nats": nats}
+
+    def totals(self, answer: dict[str, Any]) -> Iterable[str]:
         spaced = sum(" " in word for row in answer["tokens"] for word in row)
         if spaced and isinstance(self.input, str | os.PathLike):
             yield f"read as one token a line: {spaced} token{'s' * (spaced > 1)} with a space inside"

@@ -7,12 +7,17 @@ from typing import Any
 import torch
 
 from chainrule.core import TaggedBatch
+from chainrule.core.progress import tracked
 from chainrule.data.lines import read_sequences
+from chainrule.inference.batching import longest_first
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, register_call
 
+ROWS = 2048
+"""Sequences that are read at once."""
 
-@register_call("tag")
+
+@register_call("tag", items=lambda _, input: read_sequences(input))
 @torch.no_grad()
 def tag(run: Run, input: Any) -> dict[str, Any]:
     """Tag sequences of tokens.
@@ -24,8 +29,13 @@ def tag(run: Run, input: Any) -> dict[str, Any]:
     Returns:
         ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence.
     """
-    words = tuple(tuple(row) for row in read_sequences(input))
-    batch = TaggedBatch(torch.zeros(len(words), 0), torch.zeros(len(words), 0), words=words)
-    tags_BT, nats_B = run.model.tag(as_numbers(run, batch))
-    tags = [[run.processor.labels[c] for c in row[: len(w)]] for row, w in zip(tags_BT.tolist(), words)]
-    return {"tokens": [list(row) for row in words], "tags": tags, "nats": nats_B.tolist()}
+    words = read_sequences(input)
+    tags: list[list[str]] = [[] for _ in words]
+    nats = [0.0] * len(words)
+    for rows in tracked([*longest_first([*map(len, words)], rows=ROWS)]):
+        chosen = tuple(tuple(words[b]) for b in rows)
+        batch = TaggedBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), words=chosen)
+        tags_BT, nats_B = run.model.tag(as_numbers(run, batch))
+        for b, ids, log_p in zip(rows, tags_BT.tolist(), nats_B.tolist()):
+            tags[b], nats[b] = [run.processor.labels[c] for c in ids[: len(words[b])]], log_p
+    return {"tokens": words, "tags": tags, "nats": nats}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import Constraints, ReadsText
+from chainrule.tasks.groups import ByLine, Constraints
 
 
 class TranslateResult(Result):
@@ -20,7 +20,7 @@ class TranslateResult(Result):
 
 
 @register_command("translate", TranslateResult)
-class Translate(ReadsText, Constraints):
+class Translate(ByLine, Constraints):
     """translate each line: one line in, one line out"""
 
     input: Any = argument(
@@ -42,13 +42,18 @@ class Translate(ReadsText, Constraints):
     diverse: int | None = option("diverse beam search with G groups of beams", metavar="G")
     mbr: bool = option("minimum Bayes risk (MBR) decoding with chrF over the hypotheses of the beam", False)
 
+    def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
+        for k, (text, nats) in enumerate(zip(answer["translations"], answer["nats"])):
+            listed = {"n_best": answer["n_best"][k]} if answer.get("n_best") else {}
+            yield {"translation": text, "nats": nats, **listed}
+
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if "n_best" not in answer:
             yield from answer["translations"]
         for k, row in enumerate(answer.get("n_best", [])):
             yield ("\n" if k else "") + "\n".join(f"{h['nats']:.3f}\t{h['text']}" for h in row)
 
-    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+    def totals(self, answer: dict[str, Any]) -> Iterable[str]:
         if answer.get("cut"):
             yield f"sources of more than 256 tokens, read up to there: {answer['cut']}"
         if answer.get("unknown"):

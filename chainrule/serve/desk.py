@@ -1,0 +1,69 @@
+"""Computations that use the whole model of a run, in worker threads: predictions, scores, translations, labels."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from typing import TypeVar
+
+from chainrule.inference.scheduler import QUEUE, Busy, Scheduler
+from chainrule.serve.limits import SECONDS
+
+T = TypeVar("T")
+THREADS = 4
+"""Computations of a run at once. They take turns with its model; one that waits for tokens lets the others go on."""
+
+
+class Desk:
+    """The line in which computations of one run wait for its model.
+
+    Args:
+        scheduler: the one that takes the steps of its engine, whose model is borrowed; None: the model takes no steps,
+            and one computation uses it at a time.
+        queue: computations that wait or run at once; more are refused.
+    """
+
+    def __init__(self, scheduler: Scheduler | None, *, queue: int = QUEUE):
+        self._scheduler, self._alone = scheduler, threading.Lock()
+        self._places = threading.BoundedSemaphore(queue)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="chainrule-desk")
+
+    async def compute(self, call: Callable[[], T], *, seconds: float = SECONDS) -> T:
+        """Return what ``call`` returns, called in a worker thread that has borrowed the model.
+
+        A call that has not begun when its time is over, or when the caller is cancelled, never begins.
+
+        Args:
+            call: the computation.
+            seconds: time that it may take, waiting included.
+
+        Raises:
+            Busy: too many computations wait, or the server is closing.
+            TimeoutError: the time is over.
+        """
+        if not self._places.acquire(blocking=False):
+            raise Busy("too many requests at once: try again later")
+        try:
+            found = self._threads.submit(self._borrowing, call)
+        except RuntimeError:  # the pool is closed
+            self._places.release()
+            raise Busy("the server is closing: try again later") from None
+        found.add_done_callback(self._leave)
+        return await asyncio.wait_for(asyncio.wrap_future(found), seconds)
+
+    def close(self) -> None:
+        """Refuse new computations, and finish those that there are."""
+        self._threads.shutdown()
+
+    def _borrowed(self) -> AbstractContextManager[object]:
+        return self._alone if self._scheduler is None else self._scheduler.borrowed()
+
+    def _borrowing(self, call: Callable[[], T]) -> T:
+        with self._borrowed():
+            return call()
+
+    def _leave(self, _: Future[T]) -> None:
+        self._places.release()

@@ -1,0 +1,354 @@
+"""Routes of our own: the commands of runs over HTTP, with their options as the body and their results as the answer.
+
+A string in a body is a text, never a path. What names files, loads code or chooses where to compute is no field.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, get_type_hints
+
+from fastapi import APIRouter, Request, Response
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    create_model,
+)
+from pydantic_core import PydanticCustomError
+
+from chainrule.commands import COMMANDS
+from chainrule.core import UserError
+from chainrule.data.image_files import ImageReader
+from chainrule.options import Option, Options, make, options_of
+from chainrule.runs.run import Run
+from chainrule.serve import limits
+from chainrule.serve.errors import Refused
+from chainrule.serve.service import Served, Service
+from chainrule.tasks.fill.inference import MASK
+from chainrule.tasks.inference import MACHINE, answer, answering, parameters
+from chainrule.tasks.series.inference import FORECAST_PATHS
+
+Given = dict[str, Any]
+"""Fields of a body that were given, by name."""
+NOT_FIELDS = ("run", "encoding", *MACHINE)
+"""Options that a client does not choose: the model is named, files are not read, the machine is the server's."""
+STRICT = ConfigDict(extra="forbid", strict=True)
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Event = str | int | bool | Number
+Step = Event | Annotated[list[Event], Field(max_length=limits.LISTED)]
+
+
+def _told(kind: Any, told: str) -> Any:
+    """A type whose error says what is accepted, in place of an error for each member of a union."""
+
+    def check(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return inner(value)
+        except ValidationError:
+            raise PydanticCustomError("input", "should be {told}", {"told": told}) from None
+
+    return Annotated[kind, WrapValidator(check)]
+
+
+def _one_or_more(item: Any, told: str) -> Any:
+    """A text, or a list of texts or of lists of ``item``."""
+    some = Annotated[list[item], Field(max_length=limits.LENGTH)]
+    many = Annotated[list[str | some], Field(min_length=1, max_length=limits.TEXTS)]
+    return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS} texts or lists of {told}")
+
+
+Texts = _told(
+    str | Annotated[list[str], Field(min_length=1, max_length=limits.TEXTS)],
+    f"a text, or a list of 1 to {limits.TEXTS} texts",
+)
+Sequences = _one_or_more(Step, "events (strings or numbers; lists of them where voices are in step)")
+Sentences = _one_or_more(str, "tokens")
+Series = _one_or_more(Number, "numbers")
+
+
+def size(value: Any) -> int:
+    """Return the characters of a text, or the sum over the items of a list, each of which counts too.
+
+    >>> size(["to be", [1, "or"]])
+    11
+    """
+    if isinstance(value, str):
+        return len(value)
+    return sum(1 + size(item) for item in value) if isinstance(value, list) else 0
+
+
+@dataclass(frozen=True)
+class Route:
+    """A command as a route.
+
+    Args:
+        function: the name of the command's Python function.
+        reads: the option that holds texts or numbers.
+        kind: the type of that field.
+        told: a line on the field.
+        example: a body.
+        work: the cost of a body and what it counts, in words: at most ``limits.WORK``.
+        tasks: whose runs answer; empty: those of every task that the command has.
+        required: the field must be given.
+    """
+
+    function: str
+    reads: str
+    kind: Any
+    told: str
+    example: Given
+    work: Callable[[Given], tuple[int, str]]
+    tasks: tuple[str, ...] = ()
+    required: bool = True
+
+    @property
+    def command(self) -> type[Options]:
+        return next(command for command in COMMANDS.values() if command.function == self.function)
+
+    def answers(self, task: str) -> bool:
+        """Do runs of this task answer?"""
+        return task in answering(self.function) and (not self.tasks or task in self.tasks)
+
+
+def _read_once(field: str) -> Callable[[Given], tuple[int, str]]:
+    return lambda given: (size(given.get(field, ())), "characters and items")
+
+
+def _translated(given: Given) -> tuple[int, str]:
+    rows = len(given["input"]) * max(given.get("beams", 4), given.get("n_best", 1))
+    if rows > limits.ROWS:
+        raise Refused("input", f"{rows:,} hypotheses (texts x beams), at most {limits.ROWS:,}: give fewer texts")
+    return size(given["input"]), "characters"
+
+
+def _filled(given: Given) -> tuple[int, str]:
+    return sum(len(text) * (1 + text.count(MASK)) for text in given["text"]), "characters x masks"
+
+
+def _forecast(given: Given) -> tuple[int, str]:
+    drawn = max(1, len(given.get("prompt", ()))) * given.get("max_tokens", 24) * FORECAST_PATHS
+    return size(given.get("prompt", [])) + drawn, f"numbers read and drawn ({FORECAST_PATHS:,} paths of each series)"
+
+
+ROUTES = {
+    "predict": Route(
+        "predict", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
+        {"input": [["home", "search", "product"]], "top_k": 3}, _read_once("input"),
+    ),
+    "score": Route(
+        "score", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
+        {"input": [["home", "search", "product"]], "tokens": True}, _read_once("input"),
+    ),
+    "translate": Route(
+        "translate", "input", Texts, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
+    ),
+    "classify": Route(
+        "classify", "input", Texts, "texts to label; of a run of images: files of images in base64",
+        {"input": ["Guten Morgen, liebe Freunde"]}, _read_once("input"),
+    ),
+    "tag": Route(
+        "tag", "input", Sentences, "sentences: texts whose tokens white space separates, or lists of tokens",
+        {"input": ["12 Main Street Springfield IL 62701"]}, _read_once("input"),
+    ),
+    "fill": Route(
+        "fill", "text", Texts, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3}, _filled,
+    ),
+    "forecast": Route(
+        "generate", "prompt", Series, "series to continue; left out: those that the run was trained on",
+        {"prompt": [[112, 118, 132, 129]], "max_tokens": 12}, _forecast, ("series",), required=False,
+    ),
+}  # fmt: skip
+"""The routes by name, behind /v1/."""
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+def body_of(name: str) -> type[BaseModel]:
+    """Return the model of a route's body: the options that its tasks use, each with its limits.
+
+    Args:
+        name: one of ``ROUTES``.
+    """
+    route = ROUTES[name]
+    calls = [call for task, call in answering(route.function).items() if route.answers(task)]
+    used = {option for call in calls for option in parameters(call)} - {*NOT_FIELDS}
+    made: dict[str, Any] = {"model": (str, _optional("name of a run; default: the first that answers here"))}
+    reads = Field(description=route.told) if route.required else _optional(route.told)
+    made[route.reads] = (route.kind, reads)
+    for o in options_of(route.command):
+        if o.name in used and o.name != route.reads:
+            made[o.name] = (_type_of(o), _optional(o.help))
+    config = ConfigDict(**STRICT, json_schema_extra={"examples": [route.example]})
+    return create_model(f"{name.title()}Body", __config__=config, **made)
+
+
+def _optional(help: str) -> Any:
+    return Field(default=None, description=help, json_schema_extra=lambda schema: schema.pop("default", None))
+
+
+def _type_of(o: Option) -> Any:
+    if choices := o.about.get("choices"):
+        return Literal[tuple(choices)]
+    if o.kind is bool:
+        return bool
+    if o.kind in (int, float):
+        low, high = limits.NUMBERS[o.name]
+        return Annotated[o.kind, Field(ge=low, le=high, allow_inf_nan=False if o.kind is float else None)]
+    text = Annotated[str, Field(min_length=1, max_length=limits.STOP_LENGTH)]
+    return str | Annotated[list[text], Field(max_length=limits.STOPS)] if o.many else text
+
+
+def answer_of(name: str) -> type[BaseModel]:
+    """Return the model of a route's answer, for its documentation.
+
+    Args:
+        name: one of ``ROUTES``.
+    """
+    result = ROUTES[name].command.result
+    hints = get_type_hints(result)
+    made: dict[str, Any] = {"model": (str, Field(description="name of the run that answered"))}
+    for f in fields(result):  # type: ignore[arg-type]
+        needed = ... if result.__dataclass_fields__[f.name].default is not None else None  # type: ignore[attr-defined]
+        made[f.name] = (hints[f.name], Field(needed, description=f.metadata["help"]))
+    return create_model(f"{name.title()}Answer", **made)
+
+
+# --- which run answers ------------------------------------------------------------------------------------------------
+
+
+def routes_of(run: Run) -> list[str]:
+    """Return the names of the routes that a run answers."""
+    return [name for name, route in ROUTES.items() if route.answers(run.task)]
+
+
+def chosen(service: Service, name: str, model: str | None) -> Served:
+    """Return the run that answers a request.
+
+    Args:
+        service: the runs.
+        name: one of ``ROUTES``.
+        model: the name of a run; None: the first that answers this route.
+
+    Raises:
+        Refused: no run answers the route, or this one does not; the message says what each run answers.
+        KeyError: there is no run of that name.
+    """
+    found = service.runs.values() if model is None else [service.find(model)]
+    for served in found:
+        if ROUTES[name].answers(served.run.task):
+            return served
+    told = "no run here answers it" if model is None else f"{model} does not answer it"
+    raise Refused("model", f"/v1/{name}: {told}; {'; '.join(map(_described, service.runs.values()))}")
+
+
+def _described(served: Served) -> str:
+    answers = ", ".join(f"/v1/{name}" for name in routes_of(served.run)) or "none of these routes"
+    return f"{served.name} ({served.run.task}) answers {answers}"
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+async def respond(service: Service, name: str, given: Given) -> Response:
+    """Return the answer of a run to a body.
+
+    Args:
+        service: the runs.
+        name: one of ``ROUTES``.
+        given: the fields of the body that were given.
+
+    Raises:
+        Refused: a field that cannot be used, or too much work.
+    """
+    route = ROUTES[name]
+    served = chosen(service, name, given.pop("model", None))
+    if isinstance(given.get(route.reads), str):
+        given[route.reads] = [given[route.reads]]
+    work, what = route.work(given)
+    if work > limits.WORK:
+        raise Refused(route.reads, f"{work:,} {what}, at most {limits.WORK:,} in one request: ask for less")
+    command = route.command
+    try:
+        options = make(command, {"run": served.run, **_read(served.run, route, given)})
+        found = await served.desk.compute(lambda: answer(served.run, options))
+    except UserError as error:
+        raise _in_fields(route, error) from None
+    told = command.result.for_json(command.result.checked(found))
+    return Response(_json({"model": served.name, **told}), media_type="application/json")
+
+
+def _read(run: Run, route: Route, given: Given) -> Given:
+    """The fields as the command takes them: numbers of a series as text, images as the bytes of their files."""
+    content = given.get(route.reads, [])
+    if isinstance(getattr(run.processor, "reader", None), ImageReader):
+        if len(content) > limits.IMAGES:
+            raise Refused(route.reads, f"{len(content)} images, at most {limits.IMAGES} in one request")
+        content = [_decoded(route.reads, number, text) for number, text in enumerate(content, 1)]
+    elif route.kind is Series:
+        content = [text if isinstance(text, str) else " ".join(map(repr, text)) for text in content]
+    return {**given, route.reads: content}
+
+
+def _decoded(field: str, number: int, text: str) -> bytes:
+    try:
+        return base64.b64decode(re.sub(r"^data:image/[\w+.-]+;base64,", "", text), validate=True)
+    except (binascii.Error, ValueError):
+        raise Refused(field, f"image {number}: not base64; send the bytes of a PNG or JPEG file in base64") from None
+
+
+def _in_fields(route: Route, error: UserError) -> Refused:
+    """The error with names of fields in place of flags of the command line, and the first of them as its field."""
+    if isinstance(error, Refused):
+        return error
+    names = {o.flag: o.name for o in options_of(route.command) if o.flag}
+    flags = re.findall(r"(?<![\w-])--?[a-z][\w-]*", str(error))
+    told = re.sub(r"(?<![\w-])--?[a-z][\w-]*", lambda found: names.get(found[0], found[0]), str(error))
+    return Refused(next((names[flag] for flag in flags if flag in names), route.reads), told)
+
+
+def _json(content: Any) -> bytes:
+    """JSON, in which a number that is not finite (log p of what is impossible) is null."""
+    try:
+        return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _finite(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _finite(value) for name, value in content.items()}
+    if isinstance(content, Sequence) and not isinstance(content, str):
+        return [_finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
+
+
+# --- routes -----------------------------------------------------------------------------------------------------------
+
+
+def _endpoint(name: str) -> Callable[..., Any]:
+    async def endpoint(body: Any, request: Request) -> Response:
+        return await respond(request.app.state.service, name, body.model_dump(exclude_unset=True))
+
+    endpoint.__name__, endpoint.__doc__ = name, f"{str(ROUTES[name].command.__doc__).capitalize()}."
+    endpoint.__annotations__["body"] = body_of(name)
+    return endpoint
+
+
+def routes() -> APIRouter:
+    """Return a router with a route for each of ``ROUTES``."""
+    router = APIRouter(prefix="/v1")
+    for name, route in ROUTES.items():
+        told: Given = {"summary": str(route.command.__doc__), "responses": {200: {"model": answer_of(name)}}}
+        router.add_api_route(f"/{name}", _endpoint(name), methods=["POST"], response_model=None, **told)
+    return router

@@ -1,0 +1,357 @@
+"""Routes of our own: they answer what the commands answer, and take nothing from a client that is no text or number."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import json
+import re
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import chainrule
+
+pytest.importorskip("fastapi")
+
+from fastapi.testclient import TestClient
+
+from chainrule.core import UserError
+from chainrule.inference.scheduler import Busy
+from chainrule.options import options_of
+from chainrule.serve import limits, native
+from chainrule.serve.app import application
+from chainrule.serve.desk import Desk
+from chainrule.serve.errors import Refused
+from chainrule.serve.service import Service, open_service
+from tests.serve.native_runs import SPECS, train
+
+ASKED = {
+    "predict": {"input": [["home", "search"], ["home", "spaceship"]], "top_k": 2},
+    "score": {"input": [["home", "search"], ["home", "spaceship"]], "tokens": True},
+    "translate": {"input": ["a e", "b f"], "beams": 2, "n_best": 2},
+    "classify": {"input": ["to be", "nicht"]},
+    "tag": {"input": [["the", "dog"], "a cat ran"]},
+    "fill": {"text": ["the f[MASK]x", "[MASK]he dog"], "top_k": 2},
+    "forecast": {"prompt": ["1 2 3 2"], "max_tokens": 3, "n": 2, "seed": 7},
+}
+"""A body for each route."""
+RUNS = {
+    "predict": "visits", "score": "visits", "translate": "pairs", "classify": "labels", "tag": "tags", "fill": "masks",
+    "forecast": "waves",
+}  # fmt: skip
+"""The run that answers each."""
+NUMBERS = [
+    (name, o.name)
+    for name, route in native.ROUTES.items()
+    for o in options_of(route.command)
+    if o.name in native.body_of(name).model_fields and o.kind in (int, float) and o.name != route.reads
+]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return train(tmp_path_factory.mktemp("runs"), *SPECS)
+
+
+@pytest.fixture(scope="module")
+def service(folders: list[str]) -> Iterator[Service]:
+    opened = open_service(folders, threads=1)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def client(service: Service) -> TestClient:
+    return TestClient(application(service))
+
+
+def ask(client: TestClient, name: str, body: Any) -> dict[str, Any]:
+    answer = client.post(f"/v1/{name}", json=body)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def refused(service: Service, name: str, body: dict[str, Any]) -> Refused:
+    with pytest.raises(Refused) as found:
+        asyncio.run(native.respond(service, name, dict(body)))
+    return found.value
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", native.ROUTES)
+def test_a_route_answers_what_the_command_answers(name: str, client: TestClient, folders: list[str]) -> None:
+    run = chainrule.load(folders[list(SPECS).index(RUNS[name])], threads=1)
+    expected = getattr(run, native.ROUTES[name].function)(**ASKED[name])
+    found = ask(client, name, ASKED[name])
+    assert found.pop("model") == RUNS[name]
+    assert found.keys() == expected.keys()
+    for key in found.keys() - {"tokens_per_second"}:
+        assert json.dumps(found[key]) == json.dumps(expected[key]), key
+
+
+def test_a_run_is_chosen_by_its_name_else_the_first_that_answers(client: TestClient) -> None:
+    body = {"input": [["home"]]}
+    by_default, by_name = ask(client, "predict", body), ask(client, "predict", {**body, "model": "visits-gru"})
+    assert (by_default["model"], by_name["model"]) == ("visits", "visits-gru")
+    assert by_default["predictions"] != by_name["predictions"]
+    assert ask(client, "predict", {"input": "the f", "model": "text"})["predictions"]
+
+
+def test_unknown_events_and_tokens_are_counted_in_the_answer(client: TestClient) -> None:
+    assert ask(client, "predict", ASKED["predict"])["unknown"] == [0, 1]
+    assert [line.get("unknown", 0) for line in ask(client, "score", ASKED["score"])["lines"]] == [0, 1]
+    assert ask(client, "score", {"input": "the Zebra", "model": "text"})["lines"][0]["unknown"] == 1
+    assert ask(client, "fill", {"text": "the Z[MASK]"})["texts"][0]["unknown"] == 1
+
+
+def test_a_list_of_events_scores_as_the_record_in_a_file(client: TestClient) -> None:
+    listed = ask(client, "score", {"input": [["home", "search"]]})
+    assert listed == ask(client, "score", {"input": '["home", "search"]'})
+    assert listed["symbols"] == 3  # the end of the record counts
+
+
+def test_numbers_of_a_series_are_those_of_its_text(client: TestClient) -> None:
+    as_text, as_numbers = (ask(client, "forecast", {"prompt": [x], "seed": 1}) for x in ("1.5 2 3", [1.5, 2, 3]))
+    assert as_text["quantiles"] == as_numbers["quantiles"]
+    assert ask(client, "forecast", {"max_tokens": 2})["quantiles"]  # the series that the run was trained on
+
+
+def test_images_are_read_from_base64_and_their_names_are_no_paths(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 99, (40, 8, 8, 3), np.uint8)
+    pixels[::2, :, :4] = 255
+    np.savez(tmp_path / "data.npz", images=pixels, labels=np.arange(40) % 2)
+    chainrule.train(str(tmp_path / "data.npz"), "knn", str(tmp_path / "run"), threads=1)
+    file = tmp_path / "left.png"
+    Image.fromarray(pixels[0]).save(file)
+    encoded = base64.b64encode(file.read_bytes()).decode()
+    service = open_service([str(tmp_path / "run")], threads=1)
+    try:
+        client = TestClient(application(service))
+        found = ask(client, "classify", {"input": [encoded, f"data:image/png;base64,{encoded}"]})
+        expected = chainrule.load(tmp_path / "run", threads=1).classify([str(file)])
+        assert found["p"] == expected["p"] * 2 and found["inputs"] == ["image 1", "image 2"]
+        assert "image 1: not base64" in str(refused(service, "classify", {"input": [str(file)]}))
+        damaged = base64.b64encode(file.read_bytes()[:60]).decode()
+        assert str(refused(service, "classify", {"input": [damaged]})).startswith("image 1: a damaged PNG")
+        many = refused(service, "classify", {"input": [encoded] * (limits.IMAGES + 1)})
+        assert f"at most {limits.IMAGES}" in str(many)
+    finally:
+        service.close()
+
+
+# --- what is refused --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", native.ROUTES)
+@pytest.mark.parametrize("field", ["run", "device", "threads", "precision", "plugin", "encoding", "out", "input_file"])
+def test_nothing_that_names_files_or_loads_code_is_a_field(name: str, field: str, client: TestClient) -> None:
+    answer = client.post(f"/v1/{name}", json={**ASKED[name], field: "x"})
+    assert answer.status_code == 422 and field in answer.text
+
+
+def test_a_text_that_is_the_path_of_a_file_is_a_text(client: TestClient, folders: list[str]) -> None:
+    path = f"{folders[0]}/config.json"
+    assert Path(path).is_file()
+    assert ask(client, "score", {"input": path, "model": "text"})["bytes"] == len(path) + 1
+    assert ask(client, "classify", {"input": path})["inputs"] == [path]
+    assert ask(client, "tag", {"input": [[path]]})["tokens"] == [[path]]
+    assert len(ask(client, "translate", {"input": path})["translations"]) == 1
+
+
+@pytest.mark.parametrize("wrong", ["below", "above", "huge", "1", None, [], True, {}, "NaN"], ids=repr)
+@pytest.mark.parametrize(("name", "field"), NUMBERS)
+def test_a_number_out_of_its_limits_is_refused(name: str, field: str, wrong: Any, client: TestClient) -> None:
+    low, high = limits.NUMBERS[field]
+    value = {"below": low - 1, "above": high + 1, "huge": 2**80}.get(wrong, wrong) if isinstance(wrong, str) else wrong
+    answer = client.post(f"/v1/{name}", json={**ASKED[name], field: value})
+    assert answer.status_code == 422 and field in answer.text, answer.text
+
+
+def test_every_number_that_a_client_gives_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {name for name, _ in NUMBERS} == {"predict", "translate", "fill", "forecast"}
+    monkeypatch.delitem(limits.NUMBERS, "beams")
+    with pytest.raises(KeyError, match="beams"):
+        native.body_of("translate")
+
+
+def test_a_route_that_no_run_answers_says_what_the_runs_answer(service: Service) -> None:
+    some = Service([service.find("tags"), service.find("waves")])
+    found = refused(some, "predict", {"input": "x"})
+    assert found.field == "model"
+    assert str(found).startswith("/v1/predict: no run here answers it; tags (tag) answers /v1/tag; waves (series) ")
+    assert "/v1/predict: tags does not answer it" in str(refused(service, "predict", {"input": "x", "model": "tags"}))
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "field", "says"),
+    [
+        ("predict", {"input": [["home"]], "model": "text"}, "input", "reads text (char): give strings"),
+        ("score", {"input": [["home"]], "model": "text"}, "input", "reads text (char): give strings"),
+        ("fill", {"text": "no mask"}, "text", "no [MASK]"),
+        ("translate", {"input": "a e", "must": [""]}, "must", "must '': holds no token"),
+        ("translate", {"input": "a e", "beams": 2, "diverse": 5}, "diverse", "diverse"),
+        ("forecast", {"prompt": ["1 two"]}, "prompt", "prompt 1 two: could not convert"),
+        ("tag", {"input": ["the", "dog"]}, "input", "give the tokens of a sentence in a list of their own"),
+        ("score", {"input": [[], []]}, "input", "nothing to score"),
+    ],
+)
+def test_a_field_that_cannot_be_used_is_named(
+    name: str, body: dict[str, Any], field: str, says: str, service: Service
+) -> None:
+    found = refused(service, name, body)
+    assert says in str(found) and "--" not in str(found)
+    assert found.field == field
+
+
+def test_the_work_of_a_request_is_bounded_before_it_begins(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "answer", lambda *_: pytest.fail("it began"))
+    long = "x" * (limits.WORK // 2)
+    for name, body in {
+        "predict": {"input": [long, long]}, "classify": {"input": [long, long]}, "fill": {"text": long + "[MASK]"},
+        "translate": {"input": ["x"] * limits.ROWS}, "forecast": {"prompt": ["1 2"] * 2, "max_tokens": 600},
+    }.items():  # fmt: skip
+        assert "at most" in str(refused(service, name, body)), name
+
+
+# --- many at once -----------------------------------------------------------------------------------------------------
+
+
+def alike(one: Any, other: Any) -> bool:
+    """Equal but for the rounding of numbers: rows that are read together are summed in another order."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(alike(one[name], other[name]) for name in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(alike, one, other))
+    return one == pytest.approx(other, rel=1e-5) if isinstance(one, float) else one == other
+
+
+def test_answers_at_once_equal_answers_alone(client: TestClient) -> None:
+    """Runs of several tasks, two of them one run, used from sixteen threads."""
+    names = ["predict", "translate", "forecast", "tag", "classify", "fill", "score", "predict"]
+    alone = {name: ask(client, name, ASKED[name]) for name in names}
+    found: dict[int, Any] = {}
+    threads = [
+        threading.Thread(target=lambda k=k: found.update({k: ask(client, names[k % 8], ASKED[names[k % 8]])}))
+        for k in range(16)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for k, answer in found.items():
+        assert alike({**answer, "tokens_per_second": 0}, {**alone[names[k % 8]], "tokens_per_second": 0})
+    assert len(found) == 16
+
+
+async def blocked(desk: Desk, many: int) -> tuple[threading.Event, list[asyncio.Task[None]]]:
+    """Computations that wait until the event is set."""
+    gate = threading.Event()
+    tasks = [asyncio.create_task(desk.compute(lambda: gate.wait(10) and None)) for _ in range(many)]
+    await asyncio.sleep(0)
+    return gate, tasks
+
+
+def test_a_desk_refuses_more_than_its_queue_and_takes_new_work_afterwards() -> None:
+    async def scenario() -> None:
+        desk = Desk(None, queue=6)
+        gate, tasks = await blocked(desk, 6)
+        with pytest.raises(Busy):
+            await desk.compute(lambda: None)
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert await desk.compute(lambda: 5) == 5
+        desk.close()
+        with pytest.raises(Busy, match="closing"):
+            await desk.compute(lambda: None)
+
+    asyncio.run(scenario())
+
+
+def test_a_computation_that_waited_too_long_never_begins() -> None:
+    async def scenario() -> None:
+        desk, begun = Desk(None, queue=8), []
+        gate, tasks = await blocked(desk, 4)
+        late = [asyncio.create_task(desk.compute(lambda: begun.append(1), seconds=0.05)) for _ in range(4)]
+        left = asyncio.create_task(desk.compute(lambda: begun.append(2))) if len(late) < 4 else late.pop()
+        left.cancel()  # its client has gone
+        assert all(isinstance(x, TimeoutError) for x in await asyncio.gather(*late, return_exceptions=True))
+        gate.set()
+        await asyncio.gather(*tasks)
+        assert await desk.compute(lambda: 5) == 5
+        assert not begun
+        desk.close()
+
+    asyncio.run(scenario())
+
+
+def test_one_computation_at_a_time_uses_a_model_that_takes_no_steps() -> None:
+    inside, most = [], []
+
+    def work() -> None:
+        inside.append(1)
+        time.sleep(0.005)
+        most.append(len(inside))
+        inside.pop()
+
+    async def scenario() -> None:
+        desk = Desk(None)
+        await asyncio.gather(*(desk.compute(work) for _ in range(8)))
+        desk.close()
+
+    asyncio.run(scenario())
+    assert max(most) == 1
+
+
+def test_an_error_of_a_computation_reaches_its_caller_and_the_next_one_works(service: Service) -> None:
+    desk = service.find("visits").desk
+
+    async def scenario() -> None:
+        with pytest.raises(UserError, match="first"):
+            await desk.compute(lambda: (_ for _ in ()).throw(UserError("first")))
+        assert await desk.compute(lambda: 5) == 5
+
+    asyncio.run(scenario())
+
+
+# --- documentation ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", native.ROUTES)
+def test_the_schema_shows_a_body_that_is_accepted_and_what_is_answered(name: str, client: TestClient) -> None:
+    schema = client.get("/openapi.json").json()
+    shown = schema["paths"][f"/v1/{name}"]["post"]
+    body, answer = (
+        schema["components"]["schemas"][found["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]]
+        for found in (shown["requestBody"], shown["responses"]["200"])
+    )
+    native.body_of(name).model_validate(body["examples"][0])
+    assert all("description" in field for field in body["properties"].values())
+    assert set(ask(client, name, ASKED[name])) <= set(answer["properties"])
+
+
+def test_the_page_of_routes_holds_every_route_and_needs_no_network(client: TestClient) -> None:
+    answer = client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
+    text = html.unescape(answer.text)
+    for path in client.get("/openapi.json").json()["paths"]:
+        assert f" {path}</h2>" in text
+    for name, route in native.ROUTES.items():
+        (shown,) = re.findall(rf"curl http://127.0.0.1:8000/v1/{name} --json '(.*)'", text)
+        assert json.loads(shown) == route.example
+        assert route.told in text
+    assert "<script" not in text and "src=" not in text.replace("style-src=", "") and "integer, 1 to 1,000" in text
+
+
+def test_a_log_probability_of_minus_infinity_is_null() -> None:
+    assert json.loads(native._json({"nats": [-float("inf"), 0.5], "text": "é"})) == {"nats": [None, 0.5], "text": "é"}
