@@ -263,7 +263,14 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and path of an application."""
     document = app.openapi()["paths"]
     listed = [(method.upper(), path) for path, methods in document.items() for method in methods]
-    return [*listed, ("GET", "/openapi.json"), ("GET", "/"), ("GET", "/nothing"), ("OPTIONS", "/v1/completions")]
+    return [
+        *listed,
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("OPTIONS", "/v1/completions"),
+    ]
 
 
 @pytest.mark.parametrize(
