@@ -353,18 +353,20 @@ def stop(run: Path, _seconds: float) -> Iterator[Line]:
     """SIGTERM: what runs is finished, what comes is refused."""
     with serving(run) as served:
         body, whole = {**BODIES["/v1/completions"], "max_tokens": 4000, "stream": True}, []
-        begun = threading.Event()
+        begun = threading.Semaphore(0)
 
         def read() -> None:
             with httpx2.stream("POST", f"{served.url}/v1/completions", json=body, timeout=60) as answer:
-                for part in answer.iter_text():
+                for k, part in enumerate(answer.iter_text()):
                     whole.append(part)
-                    begun.set()
+                    if k == 0:
+                        begun.release()
 
         readers = [threading.Thread(target=read) for _ in range(4)]
         for reader in readers:
             reader.start()
-        begun.wait(30)
+        for _ in readers:
+            begun.acquire(timeout=30)
         served.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         refused = httpx2.get(f"{served.url}/v1/models").status_code
