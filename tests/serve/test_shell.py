@@ -15,7 +15,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
@@ -55,7 +55,7 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app)
 
 
-def error_of(answer: httpx.Response) -> dict[str, Any]:
+def error_of(answer: httpx2.Response) -> dict[str, Any]:
     """The error of an answer, whose form is checked."""
     body = answer.json()
     assert list(body) == ["error"]
@@ -74,7 +74,7 @@ def test_whatever_a_route_raises_is_an_answer_of_one_form(client: TestClient, na
     assert answer.status_code == ERRORS[name][1]
     assert not LEAK.search(answer.text)
     error = error_of(answer)
-    assert (answer.headers.get("retry-after") is not None) == (name in ("busy", "memory"))
+    assert (answer.headers.get("retry-after") is not None) == (name in ("busy", "closing", "memory"))
     assert (error["param"] == "n") == (name == "refused")
 
 
@@ -263,7 +263,14 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and path of an application."""
     document = app.openapi()["paths"]
     listed = [(method.upper(), path) for path, methods in document.items() for method in methods]
-    return [*listed, ("GET", "/openapi.json"), ("GET", "/"), ("GET", "/nothing"), ("OPTIONS", "/v1/completions")]
+    return [
+        *listed,
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("OPTIONS", "/v1/completions"),
+    ]
 
 
 @pytest.mark.parametrize(
