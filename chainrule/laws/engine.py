@@ -126,10 +126,11 @@ def kept_is_read(subject: Subject) -> str:
     earlier = engine.run(requests)
     later = [replace(request, seed=request.seed + 1) for request in requests]
     if not subject.takes_prompt:
-        like = subject.rows(1, 2, salt=83)[0]
-        known = [[*request.given, *handle.tokens] for request, handle in zip(requests, earlier)]
-        longer = [torch.cat([torch.tensor(ids, dtype=like.dtype).reshape(-1, *like.shape[1:]), like]) for ids in known]
-        later += [replace(r, prompt=x.tolist() if subject.discrete else x) for r, x in zip(requests, longer)]
+        more = subject.rows(1, 2, salt=83)[0]
+        for request, handle in zip(requests, earlier):
+            parts = (torch.as_tensor(part, dtype=more.dtype) for part in (request.given, handle.tokens))
+            longer = torch.cat([*(part.reshape(-1, *more.shape[1:]) for part in parts), more])
+            later.append(replace(request, prompt=longer.tolist() if subject.discrete else longer))
     _all_as_alone(subject, later, engine.run(later), "from what was kept")
     if engine.reader.hits < len(later) // 2:
         raise LawBroken(f"of {len(later)} requests only {engine.reader.hits} went on from what was kept")
