@@ -26,10 +26,9 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from chainrule.commands import COMMANDS
 from chainrule.core import UserError
 from chainrule.data.image_files import ImageReader
-from chainrule.options import Option, Options, make, options_of
+from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import limits
 from chainrule.serve.errors import Refused
@@ -110,7 +109,8 @@ class Route:
 
     @property
     def command(self) -> type[Options]:
-        return next(command for command in COMMANDS.values() if command.function == self.function)
+        """The command; ``chainrule.commands`` has registered it."""
+        return {command.function: command for command in COMMANDS.values()}[self.function]
 
     def answers(self, task: str) -> bool:
         """Do runs of this task answer?"""

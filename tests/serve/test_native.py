@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import chainrule
+import chainrule.commands  # registers them
 
 pytest.importorskip("fastapi")
 
