@@ -165,14 +165,14 @@ def _bad_head(chance: random.Random, target: Target) -> Case:
 
 
 def exchange(port: int, data: bytes, timeout: float) -> bytes:
-    """Send bytes to a port of this machine, and return all that comes back until the connection is closed."""
+    """Send bytes to a port of this machine, and return all that comes back until it is closed, or for some seconds."""
     received = b""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
         try:
             connection.sendall(data)
             while part := connection.recv(65536):
                 received += part
-        except (ConnectionResetError, BrokenPipeError):
+        except (ConnectionResetError, BrokenPipeError, TimeoutError):
             pass
     return received
 

@@ -14,7 +14,8 @@ __version__ = "0.1.0"
 
 _API = (
     "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "generate",
-    "import_run", "load", "make_data", "mix", "predict", "score", "serve_runs", "tag", "train", "translate", "write_report",
+    "import_run", "load", "make_data", "mix", "predict", "score", "serve_runs", "tag", "train", "translate",
+    "write_report",
 )  # fmt: skip
 _WHERE = {
     "HMM": "chainrule.estimators",

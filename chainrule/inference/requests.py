@@ -153,6 +153,7 @@ class Request:
         unconditional: a second prompt, of an equal number of tokens, which says nothing (an empty caption).
         guidance: with an ``unconditional`` prompt, g draws from log p(x | nothing) + g (log p(x | prompt) - log p(x |
             nothing)) (Ho & Salimans 2022); 1 is the model as it is.
+        alternatives: so many of the most probable tokens are reported with each token that is drawn.
     """
 
     prompt: Prompt
@@ -164,6 +165,7 @@ class Request:
     end: int | None = None
     unconditional: Prompt | None = None
     guidance: float = 1.0
+    alternatives: int = 0
 
     @property
     def prompts(self) -> tuple[Prompt, ...]:
@@ -196,11 +198,13 @@ class Hypothesis:
 
 class Event(NamedTuple):
     """A token that was generated: of which request, and its log p under the unmodified model (None: beam search, which
-    reports the tokens of its best hypothesis once it has ended)."""
+    reports the tokens of its best hypothesis once it has ended); and the most probable tokens at its place with their
+    log p, as many as the request has asked for."""
 
     handle: Handle
     token: Any
     nats: float | None
+    best: Sequence[tuple[int, float]] = ()
 
 
 class Handle:

@@ -151,15 +151,15 @@ class Sampled(Group):
         """The number of tokens of each request, B: the position of its next one."""
         return torch.tensor([len(handle.tokens) for handle in self.handles], device=self.seeds_B.device)
 
-    def taken(self, next_B1: Tensor, nats_B: Tensor) -> Decision:
-        """Hand out tokens and their log p. Requests that have ended leave."""
+    def taken(self, next_B1: Tensor, nats_B: Tensor, best_B: Sequence[Sequence[tuple[int, float]]]) -> Decision:
+        """Hand out tokens, their log p and the most probable ones beside them. Requests that have ended leave."""
         handles, events, alive = self.handles, [], []
         for b, (handle, token, nats) in enumerate(zip(handles, next_B1[:, 0].tolist(), nats_B.tolist())):
             handle.receive(token, nats)
             if handle.finish is None:
                 alive.append(b)
             if handle.finish != "stuck":
-                events.append(Event(handle, token, nats))
+                events.append(Event(handle, token, nats, best_B[b]))
         parents_R = self.stay(alive) if len(alive) < len(handles) else None
         inputs_R1 = next_B1 if self.width == 1 else next_B1.repeat_interleave(self.width, 0)
         return Decision(events, parents_R, inputs_R1 if parents_R is None else inputs_R1[parents_R])
@@ -222,7 +222,16 @@ class SampledTokens(Sampled):
         if self.after_SV is not None:  # where nothing is allowed, nothing was drawn
             nats_B1 = nats_B1.masked_fill(scores_BV.gather(-1, next_B1) == -torch.inf, -torch.inf)
             self.place_B = self.after_SV[self.place_B, next_B1[:, 0]]
-        return self.taken(next_B1, nats_B1[:, 0])
+        return self.taken(next_B1, nats_B1[:, 0], self._best(log_p_BV))
+
+    def _best(self, log_p_BV: Tensor) -> Sequence[Sequence[tuple[int, float]]]:
+        """The most probable tokens of each request with their log p, as many as it has asked for."""
+        asked_B = [handle.request.alternatives for handle in self.handles]
+        if not any(asked_B):
+            return [()] * len(asked_B)
+        log_p_BK, ids_BK = log_p_BV.topk(min(max(asked_B), self.vocab_size))
+        rows = zip(ids_BK.tolist(), log_p_BK.tolist())
+        return [list(zip(ids, log_p))[:asked] for asked, (ids, log_p) in zip(asked_B, rows)]
 
 
 class SampledValues(Sampled):
@@ -230,7 +239,7 @@ class SampledValues(Sampled):
 
     def decide(self, front: Front, rows: slice) -> Decision:
         next_B1 = front.prediction.sample(Noise(self.seeds_B, self.positions()))
-        return self.taken(next_B1, front.prediction.log_prob(next_B1)[:, 0].double())
+        return self.taken(next_B1, front.prediction.log_prob(next_B1)[:, 0].double(), [()] * len(self.handles))
 
 
 def pad(prompts: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Tensor]:

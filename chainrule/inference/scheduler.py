@@ -100,6 +100,8 @@ class Scheduler:
         self._borrowers: deque[threading.Event] = deque()
         self._users = 0
         """Callers inside ``borrowed``, those that wait for requests of their own included."""
+        self._lent_to: int | None = None
+        """The thread that uses the model; None: that of the scheduler."""
         self._returned = threading.Event()
         self._changed = threading.Condition()
         self._closing = False
@@ -151,11 +153,14 @@ class Scheduler:
         """Use the model for a computation of one's own, between two steps; borrowers take turns.
 
         Between the pieces of a long computation (``core.progress.tracked``) the engine takes a step where any request
-        waits for one.
+        waits for one. A thread that has borrowed the model already goes on with it.
 
         Raises:
             Closing: the scheduler is closing.
         """
+        if self.lent:
+            yield
+            return
         with self._changed:
             if self._closing:
                 raise Closing("the server is closing: try again later")
@@ -212,19 +217,26 @@ class Scheduler:
 
     # --- lending ------------------------------------------------------------------------------------------------------
 
+    @property
+    def lent(self) -> bool:
+        """True in the thread that has borrowed the model."""
+        return self._lent_to == threading.get_ident()
+
     def _acquire(self) -> None:
         mine = threading.Event()
         with self._changed:
             self._borrowers.append(mine)
             self._changed.notify()
         mine.wait()
+        self._lent_to = threading.get_ident()
 
     def _release(self) -> None:
+        self._lent_to = None
         self._returned.set()
 
     def _pass_on(self) -> None:
         """Give the model back for a step, if anyone waits for it."""
-        if self._jobs or self._arrived or self._borrowers:
+        if self.lent and (self._jobs or self._arrived or self._borrowers):
             self._release()
             self._acquire()
 
@@ -288,7 +300,7 @@ class Scheduler:
 
 
 class SharedEngine:
-    """The part of `Engine` that callers use, over a scheduler. To be used by a borrower of the model."""
+    """The part of `Engine` that callers use, over a scheduler."""
 
     def __init__(self, scheduler: Scheduler):
         self.scheduler = scheduler
@@ -299,18 +311,23 @@ class SharedEngine:
         return self.scheduler.engine.room
 
     def run(self, requests: Iterable[Request]) -> list[Handle]:
-        """Give the model back, wait until all requests have ended, and borrow the model again.
+        """Wait until all requests have ended. Who has borrowed the model gives it back for that time.
 
-        They are taken even where the queue is full: their caller has been let in already.
+        The requests of a borrower are taken even where the queue is full: it has been let in already.
 
         Raises:
+            Busy: the queue is full.
             Exception: the error that ended one of them.
         """
-        ended = threading.Event()
-        job = self.scheduler._submit(requests, lambda events: None if events else ended.set(), None, None)
-        self.scheduler._release()
+        scheduler, ended = self.scheduler, threading.Event()
+        lent = scheduler.lent
+        told = lambda events: None if events else ended.set()  # noqa: E731
+        job = scheduler._submit(requests, told, None, None if lent else scheduler.queue)
+        if lent:
+            scheduler._release()
         ended.wait()
-        self.scheduler._acquire()
+        if lent:
+            scheduler._acquire()
         if job.error is not None:
             raise job.error
         return job.handles

@@ -109,7 +109,6 @@ def _groups(rows: list[Row], budget: int) -> list[list[Row]]:
     return groups
 
 
-@torch.no_grad()
 def token_nats(
     model: Autoregressive, part: Symbols, compute: Compute, reading: EvalWindow | None = None, *, guesses: int = 0
 ) -> tuple[np.ndarray, Guesses | None]:
@@ -126,28 +125,60 @@ def token_nats(
         -log p of each token in nats, float64, records in order, an unknown token paying 8 bits for each byte that it
         stands for; and the guesses where they are asked for, else None.
     """
-    model.eval()
     size = int((part.ends - part.starts).sum())
     nats = np.zeros(size, dtype=np.float64)
     found = Guesses(np.zeros(size, dtype=np.uint8), np.zeros(size)) if guesses else None
-    rows = sorted(_rows(part, reading or EvalWindow.of(model)), key=lambda r: (-len(r), r.read))
-    budget = 1 << 16 if model.window is None else 1 << 14
-    for group in tracked(_groups(rows, budget)):
-        _score(model, part, compute, group, nats, found, guesses)
+    for row in score_rows(model, part, compute, reading, most=guesses):
+        nats[row.places] = -row.log_p
+        if found is not None:
+            same = row.best_ids == part.ids[row.ids, None]
+            found.rank[row.places] = np.where(same.any(1), same.argmax(1) + 1, 0)
+            found.log_p[row.places] = row.best[:, 0]
     if model.byte_fallback:
         nats[places(part, part.unknown_at)] += part.unknown_bytes * math.log(256)
     return nats, found
 
 
-def _score(
-    model: Autoregressive,
-    part: Symbols,
-    compute: Compute,
-    group: list[Row],
-    nats: np.ndarray,
-    found: Guesses | None,
-    guesses: int,
-) -> None:
+@dataclass(frozen=True)
+class Scores:
+    """The scores of neighbouring tokens of a record.
+
+    Args:
+        ids: where the tokens are in the ``ids`` of the split.
+        places: where they are in a result, in which records follow each other.
+        log_p: log p of each token in nats, float64, an unknown token as any other.
+        best: log p of the most probable tokens at each place, tokens x K; K is 0 where none are asked for.
+        best_ids: the ids of these.
+    """
+
+    ids: slice
+    places: slice
+    log_p: np.ndarray
+    best: np.ndarray
+    best_ids: np.ndarray
+
+
+@torch.no_grad()
+def score_rows(
+    model: Autoregressive, part: Symbols, compute: Compute, reading: EvalWindow | None = None, *, most: int = 0
+) -> Iterator[Scores]:
+    """Yield the scores of every token of a split, the longest rows first.
+
+    Args:
+        model: the model.
+        part: the split.
+        compute: where the model runs.
+        reading: the windows; None: the convention of a board.
+        most: so many of the most probable tokens at each place, too.
+    """
+    model.eval()
+    rows = sorted(_rows(part, reading or EvalWindow.of(model)), key=lambda r: (-len(r), r.read))
+    budget = 1 << 16 if model.window is None else 1 << 14
+    for group in tracked(_groups(rows, budget)):
+        yield from _score(model, part, compute, group, most)
+
+
+def _score(model: Autoregressive, part: Symbols, compute: Compute, group: list[Row], most: int) -> Iterator[Scores]:
     inputs = np.zeros((len(group), len(group[0])), dtype=np.int64)
     targets = np.full_like(inputs, IGNORED)
     for b, row in enumerate(group):
@@ -157,12 +188,10 @@ def _score(
     with compute.autocast():
         prediction, _ = model(torch.from_numpy(inputs).to(compute.device))
         wanted = torch.from_numpy(targets).to(compute.device)
-        scores = prediction.score(wanted, guesses) if guesses else (prediction.log_prob(wanted),)
+        scores = prediction.score(wanted, most) if most else (prediction.log_prob(wanted),)
     log_prob, *best = (x.cpu().numpy() for x in (scores[0].double(), *scores[1:]))
+    values, ids = best or (np.zeros((*targets.shape, 0)), np.zeros((*targets.shape, 0), np.int64))
     for b, row in enumerate(group):
-        there, here = slice(row.scored - row.read, len(row)), slice(row.place, row.place + row.stop - row.scored)
-        nats[here] = -log_prob[b, there]
-        if found is not None:
-            same = best[1][b, there] == targets[b, there, None]
-            found.rank[here] = np.where(same.any(1), same.argmax(1) + 1, 0)
-            found.log_p[here] = best[0][b, there, 0]
+        there = slice(row.scored - row.read, len(row))
+        here = slice(row.place, row.place + row.stop - row.scored)
+        yield Scores(slice(row.scored, row.stop), here, log_prob[b, there], values[b, there], ids[b, there])

@@ -230,6 +230,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
     def hidden(self, batch: Batch, allowed_BTN: Tensor | None = None) -> tuple[Chain, Tensor]:
         starts_BT = self.starts(batch.inputs_BT)
         seen, known_BT, counted_BT = self._seen(batch, starts_BT)
+        counted_BT = counted_BT | self.gaps(batch, counted_BT)
         values_P, index_BT = self.emission.values(seen, known_BT)
         table = self.table(values_P)
         if allowed_BTN is not None:  # a label is part of the evidence, so every place has a row of its own
@@ -256,12 +257,31 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         known_BT = torch.cat([first_B1, (scored_BT | told_BT) & read_BT], 1)
         return seen, known_BT, torch.cat([first_B1 & (not batch.carried), scored_BT], 1)
 
+    def gaps(self, batch: Batch, scored_BT: Tensor) -> Tensor:
+        """Return the places of missing values between others, which transitions lead into, B x (T + 1).
+
+        A gap counts where the value that ends it does; without one, it would tell nothing.
+
+        Args:
+            batch: the data.
+            scored_BT: which of the places (the first input, then the targets) count.
+        """
+        missing_BT = self.unobserved(batch.inputs_BT)
+        missing_BT = missing_BT & within_lengths(missing_BT, batch.lengths_B)
+        missing_BT = torch.cat([missing_BT, torch.zeros_like(missing_BT[:, :1])], 1)
+        if not bool(missing_BT.any()):
+            return missing_BT
+        place_T = torch.arange(missing_BT.shape[1], device=missing_BT.device)
+        later_BT = torch.where(missing_BT, missing_BT.shape[1] - 1, place_T)
+        end_BT = later_BT.flip(1).cummin(1).values.flip(1)  # the next place that is not missing
+        return missing_BT & scored_BT.gather(1, end_BT)
+
     @torch.no_grad()
     def summarize(self, batch: Batch, allowed_BTN: Tensor | None = None) -> Statistics:
         """Run the E-step.
 
         Scored targets count, and so does a first input without a start symbol before it (unless the batch is
-        ``carried``); other inputs are observed, not counted.
+        ``carried``), and missing values between those that do; other inputs are observed, not counted.
 
         Args:
             batch: the data.
@@ -273,7 +293,9 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         chains, values_P = self.hidden(batch, allowed_BTN)
         found = expected(chains)
         emission = self.emission.statistics(values_P, found.emission[0][:-1])
-        return Statistics(found.first_N, found.pairs_NN, emission, found.nats, found.size)
+        nothing = chains.index_TB == len(chains.log_evidence_VN) - 1
+        size = found.size - (chains.counted_TB & nothing).sum()
+        return Statistics(found.first_N, found.pairs_NN, emission, found.nats, size)
 
     def update(self, stats: Statistics, rate: float = 1.0) -> Self:
         """Run the M-step.

@@ -19,7 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.core import UserError
 from chainrule.core.errors import is_out_of_memory
-from chainrule.inference.scheduler import Busy
+from chainrule.inference.scheduler import Busy, Closing
 
 LOG = logging.getLogger("chainrule.serve")
 AGAIN = {"retry-after": "1"}
@@ -115,6 +115,8 @@ def failure_of(error: Exception, request: str) -> Failure:
     if isinstance(error, HTTPException):
         told = "no such path: /openapi.json lists those that there are" if error.status_code == 404 else error.detail
         return Failure(error.status_code, str(told), headers=error.headers)
+    if isinstance(error, Closing):
+        return Failure(503, str(error), code="stopping", headers=AGAIN)
     if isinstance(error, Busy):
         return Failure(429, str(error), code="busy", headers=AGAIN)
     if isinstance(error, Refused):

@@ -87,8 +87,8 @@ class Protocol(H11Protocol):
 
     def _watch(self) -> None:
         """Let the deadline run while a request has begun and is not complete."""
-        begun = self.conn.their_state is h11.SEND_BODY or bool(self.conn.trailing_data[0])
-        if begun or (self.conn.their_state is h11.IDLE and self.timeout_keep_alive_task is None):
+        begun = bool(self.conn.trailing_data[0]) or self.timeout_keep_alive_task is None
+        if self.conn.their_state is h11.SEND_BODY or (self.conn.their_state is h11.IDLE and begun):
             self.reading.start()
         else:
             self.reading.stop()

@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
 
     def stop(self) -> None:
         """Begin to stop. A second signal has its usual effect, and ends the process."""
-        self.health.stopping = self.should_exit = True
+        self.should_exit = True
         for number in SIGNALS:
             signal.signal(number, signal.SIG_DFL)
 

@@ -25,7 +25,7 @@ from chainrule.training.distributed import SINGLE, Distributed
 from chainrule.training.extension import Candidates, evaluation_interval, improves, is_evaluated
 from chainrule.training.optim import rate_factor
 from chainrule.training.rules import NonFinite, Rule, Step
-from chainrule.training.schedule import MEASURED, TAIL, Plan, Progress, Schedule
+from chainrule.training.schedule import TAIL, Plan, Progress, Schedule
 
 CONTENDED = 0.2
 """Share of the time without a processor above which the machine counts as busy with other work."""
@@ -125,14 +125,15 @@ class Trainer:
                 self._save_fork()
             self._began, cpu = clock(), time.thread_time()
             name, batch = self.source(p.step)
-            step = self._update(name, batch)
+            step, known = self._update(name, batch), self.schedule.pace_is_known(p)
             p.step += 1
             p.tokens += step.tokens
             p.clipped += step.clipped
             p.cpu += time.thread_time() - cpu
-            self.schedule.keep_time(p, agree(clock() - self._began))
-            if p.step == MEASURED and self.schedule.timed:
-                self._check_steps()
+            took = agree(clock() - self._began)
+            self.schedule.keep_time(p, took)
+            if self.schedule.pace_is_known(p) and not known:
+                self._check_steps(took)
             self._log(step)
             self._average()
             if self.schedule.evaluation_is_due(p):
@@ -187,9 +188,9 @@ class Trainer:
         alone = self.distributed.world == 1 and self.plan.compute.device == "cpu"
         return round(waited, 3) if alone and p.seconds >= 1 and waited > CONTENDED else None
 
-    def _check_steps(self) -> None:
-        """Say so before training where the budget is too small for this model on this machine."""
-        if told := self.schedule.check_steps(self.progress):
+    def _check_steps(self, last: float | None = None) -> None:
+        """Say so before training, or at its beginning, where the budget is too small for this model on this machine."""
+        if told := self.schedule.check_steps(self.progress, last):
             self.warn(told)
 
     def _average(self) -> None:

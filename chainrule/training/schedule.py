@@ -19,7 +19,7 @@ WARM_UP = 0.06
 TAIL = 0.1
 """Last share of the budget from which the weights for ``train.average_last`` are taken."""
 MEASURED = 3
-"""Steps after which the pace is known well enough to say that a budget is too small."""
+"""Steps without which the pace is not known well enough to say that a budget is too small."""
 PACE_STEPS = 20
 """Steps over which the pace is averaged."""
 SLACK, SLACK_SECONDS = 0.05, 0.5
@@ -181,12 +181,25 @@ class Schedule:
         recipe = self.plan.recipe
         return steps if recipe.update == "gradient" and steps <= recipe.warmup else None
 
-    def check_steps(self, p: Progress) -> str | None:
-        """Note in the progress where the budget is too small for this model on this machine; returns a sentence."""
-        if p.total is None and p.step < MEASURED:
+    def pace_is_known(self, p: Progress) -> bool:
+        """Return whether a budget in seconds has shown its speed: the first steps of a process are slow."""
+        return self.timed and p.step >= MEASURED and p.seconds >= WARM_UP * self.plan.budget.amount
+
+    def check_steps(self, p: Progress, last: float | None = None) -> str | None:
+        """Note in the progress where the budget is too small for this model on this machine.
+
+        Args:
+            p: state of the run, which is changed.
+            last: seconds of the last step, which is asked for with a budget in seconds.
+
+        Returns:
+            A sentence; None where the steps suffice.
+        """
+        if p.total is None:
             return None
         budget, warmup = self.plan.budget, self.plan.recipe.warmup
-        p.too_few_steps = self.too_few(p.total or p.step + self._steps_left(p))
+        left = 0 if last is None else round(self.left(p) / max(min(last, p.pace), 1e-9))
+        p.too_few_steps = self.too_few(max(p.total, p.step + left))
         if p.too_few_steps is None:
             return None
         pace = "at the speed of the first steps about " if self.timed else ""

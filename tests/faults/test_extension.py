@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 import shutil
 import time
@@ -327,11 +328,20 @@ def test_the_seconds_of_a_run_are_those_of_the_clock(text: Path, tmp_path: Path,
 def test_too_few_steps_are_told_before_training(
     text: Path, tmp_path: Path, corpus: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for budget, speed, steps in (("15s", 2.1, 7), ("30s", 0.5, 60), ("30s", 0.3, None)):
-        machine = Machine(monkeypatch, lambda _, speed=speed: speed)
+    def cold(now: float) -> float:
+        return 1.0 if now < 2 else 0.1
+
+    cases: list[tuple[str, Any, int | None]] = [
+        ("15s", 2.1, 7),
+        ("30s", 0.5, 60),
+        ("30s", 0.3, None),
+        ("30s", cold, None),
+    ]
+    for number, (budget, speed, steps) in enumerate(cases):
+        machine = Machine(monkeypatch, speed if callable(speed) else lambda _, speed=speed: speed)
         chosen = settings(text, "gru", budget, train={**NO_WARM_UP, "warmup": 80})
         told: list[tuple[int, str]] = []
-        trainer = make_trainer(prepare(chosen, corpus), RunFolder.create(tmp_path / f"{budget}{speed}"))
+        trainer = make_trainer(prepare(chosen, corpus), RunFolder.create(tmp_path / str(number)))
         trainer.warn = lambda text, trainer=trainer, told=told: told.append((trainer.progress.step, text))
         machine.slow(trainer).advance()
         few = [(step, one) for step, one in told if "too few" in one]
@@ -340,7 +350,8 @@ def test_too_few_steps_are_told_before_training(
             assert not few
             continue
         ((at, sentence),) = few
-        assert at == 3 and f"about {steps} steps in {budget}" in sentence and "warms up over 80" in sentence
+        assert at == max(3, math.ceil(0.06 * float(budget[:-1]) / speed))
+        assert f"about {steps} steps in {budget}" in sentence and "warms up over 80" in sentence
     fixed = make_trainer(prepare(settings(text, "gru", "5steps", train={**NO_WARM_UP, "warmup": 80}), corpus),
                          RunFolder.create(tmp_path / "fixed"))  # fmt: skip
     said: list[str] = []

@@ -416,9 +416,12 @@ def test_training_with_missing_values_is_that_of_all_paths_without_them(dims: in
     evidence = emission.prod(-1).T  # N x T: of a missing value, nothing
     evidence[:, gaps] = 1
     every = enumerate_paths(prior, step, evidence, list(range(len(x))))
-    p, weight = sum(every.values()), np.zeros((2, len(x)))
+    p, weight, first, pairs = sum(every.values()), np.zeros((2, len(x))), np.zeros(2), np.zeros((2, 2))
     for path, q in every.items():
         weight[path, range(len(x))] += q / p
+        first[path[0]] += q / p
+        for i, j in itertools.pairwise(path):
+            pairs[i, j] += q / p
     weight[:, gaps] = 0
     seen, targets = x.copy(), x.copy()
     seen[list(gaps)], targets[list(gaps)] = math.inf, math.nan
@@ -426,5 +429,7 @@ def test_training_with_missing_values_is_that_of_all_paths_without_them(dims: in
     rows = [torch.from_numpy(a if dims > 1 else a[:, 0])[None] for a in (inputs, targets)]
     found = model.summarize(Batch(*rows))
     assert float(found.nats) == pytest.approx(math.log(p), abs=1e-9) and int(found.size) == len(x) - len(gaps)
+    np.testing.assert_allclose(found.first_N.numpy(), first, atol=1e-9)
+    np.testing.assert_allclose(found.pairs_NN.numpy(), pairs, atol=1e-9)
     np.testing.assert_allclose(found.emission[0][:, 0].numpy(), weight.sum(1), atol=1e-9)
     np.testing.assert_allclose(found.emission[1][:, 0].numpy() + weight.sum(1)[:, None] * mean, weight @ x, atol=1e-9)

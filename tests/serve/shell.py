@@ -19,7 +19,7 @@ from fastapi.responses import StreamingResponse
 
 import chainrule
 from chainrule.core import UserError
-from chainrule.inference.scheduler import Busy
+from chainrule.inference.scheduler import Busy, Closing
 from chainrule.serve.errors import Refused
 from chainrule.serve.server import Server, listen
 
@@ -29,6 +29,7 @@ ERRORS: dict[str, tuple[Exception, int]] = {
     "user": (UserError("/home/me/run: no such folder; give --top-k 3"), 400),
     "refused": (Refused("n", "n 9000: at most 128"), 422),
     "busy": (Busy("too many requests at once: try again later"), 429),
+    "closing": (Closing("the server is closing: try again later"), 503),
     "memory": (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"), 503),
     "late": (TimeoutError(), 504),
     "bug": (ZeroDivisionError("at 0x7f3a2b in /usr/lib/python3.11/secret.py, version 2.13.0"), 500),

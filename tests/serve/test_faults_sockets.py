@@ -8,13 +8,13 @@ import resource
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 
 import pytest
 
 pytest.importorskip("fastapi")
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 from fastapi.responses import StreamingResponse
 
@@ -119,25 +119,48 @@ def test_single_bytes_do_not_prolong_the_deadline(connect: Connect) -> None:
     assert time.monotonic() - began < CALM + 1
 
 
-def test_a_good_request_that_takes_longer_than_the_deadline_to_answer_is_answered(
-    port: int, app: FastAPI, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def slow(app: FastAPI) -> None:
     async def slow() -> dict[str, int]:
         await asyncio.sleep(2 * CALM)
         return {"a": 1}
 
     app.add_api_route("/slow", slow)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_good_request_that_takes_longer_than_the_deadline_to_answer_is_answered(port: int) -> None:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         assert client.get("/slow").json() == {"a": 1}
         time.sleep(2 * CALM)  # idle for less than the connection is kept
         assert client.get("/health").status_code == 200
+
+
+@pytest.mark.usefixtures("slow")
+def test_the_deadline_of_a_second_request_begins_when_the_first_was_answered(connect: Connect) -> None:
+    began, connection = time.monotonic(), connect()
+    connection.sendall(b"GET /slow HTTP/1.1\r\nhost: localhost\r\n\r\nGET /heal")
+    received = rest_of(connection)
+    assert answers(received) == [200, 408]
+    assert 2.9 * CALM < time.monotonic() - began < 3 * CALM + 1
+
+
+def test_a_request_on_a_connection_that_was_idle_has_a_deadline_too(connect: Connect) -> None:
+    connection = connect()
+    connection.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    assert answers(connection.recv(65536)) == [200]
+    time.sleep(1.5 * CALM)
+    began = time.monotonic()
+    connection.sendall(b"GET /heal")
+    assert answers(rest_of(connection)) == [408]
+    assert time.monotonic() - began < CALM + 1
 
 
 def test_three_hundred_slow_clients_are_closed_and_good_ones_answered_meanwhile(port: int, connect: Connect) -> None:
     began, slow = time.monotonic(), [connect() for _ in range(300)]
     for k, connection in enumerate(slow):
         connection.sendall(list(UNFINISHED.values())[1 + k % 5])
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         assert client.get("/health").status_code == 200
     for connection in slow:
         assert b" 408 " in rest_of(connection)
@@ -179,11 +202,31 @@ def test_the_answer_to_a_client_that_has_left_is_cancelled(connect: Connect, app
     assert len(app.state.ended) == 1
 
 
+def test_clients_that_leave_free_their_places(service: Service) -> None:
+    scheduler = service.find(None).scheduler
+    assert scheduler is not None
+    with served(application(service)) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        for k in range(20):
+            body = {**GOOD, "max_tokens": 4000, "stream": k % 2 == 0}
+            with (
+                suppress(httpx2.TimeoutException),
+                client.stream("POST", "/v1/completions", json=body, timeout=0.1) as got,
+            ):
+                assert got.status_code == 200
+                next(got.iter_bytes())
+        deadline = time.monotonic() + 2
+        while scheduler.stats()["jobs"] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert scheduler.stats()["jobs"] == 0
+        tokens = scheduler.stats()["tokens"]
+        assert 20 <= tokens < 20 * 4000
+
+
 # --- broken requests --------------------------------------------------------------------------------------------------
 
 
 def test_two_hundred_bad_requests_are_refused_and_change_nothing(service: Service) -> None:
-    with served(application(service)) as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with served(application(service)) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         good = json.dumps(GOOD).encode()
 
         def answer() -> list[dict]:

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("fastapi")
 
-import httpx
+import httpx2
 
 from tests.serve.shell import small_run
 
@@ -65,8 +65,8 @@ class Reader(threading.Thread):
 
     def run(self) -> None:
         with (
-            suppress(httpx.RemoteProtocolError),
-            httpx.stream("POST", f"{self.url}/v1/completions", json=LONG, timeout=60) as answer,
+            suppress(httpx2.RemoteProtocolError),
+            httpx2.stream("POST", f"{self.url}/v1/completions", json=LONG, timeout=60) as answer,
         ):
             for part in answer.iter_text():
                 self.text += part
@@ -80,9 +80,9 @@ def test_a_signal_lets_what_runs_finish_and_refuses_what_comes(run: str) -> None
         assert reader.begun.wait(30)
         server.send_signal(signal.SIGTERM)
         seen = []
-        with suppress(httpx.ConnectError, httpx.RemoteProtocolError):  # the server has ended
+        with suppress(httpx2.ConnectError, httpx2.RemoteProtocolError):  # the server has ended
             while True:
-                seen.append(httpx.get(f"{url}/v1/models", timeout=5).status_code)
+                seen.append(httpx2.get(f"{url}/v1/models", timeout=5).status_code)
         assert seen.count(503) > 2 and seen == sorted(seen), seen
         reader.join(10)
         assert '"error"' not in reader.text and reader.text.endswith("data: [DONE]\n\n")
@@ -104,8 +104,8 @@ def test_a_second_signal_ends_the_process_at_once(run: str) -> None:
 
 def test_a_server_tells_where_it_is_and_ends_with_status_0_and_one_object(run: str) -> None:
     with process(run, "--json", "--log", "errors", "--api-key", "some-key") as (server, url):
-        assert httpx.get(f"{url}/v1/models").status_code == 401
-        assert httpx.get(f"{url}/v1/models", headers={"authorization": "Bearer some-key"}).status_code == 200
+        assert httpx2.get(f"{url}/v1/models").status_code == 401
+        assert httpx2.get(f"{url}/v1/models", headers={"authorization": "Bearer some-key"}).status_code == 200
         server.send_signal(signal.SIGINT)
         assert server.wait(10) == 0
         out, err = server.stdout.read(), server.stderr.read()  # type: ignore[union-attr]
@@ -117,10 +117,10 @@ def test_the_key_may_come_from_the_environment(run: str, monkeypatch: pytest.Mon
     monkeypatch.setenv("CHAINRULE_API_KEY", "another-key")
     with process(run, "--host", "0.0.0.0") as (_, url):
         port = url.rpartition(":")[2]
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
+        assert httpx2.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
         headers = {"authorization": "Bearer another-key"}
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/models", headers=headers).status_code == 200
-        assert httpx.get(f"http://127.0.0.1:{port}/v1/models", headers={**headers, "host": "x.org"}).status_code == 403
+        assert httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers=headers).status_code == 200
+        assert httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers={**headers, "host": "x.org"}).status_code == 403
 
 
 def test_what_cannot_be_served_is_one_line_with_status_2(run: str) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 pytest.importorskip("fastapi")
 
-import httpx
+import httpx2
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.testclient import TestClient
@@ -52,7 +55,7 @@ def client(app: FastAPI) -> TestClient:
     return TestClient(app)
 
 
-def error_of(answer: httpx.Response) -> dict[str, Any]:
+def error_of(answer: httpx2.Response) -> dict[str, Any]:
     """The error of an answer, whose form is checked."""
     body = answer.json()
     assert list(body) == ["error"]
@@ -71,7 +74,7 @@ def test_whatever_a_route_raises_is_an_answer_of_one_form(client: TestClient, na
     assert answer.status_code == ERRORS[name][1]
     assert not LEAK.search(answer.text)
     error = error_of(answer)
-    assert (answer.headers.get("retry-after") is not None) == (name in ("busy", "memory"))
+    assert (answer.headers.get("retry-after") is not None) == (name in ("busy", "closing", "memory"))
     assert (error["param"] == "n") == (name == "refused")
 
 
@@ -210,6 +213,49 @@ def test_numbers_out_of_range_or_of_another_type_are_refused(client: TestClient,
     assert answer.status_code == 422 and error_of(answer)["param"] == field
 
 
+# --- names ------------------------------------------------------------------------------------------------------------
+
+NAMES = [
+    prefix + middle + name
+    for prefix in ("", "/", "./", "../", "../../", "%2e%2e%2f", "..%5c", "..\\", "C:\\", "\\\\host\\", "file:///", "~/")
+    for middle in ("", "cats/", "cats/../", "\u2025/")
+    for name in ("etc/passwd", "config.yaml", "cats\0", "\u2215cats", "CATS")
+]  # fmt: skip
+"""Names that would be paths, if names were paths."""
+OPENED: list[str] | None = None
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if OPENED is not None and event in ("open", "os.listdir", "os.scandir", "socket.connect"):
+        OPENED.append(str(arguments))
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is opened from now on; an audit hook stays for the life of a process."""
+    if not getattr(sys, "chainrule_hook", False):
+        sys.addaudithook(_note_opened)
+        monkeypatch.setattr(sys, "chainrule_hook", True, raising=False)
+    found: list[str] = []
+    monkeypatch.setitem(globals(), "OPENED", found)
+    return found
+
+
+def test_names_of_models_are_names_and_open_nothing(client: TestClient, opened: list[str], run: str) -> None:
+    assert len(NAMES) >= 200
+    client.post("/v1/completions", json=GOOD)
+    client.get("/v1/models/cats")  # a first request opens what it imports, and its route's source
+    opened.clear()
+    for name in [*NAMES, run, f"{run}/../{Path(run).name}"]:
+        answer = client.post("/v1/completions", json={**GOOD, "model": name})
+        assert answer.status_code == 404 and error_of(answer)["param"] == "model"
+        assert client.get(f"/v1/models/{quote(name, safe='')}").status_code in (404, 405)
+        assert client.get(f"/{quote(name.lstrip('/'))}").status_code == 404
+    assert opened == []
+    with open(f"{run}/config.yaml") as _:
+        assert len(opened) == 1
+
+
 # --- who may ask ------------------------------------------------------------------------------------------------------
 
 
@@ -217,7 +263,14 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     """Every method and path of an application."""
     document = app.openapi()["paths"]
     listed = [(method.upper(), path) for path, methods in document.items() for method in methods]
-    return [*listed, ("GET", "/openapi.json"), ("GET", "/"), ("GET", "/nothing"), ("OPTIONS", "/v1/completions")]
+    return [
+        *listed,
+        ("GET", "/openapi.json"),
+        ("GET", "/docs"),
+        ("GET", "/"),
+        ("GET", "/nothing"),
+        ("OPTIONS", "/v1/completions"),
+    ]
 
 
 @pytest.mark.parametrize(

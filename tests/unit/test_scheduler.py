@@ -12,6 +12,7 @@ import torch
 
 from chainrule.core import Autoregressive, UserError, model_type
 from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Capacity, Event, Request
@@ -186,20 +187,62 @@ def test_borrowers_take_turns_with_steps_and_can_generate_themselves():
         scheduler.cancel(endless.job)
 
 
+def test_a_long_computation_lets_streams_go_on_between_its_pieces():
+    with serving(build()) as scheduler:
+        endless = Client(scheduler, Request([2], Filters(), max_tokens=LONG))
+        assert endless.began.wait(20)
+        with scheduler.borrowed():
+            before = len(endless.events)
+            time.sleep(0.02)
+            assert len(endless.events) == before, "a step while the model is lent"
+            for _ in tracked(range(5)):
+                pass
+            assert len(endless.events) >= before + 4
+        scheduler.cancel(endless.job)
+
+
+def test_who_has_borrowed_nothing_may_generate_and_who_has_may_borrow_again():
+    model, request = build(), Request([1], Filters(), seed=3, max_tokens=9)
+    with serving(model) as scheduler:
+        engine = SharedEngine(scheduler)
+        assert engine.run([request])[0].tokens == alone(model, request)
+        with scheduler.borrowed():
+            with scheduler.borrowed():
+                assert scheduler.lent
+            assert scheduler.lent and engine.run([request])[0].finish == "length"
+            assert scheduler.lent
+        assert not scheduler.lent
+
+
 def test_closing_finishes_what_runs_and_refuses_the_rest():
+    """A borrower that is late in taking the model back, after all other work has ended, is waited for too."""
     scheduler = Scheduler(build(), CPU)
     runs = Client(scheduler, Request([1], Filters(), max_tokens=300))
-    finished: list[bool] = []
-    closer = threading.Thread(target=lambda: finished.append(scheduler.close(20)))
-    with scheduler.borrowed():
-        closer.start()
-        time.sleep(0.05)
-        for refused in (lambda: Client(scheduler, Request([1], Filters())), scheduler.borrowed().__enter__):
-            with pytest.raises(Closing):
-                refused()
-        assert len(SharedEngine(scheduler).run([Request([1], Filters(), max_tokens=5)])[0].tokens) == 5
+    closing, found = threading.Event(), []
+
+    def borrow() -> None:
+        acquire = scheduler._acquire
+        with scheduler.borrowed():
+            closing.wait(20)
+            scheduler._acquire = lambda: (runs.wait(), time.sleep(0.1), acquire())  # type: ignore[method-assign]
+            found.extend(SharedEngine(scheduler).run([Request([1], Filters(), max_tokens=5)]))
+
+    borrower = threading.Thread(target=borrow, daemon=True)
+    borrower.start()
+    while scheduler._lent_to is None:
+        time.sleep(0.001)
+    closer = threading.Thread(target=lambda: found.append(scheduler.close(20)), daemon=True)
+    closer.start()
+    while not scheduler._closing:
+        time.sleep(0.001)
+    for refused in (lambda: Client(scheduler, Request([1], Filters())), scheduler.borrowed().__enter__):
+        with pytest.raises(Closing):
+            refused()
+    closing.set()
+    borrower.join(20)
     closer.join(20)
-    assert finished == [True] and len(runs.job.handles[0].tokens) == 300
+    assert not borrower.is_alive() and len(found[0].tokens) == 5 and found[1] is True
+    assert len(runs.job.handles[0].tokens) == 300
 
 
 def test_closing_cancels_what_takes_too_long():

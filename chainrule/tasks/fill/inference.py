@@ -175,15 +175,35 @@ def embed(run: Run, input: Any, *, per: str = "text") -> dict[str, Any]:
     Raises:
         UserError: a run of another kind, or texts that are all empty.
     """
-    model = run.model
-    if not isinstance(model, Encoder):
+    _check_encoder(run)
+    return embed_ids(run, [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)], per=per)
+
+
+def _check_encoder(run: Run) -> None:
+    if not isinstance(run.model, Encoder):
         raise UserError(
             f"embed needs a bidirectional encoder; this run is {run.name} for {run.task}: "
             "train one with --task fill --model bert"
         )
+
+
+def embed_ids(run: Run, ids: Sequence[np.ndarray], *, per: str = "text") -> dict[str, Any]:
+    """Return vectors of texts that are given as token ids.
+
+    Args:
+        run: a run of a bidirectional encoder.
+        ids: the ids of each text.
+        per: as `embed` takes it.
+
+    Returns:
+        The result of `embed`.
+
+    Raises:
+        UserError: a run of another kind, or texts that are all empty.
+    """
+    _check_encoder(run)
     if per not in ("text", "token"):
         raise UserError(f"--per {per}: text or token")
-    ids = [run.processor.tokenizer.encode(text.encode()).ids for text in read_lines(input)]
     if not any(map(len, ids)):
         raise UserError("embed: the texts are empty: give at least one with a token")
     made = _token_vectors(run, ids) if per == "token" else _text_vectors(run, ids)

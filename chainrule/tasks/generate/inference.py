@@ -176,10 +176,18 @@ def _stopped(
 ) -> Callable[[list[int]], bool] | None:
     """The function that tells whether a continuation ends here, by its last bytes or by its last token; None: none
     does."""
-    ends, decode = tuple(s.encode() for s in stop), run.processor.tokenizer.decode
+    ends, decode = [s.encode() for s in stop], run.processor.tokenizer.decode
     if not ends and not closing:
         return None
-    return lambda ids: ids[-1] in closing or (bool(ends) and decode(ids[-64:]).endswith(ends))
+    longest = max(map(len, ends), default=0)  # a token stands for at least one byte
+
+    def stopped(ids: list[int]) -> bool:
+        if ids[-1] in closing:
+            return True
+        last = decode(ids[-longest:]) if ends else b""
+        return any(end in last for end in ends)
+
+    return stopped
 
 
 def _shown_all(

@@ -1,0 +1,92 @@
+"""Bodies of requests: what all of them accept, and what is refused by name."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from chainrule.inference.sampling import Filters
+from chainrule.serve.errors import Refused
+from chainrule.serve.limits import CHOICES, STOP_LENGTH, STOPS
+
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=STOP_LENGTH)]
+"""A text that ends a sequence."""
+Seed = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+
+
+class Body(BaseModel):
+    """The body of a request to one of OpenAI's routes.
+
+    A field that is null has its default. Fields of OpenAI's API that are not supported are accepted with the values of
+    ``neutral``, which change nothing, and refused by name otherwise; so is every field that is not known.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"user": ("",)}
+    """Fields that are not supported, and the values that are accepted all the same."""
+
+    model: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        given = {name: value for name, value in given.items() if value is not None}
+        for name in [name for name in given if name in cls.neutral]:
+            value = given.pop(name)
+            if not any(type(value) is type(one) and value == one for one in cls.neutral[name]):
+                accepted = " or ".join(map(repr, cls.neutral[name]))
+                raise Refused(
+                    name, f"{name} is not supported: leave it out (accepted is {accepted}, which does nothing)"
+                )
+        return given
+
+
+class StreamOptions(BaseModel):
+    """Options of a stream."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    include_usage: bool = False
+    """One more chunk at the end tells how many tokens there were."""
+
+
+class Sampling(Body):
+    """Options of drawing tokens and of sending them. ``top_k`` and ``min_p`` are not OpenAI's."""
+
+    neutral = {**Body.neutral, "presence_penalty": (0, 0.0), "frequency_penalty": (0, 0.0), "logit_bias": ({},)}
+
+    n: int = Field(1, ge=1, le=CHOICES)
+    seed: Seed | None = None
+    stop: Stop | Annotated[list[Stop], Field(max_length=STOPS)] = []
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    temperature: Temperature = 1.0
+    top_k: int = Field(0, ge=0, le=2**31 - 1)
+    top_p: Share = 1.0
+    min_p: Share = 0.0
+
+    @model_validator(mode="after")
+    def _streaming(self) -> Self:
+        if self.stream_options and not self.stream:
+            raise Refused("stream_options", "stream_options are for a stream: set stream to true, or leave them out")
+        return self
+
+    @property
+    def filters(self) -> Filters:
+        """The settings that tokens are drawn with."""
+        return Filters(self.temperature, self.top_k, self.top_p, self.min_p)
+
+    @property
+    def stops(self) -> list[str]:
+        """The texts that end a sequence."""
+        return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    @property
+    def usage_is_sent(self) -> bool:
+        """True if a stream tells its usage."""
+        return self.stream_options is not None and self.stream_options.include_usage

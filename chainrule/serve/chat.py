@@ -1,0 +1,113 @@
+"""``/v1/chat/completions``, for clients that know nothing else.
+
+Runs are trained on plain text and know no roles: the contents of all messages, side by side, are the prompt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Literal, Self
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from chainrule.serve.answers import Answer
+from chainrule.serve.bodies import Sampling
+from chainrule.serve.errors import Refused
+from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
+from chainrule.serve.limits import ALTERNATIVES, LENGTH, TOKENS
+from chainrule.serve.service import Served
+from chainrule.serve.streaming import begun
+
+router = APIRouter(prefix="/v1")
+
+
+class Part(BaseModel):
+    """A part of the content of a message: text."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    type: Literal["text"]
+    text: str
+
+
+class Message(BaseModel):
+    """A message of a chat."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[Part]
+
+    @property
+    def text(self) -> str:
+        """The text of the message."""
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class Chat(Sampling):
+    """The body of a request to ``/v1/chat/completions``."""
+
+    neutral = {
+        **Sampling.neutral, "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
+        "response_format": ({"type": "text"},), "modalities": (["text"],), "metadata": ({},), "store": (False,),
+        "service_tier": ("auto", "default"),
+    }  # fmt: skip
+
+    messages: list[Message] = Field(min_length=1, max_length=LENGTH)
+    max_tokens: int | None = Field(None, ge=1, le=TOKENS)
+    max_completion_tokens: int | None = Field(None, ge=1, le=TOKENS)
+    logprobs: bool = False
+    top_logprobs: int = Field(0, ge=0, le=ALTERNATIVES)
+
+    @model_validator(mode="after")
+    def _one_of_each(self) -> Self:
+        if self.max_tokens is not None and self.max_completion_tokens is not None:
+            raise Refused("max_tokens", "max_tokens and max_completion_tokens are the same: give one of them")
+        if self.top_logprobs and not self.logprobs:
+            raise Refused("top_logprobs", "top_logprobs need logprobs: set it to true, or leave top_logprobs out")
+        return self
+
+    @property
+    def wanted(self) -> Wanted:
+        """The continuation that is asked for."""
+        most = self.max_tokens or self.max_completion_tokens
+        return Wanted(self.filters, self.n, most, self.stops, self.seed, self.top_logprobs)
+
+
+@router.post("/chat/completions")
+async def chat(body: Chat, request: Request) -> Any:
+    """Continue the contents of messages, side by side."""
+    served: Served = request.app.state.service.find(body.model)
+    vocabulary, text = vocabulary_of(served), "".join(message.text for message in body.messages)
+    prompts = [await asyncio.to_thread(vocabulary.prompt, text)]
+    check_work(prompts, body.wanted)
+    answer = ChatAnswer(served.name, vocabulary, prompts, logprobs=body.logprobs)
+    generated = await begun(continuations(served, vocabulary, prompts, body.wanted))
+    return await answer.sent(answer.counted(generated), body)
+
+
+class ChatAnswer(Answer):
+    """The answer to a request for a chat completion."""
+
+    prefix, whole_object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
+
+    def choice(self, piece: Piece, chunk: bool) -> dict[str, Any]:
+        """Return a choice of the answer, or of a chunk of it."""
+        message = {"delta" if chunk else "message": {"role": "assistant", "content": piece.text}}
+        logprobs = {"content": self._content(piece.tokens)} if self.logprobs else None
+        return {"index": piece.index, **message, "logprobs": logprobs, "finish_reason": piece.finish}
+
+    def _content(self, tokens: Sequence[Token]) -> list[dict[str, Any]]:
+        found = []
+        for token in tokens:
+            name, log_p, best = self.named(token)
+            told = self._told(token, token.scored.id, name, log_p)
+            ids = [k for k, _ in token.scored.best]
+            others = [self._told(token, k, other, p) for k, (other, p) in zip(ids, best.items(), strict=True)]
+            found.append({**told, "top_logprobs": others})
+        return found
+
+    def _told(self, token: Token, k: int, name: str, log_p: float | None) -> dict[str, Any]:
+        return {"token": name, "logprob": log_p, "bytes": list(self.vocabulary.piece(token.previous, k))}

@@ -1,0 +1,65 @@
+"""``/v1/images/generations``: images from captions."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import Field
+
+from chainrule.core import UserError
+from chainrule.data.image_files import as_png
+from chainrule.serve.bodies import Body, Seed, Share, Temperature
+from chainrule.serve.errors import Refused
+from chainrule.serve.limits import IMAGES
+from chainrule.serve.service import Served
+from chainrule.tasks.draw.inference import draw
+from chainrule.tasks.inference import decode_inputs
+
+router = APIRouter(prefix="/v1")
+
+
+class Drawing(Body):
+    """The body of a request to ``/v1/images/generations``.
+
+    ``seed``, ``guidance``, ``temperature``, ``top_k`` and ``top_p`` are not OpenAI's.
+    """
+
+    neutral = {
+        **Body.neutral, "quality": ("auto", "standard"), "background": ("auto", "opaque"), "moderation": ("auto",),
+        "output_format": ("png",), "output_compression": (100,), "stream": (False,), "partial_images": (0,),
+    }  # fmt: skip
+
+    prompt: str
+    n: int = Field(1, ge=1, le=IMAGES)
+    size: str = "auto"
+    response_format: Literal["b64_json"] = "b64_json"
+    seed: Seed | None = None
+    guidance: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    temperature: Temperature | None = None
+    top_k: int = Field(0, ge=0, le=2**31 - 1)
+    top_p: Share = 1.0
+
+
+@router.post("/images/generations")
+async def generations(body: Drawing, request: Request) -> dict[str, Any]:
+    """Draw images of a caption, in the size that the run was trained with."""
+    served: Served = request.app.state.service.find(body.model)
+    if served.run.task != "draw":
+        raise UserError(f"{served.name}: its task is {served.run.task}; a run of --task draw makes images")
+    side = served.run.processor.reader.size
+    if body.size not in ("auto", f"{side}x{side}"):
+        raise Refused("size", f"size {body.size}: this model draws {side}x{side}")
+    images = await served.desk.compute(lambda: _drawn(served, body))
+    data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
+    return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}"}
+
+
+def _drawn(served: Served, body: Drawing) -> list[bytes]:
+    caption = decode_inputs(served.run, {"caption": body.prompt})["caption"]
+    how = body.model_dump(include={"n", "guidance", "temperature", "top_k", "top_p"})
+    how["seed"] = secrets.randbits(62) if body.seed is None else body.seed
+    return [as_png(image) for image in draw(served.run, caption, **how)["images"]]
