@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import chainrule
+import chainrule.commands  # registers them
 
 pytest.importorskip("fastapi")
 
@@ -157,6 +158,16 @@ def test_images_are_read_from_base64_and_their_names_are_no_paths(tmp_path: Path
 def test_nothing_that_names_files_or_loads_code_is_a_field(name: str, field: str, client: TestClient) -> None:
     answer = client.post(f"/v1/{name}", json={**ASKED[name], field: "x"})
     assert answer.status_code == 422 and field in answer.text
+
+
+def test_the_fields_of_a_route_are_texts_and_numbers_that_were_looked_at() -> None:
+    """A new option of a command is a field of its route from then on: it must name no file."""
+    search = {"beams", "n_best", "must", "forbid", "length_penalty", "coverage_penalty", "min_length", "max_length"}
+    assert {name: set(native.body_of(name).model_fields) - {"model"} for name in native.ROUTES} == {
+        "predict": {"input", "top_k"}, "score": {"input", "tokens", "unit"}, "classify": {"input"}, "tag": {"input"},
+        "fill": {"text", "top_k"}, "forecast": {"prompt", "max_tokens", "n", "seed"},
+        "translate": {"input", *search, "no_repeat_ngram", "diverse", "mbr"},
+    }  # fmt: skip
 
 
 def test_a_text_that_is_the_path_of_a_file_is_a_text(client: TestClient, folders: list[str]) -> None:
