@@ -196,11 +196,8 @@ def test_a_search_that_cannot_begin_ends_alone():
     model = build()
     engine = Engine(model, CPU)
     requests = [Request([k], Filters(), seed=k, max_tokens=9) for k in range(3)]
-    handles = [engine.submit(requests[0])]
-    engine.step()
-    handles.append(engine.submit(requests[1]))
     lost = engine.submit(Request([1], Beams(2, coverage_penalty=0.5)))
-    handles.append(engine.submit(requests[2]))
+    handles = [engine.submit(request) for request in requests]
     engine.run_until(lambda: not engine.busy)
     with pytest.raises(UserError, match="keeps no coverage"):
         lost.result()
