@@ -129,8 +129,7 @@ def test_every_link_leads_to_a_file_of_the_repository_or_to_a_public_site(docume
 @pytest.mark.parametrize("document", [page for page in DOCUMENTS if page != "docs/production.md"])
 def test_no_document_names_a_place_on_somebodys_machine(document: str) -> None:
     """No absolute path, whatever it is wrapped in; ``~/.cache`` and relative paths are fine, and so is the address
-    that ``chainrule serve`` has by default. The page on production is
-    about places of services."""
+    that ``chainrule serve`` has by default. The page on production is about places of services."""
     found = re.findall(
         r"(?<![\w.~*\]/>-])/(?:home|root|tmp|work|usr|Users|mnt|opt|var)\b\S*|localhost|127\.0\.0\.1(?!:8000/)",
         text_of(document),
