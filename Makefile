@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-overhead clean
+.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-overhead clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -61,6 +61,9 @@ evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, fr
 
 evidence-verdict: .venv/test  ## recommendations after 30 s a row against the ranking after 5 min (7 hours)
 	$(BIN)/python benchmarks/evidence_verdict.py --data $(DATA)
+
+evidence-serve: .venv/test  ## the server against lm-evaluation-harness and against faults (one hour)
+	$(BIN)/python benchmarks/evidence_serve.py
 
 evidence-overhead: .venv/test  ## what a comparison costs beyond training, at 45 s and 5 min a row (40 minutes)
 	$(BIN)/python benchmarks/overhead.py

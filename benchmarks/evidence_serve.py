@@ -1,6 +1,6 @@
 """Measure what the server must show, and write it as JSON and a table under docs/evidence.
 
-    python benchmarks/evidence_serve.py [--only lm_eval] [--work DIR]
+    python benchmarks/evidence_serve.py [--only lm_eval,faults] [--work DIR]
 
 Sections are independent and may be gathered over time; runs that are in the folder to work in are not trained again.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 import sys
 
 from evidence_main import ROOT, Section, gather
+from serve_faults import faults
 from serve_lm_eval import lm_eval
 
-SECTIONS: dict[str, Section] = {"lm_eval": lm_eval}
+SECTIONS: dict[str, Section] = {"lm_eval": lm_eval, "faults": faults}
 
 if __name__ == "__main__":
     page = ["# The server, measured", "", "`make evidence-serve` writes this page."]

@@ -106,9 +106,7 @@ def server(run: Path, command: Sequence[str]) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [*command, str(run), "--port", str(port), "--precision", "fp32"], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen([*command, str(run), "--port", str(port)], stdout=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}"
     try:
         for _ in range(600):
@@ -144,7 +142,7 @@ def samples(results: Path, task: str) -> list[dict[str, Any]]:
 
 def compared(name: str, run: api.Run, results: Path) -> Iterator[Line]:
     """Yield the lines of one run."""
-    command = f"chainrule serve {name} --precision fp32; lm_eval run --model local-completions"
+    command = f"chainrule serve {name}; lm_eval run --model local-completions"
     for task, told in (("choice", "log p of multiple-choice answers"), ("rolling", "log p of whole texts")):
         worst, count = differences(run, samples(results, task))
         claim = f"{name}: {told}, {count} of them, against chainrule score"

@@ -31,11 +31,18 @@ class Serve(Machine):
     allow_host: tuple[str, ...] = option(
         "another name that clients ask for this server by (may be repeated)", (), metavar="NAME"
     )
-    queue: int | None = option("requests that wait or run at once, for each run; more are refused", metavar="N")
+    queue: int | None = option(
+        "requests that wait or run at once, for each run; more are refused (default: 128)", metavar="N"
+    )
     timeout: float | None = option("seconds that an answer may take (default: 120)", metavar="S")
     log: str | None = option(
         "lines on standard error: requests (default; never their content), or errors alone",
         choices=("requests", "errors"),
+    )
+    precision: str | None = option(
+        "number format (default: fp32; in bf16 an answer depends, in the last bits, on what else is asked)",
+        choices=("auto", "fp32", "bf16"),
+        group="machine",
     )
 
     def call(self) -> dict[str, Any]:
@@ -48,6 +55,7 @@ class Serve(Machine):
         from chainrule.serve.server import Settings, serve
 
         machine = {name: value for name, value in self.given().items() if name in ("device", "precision", "threads")}
+        machine = {"precision": "fp32", **machine}
         given = {name: getattr(self, name) for name in ("host", "port", "allow_host", "queue", "timeout", "log")}
         given["key"] = (os.environ.get(KEY) or None) if self.api_key is None else self.api_key
         settings = Settings(**{name: value for name, value in given.items() if value is not None})

@@ -238,9 +238,9 @@ class Search(Group):
         return [self.handles[b] for b in self.beam.row_B.tolist() for _ in range(self.fan)]
 
     def drop(self, gone: Container[Handle]) -> Tensor:
-        stays_B = torch.tensor([self.handles[b] not in gone for b in self.beam.row_B.tolist()], device=self.device)
-        self.beam = self.beam.rows(stays_B.nonzero()[:, 0])
-        return stays_B.repeat_interleave(self.fan).nonzero()[:, 0]
+        stays_R = torch.tensor([handle not in gone for handle in self.handles_R], device=self.device)
+        self.beam = self.beam.rows(stays_R[:: self.fan].nonzero()[:, 0])
+        return stays_R.nonzero()[:, 0]
 
     def join(self, other: Any) -> None:
         raise TypeError("a search takes no other requests")
@@ -301,8 +301,7 @@ class Search(Group):
         return Extensions(parent, ids, nats, score, ends)
 
     def _shared(self, x: Tensor, beam: Beam) -> Tensor:
-        """A value of each row of the State, given to each hypothesis; at first all hypotheses of a request have one
-        row."""
+        """A value of each row of the State, for each hypothesis; at first those of a request share one row."""
         B, G = beam.done_BG.shape
         if self.fan == 1:
             return x.view(B, 1, 1, *x.shape[1:]).expand(B, G, self.beams, *x.shape[1:])

@@ -33,7 +33,7 @@ from chainrule.inference.sampling import Filters, draws_tokens
 from chainrule.inference.turns import Turns
 
 KEPT = ("end", "stop", "length")
-"""How a sequence ends whose State is kept for records that go on from it."""
+"""Reasons why a sequence ended whose State is kept for records that go on from it."""
 
 
 @dataclass
@@ -202,7 +202,9 @@ class Engine:
                 events = self._advance() if self._rows else []
             except Exception as error:
                 self._fail(error, ready)
-                return []
+                events = []
+        if not self._rows:
+            self._state, self._moved = None, False
         self.tokens += len(events)
         return events
 
@@ -235,14 +237,19 @@ class Engine:
         for _, alike in groupby(ready, lambda handle: handle.request.sampler.key(handle.request)):
             mine = list(alike)
             many = sum(len(handle.request.prompts) for handle in mine)
-            group = mine[0].request.sampler.begin(mine, self.model, state)
             index_R = torch.arange(begin + first, begin + first + many, device=inputs_R1.device)
-            rows = Rows(group, index_R, inputs_R1[first : first + many])
-            if group.key in known:
-                known[group.key].join(rows)
+            try:
+                group = mine[0].request.sampler.begin(mine, self.model, state)
+            except Exception as error:
+                for handle in mine:
+                    handle.fail(error)
                 self._moved = True
             else:
-                known[group.key] = rows
+                rows = Rows(group, index_R, inputs_R1[first : first + many])
+                before = known.setdefault(group.key, rows)
+                if before is not rows:
+                    before.join(rows)
+                    self._moved = True
             first += many
         self._state, self._rows = state, list(known.values())
 
@@ -252,8 +259,8 @@ class Engine:
         state, inputs_R1 = self._state, torch.cat([rows.inputs_R1 for rows in self._rows])
         if self._moved:
             state = state.reorder(torch.cat([rows.index_R for rows in self._rows]))
-        prediction, self._state = self.model(inputs_R1, state)
-        front, first, events, self._moved = Front(prediction, self._state), 0, [], False
+        front = Front(*self.model(inputs_R1, state))
+        first, events, self._state, self._moved = 0, [], front.state, False
         for rows in self._rows:
             handles_R = rows.group.handles_R
             found, parents_R, rows.inputs_R1 = rows.group.decide(front, slice(first, first + len(handles_R)))
@@ -279,7 +286,7 @@ class Engine:
         """End every request that was computed; what is kept is dropped, because memory may be what was lacking."""
         for handle in {*ready, *(handle for rows in self._rows for handle in rows.group.handles_R)}:
             handle.fail(error)
-        self._state, self._rows, self._moved = None, [], False
+        self._rows = []
         self.reader.prefixes.clear()
 
 

@@ -43,12 +43,12 @@ class Reading:
 
     @property
     def kind(self) -> tuple[bool, bool]:
-        """What is read together: sources, beginnings, and the rest of records."""
+        """Records of one kind are read together: sources, beginnings, and the rest of records."""
         return self.state is None, self.source_S is None
 
     @cached_property
     def key(self) -> Key:
-        """What equal records have in common."""
+        """The content; equal for equal records."""
         return self.source, self.inputs_T.numpy().tobytes()
 
     @cached_property

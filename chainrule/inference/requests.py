@@ -53,7 +53,7 @@ class Loop(Protocol):
 
 
 class Generator(Protocol):
-    """What answers requests: an engine of one's own, or a part in one that is shared."""
+    """The answering of requests: an engine of one's own, or one that is shared."""
 
     @property
     def room(self) -> int | None:
@@ -67,7 +67,7 @@ class Generator(Protocol):
 
 @dataclass(frozen=True)
 class Capacity:
-    """What an engine holds at once.
+    """The limits on what an engine holds at once.
 
     Args:
         rows: rows of the State; requests that need more wait. None: no limit.
@@ -246,7 +246,7 @@ class Handle:
             self._close("length")
 
     def _stops(self) -> bool:
-        """What the request's own rule says; an error in it ends this request and no other."""
+        """The answer of the request's own rule; an error in it ends this request and no other."""
         try:
             return self.request.stop is not None and self.request.stop(self.tokens)
         except Exception as error:
@@ -312,7 +312,7 @@ class Handle:
 
 @dataclass
 class Front:
-    """What the model predicts after each row of a State. Groups own the rows, in order."""
+    """Rows of a State and the prediction of what follows each; groups own the rows, in order."""
 
     prediction: Prediction
     state: State

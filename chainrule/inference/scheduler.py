@@ -23,9 +23,11 @@ from chainrule.inference.requests import Capacity, Event, Generator, Handle, Req
 QUEUE = 128
 """Jobs that wait or run at once; more are refused."""
 SHARED = Capacity(rows=64, chunk=512, cached=256 << 20)
-"""What an engine holds that many callers share."""
+"""Limits of an engine that many callers share."""
 
-Told = Callable[[list[Event]], None]
+LATE = "the request took longer than it may: ask for less, or try again later"
+
+Told = Callable[[list[Event]], object]
 
 
 class Busy(ChainruleError):
@@ -34,6 +36,10 @@ class Busy(ChainruleError):
 
 class Closing(Busy):
     """The scheduler is closing: it finishes what it has and takes nothing new."""
+
+
+class TimedOut(ChainruleError):
+    """A computation took longer than its caller waits for it."""
 
 
 class Job:
@@ -87,6 +93,7 @@ class Scheduler:
         >>> ended.wait(60), [handle.finish for handle in job.handles]
         (True, ['length'])
         >>> scheduler.close()
+        True
     """
 
     def __init__(
@@ -100,6 +107,8 @@ class Scheduler:
         self._borrowers: deque[threading.Event] = deque()
         self._users = 0
         """Callers inside ``borrowed``, those that wait for requests of their own included."""
+        self._deadline = threading.local()
+        """``at``: when the borrower that this thread is gives up; None: never."""
         self._lent_to: int | None = None
         """The thread that uses the model; None: that of the scheduler."""
         self._returned = threading.Event()
@@ -149,14 +158,19 @@ class Scheduler:
             self._changed.notify()
 
     @contextmanager
-    def borrowed(self) -> Iterator[None]:
+    def borrowed(self, timeout: float | None = None) -> Iterator[None]:
         """Use the model for a computation of one's own, between two steps; borrowers take turns.
 
         Between the pieces of a long computation (``core.progress.tracked``) the engine takes a step where any request
         waits for one. A thread that has borrowed the model already goes on with it.
 
+        Args:
+            timeout: seconds after which the caller gives up: while it waits for the model, between two pieces, or while
+                it waits for requests of its own. None: never.
+
         Raises:
             Closing: the scheduler is closing.
+            TimedOut: the time is over.
         """
         if self.lent:
             yield
@@ -165,6 +179,7 @@ class Scheduler:
             if self._closing:
                 raise Closing("the server is closing: try again later")
             self._users += 1
+        self._deadline.at = None if timeout is None else time.monotonic() + timeout
         try:
             self._acquire()
             try:
@@ -227,15 +242,30 @@ class Scheduler:
         with self._changed:
             self._borrowers.append(mine)
             self._changed.notify()
-        mine.wait()
+        if not mine.wait(self._left()):
+            with self._changed:
+                waits = mine in self._borrowers
+                if waits:
+                    self._borrowers.remove(mine)
+            if waits:
+                raise TimedOut(LATE)
+            mine.wait()  # it is being lent at this moment
         self._lent_to = threading.get_ident()
 
     def _release(self) -> None:
-        self._lent_to = None
-        self._returned.set()
+        if self.lent:
+            self._lent_to = None
+            self._returned.set()
+
+    def _left(self) -> float | None:
+        """Seconds that the borrower in this thread still has; None: no limit."""
+        at = getattr(self._deadline, "at", None)
+        return None if at is None else max(0.0, at - time.monotonic())
 
     def _pass_on(self) -> None:
         """Give the model back for a step, if anyone waits for it."""
+        if self.lent and self._left() == 0:
+            raise TimedOut(LATE)
         if self.lent and (self._jobs or self._arrived or self._borrowers):
             self._release()
             self._acquire()
@@ -278,9 +308,13 @@ class Scheduler:
         for job in self._jobs:
             if job.cancelled or (job.deadline is not None and now >= job.deadline):
                 job.end("cancelled" if job.cancelled else "timeout")
-        for event in self.engine.step():
-            events[event.handle.owner].append(event)
-        self._running = self.engine.going
+        try:
+            for event in self.engine.step():
+                events[event.handle.owner].append(event)
+            self._running = self.engine.going
+        except Exception as error:  # of the engine itself: whatever it holds is lost
+            for handle in (handle for job in self._jobs for handle in job.handles):
+                handle.fail(error)
         for job in self._jobs:
             if job in events:
                 self._tell(job, events[job])
@@ -317,15 +351,17 @@ class SharedEngine:
 
         Raises:
             Busy: the queue is full.
+            TimedOut: the borrower's time is over.
             Exception: the error that ended one of them.
         """
         scheduler, ended = self.scheduler, threading.Event()
-        lent = scheduler.lent
-        told = lambda events: None if events else ended.set()  # noqa: E731
-        job = scheduler._submit(requests, told, None, None if lent else scheduler.queue)
-        if lent:
-            scheduler._release()
+        lent, told = scheduler.lent, lambda events: None if events else ended.set()
+        left, queue = (scheduler._left(), None) if lent else (None, scheduler.queue)
+        job = scheduler._submit(requests, told, left, queue)
+        scheduler._release()
         ended.wait()
+        if any(handle.finish == "timeout" for handle in job.handles):
+            raise TimedOut(LATE)
         if lent:
             scheduler._acquire()
         if job.error is not None:

@@ -1,4 +1,4 @@
-"""Who joins the batch next: owners of requests take turns, and nobody waits for one that holds much."""
+"""Fair order of requests: their owners take turns, and nobody waits for one that holds much."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Turns:
         self._lines: dict[Hashable, deque[Handle]] = {}
         """Never empty; the first one has its turn."""
         self.laid_aside = 0
-        """How often a request was laid aside so far."""
+        """Requests that were laid aside so far, each as often as it was."""
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -74,7 +74,7 @@ class Turns:
 
 
 class Shares:
-    """How many rows each owner holds, while requests join and are laid aside.
+    """The rows that each owner holds, while requests join and are laid aside.
 
     Args:
         rows: rows that there are; None: no limit.

@@ -24,11 +24,12 @@ class Body(BaseModel):
     ``neutral``, which change nothing, and refused by name otherwise; so is every field that is not known.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"user": ("",)}
     """Fields that are not supported, and the values that are accepted all the same."""
 
     model: str | None = None
+    """The name of a run; left out: the first one."""
 
     @model_validator(mode="before")
     @classmethod
@@ -49,7 +50,7 @@ class Body(BaseModel):
 class StreamOptions(BaseModel):
     """Options of a stream."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
     include_usage: bool = False
     """One more chunk at the end tells how many tokens there were."""
@@ -61,14 +62,23 @@ class Sampling(Body):
     neutral = {**Body.neutral, "presence_penalty": (0, 0.0), "frequency_penalty": (0, 0.0), "logit_bias": ({},)}
 
     n: int = Field(1, ge=1, le=CHOICES)
+    """Sequences of each prompt."""
     seed: Seed | None = None
+    """Equal requests with a seed have equal answers; left out: another one each time."""
     stop: Stop | Annotated[list[Stop], Field(max_length=STOPS)] = []
+    """Texts that end a sequence; they are not shown."""
     stream: bool = False
+    """Send the answer as it grows, as server-sent events."""
     stream_options: StreamOptions | None = None
+    """With ``stream``: ``include_usage``."""
     temperature: Temperature = 1.0
+    """Divides the logits; 0 takes the most probable token."""
     top_k: int = Field(0, ge=0, le=2**31 - 1)
+    """Draw from the k most probable tokens; 0: from all."""
     top_p: Share = 1.0
+    """Draw from the fewest most probable tokens whose probabilities reach p."""
     min_p: Share = 0.0
+    """Draw from tokens of at least this share of the largest probability."""
 
     @model_validator(mode="after")
     def _streaming(self) -> Self:

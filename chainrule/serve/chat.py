@@ -18,7 +18,7 @@ from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
 from chainrule.serve.limits import ALTERNATIVES, LENGTH, TOKENS
 from chainrule.serve.service import Served
-from chainrule.serve.streaming import begun
+from chainrule.serve.streaming import started
 
 router = APIRouter(prefix="/v1")
 
@@ -49,6 +49,9 @@ class Message(BaseModel):
 class Chat(Sampling):
     """The body of a request to ``/v1/chat/completions``."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "When shall we"}], "max_tokens": 20}]}
+    )
     neutral = {
         **Sampling.neutral, "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
         "response_format": ({"type": "text"},), "modalities": (["text"],), "metadata": ({},), "store": (False,),
@@ -56,10 +59,15 @@ class Chat(Sampling):
     }  # fmt: skip
 
     messages: list[Message] = Field(min_length=1, max_length=LENGTH)
+    """Their contents, side by side, are continued."""
     max_tokens: int | None = Field(None, ge=1, le=TOKENS)
+    """Tokens of each sequence at most; left out: 200."""
     max_completion_tokens: int | None = Field(None, ge=1, le=TOKENS)
+    """Another name of ``max_tokens``."""
     logprobs: bool = False
+    """Tell log p of each token."""
     top_logprobs: int = Field(0, ge=0, le=ALTERNATIVES)
+    """With ``logprobs``: so many of the most probable tokens at each place."""
 
     @model_validator(mode="after")
     def _one_of_each(self) -> Self:
@@ -84,7 +92,7 @@ async def chat(body: Chat, request: Request) -> Any:
     prompts = [await asyncio.to_thread(vocabulary.prompt, text)]
     check_work(prompts, body.wanted)
     answer = ChatAnswer(served.name, vocabulary, prompts, logprobs=body.logprobs)
-    generated = await begun(continuations(served, vocabulary, prompts, body.wanted))
+    generated = await started(continuations(served, vocabulary, prompts, body.wanted))
     return await answer.sent(answer.counted(generated), body)
 
 

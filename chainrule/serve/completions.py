@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Request
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from chainrule.serve.answers import Answer
 from chainrule.serve.bodies import Sampling
@@ -17,7 +17,7 @@ from chainrule.serve.limits import ALTERNATIVES, CHOICES, TOKENS
 from chainrule.serve.prompts import TextsOrIds, listed
 from chainrule.serve.scoring import Scored, score_prompts
 from chainrule.serve.service import Served
-from chainrule.serve.streaming import begun
+from chainrule.serve.streaming import started
 from chainrule.serve.text import Text
 from chainrule.serve.tokens import Prompt, Vocabulary
 
@@ -28,13 +28,19 @@ Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(lambda given: l
 class Completion(Sampling):
     """The body of a request to ``/v1/completions``."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "When shall we", "max_tokens": 20}]})
     neutral = {**Sampling.neutral, "suffix": ("",)}
 
     prompt: Prompts = [""]
+    """A text, several texts, token ids, or several lists of token ids."""
     max_tokens: int = Field(16, ge=0, le=TOKENS)
+    """Tokens of each sequence at most."""
     echo: bool = False
+    """Begin with the prompt; with ``logprobs``, its own log-probabilities are told."""
     logprobs: int | None = Field(None, ge=0, le=ALTERNATIVES)
+    """Tell log p of each token, and so many of the most probable ones at its place."""
     best_of: int | None = Field(None, ge=1, le=CHOICES)
+    """Not supported, unless equal to ``n``."""
 
     @model_validator(mode="after")
     def _all_are_returned(self) -> Self:
@@ -56,7 +62,7 @@ async def completions(body: Completion, request: Request) -> Any:
     prompts = await asyncio.to_thread(lambda: [vocabulary.prompt(given) for given in body.prompt])
     check_work(prompts, body.wanted)
     echoed = await _echoed(served, vocabulary, prompts, body) if body.echo else []
-    generated = await begun(continuations(served, vocabulary, prompts, body.wanted))
+    generated = await started(continuations(served, vocabulary, prompts, body.wanted))
     answer = CompletionAnswer(served.name, vocabulary, prompts, logprobs=body.logprobs is not None)
     return await answer.sent(answer.counted(generated, echoed), body)
 

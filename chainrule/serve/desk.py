@@ -10,7 +10,6 @@ from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from chainrule.inference.scheduler import QUEUE, Busy, Scheduler
-from chainrule.serve.limits import SECONDS
 
 T = TypeVar("T")
 THREADS = 4
@@ -31,18 +30,16 @@ class Desk:
         self._places = threading.BoundedSemaphore(queue)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="chainrule-desk")
 
-    async def compute(self, call: Callable[[], T], *, seconds: float = SECONDS) -> T:
+    async def compute(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called in a worker thread that has borrowed the model.
 
-        A call that has not begun when its time is over, or when the caller is cancelled, never begins.
+        A call that has not begun when its caller is cancelled, because a client left or time was over, never begins.
 
         Args:
             call: the computation.
-            seconds: time that it may take, waiting included.
 
         Raises:
             Busy: too many computations wait, or the server is closing.
-            TimeoutError: the time is over.
         """
         if not self._places.acquire(blocking=False):
             raise Busy("too many requests at once: try again later")
@@ -52,7 +49,7 @@ class Desk:
             self._places.release()
             raise Busy("the server is closing: try again later") from None
         found.add_done_callback(self._leave)
-        return await asyncio.wait_for(asyncio.wrap_future(found), seconds)
+        return await asyncio.wrap_future(found)
 
     def close(self) -> None:
         """Refuse new computations, and finish those that there are."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, ConfigDict
 
 from chainrule.serve.bodies import Body
 from chainrule.serve.errors import Refused
@@ -24,8 +24,12 @@ router = APIRouter(prefix="/v1")
 class Embeddings(Body):
     """The body of a request to ``/v1/embeddings``."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["a text", "another text"]}]})
+
     input: Annotated[list[str] | list[list[int]], BeforeValidator(lambda given: listed(given, TEXTS), TextsOrIds)]
+    """A text, several texts, token ids, or several lists of token ids."""
     encoding_format: Literal["float", "base64"] = "float"
+    """Lists of numbers, or their 32-bit floats as base64."""
 
 
 @router.post("/embeddings")

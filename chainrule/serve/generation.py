@@ -12,9 +12,9 @@ from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
 from chainrule.inference.sampling import Filters
-from chainrule.inference.scheduler import Scheduler
+from chainrule.inference.scheduler import Closing, Scheduler
 from chainrule.serve.errors import Refused
-from chainrule.serve.limits import CHOICES, SECONDS, WORK
+from chainrule.serve.limits import CHOICES, WORK
 from chainrule.serve.scoring import Scored
 from chainrule.serve.service import Served
 from chainrule.serve.text import Stops, Text
@@ -117,10 +117,10 @@ class Choice:
         """Return the last piece of a sequence, which the engine ended for this reason.
 
         Raises:
-            TimeoutError: its time was over.
+            Closing: it was cancelled, which the server does where it cannot wait any longer.
         """
         if reason not in FINISH:
-            raise TimeoutError(f"the request took longer than {SECONDS:.0f} s: ask for fewer tokens")
+            raise Closing("the server is closing: try again later")
         rest = self._stops.add(self._text.end())
         self.finish = FINISH[reason]
         return Piece(self.index, rest + self._stops.end(), (), self.finish)
@@ -159,7 +159,7 @@ async def continuations(
         wanted: what is generated for each of them.
 
     Raises:
-        UserError: a request that the model cannot meet. Busy: too many requests wait. TimeoutError: the time is over.
+        UserError: a request that the model cannot meet. Busy: too many requests wait, or the server is closing.
     """
     if wanted.max_tokens == 0:
         for index in range(len(prompts) * wanted.n):
@@ -198,7 +198,7 @@ async def _events(scheduler: Scheduler, requests: list[Request]) -> AsyncGenerat
         with suppress(RuntimeError):  # the loop has ended, and with it everybody who waited
             loop.call_soon_threadsafe(found.put_nowait, events)
 
-    job = scheduler.submit(requests, told, timeout=SECONDS)
+    job = scheduler.submit(requests, told)
     try:
         while events := await found.get():
             for event in events:

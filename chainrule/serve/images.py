@@ -8,7 +8,7 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from chainrule.core import UserError
 from chainrule.data.image_files import as_png
@@ -28,20 +28,30 @@ class Drawing(Body):
     ``seed``, ``guidance``, ``temperature``, ``top_k`` and ``top_p`` are not OpenAI's.
     """
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "a red circle", "n": 2}]})
     neutral = {
         **Body.neutral, "quality": ("auto", "standard"), "background": ("auto", "opaque"), "moderation": ("auto",),
         "output_format": ("png",), "output_compression": (100,), "stream": (False,), "partial_images": (0,),
     }  # fmt: skip
 
     prompt: str
+    """The caption."""
     n: int = Field(1, ge=1, le=IMAGES)
+    """Images of it."""
     size: str = "auto"
+    """The size that the run draws, such as 32x32, or ``auto``."""
     response_format: Literal["b64_json"] = "b64_json"
+    """Images come as PNG files in base64."""
     seed: Seed | None = None
+    """Equal requests with a seed have equal answers; left out: another one each time."""
     guidance: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
+    """Above 1, captions are followed more closely; left out: as tuned on validation."""
     temperature: Temperature | None = None
+    """Divides the logits; left out: as tuned on validation."""
     top_k: int = Field(0, ge=0, le=2**31 - 1)
+    """Draw from the k most probable tokens; 0: from all."""
     top_p: Share = 1.0
+    """Draw from the fewest most probable tokens whose probabilities reach p."""
 
 
 @router.post("/images/generations")

@@ -26,23 +26,19 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from chainrule.commands import COMMANDS
 from chainrule.core import UserError
 from chainrule.data.image_files import ImageReader
-from chainrule.options import Option, Options, make, options_of
+from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import limits
 from chainrule.serve.errors import Refused
 from chainrule.serve.service import Served, Service
 from chainrule.tasks.fill.inference import MASK
-from chainrule.tasks.inference import MACHINE, answer, answering, parameters
+from chainrule.tasks.inference import answer, answering, parameters
 from chainrule.tasks.series.inference import FORECAST_PATHS
 
 Given = dict[str, Any]
 """Fields of a body that were given, by name."""
-NOT_FIELDS = ("run", "encoding", *MACHINE)
-"""Options that a client does not choose: the model is named, files are not read, the machine is the server's."""
-STRICT = ConfigDict(extra="forbid", strict=True)
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Event = str | int | bool | Number
 Step = Event | Annotated[list[Event], Field(max_length=limits.LISTED)]
@@ -113,7 +109,8 @@ class Route:
 
     @property
     def command(self) -> type[Options]:
-        return next(command for command in COMMANDS.values() if command.function == self.function)
+        """The command; ``chainrule.commands`` has registered it."""
+        return {command.function: command for command in COMMANDS.values()}[self.function]
 
     def answers(self, task: str) -> bool:
         """Do runs of this task answer?"""
@@ -175,26 +172,33 @@ ROUTES = {
 
 
 def body_of(name: str) -> type[BaseModel]:
-    """Return the model of a route's body: the options that its tasks use, each with its limits.
+    """Return the model of a route's body: the options that the functions of its tasks take, each with its limits.
+
+    Those that name files or load code, and those of the machine, never reach these functions.
 
     Args:
         name: one of ``ROUTES``.
     """
     route = ROUTES[name]
     calls = [call for task, call in answering(route.function).items() if route.answers(task)]
-    used = {option for call in calls for option in parameters(call)} - {*NOT_FIELDS}
+    used = {option for call in calls for option in parameters(call)}
     made: dict[str, Any] = {"model": (str, _optional("name of a run; default: the first that answers here"))}
     reads = Field(description=route.told) if route.required else _optional(route.told)
     made[route.reads] = (route.kind, reads)
     for o in options_of(route.command):
         if o.name in used and o.name != route.reads:
             made[o.name] = (_type_of(o), _optional(o.help))
-    config = ConfigDict(**STRICT, json_schema_extra={"examples": [route.example]})
+    config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [route.example]})
     return create_model(f"{name.title()}Body", __config__=config, **made)
 
 
 def _optional(help: str) -> Any:
-    return Field(default=None, description=help, json_schema_extra=lambda schema: schema.pop("default", None))
+    """A field that may be left out, but not null."""
+
+    def without_default(schema: dict[str, Any]) -> None:
+        del schema["default"]
+
+    return Field(default=None, description=help, json_schema_extra=without_default)
 
 
 def _type_of(o: Option) -> Any:

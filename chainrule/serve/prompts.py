@@ -28,5 +28,5 @@ def listed(given: Any, most: int) -> list[str] | list[list[int]]:
         return [given]
     ids = kinds == {list} and all(type(k) is int for each in given for k in each)
     if not (ids or kinds == {str}) or len(given) > most:
-        raise ValueError(f"a text, 1 to {most} texts, token ids, or 1 to {most} lists of token ids")
+        raise ValueError(f"expected a text, 1 to {most} texts, token ids, or 1 to {most} lists of token ids")
     return given

@@ -33,7 +33,7 @@ def _written(app: FastAPI) -> str:
 
 
 def _route(path: str, method: str, about: Schema, known: Schema) -> dict[str, Any]:
-    """What the page says of a route."""
+    """Return the section of a route."""
     body, answer = (
         _resolved(found.get("content", {}).get("application/json", {}).get("schema", {}), known)
         for found in (about.get("requestBody", {}), about["responses"].get("200", {}))

@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 T = TypeVar("T")
 
 
-async def begun(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
+async def started(items: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """Return the items as soon as the first one has come: what cannot begin raises its error here, before an answer."""
     first = await anext(items, None)
 

@@ -9,7 +9,7 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from chainrule.serve.bodies import Body
 from chainrule.serve.limits import WORK
@@ -22,7 +22,10 @@ router = APIRouter()
 class Tokenize(Body):
     """The body of a request to ``/tokenize``."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "When shall we"}]})
+
     prompt: str
+    """The text."""
     add_special_tokens: bool = False
     """Begin with the start token."""
     return_token_strs: bool = False
@@ -32,7 +35,10 @@ class Tokenize(Body):
 class Detokenize(Body):
     """The body of a request to ``/detokenize``."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [5, 7, 11]}]})
+
     tokens: Annotated[list[int], Field(max_length=WORK)]
+    """The token ids."""
 
 
 @router.post("/tokenize")

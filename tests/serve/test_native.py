@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 import chainrule
+import chainrule.commands  # registers them
 
 pytest.importorskip("fastapi")
 
@@ -159,6 +160,16 @@ def test_nothing_that_names_files_or_loads_code_is_a_field(name: str, field: str
     assert answer.status_code == 422 and field in answer.text
 
 
+def test_the_fields_of_a_route_are_texts_and_numbers_that_were_looked_at() -> None:
+    """A new option of a command is a field of its route from then on: it must name no file."""
+    search = {"beams", "n_best", "must", "forbid", "length_penalty", "coverage_penalty", "min_length", "max_length"}
+    assert {name: set(native.body_of(name).model_fields) - {"model"} for name in native.ROUTES} == {
+        "predict": {"input", "top_k"}, "score": {"input", "tokens", "unit"}, "classify": {"input"}, "tag": {"input"},
+        "fill": {"text", "top_k"}, "forecast": {"prompt", "max_tokens", "n", "seed"},
+        "translate": {"input", *search, "no_repeat_ngram", "diverse", "mbr"},
+    }  # fmt: skip
+
+
 def test_a_text_that_is_the_path_of_a_file_is_a_text(client: TestClient, folders: list[str]) -> None:
     path = f"{folders[0]}/config.json"
     assert Path(path).is_file()
@@ -281,8 +292,9 @@ def test_a_computation_that_waited_too_long_never_begins() -> None:
     async def scenario() -> None:
         desk, begun = Desk(None, queue=8), []
         gate, tasks = await blocked(desk, 4)
-        late = [asyncio.create_task(desk.compute(lambda: begun.append(1), seconds=0.05)) for _ in range(4)]
-        left = asyncio.create_task(desk.compute(lambda: begun.append(2))) if len(late) < 4 else late.pop()
+        late = [asyncio.wait_for(desk.compute(lambda: begun.append(1)), 0.05) for _ in range(3)]
+        left = asyncio.create_task(desk.compute(lambda: begun.append(2)))
+        await asyncio.sleep(0)
         left.cancel()  # its client has gone
         assert all(isinstance(x, TimeoutError) for x in await asyncio.gather(*late, return_exceptions=True))
         gate.set()

@@ -18,14 +18,18 @@ from openai import APIError
 
 from chainrule.core import UserError
 from chainrule.inference.sampling import Filters
+from chainrule.inference.scheduler import Closing
 from chainrule.serve import completions as serve_completions
-from chainrule.serve.bodies import Sampling
+from chainrule.serve.bodies import Body, Sampling
 from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
+from chainrule.serve.embeddings import Embeddings
 from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Choice, Piece, Wanted, continuations, vocabulary_of
+from chainrule.serve.images import Drawing
 from chainrule.serve.service import Service, open_service
 from chainrule.serve.text import Text
+from chainrule.serve.tokenizing import Detokenize, Tokenize
 from chainrule.tasks.generate.reading import score_texts
 from tests.serve.clients import ROOT, asked, posted, refusal, train_on_text
 
@@ -144,7 +148,8 @@ def test_a_prompt_that_ends_within_a_character_is_continued_there(service: Servi
     whole, rest = (posted(service, "/v1/completions", {**body, "echo": echo})["choices"][0] for echo in (True, False))
     expected = bytes([97, 0xED, 0x95, *_bytes_of(rest["logprobs"]["tokens"])]).decode(errors="replace")
     assert whole["text"] == expected == ("a" + rest["text"] if max_tokens else "a\N{REPLACEMENT CHARACTER}")
-    assert whole["logprobs"]["text_offset"][3:] == rest["logprobs"]["text_offset"], "counted from the prompt on"
+    offsets = rest["logprobs"]["text_offset"]
+    assert whole["logprobs"]["text_offset"] == [0, 1, 1, *offsets] and offsets[:1] in ([], [1]), "the prompt counts"
 
 
 # --- text -------------------------------------------------------------------------------------------------------------
@@ -232,7 +237,7 @@ def test_a_chat_is_the_completion_of_its_contents_side_by_side(service: Service)
 
 
 def test_the_examples_of_the_page_are_answered(service: Service) -> None:
-    examples = re.findall(r"^```http\nPOST (\S+)\n(.*?)^```", (ROOT / "docs" / "openai.md").read_text(), re.M | re.S)
+    examples = re.findall(r"^```text\nPOST (\S+)\n(.*?)^```", (ROOT / "docs" / "openai.md").read_text(), re.M | re.S)
     answers = [posted(service, path, json.loads(body)) for path, body in examples]
     assert [path for path, _ in examples].count("/v1/completions") == 2 and len(answers) == 5
     assert answers[-1] == {"prompt": "When"}
@@ -281,9 +286,9 @@ def test_what_nobody_listens_to_is_cancelled(service: Service, monkeypatch: pyte
     assert len(cancelled) == 1
 
 
-def test_a_request_whose_time_is_over_is_an_error(service: Service) -> None:
-    with pytest.raises(TimeoutError, match="fewer tokens"):
-        Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("timeout")
+def test_a_sequence_that_a_closing_server_cancels_is_an_error_and_no_short_text(service: Service) -> None:
+    with pytest.raises(Closing, match="the server is closing"):
+        Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("cancelled")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -331,6 +336,13 @@ def test_ids_outside_the_vocabulary_and_too_much_work_are_refused(service: Servi
     for prompt in ([257], [-1], [65, 256]):
         assert "token id" in refusal(service, "/v1/completions", {"model": "gpt", "prompt": prompt})
     assert "128 sequences" in refusal(service, "/v1/completions", {"model": "gpt", "prompt": ["a", "b"], "n": 65})
+
+
+@pytest.mark.parametrize("kind", [Completion, Chat, Embeddings, Drawing, Tokenize, Detokenize])
+def test_bodies_have_examples_and_every_field_is_described(kind: type[Body]) -> None:
+    schema = kind.model_json_schema()
+    assert all(kind.model_validate(example) for example in schema["examples"])
+    assert [name for name, field in schema["properties"].items() if not field.get("description")] == []
 
 
 def test_every_field_of_sampling_is_in_completions_and_chats() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from chainrule.core import Autoregressive, State, model_type
+from chainrule.core import Autoregressive, State, UserError, model_type
 from chainrule.core.compute import Compute
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
@@ -189,6 +189,23 @@ def test_a_short_prompt_does_not_wait_for_a_long_one_to_be_read():
     for _ in range(4):
         engine.step()
     assert short.finish == "length" and not long.tokens
+
+
+def test_a_search_that_cannot_begin_ends_alone():
+    """Found out where the State is known: a GRU keeps no coverage."""
+    model = build()
+    engine = Engine(model, CPU)
+    requests = [Request([k], Filters(), seed=k, max_tokens=9) for k in range(3)]
+    handles = [engine.submit(requests[0])]
+    engine.step()
+    handles.append(engine.submit(requests[1]))
+    lost = engine.submit(Request([1], Beams(2, coverage_penalty=0.5)))
+    handles.append(engine.submit(requests[2]))
+    engine.run_until(lambda: not engine.busy)
+    with pytest.raises(UserError, match="keeps no coverage"):
+        lost.result()
+    for request, one in zip(requests, handles):
+        assert one.tokens == alone(model, request)
 
 
 def test_an_error_while_a_prompt_is_read_ends_no_other_request(monkeypatch):

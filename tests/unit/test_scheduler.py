@@ -17,7 +17,7 @@ from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Capacity, Event, Request
 from chainrule.inference.sampling import Filters
-from chainrule.inference.scheduler import Busy, Closing, Job, Scheduler, SharedEngine
+from chainrule.inference.scheduler import Busy, Closing, Job, Scheduler, SharedEngine, TimedOut
 from chainrule.laws.subject import Subject
 
 CPU = Compute("cpu", False, 1)
@@ -212,6 +212,43 @@ def test_who_has_borrowed_nothing_may_generate_and_who_has_may_borrow_again():
             assert scheduler.lent and engine.run([request])[0].finish == "length"
             assert scheduler.lent
         assert not scheduler.lent
+
+
+def test_a_borrower_gives_up_when_its_time_is_over():
+    """While it waits for the model, for requests of its own, or between two pieces; the model is free afterwards."""
+    model, request = build(), Request([1], Filters(), max_tokens=3)
+    with serving(model) as scheduler:
+        engine = SharedEngine(scheduler)
+        holds, done = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            with scheduler.borrowed():
+                holds.set()
+                done.wait(20)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        assert holds.wait(20)
+        with pytest.raises(TimedOut), scheduler.borrowed(0.02):
+            pytest.fail("it was lent twice")
+        done.set()
+        holder.join(20)
+        with pytest.raises(TimedOut), scheduler.borrowed(0.1):
+            engine.run([Request([1], Filters(), max_tokens=LONG)])
+        with pytest.raises(TimedOut), scheduler.borrowed(0.1):
+            list(map(time.sleep, tracked([0.01] * 1000)))
+        with scheduler.borrowed(20):
+            assert engine.run([request])[0].tokens == alone(model, request)
+        assert Client(scheduler, request).wait().handles[0].tokens == alone(model, request)
+
+
+def test_an_error_of_the_engine_itself_ends_its_jobs_and_not_the_thread(monkeypatch):
+    with serving(build()) as scheduler:
+        with monkeypatch.context() as broken:
+            broken.setattr(scheduler.engine.waiting, "admit", lambda _: 1 // 0)
+            lost = Client(scheduler, Request([1], Filters()))
+            assert isinstance(lost.wait().error, ZeroDivisionError)
+        assert Client(scheduler, Request([1], Filters(), max_tokens=3)).wait().error is None
 
 
 def test_closing_finishes_what_runs_and_refuses_the_rest():
