@@ -51,8 +51,9 @@ def app(service: Service) -> FastAPI:
 
 
 @pytest.fixture
-def client(app: FastAPI) -> TestClient:
-    return TestClient(app)
+def client(app: FastAPI) -> Iterator[TestClient]:
+    with TestClient(app) as client:
+        yield client
 
 
 def error_of(answer: httpx2.Response) -> dict[str, Any]:
