@@ -12,7 +12,7 @@ from pydantic import Field
 
 from chainrule.core import UserError
 from chainrule.data.image_files import as_png
-from chainrule.serve.bodies import Body, Seed, Share, Temperature
+from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import IMAGES
 from chainrule.serve.service import Served
@@ -28,6 +28,7 @@ class Drawing(Body):
     ``seed``, ``guidance``, ``temperature``, ``top_k`` and ``top_p`` are not OpenAI's.
     """
 
+    model_config = example(prompt="a small red circle at the top left on white", n=1)
     neutral = {
         **Body.neutral, "quality": ("auto", "standard"), "background": ("auto", "opaque"), "moderation": ("auto",),
         "output_format": ("png",), "output_compression": (100,), "stream": (False,), "partial_images": (0,),

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from chainrule.serve.bodies import Body
+from chainrule.serve.bodies import Body, example
 from chainrule.serve.limits import WORK
 from chainrule.serve.service import Served
 from chainrule.serve.tokens import Vocabulary
@@ -22,6 +22,7 @@ router = APIRouter()
 class Tokenize(Body):
     """The body of a request to ``/tokenize``."""
 
+    model_config = example(prompt="Fair is foul")
     prompt: str
     add_special_tokens: bool = False
     """Begin with the start token."""
@@ -32,6 +33,7 @@ class Tokenize(Body):
 class Detokenize(Body):
     """The body of a request to ``/detokenize``."""
 
+    model_config = example(tokens=[70, 97, 105, 114])
     tokens: Annotated[list[int], Field(max_length=WORK)]
 
 
