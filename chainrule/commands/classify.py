@@ -17,6 +17,7 @@ class ClassifyResult(Result):
     inputs: list[str] = key("the texts or files, in order", always=True)
     labels: list[str] = key("the label of each", always=True)
     p: list[dict[str, float]] = key("the probability of every label", always=True)
+    unknown: list[int] | None = key("for each text: tokens that the run does not know, if there are any")
     cut: dict[str, int] | None = key("texts that were longer than the run reads, and the tokens that it reads of each")
 
 
@@ -38,8 +39,9 @@ class Classify(ByLine):
         return replace(self, input=[Path(x) if os.path.isfile(x) else x for x in self.input])
 
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        for given, label, p in zip(answer["inputs"], answer["labels"], answer["p"]):
-            yield {"input": given, "label": label, "p": p}
+        for k, (given, label, p) in enumerate(zip(answer["inputs"], answer["labels"], answer["p"])):
+            unknown = {"unknown": answer["unknown"][k]} if answer.get("unknown") else {}
+            yield {"input": given, "label": label, "p": p, **unknown}
 
     def totals(self, answer: dict[str, Any]) -> Iterable[str]:
         if blank := sum(not text.strip() for text in answer["inputs"]):
@@ -49,6 +51,8 @@ class Classify(ByLine):
                 text
             ):
                 yield f"{text}: no such file; read as a text"
+        if unknown := answer.get("unknown"):
+            yield f"tokens that the run does not know: {sum(unknown)}"
         if cut := answer.get("cut"):
             told = f"texts of more than {cut['tokens']} tokens, read up to there: {cut['texts']}"
             yield f"{told}; train with a larger --context to read more"

@@ -47,6 +47,11 @@ class Body(BaseModel):
         return given
 
 
+def example(**fields: Any) -> ConfigDict:
+    """Return the setting of a body that shows an example of it on the page of routes."""
+    return ConfigDict(json_schema_extra={"examples": [fields]})
+
+
 class StreamOptions(BaseModel):
     """Options of a stream."""
 

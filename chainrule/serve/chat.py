@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from chainrule.serve.answers import Answer
-from chainrule.serve.bodies import Sampling
+from chainrule.serve.bodies import Sampling, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
 from chainrule.serve.limits import ALTERNATIVES, LENGTH, TOKENS
@@ -49,9 +49,7 @@ class Message(BaseModel):
 class Chat(Sampling):
     """The body of a request to ``/v1/chat/completions``."""
 
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "When shall we"}], "max_tokens": 20}]}
-    )
+    model_config = example(messages=[{"role": "user", "content": "MACBETH. "}], max_tokens=40)
     neutral = {
         **Sampling.neutral, "tools": ([],), "tool_choice": ("none", "auto"), "parallel_tool_calls": (True, False),
         "response_format": ({"type": "text"},), "modalities": (["text"],), "metadata": ({},), "store": (False,),

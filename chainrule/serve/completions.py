@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Request
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from chainrule.serve.answers import Answer
-from chainrule.serve.bodies import Sampling
+from chainrule.serve.bodies import Sampling, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
 from chainrule.serve.limits import ALTERNATIVES, CHOICES, TOKENS
@@ -28,7 +28,7 @@ Prompts = Annotated[list[str] | list[list[int]], BeforeValidator(lambda given: l
 class Completion(Sampling):
     """The body of a request to ``/v1/completions``."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "When shall we", "max_tokens": 20}]})
+    model_config = example(prompt="MACBETH. ", max_tokens=40, temperature=0.8)
     neutral = {**Sampling.neutral, "suffix": ("",)}
 
     prompt: Prompts = [""]

@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
-from pydantic import BeforeValidator, ConfigDict
+from pydantic import BeforeValidator
 
-from chainrule.serve.bodies import Body
+from chainrule.serve.bodies import Body, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import TEXTS, WORK
 from chainrule.serve.prompts import TextsOrIds, listed
@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1")
 class Embeddings(Body):
     """The body of a request to ``/v1/embeddings``."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"input": ["a text", "another text"]}]})
+    model_config = example(input=["Fair is foul, and foul is fair"])
 
     input: Annotated[list[str] | list[list[int]], BeforeValidator(lambda given: listed(given, TEXTS), TextsOrIds)]
     """A text, several texts, token ids, or several lists of token ids."""

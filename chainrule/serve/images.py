@@ -8,11 +8,11 @@ import time
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from chainrule.core import UserError
 from chainrule.data.image_files import as_png
-from chainrule.serve.bodies import Body, Seed, Share, Temperature
+from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import IMAGES
 from chainrule.serve.service import Served
@@ -28,7 +28,7 @@ class Drawing(Body):
     ``seed``, ``guidance``, ``temperature``, ``top_k`` and ``top_p`` are not OpenAI's.
     """
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "a red circle", "n": 2}]})
+    model_config = example(prompt="a small red circle at the top left on white", n=1)
     neutral = {
         **Body.neutral, "quality": ("auto", "standard"), "background": ("auto", "opaque"), "moderation": ("auto",),
         "output_format": ("png",), "output_compression": (100,), "stream": (False,), "partial_images": (0,),

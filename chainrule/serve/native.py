@@ -96,6 +96,7 @@ class Route:
         work: the cost of a body and what it counts, in words: at most ``limits.WORK``.
         tasks: whose runs answer; empty: those of every task that the command has.
         required: the field must be given.
+        does: what it does, in words; empty: as the command's help says.
     """
 
     function: str
@@ -106,6 +107,7 @@ class Route:
     work: Callable[[Given], tuple[int, str]]
     tasks: tuple[str, ...] = ()
     required: bool = True
+    does: str = ""
 
     @property
     def command(self) -> type[Options]:
@@ -163,6 +165,7 @@ ROUTES = {
     "forecast": Route(
         "generate", "prompt", Series, "series to continue; left out: those that the run was trained on",
         {"prompt": [[112, 118, 132, 129]], "max_tokens": 12}, _forecast, ("series",), required=False,
+        does="Forecast series, with quantiles at each step and sampled paths.",
     ),
 }  # fmt: skip
 """The routes by name, behind /v1/."""
@@ -344,7 +347,7 @@ def _endpoint(name: str) -> Callable[..., Any]:
     async def endpoint(body: Any, request: Request) -> Response:
         return await respond(request.app.state.service, name, body.model_dump(exclude_unset=True))
 
-    endpoint.__name__, endpoint.__doc__ = name, f"{str(ROUTES[name].command.__doc__).capitalize()}."
+    endpoint.__name__ = name
     endpoint.__annotations__["body"] = body_of(name)
     return endpoint
 
@@ -353,6 +356,8 @@ def routes() -> APIRouter:
     """Return a router with a route for each of ``ROUTES``."""
     router = APIRouter(prefix="/v1")
     for name, route in ROUTES.items():
-        told: Given = {"summary": str(route.command.__doc__), "responses": {200: {"model": answer_of(name)}}}
+        help = str(route.command.__doc__)
+        does = route.does or f"{help[0].upper()}{help[1:]}."
+        told: Given = {"summary": name, "description": does, "responses": {200: {"model": answer_of(name)}}}
         router.add_api_route(f"/{name}", _endpoint(name), methods=["POST"], response_model=None, **told)
     return router

@@ -9,9 +9,9 @@ import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
-from chainrule.serve.bodies import Body
+from chainrule.serve.bodies import Body, example
 from chainrule.serve.limits import WORK
 from chainrule.serve.service import Served
 from chainrule.serve.tokens import Vocabulary
@@ -22,7 +22,7 @@ router = APIRouter()
 class Tokenize(Body):
     """The body of a request to ``/tokenize``."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "When shall we"}]})
+    model_config = example(prompt="Fair is foul")
 
     prompt: str
     """The text."""
@@ -35,7 +35,7 @@ class Tokenize(Body):
 class Detokenize(Body):
     """The body of a request to ``/detokenize``."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"tokens": [5, 7, 11]}]})
+    model_config = example(tokens=[70, 97, 105, 114])
 
     tokens: Annotated[list[int], Field(max_length=WORK)]
     """The token ids."""

@@ -356,8 +356,10 @@ def test_the_page_of_routes_holds_every_route_and_needs_no_network(client: TestC
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
     text = html.unescape(answer.text)
-    for path in client.get("/openapi.json").json()["paths"]:
+    paths = client.get("/openapi.json").json()["paths"]
+    for path, methods in paths.items():
         assert f" {path}</h2>" in text
+        assert "post" not in methods or f"curl http://127.0.0.1:8000{path} --json '" in text
     for name, route in native.ROUTES.items():
         (shown,) = re.findall(rf"curl http://127.0.0.1:8000/v1/{name} --json '(.*)'", text)
         assert json.loads(shown) == route.example

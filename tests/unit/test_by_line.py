@@ -176,6 +176,18 @@ def test_only_commands_that_read_lines_print_json_lines(folders: dict[str, str],
     assert "--json-lines: not allowed with argument --json" in capsys.readouterr().err
 
 
+def test_a_classifier_counts_the_tokens_that_it_does_not_know(tmp_path: Path) -> None:
+    data = [{"text": f"{a} {b}", "label": a} for a in ("to", "be") for b in ("or", "not", "is", "that", "it")] * 4
+    more = {"task": "classify", "tokenizer": "word", "set": ["size=tiny"], "budget": "2steps", "threads": 1}
+    chainrule.train(data, "gru", str(tmp_path / "run"), **more)
+    run = chainrule.load(tmp_path / "run", threads=1)
+    found = run.classify(["to be", "to zebra or gnu", ""])
+    assert found["unknown"] == [0, 2, 0]
+    rows = COMMANDS["classify"](run=run, input=()).rows(found)  # type: ignore[call-arg]
+    assert [row["unknown"] for row in rows] == [0, 2, 0]
+    assert "unknown" not in run.classify(["to be"])
+
+
 # --- JSON Lines in ----------------------------------------------------------------------------------------------------
 
 

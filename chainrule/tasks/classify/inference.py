@@ -30,7 +30,8 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
 
     Returns:
         ``inputs``, the most probable label of each (``labels``), and the probability of every label (``p``); ``cut``,
-        how many texts were read up to how many tokens alone, if there are any.
+        how many texts were read up to how many tokens alone, and ``unknown``, how many tokens of each the run does not
+        know, if there are any.
     """
     texts = read_lines(input)
     log_p_BC = torch.zeros(len(texts), len(run.processor.labels), dtype=torch.float64)
@@ -38,7 +39,20 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
         chosen = tuple(texts[b] for b in rows)
         batch = TextBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), texts=chosen)
         log_p_BC[rows] = run.model.classify(as_numbers(run, batch)).double().cpu()
-    return {**labelled(run, texts, log_p_BC), "cut": _cut(run, texts)}
+    return {**labelled(run, texts, log_p_BC), "cut": _cut(run, texts), "unknown": _unknown(run, texts)}
+
+
+def _unknown(run: Run, texts: Sequence[str]) -> list[int] | None:
+    """The number of tokens of each text that the run does not know; None if there are none. A mixture knows most."""
+    reader = run.processor.reader
+    readers = reader.readers if isinstance(reader, PartReaders) else (reader,)
+    found = [
+        [int((each.ids(text) == each.tokenizer.unknown).sum()) for text in texts]
+        for each in readers
+        if isinstance(each, TextReader) and each.tokenizer.unknown is not None
+    ]
+    least = [min(counts) for counts in zip(*found)] if len(found) == len(readers) else []
+    return least if any(least) else None
 
 
 def _cut(run: Run, texts: Sequence[str]) -> dict[str, int] | None:
