@@ -2,7 +2,7 @@
 #
 #     docker build --tag chainrule .
 #     docker run --read-only --tmpfs /tmp --cap-drop ALL --security-opt no-new-privileges --publish 127.0.0.1:8000:8000 \
-#         --volume "$PWD/my-run:/run:ro" --env CHAINRULE_API_KEY chainrule
+#         --volume "$PWD/my-run:/srv/model:ro" --env CHAINRULE_API_KEY chainrule
 #
 # The key is needed because the server inside listens to the network of the container.
 FROM python:3.11-slim
@@ -21,4 +21,4 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=2)"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["chainrule", "serve", "--host", "0.0.0.0"]
-CMD ["/run"]
+CMD ["/srv/model"]
