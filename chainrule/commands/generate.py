@@ -36,6 +36,7 @@ class Generate(UsesRun, Sampling, Constraints):
         "prompts, one per line (-: standard input), instead of --prompt; in Python also a list",
         nargs="?",
         metavar="FILE",
+        place=False,
     )
     max_tokens: int | None = option(
         "maximum number of tokens (default: 200), or number of values of a series (default: 24)", metavar="N"

@@ -91,7 +91,7 @@ def read_lines(source: Any) -> list[str]:
         if not any(line.strip() for line in lines):
             raise UserError(f"{where(source)}: only blank lines: give at least one with text")
         return lines[: len(lines) - (not lines[-1])]
-    lines = [line for item in _items(source) for line in (read_lines(item) if _is_file(item) else [item])]
+    lines = [line for item in items_of(source) for line in (read_lines(item) if _is_file(item) else [item])]
     if strange := next((line for line in lines if not isinstance(line, str)), None):
         raise UserError(f"the input holds {type(strange).__name__} {str(strange)[:SHOWN]!r}: give texts (str)")
     return lines
@@ -161,7 +161,7 @@ def read_sequences(source: Any) -> list[list[str]]:
     """
     if not is_path(source):
         _check_sentences(source)
-        return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in _items(source)]
+        return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in items_of(source)]
     lines = read_lines(source)
     if not holds_token_lines(lines):
         return [line.split() for line in lines if line.strip()]
@@ -205,13 +205,14 @@ def read_texts(source: Any, unit: str = "lines") -> list[bytes]:
     if is_path(source):
         content = read_bytes(source)
         return [content] if unit == "stream" else [line + b"\n" for line in content.removesuffix(b"\n").split(b"\n")]
-    texts = [item if isinstance(item, bytes) else str(item).encode() for item in _items(source)]
+    texts = [item if isinstance(item, bytes) else str(item).encode() for item in items_of(source)]
     if not any(text.strip() for text in texts):
         raise DataError("the input: nothing to score: give at least one line of text")
     return texts if unit == "stream" else [text.removesuffix(b"\n") + b"\n" for text in texts]
 
 
-def _items(source: Any) -> list[Any]:
+def items_of(source: Any) -> list[Any]:
+    """Return the texts of an iterable. Raises UserError where it is none, or empty."""
     if isinstance(source, bytes) or not isinstance(source, Iterable):
         raise UserError(f"{type(source).__name__}: give a path, or a list of texts")
     items = list(source)

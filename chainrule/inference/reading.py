@@ -22,7 +22,7 @@ from chainrule.inference.requests import Capacity, Handle, Prompt, SourcePrompt,
 
 
 @dataclass(eq=False)
-class Reading:
+class PendingRecord:
     """A record, how far it was read, and in which row of which State."""
 
     source_S: Tensor | None
@@ -72,8 +72,8 @@ class Reader:
         """Tokens of records that were read; that were found among what is kept; and how often any were."""
         start_1 = model.start_inputs(1)[0].cpu()
         self._start_1 = start_1.double() if start_1.is_floating_point() else start_1
-        self._readings: dict[Handle, list[Reading]] = {}
-        self._unread: dict[Key, Reading] = {}
+        self._readings: dict[Handle, list[PendingRecord]] = {}
+        self._unread: dict[Key, PendingRecord] = {}
 
     def __bool__(self) -> bool:
         return bool(self._readings)
@@ -107,9 +107,9 @@ class Reader:
         needed = {id(reading) for mine in self._readings.values() for reading in mine}
         self._unread = {key: reading for key, reading in self._unread.items() if id(reading) in needed}
 
-    def _reading(self, prompt: Prompt, handle: Handle) -> Reading:
+    def _reading(self, prompt: Prompt, handle: Handle) -> PendingRecord:
         source_S = torch.as_tensor(prompt.ids, dtype=torch.long).cpu() if isinstance(prompt, SourcePrompt) else None
-        return Reading(source_S, self._record(given(prompt), handle.tokens))
+        return PendingRecord(source_S, self._record(given(prompt), handle.tokens))
 
     def _record(self, *parts: Sequence) -> Tensor:
         kind, shape = self._start_1.dtype, self._start_1.shape[1:]
@@ -130,7 +130,7 @@ class Reader:
                 reading.at = len(reading.inputs_T) - 1
                 self._keep(reading, state, first + k)
 
-    def _keep(self, reading: Reading, state: State, row: int) -> None:
+    def _keep(self, reading: PendingRecord, state: State, row: int) -> None:
         read_T = reading.inputs_T[: reading.at]
         if self.prefixes.limit and not self.prefixes.has(reading.source, read_T):
             self.prefixes.keep(reading.source, read_T, gather([(state, row)]))
@@ -169,9 +169,9 @@ class Reader:
         state = gather([(reading.state, reading.row) for reading in rows])  # type: ignore[misc]
         return state, torch.stack([reading.inputs_T[-1:] for reading in rows]).to(self.device)
 
-    def _batch(self) -> list[Reading]:
+    def _batch(self) -> list[PendingRecord]:
         """Records that are read together, the first in turn among them; what is known of them is looked up first."""
-        batch: list[Reading] = []
+        batch: list[PendingRecord] = []
         width, done = 0, []
         for key, reading in self._unread.items():
             self._recall(reading)
@@ -188,7 +188,7 @@ class Reader:
                 self._unread[key] = reading  # behind the others
         return batch
 
-    def _recall(self, reading: Reading) -> None:
+    def _recall(self, reading: PendingRecord) -> None:
         """Go on from the longest beginning of a record that was kept, if more of it was read than here."""
         length, state = self.prefixes.find(reading.source, reading.inputs_T[:-1])
         if state is not None and (length > reading.at or reading.state is None):
@@ -198,13 +198,13 @@ class Reader:
         elif reading.state is None and reading.source_S is None and not reading.left:
             reading.state = self.model.initial_state(1)
 
-    def _many(self, reading: Reading) -> int:
+    def _many(self, reading: PendingRecord) -> int:
         """Tokens of a record that are read at once: up to where all records are cut."""
         if reading.state is None and reading.source_S is not None:
             return len(reading.source_S)
         return min(reading.left, self.chunk - reading.at % self.chunk)
 
-    def _read(self, batch: list[Reading]) -> None:
+    def _read(self, batch: list[PendingRecord]) -> None:
         many = [self._many(reading) for reading in batch]
         lengths_B = torch.tensor(many, device=self.device)
         if batch[0].kind == (True, False):

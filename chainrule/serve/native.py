@@ -63,7 +63,7 @@ def _one_or_more(item: Any, told: str) -> Any:
     return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS} texts or lists of {told}")
 
 
-Texts = _told(
+TextInput = _told(
     str | Annotated[list[str], Field(min_length=1, max_length=limits.TEXTS)],
     f"a text, or a list of 1 to {limits.TEXTS} texts",
 )
@@ -149,10 +149,10 @@ ROUTES = {
         {"input": [["home", "search", "product"]], "tokens": True}, _read_once("input"),
     ),
     "translate": Route(
-        "translate", "input", Texts, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
+        "translate", "input", TextInput, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
     ),
     "classify": Route(
-        "classify", "input", Texts, "texts to label; of a run of images: files of images in base64",
+        "classify", "input", TextInput, "texts to label; of a run of images: files of images in base64",
         {"input": ["Guten Morgen, liebe Freunde"]}, _read_once("input"),
     ),
     "tag": Route(
@@ -160,7 +160,7 @@ ROUTES = {
         {"input": ["12 Main Street Springfield IL 62701"]}, _read_once("input"),
     ),
     "fill": Route(
-        "fill", "text", Texts, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3}, _filled,
+        "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3}, _filled,
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue; left out: those that the run was trained on",

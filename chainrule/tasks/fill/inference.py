@@ -84,7 +84,7 @@ def never_filled(run: Run) -> list[int]:
 
 
 @dataclass(frozen=True)
-class Masked:
+class MaskedText:
     """A text with masks: the text between them, and the ids of all of it."""
 
     line: str
@@ -92,14 +92,14 @@ class Masked:
     ids: list[int]
 
 
-def _masked(run: Run, line: str) -> Masked:
+def _masked(run: Run, line: str) -> MaskedText:
     pieces, tokenizer = line.split(MASK), run.processor.tokenizer
     if tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
         pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
-    return Masked(line, pieces, _with_masks(run, pieces))
+    return MaskedText(line, pieces, _with_masks(run, pieces))
 
 
-def _shown(run: Run, text: Masked, found: Ranked, chosen: Sequence[int]) -> dict[str, Any]:
+def _shown(run: Run, text: MaskedText, found: Ranked, chosen: Sequence[int]) -> dict[str, Any]:
     """Return the answer for one text."""
     masks = [[{"text": token_text(run, k), "p": math.exp(x)} for k, x in zip(*row)] for row in zip(*found)]
     filled = text.pieces[0] + "".join(token_text(run, k) + piece for k, piece in zip(chosen, text.pieces[1:]))

@@ -64,7 +64,7 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
         part = run.processor.encode(_records(run, input))
         return _scores(run, part, (part.ends - part.starts).tolist(), tokens)
     if not inputs.is_path(input):
-        input = list(input)
+        input = inputs.items_of(input)
         _check_texts(run, input, "score")
     return score_texts(run, inputs.read_texts(input, unit), tokens=tokens)
 
