@@ -160,7 +160,8 @@ ROUTES = {
         {"input": ["12 Main Street Springfield IL 62701"]}, _read_once("input"),
     ),
     "fill": Route(
-        "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3}, _filled,
+        "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3},
+        _filled,
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue; left out: those that the run was trained on",
