@@ -57,8 +57,8 @@ def register_call(task: str, *, items: Items | None = None) -> Callable[[CallT],
 
 
 def answering(function: str) -> dict[str, Call]:
-    """Return the functions that answer a command, by task."""
-    return {task: calls[function] for task, calls in _calls.all().items() if function in calls}
+    """Return the functions that answer a command, by task, in the order of their names."""
+    return {task: calls[function] for task, calls in sorted(_calls.all().items()) if function in calls}
 
 
 def answer(run: Run, options: Options) -> dict[str, Any]:
