@@ -60,6 +60,9 @@ class Cache(State):
         B, G, S, K = self.keys[0].shape
         if slots == S:
             return self
+        if slots > S >= int(self.length_B.max()):  # no row has come round: every token keeps its slot
+            wider = lambda x: F.pad(x, (0, 0, 0, slots - S))  # noqa: E731
+            return replace(self, keys=tuple(map(wider, self.keys)), values=tuple(map(wider, self.values)))
         positions = self.positions() if S else self.origin_B.new_zeros(B, 0)
         slot = (positions % slots)[:, None, :, None].expand(B, G, S, K)
         move = lambda x: x.new_zeros(B, G, slots, K).scatter(2, slot, x)  # noqa: E731
@@ -80,6 +83,10 @@ class Cache(State):
         """
         B, G, T, K = k_BGTK.shape
         S = self.keys[layer].shape[2]
+        if T == 1 and not torch.is_grad_enabled() and bool(read_B.all()):
+            place = torch.arange(B, device=read_B.device), slice(None), self.length_B % S
+            self.keys[layer][place], self.values[layer][place] = k_BGTK[:, :, 0], v_BGTK[:, :, 0]
+            return
         n = min(T, S)
         time_Bn = read_B[:, None] - n + torch.arange(n, device=read_B.device)
         slot = ((self.length_B[:, None] + time_Bn) % S)[:, None, :, None].expand(B, G, n, K)

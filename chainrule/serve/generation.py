@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass
 
 from chainrule.core import UserError
@@ -13,6 +12,7 @@ from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Closing, Scheduler
+from chainrule.serve.arrivals import Arrivals
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import CHOICES, WORK
 from chainrule.serve.scoring import Scored
@@ -178,35 +178,32 @@ async def continuations(
                 Request(prompt.read, wanted.filters, seed, max_tokens=limit, alternatives=wanted.best, **rules)
             )
     by_request = {id(request): choice for request, choice in zip(requests, choices)}
-    async with aclosing(_events(served.scheduler, requests)) as events:
-        async for event in events:
-            choice = by_request[id(event.handle.request)]
-            if choice.finish is None:
-                yield choice.take(event)
+    async with aclosing(_events(served.scheduler, requests)) as arrivals:
+        async for events in arrivals:
+            pieces: dict[int, list[Piece]] = {}
+            for event in events:
+                choice = by_request[id(event.handle.request)]
+                if choice.finish is None:
+                    pieces.setdefault(choice.index, []).append(choice.take(event))
+            for mine in pieces.values():
+                yield merged(mine)
             if all(choice.finish for choice in choices):
                 return
 
 
-async def _events(scheduler: Scheduler, requests: list[Request]) -> AsyncGenerator[Event]:
+async def _events(scheduler: Scheduler, requests: list[Request]) -> AsyncGenerator[list[Event]]:
     """The tokens of requests as they come; at the end, one event without a token for each of them.
 
     Requests that nobody listens to any more are cancelled.
     """
-    loop, found = asyncio.get_running_loop(), asyncio.Queue[list[Event]]()
-
-    def told(events: list[Event]) -> None:
-        with suppress(RuntimeError):  # the loop has ended, and with it everybody who waited
-            loop.call_soon_threadsafe(found.put_nowait, events)
-
-    job = scheduler.submit(requests, told)
+    arrivals = Arrivals()
+    job = scheduler.submit(requests, arrivals.told)
     try:
-        while events := await found.get():
-            for event in events:
-                yield event
+        async for events in arrivals:
+            yield events
         if job.error is not None:
             raise job.error
-        for handle in job.handles:
-            yield Event(handle, None, None)
+        yield [Event(handle, None, None) for handle in job.handles]
     finally:
         scheduler.cancel(job)
 
