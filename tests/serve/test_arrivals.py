@@ -1,4 +1,4 @@
-"""Tokens on their way from the engine's thread to an event loop: none is lost, the first one and the end do not wait."""
+"""Tokens on their way from an engine to an event loop: none is lost, the first one and the end do not wait."""
 
 from __future__ import annotations
 
