@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, get_type_hints
 from fastapi import APIRouter, Request, Response
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -31,6 +30,7 @@ from chainrule.data.image_files import ImageReader
 from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import limits
+from chainrule.serve.bodies import Strict, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.service import Served, Service
 from chainrule.tasks.fill.inference import MASK
@@ -41,7 +41,7 @@ Given = dict[str, Any]
 """Fields of a body that were given, by name."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Event = str | int | bool | Number
-Step = Event | Annotated[list[Event], Field(max_length=limits.LISTED)]
+Step = Event | Annotated[list[Event], Field(fail_fast=True, max_length=limits.LISTED)]
 
 
 def _told(kind: Any, told: str) -> Any:
@@ -58,13 +58,13 @@ def _told(kind: Any, told: str) -> Any:
 
 def _one_or_more(item: Any, told: str) -> Any:
     """A text, or a list of texts or of lists of ``item``."""
-    some = Annotated[list[item], Field(max_length=limits.LENGTH)]
-    many = Annotated[list[str | some], Field(min_length=1, max_length=limits.TEXTS)]
+    some = Annotated[list[item], Field(fail_fast=True, max_length=limits.LENGTH)]
+    many = Annotated[list[str | some], Field(fail_fast=True, min_length=1, max_length=limits.TEXTS)]
     return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS} texts or lists of {told}")
 
 
 TextInput = _told(
-    str | Annotated[list[str], Field(min_length=1, max_length=limits.TEXTS)],
+    str | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=limits.TEXTS)],
     f"a text, or a list of 1 to {limits.TEXTS} texts",
 )
 Sequences = _one_or_more(Step, "events (strings or numbers; lists of them where voices are in step)")
@@ -192,8 +192,7 @@ def body_of(name: str) -> type[BaseModel]:
     for o in options_of(route.command):
         if o.name in used and o.name != route.reads:
             made[o.name] = (_type_of(o), _optional(o.help))
-    config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [route.example]})
-    return create_model(f"{name.title()}Body", __config__=config, **made)
+    return create_model(f"{name.title()}Body", __base__=Strict, __cls_kwargs__={**example(**route.example)}, **made)
 
 
 def _optional(help: str) -> Any:
@@ -214,7 +213,7 @@ def _type_of(o: Option) -> Any:
         low, high = limits.NUMBERS[o.name]
         return Annotated[o.kind, Field(ge=low, le=high, allow_inf_nan=False if o.kind is float else None)]
     text = Annotated[str, Field(min_length=1, max_length=limits.STOP_LENGTH)]
-    return str | Annotated[list[text], Field(max_length=limits.STOPS)] if o.many else text
+    return str | Annotated[list[text], Field(fail_fast=True, max_length=limits.STOPS)] if o.many else text
 
 
 def answer_of(name: str) -> type[BaseModel]:
