@@ -124,7 +124,7 @@ def test_the_key_may_come_from_the_environment(run: str, monkeypatch: pytest.Mon
 
 
 def test_what_cannot_be_served_is_one_line_with_status_2(run: str) -> None:
-    command = [sys.executable, "-m", "chainrule", "serve", run, "--host", "0.0.0.0"]
+    command = [sys.executable, "-m", "chainrule", "serve", run, "--host", "0.0.0.0", "--port", "0"]
     environment = {**os.environ, "CHAINRULE_API_KEY": ""}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
     assert done.returncode == 2 and done.stdout == ""
