@@ -8,6 +8,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
 
+import numpy as np
+
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
@@ -172,11 +174,10 @@ async def continuations(
     room, requests, choices = served.scheduler.engine.room, [], []
     for prompt in prompts:
         begun, limit = Text(vocabulary, prompt), _limit(wanted, room, len(prompt.read))
+        read = np.array(prompt.read, np.int64)  # once for all n: a list is converted for each of them
         for seed in seeds:
             choices.append(Choice(len(choices), begun.copy(), stops))
-            requests.append(
-                Request(prompt.read, wanted.filters, seed, max_tokens=limit, alternatives=wanted.best, **rules)
-            )
+            requests.append(Request(read, wanted.filters, seed, max_tokens=limit, alternatives=wanted.best, **rules))
     by_request = {id(request): choice for request, choice in zip(requests, choices)}
     async with aclosing(_events(served.scheduler, requests)) as events:
         async for event in events:
