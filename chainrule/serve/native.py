@@ -93,7 +93,7 @@ class Route:
         kind: the type of that field.
         told: a line on the field.
         example: a body.
-        work: the cost of a body and what it counts, in words: at most ``limits.WORK``.
+        work: the cost of a body to a run and what it counts, in words: at most ``limits.WORK``.
         tasks: whose runs answer; empty: those of every task that the command has.
         required: the field must be given.
         does: what it does, in words; empty: as the command's help says.
@@ -104,7 +104,7 @@ class Route:
     kind: Any
     told: str
     example: Given
-    work: Callable[[Given], tuple[int, str]]
+    work: Callable[[Run, Given], tuple[int, str]]
     tasks: tuple[str, ...] = ()
     required: bool = True
     does: str = ""
@@ -119,45 +119,53 @@ class Route:
         return task in answering(self.function) and (not self.tasks or task in self.tasks)
 
 
-def _read_once(field: str) -> Callable[[Given], tuple[int, str]]:
-    return lambda given: (size(given.get(field, ())), "characters and items")
+def _read_once(_: Run, given: Given) -> tuple[int, str]:
+    return size(given["input"]), "characters and items"
 
 
-def _translated(given: Given) -> tuple[int, str]:
+def _predicted(_: Run, given: Given) -> tuple[int, str]:
+    listed = len(given["input"]) * given.get("top_k", 5)
+    return size(given["input"]) + listed, "characters and items, and tokens that are listed"
+
+
+def _translated(_: Run, given: Given) -> tuple[int, str]:
     rows = len(given["input"]) * max(given.get("beams", 4), given.get("n_best", 1))
     if rows > limits.ROWS:
         raise Refused("input", f"{rows:,} hypotheses (texts x beams), at most {limits.ROWS:,}: give fewer texts")
     return size(given["input"]), "characters"
 
 
-def _filled(given: Given) -> tuple[int, str]:
-    return sum(len(text) * (1 + text.count(MASK)) for text in given["text"]), "characters x masks"
+def _filled(_: Run, given: Given) -> tuple[int, str]:
+    listed = given.get("top_k", 5)
+    work = sum(len(text) + text.count(MASK) * (len(text) + listed) for text in given["text"])
+    return work, "characters x masks, and tokens that are listed"
 
 
-def _forecast(given: Given) -> tuple[int, str]:
-    drawn = max(1, len(given.get("prompt", ()))) * given.get("max_tokens", 24) * FORECAST_PATHS
+def _forecast(run: Run, given: Given) -> tuple[int, str]:
+    series = given.get("prompt") or run.data["tail"]
+    drawn = len(series) * given.get("max_tokens", 24) * FORECAST_PATHS
     return size(given.get("prompt", [])) + drawn, f"numbers read and drawn ({FORECAST_PATHS:,} paths of each series)"
 
 
 ROUTES = {
     "predict": Route(
         "predict", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
-        {"input": [["home", "search", "product"]], "top_k": 3}, _read_once("input"),
+        {"input": [["home", "search", "product"]], "top_k": 3}, _predicted,
     ),
     "score": Route(
         "score", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
-        {"input": [["home", "search", "product"]], "tokens": True}, _read_once("input"),
+        {"input": [["home", "search", "product"]], "tokens": True}, _read_once,
     ),
     "translate": Route(
         "translate", "input", TextInput, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
     ),
     "classify": Route(
         "classify", "input", TextInput, "texts to label; of a run of images: files of images in base64",
-        {"input": ["Guten Morgen, liebe Freunde"]}, _read_once("input"),
+        {"input": ["Guten Morgen, liebe Freunde"]}, _read_once,
     ),
     "tag": Route(
         "tag", "input", Sentences, "sentences: texts whose tokens white space separates, or lists of tokens",
-        {"input": ["12 Main Street Springfield IL 62701"]}, _read_once("input"),
+        {"input": ["12 Main Street Springfield IL 62701"]}, _read_once,
     ),
     "fill": Route(
         "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3},
@@ -282,7 +290,7 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     served = chosen(service, name, given.pop("model", None))
     if isinstance(given.get(route.reads), str):
         given[route.reads] = [given[route.reads]]
-    work, what = route.work(given)
+    work, what = route.work(served.run, given)
     if work > limits.WORK:
         raise Refused(route.reads, f"{work:,} {what}, at most {limits.WORK:,} in one request: ask for less")
     command = route.command

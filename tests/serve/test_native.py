@@ -240,6 +240,19 @@ def test_the_work_of_a_request_is_bounded_before_it_begins(service: Service, mon
         assert "at most" in str(refused(service, name, body)), name
 
 
+def test_what_is_listed_and_the_series_of_a_run_count_as_work(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "answer", lambda *_: pytest.fail("it began"))
+    waves = service.find("waves").run
+    monkeypatch.setitem(waves.data, "tail", waves.data["tail"] * 700)
+    for name, body in {
+        "predict": {"input": ["x" * 64] * 1000, "top_k": 1000}, "fill": {"text": ["[MASK]" * 2] * 1000, "top_k": 1000},
+        "forecast": {"max_tokens": 2},
+    }.items():  # fmt: skip
+        assert "at most" in str(refused(service, name, body)), name
+
+
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
