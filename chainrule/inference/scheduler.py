@@ -45,7 +45,7 @@ class TimedOut(ChainruleError):
 
 
 class Caller:
-    """Who waits for requests or for a computation: up to a time, unless they leave before.
+    """The one who waits for requests or for a computation: up to a time, unless they leave before.
 
     Args:
         timeout: seconds from now; None: as long as it takes.
