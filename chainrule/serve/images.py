@@ -13,7 +13,7 @@ from pydantic import Field
 from chainrule.core import UserError
 from chainrule.data.image_files import as_png
 from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
-from chainrule.serve.errors import Refused
+from chainrule.serve.errors import Refused, shown
 from chainrule.serve.limits import IMAGES
 from chainrule.serve.service import Served
 from chainrule.tasks.draw.inference import draw
@@ -62,7 +62,7 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
         raise UserError(f"{served.name}: its task is {served.run.task}; a run of --task draw makes images")
     side = served.run.processor.reader.size
     if body.size not in ("auto", f"{side}x{side}"):
-        raise Refused("size", f"size {body.size}: this model draws {side}x{side}")
+        raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")
     images = await served.desk.compute(lambda: _drawn(served, body))
     data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
     return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}"}

@@ -37,7 +37,7 @@ class Detokenize(Body):
 
     model_config = example(tokens=[70, 97, 105, 114])
 
-    tokens: Annotated[list[int], Field(max_length=WORK)]
+    tokens: Annotated[list[int], Field(fail_fast=True, max_length=WORK)]
     """The token ids."""
 
 
@@ -61,7 +61,8 @@ def _tokenized(vocabulary: Vocabulary, body: Tokenize) -> dict[str, Any]:
 async def detokenize(body: Detokenize, request: Request) -> dict[str, str]:
     """Return the text of token ids; undecodable bytes are replaced."""
     vocabulary = Vocabulary(_served(request, body.model).run)
-    return {"prompt": vocabulary.content(vocabulary.checked(body.tokens, "tokens")).decode(errors="replace")}
+    content = await asyncio.to_thread(lambda: vocabulary.content(vocabulary.checked(body.tokens, "tokens")))
+    return {"prompt": content.decode(errors="replace")}
 
 
 @router.get("/tokenizer_info")

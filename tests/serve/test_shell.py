@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from chainrule.core import UserError
-from chainrule.serve import limits
+from chainrule.serve import errors, limits
 from chainrule.serve.app import application
 from chainrule.serve.security import LOCAL, Access
 from chainrule.serve.server import Settings, is_local, listen, serve
@@ -117,6 +118,36 @@ def test_a_mistake_names_its_field_and_what_is_accepted(
     assert told in error_of(answer)["message"]
 
 
+MISTAKES = 20_000
+"""Mistakes in one body."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {**GOOD, **{f"field{k}": 1 for k in range(MISTAKES)}}),
+        ("/v1/chat/completions", {"messages": [{}] * MISTAKES}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{}] * MISTAKES}]}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "x", **dict.fromkeys(map(str, range(99)))}]},
+        ),
+        ("/detokenize", {"tokens": ["a"] * MISTAKES}),
+        ("/v1/predict", {"input": [[None] * MISTAKES]}),
+        ("/v1/predict", {"input": "x", **{f"field{k}": 1 for k in range(MISTAKES)}}),
+    ],
+    ids=["fields", "messages", "parts", "fields of a message", "ids", "events", "fields of a command"],
+)
+def test_mistakes_are_not_gathered_by_the_thousand(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    """Each one that is kept takes more than a kilobyte."""
+    most: list[int] = []
+    monkeypatch.setattr(errors, "_invalid", lambda found: most.append(len(found)) or errors.Failure(422, "wrong"))
+    assert client.post(path, json=body).status_code == 422
+    assert most[0] <= 4
+
+
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/health", 405)])
 def test_unknown_paths_and_methods_are_answered_in_the_same_form(
     client: TestClient, method: str, path: str, status: int
@@ -153,6 +184,14 @@ def test_a_body_of_another_type_is_refused_so_that_pages_of_others_cannot_send_o
     body = json.dumps(GOOD).encode()
     answer = client.post("/v1/completions", content=body, headers={"content-type": kind} if kind else {})
     assert answer.status_code == 415 and error_of(answer)["param"] == "content-type"
+
+
+def test_a_long_content_type_is_read_in_little_time(client: TestClient) -> None:
+    kind = 'application/json; a="' + ";" * 60_000
+    began = time.monotonic()
+    for _ in range(3):
+        client.post("/v1/completions", content=b"{", headers={"content-type": kind})
+    assert time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize("announced", [True, False])
