@@ -91,6 +91,19 @@ def test_a_file_standard_input_and_a_list_hold_the_same_sequences(
 
 
 @pytest.mark.parametrize("form", DATA)
+def test_a_file_is_scored_as_one_sequence_where_it_is_asked_for(
+    form: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "some").write_text(GAP.get(form, "\n").join(ASKED[form]) + "\n")
+    words = ["score", str(runs[form]), str(tmp_path / "some")]
+    apart = json.loads(printed(capsys, *words, "--json"))
+    whole = json.loads(printed(capsys, *words, "--unit", "stream", "--json"))
+    assert len(whole["lines"]) == 1 and whole["symbols"] == apart["symbols"] - len(ASKED[form]) + 1  # one end
+    (row,) = printed(capsys, *words, "--unit", "stream", "--json-lines").splitlines()
+    assert json.loads(row)["nats"] == whole["nats"]
+
+
+@pytest.mark.parametrize("form", DATA)
 def test_generated_sequences_can_be_told_apart_and_are_scored_from_the_file(
     form: str, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -53,7 +53,7 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
         run: a run of ``generate``.
         input: a path, or texts in memory; of symbols as `read_sequences` has it.
         unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a
-            file as one sequence, texts in memory as they are. Symbols are scored record by record with either.
+            file as one sequence, texts in memory as they are.
         tokens: give the nats of every token too.
 
     Returns:
@@ -62,7 +62,7 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
         their ``token_texts`` (None: the end of a record of symbols; U+FFFD: unknown) and ``token_nats``.
     """
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
-        part = run.processor.encode(_records(run, input))
+        part = run.processor.encode(_records(run, input, unit))
         return _scores(run, part, (part.ends - part.starts).tolist(), tokens)
     if not inputs.is_path(input):
         input = inputs.items_of(input)
@@ -225,13 +225,15 @@ def read_sequences(run: Run, input: Any, command: str) -> list[Any]:
     return [one for item, found in zip(texts, cut) for one in (found if len(found) > 1 else [item])]
 
 
-def _records(run: Run, input: Any) -> Sequences:
-    """The records of an input to score; the newline behind a tune is no part of it."""
+def _records(run: Run, input: Any, unit: str) -> Sequences:
+    """The records of an input to score, joined where a file is one sequence; the newline behind a tune is no part."""
     form = run.processor.tokenizer.form
     found = read_sequences(run, input, "score")
     if record_reader(form.kind):
         found = [item.strip("\n") if isinstance(item, str) else item for item in found]
     records = [_symbols(run, sequence) for sequence in found]
+    if unit == "stream" and inputs.is_path(input):
+        records = [[symbol for record in records for symbol in record]]
     if not any(map(len, records)):
         raise DataError("the input: nothing to score: give at least one record with a symbol")
     return Sequences.of(form, records, None, "the text")
