@@ -11,6 +11,8 @@ WORKDIR /opt/chainrule
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin chainrule
 COPY pyproject.toml constraints.txt README.md LICENSE THIRD_PARTY.md ./
 COPY chainrule chainrule
+# PyPI has the CUDA build, of several gigabytes.
+RUN pip install --no-cache-dir --disable-pip-version-check --no-deps torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu
 RUN pip install --no-cache-dir --disable-pip-version-check -c constraints.txt '.[serve]'
 
 USER 10001

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from chainrule.options import Options, Result, argument, key, register_command
-from chainrule.tasks.groups import ByLine
+from chainrule.tasks.groups import ByLine, paths_among
 
 
 class ClassifyResult(Result):
@@ -34,9 +31,7 @@ class Classify(ByLine):
 
     def completed(self) -> Options:
         """Return the options with inputs that name files as paths."""
-        if not isinstance(self.input, tuple | list):
-            return self
-        return replace(self, input=[Path(x) if os.path.isfile(x) else x for x in self.input])
+        return replace(self, input=paths_among(self.input, self.command))
 
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
         for k, (given, label, p) in enumerate(zip(answer["inputs"], answer["labels"], answer["p"])):
@@ -46,11 +41,6 @@ class Classify(ByLine):
     def totals(self, answer: dict[str, Any]) -> Iterable[str]:
         if blank := sum(not text.strip() for text in answer["inputs"]):
             yield f"{blank} blank line{'s' * (blank > 1)}: the label is that of an empty text"
-        for text in answer["inputs"]:
-            if re.fullmatch(r"\S+\.(txt|csv|tsv|jsonl|png|jpe?g|webp|bmp|gif|tiff?)", text) and not os.path.exists(
-                text
-            ):
-                yield f"{text}: no such file; read as a text"
         if unknown := answer.get("unknown"):
             yield f"tokens that the run does not know: {sum(unknown)}"
         if cut := answer.get("cut"):

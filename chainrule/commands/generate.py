@@ -16,7 +16,7 @@ class GenerateResult(Result):
     prompts: list[Any] | None = key("the prompts, where a file holds them")
     texts: list[str] | None = key("continuations, without their prompts")
     sequences: list[Any] | None = key("of symbols and series: whole records as lists")
-    written: list[str] | None = key("of symbols: the same as they would be written in a file")
+    written: list[str] | None = key("of symbols: the same as predict and score read them from a file")
     nats: list[float] = key("log p of each", always=True)
     unknown: list[int] | None = key("for each prompt: tokens that the run does not know, if there are any")
     tokens_per_second: float = key("speed", always=True)
@@ -33,7 +33,8 @@ class Generate(UsesRun, Sampling, Constraints):
 
     prompt: tuple[str, ...] = option("text to continue (may be repeated)", (), metavar="TEXT", place=True)
     input: Any = argument(
-        "prompts, one per line (-: standard input), instead of --prompt; in Python also a list",
+        "prompts, one per line (of FASTA an entry, of ABC a tune; -: standard input), instead of --prompt; in Python "
+        "also a list",
         nargs="?",
         metavar="FILE",
         place=False,

@@ -51,7 +51,9 @@ class Serve(Machine):
         try:
             import fastapi  # noqa: F401
         except ImportError:
-            raise UserError("serve needs the extra 'serve': pip install 'chainrule[serve]'") from None
+            raise UserError(
+                "serve needs the extra 'serve': pip install '.[serve]' where chainrule was checked out"
+            ) from None
         from chainrule.serve.server import Settings, serve
 
         machine = {name: value for name, value in self.given().items() if name in ("device", "precision", "threads")}

@@ -10,7 +10,7 @@ import numpy as np
 
 from chainrule.data.source import CHUNK, chunked
 from chainrule.data.split import Spans, pieces
-from chainrule.data.symbols import Sequences
+from chainrule.data.symbols import Form, Sequences
 
 XZ_LIMIT = 8 << 20
 """Bytes of the test split that are compressed."""
@@ -58,9 +58,16 @@ def symbol_facts(train: Sequences, held: Sequences, unit: str) -> dict[str, Any]
     return {
         "entropy": bits_of_counts(train.counts()),
         "duplicates": _repeated(train, held, unit),
-        "examples": [train.form.write(train.record(r)[:EXCERPT])[:EXCERPT] for r in picked],
+        "examples": [_beginning(train.form, train.record(r)) for r in picked],
         "xz": None,
     }
+
+
+def _beginning(form: Form, record: list[str]) -> str:
+    """As many first symbols of a record as the card shows; one step, cut, where that alone is longer."""
+    sizes = range(min(len(record), EXCERPT) // form.step, 0, -1)
+    shown = (form.write(record[: size * form.step]) for size in sizes)
+    return next((text for text in shown if len(text) <= EXCERPT), form.write(record[: form.step])[:EXCERPT])
 
 
 def _repeated(train: Sequences, test: Sequences, unit: str) -> float:

@@ -149,9 +149,10 @@ def read_sequences(source: Any) -> list[list[str]]:
     """Return sequences of tokens.
 
     Args:
-        source: a file with a sequence a line and white space between tokens; or a file of one token a line with a blank
-            line between sequences, as a tagger is trained on (further columns after a tab are not read): one with a
-            tab, or most of whose lines hold a single word. Or an iterable of token lists or of sequences in a line.
+        source: a file with a sequence a line and white space between tokens (a blank line is an empty sequence); or a
+            file of one token a line with blank lines between sequences, as a tagger is trained on (further columns
+            after a tab are not read): one with a tab, or most of whose lines hold a single word. Or an iterable of
+            token lists or of sequences in a line.
 
     Raises:
         UserError: no tokens, or no such file. DataError: as `read_bytes`.
@@ -164,7 +165,7 @@ def read_sequences(source: Any) -> list[list[str]]:
         return [item.split() if isinstance(item, str) else [str(token) for token in item] for item in items_of(source)]
     lines = read_lines(source)
     if not holds_token_lines(lines):
-        return [line.split() for line in lines if line.strip()]
+        return [line.split() for line in lines]
     found = read_token_lines("\n".join(lines))
     place = CONLLU.index("FORM") if found.conllu else 0
     return [[cells[min(place, len(cells) - 1)].strip() for _, cells in block] for block in found.blocks]

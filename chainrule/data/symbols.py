@@ -8,7 +8,8 @@ A record is a list of symbols; `Form` describes how it stands in a file, so that
 | words    | a cell, or a line of text                                     | words between white space          |
 | list     | a JSON list                                                   | its items                          |
 | chords   | a JSON list of equally long lists (parallel voices)           | one for each voice and step        |
-| steps    | rows of a table: a row is a step, a column a voice            | one for each voice and step        |
+| steps    | rows of a table; outside one, a line: steps between spaces,   | one for each voice and step        |
+|          | commas between voices, or a JSON list                         |                                    |
 | other    | a record of the `RecordReader` of this name (fasta, abc)      | its characters                     |
 
 Parallel voices become one sequence, voice by voice within each step. Each voice has its own alphabet (a symbol is
@@ -17,8 +18,6 @@ Parallel voices become one sequence, voice by voice within each step. Each voice
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -79,12 +78,9 @@ class Form:
         return self.interleave(steps)
 
     def records(self, text: str) -> list[str]:
-        """Return the records of a text as they are written, without blank ones."""
-        if reader := record_reader(self.kind):
-            found = reader.split(text)
-        else:
-            found = [text] if self.kind == "steps" else text.split("\n")
-        return [record for record in found if record.strip()]
+        """Return the records of a text as they are written, without blank ones: lines, or those of its format."""
+        reader = record_reader(self.kind)
+        return [record for record in (reader.split(text) if reader else text.split("\n")) if record.strip()]
 
     def _items(self, text: str) -> list[Any]:
         if not text.lstrip().startswith(("[", "{")):
@@ -113,8 +109,8 @@ class Form:
         return [f"{voice}={name_of(item)}" for step in steps for voice, item in zip(self.voices, step)]
 
     def bare(self, symbol: str) -> str:
-        """Return a symbol without the name of its voice."""
-        return symbol.partition("=")[2] if self.voices else symbol
+        """Return a symbol without the name of its voice; the unknown symbol has none."""
+        return symbol.partition("=")[2] if self.voices and "=" in symbol else symbol
 
     def rows(self, symbols: Sequence[str]) -> list[Any]:
         """Return a record for programs: its symbols, or its steps as lists."""
@@ -122,8 +118,10 @@ class Form:
         return [bare[k : k + self.step] for k in range(0, len(bare), self.step)] if self.voices else bare
 
     def write(self, symbols: Sequence[str], number: int = 1) -> str:
-        """Return a record as it stands in a file; ``number`` counts records from 1.
+        """Return a record as `read` reads it: a line, but for formats of several; ``number`` counts records from 1.
 
+        >>> Form("steps").write(["login", "buy"]), Form("steps").write(["log in", "buy"])
+        ('login buy', '["log in", "buy"]')
         >>> Form("list").write(["login", "buy"])
         '["login", "buy"]'
         """
@@ -135,11 +133,19 @@ class Form:
             case "words":
                 return " ".join(symbols)
             case "steps":
-                held = io.StringIO()
-                csv.writer(held, lineterminator="\n").writerows(self.rows(symbols) if self.voices else zip(symbols))
-                return held.getvalue().removesuffix("\n")
+                line = " ".join(",".join(row) for row in self.rows(symbols)) if self.voices else " ".join(symbols)
+                if _reads_as(self, line, symbols):
+                    return line
         listed = self.rows(symbols)
         return json.dumps({self.field: listed} if self.field else listed, ensure_ascii=False)
+
+
+def _reads_as(form: Form, line: str, symbols: Sequence[str]) -> bool:
+    """True if a line is read as these symbols: no name holds white space, nor is the line taken for JSON."""
+    try:
+        return [*map(form.bare, form.read(line))] == [*map(form.bare, symbols)]
+    except UserError:
+        return False
 
 
 def name_of(item: Any) -> str:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import re
+from pathlib import Path
 from typing import Any
 
+from chainrule.core.errors import UserError
 from chainrule.options import Options, argument, option
+
+FILE_NAME = re.compile(r"\S+\.(txt|csv|tsv|jsonl|conllu|png|jpe?g|webp|bmp|gif|tiff?)(\.gz)?", re.IGNORECASE)
+"""One word that ends in the suffix of a file, and so is hardly meant as a text."""
 
 
 class Columns(Options):
@@ -168,6 +175,26 @@ class ByLine(ReadsText):
     """Options of the commands that answer each line of their input by itself."""
 
     by_line = "input"
+
+
+def paths_among(given: Any, command: str) -> Any:
+    """Return arguments that are texts or files, the names of files as paths.
+
+    Args:
+        given: the arguments, or a path that stands for all of them.
+        command: the name of the command, for errors.
+
+    Raises:
+        UserError: an argument that is a file's name by its suffix, without such a file.
+    """
+    if not isinstance(given, tuple | list):
+        return given
+    for text in given:
+        if isinstance(text, str) and FILE_NAME.fullmatch(text) and not os.path.isfile(text):
+            raise UserError(
+                f"{text}: no such file; if it is a text, give it by standard input: echo {text} | chainrule {command} …"
+            )
+    return [Path(x) if os.path.isfile(x) else x for x in given]
 
 
 class Sampling(Seed):

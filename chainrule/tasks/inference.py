@@ -226,11 +226,6 @@ def named_in_memory(folder: Path | str) -> Iterator[None]:
 # --- what inference calls need ----------------------------------------------------------------------------------------
 
 
-def text_of(run: Run, ids: Any) -> str:
-    """Return the text of token ids, for people: undecodable bytes are replaced."""
-    return run.processor.tokenizer.decode(ids).decode(errors="replace")
-
-
 def unknown_ids(run: Run) -> list[int]:
     """Return the token ids that a run does not know: the unknown one, and those that training never had."""
     unknown = run.processor.tokenizer.unknown

@@ -181,3 +181,12 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(build, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "Add a task" in (tmp_path / "add-a-task.html").read_text("utf-8")
+
+
+def test_nothing_says_that_an_index_has_the_package() -> None:
+    """Nothing is released: ``pip install chainrule`` would fetch nothing, or a package of somebody else."""
+    files = [ROOT / name for name in DOCUMENTS] + [*(ROOT / "deploy").iterdir(), ROOT / "Dockerfile"]
+    files += (ROOT / "chainrule").rglob("*.py")
+    assert len(files) > 100
+    for file in files:
+        assert not re.search(r"pip install (-\S+ \S+ )*['\"]?chainrule\b", file.read_text()), file

@@ -169,6 +169,36 @@ def test_blank_lines_and_unknown_symbols_keep_their_place(
     assert [row["unknown"] for row in rows] == [0, 0, 1]
 
 
+@pytest.mark.parametrize("size", [1, 4096])
+def test_a_blank_line_is_an_empty_sequence_of_tags(
+    size: int,
+    folders: dict[str, str],
+    printed: Callable[..., list[Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(by_line.blocks, "__defaults__", (size, 1 << 20))
+    (tmp_path / "x.txt").write_text("the dog sat\n\na cat ran\n")
+    rows = printed("tag", folders["tags"], str(tmp_path / "x.txt"), "--json-lines")
+    assert [len(row["tags"]) for row in rows] == [3, 0, 3] and rows[1] == {"tokens": [], "tags": [], "nats": 0.0}
+    (whole,) = printed("tag", folders["tags"], str(tmp_path / "x.txt"), "--json")
+    assert [len(tags) for tags in whole["tags"]] == [3, 0, 3]
+
+
+def test_a_name_of_a_missing_file_is_no_text_to_classify(
+    folders: dict[str, str], printed: Callable[..., list[Any]], tmp_path: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for form in ([], ["--json-lines"]):
+        assert cli.main(["classify", folders["labels"], "to be", "nosuch.txt", *form]) == 2
+        shown = capsys.readouterr()
+        assert shown.err.startswith("chainrule: nosuch.txt: no such file; if it is a text") and not shown.out
+    rows = printed("classify", folders["labels"], "read nosuch.txt", "v1.5", "etc.", "--json-lines")
+    assert [row["input"] for row in rows] == ["read nosuch.txt", "v1.5", "etc."]
+    (tmp_path / "lines").write_text("nosuch.txt\n")
+    assert [row["input"] for row in printed("classify", folders["labels"], "lines", "--json-lines")] == ["nosuch.txt"]
+
+
 def test_only_commands_that_read_lines_print_json_lines(folders: dict[str, str], capsys: Any) -> None:
     assert cli.main(["laws", "gpt", "--json-lines"]) == 2
     assert "laws has no option --json-lines" in capsys.readouterr().err

@@ -21,6 +21,7 @@ from chainrule.inference.engine import Engine, sample_paths
 from chainrule.inference.requests import Capacity, Constraints, Request, SourcePrompt
 from chainrule.inference.sampling import Filters
 from chainrule.laws.subject import Numbers, Sourced, Subject
+from chainrule.nn.cache import Cache
 
 CPU = Compute("cpu", False, 1)
 V = 11
@@ -385,3 +386,16 @@ def test_n_samples_are_one_request_each_and_more_of_them_change_nothing(lines):
     few, many = (chainrule.generate(run, ["w1 ", "w"], n=n, max_tokens=20, seed=3)["texts"] for n in (2, 5))
     assert few == [*many[:2], *many[5:7]] and len(set(many)) > 6
     assert chainrule.generate(run, ["w"], n=2, max_tokens=20, seed=3)["texts"] == few[2:]
+
+
+def test_a_cache_in_bf16_takes_keys_that_autocast_left_in_fp32() -> None:
+    """Rows of unequal length, one new token each: the way that writes in place by index."""
+    store = tuple(torch.zeros(2, 3, 5, 7, dtype=torch.bfloat16) for _ in range(2))
+    cache = Cache(torch.tensor([1, 2]), torch.zeros(2, dtype=torch.long), store[:1], store[1:])
+    new_BGTK = torch.full((2, 3, 1, 7), 0.5)
+    with torch.no_grad():
+        cache.remember(0, new_BGTK, 2 * new_BGTK, torch.ones(2, dtype=torch.long))
+    for found, value in ((cache.keys[0], 0.5), (cache.values[0], 1.0)):
+        assert found.dtype == torch.bfloat16
+        assert [row.nonzero()[:, 1].unique().tolist() for row in found] == [[1], [2]]
+        assert found.unique().tolist() == [0.0, value]

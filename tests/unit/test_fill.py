@@ -405,6 +405,7 @@ def test_candidates_of_several_masks_know_only_what_is_shown(run: Path) -> None:
         ("the fox", "write [MASK] where"),
         ("x" * 99 + " y z" * 40 + "[MASK]", "reads 31 at once"),
         ("the [mask]", "no [MASK]"),
+        ("nosuch.txt", "nosuch.txt: no such file"),
     ],
 )
 def test_what_cannot_be_filled_is_said_in_one_line(
@@ -413,6 +414,21 @@ def test_what_cannot_be_filled_is_said_in_one_line(
     assert main(["fill", str(run), given, *ONE_THREAD]) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1
+
+
+def test_fill_reads_files_and_names_the_line_without_a_mask(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = tmp_path / "good.txt", tmp_path / "bad.txt"
+    good.write_text("the [MASK]\n\nthe f[MASK]x\n")
+    bad.write_text("the [MASK]\n\nthe f[MASK]x\nthe fox\n")
+    found = printed(capsys, "fill", str(run), str(good), "a [MASK]")
+    assert [one["text"] for one in found["texts"]] == ["the [MASK]", "", "the f[MASK]x", "a [MASK]"]
+    monkeypatch.setattr("chainrule.tasks.by_line.blocks.__defaults__", (2, 1 << 20))
+    for form in ("--json", "--json-lines"):
+        assert main(["fill", str(run), str(good), str(bad), form, *ONE_THREAD]) == 2
+        shown = capsys.readouterr()
+        assert f'{bad}:4: no [MASK] in "the fox"' in shown.err and not shown.out
 
 
 def test_evaluate_has_what_programs_rely_on(

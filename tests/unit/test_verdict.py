@@ -283,7 +283,7 @@ def test_of_rows_that_too_little_test_data_do_not_separate_the_cheapest_is_taken
     found = verdict({"gru": 2.0, "ngram": 2.01}, costs, noise=0.5, size=4_000)
     assert found["confidence"] == "cannot tell" and set(found["tie"]) == {"gru", "ngram"}
     assert found["best"] == "ngram" and "NGRAM is the cheapest" in found["text"]
-    assert found["would_decide"]["text"] in found["text"] and "5,000" in found["would_decide"]["text"]
+    assert found["would_decide"]["text"] in found["text"] and "needs at least 5,000 " in found["would_decide"]["text"]
 
 
 def test_a_tie_says_what_would_decide_it() -> None:
@@ -292,7 +292,7 @@ def test_a_tie_says_what_would_decide_it() -> None:
     said = found["would_decide"]["text"]
     assert "times as much test data would separate" in said and "--split 0." in said
     tight = verdict({"gru": 2.0, "lstm": 2.08}, {"gru": {"params": 9}}, noise=0.5, test_share=0.3)["would_decide"]
-    assert "takes more data" in tight["text"] and "데이터" in tight["text_ko"]
+    assert tight["text"].endswith(": add more data.") and "(데이터를 더 준비하십시오)" in tight["text_ko"]
     overlap = {"gru": (2.0, 2.1, 2.05), "lstm": (2.06, 2.2, 2.1)}
     found = verdict({"gru": 2.0, "lstm": 2.1}, seeds=overlap)
     assert found["confidence"] == "tie" and "--seeds 6" in found["would_decide"]["text"]

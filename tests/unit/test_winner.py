@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+import chainrule
 from chainrule import cli
 from chainrule.cli.parser import parse
 from chainrule.commands.compare import Compare
+from chainrule.experiment.uses import uses
 from chainrule.tasks.base import all_tasks
 
 TEXT = "".join(f"{k} men went to mow, to mow a farmer's meadow of {k * k % 17} flowers.\n" for k in range(90))
@@ -28,14 +31,28 @@ def test_every_command_is_one_that_can_be_typed(kind: str) -> None:
     data: dict[str, Any] = {"counted": counted, "examples": [EXAMPLES.get(kind, TEXT)]}
     board = {"task": task, "verdict": {"best": "gru"}, "data": data}
     told = Compare(data="my data.txt", out="my board", models="a.py,ngram").uses(board)
-    assert len(told) == 3
+    assert len(told) == 3 + (task == "generate")
     for command in told:
         words = shlex.split(command.rpartition(" | ")[2])
         assert words[0] == "chainrule" and "my board/best" in words and words[words.index("--plugin") + 1] == "a.py"
         options, _ = parse(words[1:])
-        assert options.run == "my board/best"  # type: ignore[attr-defined]
+        given = vars(options).get("runs") or (vars(options)["run"],)
+        assert given == ("my board/best",)
     board["verdict"]["best"] = None
     assert Compare(out="b").uses(board) == []
+
+
+def typed(told: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the commands print; ``serve`` is asked which run it would serve."""
+    shown = []
+    monkeypatch.setattr("chainrule.commands.serve.Serve.call", lambda self: {"served": self.runs})
+    for line in told:
+        echo, _, command = line.rpartition(" | ")
+        text = shlex.split(echo)[1:] or [""]
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{text[0]}\n".encode())))
+        assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
+        shown.append("".join(capsys.readouterr()))
+    return shown
 
 
 def test_the_commands_that_a_comparison_prints_do_work(
@@ -45,13 +62,45 @@ def test_the_commands_that_a_comparison_prints_do_work(
     compare = ["compare", str(tmp_path / "text.txt"), "--models", "markov,ngram:n=3", "--budget", "1epoch"]
     assert cli.main([*compare, "--out", str(tmp_path / "board")]) == 0
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
-    assert [re.search(r"chainrule (\w+)", line)[1] for line in told] == ["generate", "predict", "score"]  # type: ignore[index]
-    for line in told:
-        echo, _, command = line.rpartition(" | ")
-        text = shlex.split(echo)[1:] or [""]
-        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{text[0]}\n".encode())))
-        assert cli.main(shlex.split(command)[1:]) == 0, capsys.readouterr().err
-        assert capsys.readouterr().out.strip()
+    assert [re.search(r"chainrule (\w+)", line)[1] for line in told] == ["generate", "predict", "score", "serve"]  # type: ignore[index]
+    assert all(text.strip() for text in typed(told, capsys, monkeypatch)[:3])
+
+
+PAGES = ["home", "search", "cart", "pay now"]
+LONG = ["open the account page", "buy", "leave a comment on it"]
+SYMBOLS: dict[str, tuple[str, str, dict[str, str], str]] = {
+    "steps": (
+        ".csv",
+        "user,page\n" + "".join(f"u{k},{p}\n" for k in range(40) for p in PAGES[k % 2 :]),
+        {"columns": "page", "group": "user"},
+        r'\["home", "search", "cart", "pay now"\]|\["search", "cart", "pay now"\]',
+    ),
+    "list": (".jsonl", "".join(json.dumps({"sequence": LONG[k % 2 :] * 9}) + "\n" for k in range(40)), {}, r'\[".*"\]'),
+    "chords": (".jsonl", "".join(f'{{"v": {[[1, 2], [3, k % 3]] * 40}}}\n' for k in range(40)), {}, r"\[\[.*\]\]"),
+    "fasta": (".fa", "".join(f">e{k}\n{'ACGT' * (k % 3 + 30)}\n" for k in range(40)), {}, "[ACGT]{40}"),
+    "abc": (".abc", "".join(f"X: {k}\nT: a b\nK:G\nGAB {'c' * (k % 3)} |\n\n" for k in range(40)), {}, "T: a b"),
+}  # fmt: skip
+"""Data of symbols: the suffix, the content, how it is read, and the sequence that is shown."""
+
+
+@pytest.mark.parametrize("form", SYMBOLS)
+def test_what_is_shown_of_symbols_is_a_sequence_that_predict_reads(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suffix, content, options, sequence = SYMBOLS[form]
+    (tmp_path / "data").mkdir()
+    for part in ("train", "valid", "test"):
+        (tmp_path / "data" / f"{part}{suffix}").write_text(content)
+    chainrule.train(str(tmp_path / "data"), "ngram", str(tmp_path / "best"), budget="1epoch", threads=1, **options)
+    flags = [word for name, value in options.items() for word in (f"--{name}", value)]
+    capsys.readouterr()
+    assert cli.main(["data", str(tmp_path / "data"), *flags, "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    told = uses({"task": "generate", "verdict": {"best": "ngram"}, "data": card}, tmp_path, tmp_path / "data")
+    assert [re.search(r"chainrule (\w+)", line)[1] for line in told] == ["predict", "generate", "evaluate", "serve"]  # type: ignore[index]
+    assert re.fullmatch(sequence, shlex.split(told[0])[1])
+    (found, *_) = typed(told, capsys, monkeypatch)
+    assert found.count("\n") == 1  # one sequence, no note on symbols that the run does not know
 
 
 def test_a_comparison_ends_in_the_language_of_its_report() -> None:

@@ -47,7 +47,7 @@ class Fasta(RecordReader):
         return [entry for entry in made if entry]
 
     def split(self, text: str) -> list[str]:
-        return re.split(r"^>.*$", text, flags=re.MULTILINE) if ">" in text else text.split("\n")
+        return re.split(r"^(?=>)", text, flags=re.MULTILINE) if ">" in text else text.split("\n")
 
     def parse(self, record: str) -> str:
         return "".join(line for line in record.split("\n") if not line.startswith(">")).upper().replace(" ", "")

@@ -14,7 +14,7 @@ from chainrule.data.text_encoding import Decoding
 
 @register_reader("parquet", suffixes=(".parquet",))
 class Parquet(TableReader):
-    """A row is a line, numbered from 1. Needs ``chainrule[parquet]``."""
+    """A row is a line, numbered from 1. Needs pyarrow, the extra ``parquet``."""
 
     def matches(self, head: bytes) -> bool:
         return head.startswith(b"PAR1")
@@ -24,9 +24,7 @@ class Parquet(TableReader):
             import pyarrow
             import pyarrow.parquet as parquet
         except ImportError:
-            raise UserError(
-                f"{path}: Parquet needs pyarrow: pip install chainrule[parquet], or give .csv or .jsonl"
-            ) from None
+            raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow, or give .csv or .jsonl") from None
         try:
             found = parquet.read_table(io.BytesIO(unpacked(path).tobytes()))
         except pyarrow.ArrowException as error:

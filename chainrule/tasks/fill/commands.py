@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import ByLine, ReadsText
+from chainrule.options import Options, Result, argument, key, option, register_command
+from chainrule.tasks.groups import ByLine, ReadsText, paths_among
 
 
 class FillResult(Result):
@@ -24,12 +25,17 @@ class Fill(ByLine):
     by_line = "text"
 
     text: Any = argument(
-        'such as "The [MASK] sat"; each mask is one token; default: the lines of standard input',
+        'texts such as "The [MASK] sat", or files whose lines are texts; each mask is one token; default: the lines of '
+        "standard input",
         nargs="*",
         metavar="TEXT",
         stdin=True,
     )
     top_k: int | None = option("number of candidates for each mask (default: 5)", metavar="K")
+
+    def completed(self) -> Options:
+        """Return the options with texts that name files as paths."""
+        return replace(self, text=paths_among(self.text, self.command))
 
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
         return answer["texts"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from chainrule.core import Batch, Encoder, UserError
 from chainrule.core.progress import tracked
 from chainrule.data import SymbolTokenizer
-from chainrule.data.lines import read_lines
+from chainrule.data.lines import items_of, read_lines, where
 from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
@@ -29,7 +30,26 @@ Ranked = tuple[list[list[int]], list[list[float]]]
 """For each mask the most probable tokens, and their log p."""
 
 
-@register_call("fill")
+def _texts(text: Any) -> list[str]:
+    """The lines of an input. Raises UserError, with the place, where one cannot be filled."""
+    sources = [text] if isinstance(text, str | os.PathLike) else items_of(text)
+    found: list[str] = []
+    for source in sources:
+        file = isinstance(source, os.PathLike)
+        lines = read_lines(source if file else [source])
+        for number, line in enumerate(lines, 1):
+            if line.strip() and MASK not in line:
+                place = (
+                    f"{where(source)}:{number}: " if file else f"text {len(found) + 1}: " if len(sources) > 1 else ""
+                )
+                raise UserError(f'{place}no {MASK} in "{line[:40]}": write {MASK} where something is to be filled in')
+            found.append(line)
+    if not any(line.strip() for line in found):
+        raise UserError(f"fill: the text is empty: write {MASK} where something is to be filled in")
+    return found
+
+
+@register_call("fill", items=lambda _, text, **__: _texts(text))
 def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     """Predict the tokens behind every ``[MASK]`` of each text.
 
@@ -37,7 +57,7 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
 
     Args:
         run: a run of ``fill``.
-        text: a path, or one text or several.
+        text: a text, or several, of which a ``Path`` is a file of lines; or such a path.
         top_k: how many tokens are returned for each mask.
 
     Returns:
@@ -51,12 +71,7 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     """
     if top_k < 1:
         raise UserError(f"--top-k {top_k}: at least 1")
-    texts = read_lines([text] if isinstance(text, str) else text)
-    if not any(line.strip() for line in texts):
-        raise UserError(f"fill: the text is empty: write {MASK} where something is to be filled in")
-    unfit = next((line for line in texts if line.strip() and MASK not in line), None)
-    if unfit is not None:
-        raise UserError(f'fill: no {MASK} in "{unfit[:40]}": write {MASK} where something is to be filled in')
+    texts = _texts(text)
     never = never_filled(run)
     unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
     masked = {k: _masked(run, line) for k, line in enumerate(texts) if line.strip()}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +23,7 @@ from chainrule.tasks.board import (
     register_board,
     still_improving,
 )
+from chainrule.tasks.shell import MAX_WORDS, first_words, quoted
 
 LADDER = tuple(range(1, 9))
 LADDER_TOKENS = 1 << 17
@@ -113,13 +116,34 @@ class GenerateBoard(BoardTask):
 
     def commands(self, card: Mapping[str, Any]) -> tuple[str, ...]:
         if card.get("counted") == "symbol":
-            sample = "generate {run} --max-tokens 20"
-            return f"{sample} -n 3", f"{sample} --temperature 0 --json", "evaluate {run} {data}"
+            more = "generate {run} --max-tokens 20 -n 3", "evaluate {run} {data}", "serve {run}"
+            return ("predict {run} --top-k 3 < {words}", *more)
         return (
             "generate {run} --prompt {words} --max-tokens 100",
             "predict {run} --top-k 3 < {words}",
             "score {run} < {words}",
+            "serve {run}",
         )
+
+    def words(self, example: str) -> str:
+        """Return the beginning of a record: whole items of a JSON list, or no line that only numbers or names it."""
+        if listed := _shortened(example):
+            return quoted(listed)
+        lines = [line for line in example.splitlines() if not re.fullmatch(r">.*|X:\s*\d*\s*", line)]
+        return first_words("\n".join(lines))
+
+
+def _shortened(example: str) -> str:
+    """As many first items of a JSON list as a command shows, at least one; nothing for other examples."""
+    try:
+        found = json.loads(example)
+    except ValueError:
+        return ""
+    items = next(iter(found.values()), None) if isinstance(found, dict) else found
+    if not isinstance(items, list) or not items:
+        return ""
+    shown = [json.dumps(items[:k], ensure_ascii=False) for k in range(1, len(items) + 1)]
+    return next((text for text in reversed(shown) if len(text) <= MAX_WORDS), shown[0])
 
 
 def _references(board: BoardData) -> dict[str, float]:

@@ -15,7 +15,8 @@ class ScoreResult(Result):
     bytes: int | None = key("bytes scored, if data have bytes")
     symbols: int | None = key("symbols scored, if data have no bytes")
     lines: list[dict[str, Any]] = key(
-        "nats, bytes (or symbols) and tokens of each line, and how many of these the run does not know, if any",
+        "nats, bytes (or symbols) and tokens of each line, and how many of these the run does not know, if any; with "
+        "tokens also token_texts (None: the end of a record of symbols) and token_nats",
         always=True,
     )
 
@@ -25,9 +26,15 @@ class Score(ByLine):
     """compute log p (nats) of each line, or of a whole text"""
 
     input: Any = argument(
-        "one text per line; default: standard input; in Python also a list of lines", metavar="FILE", stdin=True
+        "one text per line (of FASTA an entry, of ABC a tune); default: standard input; in Python also a list of lines",
+        metavar="FILE",
+        stdin=True,
     )
-    tokens: bool = option("also list every token with its nats, behind the nats of the line", False)
+    tokens: bool = option(
+        "also list every token with its nats, behind the nats of the line; the end of a record of symbols is (end), in "
+        "JSON null",
+        False,
+    )
     unit: str | None = option(
         "lines (default): score each line separately, its end included; stream: score the file as one sequence",
         choices=("lines", "stream"),
@@ -39,7 +46,7 @@ class Score(ByLine):
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for line in answer["lines"]:
             tokens = zip(line.get("token_texts", ()), line.get("token_nats", ()))
-            shown = "  ".join(f"{json.dumps(text, ensure_ascii=False)} {nats:.4f}" for text, nats in tokens)
+            shown = "  ".join(f"{_shown(text)} {nats:.4f}" for text, nats in tokens)
             yield f"{line['nats']:.4f}" + (f"\t{shown}" if shown else "")
 
 
@@ -55,9 +62,13 @@ class Predict(ByLine):
     """list the most probable next tokens of each sequence, with probabilities"""
 
     input: Any = argument(
-        "one sequence per line; default: standard input; in Python also a list", metavar="FILE", stdin=True
+        "one sequence per line (of FASTA an entry, of ABC a tune); default: standard input; in Python also a list",
+        metavar="FILE",
+        stdin=True,
     )
-    top_k: int | None = option("number of tokens to list (default: 5)", metavar="K")
+    top_k: int | None = option(
+        "number of tokens to list (default: 5); the end of a record of symbols is (end), in JSON null", metavar="K"
+    )
 
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
         return ({"predictions": row, "unknown": n} for row, n in zip(answer["predictions"], answer["unknown"]))

@@ -10,21 +10,21 @@ from typing import Any
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.data import SymbolTokenizer
-from chainrule.data.lines import is_path, read_lines
+from chainrule.data.lines import is_path
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import engine_of
 from chainrule.runs.run import Run
-from chainrule.tasks.generate.reading import encoded_all, predict, score, scored_items
+from chainrule.tasks.generate.reading import encoded_all, predict, read_sequences, score, scored_items
 from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call
 
 register_call("generate", items=scored_items)(score)
-register_call("generate")(predict)
+register_call("generate", items=lambda run, input, **_: read_sequences(run, input, "predict"))(predict)
 
 
-@register_call("generate")
+@register_call("generate", items=lambda run, prompt=(), input=None, **_: _prompts(run, prompt, input))
 def generate(
     run: Run,
     prompt: Sequence[str] = (),
@@ -48,8 +48,8 @@ def generate(
     Args:
         run: a run of ``generate``.
         prompt: beginnings of records; none: one that is empty.
-        input: a path whose lines are prompts, or prompts in memory, in place of ``prompt``; of symbols also lists of
-            symbols.
+        input: a path whose lines (or entries, tunes) are prompts, or prompts in memory, in place of ``prompt``; of
+            symbols also lists of symbols.
         max_tokens: at most so many tokens each; None: 200, or as many as learned positions have room for.
         n: sequences of each prompt.
         temperature: divides the logits; 0 takes the most probable token.
@@ -65,13 +65,13 @@ def generate(
     Returns:
         ``texts``, without the prompts (``prompts``, where ``input`` holds them); ``nats``, log p of each under the
         model as it is; ``tokens_per_second``. Of symbols: ``sequences``, whole records as lists of symbols (or steps),
-        and ``written``, the same as in a file.
+        and ``written``, the same as `predict` and `score` read it from a file: a line each, but for formats of several.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
     """
     check_counts(max_tokens, n)
-    filters, prompts = Filters(temperature, top_k, top_p, min_p), _prompts(prompt, input)
+    filters, prompts = Filters(temperature, top_k, top_p, min_p), _prompts(run, prompt, input)
     if "" in stop:
         raise UserError("--stop '': an empty text; leave it out")
     if beams is not None and (filters, tuple(stop), seed) != (Filters(), (), None):
@@ -96,11 +96,13 @@ def generate(
     return {**result, **told, "tokens_per_second": speed}
 
 
-def _prompts(prompt: Sequence[str], input: Any) -> list[Any]:
+def _prompts(run: Run, prompt: Sequence[str], input: Any) -> list[Any]:
     """The prompts; an empty one where none is given."""
     if prompt and input is not None:
         raise UserError("generate: a file of prompts and --prompt exclude each other: leave out one of them")
-    return read_lines(input) if is_path(input) else list(prompt or ("",) if input is None else input)
+    return (
+        read_sequences(run, input, "generate") if is_path(input) else list(prompt or ("",) if input is None else input)
+    )
 
 
 def _made(

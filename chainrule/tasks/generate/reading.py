@@ -22,7 +22,7 @@ from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import text_of, token_text, unknown_ids
+from chainrule.tasks.inference import token_text, unknown_ids
 
 LOGITS = 1 << 24
 """Probabilities (sequences x tokens of the vocabulary) that are computed at once."""
@@ -37,11 +37,12 @@ def scored_items(run: Run, input: Any, unit: str = "lines", **_: Any) -> Sequenc
         unit: as `score` has it.
 
     Returns:
-        Lines with their bytes as they are; None for one text, and for files whose records are more than a line.
+        Lines with their bytes as they are, or records of symbols; None for one text.
     """
-    form = getattr(run.processor.tokenizer, "form", None)
-    if unit == "stream" or (form and record_reader(form.kind)):
+    if unit == "stream":
         return None
+    if isinstance(run.processor.tokenizer, SymbolTokenizer):
+        return read_sequences(run, input, "score")
     return inputs.read_texts(input) if inputs.is_path(input) else list(input)
 
 
@@ -50,18 +51,18 @@ def score(run: Run, input: Any, *, unit: str = "lines", tokens: bool = False) ->
 
     Args:
         run: a run of ``generate``.
-        input: a path, or texts in memory; of symbols also lists of symbols (of steps where voices are in step).
+        input: a path, or texts in memory; of symbols as `read_sequences` has it.
         unit: ``lines``: every line by itself, its end counted (one is added where the last lacks it); ``stream``: a
-            file as one sequence, texts in memory as they are. Symbols have records of their own: lines, tunes, entries.
+            file as one sequence, texts in memory as they are.
         tokens: give the nats of every token too.
 
     Returns:
         ``nats``, log p of everything (negative); ``bytes`` or ``symbols``; and ``lines``, the same for each text, with
-        the number of its tokens that the run does not know (``unknown``) where there are any.
+        the number of its tokens that the run does not know (``unknown``) where there are any. With ``tokens`` also
+        their ``token_texts`` (None: the end of a record of symbols; U+FFFD: unknown) and ``token_nats``.
     """
-    _check_lines(run, input, "score")
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
-        part = run.processor.encode(_records(run, input))
+        part = run.processor.encode(_records(run, input, unit))
         return _scores(run, part, (part.ends - part.starts).tolist(), tokens)
     if not inputs.is_path(input):
         input = inputs.items_of(input)
@@ -97,7 +98,7 @@ def _scores(run: Run, part: Part, sizes: Sequence[int], tokens: bool) -> dict[st
         if unknown := int(strange[s:e].sum()):
             line["unknown"] = unknown
         if tokens:
-            line |= {"token_texts": [text_of(run, [k]) for k in part.ids[s:e].tolist()], "token_nats": mine.tolist()}
+            line |= {"token_texts": [_token(run, k) for k in part.ids[s:e].tolist()], "token_nats": mine.tolist()}
         lines.append(line)
     return {"nats": float(-nats.sum()), size: sum(sizes), "lines": lines}
 
@@ -107,8 +108,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
 
     Args:
         run: a run of ``generate``.
-        input: a path, or sequences in memory: strings of text, or (of symbols) lists of symbols or records as they are
-            written in a file.
+        input: a path, or sequences in memory: strings of text, or of symbols what `read_sequences` reads.
         top_k: how many tokens of each sequence, at least 1.
 
     Returns:
@@ -121,8 +121,7 @@ def predict(run: Run, input: Any, *, top_k: int = 5) -> dict[str, Any]:
     """
     if top_k < 1:
         raise UserError(f"--top-k {top_k}: at least 1")
-    _check_lines(run, input, "predict")
-    sequences = inputs.read_lines(input) if inputs.is_path(input) else list(input)
+    sequences = read_sequences(run, input, "predict")
     if not sequences:
         raise UserError("predict: give a list of at least one sequence")
     encoded = encoded_all(run, sequences, "predict")
@@ -193,17 +192,48 @@ def _check_texts(run: Run, items: Sequence[Any], command: str) -> None:
         raise UserError(f"{command}: this run reads text ({name}): give strings, not lists of tokens")
 
 
-def _records(run: Run, input: Any) -> Sequences:
-    """The records of a file, of texts as they stand in one, or of lists of symbols."""
+def read_sequences(run: Run, input: Any, command: str) -> list[Any]:
+    """Return the sequences of an input, each as text or as a list of symbols.
+
+    Args:
+        run: a run of ``generate``.
+        input: a path, or sequences in memory: texts, or of symbols also lists of symbols (of steps where voices are in
+            step).
+        command: its name, for errors.
+
+    Returns:
+        Of text, and of most symbols, a line is a sequence, and so is a blank one. Where a format (FASTA, ABC) has
+        records of several lines, these are the sequences, of a file and of each text in memory.
+
+    Raises:
+        UserError: a table of columns where a sequence of symbols is a line. And the errors of reading the file.
+    """
+    _check_lines(run, input, command)
+    tokenizer = run.processor.tokenizer
+    form = tokenizer.form if isinstance(tokenizer, SymbolTokenizer) else None
+    reader = record_reader(form.kind) if form else None
+    if inputs.is_path(input):
+        lines = inputs.read_lines(input)
+        found = reader.split("\n".join(lines)) if reader else lines
+        return lines if found == lines else [record for record in found if record.strip()]
+    if not form:
+        return list(input)
+    texts = [item.decode() if isinstance(item, bytes) else item for item in input]
+    if not reader:
+        return texts
+    cut = [form.records(item) if isinstance(item, str) else [] for item in texts]
+    return [one for item, found in zip(texts, cut) for one in (found if len(found) > 1 else [item])]
+
+
+def _records(run: Run, input: Any, unit: str) -> Sequences:
+    """The records of an input to score, joined where a file is one sequence; the newline behind a tune is no part."""
     form = run.processor.tokenizer.form
-    texts = [text.decode() for text in inputs.read_texts(input, "stream")] if inputs.is_path(input) else list(input)
-    records = []
-    for item in texts:
-        if isinstance(item, str | bytes):
-            text = item if isinstance(item, str) else item.decode()
-            records += [_symbols(run, record) for record in form.records(text) or [""]]
-        else:
-            records.append(_symbols(run, item))
+    found = read_sequences(run, input, "score")
+    if record_reader(form.kind):
+        found = [item.strip("\n") if isinstance(item, str) else item for item in found]
+    records = [_symbols(run, sequence) for sequence in found]
+    if unit == "stream" and inputs.is_path(input):
+        records = [[symbol for record in records for symbol in record]]
     if not any(map(len, records)):
         raise DataError("the input: nothing to score: give at least one record with a symbol")
     return Sequences.of(form, records, None, "the text")
@@ -244,8 +274,8 @@ def _fitting(run: Run, ids: list[int]) -> list[int]:
 
 
 def _token(run: Run, k: int) -> str | None:
-    """A token as text; None: the end of the record."""
+    """A token as text; None: the end of the record. U+FFFD stands for the unknown token."""
     tokenizer = run.processor.tokenizer
     if isinstance(tokenizer, SymbolTokenizer):
-        return None if k == tokenizer.end else tokenizer.form.bare(tokenizer.names[k])
+        return None if k == tokenizer.end else tokenizer.form.bare(tokenizer.symbols_of([k])[0])
     return token_text(run, k)

@@ -21,7 +21,8 @@ class Tag(ByLine):
     """predict the tag of each token"""
 
     input: Any = argument(
-        "one token per line with blank lines between sequences, as a tagger is trained on, or one sequence per line; "
+        "one token per line with blank lines between sequences, as a tagger is trained on, or one sequence per line (a "
+        "blank one is an empty sequence); "
         "default: standard input; in Python also a list",
         metavar="FILE",
         stdin=True,

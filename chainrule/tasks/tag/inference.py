@@ -27,12 +27,15 @@ def tag(run: Run, input: Any) -> dict[str, Any]:
         input: a path, or sequences in memory.
 
     Returns:
-        ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence.
+        ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence; 0 of an
+        empty one.
     """
     words = read_sequences(input)
     tags: list[list[str]] = [[] for _ in words]
     nats = [0.0] * len(words)
-    for rows in tracked([*longest_first([*map(len, words)], rows=ROWS)]):
+    full = [b for b, row in enumerate(words) if row]
+    for group in tracked([*longest_first([len(words[b]) for b in full], rows=ROWS)]):
+        rows = [full[k] for k in group]
         chosen = tuple(tuple(words[b]) for b in rows)
         batch = TaggedBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), words=chosen)
         tags_BT, nats_B = run.model.tag(as_numbers(run, batch))
