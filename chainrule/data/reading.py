@@ -20,6 +20,7 @@ from chainrule.core.batch import PartsBatch, TaggedBatch, TextBatch
 from chainrule.core.errors import DataError
 from chainrule.data.image_files import ImageReader
 from chainrule.data.split import spans_of
+from chainrule.data.text_encoding import with_marks_in_order
 from chainrule.data.tokenizers import TextTokenizer, check_tokenizer, fit_tokenizer, text_tokenizer_from_json
 
 UNKNOWN, BEGIN, END, FIRST = 1, 2, 3, 4
@@ -103,7 +104,7 @@ class Lexicon:
 
 
 def _decomposed(word: str) -> str:
-    return unicodedata.normalize("NFD", word)
+    return unicodedata.normalize("NFD", with_marks_in_order(word))
 
 
 def _ids(tokenizer: TextTokenizer, text: str) -> np.ndarray:

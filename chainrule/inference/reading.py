@@ -17,8 +17,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from chainrule.core import Autoregressive, State, UserError
 from chainrule.core.compute import Compute
-from chainrule.inference.prefixes import Key, Prefixes
+from chainrule.inference.prefixes import Prefixes
 from chainrule.inference.requests import Capacity, Handle, Prompt, SourcePrompt, given
+
+Key = tuple[bytes, bytes]
+"""The source and the inputs of a record."""
 
 
 @dataclass(eq=False)
@@ -190,8 +193,9 @@ class Reader:
 
     def _recall(self, reading: PendingRecord) -> None:
         """Go on from the longest beginning of a record that was kept, if more of it was read than here."""
-        length, state = self.prefixes.find(reading.source, reading.inputs_T[:-1])
-        if state is not None and (length > reading.at or reading.state is None):
+        above = -1 if reading.state is None else reading.at
+        length, state = self.prefixes.find(reading.source, reading.inputs_T[:-1], above)
+        if state is not None:
             self.tokens_spared += length - reading.at
             self.hits += 1
             reading.at, reading.state, reading.row = length, state, 0

@@ -180,8 +180,10 @@ class SampledTokens(Sampled):
         if request.constraints != Constraints():
             self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
             after_SV = self.after_SV.tolist()
-            places = [functools.reduce(lambda s, i: after_SV[s][i], [*h.request.given, *h.tokens], 0) for h in handles]
-            self.place_B = torch.tensor(places, device=device)
+            if len(after_SV) > 1:  # with one state there is no place to be found in prompts
+                read_B = [[*handle.request.given, *handle.tokens] for handle in handles]
+                places = [functools.reduce(lambda s, i: after_SV[s][i], read, 0) for read in read_B]
+                self.place_B = torch.tensor(places, device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0
 

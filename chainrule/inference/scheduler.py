@@ -7,6 +7,7 @@ two pieces of a long computation, the model goes back to everybody else.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import defaultdict, deque
@@ -25,6 +26,7 @@ QUEUE = 128
 SHARED = Capacity(rows=64, chunk=512, cached=256 << 20)
 """Limits of an engine that many callers share."""
 
+CLOSING = "the server is closing: try again later"
 LATE = "the request took longer than it may: ask for less, or try again later"
 
 Told = Callable[[list[Event]], object]
@@ -42,6 +44,31 @@ class TimedOut(ChainruleError):
     """A computation took longer than its caller waits for it."""
 
 
+class Caller:
+    """Who waits for requests or for a computation: up to a time, unless they leave before.
+
+    Args:
+        timeout: seconds from now; None: as long as it takes.
+    """
+
+    def __init__(self, timeout: float | None = None):
+        self._until = math.inf if timeout is None else time.monotonic() + timeout
+
+    def leave(self) -> None:
+        """Wait no longer. Any thread may call this."""
+        self._until = -math.inf
+
+    @property
+    def left(self) -> float | None:
+        """Seconds for which the caller still waits; None: no limit."""
+        return None if self._until == math.inf else max(0.0, self._until - time.monotonic())
+
+    def check(self) -> None:
+        """Raise TimedOut where the caller waits no longer."""
+        if self.left == 0:
+            raise TimedOut(LATE)
+
+
 class Job:
     """Requests that were submitted together.
 
@@ -50,11 +77,11 @@ class Job:
     Args:
         told: called by the scheduler's thread with the events of each step, and once with an empty list when all
             requests have ended.
-        deadline: monotonic time at which they end; None: there is none.
+        caller: who waits for them; they end when nobody does.
     """
 
-    def __init__(self, told: Told, deadline: float | None = None):
-        self.told, self.deadline = told, deadline
+    def __init__(self, told: Told, caller: Caller):
+        self.told, self.caller = told, caller
         self.handles: list[Handle] = []
         self.cancelled = False
 
@@ -107,8 +134,8 @@ class Scheduler:
         self._borrowers: deque[threading.Event] = deque()
         self._users = 0
         """Callers inside ``borrowed``, those that wait for requests of their own included."""
-        self._deadline = threading.local()
-        """``at``: when the borrower that this thread is gives up; None: never."""
+        self._borrower = threading.local()
+        """``caller``: who waits for the computation of this thread."""
         self._lent_to: int | None = None
         """The thread that uses the model; None: that of the scheduler."""
         self._returned = threading.Event()
@@ -132,12 +159,12 @@ class Scheduler:
             Busy: too many jobs; `Closing` where the scheduler is closing.
             UserError: a request that cannot be met.
         """
-        return self._submit(requests, told, timeout, self.queue)
+        return self._submit(requests, told, Caller(timeout), self.queue)
 
-    def _submit(self, requests: Iterable[Request], told: Told, timeout: float | None, queue: int | None) -> Job:
+    def _submit(self, requests: Iterable[Request], told: Told, caller: Caller, queue: int | None) -> Job:
         """Queue requests; a queue of None takes them even where it is full or closing."""
         self._refuse(queue)
-        job = Job(told, None if timeout is None else time.monotonic() + timeout)
+        job = Job(told, caller)
         job.handles = [self.engine.prepare(request, job) for request in requests]
         with self._changed:
             self._refuse(queue)
@@ -147,7 +174,7 @@ class Scheduler:
 
     def _refuse(self, queue: int | None) -> None:
         if queue is not None and self._closing:
-            raise Closing("the server is closing: try again later")
+            raise Closing(CLOSING)
         if queue is not None and len(self._jobs) + len(self._arrived) >= queue:
             raise Busy("too many requests at once: try again later")
 
@@ -158,28 +185,28 @@ class Scheduler:
             self._changed.notify()
 
     @contextmanager
-    def borrowed(self, timeout: float | None = None) -> Iterator[None]:
+    def borrowed(self, caller: Caller | None = None) -> Iterator[None]:
         """Use the model for a computation of one's own, between two steps; borrowers take turns.
 
         Between the pieces of a long computation (``core.progress.tracked``) the engine takes a step where any request
         waits for one. A thread that has borrowed the model already goes on with it.
 
         Args:
-            timeout: seconds after which the caller gives up: while it waits for the model, between two pieces, or while
-                it waits for requests of its own. None: never.
+            caller: who waits for the computation, which ends when nobody does: while it waits for the model, between
+                two pieces, or while it waits for requests of its own. None: somebody who waits as long as it takes.
 
         Raises:
             Closing: the scheduler is closing.
-            TimedOut: the time is over.
+            TimedOut: nobody waits any longer.
         """
         if self.lent:
             yield
             return
         with self._changed:
             if self._closing:
-                raise Closing("the server is closing: try again later")
+                raise Closing(CLOSING)
             self._users += 1
-        self._deadline.at = None if timeout is None else time.monotonic() + timeout
+        self._borrower.caller = caller or Caller()
         try:
             self._acquire()
             try:
@@ -238,11 +265,11 @@ class Scheduler:
         return self._lent_to == threading.get_ident()
 
     def _acquire(self) -> None:
-        mine = threading.Event()
+        mine, caller = threading.Event(), self._borrower.caller
         with self._changed:
             self._borrowers.append(mine)
             self._changed.notify()
-        if not mine.wait(self._left()):
+        if not mine.wait(caller.left):
             with self._changed:
                 waits = mine in self._borrowers
                 if waits:
@@ -251,24 +278,24 @@ class Scheduler:
                 raise TimedOut(LATE)
             mine.wait()  # it is being lent at this moment
         self._lent_to = threading.get_ident()
+        try:
+            caller.check()
+        except TimedOut:
+            self._release()
+            raise
 
     def _release(self) -> None:
         if self.lent:
             self._lent_to = None
             self._returned.set()
 
-    def _left(self) -> float | None:
-        """Seconds that the borrower in this thread still has; None: no limit."""
-        at = getattr(self._deadline, "at", None)
-        return None if at is None else max(0.0, at - time.monotonic())
-
     def _pass_on(self) -> None:
         """Give the model back for a step, if anyone waits for it."""
-        if self.lent and self._left() == 0:
-            raise TimedOut(LATE)
-        if self.lent and (self._jobs or self._arrived or self._borrowers):
-            self._release()
-            self._acquire()
+        if self.lent:
+            self._borrower.caller.check()
+            if self._jobs or self._arrived or self._borrowers:
+                self._release()
+                self._acquire()
 
     def _lend(self) -> None:
         """Lend the model to the next borrower, until it comes back."""
@@ -304,9 +331,9 @@ class Scheduler:
         return True
 
     def _step(self) -> None:
-        now, events = time.monotonic(), defaultdict(list)
+        events = defaultdict(list)
         for job in self._jobs:
-            if job.cancelled or (job.deadline is not None and now >= job.deadline):
+            if job.cancelled or job.caller.left == 0:
                 job.end("cancelled" if job.cancelled else "timeout")
         try:
             for event in self.engine.step():
@@ -350,18 +377,21 @@ class SharedEngine:
         The requests of a borrower are taken even where the queue is full: it has been let in already.
 
         Raises:
-            Busy: the queue is full.
-            TimedOut: the borrower's time is over.
+            Busy: the queue is full; `Closing` where the scheduler could not wait for the requests.
+            TimedOut: nobody waits for the borrower any longer.
             Exception: the error that ended one of them.
         """
         scheduler, ended = self.scheduler, threading.Event()
         lent, told = scheduler.lent, lambda events: None if events else ended.set()
-        left, queue = (scheduler._left(), None) if lent else (None, scheduler.queue)
-        job = scheduler._submit(requests, told, left, queue)
+        caller, queue = (scheduler._borrower.caller, None) if lent else (Caller(), scheduler.queue)
+        job = scheduler._submit(requests, told, caller, queue)
         scheduler._release()
         ended.wait()
-        if any(handle.finish == "timeout" for handle in job.handles):
+        finishes = {handle.finish for handle in job.handles}
+        if "timeout" in finishes:
             raise TimedOut(LATE)
+        if "cancelled" in finishes:
+            raise Closing(CLOSING)
         if lent:
             scheduler._acquire()
         if job.error is not None:

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 
 from chainrule.inference.sampling import Filters
 from chainrule.serve.errors import Refused
-from chainrule.serve.limits import CHOICES, STOP_LENGTH, STOPS
+from chainrule.serve.limits import CHOICES, FIELDS, STOP_LENGTH, STOPS
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=STOP_LENGTH)]
 """A text that ends a sequence."""
@@ -17,14 +17,29 @@ Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
-class Body(BaseModel):
+class Strict(BaseModel):
+    """An object in a request, whose fields are all known.
+
+    A list ends at its first mistake (``fail_fast``), and an object has few fields: each mistake is kept in memory.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_few_fields(cls, given: Any) -> Any:
+        if isinstance(given, dict) and len(given) > FIELDS:
+            raise ValueError(f"an object of {len(given):,} fields, at most {FIELDS}")
+        return given
+
+
+class Body(Strict):
     """The body of a request to one of OpenAI's routes.
 
     A field that is null has its default. Fields of OpenAI's API that are not supported are accepted with the values of
     ``neutral``, which change nothing, and refused by name otherwise; so is every field that is not known.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"user": ("",)}
     """Fields that are not supported, and the values that are accepted all the same."""
 
@@ -52,10 +67,8 @@ def example(**fields: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [fields]})
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Strict):
     """Options of a stream."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
     include_usage: bool = False
     """One more chunk at the end tells how many tokens there were."""
@@ -70,7 +83,7 @@ class Sampling(Body):
     """Sequences of each prompt."""
     seed: Seed | None = None
     """Equal requests with a seed have equal answers; left out: another one each time."""
-    stop: Stop | Annotated[list[Stop], Field(max_length=STOPS)] = []
+    stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=STOPS)] = []
     """Texts that end a sequence; they are not shown."""
     stream: bool = False
     """Send the answer as it grows, as server-sent events."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from chainrule.serve.answers import Answer
-from chainrule.serve.bodies import Sampling, example
+from chainrule.serve.bodies import Sampling, Strict, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
 from chainrule.serve.limits import ALTERNATIVES, LENGTH, TOKENS
@@ -23,22 +23,18 @@ from chainrule.serve.streaming import started
 router = APIRouter(prefix="/v1")
 
 
-class Part(BaseModel):
+class Part(Strict):
     """A part of the content of a message: text."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     type: Literal["text"]
     text: str
 
 
-class Message(BaseModel):
+class Message(Strict):
     """A message of a chat."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
+    content: str | Annotated[list[Part], Field(fail_fast=True)]
 
     @property
     def text(self) -> str:
@@ -56,7 +52,7 @@ class Chat(Sampling):
         "service_tier": ("auto", "default"),
     }  # fmt: skip
 
-    messages: list[Message] = Field(min_length=1, max_length=LENGTH)
+    messages: list[Message] = Field(fail_fast=True, min_length=1, max_length=LENGTH)
     """Their contents, side by side, are continued."""
     max_tokens: int | None = Field(None, ge=1, le=TOKENS)
     """Tokens of each sequence at most; left out: 200."""

@@ -60,7 +60,7 @@ async def completions(body: Completion, request: Request) -> Any:
     served: Served = request.app.state.service.find(body.model)
     vocabulary = vocabulary_of(served)
     prompts = await asyncio.to_thread(lambda: [vocabulary.prompt(given) for given in body.prompt])
-    check_work(prompts, body.wanted)
+    check_work(prompts, body.wanted, echo=body.echo)
     echoed = await _echoed(served, vocabulary, prompts, body) if body.echo else []
     generated = await started(continuations(served, vocabulary, prompts, body.wanted))
     answer = CompletionAnswer(served.name, vocabulary, prompts, logprobs=body.logprobs is not None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from typing import TypeVar
 
-from chainrule.inference.scheduler import QUEUE, Busy, Scheduler
+from chainrule.core.progress import listening
+from chainrule.inference.scheduler import QUEUE, Busy, Caller, Scheduler
 
 T = TypeVar("T")
 THREADS = 4
@@ -26,14 +27,15 @@ class Desk:
     """
 
     def __init__(self, scheduler: Scheduler | None, *, queue: int = QUEUE):
-        self._scheduler, self._alone = scheduler, threading.Lock()
+        self._scheduler, self._lock = scheduler, threading.Lock()
         self._places = threading.BoundedSemaphore(queue)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="chainrule-desk")
 
     async def compute(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called in a worker thread that has borrowed the model.
 
-        A call that has not begun when its caller is cancelled, because a client left or time was over, never begins.
+        Where the caller is cancelled, because a client left or time was over, a call that has not begun never begins,
+        and one that runs ends before its next piece (``core.progress.tracked``), or while it waits for tokens.
 
         Args:
             call: the computation.
@@ -43,24 +45,35 @@ class Desk:
         """
         if not self._places.acquire(blocking=False):
             raise Busy("too many requests at once: try again later")
+        work, caller = [call], Caller()
         try:
-            found = self._threads.submit(self._borrowing, call)
+            found = self._threads.submit(self._borrowing, work, caller)
         except RuntimeError:  # the pool is closed
             self._places.release()
             raise Busy("the server is closing: try again later") from None
         found.add_done_callback(self._leave)
-        return await asyncio.wrap_future(found)
+        try:
+            return await asyncio.wrap_future(found)
+        except asyncio.CancelledError:
+            caller.leave()
+            if found.cancel():
+                work.clear()  # the pool holds what it never begins until its turn would come
+            raise
 
     def close(self) -> None:
         """Refuse new computations, and finish those that there are."""
         self._threads.shutdown()
 
-    def _borrowed(self) -> AbstractContextManager[object]:
-        return self._alone if self._scheduler is None else self._scheduler.borrowed()
+    @contextmanager
+    def _alone(self, caller: Caller) -> Iterator[None]:
+        """Use a model that takes no steps; between two pieces of a computation nobody else does."""
+        with self._lock, listening(lambda _name, _share: caller.check()):
+            caller.check()
+            yield
 
-    def _borrowing(self, call: Callable[[], T]) -> T:
-        with self._borrowed():
-            return call()
+    def _borrowing(self, work: list[Callable[[], T]], caller: Caller) -> T:
+        with self._alone(caller) if self._scheduler is None else self._scheduler.borrowed(caller):
+            return work[0]()
 
     def _leave(self, _: Future[T]) -> None:
         self._places.release()

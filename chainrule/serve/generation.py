@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
+import numpy as np
+
 from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
@@ -137,14 +139,24 @@ def vocabulary_of(served: Served) -> Vocabulary:
     return Vocabulary(served.run)
 
 
-def check_work(prompts: Sequence[Prompt], wanted: Wanted) -> None:
-    """Raise Refused where a request asks for more than one request may cost."""
+def check_work(prompts: Sequence[Prompt], wanted: Wanted, *, echo: bool = False) -> None:
+    """Raise Refused where a request asks for more than one request may cost.
+
+    Args:
+        prompts: the prompts.
+        wanted: what is generated for each of them.
+        echo: the prompts are reported too, with each of their sequences.
+    """
     choices = len(prompts) * wanted.n
     if choices > CHOICES:
         raise Refused("n", f"{len(prompts)} prompts x n {wanted.n}: at most {CHOICES} sequences a request")
-    tokens = sum(len(prompt.ids) for prompt in prompts) + choices * _limit(wanted, None, 0)
-    if tokens > WORK:
-        raise Refused("max_tokens", f"{tokens:,} tokens to read and generate: at most {WORK:,} a request")
+    read, generated = sum(len(prompt.ids) for prompt in prompts), choices * _limit(wanted, None, 0)
+    if read + generated > WORK:
+        raise Refused("max_tokens", f"{read + generated:,} tokens to read and generate: at most {WORK:,} a request")
+    reported = (generated + read * wanted.n * echo) * (1 + wanted.best)
+    if reported > WORK:
+        told = f"{reported:,} tokens to report, the most probable ones at each place among them: at most {WORK:,}"
+        raise Refused("n", f"{told} a request")
 
 
 async def continuations(
@@ -172,11 +184,10 @@ async def continuations(
     room, requests, choices = served.scheduler.engine.room, [], []
     for prompt in prompts:
         begun, limit = Text(vocabulary, prompt), _limit(wanted, room, len(prompt.read))
+        read = np.array(prompt.read, np.int64)  # once for all n: a list is converted for each of them
         for seed in seeds:
             choices.append(Choice(len(choices), begun.copy(), stops))
-            requests.append(
-                Request(prompt.read, wanted.filters, seed, max_tokens=limit, alternatives=wanted.best, **rules)
-            )
+            requests.append(Request(read, wanted.filters, seed, max_tokens=limit, alternatives=wanted.best, **rules))
     by_request = {id(request): choice for request, choice in zip(requests, choices)}
     async with aclosing(_events(served.scheduler, requests)) as arrivals:
         async for events in arrivals:

@@ -2,6 +2,8 @@
 
 BODY = 8 << 20
 """Bytes of a request's body."""
+FIELDS = 64
+"""Fields of an object in a request."""
 TOKENS = 4096
 """Tokens that one sequence may be continued by."""
 CHOICES = 128

@@ -17,7 +17,6 @@ from typing import Annotated, Any, Literal, get_type_hints
 from fastapi import APIRouter, Request, Response
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
@@ -31,6 +30,7 @@ from chainrule.data.image_files import ImageReader
 from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import limits
+from chainrule.serve.bodies import Strict, example
 from chainrule.serve.errors import Refused
 from chainrule.serve.service import Served, Service
 from chainrule.tasks.fill.inference import MASK
@@ -41,7 +41,7 @@ Given = dict[str, Any]
 """Fields of a body that were given, by name."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Event = str | int | bool | Number
-Step = Event | Annotated[list[Event], Field(max_length=limits.LISTED)]
+Step = Event | Annotated[list[Event], Field(fail_fast=True, max_length=limits.LISTED)]
 
 
 def _told(kind: Any, told: str) -> Any:
@@ -58,13 +58,13 @@ def _told(kind: Any, told: str) -> Any:
 
 def _one_or_more(item: Any, told: str) -> Any:
     """A text, or a list of texts or of lists of ``item``."""
-    some = Annotated[list[item], Field(max_length=limits.LENGTH)]
-    many = Annotated[list[str | some], Field(min_length=1, max_length=limits.TEXTS)]
+    some = Annotated[list[item], Field(fail_fast=True, max_length=limits.LENGTH)]
+    many = Annotated[list[str | some], Field(fail_fast=True, min_length=1, max_length=limits.TEXTS)]
     return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS} texts or lists of {told}")
 
 
 TextInput = _told(
-    str | Annotated[list[str], Field(min_length=1, max_length=limits.TEXTS)],
+    str | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=limits.TEXTS)],
     f"a text, or a list of 1 to {limits.TEXTS} texts",
 )
 Sequences = _one_or_more(Step, "events (strings or numbers; lists of them where voices are in step)")
@@ -93,7 +93,7 @@ class Route:
         kind: the type of that field.
         told: a line on the field.
         example: a body.
-        work: the cost of a body and what it counts, in words: at most ``limits.WORK``.
+        work: the cost of a body to a run and what it counts, in words: at most ``limits.WORK``.
         tasks: whose runs answer; empty: those of every task that the command has.
         required: the field must be given.
         does: what it does, in words; empty: as the command's help says.
@@ -104,7 +104,7 @@ class Route:
     kind: Any
     told: str
     example: Given
-    work: Callable[[Given], tuple[int, str]]
+    work: Callable[[Run, Given], tuple[int, str]]
     tasks: tuple[str, ...] = ()
     required: bool = True
     does: str = ""
@@ -119,45 +119,53 @@ class Route:
         return task in answering(self.function) and (not self.tasks or task in self.tasks)
 
 
-def _read_once(field: str) -> Callable[[Given], tuple[int, str]]:
-    return lambda given: (size(given.get(field, ())), "characters and items")
+def _read_once(_: Run, given: Given) -> tuple[int, str]:
+    return size(given["input"]), "characters and items"
 
 
-def _translated(given: Given) -> tuple[int, str]:
+def _predicted(_: Run, given: Given) -> tuple[int, str]:
+    listed = len(given["input"]) * given.get("top_k", 5)
+    return size(given["input"]) + listed, "characters and items, and tokens that are listed"
+
+
+def _translated(_: Run, given: Given) -> tuple[int, str]:
     rows = len(given["input"]) * max(given.get("beams", 4), given.get("n_best", 1))
     if rows > limits.ROWS:
         raise Refused("input", f"{rows:,} hypotheses (texts x beams), at most {limits.ROWS:,}: give fewer texts")
     return size(given["input"]), "characters"
 
 
-def _filled(given: Given) -> tuple[int, str]:
-    return sum(len(text) * (1 + text.count(MASK)) for text in given["text"]), "characters x masks"
+def _filled(_: Run, given: Given) -> tuple[int, str]:
+    listed = given.get("top_k", 5)
+    work = sum(len(text) + text.count(MASK) * (len(text) + listed) for text in given["text"])
+    return work, "characters x masks, and tokens that are listed"
 
 
-def _forecast(given: Given) -> tuple[int, str]:
-    drawn = max(1, len(given.get("prompt", ()))) * given.get("max_tokens", 24) * FORECAST_PATHS
+def _forecast(run: Run, given: Given) -> tuple[int, str]:
+    series = given.get("prompt") or run.data["tail"]
+    drawn = len(series) * given.get("max_tokens", 24) * FORECAST_PATHS
     return size(given.get("prompt", [])) + drawn, f"numbers read and drawn ({FORECAST_PATHS:,} paths of each series)"
 
 
 ROUTES = {
     "predict": Route(
         "predict", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
-        {"input": [["home", "search", "product"]], "top_k": 3}, _read_once("input"),
+        {"input": [["home", "search", "product"]], "top_k": 3}, _predicted,
     ),
     "score": Route(
         "score", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
-        {"input": [["home", "search", "product"]], "tokens": True}, _read_once("input"),
+        {"input": [["home", "search", "product"]], "tokens": True}, _read_once,
     ),
     "translate": Route(
         "translate", "input", TextInput, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
     ),
     "classify": Route(
         "classify", "input", TextInput, "texts to label; of a run of images: files of images in base64",
-        {"input": ["Guten Morgen, liebe Freunde"]}, _read_once("input"),
+        {"input": ["Guten Morgen, liebe Freunde"]}, _read_once,
     ),
     "tag": Route(
         "tag", "input", Sentences, "sentences: texts whose tokens white space separates, or lists of tokens",
-        {"input": ["12 Main Street Springfield IL 62701"]}, _read_once("input"),
+        {"input": ["12 Main Street Springfield IL 62701"]}, _read_once,
     ),
     "fill": Route(
         "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3},
@@ -192,8 +200,7 @@ def body_of(name: str) -> type[BaseModel]:
     for o in options_of(route.command):
         if o.name in used and o.name != route.reads:
             made[o.name] = (_type_of(o), _optional(o.help))
-    config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"examples": [route.example]})
-    return create_model(f"{name.title()}Body", __config__=config, **made)
+    return create_model(f"{name.title()}Body", __base__=Strict, __cls_kwargs__={**example(**route.example)}, **made)
 
 
 def _optional(help: str) -> Any:
@@ -214,7 +221,7 @@ def _type_of(o: Option) -> Any:
         low, high = limits.NUMBERS[o.name]
         return Annotated[o.kind, Field(ge=low, le=high, allow_inf_nan=False if o.kind is float else None)]
     text = Annotated[str, Field(min_length=1, max_length=limits.STOP_LENGTH)]
-    return str | Annotated[list[text], Field(max_length=limits.STOPS)] if o.many else text
+    return str | Annotated[list[text], Field(fail_fast=True, max_length=limits.STOPS)] if o.many else text
 
 
 def answer_of(name: str) -> type[BaseModel]:
@@ -283,7 +290,7 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     served = chosen(service, name, given.pop("model", None))
     if isinstance(given.get(route.reads), str):
         given[route.reads] = [given[route.reads]]
-    work, what = route.work(given)
+    work, what = route.work(served.run, given)
     if work > limits.WORK:
         raise Refused(route.reads, f"{work:,} {what}, at most {limits.WORK:,} in one request: ask for less")
     command = route.command

@@ -37,7 +37,7 @@ class Detokenize(Body):
 
     model_config = example(tokens=[70, 97, 105, 114])
 
-    tokens: Annotated[list[int], Field(max_length=WORK)]
+    tokens: Annotated[list[int], Field(fail_fast=True, max_length=WORK)]
     """The token ids."""
 
 

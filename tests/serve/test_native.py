@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import gc
 import html
 import json
 import re
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,12 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
-from chainrule.core import UserError
-from chainrule.inference.scheduler import Busy
+from chainrule.core import Autoregressive, UserError, model_type
+from chainrule.core.compute import Compute
+from chainrule.core.progress import tracked
+from chainrule.inference.requests import Request
+from chainrule.inference.sampling import Filters
+from chainrule.inference.scheduler import Busy, Scheduler, SharedEngine
 from chainrule.options import options_of
 from chainrule.serve import limits, native
 from chainrule.serve.app import application
@@ -234,6 +240,19 @@ def test_the_work_of_a_request_is_bounded_before_it_begins(service: Service, mon
         assert "at most" in str(refused(service, name, body)), name
 
 
+def test_what_is_listed_and_the_series_of_a_run_count_as_work(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(native, "answer", lambda *_: pytest.fail("it began"))
+    waves = service.find("waves").run
+    monkeypatch.setitem(waves.data, "tail", waves.data["tail"] * 700)
+    for name, body in {
+        "predict": {"input": ["x" * 64] * 1000, "top_k": 1000}, "fill": {"text": ["[MASK]" * 2] * 1000, "top_k": 1000},
+        "forecast": {"max_tokens": 2},
+    }.items():  # fmt: skip
+        assert "at most" in str(refused(service, name, body)), name
+
+
 # --- many at once -----------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +320,63 @@ def test_a_computation_that_waited_too_long_never_begins() -> None:
         await asyncio.gather(*tasks)
         assert await desk.compute(lambda: 5) == 5
         assert not begun
+        desk.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_computation_that_nobody_waits_for_ends_before_its_next_piece() -> None:
+    """On a model that is borrowed, on one that takes no steps, and while it waits for tokens."""
+    found = model_type("markov")
+    model = found.build(found.configure("tiny", vocab_size=3))
+    assert isinstance(model, Autoregressive)
+    scheduler = Scheduler(model, Compute("cpu", False, 1))
+    began, pieces = threading.Event(), []
+
+    def work() -> None:
+        for _ in tracked(range(1000)):
+            began.set()
+            time.sleep(0.01)
+            pieces.append(1)
+
+    def generate() -> None:
+        began.set()
+        SharedEngine(scheduler).run([Request([1], Filters(), max_tokens=10**6)])
+
+    async def scenario(desk: Desk, call: Any) -> None:
+        began.clear()
+        task = asyncio.create_task(desk.compute(call))
+        await asyncio.to_thread(began.wait, 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.wait_for(desk.compute(lambda: 5), 5) == 5
+        desk.close()
+
+    for desk, call in ((Desk(scheduler), work), (Desk(None), work), (Desk(scheduler), generate)):
+        asyncio.run(scenario(desk, call))
+    assert len(pieces) < 100
+    assert scheduler.close(5) and scheduler.engine.tokens < 10**6
+
+
+def test_what_never_begins_is_not_held_until_its_turn() -> None:
+    class Large:
+        def __call__(self) -> None: ...
+
+    async def scenario() -> None:
+        desk, large = Desk(None, queue=8), Large()
+        gate, tasks = await blocked(desk, 4)
+        waits, held = asyncio.create_task(desk.compute(large)), weakref.ref(large)
+        await asyncio.sleep(0)
+        del large
+        waits.cancel()
+        await asyncio.gather(waits, return_exceptions=True)
+        del waits
+        await asyncio.sleep(0)
+        gc.collect()
+        assert held() is None
+        gate.set()
+        await asyncio.gather(*tasks)
         desk.close()
 
     asyncio.run(scenario())

@@ -286,6 +286,26 @@ def test_what_nobody_listens_to_is_cancelled(service: Service, monkeypatch: pyte
     assert len(cancelled) == 1
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {"prompt": "x", "n": 128, "max_tokens": 1000, "logprobs": 20}),
+        ("/v1/completions", {"prompt": "x" * 9000, "n": 128, "max_tokens": 0, "echo": True}),
+        ("/v1/completions", {"prompt": "x" * 60_000, "max_tokens": 0, "echo": True, "logprobs": 20}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [{"role": "user", "content": "x"}], "n": 128, "max_tokens": 1000, "logprobs": True,
+                "top_logprobs": 20,
+            },
+        ),
+    ],
+)  # fmt: skip
+def test_the_tokens_that_are_reported_are_bounded(service: Service, path: str, body: dict[str, Any]) -> None:
+    """A request of 8 MB could ask for an answer of many gigabytes."""
+    assert "tokens to report" in refusal(service, path, {"model": "lstm", **body})
+
+
 def test_a_sequence_that_a_closing_server_cancels_is_an_error_and_no_short_text(service: Service) -> None:
     with pytest.raises(Closing, match="the server is closing"):
         Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("cancelled")

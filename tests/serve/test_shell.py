@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from starlette.testclient import TestClient
 
 from chainrule.core import UserError
-from chainrule.serve import limits
+from chainrule.serve import errors, limits
 from chainrule.serve.app import application
 from chainrule.serve.security import LOCAL, Access
 from chainrule.serve.server import Settings, is_local, listen, serve
@@ -115,6 +115,36 @@ def test_a_mistake_names_its_field_and_what_is_accepted(
     assert answer.status_code == status
     assert error_of(answer)["param"] == field
     assert told in error_of(answer)["message"]
+
+
+MISTAKES = 20_000
+"""Mistakes in one body."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/completions", {**GOOD, **{f"field{k}": 1 for k in range(MISTAKES)}}),
+        ("/v1/chat/completions", {"messages": [{}] * MISTAKES}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [{}] * MISTAKES}]}),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "x", **dict.fromkeys(map(str, range(99)))}]},
+        ),
+        ("/detokenize", {"tokens": ["a"] * MISTAKES}),
+        ("/v1/predict", {"input": [[None] * MISTAKES]}),
+        ("/v1/predict", {"input": "x", **{f"field{k}": 1 for k in range(MISTAKES)}}),
+    ],
+    ids=["fields", "messages", "parts", "fields of a message", "ids", "events", "fields of a command"],
+)
+def test_mistakes_are_not_gathered_by_the_thousand(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, path: str, body: dict[str, Any]
+) -> None:
+    """Each one that is kept takes more than a kilobyte."""
+    most: list[int] = []
+    monkeypatch.setattr(errors, "_invalid", lambda found: most.append(len(found)) or errors.Failure(422, "wrong"))
+    assert client.post(path, json=body).status_code == 422
+    assert most[0] <= 4
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/health", 405)])

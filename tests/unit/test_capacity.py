@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import blake2b
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, State, UserError, model_type
 from chainrule.core.compute import Compute
+from chainrule.inference import prefixes
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
 from chainrule.inference.prefixes import Prefixes
@@ -269,7 +271,7 @@ def test_a_source_is_encoded_once_for_all_that_translate_it(monkeypatch):
 def test_what_is_kept_is_bounded_and_the_least_recently_used_is_dropped_first():
     rows = [torch.tensor([k, k + 1, k + 2]) for k in range(4)]
     state = State(torch.tensor([3]))
-    size = state.nbytes() + 3 * 8
+    size = state.nbytes() + 32
     kept = Prefixes(3 * size)
     for row in rows[:3]:
         kept.keep(b"", row, state)
@@ -277,12 +279,54 @@ def test_what_is_kept_is_bounded_and_the_least_recently_used_is_dropped_first():
     kept.keep(b"", rows[3], state)
     assert [kept.find(b"", row)[0] for row in rows] == [3, 0, 3, 3]
     assert kept.bytes == 3 * size
-    long = torch.arange(5, 1000)
-    kept.keep(b"", long, state)
-    assert kept.find(b"", long) == (0, None), "larger than everything may be"
+    large = State(torch.arange(1000))
+    kept.keep(b"", rows[1], large)
+    assert kept.find(b"", rows[1]) == (0, None), "larger than everything may be"
     assert kept.find(b"another source", rows[0]) == (0, None)
     kept.clear()
     assert kept.bytes == 0 and kept.find(b"", rows[0]) == (0, None)
+
+
+def test_the_longest_beginning_that_is_kept_is_found_and_a_long_record_is_looked_through_once(monkeypatch):
+    kept, record = Prefixes(1 << 20), torch.arange(2000)
+    for length in range(1, 1000):
+        kept.keep(b"", record[:length], State(torch.tensor([length])))
+    kept.keep(b"", 1 + record, State(torch.tensor([7])))
+    hashed = []
+
+    class Digest:
+        def __init__(self, content: bytes, digest_size: int):
+            self.inner = blake2b(content, digest_size=digest_size)
+
+        def update(self, content: bytes) -> None:
+            hashed.append(len(content))
+            self.inner.update(content)
+
+        def digest(self) -> bytes:
+            return self.inner.digest()
+
+    monkeypatch.setattr(prefixes.hashlib, "blake2b", Digest)
+    length, state = kept.find(b"", record)
+    assert state is not None and (length, state.length_B.tolist()) == (999, [999])
+    assert sum(hashed) == 2000 * 8
+    assert kept.find(b"", record, above=999) == (0, None)
+    assert kept.find(b"", record[:400])[0] == 400
+
+
+def test_a_prompt_is_not_gone_through_for_constraints_that_are_the_same_everywhere():
+    class Prompt(list):
+        times = 0
+
+        def __iter__(self):
+            self.times += 1
+            return super().__iter__()
+
+    engine, times = Engine(build("gpt"), CPU), []
+    for constraints in (Constraints(), Constraints(forbid=(3,)), Constraints(turns=((3,), (4,)))):
+        prompt = Prompt([1, 2])
+        engine.run([Request(prompt, Filters(), constraints=constraints, max_tokens=3)])
+        times.append(prompt.times)
+    assert times[0] == times[1] == times[2] - 1
 
 
 def test_an_engine_keeps_no_more_than_its_bytes():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import random
 import struct
 import sys
+import time
 import unicodedata
 import zlib
 from collections.abc import Callable, Sequence
@@ -24,7 +26,7 @@ from chainrule.data.images import read_images
 from chainrule.data.labelled import read_labelled, read_tagged
 from chainrule.data.lines import STDIN, read_sequences
 from chainrule.data.pairs import read_pairs
-from chainrule.data.text_encoding import Decoding, likely_encoding
+from chainrule.data.text_encoding import TWO_MARKS, Decoding, compose, likely_encoding, with_marks_in_order
 
 NFC = Decoding("stop", normalize="nfc")
 
@@ -412,3 +414,16 @@ def test_depths_of_tiff_are_those_that_the_file_states(tmp_path: Path) -> None:
     Image.fromarray(np.ones((4, 6), np.float32)).save(file, "TIFF")
     with pytest.raises(DataError, match=r"x\.tif: fractions of 32 bits, whose range no file states"):
         decode(file.getvalue(), "x.tif")
+
+
+def test_a_long_run_of_combining_marks_is_composed_as_unicode_says_and_in_linear_time() -> None:
+    """Sorted by insertion, as ``unicodedata`` does, the second one would take half a minute."""
+    marks = [chr(k) for k in range(sys.maxunicode + 1) if unicodedata.combining(chr(k))] + [*TWO_MARKS]
+    rng = random.Random(5)
+    for count in (97, 103, 307):
+        text = f"é가{''.join(rng.choices(marks, k=count))}e\u0301 x"
+        for form in ("NFC", "NFD"):
+            assert unicodedata.normalize(form, with_marks_in_order(text)) == unicodedata.normalize(form, text)
+    began = time.monotonic()
+    assert len(compose("e" + "\u0301\u0323" * 100_000)) == 200_000  # e with a dot below is one character
+    assert time.monotonic() - began < 8

@@ -17,7 +17,7 @@ from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Capacity, Event, Request
 from chainrule.inference.sampling import Filters
-from chainrule.inference.scheduler import Busy, Closing, Job, Scheduler, SharedEngine, TimedOut
+from chainrule.inference.scheduler import Busy, Caller, Closing, Job, Scheduler, SharedEngine, TimedOut
 from chainrule.laws.subject import Subject
 
 CPU = Compute("cpu", False, 1)
@@ -229,15 +229,15 @@ def test_a_borrower_gives_up_when_its_time_is_over():
         holder = threading.Thread(target=hold)
         holder.start()
         assert holds.wait(20)
-        with pytest.raises(TimedOut), scheduler.borrowed(0.02):
+        with pytest.raises(TimedOut), scheduler.borrowed(Caller(0.02)):
             pytest.fail("it was lent twice")
         done.set()
         holder.join(20)
-        with pytest.raises(TimedOut), scheduler.borrowed(0.1):
+        with pytest.raises(TimedOut), scheduler.borrowed(Caller(0.1)):
             engine.run([Request([1], Filters(), max_tokens=LONG)])
-        with pytest.raises(TimedOut), scheduler.borrowed(0.1):
+        with pytest.raises(TimedOut), scheduler.borrowed(Caller(0.1)):
             list(map(time.sleep, tracked([0.01] * 1000)))
-        with scheduler.borrowed(20):
+        with scheduler.borrowed(Caller(20)):
             assert engine.run([request])[0].tokens == alone(model, request)
         assert Client(scheduler, request).wait().handles[0].tokens == alone(model, request)
 
@@ -280,6 +280,24 @@ def test_closing_finishes_what_runs_and_refuses_the_rest():
     closer.join(20)
     assert not borrower.is_alive() and len(found[0].tokens) == 5 and found[1] is True
     assert len(runs.job.handles[0].tokens) == 300
+
+
+def test_closing_ends_a_borrower_that_waits_for_tokens_too_long():
+    scheduler, ended = Scheduler(build(), CPU), []
+    requests = [Request([1], Filters(), max_tokens=10 * LONG)]
+
+    def borrow() -> None:
+        with pytest.raises(Closing), scheduler.borrowed():
+            SharedEngine(scheduler).run(requests)
+        ended.append(True)
+
+    borrower = threading.Thread(target=borrow, daemon=True)
+    borrower.start()
+    while not scheduler.engine.tokens:
+        time.sleep(0.001)
+    assert scheduler.close(0.05) is False
+    borrower.join(20)
+    assert ended
 
 
 def test_closing_cancels_what_takes_too_long():
