@@ -25,11 +25,12 @@ from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
 from chainrule.serve.embeddings import Embeddings
 from chainrule.serve.errors import Refused
-from chainrule.serve.generation import Choice, Piece, Wanted, continuations, vocabulary_of
+from chainrule.serve.generation import Choice, Piece, Wanted, continuations
 from chainrule.serve.images import Drawing
 from chainrule.serve.service import Service, open_service
 from chainrule.serve.text import Text
 from chainrule.serve.tokenizing import Detokenize, Tokenize
+from chainrule.serve.tokens import Vocabulary
 from chainrule.tasks.generate.reading import score_texts
 from tests.serve.clients import ROOT, asked, posted, refusal, train_on_text
 
@@ -276,7 +277,7 @@ def test_what_nobody_listens_to_is_cancelled(service: Service, monkeypatch: pyte
     monkeypatch.setattr(served.scheduler, "cancel", lambda job: (cancelled.append(job), cancel(job)))
 
     async def leave() -> None:
-        vocabulary = vocabulary_of(served)
+        vocabulary = Vocabulary(served.run)
         pieces = continuations(served, vocabulary, [vocabulary.prompt(LINE)], Wanted(Filters(), max_tokens=50))
         await anext(pieces)
         assert not cancelled
@@ -308,7 +309,7 @@ def test_the_tokens_that_are_reported_are_bounded(service: Service, path: str, b
 
 def test_a_sequence_that_a_closing_server_cancels_is_an_error_and_no_short_text(service: Service) -> None:
     with pytest.raises(Closing, match="the server is closing"):
-        Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("cancelled")
+        Choice(0, Text(Vocabulary(service.find("gpt").run)), []).end("cancelled")
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
