@@ -30,7 +30,7 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, State, UserError
 from chainrule.inference.constraints import NEVER, Phrase, compiled
-from chainrule.inference.requests import Decision, Front, Group, Handle, Hypothesis, Request
+from chainrule.inference.requests import Decision, Group, Handle, Hypothesis, Request, StepOutput
 
 MOST = 1 << 16
 FLAGS = {"width": "--beams", "groups": "--diverse"}
@@ -258,9 +258,9 @@ class Search(Group):
             none(N), zero(G, N), zero(G, N, T),
         )  # fmt: skip
 
-    def decide(self, front: Front, rows: slice) -> Decision:
-        t, before, events = self.step, self.beam, []
-        self.beam, parent_BW, stuck_B = self._step(before, front.logits_RV[rows], self._coverage(front.state, rows), t)
+    def decide(self, output: StepOutput, rows: slice) -> Decision:
+        t, before, coverage_R, events = self.step, self.beam, self._coverage(output.state, rows), []
+        self.beam, parent_BW, stuck_B = self._step(before, output.logits_RV[rows], coverage_R, t)
         leaves_B = stuck_B | self.beam.done_BG.all(1) | (self.limits_B[before.row_B] == t + 1)
         for b in leaves_B.nonzero()[:, 0].tolist():
             found = self.harvest(*((before, t) if stuck_B[b] else (self.beam, t + 1)), b)

@@ -27,10 +27,10 @@ from torch import Tensor
 from chainrule.core import Autoregressive, State, UserError
 from chainrule.core.compute import Compute
 from chainrule.core.noise import derive_seeds
+from chainrule.inference.fair_queue import FairQueue
 from chainrule.inference.reading import Reader
-from chainrule.inference.requests import Capacity, Event, Front, Generator, Group, Handle, Request
+from chainrule.inference.requests import Capacity, Event, Generator, Group, Handle, Request, StepOutput
 from chainrule.inference.sampling import Filters, draws_tokens
-from chainrule.inference.turns import Turns
 
 KEPT = ("end", "stop", "length")
 """Reasons why a sequence ended whose State is kept for records that go on from it."""
@@ -82,7 +82,7 @@ class Engine:
         self.tokens = 0
         """Tokens that were generated so far."""
         self.reader = Reader(model, compute, self.capacity)
-        self.waiting = Turns(self.capacity.rows)
+        self.waiting = FairQueue(self.capacity.rows)
         self._state: State | None = None
         self._rows: list[Rows] = []
         """Rows that go on from ``_state``."""
@@ -210,11 +210,11 @@ class Engine:
 
     def _admit(self, going: list[Handle]) -> None:
         """Let requests join by turns; their prompts are read first. Those that make room for them wait again."""
-        joining, aside = self.waiting.admit(going)
-        if aside:
+        joining, preempted = self.waiting.admit(going)
+        if preempted:
             for rows in self._rows:
-                self._keep(rows.group.handles_R, rows.index_R, aside)
-            self._leave(set(aside))
+                self._keep(rows.group.handles_R, rows.index_R, preempted)
+            self._leave(set(preempted))
         for handle in joining:
             self.reader.add(handle)
 
@@ -259,11 +259,11 @@ class Engine:
         state, inputs_R1 = self._state, torch.cat([rows.inputs_R1 for rows in self._rows])
         if self._moved:
             state = state.reorder(torch.cat([rows.index_R for rows in self._rows]))
-        front = Front(*self.model(inputs_R1, state))
-        first, events, self._state, self._moved = 0, [], front.state, False
+        output = StepOutput(*self.model(inputs_R1, state))
+        first, events, self._state, self._moved = 0, [], output.state, False
         for rows in self._rows:
             handles_R = rows.group.handles_R
-            found, parents_R, rows.inputs_R1 = rows.group.decide(front, slice(first, first + len(handles_R)))
+            found, parents_R, rows.inputs_R1 = rows.group.decide(output, slice(first, first + len(handles_R)))
             events += found
             rows.index_R = torch.arange(first, first + len(handles_R), device=rows.inputs_R1.device)
             ended = [handle for handle in handles_R if handle.finish in KEPT and handle.request.sampler.resumable]

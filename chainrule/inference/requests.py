@@ -23,7 +23,7 @@ class Sampler(Protocol):
     """A way of choosing tokens: `Filters` draw them, `Beams` search for the most probable sequence."""
 
     resumable: ClassVar[bool]
-    """A request can be laid aside and go on later from its tokens alone."""
+    """A request can be preempted and go on later from its tokens alone."""
 
     def limit(self, request: Request) -> int:
         """Return how many tokens the request may have. Raises UserError where that is out of range."""
@@ -311,7 +311,7 @@ class Handle:
 
 
 @dataclass
-class Front:
+class StepOutput:
     """Rows of a State and the prediction of what follows each; groups own the rows, in order."""
 
     prediction: Prediction
@@ -344,8 +344,8 @@ class Group(ABC):
         """The request that each row of the group belongs to, in the order of rows; none: the group has ended."""
 
     @abstractmethod
-    def decide(self, front: Front, rows: slice) -> Decision:
-        """Choose the next tokens of all requests of the group, whose rows of the front these are."""
+    def decide(self, output: StepOutput, rows: slice) -> Decision:
+        """Choose the next tokens of all requests of the group, whose rows of the output these are."""
 
     @abstractmethod
     def drop(self, gone: Container[Handle]) -> Tensor:

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from chainrule.core import Autoregressive, Noise, State, UserError
 from chainrule.core.noise import gumbel, uniform
-from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Decision, Event, Front, Group, Handle, Request
+from chainrule.inference.requests import (
+    DEFAULT_TOKENS,
+    Constraints,
+    Decision,
+    Event,
+    Group,
+    Handle,
+    Request,
+    StepOutput,
+)
 
 NOISE_NUMBERS = 1 << 14
 """Numbers of noise that are made at once, for several steps ahead where the vocabulary is small."""
@@ -207,8 +216,8 @@ class SampledTokens(Sampled):
         self._noise_at += 1
         return self._noise_BTV[:, self._noise_at - 1]
 
-    def decide(self, front: Front, rows: slice) -> Decision:
-        logits_RV = front.logits_RV[rows].double()
+    def decide(self, output: StepOutput, rows: slice) -> Decision:
+        logits_RV = output.logits_RV[rows].double()
         log_p_RV = logits_RV.log_softmax(-1)
         scores_BV, log_p_BV = logits_RV, log_p_RV
         if self.width == 2:
@@ -239,9 +248,9 @@ class SampledTokens(Sampled):
 class SampledValues(Sampled):
     """Values as the model's predictive distribution gives them; the group holds all rows."""
 
-    def decide(self, front: Front, rows: slice) -> Decision:
-        next_B1 = front.prediction.sample(Noise(self.seeds_B, self.positions()))
-        return self.taken(next_B1, front.prediction.log_prob(next_B1)[:, 0].double(), [()] * len(self.handles))
+    def decide(self, output: StepOutput, rows: slice) -> Decision:
+        next_B1 = output.prediction.sample(Noise(self.seeds_B, self.positions()))
+        return self.taken(next_B1, output.prediction.log_prob(next_B1)[:, 0].double(), [()] * len(self.handles))
 
 
 def pad(prompts: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Tensor]:

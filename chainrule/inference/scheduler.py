@@ -29,7 +29,7 @@ SHARED = Capacity(rows=64, chunk=512, cached=256 << 20)
 CLOSING = "the server is closing: try again later"
 LATE = "the request took longer than it may: ask for less, or try again later"
 
-Told = Callable[[list[Event]], object]
+Listener = Callable[[list[Event]], object]
 
 
 class Busy(ChainruleError):
@@ -45,7 +45,7 @@ class TimedOut(ChainruleError):
 
 
 class Caller:
-    """Who waits for requests or for a computation: up to a time, unless they leave before.
+    """The one who waits for requests or for a computation: up to a time, unless they leave before.
 
     Args:
         timeout: seconds from now; None: as long as it takes.
@@ -75,13 +75,13 @@ class Job:
     ``handles`` holds their tokens. Each has ended when its ``finish`` is set, by "cancelled" or "timeout" too.
 
     Args:
-        told: called by the scheduler's thread with the events of each step, and once with an empty list when all
+        listener: called by the scheduler's thread with the events of each step, and once with an empty list when all
             requests have ended.
         caller: who waits for them; they end when nobody does.
     """
 
-    def __init__(self, told: Told, caller: Caller):
-        self.told, self.caller = told, caller
+    def __init__(self, listener: Listener, caller: Caller):
+        self.listener, self.caller = listener, caller
         self.handles: list[Handle] = []
         self.cancelled = False
 
@@ -144,12 +144,12 @@ class Scheduler:
         self._thread = threading.Thread(target=self._work, name="chainrule-engine", daemon=True)
         self._thread.start()
 
-    def submit(self, requests: Iterable[Request], told: Told, *, timeout: float | None = None) -> Job:
+    def submit(self, requests: Iterable[Request], listener: Listener, *, timeout: float | None = None) -> Job:
         """Queue requests.
 
         Args:
             requests: what is generated.
-            told: see `Job`.
+            listener: see `Job`.
             timeout: seconds after which they end, wherever they are; None: no limit.
 
         Returns:
@@ -159,12 +159,12 @@ class Scheduler:
             Busy: too many jobs; `Closing` where the scheduler is closing.
             UserError: a request that cannot be met.
         """
-        return self._submit(requests, told, Caller(timeout), self.queue)
+        return self._submit(requests, listener, Caller(timeout), self.queue)
 
-    def _submit(self, requests: Iterable[Request], told: Told, caller: Caller, queue: int | None) -> Job:
+    def _submit(self, requests: Iterable[Request], listener: Listener, caller: Caller, queue: int | None) -> Job:
         """Queue requests; a queue of None takes them even where it is full or closing."""
         self._refuse(queue)
-        job = Job(told, caller)
+        job = Job(listener, caller)
         job.handles = [self.engine.prepare(request, job) for request in requests]
         with self._changed:
             self._refuse(queue)
@@ -222,7 +222,7 @@ class Scheduler:
     def stats(self) -> dict[str, int]:
         """Return counters and gauges: ``jobs`` and ``requests`` that wait or run, ``queued`` requests that wait,
         ``rows`` that run, ``rows_limit``, ``tokens`` generated so far, ``prompt_tokens`` read so far, ``prefix_tokens``
-        found among what is kept, ``prefix_hits`` how often, ``prefix_bytes`` that are kept, and ``laid_aside``, how
+        found among what is kept, ``prefix_hits`` how often, ``prefix_bytes`` that are kept, and ``preemptions``, how
         often a request made room for another one."""
         with self._changed:
             jobs = [*self._jobs, *self._arrived]
@@ -233,7 +233,7 @@ class Scheduler:
             "rows": sum(handle.rows for handle in running), "rows_limit": self.engine.capacity.rows or 0,
             "tokens": self.engine.tokens, "prompt_tokens": reader.tokens_read, "prefix_tokens": reader.tokens_spared,
             "prefix_hits": reader.hits, "prefix_bytes": reader.prefixes.bytes,
-            "laid_aside": self.engine.waiting.laid_aside,
+            "preemptions": self.engine.waiting.preemptions,
         }  # fmt: skip
 
     def close(self, timeout: float | None = None) -> bool:
@@ -354,7 +354,7 @@ class Scheduler:
     def _tell(self, job: Job, events: list[Event]) -> None:
         """Hand out events; a job whose listener fails has nobody to generate for."""
         try:
-            job.told(events)
+            job.listener(events)
         except Exception as error:
             for handle in job.handles:
                 handle.fail(error)
@@ -382,9 +382,9 @@ class SharedEngine:
             Exception: the error that ended one of them.
         """
         scheduler, ended = self.scheduler, threading.Event()
-        lent, told = scheduler.lent, lambda events: None if events else ended.set()
+        lent, listener = scheduler.lent, lambda events: None if events else ended.set()
         caller, queue = (scheduler._borrower.caller, None) if lent else (Caller(), scheduler.queue)
-        job = scheduler._submit(requests, told, caller, queue)
+        job = scheduler._submit(requests, listener, caller, queue)
         scheduler._release()
         ended.wait()
         finishes = {handle.finish for handle in job.handles}

@@ -138,7 +138,7 @@ def kept_is_read(subject: Subject) -> str:
 
 
 def turns_are_alone(subject: Subject) -> str:
-    """Requests that share a few rows by turns, some of them laid aside for others, have the tokens that they have
+    """Requests that share a few rows by turns, some of them preempted for others, have the tokens that they have
     alone; the same through a scheduler."""
     requests = _requests(subject, 15)
     capacity, jobs = Capacity(rows=5, chunk=4, cached=1 << 24), [requests[:7], requests[7:11], requests[11:]]
@@ -155,7 +155,7 @@ def turns_are_alone(subject: Subject) -> str:
         raise LawBroken("a job does not end")
     scheduler.close()
     _all_as_alone(subject, requests, [h for job in answers for h in job.handles], "through a scheduler")
-    return f"{engine.waiting.laid_aside} times laid aside"
+    return f"{engine.waiting.preemptions} times preempted"
 
 
 def stream_is_batch(subject: Subject) -> None:

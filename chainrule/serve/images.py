@@ -12,8 +12,12 @@ from pydantic import Field
 
 from chainrule.data.image_files import as_png
 from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
+<<<<<<< HEAD
 from chainrule.serve.choice import chosen
 from chainrule.serve.errors import Refused
+=======
+from chainrule.serve.errors import Refused, shown
+>>>>>>> main
 from chainrule.serve.limits import IMAGES
 from chainrule.serve.service import Served
 from chainrule.tasks.draw.inference import draw
@@ -60,7 +64,7 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
     served = chosen(request.app.state.service, "/v1/images/generations", body.model)
     side = served.run.processor.reader.size
     if body.size not in ("auto", f"{side}x{side}"):
-        raise Refused("size", f"size {body.size}: this model draws {side}x{side}")
+        raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")
     images = await served.desk.compute(lambda: _drawn(served, body))
     data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
     return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}"}

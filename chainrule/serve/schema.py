@@ -16,7 +16,7 @@ GREATEST = 2**63 - 1
 ERRORS = {
     400: "The body is not JSON, or what it asks for cannot be done.", 401: "The key is missing or another one.",
     404: "There is no run of that name.", 413: "The body is too large.", 415: "The body is not application/json.",
-    422: "A field cannot be used: `param` names it.", 429: "Too many requests at once: `Retry-After` says when to ask again.",
+    422: "A field cannot be used: `param` names it.", 429: "Too many requests at once: ask again later.",
     503: "The server is stopping, or out of memory.", 504: "The answer took too long.",
 }  # fmt: skip
 """What errors say, by status."""

@@ -62,7 +62,8 @@ def _tokenized(vocabulary: Vocabulary, body: Tokenize) -> dict[str, Any]:
 async def detokenize(body: Detokenize, request: Request) -> dict[str, str]:
     """Return the text of token ids; undecodable bytes are replaced."""
     vocabulary = Vocabulary(_chosen(request, "/detokenize", body.model).run)
-    return {"prompt": vocabulary.content(vocabulary.checked(body.tokens, "tokens")).decode(errors="replace")}
+    content = await asyncio.to_thread(lambda: vocabulary.content(vocabulary.checked(body.tokens, "tokens")))
+    return {"prompt": content.decode(errors="replace")}
 
 
 @router.get("/tokenizer_info")

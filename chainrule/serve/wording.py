@@ -101,10 +101,11 @@ def place_in(body: Any, loc: Sequence[str | int], missing: bool = False) -> tupl
     """
     found: list[str | int] = []
     for k, part in enumerate(loc):
-        inside = isinstance(body, dict) and part in body
-        if inside or (isinstance(body, list) and isinstance(part, int) and part < len(body)):
-            found.append(part)
+        if (isinstance(body, dict) and part in body) or (
+            isinstance(body, list) and isinstance(part, int) and part < len(body)
+        ):
             body = body[part]
+            found.append(part)
         elif missing and k == len(loc) - 1:
             found.append(part)
     return tuple(found)

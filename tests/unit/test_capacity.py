@@ -14,10 +14,10 @@ from chainrule.core.compute import Compute
 from chainrule.inference import prefixes
 from chainrule.inference.beam import Beams
 from chainrule.inference.engine import Engine
+from chainrule.inference.fair_queue import FairQueue
 from chainrule.inference.prefixes import Prefixes
 from chainrule.inference.requests import Capacity, Constraints, Handle, Request, SourcePrompt
 from chainrule.inference.sampling import Filters
-from chainrule.inference.turns import Turns
 from chainrule.laws.subject import Sourced, Subject
 
 CPU = Compute("cpu", False, 1)
@@ -95,7 +95,7 @@ EVEN, ODD = tuple(range(0, V, 2)), tuple(range(1, V, 2))
     [{"constraints": Constraints(turns=(EVEN, ODD))}, {"unconditional": [0, 0], "guidance": 25.0}, {"end": 3}],
     ids=["turns", "guided", "ends"],
 )
-def test_a_request_that_is_laid_aside_goes_on_where_it_was(kind, kept):
+def test_a_request_that_is_preempted_goes_on_where_it_was(kind, kept):
     """Its place in turns of tokens, its noise and both rows of a guided request are those of its tokens."""
     model = build()
     engine = Engine(model, CPU, Capacity(rows=6, cached=kept))
@@ -106,7 +106,7 @@ def test_a_request_that_is_laid_aside_goes_on_where_it_was(kind, kept):
     later = [Request([k], Filters(), seed=k, max_tokens=12) for k in range(3)]
     handles += [engine.submit(request, "later") for request in later]
     engine.run_until(lambda: not engine.busy)
-    assert engine.waiting.laid_aside
+    assert engine.waiting.preemptions
     assert kept or not engine.reader.hits
     for request, handle in zip([*requests, *later], handles):
         assert handle.tokens == alone(model, request)
@@ -127,40 +127,40 @@ def shares(handles) -> dict[str, int]:
 
 
 def test_owners_take_turns_and_the_rows_end_up_shared_evenly():
-    turns, going = Turns(12), []
+    turns, going = FairQueue(12), []
     for owner, wanted in (("a", 40), ("b", 40), ("c", 2)):
         for _ in range(wanted):
             turns.add(handle(owner))
-        joining, aside = turns.admit(going)
-        going = [*(h for h in going if h not in aside), *joining]
+        joining, preempted = turns.admit(going)
+        going = [*(h for h in going if h not in preempted), *joining]
         assert sum(h.rows for h in going) == 12
     assert shares(going) == {"a": 5, "b": 5, "c": 2}
-    assert turns.admit(going) == ([], []), "nobody is laid aside for ever"
+    assert turns.admit(going) == ([], []), "nobody is preempted for ever"
     assert len(turns) == 35 + 35
 
 
 def test_owners_take_turns_where_rows_are_free():
-    turns = Turns(None)
+    turns = FairQueue(None)
     for owner in "aaabbc":
         turns.add(handle(owner))
     joining, _ = turns.admit([])
     assert [h.owner for h in joining] == [*"abcaba"]
 
 
-def test_the_newest_are_laid_aside_first_and_come_back_first():
-    turns, first = Turns(3), [handle("a") for _ in range(3)]
+def test_the_newest_are_preempted_first_and_come_back_first():
+    turns, first = FairQueue(3), [handle("a") for _ in range(3)]
     turns.add(handle("a"))
     turns.add(handle("b"))
-    (joined,), aside = turns.admit(first)
-    assert (joined.owner, aside) == ("b", [first[2]])
+    (joined,), preempted = turns.admit(first)
+    assert (joined.owner, preempted) == ("b", [first[2]])
     assert turns.admit([first[0], first[1]]) == ([first[2]], [])
 
 
 def test_a_request_of_many_rows_is_not_overtaken_by_those_that_come_later():
-    turns, going = Turns(4), [handle("a", Beams(2)), handle("b", Beams(2))]
+    turns, going = FairQueue(4), [handle("a", Beams(2)), handle("b", Beams(2))]
     turns.add(handle("wide", Beams(4)))
     turns.add(handle("later"))
-    assert turns.admit(going[:1]) == ([], []), "beams cannot be laid aside"
+    assert turns.admit(going[:1]) == ([], []), "beams cannot be preempted"
     joining, _ = turns.admit([])
     assert [h.owner for h in joining] == ["wide"]
 

@@ -1,4 +1,4 @@
-"""Fair order of requests: their owners take turns, and nobody waits for one that holds much."""
+"""A fair queue of requests: their owners take turns, and nobody waits for one that holds much."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from chainrule.inference.requests import Handle
 
 
-class Turns:
+class FairQueue:
     """Requests that wait for rows. Those of one owner come in order; owners take turns.
 
-    Where no row is free, the owner that holds most rows lays requests aside, as long as it still holds no fewer than
+    Where no row is free, the owner that holds most rows has requests preempted, as long as it still holds no fewer than
     the owner that comes. An owner that holds nothing yet lets no other one pass: a request of many rows is not
     overtaken for ever.
 
@@ -23,8 +23,8 @@ class Turns:
         self.rows = rows
         self._lines: dict[Hashable, deque[Handle]] = {}
         """Never empty; the first one has its turn."""
-        self.laid_aside = 0
-        """Requests that were laid aside so far, each as often as it was."""
+        self.preemptions = 0
+        """How many so far."""
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))
@@ -43,38 +43,38 @@ class Turns:
             going: the requests that hold rows, the newest of each owner last.
 
         Returns:
-            The requests that join, and those that are laid aside for them: these wait again, before others of their
+            The requests that join, and those that are preempted for them: these wait again, before others of their
             owner.
         """
-        shares = Shares(self.rows, going)
+        allocation = Allocation(self.rows, going)
         joining: list[Handle] = []
-        while (handle := self._next(shares)) is not None:
+        while (handle := self._next(allocation)) is not None:
             joining.append(handle)
-        for handle in reversed(shares.aside):
+        for handle in reversed(allocation.preempted):
             self._lines.setdefault(handle.owner, deque()).appendleft(handle)
-        self.laid_aside += len(shares.aside)
-        return joining, shares.aside
+        self.preemptions += len(allocation.preempted)
+        return joining, allocation.preempted
 
-    def _next(self, shares: Shares) -> Handle | None:
+    def _next(self, allocation: Allocation) -> Handle | None:
         for owner in list(self._lines):
             line = self._lines[owner]
             while line and line[0].finish is not None:
                 line.popleft()
-            if line and shares.take(line[0]):
+            if line and allocation.take(line[0]):
                 handle = line.popleft()
                 del self._lines[owner]
                 if line:
                     self._lines[owner] = line  # behind the others
                 return handle
-            if line and not shares.held[owner]:
+            if line and not allocation.held[owner]:
                 return None
             if not line:
                 del self._lines[owner]
         return None
 
 
-class Shares:
-    """The rows that each owner holds, while requests join and are laid aside.
+class Allocation:
+    """The rows that each owner holds, while requests join and are preempted.
 
     Args:
         rows: rows that there are; None: no limit.
@@ -86,24 +86,24 @@ class Shares:
         for handle in going:
             self.held[handle.owner] += handle.rows
         self.free = None if rows is None else rows - self.held.total()
-        self.aside: list[Handle] = []
+        self.preempted: list[Handle] = []
         self._going = going
 
     def take(self, handle: Handle) -> bool:
         """Give a request its rows, if they are free or can be made free."""
         if self.free is not None:
-            found = self._laid_aside(handle)
+            found = self._preemptible(handle)
             if found is None:
                 return False
             for other in found:
                 self.held[other.owner] -= other.rows
-            self.aside += found
+            self.preempted += found
             self.free += sum(other.rows for other in found) - handle.rows
         self.held[handle.owner] += handle.rows
         return True
 
-    def _laid_aside(self, handle: Handle) -> list[Handle] | None:
-        """The requests to be laid aside for another one; None: there are not enough."""
+    def _preemptible(self, handle: Handle) -> list[Handle] | None:
+        """The requests to be preempted for another one; None: there are not enough."""
         assert self.free is not None
         found: list[Handle] = []
         missing, share = handle.rows - self.free, self.held[handle.owner] + handle.rows
@@ -121,4 +121,4 @@ class Shares:
         for owner, _ in self.held.most_common():
             if owner != handle.owner:
                 mine = (h for h in reversed(self._going) if h.owner == owner and h.request.sampler.resumable)
-                yield from (h for h in mine if h not in self.aside)
+                yield from (h for h in mine if h not in self.preempted)
