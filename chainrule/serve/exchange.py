@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.serve import limits
 from chainrule.serve.errors import Failure
-from chainrule.serve.wording import shown
+from chainrule.serve.wording import named, shown
 
 KIND = 256
 """Characters of a content type that are read."""
@@ -98,7 +98,7 @@ def _refuse_query(query: str) -> None:
     """Raise Failure for parameters in the address of a request with a body, which would be ignored."""
     name = unquote_plus(query.partition("&")[0].partition("=")[0])
     told = f"{shown(name)} in the address: this route takes its fields in the body, as JSON"
-    raise Failure(422, told, param=name, code="extra_forbidden")
+    raise Failure(422, told, param=named([name]), code="extra_forbidden")
 
 
 def _check(headers: Headers, body: bytes) -> None:

@@ -12,12 +12,8 @@ from pydantic import Field
 
 from chainrule.data.image_files import as_png
 from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
-<<<<<<< HEAD
 from chainrule.serve.choice import chosen
-from chainrule.serve.errors import Refused
-=======
 from chainrule.serve.errors import Refused, shown
->>>>>>> main
 from chainrule.serve.limits import IMAGES
 from chainrule.serve.service import Served
 from chainrule.tasks.draw.inference import draw

@@ -296,19 +296,23 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     served = chosen(service, f"/v1/{name}", given.pop("model", None))
     if isinstance(given.get(route.reads), str):
         given[route.reads] = [given[route.reads]]
-    if route.kind is Sequences:
-        _check_symbols(served.run, route.reads, given[route.reads])
     work, what = route.work(served.run, given)
     if work > limits.WORK:
         raise Refused(route.reads, f"{work:,} {what}, at most {limits.WORK:,} in one request: ask for less")
     command = route.command
     try:
         options = make(command, {"run": served.run, **_read(served.run, route, given)})
-        found = await served.desk.compute(lambda: answer(served.run, options))
+        found = await served.desk.compute(lambda: _answered(served.run, route, options))
     except UserError as error:
         raise _in_fields(route, error) from None
     told = command.result.for_json(command.result.checked(found))
     return Response(_json({"model": served.name, **told}), media_type="application/json")
+
+
+def _answered(run: Run, route: Route, options: Any) -> Given:
+    if route.kind is Sequences:
+        _check_symbols(run, route.reads, getattr(options, route.reads))
+    return answer(run, options)
 
 
 def _check_symbols(run: Run, field: str, content: list[Any]) -> None:

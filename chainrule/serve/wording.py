@@ -75,7 +75,10 @@ def shown(value: Any) -> str:
     >>> shown("a" * 100)
     '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…'
     """
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    return _short(json.dumps(value, ensure_ascii=False, default=str))
+
+
+def _short(text: str) -> str:
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
 
 
@@ -85,7 +88,8 @@ def named(place: Sequence[str | int]) -> str:
     >>> named(("messages", 0, "content"))
     'messages[0].content'
     """
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    parts = (f"[{part}]" if isinstance(part, int) else f".{_short(part)}" for part in place)
+    return "".join(parts).removeprefix(".")
 
 
 def place_in(body: Any, loc: Sequence[str | int], missing: bool = False) -> tuple[str | int, ...]:
@@ -109,6 +113,12 @@ def place_in(body: Any, loc: Sequence[str | int], missing: bool = False) -> tupl
         elif missing and k == len(loc) - 1:
             found.append(part)
     return tuple(found)
+
+
+def _is_in(body: Any, part: str | int) -> bool:
+    if isinstance(body, dict):
+        return part in body
+    return isinstance(body, list) and isinstance(part, int) and part < len(body)
 
 
 def mistakes(errors: Sequence[Mapping[str, Any]], body: Any, model: type[BaseModel] | None = None) -> list[Mistake]:
@@ -143,7 +153,7 @@ def _mistake(error: Mapping[str, Any], body: Any, model: type[BaseModel] | None)
     else:
         told = error["msg"].removeprefix("Input ").removeprefix("Value error, ")
     if kind == "extra_forbidden" and (fields := _fields(model, place)):
-        told += f"; {nearest(str(place[-1]), fields)}"
+        told += f"; {nearest(_short(str(place[-1])), fields)}"
     return Mistake(place, kind, told, value)
 
 
