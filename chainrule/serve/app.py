@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -65,8 +67,9 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    field = getattr(request.scope.get("route"), "body_field", None)
-    return failure_of(error, request.state.id, getattr(field, "type_", None)).response()
+    endpoint = request.scope.get("endpoint")
+    model = get_type_hints(endpoint).get("body") if isinstance(error, RequestValidationError) else None
+    return failure_of(error, request.state.id, model).response()
 
 
 def _figures(metrics: Metrics) -> Response:

@@ -39,7 +39,7 @@ class Strict(BaseModel):
     def _without_null(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in given.items() if value is not None or name not in cls.model_fields}
 
 
 class Body(Strict):

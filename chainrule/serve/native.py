@@ -65,7 +65,7 @@ def _told(kind: Any, told: str, items: str) -> Any:
             for one in error.errors(include_url=False):
                 if one["type"] == "too_long":
                     place = place_in(value, one["loc"])
-                    counted = {"many": f"{len(one['input']):,}", "most": f"{one['ctx']['max_length']:,}"}
+                    counted = {"many": f"{len(one['input']):,}", "most": f"{one.get('ctx', {})['max_length']:,}"}
                     what = items if place else f"texts or lists of {items}"
                     context = {"place": place, "told": what, **counted}
                     raise PydanticCustomError("too_long", "{many} {told}, at most {most}", context) from None

@@ -44,7 +44,7 @@ def operation_id(route: APIRoute) -> str:
     Args:
         route: the route.
     """
-    return re.sub(r"\W+", "_", f"{min(route.methods).lower()}{route.path_format}").strip("_")
+    return re.sub(r"\W+", "_", f"{min(route.methods or {'get'}).lower()}{route.path_format}").strip("_")
 
 
 def describe(app: FastAPI, *, keyed: bool) -> None:

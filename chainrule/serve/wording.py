@@ -115,10 +115,8 @@ def place_in(body: Any, loc: Sequence[str | int], missing: bool = False) -> tupl
     return tuple(found)
 
 
-def _is_in(body: Any, part: str | int) -> bool:
-    if isinstance(body, dict):
-        return part in body
-    return isinstance(body, list) and isinstance(part, int) and part < len(body)
+def _is_in(body: dict[Any, Any] | list[Any], part: str | int) -> bool:
+    return part in body if isinstance(body, dict) else isinstance(part, int) and part < len(body)
 
 
 def mistakes(errors: Sequence[Mapping[str, Any]], body: Any, model: type[BaseModel] | None = None) -> list[Mistake]:
