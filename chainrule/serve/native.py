@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from fastapi import APIRouter, Request, Response
@@ -115,6 +115,7 @@ class Route:
         tasks: whose runs answer; empty: those of every task that the command has.
         required: the field must be given.
         does: what it does, in words; empty: as the command's help says.
+        words: descriptions of fields and of entries of the answer that differ from the command's.
         never: entries of the command's result that this route does not have.
     """
 
@@ -127,6 +128,7 @@ class Route:
     tasks: tuple[str, ...] = ()
     required: bool = True
     does: str = ""
+    words: dict[str, str] = field(default_factory=dict)
     never: tuple[str, ...] = ()
 
     @property
@@ -175,6 +177,7 @@ ROUTES = {
     "score": Route(
         "score", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
         {"input": [["home", "search", "product"]], "tokens": True}, _read_once,
+        words={"unit": "lines (default): score each line separately, its end included; stream: a text as one sequence"},
     ),
     "translate": Route(
         "translate", "input", TextInput, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
@@ -195,6 +198,12 @@ ROUTES = {
         "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",
         {"prompt": [[112, 118, 132, 129]], "max_tokens": 12}, _forecast, ("series",), required=False,
         does="Forecast series, with quantiles at each step and sampled paths.",
+        words={
+            "max_tokens": "number of values to forecast (default: 24)", "n": "paths of each series (default: 1)",
+            "sequences": "the values of each sampled path", "nats": "log p of each sampled path",
+            "columns": "the name of each series", "levels": "the probabilities of the quantiles",
+            "quantiles": "of each series: the quantiles at each step",
+        },
         never=("prompts", "texts", "written", "unknown"),
     ),
 }  # fmt: skip
@@ -226,7 +235,7 @@ def body_of(name: str) -> type[BaseModel]:
 
 def _help(route: Route, o: Option) -> str:
     """The help of an option as that of a field: it may be a list, and other options are fields."""
-    told = o.help.replace(" (may be repeated)", " (or a list of them)")
+    told = route.words.get(o.name) or o.help.replace(" (may be repeated)", " (or a list of them)")
     return _named(route, told).replace("True", "true").replace("False", "false")
 
 
@@ -269,8 +278,9 @@ def answer_of(name: str) -> type[BaseModel]:
     for f in fields(result):  # type: ignore[arg-type]
         if f.name in ROUTES[name].never:
             continue
+        told = ROUTES[name].words.get(f.name) or _named(ROUTES[name], f.metadata["help"])
         needed = ... if result.__dataclass_fields__[f.name].default is not None else None  # type: ignore[attr-defined]
-        made[f.name] = (hints[f.name], Field(needed, description=f.metadata["help"]))
+        made[f.name] = (hints[f.name], Field(needed, description=told))
     return create_model(f"{name.title()}Answer", **made)
 
 
@@ -310,18 +320,27 @@ async def respond(service: Service, name: str, given: Given) -> Response:
 
 
 def _answered(run: Run, route: Route, options: Any) -> Given:
+    content = getattr(options, route.reads)
+    if route.kind is Sentences and all(isinstance(item, str) and len(item.split()) == 1 for item in content):
+        _check_one(route.reads, content, "sentence")
     if route.kind is Sequences:
-        _check_symbols(run, route.reads, getattr(options, route.reads))
+        _check_symbols(run, route.reads, content)
     return answer(run, options)
+
+
+def _check_one(field: str, content: list[Any], name: str) -> None:
+    """Raise Refused for several tokens in a list, which may be one sequence of them or sequences of one token each."""
+    if len(content) > 1:
+        one, many = shown([content]), shown([[item] for item in content])
+        raise Refused(field, f"{field} {shown(content)}: one {name} is {one}, {len(content)} {name}s are {many}")
 
 
 def _check_symbols(run: Run, field: str, content: list[Any]) -> None:
     """Raise Refused for symbols that may be one sequence or several, and for steps where a run has no voices."""
     if not isinstance(tokenizer := getattr(run.processor, "tokenizer", None), SymbolTokenizer):
         return
-    if len(content) > 1 and not tokenizer.form.characters and all(_is_symbol(tokenizer, item) for item in content):
-        one, many = shown([content]), shown([[item] for item in content])
-        raise Refused(field, f"{field} {shown(content)}: one sequence is {one}, {len(content)} sequences are {many}")
+    if not tokenizer.form.characters and all(_is_symbol(tokenizer, item) for item in content):
+        _check_one(field, content, "sequence")
     for item in content if not tokenizer.form.voices else ():
         if step := next((step for step in item if isinstance(step, list)), None):
             told = "a list is no event of this run, which has no voices in step; events are strings or numbers"

@@ -192,7 +192,7 @@ def _greeting(bound: socket.socket, settings: Settings, service: Service) -> Ite
     if everywhere:
         address = "::1" if ":" in address else "127.0.0.1"
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
-    also = ", and at every other address of this machine" if everywhere else ""
+    also = " and at every other address of this machine" if everywhere else ""
     yield f"serving {', '.join(service.runs)} at {url}{also} (Ctrl+C stops)"
     key = " -H 'Authorization: Bearer KEY'" if settings.key else ""
     yield f"routes: {url}/docs; for example: {reference.request(url, next(iter(service.runs.values())).run)}{key}"

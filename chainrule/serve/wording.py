@@ -105,18 +105,16 @@ def place_in(body: Any, loc: Sequence[str | int], missing: bool = False) -> tupl
     """
     found: list[str | int] = []
     for k, part in enumerate(loc):
-        if (isinstance(body, dict) and part in body) or (
-            isinstance(body, list) and isinstance(part, int) and part < len(body)
-        ):
+        inside = part in body if isinstance(body, dict) else _is_item(body, part)
+        if inside:
             body = body[part]
-            found.append(part)
-        elif missing and k == len(loc) - 1:
+        if inside or (missing and k == len(loc) - 1):
             found.append(part)
     return tuple(found)
 
 
-def _is_in(body: dict[Any, Any] | list[Any], part: str | int) -> bool:
-    return part in body if isinstance(body, dict) else isinstance(part, int) and part < len(body)
+def _is_item(body: Any, part: str | int) -> bool:
+    return isinstance(body, list) and isinstance(part, int) and part < len(body)
 
 
 def mistakes(errors: Sequence[Mapping[str, Any]], body: Any, model: type[BaseModel] | None = None) -> list[Mistake]:

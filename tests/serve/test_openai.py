@@ -244,6 +244,17 @@ def test_the_examples_of_the_page_are_answered(service: Service) -> None:
     assert answers[-1] == {"prompt": "When"}
 
 
+def test_the_role_is_in_the_first_chunk_of_each_choice_alone(service: Service) -> None:
+    async def chunks(client: Any) -> list[Any]:
+        asked_for = {"messages": [{"role": "user", "content": LINE}], "model": "gpt", "n": 2, "max_tokens": 30}
+        return [chunk async for chunk in await client.chat.completions.create(**asked_for, stream=True)]
+
+    found = [choice for chunk in asked(service, chunks) for choice in chunk.choices]
+    for index in (0, 1):
+        roles = [choice.delta.role for choice in found if choice.index == index]
+        assert roles[0] == "assistant" and len(roles) > 1 and {*roles[1:]} == {None}
+
+
 # --- streams that do not end well -------------------------------------------------------------------------------------
 
 

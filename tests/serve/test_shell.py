@@ -454,6 +454,11 @@ def test_a_port_in_use_is_one_line(run: str) -> None:
             serve([run], Settings(port=port), {})
 
 
+def test_an_address_of_another_machine_is_told_as_such() -> None:
+    with pytest.raises(UserError, match="give another --host"):
+        listen("203.0.113.9", 0)
+
+
 def test_a_run_that_no_route_asks_is_told() -> None:
     with pytest.raises(
         UserError, match=r"my-codes: nothing asks a run of codes over HTTP; runs of classify, .* are served"
