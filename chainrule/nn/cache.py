@@ -85,7 +85,8 @@ class Cache(State):
         S = self.keys[layer].shape[2]
         if T == 1 and not torch.is_grad_enabled() and bool(read_B.all()):
             place = torch.arange(B, device=read_B.device), slice(None), self.length_B % S
-            self.keys[layer][place], self.values[layer][place] = k_BGTK[:, :, 0], v_BGTK[:, :, 0]
+            for store, new_BGTK in ((self.keys[layer], k_BGTK), (self.values[layer], v_BGTK)):
+                store[place] = new_BGTK[:, :, 0].to(store.dtype)  # under autocast, new ones may be bf16
             return
         n = min(T, S)
         time_Bn = read_B[:, None] - n + torch.arange(n, device=read_B.device)

@@ -101,7 +101,13 @@ class Choice:
         self.finish: str | None = None
 
     def take(self, event: Event) -> Piece:
-        """Return the piece that a token adds, or the last one where the event has none."""
+        """Return the piece that a token adds, or the last one where the event has none.
+
+        Raises:
+            Exception: what the engine failed with.
+        """
+        if event.handle.error is not None:
+            raise event.handle.error
         if event.token is None:
             return self.end(event.handle.finish)
         previous, offset = self._text.previous, self._text.size

@@ -14,12 +14,16 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("openai")
 
+import torch
+from fastapi.testclient import TestClient
 from openai import APIError
 
 from chainrule.core import UserError
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Closing
+from chainrule.nn.cache import Cache
 from chainrule.serve import completions as serve_completions
+from chainrule.serve.app import application
 from chainrule.serve.bodies import Body, Sampling
 from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
@@ -321,6 +325,26 @@ def test_the_tokens_that_are_reported_are_bounded(service: Service, path: str, b
 def test_a_sequence_that_a_closing_server_cancels_is_an_error_and_no_short_text(service: Service) -> None:
     with pytest.raises(Closing, match="the server is closing"):
         Choice(0, Text(Vocabulary(service.find("gpt").run)), []).end("cancelled")
+
+
+def test_a_failure_of_the_engine_is_raised_as_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("in the engine")
+
+    monkeypatch.setattr(type(service.find("lstm").scheduler.engine), "_advance", broken)
+    body = {"model": "lstm", "prompt": LINE, "max_tokens": 5}
+    answer = TestClient(application(service)).post("/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error"), "not that the server closes"
+
+
+def test_a_cache_takes_keys_of_another_number_format() -> None:
+    """Under autocast, a run whose prompt is empty begins with a cache in fp32."""
+    keys = (torch.zeros(2, 1, 3, 5),)
+    cache = Cache(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long), keys, (torch.zeros(2, 1, 3, 5),))
+    new = torch.ones(2, 1, 1, 5, dtype=torch.bfloat16)
+    with torch.no_grad():
+        cache.remember(0, new, new, torch.ones(2, dtype=torch.long))
+    assert cache.keys[0][:, :, 0].eq(1).all() and cache.values[0].dtype == torch.float32
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -495,6 +497,40 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
     assert re.fullmatch(rf"POST /v1/completions 200 [\d.]+ ms {answer.headers['x-request-id']}", lines[0])
     assert "secret-" not in caplog.text
     assert lines[2].startswith("GET /%0asecret%20line 404 ")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_leaves_is_in_the_log_as_499(
+    service: Service, caplog: pytest.LogCaptureFixture, begun: bool
+) -> None:
+    async def leave() -> None:
+        sent, left = [], asyncio.Event()
+        content = json.dumps({**GOOD, "max_tokens": 4000, "stream": begun}).encode()
+        given = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+        async def receive() -> dict[str, Any]:
+            if (message := next(given, None)) is None:
+                await left.wait()
+            return message or {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == 2:
+                left.set()
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/completions", "raw_path": b"/v1/completions",
+            "query_string": b"", "headers": headers, "server": ("127.0.0.1", 80), "state": {},
+        }  # fmt: skip
+        if not begun:
+            asyncio.get_running_loop().call_later(0.05, left.set)
+        with suppress(asyncio.CancelledError):
+            await application(service)(scope, receive, send)  # type: ignore[arg-type]
+
+    with caplog.at_level(logging.INFO, "chainrule.serve"):
+        asyncio.run(leave())
+    assert " 499 " in caplog.text
 
 
 def test_figures_count_requests_by_route_and_tell_what_engines_do(client: TestClient) -> None:
