@@ -35,6 +35,7 @@ from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Busy, Scheduler, SharedEngine
 from chainrule.options import options_of
 from chainrule.serve import limits, native, reference
+from chainrule.serve import service as serve_service
 from chainrule.serve.app import application
 from chainrule.serve.desk import Desk
 from chainrule.serve.errors import Refused
@@ -278,7 +279,11 @@ def test_every_route_takes_the_first_run_that_can_answer(service: Service) -> No
         assert "masks (fill) answers /v1/embeddings, /v1/fill" in told and "train" not in told and "--" not in told
 
 
-def test_a_board_is_found_by_its_name_and_as_best(folders: list[str], tmp_path: Path) -> None:
+def test_a_board_is_found_by_its_name_and_as_best(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], serve_service.load
+    monkeypatch.setattr(serve_service, "load", lambda folder, **how: (loaded.append(folder), load(folder, **how))[1])
     (tmp_path / "events" / "runs").mkdir(parents=True)
     (tmp_path / "events" / "board.json").write_text("{}")
     for name, folder in zip(("visits", "visits-gru"), folders):
@@ -288,7 +293,7 @@ def test_a_board_is_found_by_its_name_and_as_best(folders: list[str], tmp_path: 
     service = open_service(paths, threads=1)
     try:
         client = TestClient(application(service))
-        assert list(service.runs) == ["visits-gru", "visits"], "each folder once"
+        assert list(service.runs) == ["visits-gru", "visits"] and len(loaded) == 2, "each folder once"
         for name in ("events", "best"):
             assert ask(client, "predict", {"input": "home", "model": name})["model"] == "visits-gru"
         told = client.post("/v1/predict", json={"input": "home", "model": "x"}).json()["error"]["message"]

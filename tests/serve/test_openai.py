@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -335,6 +336,13 @@ def test_a_failure_of_the_engine_is_raised_as_itself(service: Service, monkeypat
     body = {"model": "lstm", "prompt": LINE, "max_tokens": 5}
     answer = TestClient(application(service)).post("/v1/completions", json=body)
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error"), "not that the server closes"
+
+
+def test_a_token_that_comes_with_a_failure_raises_it(service: Service) -> None:
+    handle = SimpleNamespace(error=ZeroDivisionError("in the engine"), finish="error", tokens=[97])
+    event = SimpleNamespace(handle=handle, token=97, nats=-1.0, best=())
+    with pytest.raises(ZeroDivisionError, match="in the engine"):
+        Choice(0, Text(Vocabulary(service.find("gpt").run)), []).take(event)  # type: ignore[arg-type]
 
 
 def test_a_cache_takes_keys_of_another_number_format() -> None:
