@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
@@ -45,9 +46,14 @@ class Serve(Machine):
         group="machine",
     )
 
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        return ()  # what is served was told at the beginning
+
     def call(self) -> dict[str, Any]:
         from chainrule.core import UserError
 
+        if not self.runs:
+            raise UserError("serve needs the folder of a run or of a board: chainrule serve RUN")
         try:
             import fastapi  # noqa: F401
         except ImportError:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import get_type_hints
+
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from chainrule.serve import limits, native, openai, reference
+from chainrule.serve import limits, native, openai, reference, schema
 from chainrule.serve.errors import Boundary, failure_of
 from chainrule.serve.exchange import Exchange
-from chainrule.serve.health import Doors, Health
+from chainrule.serve.health import PATH, Doors, Health
 from chainrule.serve.metrics import Metrics, Observed
 from chainrule.serve.security import ANYBODY, Access, Guard
 from chainrule.serve.service import Service
@@ -31,6 +33,7 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
         docs_url=None,  # its page loads scripts from a network
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=schema.operation_id,
         middleware=[  # the outermost first
             Middleware(Observed, metrics),
             Middleware(Boundary),
@@ -43,8 +46,16 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
     app.state.service, app.state.health = service, health
     app.include_router(openai.router)
     app.include_router(native.routes())
+    schema.describe(app, keyed=access.key is not None)
+    app.add_api_route("/", lambda: reference.home(service), methods=["GET"], include_in_schema=False)
     app.add_api_route("/docs", lambda: reference.page(app), methods=["GET"], include_in_schema=False)
-    app.add_api_route("/health", health.response, methods=["GET"], response_model=None)
+    told = {
+        "response_model": None,
+        "summary": "health",
+        "description": "Say whether the server lives and takes requests.",
+    }
+    app.add_api_route(PATH, health.response, methods=["GET"], **told)
+    app.add_api_route(PATH, health.response, methods=["HEAD"], include_in_schema=False)
     app.add_api_route(
         "/metrics",
         lambda: _figures(metrics),
@@ -56,7 +67,9 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
 
 
 async def _answer(request: Request, error: Exception) -> Response:
-    return failure_of(error, request.state.id).response()
+    endpoint = request.scope.get("endpoint")
+    model = get_type_hints(endpoint).get("body") if isinstance(error, RequestValidationError) else None
+    return failure_of(error, request.state.id, model).response()
 
 
 def _figures(metrics: Metrics) -> Response:

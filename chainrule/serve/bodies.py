@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from chainrule.inference.sampling import Filters
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import CHOICES, FIELDS, STOP_LENGTH, STOPS
+from chainrule.serve.wording import shown
 
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=STOP_LENGTH)]
 """A text that ends a sequence."""
@@ -18,7 +20,7 @@ Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 
 
 class Strict(BaseModel):
-    """An object in a request, whose fields are all known.
+    """An object in a request, whose fields are all known. A field that is null has its default.
 
     A list ends at its first mistake (``fail_fast``), and an object has few fields: each mistake is kept in memory.
     """
@@ -32,34 +34,39 @@ class Strict(BaseModel):
             raise ValueError(f"an object of {len(given):,} fields, at most {FIELDS}")
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_null(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {name: value for name, value in given.items() if value is not None or name not in cls.model_fields}
+
 
 class Body(Strict):
     """The body of a request to one of OpenAI's routes.
 
-    A field that is null has its default. Fields of OpenAI's API that are not supported are accepted with the values of
-    ``neutral``, which change nothing, and refused by name otherwise; so is every field that is not known.
+    Fields of OpenAI's API that are not supported are accepted with the values of ``neutral``, which change nothing, and
+    refused by name otherwise; so is every field that is not known.
     """
 
     neutral: ClassVar[dict[str, tuple[Any, ...]]] = {"user": ("",)}
     """Fields that are not supported, and the values that are accepted all the same."""
 
     model: str | None = None
-    """The name of a run; left out: the first one."""
+    """The name of a run (default: the first that answers here)."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_neutral(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
-        given = {name: value for name, value in given.items() if value is not None}
-        for name in [name for name in given if name in cls.neutral]:
-            value = given.pop(name)
-            if not any(type(value) is type(one) and value == one for one in cls.neutral[name]):
-                accepted = " or ".join(map(repr, cls.neutral[name]))
-                raise Refused(
-                    name, f"{name} is not supported: leave it out (accepted is {accepted}, which does nothing)"
-                )
-        return given
+        for name, value in given.items():
+            accepted = cls.neutral.get(name, ())
+            if name in cls.neutral and not any(type(value) is type(one) and value == one for one in (None, *accepted)):
+                known = " or ".join(dict.fromkeys(json.dumps(one).removesuffix(".0") for one in accepted))
+                told = f"{name} {shown(value)}: not supported; leave it out, or send {known}, which changes nothing"
+                raise Refused(name, told)
+        return {name: value for name, value in given.items() if name not in cls.neutral}
 
 
 def example(**fields: Any) -> ConfigDict:
@@ -82,7 +89,7 @@ class Sampling(Body):
     n: int = Field(1, ge=1, le=CHOICES)
     """Sequences of each prompt."""
     seed: Seed | None = None
-    """Equal requests with a seed have equal answers; left out: another one each time."""
+    """Equal requests with a seed have equal answers (default: another seed each time)."""
     stop: Stop | Annotated[list[Stop], Field(fail_fast=True, max_length=STOPS)] = []
     """Texts that end a sequence; they are not shown."""
     stream: bool = False

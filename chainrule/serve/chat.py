@@ -14,11 +14,12 @@ from pydantic import Field, model_validator
 
 from chainrule.serve.answers import Answer
 from chainrule.serve.bodies import Sampling, Strict, example
+from chainrule.serve.choice import chosen
 from chainrule.serve.errors import Refused
-from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
+from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations
 from chainrule.serve.limits import ALTERNATIVES, LENGTH, TOKENS
-from chainrule.serve.service import Served
 from chainrule.serve.streaming import started
+from chainrule.serve.tokens import Prompt, Vocabulary
 
 router = APIRouter(prefix="/v1")
 
@@ -55,7 +56,7 @@ class Chat(Sampling):
     messages: list[Message] = Field(fail_fast=True, min_length=1, max_length=LENGTH)
     """Their contents, side by side, are continued."""
     max_tokens: int | None = Field(None, ge=1, le=TOKENS)
-    """Tokens of each sequence at most; left out: 200."""
+    """Tokens of each sequence at most (default: 200)."""
     max_completion_tokens: int | None = Field(None, ge=1, le=TOKENS)
     """Another name of ``max_tokens``."""
     logprobs: bool = False
@@ -81,8 +82,8 @@ class Chat(Sampling):
 @router.post("/chat/completions")
 async def chat(body: Chat, request: Request) -> Any:
     """Continue the contents of messages, side by side."""
-    served: Served = request.app.state.service.find(body.model)
-    vocabulary, text = vocabulary_of(served), "".join(message.text for message in body.messages)
+    served = chosen(request.app.state.service, "/v1/chat/completions", body.model)
+    vocabulary, text = Vocabulary(served.run), "".join(message.text for message in body.messages)
     prompts = [await asyncio.to_thread(vocabulary.prompt, text)]
     check_work(prompts, body.wanted)
     answer = ChatAnswer(served.name, vocabulary, prompts, logprobs=body.logprobs)
@@ -95,9 +96,15 @@ class ChatAnswer(Answer):
 
     prefix, whole_object, chunk_object = "chatcmpl", "chat.completion", "chat.completion.chunk"
 
+    def __init__(self, model: str, vocabulary: Vocabulary, prompts: Sequence[Prompt], *, logprobs: bool):
+        super().__init__(model, vocabulary, prompts, logprobs=logprobs)
+        self._begun: set[int] = set()
+
     def choice(self, piece: Piece, chunk: bool) -> dict[str, Any]:
-        """Return a choice of the answer, or of a chunk of it."""
-        message = {"delta" if chunk else "message": {"role": "assistant", "content": piece.text}}
+        """Return a choice of the answer, or of a chunk of it; clients join the roles of chunks, so the first has it."""
+        role = {} if piece.index in self._begun else {"role": "assistant"}
+        self._begun.add(piece.index)
+        message = {"delta" if chunk else "message": {**role, "content": piece.text}}
         logprobs = {"content": self._content(piece.tokens)} if self.logprobs else None
         return {"index": piece.index, **message, "logprobs": logprobs, "finish_reason": piece.finish}
 

@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from chainrule.serve.answers import Answer
 from chainrule.serve.bodies import Sampling, example
+from chainrule.serve.choice import chosen
 from chainrule.serve.errors import Refused
-from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations, vocabulary_of
+from chainrule.serve.generation import Piece, Token, Wanted, check_work, continuations
 from chainrule.serve.limits import ALTERNATIVES, CHOICES, TOKENS
 from chainrule.serve.prompts import TextsOrIds, listed
 from chainrule.serve.scoring import Scored, score_prompts
@@ -45,7 +46,9 @@ class Completion(Sampling):
     @model_validator(mode="after")
     def _all_are_returned(self) -> Self:
         if self.best_of not in (None, self.n):
-            raise Refused("best_of", f"best_of {self.best_of} is not supported: leave it out (accepted is n, {self.n})")
+            raise Refused(
+                "best_of", f"best_of {self.best_of}: not supported unless it is n, here {self.n}; leave it out"
+            )
         return self
 
     @property
@@ -57,8 +60,8 @@ class Completion(Sampling):
 @router.post("/completions")
 async def completions(body: Completion, request: Request) -> Any:
     """Continue prompts."""
-    served: Served = request.app.state.service.find(body.model)
-    vocabulary = vocabulary_of(served)
+    served = chosen(request.app.state.service, "/v1/completions", body.model)
+    vocabulary = Vocabulary(served.run)
     prompts = await asyncio.to_thread(lambda: [vocabulary.prompt(given) for given in body.prompt])
     check_work(prompts, body.wanted, echo=body.echo)
     echoed = await _echoed(served, vocabulary, prompts, body) if body.echo else []

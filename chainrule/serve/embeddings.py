@@ -11,10 +11,10 @@ from fastapi import APIRouter, Request
 from pydantic import BeforeValidator
 
 from chainrule.serve.bodies import Body, example
+from chainrule.serve.choice import chosen
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import TEXTS, WORK
 from chainrule.serve.prompts import TextsOrIds, listed
-from chainrule.serve.service import Served
 from chainrule.serve.tokens import Vocabulary
 from chainrule.tasks.fill.inference import embed_ids
 
@@ -35,7 +35,7 @@ class Embeddings(Body):
 @router.post("/embeddings")
 async def embeddings(body: Embeddings, request: Request) -> dict[str, Any]:
     """Embed texts."""
-    served: Served = request.app.state.service.find(body.model)
+    served = chosen(request.app.state.service, "/v1/embeddings", body.model)
     vocabulary = Vocabulary(served.run)
     texts = await asyncio.to_thread(lambda: [vocabulary.prompt(given, "input") for given in body.input])
     count = sum(len(text.ids) for text in texts)

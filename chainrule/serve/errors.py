@@ -14,18 +14,18 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.core import UserError
 from chainrule.core.errors import is_out_of_memory
 from chainrule.inference.scheduler import Busy, Closing
+from chainrule.serve.wording import mistakes, sentence, shown
 
 LOG = logging.getLogger("chainrule.serve")
 AGAIN = {"retry-after": "1"}
 """The header that tells a client to ask again after so many seconds."""
-SHOWN = 80
-"""Characters of a client's value that an error repeats."""
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 _PLACE = re.compile(r"(?<![\w/.])/[^\s/:'\",]+(?:/[^\s:'\",]*)+")
 """An absolute path in a message that was written for the person who started the server."""
@@ -84,37 +84,29 @@ class UnknownModel(Failure):
     Args:
         name: what was asked for.
         names: the runs that there are.
+        others: further names of runs, and what they stand for.
     """
 
-    def __init__(self, name: str, names: list[str]):
-        told = f"model {shown(name)}: not served here; there is {', '.join(names)}"
+    def __init__(self, name: str, names: list[str], others: Mapping[str, str]):
+        told = f"model {shown(name)}: not served here; there {'is' if len(names) == 1 else 'are'} {', '.join(names)}"
+        told += "".join(f"; {other} is {run}" for other, run in others.items())
         super().__init__(404, told, param="model", code="model_not_found")
 
 
-def shown(value: Any) -> str:
-    """Return a client's value as it is repeated in an error: in one line, shortened.
-
-    >>> shown("a" * 100)
-    '"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa…'
-    """
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
-
-
-def failure_of(error: Exception, request: str) -> Failure:
+def failure_of(error: Exception, request: str, model: type[BaseModel] | None = None) -> Failure:
     """Return the answer to whatever was raised; what is nobody's mistake but ours goes to the log.
 
     Args:
         error: what was raised.
         request: the id of the request.
+        model: what its body should be.
     """
     if isinstance(error, Failure):
         return error
     if isinstance(error, RequestValidationError):
-        return _invalid(list(error.errors()))
+        return _invalid(list(error.errors()), error.body, model)
     if isinstance(error, HTTPException):
-        told = "no such path: /openapi.json lists those that there are" if error.status_code == 404 else error.detail
-        return Failure(error.status_code, str(told), headers=error.headers)
+        return _of_http(error)
     if isinstance(error, Closing):
         return Failure(503, str(error), code="stopping", headers=AGAIN)
     if isinstance(error, Busy):
@@ -132,18 +124,20 @@ def failure_of(error: Exception, request: str) -> Failure:
     return Failure(500, f"internal error; the server's log tells of it under {request}", code="internal_error")
 
 
-def _invalid(errors: list[Any]) -> Failure:
-    """A body that does not fit the route's: its first mistake, and how many more there are."""
-    first, more = errors[0], len(errors) - 1
-    field = ".".join(str(part) for part in first["loc"][1:]) or None
-    told = first["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        told = "no field of this request"
-    elif first["type"] == "missing":
-        told = "must be given"
-    value = "" if first["type"] == "missing" else f" {shown(first.get('input'))}"
-    message = f"{field or 'the body'}{value}: {told}" + (f" (and {more} more)" if more else "")
-    return Failure(422, message, param=field, code=first["type"])
+def _of_http(error: HTTPException) -> Failure:
+    told = str(error.detail)
+    if error.status_code == 404:
+        told = "no such path: /openapi.json lists those that there are"
+    elif error.status_code == 405:
+        told = f"this path is not answered by that method: use {(error.headers or {}).get('Allow', 'another one')}"
+    return Failure(error.status_code, told, headers=error.headers)
+
+
+def _invalid(errors: list[Any], body: Any = None, model: Any = None) -> Failure:
+    """A body that does not fit the route's: its mistakes, the first of which is the error's field."""
+    within = [{**error, "loc": error["loc"][1:]} for error in errors]
+    found = mistakes(within, body, model)
+    return Failure(422, sentence(found), param=found[0].field, code=found[0].kind)
 
 
 class Boundary:

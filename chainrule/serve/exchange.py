@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from email.message import Message as Header
+from urllib.parse import unquote_plus
 
 import anyio
 import jiter
@@ -12,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.serve import limits
 from chainrule.serve.errors import Failure
+from chainrule.serve.wording import named, shown
 
 KIND = 256
 """Characters of a content type that are read."""
@@ -33,6 +35,8 @@ class Exchange:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
+        if scope["method"] == "POST" and scope["query_string"]:
+            _refuse_query(scope["query_string"].decode("latin-1"))
         if (body := await _read(headers, receive)) is None:
             return
         if body:
@@ -67,6 +71,7 @@ class Exchange:
                 watching.cancel()
         if answering.cancelled_caught and not gone.is_set():
             raise TimeoutError
+        scope["state"]["gone"] = answering.cancelled_caught
 
 
 async def _read(headers: Headers, receive: Receive) -> bytes | None:
@@ -87,6 +92,13 @@ async def _read(headers: Headers, receive: Receive) -> bytes | None:
     if size > limits.BODY:
         raise Failure(413, f"the body has more than {limits.BODY} bytes: send less at once", code="too_large")
     return bytes(body)
+
+
+def _refuse_query(query: str) -> None:
+    """Raise Failure for parameters in the address of a request with a body, which would be ignored."""
+    name = unquote_plus(query.partition("&")[0].partition("=")[0])
+    told = f"{shown(name)} in the address: this route takes its fields in the body, as JSON"
+    raise Failure(422, told, param=named([name]), code="extra_forbidden")
 
 
 def _check(headers: Headers, body: bytes) -> None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
 from chainrule.inference.sampling import Filters
@@ -102,7 +101,13 @@ class Choice:
         self.finish: str | None = None
 
     def take(self, event: Event) -> Piece:
-        """Return the piece that a token adds, or the last one where the event has none."""
+        """Return the piece that a token adds, or the last one where the event has none.
+
+        Raises:
+            Exception: what the engine failed with.
+        """
+        if event.handle.error is not None:
+            raise event.handle.error
         if event.token is None:
             return self.end(event.handle.finish)
         previous, offset = self._text.previous, self._text.size
@@ -126,17 +131,6 @@ class Choice:
         rest = self._stops.add(self._text.end())
         self.finish = FINISH[reason]
         return Piece(self.index, rest + self._stops.end(), (), self.finish)
-
-
-def vocabulary_of(served: Served) -> Vocabulary:
-    """Return the tokens of a run that continues sequences.
-
-    Raises:
-        UserError: the run's task is another one.
-    """
-    if served.run.task != "generate":
-        raise UserError(f"{served.name}: its task is {served.run.task}; a run of --task generate continues a prompt")
-    return Vocabulary(served.run)
 
 
 def check_work(prompts: Sequence[Prompt], wanted: Wanted, *, echo: bool = False) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
-from chainrule.core import UserError
 from chainrule.data.image_files import as_png
 from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
+from chainrule.serve.choice import chosen
 from chainrule.serve.errors import Refused, shown
 from chainrule.serve.limits import IMAGES
 from chainrule.serve.service import Served
@@ -43,11 +43,11 @@ class Drawing(Body):
     response_format: Literal["b64_json"] = "b64_json"
     """Images come as PNG files in base64."""
     seed: Seed | None = None
-    """Equal requests with a seed have equal answers; left out: another one each time."""
+    """Equal requests with a seed have equal answers (default: another seed each time)."""
     guidance: float | None = Field(None, ge=0, le=100, allow_inf_nan=False)
-    """Above 1, captions are followed more closely; left out: as tuned on validation."""
+    """Above 1, captions are followed more closely (default: as tuned on validation)."""
     temperature: Temperature | None = None
-    """Divides the logits; left out: as tuned on validation."""
+    """Divides the logits (default: as tuned on validation)."""
     top_k: int = Field(0, ge=0, le=2**31 - 1)
     """Draw from the k most probable tokens; 0: from all."""
     top_p: Share = 1.0
@@ -57,9 +57,7 @@ class Drawing(Body):
 @router.post("/images/generations")
 async def generations(body: Drawing, request: Request) -> dict[str, Any]:
     """Draw images of a caption, in the size that the run was trained with."""
-    served: Served = request.app.state.service.find(body.model)
-    if served.run.task != "draw":
-        raise UserError(f"{served.name}: its task is {served.run.task}; a run of --task draw makes images")
+    served = chosen(request.app.state.service, "/v1/images/generations", body.model)
     side = served.run.processor.reader.size
     if body.size not in ("auto", f"{side}x{side}"):
         raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")

@@ -14,7 +14,7 @@ from chainrule.serve.errors import LOG
 from chainrule.serve.service import Service
 
 GONE = 499
-"""The status, in log and figures, of a request whose client left before the answer began (nginx's number)."""
+"""The status, in log and figures, of a request whose client left before the end of its answer (nginx's number)."""
 
 
 class Metrics:
@@ -80,6 +80,7 @@ class Observed:
             await self.app(scope, receive, noted)
         finally:
             seconds = time.perf_counter() - began
+            status = GONE if scope["state"].get("gone") else status
             route = getattr(scope.get("route"), "path", "none")
             self.metrics.count(route, status, seconds)
             path = scope.get("raw_path", b"").decode("ascii", "replace")[:200]

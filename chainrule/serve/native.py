@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
 from fastapi import APIRouter, Request, Response
@@ -26,17 +26,22 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from chainrule.core import UserError
+from chainrule.data import SymbolTokenizer
 from chainrule.data.image_files import ImageReader
 from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import limits
 from chainrule.serve.bodies import Strict, example
+from chainrule.serve.choice import answered_by, chosen
 from chainrule.serve.errors import Refused
-from chainrule.serve.service import Served, Service
+from chainrule.serve.service import Service
+from chainrule.serve.wording import place_in, shown
 from chainrule.tasks.fill.inference import MASK
 from chainrule.tasks.inference import answer, answering, parameters
 from chainrule.tasks.series.inference import FORECAST_PATHS
 
+FLAG = re.compile(r"(?<![\w-])--?[a-z][\w-]*")
+"""A flag of the command line in a text."""
 Given = dict[str, Any]
 """Fields of a body that were given, by name."""
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -44,32 +49,45 @@ Event = str | int | bool | Number
 Step = Event | Annotated[list[Event], Field(fail_fast=True, max_length=limits.LISTED)]
 
 
-def _told(kind: Any, told: str) -> Any:
-    """A type whose error says what is accepted, in place of an error for each member of a union."""
+def _told(kind: Any, told: str, items: str) -> Any:
+    """A type whose error says what is accepted, in place of an error for each member of a union.
+
+    Args:
+        kind: the type.
+        told: what is accepted.
+        items: the name of the items of a list in it.
+    """
 
     def check(value: Any, inner: ValidatorFunctionWrapHandler) -> Any:
         try:
             return inner(value)
-        except ValidationError:
+        except ValidationError as error:
+            for one in error.errors(include_url=False):
+                if one["type"] == "too_long":
+                    place = place_in(value, one["loc"])
+                    counted = {"many": f"{len(one['input']):,}", "most": f"{one.get('ctx', {})['max_length']:,}"}
+                    what = items if place else f"texts or lists of {items}"
+                    context = {"place": place, "told": what, **counted}
+                    raise PydanticCustomError("too_long", "{many} {told}, at most {most}", context) from None
             raise PydanticCustomError("input", "should be {told}", {"told": told}) from None
 
     return Annotated[kind, WrapValidator(check)]
 
 
-def _one_or_more(item: Any, told: str) -> Any:
+def _one_or_more(item: Any, told: str, items: str) -> Any:
     """A text, or a list of texts or of lists of ``item``."""
     some = Annotated[list[item], Field(fail_fast=True, max_length=limits.LENGTH)]
     many = Annotated[list[str | some], Field(fail_fast=True, min_length=1, max_length=limits.TEXTS)]
-    return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS} texts or lists of {told}")
+    return _told(str | many, f"a text, or a list of 1 to {limits.TEXTS:,} texts or lists of {told}", items)
 
 
 TextInput = _told(
     str | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=limits.TEXTS)],
-    f"a text, or a list of 1 to {limits.TEXTS} texts",
-)
-Sequences = _one_or_more(Step, "events (strings or numbers; lists of them where voices are in step)")
-Sentences = _one_or_more(str, "tokens")
-Series = _one_or_more(Number, "numbers")
+    f"a text, or a list of 1 to {limits.TEXTS:,} texts", "characters",
+)  # fmt: skip
+Sequences = _one_or_more(Step, "events (strings or numbers; lists of them where voices are in step)", "events")
+Sentences = _one_or_more(str, "tokens", "tokens")
+Series = _one_or_more(Number, "numbers", "numbers")
 
 
 def size(value: Any) -> int:
@@ -97,6 +115,8 @@ class Route:
         tasks: whose runs answer; empty: those of every task that the command has.
         required: the field must be given.
         does: what it does, in words; empty: as the command's help says.
+        words: descriptions of fields and of entries of the answer that differ from the command's.
+        never: entries of the command's result that this route does not have.
     """
 
     function: str
@@ -108,6 +128,8 @@ class Route:
     tasks: tuple[str, ...] = ()
     required: bool = True
     does: str = ""
+    words: dict[str, str] = field(default_factory=dict)
+    never: tuple[str, ...] = ()
 
     @property
     def command(self) -> type[Options]:
@@ -155,6 +177,7 @@ ROUTES = {
     "score": Route(
         "score", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
         {"input": [["home", "search", "product"]], "tokens": True}, _read_once,
+        words={"unit": "lines (default): score each line separately, its end included; stream: a text as one sequence"},
     ),
     "translate": Route(
         "translate", "input", TextInput, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
@@ -172,9 +195,16 @@ ROUTES = {
         _filled,
     ),
     "forecast": Route(
-        "generate", "prompt", Series, "series to continue; left out: those that the run was trained on",
+        "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",
         {"prompt": [[112, 118, 132, 129]], "max_tokens": 12}, _forecast, ("series",), required=False,
         does="Forecast series, with quantiles at each step and sampled paths.",
+        words={
+            "max_tokens": "number of values to forecast (default: 24)", "n": "paths of each series (default: 1)",
+            "sequences": "the values of each sampled path", "nats": "log p of each sampled path",
+            "columns": "the name of each series", "levels": "the probabilities of the quantiles",
+            "quantiles": "of each series: the quantiles at each step",
+        },
+        never=("prompts", "texts", "written", "unknown"),
     ),
 }  # fmt: skip
 """The routes by name, behind /v1/."""
@@ -194,17 +224,29 @@ def body_of(name: str) -> type[BaseModel]:
     route = ROUTES[name]
     calls = [call for task, call in answering(route.function).items() if route.answers(task)]
     used = {option for call in calls for option in parameters(call)}
-    made: dict[str, Any] = {"model": (str, _optional("name of a run; default: the first that answers here"))}
+    made: dict[str, Any] = {"model": (str, _optional("name of a run (default: the first that answers here)"))}
     reads = Field(description=route.told) if route.required else _optional(route.told)
     made[route.reads] = (route.kind, reads)
     for o in options_of(route.command):
         if o.name in used and o.name != route.reads:
-            made[o.name] = (_type_of(o), _optional(o.help))
+            made[o.name] = (_type_of(o), _optional(_help(route, o)))
     return create_model(f"{name.title()}Body", __base__=Strict, __cls_kwargs__={**example(**route.example)}, **made)
 
 
+def _help(route: Route, o: Option) -> str:
+    """The help of an option as that of a field: it may be a list, and other options are fields."""
+    told = route.words.get(o.name) or o.help.replace(" (may be repeated)", " (or a list of them)")
+    return _named(route, told).replace("True", "true").replace("False", "false")
+
+
+def _named(route: Route, told: str) -> str:
+    """A line with the names of fields in place of flags of the command line."""
+    names = {o.flag: o.name for o in options_of(route.command) if o.flag}
+    return FLAG.sub(lambda found: names.get(found[0], found[0]), told)
+
+
 def _optional(help: str) -> Any:
-    """A field that may be left out, but not null."""
+    """A field that may be left out."""
 
     def without_default(schema: dict[str, Any]) -> None:
         del schema["default"]
@@ -234,42 +276,16 @@ def answer_of(name: str) -> type[BaseModel]:
     hints = get_type_hints(result)
     made: dict[str, Any] = {"model": (str, Field(description="name of the run that answered"))}
     for f in fields(result):  # type: ignore[arg-type]
+        if f.name in ROUTES[name].never:
+            continue
+        told = ROUTES[name].words.get(f.name) or _named(ROUTES[name], f.metadata["help"])
         needed = ... if result.__dataclass_fields__[f.name].default is not None else None  # type: ignore[attr-defined]
-        made[f.name] = (hints[f.name], Field(needed, description=f.metadata["help"]))
+        made[f.name] = (hints[f.name], Field(needed, description=told))
     return create_model(f"{name.title()}Answer", **made)
 
 
-# --- which run answers ------------------------------------------------------------------------------------------------
-
-
-def routes_of(run: Run) -> list[str]:
-    """Return the names of the routes that a run answers."""
-    return [name for name, route in ROUTES.items() if route.answers(run.task)]
-
-
-def chosen(service: Service, name: str, model: str | None) -> Served:
-    """Return the run that answers a request.
-
-    Args:
-        service: the runs.
-        name: one of ``ROUTES``.
-        model: the name of a run; None: the first that answers this route.
-
-    Raises:
-        Refused: no run answers the route, or this one does not; the message says what each run answers.
-        KeyError: there is no run of that name.
-    """
-    found = service.runs.values() if model is None else [service.find(model)]
-    for served in found:
-        if ROUTES[name].answers(served.run.task):
-            return served
-    told = "no run here answers it" if model is None else f"{model} does not answer it"
-    raise Refused("model", f"/v1/{name}: {told}; {'; '.join(map(_described, service.runs.values()))}")
-
-
-def _described(served: Served) -> str:
-    answers = ", ".join(f"/v1/{name}" for name in routes_of(served.run)) or "none of these routes"
-    return f"{served.name} ({served.run.task}) answers {answers}"
+for _name, _route in ROUTES.items():
+    answered_by(f"/v1/{_name}", lambda run, route=_route: route.answers(run.task))
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -287,7 +303,7 @@ async def respond(service: Service, name: str, given: Given) -> Response:
         Refused: a field that cannot be used, or too much work.
     """
     route = ROUTES[name]
-    served = chosen(service, name, given.pop("model", None))
+    served = chosen(service, f"/v1/{name}", given.pop("model", None))
     if isinstance(given.get(route.reads), str):
         given[route.reads] = [given[route.reads]]
     work, what = route.work(served.run, given)
@@ -296,11 +312,47 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     command = route.command
     try:
         options = make(command, {"run": served.run, **_read(served.run, route, given)})
-        found = await served.desk.compute(lambda: answer(served.run, options))
+        found = await served.desk.compute(lambda: _answered(served.run, route, options))
     except UserError as error:
         raise _in_fields(route, error) from None
     told = command.result.for_json(command.result.checked(found))
     return Response(_json({"model": served.name, **told}), media_type="application/json")
+
+
+def _answered(run: Run, route: Route, options: Any) -> Given:
+    content = getattr(options, route.reads)
+    if route.kind is Sentences and all(isinstance(item, str) and len(item.split()) == 1 for item in content):
+        _check_one(route.reads, content, "sentence")
+    if route.kind is Sequences:
+        _check_symbols(run, route.reads, content)
+    return answer(run, options)
+
+
+def _check_one(field: str, content: list[Any], name: str) -> None:
+    """Raise Refused for several tokens in a list, which may be one sequence of them or sequences of one token each."""
+    if len(content) > 1:
+        one, many = shown([content]), shown([[item] for item in content])
+        raise Refused(field, f"{field} {shown(content)}: one {name} is {one}, {len(content)} {name}s are {many}")
+
+
+def _check_symbols(run: Run, field: str, content: list[Any]) -> None:
+    """Raise Refused for symbols that may be one sequence or several, and for steps where a run has no voices."""
+    if not isinstance(tokenizer := getattr(run.processor, "tokenizer", None), SymbolTokenizer):
+        return
+    if not tokenizer.form.characters and all(_is_symbol(tokenizer, item) for item in content):
+        _check_one(field, content, "sequence")
+    for item in content if not tokenizer.form.voices else ():
+        if step := next((step for step in item if isinstance(step, list)), None):
+            told = "a list is no event of this run, which has no voices in step; events are strings or numbers"
+            raise Refused(field, f"{field}: {shown(step)}: {told}")
+
+
+def _is_symbol(tokenizer: SymbolTokenizer, item: Any) -> bool:
+    """Is this a text that holds one symbol and nothing else?"""
+    try:
+        return isinstance(item, str) and tokenizer.form.read(item) == [item]
+    except UserError:
+        return False
 
 
 def _read(run: Run, route: Route, given: Given) -> Given:
@@ -327,9 +379,8 @@ def _in_fields(route: Route, error: UserError) -> Refused:
     if isinstance(error, Refused):
         return error
     names = {o.flag: o.name for o in options_of(route.command) if o.flag}
-    flags = re.findall(r"(?<![\w-])--?[a-z][\w-]*", str(error))
-    told = re.sub(r"(?<![\w-])--?[a-z][\w-]*", lambda found: names.get(found[0], found[0]), str(error))
-    return Refused(next((names[flag] for flag in flags if flag in names), route.reads), told)
+    field = next((names[flag] for flag in FLAG.findall(str(error)) if flag in names), route.reads)
+    return Refused(field, _named(route, str(error)))
 
 
 def _json(content: Any) -> bytes:

@@ -26,7 +26,9 @@ def listed(given: Any, most: int) -> list[str] | list[list[int]]:
     kinds = {type(item) for item in given} if isinstance(given, list) else set()
     if kinds == {int}:
         return [given]
+    if isinstance(given, list) and len(given) > most:
+        raise ValueError(f"{len(given):,} texts or lists of token ids, at most {most:,}")
     ids = kinds == {list} and all(type(k) is int for each in given for k in each)
-    if not (ids or kinds == {str}) or len(given) > most:
-        raise ValueError(f"expected a text, 1 to {most} texts, token ids, or 1 to {most} lists of token ids")
+    if not (ids or kinds == {str}):
+        raise ValueError(f"should be a text, 1 to {most:,} texts, token ids, or 1 to {most:,} lists of token ids")
     return given

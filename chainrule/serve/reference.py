@@ -3,20 +3,68 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader
+from jinja2 import Environment, PackageLoader, Template
+from markupsafe import Markup, escape
+
+from chainrule.runs.run import Run
+from chainrule.serve.choice import routes_of
+from chainrule.serve.service import Service
 
 POLICY = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+CODE = re.compile("`([^`]*)`")
+"""Code in a description, in Markdown."""
 Schema = dict[str, Any]
 
 
 def page(app: FastAPI) -> HTMLResponse:
     """Return the page of the routes of an application."""
     return HTMLResponse(_written(app), headers=POLICY)
+
+
+EXAMPLES: dict[str, tuple[str, Schema]] = {
+    "generate": ("/v1/completions", {"max_tokens": 40}),
+    "series": ("/v1/forecast", {"max_tokens": 6}),
+    "translate": ("/v1/translate", {"input": "Good morning"}),
+    "classify": ("/v1/classify", {"input": "Good morning"}),
+    "tag": ("/v1/tag", {"input": "Good morning"}),
+    "fill": ("/v1/fill", {"text": "Good [MASK]", "top_k": 3}),
+    "draw": ("/v1/images/generations", {"prompt": "a red circle"}),
+}
+"""A request that every run of a task answers."""
+
+
+def request(url: str, run: Run) -> str:
+    """Return a command that asks a run, or lists the runs where its task needs a file.
+
+    Args:
+        url: the address of the server.
+        run: the run.
+    """
+    if run.task not in EXAMPLES:
+        return f"curl {url}/v1/models"
+    path, body = EXAMPLES[run.task]
+    return f"curl {url}{path} --json '{json.dumps(body)}'"
+
+
+def home(service: Service) -> HTMLResponse:
+    """Return the page of the runs of a server."""
+    runs = [
+        {"name": one.name, "task": one.run.task, "model": one.run.name, "routes": routes_of(one.run)}
+        for one in service.runs.values()
+    ]
+    return HTMLResponse(_template("home.html").render(runs=runs, others=service.others), headers=POLICY)
+
+
+def _template(name: str) -> Template:
+    environment = Environment(loader=PackageLoader("chainrule.serve", "templates"), autoescape=True)
+    environment.filters["code"] = lambda told: Markup(CODE.sub(r"<code>\1</code>", str(escape(told))))
+    return environment.get_template(name)
 
 
 @cache
@@ -28,8 +76,7 @@ def _written(app: FastAPI) -> str:
         for path, methods in schema["paths"].items()
         for method, about in methods.items()
     ]
-    template = Environment(loader=PackageLoader("chainrule.serve", "templates"), autoescape=True)
-    return template.get_template("reference.html").render(routes=routes)
+    return _template("reference.html").render(routes=routes)
 
 
 def _route(path: str, method: str, about: Schema, known: Schema) -> dict[str, Any]:
@@ -87,4 +134,4 @@ def spelled(schema: Schema, known: Schema) -> str:
         return f"list of {most}({items})" if " or " in items else f"list of {most}{items}"
     kind = schema.get("type", "any value")
     low, high = (schema.get(name) for name in ("minimum", "maximum"))
-    return kind if low is None or high is None else f"{kind}, {low:g} to {int(high) if high == int(high) else high:,}"
+    return kind if low is None or high is None else f"{kind}, {low:,} to {high:,}"

@@ -67,7 +67,9 @@ class Guard:
                 told = "this server is not known under the name in the Host header: start it with --allow-host NAME"
                 raise Failure(403, told, param="host", code="unknown_host")
             if not self.access.admits(headers.get("authorization", "")):
-                told = "a key is needed: send the header 'Authorization: Bearer KEY'"
+                given = headers.get("authorization", "").partition(" ")[2].strip()
+                told = "this is not the key of this server" if given else "a key is needed"
+                told += ": send the header 'Authorization: Bearer KEY'"
                 asked = {"www-authenticate": "Bearer"}
                 raise Failure(401, told, param="authorization", code="invalid_api_key", headers=asked)
         await self.app(scope, receive, send)

@@ -22,12 +22,12 @@ from fastapi import FastAPI
 
 from chainrule.core import MachineError, UserError
 from chainrule.inference.scheduler import QUEUE
-from chainrule.serve import limits
+from chainrule.serve import limits, reference
 from chainrule.serve.app import application
 from chainrule.serve.errors import LOG
 from chainrule.serve.protocol import HEAD, IDLE_SECONDS, Protocol
 from chainrule.serve.security import Access
-from chainrule.serve.service import open_service
+from chainrule.serve.service import Service, open_service
 
 MOST_SECONDS = 3600.0
 """Time that an answer may take at most."""
@@ -62,7 +62,8 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         found.close()
         told = "in use" if error.errno == errno.EADDRINUSE else str(error.strerror)
-        raise UserError(f"--host {host} --port {port}: {told}; give another --port") from None
+        other = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
+        raise UserError(f"--host {host} --port {port}: {told}; give another {other}") from None
     return found
 
 
@@ -105,6 +106,9 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Wait for what runs, then close."""
         self.health.stopping = True
+        if running := len(self.server_state.tasks):
+            told = f"stopping: {running} {'request' if running == 1 else 'requests'} still running; Ctrl+C again ends "
+            print(f"{told}{'it' if running == 1 else 'them'}", file=sys.stderr, flush=True)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.grace):
                 while self.server_state.tasks:
@@ -145,7 +149,9 @@ class Settings:
         if self.queue < 1:
             raise UserError(f"--queue {self.queue}: at least 1")
         if self.key is not None and not re.fullmatch("[!-~]+", self.key):
-            raise UserError("--api-key: letters, digits and signs of ASCII without spaces, at least one")
+            raise UserError(
+                "--api-key: give at least one character, of letters A to z, digits and signs such as - and _; no spaces"
+            )
 
 
 def serve(paths: Iterable[str], settings: Settings, machine: dict[str, Any]) -> list[str]:
@@ -172,17 +178,21 @@ def serve(paths: Iterable[str], settings: Settings, machine: dict[str, Any]) -> 
         service = open_service(paths, queue=settings.queue, **machine)
         access = Access(frozenset({settings.host.lower(), *map(str.lower, settings.allow_host)}), settings.key)
         server = Server(application(service, access, settings.timeout))
-        for line in _greeting(bound, settings, list(service.runs)):
+        for line in _greeting(bound, settings, service):
             print(line, file=sys.stderr, flush=True)
         asyncio.run(server.serve([bound]))
         service.close()
         return list(service.runs)
 
 
-def _greeting(bound: socket.socket, settings: Settings, names: list[str]) -> Iterator[str]:
+def _greeting(bound: socket.socket, settings: Settings, service: Service) -> Iterator[str]:
     """Lines that say what is served, where, how to ask and how to stop."""
     address, port = bound.getsockname()[:2]
+    everywhere = ipaddress.ip_address(address.partition("%")[0]).is_unspecified
+    if everywhere:
+        address = "::1" if ":" in address else "127.0.0.1"
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    also = " and at every other address of this machine" if everywhere else ""
+    yield f"serving {', '.join(service.runs)} at {url}{also} (Ctrl+C stops)"
     key = " -H 'Authorization: Bearer KEY'" if settings.key else ""
-    yield f"serving {', '.join(names)} at {url} (Ctrl+C stops)"
-    yield f"what there is: curl {url}/v1/models{key}"
+    yield f"routes: {url}/docs; for example: {reference.request(url, next(iter(service.runs.values())).run)}{key}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,26 +35,26 @@ class Served:
 
 
 class Service:
-    """Runs by name; the first one answers where a client names none.
+    """Runs by name.
 
     Args:
-        served: the runs.
+        served: the runs, in the order in which those are tried that answer where a client names none.
+        others: further names of runs, and the names that they stand for.
     """
 
-    def __init__(self, served: Iterable[Served]):
+    def __init__(self, served: Iterable[Served], others: Mapping[str, str] | None = None):
         self.runs = {one.name: one for one in served}
+        self.others = {name: run for name, run in (others or {}).items() if name not in self.runs}
 
-    def find(self, name: str | None) -> Served:
-        """Return a run by its name; the first one for None.
+    def find(self, name: str) -> Served:
+        """Return a run by its name.
 
         Raises:
             UnknownModel: there is none of that name.
         """
-        if name is None:
-            return next(iter(self.runs.values()))
-        if name not in self.runs:
-            raise UnknownModel(name, list(self.runs))
-        return self.runs[name]
+        if (found := self.runs.get(self.others.get(name, name))) is None:
+            raise UnknownModel(name, list(self.runs), self.others)
+        return found
 
     def close(self) -> None:
         """Finish what runs, and end the threads."""
@@ -73,19 +73,30 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
         machine: device, precision and threads.
 
     Raises:
-        UserError: a folder that is neither, or two runs of one name.
+        UserError: a folder that is neither, or two folders of one name. A folder that is given twice is loaded once.
     """
     served: dict[str, Served] = {}
+    places: dict[str, Path] = {}
+    others: dict[str, str] = {}
     for path in paths:
-        for name, folder in _runs_of(Path(path)):
-            if name in served:
-                raise UserError(f"{path}: two runs are called {name}; rename the folder of one")
-            run = load(folder, **machine)
-            check_task(run.task, path)
-            if isinstance(run.model, Autoregressive):
-                run.scheduler = Scheduler(run.model, run.compute, queue=queue)
-            served[name] = Served(name, run, run.scheduler)
-    return Service(served.values())
+        found = runs_of(Path(path))
+        for name, folder in found:
+            if places.setdefault(name, folder.resolve()) != folder.resolve():
+                raise UserError(f"{folder}: {places[name]} is called {name} too; rename one of the folders")
+            if name not in served:
+                served[name] = _loaded(name, folder, queue, machine)
+        if (Path(path) / "board.json").is_file():
+            others |= {Path(path).resolve().name: found[0][0]}
+            others |= {"best": found[0][0]} if "best" not in others else {}
+    return Service(served.values(), others)
+
+
+def _loaded(name: str, folder: Path, queue: int, machine: dict[str, Any]) -> Served:
+    run = load(folder, **machine)
+    check_task(run.task, str(folder))
+    if isinstance(run.model, Autoregressive):
+        run.scheduler = Scheduler(run.model, run.compute, queue=queue)
+    return Served(name, run, run.scheduler)
 
 
 def check_task(task: str, path: str) -> None:
@@ -96,10 +107,24 @@ def check_task(task: str, path: str) -> None:
         )
 
 
-def _runs_of(path: Path) -> list[tuple[str, Path]]:
-    """The name and folder of each run of a board, the best one first; or of the one run that the folder is."""
+def runs_of(path: Path) -> list[tuple[str, Path]]:
+    """Return the name and the folder of each run of a board, the best one first; or of the one run that a folder is.
+
+    Args:
+        path: the folder.
+
+    Raises:
+        UserError: a file, a folder of runs, or a board without a finished run.
+    """
+    if path.is_file():
+        told = f"a file; give the folder of a run: chainrule train {path} --out runs/{path.stem} makes one"
+        raise UserError(f"{path}: {told}")
     if not (path / "board.json").is_file():
+        if not (path / "MANIFEST.json").is_file() and next(path.glob("*/MANIFEST.json"), None):
+            raise UserError(f"{path}: a folder that holds runs, not one itself: chainrule serve {path}/*")
         return [(path.resolve().name, path)]
     folders = [(path / "best").resolve(), *sorted((path / "runs").resolve().iterdir())]
     done = [folder for folder in folders if (folder / "MANIFEST.json").is_file()]
+    if not done:
+        raise UserError(f"{path}: a board without a finished run")
     return [(folder.name, folder) for folder in dict.fromkeys(done)]

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import Field
 
 from chainrule.serve.bodies import Body, example
+from chainrule.serve.choice import chosen
 from chainrule.serve.limits import WORK
 from chainrule.serve.service import Served
 from chainrule.serve.tokens import Vocabulary
@@ -44,7 +45,7 @@ class Detokenize(Body):
 @router.post("/tokenize")
 async def tokenize(body: Tokenize, request: Request) -> dict[str, Any]:
     """Return the token ids of a text."""
-    vocabulary = Vocabulary(_served(request, body.model).run)
+    vocabulary = Vocabulary(_chosen(request, "/tokenize", body.model).run)
     return await asyncio.to_thread(_tokenized, vocabulary, body)
 
 
@@ -60,7 +61,7 @@ def _tokenized(vocabulary: Vocabulary, body: Tokenize) -> dict[str, Any]:
 @router.post("/detokenize")
 async def detokenize(body: Detokenize, request: Request) -> dict[str, str]:
     """Return the text of token ids; undecodable bytes are replaced."""
-    vocabulary = Vocabulary(_served(request, body.model).run)
+    vocabulary = Vocabulary(_chosen(request, "/detokenize", body.model).run)
     content = await asyncio.to_thread(lambda: vocabulary.content(vocabulary.checked(body.tokens, "tokens")))
     return {"prompt": content.decode(errors="replace")}
 
@@ -68,8 +69,8 @@ async def detokenize(body: Detokenize, request: Request) -> dict[str, str]:
 @router.get("/tokenizer_info")
 async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
     """Return the special tokens and the size of a tokenizer."""
-    return Vocabulary(_served(request, model).run).told()
+    return Vocabulary(_chosen(request, "/tokenizer_info", model).run).told()
 
 
-def _served(request: Request, name: str | None) -> Served:
-    return request.app.state.service.find(name)
+def _chosen(request: Request, path: str, name: str | None) -> Served:
+    return chosen(request.app.state.service, path, name)

@@ -54,7 +54,7 @@ class Vocabulary:
 
     def __init__(self, run: Run):
         if not isinstance(run.processor, TokenProcessor):
-            raise UserError(f"this model's task is {run.task}: its records are no sequences of tokens")
+            raise UserError(f"the run's task is {run.task}: it has no single tokenizer")
         self.run, self.tokenizer = run, run.processor.tokenizer
         self.special: dict[str, int] = {f"<|{name}|>": k for name, k in run.processor.special_tokens.items()}
         self.start: int = self.special[START]

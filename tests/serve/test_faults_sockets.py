@@ -203,7 +203,7 @@ def test_the_answer_to_a_client_that_has_left_is_cancelled(connect: Connect, app
 
 
 def test_clients_that_leave_free_their_places(service: Service) -> None:
-    scheduler = service.find(None).scheduler
+    scheduler = next(iter(service.runs.values())).scheduler
     assert scheduler is not None
     with served(application(service)) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         for k in range(20):

@@ -110,17 +110,38 @@ def test_a_server_tells_where_it_is_and_ends_with_status_0_and_one_object(run: s
         assert server.wait(10) == 0
         out, err = server.stdout.read(), server.stderr.read()  # type: ignore[union-attr]
         assert out == '{"served": ["cats"]}\n'
-        assert err == f"what there is: curl {url}/v1/models -H 'Authorization: Bearer KEY'\n"
+        command = f"""curl {url}/v1/completions --json '{{"max_tokens": 40}}' -H 'Authorization: Bearer KEY'"""
+        assert err == f"routes: {url}/docs; for example: {command}\n"
+
+
+def test_an_interrupted_server_says_what_still_runs_and_prints_nothing_else(run: str) -> None:
+    with process(run, "--log", "errors") as (server, url):
+        reader = Reader(url)
+        reader.start()
+        assert reader.begun.wait(30)
+        server.send_signal(signal.SIGINT)
+        reader.join(30)
+        assert server.wait(10) == 0
+        out, err = server.stdout.read(), server.stderr.read()  # type: ignore[union-attr]
+        assert out == ""
+        assert err.splitlines()[-1] == "stopping: 1 request still running; Ctrl+C again ends it"
 
 
 def test_the_key_may_come_from_the_environment(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CHAINRULE_API_KEY", "another-key")
     with process(run, "--host", "0.0.0.0") as (_, url):
         port = url.rpartition(":")[2]
+        assert url == f"http://127.0.0.1:{port}", "an address that works"
         assert httpx2.get(f"http://127.0.0.1:{port}/v1/models").status_code == 401
         headers = {"authorization": "Bearer another-key"}
         assert httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers=headers).status_code == 200
         assert httpx2.get(f"http://127.0.0.1:{port}/v1/models", headers={**headers, "host": "x.org"}).status_code == 403
+
+
+def test_a_server_without_a_run_is_one_line_with_status_2() -> None:
+    done = subprocess.run([sys.executable, "-m", "chainrule", "serve"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "chainrule: serve needs the folder of a run or of a board: chainrule serve RUN\n"
 
 
 def test_what_cannot_be_served_is_one_line_with_status_2(run: str) -> None:

@@ -8,6 +8,7 @@ import gc
 import html
 import json
 import re
+import shlex
 import threading
 import time
 import weakref
@@ -33,7 +34,8 @@ from chainrule.inference.requests import Request
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Busy, Scheduler, SharedEngine
 from chainrule.options import options_of
-from chainrule.serve import limits, native
+from chainrule.serve import limits, native, reference
+from chainrule.serve import service as serve_service
 from chainrule.serve.app import application
 from chainrule.serve.desk import Desk
 from chainrule.serve.errors import Refused
@@ -185,7 +187,7 @@ def test_a_text_that_is_the_path_of_a_file_is_a_text(client: TestClient, folders
     assert len(ask(client, "translate", {"input": path})["translations"]) == 1
 
 
-@pytest.mark.parametrize("wrong", ["below", "above", "huge", "1", None, [], True, {}, "NaN"], ids=repr)
+@pytest.mark.parametrize("wrong", ["below", "above", "huge", "1", [], True, {}, "NaN"], ids=repr)
 @pytest.mark.parametrize(("name", "field"), NUMBERS)
 def test_a_number_out_of_its_limits_is_refused(name: str, field: str, wrong: Any, client: TestClient) -> None:
     low, high = limits.NUMBERS[field]
@@ -218,7 +220,20 @@ def test_a_route_that_no_run_answers_says_what_the_runs_answer(service: Service)
         ("translate", {"input": "a e", "must": [""]}, "must", "must '': holds no token"),
         ("translate", {"input": "a e", "beams": 2, "diverse": 5}, "diverse", "diverse"),
         ("forecast", {"prompt": ["1 two"]}, "prompt", "prompt 1 two: could not convert"),
-        ("tag", {"input": ["the", "dog"]}, "input", "give the tokens of a sentence in a list of their own"),
+        (
+            "tag",
+            {"input": ["the", "dog"]},
+            "input",
+            'input ["the", "dog"]: one sentence is [["the", "dog"]], 2 sentences are [["the"], ["dog"]]',
+        ),
+        (
+            "predict",
+            {"input": ["home", "search"]},
+            "input",
+            'one sequence is [["home", "search"]], 2 sequences are [["home"], ["search"]]',
+        ),
+        ("score", {"input": ["home", "spaceship"]}, "input", "one sequence is"),
+        ("predict", {"input": [[["home"]]]}, "input", 'input: ["home"]: a list is no event of this run'),
         ("score", {"input": [[], []]}, "input", "nothing to score"),
     ],
 )
@@ -228,6 +243,90 @@ def test_a_field_that_cannot_be_used_is_named(
     found = refused(service, name, body)
     assert says in str(found) and "--" not in str(found)
     assert found.field == field
+
+
+@pytest.mark.parametrize("name", native.ROUTES)
+def test_null_is_the_default_of_a_field(name: str, client: TestClient) -> None:
+    null = dict.fromkeys(native.body_of(name).model_fields.keys() - ASKED[name].keys() - {"seed"})
+    found, expected = ask(client, name, {**ASKED[name], **null}), ask(client, name, ASKED[name])
+    assert {**found, "tokens_per_second": 0} == {**expected, "tokens_per_second": 0}
+    answer = client.post(f"/v1/{name}", json={**ASKED[name], "unheard": None})
+    assert answer.status_code == 422 and answer.json()["error"]["param"] == "unheard"
+
+
+def test_every_route_takes_the_first_run_that_can_answer(service: Service) -> None:
+    names = ["waves", "masks", "tags", "visits", "text"]
+    some = TestClient(application(Service([service.find(name) for name in names])))
+    for path, body, name in [
+        ("/v1/completions", {"prompt": "home", "max_tokens": 1}, "visits"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "home"}], "max_tokens": 1}, "visits"),
+        ("/v1/embeddings", {"input": "the dog"}, "masks"),
+        ("/v1/predict", {"input": "home search"}, "visits"),
+    ]:
+        assert some.post(path, json=body).json()["model"] == name
+    tokens = some.post("/tokenize", json={"prompt": "home"}).json()["tokens"]
+    assert tokens == some.post("/tokenize", json={"prompt": "home", "model": "visits"}).json()["tokens"]
+    assert some.get("/tokenizer_info").json() == some.get("/tokenizer_info?model=visits").json()
+    for path, body in {
+        "/v1/images/generations": {"prompt": "a"},
+        "/v1/embeddings": {"input": "a", "model": "visits"},
+        "/v1/completions": {"model": "waves"},
+        "/tokenize": {"prompt": "a", "model": "waves"},
+    }.items():
+        refused = some.post(path, json=body)
+        assert refused.status_code == 422 and refused.json()["error"]["param"] == "model"
+        told = refused.json()["error"]["message"]
+        assert "masks (fill) answers /v1/embeddings, /v1/fill" in told and "train" not in told and "--" not in told
+
+
+def test_a_board_is_found_by_its_name_and_as_best(
+    folders: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], serve_service.load
+    monkeypatch.setattr(serve_service, "load", lambda folder, **how: (loaded.append(folder), load(folder, **how))[1])
+    (tmp_path / "events" / "runs").mkdir(parents=True)
+    (tmp_path / "events" / "board.json").write_text("{}")
+    for name, folder in zip(("visits", "visits-gru"), folders):
+        (tmp_path / "events" / "runs" / name).symlink_to(folder)
+    (tmp_path / "events" / "best").symlink_to(folders[1])
+    paths = [str(tmp_path / "events"), str(tmp_path / "events" / "best"), folders[0], f"{folders[0]}/"]
+    service = open_service(paths, threads=1)
+    try:
+        client = TestClient(application(service))
+        assert list(service.runs) == ["visits-gru", "visits"] and len(loaded) == 2, "each folder once"
+        for name in ("events", "best"):
+            assert ask(client, "predict", {"input": "home", "model": name})["model"] == "visits-gru"
+        told = client.post("/v1/predict", json={"input": "home", "model": "x"}).json()["error"]["message"]
+        assert told.endswith("there are visits-gru, visits; events is visits-gru; best is visits-gru")
+    finally:
+        service.close()
+
+
+def test_what_is_no_run_says_what_to_type(folders: list[str], tmp_path: Path) -> None:
+    (tmp_path / "play.txt").write_text("to be")
+    with pytest.raises(UserError, match=r"play.txt: a file; .*--out runs/play makes one$"):
+        open_service([str(tmp_path / "play.txt")])
+    with pytest.raises(UserError, match=r"chainrule serve \S+/\*$"):
+        open_service([str(Path(folders[0]).parent)])
+    (tmp_path / "visits").mkdir()
+    for file in Path(folders[0]).iterdir():
+        (tmp_path / "visits" / file.name).symlink_to(file)
+    with pytest.raises(UserError, match="is called visits too; rename one of the folders"):
+        open_service([folders[0], str(tmp_path / "visits")], threads=1)
+
+
+def test_the_page_of_routes_speaks_of_fields_and_not_of_the_command_line(client: TestClient) -> None:
+    page = client.get("/docs").text
+    assert not re.search(r"--(?!json)[a-z]|may be repeated|left out:|``|\bNone\b|of symbols", page)
+    assert "paths of each series" in page and "null: the end" in page
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_the_command_of_the_start_lines_is_answered(name: str, service: Service, client: TestClient) -> None:
+    run = service.find(name).run
+    words = shlex.split(reference.request("", run))
+    body = {**json.loads(words[3]), "model": name}
+    assert words[:3:2] == ["curl", "--json"] and client.post(words[1], json=body).status_code == 200
 
 
 def test_the_work_of_a_request_is_bounded_before_it_begins(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,22 +15,27 @@ import pytest
 pytest.importorskip("fastapi")
 pytest.importorskip("openai")
 
+import torch
+from fastapi.testclient import TestClient
 from openai import APIError
 
 from chainrule.core import UserError
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Closing
+from chainrule.nn.cache import Cache
 from chainrule.serve import completions as serve_completions
+from chainrule.serve.app import application
 from chainrule.serve.bodies import Body, Sampling
 from chainrule.serve.chat import Chat
 from chainrule.serve.completions import Completion
 from chainrule.serve.embeddings import Embeddings
 from chainrule.serve.errors import Refused
-from chainrule.serve.generation import Choice, Piece, Wanted, continuations, vocabulary_of
+from chainrule.serve.generation import Choice, Piece, Wanted, continuations
 from chainrule.serve.images import Drawing
 from chainrule.serve.service import Service, open_service
 from chainrule.serve.text import Text
 from chainrule.serve.tokenizing import Detokenize, Tokenize
+from chainrule.serve.tokens import Vocabulary
 from chainrule.tasks.generate.reading import score_texts
 from tests.serve.clients import ROOT, asked, posted, refusal, train_on_text
 
@@ -243,6 +249,17 @@ def test_the_examples_of_the_page_are_answered(service: Service) -> None:
     assert answers[-1] == {"prompt": "When"}
 
 
+def test_the_role_is_in_the_first_chunk_of_each_choice_alone(service: Service) -> None:
+    async def chunks(client: Any) -> list[Any]:
+        asked_for = {"messages": [{"role": "user", "content": LINE}], "model": "gpt", "n": 2, "max_tokens": 30}
+        return [chunk async for chunk in await client.chat.completions.create(**asked_for, stream=True)]
+
+    found = [choice for chunk in asked(service, chunks) for choice in chunk.choices]
+    for index in (0, 1):
+        roles = [choice.delta.role for choice in found if choice.index == index]
+        assert roles[0] == "assistant" and len(roles) > 1 and {*roles[1:]} == {None}
+
+
 # --- streams that do not end well -------------------------------------------------------------------------------------
 
 
@@ -276,7 +293,7 @@ def test_what_nobody_listens_to_is_cancelled(service: Service, monkeypatch: pyte
     monkeypatch.setattr(served.scheduler, "cancel", lambda job: (cancelled.append(job), cancel(job)))
 
     async def leave() -> None:
-        vocabulary = vocabulary_of(served)
+        vocabulary = Vocabulary(served.run)
         pieces = continuations(served, vocabulary, [vocabulary.prompt(LINE)], Wanted(Filters(), max_tokens=50))
         await anext(pieces)
         assert not cancelled
@@ -308,7 +325,34 @@ def test_the_tokens_that_are_reported_are_bounded(service: Service, path: str, b
 
 def test_a_sequence_that_a_closing_server_cancels_is_an_error_and_no_short_text(service: Service) -> None:
     with pytest.raises(Closing, match="the server is closing"):
-        Choice(0, Text(vocabulary_of(service.find("gpt"))), []).end("cancelled")
+        Choice(0, Text(Vocabulary(service.find("gpt").run)), []).end("cancelled")
+
+
+def test_a_failure_of_the_engine_is_raised_as_itself(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError("in the engine")
+
+    monkeypatch.setattr(type(service.find("lstm").scheduler.engine), "_advance", broken)
+    body = {"model": "lstm", "prompt": LINE, "max_tokens": 5}
+    answer = TestClient(application(service)).post("/v1/completions", json=body)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error"), "not that the server closes"
+
+
+def test_a_token_that_comes_with_a_failure_raises_it(service: Service) -> None:
+    handle = SimpleNamespace(error=ZeroDivisionError("in the engine"), finish="error", tokens=[97])
+    event = SimpleNamespace(handle=handle, token=97, nats=-1.0, best=())
+    with pytest.raises(ZeroDivisionError, match="in the engine"):
+        Choice(0, Text(Vocabulary(service.find("gpt").run)), []).take(event)  # type: ignore[arg-type]
+
+
+def test_a_cache_takes_keys_of_another_number_format() -> None:
+    """Under autocast, a run whose prompt is empty begins with a cache in fp32."""
+    keys = (torch.zeros(2, 1, 3, 5),)
+    cache = Cache(torch.zeros(2, dtype=torch.long), torch.zeros(2, dtype=torch.long), keys, (torch.zeros(2, 1, 3, 5),))
+    new = torch.ones(2, 1, 1, 5, dtype=torch.bfloat16)
+    with torch.no_grad():
+        cache.remember(0, new, new, torch.ones(2, dtype=torch.long))
+    assert cache.keys[0][:, :, 0].eq(1).all() and cache.values[0].dtype == torch.float32
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------

@@ -109,7 +109,7 @@ def test_vectors_of_texts_are_those_of_embed(folder: Path, served) -> None:
     by_ids = posted(service, "/v1/embeddings", {"input": ids})
     assert np.array_equal(np.array([item["embedding"] for item in by_ids["data"]], np.float32), expected)
     assert posted(service, "/v1/embeddings", {"input": texts})["unknown"][1] == 1
-    assert "its task is fill" in refusal(service, "/v1/completions", {"prompt": "a"})
+    assert "bert (fill) answers /v1/embeddings, /v1/fill" in refusal(service, "/v1/completions", {"prompt": "a"})
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_images_are_those_of_draw_in_the_size_of_the_run(tmp_path: Path, served)
 
     found = [np.asarray(Image.open(io.BytesIO(base64.b64decode(item.b64_json)))) for item in asked(service, drawn).data]
     assert np.array_equal(np.stack(found), expected)
-    assert "its task is draw" in refusal(service, "/v1/completions", {"prompt": "a"})
+    assert "draw (draw) answers /v1/images/generations" in refusal(service, "/v1/completions", {"prompt": "a"})
 
 
 def test_a_request_for_images_is_a_call_of_draw(monkeypatch: pytest.MonkeyPatch) -> None:

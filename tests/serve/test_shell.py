@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -102,11 +104,20 @@ def test_a_bug_is_answered_with_the_id_under_which_the_log_has_the_traceback(
 @pytest.mark.parametrize(
     ("given", "status", "field", "told"),
     [
-        ({"max_tokens": 10**9}, 422, "max_tokens", "max_tokens 1000000000: should be less than or equal to"),
-        ({"n": "1"}, 422, "n", 'n "1": should be a valid integer'),
-        ({"best_off": 2}, 422, "best_off", "best_off 2: no field of this request"),
-        ({"best_off": 2, "best_on": 2}, 422, "best_off", "(and 1 more)"),
+        ({"max_tokens": 10**9}, 422, "max_tokens", "max_tokens 1000000000: should be at most 4096"),
+        ({"n": "1"}, 422, "n", 'n "1": should be a whole number'),
+        ({"best_off": 2}, 422, "best_off", "best_off 2: no field of this request; did you mean 'best_of'?"),
+        ({"best_off": 2, "n": 0}, 422, "best_off", "did you mean 'best_of'?; n 0: should be at least 1"),
+        ({f"x{k}": 1 for k in range(9)}, 422, "x0", "(and 5 more)"),
         ({"model": "mice"}, 404, "model", 'model "mice": not served here; there is cats'),
+        ({"stop": ""}, 422, "stop", 'stop "": should have at least 1 character'),
+        ({"stop": 5}, 422, "stop", "stop 5: should be a string or a list"),
+        ({"stop": ["a", 5]}, 422, "stop[1]", "stop[1] 5: should be a string"),
+        ({"stream": 1}, 422, "stream", "stream 1: should be true or false"),
+        ({"prompt": ["a"] * 200}, 422, "prompt", "200 texts or lists of token ids, at most 128"),
+        ({"user": "me"}, 422, "user", 'user "me": not supported; leave it out, or send "", which changes nothing'),
+        ({"presence_penalty": 1}, 422, "presence_penalty", "or send 0, which changes nothing"),
+        ({"best_of": 3}, 422, "best_of", "best_of 3: not supported unless it is n, here 1"),
     ],
 )
 def test_a_mistake_names_its_field_and_what_is_accepted(
@@ -143,9 +154,77 @@ def test_mistakes_are_not_gathered_by_the_thousand(
 ) -> None:
     """Each one that is kept takes more than a kilobyte."""
     most: list[int] = []
-    monkeypatch.setattr(errors, "_invalid", lambda found: most.append(len(found)) or errors.Failure(422, "wrong"))
+    monkeypatch.setattr(errors, "_invalid", lambda found, *_: most.append(len(found)) or errors.Failure(422, "wrong"))
     assert client.post(path, json=body).status_code == 422
     assert most[0] <= 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "field", "told"),
+    [
+        ("/v1/chat/completions", {"messages": []}, "messages", "messages []: should have at least 1 item"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": 5}]}, "messages[0].content",
+         "messages[0].content 5: should be a string or a list"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x", "naem": "y"}]}, "messages[0].naem",
+         "no field of this request; allowed: content, role"),
+        ("/v1/chat/completions", {"messages": [{"role": "boss", "content": "x"}]}, "messages[0].role",
+         'should be "system", "developer", "user" or "assistant"'),
+        ("/v1/predict", "home", None, 'the body "home": should be an object'),
+        ("/v1/predict", {"inputs": [["home"]]}, "inputs",
+         "inputs [[\"home\"]]: no field of this request; did you mean 'input'?; input: must be given"),
+        ("/v1/predict", {"input": [["a"], ["a"] * 70_000]}, "input[1]", "input[1]: 70,000 events, at most 65,536"),
+        ("/v1/predict", {"input": ["a"] * 2000}, "input", "input: 2,000 texts or lists of events, at most 1,024"),
+        ("/v1/translate", {"input": "a", "must": [1]}, "must[0]", "must[0] 1: should be a string"),
+        ("/v1/tag", {"input": ["a", 5]}, "input", "should be a text, or a list of 1 to 1,024 texts or lists of tokens"),
+        ("/detokenize", {"tokens": [1.5]}, "tokens[0]", "tokens[0] 1.5: should be a whole number"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_told_in_the_words_of_json_at_the_place_where_they_are(
+    client: TestClient, path: str, body: Any, field: str | None, told: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert answer.status_code == 422 and error_of(answer)["param"] == field
+    assert told in error_of(answer)["message"]
+
+
+def test_parameters_of_the_address_are_refused_by_name_where_they_would_be_ignored(client: TestClient) -> None:
+    answer = client.post("/v1/completions?top_k=2", json=GOOD)
+    assert answer.status_code == 422 and error_of(answer)["param"] == "top_k"
+
+
+def test_a_method_that_is_not_answered_names_the_one_that_is(client: TestClient) -> None:
+    assert error_of(client.get("/v1/completions"))["message"].endswith("use POST")
+    assert client.head("/health").status_code == 200
+
+
+def test_the_document_of_the_routes_tells_the_errors_that_there_are_and_the_key(service: Service) -> None:
+    for access, security in ((Access(key=KEY), [{"bearer": []}]), (Access(), [{"bearer": []}, {}])):
+        document = TestClient(application(service, access), headers={"authorization": f"Bearer {KEY}"}).get(
+            "/openapi.json"
+        )
+        found = document.json()
+        assert "ValidationError" not in document.text and "lambda" not in document.text and "``" not in document.text
+        assert (
+            '"maximum":9223372036854775807}' in document.text.replace(" ", "") or "9223372036854775807" in document.text
+        )
+        operation = found["paths"]["/v1/predict"]["post"]
+        assert set(map(str, (400, 401, 404, 413, 422, 429, 504))) <= operation["responses"].keys()
+        assert operation["responses"]["422"]["content"]["application/json"]["schema"] == {
+            "$ref": "#/components/schemas/Error"
+        }
+        assert (
+            operation["security"] == security and found["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+        )
+        assert found["paths"]["/health"]["get"]["security"] == []
+        names = [about["operationId"] for methods in found["paths"].values() for about in methods.values()]
+        assert len({*names}) == len(names) and "post_v1_predict" in names
+    page = TestClient(application(service)).get("/docs").text
+    assert "9,223,372,036,854,775,807" in page and "``" not in page and "None" not in page
+
+
+def test_the_first_page_lists_the_runs(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.status_code == 200 and "cats" in page.text and 'href="/docs#/v1/predict"' in page.text
 
 
 @pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nothing", 404), ("PUT", "/health", 405)])
@@ -322,6 +401,9 @@ def test_every_route_but_health_needs_the_key(service: Service, shown: str | Non
     found = {(method, path): client.request(method, path).status_code for method, path in routes(app)}
     assert len(found) > 5
     assert {where for where, status in found.items() if status != 401} == {("GET", "/health")}
+    wrong = shown not in (None, "", "Bearer", "Bearer ")
+    told = "this is not the key of this server" if wrong else "a key is needed"
+    assert client.get("/v1/models").json()["error"]["message"].startswith(told)
 
 
 def test_the_key_opens_every_route(service: Service) -> None:
@@ -374,6 +456,11 @@ def test_a_port_in_use_is_one_line(run: str) -> None:
             serve([run], Settings(port=port), {})
 
 
+def test_an_address_of_another_machine_is_told_as_such() -> None:
+    with pytest.raises(UserError, match="give another --host"):
+        listen("203.0.113.9", 0)
+
+
 def test_a_run_that_no_route_asks_is_told() -> None:
     with pytest.raises(
         UserError, match=r"my-codes: nothing asks a run of codes over HTTP; runs of classify, .* are served"
@@ -403,12 +490,47 @@ def test_the_log_has_a_line_for_each_request_and_nothing_of_its_content(
     client: TestClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO, "chainrule.serve"):
-        answer = client.post("/v1/completions?secret-query", json={**GOOD, "prompt": "secret-prompt"})
+        answer = client.post("/v1/completions", json={**GOOD, "prompt": "secret-prompt"})
+        client.get("/v1/models?secret-query")
         client.get("/%0asecret%20line")
     lines = [record.getMessage() for record in caplog.records if record.name == "chainrule.serve"]
     assert re.fullmatch(rf"POST /v1/completions 200 [\d.]+ ms {answer.headers['x-request-id']}", lines[0])
     assert "secret-" not in caplog.text
-    assert lines[1].startswith("GET /%0asecret%20line 404 ")
+    assert lines[2].startswith("GET /%0asecret%20line 404 ")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_client_that_leaves_is_in_the_log_as_499(
+    service: Service, caplog: pytest.LogCaptureFixture, begun: bool
+) -> None:
+    async def leave() -> None:
+        sent, left = [], asyncio.Event()
+        content = json.dumps({**GOOD, "max_tokens": 4000, "stream": begun}).encode()
+        given = iter([{"type": "http.request", "body": content, "more_body": False}])
+
+        async def receive() -> dict[str, Any]:
+            if (message := next(given, None)) is None:
+                await left.wait()
+            return message or {"type": "http.disconnect"}
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+            if len(sent) == 2:
+                left.set()
+
+        headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/completions", "raw_path": b"/v1/completions",
+            "query_string": b"", "headers": headers, "server": ("127.0.0.1", 80), "state": {},
+        }  # fmt: skip
+        if not begun:
+            asyncio.get_running_loop().call_later(0.05, left.set)
+        with suppress(asyncio.CancelledError):
+            await application(service)(scope, receive, send)  # type: ignore[arg-type]
+
+    with caplog.at_level(logging.INFO, "chainrule.serve"):
+        asyncio.run(leave())
+    assert " 499 " in caplog.text
 
 
 def test_figures_count_requests_by_route_and_tell_what_engines_do(client: TestClient) -> None:
