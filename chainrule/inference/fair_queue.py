@@ -24,7 +24,7 @@ class FairQueue:
         self._lines: dict[Hashable, deque[Handle]] = {}
         """Never empty; the first one has its turn."""
         self.preemptions = 0
-        """How many so far."""
+        """Number of preemptions so far."""
 
     def __len__(self) -> int:
         return sum(map(len, self._lines.values()))

@@ -19,7 +19,7 @@ ERRORS = {
     422: "A field cannot be used: `param` names it.", 429: "Too many requests at once: ask again later.",
     503: "The server is stopping, or out of memory.", 504: "The answer took too long.",
 }  # fmt: skip
-"""What errors say, by status."""
+"""The meaning of errors, by status."""
 ERROR: Schema = {
     "type": "object",
     "required": ["error"],

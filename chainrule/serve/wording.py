@@ -24,7 +24,7 @@ KINDS = {
     "model_type": "an object", "model_attributes_type": "an object", "finite_number": "a finite number",
     "int_parsing_size": "a whole number of fewer digits",
 }  # fmt: skip
-"""What is accepted, by the type of an error that says only that."""
+"""Names of the kinds of values that are accepted, by the type of an error."""
 SENTENCES: dict[str, Callable[[Mapping[str, Any], Any], str]] = {
     "missing": lambda context, value: "must be given",
     "extra_forbidden": lambda context, value: "no field of this request",
