@@ -137,7 +137,7 @@ def _add(group: Any, o: Option) -> None:
     if o.flag is None:
         nargs = o.about.get("nargs") or ("?" if o.about.get("stdin") else None)
         action = group.add_argument(o.name, nargs="+" if nargs == "*" else nargs, type=o.kind, **about)
-        action.required = nargs is None  # nargs="*" would allow arguments before flags only
+        action.required = nargs in (None, "+")  # nargs="*" would allow arguments before flags only
         if nargs == "*":
             action.default = []
         return

@@ -203,3 +203,15 @@ def test_what_the_command_line_joins_by_commas_may_be_a_list_in_python() -> None
         "train.lr=1",
     )
     assert make(COMMANDS["compare"], {"seeds": np.int64(2), "params": 3, "out": Path("b")}).seeds == 2
+
+
+def _needs_an_argument(command: type[Options]) -> bool:
+    placed = [o.about for o in options_of(command) if o.flag is None]
+    return any(about.get("nargs") in (None, "+") and not about.get("stdin") for about in placed)
+
+
+@pytest.mark.parametrize("name", [name for name, command in COMMANDS.items() if _needs_an_argument(command)])
+def test_an_argument_that_is_needed_is_asked_for_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(name.split()) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1 and "required" in told
