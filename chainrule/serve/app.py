@@ -11,11 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
 from chainrule.serve import limits, native, openai, reference, schema
-from chainrule.serve.errors import Boundary, failure_of
-from chainrule.serve.exchange import Exchange
-from chainrule.serve.health import PATH, Doors, Health
-from chainrule.serve.metrics import Metrics, Observed
-from chainrule.serve.security import ANYBODY, Access, Guard
+from chainrule.serve.errors import ErrorBoundary, failure_of
+from chainrule.serve.health import PATH, Health, ShutdownGuard
+from chainrule.serve.lifecycle import RequestLifecycle
+from chainrule.serve.metrics import Metrics, RequestLog
+from chainrule.serve.security import ANYBODY, Access, AccessGuard
 from chainrule.serve.service import Service
 
 
@@ -35,11 +35,11 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
         redirect_slashes=False,
         generate_unique_id_function=schema.operation_id,
         middleware=[  # the outermost first
-            Middleware(Observed, metrics),
-            Middleware(Boundary),
-            Middleware(Guard, access),
-            Middleware(Doors, health),
-            Middleware(Exchange, seconds),
+            Middleware(RequestLog, metrics),
+            Middleware(ErrorBoundary),
+            Middleware(AccessGuard, access),
+            Middleware(ShutdownGuard, health),
+            Middleware(RequestLifecycle, seconds),
         ],
         exception_handlers={HTTPException: _answer, RequestValidationError: _answer},
     )

@@ -79,7 +79,7 @@ async def _echoed(served: Served, vocabulary: Vocabulary, prompts: Sequence[Prom
     if body.logprobs is None:
         scores = [[Scored(k, None) for k in prompt.ids] for prompt in prompts]
     else:
-        scores = await served.desk.compute(scored)
+        scores = await served.workers.compute(scored)
     shown = await asyncio.to_thread(lambda: [_shown(vocabulary, each, not body.max_tokens) for each in scores])
     return [Piece(k * body.n + j, text, tokens) for k, (text, tokens) in enumerate(shown) for j in range(body.n)]
 

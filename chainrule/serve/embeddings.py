@@ -42,7 +42,7 @@ async def embeddings(body: Embeddings, request: Request) -> dict[str, Any]:
     if count > WORK:
         raise Refused("input", f"{count:,} tokens: at most {WORK:,} a request")
     ids = [np.array(text.read, np.int64) for text in texts]
-    found = await served.desk.compute(lambda: embed_ids(served.run, ids))
+    found = await served.workers.compute(lambda: embed_ids(served.run, ids))
     shown = base64_of if body.encoding_format == "base64" else np.ndarray.tolist
     data = [
         {"object": "embedding", "index": k, "embedding": shown(vector)} for k, vector in enumerate(found["vectors"])

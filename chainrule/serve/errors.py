@@ -140,7 +140,7 @@ def _invalid(errors: list[Any], body: Any = None, model: Any = None) -> Failure:
     return Failure(422, sentence(found), param=found[0].field, code=found[0].kind)
 
 
-class Boundary:
+class ErrorBoundary:
     """Middleware: turns whatever is raised within into an answer, or into the last event of a stream that has begun."""
 
     def __init__(self, app: ASGIApp):

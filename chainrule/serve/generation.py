@@ -13,12 +13,12 @@ from chainrule.core.noise import derive_seeds
 from chainrule.inference.requests import DEFAULT_TOKENS, Event, Request
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Closing, Scheduler
-from chainrule.serve.arrivals import Arrivals
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import CHOICES, WORK
 from chainrule.serve.scoring import Scored
 from chainrule.serve.service import Served
 from chainrule.serve.text import Stops, Text
+from chainrule.serve.token_queue import TokenQueue
 from chainrule.serve.tokens import Prompt, Vocabulary
 from chainrule.tasks.generate.inference import record_rules
 from chainrule.tasks.inference import decode_inputs
@@ -183,8 +183,8 @@ async def continuations(
             choices.append(Choice(len(choices), begun.copy(), stops))
             requests.append(Request(read, wanted.filters, seed, max_tokens=limit, alternatives=wanted.best, **rules))
     by_request = {id(request): choice for request, choice in zip(requests, choices)}
-    async with aclosing(_events(served.scheduler, requests)) as arrivals:
-        async for events in arrivals:
+    async with aclosing(_events(served.scheduler, requests)) as batches:
+        async for events in batches:
             pieces: dict[int, list[Piece]] = {}
             for event in events:
                 choice = by_request[id(event.handle.request)]
@@ -201,10 +201,10 @@ async def _events(scheduler: Scheduler, requests: list[Request]) -> AsyncGenerat
 
     Requests that nobody listens to any more are cancelled.
     """
-    arrivals = Arrivals()
-    job = scheduler.submit(requests, arrivals.told)
+    queue = TokenQueue()
+    job = scheduler.submit(requests, queue.put)
     try:
-        async for events in arrivals:
+        async for events in queue:
             yield events
         if job.error is not None:
             raise job.error

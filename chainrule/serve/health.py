@@ -24,7 +24,7 @@ class Health:
         return JSONResponse(told, 503 if self.stopping else 200)
 
 
-class Doors:
+class ShutdownGuard:
     """Middleware: refuses requests that come once the server is stopping, so that a proxy asks another one.
 
     Args:

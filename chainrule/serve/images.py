@@ -61,7 +61,7 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
     side = served.run.processor.reader.size
     if body.size not in ("auto", f"{side}x{side}"):
         raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")
-    images = await served.desk.compute(lambda: _drawn(served, body))
+    images = await served.workers.compute(lambda: _drawn(served, body))
     data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
     return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}"}
 

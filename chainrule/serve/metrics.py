@@ -51,7 +51,7 @@ class Metrics:
         self.seconds.labels(route).observe(seconds)
 
 
-class Observed:
+class RequestLog:
     """Middleware: gives each request an id, logs it without its content, and counts it.
 
     Args:

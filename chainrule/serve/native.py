@@ -173,11 +173,15 @@ ROUTES = {
     "predict": Route(
         "predict", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
         {"input": [["home", "search", "product"]], "top_k": 3}, _predicted,
+        words={"top_k": "number of tokens to list (default: 5)"},
     ),
     "score": Route(
         "score", "input", Sequences, "sequences: texts, or lists of events (of steps where voices are in step)",
         {"input": [["home", "search", "product"]], "tokens": True}, _read_once,
-        words={"unit": "lines (default): score each line separately, its end included; stream: a text as one sequence"},
+        words={
+            "unit": "lines (default): score each line separately, its end included; stream: a text as one sequence",
+            "tokens": "also give every token with its nats (default: false)",
+        },
     ),
     "translate": Route(
         "translate", "input", TextInput, "texts to translate", {"input": ["Trust in him"], "beams": 4}, _translated,
@@ -312,7 +316,7 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     command = route.command
     try:
         options = make(command, {"run": served.run, **_read(served.run, route, given)})
-        found = await served.desk.compute(lambda: _answered(served.run, route, options))
+        found = await served.workers.compute(lambda: _answered(served.run, route, options))
     except UserError as error:
         raise _in_fields(route, error) from None
     told = command.result.for_json(command.result.checked(found))

@@ -49,7 +49,7 @@ class Access:
 ANYBODY = Access()
 
 
-class Guard:
+class AccessGuard:
     """Middleware: refuses requests for foreign names, and those without the key. No CORS: pages of others read nothing.
 
     Args:

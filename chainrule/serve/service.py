@@ -10,8 +10,8 @@ from typing import Any
 from chainrule.core import Autoregressive, UserError
 from chainrule.inference.scheduler import QUEUE, Scheduler
 from chainrule.runs.run import Run
-from chainrule.serve.desk import Desk
 from chainrule.serve.errors import UnknownModel
+from chainrule.serve.workers import WorkerPool
 from chainrule.tasks.inference import answering
 from chainrule.tasks.setup import load
 
@@ -27,11 +27,11 @@ class Served:
     run: Run
     scheduler: Scheduler | None
     """None: the run generates nothing step by step."""
-    desk: Desk = field(init=False)
-    """The line of computations that use the whole model."""
+    workers: WorkerPool = field(init=False)
+    """Threads for computations that use the whole model."""
 
     def __post_init__(self) -> None:
-        self.desk = Desk(self.scheduler)
+        self.workers = WorkerPool(self.scheduler)
 
 
 class Service:
@@ -59,7 +59,7 @@ class Service:
     def close(self) -> None:
         """Finish what runs, and end the threads."""
         for one in self.runs.values():
-            one.desk.close()
+            one.workers.close()
             if one.scheduler is not None:
                 one.scheduler.close()
 

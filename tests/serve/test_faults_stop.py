@@ -141,7 +141,7 @@ def test_the_key_may_come_from_the_environment(run: str, monkeypatch: pytest.Mon
 def test_a_server_without_a_run_is_one_line_with_status_2() -> None:
     done = subprocess.run([sys.executable, "-m", "chainrule", "serve"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "chainrule: serve needs the folder of a run or of a board: chainrule serve RUN\n"
+    assert done.stderr == "chainrule: the following arguments are required: RUN (see: chainrule serve --help)\n"
 
 
 def test_what_cannot_be_served_is_one_line_with_status_2(run: str) -> None:

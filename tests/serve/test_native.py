@@ -37,9 +37,9 @@ from chainrule.options import options_of
 from chainrule.serve import limits, native, reference
 from chainrule.serve import service as serve_service
 from chainrule.serve.app import application
-from chainrule.serve.desk import Desk
 from chainrule.serve.errors import Refused
 from chainrule.serve.service import Service, open_service
+from chainrule.serve.workers import WorkerPool
 from tests.serve.native_runs import SPECS, train
 
 ASKED = {
@@ -382,44 +382,44 @@ def test_answers_at_once_equal_answers_alone(client: TestClient) -> None:
     assert len(found) == 16
 
 
-async def blocked(desk: Desk, many: int) -> tuple[threading.Event, list[asyncio.Task[None]]]:
+async def blocked(workers: WorkerPool, many: int) -> tuple[threading.Event, list[asyncio.Task[None]]]:
     """Computations that wait until the event is set."""
     gate = threading.Event()
-    tasks = [asyncio.create_task(desk.compute(lambda: gate.wait(10) and None)) for _ in range(many)]
+    tasks = [asyncio.create_task(workers.compute(lambda: gate.wait(10) and None)) for _ in range(many)]
     await asyncio.sleep(0)
     return gate, tasks
 
 
-def test_a_desk_refuses_more_than_its_queue_and_takes_new_work_afterwards() -> None:
+def test_a_pool_refuses_more_than_its_queue_and_takes_new_work_afterwards() -> None:
     async def scenario() -> None:
-        desk = Desk(None, queue=6)
-        gate, tasks = await blocked(desk, 6)
+        workers = WorkerPool(None, queue=6)
+        gate, tasks = await blocked(workers, 6)
         with pytest.raises(Busy):
-            await desk.compute(lambda: None)
+            await workers.compute(lambda: None)
         gate.set()
         await asyncio.gather(*tasks)
-        assert await desk.compute(lambda: 5) == 5
-        desk.close()
+        assert await workers.compute(lambda: 5) == 5
+        workers.close()
         with pytest.raises(Busy, match="closing"):
-            await desk.compute(lambda: None)
+            await workers.compute(lambda: None)
 
     asyncio.run(scenario())
 
 
 def test_a_computation_that_waited_too_long_never_begins() -> None:
     async def scenario() -> None:
-        desk, begun = Desk(None, queue=8), []
-        gate, tasks = await blocked(desk, 4)
-        late = [asyncio.wait_for(desk.compute(lambda: begun.append(1)), 0.05) for _ in range(3)]
-        left = asyncio.create_task(desk.compute(lambda: begun.append(2)))
+        workers, begun = WorkerPool(None, queue=8), []
+        gate, tasks = await blocked(workers, 4)
+        late = [asyncio.wait_for(workers.compute(lambda: begun.append(1)), 0.05) for _ in range(3)]
+        left = asyncio.create_task(workers.compute(lambda: begun.append(2)))
         await asyncio.sleep(0)
         left.cancel()  # its client has gone
         assert all(isinstance(x, TimeoutError) for x in await asyncio.gather(*late, return_exceptions=True))
         gate.set()
         await asyncio.gather(*tasks)
-        assert await desk.compute(lambda: 5) == 5
+        assert await workers.compute(lambda: 5) == 5
         assert not begun
-        desk.close()
+        workers.close()
 
     asyncio.run(scenario())
 
@@ -442,18 +442,18 @@ def test_a_computation_that_nobody_waits_for_ends_before_its_next_piece() -> Non
         began.set()
         SharedEngine(scheduler).run([Request([1], Filters(), max_tokens=10**6)])
 
-    async def scenario(desk: Desk, call: Any) -> None:
+    async def scenario(workers: WorkerPool, call: Any) -> None:
         began.clear()
-        task = asyncio.create_task(desk.compute(call))
+        task = asyncio.create_task(workers.compute(call))
         await asyncio.to_thread(began.wait, 10)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert await asyncio.wait_for(desk.compute(lambda: 5), 5) == 5
-        desk.close()
+        assert await asyncio.wait_for(workers.compute(lambda: 5), 5) == 5
+        workers.close()
 
-    for desk, call in ((Desk(scheduler), work), (Desk(None), work), (Desk(scheduler), generate)):
-        asyncio.run(scenario(desk, call))
+    for workers, call in ((WorkerPool(scheduler), work), (WorkerPool(None), work), (WorkerPool(scheduler), generate)):
+        asyncio.run(scenario(workers, call))
     assert len(pieces) < 100
     assert scheduler.close(5) and scheduler.engine.tokens < 10**6
 
@@ -463,9 +463,9 @@ def test_what_never_begins_is_not_held_until_its_turn() -> None:
         def __call__(self) -> None: ...
 
     async def scenario() -> None:
-        desk, large = Desk(None, queue=8), Large()
-        gate, tasks = await blocked(desk, 4)
-        waits, held = asyncio.create_task(desk.compute(large)), weakref.ref(large)
+        workers, large = WorkerPool(None, queue=8), Large()
+        gate, tasks = await blocked(workers, 4)
+        waits, held = asyncio.create_task(workers.compute(large)), weakref.ref(large)
         await asyncio.sleep(0)
         del large
         waits.cancel()
@@ -476,7 +476,7 @@ def test_what_never_begins_is_not_held_until_its_turn() -> None:
         assert held() is None
         gate.set()
         await asyncio.gather(*tasks)
-        desk.close()
+        workers.close()
 
     asyncio.run(scenario())
 
@@ -491,21 +491,21 @@ def test_one_computation_at_a_time_uses_a_model_that_takes_no_steps() -> None:
         inside.pop()
 
     async def scenario() -> None:
-        desk = Desk(None)
-        await asyncio.gather(*(desk.compute(work) for _ in range(8)))
-        desk.close()
+        workers = WorkerPool(None)
+        await asyncio.gather(*(workers.compute(work) for _ in range(8)))
+        workers.close()
 
     asyncio.run(scenario())
     assert max(most) == 1
 
 
 def test_an_error_of_a_computation_reaches_its_caller_and_the_next_one_works(service: Service) -> None:
-    desk = service.find("visits").desk
+    workers = service.find("visits").workers
 
     async def scenario() -> None:
         with pytest.raises(UserError, match="first"):
-            await desk.compute(lambda: (_ for _ in ()).throw(UserError("first")))
-        assert await desk.compute(lambda: 5) == 5
+            await workers.compute(lambda: (_ for _ in ()).throw(UserError("first")))
+        assert await workers.compute(lambda: 5) == 5
 
     asyncio.run(scenario())
 

@@ -97,7 +97,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
         return real(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(UserError, match="pip install chainrule"):
+    with pytest.raises(UserError, match="pip install pyarrow"):
         read_table(write(tmp_path / "t.parquet", b"PAR1"))
 
 

@@ -16,7 +16,7 @@ class ScoreResult(Result):
     symbols: int | None = key("symbols scored, if data have no bytes")
     lines: list[dict[str, Any]] = key(
         "nats, bytes (or symbols) and tokens of each line, and how many of these the run does not know, if any; with "
-        "tokens also token_texts (None: the end of a record of symbols) and token_nats",
+        "tokens also token_texts (None: the end of a record) and token_nats",
         always=True,
     )
 
@@ -31,8 +31,7 @@ class Score(ByLine):
         stdin=True,
     )
     tokens: bool = option(
-        "also list every token with its nats, behind the nats of the line; the end of a record of symbols is (end), in "
-        "JSON null",
+        "also list every token with its nats, behind the nats of the line; the end of a record is (end), in JSON null",
         False,
     )
     unit: str | None = option(
@@ -67,7 +66,7 @@ class Predict(ByLine):
         stdin=True,
     )
     top_k: int | None = option(
-        "number of tokens to list (default: 5); the end of a record of symbols is (end), in JSON null", metavar="K"
+        "number of tokens to list (default: 5); the end of a record is (end), in JSON null", metavar="K"
     )
 
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:

@@ -19,7 +19,7 @@ KIND = 256
 """Characters of a content type that are read."""
 
 
-class Exchange:
+class RequestLifecycle:
     """Middleware: passes on what is JSON, and cancels the answer where the client leaves or time runs out.
 
     Args:

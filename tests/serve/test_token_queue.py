@@ -11,21 +11,21 @@ import pytest
 
 pytest.importorskip("fastapi")
 from chainrule.inference.requests import Event
-from chainrule.serve import arrivals
+from chainrule.serve import token_queue
 
 
 def received(steps: int, pause: float) -> tuple[list[list[int]], list[float], float]:
     """What comes of steps of one token each, when it comes, and when all is over."""
 
     async def listen() -> tuple[list[list[int]], list[float], float]:
-        waiting, began = arrivals.Arrivals(), time.perf_counter()
+        waiting, began = token_queue.TokenQueue(), time.perf_counter()
 
         def work() -> None:
             handle: Any = None
             for k in range(steps):
-                waiting.told([Event(handle, k, 0.0)])
+                waiting.put([Event(handle, k, 0.0)])
                 time.sleep(pause)
-            waiting.told([])
+            waiting.put([])
 
         threading.Thread(target=work).start()
         found, times = [], []
@@ -48,10 +48,10 @@ def test_tokens_that_come_fast_come_together_but_the_first_one_at_once() -> None
     found, times, _ = received(60, 0.002)
     assert len(found[0]) <= 2 and len(found) < 30
     gaps = [b - a for a, b in zip(times[:-1], times[1:-1])]
-    assert all(gap >= 0.9 * arrivals.PAUSE for gap in gaps)
+    assert all(gap >= 0.9 * token_queue.PAUSE for gap in gaps)
 
 
 def test_the_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrivals, "PAUSE", 5.0)
+    monkeypatch.setattr(token_queue, "PAUSE", 5.0)
     found, _, over = received(20, 0.0)
     assert sum(map(len, found)) == 20 and over < 2

@@ -17,8 +17,8 @@ THREADS = 4
 """Computations of a run at once. They take turns with its model; one that waits for tokens lets the others go on."""
 
 
-class Desk:
-    """The line in which computations of one run wait for its model.
+class WorkerPool:
+    """Worker threads in which computations of one run wait for its model.
 
     Args:
         scheduler: the one that takes the steps of its engine, whose model is borrowed; None: the model takes no steps,
@@ -29,7 +29,7 @@ class Desk:
     def __init__(self, scheduler: Scheduler | None, *, queue: int = QUEUE):
         self._scheduler, self._lock = scheduler, threading.Lock()
         self._places = threading.BoundedSemaphore(queue)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="chainrule-desk")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="chainrule-workers")
 
     async def compute(self, call: Callable[[], T]) -> T:
         """Return what ``call`` returns, called in a worker thread that has borrowed the model.

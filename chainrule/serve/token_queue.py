@@ -13,7 +13,7 @@ PAUSE = 0.02
 """Seconds between two pieces of a stream: nobody sees a shorter time, and a piece costs the same for many tokens."""
 
 
-class Arrivals:
+class TokenQueue:
     """Tokens as they come: the first ones at once, later ones together with those of the next ``PAUSE``.
 
     To be made in the event loop that iterates over it.
@@ -25,7 +25,7 @@ class Arrivals:
         self._came, self._ended = asyncio.Event(), asyncio.Event()
         self._asleep = self._over = False
 
-    def told(self, events: list[Event]) -> None:
+    def put(self, events: list[Event]) -> None:
         """Take tokens, or the end of all requests (an empty list). May be called from any thread.
 
         Args:
