@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from chainrule.tasks.shell import command_line, masked, quoted
 
 
 def uses(board: Mapping[str, Any], out: Path, data: str | os.PathLike[str], plugin: str | None = None) -> list[str]:
-    """Return commands on ``OUT/best``; none if no row is recommended.
+    """Return commands on ``OUT/best``, ``serve`` where its extra is installed; none if no row is recommended.
 
     Args:
         board: the board.
@@ -29,9 +30,8 @@ def uses(board: Mapping[str, Any], out: Path, data: str | os.PathLike[str], plug
         "run": quoted(out / "best") + (f" --plugin {quoted(plugin)}" if plugin else ""),
         "data": quoted(os.fspath(data)),
     }
-    return [
-        command_line(command, words=words, masked=masked(words), **values) for command in task.commands(board["data"])
-    ]
+    commands = [command for command in task.commands(board["data"]) if find_spec("fastapi") or "serve " not in command]
+    return [command_line(command, words=words, masked=masked(words), **values) for command in commands]
 
 
 def planned_uses(plan: Plan, board: Mapping[str, Any], out: Path) -> list[str]:

@@ -123,3 +123,11 @@ def test_a_comparison_in_which_every_model_failed_says_so_and_fails(
     out, err = capsys.readouterr()
     assert "No model could be trained" in out and "To use it" not in out
     assert "no model could be trained: GRU" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_serve_is_named_only_where_it_can_be_run(there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chainrule.experiment.uses.find_spec", lambda name: name if there else None)
+    board = {"task": "generate", "verdict": {"best": "ngram"}, "data": {"examples": ["to be"]}}
+    told = uses(board, tmp_path, tmp_path / "data.txt")
+    assert any("chainrule serve" in line for line in told) == there and len(told) >= 3
