@@ -62,7 +62,7 @@ evidence-house: .venv/dev  ## the rebuilt product side: fingerprints, boards, fr
 evidence-verdict: .venv/test  ## recommendations after 30 s a row against the ranking after 5 min (7 hours)
 	$(BIN)/python benchmarks/evidence_verdict.py --data $(DATA)
 
-evidence-serve: .venv/test  ## the server against lm-evaluation-harness and against faults (one hour)
+evidence-serve: .venv/test  ## the server against lm-evaluation-harness, against faults, and its speed
 	$(BIN)/python benchmarks/evidence_serve.py
 
 evidence-overhead: .venv/test  ## what a comparison costs beyond training, at 45 s and 5 min a row (40 minutes)

@@ -83,7 +83,8 @@ class Cache(State):
         """
         B, G, T, K = k_BGTK.shape
         S = self.keys[layer].shape[2]
-        if T == 1 and not torch.is_grad_enabled() and bool(read_B.all()):
+        on_cpu = read_B.device.type == "cpu"  # elsewhere it would cost a synchronisation for each layer
+        if on_cpu and T == 1 and not torch.is_grad_enabled() and bool(read_B.all()):
             place = torch.arange(B, device=read_B.device), slice(None), self.length_B % S
             for store, new_BGTK in ((self.keys[layer], k_BGTK), (self.values[layer], v_BGTK)):
                 store[place] = new_BGTK[:, :, 0].to(store.dtype)  # under autocast, new ones may be bf16

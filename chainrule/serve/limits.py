@@ -19,7 +19,7 @@ STOPS = 16
 STOP_LENGTH = 256
 """Characters of such a text."""
 SECONDS = 120.0
-"""Time that one request may take, unless it asks for less."""
+"""Time that an answer may take, unless ``--timeout`` says otherwise."""
 TEXTS = 1024
 """Texts or sequences of one request."""
 LISTED = 1000

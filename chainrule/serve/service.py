@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +18,26 @@ CALLS = ("generate", "predict", "score", "translate", "classify", "tag", "fill")
 """Commands on runs that routes answer, beside drawing."""
 
 
-@dataclass
 class Served:
-    """A run under the name that clients ask for."""
+    """A run under the name that clients ask for, with its threads.
 
-    name: str
-    run: Run
-    scheduler: Scheduler | None
-    """None: the run generates nothing step by step."""
-    workers: WorkerPool = field(init=False)
-    """Threads for computations that use the whole model."""
+    Args:
+        name: the name.
+        run: the run.
+        queue: requests that wait or run at once.
+    """
 
-    def __post_init__(self) -> None:
-        self.workers = WorkerPool(self.scheduler)
+    def __init__(self, name: str, run: Run, queue: int = QUEUE):
+        if isinstance(run.model, Autoregressive):
+            run.scheduler = Scheduler(run.model, run.compute, queue=queue)
+        self.name, self.run = name, run
+        self.workers = WorkerPool(run.scheduler, queue=queue)
+        """Threads for computations that use the whole model."""
+
+    @property
+    def scheduler(self) -> Scheduler | None:
+        """The thread that takes the steps of the run; None: it generates nothing step by step."""
+        return self.run.scheduler
 
 
 class Service:
@@ -94,9 +100,7 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
 def _loaded(name: str, folder: Path, queue: int, machine: dict[str, Any]) -> Served:
     run = load(folder, **machine)
     check_task(run.task, str(folder))
-    if isinstance(run.model, Autoregressive):
-        run.scheduler = Scheduler(run.model, run.compute, queue=queue)
-    return Served(name, run, run.scheduler)
+    return Served(name, run, queue)
 
 
 def check_task(task: str, path: str) -> None:

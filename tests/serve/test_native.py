@@ -406,6 +406,19 @@ def test_a_pool_refuses_more_than_its_queue_and_takes_new_work_afterwards() -> N
     asyncio.run(scenario())
 
 
+def test_the_queue_of_a_server_bounds_computations_too(folders: list[str]) -> None:
+    async def scenario(workers: WorkerPool) -> None:
+        gate, tasks = await blocked(workers, 2)
+        with pytest.raises(Busy):
+            await workers.compute(lambda: None)
+        gate.set()
+        await asyncio.gather(*tasks)
+
+    service = open_service(folders[:1], queue=2, threads=1)
+    asyncio.run(scenario(next(iter(service.runs.values())).workers))
+    service.close()
+
+
 def test_a_computation_that_waited_too_long_never_begins() -> None:
     async def scenario() -> None:
         workers, begun = WorkerPool(None, queue=8), []

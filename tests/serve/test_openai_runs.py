@@ -138,8 +138,9 @@ def test_a_request_for_images_is_a_call_of_draw(monkeypatch: pytest.MonkeyPatch)
         return {"images": np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)}
 
     monkeypatch.setattr(images, "draw", draw)
-    run = SimpleNamespace(task="draw", settings={}, processor=SimpleNamespace(reader=SimpleNamespace(size=4)))
-    service = Service([Served("painter", run, None)])  # type: ignore[arg-type]
+    processor = SimpleNamespace(reader=SimpleNamespace(size=4))
+    run = SimpleNamespace(task="draw", settings={}, processor=processor, model=None, scheduler=None)
+    service = Service([Served("painter", run)])  # type: ignore[arg-type]
     body = {"prompt": "e\u0301", "n": 2, "size": "4x4", "seed": 5, "guidance": 2.5}
     data = posted(service, "/v1/images/generations", body)["data"]
     found = [np.asarray(Image.open(io.BytesIO(base64.b64decode(item["b64_json"])))) for item in data]
