@@ -246,10 +246,10 @@ def slow(run: Path, _seconds: float) -> Iterator[Line]:
 def overload(run: Path, seconds: float) -> Iterator[Line]:
     """S4: four times what the server can do."""
     body, places = {**BODIES["/v1/completions"], "max_tokens": 400}, 8
-    command = f"400 tokens each, --queue {places}, {seconds:g} s"
     with serving(run, "--queue", str(places)) as served:
         alone = _alone(served, body, 20)
-        rate = 4 / statistics.median(alone)
+        rate = 4 * asyncio.run(_capacity(served.url, body, places, 5.0))
+        command = f"400 tokens each, {rate:.0f} requests/s, --queue {places}, {seconds:g} s"
         found = asyncio.run(_flood(served.url, body, rate, seconds))
         time.sleep(5)
         after = _alone(served, body, 20)
@@ -278,6 +278,21 @@ def _alone(served: Served, body: dict[str, Any], count: int) -> list[float]:
             client.post("/v1/completions", json=body).raise_for_status()
             times.append(time.perf_counter() - began)
     return times
+
+
+async def _capacity(url: str, body: dict[str, Any], clients: int, seconds: float) -> float:
+    """Requests per second that are answered where so many clients ask again at once."""
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+
+        async def ask() -> int:
+            count = 0
+            while time.perf_counter() < end:
+                (await client.post("/v1/completions", json=body)).raise_for_status()
+                count += 1
+            return count
+
+        end = time.perf_counter() + seconds
+        return sum(await asyncio.gather(*(ask() for _ in range(clients)))) / seconds
 
 
 async def _flood(url: str, body: dict[str, Any], rate: float, seconds: float) -> list[tuple[int, float, bool]]:

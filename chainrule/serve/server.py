@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import logging
 import os
@@ -178,6 +179,8 @@ def serve(paths: Iterable[str], settings: Settings, machine: dict[str, Any]) -> 
         service = open_service(paths, queue=settings.queue, **machine)
         access = Access(frozenset({settings.host.lower(), *map(str.lower, settings.allow_host)}), settings.key)
         server = Server(application(service, access, settings.timeout))
+        gc.collect()
+        gc.freeze()  # a full collection would go through everything loaded so far, and stop all answers for 0.15 s
         for line in _greeting(bound, settings, service):
             print(line, file=sys.stderr, flush=True)
         asyncio.run(server.serve([bound]))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +29,7 @@ from chainrule.core import UserError
 from chainrule.serve import errors, limits
 from chainrule.serve.app import application
 from chainrule.serve.security import LOCAL, Access
-from chainrule.serve.server import Settings, is_local, listen, serve
+from chainrule.serve.server import Server, Settings, is_local, listen, serve
 from chainrule.serve.service import Service, check_task, open_service
 from tests.serve.shell import ERRORS, GOOD, small_run, with_failures
 
@@ -454,6 +456,22 @@ def test_a_port_in_use_is_one_line(run: str) -> None:
         port = first.getsockname()[1]
         with pytest.raises(UserError, match=f"--port {port}: in use; give another --port"):
             serve([run], Settings(port=port), {})
+
+
+def test_what_is_loaded_is_kept_out_of_garbage_collection(run: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full collection goes through every object of the libraries, and holds all answers up meanwhile."""
+    frozen = []
+
+    async def served(self: Server, sockets: list[socket.socket]) -> None:
+        frozen.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(Server, "serve", served)
+    monkeypatch.setattr(errors.LOG, "level", errors.LOG.level)
+    try:
+        serve([run], Settings(port=0), {})
+    finally:
+        gc.unfreeze()
+    assert frozen[0] > 10_000, "objects of the libraries and of the run"
 
 
 def test_an_address_of_another_machine_is_told_as_such() -> None:
