@@ -26,7 +26,7 @@ demo: .venv/core  ## set up, compare six model types on the bundled plays, say w
 	$(BIN)/chainrule compare --budget 20s --out demo
 
 test: .venv/test  ## set up, run the suite
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
 
 check: .venv/dev  ## format, lint, types, import contracts, docstrings and their examples, limits on size
 	$(BIN)/ruff format --check chainrule tests examples benchmarks

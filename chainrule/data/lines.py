@@ -23,7 +23,9 @@ TOLD = "; a text itself comes by standard input, echo … | chainrule …, or in
 FIELDS = ("text", "prompt", "source", "input", "sequence", "tokens")
 """Fields of an object in JSON Lines that hold what is read of it."""
 SHOWN = 80
-"""Characters of a name that an error quotes."""
+"""Characters of a text that an error quotes."""
+LONG = 255
+"""Longer names are quoted by their beginning only: a text was given, not a path."""
 
 
 def is_path(source: Any) -> bool:
@@ -40,7 +42,16 @@ def where(source: Any) -> str:
     if not is_path(source):
         return "the input"
     name = os.fspath(source)
-    return "standard input" if name == "-" else name if len(name) <= SHOWN else f"{name[:SHOWN]}…"
+    return "standard input" if name == "-" else quoted(name)
+
+
+def quoted(name: str) -> str:
+    """Return a name as errors quote it: paths whole, since their last part tells most.
+
+    >>> quoted("data/corpus.txt"), len(quoted("to be or not " * 100))
+    ('data/corpus.txt', 81)
+    """
+    return name if len(name) <= LONG else f"{name[:SHOWN]}…"
 
 
 def check_file(path: str | os.PathLike[str]) -> None:

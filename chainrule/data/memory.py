@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from chainrule.core.errors import DataError, UserError, system_errors
+from chainrule.data.lines import quoted
 
 STEM = "data"
 """Name of the file that is written, without suffix: ``data.txt``, ``data.jsonl``, ``data.csv``."""
@@ -99,9 +100,8 @@ def check_path(source: str | Path) -> str:
             return told
     except (OSError, ValueError):  # longer than a path may be, or with a NUL in it
         pass
-    shown = told if len(told) <= SHOWN else f"{told[:SHOWN]}…"
     raise UserError(
-        f"{shown!r}: no such file or folder; for a text that is data itself write chainrule.text({shown[:20]!r})"
+        f"{quoted(told)!r}: no such file or folder; for a text that is data itself write chainrule.text({told[:20]!r})"
     )
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 
 from chainrule.inference.requests import Event
 
-PAUSE = 0.02
-"""Seconds between two pieces of a stream: nobody sees a shorter time, and a piece costs the same for many tokens."""
+PAUSE = 0.04
+"""Seconds between two pieces of a stream, as between two frames of a film; a piece costs the same for many tokens."""
 
 
 class TokenQueue:

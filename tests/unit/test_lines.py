@@ -97,7 +97,7 @@ def test_a_path_that_does_not_exist_says_how_a_text_is_given(tmp_path: Path) -> 
     with pytest.raises(UserError, match=r"To be: no such file; a text itself .* in Python as a list"):
         read_lines("To be")
     with pytest.raises(UserError, match=r"none.txt: no such file$"):
-        read_lines(tmp_path / "none.txt")
+        read_lines(tmp_path / ("long" * 20) / "none.txt")
     with pytest.raises(UserError, match="not a file"):
         read_lines(tmp_path)
 
