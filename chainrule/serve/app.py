@@ -48,7 +48,7 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
     app.include_router(native.routes())
     schema.describe(app, keyed=access.key is not None)
     app.add_api_route("/", lambda: reference.home(service), methods=["GET"], include_in_schema=False)
-    app.add_api_route("/docs", lambda: reference.page(app), methods=["GET"], include_in_schema=False)
+    app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False)
     told = {
         "response_model": None,
         "summary": "health",
@@ -70,6 +70,10 @@ async def _answer(request: Request, error: Exception) -> Response:
     endpoint = request.scope.get("endpoint")
     model = get_type_hints(endpoint).get("body") if isinstance(error, RequestValidationError) else None
     return failure_of(error, request.state.id, model).response()
+
+
+def _docs(request: Request) -> Response:
+    return reference.page(request.app, str(request.base_url))
 
 
 def _figures(metrics: Metrics) -> Response:

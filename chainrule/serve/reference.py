@@ -22,9 +22,18 @@ CODE = re.compile("`([^`]*)`")
 Schema = dict[str, Any]
 
 
-def page(app: FastAPI) -> HTMLResponse:
-    """Return the page of the routes of an application."""
-    return HTMLResponse(_written(app), headers=POLICY)
+ADDRESS = "ADDRESS"
+"""Stands for the address of the server in the page, which is written once."""
+
+
+def page(app: FastAPI, address: str) -> HTMLResponse:
+    """Return the page of the routes of an application.
+
+    Args:
+        app: the application.
+        address: the address that the client knows it by, for the examples.
+    """
+    return HTMLResponse(_written(app).replace(ADDRESS, escape(address.rstrip("/"))), headers=POLICY)
 
 
 EXAMPLES: dict[str, tuple[str, Schema]] = {
@@ -76,7 +85,7 @@ def _written(app: FastAPI) -> str:
         for path, methods in schema["paths"].items()
         for method, about in methods.items()
     ]
-    return _template("reference.html").render(routes=routes)
+    return _template("reference.html").render(routes=routes, ADDRESS=ADDRESS)
 
 
 def _route(path: str, method: str, about: Schema, known: Schema) -> dict[str, Any]:

@@ -540,16 +540,16 @@ def test_the_schema_shows_a_body_that_is_accepted_and_what_is_answered(name: str
 
 
 def test_the_page_of_routes_holds_every_route_and_needs_no_network(client: TestClient) -> None:
-    answer = client.get("/docs")
+    answer = client.get("/docs", headers={"host": "localhost:8123"})
     assert answer.headers["content-type"].startswith("text/html")
     assert answer.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'"
     text = html.unescape(answer.text)
     paths = client.get("/openapi.json").json()["paths"]
     for path, methods in paths.items():
         assert f" {path}</h2>" in text
-        assert "post" not in methods or f"curl http://127.0.0.1:8000{path} --json '" in text
+        assert "post" not in methods or f"curl http://localhost:8123{path} --json '" in text
     for name, route in native.ROUTES.items():
-        (shown,) = re.findall(rf"curl http://127.0.0.1:8000/v1/{name} --json '(.*)'", text)
+        (shown,) = re.findall(rf"curl http://localhost:8123/v1/{name} --json '(.*)'", text)
         assert json.loads(shown) == route.example
         assert route.told in text
     assert "<script" not in text and "src=" not in text.replace("style-src=", "") and "integer, 1 to 1,000" in text
