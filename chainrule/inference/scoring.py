@@ -47,6 +47,21 @@ class EvalWindow:
             return EvalWindow(model.context + 65536, 65536)
         return EvalWindow(4 * BURN_IN, 3 * BURN_IN)
 
+    def rows(self, start: int, end: int, place: int = 0) -> Iterator[Row]:
+        """Yield the rows in which a record is read.
+
+        Args:
+            start: where it begins.
+            end: where it ends.
+            place: where its results begin.
+        """
+        first = min(end, start + self.context)
+        if first > start:
+            yield Row(start, start, first, place)
+        for scored in range(first, end, self.stride):
+            stop = min(end, scored + self.stride)
+            yield Row(stop - min(self.context, stop - start), scored, stop, place + scored - start)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -64,12 +79,7 @@ class Row:
 def _rows(part: Symbols, reading: EvalWindow) -> Iterator[Row]:
     place = 0
     for start, end in zip(part.starts.tolist(), part.ends.tolist()):
-        first = min(end, start + reading.context)
-        if first > start:
-            yield Row(start, start, first, place)
-        for scored in range(first, end, reading.stride):
-            stop = min(end, scored + reading.stride)
-            yield Row(stop - min(reading.context, stop - start), scored, stop, place + scored - start)
+        yield from reading.rows(start, end, place)
         place += end - start
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from chainrule.core import UserError
-from chainrule.core.protocols import Tokenizer
 from chainrule.data.processors import TokenProcessor
+from chainrule.data.token_texts import piece
 from chainrule.runs.run import Run
 from chainrule.serve.errors import Refused
 from chainrule.tasks.inference import count_unknown, decode_inputs
@@ -101,7 +100,7 @@ class Vocabulary:
             previous: the token before it; None where a text begins.
             k: the token.
         """
-        return START.encode() if k == self.start else _piece(self.tokenizer, self.before(previous), k)
+        return START.encode() if k == self.start else piece(self.tokenizer, self.before(previous), k)
 
     def before(self, previous: int | None) -> int | None:
         """Return the token that the next one is separated from: none where that is the start."""
@@ -137,10 +136,3 @@ class Vocabulary:
         unknown = "<|unknown|>" if "<|unknown|>" in self.special else None
         roles = {"bos_token": START, "eos_token": end, "pad_token": None, "unk_token": unknown, "chat_template": None}
         return {**roles, "tokenizer_class": self.tokenizer.name, "vocab_size": self.tokenizer.vocab_size}
-
-
-@lru_cache(maxsize=1 << 16)
-def _piece(tokenizer: Tokenizer, previous: int | None, k: int) -> bytes:
-    if previous is None:
-        return tokenizer.decode([k])
-    return tokenizer.decode([previous, k])[len(tokenizer.decode([previous])) :]

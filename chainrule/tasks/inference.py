@@ -238,15 +238,6 @@ def count_unknown(run: Run, ids: Sequence[int]) -> int:
     return sum(k in strange for k in ids)
 
 
-def token_text(run: Run, k: int) -> str:
-    """Return a token as text; a byte that is no character by itself as its number."""
-    content = run.processor.tokenizer.decode([k])
-    try:
-        return content.decode()
-    except UnicodeDecodeError:
-        return "".join(f"\\x{byte:02x}" for byte in content)
-
-
 def labelled(run: Run, inputs: Sequence[str], log_p_BC: Tensor) -> dict[str, Any]:
     """Return the answer of ``classify``: ``inputs``, the most probable label of each, and ``p`` of every label.
 

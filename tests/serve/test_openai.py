@@ -24,6 +24,7 @@ from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Closing
 from chainrule.nn.cache import Cache
 from chainrule.serve import completions as serve_completions
+from chainrule.serve import token_queue
 from chainrule.serve.app import application
 from chainrule.serve.bodies import Body, Sampling
 from chainrule.serve.chat import Chat
@@ -249,7 +250,9 @@ def test_the_examples_of_the_page_are_answered(service: Service) -> None:
     assert answers[-1] == {"prompt": "When"}
 
 
-def test_the_role_is_in_the_first_chunk_of_each_choice_alone(service: Service) -> None:
+def test_the_role_is_in_the_first_chunk_of_each_choice_alone(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_queue, "PAUSE", 0.0)
+
     async def chunks(client: Any) -> list[Any]:
         asked_for = {"messages": [{"role": "user", "content": LINE}], "model": "gpt", "n": 2, "max_tokens": 30}
         return [chunk async for chunk in await client.chat.completions.create(**asked_for, stream=True)]

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ from chainrule.core import Batch, Encoder, UserError
 from chainrule.core.progress import tracked
 from chainrule.data import SymbolTokenizer
 from chainrule.data.lines import items_of, read_lines, where
+from chainrule.data.token_texts import token_name
 from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import count_unknown, register_call, token_text
+from chainrule.tasks.inference import count_unknown, register_call
 
 MASK = "[MASK]"
 LOGITS = 1 << 24
@@ -116,8 +118,9 @@ def _masked(run: Run, line: str) -> MaskedText:
 
 def _shown(run: Run, text: MaskedText, found: Ranked, chosen: Sequence[int]) -> dict[str, Any]:
     """Return the answer for one text."""
-    masks = [[{"text": token_text(run, k), "p": math.exp(x)} for k, x in zip(*row)] for row in zip(*found)]
-    filled = text.pieces[0] + "".join(token_text(run, k) + piece for k, piece in zip(chosen, text.pieces[1:]))
+    name = partial(token_name, run.processor.tokenizer)
+    masks = [[{"text": name(k), "p": math.exp(x)} for k, x in zip(*row)] for row in zip(*found)]
+    filled = text.pieces[0] + "".join(name(k) + piece for k, piece in zip(chosen, text.pieces[1:]))
     unknown = count_unknown(run, text.ids)
     return {"text": text.line, "masks": masks, "filled": filled, **({"unknown": unknown} if unknown else {})}
 

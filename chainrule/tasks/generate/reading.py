@@ -18,11 +18,12 @@ from chainrule.data import lines as inputs
 from chainrule.data.encoding import Part
 from chainrule.data.formats import record_reader, suffix, table_suffixes
 from chainrule.data.symbols import Sequences, name_of
+from chainrule.data.token_texts import token_name
 from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.inference.scoring import token_nats
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import token_text, unknown_ids
+from chainrule.tasks.inference import unknown_ids
 
 LOGITS = 1 << 24
 """Probabilities (sequences x tokens of the vocabulary) that are computed at once."""
@@ -276,6 +277,5 @@ def _fitting(run: Run, ids: list[int]) -> list[int]:
 def _token(run: Run, k: int) -> str | None:
     """A token as text; None: the end of the record. U+FFFD stands for the unknown token."""
     tokenizer = run.processor.tokenizer
-    if isinstance(tokenizer, SymbolTokenizer):
-        return None if k == tokenizer.end else tokenizer.form.bare(tokenizer.symbols_of([k])[0])
-    return token_text(run, k)
+    ended = isinstance(tokenizer, SymbolTokenizer) and k == tokenizer.end
+    return None if ended else token_name(tokenizer, k)

@@ -1,0 +1,41 @@
+"""``explain``: what a run knows and uses when it reads an input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from chainrule.options import Result, argument, key, option, register_command
+from chainrule.tasks.groups import UsesRun
+
+
+class ExplainResult(Result):
+    trace: dict[str, Any] = key("tokens, and each view under its name, as in schema", always=True)
+
+
+@register_command("explain", ExplainResult)
+class Explain(UsesRun):
+    """show what a run expects, remembers and uses when it reads a text"""
+
+    text: str = argument("the text; of symbols, a record as it is written in a file", metavar="TEXT")
+    view: tuple[str, ...] = option(
+        "show only this view (may be repeated; default: the usual ones of the model type)", (), metavar="NAME"
+    )
+    at: int | None = option(
+        "explain the prediction of token N, counted from 0 (default: the most surprising one)", metavar="N"
+    )
+    top_k: int | None = option("alternatives at each place (default: 5)", metavar="K")
+    layer: int | None = option("show this layer, counted from 0", metavar="N")
+    head: int | None = option("show this attention head, counted from 0", metavar="N")
+    begin: int | None = option(
+        "first token of the stretch that is shown (default: 256 tokens from --at on)", metavar="N"
+    )
+    end: int | None = option("token behind its last one", metavar="N")
+
+    def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        trace = answer["trace"]
+        shown = trace.get("surprise")
+        for place, one in enumerate(shown["tokens"], shown["begin"]) if shown else ():
+            text, mark = json.dumps(trace["tokens"][place]["text"], ensure_ascii=False), " <" * (place == trace["at"])
+            yield f"{place:>5}  {text:<12} {one['nats']:7.3f} nats  rank {one['rank']:<6}{mark}"

@@ -1,0 +1,86 @@
+"""Surprise: what each token cost, and which tokens were more probable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from chainrule.core import Autoregressive
+from chainrule.data.token_texts import token_name
+from chainrule.explain.model_input import ModelInput
+from chainrule.explain.views import Asked, Facts, view
+from chainrule.inference.scoring import Row
+from chainrule.runs.run import Run
+
+LOGITS = 1 << 22
+"""Probabilities (places x tokens of the vocabulary) that are computed at once."""
+
+
+class Alternative(Facts):
+    """A token that could have come."""
+
+    id: int
+    text: str
+    p: float
+
+
+class Predicted(Facts):
+    """The prediction of one token."""
+
+    nats: float = Field(description="-log p of the token")
+    rank: int = Field(description="place of the token among all, by probability; 1: the most probable")
+    entropy: float = Field(description="expected nats of this prediction")
+    best: list[Alternative] = Field(description="the most probable tokens, the first of all first")
+
+
+class Surprise(Facts):
+    """The cost of every token of the stretch."""
+
+    begin: int
+    tokens: list[Predicted]
+
+
+def predicts_tokens(run: Run) -> bool:
+    """Return whether a run predicts one token of a finite vocabulary after the other."""
+    return isinstance(run.model, Autoregressive) and run.model.vocab_size > 0
+
+
+@view(predicts_tokens)
+def surprise(given: ModelInput, asked: Asked) -> Surprise:
+    """Return how improbable each token was, in nats, and what the run expected instead."""
+    found = [
+        one
+        for row in given.rows
+        if row.stop > asked.begin and row.scored < asked.end
+        for one in _predicted(given, row, asked)
+    ]
+    return Surprise(begin=asked.begin, tokens=found)
+
+
+@torch.no_grad()
+def _predicted(given: ModelInput, row: Row, asked: Asked) -> Iterator[Predicted]:
+    run, first, stop = given.run, max(row.scored, asked.begin), min(row.stop, asked.end)
+    with run.compute.autocast():
+        prediction, _ = run.model.eval()(given.inputs(row.read, stop))
+        place = row.read
+        for piece in prediction.split(max(1, LOGITS // run.model.vocab_size)):
+            log_p_TV = piece.logits()[0].double().log_softmax(-1)
+            skipped, place = max(0, first - place), place + len(log_p_TV)
+            if skipped < len(log_p_TV):
+                wanted_T = given.targets(place - len(log_p_TV) + skipped, place)[0]
+                yield from _facts(run, log_p_TV[skipped:], wanted_T, min(asked.top_k, run.model.vocab_size))
+
+
+def _facts(run: Run, log_p_TV: Tensor, wanted_T: Tensor, k: int) -> Iterator[Predicted]:
+    log_p_T1 = log_p_TV.gather(1, wanted_T[:, None])
+    rank_T = 1 + (log_p_TV > log_p_T1).sum(1)
+    entropy_T = -torch.where(log_p_TV > -torch.inf, log_p_TV.exp() * log_p_TV, 0.0).sum(1)
+    best = log_p_TV.topk(k)
+    rows = zip(best.indices.tolist(), best.values.exp().tolist())
+    told = zip((-log_p_T1[:, 0]).tolist(), rank_T.tolist(), entropy_T.tolist(), rows)
+    for nats, rank, entropy, (ids, p) in told:
+        alternatives = [Alternative(id=i, text=token_name(run.processor.tokenizer, i), p=q) for i, q in zip(ids, p)]
+        yield Predicted(nats=nats, rank=rank, entropy=entropy, best=alternatives)

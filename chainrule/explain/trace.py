@@ -1,0 +1,96 @@
+"""A trace: the views of one input, as JSON that page, export and ``--json`` share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, create_model
+
+from chainrule.core import UserError
+from chainrule.core.errors import nearest
+from chainrule.explain.model_input import ModelInput
+from chainrule.explain.surprise import surprise
+from chainrule.explain.views import Asked, View, views, views_of
+
+FORMAT = 1
+MOST = 4096
+"""Tokens of an input."""
+STRETCH = 256
+"""Tokens that are shown of views over many, unless others are asked for."""
+
+
+class Token(BaseModel):
+    """A token of the input."""
+
+    id: int
+    text: str = Field(description="what it adds to the text: empty where a later token completes the character")
+
+
+class Head(BaseModel):
+    """The entries that every trace has."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal[1] = FORMAT
+    run: str = Field(description="folder of the run")
+    task: str
+    model: str = Field(description="model type")
+    tokens: list[Token]
+    at: int = Field(description="place of the token whose prediction is explained")
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of traces: ``Head``, and one optional entry for each view."""
+    entries: dict[str, Any] = {
+        name: (one.facts | None, Field(None, description=one.compute.__doc__)) for name, one in views().items()
+    }
+    return create_model("Trace", __base__=Head, **entries).model_json_schema()
+
+
+def trace(given: ModelInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
+    """Return the trace of an input, as JSON.
+
+    Args:
+        given: the input that a run has read.
+        chosen: names of views; none: the usual ones that the run has.
+        asked: fields of ``Asked`` that were given.
+
+    Raises:
+        UserError: a view that the run does not have, or a place that the input does not have.
+    """
+    found, most = _chosen(given, chosen), len(given)
+    if most > MOST:
+        raise UserError(f"explain: the input has {most:,} tokens: at most {MOST:,}; give a part of it")
+    for name in ("at", "begin", "end"):
+        if not 0 <= asked.get(name, 0) <= most - (name != "end"):
+            raise UserError(f"--{name} {asked[name]}: the input has {most} tokens, which are numbered from 0")
+    if asked.get("top_k", 1) < 1:
+        raise UserError(f"--top-k {asked['top_k']}: at least 1")
+    asked = {"top_k": 5, "layer": None, "head": None, **asked}
+    asked.setdefault("begin", max(0, min(asked.get("at", 0), most - STRETCH)))
+    asked.setdefault("end", min(most, asked["begin"] + STRETCH))
+    if asked["begin"] >= asked["end"]:
+        raise UserError(f"--begin {asked['begin']} --end {asked['end']}: nothing between them")
+    if "at" not in asked:
+        asked["at"] = most_surprising(given, asked)
+    about = Asked(**asked)
+    run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
+    head = Head(run=str(run.path or run.name), task=run.task, model=run.name, tokens=tokens, at=about.at)
+    return head.model_dump() | {one.name: one.compute(given, about).model_dump() for one in found}
+
+
+def most_surprising(given: ModelInput, asked: dict[str, Any]) -> int:
+    """Return the place of the least probable token of the stretch."""
+    told = surprise(given, Asked(**{**asked, "at": asked["begin"]}))
+    return told.begin + int(np.argmax([one.nats for one in told.tokens]))
+
+
+def _chosen(given: ModelInput, names: Sequence[str]) -> list[View]:
+    having = {one.name: one for one in views_of(given.run)}
+    for name in names:
+        if name not in having:
+            told = f"a {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)
+            raise UserError(f"--view {name}: {told}")
+    return [having[name] for name in names] or [one for one in having.values() if one.usual]

@@ -1,0 +1,97 @@
+"""The views of a trace: what each computes, and for which runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, ConfigDict
+
+from chainrule.explain.model_input import ModelInput
+
+
+class Facts(BaseModel):
+    """Base of what views return: numbers and texts that are JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The settings of views.
+
+    Args:
+        at: place of the token whose prediction is explained.
+        top_k: alternatives at each place.
+        layer: layer of the views that show one; None: all, or the view's choice.
+        head: attention head, likewise.
+        begin: first token of the views that show a stretch of the input.
+        end: place behind its last token.
+    """
+
+    at: int
+    top_k: int
+    layer: int | None
+    head: int | None
+    begin: int
+    end: int
+
+
+Compute = Callable[[ModelInput, Asked], Facts]
+ComputeT = TypeVar("ComputeT", bound=Compute)
+
+
+@dataclass(frozen=True)
+class View:
+    """A view.
+
+    Args:
+        name: its name, that of its key in a trace.
+        compute: returns its facts.
+        applies: whether a run has it.
+        usual: it is shown unless others are asked for; the others take long.
+    """
+
+    name: str
+    compute: Compute
+    applies: Callable[[Any], bool]
+    usual: bool
+
+    @property
+    def facts(self) -> type[Facts]:
+        """The model of what it returns."""
+        return get_type_hints(self.compute)["return"]
+
+
+_VIEWS: dict[str, View] = {}
+
+
+def view(applies: Callable[[Any], bool], *, usual: bool = True) -> Callable[[ComputeT], ComputeT]:
+    """Return a decorator that registers a function as the view of its name.
+
+    Args:
+        applies: whether a run has the view, given the run.
+        usual: it is shown unless others are asked for.
+    """
+
+    def decorate(compute: ComputeT) -> ComputeT:
+        _VIEWS[compute.__name__] = View(compute.__name__, compute, applies, usual)
+        return compute
+
+    return decorate
+
+
+def views() -> dict[str, View]:
+    """Return all views by name."""
+    package = import_module("chainrule.explain")
+    for module in iter_modules(package.__path__):
+        import_module(f"chainrule.explain.{module.name}")
+    return dict(sorted(_VIEWS.items()))
+
+
+def views_of(run: Any) -> Iterator[View]:
+    """Yield the views that a run has."""
+    return (one for one in views().values() if one.applies(run))
