@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import chainrule
 from chainrule.api import Run
+from chainrule.core import Batch
 from chainrule.explain.model_input import ModelInput
 from chainrule.explain.trace import trace
 from tests.explain.runs import TEXT, small_run
@@ -51,6 +53,12 @@ def trace_of(run: Run, text: str, *views: str, **asked: Any) -> dict[str, Any]:
     """Return the trace of a text of bytes, or of a run over bytes that holds another model."""
     ids = np.frombuffer(text.encode(), np.uint8).astype(np.int64)
     return trace(ModelInput(run, ids, [chr(k) for k in ids]), views, {"at": 0, **asked})
+
+
+def batch_of(text: bytes) -> Batch:
+    """Return a record of bytes as a batch: a start token, then the text."""
+    ids_1T = torch.tensor([[256, *text]])
+    return Batch(ids_1T[:, :-1], ids_1T[:, 1:])
 
 
 def plain(x: Tensor) -> np.ndarray:
