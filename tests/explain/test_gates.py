@@ -113,3 +113,18 @@ def test_only_a_run_of_one_recurrent_network_has_gates() -> None:
     assert [name for name, names in having.items() if "units" in names] == ["gru"]
     assert "gates" in {one.name for one in views_of(mixed_run("ngram", "gru"))}
     assert "gates" not in {one.name for one in views_of(mixed_run("rnn", "gru"))}
+
+
+@pytest.mark.parametrize(
+    ("model", "view"), [("lstm", "gates"), ("lstm", "units"), ("hmm", "belief"), ("ngram", "backoff")]
+)
+def test_long_inputs_are_read_whole(model: str, view: str) -> None:
+    text = (LINE.replace("é", "e") * 99)[:4096]
+    found = small_run(model).explain(text, view=view, at=0, begin=0, end=4096)["trace"]
+    told = {
+        "gates": lambda: len(found["gates"]["values"]["memory"]),
+        "units": lambda: 4096 * len(found["units"]["trackers"][0]["best"]) // 3,
+        "belief": lambda: len(found["belief"]["filtered"]["p"]),
+        "backoff": lambda: len(found["backoff"]["tokens"]),
+    }
+    assert told[view]() == 4096 == len(found["tokens"])
