@@ -1,4 +1,4 @@
-"""Capabilities of models that can show what they remember: a belief, contexts of several lengths, parts of a mixture."""
+"""Capabilities of models that can show their memory: a belief, contexts of several lengths, parts of a mixture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Back-off: the contexts from which a count-based model predicts each token, and the share of each in its probability."""
+"""Back-off: the contexts from which a count-based model predicts each token, and what each contributes."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ def backoff(given: ModelInput, asked: Asked) -> BackoffFacts:
         for read, first, stop in pieces(given, asked.begin, asked.end)
         for at, tried in enumerate(_tried(given, read, first, stop), first)
     ]
-    return BackoffFacts(
-        begin=asked.begin, uniform=1 / model.vocab_size, interpolated=model.interpolated, tokens=tokens
-    )
+    return BackoffFacts(begin=asked.begin, uniform=1 / model.vocab_size, interpolated=model.interpolated, tokens=tokens)
 
 
 @torch.no_grad()

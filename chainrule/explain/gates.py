@@ -32,9 +32,13 @@ class GateFacts(Facts):
     layer: int = Field(description="layer that is shown, counted from 0")
     layers: int = Field(description="number of layers")
     size: int = Field(description="number of units of a layer")
-    units: list[int] = Field(description="units whose hidden value varies most over the stretch, the most varying first")
+    units: list[int] = Field(
+        description="units whose hidden value varies most over the stretch, the most varying first"
+    )
     means: dict[str, list[float]] = Field(description="of each gate, at each token: mean over all units of the layer")
-    values: dict[str, list[list[float]]] = Field(description="of each gate, at each token: value of each of these units")
+    values: dict[str, list[list[float]]] = Field(
+        description="of each gate, at each token: value of each of these units"
+    )
 
 
 def recurrent_probes(run: Run) -> dict[str, str]:

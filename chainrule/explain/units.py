@@ -55,7 +55,7 @@ class Trackers(Facts):
 
 @dataclass
 class Reader:
-    """What a text is like behind its last character."""
+    """The state of a text behind its last character."""
 
     quotes: bool = False
     depth: int = 0

@@ -27,7 +27,7 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 @functools.cache
 def made_run(model: str, text: str = TEXT, **settings: Any) -> Run:
-    """Return a run over bytes, trained for two steps in fp32; ``settings`` are those of the model, without ``model.``."""
+    """Return a run over bytes, trained for two steps; ``settings`` are those of the model, without ``model.``."""
     folder = Path(tempfile.mkdtemp(dir=_folder().name))
     (folder / "text.txt").write_text(text)
     chosen = {"size": "tiny", **{f"model.{name}": value for name, value in settings.items()}}

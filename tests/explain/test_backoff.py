@@ -25,7 +25,7 @@ Ngram = tuple[int, ...]
 def counted(smoothing: str, n: int = N) -> Run:
     """Return a run whose n-grams were counted in the corpus."""
     chosen = model_type("ngram")
-    model = chosen.build(chosen.config.make({"vocab_size": V, "n": n, "smoothing": smoothing}))
+    model: Any = chosen.build(chosen.config.make({"vocab_size": V, "n": n, "smoothing": smoothing}))
     return with_model(model.update(model.summarize(batch_of(CORPUS.encode()))))
 
 
@@ -163,7 +163,9 @@ def test_imported_tables_are_replaced_by_longer_contexts(tmp_path: Path) -> None
     assert [one["share"] for one in cat["contexts"]] == pytest.approx([0, p[0]]) and cat["share"] == 0
     assert cat["contexts"][0]["reserved"] == pytest.approx(10**-0.1)
     (line,) = run.score(["cat sat cat"], unit="stream", tokens=True)["lines"]
-    assert [multiplied(token, found["uniform"]) for token in found["tokens"]] == pytest.approx(np.exp(line["token_nats"]))
+    assert [multiplied(token, found["uniform"]) for token in found["tokens"]] == pytest.approx(
+        np.exp(line["token_nats"])
+    )
 
 
 def test_bytes_of_a_context_that_are_no_character_are_numbers() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def test_a_part_may_rule_a_token_out() -> None:
     """Unigrams without smoothing of "aab": a part that has seen no b, and two that have seen no c."""
     part = {"model_type": "ngram", "model": {"n": 1, "smoothing": "ml"}}
     chosen = model_type("mix", trained=False)
-    mix = chosen.build(chosen.config.make({"vocab_size": 256, "parts": [part, part]}))
+    mix: Any = chosen.build(chosen.config.make({"vocab_size": 256, "parts": [part, part]}))
     for model, text in zip(mix.parts, (b"aab", b"aaa")):
         model.estimate(model.summarize(batch_of(text)))
     found = trace_of(with_model(mix), "abc", "mixture")["mixture"]
@@ -61,4 +62,3 @@ def test_a_trace_of_a_mixture_fits_the_schema() -> None:
     trace = run.explain(LINE, view=[one.name for one in views_of(run)])["trace"]
     assert {"mixture", "gates", "surprise"} <= {*trace} <= {*schema()["properties"]}
     assert "mixture" not in small_run("ngram").explain(LINE)["trace"]
-
