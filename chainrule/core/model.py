@@ -40,6 +40,10 @@ class SequenceModel(nn.Module):
 
     config: Config
 
+    attention_stack: str | None = None
+    """Dotted name of the stack of Transformer blocks whose self-attention reads its inputs, "" where it is one itself;
+    None: it has none."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
