@@ -1,4 +1,4 @@
-"""What a stack of attention layers passes on: rollout, gradient times attention, and the norms of what is added.
+"""Methods that sum up a stack of attention layers: rollout, gradient times attention, and norms of what is added.
 
 Every method takes the attention weights of a stack, first layer first, H x T x S of one input, and returns one row:
 that of the place (or mixture of places) which is explained. The rows are products of a vector with one matrix per

@@ -63,7 +63,7 @@ def test_a_cell_is_that_of_the_formula(kind: str, head: int) -> None:
 def test_queries_and_keys_follow_from_their_linear_maps(kind: str, side: str) -> None:
     """Scaled to a mean square of 1 where the model does it, then turned by place / 10000^(2i/K)."""
     run = random_run(kind)
-    cell, _ = explained(run, "attention_cell")
+    cell, _ = explained(run, "attention_cell", head=3)
     way, c = cell[f"{side}_path"], run.model.config
     channels = np.array(way["linear"])
     if c.qk_norm:
