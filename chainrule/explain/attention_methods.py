@@ -26,6 +26,12 @@ def one_hot(place: int, size: int, like: Tensor) -> Tensor:
     return row_T
 
 
+def _mean(x_HTT: Tensor) -> Tensor:
+    """The mean over heads, float64, of what has at least 32 bits: heads are few, and float64 takes several times as
+    long."""
+    return x_HTT.to(torch.promote_types(x_HTT.dtype, torch.float32)).mean(0).double()
+
+
 def rollout(weights: Sequence[Tensor], row_T: Tensor) -> Tensor:
     """Return the attention rollout of a row of places (Abnar & Zuidema 2020).
 
@@ -43,7 +49,7 @@ def rollout(weights: Sequence[Tensor], row_T: Tensor) -> Tensor:
     [0.25, 0.75]
     """
     for weights_HTT in reversed(weights):
-        mean_TT = weights_HTT.double().mean(0)
+        mean_TT = _mean(weights_HTT)
         row_T = row_T / (1 + mean_TT.sum(-1))
         row_T = row_T + row_T @ mean_TT
     return row_T
@@ -65,7 +71,7 @@ def relevance(weights: Sequence[Tensor], gradients: Sequence[Tensor], row_T: Ten
     """
     found_T = row_T
     for weights_HTT, gradient_HTT in zip(reversed(weights), reversed(gradients), strict=True):
-        found_T = found_T + found_T @ (gradient_HTT.double() * weights_HTT.double()).clamp(min=0).mean(0)
+        found_T = found_T + found_T @ _mean((gradient_HTT * weights_HTT).clamp(min=0))
     return found_T - row_T
 
 
