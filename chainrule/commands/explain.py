@@ -19,6 +19,9 @@ class Explain(UsesRun):
     """show what a run expects, remembers and uses when it reads a text"""
 
     text: str = argument("the text; of symbols, a record as it is written in a file", metavar="TEXT")
+    target: str | None = option(
+        "translate: explain this translation of the text (default: the best that beam search finds)", metavar="TEXT"
+    )
     view: tuple[str, ...] = option(
         "show only this view (may be repeated; default: the usual ones of the model type)", (), metavar="NAME"
     )

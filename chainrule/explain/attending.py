@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, SequenceModel, UserError
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import Reading
 from chainrule.nn.attention import Attention
 from chainrule.nn.blocks import BlockStack
 from chainrule.nn.probes import Recorder
 from chainrule.runs.run import Run
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -25,25 +27,53 @@ class AttentionLayer:
         name: dotted name of the layer in the model.
         attention: the layer.
         stack: the stack that it belongs to.
+        model: the model.
     """
 
     name: str
     attention: Attention
     stack: BlockStack
+    model: SequenceModel
 
-    def of(self, seen: Recorder, part: str) -> Tensor:
-        """Return what a probe (or a linear map) of the layer gave for the only row of a batch.
+
+@dataclass(frozen=True)
+class Observed:
+    """A reading by the explicit path of attention, and what was recorded meanwhile.
+
+    Args:
+        reading: the reading.
+        seen: the recorder.
+        log_p: log p of the answer, in nats.
+        answer: name of the answer.
+    """
+
+    reading: Reading
+    seen: Recorder
+    log_p: Tensor
+    answer: str
+
+    def recorded(self, layer: AttentionLayer, part: str) -> Tensor:
+        """Return what a probe (or a linear map) of a layer gave, for all rows.
 
         Args:
-            seen: the recorder.
+            layer: the layer.
             part: name in the layer, such as ``weights``.
         """
-        return seen[f"{self.name}.{part}"][0][0]
+        return self.seen[f"{layer.name}.{part}"][0]
+
+    def row(self, layer: AttentionLayer, part: str) -> Tensor:
+        """Return the same for the row that was read."""
+        return self.recorded(layer, part)[self.reading.row]
+
+    def square(self, tensor_BHTS: Tensor) -> Tensor:
+        """Return the part of attention weights (or their gradients) that belongs to the row, H x T x T."""
+        size = self.reading.size
+        return tensor_BHTS[self.reading.row, :, :size, :size]
 
 
 def attends(run: Run) -> bool:
-    """Return whether a run predicts tokens by self-attention over those before."""
-    return isinstance(run.model, Autoregressive) and run.model.attention_stack is not None
+    """Return whether a run reads its inputs by self-attention."""
+    return isinstance(run.model, SequenceModel) and run.model.attention_stack is not None
 
 
 def attention_layers(model: SequenceModel) -> list[AttentionLayer]:
@@ -57,7 +87,29 @@ def attention_layers(model: SequenceModel) -> list[AttentionLayer]:
     stack = model.get_submodule(name)
     assert isinstance(stack, BlockStack)
     names = [f"{name}.blocks.{k}.attention".lstrip(".") for k in range(len(stack.blocks))]
-    return [AttentionLayer(name, block.attention, stack) for name, block in zip(names, stack.stack(), strict=True)]
+    return [
+        AttentionLayer(name, block.attention, stack, model) for name, block in zip(names, stack.stack(), strict=True)
+    ]
+
+
+def cross_attention_layers(model: Autoregressive) -> list[tuple[str, Attention | None]]:
+    """Return the names of the layers that attend to a source, first to last, and the layers.
+
+    Args:
+        model: a model that has a ``cross_attention_probe``.
+
+    Returns:
+        A stack of Transformer blocks has a layer in each; of other models the one that has the probe is known by name
+        alone.
+    """
+    assert model.cross_attention_probe is not None
+    if model.attention_stack is None:
+        return [(model.cross_attention_probe.rpartition(".")[0], None)]
+    blocks = [
+        (layer.name.removesuffix("attention"), layer.stack.stack()[k])
+        for k, layer in enumerate(attention_layers(model))
+    ]
+    return [(f"{name}cross", block.cross) for name, block in blocks]
 
 
 def chosen(what: str, asked: int | None, most: int, otherwise: Sequence[int]) -> Sequence[int]:
@@ -79,24 +131,35 @@ def chosen(what: str, asked: int | None, most: int, otherwise: Sequence[int]) ->
     return [asked]
 
 
-def read_observed(
-    given: ModelInput, at: int, parts: Sequence[str], *, gradients: bool = False
-) -> tuple[Tensor, Recorder]:
-    """Read what a prediction depends on, by the explicit path of attention.
+def observe(
+    reading: Reading, layers: Sequence[AttentionLayer], parts: Sequence[str], *, gradients: bool = False
+) -> Observed:
+    """Read a row by the explicit path of attention.
 
     Args:
-        given: the input.
-        at: place of the token that is predicted.
-        parts: names of the probes and modules that are recorded.
+        reading: the row.
+        layers: the layers that are recorded.
+        parts: names of the probes and linear maps in each that are recorded.
         gradients: record gradients too.
-
-    Returns:
-        log p of the token in nats, and what was recorded.
     """
-    first, model = given.row(at).read, given.run.model.eval()
+    model, names = layers[0].model, [f"{layer.name}.{part}" for layer in layers for part in parts]
     guard: Any = torch.enable_grad() if gradients else torch.no_grad()
-    with guard, given.run.compute.autocast(), Recorder(model, *parts) as seen:
-        inputs_1T = given.inputs(first, at + 1)
-        prediction, _ = model(inputs_1T)
-        last = prediction.select(torch.tensor([inputs_1T.shape[1] - 1], device=inputs_1T.device))
-        return last.log_prob(given.targets(at, at + 1))[0, 0], seen
+    with guard, Recorder(model, *names) as seen:
+        log_p, answer = reading.read()
+    return Observed(reading, seen, log_p, answer)
+
+
+def parted(reading: Reading, row: list[T]) -> tuple[T | None, list[T]]:
+    """Return the entry of the start token (None: there is none) and those of the tokens.
+
+    Args:
+        reading: the row that was read.
+        row: an entry for each of its inputs.
+    """
+    return (row[0], row[1:]) if reading.start else (None, row)
+
+
+def check_attends(run: Run) -> None:
+    """Raise UserError if a run has no self-attention, for tasks of which nothing else is shown."""
+    if not attends(run):
+        raise UserError(f"explain: a {run.name} for {run.task} has no attention over a text: nothing of it is shown")

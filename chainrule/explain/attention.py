@@ -1,30 +1,45 @@
-"""Attention of a decoder: which tokens each head weighs when a token is predicted, and what the layers pass on."""
+"""Self-attention: which tokens each head weighs at the place of one, and what the layers pass on."""
 
 from __future__ import annotations
+
+from typing import Self
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.explain.attending import AttentionLayer, attends, attention_layers, chosen, read_observed
+from chainrule.explain.attending import (
+    AttentionLayer,
+    Observed,
+    attends,
+    attention_layers,
+    chosen,
+    observe,
+    parted,
+)
 from chainrule.explain.attention_methods import one_hot, relevance, rollout, weighted_norms
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import EncoderInput, ModelInput, PairInput, Reading, RunInput
 from chainrule.explain.views import Asked, Facts, view
-from chainrule.nn.probes import Recorder
 
 
 class OverInputs(Facts):
-    """A number for every input of the prediction."""
+    """A number for every input of the row."""
 
-    start: float = Field(description="the number of the start token")
+    start: float | None = Field(description="the number of the start token; null: the row has none")
     weights: list[float] = Field(description="those of the tokens from `first` on")
+
+    @classmethod
+    def of(cls, reading: Reading, row_S: Tensor) -> Self:
+        """Return a row of numbers."""
+        start, weights = parted(reading, row_S.tolist())
+        return cls(start=start, weights=weights)
 
 
 class AttentionHead(OverInputs):
     """The attention weights of a head, which add up to 1 together with that of the start token."""
 
     head: int
-    start_norm: float
+    start_norm: float | None
     norms: list[float] = Field(
         description="length of the vector that the token adds to the output of the layer: weight times that of its "
         "value, mapped by the output map (Kobayashi et al. 2020)"
@@ -39,10 +54,11 @@ class LayerHeads(Facts):
 
 
 class AttentionRows(Facts):
-    """The attention of the place that predicts one token."""
+    """The attention of the place from which one token is predicted, or where it is encoded."""
 
-    first: int = Field(description="place of the first token that the prediction depends on, behind the start token")
-    nats: float = Field(description="-log p of the token, by the path that is shown")
+    first: int = Field(description="place of the first token of the row that is read, behind the start token")
+    answer: str = Field(description="what is predicted: the token, a tag or a label")
+    nats: float = Field(description="-log p of the answer, by the path that is shown")
     layers: list[LayerHeads]
     rollout: OverInputs = Field(
         description="share of each input in the last layer if every layer passes on half of what is at a place and "
@@ -54,39 +70,44 @@ class AttentionRows(Facts):
     )
 
 
-@view(attends)
-def attention(given: ModelInput, asked: Asked) -> AttentionRows:
+@view(attends, reads=(ModelInput, PairInput, EncoderInput))
+def attention(given: RunInput, asked: Asked) -> AttentionRows:
     """Return which tokens each attention head weighs to predict the token, and three ways to sum this up over heads and
     layers. A large weight does not prove that the token mattered: other weights can give the same prediction."""
-    layers = attention_layers(given.run.model)
+    layers, reading = attention_layers(given.run.model), given.reading(asked.at)
     shown = chosen("layer", asked.layer, len(layers), range(len(layers)))
-    parts = [f"{layer.name}.{part}" for layer in layers for part in ("weights", "value")]
-    log_p, seen = read_observed(given, asked.at, parts, gradients=True)
-    recorded = [seen[f"{layer.name}.weights"][0] for layer in layers]
-    gradients = [gradient[0] for gradient in torch.autograd.grad(log_p, recorded)]
-    weights = [weights_1HTT[0].detach() for weights_1HTT in recorded]
-    row_T = one_hot(-1, weights[0].shape[-1], weights[0])
+    found = observe(reading, layers, ("weights", "value"), gradients=True)
+    recorded = [found.recorded(layer, "weights") for layer in layers]
+    gradients = [found.square(gradient) for gradient in torch.autograd.grad(found.log_p, recorded)]
+    weights = [found.square(weights_BHTT).detach() for weights_BHTT in recorded]
+    query_T = one_hot(reading.query, weights[0].shape[-1], weights[0])
     return AttentionRows(
-        first=given.row(asked.at).read,
-        nats=-log_p.item(),
-        layers=[LayerHeads(layer=k, heads=_heads(layers[k], seen, asked.head)) for k in shown],
-        rollout=_over_inputs(rollout(weights, row_T)),
-        relevance=_over_inputs(relevance(weights, gradients, row_T)),
+        first=reading.first,
+        answer=found.answer,
+        nats=-found.log_p.item(),
+        layers=[LayerHeads(layer=k, heads=_heads(layers[k], found, asked.head)) for k in shown],
+        rollout=OverInputs.of(reading, rollout(weights, query_T)),
+        relevance=OverInputs.of(reading, relevance(weights, gradients, _answered(reading, query_T))),
     )
 
 
+def _answered(reading: Reading, query_T: Tensor) -> Tensor:
+    """The places from which the answer is read, in shares."""
+    if not reading.pooled:
+        return query_T
+    tokens_T = torch.ones_like(query_T)
+    tokens_T[: int(reading.start)] = 0
+    return tokens_T / tokens_T.sum()
+
+
 @torch.no_grad()
-def _heads(layer: AttentionLayer, seen: Recorder, head: int | None) -> list[AttentionHead]:
-    weights_HS = layer.of(seen, "weights")[:, -1].double()
-    norms_HS = weighted_norms(weights_HS, layer.of(seen, "value"), layer.attention.out.weight)
+def _heads(layer: AttentionLayer, found: Observed, head: int | None) -> list[AttentionHead]:
+    weights_HS = found.square(found.recorded(layer, "weights"))[:, found.reading.query].double()
+    value_HSK = found.row(layer, "value")[:, : weights_HS.shape[-1]]
+    norms_HS = weighted_norms(weights_HS, value_HSK, layer.attention.out.weight)
     heads = []
     for h in chosen("head", head, len(weights_HS), range(len(weights_HS))):
-        start, *weights = weights_HS[h].tolist()
-        start_norm, *norms = norms_HS[h].tolist()
+        start, weights = parted(found.reading, weights_HS[h].tolist())
+        start_norm, norms = parted(found.reading, norms_HS[h].tolist())
         heads.append(AttentionHead(head=h, start=start, weights=weights, start_norm=start_norm, norms=norms))
     return heads
-
-
-def _over_inputs(row_T: Tensor) -> OverInputs:
-    start, *weights = row_T.tolist()
-    return OverInputs(start=start, weights=weights)

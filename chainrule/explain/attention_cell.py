@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,10 +11,17 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from chainrule.explain.attending import AttentionLayer, attends, attention_layers, chosen, read_observed
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.attending import (
+    AttentionLayer,
+    Observed,
+    attends,
+    attention_layers,
+    chosen,
+    observe,
+    parted,
+)
+from chainrule.explain.model_input import EncoderInput, ModelInput, PairInput, RunInput
 from chainrule.explain.views import Asked, Facts, view
-from chainrule.nn.probes import Recorder
 
 PARTS = ("queries", "keys", "query", "key", "value", "score_bias", "weights", "mixed", "out")
 """The probes and linear maps of an attention layer from which a cell follows."""
@@ -22,7 +30,7 @@ PARTS = ("queries", "keys", "query", "key", "value", "score_bias", "weights", "m
 class Projection(Facts):
     """The way from a linear map to a query or a key."""
 
-    place: int = Field(description="position in the row that is read, in which the start token has 0")
+    place: int = Field(description="position in the row that is read, counted from 0, the start token too")
     linear: list[float] = Field(description="output of the linear map, of this head")
     normed: list[float] | None = Field(description="divided by its root mean square; null: the model does not")
     cos: list[float] | None = Field(
@@ -37,7 +45,7 @@ class Cell(Facts):
     layer: int
     head: int
     group: int = Field(description="which keys and values the head uses, where several heads share them")
-    first: int = Field(description="place of the first token that the query attends to, behind the start token")
+    first: int = Field(description="place of the first token of the row that is read, behind the start token")
     key: int | None = Field(description="place of the token that it weighs most; null: the start token")
     q_path: Projection
     k_path: Projection
@@ -48,9 +56,9 @@ class Cell(Facts):
     scale: float = Field(description="1 / sqrt(channels), by which the score is multiplied")
     scaled: float
     bias: float = Field(description="what the distance adds to the score (ALiBi, relative positions); 0: nothing")
-    start_logit: float | None = Field(description="scaled score plus bias of the start token; null: it is not seen")
-    logits: list[float | None] = Field(description="those of the tokens from `first` on")
-    start_weight: float = Field(description="softmax of the logits: the weight of the start token")
+    start_logit: float | None = Field(description="scaled score plus bias of the start token; null: not seen, or none")
+    logits: list[float | None] = Field(description="those of the tokens from `first` on; null: not seen")
+    start_weight: float | None = Field(description="softmax of the logits: the weight of the start token; null: none")
     weights: list[float]
     weight: float = Field(description="the weight of the key")
     v: list[float] = Field(description="value of the key")
@@ -62,73 +70,89 @@ class Cell(Facts):
     output: list[float] = Field(description="output of the layer: the sum of these")
 
 
-@view(attends, usual=False)
+@view(attends, usual=False, reads=(ModelInput, PairInput, EncoderInput))
 @torch.no_grad()
-def attention_cell(given: ModelInput, asked: Asked) -> Cell:
+def attention_cell(given: RunInput, asked: Asked) -> Cell:
     """Return the computation of one attention weight and of what it adds to the layer, number by number: that of the
     place that predicts the token and of the key that it weighs most. It does not prove that the prediction depends on
     this cell."""
-    layers = attention_layers(given.run.model)
+    layers, reading = attention_layers(given.run.model), given.reading(asked.at)
     (number,) = chosen("layer", asked.layer, len(layers), [len(layers) - 1])
-    layer = layers[number]
-    (head,) = chosen("head", asked.head, layer.attention.heads, [0])
-    _, seen = read_observed(given, asked.at, [f"{layer.name}.{part}" for part in PARTS])
-    first, key = given.row(asked.at).read, int(layer.of(seen, "weights")[head, -1].argmax())
-    told = {"layer": number, "head": head, "first": first, "key": first + key - 1 if key else None}
-    return Cell(
-        **told,
-        **_projections(layer, seen, head, key),
-        **_weight(layer, seen, head, key),
-        **_sum(layer, seen, head, key),
-    )
+    (head,) = chosen("head", asked.head, layers[number].attention.heads, [0])
+    found = observe(reading, [layers[number]], PARTS)
+    key = int(found.row(layers[number], "weights")[head, reading.query].argmax())
+    place = _Place(layers[number], found, head, key)
+    token = None if reading.start and not key else reading.first + key - reading.start
+    told = {"layer": number, "head": head, "first": reading.first, "key": token}
+    return Cell(**told, **_projections(place), **_weight(place), **_sum(place))
 
 
-def _projections(layer: AttentionLayer, seen: Recorder, head: int, key: int) -> dict[str, Projection | int]:
+@dataclass(frozen=True)
+class _Place:
+    """A cell: its layer as it was observed, its head, and the index of its key in the row."""
+
+    layer: AttentionLayer
+    found: Observed
+    head: int
+    key: int
+
+    def part(self, name: str) -> Tensor:
+        return self.found.row(self.layer, name)
+
+    @property
+    def query(self) -> int:
+        return self.found.reading.query
+
+    @property
+    def weights_S(self) -> Tensor:
+        return self.found.square(self.found.recorded(self.layer, "weights"))[self.head, self.query]
+
+    @property
+    def bias_S(self) -> Tensor:
+        bias, weights = (self.found.recorded(self.layer, name) for name in ("score_bias", "weights"))
+        return self.found.square(bias.broadcast_to(weights.shape))[self.head, self.query]
+
+
+def _projections(of: _Place) -> dict[str, Projection | int]:
     """The ways to query and key."""
-    group, last = head // (layer.attention.heads // layer.attention.groups), len(layer.of(seen, "queries")) - 1
-    ways = {"q_path": ("queries", head, last), "k_path": ("keys", group, key)}
-    return {"group": group, **{name: _projection(layer, seen, *way) for name, way in ways.items()}}
+    group = of.head // (of.layer.attention.heads // of.layer.attention.groups)
+    q_path, k_path = _projection(of, "queries", of.head, of.query), _projection(of, "keys", group, of.key)
+    return {"group": group, "q_path": q_path, "k_path": k_path}
 
 
-def _projection(layer: AttentionLayer, seen: Recorder, part: str, group: int, place: int) -> Projection:
-    width = layer.attention.head_width
-    linear_K = layer.of(seen, part)[place].split(width)[group]
-    rotary = layer.stack.position.rotary(torch.tensor([[place]], device=linear_K.device))
+def _projection(of: _Place, part: str, group: int, place: int) -> Projection:
+    attention, linear_K = of.layer.attention, of.part(part)[place].split(of.layer.attention.head_width)[group]
+    rotary = of.layer.stack.position.rotary(torch.tensor([[place]], device=linear_K.device))
     cos, sin = (None, None) if rotary is None else (angle.flatten().tolist() for angle in rotary)
-    normed = F.rms_norm(linear_K, (width,)).tolist() if layer.attention.qk_norm else None
+    normed = F.rms_norm(linear_K, linear_K.shape).tolist() if attention.qk_norm else None
     return Projection(place=place, linear=linear_K.tolist(), normed=normed, cos=cos, sin=sin)
 
 
-def _weight(layer: AttentionLayer, seen: Recorder, head: int, key: int) -> dict[str, Any]:
+def _weight(of: _Place) -> dict[str, Any]:
     """The way from query and keys to the weights."""
-    q_K, k_SK = layer.of(seen, "query")[head, -1].double(), layer.of(seen, "key")[head].double()
-    products_SK, scale = q_K * k_SK, 1 / math.sqrt(layer.attention.head_width)
+    weights, bias_S, reading = of.weights_S.tolist(), of.bias_S.double(), of.found.reading
+    q_K, k_SK = of.part("query")[of.head, of.query].double(), of.part("key")[of.head, : len(weights)].double()
+    products_SK, scale = q_K * k_SK, 1 / math.sqrt(of.layer.attention.head_width)
     scores_S = products_SK.sum(-1)
-    bias_S = _bias(layer, seen, head)
-    logits_S = [logit if logit > -math.inf else None for logit in (scores_S * scale + bias_S).tolist()]
-    weights_S = layer.of(seen, "weights")[head, -1].tolist()
+    logits = [logit if logit > -math.inf else None for logit in (scores_S * scale + bias_S).tolist()]
+    start, own = {}, {}
+    for name, row in (("logit", logits), ("weight", weights)):
+        start[f"start_{name}"], own[f"{name}s"] = parted(reading, row)
     return {
-        "q": q_K.tolist(), "k": k_SK[key].tolist(), "products": products_SK[key].tolist(),
-        "score": scores_S[key].item(), "scale": scale, "scaled": scores_S[key].item() * scale,
-        "bias": bias_S[key].item(), "start_logit": logits_S[0], "logits": logits_S[1:],
-        "start_weight": weights_S[0], "weights": weights_S[1:], "weight": weights_S[key],
+        "q": q_K.tolist(), "k": k_SK[of.key].tolist(), "products": products_SK[of.key].tolist(),
+        "score": scores_S[of.key].item(), "scale": scale, "scaled": scores_S[of.key].item() * scale,
+        "bias": bias_S[of.key].item(), "weight": weights[of.key], **start, **own,
     }  # fmt: skip
 
 
-def _bias(layer: AttentionLayer, seen: Recorder, head: int) -> Tensor:
-    """The bias of the scores of the last query."""
-    weights_HTS = layer.of(seen, "weights")
-    bias_HTS = seen[f"{layer.name}.score_bias"][0]
-    return bias_HTS.broadcast_to(1, *weights_HTS.shape)[0, head, -1].double()
-
-
-def _sum(layer: AttentionLayer, seen: Recorder, head: int, key: int) -> dict[str, Any]:
+def _sum(of: _Place) -> dict[str, Any]:
     """The way from weights and values to the output of the layer."""
-    value_K, weight = layer.of(seen, "value")[head, key].double(), layer.of(seen, "weights")[head, -1, key].double()
-    mixed_HK, out = layer.of(seen, "mixed")[:, -1].double(), layer.attention.out
+    value_K, out = of.part("value")[of.head, of.key].double(), of.layer.attention.out
+    mixed_HK = of.part("mixed")[:, of.query].double()
     mapped_HD = torch.stack([x @ w.mT for x, w in zip(mixed_HK, out.weight.double().split(mixed_HK.shape[-1], 1))])
     return {
-        "v": value_K.tolist(), "weighted": (weight * value_K).tolist(), "mixed": mixed_HK[head].tolist(),
-        "out": mapped_HD[head].tolist(), "others": (mapped_HD.sum(0) - mapped_HD[head]).tolist(),
-        "out_bias": None if out.bias is None else out.bias.tolist(), "output": layer.of(seen, "out")[-1].tolist(),
+        "v": value_K.tolist(), "weighted": (of.weights_S[of.key] * value_K).tolist(),
+        "mixed": mixed_HK[of.head].tolist(), "out": mapped_HD[of.head].tolist(),
+        "others": (mapped_HD.sum(0) - mapped_HD[of.head]).tolist(),
+        "out_bias": None if out.bias is None else out.bias.tolist(), "output": of.part("out")[of.query].tolist(),
     }  # fmt: skip

@@ -9,8 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Autoregressive
-from chainrule.data.token_texts import token_name
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import ModelInput, PairInput
 from chainrule.explain.views import Asked, Facts, view
 from chainrule.inference.scoring import Row
 from chainrule.runs.run import Run
@@ -48,7 +47,7 @@ def predicts_tokens(run: Run) -> bool:
     return isinstance(run.model, Autoregressive) and run.model.vocab_size > 0
 
 
-@view(predicts_tokens)
+@view(predicts_tokens, reads=(ModelInput, PairInput))
 def surprise(given: ModelInput, asked: Asked) -> Surprise:
     """Return how improbable each token was, in nats, and what the run expected instead."""
     found = [
@@ -64,17 +63,17 @@ def surprise(given: ModelInput, asked: Asked) -> Surprise:
 def _predicted(given: ModelInput, row: Row, asked: Asked) -> Iterator[Predicted]:
     run, first, stop = given.run, max(row.scored, asked.begin), min(row.stop, asked.end)
     with run.compute.autocast():
-        prediction, _ = run.model.eval()(given.inputs(row.read, stop))
+        prediction, _ = run.model.eval()(given.inputs(row.read, stop), given.state())
         place = row.read
         for piece in prediction.split(max(1, LOGITS // run.model.vocab_size)):
             log_p_TV = piece.logits()[0].double().log_softmax(-1)
             skipped, place = max(0, first - place), place + len(log_p_TV)
             if skipped < len(log_p_TV):
                 wanted_T = given.targets(place - len(log_p_TV) + skipped, place)[0]
-                yield from _facts(run, log_p_TV[skipped:], wanted_T, min(asked.top_k, run.model.vocab_size))
+                yield from _facts(given, log_p_TV[skipped:], wanted_T, min(asked.top_k, run.model.vocab_size))
 
 
-def _facts(run: Run, log_p_TV: Tensor, wanted_T: Tensor, k: int) -> Iterator[Predicted]:
+def _facts(given: ModelInput, log_p_TV: Tensor, wanted_T: Tensor, k: int) -> Iterator[Predicted]:
     log_p_T1 = log_p_TV.gather(1, wanted_T[:, None])
     rank_T = 1 + (log_p_TV > log_p_T1).sum(1)
     entropy_T = -torch.where(log_p_TV > -torch.inf, log_p_TV.exp() * log_p_TV, 0.0).sum(1)
@@ -82,5 +81,5 @@ def _facts(run: Run, log_p_TV: Tensor, wanted_T: Tensor, k: int) -> Iterator[Pre
     rows = zip(best.indices.tolist(), best.values.exp().tolist())
     told = zip((-log_p_T1[:, 0]).tolist(), rank_T.tolist(), entropy_T.tolist(), rows)
     for nats, rank, entropy, (ids, p) in told:
-        alternatives = [Alternative(id=i, text=token_name(run.processor.tokenizer, i), p=q) for i, q in zip(ids, p)]
+        alternatives = [Alternative(id=i, text=given.name(i), p=q) for i, q in zip(ids, p)]
         yield Predicted(nats=nats, rank=rank, entropy=entropy, best=alternatives)
