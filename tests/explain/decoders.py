@@ -67,7 +67,7 @@ def read_by_hand(run: Run, ids: list[int], target: int) -> Reading:
         for h in range(c.heads):
             g = h // (c.heads // (c.groups or c.heads))
             one, other = q[:, h * K : h * K + K], k[:, g * K : g * K + K]
-            scores = _placed(c, one) @ _placed(c, other).T / K**0.5 + _bias(c, w, h, T)
+            scores = placed(c, one) @ placed(c, other).T / K**0.5 + _bias(c, w, h, T)
             heads.append(torch.softmax(scores, -1))
             values.append(v[:, g * K : g * K + K])
         found.weights.append(torch.stack(heads))
@@ -85,12 +85,12 @@ def read_by_hand(run: Run, ids: list[int], target: int) -> Reading:
     return found
 
 
-def _placed(c: Any, x: Tensor) -> Tensor:
+def placed(c: Any, x: Tensor) -> Tensor:
     """Normalise and rotate; channels i and i + K/2 are a complex number."""
     x = x / (x.square().mean(-1, keepdim=True) + torch.finfo(x.dtype).eps).sqrt() if c.qk_norm else x
     if c.positions != "rotary":
         return x
-    half = c.head_width // 2
+    half = x.shape[-1] // 2
     angles = torch.arange(len(x))[:, None] * 10000.0 ** (-torch.arange(half).double() / half)
     turned = torch.complex(x[:, :half], x[:, half:]) * torch.polar(torch.ones_like(angles), angles)
     return torch.cat([turned.real, turned.imag], -1)
