@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, SequenceModel, UserError
-from chainrule.explain.model_input import Reading
+from chainrule.explain.model_input import InputRow
 from chainrule.nn.attention import Attention
 from chainrule.nn.blocks import BlockStack
 from chainrule.nn.probes import Recorder
@@ -38,16 +38,16 @@ class AttentionLayer:
 
 @dataclass(frozen=True)
 class Observed:
-    """A reading by the explicit path of attention, and what was recorded meanwhile.
+    """A row that was read by the explicit path of attention, and what was recorded meanwhile.
 
     Args:
-        reading: the reading.
+        input_row: the row.
         seen: the recorder.
         log_p: log p of the answer, in nats.
         answer: name of the answer.
     """
 
-    reading: Reading
+    input_row: InputRow
     seen: Recorder
     log_p: Tensor
     answer: str
@@ -63,12 +63,12 @@ class Observed:
 
     def row(self, layer: AttentionLayer, part: str) -> Tensor:
         """Return the same for the row that was read."""
-        return self.recorded(layer, part)[self.reading.row]
+        return self.recorded(layer, part)[self.input_row.row]
 
     def square(self, tensor_BHTS: Tensor) -> Tensor:
         """Return the part of attention weights (or their gradients) that belongs to the row, H x T x T."""
-        size = self.reading.size
-        return tensor_BHTS[self.reading.row, :, :size, :size]
+        size = self.input_row.size
+        return tensor_BHTS[self.input_row.row, :, :size, :size]
 
 
 def attends(run: Run) -> bool:
@@ -132,12 +132,12 @@ def chosen(what: str, asked: int | None, most: int, otherwise: Sequence[int]) ->
 
 
 def observe(
-    reading: Reading, layers: Sequence[AttentionLayer], parts: Sequence[str], *, gradients: bool = False
+    input_row: InputRow, layers: Sequence[AttentionLayer], parts: Sequence[str], *, gradients: bool = False
 ) -> Observed:
     """Read a row by the explicit path of attention.
 
     Args:
-        reading: the row.
+        input_row: the row.
         layers: the layers that are recorded.
         parts: names of the probes and linear maps in each that are recorded.
         gradients: record gradients too.
@@ -145,18 +145,18 @@ def observe(
     model, names = layers[0].model, [f"{layer.name}.{part}" for layer in layers for part in parts]
     guard: Any = torch.enable_grad() if gradients else torch.no_grad()
     with guard, Recorder(model, *names) as seen:
-        log_p, answer = reading.read()
-    return Observed(reading, seen, log_p, answer)
+        log_p, answer = input_row.read()
+    return Observed(input_row, seen, log_p, answer)
 
 
-def parted(reading: Reading, row: list[T]) -> tuple[T | None, list[T]]:
+def parted(input_row: InputRow, row: list[T]) -> tuple[T | None, list[T]]:
     """Return the entry of the start token (None: there is none) and those of the tokens.
 
     Args:
-        reading: the row that was read.
+        input_row: the row that was read.
         row: an entry for each of its inputs.
     """
-    return (row[0], row[1:]) if reading.start else (None, row)
+    return (row[0], row[1:]) if input_row.start else (None, row)
 
 
 def check_attends(run: Run) -> None:

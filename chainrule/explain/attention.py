@@ -18,7 +18,7 @@ from chainrule.explain.attending import (
     parted,
 )
 from chainrule.explain.attention_methods import one_hot, relevance, rollout, weighted_norms
-from chainrule.explain.model_input import EncoderInput, ModelInput, PairInput, Reading, RunInput
+from chainrule.explain.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
 from chainrule.explain.views import Asked, Facts, view
 
 
@@ -29,9 +29,9 @@ class OverInputs(Facts):
     weights: list[float] = Field(description="those of the tokens from `first` on")
 
     @classmethod
-    def of(cls, reading: Reading, row_S: Tensor) -> Self:
+    def of(cls, input_row: InputRow, row_S: Tensor) -> Self:
         """Return a row of numbers."""
-        start, weights = parted(reading, row_S.tolist())
+        start, weights = parted(input_row, row_S.tolist())
         return cls(start=start, weights=weights)
 
 
@@ -74,40 +74,40 @@ class AttentionRows(Facts):
 def attention(given: RunInput, asked: Asked) -> AttentionRows:
     """Return which tokens each attention head weighs to predict the token, and three ways to sum this up over heads and
     layers. A large weight does not prove that the token mattered: other weights can give the same prediction."""
-    layers, reading = attention_layers(given.run.model), given.reading(asked.at)
+    layers, input_row = attention_layers(given.run.model), given.input_row(asked.at)
     shown = chosen("layer", asked.layer, len(layers), range(len(layers)))
-    found = observe(reading, layers, ("weights", "value"), gradients=True)
+    found = observe(input_row, layers, ("weights", "value"), gradients=True)
     recorded = [found.recorded(layer, "weights") for layer in layers]
     gradients = [found.square(gradient) for gradient in torch.autograd.grad(found.log_p, recorded)]
     weights = [found.square(weights_BHTT).detach() for weights_BHTT in recorded]
-    query_T = one_hot(reading.query, weights[0].shape[-1], weights[0])
+    query_T = one_hot(input_row.query, weights[0].shape[-1], weights[0])
     return AttentionRows(
-        first=reading.first,
+        first=input_row.first,
         answer=found.answer,
         nats=-found.log_p.item(),
         layers=[LayerHeads(layer=k, heads=_heads(layers[k], found, asked.head)) for k in shown],
-        rollout=OverInputs.of(reading, rollout(weights, query_T)),
-        relevance=OverInputs.of(reading, relevance(weights, gradients, _answered(reading, query_T))),
+        rollout=OverInputs.of(input_row, rollout(weights, query_T)),
+        relevance=OverInputs.of(input_row, relevance(weights, gradients, _answered(input_row, query_T))),
     )
 
 
-def _answered(reading: Reading, query_T: Tensor) -> Tensor:
+def _answered(input_row: InputRow, query_T: Tensor) -> Tensor:
     """The places from which the answer is read, in shares."""
-    if not reading.pooled:
+    if not input_row.pooled:
         return query_T
     tokens_T = torch.ones_like(query_T)
-    tokens_T[: int(reading.start)] = 0
+    tokens_T[: int(input_row.start)] = 0
     return tokens_T / tokens_T.sum()
 
 
 @torch.no_grad()
 def _heads(layer: AttentionLayer, found: Observed, head: int | None) -> list[AttentionHead]:
-    weights_HS = found.square(found.recorded(layer, "weights"))[:, found.reading.query].double()
+    weights_HS = found.square(found.recorded(layer, "weights"))[:, found.input_row.query].double()
     value_HSK = found.row(layer, "value")[:, : weights_HS.shape[-1]]
     norms_HS = weighted_norms(weights_HS, value_HSK, layer.attention.out.weight)
     heads = []
     for h in chosen("head", head, len(weights_HS), range(len(weights_HS))):
-        start, weights = parted(found.reading, weights_HS[h].tolist())
-        start_norm, norms = parted(found.reading, norms_HS[h].tolist())
+        start, weights = parted(found.input_row, weights_HS[h].tolist())
+        start_norm, norms = parted(found.input_row, norms_HS[h].tolist())
         heads.append(AttentionHead(head=h, start=start, weights=weights, start_norm=start_norm, norms=norms))
     return heads

@@ -76,14 +76,14 @@ def attention_cell(given: RunInput, asked: Asked) -> Cell:
     """Return the computation of one attention weight and of what it adds to the layer, number by number: that of the
     place that predicts the token and of the key that it weighs most. It does not prove that the prediction depends on
     this cell."""
-    layers, reading = attention_layers(given.run.model), given.reading(asked.at)
+    layers, input_row = attention_layers(given.run.model), given.input_row(asked.at)
     (number,) = chosen("layer", asked.layer, len(layers), [len(layers) - 1])
     (head,) = chosen("head", asked.head, layers[number].attention.heads, [0])
-    found = observe(reading, [layers[number]], PARTS)
-    key = int(found.row(layers[number], "weights")[head, reading.query].argmax())
+    found = observe(input_row, [layers[number]], PARTS)
+    key = int(found.row(layers[number], "weights")[head, input_row.query].argmax())
     place = _Place(layers[number], found, head, key)
-    token = None if reading.start and not key else reading.first + key - reading.start
-    told = {"layer": number, "head": head, "first": reading.first, "key": token}
+    token = None if input_row.start and not key else input_row.first + key - input_row.start
+    told = {"layer": number, "head": head, "first": input_row.first, "key": token}
     return Cell(**told, **_projections(place), **_weight(place), **_sum(place))
 
 
@@ -101,7 +101,7 @@ class _Place:
 
     @property
     def query(self) -> int:
-        return self.found.reading.query
+        return self.found.input_row.query
 
     @property
     def weights_S(self) -> Tensor:
@@ -130,14 +130,14 @@ def _projection(of: _Place, part: str, group: int, place: int) -> Projection:
 
 def _weight(of: _Place) -> dict[str, Any]:
     """The way from query and keys to the weights."""
-    weights, bias_S, reading = of.weights_S.tolist(), of.bias_S.double(), of.found.reading
+    weights, bias_S, input_row = of.weights_S.tolist(), of.bias_S.double(), of.found.input_row
     q_K, k_SK = of.part("query")[of.head, of.query].double(), of.part("key")[of.head, : len(weights)].double()
     products_SK, scale = q_K * k_SK, 1 / math.sqrt(of.layer.attention.head_width)
     scores_S = products_SK.sum(-1)
     logits = [logit if logit > -math.inf else None for logit in (scores_S * scale + bias_S).tolist()]
     start, own = {}, {}
     for name, row in (("logit", logits), ("weight", weights)):
-        start[f"start_{name}"], own[f"{name}s"] = parted(reading, row)
+        start[f"start_{name}"], own[f"{name}s"] = parted(input_row, row)
     return {
         "q": q_K.tolist(), "k": k_SK[of.key].tolist(), "products": products_SK[of.key].tolist(),
         "score": scores_S[of.key].item(), "scale": scale, "scaled": scores_S[of.key].item() * scale,

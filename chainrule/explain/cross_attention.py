@@ -63,14 +63,14 @@ def cross_attention(given: PairInput, asked: Asked) -> CrossAttention:
     layers = cross_attention_layers(given.run.model)
     shown = chosen("layer", asked.layer, len(layers), range(len(layers)))
     probes = [f"{name}.{part}".lstrip(".") for name, own in layers for part in ("weights", "value")[: 1 + bool(own)]]
-    reading = given.reading(asked.at)
+    input_row = given.input_row(asked.at)
     with Recorder(given.run.model, *probes) as seen:
-        reading.read()
+        input_row.read()
     told = []
     for k in shown:
         name, own = layers[k]
         weights_BHTS = seen[f"{name}.weights".lstrip(".")][0]
-        weights_HS = weights_BHTS[0, ..., reading.query, :].reshape(-1, weights_BHTS.shape[-1])
+        weights_HS = weights_BHTS[0, ..., input_row.query, :].reshape(-1, weights_BHTS.shape[-1])
         norms = _norms(own, weights_HS, seen[f"{name}.value"][0][0]) if own else None
         told.append(CrossLayer(layer=k, heads=_heads(weights_HS, norms, asked.head)))
     source = [SourceToken(id=k, text=text) for k, text in zip(given.source_ids.tolist(), given.source_texts)]

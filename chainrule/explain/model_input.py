@@ -22,7 +22,7 @@ from chainrule.runs.run import Run
 
 
 @dataclass(frozen=True)
-class Reading:
+class InputRow:
     """The row that a model reads to predict (or to encode) one token.
 
     Args:
@@ -66,7 +66,7 @@ class RunInput(ABC):
         return len(self.ids)
 
     @abstractmethod
-    def reading(self, at: int) -> Reading:
+    def input_row(self, at: int) -> InputRow:
         """Return the row in which a token is predicted, or encoded.
 
         Args:
@@ -79,13 +79,13 @@ class EncoderInput(RunInput):
     """A row that a bidirectional run reads as a whole.
 
     Args:
-        readings: the row in which the token at a place is encoded.
+        input_rows: the row in which the token at a place is encoded.
     """
 
-    readings: Callable[[int], Reading]
+    input_rows: Callable[[int], InputRow]
 
-    def reading(self, at: int) -> Reading:
-        return self.readings(at)
+    def input_row(self, at: int) -> InputRow:
+        return self.input_rows(at)
 
 
 @dataclass(frozen=True)
@@ -129,9 +129,9 @@ class ModelInput(RunInput):
         """Return the name of a token of the vocabulary."""
         return token_name(self.run.processor.tokenizer, k)
 
-    def reading(self, at: int) -> Reading:
+    def input_row(self, at: int) -> InputRow:
         first = self.row(at).read
-        return Reading(first, True, at - first, lambda: (self._log_p(first, at), self.name(int(self.ids[at]))))
+        return InputRow(first, True, at - first, lambda: (self._log_p(first, at), self.name(int(self.ids[at]))))
 
     def _log_p(self, first: int, at: int) -> Tensor:
         with self.run.compute.autocast():

@@ -14,9 +14,13 @@ from torch import Tensor, nn
 
 from chainrule.api import Run
 from chainrule.core import Batch, TaggedBatch, TextBatch, UserError
+from chainrule.explain import views
+from chainrule.explain.model_input import ModelInput
+from chainrule.explain.surprise import Surprise, predicts_tokens, surprise
 from chainrule.inference.alignment import alignment
 from tests.explain.decoders import placed
 from tests.explain.labelled_runs import task_run
+from tests.explain.runs import small_run
 
 SOURCE, TARGET = "3 the cat sat on a mat", "TAM A NO TAS"
 CASES: dict[str, dict[str, Any]] = {
@@ -298,3 +302,14 @@ def test_what_a_task_does_not_have_is_refused(case: str) -> None:
     call, told = REFUSED[case]
     with pytest.raises(UserError, match=told):
         call()
+
+
+def test_a_view_of_records_is_not_one_of_translations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "_VIEWS", {**views.views()})
+
+    @views.view(predicts_tokens)
+    def made(given: ModelInput, asked: views.Asked) -> Surprise:
+        return surprise(given, asked)
+
+    assert "made" in small_run("gru").explain("a cat")["trace"]
+    assert "made" not in task_run("translate", "gru").explain("a cat")["trace"]

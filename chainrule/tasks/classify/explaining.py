@@ -11,7 +11,7 @@ from torch import Tensor
 from chainrule.core import TextBatch, UserError
 from chainrule.data.token_texts import token_texts
 from chainrule.explain.attending import check_attends
-from chainrule.explain.model_input import EncoderInput, Reading
+from chainrule.explain.model_input import EncoderInput, InputRow
 from chainrule.explain.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers
@@ -46,18 +46,18 @@ def explain(
         raise UserError(f"explain: the text has {len(ids):,} tokens and this run reads {longest:,}: give a part of it")
     nothing = torch.zeros(1, 0)
     batch = as_numbers(run, TextBatch(nothing, nothing, texts=(text,)))
-    row = EncoderInput(run, ids, token_texts(tokenizer, ids.tolist()), lambda at: _reading(run, batch, len(ids), at))
+    row = EncoderInput(run, ids, token_texts(tokenizer, ids.tolist()), lambda at: _input_row(run, batch, len(ids), at))
     given = {"at": at, "layer": layer, "head": head}
     return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
 
 
-def _reading(run: Run, batch: TextBatch, length: int, at: int) -> Reading:
+def _input_row(run: Run, batch: TextBatch, length: int, at: int) -> InputRow:
     """The row in which a token is encoded: all of the text, or a chunk of it behind a start token."""
     chunk = run.model.attention_chunk
     if chunk is None:
-        return Reading(0, False, at, lambda: _label(run, batch), pooled=True)
+        return InputRow(0, False, at, lambda: _label(run, batch), pooled=True)
     first = at // chunk * chunk
-    return Reading(
+    return InputRow(
         first,
         True,
         at - first + 1,

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from chainrule.core import Batch
 from chainrule.data.token_texts import token_name, token_texts
-from chainrule.explain.model_input import EncoderInput, Reading
+from chainrule.explain.model_input import EncoderInput, InputRow
 from chainrule.explain.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.fill.masked_text import MASK, masked_text
@@ -41,7 +41,7 @@ def explain(
     ids = masked_text(run, text, "explain").ids
     if at is None and run.model.mask_id in ids:
         at = ids.index(run.model.mask_id)
-    row = EncoderInput(run, np.array(ids, np.int64), _texts(run, ids), lambda at: _reading(run, ids, at))
+    row = EncoderInput(run, np.array(ids, np.int64), _texts(run, ids), lambda at: _input_row(run, ids, at))
     given = {"at": at, "layer": layer, "head": head}
     return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
 
@@ -54,7 +54,7 @@ def _texts(run: Run, ids: Sequence[int]) -> list[str]:
     return found
 
 
-def _reading(run: Run, ids: Sequence[int], at: int) -> Reading:
+def _input_row(run: Run, ids: Sequence[int], at: int) -> InputRow:
     model = run.model.eval()
 
     def read() -> tuple[Tensor, str]:
@@ -68,4 +68,4 @@ def _reading(run: Run, ids: Sequence[int], at: int) -> Reading:
         answer = int(log_p_V.argmax()) if ids[at] == model.mask_id else ids[at]
         return log_p_V[answer], token_name(run.processor.tokenizer, answer)
 
-    return Reading(0, True, at + 1, read)
+    return InputRow(0, True, at + 1, read)

@@ -11,7 +11,7 @@ from torch import Tensor
 from chainrule.core import TaggedBatch
 from chainrule.data.lines import read_sequences
 from chainrule.explain.attending import check_attends
-from chainrule.explain.model_input import EncoderInput, Reading
+from chainrule.explain.model_input import EncoderInput, InputRow
 from chainrule.explain.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers
@@ -45,7 +45,7 @@ def explain(
     batch = as_numbers(run, TaggedBatch(nothing, nothing, words=(tuple(words),)))
     texts = [f" {word}" if k else word for k, word in enumerate(words)]
     ids = batch.inputs_BT[0, : len(words)].cpu().numpy()
-    row = EncoderInput(run, ids, texts, lambda at: Reading(0, False, at, lambda: _tag(run, batch, at)))
+    row = EncoderInput(run, ids, texts, lambda at: InputRow(0, False, at, lambda: _tag(run, batch, at)))
     given = {"at": at, "layer": layer, "head": head}
     return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
 
