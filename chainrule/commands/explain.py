@@ -41,4 +41,5 @@ class Explain(UsesRun):
         shown = trace.get("surprise")
         for place, one in enumerate(shown["tokens"], shown["begin"]) if shown else ():
             text, mark = json.dumps(trace["tokens"][place]["text"], ensure_ascii=False), " <" * (place == trace["at"])
-            yield f"{place:>5}  {text:<12} {one['nats']:7.3f} nats  rank {one['rank']:<6}{mark}"
+            nats = "  never" if one["nats"] is None else f"{one['nats']:7.3f}"
+            yield f"{place:>5}  {text:<12} {nats} nats  rank {one['rank']:<6}{mark}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -44,7 +46,7 @@ class Head(BaseModel):
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of traces: ``Head``, and one optional entry for each view."""
     entries: dict[str, Any] = {
-        name: (one.facts | None, Field(None, description=one.compute.__doc__)) for name, one in views().items()
+        name: (one.facts | None, Field(None, description=inspect.getdoc(one.compute))) for name, one in views().items()
     }
     return create_model("Trace", __base__=Head, **entries).model_json_schema()
 
@@ -84,7 +86,7 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
 def most_surprising(given: ModelInput, asked: dict[str, Any]) -> int:
     """Return the place of the least probable token of the stretch."""
     told = surprise(given, Asked(**{**asked, "at": asked["begin"]}))
-    return told.begin + int(np.argmax([one.nats for one in told.tokens]))
+    return told.begin + int(np.argmax([math.inf if one.nats is None else one.nats for one in told.tokens]))
 
 
 def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
