@@ -31,6 +31,9 @@ class Explain(UsesRun):
     top_k: int | None = option("alternatives at each place (default: 5)", metavar="K")
     layer: int | None = option("show this layer, counted from 0", metavar="N")
     head: int | None = option("show this attention head, counted from 0", metavar="N")
+    key: int | None = option(
+        "attention_cell: the weight of token N, -1: of the start token (default: the largest weight)", metavar="N"
+    )
     begin: int | None = option(
         "first token of the stretch that is shown (default: 256 tokens from --at on)", metavar="N"
     )

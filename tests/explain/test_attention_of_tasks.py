@@ -277,6 +277,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "--view surprise: a transformer has attention, attention_cell",
     ),
     "no attention": (lambda: task_run("tag", "gru").explain("a cat"), "explain: a gru for tag has no attention"),
+    "a key of a row without a start token": (
+        lambda: task_run("tag", "transformer").explain("a cat", view="attention_cell", key=-1),
+        "--key -1: what is shown of token 0 attends to tokens 0 to 1$",
+    ),
     "an empty source": (lambda: task_run("translate", "gru").explain(""), "explain: the source is empty"),
     "no text": (lambda: task_run("classify", "transformer").explain(""), "nothing to read"),
     "a long source": (
