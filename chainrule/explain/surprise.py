@@ -10,8 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Autoregressive
-from chainrule.data.token_texts import token_name
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import ModelInput, PairInput
 from chainrule.explain.views import Asked, Facts, view
 from chainrule.inference.scoring import Row
 from chainrule.runs.run import Run
@@ -49,7 +48,7 @@ def predicts_tokens(run: Run) -> bool:
     return isinstance(run.model, Autoregressive) and run.model.vocab_size > 0
 
 
-@view(predicts_tokens)
+@view(predicts_tokens, reads=(ModelInput, PairInput))
 def surprise(given: ModelInput, asked: Asked) -> Surprise:
     """Return how improbable each token was, in nats, and what the run expected instead."""
     found = [
@@ -65,7 +64,7 @@ def surprise(given: ModelInput, asked: Asked) -> Surprise:
 def _predicted(given: ModelInput, row: Row, asked: Asked) -> Iterator[Predicted]:
     run, first, stop = given.run, max(row.scored, asked.begin), min(row.stop, asked.end)
     with run.compute.autocast():
-        prediction, _ = run.model.eval()(given.inputs(row.read, stop))
+        prediction, _ = run.model.eval()(given.inputs(row.read, stop), given.state())
         targets_1T = given.targets(row.read, stop)
         log_p_T, place = prediction.log_prob(targets_1T)[0].double(), row.read
         for piece in prediction.split(max(1, LOGITS // run.model.vocab_size)):
@@ -75,16 +74,16 @@ def _predicted(given: ModelInput, row: Row, asked: Asked) -> Iterator[Predicted]
             place += len(logits_TV)
             if here.start < len(logits_TV):
                 told = logits_TV[here], targets_1T[0, wanted][here], log_p_T[wanted][here]
-                yield from _facts(run, *told, min(asked.top_k, run.model.vocab_size))
+                yield from _facts(given, *told, min(asked.top_k, run.model.vocab_size))
 
 
-def _facts(run: Run, logits_TV: Tensor, targets_T: Tensor, log_p_T: Tensor, k: int) -> Iterator[Predicted]:
+def _facts(given: ModelInput, logits_TV: Tensor, targets_T: Tensor, log_p_T: Tensor, k: int) -> Iterator[Predicted]:
     log_p_TV = logits_TV.log_softmax(-1)
     rank_T = 1 + (logits_TV > logits_TV.gather(1, targets_T[:, None])).sum(1)
     entropy_T = -torch.where(log_p_TV > -torch.inf, log_p_TV.exp() * log_p_TV, 0.0).sum(1)
     best = log_p_TV.topk(k)
     rows = zip(best.indices.tolist(), best.values.exp().tolist())
     for log_p, rank, entropy, (ids, p) in zip(log_p_T.tolist(), rank_T.tolist(), entropy_T.tolist(), rows):
-        alternatives = [Alternative(id=i, text=token_name(run.processor.tokenizer, i), p=q) for i, q in zip(ids, p)]
+        alternatives = [Alternative(id=i, text=given.name(i), p=q) for i, q in zip(ids, p)]
         nats = -log_p if log_p > -math.inf else None
         yield Predicted(nats=nats, rank=rank, entropy=entropy, best=alternatives)

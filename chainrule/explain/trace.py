@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from chainrule.core import UserError
 from chainrule.core.errors import nearest
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import ModelInput, RunInput
 from chainrule.explain.surprise import surprise
 from chainrule.explain.views import Asked, View, views, views_of
 
@@ -51,7 +51,7 @@ def schema() -> dict[str, Any]:
     return create_model("Trace", __base__=Head, **entries).model_json_schema()
 
 
-def trace(given: ModelInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
+def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
     """Return the trace of an input, as JSON.
 
     Args:
@@ -76,7 +76,7 @@ def trace(given: ModelInput, chosen: Sequence[str], asked: dict[str, Any]) -> di
     if asked["begin"] >= asked["end"]:
         raise UserError(f"--begin {asked['begin']} --end {asked['end']}: nothing between them")
     if "at" not in asked:
-        asked["at"] = most_surprising(given, asked)
+        asked["at"] = most_surprising(given, asked) if isinstance(given, ModelInput) else asked["begin"]
     about = Asked(**asked)
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
     head = Head(run=str(run.path or run.name), task=run.task, model=run.name, tokens=tokens, at=about.at)
@@ -89,8 +89,8 @@ def most_surprising(given: ModelInput, asked: dict[str, Any]) -> int:
     return told.begin + int(np.argmax([math.inf if one.nats is None else one.nats for one in told.tokens]))
 
 
-def _chosen(given: ModelInput, names: Sequence[str]) -> list[View]:
-    having = {one.name: one for one in views_of(given.run)}
+def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
+    having = {one.name: one for one in views_of(given.run, type(given))}
     for name in names:
         if name not in having:
             told = f"a {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)

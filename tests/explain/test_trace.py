@@ -77,7 +77,9 @@ def test_an_empty_text_is_refused() -> None:
 
 def test_what_cannot_be_has_no_nats_and_is_the_most_surprising(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("abcabcabc abd\n" * 90)
-    chainrule.train(str(tmp_path / "text.txt"), "ngram", str(tmp_path / "run"), set={"model.n": 2, "model.smoothing": "ml"})
+    chainrule.train(
+        str(tmp_path / "text.txt"), "ngram", str(tmp_path / "run"), set={"model.n": 2, "model.smoothing": "ml"}
+    )
     trace = chainrule.load(str(tmp_path / "run")).explain("abdabcb", view="surprise")["trace"]
     assert trace["at"] == 3 and [one["nats"] for one in trace["surprise"]["tokens"]].count(None) == 2
     json.dumps(trace, allow_nan=False)
