@@ -202,6 +202,7 @@ class Decoder(CausalBlocks, Autoregressive):
     """
 
     config: TransformerLMConfig
+    token_embedding = "embedding"
 
     def __init__(self, config: TransformerLMConfig, *, cross: bool = False):
         super().__init__(config)
