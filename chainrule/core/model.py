@@ -68,8 +68,8 @@ class Autoregressive(SequenceModel, ABC):
     """Name of the probe of its attention weights over the prompt, B x T x S or B x H x T x S; None: it has none."""
 
     token_embedding: str | None = None
-    """Name of the ``nn.Embedding`` through which alone tokens reach a prediction, so that a gradient with respect to its
-    outputs is one with respect to tokens; None: tokens are counted, or looked up in tables of probabilities.
+    """Name of the ``nn.Embedding`` through which alone tokens reach a prediction: gradients with respect to its outputs
+    are those with respect to tokens. None: tokens are counted, or looked up in tables of probabilities.
     """
 
     byte_fallback: bool = True

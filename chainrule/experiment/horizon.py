@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.bootstrap import resample
 from chainrule.core.metric import Metric
 from chainrule.experiment.curves import DRAWS, Curve, best_possible, gains
-from chainrule.core.bootstrap import resample
 from chainrule.experiment.statistics import Blocks
 
 TIMES = 10

@@ -50,8 +50,8 @@ class Occlusion(Attribution):
 
 @view(embeds_tokens, usual=False)
 def integrated_gradients(given: ModelInput, asked: Asked) -> IntegratedGradients:
-    """Return how much each token contributed to log p of a token, by integrated gradients (Sundararajan et al. 2017): the
-    gradient along the path on which all embeddings go from the mean of the vocabulary to what they are.
+    """Return how much each token contributed to log p of a token: integrated gradients (Sundararajan et al. 2017) along
+    the path on which all embeddings go from the mean of the vocabulary to what they are.
 
     The scores add up to the difference that the tokens make together, but how it is divided depends on the baseline
     and on a path through vectors that stand for no token.
@@ -107,8 +107,8 @@ def _mean_gradient(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_
 
 @view(predicts_tokens, usual=False)
 def occlusion(given: ModelInput, asked: Asked) -> Occlusion:
-    """Return how much log p of a token falls when one token before it is not known: it is replaced by the four tokens that
-    the run holds for most probable in its place, weighted by their probabilities (Kim et al. 2020).
+    """Return how much log p of a token falls when one token before it is not known: it is replaced by the four tokens
+    that the run holds for most probable in its place, weighted by their probabilities (Kim et al. 2020).
 
     One token at a time is left out: what two tokens say both gets no score, and the scores need not add up.
     """
@@ -134,7 +134,7 @@ def _each_replaced(given: ModelInput, inputs_S: Tensor, others_TK: Tensor, targe
 
 @torch.no_grad()
 def _replacements(given: ModelInput, inputs_S: Tensor) -> tuple[Tensor, Tensor]:
-    """The most probable tokens at the place of each token but itself, T x K, and log of their relative probabilities."""
+    """The most probable tokens at the place of each token but itself, T x K, and logs of their relative p."""
     model, unknown = given.run.model.eval(), given.run.processor.tokenizer.unknown
     allowed = model.vocab_size - 1 - (unknown is not None)
     if not allowed:

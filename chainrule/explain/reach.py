@@ -31,7 +31,7 @@ def embeds_tokens(run: Run) -> bool:
 
 @view(embeds_tokens)
 def reach(given: ModelInput, asked: Asked) -> Reach:
-    """Return how strongly log p of a token changes with the embedding of each token before it: the norm of the gradient.
+    """Return how strongly log p of a token changes with the embedding of each token before it: norms of the gradient.
 
     It shows what a small change would do and what training could learn from, not what the prediction rests on: where a
     unit is saturated the gradient vanishes, though the token decided.
@@ -87,7 +87,7 @@ class Embedded:
             start_1D: vector of the start token, the same for all.
             vectors_NTD: vectors of the tokens.
         """
-        run, (N, T, D) = self.given.run, vectors_NTD.shape
+        run, (N, T) = self.given.run, vectors_NTD.shape[:2]
         table_WD = torch.cat(
             [self.embedding.weight[: run.model.start_id].detach(), start_1D, vectors_NTD.flatten(0, 1)]
         )
