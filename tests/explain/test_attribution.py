@@ -100,10 +100,11 @@ def test_the_first_token_has_nothing_before_it() -> None:
 
 @pytest.fixture(scope="module", params=["ngram", "hmm"])
 def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run over four letters."""
+    """A run over four letters, and a token for the many characters that occur once."""
     folder = tmp_path_factory.mktemp("tiny")
     words = np.random.default_rng(2).choice(["abca", "dab", "cc", "bad"], 900, p=[0.4, 0.3, 0.2, 0.1])
-    (folder / "text.txt").write_text("".join(words))
+    rare = (chr(0x4E00 + n) if n % 3 == 0 else "" for n in range(len(words)))
+    (folder / "text.txt").write_text("".join(f"{word}{one}" for word, one in zip(words, rare)))
     chosen = {"ngram": {"model.n": 3}, "hmm": {"model.states": 3}}[request.param]
     out = str(folder / "run")
     chainrule.train(
