@@ -88,8 +88,9 @@ def scores(run: Run, one: Explained) -> dict[str, list[float]]:
         "gradient reach": trace["reach"]["norms"],
     }
     if "attention" in trace:
-        heads = [head["weights"] for head in trace["attention"]["layers"][-1]["heads"]]
-        found["attention, last layer"] = np.mean(heads, 0).tolist()
+        heads = trace["attention"]["layers"][-1]["heads"]
+        for what in ("weights", "norms"):
+            found[f"attention {what}, last layer"] = np.mean([head[what] for head in heads], 0).tolist()
         found["attention rollout"] = trace["attention"]["rollout"]["weights"]
         found["attention relevance"] = trace["attention"]["relevance"]["weights"]
     return {method: [abs(x) for x in each[: one.candidates]] for method, each in found.items()}

@@ -27,6 +27,8 @@ FURTHEST = 100
 """Largest distance at which the reach is measured."""
 LAG = 50
 """Distance of the token that decides, in the stream that the runs are trained on."""
+LOWEST = 1e-16
+"""Smallest relative reach that is drawn."""
 KINDS: dict[str, tuple[str, ...]] = {
     "sigmoid RNN": ("rnn", *SCALE.recurrent, "model.activation=sigmoid"),
     "tanh RNN": ("rnn", *SCALE.recurrent),
@@ -117,20 +119,19 @@ def bound(run: Run, texts: Sequence[str]) -> np.ndarray:
 
 
 def draw(curves: dict[str, np.ndarray]) -> str:
-    """The curves as SVG, each divided by its value at distance 1."""
-    lowest = -16.0
-    series = [
-        {
-            "name": name,
-            "style": n,
-            "points": [[k, max(lowest, math.log10(max(value / curve[0], 1e-300)))] for k, value in enumerate(curve, 1)],
-        }
-        for n, (name, curve) in enumerate(curves.items())
-    ]
+    """The curves as SVG, each divided by its value at distance 1; a curve ends where it falls below ``LOWEST``."""
+    series = []
+    for n, (name, curve) in enumerate(curves.items()):
+        relative = curve / curve[0]
+        end = int(np.argmax(relative < LOWEST)) or len(curve)
+        series.append(
+            {"name": name, "style": n, "points": [[k, math.log10(x)] for k, x in enumerate(relative[:end], 1)]}
+        )
     about = "Gradient reach by distance, of runs that were trained on a stream that copies from 50 tokens back"
     chart = {
         "about": about, "series": series, "x": {"scale": "linear"}, "y": {"scale": "linear"},
-        "xName": "distance in tokens", "yName": "log10 of the reach over that of the token before",
+        "xName": "distance in tokens",
+        "yName": f"log10 of the reach, relative to the nearest token (curves end at {LOWEST:g})",
     }  # fmt: skip
     return draw_chart(chart).svg()
 
