@@ -32,9 +32,9 @@ def memory(given: ModelInput, asked: Asked) -> Memory:
     visible = _visible(min(asked.end - 1, (model.window or MOST + 1) - 1))
     nats, intervals = [], []
     for k in tracked(visible):
-        begin_T = np.maximum(place_T - k, 0)
-        cost_TK = window_costs(model, given.ids, begin_T, k + 1, given.run.compute)
-        cost_T = cost_TK[np.arange(len(place_T)), place_T - begin_T]
+        begin_N, window_T = np.unique(np.maximum(place_T - k, 0), return_inverse=True)
+        cost_NK = window_costs(model, given.ids, begin_N, k + 1, given.run.compute)
+        cost_T = cost_NK[window_T, place_T - begin_N[window_T]]
         nats.append(float(cost_T.mean()))
         intervals.append(mean_interval(cost_T))
     return Memory(visible=visible, nats=nats, interval=intervals)
