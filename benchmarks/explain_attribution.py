@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from chainrule.api import Run
 from chainrule.data.synthetic_tasks import alignment
 from chainrule.explain.attribution import integrate
 from chainrule.explain.views import views
+from chainrule.inference.alignment import average_precision
 
 REFERENCES = ("integrated gradients", "occlusion")
 """Methods that must find the answer; of the others the figure is told."""
@@ -36,11 +37,9 @@ class Explained:
     relevant: frozenset[int]
 
 
-def average_precision(scores: Sequence[float], relevant: frozenset[int]) -> float:
-    """Return the area under the precision-recall curve; among equal scores, the relevant ones come last."""
-    order = sorted(range(len(scores)), key=lambda place: (-scores[place], place in relevant))
-    hits = [rank for rank, place in enumerate(order, 1) if place in relevant]
-    return sum(found / rank for found, rank in enumerate(hits, 1)) / len(hits)
+def area(scores: Sequence[float], relevant: Collection[int]) -> float:
+    """Return the area under the precision-recall curve of scores of places."""
+    return average_precision(np.array(scores), np.isin(np.arange(len(scores)), [*relevant]))
 
 
 # ----------------------------------------------------------------------------------------------------------- text tasks
@@ -118,7 +117,7 @@ def attribution(_data: Path, work: Path) -> Iterator[Line]:
         yield line(f"{kind}, gpt: share of the answers that are right", "", f"{accuracy:.3f}", True, command)
         found = [scores(run, one) for one in known]
         for method in found[0]:
-            each = [average_precision(by[method], one.relevant) for by, one in zip(found, known)]
+            each = [area(by[method], one.relevant) for by, one in zip(found, known)]
             yield told(kind, method, each, command)
         chance = [chance_precision(one.candidates, len(one.relevant)) for one in known]
         yield line(f"{kind}: area of random scores", "", f"{np.mean(chance):.3f}", True, command)
@@ -133,8 +132,8 @@ def told(kind: str, method: str, each: Sequence[float], command: str) -> Line:
 
 
 def chance_precision(candidates: int, relevant: int, draws: int = 200) -> float:
-    rng, places = np.random.default_rng(0), frozenset(range(relevant))
-    return float(np.mean([average_precision(rng.random(candidates).tolist(), places) for _ in range(draws)]))
+    rng, places = np.random.default_rng(0), range(relevant)
+    return float(np.mean([area(rng.random(candidates).tolist(), places) for _ in range(draws)]))
 
 
 def complete(kind: str, run: Run, known: Sequence[Explained], command: str) -> Line:
@@ -161,7 +160,7 @@ def of_adding() -> Iterator[Line]:
     for x_TD in inputs_BTD:
         relevant = frozenset(x_TD[:, 1].nonzero()[:, 0].tolist())
         for method, found in adding_scores(model, x_TD).items():
-            each.setdefault(method, []).append(average_precision(found, relevant))
+            each.setdefault(method, []).append(area(found, relevant))
     for method, areas in each.items():
         yield told("adding", method, areas, "make evidence-explain")
 
