@@ -130,7 +130,9 @@ def script(entry: str) -> str:
                 add(other)
         inner = IMPORT.sub(lambda found: f"const {{ {found[1]} }} = ${found[2]};\n", text)
         names = ", ".join(name for _, name in EXPORT.findall(inner))
-        made[name] = f"const ${name} = (() => {{\n{EXPORT.sub(lambda found: found[1], inner)}return {{ {names} }};\n}})();\n"
+        made[name] = (
+            f"const ${name} = (() => {{\n{EXPORT.sub(lambda found: found[1], inner)}return {{ {names} }};\n}})();\n"
+        )
 
     add(entry)
     return "".join(made.values())

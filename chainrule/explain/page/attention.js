@@ -40,7 +40,7 @@ function all(view, rows, form, head, ctx) {
 }
 
 export function attention_cell(view, ctx) {
-  const key = view.key === null ? say("start") : `${view.key} ${named(ctx.trace.tokens[view.key].text)}`;
+  const key = view.key === null ? say("start") : [num(view.key), " ", named(ctx.trace.tokens[view.key].text)];
   const dims = view.q.map((_, d) => d), list = { first: view.first ?? ctx.trace.at - view.weights.length, values: view.weights, start: view.start_weight };
   return [
     ctx.live ? h("div", { class: "fields" }, ["layer", "head"].map(name => asked(name, view[name], ctx))) : facts([[say("layer"), num(view.layer)], [say("head"), num(view.head)]]),

@@ -24,12 +24,12 @@ function gates(view, ctx) {
     strip({ ...chart, rows: view.units.map((_, u) => values.map(row => row[u])), labels: units, label: say("gate_units"),
       tell: (u, t, v) => `${units[u]} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v)}` }),
     k === null ? uncovered() : h("details", {}, h("summary", {}, say("chosen_numbers")),
-      table([say("unit_name"), ...kinds], view.units.map((unit, u) => [unit, ...kinds.map(kind => num(view.values[kind][k][u]))]))),
+      table([say("unit_name"), ...kinds], view.units.map((unit, u) => [num(unit), ...kinds.map(kind => num(view.values[kind][k][u]))]))),
   ];
 }
 function layerOf(view, ctx) {                              // the layer that a view shows: another one must be asked for
   if (!isNumber(view.layer)) return null;
-  if (!ctx.live) return h("p", { class: "note" }, say("layer_shown", { layer: view.layer }));
+  if (!ctx.live) return facts([[say("layer"), num(view.layer)]]);
   return h("label", { class: "field" }, say("layer"), h("input", { id: `${ctx.id}-asked-layer`, type: "number", min: 0, value: view.layer, on: { change: event => ctx.set({ layer: +event.target.value }) } }));
 }
 export function choice(id, label, names, chosen, choose) {

@@ -43,7 +43,7 @@ export function percent(v) {
   const hundred = 100 * v;
   if (v === 0) return "0%";
   if (hundred >= 10) return `${hundred.toFixed(1)}%`;
-  return hundred >= 1e-3 ? `${+hundred.toPrecision(2)}%` : `${hundred.toExponential(0)}%`;
+  return hundred >= 1e-3 ? `${+hundred.toPrecision(2)}%` : `${hundred.toExponential(1)}%`;
 }
 export const read = (v, form = rounded) => v === null || v === undefined ? "–" : form(v);
 export const num = (v, form = rounded, attributes = {}) => h("data", { ...attributes, value: String(v) }, read(v, form));
