@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from chainrule.core import UserError
@@ -26,7 +26,7 @@ IMPORT = re.compile(r'^import \{ ([\w, ]+) \} from "\./(\w+)\.js";\n', re.MULTIL
 EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 RETURNS = re.compile(r"^Return ")
 CAPTION = "caption_"
-"""Messages that say what a view shows and what it does not prove; the docstring of a view stands for one that is missing."""
+"""Messages on what a view shows and does not prove; the docstring of a view stands for one that is missing."""
 
 
 def write_page(trace: dict[str, Any], out: str, lang: str = "en") -> None:
@@ -54,15 +54,25 @@ def page(trace: dict[str, Any], lang: str = "en") -> str:
     """
     written, trace = script("export"), finite(trace)
     digest = base64.b64encode(hashlib.sha256(written.encode()).digest()).decode()
+    return template("export.html").render(
+        lang=lang, trace=trace, texts=texts(lang), style=Markup(style()), script=Markup(written), rows=_rows(trace),
+        script_hash=f"sha256-{digest}",
+    )  # fmt: skip
+
+
+@functools.cache
+def template(name: str) -> Template:
+    """Return a template of the page: everything that it is given is escaped.
+
+    Args:
+        name: its file.
+    """
     environment = Environment(
         loader=PackageLoader("chainrule.explain", "page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    return environment.get_template("export.html").render(
-        lang=lang, trace=trace, texts=texts(lang), style=Markup(style()), script=Markup(written), rows=_rows(trace),
-        script_hash=f"sha256-{digest}",
-    )  # fmt: skip
+    return environment.get_template(name)
 
 
 def texts(lang: str) -> dict[str, dict[str, str]]:
@@ -73,7 +83,7 @@ def texts(lang: str) -> dict[str, dict[str, str]]:
     """
     if lang not in LANGUAGES:
         raise UserError(f"the page has no language '{lang}'; it has {', '.join(LANGUAGES)}")
-    words = {key: of[lang] for key, of in _messages().items()}
+    words = {key: of[lang] for key, of in messages().items()}
     told = {key.removeprefix(CAPTION): words.pop(key) for key in [*words] if key.startswith(CAPTION)}
     return {"words": words, "captions": {name: _caption(one.compute) for name, one in views().items()} | told}
 
@@ -85,7 +95,8 @@ def _caption(compute: Any) -> str:
 
 
 @functools.cache
-def _messages() -> dict[str, dict[str, str]]:
+def messages() -> dict[str, dict[str, str]]:
+    """Return the messages of the pages by key, in each language."""
     return json.loads((files("chainrule.explain") / "messages.json").read_text(encoding="utf-8"))
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -28,6 +27,9 @@ from pydantic_core import PydanticCustomError
 from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.image_files import ImageReader
+from chainrule.explain.export import finite
+from chainrule.explain.trace import MOST
+from chainrule.explain.views import views
 from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import limits
@@ -163,6 +165,14 @@ def _filled(_: Run, given: Given) -> tuple[int, str]:
     return work, "characters x masks, and tokens that are listed"
 
 
+def _explained(_: Run, given: Given) -> tuple[int, str]:
+    asked = given.get("view", [])
+    slow = sum(not one.usual for name, one in views().items() if name in ([asked] if isinstance(asked, str) else asked))
+    read = len(given["text"])
+    work = read * (1 + slow * read) + min(read, MOST) * given.get("top_k", 5)
+    return work, "characters (for each of the views that take long, their square), and tokens that are listed"
+
+
 def _forecast(run: Run, given: Given) -> tuple[int, str]:
     series = given.get("prompt") or run.data["tail"]
     drawn = len(series) * given.get("max_tokens", 24) * FORECAST_PATHS
@@ -197,6 +207,12 @@ ROUTES = {
     "fill": Route(
         "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3},
         _filled,
+    ),
+    "explain": Route(
+        "explain", "text", str, "a text; of symbols, a record as it is written in a file",
+        {"text": "home search product", "at": 2}, _explained,
+        words={"view": "show only this view (or a list of them; default: the usual ones of the model type)"},
+        never=("out",),
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",
@@ -308,7 +324,7 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     """
     route = ROUTES[name]
     served = chosen(service, f"/v1/{name}", given.pop("model", None))
-    if isinstance(given.get(route.reads), str):
+    if isinstance(given.get(route.reads), str) and route.kind is not str:
         given[route.reads] = [given[route.reads]]
     work, what = route.work(served.run, given)
     if work > limits.WORK:
@@ -392,15 +408,7 @@ def _json(content: Any) -> bytes:
     try:
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
-        return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+        return json.dumps(finite(content), ensure_ascii=False, allow_nan=False).encode()
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The page of a trace: it shows the numbers of the JSON and no others, loads nothing, and no text of a trace can act."""
+"""The page of a trace: it shows the numbers of the JSON and no others, loads nothing, and no text in it can act."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from chainrule.core import UserError
 from chainrule.explain import export
 from chainrule.explain.views import views
 from tests.explain.runs import small_run
-from tests.explain.traces import AT, TEXTS, sample_trace
+from tests.explain.traces import AT, sample_trace
 
 HERE = Path(__file__).parent
 POSITIONS = {"at", "begin", "first", "id"}
@@ -271,7 +271,7 @@ def test_the_numbers_stand_in_the_file_without_scripts() -> None:
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a folder; give the name of a file, such as .*explain\.html"):
         small_run("gru").explain("the", out=str(tmp_path))
-    with pytest.raises(UserError, match="--lang ko: the language of a page: give --out PAGE.html too"):
+    with pytest.raises(UserError, match=r"--lang ko: the language of a page: give --out PAGE\.html too"):
         small_run("gru").explain("the", lang="ko")
     with pytest.raises(UserError, match="no language 'fr'"):
         export.texts("fr")
@@ -284,6 +284,7 @@ def test_a_link_keeps_what_was_chosen() -> None:
     ]
     (kept, written), (wrong, _) = shown(sample_trace(), links=links)["links"]
     assert kept == {
-        "run": ["a", "b c"], "view": ["occlusion"], "text": "to be,\n&", "measure": "norms", "at": 12, "layer": 0, "head": 3,
+        "run": ["a", "b c"], "view": ["occlusion"], "text": "to be,\n&", "measure": "norms",
+        "at": 12, "layer": 0, "head": 3,
     }  # fmt: skip
     assert written == links[0] and wrong == {}

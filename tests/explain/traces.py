@@ -49,16 +49,19 @@ def sample_trace() -> dict[str, Any]:
         ]},
         "attention": {
             "first": 0, "layers": [{"heads": found} for found in heads],
-            "rollout": {"start": of.one(), "weights": of.some(AT)}, "relevance": {"start": of.one(), "weights": of.some(AT)},
+            "rollout": {"start": of.one(), "weights": of.some(AT)},
+            "relevance": {"start": of.one(), "weights": of.some(AT)},
         },
         "attention_cell": {
-            "layer": 1, "head": 2, "key": 4, **{name: of.some(5, low=-2) for name in ("q", "k", "products", "v", "mixed")},
+            "layer": 1, "head": 2, "key": 4,
+            **{name: of.some(5, low=-2) for name in ("q", "k", "products", "v", "mixed")},
             "score": of.one(), "scale": of.one(), "scaled": of.one(), "weights": of.some(AT), "start_weight": of.one(),
             "weight": of.one(), "out": of.some(13, low=-1),
         },
         "gates": {
             "begin": begin, "layer": 1, "units": [17, 19, 23, 29, 31],
-            "means": {kind: of.some(many) for kind in kinds}, "values": {kind: of.some(many, 5, low=-1) for kind in kinds},
+            "means": {kind: of.some(many) for kind in kinds},
+            "values": {kind: of.some(many, 5, low=-1) for kind in kinds},
         },
         "units": {"trackers": [{"name": "inside_quotes", "told": "between quotes", "best": [
             {"layer": 37, "value": "memory", "unit": 41, "correlation": of.one(-1, 0)}
@@ -84,5 +87,7 @@ def sample_trace() -> dict[str, Any]:
         "occlusion": {
             "first": 0, "start": of.one(), "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one(),
         },
-        "later": {"begin": begin, "deep": [{"a": of.one(), "b": of.some(3)}], "flat": of.some(17), "rows": [{"x": of.one()}]},
+        "later": {
+            "begin": begin, "deep": [{"a": of.one(), "b": of.some(3)}], "flat": of.some(17), "rows": [{"x": of.one()}],
+        },
     }  # fmt: skip

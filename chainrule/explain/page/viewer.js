@@ -49,6 +49,12 @@ export class Viewer {
     this.panels();
     this.reveal();
   }
+  refresh(trace) {                                         // the trace of the same text for what was chosen meanwhile
+    const same = String(stretch(trace)) === String(stretch(this.trace)) && trace.tokens.length === this.trace.tokens.length;
+    if (!same) return this.show(trace, { ...this.state, at: trace.at }, this.label);
+    this.trace = trace;
+    this.panels();
+  }
   change(state) {                                          // another token, layer, head … of the same trace
     const flow = this.state.flow;
     this.state = { ...state };
@@ -57,7 +63,11 @@ export class Viewer {
   }
   tools() {
     return h("div", { class: "tools" }, h("button", { type: "button", class: "chip", id: `${this.id}-flow`, "aria-pressed": String(!!this.state.flow), on: { click: () => this.set({ flow: this.state.flow ? 0 : 1 }) } }, say("flow")),
-      h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }));
+      this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }));
+  }
+  further() {                                              // the stretches of a long text before and behind the one that is shown
+    const [begin, end] = stretch(this.trace), go = (name, at) => h("button", { type: "button", class: "chip", id: `${this.id}-${name}`, on: { click: () => this.set({ at }) } }, say(name));
+    return [begin > 0 && go("earlier", Math.max(0, 2 * begin - end)), end < this.trace.tokens.length && go("later", end)];
   }
   text() { return textOf(this.trace, this.at, `${this.id}-text`, !!this.state.flow); }
   retext() {

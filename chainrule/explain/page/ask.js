@@ -1,0 +1,37 @@
+// Requests to the server that the page came from, and what their answers hold.
+export async function post(path, body, signal) {
+  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found.error.message);
+  return found;
+}
+
+// The body of a request for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is one.
+export function question(run, { text, at, layer, head, view }, shown) {
+  const names = (view || []).length ? [...run.views.filter(one => one.usual || view.includes(one.name)).map(one => one.name)] : undefined;
+  const inside = shown && at >= shown[0] && at < shown[1];
+  return { model: run.name, text, top_k: 10, at, layer, head, view: names, ...(inside ? { begin: shown[0], end: shown[1] } : {}) };
+}
+// Does the answer for another token, layer or head of the same text hold other numbers than the trace?
+export function outdated(trace, changes) {
+  const views = Object.entries(trace).filter(([, view]) => view && typeof view === "object" && !Array.isArray(view));
+  if ("at" in changes && trace.at !== changes.at && views.some(([name, view]) => name === "attention_cell" || "first" in view)) return true;
+  return ("layer" in changes || "head" in changes) && views.some(([, view]) => typeof view.layer === "number");
+}
+
+// Where each token begins in its text; the token of another trace at the same place of the text.
+export function starts(trace) {
+  let place = 0;
+  return trace.tokens.map(token => { const start = place; place += token.text.length; return start; });
+}
+export function sameplace(from, at, to) {
+  const place = starts(from)[at], found = starts(to);
+  return Math.max(0, found.findLastIndex((start, k) => start <= place && (to.tokens[k].text !== "" || start === place)));
+}
+
+// The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.
+export const following = text => ({ prompt: text, max_tokens: 1, temperature: 0, logprobs: 12 });
+export function candidates(answer) {
+  const found = Object.entries(answer.choices[0].logprobs?.top_logprobs[0] ?? {});
+  return found.sort((a, b) => b[1] - a[1]).map(([name, log_p]) => ({ name, p: Math.exp(log_p), text: /^bytes:\\x|^<\|\w+\|>$/.test(name) ? null : name }));
+}
