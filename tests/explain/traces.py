@@ -34,12 +34,10 @@ def sample_trace() -> dict[str, Any]:
     best[2][1] |= {"id": 5, "text": TEXTS[5]}
     ranks = itertools.count(1009, 2)
     heads = [
-        [
-            {"start": of.one(), "weights": of.some(AT), "norms": of.some(AT, high=9), "start_norm": of.one()}
-            for _ in "abc"
-        ]
+        [{"head": k, "start": of.one(), "weights": of.some(AT), "start_norm": of.one(), "norms": of.some(AT, high=9)}
+         for k in range(3)]
         for _ in "ab"
-    ]
+    ]  # fmt: skip
     kinds = ("input_gate", "forget_gate", "memory")
     return {
         "format": 1, "run": "sample", "task": "generate", "model": "all of them", "at": AT,
@@ -48,44 +46,59 @@ def sample_trace() -> dict[str, Any]:
             {"nats": of.one(0, 12), "rank": next(ranks), "entropy": of.one(0, 5), "best": found} for found in best
         ]},
         "attention": {
-            "first": 0, "layers": [{"heads": found} for found in heads],
+            "first": 0, "nats": of.one(), "layers": [{"layer": k, "heads": found} for k, found in enumerate(heads)],
             "rollout": {"start": of.one(), "weights": of.some(AT)},
             "relevance": {"start": of.one(), "weights": of.some(AT)},
         },
         "attention_cell": {
-            "layer": 1, "head": 2, "key": 4,
-            **{name: of.some(5, low=-2) for name in ("q", "k", "products", "v", "mixed")},
-            "score": of.one(), "scale": of.one(), "scaled": of.one(), "weights": of.some(AT), "start_weight": of.one(),
-            "weight": of.one(), "out": of.some(13, low=-1),
+            "layer": 1, "head": 2, "group": 103, "first": 0, "key": 4,
+            **{f"{name}_path": {
+                "place": place, **{step: of.some(5, low=-2) for step in ("linear", "normed", "cos", "sin")}
+            } for name, place in (("q", 107), ("k", 109))},
+            **{name: of.some(5, low=-2) for name in ("q", "k", "products", "v", "weighted", "mixed")},
+            **{name: of.one() for name in ("score", "scale", "scaled", "bias", "start_logit")},
+            "start_weight": of.one(), "weight": of.one(),
+            "logits": of.some(AT, low=-9), "weights": of.some(AT),
+            **{name: of.some(13, low=-1) for name in ("out", "others", "out_bias", "output")},
         },
         "gates": {
-            "begin": begin, "layer": 1, "units": [17, 19, 23, 29, 31],
+            "begin": begin, "layer": 1, "layers": 2, "size": 113, "units": [17, 19, 23, 29, 31],
             "means": {kind: of.some(many) for kind in kinds},
             "values": {kind: of.some(many, 5, low=-1) for kind in kinds},
         },
-        "units": {"trackers": [{"name": "inside_quotes", "told": "between quotes", "best": [
+        "units": {"trackers": [{"name": "inside_quotes", "told": "between quotes", "chance": of.one(), "best": [
             {"layer": 37, "value": "memory", "unit": 41, "correlation": of.one(-1, 0)}
         ]}]},
         "belief": {
-            "begin": begin, "p": of.some(many, 13),
-            "emits": [[{"text": text, "p": of.one()} for text in "xyzuv"] for _ in range(13)],
+            "begin": begin, "size": 127, "states": [131 + state for state in range(13)],
+            **{kind: {"p": of.some(many, 13), "rest": of.some(many)} for kind in ("predicted", "filtered")},
+            "emits": [[{"id": k, "text": text, "p": of.one()} for k, text in enumerate("xyzuv")] for _ in range(13)],
         },
-        "backoff": {"begin": begin, "tokens": [
-            {"order": order, "contexts": [
-                {"length": order, "text": "ab"[: order % 3], "p": of.one(), "reserved": of.one()} for _ in "ab"
+        "backoff": {"begin": begin, "uniform": of.one(), "interpolated": True, "tokens": [
+            {"order": order, "share": of.one(), "contexts": [
+                {"length": order, "start": k > 0, "text": "ab"[: order % 3], "seen": k > 0, "p": of.one(),
+                 "reserved": of.one(), "share": of.one()} for k in range(2)
             ]} for order in (43, 47, 53, 59, 61, 67, 71)
         ]},
         "mixture": {
-            "begin": begin, "parts": ["ngram", "gru", "hmm"], "weights": of.some(3),
-            "posterior": of.some(many, 3), "nats": of.some(many, 3, high=9),
+            "begin": begin, "parts": [{"model": name, "run": run} for name, run in
+                                      (("ngram", None), ("gru", "old"), ("hmm", "hmm"))],
+            "weights": of.some(3), "posterior": [None, *of.some(many - 1, 3)],
+            "nats": [[None, None, None], *of.some(many - 1, 3, high=9)],
         },
         "reach": {"first": 2, "start": of.one(), "norms": of.some(AT - 2, low=1e-9, high=1e-4)},
-        "memory": {"visible": [1, 2, 4, 8], "nats": of.some(4, high=5), "interval": of.some(4)},
+        "memory": {"visible": [1, 2, 4, 8], "nats": of.some(4, high=5), "interval": of.some(4, 2)},
         "integrated_gradients": {
-            "first": 0, "start": of.one(), "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one(),
+            "first": 0, "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one(), "steps": 149,
         },
-        "occlusion": {
-            "first": 0, "start": of.one(), "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one(),
+        "occlusion": {"first": 0, "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one()},
+        "stress": {
+            "nats": of.one(), "padding": of.one(0, 1e-9), "batching": of.one(0, 1e-9),
+            "changes": [
+                {"kind": kind, "amount": of.one(), "tokens": 151 + k, "nats": of.one(), "change": of.one(),
+                 "interval": of.some(2), "bag": of.one()}
+                for k, kind in enumerate(("trim", "omit", "permute", "permute_nearby", "lengthen"))
+            ],
         },
         "later": {
             "begin": begin, "deep": [{"a": of.one(), "b": of.some(3)}], "flat": of.some(17), "rows": [{"x": of.one()}],

@@ -1,5 +1,5 @@
 // The page of a server: a text, the runs that read it side by side, and what each expects next.
-import { candidates, following, outdated, post, question, sameplace } from "./ask.js";
+import { candidates, following, outdated, post, questions, sameplace } from "./ask.js";
 import { parse, write } from "./link.js";
 import { themeToggle } from "./theme.js";
 import { stretch, visible } from "./tokens.js";
@@ -88,7 +88,12 @@ async function traced(viewer, at, asked, shown) {
   viewer.host.setAttribute("aria-busy", "true");
   status(say("computing"));
   try {
-    return (await post("v1/explain", question(viewer.run, { ...state, at }, shown), asked.signal)).trace;
+    const [whole, ...apart] = questions(viewer.run, { ...state, at }, shown), { trace } = await post("v1/explain", whole, asked.signal);
+    for (const body of apart) {                           // a layer that this run does not have changes nothing
+      const [name] = body.view, one = await post("v1/explain", { ...body, at: trace.at }, asked.signal).catch(error => failed(error));
+      if (one) trace[name] = one.trace[name];
+    }
+    return trace;
   } finally {
     if (!asked.signal.aborted) { viewer.host.removeAttribute("aria-busy"); status(""); }
   }

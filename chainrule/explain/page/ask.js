@@ -6,17 +6,20 @@ export async function post(path, body, signal) {
   return found;
 }
 
-// The body of a request for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is one.
-export function question(run, { text, at, layer, head, view }, shown) {
-  const names = (view || []).length ? [...run.views.filter(one => one.usual || view.includes(one.name)).map(one => one.name)] : undefined;
-  const inside = shown && at >= shown[0] && at < shown[1];
-  return { model: run.name, text, top_k: 10, at, layer, head, view: names, ...(inside ? { begin: shown[0], end: shown[1] } : {}) };
+// The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
+// one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
+const OF_ONE_LAYER = ["gates", "attention_cell"];
+export function questions(run, { text, at, layer, head, view }, shown) {
+  const wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
+  const inside = shown && at >= shown[0] && at < shown[1], body = { model: run.name, text, top_k: 10, at, view: wanted, ...(inside ? { begin: shown[0], end: shown[1] } : {}) };
+  const apart = layer === undefined && head === undefined ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
+  return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head } : {}) }))];
 }
 // Does the answer for another token, layer or head of the same text hold other numbers than the trace?
 export function outdated(trace, changes) {
   const views = Object.entries(trace).filter(([, view]) => view && typeof view === "object" && !Array.isArray(view));
   if ("at" in changes && trace.at !== changes.at && views.some(([name, view]) => name === "attention_cell" || "first" in view)) return true;
-  return ("layer" in changes || "head" in changes) && views.some(([, view]) => typeof view.layer === "number");
+  return ("layer" in changes || "head" in changes) && OF_ONE_LAYER.some(name => name in trace);
 }
 
 // Where each token begins in its text; the token of another trace at the same place of the text.

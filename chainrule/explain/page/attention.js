@@ -8,50 +8,74 @@ const OF_HEADS = ["weights", "norms"], WHOLE = ["rollout", "relevance"];
 
 export function attention(view, ctx) {
   const offered = [...OF_HEADS.filter(name => view.layers[0].heads[0][name]), ...WHOLE.filter(name => view[name])];
-  const measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0];
-  const last = view.layers.length - 1, layer = Math.min(ctx.state.layer ?? last, last), heads = view.layers[layer].heads;
-  const head = Math.min(ctx.state.head ?? 0, heads.length - 1), form = measure === "norms" ? rounded : percent;
-  const list = OF_HEADS.includes(measure) ? row(heads[head], measure) : row(view[measure], "weights"), found = { ...list, first: view.first, form };
+  const measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0], form = measure === "norms" || measure === "relevance" ? rounded : percent;
+  const layer = numbered(view.layers, "layer", ctx.state.layer, view.layers.length - 1), head = numbered(layer.heads, "head", ctx.state.head, 0);
+  const list = OF_HEADS.includes(measure) ? row(head, measure) : row(view[measure], "weights"), found = { ...list, first: view.first, form };
   return [
-    h("div", { class: "fields" }, measures(offered, measure, ctx), OF_HEADS.includes(measure) && [picker("layer", view.layers.length, layer, ctx), picker("head", heads.length, head, ctx)]),
+    h("div", { class: "fields" }, measures(offered, measure, ctx), OF_HEADS.includes(measure) && [picker("layer", view.layers, layer, ctx), picker("head", layer.heads, head, ctx)]),
     h("p", { class: "note" }, say(`measure_${measure}_told`)),
     over(ctx.trace, { ...found, choose: ctx.choose, label: say("over_label") }),
     largest(ctx.trace, { ...found, name: say(`measure_${measure}`) }),
-    OF_HEADS.includes(measure) && heads.length > 1 && all(view, heads.map(one => row(one, measure)), form, head, ctx),
+    OF_HEADS.includes(measure) && layer.heads.length > 1 && all(view, layer.heads, measure, form, head, ctx),
+    facts([[say("nats_explained"), num(view.nats)]]),
   ];
 }
+// The entry of a number, such as layer 3; the one at a place where there is none.
+const numbered = (list, name, number, place) => list.find(one => one[name] === number) ?? list[place];
 const row = (of, name) => ({ values: of[name], start: name === "norms" ? of.start_norm : of.start });
 
 function measures(offered, chosen, ctx) {
   return h("fieldset", { class: "choice" }, h("legend", { class: "vh" }, say("measure")), offered.map(name => h("label", { class: "chip" },
     h("input", { class: "vh", type: "radio", name: `${ctx.id}-measure`, id: `${ctx.id}-measure-${name}`, checked: name === chosen, on: { change: () => ctx.set({ measure: name }) } }), say(`measure_${name}`))));
 }
-function picker(name, many, chosen, ctx) {
-  return h("label", { class: "field" }, say(name), h("select", { id: `${ctx.id}-${name}`, value: String(chosen), on: { change: event => ctx.set({ [name]: +event.target.value }) } },
-    Array.from({ length: many }, (_, k) => h("option", { value: String(k) }, k))));
+function picker(name, list, chosen, ctx) {
+  return h("label", { class: "field" }, say(name), h("select", { id: `${ctx.id}-${name}`, value: String(chosen[name]), on: { change: event => ctx.set({ [name]: +event.target.value }) } },
+    list.map(one => h("option", { value: String(one[name]) }, one[name]))));
 }
 // All heads of the layer, one below the other; the start token is the first column.
-function all(view, rows, form, head, ctx) {
-  const begins = view.first - 1, text = at => at < view.first ? say("start") : `${at} ${named(ctx.trace.tokens[at].text)}`;
+function all(view, heads, measure, form, head, ctx) {
+  const begins = view.first - 1, text = at => at < view.first ? say("start") : `${at} ${named(ctx.trace.tokens[at].text)}`, rows = heads.map(one => row(one, measure));
   return [h("h4", {}, say("all_heads")), strip({
-    rows: rows.map(one => [one.start ?? 0, ...one.values]), labels: rows.map((_, k) => k === head ? `${k} ◂` : k), begin: begins, at: -2,
-    choose: at => at >= view.first && ctx.choose(at), label: say("all_heads"), tell: (k, t, v) => `${say("head")} ${k} · ${text(begins + t)} · ${read(v, form)}`,
+    rows: rows.map(one => [one.start, ...one.values]), labels: heads.map(one => one === head ? `${one.head} ◂` : one.head), begin: begins, at: -2,
+    choose: at => at >= view.first && ctx.choose(at), label: say("all_heads"), tell: (k, t, v) => `${say("head")} ${heads[k].head} · ${text(begins + t)} · ${read(v, form)}`,
   })];
 }
 
+// ---- one cell ----------------------------------------------------------------------------------------------------------
+const list = values => h("span", { class: "numbers" }, values.map((v, k) => [k ? ", " : "", num(v)]));
+const hidden = (label, ...trees) => h("details", {}, h("summary", {}, label), trees);
+function way(path, to, name) {                             // from the output of the linear map to query or key
+  const steps = [["linear", path.linear], ["normed", path.normed], [name, to]].filter(one => one[1]);
+  return [
+    h("p", {}, say("cell_place"), " ", num(path.place)),
+    table([say("dimension"), ...steps.map(([step]) => step === name ? name : say(`cell_${step}`))], to.map((_, d) => [d, ...steps.map(one => num(one[1][d]))])),
+    path.cos && [h("p", {}, say("cell_rotation")), h("p", {}, "cos ", list(path.cos)), h("p", {}, "sin ", list(path.sin))],
+  ];
+}
+function logits(view, ctx) {
+  const of = { first: view.first, values: view.logits, start: view.start_logit }, weights = { first: view.first, values: view.weights, start: view.start_weight };
+  return [
+    hidden(say("cell_logits"), over(ctx.trace, { ...of, choose: ctx.choose, label: say("cell_logits") }), largest(ctx.trace, { ...of, name: say("cell_logit") })),
+    over(ctx.trace, { ...weights, form: percent, choose: ctx.choose, label: say("over_label") }),
+  ];
+}
+function output(view) {
+  const columns = [["cell_own", view.out], ["cell_others", view.others], ["cell_bias", view.out_bias], ["cell_output", view.output]].filter(one => one[1]);
+  return table([say("dimension"), ...columns.map(one => say(one[0]))], view.output.map((_, d) => [d, ...columns.map(one => num(one[1][d]))]));
+}
 export function attention_cell(view, ctx) {
   const key = view.key === null ? say("start") : [num(view.key), " ", named(ctx.trace.tokens[view.key].text)];
-  const dims = view.q.map((_, d) => d), list = { first: view.first ?? ctx.trace.at - view.weights.length, values: view.weights, start: view.start_weight };
   return [
     ctx.live ? h("div", { class: "fields" }, ["layer", "head"].map(name => asked(name, view[name], ctx))) : facts([[say("layer"), num(view.layer)], [say("head"), num(view.head)]]),
-    facts([[say("cell_key"), key]]),
+    facts([[say("cell_group"), num(view.group)], [say("cell_key"), key]]),
     h("ol", { class: "path" },
-      h("li", {}, say("cell_products"), table([say("dimension"), "q", "k", "q·k"], dims.map(d => [d, num(view.q[d]), num(view.k[d]), num(view.products[d])]))),
+      h("li", {}, say("cell_ways"), hidden(say("cell_query"), way(view.q_path, view.q, "q")), hidden(say("cell_key_way"), way(view.k_path, view.k, "k"))),
+      h("li", {}, say("cell_products"), table([say("dimension"), "q", "k", "q·k"], view.q.map((v, d) => [d, num(v), num(view.k[d]), num(view.products[d])]))),
       h("li", {}, say("cell_score"), " ", num(view.score)),
-      h("li", {}, say("cell_scaled"), " ", num(view.score), " × ", num(view.scale), " = ", num(view.scaled)),
-      h("li", {}, say("cell_softmax"), " ", num(view.weight, percent), over(ctx.trace, { ...list, form: percent, choose: ctx.choose, label: say("over_label") })),
-      h("li", {}, say("cell_mixed"), table([say("dimension"), "v", say("cell_sum")], view.v.map((v, d) => [d, num(v), num(view.mixed[d])]))),
-      h("li", {}, say("cell_out"), h("details", {}, h("summary", {}, say("values", { n: view.out.length })), h("span", { class: "numbers" }, view.out.map((v, d) => [d ? ", " : "", num(v)])))),
+      h("li", {}, say("cell_scaled"), " ", num(view.score), " × ", num(view.scale), " = ", num(view.scaled), "; ", say("cell_distance"), " ", num(view.bias)),
+      h("li", {}, say("cell_softmax"), " ", num(view.weight, percent), logits(view, ctx)),
+      h("li", {}, say("cell_mixed"), table([say("dimension"), "v", say("cell_weighted"), say("cell_sum")], view.v.map((v, d) => [d, num(v), num(view.weighted[d]), num(view.mixed[d])]))),
+      h("li", {}, say("cell_out"), hidden(say("values", { n: view.output.length }), output(view))),
     ),
   ];
 }

@@ -28,46 +28,52 @@ function gates(view, ctx) {
   ];
 }
 function layerOf(view, ctx) {                              // the layer that a view shows: another one must be asked for
-  if (!isNumber(view.layer)) return null;
-  if (!ctx.live) return facts([[say("layer"), num(view.layer)]]);
-  return h("label", { class: "field" }, say("layer"), h("input", { id: `${ctx.id}-asked-layer`, type: "number", min: 0, value: view.layer, on: { change: event => ctx.set({ layer: +event.target.value }) } }));
+  if (!ctx.live) return facts([[say("layer"), num(view.layer)], [say("layers"), num(view.layers)], [say("size"), num(view.size)]]);
+  const layers = Array.from({ length: view.layers }, (_, layer) => String(layer));
+  return h("div", { class: "fields" }, choice(`${ctx.id}-asked-layer`, say("layer"), layers, String(view.layer), layer => ctx.set({ layer: +layer })));
 }
 export function choice(id, label, names, chosen, choose) {
   return h("label", { class: "field" }, label, h("select", { id, value: chosen, on: { change: event => choose(event.target.value) } }, names.map(name => h("option", { value: name }, name))));
 }
 
 function belief(view, ctx) {
-  const sets = { before: view.before, after: view.after, p: view.p }, kinds = Object.keys(sets).filter(kind => sets[kind]);
-  const kind = kinds.includes(ctx.state.moment) ? ctx.state.moment : kinds[0], p = sets[kind], k = place(view, p.length, ctx.at);
-  const spoken = { before: say("belief_before"), after: say("belief_after") }, states = p[0].map((_, state) => state);
-  const ranked = k === null ? [] : [...states].sort((a, b) => p[k][b] - p[k][a]).slice(0, TOP_STATES);
-  const emits = state => (view.emits[state] || []).map(one => h("span", { class: "emitted" }, visible(one.text), " ", num(one.p, percent)));
+  const kinds = ["predicted", "filtered"], kind = kinds.includes(ctx.state.moment) ? ctx.state.moment : kinds[0], { p, rest } = view[kind], k = place(view, p.length, ctx.at);
+  const labels = view.states.map(state => say("state", { state })), left = view.size > view.states.length;
+  const ranked = k === null ? [] : view.states.map((state, u) => [state, u]).sort((a, b) => p[k][b[1]] - p[k][a[1]]).slice(0, TOP_STATES);
+  const emits = u => view.emits[u].map(one => h("span", { class: "emitted" }, visible(one.text), " ", num(one.p, percent)));
+  const moment = name => h("label", { class: "chip" }, h("input", { class: "vh", type: "radio", name: `${ctx.id}-moment`, id: `${ctx.id}-${name}`, checked: name === kind, on: { change: () => ctx.set({ moment: name }) } }), say(`belief_${name}`));
   return [
-    kinds.length > 1 && h("fieldset", { class: "choice" }, kinds.map(name => h("label", { class: "chip" }, h("input", { class: "vh", type: "radio", name: `${ctx.id}-moment`, id: `${ctx.id}-${name}`, checked: name === kind, on: { change: () => ctx.set({ moment: name }) } }), spoken[name]))),
-    strip({ rows: states.map(state => p.map(row => row[state])), labels: states.map(state => say("state", { state })), begin: view.begin, at: ctx.at, choose: ctx.choose, label: say("belief_strip"),
-      tell: (state, t, v) => `${say("state", { state })} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v, percent)}` }),
-    k === null ? uncovered() : table([say("state_name"), say("p"), say("emits")], ranked.map(state => [state, num(p[k][state], percent), emits(state)]),
-      states.length > TOP_STATES ? say("largest", { k: TOP_STATES, n: states.length }) : null),
+    h("fieldset", { class: "choice" }, h("legend", { class: "vh" }, say("belief_strip")), kinds.map(moment)),
+    strip({ rows: [...view.states.map((_, u) => p.map(row => row[u])), ...(left ? [rest] : [])], labels: [...labels, say("rest")], begin: view.begin, at: ctx.at, choose: ctx.choose, label: say("belief_strip"),
+      tell: (u, t, v) => `${labels[u] ?? say("rest")} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v, percent)}` }),
+    k === null ? uncovered() : [
+      table([say("state_name"), say("p"), say("emits")], ranked.map(([state, u]) => [num(state), num(p[k][u], percent), emits(u)]), say("largest", { k: ranked.length, n: view.size })),
+      facts([[say("size_states"), num(view.size)], ...(left ? [[say("rest"), num(rest[k], percent)]] : [])]),
+    ],
   ];
 }
 
 function backoff(view, ctx) {
-  const k = place(view, view.tokens.length, ctx.at), orders = view.tokens.map(token => token.order);
+  const k = place(view, view.tokens.length, ctx.at), orders = view.tokens.map(token => token.order), one = view.tokens[k ?? 0];
+  const text = context => [context.start && h("small", { class: "inline" }, say("start"), " "), context.text === "" ? (context.start ? "" : "–") : visible(context.text)];
   return [
     h("h4", {}, say("orders")), over(ctx.trace, { first: view.begin, values: orders, choose: ctx.choose, label: say("orders") }),
     k === null ? uncovered() : [
-      h("p", {}, say("order_chosen"), " ", num(orders[k])),
-      table([say("length"), say("context"), say("p"), say("reserved")], view.tokens[k].contexts.map(one => [num(one.length), one.text === "" ? "–" : visible(one.text), num(one.p, percent), num(one.reserved, percent)])),
+      h("p", {}, say("order_chosen"), " ", num(one.order)),
+      table([say("length"), say("context"), say("seen"), say("p"), say("reserved"), say("part_of_p")], [
+        ...one.contexts.map(context => [num(context.length), text(context), context.seen ? say("yes") : say("no"), num(context.p, percent), num(context.reserved, percent), num(context.share, percent)]),
+        ["–", say("uniform"), "", num(view.uniform, percent), "", num(one.share, percent)],
+      ], say(view.interpolated ? "interpolated" : "not_interpolated")),
     ],
   ];
 }
 
 function mixture(view, ctx) {
-  const k = place(view, view.posterior.length, ctx.at);
+  const k = place(view, view.posterior.length, ctx.at), parts = view.parts.map(part => part.run && part.run !== part.model ? `${part.model} (${part.run})` : part.model);
   return [
-    names(view.parts), stacked({ shares: view.posterior, begin: view.begin, at: ctx.at, width: ctx.width, choose: ctx.choose, label: say("posterior") }),
+    names(parts), stacked({ shares: view.posterior.map(shares => shares ?? []), begin: view.begin, at: ctx.at, width: ctx.width, choose: ctx.choose, label: say("posterior") }),
     k === null ? uncovered() : table([say("part_name"), say("weight"), say("posterior"), say("nats")],
-      view.parts.map((name, part) => [name, num(view.weights[part], percent), num(view.posterior[k][part], percent), num(view.nats[k][part])])),
+      parts.map((name, part) => [name, num(view.weights[part], percent), num(view.posterior[k]?.[part] ?? null, percent), num(view.nats[k][part])])),
   ];
 }
 
@@ -78,23 +84,32 @@ function reach(view, ctx) {
     over(ctx.trace, { ...list, choose: ctx.choose, label: say("over_label") }), largest(ctx.trace, { ...list, name: say("norm") }),
   ];
 }
+const interval = ([low, high]) => [num(low), " – ", num(high)];
 function memory(view, ctx) {
   return [
     doubling({ points: view.visible.map((k, n) => [k, view.nats[n]]), width: ctx.width, label: say("memory_curve"), name: say("visible") }),
-    table([say("visible"), say("nats"), say("interval")], view.visible.map((k, n) => [num(k), num(view.nats[n]), [view.interval[n]].flat().map((v, i) => [i ? " – " : "± ".repeat(!Array.isArray(view.interval[n])), num(v)])])),
+    table([say("visible"), say("nats"), say("interval")], view.visible.map((k, n) => [num(k), num(view.nats[n]), interval(view.interval[n])])),
+  ];
+}
+function stress(view) {
+  return [
+    table([say("change_kind"), say("amount"), say("compared"), say("nats"), say("change"), say("interval"), say("bag")],
+      view.changes.map(one => [say(`stress_${one.kind}`), num(one.amount), num(one.tokens), num(one.nats), num(one.change), interval(one.interval), num(one.bag)])),
+    facts([[say("unchanged"), num(view.nats)], [say("padding"), num(view.padding)], [say("batching"), num(view.batching)]]),
   ];
 }
 function scores(view, ctx) {
-  const list = { first: view.first, values: view.scores, start: view.start };
+  const list = { first: view.first, values: view.scores };
   return [
     h("p", { class: "note" }, say("signs")), over(ctx.trace, { ...list, choose: ctx.choose, label: say("over_label") }), largest(ctx.trace, { ...list, name: say("score") }),
-    facts([[say("total"), num(view.total)], [say("difference"), num(view.difference)]]),
+    facts([[say("total"), num(view.total)], [say("difference"), num(view.difference)], ...(isNumber(view.steps) ? [[say("steps"), num(view.steps)]] : [])]),
   ];
 }
 function units(view) {
   return view.trackers.map(one => [
     h("h4", {}, one.name.replaceAll("_", " ")), h("p", { class: "note" }, one.told),
     one.best.length ? table([say("layer"), say("value"), say("unit_name"), say("correlation")], one.best.map(best => [num(best.layer), best.value, num(best.unit), num(best.correlation)])) : h("p", {}, "–"),
+    facts([[say("chance"), num(one.chance)]]),
   ]);
 }
 
@@ -116,11 +131,25 @@ export function generic(value) {
 }
 const folded = (many, tree) => many > 12 ? h("details", {}, h("summary", {}, say("values", { n: many })), tree) : tree;
 
-export const PANELS = { attention, attention_cell, backoff, belief, gates, integrated_gradients: scores, memory, mixture, occlusion: scores, reach, units };
+// The panel of each view, and what it shows of it.
+export const PANELS = {
+  attention: [attention, "first nats layers rollout relevance"],
+  attention_cell: [attention_cell, "layer head group first key q_path k_path q k products score scale scaled bias start_logit logits start_weight weights weight v weighted mixed out others out_bias output"],
+  backoff: [backoff, "begin uniform interpolated tokens"],
+  belief: [belief, "begin size states predicted filtered emits"],
+  gates: [gates, "begin layer layers size units means values"],
+  integrated_gradients: [scores, "first scores total difference steps"],
+  memory: [memory, "visible nats interval"],
+  mixture: [mixture, "begin parts weights posterior nats"],
+  occlusion: [scores, "first scores total difference"],
+  reach: [reach, "first start norms"],
+  stress: [stress, "nats changes padding batching"],
+  units: [units, "trackers"],
+};
 
 // Names of the entries of a trace that are views, the best known first.
 const HEAD = ["format", "run", "task", "model", "tokens", "at"];
-const ORDER = ["attention", "attention_cell", "gates", "units", "belief", "backoff", "mixture", "reach", "integrated_gradients", "occlusion", "memory"];
+const ORDER = ["attention", "attention_cell", "gates", "units", "belief", "backoff", "mixture", "reach", "integrated_gradients", "occlusion", "memory", "stress"];
 export function viewsOf(trace) {
   const found = Object.keys(trace).filter(name => !HEAD.includes(name) && name !== "surprise" && trace[name] !== null);
   return found.sort((a, b) => (ORDER.indexOf(a) + 1 || 99) - (ORDER.indexOf(b) + 1 || 99));
@@ -128,12 +157,14 @@ export function viewsOf(trace) {
 // Is the view about the prediction of one token, that of trace.at?
 export const isOfOne = (name, view) => name === "attention_cell" || (view && typeof view === "object" && "first" in view);
 
-// The body of a panel; a view that differs from what its panel expects is shown as a table all the same.
+// The body of a panel. What a panel does not show of its view follows as a table, and so does a whole view that is not
+// what its panel takes it for: nothing is left out.
 export function body(name, ctx) {
   const view = ctx.trace[name];
   if (!Object.hasOwn(PANELS, name)) return [generic(view)];
+  const [draw, keys] = PANELS[name], others = Object.entries(view).filter(([key]) => !keys.split(" ").includes(key));
   try {
-    return PANELS[name](view, ctx);
+    return [draw(view, ctx), others.length > 0 && generic(Object.fromEntries(others))];
   } catch (error) {
     console.error(error);
     return [generic(view)];
