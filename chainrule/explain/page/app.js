@@ -150,6 +150,7 @@ function begin() {
   undone = [];
   start();
 }
+document.getElementById("language").addEventListener("click", event => { event.currentTarget.href = event.currentTarget.getAttribute("href").split("#")[0] + location.hash; });
 if (runs.length) {
   render(host, h("form", { class: "ask", on: { submit: event => event.preventDefault() } }), h("div", { class: "viewers" }));
   addEventListener("hashchange", begin);

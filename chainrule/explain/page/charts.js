@@ -68,7 +68,7 @@ export function bars({ values, width, label, distance }) {
 export function doubling({ points, width, label, name }) {
   const [low, high] = range(points.map(point => point[1])), last = Math.log2(points.at(-1)[0]) || 1;
   const x = v => between(LEFT + 8, width - RIGHT - 12, Math.log2(v), last);
-  return h("div", {}, frame(width, [low, high], points.map(([v]) => [x(v), v]), label, y => h("g", { class: "s3" }, h("path", { class: "line", d: path(points.map(([v, of]) => [x(v), y(of)])) }))),
+  return h("div", {}, frame(width, [low, high], points.map(([v]) => [x(v), v]).filter(([place], k, all) => !k || place - all[k - 1][0] > 26), label, y => h("g", { class: "s3" }, h("path", { class: "line", d: path(points.map(([v, of]) => [x(v), y(of)])) }))),
     h("p", { class: "axis-name note" }, name));
 }
 
@@ -87,7 +87,7 @@ export function strip({ rows, labels, begin, at, choose, tell, label }) {
     const edge = event.currentTarget.getBoundingClientRect(), k = Math.floor((event.clientX - edge.left) / edge.width * many), r = Math.floor((event.clientY - edge.top) / edge.height * rows.length);
     return k >= 0 && k < many && r >= 0 && r < rows.length ? [r, k] : null;
   };
-  const height = Math.max(6, Math.min(22, 260 / rows.length));
+  const height = Math.max(rows.length <= 40 ? 11 : 6, Math.min(22, 260 / rows.length));
   return h("div", { class: "strip" }, h("ol", { class: "strip-labels", "aria-hidden": "true", style: { "--row": `${height}px` } }, height >= 11 && labels.map(one => h("li", {}, one))),
     h("div", { class: "strip-box" }, h("canvas", {
       width: many, height: rows.length, role: "img", "aria-label": label, "data-rows": JSON.stringify(rows), style: { height: `${height * rows.length}px` },

@@ -11,6 +11,7 @@ const TOP_STATES = 8;
 const place = (view, many, at) => at >= view.begin && at < view.begin + many ? at - view.begin : null;
 const uncovered = () => h("p", { class: "note" }, say("outside"));
 
+const spaced = name => name.replaceAll("_", " ");
 function gates(view, ctx) {
   const kinds = Object.keys(view.means), gate = kinds.includes(ctx.state.gate) ? ctx.state.gate : kinds[0];
   const k = place(view, view.means[gate].length, ctx.at), values = view.values[gate];
@@ -18,13 +19,13 @@ function gates(view, ctx) {
   const units = view.units.map(unit => say("unit", { unit }));
   return [
     layerOf(view, ctx),
-    h("h4", {}, say("gate_means")), names(kinds), lines({ ...chart, series: kinds.map(kind => view.means[kind]), label: say("gate_means") }),
-    k !== null && facts(kinds.map(kind => [kind, num(view.means[kind][k])])),
+    h("h4", {}, say("gate_means")), names(kinds.map(spaced)), lines({ ...chart, series: kinds.map(kind => view.means[kind]), label: say("gate_means") }),
+    k !== null && facts(kinds.map(kind => [spaced(kind), num(view.means[kind][k])])),
     h("h4", {}, say("gate_units")), choice(`${ctx.id}-gate`, say("gate"), kinds, gate, of => ctx.set({ gate: of })),
     strip({ ...chart, rows: view.units.map((_, u) => values.map(row => row[u])), labels: units, label: say("gate_units"),
       tell: (u, t, v) => `${units[u]} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v)}` }),
     k === null ? uncovered() : h("details", {}, h("summary", {}, say("chosen_numbers")),
-      table([say("unit_name"), ...kinds], view.units.map((unit, u) => [num(unit), ...kinds.map(kind => num(view.values[kind][k][u]))]))),
+      table([say("unit_name"), ...kinds.map(spaced)], view.units.map((unit, u) => [num(unit), ...kinds.map(kind => num(view.values[kind][k][u]))]))),
   ];
 }
 function layerOf(view, ctx) {                              // the layer that a view shows: another one must be asked for
@@ -33,7 +34,7 @@ function layerOf(view, ctx) {                              // the layer that a v
   return h("div", { class: "fields" }, choice(`${ctx.id}-asked-layer`, say("layer"), layers, String(view.layer), layer => ctx.set({ layer: +layer })));
 }
 export function choice(id, label, names, chosen, choose) {
-  return h("label", { class: "field" }, label, h("select", { id, value: chosen, on: { change: event => choose(event.target.value) } }, names.map(name => h("option", { value: name }, name))));
+  return h("label", { class: "field" }, label, h("select", { id, value: chosen, on: { change: event => choose(event.target.value) } }, names.map(name => h("option", { value: name }, spaced(name)))));
 }
 
 function belief(view, ctx) {
@@ -69,7 +70,7 @@ function backoff(view, ctx) {
 }
 
 function mixture(view, ctx) {
-  const k = place(view, view.posterior.length, ctx.at), parts = view.parts.map(part => part.run && part.run !== part.model ? `${part.model} (${part.run})` : part.model);
+  const k = place(view, view.posterior.length, ctx.at), parts = view.parts.map(part => part.run ? `${part.model} (${part.run.split(/[\\/]/).at(-1)})` : part.model);
   return [
     names(parts), stacked({ shares: view.posterior.map(shares => shares ?? []), begin: view.begin, at: ctx.at, width: ctx.width, choose: ctx.choose, label: say("posterior") }),
     k === null ? uncovered() : table([say("part_name"), say("weight"), say("posterior"), say("nats")],
@@ -107,7 +108,7 @@ function scores(view, ctx) {
 }
 function units(view) {
   return view.trackers.map(one => [
-    h("h4", {}, one.name.replaceAll("_", " ")), h("p", { class: "note" }, one.told),
+    h("h4", {}, spaced(one.name)), h("p", { class: "note" }, one.told),
     one.best.length ? table([say("layer"), say("value"), say("unit_name"), say("correlation")], one.best.map(best => [num(best.layer), best.value, num(best.unit), num(best.correlation)])) : h("p", {}, "–"),
     facts([[say("chance"), num(one.chance)]]),
   ]);

@@ -102,7 +102,9 @@ export function largest(trace, { first, values, start, form = rounded, name }) {
     found.length > MOST ? say("largest", { k: MOST, n: found.length }) : null);
 }
 export function table(head, lines, caption = null) {
+  const holds = (tree, name) => Array.isArray(tree) ? tree.some(one => holds(one, name)) : tree?.name === name;
+  const words = k => k > 0 && !lines.some(line => holds(line[k], "data")) ? "words" : null;                  // no numbers: from the left
   return h("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": caption || head.join(", ") }, h("table", { class: "plain" }, caption && h("caption", {}, caption),
-    h("thead", {}, h("tr", {}, head.map(cell => h("th", { scope: "col" }, cell)))),
-    h("tbody", {}, lines.map(line => h("tr", {}, line.map((cell, k) => k ? h("td", {}, cell) : h("th", { scope: "row" }, cell)))))));
+    h("thead", {}, h("tr", {}, head.map((cell, k) => h("th", { scope: "col", class: words(k) }, cell)))),
+    h("tbody", {}, lines.map(line => h("tr", {}, line.map((cell, k) => k ? h("td", { class: words(k) }, cell) : h("th", { scope: "row" }, cell)))))));
 }

@@ -36,14 +36,14 @@ export function rounded(v) {
   const size = Math.abs(v);
   if (v === 0) return "0";
   if (Number.isInteger(v) || size >= 1000) return Math.round(v).toLocaleString("en");
-  return size >= 1e-3 ? String(+v.toPrecision(3)) : v.toExponential(1);
+  return size >= 1e-3 ? v.toPrecision(3) : v.toExponential(1);
 }
 export const hundredths = v => v.toFixed(2);
 export function percent(v) {
   const hundred = 100 * v;
   if (v === 0) return "0%";
   if (hundred >= 10) return `${hundred.toFixed(1)}%`;
-  return hundred >= 1e-3 ? `${+hundred.toPrecision(2)}%` : `${hundred.toExponential(1)}%`;
+  return hundred >= 1e-3 ? `${hundred.toPrecision(2)}%` : `${hundred.toExponential(1)}%`;
 }
 export const read = (v, form = rounded) => v === null || v === undefined ? "–" : form(v);
 export const num = (v, form = rounded, attributes = {}) => h("data", { ...attributes, value: String(v) }, read(v, form));
