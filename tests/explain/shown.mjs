@@ -1,9 +1,6 @@
 // Prints, as JSON, what the modules of a page show of a trace: for each view the numbers with their texts, and all texts.
-// node shown.mjs FOLDER < {"trace": …, "words": …, "captions": …}
-import { readFileSync } from "node:fs";
-
-const folder = process.argv[2], given = JSON.parse(readFileSync(0, "utf8")), { trace } = given;
-const load = name => import(`${folder}/${name}.js`);
+// given: {"trace": …, "words": …, "captions": …}, and what else is asked for
+const { trace } = given;
 const [{ speak }, { PANELS, body, isOfOne, viewsOf }, tokens, { panel, heading, predictionPanel }, link] = await Promise.all(["words", "panels", "tokens", "viewer", "link"].map(load));
 speak(given.words);
 const failures = [];

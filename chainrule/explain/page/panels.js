@@ -48,7 +48,7 @@ function belief(view, ctx) {
     strip({ rows: [...view.states.map((_, u) => p.map(row => row[u])), ...(left ? [rest] : [])], labels: [...labels, say("rest")], begin: view.begin, at: ctx.at, choose: ctx.choose, label: say("belief_strip"),
       tell: (u, t, v) => `${labels[u] ?? say("rest")} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v, percent)}` }),
     k === null ? uncovered() : [
-      table([say("state_name"), say("p"), say("emits")], ranked.map(([state, u]) => [num(state), num(p[k][u], percent), emits(u)]), say("largest", { k: ranked.length, n: view.size })),
+      table([say("state_name"), say("p"), say("emits")], ranked.map(([state, u]) => [num(state), num(p[k][u], percent), emits(u)]), say("largest_states", { k: ranked.length, n: view.states.length })),
       facts([[say("size_states"), num(view.size)], ...(left ? [[say("rest"), num(rest[k], percent)]] : [])]),
     ],
   ];
