@@ -209,7 +209,7 @@ ROUTES = {
         _filled,
     ),
     "explain": Route(
-        "explain", "text", str, "a text; of symbols, a record as it is written in a file",
+        "explain", "text", str, "a text; where a run reads symbols, a record as it is written in a file",
         {"text": "home search product", "at": 2}, _explained,
         words={"view": "show only this view (or a list of them; default: the usual ones of the model type)"},
         never=("out",),

@@ -23,10 +23,11 @@ const context = (at, state, live = false) => ({ trace, at, state, captions: give
 const states = [...(given.states ?? [{}])];
 const shown = {};
 for (const name of viewsOf(trace)) {
-  shown[name] = { numbers: [], drawn: [], texts: [], roles: [] };
+  shown[name] = { numbers: [], drawn: [], texts: [], roles: [], places: {} };
   for (const state of states) for (let at = 0; at < trace.tokens.length; at++) for (const live of [false, true]) {
     const found = all(panel(name, context(at, state, live)));
     for (const [kind, list] of Object.entries(found)) shown[name][kind].push(...list);
+    (shown[name].places[at] ??= []).push(...found.numbers.map(one => one[0]));
   }
 }
 const [begin, end] = tokens.stretch(trace);

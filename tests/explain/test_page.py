@@ -85,6 +85,24 @@ def test_a_view_shows_every_number_of_the_json_and_no_other(view: str) -> None:
     assert told == {*numbers(sample_trace()[view], left_out)}
 
 
+def test_the_numbers_beside_a_token_are_those_of_the_token() -> None:
+    trace, found = sample_trace(), of_sample()["views"]
+    for k in range(7):
+        told = {view: {float(one) for one in found[view]["places"][str(3 + k)] if one != "null"} for view in VIEWS}
+        mixture, gates, belief, backoff = (trace[view] for view in ("mixture", "gates", "belief", "backoff"))
+        of_token = {*numbers([mixture["posterior"][k], mixture["nats"][k]])}
+        assert told["mixture"] == of_token | {*mixture["weights"]}
+        fixed = {gates["layer"], gates["layers"], gates["size"], *gates["units"]}
+        assert told["gates"] == fixed | {
+            *numbers([each[kind][k] for each in (gates["means"], gates["values"]) for kind in each])
+        }
+        assert told["backoff"] == {backoff["uniform"], *numbers(backoff["tokens"][k])}
+        for other in {*range(7)} - {k}:
+            assert not told["belief"] & {*numbers([belief[kind]["p"][other] for kind in ("predicted", "filtered")])}
+        for kind in ("predicted", "filtered"):
+            assert {belief[kind]["rest"][k], *sorted(belief[kind]["p"][k])[-8:]} <= told["belief"]
+
+
 def test_the_text_and_the_prediction_show_the_numbers_of_surprise() -> None:
     found, expected = of_sample(), sample_trace()["surprise"]["tokens"]
     nats = [one["nats"] for one in expected]
@@ -133,7 +151,10 @@ def test_an_impossible_token_and_numbers_that_are_none_are_shown() -> None:
     trace["surprise"]["tokens"][2]["nats"] = float("inf")
     found = shown(trace)
     assert ["null", "–"] in found["text"]["rows"]["numbers"] and ["null", "–"] in found["views"]["mixture"]["numbers"]
-    assert float("inf") not in numbers(json.loads(json.dumps(export.finite(trace))))
+    written = json.loads(
+        scripts(export.page(trace))["trace"], parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    )
+    assert written["surprise"]["tokens"][2]["nats"] is None and written["tokens"] == trace["tokens"]
 
 
 # --- views and texts --------------------------------------------------------------------------------------------------
