@@ -75,7 +75,7 @@ def language(request: Request) -> str:
 
 
 def _told(name: str, run: Run) -> dict[str, Any]:
-    """What the page knows of a run."""
+    """Return the entry of a run in the list that the page is given."""
     paths = routes_of(run)
     explains = EXPLAIN in paths
     return {

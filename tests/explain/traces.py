@@ -9,7 +9,8 @@ import numpy as np
 
 TEXTS = ["to", " ", "be", "\n", "né", "", "<b>&'", " or", "\x1b", "not", "."]
 """Texts of tokens, with what HTML, people or terminals could read otherwise."""
-AT = 7
+AT, BEGIN, MANY = 7, 3, 7
+"""Place of the prediction that is explained; first token of views over many, and how many they cover."""
 
 
 class Numbers:
@@ -25,26 +26,14 @@ class Numbers:
         return self._random.uniform(low, high, sizes).tolist()
 
 
-def sample_trace() -> dict[str, Any]:
-    """Return a trace of 11 tokens; views over many cover 7 of them, from token 3 on."""
-    of, begin, many = Numbers(), 3, 7
-    best = [
-        [{"id": 100 + k, "text": text, "p": of.one()} for k, text in enumerate(("to", "\n", ""))] for _ in range(many)
-    ]
-    best[2][1] |= {"id": 5, "text": TEXTS[5]}
-    ranks = itertools.count(1009, 2)
+def _attention(of: Numbers) -> dict[str, Any]:
+    """Return the views of attention."""
     heads = [
         [{"head": k, "start": of.one(), "weights": of.some(AT), "start_norm": of.one(), "norms": of.some(AT, high=9)}
          for k in range(3)]
         for _ in "ab"
     ]  # fmt: skip
-    kinds = ("input_gate", "forget_gate", "memory")
     return {
-        "format": 1, "run": "sample", "task": "generate", "model": "all of them", "at": AT,
-        "tokens": [{"id": k, "text": text} for k, text in enumerate(TEXTS)],
-        "surprise": {"begin": begin, "tokens": [
-            {"nats": of.one(0, 12), "rank": next(ranks), "entropy": of.one(0, 5), "best": found} for found in best
-        ]},
         "attention": {
             "first": 0, "nats": of.one(), "layers": [{"layer": k, "heads": found} for k, found in enumerate(heads)],
             "rollout": {"start": of.one(), "weights": of.some(AT)},
@@ -61,6 +50,14 @@ def sample_trace() -> dict[str, Any]:
             "logits": of.some(AT, low=-9), "weights": of.some(AT),
             **{name: of.some(13, low=-1) for name in ("out", "others", "out_bias", "output")},
         },
+    }  # fmt: skip
+
+
+def _memories(of: Numbers) -> dict[str, Any]:
+    """Return the views of what models keep."""
+    begin, many = BEGIN, MANY
+    kinds = ("input_gate", "forget_gate", "memory")
+    return {
         "gates": {
             "begin": begin, "layer": 1, "layers": 2, "size": 113, "units": [17, 19, 23, 29, 31],
             "means": {kind: of.some(many) for kind in kinds},
@@ -86,6 +83,12 @@ def sample_trace() -> dict[str, Any]:
             "weights": of.some(3), "posterior": [None, *of.some(many - 1, 3)],
             "nats": [[None, None, None], *of.some(many - 1, 3, high=9)],
         },
+    }  # fmt: skip
+
+
+def _causes(of: Numbers) -> dict[str, Any]:
+    """Return the views of what a prediction depends on."""
+    return {
         "reach": {"first": 2, "start": of.one(), "norms": of.some(AT - 2, low=1e-9, high=1e-4)},
         "memory": {"visible": [1, 2, 4, 8], "nats": of.some(4, high=5), "interval": of.some(4, 2)},
         "integrated_gradients": {
@@ -100,6 +103,24 @@ def sample_trace() -> dict[str, Any]:
                 for k, kind in enumerate(("trim", "omit", "permute", "permute_nearby", "lengthen"))
             ],
         },
+    }  # fmt: skip
+
+
+def sample_trace() -> dict[str, Any]:
+    """Return a trace of 11 tokens; views over many cover 7 of them, from token 3 on."""
+    of, begin, many = Numbers(), BEGIN, MANY
+    best = [
+        [{"id": 100 + k, "text": text, "p": of.one()} for k, text in enumerate(("to", "\n", ""))] for _ in range(many)
+    ]
+    best[2][1] |= {"id": 5, "text": TEXTS[5]}
+    ranks = itertools.count(1009, 2)
+    return {
+        "format": 1, "run": "sample", "task": "generate", "model": "all of them", "at": AT,
+        "tokens": [{"id": k, "text": text} for k, text in enumerate(TEXTS)],
+        "surprise": {"begin": begin, "tokens": [
+            {"nats": of.one(0, 12), "rank": next(ranks), "entropy": of.one(0, 5), "best": found} for found in best
+        ]},
+        **_attention(of), **_memories(of), **_causes(of),
         "later": {
             "begin": begin, "deep": [{"a": of.one(), "b": of.some(3)}], "flat": of.some(17), "rows": [{"x": of.one()}],
         },

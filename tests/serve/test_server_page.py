@@ -143,7 +143,7 @@ def test_the_page_lists_all_runs_and_says_which_explain(client: TestClient, serv
         answer = client.post("/v1/explain", json={"model": name, "text": told[name]["sample"]})
         assert answer.status_code == 200, "the sample can be read"
     page = client.get("/").text
-    assert all(f'href="docs#{path}"' in page for run in told.values() for path in run["routes"])
+    assert all(f'href="/docs#{path}"' in page for run in told.values() for path in run["routes"])
 
 
 def test_the_language_is_that_of_the_address_else_of_the_browser(client: TestClient) -> None:
