@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chainrule.core.batch import *
     from chainrule.core.config import *
     from chainrule.core.errors import *
+    from chainrule.core.memory import *
     from chainrule.core.model import *
     from chainrule.core.noise import *
     from chainrule.core.prediction import *
@@ -52,6 +53,7 @@ _EXPORTS = {
     "state": ["State"],
     "noise": ["Noise", "Randomness", "normal_noise"],
     "prediction": ["IGNORED", "Categorical", "Normal", "Prediction", "Projected", "draw", "scored"],
+    "memory": ["BacksOff", "ContextSteps", "HiddenStates", "LinearMixture"],
     "model": [
         "Autoregressive",
         "Classifier",

@@ -6,7 +6,7 @@
     p(x_t | x_<t)  =  sum_i  h_t(i) b_i(x_t)                                                             (Prediction)
 
 The State is the predicted belief h_t. The probe ``belief`` shows the filtered belief p(z_t | x_<=t), after x_t was
-read.
+read, and ``predicted_belief`` h_{t+1}, which predicts the next token.
 
 **Emissions** are categorical (task ``generate``), or Gaussian mixtures over real x (task ``series``) with diagonal or
 full covariances, or one that all states share (tied).
@@ -43,6 +43,7 @@ from chainrule.core import (
     Batch,
     Config,
     ConfigError,
+    HiddenStates,
     Prediction,
     Randomness,
     Recipe,
@@ -177,7 +178,7 @@ class HiddenMarkov(Autoregressive, HiddenChain):
         self.prior_N = nn.Parameter(random_logits(first_N, 1.0), requires_grad=config.free_start)
         self.transition_NN = nn.Parameter(random_logits(step_NN, 1.0))
         self.emission: Emission = emission
-        self.belief = Probe()
+        self.belief, self.predicted_belief = Probe(), Probe()
         self.notes: list[str] = []
         """Remarks of the last training for the reader of a report."""
 
@@ -209,6 +210,8 @@ class HiddenMarkov(Autoregressive, HiddenChain):
             read = filtered(self._reading(inputs_BT, before))
             if observed(self.belief):
                 self.belief(read.log_after_TBN[:-1].exp().transpose(0, 1))
+            if observed(self.predicted_belief):
+                self.predicted_belief(read.log_before_TBN[1:].exp().transpose(0, 1))
             after = read.log_before_TBN[lengths_B, torch.arange(len(lengths_B), device=lengths_B.device)]
             prediction = Emitted(read.log_before_TBN[1:].transpose(0, 1), self.emission)
         return prediction, Belief(before.length_B + lengths_B, after)
@@ -349,12 +352,17 @@ RECIPE = Recipe(update="em", batch_size=64, sequence_length=256, stateful=False,
 
 
 @register("hmm", label="HMM", config=CategoricalConfig, width="states", width_step=8, recipe=RECIPE)
-class CategoricalHMM(HiddenMarkov):
+class CategoricalHMM(HiddenMarkov, HiddenStates):
     """A hidden Markov model over tokens."""
+
+    emission: CategoricalEmission
 
     def __init__(self, config: CategoricalConfig):
         super().__init__(config, CategoricalEmission(config.states, config.vocab_size))
         self.vocab_size = config.vocab_size
+
+    def log_emissions(self) -> Tensor:
+        return self.emission.log_table_NV
 
 
 @register("hmm", task="series", config=GaussianConfig, recipe=RECIPE)

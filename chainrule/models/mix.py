@@ -25,6 +25,7 @@ from chainrule.core import (
     Categorical,
     Classifier,
     Config,
+    LinearMixture,
     PartsBatch,
     Prediction,
     Recipe,
@@ -84,9 +85,13 @@ class Mixture(Prediction):
     def __init__(self, parts: tuple[Prediction, ...], log_weights_K: Tensor, shape_BTV: tuple[int, int, int]):
         self.parts, self.log_weights_K, self.shape_BTV = parts, log_weights_K, shape_BTV
 
+    def part_log_probs(self, targets_BT: Tensor) -> Tensor:
+        """Return log p of the targets under each part, B x T x K."""
+        return torch.stack([part.log_prob(targets_BT).double() for part in self.parts], -1)
+
     def log_prob(self, targets_BT: Tensor) -> Tensor:
-        nats_BTK = torch.stack([part.log_prob(targets_BT).double() for part in self.parts], -1)
-        return (nats_BTK + self.log_weights_K).logsumexp(-1).masked_fill(targets_BT == IGNORED, 0.0)
+        log_p_BTK = self.part_log_probs(targets_BT) + self.log_weights_K
+        return log_p_BTK.logsumexp(-1).masked_fill(targets_BT == IGNORED, 0.0)
 
     def logits(self) -> Tensor:
         """Return log p, normalised, float64, B x T x V."""
@@ -151,7 +156,7 @@ class MixState(State):
 
 
 @register("mix", label="Mix", config=MixConfig, recipe=Recipe(), trained=False)
-class Mix(Autoregressive):
+class Mix(Autoregressive, LinearMixture):
     """A mixture of models that predict the same tokens."""
 
     config: MixConfig
@@ -196,6 +201,9 @@ class Mix(Autoregressive):
         return Mixture(predictions, self.log_weights_K, (B, T, self.vocab_size)), MixState(
             before.length_B + many, states
         )
+
+    def part_log_probs(self, inputs_BT: Tensor, targets_BT: Tensor) -> Tensor:
+        return self(inputs_BT)[0].part_log_probs(targets_BT)
 
 
 class ClassifierMixConfig(Config):

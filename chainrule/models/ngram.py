@@ -55,8 +55,10 @@ from torch import Tensor
 from chainrule.core import (
     IGNORED,
     Autoregressive,
+    BacksOff,
     Batch,
     Config,
+    ContextSteps,
     Prediction,
     Randomness,
     Recipe,
@@ -65,7 +67,7 @@ from chainrule.core import (
     draw,
     register,
 )
-from chainrule.counting.counts import Counts, Storage, estimate, first_children, parse_memory
+from chainrule.counting.counts import Counts, Storage, estimate, first_children, levels, parse_memory
 from chainrule.counting.model import CountingModel, DataSized, RecentState, resume, within_lengths
 
 Smoothing = Literal["auto", "ml", "add_k", "witten_bell", "kneser_ney", "backoff"]
@@ -185,6 +187,23 @@ class Backoff(Prediction):
         result[scored] = answer
         return result
 
+    def steps(self, targets_BT: Tensor) -> tuple[Tensor, Tensor]:
+        """Return whether each target was seen after each context, and its log p after this one and the shorter ones,
+        both B x T x m.
+
+        Args:
+            targets_BT: tokens.
+        """
+        tables, contexts_BTm = self.tables, self.contexts_BTm
+        self.check(contexts_BTm)
+        entry_BTm, through_BTm = tables.child(contexts_BTm, targets_BT[..., None]), tables.backoff(contexts_BTm)
+        own_BTm = tables.log_prob[entry_BTm.clamp(min=0)]
+        log_p_mBT = [torch.full_like(own_BTm[..., 0], -math.log(tables.vocab_size))]
+        for m in reversed(range(contexts_BTm.shape[-1])):
+            shorter_BT = through_BTm[..., m] + log_p_mBT[-1]
+            log_p_mBT.append(torch.where(entry_BTm[..., m] >= 0, own_BTm[..., m], shorter_BT))
+        return entry_BTm >= 0, torch.stack(log_p_mBT[:0:-1], -1)
+
     def logits(self) -> Tensor:
         """Return log p, normalised, float64, B x T x V."""
         tables, contexts = self.tables, self.contexts_BTm.flatten(0, 1)
@@ -261,7 +280,7 @@ class Unsmoothed(Backoff):
 # ---------------------------------------------------------------------------------------------------------------- model
 
 
-class CountModel(DataSized, CountingModel[Counts], Autoregressive):
+class CountModel(DataSized, CountingModel[Counts], Autoregressive, BacksOff):
     """An n-gram model; subclasses name the smoothing of ``auto``."""
 
     customary: ClassVar[Smoothing]
@@ -348,6 +367,18 @@ class CountModel(DataSized, CountingModel[Counts], Autoregressive):
         depth_BT = self._depth(tables, read_BT)[:, self.config.n - 1 :]
         only_BT1 = contexts_BTm.gather(2, depth_BT[..., None])
         return (Unsmoothed if self.smoothing == "ml" else Backoff)(tables, only_BT1), after
+
+    @property
+    def interpolated(self) -> bool:
+        return self.smoothing != "backoff"
+
+    def context_steps(self, inputs_BT: Tensor, targets_BT: Tensor) -> ContextSteps:
+        prediction, _ = self(inputs_BT)
+        seen_BTm, log_p_BTm = prediction.steps(targets_BT)
+        contexts_BTm, trie = prediction.contexts_BTm, levels(self.keys.cpu().numpy(), self.start_id + 1, self.config.n)
+        longer = torch.tensor([level.start for level in trie[1:]], device=contexts_BTm.device)
+        length_BTm = torch.where(contexts_BTm < 0, -1, torch.bucketize(contexts_BTm, longer, right=True))
+        return ContextSteps(length_BTm, seen_BTm, log_p_BTm, self.tables.backoff(contexts_BTm))
 
     def _contexts(self, tables: Tables, read_BT: Tensor) -> Tensor:
         """Return the index of the m tokens that end at each place, m = 0 .. n - 1 in the last dimension."""
