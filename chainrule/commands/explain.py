@@ -21,6 +21,9 @@ class Explain(UsesRun):
     """show what a run expects, remembers and uses when it reads a text"""
 
     text: str = argument("the text; of symbols, a record as it is written in a file", metavar="TEXT")
+    target: str | None = option(
+        "translate: explain this translation of the text (default: the best that beam search finds)", metavar="TEXT"
+    )
     view: tuple[str, ...] = option(
         "show only this view (may be repeated; default: the usual ones of the model type)", (), metavar="NAME"
     )
@@ -58,4 +61,5 @@ class Explain(UsesRun):
         shown = trace.get("surprise")
         for place, one in enumerate(shown["tokens"], shown["begin"]) if shown else ():
             text, mark = json.dumps(trace["tokens"][place]["text"], ensure_ascii=False), " <" * (place == trace["at"])
-            yield f"{place:>5}  {text:<12} {one['nats']:7.3f} nats  rank {one['rank']:<6}{mark}"
+            nats = "  never" if one["nats"] is None else f"{one['nats']:7.3f}"
+            yield f"{place:>5}  {text:<12} {nats} nats  rank {one['rank']:<6}{mark}"

@@ -40,6 +40,13 @@ class SequenceModel(nn.Module):
 
     config: Config
 
+    attention_stack: str | None = None
+    """Dotted name of the stack of Transformer blocks whose self-attention reads its inputs, "" where it is one itself;
+    None: it has none."""
+    attention_chunk: int | None = None
+    """Number of tokens that this stack reads at once, each chunk behind a start token; None: the whole row, without one
+    (of an autoregressive model: as `forward` is given it)."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.config = config

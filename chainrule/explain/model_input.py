@@ -1,8 +1,13 @@
-"""A run with an input that it has read, and the part of it that each prediction depends on."""
+"""A run with an input that it has read, and the part of it that each prediction depends on.
+
+``ModelInput`` is a record of an autoregressive run, ``PairInput`` a target behind its source, ``EncoderInput`` a row
+that a bidirectional run reads as a whole.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,18 +15,42 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.core import UserError
+from chainrule.core import State, UserError
+from chainrule.data.token_texts import token_name
 from chainrule.inference.scoring import EvalWindow, Row
 from chainrule.runs.run import Run
 
 
 @dataclass(frozen=True)
-class ModelInput:
-    """A record that an autoregressive run reads from its start.
+class InputRow:
+    """The row that a model reads to predict (or to encode) one token.
+
+    Args:
+        first: place of its first token in the input.
+        start: a start token comes before that.
+        query: index in the row from which the answer is read.
+        read: runs the model once; returns log p of the answer in nats, a scalar, and the name of the answer.
+        size: number of inputs of the row, the start token among them; None: all that the model reads.
+        row: index of the row in the batch of the model.
+        pooled: the answer is read from the mean over all tokens, not from the query alone.
+    """
+
+    first: int
+    start: bool
+    query: int
+    read: Callable[[], tuple[Tensor, str]]
+    size: int | None = None
+    row: int = 0
+    pooled: bool = False
+
+
+@dataclass(frozen=True)
+class RunInput(ABC):
+    """Base of inputs: the tokens that a run reads.
 
     Args:
         run: the run.
-        ids: the tokens of the record, at least one.
+        ids: the tokens, at least one.
         texts: the text of each.
     """
 
@@ -35,6 +64,33 @@ class ModelInput:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @abstractmethod
+    def input_row(self, at: int) -> InputRow:
+        """Return the row in which a token is predicted, or encoded.
+
+        Args:
+            at: place of the token.
+        """
+
+
+@dataclass(frozen=True)
+class EncoderInput(RunInput):
+    """A row that a bidirectional run reads as a whole.
+
+    Args:
+        input_rows: the row in which the token at a place is encoded.
+    """
+
+    input_rows: Callable[[int], InputRow]
+
+    def input_row(self, at: int) -> InputRow:
+        return self.input_rows(at)
+
+
+@dataclass(frozen=True)
+class ModelInput(RunInput):
+    """A record that an autoregressive run reads from its start."""
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -64,3 +120,48 @@ class ModelInput:
     def targets(self, first: int, stop: int) -> Tensor:
         """Return the tokens from ``first`` to before ``stop``, 1 x T."""
         return torch.from_numpy(np.asarray(self.ids[first:stop], np.int64))[None].to(self.run.compute.device)
+
+    def state(self) -> State | None:
+        """Return the State in which the start token is read; None: the empty one."""
+        return None
+
+    def name(self, k: int) -> str:
+        """Return the name of a token of the vocabulary."""
+        return token_name(self.run.processor.tokenizer, k)
+
+    def input_row(self, at: int) -> InputRow:
+        first = self.row(at).read
+        return InputRow(first, True, at - first, lambda: (self._log_p(first, at), self.name(int(self.ids[at]))))
+
+    def _log_p(self, first: int, at: int) -> Tensor:
+        with self.run.compute.autocast():
+            inputs_1T = self.inputs(first, at + 1)
+            prediction, _ = self.run.model.eval()(inputs_1T, self.state())
+            last = prediction.select(torch.tensor([inputs_1T.shape[1] - 1], device=inputs_1T.device))
+            return last.log_prob(self.targets(at, at + 1))[0, 0]
+
+
+@dataclass(frozen=True)
+class PairInput(ModelInput):
+    """A target that an autoregressive run writes after it has read a source. Its last token is its end.
+
+    Args:
+        source_ids: the tokens of the source, at least one.
+        source_texts: the text of each.
+    """
+
+    source_ids: np.ndarray
+    source_texts: Sequence[str]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The whole target in one row, as it is scored."""
+        return [Row(0, 0, len(self.ids), 0)]
+
+    def state(self) -> State:
+        sources_1S = torch.from_numpy(np.asarray(self.source_ids, np.int64))[None].to(self.run.compute.device)
+        return self.run.model.encode_prompt(sources_1S)
+
+    def name(self, k: int) -> str:
+        tokenizer = self.run.processor.target
+        return token_name(tokenizer, k) if k < tokenizer.vocab_size else "(end)"

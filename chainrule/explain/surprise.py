@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
@@ -9,8 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Autoregressive
-from chainrule.data.token_texts import token_name
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import ModelInput, PairInput
 from chainrule.explain.views import Asked, Facts, view
 from chainrule.inference.scoring import Row
 from chainrule.runs.run import Run
@@ -30,7 +30,7 @@ class Alternative(Facts):
 class Predicted(Facts):
     """The prediction of one token."""
 
-    nats: float = Field(description="-log p of the token")
+    nats: float | None = Field(description="-log p of the token; null: its probability is 0")
     rank: int = Field(description="place of the token among all, by probability; 1: the most probable")
     entropy: float = Field(description="expected nats of this prediction")
     best: list[Alternative] = Field(description="the most probable tokens, the first of all first")
@@ -48,7 +48,7 @@ def predicts_tokens(run: Run) -> bool:
     return isinstance(run.model, Autoregressive) and run.model.vocab_size > 0
 
 
-@view(predicts_tokens)
+@view(predicts_tokens, reads=(ModelInput, PairInput))
 def surprise(given: ModelInput, asked: Asked) -> Surprise:
     """Return how improbable each token was, in nats, and what the run expected instead."""
     found = [
@@ -64,23 +64,26 @@ def surprise(given: ModelInput, asked: Asked) -> Surprise:
 def _predicted(given: ModelInput, row: Row, asked: Asked) -> Iterator[Predicted]:
     run, first, stop = given.run, max(row.scored, asked.begin), min(row.stop, asked.end)
     with run.compute.autocast():
-        prediction, _ = run.model.eval()(given.inputs(row.read, stop))
-        place = row.read
+        prediction, _ = run.model.eval()(given.inputs(row.read, stop), given.state())
+        targets_1T = given.targets(row.read, stop)
+        log_p_T, place = prediction.log_prob(targets_1T)[0].double(), row.read
         for piece in prediction.split(max(1, LOGITS // run.model.vocab_size)):
-            log_p_TV = piece.logits()[0].double().log_softmax(-1)
-            skipped, place = max(0, first - place), place + len(log_p_TV)
-            if skipped < len(log_p_TV):
-                wanted_T = given.targets(place - len(log_p_TV) + skipped, place)[0]
-                yield from _facts(run, log_p_TV[skipped:], wanted_T, min(asked.top_k, run.model.vocab_size))
+            logits_TV = piece.logits()[0].double()
+            here = slice(max(0, first - place), None)
+            wanted = slice(place - row.read, place - row.read + len(logits_TV))
+            place += len(logits_TV)
+            if here.start < len(logits_TV):
+                told = logits_TV[here], targets_1T[0, wanted][here], log_p_T[wanted][here]
+                yield from _facts(given, *told, min(asked.top_k, run.model.vocab_size))
 
 
-def _facts(run: Run, log_p_TV: Tensor, wanted_T: Tensor, k: int) -> Iterator[Predicted]:
-    log_p_T1 = log_p_TV.gather(1, wanted_T[:, None])
-    rank_T = 1 + (log_p_TV > log_p_T1).sum(1)
+def _facts(given: ModelInput, logits_TV: Tensor, targets_T: Tensor, log_p_T: Tensor, k: int) -> Iterator[Predicted]:
+    log_p_TV = logits_TV.log_softmax(-1)
+    rank_T = 1 + (logits_TV > logits_TV.gather(1, targets_T[:, None])).sum(1)
     entropy_T = -torch.where(log_p_TV > -torch.inf, log_p_TV.exp() * log_p_TV, 0.0).sum(1)
     best = log_p_TV.topk(k)
     rows = zip(best.indices.tolist(), best.values.exp().tolist())
-    told = zip((-log_p_T1[:, 0]).tolist(), rank_T.tolist(), entropy_T.tolist(), rows)
-    for nats, rank, entropy, (ids, p) in told:
-        alternatives = [Alternative(id=i, text=token_name(run.processor.tokenizer, i), p=q) for i, q in zip(ids, p)]
+    for log_p, rank, entropy, (ids, p) in zip(log_p_T.tolist(), rank_T.tolist(), entropy_T.tolist(), rows):
+        alternatives = [Alternative(id=i, text=given.name(i), p=q) for i, q in zip(ids, p)]
+        nats = -log_p if log_p > -math.inf else None
         yield Predicted(nats=nats, rank=rank, entropy=entropy, best=alternatives)

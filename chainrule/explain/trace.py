@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -10,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from chainrule.core import UserError
 from chainrule.core.errors import nearest
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import ModelInput, RunInput
 from chainrule.explain.surprise import surprise
 from chainrule.explain.views import Asked, View, views, views_of
 
@@ -44,12 +46,12 @@ class Head(BaseModel):
 def schema() -> dict[str, Any]:
     """Return the JSON Schema of traces: ``Head``, and one optional entry for each view."""
     entries: dict[str, Any] = {
-        name: (one.facts | None, Field(None, description=one.compute.__doc__)) for name, one in views().items()
+        name: (one.facts | None, Field(None, description=inspect.getdoc(one.compute))) for name, one in views().items()
     }
     return create_model("Trace", __base__=Head, **entries).model_json_schema()
 
 
-def trace(given: ModelInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
+def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict[str, Any]:
     """Return the trace of an input, as JSON.
 
     Args:
@@ -74,7 +76,7 @@ def trace(given: ModelInput, chosen: Sequence[str], asked: dict[str, Any]) -> di
     if asked["begin"] >= asked["end"]:
         raise UserError(f"--begin {asked['begin']} --end {asked['end']}: nothing between them")
     if "at" not in asked:
-        asked["at"] = most_surprising(given, asked)
+        asked["at"] = most_surprising(given, asked) if isinstance(given, ModelInput) else asked["begin"]
     about = Asked(**asked)
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
     name = run.path.resolve().name if run.path else run.name  # where the folder lies concerns no reader of the trace
@@ -85,11 +87,11 @@ def trace(given: ModelInput, chosen: Sequence[str], asked: dict[str, Any]) -> di
 def most_surprising(given: ModelInput, asked: dict[str, Any]) -> int:
     """Return the place of the least probable token of the stretch."""
     told = surprise(given, Asked(**{**asked, "at": asked["begin"]}))
-    return told.begin + int(np.argmax([one.nats for one in told.tokens]))
+    return told.begin + int(np.argmax([math.inf if one.nats is None else one.nats for one in told.tokens]))
 
 
-def _chosen(given: ModelInput, names: Sequence[str]) -> list[View]:
-    having = {one.name: one for one in views_of(given.run)}
+def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
+    having = {one.name: one for one in views_of(given.run, type(given))}
     for name in names:
         if name not in having:
             told = f"a {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)

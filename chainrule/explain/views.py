@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
 
-from chainrule.explain.model_input import ModelInput
+from chainrule.explain.model_input import ModelInput, RunInput
 
 
 class Facts(BaseModel):
@@ -40,7 +40,7 @@ class Asked:
     end: int
 
 
-Compute = Callable[[ModelInput, Asked], Facts]
+Compute = Callable[[Any, Asked], Facts]
 ComputeT = TypeVar("ComputeT", bound=Compute)
 
 
@@ -53,12 +53,14 @@ class View:
         compute: returns its facts.
         applies: whether a run has it.
         usual: it is shown unless others are asked for; the others take long.
+        reads: the kinds of input that it explains.
     """
 
     name: str
     compute: Compute
     applies: Callable[[Any], bool]
     usual: bool
+    reads: tuple[type[RunInput], ...]
 
     @property
     def facts(self) -> type[Facts]:
@@ -69,16 +71,19 @@ class View:
 _VIEWS: dict[str, View] = {}
 
 
-def view(applies: Callable[[Any], bool], *, usual: bool = True) -> Callable[[ComputeT], ComputeT]:
+def view(
+    applies: Callable[[Any], bool], *, usual: bool = True, reads: tuple[type[RunInput], ...] = (ModelInput,)
+) -> Callable[[ComputeT], ComputeT]:
     """Return a decorator that registers a function as the view of its name.
 
     Args:
         applies: whether a run has the view, given the run.
         usual: it is shown unless others are asked for.
+        reads: the kinds of input that it explains.
     """
 
     def decorate(compute: ComputeT) -> ComputeT:
-        _VIEWS[compute.__name__] = View(compute.__name__, compute, applies, usual)
+        _VIEWS[compute.__name__] = View(compute.__name__, compute, applies, usual, reads)
         return compute
 
     return decorate
@@ -92,6 +97,11 @@ def views() -> dict[str, View]:
     return dict(sorted(_VIEWS.items()))
 
 
-def views_of(run: Any) -> Iterator[View]:
-    """Yield the views that a run has."""
-    return (one for one in views().values() if one.applies(run))
+def views_of(run: Any, kind: type[RunInput] = ModelInput) -> Iterator[View]:
+    """Yield the views that a run has.
+
+    Args:
+        run: the run.
+        kind: the kind of its inputs.
+    """
+    return (one for one in views().values() if kind in one.reads and one.applies(run))

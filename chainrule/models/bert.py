@@ -83,11 +83,13 @@ class BERTEncoder(SequenceModel, Encoder):
     """The encoder of BERT and of models that are fine-tuned from it."""
 
     config: BERTConfig
+    attention_stack = "encoder"
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
         c = config
         self.vocab_size, self.window = c.vocab_size, c.context
+        self.attention_chunk = c.context - 1
         self.embedding = nn.Embedding(c.vocab_size + READ_ONLY, c.width)
         self.segment_embedding = nn.Embedding(c.segments, c.width)
         self.norm = nn.LayerNorm(c.width, EPS)
@@ -235,9 +237,12 @@ class PieceInput(nn.Module):
 class TextInput(nn.Module):
     """Tokens of a text as vectors: the outputs of the encoder."""
 
+    attention_stack = "reader.encoder"
+
     def __init__(self, config: BERTClassifierConfig):
         super().__init__()
         self.reader, self.width = BERTEncoder(config.encoder_config()), config.width
+        self.attention_chunk = self.reader.attention_chunk
 
     def forward(self, batch: Batch) -> Tensor:
         assert batch.lengths_B is not None

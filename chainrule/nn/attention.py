@@ -1,8 +1,9 @@
 """Multi-head attention: softmax(Q K^T / sqrt(K) + bias) V per head, then a linear map (Vaswani et al. 2017).
 
-The fused path is torch's ``scaled_dot_product_attention``. The explicit path computes the attention weights and passes
-them through the probe ``weights``; it runs while that probe is observed, and where it is faster. A query that may
-attend to nothing gives zeros.
+The fused path is torch's ``scaled_dot_product_attention``. The explicit path computes the attention weights; it runs
+where it is faster, and while a probe is observed: ``query``, ``key`` and ``value`` (normalised and rotated, those of a
+group repeated for each of its heads), ``score_bias`` (-inf where a key is not seen), ``weights`` and ``mixed``, the
+weighted sum of values. A query that may attend to nothing gives zeros.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ class Attention(nn.Module):
         self.values = nn.Linear(width, self.groups * self.value_width, bias=bias)
         self.out = nn.Linear(self.heads * self.value_width, width, bias=bias)
         self.qk_norm = qk_norm
-        self.weights = Probe()
+        self.query, self.key, self.value = Probe(), Probe(), Probe()
+        self.score_bias, self.weights, self.mixed = Probe(), Probe(), Probe()
 
     def split(self, x_BTD: Tensor, rotary: Rotary = None) -> tuple[Tensor, Tensor, Tensor]:
         """Return queries, B x H x T x K, and keys and values, B x G x T x K; ``rotary``: angles of queries and keys.
@@ -191,14 +193,23 @@ class Attention(nn.Module):
         if share > 1:
             k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
         k, v = k.to(q_BHTK.dtype), v.to(q_BHTK.dtype)
-        if observed(self) or explicit_is_faster(q_BHTK, k):
-            mixed = self.weights(self.attention_weights(q_BHTK, k, attention_bias)) @ v
+        if observed(self):
+            mixed = self._observed(q_BHTK, k, v, attention_bias)
+        elif explicit_is_faster(q_BHTK, k):
+            mixed = self.attention_weights(q_BHTK, k, attention_bias) @ v
         else:
             bias = attention_bias.bias_BHTS
             bias = None if bias is None else bias.to(q_BHTK.dtype)
             causal = attention_bias.causal and bias is None
             mixed = F.scaled_dot_product_attention(q_BHTK, k, v, attn_mask=bias, is_causal=causal)
         return mixed.transpose(1, 2).flatten(2)
+
+    def _observed(self, q: Tensor, k: Tensor, v: Tensor, attention_bias: AttentionBias) -> Tensor:
+        """Return the weighted sum of values, B x H x T x V; everything passes through the probes."""
+        bias = attention_bias.dense(q.shape[2], k.shape[2], q)
+        bias = self.score_bias(q.new_zeros(q.shape[2], k.shape[2]) if bias is None else bias)
+        weights = self.attention_weights(self.query(q), self.key(k), AttentionBias(bias_BHTS=bias))
+        return self.mixed(self.weights(weights) @ self.value(v))
 
     def attention_weights(self, q: Tensor, k: Tensor, attention_bias: AttentionBias) -> Tensor:
         """Return the attention weights of each query, B x H x T x S.

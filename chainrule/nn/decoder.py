@@ -202,6 +202,7 @@ class Decoder(CausalBlocks, Autoregressive):
     """
 
     config: TransformerLMConfig
+    attention_stack = ""
 
     def __init__(self, config: TransformerLMConfig, *, cross: bool = False):
         super().__init__(config)

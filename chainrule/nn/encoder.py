@@ -13,6 +13,7 @@ from chainrule.nn.attention import AttentionBias, build_attention_bias
 from chainrule.nn.blocks import BlockStack, initialise
 from chainrule.nn.masks import Causal, Mask, Padding
 from chainrule.nn.positions import rotate
+from chainrule.nn.probes import observed
 from chainrule.nn.recurrent_backbones import Directions, at_end
 from chainrule.nn.transformer_config import TransformerConfig
 
@@ -52,7 +53,7 @@ class Encoder(BlockStack):
             ends_B = torch.full((1,), S, device=x_BSD.device) if full or lengths_B is None else lengths_B
             mask = Padding(ends_B) if self.mask is None else Padding(ends_B) & self.mask
             attention_bias = build_attention_bias(mask, place_1S, place_1S, bias, x_BSD.dtype)
-        packed = Packed.of(lengths_B, S) if lengths_B is not None else None
+        packed = Packed.of(lengths_B, S) if lengths_B is not None and not observed(self) else None
         x = packed.pack(x_BSD) if packed else x_BSD
         for block in self.stack():
             read, attention = block.pre_attention_norm(x), block.attention
@@ -116,6 +117,8 @@ class TransformerReader(nn.Module):
         config: settings of the backbone.
         input_width: width of the vectors that it reads; a linear map brings them to ``config.width``.
     """
+
+    attention_stack = "encoder"
 
     def __init__(self, config: TransformerReaderConfig, input_width: int):
         super().__init__()

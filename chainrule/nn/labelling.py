@@ -141,6 +141,10 @@ class LabelNetwork(SequenceModel):
     def __init__(self, config: LabelsConfig, inputs: nn.Module, body: Any):
         super().__init__(config)
         self.inputs, self.body = inputs, body
+        for name, part in (("inputs", inputs), ("body", body)):
+            if own := getattr(part, "attention_stack", None):
+                self.attention_stack = f"{name}.{own}"
+                self.attention_chunk = getattr(part, "attention_chunk", None)
         self.head = nn.Linear(self.vectors * body.width, config.num_labels)
 
     def forward(self, batch: Batch) -> Categorical:

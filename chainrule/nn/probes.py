@@ -39,7 +39,8 @@ class Recorder(ExitStack):
 
     Args:
         model: an eager model.
-        globs: patterns of the dotted names of probes; none: all probes.
+        globs: patterns of the dotted names of probes; none: all probes. The exact name of any other module records its
+            output.
 
     Raises:
         UserError: no probe matches.
@@ -56,9 +57,13 @@ class Recorder(ExitStack):
     def __init__(self, model: nn.Module, *globs: str):
         super().__init__()
         self.values: dict[str, list[Tensor]] = {}
-        probes = {name: m for name, m in model.named_modules() if isinstance(m, Probe)}
+        modules = dict(model.named_modules())
+        probes = {name: m for name, m in modules.items() if isinstance(m, Probe)}
         patterns = globs or ("*",)
-        self._chosen = {n: m for n, m in probes.items() if any(fnmatch.fnmatch(n, g) for g in patterns)}
+        self._chosen: dict[str, nn.Module] = {
+            n: m for n, m in probes.items() if any(fnmatch.fnmatch(n, g) for g in patterns)
+        }
+        self._chosen |= {name: modules[name] for name in globs if name in modules}
         if not self._chosen:
             raise UserError(f"no probe matches {', '.join(patterns)}: {nearest(patterns[0], probes)}")
 

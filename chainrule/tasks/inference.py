@@ -28,7 +28,7 @@ Call = Callable[..., dict[str, Any]]
 CallT = TypeVar("CallT", bound=Call)
 MACHINE = ("device", "precision", "threads", "plugin")
 """Options that say how a run is loaded, not what is asked of it."""
-TEXTS = ("input", "text", "prompt", "caption", "must", "forbid", "stop")
+TEXTS = ("input", "text", "target", "prompt", "caption", "must", "forbid", "stop")
 """Options whose values are texts, or (``input``) files of texts."""
 RecordsT = TypeVar("RecordsT", bound=Any)
 Items = Callable[..., Sequence[Any] | None]

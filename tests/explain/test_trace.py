@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import chainrule
 from chainrule.core import UserError
 from chainrule.explain.trace import schema
 from chainrule.explain.views import views, views_of
@@ -71,3 +73,13 @@ def test_what_the_input_does_not_have_is_refused(options: dict[str, object], tol
 def test_an_empty_text_is_refused() -> None:
     with pytest.raises(UserError, match="nothing to read: give a text of at least one token"):
         small_run("gru").explain("")
+
+
+def test_what_cannot_be_has_no_nats_and_is_the_most_surprising(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("abcabcabc abd\n" * 90)
+    chainrule.train(
+        str(tmp_path / "text.txt"), "ngram", str(tmp_path / "run"), set={"model.n": 2, "model.smoothing": "ml"}
+    )
+    trace = chainrule.load(str(tmp_path / "run")).explain("abdabcb", view="surprise")["trace"]
+    assert trace["at"] == 3 and [one["nats"] for one in trace["surprise"]["tokens"]].count(None) == 2
+    json.dumps(trace, allow_nan=False)

@@ -1,4 +1,4 @@
-"""Inference call of ``classify``."""
+"""Inference calls of ``classify``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from chainrule.data.lines import read_lines
 from chainrule.data.reading import PartReaders, TextReader
 from chainrule.inference.batching import longest_first
 from chainrule.runs.run import Run
+from chainrule.tasks.classify.explaining import explain
 from chainrule.tasks.inference import as_numbers, labelled, register_call
 
 ROWS = 2048
 """Texts that are read at once."""
+
+register_call("classify")(explain)
 
 
 @register_call("classify")

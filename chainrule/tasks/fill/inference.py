@@ -6,7 +6,6 @@ import io
 import math
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,12 @@ from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
+from chainrule.tasks.fill.explaining import explain
+from chainrule.tasks.fill.masked_text import MASK, MaskedText, masked_text
 from chainrule.tasks.inference import count_unknown, register_call
 
-MASK = "[MASK]"
+register_call("fill")(explain)
+
 LOGITS = 1 << 24
 """Probabilities (masks x tokens of the vocabulary) that are computed at once."""
 Ranked = tuple[list[list[int]], list[list[float]]]
@@ -76,7 +78,7 @@ def fill(run: Run, text: Any, *, top_k: int = 5) -> dict[str, Any]:
     texts = _texts(text)
     never = never_filled(run)
     unit = "symbol" if isinstance(run.processor.tokenizer, SymbolTokenizer) else run.processor.tokenizer.name
-    masked = {k: _masked(run, line) for k, line in enumerate(texts) if line.strip()}
+    masked = {k: masked_text(run, line, "fill") for k, line in enumerate(texts) if line.strip()}
     rows = [text.ids for text in masked.values()]
     found = dict(zip(masked, _candidates(run, rows, never, min(top_k, run.model.vocab_size - len(set(never))))))
     filled = dict(zip(masked, _all_filled(run, rows, never)))
@@ -100,22 +102,6 @@ def never_filled(run: Run) -> list[int]:
     return found + [k for k in range(tokenizer.vocab_size) if terminator and terminator in tokenizer.decode([k])]
 
 
-@dataclass(frozen=True)
-class MaskedText:
-    """A text with masks: the text between them, and the ids of all of it."""
-
-    line: str
-    pieces: list[str]
-    ids: list[int]
-
-
-def _masked(run: Run, line: str) -> MaskedText:
-    pieces, tokenizer = line.split(MASK), run.processor.tokenizer
-    if tokenizer.name == "bpe":  # the space before a mask is the first byte of what fills it
-        pieces = [piece.removesuffix(" ") for piece in pieces[:-1]] + pieces[-1:]
-    return MaskedText(line, pieces, _with_masks(run, pieces))
-
-
 def _shown(run: Run, text: MaskedText, found: Ranked, chosen: Sequence[int]) -> dict[str, Any]:
     """Return the answer for one text."""
     name = partial(token_name, run.processor.tokenizer)
@@ -123,21 +109,6 @@ def _shown(run: Run, text: MaskedText, found: Ranked, chosen: Sequence[int]) -> 
     filled = text.pieces[0] + "".join(name(k) + piece for k, piece in zip(chosen, text.pieces[1:]))
     unknown = count_unknown(run, text.ids)
     return {"text": text.line, "masks": masks, "filled": filled, **({"unknown": unknown} if unknown else {})}
-
-
-def _with_masks(run: Run, pieces: Sequence[str]) -> list[int]:
-    """The ids of a text, a mask between its pieces."""
-    model, ids = run.model, []
-    for k, piece in enumerate(pieces):
-        ids += [model.mask_id] * (k > 0)
-        if run.processor.tokenizer.name == "word":  # the space between two words is no token
-            piece = piece.removeprefix(" " * (k > 0)).removesuffix(" " * (k < len(pieces) - 1))
-        ids += run.processor.tokenizer.encode(piece.encode()).ids.tolist()
-    if len(ids) >= model.window:
-        raise UserError(
-            f"fill: the text has {len(ids)} tokens and this run reads {model.window - 1} at once: give a shorter one"
-        )
-    return ids
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Inference call of ``tag``."""
+"""Inference calls of ``tag``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from chainrule.data.lines import read_sequences
 from chainrule.inference.batching import longest_first
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, register_call
+from chainrule.tasks.tag.explaining import explain
 
 ROWS = 2048
 """Sequences that are read at once."""
+
+register_call("tag")(explain)
 
 
 @register_call("tag", items=lambda _, input: read_sequences(input))

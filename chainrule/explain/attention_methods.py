@@ -1,0 +1,91 @@
+"""Methods that sum up a stack of attention layers: rollout, gradient times attention, and norms of what is added.
+
+Every method takes the attention weights of a stack, first layer first, H x T x S of one input, and returns one row:
+that of the place (or mixture of places) which is explained. The rows are products of a vector with one matrix per
+layer, from the last layer down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def one_hot(place: int, size: int, like: Tensor) -> Tensor:
+    """Return a row of zeros with a one, float64.
+
+    Args:
+        place: where the one is; negative: counted from the end.
+        size: length of the row.
+        like: a tensor on the device of the result.
+    """
+    row_T = torch.zeros(size, dtype=torch.float64, device=like.device)
+    row_T[place] = 1
+    return row_T
+
+
+def _mean(x_HTT: Tensor) -> Tensor:
+    """The mean over heads, float64, of what has at least 32 bits: heads are few, and float64 takes several times as
+    long."""
+    return x_HTT.to(torch.promote_types(x_HTT.dtype, torch.float32)).mean(0).double()
+
+
+def rollout(weights: Sequence[Tensor], row_T: Tensor) -> Tensor:
+    """Return the attention rollout of a row of places (Abnar & Zuidema 2020).
+
+    A layer passes on half of what is at a place and half of what its heads attend to on average: its matrix is A + I
+    with rows that are divided by their sum.
+
+    Args:
+        weights: attention weights of each layer, H x T x T.
+        row_T: the places that are explained, in shares that add up to 1.
+
+    Returns:
+        Shares of the inputs, float64; they add up to 1.
+
+    >>> rollout([torch.tensor([[[1.0, 0.0], [0.5, 0.5]]])], torch.tensor([0.0, 1.0]).double()).tolist()
+    [0.25, 0.75]
+    """
+    for weights_HTT in reversed(weights):
+        mean_TT = _mean(weights_HTT)
+        row_T = row_T / (1 + mean_TT.sum(-1))
+        row_T = row_T + row_T @ mean_TT
+    return row_T
+
+
+def relevance(weights: Sequence[Tensor], gradients: Sequence[Tensor], row_T: Tensor) -> Tensor:
+    """Return the gradient-weighted relevance of the inputs for a row of places (Chefer et al. 2021).
+
+    R = I before the first layer; each layer adds E_h[(gradient * weight)^+] R to it. The row is that of R - I: what
+    reaches the output by the residual path alone is left out, for it does not depend on attention.
+
+    Args:
+        weights: attention weights of each layer, H x T x T.
+        gradients: gradients of the output by these weights.
+        row_T: the places that are explained.
+
+    Returns:
+        Relevance of each input, float64, at least 0.
+    """
+    found_T = row_T
+    for weights_HTT, gradient_HTT in zip(reversed(weights), reversed(gradients), strict=True):
+        found_T = found_T + found_T @ _mean((gradient_HTT * weights_HTT).clamp(min=0))
+    return found_T - row_T
+
+
+def weighted_norms(weights_HS: Tensor, value_HSK: Tensor, out_DF: Tensor) -> Tensor:
+    """Return the norms of what each key adds to a query, by head: weight * ||W_out v|| (Kobayashi et al. 2020).
+
+    Args:
+        weights_HS: attention weights of the query.
+        value_HSK: values of each head.
+        out_DF: matrix of the output map, whose columns are those of the heads side by side.
+
+    Returns:
+        H x S, float64.
+    """
+    per_head = out_DF.double().split(value_HSK.shape[-1], 1)
+    norms = [(value_SK @ out_DK.mT).norm(dim=-1) for value_SK, out_DK in zip(value_HSK.double(), per_head, strict=True)]
+    return weights_HS.double() * torch.stack(norms)

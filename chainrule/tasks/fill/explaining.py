@@ -1,0 +1,71 @@
+"""``explain`` of runs of ``fill``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from chainrule.core import Batch
+from chainrule.data.token_texts import token_name, token_texts
+from chainrule.explain.model_input import EncoderInput, InputRow
+from chainrule.explain.trace import trace
+from chainrule.runs.run import Run
+from chainrule.tasks.fill.masked_text import MASK, masked_text
+
+
+def explain(
+    run: Run,
+    text: str,
+    *,
+    view: Sequence[str] = (),
+    at: int | None = None,
+    layer: int | None = None,
+    head: int | None = None,
+) -> dict[str, Any]:
+    """Return the trace of a text with masks: of the most probable token behind a mask, or of a token of the text, which
+    is masked for that.
+
+    Args:
+        run: a run of ``fill``.
+        text: the text.
+        view: names of views; none: the usual ones.
+        at: place of the token that is explained; None: the first mask, or the first token where there is none.
+        layer: layer that is shown.
+        head: attention head that is shown.
+    """
+    ids = masked_text(run, text, "explain").ids
+    if at is None and run.model.mask_id in ids:
+        at = ids.index(run.model.mask_id)
+    row = EncoderInput(run, np.array(ids, np.int64), _texts(run, ids), lambda at: _input_row(run, ids, at))
+    given = {"at": at, "layer": layer, "head": head}
+    return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
+
+
+def _texts(run: Run, ids: Sequence[int]) -> list[str]:
+    found: list[str] = []
+    for masked, stretch in groupby(ids, lambda k: k == run.model.mask_id):
+        own = list(stretch)
+        found += [MASK] * len(own) if masked else token_texts(run.processor.tokenizer, own)
+    return found
+
+
+def _input_row(run: Run, ids: Sequence[int], at: int) -> InputRow:
+    model = run.model.eval()
+
+    def read() -> tuple[Tensor, str]:
+        row = [model.start_id, *ids]
+        row[at + 1] = model.mask_id
+        row_1T = torch.tensor([row], device=run.compute.device)
+        with run.compute.autocast():
+            hidden_1TD = model.encode(Batch(row_1T, row_1T, torch.tensor([len(row)], device=row_1T.device)))
+            logits_V = model.predict(hidden_1TD[:, at + 1 : at + 2]).logits()[0, 0]
+        log_p_V = logits_V.to(torch.promote_types(logits_V.dtype, torch.float32)).log_softmax(-1)
+        answer = int(log_p_V.argmax()) if ids[at] == model.mask_id else ids[at]
+        return log_p_V[answer], token_name(run.processor.tokenizer, answer)
+
+    return InputRow(0, True, at + 1, read)
