@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-overhead clean
+.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-explain evidence-overhead clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -64,6 +64,9 @@ evidence-verdict: .venv/test  ## recommendations after 30 s a row against the ra
 
 evidence-serve: .venv/test  ## the server against lm-evaluation-harness, against faults, and its speed
 	$(BIN)/python benchmarks/evidence_serve.py
+
+evidence-explain: .venv/test  ## explanations against theory and known answers (two hours)
+	$(BIN)/python benchmarks/evidence_explain.py
 
 evidence-overhead: .venv/test  ## what a comparison costs beyond training, at 45 s and 5 min a row (40 minutes)
 	$(BIN)/python benchmarks/overhead.py

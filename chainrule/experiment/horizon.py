@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from chainrule.core.bootstrap import resample
 from chainrule.core.metric import Metric
 from chainrule.experiment.curves import DRAWS, Curve, best_possible, gains
-from chainrule.experiment.statistics import Blocks, resample
+from chainrule.experiment.statistics import Blocks
 
 TIMES = 10
 """The horizon relative to the budget, unless another one is given."""

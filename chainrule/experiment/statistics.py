@@ -5,17 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from chainrule.core.bootstrap import resample
 from chainrule.core.metric import Metric
 
 BLOCKS = 200
 """Approximate number of blocks of a test part."""
-DRAWS = 2000
-"""Bootstrap samples."""
 Z_95 = 1.959964
 T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 """97.5 % quantiles of Student's t with 1 to 9 degrees of freedom."""
@@ -161,19 +159,6 @@ def _sums(values: np.ndarray, at: np.ndarray, edges: np.ndarray) -> np.ndarray:
     reached = np.stack([np.interp(edges, at, running[:, k]) for k in range(columns.shape[1])], axis=1)
     sums = np.diff(reached, axis=0, prepend=0.0)
     return sums[:, 0] if values.ndim == 1 else sums
-
-
-@lru_cache(maxsize=2)
-def resample(count: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Return bootstrap weights, draws x count: the number of times each block is drawn. Equal calls share one array.
-
-    >>> resample(5, draws=2).sum(1)
-    array([5., 5.])
-    """
-    rng = np.random.default_rng(seed)
-    weights = rng.multinomial(count, np.full(count, 1 / count), size=draws).astype(np.float64)
-    weights.flags.writeable = False
-    return weights
 
 
 def _widening(seeds: int) -> float:

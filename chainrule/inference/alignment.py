@@ -60,9 +60,22 @@ def auprc(weights_TS: np.ndarray, truth: Sequence[int]) -> float:
     scores = np.asarray(weights_TS, np.float64)
     true_TS = np.zeros(scores.shape, bool)
     true_TS[np.arange(len(truth)), np.asarray(truth)] = True
+    return average_precision(scores, true_TS)
+
+
+def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
+    """Return the area under the precision-recall curve of scores, 0 to 1: equal scores are taken at once.
+
+    Args:
+        scores: how much each item matters, any shape.
+        relevant: which of them do, at least one; of the same shape.
+
+    >>> average_precision(np.array([0.9, 0.5, 0.1]), np.array([True, False, True]))
+    0.8333333333333333
+    """
     order = np.argsort(-scores, axis=None, kind="stable")
-    sorted_scores, right = scores.ravel()[order], true_TS.ravel()[order]
+    sorted_scores, right = scores.ravel()[order], relevant.ravel()[order]
     last = np.append(np.flatnonzero(np.diff(sorted_scores)), len(right) - 1)
     found = np.cumsum(right)[last]
     gained = np.diff(found, prepend=0)
-    return float((gained * found / (last + 1)).sum() / len(truth))
+    return float((gained * found / (last + 1)).sum() / relevant.sum())

@@ -34,7 +34,9 @@ class Tier:
     pool: float
 
 
-TIERS = (Tier(0, 15, 256, 16, 0.0), Tier(16, 127, 48, 24, 0.0), Tier(128, 1024, 16, 8, 0.08))
+MOST = 1024
+"""Largest number of visible tokens, where a model has no window."""
+TIERS = (Tier(0, 15, 256, 16, 0.0), Tier(16, 127, 48, 24, 0.0), Tier(128, MOST, 16, 8, 0.08))
 
 
 def _windows(part: Symbols, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
@@ -56,12 +58,23 @@ def _windows(part: Symbols, tier: Tier) -> tuple[np.ndarray, np.ndarray]:
 
 
 @torch.no_grad()
-def _costs(model: Autoregressive, part: Symbols, begin: np.ndarray, width: int, compute: Compute) -> np.ndarray:
-    """-log p, windows x width, column k with k tokens visible."""
+def window_costs(model: Autoregressive, ids: np.ndarray, begin: np.ndarray, width: int, compute: Compute) -> np.ndarray:
+    """Return -log p of the tokens of windows, each read from the start token.
+
+    Args:
+        model: the model.
+        ids: the tokens of a text.
+        begin: first position of each window.
+        width: tokens of a window.
+        compute: where the model runs.
+
+    Returns:
+        Nats, windows x width; in column k, k tokens were visible.
+    """
     rows = max(1, (1 << 15) // width)
     out = np.zeros((len(begin), width))
     for k in tracked(range(0, len(begin), rows)):
-        read = part.ids[begin[k : k + rows, None] + np.arange(width)].astype(np.int64)
+        read = ids[begin[k : k + rows, None] + np.arange(width)].astype(np.int64)
         start = np.full((len(read), 1), model.start_id)
         inputs = torch.from_numpy(np.concatenate([start, read[:, :-1]], 1)).to(compute.device)
         with compute.autocast():
@@ -96,7 +109,7 @@ def memory_curve(
         begin, place = _windows(part, tier)
         if width <= tier.first or not len(begin):
             break
-        cost = _costs(model, part, begin, width, compute)
+        cost = window_costs(model, part.ids, begin, width, compute)
         column = place[:, None] + np.arange(width)
         extra = (cost + spelled[column] - nats[column]).mean(0)
         k = tier.first

@@ -48,6 +48,7 @@ class Window(Autoregressive):
     """A feed-forward network over the last tau tokens."""
 
     config: WindowConfig
+    token_embedding = "embedding"
 
     def __init__(self, config: WindowConfig):
         super().__init__(config)

@@ -203,6 +203,7 @@ class Decoder(CausalBlocks, Autoregressive):
 
     config: TransformerLMConfig
     attention_stack = ""
+    token_embedding = "embedding"
 
     def __init__(self, config: TransformerLMConfig, *, cross: bool = False):
         super().__init__(config)

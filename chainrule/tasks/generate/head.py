@@ -27,6 +27,7 @@ class LanguageModel(Autoregressive):
     """p(x_t | x_<t) = softmax(W_o h_{t-1} + b_o), h from a causal backbone over embedded tokens."""
 
     config: LanguageModelConfig
+    token_embedding = "embedding"
 
     def __init__(self, config: LanguageModelConfig, make_backbone: BackboneFactory):
         super().__init__(config)

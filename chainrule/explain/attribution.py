@@ -1,0 +1,155 @@
+"""Attribution: how much each token contributed to one prediction, by integrated gradients and by occlusion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from chainrule.core import UserError
+from chainrule.core.progress import tracked
+from chainrule.explain.model_input import ModelInput
+from chainrule.explain.reach import Embedded, embeds_tokens
+from chainrule.explain.surprise import predicts_tokens
+from chainrule.explain.views import Asked, Facts, view
+
+STEPS = (32, 64, 128, 256, 512)
+"""Points of the path that gradients are computed at; more are taken until the scores are complete."""
+COMPLETE = 0.01
+"""Largest difference between the sum of the scores and what they explain, as a share of it."""
+REPLACEMENTS = 4
+"""Tokens that stand in for one that is left out."""
+TOKENS = 1 << 14
+"""Tokens that are read at once."""
+
+
+class Attribution(Facts):
+    """Scores of the tokens before a prediction, in nats: positive ones made the predicted token more probable."""
+
+    first: int = Field(description="place of the first token that the prediction was made from")
+    scores: list[float] = Field(description="score of each token, from the first to the one before the prediction")
+    total: float = Field(description="log p of the token, less its log p where nothing before it is known")
+    difference: float = Field(description="sum of the scores less the total")
+
+
+class IntegratedGradients(Attribution):
+    """Integrated gradients from the mean embedding; the total is the change of log p along the path."""
+
+    steps: int = Field(description="points of the path that gradients were computed at")
+
+
+class Occlusion(Attribution):
+    """Scores by leaving out one token at a time; the total is log p less that after the start token alone."""
+
+
+# ------------------------------------------------------------------------------------------------- integrated gradients
+
+
+@view(embeds_tokens, usual=False)
+def integrated_gradients(given: ModelInput, asked: Asked) -> IntegratedGradients:
+    """Return how much each token contributed to log p of a token: integrated gradients (Sundararajan et al. 2017) along
+    the path on which all embeddings go from the mean of the vocabulary to what they are.
+
+    The scores add up to the difference that the tokens make together, but how it is divided depends on the baseline
+    and on a path through vectors that stand for no token.
+    """
+    read = Embedded(given, asked.at)
+    start_1D, tokens_TD = read.vectors_SD.split([1, len(read.vectors_SD) - 1])
+    mean_D = read.embedding.weight[: given.run.model.vocab_size].detach().mean(0)
+    scores_T, total, steps = integrate(
+        lambda x_NTD: read.log_p(start_1D, x_NTD), tokens_TD, mean_D.expand_as(tokens_TD)
+    )
+    scores = scores_T.tolist()
+    return IntegratedGradients(
+        first=read.first, scores=scores, total=total, difference=sum(scores) - total, steps=steps
+    )
+
+
+def integrate(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor) -> tuple[Tensor, float, int]:
+    """Return integrated gradients, by Gauss-Legendre quadrature with as many points as completeness takes.
+
+    Args:
+        function: maps N x T x D inputs to N values.
+        x_TD: the input.
+        baseline_TD: where the path begins.
+
+    Returns:
+        The score of each of the T vectors, float64; the value of the input less that of the baseline; and the number of
+        points.
+    """
+    with torch.no_grad():
+        end, begin = function(torch.stack([x_TD, baseline_TD])).double().tolist()
+    total = end - begin
+    for steps in STEPS:
+        slope_TD = _mean_gradient(function, x_TD, baseline_TD, steps)
+        scores_T = (slope_TD * (x_TD - baseline_TD).double()).sum(1)
+        if abs(float(scores_T.sum()) - total) <= COMPLETE * abs(total):
+            break
+    return scores_T, total, steps
+
+
+def _mean_gradient(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor, steps: int) -> Tensor:
+    nodes, weights = (torch.from_numpy(found).to(x_TD) for found in np.polynomial.legendre.leggauss(steps))
+    slope_TD = torch.zeros_like(x_TD, dtype=torch.float64)
+    pieces = max(1, TOKENS // max(1, len(x_TD)))
+    for share_N, weight_N in tracked([*zip(((nodes + 1) / 2).split(pieces), (weights / 2).split(pieces))]):
+        path_NTD = torch.lerp(baseline_TD, x_TD, share_N[:, None, None]).requires_grad_()
+        (each_NTD,) = torch.autograd.grad(function(path_NTD).sum(), path_NTD)
+        slope_TD += (each_NTD * weight_N[:, None, None]).double().sum(0)
+    return slope_TD
+
+
+# ------------------------------------------------------------------------------------------------------------ occlusion
+
+
+@view(predicts_tokens, usual=False)
+def occlusion(given: ModelInput, asked: Asked) -> Occlusion:
+    """Return how much log p of a token falls when one token before it is not known: it is replaced by the four tokens
+    that the run holds for most probable in its place, weighted by their probabilities (Kim et al. 2020).
+
+    One token at a time is left out: what two tokens say both gets no score, and the scores need not add up.
+    """
+    first = given.row(asked.at).read
+    inputs_S, target = given.inputs(first, asked.at + 1)[0], int(given.ids[asked.at])
+    others_TK, log_w_TK = _replacements(given, inputs_S)
+    (known,), (nothing,) = (_log_p(given, row[None], target).tolist() for row in (inputs_S, inputs_S[:1]))
+    scores = (known - (log_w_TK + _each_replaced(given, inputs_S, others_TK, target)).logsumexp(1)).tolist()
+    total = known - nothing
+    return Occlusion(first=first, scores=scores, total=total, difference=sum(scores) - total)
+
+
+def _each_replaced(given: ModelInput, inputs_S: Tensor, others_TK: Tensor, target: int) -> Tensor:
+    """log p of the token where one of those before it is replaced, T x K."""
+    (T, K), rows = others_TK.shape, max(1, TOKENS // len(inputs_S))
+    found_P, other_P = inputs_S.new_zeros(T * K, dtype=torch.float64), others_TK.flatten()
+    for place_N in tracked(torch.arange(T * K, device=inputs_S.device).split(rows) if T else ()):
+        changed_NS = inputs_S.repeat(len(place_N), 1)
+        changed_NS[torch.arange(len(place_N)), 1 + place_N // K] = other_P[place_N]
+        found_P[place_N] = _log_p(given, changed_NS, target)
+    return found_P.view(T, K)
+
+
+@torch.no_grad()
+def _replacements(given: ModelInput, inputs_S: Tensor) -> tuple[Tensor, Tensor]:
+    """The most probable tokens at the place of each token but itself, T x K, and logs of their relative p."""
+    model, unknown = given.run.model.eval(), given.run.processor.tokenizer.unknown
+    allowed = model.vocab_size - 1 - (unknown is not None)
+    if not allowed:
+        raise UserError("--view occlusion: the vocabulary has one token, and no other could stand in its place")
+    log_p_SK, ids_SK = model(inputs_S[None])[0].top(min(model.vocab_size, REPLACEMENTS + 2))
+    log_p_TK, ids_TK = log_p_SK[0, :-1].double(), ids_SK[0, :-1]
+    barred_TK = (ids_TK == inputs_S[1:, None]) | (ids_TK == (-1 if unknown is None else unknown))
+    best = log_p_TK.masked_fill(barred_TK, -torch.inf).topk(min(REPLACEMENTS, allowed))
+    return ids_TK.gather(1, best.indices), best.values.log_softmax(1)
+
+
+@torch.no_grad()
+def _log_p(given: ModelInput, inputs_NS: Tensor, target: int) -> Tensor:
+    """log p of a token after each of several rows, N, float64."""
+    N, S = inputs_NS.shape
+    prediction, _ = given.run.model.eval()(inputs_NS)
+    last_N = torch.full((N,), S - 1, device=inputs_NS.device)
+    return prediction.select(last_N).log_prob(torch.full_like(inputs_NS[:, :1], target))[:, 0].double()
