@@ -28,11 +28,9 @@ from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.image_files import ImageReader
 from chainrule.explain.export import finite
-from chainrule.explain.trace import MOST
-from chainrule.explain.views import views
 from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
-from chainrule.serve import limits
+from chainrule.serve import explaining, limits
 from chainrule.serve.bodies import Strict, example
 from chainrule.serve.choice import answered_by, chosen
 from chainrule.serve.errors import Refused
@@ -119,6 +117,7 @@ class Route:
         does: what it does, in words; empty: as the command's help says.
         words: descriptions of fields and of entries of the answer that differ from the command's.
         never: entries of the command's result that this route does not have.
+        only: whether a run of such a task answers.
     """
 
     function: str
@@ -132,6 +131,7 @@ class Route:
     does: str = ""
     words: dict[str, str] = field(default_factory=dict)
     never: tuple[str, ...] = ()
+    only: Callable[[Run], bool] = lambda run: True
 
     @property
     def command(self) -> type[Options]:
@@ -163,14 +163,6 @@ def _filled(_: Run, given: Given) -> tuple[int, str]:
     listed = given.get("top_k", 5)
     work = sum(len(text) + text.count(MASK) * (len(text) + listed) for text in given["text"])
     return work, "characters x masks, and tokens that are listed"
-
-
-def _explained(_: Run, given: Given) -> tuple[int, str]:
-    asked = given.get("view", [])
-    slow = sum(not one.usual for name, one in views().items() if name in ([asked] if isinstance(asked, str) else asked))
-    read = len(given["text"])
-    work = read * (1 + slow * read) + min(read, MOST) * given.get("top_k", 5)
-    return work, "characters (for each of the views that take long, their square), and tokens that are listed"
 
 
 def _forecast(run: Run, given: Given) -> tuple[int, str]:
@@ -210,9 +202,9 @@ ROUTES = {
     ),
     "explain": Route(
         "explain", "text", str, "a text; where a run reads symbols, a record as it is written in a file",
-        {"text": "home search product", "at": 2}, _explained,
+        {"text": "home search product", "at": 2}, explaining.work,
         words={"view": "show only this view (or a list of them; default: the usual ones of the model type)"},
-        never=("out",),
+        never=("out",), only=lambda run: bool(explaining.views_of_run(run)),
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",
@@ -305,7 +297,7 @@ def answer_of(name: str) -> type[BaseModel]:
 
 
 for _name, _route in ROUTES.items():
-    answered_by(f"/v1/{_name}", lambda run, route=_route: route.answers(run.task))
+    answered_by(f"/v1/{_name}", lambda run, route=_route: route.answers(run.task) and route.only(run))
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

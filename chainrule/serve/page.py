@@ -12,19 +12,20 @@ from starlette.exceptions import HTTPException
 
 from chainrule.data import SymbolTokenizer
 from chainrule.explain import export
-from chainrule.explain.views import views_of
 from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
-from chainrule.serve.choice import routes_of
+from chainrule.serve.choice import continues, routes_of
+from chainrule.serve.explaining import views_of_run
 from chainrule.serve.service import Service
+from chainrule.tasks.inference import answering, parameters
 
 POLICY = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",  # the address of the page holds the text
 }
-EXPLAIN = "/v1/explain"
-SAMPLE = "To be, or not to be: that is the question."
+SAMPLES = {"generate": "To be, or not to be: that is the question.", "fill": "To be, or [MASK] to be."}
+SAMPLE = "Good morning"
 SHOWN = 8
 """Symbols of a sample."""
 
@@ -76,12 +77,11 @@ def language(request: Request) -> str:
 
 def _told(name: str, run: Run) -> dict[str, Any]:
     """Return the entry of a run in the list that the page is given."""
-    paths = routes_of(run)
-    explains = EXPLAIN in paths
+    paths, views = routes_of(run), views_of_run(run)
     return {
-        "name": name, "task": run.task, "model": run.name, "routes": paths, "explains": explains,
-        "sample": sample(run) if explains else None,
-        "views": [{"name": one.name, "usual": one.usual} for one in views_of(run)] if explains else [],
+        "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": continues(run),
+        "explains": bool(views), "views": [{"name": one.name, "usual": one.usual} for one in views],
+        "takes": parameters(answering("explain")[run.task]) if views else [], "sample": sample(run) if views else None,
     }  # fmt: skip
 
 
@@ -91,9 +91,9 @@ def sample(run: Run) -> str | None:
     Args:
         run: a run that reads text or symbols.
     """
-    tokenizer = run.processor.tokenizer
+    tokenizer = getattr(run.processor, "tokenizer", None)
     if not isinstance(tokenizer, SymbolTokenizer):
-        return SAMPLE
+        return SAMPLES.get(run.task, SAMPLE)
     names = tokenizer.names[:SHOWN]
     if tokenizer.form.voices or any(not name or any(c.isspace() for c in name) for name in names):
         return None

@@ -80,7 +80,9 @@ def test_a_view_shows_every_number_of_the_json_and_no_other(view: str) -> None:
     found = of_sample()["views"][view]
     told = {float(value) for value in [*(one for one, _ in found["numbers"]), *found["drawn"]] if value != "null"}
     left_out = (
-        POSITIONS | ({"layer", "head"} if view == "attention" else set()) if view in of_sample()["known"] else set()
+        POSITIONS | ({"layer", "head"} if view.endswith("attention") else set())
+        if view in of_sample()["known"]
+        else set()
     )
     assert told == {*numbers(sample_trace()[view], left_out)}
 
@@ -182,7 +184,9 @@ def test_the_sample_has_the_form_of_the_views_of_the_package() -> None:
 
 def test_a_view_of_another_token_says_so() -> None:
     found = of_sample()
-    assert set(found["ofOne"]) == {"attention", "attention_cell", "reach", "integrated_gradients", "occlusion"}
+    assert set(found["ofOne"]) == {
+        "attention", "attention_cell", "cross_attention", "reach", "integrated_gradients", "occlusion",
+    }  # fmt: skip
     for view in found["ofOne"]:
         assert any(f"Computed for token {AT}" in text for text in found["views"][view]["texts"])
 

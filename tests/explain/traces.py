@@ -35,9 +35,16 @@ def _attention(of: Numbers) -> dict[str, Any]:
     ]  # fmt: skip
     return {
         "attention": {
-            "first": 0, "nats": of.one(), "layers": [{"layer": k, "heads": found} for k, found in enumerate(heads)],
+            "first": 0, "answer": " or", "nats": of.one(),
+            "layers": [{"layer": k, "heads": found} for k, found in enumerate(heads)],
             "rollout": {"start": of.one(), "weights": of.some(AT)},
             "relevance": {"start": of.one(), "weights": of.some(AT)},
+        },
+        "cross_attention": {
+            "source": [{"id": 200 + k, "text": text} for k, text in enumerate(("zu", " ", "sein"))],
+            "layers": [{"layer": layer, "heads": [
+                {"head": k, "weights": of.some(3), "norms": of.some(3)} for k in range(3)
+            ]} for layer in range(2)],
         },
         "attention_cell": {
             "layer": 1, "head": 2, "group": 103, "first": 0, "key": 4,

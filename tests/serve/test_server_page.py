@@ -140,6 +140,7 @@ def test_the_page_lists_all_runs_and_says_which_explain(client: TestClient, serv
     assert {name: run["explains"] for name, run in told.items()} == {"text": True, "visits": True, "tags": False}
     for name in ("text", "visits"):
         assert {view["name"] for view in told[name]["views"]} == {one.name for one in views_of(service.find(name).run)}
+        assert {"at", "top_k", "begin"} <= {*told[name]["takes"]} and told[name]["writes"]
         answer = client.post("/v1/explain", json={"model": name, "text": told[name]["sample"]})
         assert answer.status_code == 200, "the sample can be read"
     page = client.get("/").text

@@ -11,12 +11,13 @@ const PAUSE = 200;                                        // ms without a furthe
 const given = JSON.parse(document.getElementById("given").textContent), texts = given.texts;
 speak(texts.words);
 themeToggle();
-const runs = given.runs.filter(run => run.explains), byName = Object.fromEntries(runs.map(run => [run.name, run]));
+const runs = given.runs.filter(run => run.explains || run.writes), byName = Object.fromEntries(runs.map(run => [run.name, run]));
 const host = document.getElementById("app");
 let state = {}, viewers = [], undone = [], timer = 0, asking = new AbortController();
 
 // ---- the question ----------------------------------------------------------------------------------------------------
-const chosen = () => state.run.map(name => byName[name]).filter(Boolean);
+const can = run => state.mode === "write" ? run.writes : run.explains;
+const chosen = () => state.run.map(name => byName[name]).filter(run => run && can(run));
 const slow = () => [...new Set(chosen().flatMap(run => run.views.filter(one => !one.usual).map(one => one.name)))];
 const titleOf = name => texts.words[`view_${name}`] ?? name.replaceAll("_", " ");
 function check(id, name, label, checked, change) {
@@ -27,7 +28,7 @@ function form() {
   const modes = ["explain", "write"].map(mode => h("label", { class: "chip" }, h("input", { class: "vh", type: "radio", name: "mode", id: `mode-${mode}`, checked: mode === state.mode, on: { change: () => { state.mode = mode; start(); } } }), say(mode)));
   return [
     h("fieldset", { class: "choice modes" }, modes),
-    h("fieldset", {}, h("legend", {}, say("runs")), runs.map(run => check(`run-${run.name}`, "run", [run.name, run.name === run.model ? "" : ` · ${run.model}`], state.run.includes(run.name), on => { state.run = toggled(state.run, run.name, on); start(); }))),
+    h("fieldset", {}, h("legend", {}, say("runs")), runs.filter(can).map(run => check(`run-${run.name}`, "run", [run.name, run.name === run.model ? "" : ` · ${run.model}`], state.run.includes(run.name), on => { state.run = toggled(state.run, run.name, on); start(); }))),
     h("label", { for: "text", class: "vh" }, say("text_box")),
     h("textarea", { id: "text", rows: 3, spellcheck: "false", placeholder: say("text_box"), on: {
       input: event => { state.text = event.target.value; delete state.at; if (state.mode === "write") soon(() => start(false)); },

@@ -1,4 +1,6 @@
 // Requests to the server that the page came from, and what their answers hold.
+import { isOfOne } from "./panels.js";
+
 export async function post(path, body, signal) {
   const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
   const found = await answer.json();
@@ -11,14 +13,14 @@ export async function post(path, body, signal) {
 const OF_ONE_LAYER = ["gates", "attention_cell"];
 export function questions(run, { text, at, layer, head, view }, shown) {
   const wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
-  const inside = shown && at >= shown[0] && at < shown[1], body = { model: run.name, text, top_k: 10, at, view: wanted, ...(inside ? { begin: shown[0], end: shown[1] } : {}) };
+  const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
+  const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
   const apart = layer === undefined && head === undefined ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
   return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head } : {}) }))];
 }
 // Does the answer for another token, layer or head of the same text hold other numbers than the trace?
 export function outdated(trace, changes) {
-  const views = Object.entries(trace).filter(([, view]) => view && typeof view === "object" && !Array.isArray(view));
-  if ("at" in changes && trace.at !== changes.at && views.some(([name, view]) => name === "attention_cell" || "first" in view)) return true;
+  if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;
   return ("layer" in changes || "head" in changes) && OF_ONE_LAYER.some(name => name in trace);
 }
 

@@ -17,28 +17,44 @@ export function attention(view, ctx) {
     over(ctx.trace, { ...found, choose: ctx.choose, label: say("over_label") }),
     largest(ctx.trace, { ...found, name: say(`measure_${measure}`) }),
     OF_HEADS.includes(measure) && layer.heads.length > 1 && all(view, layer.heads, measure, form, head, ctx),
-    facts([[say("nats_explained"), num(view.nats)]]),
+    facts([[say("answer"), named(view.answer)], [say("nats_explained"), num(view.nats)]]),
   ];
 }
 // The entry of a number, such as layer 3; the one at a place where there is none.
 const numbered = (list, name, number, place) => list.find(one => one[name] === number) ?? list[place];
 const row = (of, name) => ({ values: of[name], start: name === "norms" ? of.start_norm : of.start });
 
-function measures(offered, chosen, ctx) {
+function measures(offered, chosen, ctx, own = "self") {
   return h("fieldset", { class: "choice" }, h("legend", { class: "vh" }, say("measure")), offered.map(name => h("label", { class: "chip" },
-    h("input", { class: "vh", type: "radio", name: `${ctx.id}-measure`, id: `${ctx.id}-measure-${name}`, checked: name === chosen, on: { change: () => ctx.set({ measure: name }) } }), say(`measure_${name}`))));
+    h("input", { class: "vh", type: "radio", name: `${ctx.id}-${own}`, id: `${ctx.id}-${own}-${name}`, checked: name === chosen, on: { change: () => ctx.set({ measure: name }) } }), say(`measure_${name}`))));
 }
-function picker(name, list, chosen, ctx) {
-  return h("label", { class: "field" }, say(name), h("select", { id: `${ctx.id}-${name}`, value: String(chosen[name]), on: { change: event => ctx.set({ [name]: +event.target.value }) } },
+function picker(name, list, chosen, ctx, own = "self") {
+  return h("label", { class: "field" }, say(name), h("select", { id: `${ctx.id}-${own}-${name}`, value: String(chosen[name]), on: { change: event => ctx.set({ [name]: +event.target.value }) } },
     list.map(one => h("option", { value: String(one[name]) }, one[name]))));
 }
-// All heads of the layer, one below the other; the start token is the first column.
+// All heads of the layer, one below the other; the start token, where there is one, is the first column.
 function all(view, heads, measure, form, head, ctx) {
-  const begins = view.first - 1, text = at => at < view.first ? say("start") : `${at} ${named(ctx.trace.tokens[at].text)}`, rows = heads.map(one => row(one, measure));
+  const rows = heads.map(one => row(one, measure)), begins = rows[0].start === null ? view.first : view.first - 1;
+  const text = at => at < view.first ? say("start") : `${at} ${named(ctx.trace.tokens[at].text)}`;
+  return headStrip(heads, head, begins, rows.map(one => one.start === null ? one.values : [one.start, ...one.values]), text, form, at => at >= view.first && ctx.choose(at));
+}
+function headStrip(heads, head, begin, rows, text, form, choose) {
   return [h("h4", {}, say("all_heads")), strip({
-    rows: rows.map(one => [one.start, ...one.values]), labels: heads.map(one => one === head ? `${one.head} ◂` : one.head), begin: begins, at: -2,
-    choose: at => at >= view.first && ctx.choose(at), label: say("all_heads"), tell: (k, t, v) => `${say("head")} ${heads[k].head} · ${text(begins + t)} · ${read(v, form)}`,
+    rows, labels: heads.map(one => one === head ? `${one.head} ◂` : one.head), begin, at: -2, choose, label: say("all_heads"),
+    tell: (k, t, v) => `${say("head")} ${heads[k].head} · ${text(begin + t)} · ${read(v, form)}`,
   })];
+}
+
+export function cross_attention(view, ctx) {
+  const offered = OF_HEADS.filter(name => view.layers[0].heads[0][name]), measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0], form = measure === "norms" ? rounded : percent;
+  const layer = numbered(view.layers, "layer", ctx.state.layer, view.layers.length - 1), head = numbered(layer.heads, "head", ctx.state.head, 0);
+  const source = { tokens: view.source }, found = { first: 0, values: head[measure], form };
+  return [
+    h("div", { class: "fields" }, offered.length > 1 && measures(offered, measure, ctx, "cross"), picker("layer", view.layers, layer, ctx, "cross"), picker("head", layer.heads, head, ctx, "cross")),
+    h("p", { class: "note" }, say(`measure_${measure}_told`)),
+    over(source, { ...found, label: say("over_label") }), largest(source, { ...found, name: say(`measure_${measure}`) }),
+    layer.heads.length > 1 && headStrip(layer.heads, head, 0, layer.heads.map(one => one[measure]), at => `${at} ${named(view.source[at].text)}`, form),
+  ];
 }
 
 // ---- one cell ----------------------------------------------------------------------------------------------------------

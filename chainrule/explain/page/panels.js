@@ -1,5 +1,5 @@
 // The panels of the views: each shows what one view found out, for the chosen token where the view is about many.
-import { attention, attention_cell } from "./attention.js";
+import { attention, attention_cell, cross_attention } from "./attention.js";
 import { bars, doubling, lines, names, stacked, strip } from "./charts.js";
 import { facts, largest, named, over, table, visible } from "./tokens.js";
 import { h, isNumber, num, percent, read, rounded } from "./tree.js";
@@ -134,10 +134,11 @@ const folded = (many, tree) => many > 12 ? h("details", {}, h("summary", {}, say
 
 // The panel of each view, and what it shows of it.
 export const PANELS = {
-  attention: [attention, "first nats layers rollout relevance"],
+  attention: [attention, "first answer nats layers rollout relevance"],
   attention_cell: [attention_cell, "layer head group first key q_path k_path q k products score scale scaled bias start_logit logits start_weight weights weight v weighted mixed out others out_bias output"],
   backoff: [backoff, "begin uniform interpolated tokens"],
   belief: [belief, "begin size states predicted filtered emits"],
+  cross_attention: [cross_attention, "source layers"],
   gates: [gates, "begin layer layers size units means values"],
   integrated_gradients: [scores, "first scores total difference steps"],
   memory: [memory, "visible nats interval"],
@@ -150,13 +151,13 @@ export const PANELS = {
 
 // Names of the entries of a trace that are views, the best known first.
 const HEAD = ["format", "run", "task", "model", "tokens", "at"];
-const ORDER = ["attention", "attention_cell", "gates", "units", "belief", "backoff", "mixture", "reach", "integrated_gradients", "occlusion", "memory", "stress"];
+const ORDER = ["cross_attention", "attention", "attention_cell", "gates", "units", "belief", "backoff", "mixture", "reach", "integrated_gradients", "occlusion", "memory", "stress"];
 export function viewsOf(trace) {
   const found = Object.keys(trace).filter(name => !HEAD.includes(name) && name !== "surprise" && trace[name] !== null);
   return found.sort((a, b) => (ORDER.indexOf(a) + 1 || 99) - (ORDER.indexOf(b) + 1 || 99));
 }
 // Is the view about the prediction of one token, that of trace.at?
-export const isOfOne = (name, view) => name === "attention_cell" || (view && typeof view === "object" && "first" in view);
+export const isOfOne = (name, view) => name === "cross_attention" || (view && typeof view === "object" && "first" in view);
 
 // The body of a panel. What a panel does not show of its view follows as a table, and so does a whole view that is not
 // what its panel takes it for: nothing is left out.
