@@ -279,6 +279,31 @@ def test_the_script_is_all_modules_in_the_order_of_their_imports() -> None:
         ), f"{name}: a form of import or export that the page in one file does not take"
 
 
+def test_modules_import_what_others_export_and_they_use() -> None:
+    exported = {
+        name: {one for _, one in export.EXPORT.findall(export.source(f"{name}.js"))} for name in export.modules()
+    }
+    for name in export.modules():
+        text = export.source(f"{name}.js")
+        rest = export.IMPORT.sub("", text)
+        for names, other in export.IMPORT.findall(text):
+            wanted = set(names.split(", "))
+            assert wanted <= exported[other], (name, other)
+            assert {one for one in wanted if re.search(rf"\b{one}\b", rest)} == wanted, (name, other)
+        others = (
+            set().union(*exported.values())
+            - exported[name]
+            - {one for names, _ in export.IMPORT.findall(text) for one in names.split(", ")}
+        )
+        called = {
+            one
+            for one in others
+            if re.search(rf"(?<![.\w]){one}\(", rest)
+            and not re.search(rf"(?:const|function|let) {one}\b|[(,] ?{one}\b[^(]*\) ?(?:=>|{{)", rest)
+        }
+        assert called <= {"write", "body", "over"} & called, (name, called, "called without an import")
+
+
 def test_the_numbers_stand_in_the_file_without_scripts() -> None:
     rows = re.findall(
         r'<tr><th scope="row">(\d+)</th><td>.*?</td><td>(.*?)</td><td>(\d+)</td><td>(.*?)</td></tr>',

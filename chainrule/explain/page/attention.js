@@ -1,6 +1,6 @@
 // Attention: a row of weights over the text, and the full path of one cell in numbers.
 import { strip } from "./charts.js";
-import { facts, largest, named, over, table } from "./tokens.js";
+import { facts, largest, named, namedAt, over, table } from "./tokens.js";
 import { h, num, percent, read, rounded } from "./tree.js";
 import { say } from "./words.js";
 
@@ -35,7 +35,7 @@ function picker(name, list, chosen, ctx, own = "self") {
 // All heads of the layer, one below the other; the start token, where there is one, is the first column.
 function all(view, heads, measure, form, head, ctx) {
   const rows = heads.map(one => row(one, measure)), begins = rows[0].start === null ? view.first : view.first - 1;
-  const text = at => at < view.first ? say("start") : `${at} ${named(ctx.trace.tokens[at].text)}`;
+  const text = at => at < view.first ? say("start") : `${at} ${namedAt(ctx.trace, at)}`;
   return headStrip(heads, head, begins, rows.map(one => one.start === null ? one.values : [one.start, ...one.values]), text, form, at => at >= view.first && ctx.choose(at));
 }
 function headStrip(heads, head, begin, rows, text, form, choose) {
@@ -80,7 +80,7 @@ function output(view) {
   return table([say("dimension"), ...columns.map(one => say(one[0]))], view.output.map((_, d) => [d, ...columns.map(one => num(one[1][d]))]));
 }
 export function attention_cell(view, ctx) {
-  const key = view.key === null ? say("start") : [num(view.key), " ", named(ctx.trace.tokens[view.key].text)];
+  const key = view.key === null ? say("start") : [num(view.key), " ", namedAt(ctx.trace, view.key)];
   return [
     ctx.live ? h("div", { class: "fields" }, ["layer", "head"].map(name => asked(name, view[name], ctx))) : facts([[say("layer"), num(view.layer)], [say("head"), num(view.head)]]),
     facts([[say("cell_group"), num(view.group)], [say("cell_key"), key]]),

@@ -1,7 +1,7 @@
 // The panels of the views: each shows what one view found out, for the chosen token where the view is about many.
 import { attention, attention_cell, cross_attention } from "./attention.js";
 import { bars, doubling, lines, names, stacked, strip } from "./charts.js";
-import { facts, largest, named, over, table, visible } from "./tokens.js";
+import { facts, largest, namedAt, over, table, visible } from "./tokens.js";
 import { h, isNumber, num, percent, read, rounded } from "./tree.js";
 import { say } from "./words.js";
 
@@ -23,7 +23,7 @@ function gates(view, ctx) {
     k !== null && facts(kinds.map(kind => [spaced(kind), num(view.means[kind][k])])),
     h("h4", {}, say("gate_units")), choice(`${ctx.id}-gate`, say("gate"), kinds, gate, of => ctx.set({ gate: of })),
     strip({ ...chart, rows: view.units.map((_, u) => values.map(row => row[u])), labels: units, label: say("gate_units"),
-      tell: (u, t, v) => `${units[u]} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v)}` }),
+      tell: (u, t, v) => `${units[u]} · ${t + view.begin} ${namedAt(ctx.trace, t + view.begin)} · ${read(v)}` }),
     k === null ? uncovered() : h("details", {}, h("summary", {}, say("chosen_numbers")),
       table([say("unit_name"), ...kinds.map(spaced)], view.units.map((unit, u) => [num(unit), ...kinds.map(kind => num(view.values[kind][k][u]))]))),
   ];
@@ -46,7 +46,7 @@ function belief(view, ctx) {
   return [
     h("fieldset", { class: "choice" }, h("legend", { class: "vh" }, say("belief_strip")), kinds.map(moment)),
     strip({ rows: [...view.states.map((_, u) => p.map(row => row[u])), ...(left ? [rest] : [])], labels: [...labels, say("rest")], begin: view.begin, at: ctx.at, choose: ctx.choose, label: say("belief_strip"),
-      tell: (u, t, v) => `${labels[u] ?? say("rest")} · ${t + view.begin} ${named(ctx.trace.tokens[t + view.begin].text)} · ${read(v, percent)}` }),
+      tell: (u, t, v) => `${labels[u] ?? say("rest")} · ${t + view.begin} ${namedAt(ctx.trace, t + view.begin)} · ${read(v, percent)}` }),
     k === null ? uncovered() : [
       table([say("state_name"), say("p"), say("emits")], ranked.map(([state, u]) => [num(state), num(p[k][u], percent), emits(u)]), say("largest_states", { k: ranked.length, n: view.states.length })),
       facts([[say("size_states"), num(view.size)], ...(left ? [[say("rest"), num(rest[k], percent)]] : [])]),

@@ -14,6 +14,11 @@ export function visible(text) {                            // white space and co
 const flowing = text => text === "" ? "·" : text.replace(/\n/g, "↵\n");
 export const named = text => text === "" ? say("part") : `“${visible(text)}”`;
 
+// The token at a place, to be shown and to be spoken of: the last one is empty only where it is the end of the record.
+const isEnd = (trace, at) => trace.tokens[at].text === "" && at === trace.tokens.length - 1;
+export const shownAt = (trace, at) => isEnd(trace, at) ? say("end") : visible(trace.tokens[at].text);
+export const namedAt = (trace, at) => isEnd(trace, at) ? say("end") : named(trace.tokens[at].text);
+
 // Words and events stand apart where nothing between them is a token or part of one.
 export function apart(tokens) {
   const texts = tokens.map(token => token.text);
@@ -29,21 +34,21 @@ const heat = nats => `${(Math.min(1, (nats ?? Infinity) / FULL) * 70).toFixed(1)
 
 // ---- the text ------------------------------------------------------------------------------------------------------
 function row(trace, at, chosen, id) {
-  const token = trace.tokens[at], found = predicted(trace, at);
-  const label = found ? say("token_label", { at, text: named(token.text), nats: read(found.nats, hundredths) }) : `${at} ${named(token.text)}`;
+  const found = predicted(trace, at);
+  const label = found ? say("token_label", { at, text: namedAt(trace, at), nats: read(found.nats, hundredths) }) : `${at} ${namedAt(trace, at)}`;
   return h("li", {
     id: `${id}-${at}`, role: "option", "aria-selected": String(at === chosen), "aria-label": label, "data-at": at, class: "token",
     style: found ? { "--p": heat(found.nats) } : {},
-  }, h("span", { class: "place" }, at), h("span", { class: "piece" }, visible(token.text)),
+  }, h("span", { class: "place" }, at), h("span", { class: "piece" }, shownAt(trace, at)),
   found && [num(found.nats, hundredths, { class: "nats" }), h("span", { class: "rail" })]);
 }
 function word(trace, at, chosen, id) {
-  const token = trace.tokens[at], found = predicted(trace, at);
-  const label = found ? say("token_label", { at, text: named(token.text), nats: read(found.nats, hundredths) }) : `${at} ${named(token.text)}`;
+  const found = predicted(trace, at);
+  const label = found ? say("token_label", { at, text: namedAt(trace, at), nats: read(found.nats, hundredths) }) : `${at} ${namedAt(trace, at)}`;
   return h("li", {
     id: `${id}-${at}`, role: "option", "aria-selected": String(at === chosen), "aria-label": label, "data-at": at, class: "word",
     "data-value": found ? String(found.nats) : null, style: found ? { "--p": heat(found.nats) } : {},
-  }, flowing(token.text));
+  }, isEnd(trace, at) ? say("end") : flowing(trace.tokens[at].text));
 }
 export function textOf(trace, chosen, id, flow) {
   const [begin, end] = stretch(trace), most = trace.tokens.length;
@@ -85,7 +90,7 @@ export function over(trace, { first, values, start, choose, form = rounded, labe
   const most = greatest([...values, start]), spaced = apart(trace.tokens);
   const tone = v => ({ "--p": `${(most && v ? 75 * Math.abs(v) / most : 0).toFixed(1)}%` });
   const piece = (v, text, at) => h("span", {
-    class: `word${v < 0 ? " minus" : ""}${at === null ? " start" : ""}`, "data-at": at, "data-value": String(v), title: `${at ?? ""} ${read(v, form)}`, style: tone(v),
+    class: `word${v < 0 ? " minus" : ""}${at === null ? " start" : ""}`, "data-at": choose ? at : null, "data-value": String(v), title: `${at ?? ""} ${read(v, form)}`, style: tone(v),
   }, text);
   const text = [start === undefined || start === null ? null : piece(start, say("start"), null),
     ...values.map((v, k) => piece(v, flowing(trace.tokens[first + k]?.text ?? "·"), first + k))];
@@ -98,7 +103,7 @@ export function largest(trace, { first, values, start, form = rounded, name }) {
   const found = values.map((v, k) => [v, first + k]);
   if (start !== undefined && start !== null) found.push([start, null]);
   const top = found.sort((a, b) => Math.abs(b[0]) - Math.abs(a[0])).slice(0, MOST);
-  return table([say("place"), say("token"), name], top.map(([v, at]) => [at === null ? "–" : at, at === null ? say("start") : visible(trace.tokens[at].text), num(v, form)]),
+  return table([say("place"), say("token"), name], top.map(([v, at]) => [at === null ? "–" : at, at === null ? say("start") : shownAt(trace, at), num(v, form)]),
     found.length > MOST ? say("largest", { k: MOST, n: found.length }) : null);
 }
 export function table(head, lines, caption = null) {

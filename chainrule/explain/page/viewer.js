@@ -1,6 +1,6 @@
 // A trace: its text beside the panels of its views.
 import { body, isOfOne, viewsOf } from "./panels.js";
-import { alternatives, facts, heatLegend, named, predictionOf, stretch, textOf, visible } from "./tokens.js";
+import { alternatives, facts, heatLegend, namedAt, predictionOf, shownAt, stretch, textOf } from "./tokens.js";
 import { h, hundredths, mount, num, render } from "./tree.js";
 import { say, spoken } from "./words.js";
 
@@ -18,7 +18,7 @@ export function heading(trace, label) {
 // ctx: trace, at, state, captions, id, width, live, set, choose
 export function predictionPanel(ctx) {
   const { trace, at } = ctx;
-  return h("section", { class: "panel", "aria-labelledby": `${ctx.id}-now` }, h("h3", { id: `${ctx.id}-now` }, say("prediction", { at, text: named(trace.tokens[at].text) })),
+  return h("section", { class: "panel", "aria-labelledby": `${ctx.id}-now` }, h("h3", { id: `${ctx.id}-now` }, say("prediction", { at, text: namedAt(trace, at) })),
     h("p", { class: "note caption" }, ctx.captions.surprise), predictionOf(trace, at));
 }
 export function panel(name, ctx) {
@@ -26,7 +26,7 @@ export function panel(name, ctx) {
   return h("section", { class: "panel", "aria-labelledby": title, "data-view": name },
     h("div", { class: "panel-head" }, h("h3", { id: title }, titleOf(name)), h("button", { type: "button", class: "chip maximise", "aria-pressed": "false", id: `${title}-full`, on: { click: maximise } }, say("maximise"))),
     h("p", { class: "note caption" }, ctx.captions[name] || say("unknown_view")),
-    elsewhere && h("p", { class: "elsewhere" }, say(ctx.live ? "of_other_live" : "of_other", { at: ctx.trace.at, text: named(ctx.trace.tokens[ctx.trace.at].text) })),
+    elsewhere && h("p", { class: "elsewhere" }, say(ctx.live ? "of_other_live" : "of_other", { at: ctx.trace.at, text: namedAt(ctx.trace, ctx.trace.at) })),
     body(name, ctx));
 }
 function maximise(event) {
@@ -125,7 +125,7 @@ export class Viewer {
     const found = node && this.trace.surprise?.tokens[+node.dataset.at - this.trace.surprise.begin];
     if (!found || matchMedia("(hover: none)").matches) return;
     const at = +node.dataset.at, token = this.trace.tokens[at], edge = this.host.getBoundingClientRect(), place = node.getBoundingClientRect();
-    const tip = mount(h("div", { class: "hint", role: "presentation" }, h("b", {}, `${at} ${visible(token.text)}`), facts([[say("nats"), num(found.nats)], [say("rank"), num(found.rank)]]), alternatives({ best: found.best.slice(0, 5) }, token)));
+    const tip = mount(h("div", { class: "hint", role: "presentation" }, h("b", {}, `${at} ${shownAt(this.trace, at)}`), facts([[say("nats"), num(found.nats)], [say("rank"), num(found.rank)]]), alternatives({ best: found.best.slice(0, 5) }, token)));
     this.host.append(tip);
     tip.style.left = `${Math.max(0, Math.min(place.left - edge.left + 24, edge.width - tip.offsetWidth))}px`;
     tip.style.top = `${place.bottom - edge.top + 6}px`;
