@@ -192,18 +192,20 @@ def test_a_view_of_another_token_says_so() -> None:
 
 
 def test_the_text_is_a_list_for_keyboard_and_screen_reader() -> None:
-    for kind, roles in ((kind, found["roles"]) for kind, found in of_sample()["text"].items()):
-        assert roles[0][0] == "listbox" and roles[0][1], kind
-        assert [label for role, label in roles if role == "option"] == [
-            f"{at}: {name}, {one['nats']:.2f} nats"
-            for at, (name, one) in enumerate(
-                zip(
-                    ["“↵”", "“né”", "part of a character", "“<b>&'”", "“␣or”", "“␛”", "“not”"],
-                    sample_trace()["surprise"]["tokens"],
-                ),
-                3,
-            )
-        ]
+    nats = [one["nats"] for one in sample_trace()["surprise"]["tokens"]]
+    names = ["“↵”", "“né”", "part of a character", "“<b>&'”", "“␣or”", "“␛”", "“not”"]
+    found = of_sample()["text"]
+    for kind in ("rows", "flow"):
+        roles = found[kind]["roles"]
+        assert roles[0][0] == "listbox" and roles[0][1]
+        assert [role for role, _ in roles].count("option") == 7
+    labels = [label for role, label in found["flow"]["roles"] if role == "option"]
+    assert labels == [f"{at}: {name}, {one:.2f} nats" for at, (name, one) in enumerate(zip(names, nats), 3)]
+    spoken = "".join(found["rows"]["texts"])
+    places = [
+        spoken.index(f"{at} {text}{one:.2f} nats") for at, (text, one) in enumerate(zip(["↵", "né", "·"], nats), 3)
+    ]
+    assert places == sorted(places)
 
 
 def test_every_panel_has_its_sentence_and_every_picture_a_label() -> None:
@@ -211,7 +213,7 @@ def test_every_panel_has_its_sentence_and_every_picture_a_label() -> None:
     for view, found in of_sample()["views"].items():
         sentence = captions.get(view, "This page has no picture of this view; these are its numbers.")
         assert sentence in found["texts"]
-        assert all(label for role, label in found["roles"] if role in ("img", "region", "listbox"))
+        assert all(label for role, label in found["roles"] if role in ("img", "group", "listbox"))
 
 
 def test_each_view_of_the_package_has_a_sentence_in_both_languages() -> None:

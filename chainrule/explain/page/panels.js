@@ -2,7 +2,7 @@
 import { attention, attention_cell, cross_attention } from "./attention.js";
 import { bars, doubling, lines, names, stacked, strip } from "./charts.js";
 import { facts, largest, namedAt, over, table, visible } from "./tokens.js";
-import { h, isNumber, num, percent, read, rounded } from "./tree.js";
+import { h, isNumber, num, percent, read } from "./tree.js";
 import { say } from "./words.js";
 
 const TOP_STATES = 8;
@@ -124,9 +124,9 @@ export function generic(value) {
     if (value.every(isScalar)) return folded(value.length, h("span", { class: "numbers" }, value.map((v, k) => [k ? ", " : "", cell(v)])));
     if (value.every(isRow)) {
       const head = [...new Set(value.flatMap(Object.keys))];
-      return folded(value.length, table(["", ...head], value.map((row, k) => [k, ...head.map(name => row[name] === undefined ? "" : cell(row[name]))])));
+      return folded(value.length, table(["#", ...head], value.map((row, k) => [k, ...head.map(name => row[name] === undefined ? "" : cell(row[name]))])));
     }
-    return folded(value.length, table(["", ""], value.map((one, k) => [k, generic(one)])));
+    return folded(value.length, table(["#", say("value")], value.map((one, k) => [k, generic(one)])));
   }
   return facts(Object.entries(value).map(([name, of]) => [name, generic(of)]));
 }

@@ -30,17 +30,14 @@ export function stretch(trace) {                           // [begin, end) of th
   return found ? [found.begin, found.begin + found.tokens.length] : [0, trace.tokens.length];
 }
 const predicted = (trace, at) => trace.surprise?.tokens[at - trace.surprise.begin];
-const heat = nats => `${(Math.min(1, (nats ?? Infinity) / FULL) * 70).toFixed(1)}%`;
+const heat = nats => Math.min(1, (nats ?? Infinity) / FULL).toFixed(3);
 
 // ---- the text ------------------------------------------------------------------------------------------------------
 function row(trace, at, chosen, id) {
   const found = predicted(trace, at);
-  const label = found ? say("token_label", { at, text: namedAt(trace, at), nats: read(found.nats, hundredths) }) : `${at} ${namedAt(trace, at)}`;
-  return h("li", {
-    id: `${id}-${at}`, role: "option", "aria-selected": String(at === chosen), "aria-label": label, "data-at": at, class: "token",
-    style: found ? { "--p": heat(found.nats) } : {},
-  }, h("span", { class: "place" }, at), h("span", { class: "piece" }, shownAt(trace, at)),
-  found && [num(found.nats, hundredths, { class: "nats" }), h("span", { class: "rail" })]);
+  return h("li", { id: `${id}-${at}`, role: "option", "aria-selected": String(at === chosen), "data-at": at, class: "token", style: found ? { "--p": heat(found.nats) } : {} },
+    h("span", { class: "place" }, at, " "), h("span", { class: "piece" }, shownAt(trace, at)),
+    found && [num(found.nats, hundredths, { class: "nats" }), h("span", { class: "vh" }, " ", say("nats")), h("span", { class: "rail" })]);
 }
 function word(trace, at, chosen, id) {
   const found = predicted(trace, at);
@@ -88,7 +85,7 @@ export const facts = pairs => h("dl", {}, pairs.map(([term, value]) => [h("dt", 
 // values: of the tokens from first on; start: of the start token, if it has one.
 export function over(trace, { first, values, start, choose, form = rounded, label }) {
   const most = greatest([...values, start]), spaced = apart(trace.tokens);
-  const tone = v => ({ "--p": `${(most && v ? 75 * Math.abs(v) / most : 0).toFixed(1)}%` });
+  const tone = v => ({ "--p": (most && v ? Math.abs(v) / most : 0).toFixed(3) });
   const piece = (v, text, at) => h("span", {
     class: `word${v < 0 ? " minus" : ""}${at === null ? " start" : ""}`, "data-at": choose ? at : null, "data-value": String(v), title: `${at ?? ""} ${read(v, form)}`, style: tone(v),
   }, text);
@@ -109,7 +106,7 @@ export function largest(trace, { first, values, start, form = rounded, name }) {
 export function table(head, lines, caption = null) {
   const holds = (tree, name) => Array.isArray(tree) ? tree.some(one => holds(one, name)) : tree?.name === name;
   const words = k => k > 0 && !lines.some(line => holds(line[k], "data")) ? "words" : null;                  // no numbers: from the left
-  return h("div", { class: "scroll", role: "region", tabindex: 0, "aria-label": caption || head.join(", ") }, h("table", { class: "plain" }, caption && h("caption", {}, caption),
+  return h("div", { class: "scroll", role: "group", tabindex: 0, "aria-label": caption || head.join(", ") }, h("table", { class: "plain" }, caption && h("caption", {}, caption),
     h("thead", {}, h("tr", {}, head.map((cell, k) => h("th", { scope: "col", class: words(k) }, cell)))),
     h("tbody", {}, lines.map(line => h("tr", {}, line.map((cell, k) => k ? h("td", { class: words(k) }, cell) : h("th", { scope: "row" }, cell)))))));
 }

@@ -18,12 +18,12 @@ export function heading(trace, label) {
 // ctx: trace, at, state, captions, id, width, live, set, choose
 export function predictionPanel(ctx) {
   const { trace, at } = ctx;
-  return h("section", { class: "panel", "aria-labelledby": `${ctx.id}-now` }, h("h3", { id: `${ctx.id}-now` }, say("prediction", { at, text: namedAt(trace, at) })),
+  return h("div", { class: "panel", role: "group", "aria-labelledby": `${ctx.id}-now` }, h("h3", { id: `${ctx.id}-now` }, say("prediction", { at, text: namedAt(trace, at) })),
     h("p", { class: "note caption" }, ctx.captions.surprise), predictionOf(trace, at));
 }
 export function panel(name, ctx) {
   const view = ctx.trace[name], elsewhere = isOfOne(name, view) && ctx.at !== ctx.trace.at, title = `${ctx.id}-${name}`;
-  return h("section", { class: "panel", "aria-labelledby": title, "data-view": name },
+  return h("div", { class: "panel", role: "group", "aria-labelledby": title, "data-view": name },
     h("div", { class: "panel-head" }, h("h3", { id: title }, titleOf(name)), h("button", { type: "button", class: "chip maximise", "aria-pressed": "false", id: `${title}-full`, on: { click: maximise } }, say("maximise"))),
     h("p", { class: "note caption" }, ctx.captions[name] || say("unknown_view")),
     elsewhere && h("p", { class: "elsewhere" }, say(ctx.live ? "of_other_live" : "of_other", { at: ctx.trace.at, text: namedAt(ctx.trace, ctx.trace.at) })),
