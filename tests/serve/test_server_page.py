@@ -241,6 +241,13 @@ def test_the_chosen_place_of_the_text_is_found_among_other_tokens() -> None:
     assert call(program, asked) == [0, 0, 1, 1, 2, 0]
 
 
+def test_a_layer_is_asked_only_of_a_run_that_has_it() -> None:
+    program = 'const { hasLayer } = await load("ask"); console.log(JSON.stringify(given.map(one => hasLayer(...one))));'
+    gru, gpt = {"gates": {"layers": 2}}, {"attention": {"layers": [{}, {}, {}]}}
+    asked = [(gru, "gates", 1), (gru, "gates", 2), (gpt, "attention_cell", 2), (gpt, "attention_cell", 3)]
+    assert call(program, asked) == [True, False, True, False]
+
+
 def test_only_what_an_answer_would_change_is_asked_again() -> None:
     program = (
         'const { outdated } = await load("ask"); console.log(JSON.stringify(given.map(([t, c]) => outdated(t, c))));'

@@ -1,5 +1,5 @@
 // The page of a server: a text, the runs that read it side by side, and what each expects next.
-import { candidates, following, outdated, post, questions, sameplace } from "./ask.js";
+import { candidates, following, hasLayer, outdated, post, questions, sameplace } from "./ask.js";
 import { parse, write } from "./link.js";
 import { themeToggle } from "./theme.js";
 import { stretch, visible } from "./tokens.js";
@@ -90,9 +90,9 @@ async function traced(viewer, at, asked, shown) {
   status(say("computing"));
   try {
     const [whole, ...apart] = questions(viewer.run, { ...state, at }, shown), { trace } = await post("v1/explain", whole, asked.signal);
-    for (const body of apart) {                           // a layer that this run does not have changes nothing
-      const [name] = body.view, one = await post("v1/explain", { ...body, at: trace.at }, asked.signal).catch(error => failed(error));
-      if (one) trace[name] = one.trace[name];
+    for (const body of apart) {
+      const [name] = body.view;
+      if (hasLayer(trace, name, body.layer)) trace[name] = (await post("v1/explain", { ...body, at: trace.at }, asked.signal)).trace[name];
     }
     return trace;
   } finally {

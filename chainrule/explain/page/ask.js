@@ -18,6 +18,11 @@ export function questions(run, { text, at, layer, head, view }, shown) {
   const apart = layer === undefined && head === undefined ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
   return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head } : {}) }))];
 }
+// Does a run have the layer that is asked for of a view? A layer chosen for one run may be missing in another.
+export function hasLayer(trace, name, layer) {
+  const layers = name === "gates" ? trace.gates?.layers : trace.attention?.layers.length;
+  return layer === undefined || layers === undefined || layer < layers;
+}
 // Does the answer for another token, layer or head of the same text hold other numbers than the trace?
 export function outdated(trace, changes) {
   if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;

@@ -117,13 +117,13 @@ export class Viewer {
       const one = event.target.closest("[data-at]");
       if (one) this.choose(+one.dataset.at);
     });
-    list.addEventListener("pointerover", event => this.hint(event.target.closest("[data-at]")));
+    list.addEventListener("pointerover", event => event.pointerType !== "touch" && this.hint(event.target.closest("[data-at]")));
     list.addEventListener("pointerleave", () => this.hint(null));
   }
   hint(node) {                                             // what the run expected in place of the token under the pointer
     this.host.querySelector(".hint")?.remove();
     const found = node && this.trace.surprise?.tokens[+node.dataset.at - this.trace.surprise.begin];
-    if (!found || matchMedia("(hover: none)").matches) return;
+    if (!found) return;
     const at = +node.dataset.at, token = this.trace.tokens[at], edge = this.host.getBoundingClientRect(), place = node.getBoundingClientRect();
     const tip = mount(h("div", { class: "hint", role: "presentation" }, h("b", {}, `${at} ${shownAt(this.trace, at)}`), facts([[say("nats"), num(found.nats)], [say("rank"), num(found.rank)]]), alternatives({ best: found.best.slice(0, 5) }, token)));
     this.host.append(tip);
