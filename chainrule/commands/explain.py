@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
@@ -12,6 +13,7 @@ from chainrule.tasks.groups import UsesRun
 
 class ExplainResult(Result):
     trace: dict[str, Any] = key("tokens, and each view under its name, as in schema", always=True)
+    out: str | None = key("the page of --out")
 
 
 @register_command("explain", ExplainResult)
@@ -39,7 +41,25 @@ class Explain(UsesRun):
     )
     end: int | None = option("token behind its last one", metavar="N")
 
+    out: str | None = option("write the trace as one HTML page, which needs no network", metavar="PAGE.html")
+    lang: str | None = option("language of the page (default: en)", choices=("en", "ko"))
+
+    def call(self) -> dict[str, Any]:
+        from chainrule.core import UserError
+        from chainrule.explain.export import write_page
+        from chainrule.tasks.inference import answered
+
+        if self.lang and not self.out:
+            raise UserError(f"--lang {self.lang}: the language of a page: give --out PAGE.html too, or leave it out")
+        answer = answered(replace(self, out=None, lang=None))
+        if self.out:
+            write_page(answer["trace"], self.out, self.lang or "en")
+        return {**answer, "out": self.out}
+
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
+        if self.out:
+            yield f"{self.out}: written"
+            return
         trace = answer["trace"]
         shown = trace.get("surprise")
         for place, one in enumerate(shown["tokens"], shown["begin"]) if shown else ():

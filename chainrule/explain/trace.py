@@ -36,7 +36,7 @@ class Head(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     format: Literal[1] = FORMAT
-    run: str = Field(description="folder of the run")
+    run: str = Field(description="name of the run's folder")
     task: str
     model: str = Field(description="model type")
     tokens: list[Token]
@@ -79,7 +79,8 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
         asked["at"] = most_surprising(given, asked) if isinstance(given, ModelInput) else asked["begin"]
     about = Asked(**asked)
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
-    head = Head(run=str(run.path or run.name), task=run.task, model=run.name, tokens=tokens, at=about.at)
+    name = run.path.resolve().name if run.path else run.name  # where the folder lies concerns no reader of the trace
+    head = Head(run=name, task=run.task, model=run.name, tokens=tokens, at=about.at)
     return head.model_dump() | {one.name: one.compute(given, about).model_dump() for one in found}
 
 

@@ -8,9 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -28,9 +27,10 @@ from pydantic_core import PydanticCustomError
 from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.image_files import ImageReader
+from chainrule.explain.export import finite
 from chainrule.options import COMMANDS, Option, Options, make, options_of
 from chainrule.runs.run import Run
-from chainrule.serve import limits
+from chainrule.serve import explaining, limits
 from chainrule.serve.bodies import Strict, example
 from chainrule.serve.choice import answered_by, chosen
 from chainrule.serve.errors import Refused
@@ -117,6 +117,7 @@ class Route:
         does: what it does, in words; empty: as the command's help says.
         words: descriptions of fields and of entries of the answer that differ from the command's.
         never: entries of the command's result that this route does not have.
+        only: whether a run of such a task answers.
     """
 
     function: str
@@ -130,6 +131,7 @@ class Route:
     does: str = ""
     words: dict[str, str] = field(default_factory=dict)
     never: tuple[str, ...] = ()
+    only: Callable[[Run], bool] = lambda run: True
 
     @property
     def command(self) -> type[Options]:
@@ -197,6 +199,12 @@ ROUTES = {
     "fill": Route(
         "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3},
         _filled,
+    ),
+    "explain": Route(
+        "explain", "text", str, "a text; where a run reads symbols, a record as it is written in a file",
+        {"text": "home search product", "at": 2}, explaining.work,
+        words={"view": "show only this view (or a list of them; default: the usual ones of the model type)"},
+        never=("out",), only=lambda run: bool(explaining.views_of_run(run)),
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",
@@ -289,7 +297,7 @@ def answer_of(name: str) -> type[BaseModel]:
 
 
 for _name, _route in ROUTES.items():
-    answered_by(f"/v1/{_name}", lambda run, route=_route: route.answers(run.task))
+    answered_by(f"/v1/{_name}", lambda run, route=_route: route.answers(run.task) and route.only(run))
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------
@@ -308,7 +316,7 @@ async def respond(service: Service, name: str, given: Given) -> Response:
     """
     route = ROUTES[name]
     served = chosen(service, f"/v1/{name}", given.pop("model", None))
-    if isinstance(given.get(route.reads), str):
+    if isinstance(given.get(route.reads), str) and route.kind is not str:
         given[route.reads] = [given[route.reads]]
     work, what = route.work(served.run, given)
     if work > limits.WORK:
@@ -392,15 +400,7 @@ def _json(content: Any) -> bytes:
     try:
         return json.dumps(content, ensure_ascii=False, allow_nan=False).encode()
     except ValueError:
-        return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False).encode()
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, dict):
-        return {name: _finite(value) for name, value in content.items()}
-    if isinstance(content, Sequence) and not isinstance(content, str):
-        return [_finite(value) for value in content]
-    return None if isinstance(content, float) and not math.isfinite(content) else content
+        return json.dumps(finite(content), ensure_ascii=False, allow_nan=False).encode()
 
 
 # --- routes -----------------------------------------------------------------------------------------------------------

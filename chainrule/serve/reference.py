@@ -13,8 +13,6 @@ from jinja2 import Environment, PackageLoader, Template
 from markupsafe import Markup, escape
 
 from chainrule.runs.run import Run
-from chainrule.serve.choice import routes_of
-from chainrule.serve.service import Service
 
 POLICY = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
 CODE = re.compile("`([^`]*)`")
@@ -59,15 +57,6 @@ def request(url: str, run: Run) -> str:
         return f"curl {url}/v1/models"
     path, body = EXAMPLES[run.task]
     return f"curl {url}{path} --json '{json.dumps(body)}'"
-
-
-def home(service: Service) -> HTMLResponse:
-    """Return the page of the runs of a server."""
-    runs = [
-        {"name": one.name, "task": one.run.task, "model": one.run.name, "routes": routes_of(one.run)}
-        for one in service.runs.values()
-    ]
-    return HTMLResponse(_template("home.html").render(runs=runs, others=service.others), headers=POLICY)
 
 
 def _template(name: str) -> Template:

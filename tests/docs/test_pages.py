@@ -165,7 +165,7 @@ def check_serve(printed: Printed) -> None:
     assert {name for name, _ in asked} == set(native.ROUTES)
     assert asked[0][1]["unknown"] == [0, 1] and len(asked[0][1]["predictions"][0]) == 2
     assert [answer["model"] for _, answer in asked[1:]] == [
-        "macbeth", "macbeth", "sunspots", "addresses", "languages", "french", "filler", "macbeth",
+        "macbeth", "macbeth", "sunspots", "addresses", "languages", "french", "filler", "macbeth", "macbeth",
     ]  # fmt: skip
 
 

@@ -49,12 +49,13 @@ ASKED = {
     "classify": {"input": ["to be", "nicht"]},
     "tag": {"input": [["the", "dog"], "a cat ran"]},
     "fill": {"text": ["the f[MASK]x", "[MASK]he dog"], "top_k": 2},
+    "explain": {"text": "home search product", "at": 1, "top_k": 3},
     "forecast": {"prompt": ["1 2 3 2"], "max_tokens": 3, "n": 2, "seed": 7},
 }
 """A body for each route."""
 RUNS = {
     "predict": "visits", "score": "visits", "translate": "pairs", "classify": "labels", "tag": "tags", "fill": "masks",
-    "forecast": "waves",
+    "explain": "visits", "forecast": "waves",
 }  # fmt: skip
 """The run that answers each."""
 NUMBERS = [
@@ -173,6 +174,7 @@ def test_the_fields_of_a_route_are_texts_and_numbers_that_were_looked_at() -> No
     search = {"beams", "n_best", "must", "forbid", "length_penalty", "coverage_penalty", "min_length", "max_length"}
     assert {name: set(native.body_of(name).model_fields) - {"model"} for name in native.ROUTES} == {
         "predict": {"input", "top_k"}, "score": {"input", "tokens", "unit"}, "classify": {"input"}, "tag": {"input"},
+        "explain": {"text", "target", "view", "at", "top_k", "layer", "head", "begin", "end"},
         "fill": {"text", "top_k"}, "forecast": {"prompt", "max_tokens", "n", "seed"},
         "translate": {"input", *search, "no_repeat_ngram", "diverse", "mbr"},
     }  # fmt: skip
@@ -197,7 +199,7 @@ def test_a_number_out_of_its_limits_is_refused(name: str, field: str, wrong: Any
 
 
 def test_every_number_that_a_client_gives_has_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert {name for name, _ in NUMBERS} == {"predict", "translate", "fill", "forecast"}
+    assert {name for name, _ in NUMBERS} == {"predict", "translate", "fill", "explain", "forecast"}
     monkeypatch.delitem(limits.NUMBERS, "beams")
     with pytest.raises(KeyError, match="beams"):
         native.body_of("translate")

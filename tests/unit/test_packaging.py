@@ -138,12 +138,33 @@ def test_the_package_is_typed_and_states_the_pythons_that_it_was_tested_on() -> 
     assert "py.typed" in project["tool"]["setuptools"]["package-data"]["chainrule"]
 
 
+def test_every_file_of_the_package_is_in_the_wheel() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"][
+        "package-data"
+    ]
+    packages = [path.parent for path in (ROOT / "chainrule").rglob("__init__.py")]
+    found = {
+        path
+        for package in packages
+        for pattern in [*patterns.get(".".join(package.relative_to(ROOT).parts), []), *patterns["*"]]
+        for path in package.glob(pattern)
+    }
+    files = {path for path in (ROOT / "chainrule").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {str(path.relative_to(ROOT)) for path in files - found if path.suffix != ".py"} == set()
+
+
 @pytest.mark.slow
 def test_the_wheel_compares_and_reports_in_a_clean_environment(tmp_path: Path) -> None:
     found = wheel.check(tmp_path)
     assert found["package"].startswith(str(tmp_path))  # not the checkout
     assert found["rows"] == ["ngram", "gru", "mix"]
-    needed = {"py.typed", "data/plays/test.txt.gz", "report/templates/page.html", "tasks/series/section.html"}
+    needed = {
+        "py.typed",
+        "data/plays/test.txt.gz",
+        "report/templates/page.html",
+        "explain/page/app.js",
+        "tasks/series/section.html",
+    }
     assert {f"chainrule/{name}" for name in needed} <= set(found["files"])
     assert not any(name.startswith(("tests", "benchmarks")) or "__pycache__" in name for name in found["files"])
     assert all(size > 20_000 for size in found["bytes"].values())

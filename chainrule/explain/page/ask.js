@@ -1,0 +1,47 @@
+// Requests to the server that the page came from, and what their answers hold.
+import { isOfOne } from "./panels.js";
+
+export async function post(path, body, signal) {
+  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  const found = await answer.json();
+  if (!answer.ok) throw new Error(found.error.message);
+  return found;
+}
+
+// The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
+// one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
+const OF_ONE_LAYER = ["gates", "attention_cell"];
+export function questions(run, { text, at, layer, head, view }, shown) {
+  const wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
+  const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
+  const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
+  const apart = layer === undefined && head === undefined ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
+  return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head } : {}) }))];
+}
+// Does a run have the layer that is asked for of a view? A layer chosen for one run may be missing in another.
+export function hasLayer(trace, name, layer) {
+  const layers = name === "gates" ? trace.gates?.layers : trace.attention?.layers.length;
+  return layer === undefined || layers === undefined || layer < layers;
+}
+// Does the answer for another token, layer or head of the same text hold other numbers than the trace?
+export function outdated(trace, changes) {
+  if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;
+  return ("layer" in changes || "head" in changes) && OF_ONE_LAYER.some(name => name in trace);
+}
+
+// Where each token begins in its text; the token of another trace at the same place of the text.
+export function starts(trace) {
+  let place = 0;
+  return trace.tokens.map(token => { const start = place; place += token.text.length; return start; });
+}
+export function sameplace(from, at, to) {
+  const place = starts(from)[at], found = starts(to);
+  return Math.max(0, found.findLastIndex((start, k) => start <= place && (to.tokens[k].text !== "" || start === place)));
+}
+
+// The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.
+export const following = text => ({ prompt: text, max_tokens: 1, temperature: 0, logprobs: 12 });
+export function candidates(answer) {
+  const found = Object.entries(answer.choices[0].logprobs?.top_logprobs[0] ?? {});
+  return found.sort((a, b) => b[1] - a[1]).map(([name, log_p]) => ({ name, p: Math.exp(log_p), text: /^bytes:\\x|^<\|\w+\|>$/.test(name) ? null : name }));
+}

@@ -1,0 +1,18 @@
+// The state of a page in its address, behind #: at, layer and head are numbers, run may occur several times.
+const NUMBERS = ["at", "layer", "head", "flow", "begin"];
+const WORDS = ["text", "mode", "measure", "gate", "moment"];
+const LISTS = ["run", "view"];
+
+export function parse(hash) {
+  const given = new URLSearchParams(hash.replace(/^#/, "")), state = {};
+  for (const name of NUMBERS) if (/^\d+$/.test(given.get(name) ?? "")) state[name] = +given.get(name);
+  for (const name of WORDS) if (given.has(name)) state[name] = given.get(name);
+  for (const name of LISTS) if (given.has(name)) state[name] = given.getAll(name);
+  return state;
+}
+export function write(state) {
+  const made = new URLSearchParams();
+  for (const name of LISTS) for (const one of state[name] || []) made.append(name, one);
+  for (const name of [...WORDS, ...NUMBERS]) if (state[name] !== undefined && state[name] !== null && state[name] !== "") made.set(name, state[name]);
+  return `#${made}`;
+}

@@ -1,0 +1,40 @@
+"""Explanations over HTTP: the views that a run has, and what they cost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.explain.model_input import EncoderInput, ModelInput, PairInput, RunInput
+from chainrule.explain.trace import MOST
+from chainrule.explain.views import View, views, views_of
+from chainrule.runs.run import Run
+from chainrule.tasks.inference import answering
+
+KINDS: dict[str, type[RunInput]] = {"generate": ModelInput, "translate": PairInput}
+"""Kinds of input that runs of a task explain; those of others read a row as a whole."""
+
+
+def views_of_run(run: Run) -> list[View]:
+    """Return the views that a run has; none where nothing explains it.
+
+    Args:
+        run: the run.
+    """
+    if run.task not in answering("explain"):
+        return []
+    return [*views_of(run, KINDS.get(run.task, EncoderInput))]
+
+
+def work(_: Run, given: dict[str, Any]) -> tuple[int, str]:
+    """Return the cost of an explanation, and what it counts, in words.
+
+    A view that takes long reads the text once for each of its tokens, at most.
+
+    Args:
+        given: the fields of the request.
+    """
+    asked = given.get("view", [])
+    slow = sum(not one.usual for name, one in views().items() if name in ([asked] if isinstance(asked, str) else asked))
+    read = len(given["text"]) + len(given.get("target", ""))
+    cost = read * (1 + slow * read) + min(read, MOST) * given.get("top_k", 5)
+    return cost, "characters (for each of the views that take long, their square), and tokens that are listed"

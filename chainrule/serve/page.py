@@ -1,0 +1,122 @@
+"""The page at / and the files that it loads: they come from this server alone, and the page asks nobody else."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, Response
+from starlette.exceptions import HTTPException
+
+from chainrule.data import SymbolTokenizer
+from chainrule.explain import export
+from chainrule.report.messages import Catalogue
+from chainrule.runs.run import Run
+from chainrule.serve.choice import continues, routes_of
+from chainrule.serve.explaining import views_of_run
+from chainrule.serve.service import Service
+from chainrule.tasks.inference import answering, parameters
+
+POLICY = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",  # the address of the page holds the text
+}
+SAMPLES = {"generate": "To be, or not to be: that is the question.", "fill": "To be, or [MASK] to be."}
+SAMPLE = "Good morning"
+SHOWN = 8
+"""Symbols of a sample."""
+
+
+def routes(service: Service) -> APIRouter:
+    """Return a router with the page and its files.
+
+    Args:
+        service: the runs.
+    """
+
+    def page(request: Request) -> HTMLResponse:
+        return home(service, request)
+
+    router = APIRouter()
+    router.add_api_route("/", page, methods=["GET"], include_in_schema=False)
+    router.add_api_route("/page/{name}", _file, methods=["GET"], include_in_schema=False)
+    return router
+
+
+def home(service: Service, request: Request) -> HTMLResponse:
+    """Return the page of the runs of a server.
+
+    Args:
+        service: the runs.
+        request: its query or its header of languages chooses English or Korean.
+    """
+    lang = language(request)
+    texts = export.texts(lang)
+    runs = [_told(name, one.run) for name, one in service.runs.items()]
+    words = Catalogue(lang, export.messages())
+    others = [words.message("other_name", other=other, name=name) for other, name in service.others.items()]
+    page = export.template("home.html").render(
+        lang=lang, other_lang="ko" if lang == "en" else "en", words=texts["words"], runs=runs, others=others,
+        given={"runs": runs, "texts": texts},
+    )  # fmt: skip
+    return HTMLResponse(page, headers=POLICY)
+
+
+def language(request: Request) -> str:
+    """Return the language of the page: that of ``?lang=``, else Korean where the browser prefers it, else English.
+
+    Args:
+        request: the request for the page.
+    """
+    asked = request.query_params.get("lang") or request.headers.get("accept-language", "")
+    return "ko" if asked.lower().startswith("ko") else "en"
+
+
+def _told(name: str, run: Run) -> dict[str, Any]:
+    """Return the entry of a run in the list that the page is given."""
+    paths, views = routes_of(run), views_of_run(run)
+    return {
+        "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": continues(run),
+        "explains": bool(views), "views": [{"name": one.name, "usual": one.usual} for one in views],
+        "takes": parameters(answering("explain")[run.task]) if views else [], "sample": sample(run) if views else None,
+    }  # fmt: skip
+
+
+def sample(run: Run) -> str | None:
+    """Return a text that a run reads, to begin with; None: nothing is known of how it is written.
+
+    Args:
+        run: a run that reads text or symbols.
+    """
+    tokenizer = getattr(run.processor, "tokenizer", None)
+    if not isinstance(tokenizer, SymbolTokenizer):
+        return SAMPLES.get(run.task, SAMPLE)
+    names = tokenizer.names[:SHOWN]
+    if tokenizer.form.voices or any(not name or any(c.isspace() for c in name) for name in names):
+        return None
+    return ("" if tokenizer.form.characters else " ").join(names)
+
+
+@cache
+def _files() -> dict[str, tuple[bytes, str, str]]:
+    """Content, type and version of each file, by name."""
+    found = {f"{name}.js": (export.source(f"{name}.js"), "text/javascript") for name in export.modules()}
+    found["page.css"] = (export.style(), "text/css")
+    return {name: (text.encode(), kind, _version(text)) for name, (text, kind) in found.items()}
+
+
+def _version(text: str) -> str:
+    return f'"{hashlib.sha256(text.encode()).hexdigest()[:20]}"'
+
+
+def _file(name: str, request: Request) -> Response:
+    if name not in _files():
+        raise HTTPException(404)
+    content, kind, version = _files()[name]
+    headers = {"etag": version, "cache-control": "no-cache"}
+    if request.headers.get("if-none-match") == version:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type=kind, headers=headers)
