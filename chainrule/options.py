@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
+from importlib import import_module
 from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
@@ -149,6 +150,16 @@ def register_command(
         return kind
 
     return decorate
+
+
+def find_command(function: str) -> type[Options]:
+    """Return the command whose Python function has this name, registered or of the package.
+
+    Args:
+        function: the name.
+    """
+    import_module("chainrule.commands")  # registers those of the package
+    return next(command for command in COMMANDS.values() if command.function == function)
 
 
 def is_given(value: Any) -> bool:

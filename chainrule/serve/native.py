@@ -28,7 +28,7 @@ from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.image_files import ImageReader
 from chainrule.explain.export import finite
-from chainrule.options import COMMANDS, Option, Options, make, options_of
+from chainrule.options import Option, Options, find_command, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import explaining, limits
 from chainrule.serve.bodies import Strict, example
@@ -135,8 +135,8 @@ class Route:
 
     @property
     def command(self) -> type[Options]:
-        """The command; ``chainrule.commands`` has registered it."""
-        return {command.function: command for command in COMMANDS.values()}[self.function]
+        """The command."""
+        return find_command(self.function)
 
     def answers(self, task: str) -> bool:
         """Do runs of this task answer?"""
