@@ -33,6 +33,9 @@ class Explain(UsesRun):
     top_k: int | None = option("alternatives at each place (default: 5)", metavar="K")
     layer: int | None = option("show this layer, counted from 0", metavar="N")
     head: int | None = option("show this attention head, counted from 0", metavar="N")
+    key: int | None = option(
+        "attention_cell: the weight of token N, -1: of the start token (default: the largest weight)", metavar="N"
+    )
     begin: int | None = option(
         "first token of the stretch that is shown (default: 256 tokens from --at on)", metavar="N"
     )
@@ -63,3 +66,30 @@ class Explain(UsesRun):
             text, mark = json.dumps(trace["tokens"][place]["text"], ensure_ascii=False), " <" * (place == trace["at"])
             nats = "  never" if one["nats"] is None else f"{one['nats']:7.3f}"
             yield f"{place:>5}  {text:<12} {nats} nats  rank {one['rank']:<6}{mark}"
+        texts = [token["text"] for token in trace["tokens"]]
+        if found := trace.get("attention"):
+            yield f"attention of token {trace['at']}: {found['nats']:.3f} nats for {_named(found['answer'])}"
+            yield from _heads(found["layers"], texts[found["first"] :])
+            for name in ("rollout", "relevance"):
+                yield f"  {name:<16} {_largest(found[name], texts[found['first'] :])}"
+        if found := trace.get("cross_attention"):
+            yield f"attention of token {trace['at']} to the source"
+            yield from _heads(found["layers"], [token["text"] for token in found["source"]])
+
+
+def _heads(layers: list[dict[str, Any]], texts: list[str]) -> Iterable[str]:
+    """A line for each head: what it weighs most."""
+    for layer in layers:
+        for head in layer["heads"]:
+            yield f"  layer {layer['layer']:<2} head {head['head']:<2} {_largest(head, texts)}"
+
+
+def _largest(row: dict[str, Any], texts: list[str]) -> str:
+    """The three largest numbers of a row over tokens."""
+    named = [(weight, _named(text)) for weight, text in zip(row["weights"], texts)]
+    start = [] if row.get("start") is None else [(row["start"], "(start)")]
+    return "  ".join(f"{text} {weight:.3g}" for weight, text in sorted(start + named, reverse=True)[:3])
+
+
+def _named(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)

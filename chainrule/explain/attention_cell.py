@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from chainrule.core import UserError
 from chainrule.explain.attending import (
     AttentionLayer,
     Observed,
@@ -20,7 +21,7 @@ from chainrule.explain.attending import (
     observe,
     parted,
 )
-from chainrule.explain.model_input import EncoderInput, ModelInput, PairInput, RunInput
+from chainrule.explain.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
 from chainrule.explain.views import Asked, Facts, view
 
 PARTS = ("queries", "keys", "query", "key", "value", "score_bias", "weights", "mixed", "out")
@@ -46,7 +47,7 @@ class Cell(Facts):
     head: int
     group: int = Field(description="which keys and values the head uses, where several heads share them")
     first: int = Field(description="place of the first token of the row that is read, behind the start token")
-    key: int | None = Field(description="place of the token that it weighs most; null: the start token")
+    key: int | None = Field(description="place of the token that is weighed; null: the start token")
     q_path: Projection
     k_path: Projection
     q: list[float] = Field(description="the query")
@@ -55,7 +56,9 @@ class Cell(Facts):
     score: float = Field(description="sum of the products")
     scale: float = Field(description="1 / sqrt(channels), by which the score is multiplied")
     scaled: float
-    bias: float = Field(description="what the distance adds to the score (ALiBi, relative positions); 0: nothing")
+    bias: float | None = Field(
+        description="what the distance adds to the score (ALiBi, relative positions); 0: nothing; null: not seen"
+    )
     start_logit: float | None = Field(description="scaled score plus bias of the start token; null: not seen, or none")
     logits: list[float | None] = Field(description="those of the tokens from `first` on; null: not seen")
     start_weight: float | None = Field(description="softmax of the logits: the weight of the start token; null: none")
@@ -74,17 +77,30 @@ class Cell(Facts):
 @torch.no_grad()
 def attention_cell(given: RunInput, asked: Asked) -> Cell:
     """Return the computation of one attention weight and of what it adds to the layer, number by number: that of the
-    place that predicts the token and of the key that it weighs most. It does not prove that the prediction depends on
-    this cell."""
+    place that predicts the token and of a key (unless one is asked for, that which it weighs most). It does not prove
+    that the prediction depends on this cell."""
     layers, input_row = attention_layers(given.run.model), given.input_row(asked.at)
     (number,) = chosen("layer", asked.layer, len(layers), [len(layers) - 1])
     (head,) = chosen("head", asked.head, layers[number].attention.heads, [0])
     found = observe(input_row, [layers[number]], PARTS)
-    key = int(found.row(layers[number], "weights")[head, input_row.query].argmax())
-    place = _Place(layers[number], found, head, key)
-    token = None if input_row.start and not key else input_row.first + key - input_row.start
+    place = _Place(layers[number], found, head, 0)
+    place = replace(place, key=_key(asked, input_row, place.weights_S))
+    token = None if input_row.start and not place.key else input_row.first + place.key - input_row.start
     told = {"layer": number, "head": head, "first": input_row.first, "key": token}
     return Cell(**told, **_projections(place), **_weight(place), **_sum(place))
+
+
+def _key(asked: Asked, input_row: InputRow, weights_S: Tensor) -> int:
+    """The index in the row of the key that is asked for, or else of the largest weight."""
+    if asked.key is None:
+        return int(weights_S.argmax())
+    own = 0 if asked.key == -1 else asked.key - input_row.first + input_row.start
+    if not (input_row.start if asked.key == -1 else input_row.start <= own < len(weights_S)):
+        last = input_row.first + len(weights_S) - input_row.start - 1
+        places = f"tokens {input_row.first} to {last}" if last >= input_row.first else "no token"
+        start = " and -1, the start token" * input_row.start
+        raise UserError(f"--key {asked.key}: what is shown of token {asked.at} attends to {places}{start}")
+    return own
 
 
 @dataclass(frozen=True)
@@ -141,7 +157,8 @@ def _weight(of: _Place) -> dict[str, Any]:
     return {
         "q": q_K.tolist(), "k": k_SK[of.key].tolist(), "products": products_SK[of.key].tolist(),
         "score": scores_S[of.key].item(), "scale": scale, "scaled": scores_S[of.key].item() * scale,
-        "bias": bias_S[of.key].item(), "weight": weights[of.key], **start, **own,
+        "bias": None if bias_S[of.key] == -math.inf else bias_S[of.key].item(), "weight": weights[of.key],
+        **start, **own,
     }  # fmt: skip
 
 

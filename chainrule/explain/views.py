@@ -30,6 +30,7 @@ class Asked:
         head: attention head, likewise.
         begin: first token of the views that show a stretch of the input.
         end: place behind its last token.
+        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
     """
 
     at: int
@@ -38,6 +39,7 @@ class Asked:
     head: int | None
     begin: int
     end: int
+    key: int | None = None
 
 
 Compute = Callable[[Any, Asked], Facts]

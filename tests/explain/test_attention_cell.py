@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from chainrule.core import UserError
 from tests.explain.decoders import CONTEXT, KINDS, random_run, read_by_hand
 from tests.explain.test_attention import AT, FIRST, LINE, explained
 
@@ -114,3 +115,39 @@ def test_a_cell_is_shown_of_the_last_layer_and_the_first_head_unless_others_are_
     with torch.no_grad():
         expected = read_by_hand(run, [*LINE.encode()[FIRST:AT]], 0).weights[2][0, -1].max().item()
     assert cell["weight"] == pytest.approx(expected, abs=1e-10)
+
+
+def test_the_cell_of_any_key_is_shown_where_it_is_asked_for() -> None:
+    run = random_run("alibi")
+    for key in (-1, *range(FIRST, AT)):
+        cell, oracle = explained(run, "attention_cell", layer=0, head=2, key=key)
+        place = 0 if key == -1 else key - FIRST + 1
+        assert (cell["key"], cell["k_path"]["place"]) == (None if key == -1 else key, place)
+        assert cell["weight"] == pytest.approx(oracle.weights[0][2, -1, place].item(), abs=1e-10)
+        assert cell["bias"] == pytest.approx(-(AT - FIRST - place) / 64)
+        np.testing.assert_allclose(cell["v"], oracle.values[0][2, place].detach(), **TIGHT)
+        np.testing.assert_allclose(
+            cell["mixed"], explained(run, "attention_cell", layer=0, head=2)[0]["mixed"], **TIGHT
+        )
+
+
+def test_a_key_that_the_window_hides_weighs_nothing() -> None:
+    run = random_run("rotary")
+    run.model.window = 3 * CONTEXT
+    cell, _ = explained(run, "attention_cell", key=AT - CONTEXT - 1)
+    assert (cell["weight"], cell["bias"], set(cell["weighted"])) == (0, None, {0})
+    assert cell["logits"][cell["k_path"]["place"] - 1] is None and cell["scaled"] != 0
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"key": FIRST - 1}, "--key 41: what is shown of token 50 attends to tokens 42 to 49 and -1, the start token"),
+        ({"key": AT}, "--key 50: what is shown of token 50 attends to tokens 42 to 49"),
+        ({"key": -2}, "--key -2: what is shown"),
+        ({"key": 0, "at": 0}, "--key 0: what is shown of token 0 attends to no token and -1, the start token"),
+    ],
+)
+def test_a_key_that_is_not_attended_to_is_refused(asked: dict[str, int], told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        explained(random_run("rotary"), "attention_cell", **asked)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.api import Run
+from chainrule.cli import main
 from chainrule.core import Batch, TaggedBatch, TextBatch, UserError
 from chainrule.explain import views
 from chainrule.explain.model_input import ModelInput
@@ -276,6 +277,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         "--view surprise: a transformer has attention, attention_cell",
     ),
     "no attention": (lambda: task_run("tag", "gru").explain("a cat"), "explain: a gru for tag has no attention"),
+    "a key of a row without a start token": (
+        lambda: task_run("tag", "transformer").explain("a cat", view="attention_cell", key=-1),
+        "--key -1: what is shown of token 0 attends to tokens 0 to 1$",
+    ),
     "an empty source": (lambda: task_run("translate", "gru").explain(""), "explain: the source is empty"),
     "no text": (lambda: task_run("classify", "transformer").explain(""), "nothing to read"),
     "a long source": (
@@ -313,3 +318,24 @@ def test_a_view_of_records_is_not_one_of_translations(monkeypatch: pytest.Monkey
 
     assert "made" in small_run("gru").explain("a cat")["trace"]
     assert "made" not in task_run("translate", "gru").explain("a cat")["trace"]
+
+
+def test_the_command_prints_what_each_head_weighs_most(capsys: pytest.CaptureFixture[str]) -> None:
+    run = task_run("translate", "transformer")
+    trace = run.explain(SOURCE, target=TARGET, at=3)["trace"]
+    capsys.readouterr()
+    words = ["explain", str(run.path), SOURCE, "--target", TARGET, "--at", "3", "--threads", "1", "--precision", "fp32"]
+    assert main(words) == 0
+    lines = capsys.readouterr().out.splitlines()
+    own, source = (
+        lines.index("attention of token 3 to the source") - 7,
+        lines.index("attention of token 3 to the source"),
+    )
+    assert lines[own] == f'attention of token 3: {trace["attention"]["nats"]:.3f} nats for "TAS"'
+    head = trace["cross_attention"]["layers"][1]["heads"][0]["weights"]
+    best = [(head[k], SOURCE.split()[k]) for k in sorted(range(7), key=lambda k: -head[k])[:3]]
+    shown = "  ".join(f'"{" " * (word != "3")}{word}" {weight:.3g}' for weight, word in best)
+    assert lines[source + 3] == f"  layer 1  head 0  {shown}"
+    relevance = trace["attention"]["relevance"]
+    assert f"(start) {relevance['start']:.3g}" in lines[own + 6] and lines[own + 6].startswith("  relevance")
+    assert len(lines) == source + 5

@@ -25,6 +25,7 @@ def explain(
     at: int | None = None,
     layer: int | None = None,
     head: int | None = None,
+    key: int | None = None,
 ) -> dict[str, Any]:
     """Return the trace of a text: of its most probable label, and of what one of its tokens attends to.
 
@@ -35,6 +36,7 @@ def explain(
         at: place of the token whose attention is shown; None: the first.
         layer: layer that is shown.
         head: attention head that is shown.
+        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
 
     Raises:
         UserError: the run has no attention, or the text is longer than it reads.
@@ -47,7 +49,7 @@ def explain(
     nothing = torch.zeros(1, 0)
     batch = as_numbers(run, TextBatch(nothing, nothing, texts=(text,)))
     row = EncoderInput(run, ids, token_texts(tokenizer, ids.tolist()), lambda at: _input_row(run, batch, len(ids), at))
-    given = {"at": at, "layer": layer, "head": head}
+    given = {"at": at, "layer": layer, "head": head, "key": key}
     return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
 
 

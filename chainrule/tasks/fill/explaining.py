@@ -26,6 +26,7 @@ def explain(
     at: int | None = None,
     layer: int | None = None,
     head: int | None = None,
+    key: int | None = None,
 ) -> dict[str, Any]:
     """Return the trace of a text with masks: of the most probable token behind a mask, or of a token of the text, which
     is masked for that.
@@ -37,12 +38,13 @@ def explain(
         at: place of the token that is explained; None: the first mask, or the first token where there is none.
         layer: layer that is shown.
         head: attention head that is shown.
+        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
     """
     ids = masked_text(run, text, "explain").ids
     if at is None and run.model.mask_id in ids:
         at = ids.index(run.model.mask_id)
     row = EncoderInput(run, np.array(ids, np.int64), _texts(run, ids), lambda at: _input_row(run, ids, at))
-    given = {"at": at, "layer": layer, "head": head}
+    given = {"at": at, "layer": layer, "head": head, "key": key}
     return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
 
 

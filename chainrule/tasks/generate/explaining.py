@@ -23,6 +23,7 @@ def explain(
     top_k: int | None = None,
     layer: int | None = None,
     head: int | None = None,
+    key: int | None = None,
     begin: int | None = None,
     end: int | None = None,
 ) -> dict[str, Any]:
@@ -36,10 +37,11 @@ def explain(
         top_k: alternatives at each place.
         layer: layer that is shown.
         head: attention head that is shown.
+        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
         begin: first token of the stretch that is shown.
         end: place behind its last token.
     """
     (ids,) = encoded_all(run, [text], "explain")
-    given = {"at": at, "top_k": top_k, "layer": layer, "head": head, "begin": begin, "end": end}
+    given = {"at": at, "top_k": top_k, "layer": layer, "head": head, "key": key, "begin": begin, "end": end}
     record = ModelInput(run, np.array(ids, np.int64), token_texts(run.processor.tokenizer, ids))
     return {"trace": trace(record, view, {name: value for name, value in given.items() if value is not None})}

@@ -25,6 +25,7 @@ def explain(
     at: int | None = None,
     layer: int | None = None,
     head: int | None = None,
+    key: int | None = None,
 ) -> dict[str, Any]:
     """Return the trace of a sequence of tokens: of the most probable tag of one.
 
@@ -35,6 +36,7 @@ def explain(
         at: place of the token whose tag is explained; None: the first.
         layer: layer that is shown.
         head: attention head that is shown.
+        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
 
     Raises:
         UserError: the run has no attention.
@@ -46,7 +48,7 @@ def explain(
     texts = [f" {word}" if k else word for k, word in enumerate(words)]
     ids = batch.inputs_BT[0, : len(words)].cpu().numpy()
     row = EncoderInput(run, ids, texts, lambda at: InputRow(0, False, at, lambda: _tag(run, batch, at)))
-    given = {"at": at, "layer": layer, "head": head}
+    given = {"at": at, "layer": layer, "head": head, "key": key}
     return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
 
 

@@ -28,6 +28,7 @@ def explain(
     top_k: int | None = None,
     layer: int | None = None,
     head: int | None = None,
+    key: int | None = None,
     begin: int | None = None,
     end: int | None = None,
 ) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def explain(
         top_k: alternatives at each place.
         layer: layer that is shown.
         head: attention head that is shown.
+        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
         begin: first token of the stretch that is shown.
         end: place behind its last token.
 
@@ -56,7 +58,7 @@ def explain(
         found = np.array(best.ids, np.int64)
     else:
         found = _encoded(tokenizer, target, "target")
-    given = {"at": at, "top_k": top_k, "layer": layer, "head": head, "begin": begin, "end": end}
+    given = {"at": at, "top_k": top_k, "layer": layer, "head": head, "key": key, "begin": begin, "end": end}
     pair = PairInput(
         run,
         np.append(found, run.model.vocab_size - 1),
