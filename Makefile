@@ -65,7 +65,7 @@ evidence-verdict: .venv/test  ## recommendations after 30 s a row against the ra
 evidence-serve: .venv/test  ## the server against lm-evaluation-harness, against faults, and its speed
 	$(BIN)/python benchmarks/evidence_serve.py
 
-evidence-explain: .venv/test  ## explanations against theory and known answers (two hours)
+evidence-explain: .venv/test  ## explanations against theory and known answers (one hour)
 	$(BIN)/python benchmarks/evidence_explain.py
 
 evidence-overhead: .venv/test  ## what a comparison costs beyond training, at 45 s and 5 min a row (40 minutes)

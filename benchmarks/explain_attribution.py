@@ -76,7 +76,7 @@ def explained(kind: str, folder: Path) -> list[Explained]:
 
 
 def scores(run: Run, one: Explained) -> dict[str, list[float]]:
-    """How much each candidate matters, by method."""
+    """How much each candidate matters, by method; what makes the token less probable, less than nothing."""
     names = [
         name for name in ("integrated_gradients", "occlusion", "reach", "attention", "surprise") if name in views()
     ]
@@ -92,7 +92,7 @@ def scores(run: Run, one: Explained) -> dict[str, list[float]]:
             found[f"attention {what}, last layer"] = np.mean([head[what] for head in heads], 0).tolist()
         found["attention rollout"] = trace["attention"]["rollout"]["weights"]
         found["attention relevance"] = trace["attention"]["relevance"]["weights"]
-    return {method: [abs(x) for x in each[: one.candidates]] for method, each in found.items()}
+    return {method: each[: one.candidates] for method, each in found.items()}
 
 
 def right(run: Run, one: Explained) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,6 +69,13 @@ class Embedded:
         """The start token, and the tokens before the one that is predicted."""
         return self.given.inputs(self.first, self.at + 1)[0]
 
+    @cached_property
+    def _model(self) -> nn.Module:
+        """A copy of the model that shares its tensors, whose table can be replaced while others use the model."""
+        model = self.given.run.model
+        shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
+        return copy.deepcopy(model, shared).eval()
+
     @property
     def embedding(self) -> nn.Embedding:
         """The embedding of the model."""
@@ -96,6 +104,6 @@ class Embedded:
         target_N1 = self.given.targets(self.at, self.at + 1).expand(N, 1)
         weights = {f"{run.model.token_embedding}.weight": table_WD}
         with torch.backends.cudnn.flags(enabled=False):  # its recurrent kernels have no gradients outside of training
-            prediction, _ = functional_call(run.model.eval(), weights, (inputs_NS,))
+            prediction, _ = functional_call(self._model, weights, (inputs_NS,))
             last_N = torch.full((N,), T, device=table_WD.device)
             return prediction.select(last_N).log_prob(target_N1)[:, 0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -56,8 +57,13 @@ def test_norms_are_those_of_finite_differences(model: str) -> None:
     assert max(expected) > 1e-3
 
 
-def test_the_same_token_at_two_places_has_two_norms() -> None:
-    run, text, at = precise(small_run("gru")), b"abab", 3
+@pytest.mark.parametrize(("name", "settings"), [("gru", {}), ("gpt", {"tied": True, "context": 16})])
+def test_the_same_token_at_two_places_has_two_norms(name: str, settings: dict[str, Any]) -> None:
+    """A head that shares the table with the embedding has no part in them."""
+    kind, run, text, at = model_type(name), small_run(name), b"abab", 3
+    with torch.random.fork_rng():
+        torch.manual_seed(2)
+        run = precise(run, kind.build(kind.configure("tiny", vocab_size=run.model.vocab_size, **settings)))
     found = run.explain(text.decode(), view="reach", at=at)["trace"]["reach"]["norms"]
     expected = []
     for place in range(at):
@@ -78,6 +84,14 @@ def test_tokens_beyond_the_context_have_no_reach_and_those_within_have() -> None
 def test_a_model_with_a_window_reaches_to_the_first_token_of_the_row() -> None:
     found = small_run("gpt").explain("0123456789" * 5, view="reach", at=41)["trace"]["reach"]
     assert (found["first"], len(found["norms"])) == (32, 9)  # rows of 16, of which the last 8 are scored
+
+
+def test_threads_that_explain_at_once_leave_the_embedding_as_it_is() -> None:
+    run = small_run("gru")
+    before = run.model.embedding.weight
+    with ThreadPoolExecutor(4) as pool:
+        found = [*pool.map(lambda _: run.explain("a cat on a mat", view="reach", at=12)["trace"]["reach"], range(60))]
+    assert run.model.embedding.weight is before and found == [found[0]] * 60
 
 
 @pytest.mark.parametrize("model", ["markov", "ngram", "hmm"])
