@@ -84,7 +84,8 @@ export class Viewer {
     if (full) host.querySelector(`[data-view="${full}"] .maximise`)?.click();
     for (const box of host.querySelectorAll(".over")) box.querySelector(`[data-at="${this.at}"]`)?.classList.add("chosen");
   }
-  set(changes) {
+  set(asked) {                                             // a key belongs to the token that attends to it
+    const changes = "at" in asked ? { ...asked, key: undefined } : asked;
     this.change({ ...this.state, at: this.at, ...changes });
     this.changed(changes);
   }
