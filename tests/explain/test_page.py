@@ -17,7 +17,7 @@ import pytest
 from chainrule.cli import main
 from chainrule.core import UserError
 from chainrule.explain import export
-from chainrule.explain.views import views
+from chainrule.explain.views import views, views_of
 from tests.explain.page_scripts import call, node
 from tests.explain.runs import small_run
 from tests.explain.traces import AT, sample_trace
@@ -180,6 +180,18 @@ def test_a_view_that_no_panel_knows_and_one_that_differs_from_its_panel_are_show
     assert {"later", "gates"} <= found["views"].keys() and "later" not in found["known"]
     assert ["0.625", "0.625"] in found["views"]["gates"]["numbers"]
     assert any("opened" in text for text in found["views"]["gates"]["texts"])
+
+
+@pytest.mark.parametrize("model", ["gpt", "lstm", "hmm", "ngram"])
+def test_the_panels_draw_what_runs_tell(model: str) -> None:
+    """No panel has to fall back to a table, and the numbers are those of the trace."""
+    run = small_run(model)
+    told = run.explain("3 the cat sat", view=[one.name for one in views_of(run)])
+    trace = json.loads(json.dumps(told["trace"]))
+    found, known = shown(trace), {*numbers(trace)}
+    for name in trace.keys() - {"format", "run", "task", "model", "tokens", "at", "surprise"}:
+        assert name in found["known"]
+        assert {float(value) for value, _ in found["views"][name]["numbers"] if value != "null"} <= known, name
 
 
 def test_what_a_panel_does_not_read_of_its_view_is_shown_all_the_same() -> None:
