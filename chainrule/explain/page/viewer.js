@@ -63,7 +63,8 @@ export class Viewer {
   }
   tools() {
     return h("div", { class: "tools" }, h("button", { type: "button", class: "chip", id: `${this.id}-flow`, "aria-pressed": String(!!this.state.flow), on: { click: () => this.set({ flow: this.state.flow ? 0 : 1 }) } }, say("flow")),
-      this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }));
+      this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }),
+      h("button", { type: "button", class: "chip", id: `${this.id}-save`, on: { click: () => this.save() } }, say("save_trace")));
   }
   further() {                                              // the stretches of a long text before and behind the one that is shown
     const [begin, end] = stretch(this.trace), go = (name, at) => h("button", { type: "button", class: "chip", id: `${this.id}-${name}`, on: { click: () => this.set({ at }) } }, say(name));
@@ -75,6 +76,13 @@ export class Viewer {
     this.host.querySelector(`#${this.id}-flow`).setAttribute("aria-pressed", String(!!this.state.flow));
     this.listen();
     this.reveal();
+  }
+  save() {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(this.trace)], { type: "application/json" }));
+    link.download = `explain-${this.trace.run}-${this.trace.at}.json`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
   panels() {
     const host = this.host.querySelector(".side-panels");
