@@ -17,7 +17,7 @@ import pytest
 from chainrule.cli import main
 from chainrule.core import UserError
 from chainrule.explain import export
-from chainrule.explain.views import views
+from chainrule.explain.views import views, views_of
 from tests.explain.page_scripts import call, node
 from tests.explain.runs import small_run
 from tests.explain.traces import AT, sample_trace
@@ -105,6 +105,18 @@ def test_the_numbers_beside_a_token_are_those_of_the_token() -> None:
             assert {belief[kind]["rest"][k], *sorted(belief[kind]["p"][k])[-8:]} <= told["belief"]
 
 
+def test_a_choice_of_layer_head_and_measure_shows_these() -> None:
+    trace = sample_trace()
+    found = shown(trace, states=[{"layer": 0, "head": 1, "measure": "norms"}])["views"]
+    head = trace["cross_attention"]["layers"][0]["heads"][1]
+    assert {float(value) for value, _ in found["cross_attention"]["numbers"]} == {*head["norms"]}
+    heads = trace["attention"]["layers"][0]["heads"]
+    chosen = {heads[1]["start_norm"], *heads[1]["norms"]}
+    assert {float(value) for value, _ in found["attention"]["numbers"]} == chosen | {trace["attention"]["nats"]}
+    every = {*numbers([[one["start_norm"], one["norms"]] for one in heads])}
+    assert {*map(float, found["attention"]["drawn"])} == every, "and all heads of the layer, one below the other"
+
+
 def test_the_text_and_the_prediction_show_the_numbers_of_surprise() -> None:
     found, expected = of_sample(), sample_trace()["surprise"]["tokens"]
     nats = [one["nats"] for one in expected]
@@ -170,6 +182,18 @@ def test_a_view_that_no_panel_knows_and_one_that_differs_from_its_panel_are_show
     assert any("opened" in text for text in found["views"]["gates"]["texts"])
 
 
+@pytest.mark.parametrize("model", ["gpt", "lstm", "hmm", "ngram"])
+def test_the_panels_draw_what_runs_tell(model: str) -> None:
+    """No panel has to fall back to a table, and the numbers are those of the trace."""
+    run = small_run(model)
+    told = run.explain("3 the cat sat", view=[one.name for one in views_of(run)])
+    trace = json.loads(json.dumps(told["trace"]))
+    found, known = shown(trace), {*numbers(trace)}
+    for name in trace.keys() - {"format", "run", "task", "model", "tokens", "at", "surprise"}:
+        assert name in found["known"]
+        assert {float(value) for value, _ in found["views"][name]["numbers"] if value != "null"} <= known, name
+
+
 def test_what_a_panel_does_not_read_of_its_view_is_shown_all_the_same() -> None:
     trace = sample_trace()
     trace["reach"] |= {"bound": 0.3125}
@@ -206,6 +230,15 @@ def test_the_text_is_a_list_for_keyboard_and_screen_reader() -> None:
         spoken.index(f"{at} {text}{one:.2f} nats") for at, (text, one) in enumerate(zip(["↵", "né", "·"], nats), 3)
     ]
     assert places == sorted(places)
+
+
+def test_a_last_token_without_text_is_the_end_and_others_are_parts_of_characters() -> None:
+    trace = sample_trace()
+    trace["tokens"] = [*trace["tokens"][:9], {"id": 900, "text": ""}]
+    found = shown(trace)
+    labels = [label for role, label in found["text"]["flow"]["roles"] if role == "option"]
+    assert labels[2].startswith("5: part of a character, ") and labels[6].startswith("9: (end), ")
+    assert "(end)" in found["text"]["rows"]["texts"] and "·" in found["text"]["rows"]["texts"]
 
 
 def test_every_panel_has_its_sentence_and_every_picture_a_label() -> None:
@@ -330,12 +363,12 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
 
 def test_a_link_keeps_what_was_chosen() -> None:
     links = [
-        "#run=a&run=b+c&view=occlusion&text=to+be%2C%0A%26&measure=norms&at=12&layer=0&head=3",
-        "#at=x&layer=-1&head=&other=1",
+        "#run=a&run=b+c&view=occlusion&text=to+be%2C%0A%26&measure=norms&at=12&layer=0&head=3&key=-1",
+        "#at=x&layer=-1&head=&other=1&key=-2",
     ]
     (kept, written), (wrong, _) = shown(sample_trace(), links=links)["links"]
     assert kept == {
         "run": ["a", "b c"], "view": ["occlusion"], "text": "to be,\n&", "measure": "norms",
-        "at": 12, "layer": 0, "head": 3,
+        "at": 12, "layer": 0, "head": 3, "key": -1,
     }  # fmt: skip
     assert written == links[0] and wrong == {}

@@ -197,7 +197,17 @@ def test_the_questions_of_the_page_are_answered(client: TestClient) -> None:
             "at", answer.json()["trace"]["at"]
         )
     assert [body.get("layer") for body in second] == [None, 1], "asked for apart, of the view that shows one"
+    assert {"layer", "head", "key"}.isdisjoint(second[0]), "attention has all layers"
     assert (second[0]["begin"], second[0]["end"]) == (0, 23) and "begin" not in third[0], "5 is not on the screen"
+
+
+def test_only_fields_that_the_task_of_a_run_takes_are_asked() -> None:
+    program = (
+        'const { questions } = await load("ask"); console.log(JSON.stringify(questions(given[0], given[1], [0, 9])));'
+    )
+    run = {"name": "tags", "views": [{"name": "attention", "usual": True}], "takes": ["text", "view", "at"]}
+    (body,) = call(program, [run, {"text": "the dog", "at": 1}])
+    assert body == {"model": "tags", "text": "the dog", "at": 1, "view": ["attention"]}
 
 
 def test_the_candidates_of_the_next_token_are_those_of_predict(client: TestClient, service: Service) -> None:
@@ -254,6 +264,7 @@ def test_only_what_an_answer_would_change_is_asked_again() -> None:
     )
     many, one = {"at": 3, "surprise": {"begin": 0}}, {"at": 3, "attention": {"first": 0}}
     gates = {"at": 3, "gates": {"begin": 0, "layer": 1}}
+    cell = {"at": 3, "attention_cell": {"first": 0}}
     asked = [
         (many, {"at": 4}),
         (one, {"at": 4}),
@@ -261,5 +272,8 @@ def test_only_what_an_answer_would_change_is_asked_again() -> None:
         (one, {"layer": 0}),
         (gates, {"layer": 0}),
         (gates, {"at": 4}),
+        (gates, {"key": 4}),
+        (cell, {"key": 4}),
+        (cell, {}),
     ]
-    assert call(program, asked) == [False, True, False, False, True, False]
+    assert call(program, asked) == [False, True, False, False, True, False, False, True, False]

@@ -92,8 +92,10 @@ async function traced(viewer, at, asked, shown) {
     const [whole, ...apart] = questions(viewer.run, { ...state, at }, shown), { trace } = await post("v1/explain", whole, asked.signal);
     for (const body of apart) {
       const [name] = body.view;
-      if (hasLayer(trace, name, body.layer)) trace[name] = (await post("v1/explain", { ...body, at: trace.at }, asked.signal)).trace[name];
+      const one = hasLayer(trace, name, body.layer) && await post("v1/explain", { ...body, at: trace.at }, asked.signal).catch(failed);
+      if (one) trace[name] = one.trace[name];
     }
+    asked.signal.throwIfAborted();
     return trace;
   } finally {
     if (!asked.signal.aborted) { viewer.host.removeAttribute("aria-busy"); status(""); }

@@ -11,12 +11,12 @@ export async function post(path, body, signal) {
 // The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
 // one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
 const OF_ONE_LAYER = ["gates", "attention_cell"];
-export function questions(run, { text, at, layer, head, view }, shown) {
+export function questions(run, { text, at, layer, head, key, view }, shown) {
   const wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
   const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
   const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
-  const apart = layer === undefined && head === undefined ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
-  return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head } : {}) }))];
+  const apart = [layer, head, key].every(one => one === undefined) ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
+  return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];
 }
 // Does a run have the layer that is asked for of a view? A layer chosen for one run may be missing in another.
 export function hasLayer(trace, name, layer) {
@@ -26,7 +26,8 @@ export function hasLayer(trace, name, layer) {
 // Does the answer for another token, layer or head of the same text hold other numbers than the trace?
 export function outdated(trace, changes) {
   if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;
-  return ("layer" in changes || "head" in changes) && OF_ONE_LAYER.some(name => name in trace);
+  const given = name => changes[name] !== undefined;
+  return (given("layer") && OF_ONE_LAYER.some(name => name in trace)) || ((given("head") || given("key")) && "attention_cell" in trace);
 }
 
 // Where each token begins in its text; the token of another trace at the same place of the text.

@@ -72,7 +72,8 @@ function logits(view, ctx) {
   const of = { first: view.first, values: view.logits, start: view.start_logit }, weights = { first: view.first, values: view.weights, start: view.start_weight };
   return [
     hidden(say("cell_logits"), over(ctx.trace, { ...of, choose: ctx.choose, label: say("cell_logits") }), largest(ctx.trace, { ...of, name: say("cell_logit") })),
-    over(ctx.trace, { ...weights, form: percent, choose: ctx.choose, label: say("over_label") }),
+    over(ctx.trace, { ...weights, form: percent, withStart: ctx.live, choose: ctx.live ? key => ctx.set({ key }) : ctx.choose, label: say("over_label") }),
+    ctx.live && h("p", { class: "note" }, say("cell_choose")),
   ];
 }
 function output(view) {

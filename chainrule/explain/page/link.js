@@ -1,11 +1,11 @@
-// The state of a page in its address, behind #: at, layer and head are numbers, run may occur several times.
-const NUMBERS = ["at", "layer", "head", "flow", "begin"];
+// The state of a page in its address, behind #: places, layer and head are numbers, run may occur several times.
+const NUMBERS = ["at", "layer", "head", "key", "flow"];
 const WORDS = ["text", "mode", "measure", "gate", "moment"];
 const LISTS = ["run", "view"];
 
 export function parse(hash) {
   const given = new URLSearchParams(hash.replace(/^#/, "")), state = {};
-  for (const name of NUMBERS) if (/^\d+$/.test(given.get(name) ?? "")) state[name] = +given.get(name);
+  for (const name of NUMBERS) if ((name === "key" ? /^(?:-1|\d+)$/ : /^\d+$/).test(given.get(name) ?? "")) state[name] = +given.get(name);
   for (const name of WORDS) if (given.has(name)) state[name] = given.get(name);
   for (const name of LISTS) if (given.has(name)) state[name] = given.getAll(name);
   return state;

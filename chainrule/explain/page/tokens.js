@@ -82,12 +82,12 @@ export function predictionOf(trace, at) {
 export const facts = pairs => h("dl", {}, pairs.map(([term, value]) => [h("dt", {}, term), h("dd", {}, value)]));
 
 // ---- numbers over the tokens of a text ----------------------------------------------------------------------------------
-// values: of the tokens from first on; start: of the start token, if it has one.
-export function over(trace, { first, values, start, choose, form = rounded, label }) {
+// values: of the tokens from first on; start: of the start token, if it has one, which is -1 where it can be chosen.
+export function over(trace, { first, values, start, choose, withStart = false, form = rounded, label }) {
   const most = greatest([...values, start]), spaced = apart(trace.tokens);
   const tone = v => ({ "--p": (most && v ? Math.abs(v) / most : 0).toFixed(3) });
   const piece = (v, text, at) => h("span", {
-    class: `word${v < 0 ? " minus" : ""}${at === null ? " start" : ""}`, "data-at": choose ? at : null, "data-value": String(v), title: `${at ?? ""} ${read(v, form)}`, style: tone(v),
+    class: `word${v < 0 ? " minus" : ""}${at === null ? " start" : ""}`, "data-at": choose ? at ?? (withStart ? -1 : null) : null, "data-value": String(v), title: `${at ?? ""} ${read(v, form)}`, style: tone(v),
   }, text);
   const text = [start === undefined || start === null ? null : piece(start, say("start"), null),
     ...values.map((v, k) => piece(v, flowing(trace.tokens[first + k]?.text ?? "·"), first + k))];

@@ -63,7 +63,8 @@ export class Viewer {
   }
   tools() {
     return h("div", { class: "tools" }, h("button", { type: "button", class: "chip", id: `${this.id}-flow`, "aria-pressed": String(!!this.state.flow), on: { click: () => this.set({ flow: this.state.flow ? 0 : 1 }) } }, say("flow")),
-      this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }));
+      this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }),
+      h("button", { type: "button", class: "chip", id: `${this.id}-save`, on: { click: () => this.save() } }, say("save_trace")));
   }
   further() {                                              // the stretches of a long text before and behind the one that is shown
     const [begin, end] = stretch(this.trace), go = (name, at) => h("button", { type: "button", class: "chip", id: `${this.id}-${name}`, on: { click: () => this.set({ at }) } }, say(name));
@@ -76,6 +77,13 @@ export class Viewer {
     this.listen();
     this.reveal();
   }
+  save() {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(this.trace)], { type: "application/json" }));
+    link.download = `explain-${this.trace.run}-${this.trace.at}.json`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
   panels() {
     const host = this.host.querySelector(".side-panels");
     const ctx = { trace: this.trace, at: this.at, state: this.state, captions: this.captions, id: this.id, live: this.live, width: Math.max(260, Math.min(900, host.clientWidth)), set: changes => this.set(changes), choose: at => this.choose(at) };
@@ -84,7 +92,8 @@ export class Viewer {
     if (full) host.querySelector(`[data-view="${full}"] .maximise`)?.click();
     for (const box of host.querySelectorAll(".over")) box.querySelector(`[data-at="${this.at}"]`)?.classList.add("chosen");
   }
-  set(changes) {
+  set(asked) {                                             // a key belongs to the token that attends to it
+    const changes = "at" in asked ? { ...asked, key: undefined } : asked;
     this.change({ ...this.state, at: this.at, ...changes });
     this.changed(changes);
   }
