@@ -15,8 +15,8 @@ from explain_scale import SCALE
 
 from chainrule.api import Run
 from chainrule.data.synthetic_tasks import alignment
-from chainrule.explain.attribution import integrate
-from chainrule.explain.views import views
+from chainrule.explanation.attribution import integrate
+from chainrule.explanation.views import views
 from chainrule.inference.alignment import average_precision
 
 REFERENCES = ("integrated gradients", "occlusion")

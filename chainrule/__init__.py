@@ -13,8 +13,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _API = (
-    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "export", "fill", "generate",
-    "import_run", "load", "make_data", "mix", "predict", "score", "serve_runs", "tag", "train", "translate",
+    "Run", "check_laws", "classify", "compare", "data_card", "draw", "embed", "evaluate", "explain", "export", "fill",
+    "generate", "import_run", "load", "make_data", "mix", "predict", "score", "serve_runs", "tag", "train", "translate",
     "write_report",
 )  # fmt: skip
 _WHERE = {

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import UsesRun
+from chainrule.tasks.groups import Language, UsesRun
 
 
 class ExplainResult(Result):
@@ -17,7 +17,7 @@ class ExplainResult(Result):
 
 
 @register_command("explain", ExplainResult)
-class Explain(UsesRun):
+class Explain(UsesRun, Language):
     """show what a run expects, remembers and uses when it reads a text"""
 
     text: str = argument("the text; of symbols, a record as it is written in a file", metavar="TEXT")
@@ -42,11 +42,10 @@ class Explain(UsesRun):
     end: int | None = option("token behind its last one", metavar="N")
 
     out: str | None = option("write the trace as one HTML page, which needs no network", metavar="PAGE.html")
-    lang: str | None = option("language of the page (default: en)", choices=("en", "ko"))
 
     def call(self) -> dict[str, Any]:
         from chainrule.core import UserError
-        from chainrule.explain.export import write_page
+        from chainrule.explanation.export import write_page
         from chainrule.tasks.inference import answered
 
         if self.lang and not self.out:

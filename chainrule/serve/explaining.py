@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.explain.model_input import EncoderInput, ModelInput, PairInput, RunInput
-from chainrule.explain.trace import MOST
-from chainrule.explain.views import View, views, views_of
+from chainrule.explanation.model_input import EncoderInput, ModelInput, PairInput, RunInput
+from chainrule.explanation.trace import MOST
+from chainrule.explanation.views import View, views, views_of
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import answering
 

@@ -27,7 +27,7 @@ from pydantic_core import PydanticCustomError
 from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.image_files import ImageReader
-from chainrule.explain.export import finite
+from chainrule.explanation.export import finite
 from chainrule.options import Option, Options, find_command, make, options_of
 from chainrule.runs.run import Run
 from chainrule.serve import explaining, limits

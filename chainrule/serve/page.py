@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from chainrule.data import SymbolTokenizer
-from chainrule.explain import export
+from chainrule.explanation import export
 from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
 from chainrule.serve.choice import continues, routes_of

@@ -48,7 +48,7 @@ class Overwrite(Options):
 
 
 class Language(Options):
-    lang: str | None = option("language of the report (default: en)", choices=("en", "ko"))
+    lang: str | None = option("language of the page (default: en)", choices=("en", "ko"))
 
 
 class Split(Options):

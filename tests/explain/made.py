@@ -15,8 +15,8 @@ from torch import Tensor
 import chainrule
 from chainrule.api import Run
 from chainrule.core import Batch
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.trace import trace
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.trace import trace
 from tests.explain.runs import TEXT, small_run
 
 

@@ -14,7 +14,7 @@ import pytest
 
 import chainrule
 
-PAGE = Path(chainrule.__path__[0]) / "explain" / "page"
+PAGE = Path(chainrule.__path__[0]) / "explanation" / "page"
 BEGINNING = """
 import { readFileSync } from "node:fs";
 const given = JSON.parse(readFileSync(0, "utf8")), load = name => import(`./${name}.js`);

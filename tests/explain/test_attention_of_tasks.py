@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from chainrule.api import Run
 from chainrule.cli import main
 from chainrule.core import Batch, TaggedBatch, TextBatch, UserError
-from chainrule.explain import views
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.surprise import Surprise, predicts_tokens, surprise
+from chainrule.explanation import views
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.surprise import Surprise, predicts_tokens, surprise
 from chainrule.inference.alignment import alignment
 from tests.explain.decoders import placed
 from tests.explain.labelled_runs import task_run

@@ -12,7 +12,7 @@ import torch
 
 import chainrule
 from chainrule.api import Run
-from chainrule.explain.attribution import STEPS, integrate
+from chainrule.explanation.attribution import STEPS, integrate
 from tests.explain.runs import small_run
 
 LINE = "3 the cat sat on a mat"

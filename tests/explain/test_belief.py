@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 
-from chainrule.explain import belief
+from chainrule.explanation import belief
 from tests.explain.made import made_run, plain
 
 TEXT = "on a mat"

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from chainrule.core import UserError
-from chainrule.explain import gates
-from chainrule.explain.views import views_of
+from chainrule.explanation import gates
+from chainrule.explanation.views import views_of
 from tests.explain.made import made_run, mixed_run
 from tests.explain.runs import small_run
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from chainrule.core import model_type
-from chainrule.explain.trace import schema
-from chainrule.explain.views import views, views_of
+from chainrule.explanation.trace import schema
+from chainrule.explanation.views import views, views_of
 from tests.explain.made import batch_of, mixed_run, trace_of, with_model
 from tests.explain.runs import small_run
 

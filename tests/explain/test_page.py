@@ -16,8 +16,8 @@ import pytest
 
 from chainrule.cli import main
 from chainrule.core import UserError
-from chainrule.explain import export
-from chainrule.explain.views import views, views_of
+from chainrule.explanation import export
+from chainrule.explanation.views import views, views_of
 from tests.explain.page_scripts import call, node
 from tests.explain.runs import small_run
 from tests.explain.traces import AT, sample_trace

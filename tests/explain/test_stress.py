@@ -13,7 +13,7 @@ import torch
 
 from chainrule.api import Run
 from chainrule.core import Categorical, UserError
-from chainrule.explain.stress import variants
+from chainrule.explanation.stress import variants
 from tests.explain.runs import SETTINGS, small_run
 
 LINE = "3 the cat sat on a mat, and then the dog sat on a hat"
@@ -79,9 +79,9 @@ class Unigram(torch.nn.Module):
 
 def stressed(model: Any) -> dict[str, Any]:
     """The stress of a run with another model."""
-    from chainrule.explain.model_input import ModelInput
-    from chainrule.explain.stress import stress
-    from chainrule.explain.views import Asked
+    from chainrule.explanation.model_input import ModelInput
+    from chainrule.explanation.stress import stress
+    from chainrule.explanation.views import Asked
 
     run = replace(small_run("ngram"), model=model)
     ids = np.array([*LINE.encode()])

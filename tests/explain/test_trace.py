@@ -10,8 +10,8 @@ import pytest
 
 import chainrule
 from chainrule.core import UserError
-from chainrule.explain.trace import schema
-from chainrule.explain.views import views, views_of
+from chainrule.explanation.trace import schema
+from chainrule.explanation.views import views, views_of
 from tests.explain.runs import SETTINGS, small_run
 
 LINE = "3 the cat sat on a mat, not né, and then the dog sat on a hat"

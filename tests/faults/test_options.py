@@ -121,7 +121,7 @@ def test_command_line_and_python_have_the_same_options(name: str) -> None:
 
 def test_an_option_is_declared_once() -> None:
     """Options of one name come from one class that commands share, but for those that mean something else in each."""
-    differ = {"data", "out", "input", "task", "top_k", "n", "unit", "beams", "runs", "precision"}
+    differ = {"data", "out", "input", "task", "top_k", "n", "unit", "beams", "runs", "precision", "text", "begin"}
     for name in {o.name for c in COMMANDS.values() for o in options_of(c)} - differ:
         classes = {k for c in COMMANDS.values() for k in c.__mro__ if name in inspect.get_annotations(k)}
         assert len(classes) == 1, name

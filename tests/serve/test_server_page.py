@@ -16,8 +16,8 @@ pytest.importorskip("fastapi")
 
 from fastapi.testclient import TestClient
 
-from chainrule.explain import export
-from chainrule.explain.views import views, views_of
+from chainrule.explanation import export
+from chainrule.explanation.views import views, views_of
 from chainrule.serve import limits, native
 from chainrule.serve.app import application
 from chainrule.serve.security import Access

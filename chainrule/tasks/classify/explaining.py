@@ -10,9 +10,9 @@ from torch import Tensor
 
 from chainrule.core import TextBatch, UserError
 from chainrule.data.token_texts import token_texts
-from chainrule.explain.attending import check_attends
-from chainrule.explain.model_input import EncoderInput, InputRow
-from chainrule.explain.trace import trace
+from chainrule.explanation.attending import check_attends
+from chainrule.explanation.model_input import EncoderInput, InputRow
+from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers
 

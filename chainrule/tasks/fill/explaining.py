@@ -12,8 +12,8 @@ from torch import Tensor
 
 from chainrule.core import Batch
 from chainrule.data.token_texts import token_name, token_texts
-from chainrule.explain.model_input import EncoderInput, InputRow
-from chainrule.explain.trace import trace
+from chainrule.explanation.model_input import EncoderInput, InputRow
+from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.fill.masked_text import MASK, masked_text
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from chainrule.data.token_texts import token_texts
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.trace import trace
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.generate.reading import encoded_all
 

@@ -12,8 +12,8 @@ from chainrule.data.pair_encoding import LONGEST
 from chainrule.data.pairs import side_of
 from chainrule.data.token_texts import token_texts
 from chainrule.data.tokenizers import TextTokenizer
-from chainrule.explain.model_input import PairInput
-from chainrule.explain.trace import trace
+from chainrule.explanation.model_input import PairInput
+from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.translate.task import translations
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from chainrule.core import UserError
-from chainrule.explain.attending import (
+from chainrule.explanation.attending import (
     AttentionLayer,
     Observed,
     attends,
@@ -21,8 +21,8 @@ from chainrule.explain.attending import (
     observe,
     parted,
 )
-from chainrule.explain.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
+from chainrule.explanation.views import Asked, Facts, view
 
 PARTS = ("queries", "keys", "query", "key", "value", "score_bias", "weights", "mixed", "out")
 """The probes and linear maps of an attention layer from which a cell follows."""

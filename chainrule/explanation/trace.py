@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from chainrule.core import UserError
 from chainrule.core.errors import nearest
-from chainrule.explain.model_input import ModelInput, RunInput
-from chainrule.explain.surprise import surprise
-from chainrule.explain.views import Asked, View, views, views_of
+from chainrule.explanation.model_input import ModelInput, RunInput
+from chainrule.explanation.surprise import surprise
+from chainrule.explanation.views import Asked, View, views, views_of
 
 FORMAT = 1
 MOST = 4096

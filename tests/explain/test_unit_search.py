@@ -14,8 +14,8 @@ from torch import nn
 
 import chainrule
 from chainrule.api import Run
-from chainrule.explain import gates
-from chainrule.explain.units import SHIFTS, properties
+from chainrule.explanation import gates
+from chainrule.explanation.units import SHIFTS, properties
 from tests.explain.made import made_run
 from tests.explain.runs import small_run
 

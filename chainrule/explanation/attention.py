@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.explain.attending import (
+from chainrule.explanation.attending import (
     AttentionLayer,
     Observed,
     attends,
@@ -17,9 +17,9 @@ from chainrule.explain.attending import (
     observe,
     parted,
 )
-from chainrule.explain.attention_methods import one_hot, relevance, rollout, weighted_norms
-from chainrule.explain.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.attention_methods import one_hot, relevance, rollout, weighted_norms
+from chainrule.explanation.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
+from chainrule.explanation.views import Asked, Facts, view
 
 
 class OverInputs(Facts):

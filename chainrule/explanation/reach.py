@@ -11,9 +11,9 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.runs.run import Run
 
 

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from chainrule.core import HiddenStates
 from chainrule.data.token_texts import token_name
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.stretch import pieces
-from chainrule.explain.surprise import Alternative, predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.stretch import pieces
+from chainrule.explanation.surprise import Alternative, predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.nn.probes import Recorder
 from chainrule.runs.run import Run
 

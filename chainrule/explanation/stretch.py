@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chainrule.explain.model_input import ModelInput
+from chainrule.explanation.model_input import ModelInput
 
 
 def pieces(given: ModelInput, begin: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Autoregressive
-from chainrule.explain.model_input import ModelInput, PairInput
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput, PairInput
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.inference.scoring import Row
 from chainrule.runs.run import Run
 

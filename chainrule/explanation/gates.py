@@ -10,10 +10,10 @@ from torch import Tensor
 
 from chainrule.core import UserError
 from chainrule.core.plural import plural
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.stretch import pieces
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.stretch import pieces
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.nn.probes import Probe, Recorder
 from chainrule.runs.run import Run
 

@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_type_hints
 
 from pydantic import BaseModel, ConfigDict
 
-from chainrule.explain.model_input import ModelInput, RunInput
+from chainrule.explanation.model_input import ModelInput, RunInput
 
 
 class Facts(BaseModel):
@@ -93,9 +93,9 @@ def view(
 
 def views() -> dict[str, View]:
     """Return all views by name."""
-    package = import_module("chainrule.explain")
+    package = import_module("chainrule.explanation")
     for module in iter_modules(package.__path__):
-        import_module(f"chainrule.explain.{module.name}")
+        import_module(f"chainrule.explanation.{module.name}")
     return dict(sorted(_VIEWS.items()))
 
 

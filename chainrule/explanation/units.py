@@ -10,9 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.data.symbols import SymbolTokenizer
-from chainrule.explain.gates import HIDDEN, is_recurrent, recurrent_values
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.gates import HIDDEN, is_recurrent, recurrent_values
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.views import Asked, Facts, view
 
 BEST = 3
 """Units that are reported of each property."""

@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from chainrule.core import IGNORED, Autoregressive, UserError
 from chainrule.core.bootstrap import mean_interval
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.inference.sampling import pad
 from chainrule.inference.scoring import token_nats
 

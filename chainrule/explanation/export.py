@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from chainrule.core import UserError
 from chainrule.core.files import write_file
-from chainrule.explain.views import views
+from chainrule.explanation.views import views
 from chainrule.report.messages import LANGUAGES
 from chainrule.report.styles import STYLES
 
-PAGE = files("chainrule.explain") / "page"
+PAGE = files("chainrule.explanation") / "page"
 IMPORT = re.compile(r'^import \{ ([\w, ]+) \} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 RETURNS = re.compile(r"^Return ")
@@ -68,7 +68,7 @@ def template(name: str) -> Template:
         name: its file.
     """
     environment = Environment(
-        loader=PackageLoader("chainrule.explain", "page"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("chainrule.explanation", "page"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
@@ -97,7 +97,7 @@ def _caption(compute: Any) -> str:
 @functools.cache
 def messages() -> dict[str, dict[str, str]]:
     """Return the messages of the pages by key, in each language."""
-    return json.loads((files("chainrule.explain") / "messages.json").read_text(encoding="utf-8"))
+    return json.loads((files("chainrule.explanation") / "messages.json").read_text(encoding="utf-8"))
 
 
 @functools.cache

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from chainrule.core import UserError
 from chainrule.core.progress import tracked
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.reach import Embedded, embeds_tokens
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.reach import Embedded, embeds_tokens
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 
 STEPS = (32, 64, 128, 256, 512)
 """Points of the path that gradients are computed at; more are taken until the scores are complete."""

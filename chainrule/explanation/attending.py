@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from chainrule.core import Autoregressive, SequenceModel, UserError
-from chainrule.explain.model_input import InputRow
+from chainrule.explanation.model_input import InputRow
 from chainrule.nn.attention import Attention
 from chainrule.nn.blocks import BlockStack
 from chainrule.nn.probes import Recorder

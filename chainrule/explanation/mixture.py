@@ -6,10 +6,10 @@ import torch
 from pydantic import Field
 
 from chainrule.core import LinearMixture
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.stretch import pieces
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.stretch import pieces
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.runs.run import Run
 
 

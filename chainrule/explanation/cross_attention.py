@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Autoregressive
-from chainrule.explain.attending import chosen, cross_attention_layers
-from chainrule.explain.attention_methods import weighted_norms
-from chainrule.explain.model_input import PairInput
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.attending import chosen, cross_attention_layers
+from chainrule.explanation.attention_methods import weighted_norms
+from chainrule.explanation.model_input import PairInput
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.nn.attention import Attention
 from chainrule.nn.probes import Recorder
 from chainrule.runs.run import Run

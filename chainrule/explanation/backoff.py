@@ -11,10 +11,10 @@ from pydantic import Field
 from chainrule.core import BacksOff
 from chainrule.data.symbols import SymbolTokenizer
 from chainrule.data.token_texts import token_name
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.stretch import pieces
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.stretch import pieces
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.runs.run import Run
 
 

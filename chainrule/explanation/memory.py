@@ -7,9 +7,9 @@ from pydantic import Field
 
 from chainrule.core.bootstrap import mean_interval
 from chainrule.core.progress import tracked
-from chainrule.explain.model_input import ModelInput
-from chainrule.explain.surprise import predicts_tokens
-from chainrule.explain.views import Asked, Facts, view
+from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.surprise import predicts_tokens
+from chainrule.explanation.views import Asked, Facts, view
 from chainrule.inference.memory import MOST, window_costs
 
 
