@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 import torch
 from pydantic import Field
 
@@ -17,7 +19,7 @@ class MixturePart(Facts):
     """A part of a mixture."""
 
     model: str = Field(description="model type")
-    run: str | None = Field(description="run that it was copied from; null: unknown")
+    run: str | None = Field(description="name of the folder of the run that it was copied from; null: unknown")
 
 
 class MixtureFacts(Facts):
@@ -65,5 +67,5 @@ def mixture(given: ModelInput, asked: Asked) -> MixtureFacts:
 
 def _parts(run: Run) -> list[MixturePart]:
     types = [part["model_type"] for part in run.config["model"]["parts"]]
-    runs = [part["run"] for part in run.data.get("mix", {}).get("parts", [])] or [None] * len(types)
+    runs = [PurePath(part["run"]).name for part in run.data.get("mix", {}).get("parts", [])] or [None] * len(types)
     return [MixturePart(model=model, run=name) for model, name in zip(types, runs, strict=True)]

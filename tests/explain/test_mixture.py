@@ -25,7 +25,7 @@ def test_the_share_of_a_part_is_that_of_bayes_rule() -> None:
     found = run.explain(LINE, view="mixture", begin=7, end=50)["trace"]["mixture"]
     scores = [small_run(name).score([LINE], unit="stream", tokens=True)["lines"][0]["token_nats"] for name in names]
     nats_TK = -np.array(scores).T[7:50]
-    assert found["parts"] == [{"model": name, "run": str(small_run(name).path)} for name in names]
+    assert found["parts"] == [{"model": name, "run": small_run(name).path.name} for name in names]
     np.testing.assert_allclose(found["weights"], [0.2, 0.5, 0.3], rtol=1e-9)
     np.testing.assert_allclose(found["nats"], nats_TK, atol=2e-6)
     joint_TK = np.exp(-nats_TK) * [0.2, 0.5, 0.3]
