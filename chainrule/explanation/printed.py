@@ -49,6 +49,17 @@ def surprise(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
         best = _list((_named(other["text"]), other["p"]) for other in one["best"][:3])
         mark = "  < --at" if place == trace["at"] else ""
         yield f"{_row(trace, place)} {nats} nats  rank {one['rank']:<6} {best}{mark}"
+    yield from _sum(trace, view)
+
+
+def _sum(trace: Trace, view: dict[str, Any]) -> Iterator[str]:
+    """The cost of the tokens that are shown: in all, by which runs compare whatever their tokens are, and of each."""
+    nats, many = [one["nats"] for one in view["tokens"]], len(trace["tokens"])
+    shown = plural(many, "token") if len(nats) == many else f"{len(nats)} of {plural(many, 'token')}"
+    if None in nats:
+        yield f"  {shown}: {nats.count(None)} can never come"
+    else:
+        yield f"  {shown}: {sum(nats):.3f} nats in all, {sum(nats) / len(nats):.3f} per token"
 
 
 @_prints

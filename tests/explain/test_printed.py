@@ -70,8 +70,16 @@ def test_figures_of_all_views_are_tested() -> None:
 def test_a_token_that_cannot_be_and_one_that_is_explained_are_marked() -> None:
     trace = sample_trace()
     trace["surprise"]["tokens"][0]["nats"] = None
-    _, first, *others = printed({key: trace[key] for key in ("tokens", "at", "surprise")})
+    _, first, *others, last = printed({key: trace[key] for key in ("tokens", "at", "surprise")})
     assert "never nats" in first and [line.endswith("< --at") for line in [first, *others]].index(True) == AT - 3
+    assert last == "  7 of 11 tokens: 1 can never come"
+
+
+def test_the_cost_of_the_whole_text_is_printed() -> None:
+    trace = small_run("gru").explain(LINE, view="surprise")["trace"]
+    nats = [one["nats"] for one in trace["surprise"]["tokens"]]
+    *_, last = printed(trace)
+    assert last == f"  22 tokens: {sum(nats):.3f} nats in all, {sum(nats) / 22:.3f} per token"
 
 
 @pytest.mark.parametrize("model", SETTINGS)
