@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from chainrule.options import Result, argument, key, option, register_command
-from chainrule.tasks.groups import Language, UsesRun
+from chainrule.options import Options, Result, argument, key, option, register_command
+from chainrule.tasks.groups import FILE_NAME, Language, UsesRun
 
 
 class ExplainResult(Result):
     trace: dict[str, Any] = key("tokens, and each view under its name, as in schema", always=True)
+    unknown: int | None = key("tokens that the run does not know, if there are any")
     out: str | None = key("the page of --out")
 
 
@@ -28,7 +29,8 @@ class Explain(UsesRun, Language):
         "show only this view (may be repeated; default: the usual ones of the model type)", (), metavar="NAME"
     )
     at: int | None = option(
-        "explain the prediction of token N, counted from 0 (default: the most surprising one)", metavar="N"
+        "explain the prediction of token N, counted from 0 (default: the most surprising one, the first left aside)",
+        metavar="N",
     )
     top_k: int | None = option("alternatives at each place (default: 5)", metavar="K")
     layer: int | None = option("show this layer, counted from 0", metavar="N")
@@ -43,14 +45,25 @@ class Explain(UsesRun, Language):
 
     out: str | None = option("write the trace as one HTML page, which needs no network", metavar="PAGE.html")
 
+    def completed(self) -> Options:
+        """Return the options, after a check that the text is no file's name: it would be read letter by letter."""
+        from chainrule.core import UserError
+
+        if self.text and (os.path.isfile(self.text) or FILE_NAME.fullmatch(self.text)):
+            read = f'a text from a file: chainrule explain RUN "$(head -c 500 {self.text})"'
+            raise UserError(f"explain {self.text}: the name of a file, and the text itself is read; {read}")
+        return self
+
     def call(self) -> dict[str, Any]:
         from chainrule.core import UserError
         from chainrule.explanation.export import write_page
         from chainrule.tasks.inference import answered
+        from chainrule.tasks.progress import showing
 
         if self.lang and not self.out:
             raise UserError(f"--lang {self.lang}: the language of a page: give --out PAGE.html too, or leave it out")
-        answer = answered(replace(self, out=None, lang=None))
+        with showing() as display, display.line("explain").working("reading"):
+            answer = answered(replace(self, out=None, lang=None))
         if self.out:
             write_page(answer["trace"], self.out, self.lang or "en")
         return {**answer, "out": self.out}
@@ -59,36 +72,10 @@ class Explain(UsesRun, Language):
         if self.out:
             yield f"{self.out}: written"
             return
-        trace = answer["trace"]
-        shown = trace.get("surprise")
-        for place, one in enumerate(shown["tokens"], shown["begin"]) if shown else ():
-            text, mark = json.dumps(trace["tokens"][place]["text"], ensure_ascii=False), " <" * (place == trace["at"])
-            nats = "  never" if one["nats"] is None else f"{one['nats']:7.3f}"
-            yield f"{place:>5}  {text:<12} {nats} nats  rank {one['rank']:<6}{mark}"
-        texts = [token["text"] for token in trace["tokens"]]
-        if found := trace.get("attention"):
-            yield f"attention of token {trace['at']}: {found['nats']:.3f} nats for {_named(found['answer'])}"
-            yield from _heads(found["layers"], texts[found["first"] :])
-            for name in ("rollout", "relevance"):
-                yield f"  {name:<16} {_largest(found[name], texts[found['first'] :])}"
-        if found := trace.get("cross_attention"):
-            yield f"attention of token {trace['at']} to the source"
-            yield from _heads(found["layers"], [token["text"] for token in found["source"]])
+        from chainrule.explanation.printed import printed
 
+        yield from printed(answer["trace"])
 
-def _heads(layers: list[dict[str, Any]], texts: list[str]) -> Iterable[str]:
-    """A line for each head: what it weighs most."""
-    for layer in layers:
-        for head in layer["heads"]:
-            yield f"  layer {layer['layer']:<2} head {head['head']:<2} {_largest(head, texts)}"
-
-
-def _largest(row: dict[str, Any], texts: list[str]) -> str:
-    """The three largest numbers of a row over tokens."""
-    named = [(weight, _named(text)) for weight, text in zip(row["weights"], texts)]
-    start = [] if row.get("start") is None else [(row["start"], "(start)")]
-    return "  ".join(f"{text} {weight:.3g}" for weight, text in sorted(start + named, reverse=True)[:3])
-
-
-def _named(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False)
+    def notes(self, answer: dict[str, Any]) -> Iterable[str]:
+        if unknown := answer.get("unknown"):
+            yield f"tokens that the run does not know: {unknown}"

@@ -162,4 +162,4 @@ def parted(input_row: InputRow, row: list[T]) -> tuple[T | None, list[T]]:
 def check_attends(run: Run) -> None:
     """Raise UserError if a run has no self-attention, for tasks of which nothing else is shown."""
     if not attends(run):
-        raise UserError(f"explain: a {run.name} for {run.task} has no attention over a text: nothing of it is shown")
+        raise UserError(f"explain: this {run.name} for {run.task} has no attention over a text: nothing of it is shown")

@@ -70,7 +70,7 @@ class AttentionRows(Facts):
     )
 
 
-@view(attends, reads=(ModelInput, PairInput, EncoderInput))
+@view(attends, reads=(ModelInput, PairInput, EncoderInput), takes=("layer", "head"))
 def attention(given: RunInput, asked: Asked) -> AttentionRows:
     """Return which tokens each attention head weighs to predict the token, and three ways to sum this up over heads and
     layers. A large weight does not prove that the token mattered: other weights can give the same prediction."""

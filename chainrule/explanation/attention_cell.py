@@ -73,7 +73,7 @@ class Cell(Facts):
     output: list[float] = Field(description="output of the layer: the sum of these")
 
 
-@view(attends, usual=False, reads=(ModelInput, PairInput, EncoderInput))
+@view(attends, usual=False, reads=(ModelInput, PairInput, EncoderInput), takes=("layer", "head", "key"))
 @torch.no_grad()
 def attention_cell(given: RunInput, asked: Asked) -> Cell:
     """Return the computation of one attention weight and of what it adds to the layer, number by number: that of the

@@ -55,7 +55,7 @@ def attends_to_source(run: Run) -> bool:
     return isinstance(run.model, Autoregressive) and run.model.cross_attention_probe is not None
 
 
-@view(attends_to_source, reads=(PairInput,))
+@view(attends_to_source, reads=(PairInput,), takes=("layer", "head"))
 @torch.no_grad()
 def cross_attention(given: PairInput, asked: Asked) -> CrossAttention:
     """Return which tokens of the source each head weighs to predict a token of the target. The weights do not prove

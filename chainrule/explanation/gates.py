@@ -97,7 +97,7 @@ def recurrent_values(
             yield {short: torch.cat(seen[name]).float().unflatten(0, (-1, steps)) for short, name in names.items()}
 
 
-@view(is_recurrent)
+@view(is_recurrent, takes=("layer",))
 def gates(given: ModelInput, asked: Asked) -> GateFacts:
     """Return the gates, the cell and the hidden state of a recurrent layer when each token is read: means over its
     units, and the units that vary most. An open gate lets values pass, which need not matter for any prediction.

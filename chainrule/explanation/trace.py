@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from chainrule.core import UserError
 from chainrule.core.errors import nearest
+from chainrule.core.progress import phase, tracked
 from chainrule.explanation.model_input import ModelInput, RunInput
 from chainrule.explanation.surprise import surprise
 from chainrule.explanation.views import Asked, View, views, views_of
@@ -63,6 +64,7 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
         UserError: a view that the run does not have, or a place that the input does not have.
     """
     found, most = _chosen(given, chosen), len(given)
+    _check_used(given, found, asked)
     if most > MOST:
         raise UserError(f"explain: the input has {most:,} tokens: at most {MOST:,}; give a part of it")
     for name in ("at", "begin", "end"):
@@ -81,19 +83,42 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
     name = run.path.resolve().name if run.path else run.name  # where the folder lies concerns no reader of the trace
     head = Head(run=name, task=run.task, model=run.name, tokens=tokens, at=about.at)
-    return head.model_dump() | {one.name: one.compute(given, about).model_dump() for one in found}
+    return head.model_dump() | {one.name: facts for one, facts in _computed(given, about, found)}
+
+
+def _computed(given: RunInput, asked: Asked, found: Sequence[View]) -> Iterator[tuple[View, dict[str, Any]]]:
+    for one in tracked(found):
+        with phase(one.name):
+            facts = one.compute(given, asked).model_dump()
+        yield one, facts
 
 
 def most_surprising(given: ModelInput, asked: dict[str, Any]) -> int:
-    """Return the place of the least probable token of the stretch."""
+    """Return the place of the least probable token of the stretch; not the first of the text, as it was predicted from
+    nothing, unless there is no other."""
     told = surprise(given, Asked(**{**asked, "at": asked["begin"]}))
-    return told.begin + int(np.argmax([math.inf if one.nats is None else one.nats for one in told.tokens]))
+    nats = [math.inf if one.nats is None else one.nats for one in told.tokens]
+    aside = int(told.begin == 0 and len(nats) > 1)
+    return told.begin + aside + int(np.argmax(nats[aside:]))
+
+
+def _check_used(given: RunInput, found: Sequence[View], asked: dict[str, Any]) -> None:
+    """Raise UserError if a layer, head or key is asked for of views that have none."""
+    for name in ("layer", "head", "key"):
+        if name in asked and not any(name in one.takes for one in found):
+            able = " or ".join(f"--view {one.name}" for one in views_of(given.run, type(given)) if name in one.takes)
+            told = (
+                f"{able} of this {given.run.name} uses it: give that"
+                if able
+                else f"no view of this {given.run.name} uses it: leave it out"
+            )
+            raise UserError(f"--{name} {asked[name]}: {told}")
 
 
 def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
     having = {one.name: one for one in views_of(given.run, type(given))}
     for name in names:
         if name not in having:
-            told = f"a {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)
+            told = f"this {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)
             raise UserError(f"--view {name}: {told}")
     return [having[name] for name in names] or [one for one in having.values() if one.usual]

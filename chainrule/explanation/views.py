@@ -56,6 +56,7 @@ class View:
         applies: whether a run has it.
         usual: it is shown unless others are asked for; the others take long.
         reads: the kinds of input that it explains.
+        takes: which of ``layer``, ``head`` and ``key`` it uses.
     """
 
     name: str
@@ -63,6 +64,7 @@ class View:
     applies: Callable[[Any], bool]
     usual: bool
     reads: tuple[type[RunInput], ...]
+    takes: tuple[str, ...]
 
     @property
     def facts(self) -> type[Facts]:
@@ -74,7 +76,11 @@ _VIEWS: dict[str, View] = {}
 
 
 def view(
-    applies: Callable[[Any], bool], *, usual: bool = True, reads: tuple[type[RunInput], ...] = (ModelInput,)
+    applies: Callable[[Any], bool],
+    *,
+    usual: bool = True,
+    reads: tuple[type[RunInput], ...] = (ModelInput,),
+    takes: tuple[str, ...] = (),
 ) -> Callable[[ComputeT], ComputeT]:
     """Return a decorator that registers a function as the view of its name.
 
@@ -82,10 +88,11 @@ def view(
         applies: whether a run has the view, given the run.
         usual: it is shown unless others are asked for.
         reads: the kinds of input that it explains.
+        takes: which of ``layer``, ``head`` and ``key`` it uses.
     """
 
     def decorate(compute: ComputeT) -> ComputeT:
-        _VIEWS[compute.__name__] = View(compute.__name__, compute, applies, usual, reads)
+        _VIEWS[compute.__name__] = View(compute.__name__, compute, applies, usual, reads, takes)
         return compute
 
     return decorate

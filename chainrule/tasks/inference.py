@@ -87,10 +87,24 @@ def _call_of(run: Run, options: Options) -> Call:
 
 def _given(run: Run, options: Options) -> dict[str, Any]:
     """The options that were given, texts as the run reads them; those of JSON Lines in place of their files."""
-    given = decode_inputs(run, {name: value for name, value in options.given().items() if name != "run"})
+    given = {name: value for name, value in options.given().items() if name != "run"}
+    for name in ("text", "target"):
+        check_utf8(given.get(name))
+    given = decode_inputs(run, given)
     form = getattr(getattr(run.processor, "tokenizer", None), "form", None)
     fields = (form.field, *FIELDS) if form and form.field else FIELDS
     return {n: parsed_lines(value, fields) if n == options.by_line else value for n, value in given.items()}
+
+
+def check_utf8(text: Any) -> None:
+    """Raise UserError for a string that no UTF-8 stands for: an argument of other bytes, or half a surrogate pair."""
+    if isinstance(text, str):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise UserError(
+                f"the text holds a character that is no Unicode, at place {error.start}: leave it out"
+            ) from None
 
 
 def items_of(run: Run, options: Options) -> Sequence[Any] | None:

@@ -154,7 +154,7 @@ def test_a_layer_or_head_that_the_model_does_not_have_is_refused(view: str, aske
 
 
 def test_only_models_with_attention_have_the_view() -> None:
-    with pytest.raises(UserError, match="--view attention: a gru has "):
+    with pytest.raises(UserError, match="--view attention: this gru has "):
         small_run("gru").explain(LINE, view="attention")
 
 

@@ -274,9 +274,9 @@ def test_weights_of_a_recurrent_decoder_mix_what_it_reads_of_the_source(attentio
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a view of others": (
         lambda: task_run("classify", "transformer").explain("a cat", view="surprise"),
-        "--view surprise: a transformer has attention, attention_cell",
+        "--view surprise: this transformer has attention, attention_cell",
     ),
-    "no attention": (lambda: task_run("tag", "gru").explain("a cat"), "explain: a gru for tag has no attention"),
+    "no attention": (lambda: task_run("tag", "gru").explain("a cat"), "explain: this gru for tag has no attention"),
     "a key of a row without a start token": (
         lambda: task_run("tag", "transformer").explain("a cat", view="attention_cell", key=-1),
         "--key -1: what is shown of token 0 attends to tokens 0 to 1$",
@@ -327,14 +327,12 @@ def test_the_command_prints_what_each_head_weighs_most(capsys: pytest.CaptureFix
     words = ["explain", str(run.path), SOURCE, "--target", TARGET, "--at", "3", "--threads", "1", "--precision", "fp32"]
     assert main(words) == 0
     lines = capsys.readouterr().out.splitlines()
-    own, source = (
-        lines.index("attention of token 3 to the source") - 7,
-        lines.index("attention of token 3 to the source"),
-    )
-    assert lines[own] == f'attention of token 3: {trace["attention"]["nats"]:.3f} nats for "TAS"'
+    source = lines.index('attention of 3 " TAS" to the source')
+    own = source - 7
+    assert lines[own] == f'attention of 3 " TAS": {trace["attention"]["nats"]:.3f} nats for "TAS"'
     head = trace["cross_attention"]["layers"][1]["heads"][0]["weights"]
-    best = [(head[k], SOURCE.split()[k]) for k in sorted(range(7), key=lambda k: -head[k])[:3]]
-    shown = "  ".join(f'"{" " * (word != "3")}{word}" {weight:.3g}' for weight, word in best)
+    best = sorted(range(7), key=lambda k: -head[k])[:3]
+    shown = "  ".join(f'{k} "{" " * (k > 0)}{SOURCE.split()[k]}" {head[k]:.3g}' for k in best)
     assert lines[source + 3] == f"  layer 1  head 0  {shown}"
     relevance = trace["attention"]["relevance"]
     assert f"(start) {relevance['start']:.3g}" in lines[own + 6] and lines[own + 6].startswith("  relevance")

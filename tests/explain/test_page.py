@@ -372,3 +372,12 @@ def test_a_link_keeps_what_was_chosen() -> None:
         "at": 12, "layer": 0, "head": 3, "key": -1,
     }  # fmt: skip
     assert written == links[0] and wrong == {}
+
+
+@pytest.mark.parametrize(("lang", "told"), [("en", "nats of the whole text"), ("ko", "텍스트 전체 nats")])
+def test_the_cost_of_the_whole_text_is_told_where_all_of_it_is_shown(lang: str, told: str) -> None:
+    run = small_run("gru")
+    whole, part = (run.explain("the cat sat", view="surprise", end=end)["trace"] for end in (11, 10))
+    nats = sum(one["nats"] for one in whole["surprise"]["tokens"])
+    assert shown(whole, lang)["heading"]["texts"][-2:] == [told, f" {nats:.2f}"]
+    assert told not in shown(part, lang)["heading"]["texts"]

@@ -96,7 +96,7 @@ def test_threads_that_explain_at_once_leave_the_embedding_as_it_is() -> None:
 
 @pytest.mark.parametrize("model", ["markov", "ngram", "hmm"])
 def test_a_model_without_embeddings_has_no_reach(model: str) -> None:
-    with pytest.raises(UserError, match=f"--view reach: a {model} has "):
+    with pytest.raises(UserError, match=f"--view reach: this {model} has "):
         small_run(model).explain("a cat", view="reach")
 
 

@@ -11,8 +11,10 @@ const titleOf = name => spoken(`view_${name}`) ? say(`view_${name}`) : name.repl
 
 export function heading(trace, label) {
   const found = trace.surprise?.tokens, finite = (found || []).map(one => one.nats).filter(v => v !== null);
+  const sum = finite.reduce((a, b) => a + b, 0), known = found && finite.length === found.length;
   return h("header", { class: "about" }, h("h2", {}, label), h("p", { class: "note" }, trace.model, " · ", trace.task, " · ", say("counted", { n: trace.tokens.length }),
-    found && finite.length === found.length && [" · ", say("mean"), ` ${hundredths(finite.reduce((a, b) => a + b, 0) / finite.length)}`]));
+    known && [" · ", say("mean"), ` ${hundredths(sum / finite.length)}`],
+    known && finite.length === trace.tokens.length && [" · ", say("whole"), ` ${hundredths(sum)}`]));  // compares runs of other tokens
 }
 
 // ctx: trace, at, state, captions, id, width, live, set, choose

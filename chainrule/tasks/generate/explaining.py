@@ -12,6 +12,7 @@ from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
 from chainrule.tasks.generate.reading import encoded_all
+from chainrule.tasks.inference import count_unknown
 
 
 def explain(
@@ -44,4 +45,5 @@ def explain(
     (ids,) = encoded_all(run, [text], "explain")
     given = {"at": at, "top_k": top_k, "layer": layer, "head": head, "key": key, "begin": begin, "end": end}
     record = ModelInput(run, np.array(ids, np.int64), token_texts(run.processor.tokenizer, ids))
-    return {"trace": trace(record, view, {name: value for name, value in given.items() if value is not None})}
+    told = trace(record, view, {name: value for name, value in given.items() if value is not None})
+    return {"trace": told, **({"unknown": unknown} if (unknown := count_unknown(run, ids)) else {})}
