@@ -88,22 +88,31 @@ def _call_of(run: Run, options: Options) -> Call:
 def _given(run: Run, options: Options) -> dict[str, Any]:
     """The options that were given, texts as the run reads them; those of JSON Lines in place of their files."""
     given = {name: value for name, value in options.given().items() if name != "run"}
-    for name in ("text", "target"):
-        check_utf8(given.get(name))
+    for name in TEXTS:
+        value = given.get(name)
+        check_utf8(() if name == "input" and is_path(value) else value)
     given = decode_inputs(run, given)
     form = getattr(getattr(run.processor, "tokenizer", None), "form", None)
     fields = (form.field, *FIELDS) if form and form.field else FIELDS
     return {n: parsed_lines(value, fields) if n == options.by_line else value for n, value in given.items()}
 
 
-def check_utf8(text: Any) -> None:
-    """Raise UserError for a string that no UTF-8 stands for: an argument of other bytes, or half a surrogate pair."""
-    if isinstance(text, str):
+def check_utf8(given: Any) -> None:
+    """Raise UserError for a string that no UTF-8 stands for: an argument of other bytes, or half a surrogate pair.
+
+    Args:
+        given: a string, or a list of strings or of lists; anything else passes.
+    """
+    if isinstance(given, list | tuple):
+        for item in given:
+            check_utf8(item)
+    if isinstance(given, str):
         try:
-            text.encode()
+            given.encode()
         except UnicodeEncodeError as error:
             raise UserError(
-                f"the text holds a character that is no Unicode, at place {error.start}: leave it out"
+                f"the text is not valid Unicode at place {error.start} (half a surrogate pair, or a byte that is not UTF-8): "
+                "leave that out"
             ) from None
 
 

@@ -149,7 +149,7 @@ def test_unknown_tokens_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("task", [None, "translate", "fill"])
 def test_a_text_that_is_no_unicode_is_refused_in_one_line(task: str | None) -> None:
     run = task_run(task, "bert" if task == "fill" else "gru") if task else small_run("gru")
-    with pytest.raises(UserError, match="the text holds a character that is no Unicode, at place 4"):
+    with pytest.raises(UserError, match="the text is not valid Unicode at place 4"):
         run.explain("the \udcff cat")
 
 

@@ -218,6 +218,13 @@ def test_every_option_of_a_command_is_used_by_some_task() -> None:
             assert {f.name for f in dataclasses.fields(command)} - own <= set().union(*used), command.command
 
 
+@pytest.mark.parametrize("call", ["score", "predict", "generate"])
+def test_a_text_that_is_not_unicode_is_refused_in_one_line(run: api.Run, call: str) -> None:
+    texts = ["the bird", "a \ud800 b"]
+    with pytest.raises(UserError, match=r"^the text is not valid Unicode at place 2 \(half a surrogate pair"):
+        getattr(run, call)(texts) if call != "generate" else run.generate(texts, max_tokens=1)
+
+
 def test_a_run_is_shown_short_and_as_a_card(run: api.Run) -> None:
     assert len(repr(run)) < 200 and "gru" in repr(run) and "generate" in repr(run)
     card = run._repr_html_()
