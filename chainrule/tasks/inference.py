@@ -111,8 +111,8 @@ def check_utf8(given: Any) -> None:
             given.encode()
         except UnicodeEncodeError as error:
             raise UserError(
-                f"the text is not valid Unicode at place {error.start} (half a surrogate pair, or a byte that is not UTF-8): "
-                "leave that out"
+                f"the text is not valid Unicode at place {error.start} (half a surrogate pair, or a byte that is not "
+                "UTF-8): leave that out"
             ) from None
 
 
