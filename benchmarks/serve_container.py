@@ -103,7 +103,7 @@ def container(run: Path, work: Path) -> Iterator[Line]:
     user = owner[1] if owner else "?"
     yield line("the server's user", told["USER"][0], user, user == told["USER"][0], name)
     refused = printed.count("Read-only file system")
-    yield line("writing beside /tmp", "refused", f"refused {refused} times", refused == 2, name)
+    yield line("writing outside the temporary folder", "refused", f"refused {refused} times", refused == 2, name)
     yield line("a completion with the key", "200", answer.status_code, answer.status_code == 200, name)
     yield line("a completion without it", "401", closed, closed == 401, name)
     yield line("exit status at SIGTERM", "0", status, status == 0, name)
