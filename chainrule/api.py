@@ -10,7 +10,7 @@ import inspect
 import os
 import reprlib
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,11 @@ class Run(RunData):
 
 
 class Answer(dict[str, Any]):
-    """The answer of a command: a dict that is shown short, and as a table in notebooks."""
+    """The answer of a command: a dict that is shown short, and in notebooks as its command has it, or as a table."""
+
+    def __init__(self, entries: Mapping[str, Any], command: Options | None = None):
+        super().__init__(entries)
+        self._command = command
 
     def __repr__(self) -> str:
         whole = super().__repr__()
@@ -91,8 +95,9 @@ class Answer(dict[str, Any]):
         return f"{{{', '.join(f'{name!r}: {_SHORT.repr(value)}' for name, value in self.items())}}}"
 
     def _repr_html_(self) -> str:
-        """Return a table of the entries, for notebooks."""
-        return _table({name: _SHORT.repr(value) for name, value in self.items()})
+        """Return what a notebook shows: the page of the command, if it has one, else a table of the entries."""
+        page = self._command and self._command.page(self)
+        return page or _table({name: _SHORT.repr(value) for name, value in self.items()})
 
     def __getattr__(self, name: str) -> Any:
         """Raise AttributeError with what may be meant."""
@@ -166,7 +171,8 @@ def _function(command: type[Options], leave_out: tuple[str, ...] = ()) -> Callab
             raise UserError(str(error)) from None
         if isinstance(getattr(given, "data", None), str):
             check_path(given.data)
-        return Answer(options.answer_of(given))
+        own_page = type(given).page is not Options.page
+        return Answer(options.answer_of(given), replace(given, run=None) if own_page else None)  # type: ignore[call-arg]
 
     me = [inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)] if "run" in leave_out else []
     function.__module__, function.__name__ = __name__, command.function

@@ -91,6 +91,10 @@ class Options:
             for key, part in value.items() if isinstance(value, dict) else [(name, value)]:
                 yield f"{key:<14} {in_full(part) if isinstance(part, float) else part}"
 
+    def page(self, answer: dict[str, Any]) -> str | None:
+        """Return the answer as HTML for a notebook; None: a table of its entries is shown."""
+        return None
+
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
         """Return an object for each line of the input, in order: what ``--json-lines`` prints."""
         raise NotImplementedError

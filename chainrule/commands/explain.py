@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 from chainrule.options import Options, Result, argument, key, option, register_command
 from chainrule.tasks.groups import FILE_NAME, Language, UsesRun
+
+FRAME = 'style="width: 100%; height: 40rem; border: 0"'
+"""Attributes of the frame in a notebook."""
 
 
 class ExplainResult(Result):
@@ -67,6 +71,13 @@ class Explain(UsesRun, Language):
         if self.out:
             write_page(answer["trace"], self.out, self.lang or "en")
         return {**answer, "out": self.out}
+
+    def page(self, answer: dict[str, Any]) -> str:
+        """Return the page of ``--out`` in a frame of its own, so that notebook and page leave each other alone."""
+        from chainrule.explanation.export import page
+
+        whole = escape(page(answer["trace"], self.lang or "en"))
+        return f'<iframe srcdoc="{whole}" sandbox="allow-scripts allow-downloads" {FRAME}></iframe>'
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         if self.out:

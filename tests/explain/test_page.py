@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import json
 import re
 import subprocess
@@ -381,3 +382,11 @@ def test_the_cost_of_the_whole_text_is_told_where_all_of_it_is_shown(lang: str, 
     nats = sum(one["nats"] for one in whole["surprise"]["tokens"])
     assert shown(whole, lang)["heading"]["texts"][-2:] == [told, f" {nats:.2f}"]
     assert told not in shown(part, lang)["heading"]["texts"]
+
+
+def test_a_notebook_shows_the_page() -> None:
+    answer = small_run("gru").explain("the <cat>", view="surprise")
+    shown = answer._repr_html_()
+    assert shown.startswith("<iframe srcdoc=") and shown.count("<") == 2, "the page is escaped as a whole"
+    (whole,) = re.findall('srcdoc="([^"]*)"', shown)
+    assert html.unescape(whole) == export.page(answer["trace"])
