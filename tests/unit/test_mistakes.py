@@ -197,7 +197,7 @@ ATTRIBUTES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("a slip of a method", lambda r: r.genrate, "did you mean 'generate'?"),
     ("an entry as attribute", lambda r: r.generate("a", max_tokens=1).texts, "write answer['texts']"),
     ("no such entry", lambda r: r.score(["a"]).loss, "its entries are nats, bytes, lines"),
-    ("the answer of train", lambda _: chainrule.api.Answer({"run": "runs/x"}).generate, "chainrule.load(answer['run'])"),
+    ("the answer of train", lambda _: chainrule.api.Answer({"run": "x"}).generate, "chainrule.load(answer['run'])"),
     ("fit of the package", lambda _: chainrule.fit, "did you mean chainrule.train?"),
     ("a model class", lambda _: chainrule.LSTM, "chainrule.train(data, 'lstm', out)"),
 ]  # fmt: skip
