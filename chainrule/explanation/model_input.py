@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -52,11 +53,18 @@ class RunInput(ABC):
         run: the run.
         ids: the tokens, at least one.
         texts: the text of each.
+        at: place of the token that is explained unless another one is asked for; None: the most surprising one.
+        unknown: how many of the tokens the run does not know.
     """
+
+    options: ClassVar[tuple[str, ...]] = ("at", "layer", "head", "key")
+    """Options that views of such an input may use."""
 
     run: Run
     ids: np.ndarray
     texts: Sequence[str]
+    at: int | None = field(default=None, kw_only=True)
+    unknown: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         if not len(self.ids):
@@ -82,6 +90,7 @@ class EncoderInput(RunInput):
         input_rows: the row in which the token at a place is encoded.
     """
 
+    at: int | None = field(default=0, kw_only=True)
     input_rows: Callable[[int], InputRow]
 
     def input_row(self, at: int) -> InputRow:
@@ -91,6 +100,8 @@ class EncoderInput(RunInput):
 @dataclass(frozen=True)
 class ModelInput(RunInput):
     """A record that an autoregressive run reads from its start."""
+
+    options = (*RunInput.options, "top_k", "begin", "end")
 
     @cached_property
     def rows(self) -> list[Row]:

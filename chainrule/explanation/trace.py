@@ -78,7 +78,7 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
     if asked["begin"] >= asked["end"]:
         raise UserError(f"--begin {asked['begin']} --end {asked['end']}: nothing between them")
     if "at" not in asked:
-        asked["at"] = most_surprising(given, asked) if isinstance(given, ModelInput) else asked["begin"]
+        asked["at"] = most_surprising(given, asked) if given.at is None else given.at
     about = Asked(**asked)
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
     name = run.path.resolve().name if run.path else run.name  # where the folder lies concerns no reader of the trace
@@ -93,9 +93,10 @@ def _computed(given: RunInput, asked: Asked, found: Sequence[View]) -> Iterator[
         yield one, facts
 
 
-def most_surprising(given: ModelInput, asked: dict[str, Any]) -> int:
+def most_surprising(given: RunInput, asked: dict[str, Any]) -> int:
     """Return the place of the least probable token of the stretch; not the first of the text, as it was predicted from
     nothing, unless there is no other."""
+    assert isinstance(given, ModelInput), "only these have tokens that are predicted"
     told = surprise(given, Asked(**{**asked, "at": asked["begin"]}))
     nats = [math.inf if one.nats is None else one.nats for one in told.tokens]
     aside = int(told.begin == 0 and len(nats) > 1)

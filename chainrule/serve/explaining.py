@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from chainrule.explanation.model_input import EncoderInput, ModelInput, PairInput, RunInput
 from chainrule.explanation.trace import MOST
 from chainrule.explanation.views import View, views, views_of
 from chainrule.runs.run import Run
-from chainrule.tasks.inference import answering
-
-KINDS: dict[str, type[RunInput]] = {"generate": ModelInput, "translate": PairInput}
-"""Kinds of input that runs of a task explain; those of others read a row as a whole."""
+from chainrule.tasks.explaining import input_kind
 
 
 def views_of_run(run: Run) -> list[View]:
@@ -20,9 +16,8 @@ def views_of_run(run: Run) -> list[View]:
     Args:
         run: the run.
     """
-    if run.task not in answering("explain"):
-        return []
-    return [*views_of(run, KINDS.get(run.task, EncoderInput))]
+    kind = input_kind(run.task)
+    return [] if kind is None else [*views_of(run, kind)]
 
 
 def work(_: Run, given: dict[str, Any]) -> tuple[int, str]:

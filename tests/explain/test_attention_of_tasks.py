@@ -337,3 +337,10 @@ def test_the_command_prints_what_each_head_weighs_most(capsys: pytest.CaptureFix
     relevance = trace["attention"]["relevance"]
     assert f"(start) {relevance['start']:.3g}" in lines[own + 6] and lines[own + 6].startswith("  relevance")
     assert len(lines) == source + 5
+
+
+def test_words_that_a_run_of_masks_does_not_know_are_counted() -> None:
+    run = task_run("fill", "bert")
+    assert "unknown" not in run.explain("the cat [MASK]")
+    (filled,) = run.fill("the zebra [MASK]")["texts"]
+    assert run.explain("the zebra [MASK]")["unknown"] == filled["unknown"] > 0

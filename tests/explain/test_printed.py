@@ -14,7 +14,7 @@ from chainrule.core import UserError
 from chainrule.core.progress import listening
 from chainrule.explanation.printed import printed, ways
 from chainrule.explanation.views import views, views_of
-from chainrule.tasks.generate.explaining import explain
+from chainrule.tasks.inference import answering
 from tests.explain.labelled_runs import task_run
 from tests.explain.runs import SETTINGS, small_run
 from tests.explain.traces import AT, sample_trace
@@ -156,7 +156,7 @@ def test_a_text_that_is_no_unicode_is_refused_in_one_line(task: str | None) -> N
 def test_every_view_tells_its_progress() -> None:
     run, told = small_run("gru"), list[tuple[str | None, float]]()
     with listening(lambda name, share: told.append((name, share))):
-        explain(run, LINE, view=["surprise", "occlusion", "memory"])
+        answering("explain")["generate"](run, LINE, view=["surprise", "occlusion", "memory"])
     assert {name for name, _ in told} >= {"surprise", "occlusion", "memory"}
     shares = [share for _, share in told]
     assert shares == sorted(shares) and math.isclose(shares[-1], 1)

@@ -1,9 +1,6 @@
-"""``explain`` of runs of ``classify``."""
+"""The input of ``explain`` for runs of ``classify``."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,31 +9,18 @@ from chainrule.core import TextBatch, UserError
 from chainrule.data.token_texts import token_texts
 from chainrule.explanation.attending import check_attends
 from chainrule.explanation.model_input import EncoderInput, InputRow
-from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
+from chainrule.tasks.explaining import register_input
 from chainrule.tasks.inference import as_numbers
 
 
-def explain(
-    run: Run,
-    text: str,
-    *,
-    view: Sequence[str] = (),
-    at: int | None = None,
-    layer: int | None = None,
-    head: int | None = None,
-    key: int | None = None,
-) -> dict[str, Any]:
-    """Return the trace of a text: of its most probable label, and of what one of its tokens attends to.
+@register_input("classify")
+def read(run: Run, text: str) -> EncoderInput:
+    """Return a text whose most probable label is explained, by what one of its tokens attends to.
 
     Args:
         run: a run of ``classify``.
         text: the text.
-        view: names of views; none: the usual ones.
-        at: place of the token whose attention is shown; None: the first.
-        layer: layer that is shown.
-        head: attention head that is shown.
-        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
 
     Raises:
         UserError: the run has no attention, or the text is longer than it reads.
@@ -48,9 +32,7 @@ def explain(
         raise UserError(f"explain: the text has {len(ids):,} tokens and this run reads {longest:,}: give a part of it")
     nothing = torch.zeros(1, 0)
     batch = as_numbers(run, TextBatch(nothing, nothing, texts=(text,)))
-    row = EncoderInput(run, ids, token_texts(tokenizer, ids.tolist()), lambda at: _input_row(run, batch, len(ids), at))
-    given = {"at": at, "layer": layer, "head": head, "key": key}
-    return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
+    return EncoderInput(run, ids, token_texts(tokenizer, ids.tolist()), lambda at: _input_row(run, batch, len(ids), at))
 
 
 def _input_row(run: Run, batch: TextBatch, length: int, at: int) -> InputRow:

@@ -13,13 +13,11 @@ from chainrule.data.lines import read_lines
 from chainrule.data.reading import PartReaders, TextReader
 from chainrule.inference.batching import longest_first
 from chainrule.runs.run import Run
-from chainrule.tasks.classify.explaining import explain
+from chainrule.tasks.classify import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.inference import as_numbers, labelled, register_call
 
 ROWS = 2048
 """Texts that are read at once."""
-
-register_call("classify")(explain)
 
 
 @register_call("classify")

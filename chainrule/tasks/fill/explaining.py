@@ -1,10 +1,9 @@
-"""``explain`` of runs of ``fill``."""
+"""The input of ``explain`` for runs of ``fill``."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,39 +12,25 @@ from torch import Tensor
 from chainrule.core import Batch
 from chainrule.data.token_texts import token_name, token_texts
 from chainrule.explanation.model_input import EncoderInput, InputRow
-from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
+from chainrule.tasks.explaining import register_input
 from chainrule.tasks.fill.masked_text import MASK, masked_text
+from chainrule.tasks.inference import count_unknown
 
 
-def explain(
-    run: Run,
-    text: str,
-    *,
-    view: Sequence[str] = (),
-    at: int | None = None,
-    layer: int | None = None,
-    head: int | None = None,
-    key: int | None = None,
-) -> dict[str, Any]:
-    """Return the trace of a text with masks: of the most probable token behind a mask, or of a token of the text, which
-    is masked for that.
+@register_input("fill")
+def read(run: Run, text: str) -> EncoderInput:
+    """Return a text with masks, of which the most probable token behind a mask is explained, or a token of the text,
+    which is masked for that; unless one is asked for, the first mask, or the first token where there is none.
 
     Args:
         run: a run of ``fill``.
         text: the text.
-        view: names of views; none: the usual ones.
-        at: place of the token that is explained; None: the first mask, or the first token where there is none.
-        layer: layer that is shown.
-        head: attention head that is shown.
-        key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
     """
     ids = masked_text(run, text, "explain").ids
-    if at is None and run.model.mask_id in ids:
-        at = ids.index(run.model.mask_id)
-    row = EncoderInput(run, np.array(ids, np.int64), _texts(run, ids), lambda at: _input_row(run, ids, at))
-    given = {"at": at, "layer": layer, "head": head, "key": key}
-    return {"trace": trace(row, view, {name: value for name, value in given.items() if value is not None})}
+    at = ids.index(run.model.mask_id) if run.model.mask_id in ids else 0
+    asked, unknown = lambda place: _input_row(run, ids, place), count_unknown(run, ids)
+    return EncoderInput(run, np.array(ids, np.int64), _texts(run, ids), asked, at=at, unknown=unknown)
 
 
 def _texts(run: Run, ids: Sequence[int]) -> list[str]:

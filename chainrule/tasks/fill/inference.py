@@ -22,11 +22,9 @@ from chainrule.inference.batching import longest_first
 from chainrule.inference.sampling import pad
 from chainrule.runs import write_file
 from chainrule.runs.run import Run
-from chainrule.tasks.fill.explaining import explain
+from chainrule.tasks.fill import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.fill.masked_text import MASK, MaskedText, masked_text
 from chainrule.tasks.inference import count_unknown, register_call
-
-register_call("fill")(explain)
 
 LOGITS = 1 << 24
 """Probabilities (masks x tokens of the vocabulary) that are computed at once."""

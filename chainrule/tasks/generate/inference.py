@@ -17,11 +17,10 @@ from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Re
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import engine_of
 from chainrule.runs.run import Run
-from chainrule.tasks.generate.explaining import explain
+from chainrule.tasks.generate import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.generate.reading import encoded_all, predict, read_sequences, score, scored_items
 from chainrule.tasks.inference import check_counts, count_unknown, phrases, register_call
 
-register_call("generate")(explain)
 register_call("generate", items=scored_items)(score)
 register_call("generate", items=lambda run, input, **_: read_sequences(run, input, "predict"))(predict)
 

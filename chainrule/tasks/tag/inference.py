@@ -12,12 +12,10 @@ from chainrule.data.lines import read_sequences
 from chainrule.inference.batching import longest_first
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import as_numbers, register_call
-from chainrule.tasks.tag.explaining import explain
+from chainrule.tasks.tag import explaining  # noqa: F401  (registers itself)
 
 ROWS = 2048
 """Sequences that are read at once."""
-
-register_call("tag")(explain)
 
 
 @register_call("tag", items=lambda _, input: read_sequences(input))

@@ -18,11 +18,9 @@ from chainrule.inference.minimum_bayes_risk import minimum_bayes_risk as choose_
 from chainrule.inference.requests import Hypothesis
 from chainrule.runs.run import Run
 from chainrule.tasks.inference import phrases, register_call
-from chainrule.tasks.translate.explaining import explain
+from chainrule.tasks.translate import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.translate.task import MAX_EXTRA_TOKENS, spelled, translations
 from chainrule.tasks.translate.task import length_penalty as tuned_length_penalty
-
-register_call("translate")(explain)
 
 
 @register_call("translate")

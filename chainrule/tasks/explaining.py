@@ -1,0 +1,49 @@
+"""``explain`` of a task: what its runs read of a text; options, views and the answer are the same for all tasks."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_type_hints
+
+from chainrule.explanation.model_input import RunInput
+from chainrule.explanation.trace import trace
+from chainrule.runs.run import Run
+from chainrule.tasks.inference import answering, register_call
+
+ReaderT = TypeVar("ReaderT", bound=Callable[..., RunInput])
+_kinds: dict[str, type[RunInput]] = {}
+
+
+def register_input(task: str) -> Callable[[ReaderT], ReaderT]:
+    """Return a decorator that registers a function as that which reads the text of ``explain`` for a task.
+
+    The function takes the run, the text, and further options of the command that it uses, and returns what the run
+    reads. Its return annotation says what kind of input that is, and so which views and options there are.
+
+    Args:
+        task: the task's name.
+    """
+
+    def decorate(read: ReaderT) -> ReaderT:
+        kind, own = get_type_hints(read)["return"], list(inspect.signature(read).parameters)[2:]
+
+        def explain(run: Run, text: str, *, view: Sequence[str] = (), **given: Any) -> dict[str, Any]:
+            found = read(run, text, **{name: given.pop(name) for name in own if name in given})
+            unknown = {"unknown": found.unknown} if found.unknown else {}
+            return {"trace": trace(found, view, given), **unknown}
+
+        names = dict.fromkeys(("text", *own, "view", *kind.options))
+        taken = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in names]
+        run = inspect.Parameter("run", inspect.Parameter.POSITIONAL_ONLY)
+        explain.__signature__ = inspect.Signature([run, *taken])  # type: ignore[attr-defined]
+        _kinds[task] = kind
+        register_call(task)(explain)
+        return read
+
+    return decorate
+
+
+def input_kind(task: str) -> type[RunInput] | None:
+    """Return the kind of input that runs of a task explain; None: they explain nothing."""
+    return _kinds[task] if task in answering("explain") else None
