@@ -12,9 +12,8 @@ from typing import Any
 
 import pytest
 
-import chainrule
+from chainrule.explanation import export
 
-PAGE = Path(chainrule.__path__[0]) / "explanation" / "page"
 BEGINNING = """
 import { readFileSync } from "node:fs";
 const given = JSON.parse(readFileSync(0, "utf8")), load = name => import(`./${name}.js`);
@@ -38,7 +37,8 @@ def call(program: str, given: Any) -> Any:
         given: JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+        for name in export.modules():
+            Path(folder, f"{name}.js").write_text(export.source(f"{name}.js"))
         Path(folder, "package.json").write_text('{"type": "module"}')
         Path(folder, "main.mjs").write_text(BEGINNING + program)
         command = [node(), str(Path(folder, "main.mjs"))]

@@ -1,5 +1,5 @@
 // The page of a server: a text, the runs that read it side by side, and what each expects next.
-import { candidates, following, hasLayer, outdated, post, questions, sameplace } from "./ask.js";
+import { candidates, fileOf, following, hasLayer, outdated, post, questions, sameplace } from "./ask.js";
 import { parse, write } from "./link.js";
 import { themeToggle } from "./theme.js";
 import { stretch, visible } from "./tokens.js";
@@ -69,7 +69,7 @@ function start(anew = true) {                             // anew: the form is d
 // ---- look inside: traces side by side ----------------------------------------------------------------------------------
 async function explaining(results) {
   const mine = asking, old = Object.fromEntries(viewers.map(one => [one.run.name, one]));
-  viewers = chosen().map(run => old[run.name] ?? new Viewer(document.createElement("div"), { captions: texts.captions, live: true }));
+  viewers = chosen().map(run => old[run.name] ?? new Viewer(document.createElement("div"), { captions: texts.captions, live: true, file: fileOf }));
   viewers.forEach((one, k) => { one.run = chosen()[k]; one.host.className = "viewer"; one.changed = changes => changed(one, changes); });
   if (viewers.some((one, k) => results.children[k] !== one.host) || results.children.length !== viewers.length) results.replaceChildren(...viewers.map(one => one.host));
   try {

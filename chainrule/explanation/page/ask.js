@@ -1,12 +1,14 @@
 // Requests to the server that the page came from, and what their answers hold.
 import { isOfOne } from "./panels.js";
 
-export async function post(path, body, signal) {
+async function answered(path, body, signal) {
   const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error.message);
-  return found;
+  if (!answer.ok) throw new Error((await answer.json()).error.message);
+  return answer;
 }
+export const post = async (path, body, signal) => (await answered(path, body, signal)).json();
+// The page that `chainrule explain --out` makes of a trace.
+export const fileOf = async trace => (await answered("page/explain.html", { trace, lang: document.documentElement.lang })).blob();
 
 // The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
 // one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.

@@ -97,5 +97,5 @@ export function strip({ rows, labels, begin, at, choose, tell, label }) {
         click: event => { const found = under(event); if (found && choose) choose(begin + found[1]); },
       },
     }), at >= begin && at < begin + many && h("span", { class: "cursor", style: { left: `${100 * (at - begin) / many}%`, width: `${100 / many}%` } })),
-    h("p", { class: "readout note", after: node => { out.node = node; } }, "\u00a0"));
+    h("p", { class: "readout note unpictured", after: node => { out.node = node; } }, "\u00a0"));
 }
