@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,9 @@ from tests.browser.pages import Site, Visits, browser_program
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+SHOWN = "SCREENSHOTS" in os.environ
+"""Pictures of the documents are made: the runs read a play, and learn from it."""
+PLAY = Path(__file__).parents[2] / "examples" / "data" / "macbeth.txt"
 TEXT = "".join(f"the cat sat on a {'mat' if k % 3 else 'hat'} and the dog ran {k % 7} times\n" for k in range(80))
 PAIRS = [(f"{a} {b}", f"{b} {a}") for a in "abcd" for b in "efgh"] * 4
 CONTEXT = 512
@@ -21,6 +25,11 @@ OVER_TEXT: dict[str, dict[str, Any]] = {
     "gpt": {"context": CONTEXT}, "hmm": {"model.states": 4}, "lstm": {}, "ngram": {"model.n": 3},
 }  # fmt: skip
 """Settings of the runs over the same characters, by model type, which is their name too."""
+LARGER: dict[str, dict[str, Any]] = {
+    "gpt": {"model.width": 96, "model.heads": 4, "context": 128}, "hmm": {"model.states": 12},
+    "lstm": {"model.width": 128}, "ngram": {"model.n": 5},
+}  # fmt: skip
+"""Settings of those in the documents."""
 
 
 @pytest.fixture(scope="session")
@@ -32,11 +41,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     from tests.serve.shell import served
 
     folder = tmp_path_factory.mktemp("browser")
-    (folder / "text.txt").write_text(TEXT)
+    (folder / "text.txt").write_text(PLAY.read_text(encoding="utf-8") if SHOWN else TEXT)
     folders = {name: str(folder / name) for name in (*OVER_TEXT, "pairs")}
-    common: dict[str, Any] = {"budget": "3steps", "threads": 1}
+    common: dict[str, Any] = {"budget": "20s" if SHOWN else "3steps", "threads": 1}
     for name, settings in OVER_TEXT.items():
-        given = {"set": {"size": "tiny", **settings}, "tokenizer": "char"}
+        given = {"set": {"size": "tiny", **settings, **(LARGER.get(name, {}) if SHOWN else {})}, "tokenizer": "char"}
         chainrule.train(str(folder / "text.txt"), name, folders[name], **given, **common)
     chainrule.train(PAIRS, "transformer", folders["pairs"], task="translate", set={"size": "tiny"}, **common)
     service = open_service(folders.values(), threads=1)

@@ -99,8 +99,12 @@ def tokens(page: Page) -> Any:
 
 def sideways(page: Page) -> list[str]:
     """Return the elements that make a page wider than its window: none where it does not scroll sideways."""
-    return page.evaluate("""() => document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("body *")]
-        .filter(node => node.getBoundingClientRect().right > innerWidth && !node.closest(".scroll, .vh")).map(node => node.outerHTML.slice(0, 120))""")
+    return page.evaluate("""() => {
+      if (document.documentElement.scrollWidth <= innerWidth) return [];
+      const wide = node => node.getBoundingClientRect().right > innerWidth && !node.closest(".scroll, .vh");
+      const found = [...document.querySelectorAll("body *")].filter(wide).map(node => node.outerHTML.slice(0, 120));
+      return ["wider than the window:", ...found];
+    }""")
 
 
 def barriers(page: Page) -> list[str]:

@@ -91,8 +91,11 @@ def test_the_pointer_over_a_token_shows_what_was_expected_there(visit: Visits, s
 def explain(page: Page, body: dict[str, Any]) -> dict[str, Any]:
     """Return the trace that the server gives the page."""
     return page.evaluate(
-        """async body => (await (await fetch("v1/explain", { method: "POST", headers: { "content-type": "application/json" },
-        body: JSON.stringify(body) })).json()).trace""",
+        """async body => {
+          const headers = { "content-type": "application/json" };
+          const answer = await fetch("v1/explain", { method: "POST", headers, body: JSON.stringify(body) });
+          return (await answer.json()).trace;
+        }""",
         body,
     )
 
@@ -141,7 +144,10 @@ def test_an_address_restores_what_was_chosen(visit: Visits, site: Site) -> None:
     assert [one.text_content() for one in second.locator(".viewer h2").all()] == ["gpt", "lstm"]
     assert second.locator(".viewer [aria-selected=true]").evaluate_all("l => l.map(one => one.dataset.at)") == ["6"] * 2
     shown = second.locator("[data-view=attention]")
-    assert shown.locator("select[id$=layer]").input_value() == "0" and shown.locator("select[id$=head]").input_value() == "1"
+    assert (
+        shown.locator("select[id$=layer]").input_value() == "0"
+        and shown.locator("select[id$=head]").input_value() == "1"
+    )
     trace = explain(second, {"model": "gpt", "text": SENTENCE, "at": 6})
     weights = [one for one in trace["attention"]["layers"][0]["heads"] if one["head"] == 1][0]["weights"]
     drawn = shown.locator(".over [data-at]").evaluate_all("list => list.map(one => +one.dataset.value)")
@@ -164,7 +170,8 @@ def test_attention_over_512_tokens_answers_within_two_seconds(visit: Visits, sit
     row = page.locator("[data-view=attention] .over [data-at]")
     assert row.count() == 500
     choose = """async wanted => {
-      const shown = () => document.querySelectorAll("[data-view=attention] .over [data-at]").length, start = performance.now();
+      const shown = () => document.querySelectorAll("[data-view=attention] .over [data-at]").length;
+      const start = performance.now();
       document.querySelector(`.text-tokens [data-at="${wanted}"]`).click();
       while (shown() !== wanted && performance.now() - start < 10000) await new Promise(requestAnimationFrame);
       return performance.now() - start;
@@ -210,7 +217,12 @@ def test_a_candidate_is_appended_and_undo_removes_it(visit: Visits, site: Site) 
 
 @pytest.mark.parametrize("lang", ["en", "ko"])
 def test_nothing_on_a_phone_scrolls_sideways(visit: Visits, site: Site, lang: str) -> None:
-    for tab, runs in [("inspect", ["gpt", "lstm"]), ("inspect", ["hmm"]), ("inspect", ["ngram"]), ("write", ["gpt", "lstm"])]:
+    for tab, runs in [
+        ("inspect", ["gpt", "lstm"]),
+        ("inspect", ["hmm"]),
+        ("inspect", ["ngram"]),
+        ("write", ["gpt", "lstm"]),
+    ]:
         page = visit(site.link(tab, lang, run=runs, text="word " * 3 + "x" * 60, flow=0), width=PHONE)
         assert page.locator("html").get_attribute("lang") == lang
         assert sideways(page) == [], (tab, runs)

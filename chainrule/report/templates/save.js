@@ -2,6 +2,7 @@
 // The page of an explanation has this file too.
 export const SVG = "http://www.w3.org/2000/svg";
 const LOOKS = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linejoin", "stroke-linecap", "opacity", "paint-order", "font-family", "font-size", "font-weight", "font-style"];
+const MARGIN = 16, MOST = 16384;                          // around a picture; pixels of a PNG's side
 
 export function make(parent, name, attributes = {}, text) {
   const inSvg = name === "svg" || (parent.namespaceURI === SVG && name !== "div");
@@ -51,8 +52,8 @@ export function chartSvg(original) {
 export function pictureOf(host) {
   host.classList.add("pictured");
   try {
-    const edge = host.getBoundingClientRect(), wide = Math.max(edge.width, host.scrollWidth), svg = sheet(Math.ceil(wide), Math.ceil(edge.height));
-    draw(svg, host, edge);
+    const place = host.getBoundingClientRect(), wide = Math.max(place.width, host.scrollWidth), svg = sheet(Math.ceil(wide + 2 * MARGIN), Math.ceil(place.height + 2 * MARGIN));
+    draw(svg, host, { left: place.left - MARGIN, top: place.top - MARGIN });
     return svg;
   } finally { host.classList.remove("pictured"); }
 }
@@ -73,6 +74,7 @@ function chart(svg, node, at) {
   const copy = node.cloneNode(true);
   carryLooks(copy, node);
   for (const [key, value] of Object.entries(at)) copy.setAttribute(key, value);
+  copy.style.overflow = "visible";
   svg.append(copy);
 }
 function enlarged(canvas, place) {                        // each of its pixels is a cell, with sharp edges
@@ -93,7 +95,7 @@ function inked(name, colour) {
 }
 const clear = colour => /[,/] 0\)$/.test(colour);
 function box(svg, looks, place, edge) {
-  const x = place.left - edge.left, y = place.top - edge.top, { width, height } = place, round = { rx: parseFloat(looks.borderTopLeftRadius) || 0 };
+  const x = place.left - edge.left, y = place.top - edge.top, { width, height } = place, round = { rx: Math.min(parseFloat(looks.borderTopLeftRadius) || 0, width / 2, height / 2) };
   if (!clear(looks.backgroundColor)) make(svg, "rect", { x, y, width, height, ...round, ...inked("fill", looks.backgroundColor) });
   const sides = ["Top", "Right", "Bottom", "Left"].map(side => [parseFloat(looks[`border${side}Width`]), looks[`border${side}Color`]]);
   if (sides.every(([thick]) => thick)) make(svg, "rect", { x: x + .5, y: y + .5, width: Math.max(0, width - 1), height: Math.max(0, height - 1), ...round, fill: "none", ...inked("stroke", sides[0][1]) });
@@ -118,7 +120,8 @@ function wordsByLine(node) {                              // a text may be broke
 function savePng(name, svg) {
   const image = new Image(), canvas = document.createElement("canvas"), text = new XMLSerializer().serializeToString(svg);
   image.onload = () => {
-    [canvas.width, canvas.height] = [2 * svg.getAttribute("width"), 2 * svg.getAttribute("height")];
+    const size = ["width", "height"].map(side => +svg.getAttribute(side)), scale = Math.min(2, MOST / Math.max(...size));
+    [canvas.width, canvas.height] = size.map(side => Math.floor(scale * side));
     canvas.getContext("2d").drawImage(image, 0, 0, canvas.width, canvas.height);
     canvas.toBlob(made => download(`${name}.png`, made), "image/png");
   };
