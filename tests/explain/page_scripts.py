@@ -14,7 +14,7 @@ import pytest
 
 import chainrule
 
-PAGE = Path(chainrule.__path__[0]) / "explanation" / "page"
+PAGES = [Path(chainrule.__path__[0]) / package / "page" for package in ("explanation", "serve")]
 BEGINNING = """
 import { readFileSync } from "node:fs";
 const given = JSON.parse(readFileSync(0, "utf8")), load = name => import(`./${name}.js`);
@@ -38,7 +38,8 @@ def call(program: str, given: Any) -> Any:
         given: JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(PAGE, folder, dirs_exist_ok=True)
+        for page in PAGES:
+            shutil.copytree(page, folder, dirs_exist_ok=True)
         Path(folder, "package.json").write_text('{"type": "module"}')
         Path(folder, "main.mjs").write_text(BEGINNING + program)
         command = [node(), str(Path(folder, "main.mjs"))]
