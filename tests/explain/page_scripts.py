@@ -14,7 +14,7 @@ import pytest
 
 import chainrule
 
-PAGES = [Path(chainrule.__path__[0]) / package / "page" for package in ("explanation", "serve")]
+PAGES = [Path(chainrule.__path__[0]) / folder for folder in ("explanation/page", "serve/tabs")]
 BEGINNING = """
 import { readFileSync } from "node:fs";
 const given = JSON.parse(readFileSync(0, "utf8")), load = name => import(`./${name}.js`);

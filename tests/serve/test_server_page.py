@@ -121,9 +121,17 @@ def test_every_file_that_the_page_needs_is_served_and_nothing_else(client: TestC
         assert answer.headers["content-type"].startswith(kind)
         needed |= set(re.findall(r'from "\./([^"]+)"', answer.text))
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import|\bimport\(", answer.text)
-    own = {one.name for one in page.PAGE.iterdir() if one.name.endswith((".js", ".css"))}
+    own = {one.name for one in page.TABS.iterdir() if one.name.endswith((".js", ".css"))}
     assert seen == {"page.css", *own, *(f"{name}.js" for name in export.modules() if name != "export")}
-    for name in ("export.html", "home.html", "app.json", "../export.py", "..%2fexport.py", "%2e%2e/messages.json", "nothing.js"):
+    for name in (
+        "export.html",
+        "home.html",
+        "app.json",
+        "../export.py",
+        "..%2fexport.py",
+        "%2e%2e/messages.json",
+        "nothing.js",
+    ):
         answer = client.get(f"/page/{name}")
         assert answer.status_code == 404 and answer.json()["error"]["type"] == "invalid_request_error"
 

@@ -1,12 +1,13 @@
 // Requests to the server that the page came from, and what their answers hold.
 import { isOfOne } from "./panels.js";
 
-export async function post(path, body, signal) {
-  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+async function answered(answer) {
   const found = await answer.json();
   if (!answer.ok) throw new Error(found.error.message);
   return found;
 }
+export const get = async (path, signal) => answered(await fetch(path, { signal }));
+export const post = async (path, body, signal) => answered(await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal }));
 
 // The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
 // one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
