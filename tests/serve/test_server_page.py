@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -178,9 +179,22 @@ def test_no_name_of_a_run_can_act(service: Service) -> None:
     assert given(TestClient(application(hostile)))["runs"][0]["name"] == name
 
 
-def test_the_page_and_its_files_need_the_key_where_there_is_one(service: Service) -> None:
-    closed = TestClient(application(service, Access(key="secret")))
-    assert {closed.get(path).status_code for path in ("/", "/page/app.js", "/page/page.css")} == {401}
+def test_the_page_and_its_files_need_the_key_which_a_browser_asks_for_as_a_password(service: Service) -> None:
+    closed = TestClient(application(service, Access(key="secret:λ")))
+    for path in ("/", "/page/app.js", "/page/page.css"):
+        answer = closed.get(path, headers={"accept": "text/html,*/*"})
+        assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
+        assert closed.get(path).headers["www-authenticate"] == "Bearer", "programs"
+    for name, key, status in [
+        ("", "secret:λ", 200),
+        ("me", "secret:λ", 200),
+        ("me", "secret", 401),
+        ("secret:λ", "", 401),
+    ]:
+        shown = base64.b64encode(f"{name}:{key}".encode()).decode()
+        assert closed.get("/", headers={"authorization": f"Basic {shown}"}).status_code == status
+    for wrong in ("Basic secret", "Basic", "Basic ====", f"Bearer {base64.b64encode(':secret:λ'.encode()).decode()}"):
+        assert closed.get("/", headers={"authorization": wrong}).status_code == 401
 
 
 # --- what the scripts ask ---------------------------------------------------------------------------------------------
