@@ -64,14 +64,16 @@ def page(trace: dict[str, Any], lang: str = "en") -> str:
 
 
 @functools.cache
-def template(name: str) -> Template:
-    """Return a template of the page: everything that it is given is escaped.
+def template(name: str, package: str = "chainrule.explanation", folder: str = "page") -> Template:
+    """Return a template of a page: everything that it is given is escaped.
 
     Args:
         name: its file.
+        package: the package that holds it.
+        folder: the folder within the package.
     """
     environment = Environment(
-        loader=PackageLoader("chainrule.explanation", "page"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader(package, folder), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}

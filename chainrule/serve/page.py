@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Iterator
 from functools import cache
-from typing import Any
+from importlib.resources import files
+from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
+from chainrule.claims import all_claims
 from chainrule.data import SymbolTokenizer
 from chainrule.explanation import export
 from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
 from chainrule.serve.choice import continues, routes_of
+from chainrule.serve.claims import Measurements
 from chainrule.serve.explaining import views_of_run
 from chainrule.serve.service import Service
 from chainrule.tasks.inference import answering, parameters
@@ -28,6 +33,8 @@ SAMPLES = {"generate": "To be, or not to be: that is the question.", "fill": "To
 SAMPLE = "Good morning"
 SHOWN = 8
 """Symbols of a sample."""
+TABS = files("chainrule.serve") / "tabs"
+"""The tabs of the page, each a module with its messages; what explanations share with it is in their package."""
 
 
 def routes(service: Service) -> APIRouter:
@@ -37,11 +44,19 @@ def routes(service: Service) -> APIRouter:
         service: the runs.
     """
 
+    measurements = Measurements(service)
+
     def page(request: Request) -> HTMLResponse:
         return home(service, request)
 
+    async def claim(name: str, lang: Literal["en", "ko"] = "en") -> dict[str, Any]:
+        if (found := await measurements.find(name, lang)) is None:
+            raise HTTPException(404)
+        return found
+
     router = APIRouter()
     router.add_api_route("/", page, methods=["GET"], include_in_schema=False)
+    router.add_api_route("/page/claims/{name}", claim, methods=["GET"], include_in_schema=False)
     router.add_api_route("/page/{name}", _file, methods=["GET"], include_in_schema=False)
     return router
 
@@ -54,15 +69,35 @@ def home(service: Service, request: Request) -> HTMLResponse:
         request: its query or its header of languages chooses English or Korean.
     """
     lang = language(request)
+    words, own = Catalogue(lang, messages()), {key: of[lang] for key, of in messages().items()}
     texts = export.texts(lang)
+    texts["words"] |= own
     runs = [_told(name, one.run) for name, one in service.runs.items()]
-    words = Catalogue(lang, export.messages())
     others = [words.message("other_name", other=other, name=name) for other, name in service.others.items()]
-    page = export.template("home.html").render(
+    page = export.template("home.html", "chainrule.serve", "tabs").render(
         lang=lang, other_lang="ko" if lang == "en" else "en", words=texts["words"], runs=runs, others=others,
-        given={"runs": runs, "texts": texts},
+        given={"runs": runs, "texts": texts, "lang": lang, "claims": [one.told(lang) for one in all_claims()]},
     )  # fmt: skip
     return HTMLResponse(page, headers=POLICY)
+
+
+@cache
+def messages() -> dict[str, dict[str, str]]:
+    """Return the messages of the tabs by key, in each language."""
+    found: dict[str, dict[str, str]] = {}
+    for name, text in _sources(".json"):
+        more: dict[str, dict[str, str]] = json.loads(text)
+        if twice := found.keys() & more.keys() | export.messages().keys() & more.keys():
+            raise ValueError(f"{name}: {', '.join(sorted(twice))} is a message already")
+        found |= more
+    return found
+
+
+def _sources(ending: str) -> Iterator[tuple[str, str]]:
+    """Name and text of each file of the tabs whose name ends so, by name."""
+    for one in sorted(TABS.iterdir(), key=lambda found: found.name):
+        if one.name.endswith(ending):
+            yield one.name, one.read_text(encoding="utf-8")
 
 
 def language(request: Request) -> str:
@@ -105,6 +140,8 @@ def _files() -> dict[str, tuple[bytes, str, str]]:
     """Content, type and version of each file, by name."""
     found = {f"{name}.js": (export.source(f"{name}.js"), "text/javascript") for name in export.modules()}
     found["page.css"] = (export.style(), "text/css")
+    found |= {name: (text, "text/javascript") for name, text in _sources(".js")}
+    found |= {name: (text, "text/css") for name, text in _sources(".css")}
     return {name: (text.encode(), kind, _version(text)) for name, (text, kind) in found.items()}
 
 

@@ -197,5 +197,6 @@ def _greeting(bound: socket.socket, settings: Settings, service: Service) -> Ite
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     also = " and at every other address of this machine" if everywhere else ""
     yield f"serving {', '.join(service.runs)} at {url}{also} (Ctrl+C stops)"
+    yield f"page: {url}/" + (" (any name; the key is the password)" if settings.key else "")
     key = " -H 'Authorization: Bearer KEY'" if settings.key else ""
     yield f"routes: {url}/docs; for example: {reference.request(url, next(iter(service.runs.values())).run)}{key}"

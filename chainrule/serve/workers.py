@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 from chainrule.core.progress import listening
@@ -71,8 +71,16 @@ class WorkerPool:
             caller.check()
             yield
 
+    def borrowed(self, caller: Caller) -> AbstractContextManager[None]:
+        """Use the model in this thread, when its turn comes.
+
+        Args:
+            caller: who waits for the computation, which ends when nobody does.
+        """
+        return self._alone(caller) if self._scheduler is None else self._scheduler.borrowed(caller)
+
     def _borrowing(self, work: list[Callable[[], T]], caller: Caller) -> T:
-        with self._alone(caller) if self._scheduler is None else self._scheduler.borrowed(caller):
+        with self.borrowed(caller):
             return work[0]()
 
     def _leave(self, _: Future[T]) -> None:

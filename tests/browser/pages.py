@@ -39,8 +39,7 @@ class Site:
 
     def link(self, tab: str = "inspect", lang: str = "en", **state: Any) -> str:
         """Return the address of a tab: ``state`` is what was chosen, lists for what may occur several times."""
-        mode = {"inspect": "explain"}.get(tab, tab)
-        return f"{self.address}/?lang={lang}#{urlencode({'tab': tab, 'mode': mode, **state}, doseq=True)}"
+        return f"{self.address}/?lang={lang}#{urlencode({'tab': tab, **state}, doseq=True)}"
 
 
 class Visits:

@@ -61,6 +61,7 @@ def test_every_tab_loads_within_a_second_and_holds_no_barrier(visit: Visits, sit
     page = visit(site.link(text=SENTENCE))
     tabs = page.locator("[role=tab]")
     names = [one.get_attribute("id") for one in tabs.all()]
+    assert {"tab-write", "tab-inspect"} <= {*names}
     for name in names:
         page.locator(f"#{name}").click()
         settled(page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from fastapi.testclient import TestClient
 
 from chainrule.explanation import export
 from chainrule.explanation.views import views, views_of
-from chainrule.serve import limits, native
+from chainrule.serve import limits, native, page
 from chainrule.serve.app import application
 from chainrule.serve.security import Access
 from chainrule.serve.service import Service, open_service
@@ -111,7 +112,7 @@ def test_the_page_loads_its_own_files_and_runs_no_script_of_its_text(client: Tes
 
 
 def test_every_file_that_the_page_needs_is_served_and_nothing_else(client: TestClient) -> None:
-    needed, seen = {"page.css", "app.js"}, set[str]()
+    needed, seen = {"page.css", "app.css", "app.js"}, set[str]()
     assert set(re.findall(r'(?:src|href)="page/([^"]+)"', client.get("/").text)) == needed
     while needed - seen:
         name = min(needed - seen)
@@ -122,8 +123,17 @@ def test_every_file_that_the_page_needs_is_served_and_nothing_else(client: TestC
         assert answer.headers["content-type"].startswith(kind)
         needed |= set(re.findall(r'from "\./([^"]+)"', answer.text))
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|url\(|@import|\bimport\(", answer.text)
-    assert seen == {"page.css", *(f"{name}.js" for name in export.modules() if name != "export")}
-    for name in ("export.html", "home.html", "../export.py", "..%2fexport.py", "%2e%2e/messages.json", "nothing.js"):
+    own = {one.name for one in page.TABS.iterdir() if one.name.endswith((".js", ".css"))}
+    assert seen == {"page.css", *own, *(f"{name}.js" for name in export.modules() if name != "export")}
+    for name in (
+        "export.html",
+        "home.html",
+        "app.json",
+        "../export.py",
+        "..%2fexport.py",
+        "%2e%2e/messages.json",
+        "nothing.js",
+    ):
         answer = client.get(f"/page/{name}")
         assert answer.status_code == 404 and answer.json()["error"]["type"] == "invalid_request_error"
 
@@ -144,8 +154,8 @@ def test_the_page_lists_all_runs_and_says_which_explain(client: TestClient, serv
         assert {"at", "top_k", "begin"} <= {*told[name]["takes"]} and told[name]["writes"]
         answer = client.post("/v1/explain", json={"model": name, "text": told[name]["sample"]})
         assert answer.status_code == 200, "the sample can be read"
-    page = client.get("/").text
-    assert all(f'href="/docs#{path}"' in page for run in told.values() for path in run["routes"])
+    html = client.get("/").text
+    assert all(f'href="/docs#{path}"' in html for run in told.values() for path in run["routes"])
 
 
 def test_the_language_is_that_of_the_address_else_of_the_browser(client: TestClient) -> None:
@@ -156,7 +166,7 @@ def test_the_language_is_that_of_the_address_else_of_the_browser(client: TestCli
     ]:  # fmt: skip
         text = client.get(path, headers={"accept-language": accepted}).text
         assert f'<html lang="{lang}">' in text and "%3C" not in text
-        assert ("모델이 무엇을 근거로 삼는지 보기" in text) == (lang == "ko")
+        assert ("밖으로 나가는 것은 없습니다" in text) == (lang == "ko")
 
 
 def test_no_name_of_a_run_can_act(service: Service) -> None:
@@ -170,9 +180,22 @@ def test_no_name_of_a_run_can_act(service: Service) -> None:
     assert given(TestClient(application(hostile)))["runs"][0]["name"] == name
 
 
-def test_the_page_and_its_files_need_the_key_where_there_is_one(service: Service) -> None:
-    closed = TestClient(application(service, Access(key="secret")))
-    assert {closed.get(path).status_code for path in ("/", "/page/app.js", "/page/page.css")} == {401}
+def test_the_page_and_its_files_need_the_key_which_a_browser_asks_for_as_a_password(service: Service) -> None:
+    closed = TestClient(application(service, Access(key="secret:λ")))
+    for path in ("/", "/page/app.js", "/page/page.css"):
+        answer = closed.get(path, headers={"accept": "text/html,*/*"})
+        assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
+        assert closed.get(path).headers["www-authenticate"] == "Bearer", "programs"
+    for name, key, status in [
+        ("", "secret:λ", 200),
+        ("me", "secret:λ", 200),
+        ("me", "secret", 401),
+        ("secret:λ", "", 401),
+    ]:
+        shown = base64.b64encode(f"{name}:{key}".encode()).decode()
+        assert closed.get("/", headers={"authorization": f"Basic {shown}"}).status_code == status
+    for wrong in ("Basic secret", "Basic", "Basic ====", f"Bearer {base64.b64encode(':secret:λ'.encode()).decode()}"):
+        assert closed.get("/", headers={"authorization": wrong}).status_code == 401
 
 
 def test_the_page_of_a_trace_is_that_of_the_command(client: TestClient, folders: list[str], tmp_path: Path) -> None:

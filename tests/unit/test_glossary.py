@@ -236,7 +236,10 @@ def test_sentences_of_code_messages_and_documents() -> None:
 def test_words_of_documents_messages_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     root = PACKAGE.parent
     texts = {f.name: f.read_text("utf-8") for f in [root / "README.md", *(root / "docs").glob("*.md")]}
-    texts |= {str(f.relative_to(root)): f.read_text("utf-8") for f in PACKAGE.rglob("messages.json")}
+    texts |= {
+        str(f.relative_to(root)): f.read_text("utf-8")
+        for f in [*PACKAGE.rglob("messages.json"), *PACKAGE.rglob("tabs/*.json")]
+    }
     texts |= {" ".join(words): help_of(capsys, *words) for words in [[], *(name.split() for name in COMMANDS)]}
     assert len(texts) > 30
     assert [name for name, text in texts.items() if re.search(WORDS, text, re.IGNORECASE)] == []

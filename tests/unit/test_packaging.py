@@ -162,7 +162,8 @@ def test_the_wheel_compares_and_reports_in_a_clean_environment(tmp_path: Path) -
         "py.typed",
         "data/plays/test.txt.gz",
         "report/templates/page.html",
-        "explanation/page/app.js",
+        "explanation/page/viewer.js",
+        "serve/tabs/app.js",
         "tasks/series/section.html",
     }
     assert {f"chainrule/{name}" for name in needed} <= set(found["files"])

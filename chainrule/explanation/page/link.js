@@ -1,6 +1,6 @@
 // The state of a page in its address, behind #: places, layer and head are numbers, run may occur several times.
 const NUMBERS = ["at", "layer", "head", "key", "flow"];
-const WORDS = ["text", "mode", "measure", "gate", "moment"];
+const WORDS = ["tab", "text", "claim", "measure", "gate", "moment"];
 const LISTS = ["run", "view"];
 
 export function parse(hash) {

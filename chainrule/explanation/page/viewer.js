@@ -46,7 +46,7 @@ function maximise(event) {
 }
 
 export class Viewer {
-  // captions: sentences of the views by name; live: a server computes what is asked for; file(trace): makes a page of a file; changed(changes): the state was changed here.
+  // captions: sentences of the views by name; live: a server computes what is asked for; file(trace): the page of a file, nothing where it failed; changed(changes): the state was changed here.
   constructor(host, { captions, live = false, file = null, changed = () => {} }) {
     Object.assign(this, { host, captions, live, file, changed, id: `viewer${++made}`, state: {} });
   }
@@ -75,7 +75,7 @@ export class Viewer {
     return h("div", { class: "tools" }, h("button", { type: "button", class: "chip", id: `${this.id}-flow`, "aria-pressed": String(!!this.state.flow), on: { click: () => this.set({ flow: this.state.flow ? 0 : 1 }) } }, say("flow")),
       this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }),
       h("button", { type: "button", class: "chip", id: `${this.id}-save`, on: { click: () => this.save() } }, say("save_trace")),
-      this.file && h("button", { type: "button", class: "chip", id: `${this.id}-save-page`, on: { click: () => this.savePage() } }, say("save_page")), h("p", { class: "alarm", role: "alert", id: `${this.id}-alarm` }));
+      this.file && h("button", { type: "button", class: "chip", id: `${this.id}-save-page`, on: { click: () => this.savePage() } }, say("save_page")));
   }
   further() {                                              // the stretches of a long text before and behind the one that is shown
     const [begin, end] = stretch(this.trace), go = (name, at) => h("button", { type: "button", class: "chip", id: `${this.id}-${name}`, on: { click: () => this.set({ at }) } }, say(name));
@@ -92,9 +92,8 @@ export class Viewer {
     download(`explain-${this.trace.run}-${this.trace.at}.json`, new Blob([JSON.stringify(this.trace)], { type: "application/json" }));
   }
   async savePage() {                                       // the server makes the page of a file
-    const alarm = this.host.querySelector(`#${this.id}-alarm`), name = `explain-${this.trace.run}-${this.trace.at}.html`;
-    alarm.textContent = "";
-    try { download(name, await this.file(this.trace)); } catch (error) { alarm.textContent = error instanceof TypeError ? say("unreachable") : error.message; }
+    const name = `explain-${this.trace.run}-${this.trace.at}.html`, made = await this.file(this.trace);
+    if (made) download(name, made);
   }
   panels() {
     const host = this.host.querySelector(".side-panels");

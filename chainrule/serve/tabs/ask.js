@@ -2,10 +2,12 @@
 import { isOfOne } from "./panels.js";
 
 async function answered(path, body, signal) {
-  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  const asked = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, { ...asked, signal });
   if (!answer.ok) throw new Error((await answer.json()).error.message);
   return answer;
 }
+export const get = async (path, signal) => (await answered(path, undefined, signal)).json();
 export const post = async (path, body, signal) => (await answered(path, body, signal)).json();
 // The page that `chainrule explain --out` makes of a trace.
 export const fileOf = async trace => (await answered("page/explain.html", { trace, lang: document.documentElement.lang })).blob();

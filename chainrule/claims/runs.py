@@ -1,0 +1,61 @@
+"""The runs that claims are measured on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from chainrule.core import UserError
+from chainrule.runs.run import Run
+
+
+class MissingRun(UserError):
+    """No run is loaded of the kind that a claim needs."""
+
+    def __init__(self, what: str, command: str):
+        super().__init__(f"no run of {what}: {command}")
+        self.what, self.command = what, command
+
+
+class Runs:
+    """Loaded runs by name.
+
+    Args:
+        runs: the runs.
+        use: called with the name of a run before a claim computes with it, which a server lends it then.
+    """
+
+    def __init__(self, runs: Mapping[str, Run], use: Callable[[str], object] = lambda name: None):
+        self._runs, self._use = dict(runs), use
+
+    def named(self, run: Run) -> str:
+        """Return the name under which a run is loaded, as the address of a page needs it."""
+        return next(name for name, one in self._runs.items() if one is run)
+
+    def of(self, *model_types: str, task: str = "generate") -> list[Run]:
+        """Return the runs of some model types for one task, in the order of the model types, to compute with them.
+
+        Args:
+            model_types: their names; none: all model types.
+            task: the task.
+        """
+        found = [(name, run) for name, run in self._runs.items() if run.task == task]
+        if model_types:
+            found = [(name, run) for wanted in model_types for name, run in found if run.name == wanted]
+        for name, _ in found:
+            self._use(name)
+        return [run for _, run in found]
+
+    def need(self, *model_types: str, task: str = "generate", command: str) -> Run:
+        """Return the first run of one of some model types.
+
+        Args:
+            model_types: their names, the preferred one first.
+            task: the task.
+            command: what to type where there is none.
+
+        Raises:
+            MissingRun: there is none.
+        """
+        if found := self.of(*model_types, task=task):
+            return found[0]
+        raise MissingRun(" / ".join(model_types), command)

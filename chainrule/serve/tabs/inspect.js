@@ -1,0 +1,108 @@
+// Look inside: traces of one text side by side.
+import { fileOf, hasLayer, outdated, questions, sameplace } from "./ask.js";
+import { box, textBox, toggled } from "./place.js";
+import { stretch } from "./tokens.js";
+import { h } from "./tree.js";
+import { Viewer } from "./viewer.js";
+import { say } from "./words.js";
+
+export const inspect = {
+  name: "inspect",
+  can: run => run.explains,
+  offered: given => given.runs.some(run => run.explains),
+  open(place) {
+    place.settle(place.runs.find(run => run.sample) ?? place.runs[0]);
+    place.state = { flow: +matchMedia("(max-width: 640px)").matches, ...place.state };
+    place.state.text ??= place.chosen()[0].sample ?? "";
+    const inspection = new Inspection(place);
+    inspection.start();
+    let width = innerWidth;
+    const resized = () => { if (innerWidth !== width) { width = innerWidth; inspection.redraw(); } };
+    addEventListener("resize", resized);
+    return () => removeEventListener("resize", resized);
+  },
+};
+const inside = one => { const [begin, end] = stretch(one.trace); return one.at >= begin && one.at < end; };
+
+class Inspection {
+  constructor(place) { Object.assign(this, { place, viewers: [] }); }
+  redraw() { for (const one of this.viewers) if (one.trace) one.panels(); }
+  slow() { return [...new Set(this.place.chosen().flatMap(run => run.views.filter(one => !one.usual).map(one => one.name)))]; }
+  form() {
+    const { place } = this, { state } = place, titleOf = name => place.given.texts.words[`view_${name}`] ?? name.replaceAll("_", " ");
+    const more = name => box("checkbox", `view-${name}`, "view", titleOf(name), (state.view || []).includes(name), on => { state.view = toggled(state.view, name, on); this.start(); });
+    return [
+      place.runBoxes(() => this.start()),
+      textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; }, () => this.start()),
+      h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "show", on: { click: () => this.start() } }, say("show")),
+        this.slow().length > 0 && h("fieldset", {}, h("legend", {}, say("more_views")), this.slow().map(more))),
+    ];
+  }
+  start() {
+    const { place } = this, runs = place.chosen();
+    place.form(this.form());
+    place.remember();
+    const asked = place.anew();
+    if (!runs.length || !place.state.text) {
+      place.results();
+      this.viewers = [];
+      return place.alarm(say(runs.length ? "give_text" : "choose_run"));
+    }
+    this.arrange(runs);
+    this.explain(asked).catch(error => place.failed(error));
+  }
+  arrange(runs) {                                          // a viewer for each run; those that are there already stay
+    const old = Object.fromEntries(this.viewers.map(one => [one.run.name, one])), { captions } = this.place.given.texts;
+    this.viewers = runs.map(run => Object.assign(old[run.name] ?? new Viewer(document.createElement("div"), { captions, live: true, file: trace => fileOf(trace).catch(error => this.place.failed(error)) }), { run }));
+    for (const one of this.viewers) { one.host.className = "viewer"; one.changed = changes => this.changed(one, changes); }
+    const row = this.place.resultsHost.querySelector(".viewers");
+    if (!row) this.place.results(h("div", { class: "viewers" }));
+    const host = row ?? this.place.resultsHost.querySelector(".viewers");
+    host.toggleAttribute("data-many", runs.length > 1);
+    if (this.viewers.some((one, k) => host.children[k] !== one.host) || host.children.length !== runs.length) host.replaceChildren(...this.viewers.map(one => one.host));
+  }
+  async explain(asked) {
+    const { place, viewers } = this, { state } = place;
+    const first = await this.traced(viewers[0], state.at, asked);
+    state.at = first.at;
+    viewers[0].show(first, state, viewers[0].run.name);
+    place.remember();
+    await Promise.all(viewers.slice(1).map(async one => {
+      let trace = await this.traced(one, Math.min(state.at, first.tokens.length - 1), asked).catch(error => { if (error.name === "AbortError") throw error; return this.traced(one, undefined, asked); });
+      const at = sameplace(first, state.at, trace);
+      if (trace.at !== at) trace = await this.traced(one, at, asked);
+      one.show(trace, { ...state, at }, one.run.name);
+    }));
+  }
+  async traced(viewer, at, asked, shown) {
+    const { place } = this;
+    viewer.host.setAttribute("aria-busy", "true");
+    place.status(say("computing"));
+    try {
+      const [whole, ...apart] = questions(viewer.run, { ...place.state, at }, shown), { trace } = await place.ask("v1/explain", whole, asked);
+      for (const body of apart) {
+        const [name] = body.view;
+        const one = hasLayer(trace, name, body.layer) && await place.ask("v1/explain", { ...body, at: trace.at }, asked).catch(error => place.failed(error));
+        if (one) trace[name] = one.trace[name];
+      }
+      asked.signal.throwIfAborted();
+      return trace;
+    } finally {
+      if (!asked.signal.aborted) { viewer.host.removeAttribute("aria-busy"); place.status(); }
+    }
+  }
+  changed(viewer, changes) {                               // something was chosen in one viewer: all follow
+    const { place, viewers } = this, from = viewer.trace, at = viewer.at;
+    Object.assign(place.state, changes, { at: viewer === viewers[0] ? at : sameplace(from, at, viewers[0].trace ?? from) });
+    place.remember();
+    for (const one of viewers) if (one !== viewer && one.trace) one.change({ ...place.state, at: sameplace(from, at, one.trace) });
+    const stale = viewers.filter(one => one.trace && (outdated(one.trace, { ...changes, at: one.at }) || !inside(one)));
+    if (stale.length) place.soon(() => this.recompute(stale));
+  }
+  async recompute(stale) {
+    const asked = this.place.anew();
+    await Promise.all(stale.map(async one => {
+      try { one.refresh(await this.traced(one, one.at, asked, stretch(one.trace))); } catch (error) { this.place.failed(error); }
+    }));
+  }
+}
