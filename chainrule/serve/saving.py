@@ -21,7 +21,7 @@ HEADERS = {
 
 
 class Trace(Head):
-    """What the page of a file reads without scripts; it holds all other entries as they are."""
+    """The entries of a trace that its page needs before its scripts run; all others are taken as they are."""
 
     model_config = ConfigDict(extra="allow")
     surprise: Surprise | None = None

@@ -134,7 +134,7 @@ def test_a_drawing_stands_alone_and_holds_all_of_a_long_text(visit: Visits, site
     lines = [("".join(one.itertext()), float(one.get("y", 0))) for one in svg.iter(f"{SVG}text")]
     table = next(k for k, (told, _) in enumerate(lines) if told == "place")
     letters = [y for told, y in lines[:table] if len(told) == 1]
-    assert len(letters) > 380 and max(letters) < lines[table][1], "nothing runs into what follows it"
+    assert len(letters) > 350 and max(letters) < lines[table][1], "nothing runs into what follows it"
     assert max(y for _, y in lines) < float(svg.get("height", 0))
 
 
