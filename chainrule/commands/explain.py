@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from chainrule.options import Options, Result, argument, key, option, register_command
 from chainrule.tasks.groups import FILE_NAME, Language, UsesRun
 
+IMAGE_NAME = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 FRAME = 'style="width: 100%; height: 40rem; border: 0"'
 """Attributes of the frame in a notebook."""
 
@@ -23,9 +26,12 @@ class ExplainResult(Result):
 
 @register_command("explain", ExplainResult)
 class Explain(UsesRun, Language):
-    """show what a run expects, remembers and uses when it reads a text"""
+    """show what a run expects, remembers and uses when it reads a text or an image"""
 
-    text: str = argument("the text; of symbols, a record as it is written in a file", metavar="TEXT")
+    text: Any = argument(
+        "the text; of symbols, a record as it is written in a file; to label images, the name of an image file",
+        metavar="INPUT",
+    )
     target: str | None = option(
         "translate: explain this translation of the text (default: the best that beam search finds)", metavar="TEXT"
     )
@@ -50,9 +56,13 @@ class Explain(UsesRun, Language):
     out: str | None = option("write the trace as one HTML page, which needs no network", metavar="PAGE.html")
 
     def completed(self) -> Options:
-        """Return the options, after a check that the text is no file's name: it would be read letter by letter."""
+        """Return the options, an image file as a path, after a check that the text is the name of no other file: it
+        would be read letter by letter."""
         from chainrule.core import UserError
+        from chainrule.data.image_files import is_image
 
+        if self.text and (IMAGE_NAME.fullmatch(self.text) or is_image(Path(self.text))):
+            return replace(self, text=Path(self.text))
         if self.text and (os.path.isfile(self.text) or FILE_NAME.fullmatch(self.text)):
             read = f'a text from a file: chainrule explain RUN "$(head -c 500 {self.text})"'
             raise UserError(f"explain {self.text}: the name of a file, and the text itself is read; {read}")

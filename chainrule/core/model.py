@@ -358,6 +358,11 @@ class Tagger(ABC):
 class Classifier(ABC):
     """A model that labels a whole record."""
 
+    image_patch: int | None = None
+    """Side in pixels of the patches of an image that its self-attention reads, row after row; None: it reads none."""
+    label_token: bool = False
+    """True: the label is read from a token before these patches (class token); False: from the mean of all patches."""
+
     @abstractmethod
     def classify(self, batch: Batch) -> Tensor:
         """Return log p(label | record), normalised, B x C, in nats.

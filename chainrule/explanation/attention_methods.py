@@ -13,19 +13,6 @@ import torch
 from torch import Tensor
 
 
-def one_hot(place: int, size: int, like: Tensor) -> Tensor:
-    """Return a row of zeros with a one, float64.
-
-    Args:
-        place: where the one is; negative: counted from the end.
-        size: length of the row.
-        like: a tensor on the device of the result.
-    """
-    row_T = torch.zeros(size, dtype=torch.float64, device=like.device)
-    row_T[place] = 1
-    return row_T
-
-
 def _mean(x_HTT: Tensor) -> Tensor:
     """The mean over heads, float64, of what has at least 32 bits: heads are few, and float64 takes several times as
     long."""

@@ -1,25 +1,33 @@
-"""Attribution: how much each token contributed to one prediction, by integrated gradients and by occlusion."""
+"""Attribution: how much each token contributed to one prediction, by integrated gradients and by occlusion.
+
+Of an image, the baseline of both is the mean of the training pixels, by channel: the zero of the units of the model.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.core import UserError
+from chainrule.core import Classifier, UserError
 from chainrule.core.progress import tracked
-from chainrule.explanation.model_input import ModelInput
+from chainrule.explanation.image_input import ImageInput
+from chainrule.explanation.model_input import ModelInput, RunInput
 from chainrule.explanation.reach import Embedded, embeds_tokens
 from chainrule.explanation.surprise import predicts_tokens
 from chainrule.explanation.views import Asked, Facts, view
+from chainrule.runs.run import Run
 
 STEPS = (32, 64, 128, 256, 512)
 """Points of the path that gradients are computed at; more are taken until the scores are complete."""
 COMPLETE = 0.01
 """Largest difference between the sum of the scores and what they explain, as a share of it."""
+POWER = 3
+"""Layers that normalise have steep gradients where an image is nearly blank: most points of its path lie there."""
 REPLACEMENTS = 4
 """Tokens that stand in for one that is left out."""
 TOKENS = 1 << 14
@@ -27,11 +35,11 @@ TOKENS = 1 << 14
 
 
 class Attribution(Facts):
-    """Scores of the tokens before a prediction, in nats: positive ones made the predicted token more probable."""
+    """Scores of the tokens that an answer was made from, in nats: positive ones made it more probable."""
 
-    first: int = Field(description="place of the first token that the prediction was made from")
-    scores: list[float] = Field(description="score of each token, from the first to the one before the prediction")
-    total: float = Field(description="log p of the token, less its log p where nothing before it is known")
+    first: int = Field(description="place of the first token that the answer was made from")
+    scores: list[float] = Field(description="score of each token, from the first to the last that was read")
+    total: float = Field(description="log p of the answer, less its log p where none of these tokens is known")
     difference: float = Field(description="sum of the scores less the total")
 
 
@@ -42,39 +50,84 @@ class IntegratedGradients(Attribution):
 
 
 class Occlusion(Attribution):
-    """Scores by leaving out one token at a time; the total is log p less that after the start token alone."""
+    """Scores by leaving out one token at a time; the total is log p less that where no token is known: after the start
+    token alone, or of a blank image."""
 
 
 # ------------------------------------------------------------------------------------------------- integrated gradients
 
 
-@view(embeds_tokens, usual=False)
-def integrated_gradients(given: ModelInput, asked: Asked) -> IntegratedGradients:
+@dataclass(frozen=True)
+class _Path:
+    """The answer of a run as a function of vectors that it reads.
+
+    Args:
+        first: place of the first token.
+        log_p: maps N x T x D vectors to N values of log p of the answer.
+        x_TD: the vectors.
+        baseline_TD: those of which nothing is known.
+        tokens: sums numbers of the T vectors by token.
+        power: that of ``integrate``.
+    """
+
+    first: int
+    log_p: Callable[[Tensor], Tensor]
+    x_TD: Tensor
+    baseline_TD: Tensor
+    tokens: Callable[[Tensor], Tensor] = field(default=lambda scores_T: scores_T)
+    power: int = 1
+
+
+def has_gradients(run: Run) -> bool:
+    """Return whether a run has gradients with respect to what it reads."""
+    return embeds_tokens(run) or (
+        isinstance(run.model, Classifier) and any(p.requires_grad for p in run.model.parameters())
+    )
+
+
+@view(has_gradients, usual=False, reads=(ModelInput, ImageInput))
+def integrated_gradients(given: RunInput, asked: Asked) -> IntegratedGradients:
     """Return how much each token contributed to log p of a token: integrated gradients (Sundararajan et al. 2017) along
     the path on which all embeddings go from the mean of the vocabulary to what they are.
 
     The scores add up to the difference that the tokens make together, but how it is divided depends on the baseline
     and on a path through vectors that stand for no token.
     """
-    read = Embedded(given, asked.at)
+    path = _pixels(given) if isinstance(given, ImageInput) else _embeddings(given, asked.at)
+    scores_T, total, steps = integrate(path.log_p, path.x_TD, path.baseline_TD, path.power)
+    scores = path.tokens(scores_T).tolist()
+    return IntegratedGradients(
+        first=path.first, scores=scores, total=total, difference=sum(scores) - total, steps=steps
+    )
+
+
+def _embeddings(given: ModelInput, at: int) -> _Path:
+    read = Embedded(given, at)
     start_1D, tokens_TD = read.vectors_SD.split([1, len(read.vectors_SD) - 1])
     mean_D = read.embedding.weight[: given.run.model.vocab_size].detach().mean(0)
-    scores_T, total, steps = integrate(
-        lambda x_NTD: read.log_p(start_1D, x_NTD), tokens_TD, mean_D.expand_as(tokens_TD)
-    )
-    scores = scores_T.tolist()
-    return IntegratedGradients(
-        first=read.first, scores=scores, total=total, difference=sum(scores) - total, steps=steps
-    )
+    return _Path(read.first, lambda x_NTD: read.log_p(start_1D, x_NTD), tokens_TD, mean_D.expand_as(tokens_TD))
 
 
-def integrate(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor) -> tuple[Tensor, float, int]:
+def _pixels(given: ImageInput) -> _Path:
+    """Pixels as vectors, whose scores are summed by patch."""
+    (C, Y, X), patch_T = given.pixels_1CYX[0].shape, given.patch_of_YX.flatten()
+    log_p = lambda x_NTC: given.log_p(x_NTC.mT.reshape(-1, C, Y, X))[:, given.label]  # noqa: E731
+    x_TC = given.pixels_1CYX[0].flatten(1).T
+    sums_P = torch.zeros(len(given) - 1, dtype=torch.float64, device=patch_T.device)
+    tokens = lambda scores_T: sums_P.index_add(0, patch_T, scores_T)  # noqa: E731
+    return _Path(1, log_p, x_TC, torch.zeros_like(x_TC), tokens, POWER)
+
+
+def integrate(
+    function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor, power: int = 1
+) -> tuple[Tensor, float, int]:
     """Return integrated gradients, by Gauss-Legendre quadrature with as many points as completeness takes.
 
     Args:
         function: maps N x T x D inputs to N values.
         x_TD: the input.
         baseline_TD: where the path begins.
+        power: larger values put more of the points near the baseline: that at t of the path becomes t^power.
 
     Returns:
         The score of each of the T vectors, float64; the value of the input less that of the baseline; and the number of
@@ -84,18 +137,27 @@ def integrate(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: T
         end, begin = function(torch.stack([x_TD, baseline_TD])).double().tolist()
     total = end - begin
     for steps in STEPS:
-        slope_TD = _mean_gradient(function, x_TD, baseline_TD, steps)
+        slope_TD = _mean_gradient(function, x_TD, baseline_TD, _points(steps, power))
         scores_T = (slope_TD * (x_TD - baseline_TD).double()).sum(1)
         if abs(float(scores_T.sum()) - total) <= COMPLETE * abs(total):
             break
     return scores_T, total, steps
 
 
-def _mean_gradient(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor, steps: int) -> Tensor:
-    nodes, weights = (torch.from_numpy(found).to(x_TD) for found in np.polynomial.legendre.leggauss(steps))
+def _points(steps: int, power: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points between 0 and 1 of a quadrature, and their weights."""
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    t = (nodes + 1) / 2
+    return t**power, weights / 2 * power * t ** (power - 1)
+
+
+def _mean_gradient(
+    function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor, points: tuple[np.ndarray, np.ndarray]
+) -> Tensor:
+    shares, weights = (torch.from_numpy(found).to(x_TD) for found in points)
     slope_TD = torch.zeros_like(x_TD, dtype=torch.float64)
     pieces = max(1, TOKENS // max(1, len(x_TD)))
-    for share_N, weight_N in tracked([*zip(((nodes + 1) / 2).split(pieces), (weights / 2).split(pieces))]):
+    for share_N, weight_N in tracked([*zip(shares.split(pieces), weights.split(pieces))]):
         path_NTD = torch.lerp(baseline_TD, x_TD, share_N[:, None, None]).requires_grad_()
         (each_NTD,) = torch.autograd.grad(function(path_NTD).sum(), path_NTD)
         slope_TD += (each_NTD * weight_N[:, None, None]).double().sum(0)
@@ -105,13 +167,34 @@ def _mean_gradient(function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_
 # ------------------------------------------------------------------------------------------------------------ occlusion
 
 
-@view(predicts_tokens, usual=False)
-def occlusion(given: ModelInput, asked: Asked) -> Occlusion:
+@view(
+    lambda run: predicts_tokens(run) or isinstance(run.model, Classifier), usual=False, reads=(ModelInput, ImageInput)
+)
+def occlusion(given: RunInput, asked: Asked) -> Occlusion:
     """Return how much log p of a token falls when one token before it is not known: it is replaced by the four tokens
-    that the run holds for most probable in its place, weighted by their probabilities (Kim et al. 2020).
+    that the run holds for most probable in its place, weighted by their probabilities (Kim et al. 2020); a patch of an
+    image by the mean of the training pixels.
 
     One token at a time is left out: what two tokens say both gets no score, and the scores need not add up.
     """
+    return _patches(given) if isinstance(given, ImageInput) else _tokens(given, asked)
+
+
+@torch.no_grad()
+def _patches(given: ImageInput) -> Occlusion:
+    """Scores of the patches of an image, each made blank."""
+    x_1CYX, patch_YX, found = given.pixels_1CYX, given.patch_of_YX, []
+    for some_N in tracked(
+        torch.arange(len(given) - 1, device=x_1CYX.device).split(max(1, TOKENS // x_1CYX[0, 0].numel()))
+    ):
+        hidden_N1YX = (patch_YX == some_N[:, None, None])[:, None]
+        found.append(given.log_p(x_1CYX.masked_fill(hidden_N1YX, 0))[:, given.label])
+    known, nothing = given.log_p(torch.cat([x_1CYX, torch.zeros_like(x_1CYX)]))[:, given.label].double().tolist()
+    scores = (known - torch.cat(found).double()).tolist()
+    return Occlusion(first=1, scores=scores, total=known - nothing, difference=sum(scores) - known + nothing)
+
+
+def _tokens(given: ModelInput, asked: Asked) -> Occlusion:
     first = given.row(asked.at).read
     inputs_S, target = given.inputs(first, asked.at + 1)[0], int(given.ids[asked.at])
     others_TK, log_w_TK = _replacements(given, inputs_S)

@@ -151,6 +151,12 @@ def stress(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
     yield f"  padding changes a token by at most {view['padding']:.2g} nats, other rows by {view['batching']:.2g}"
 
 
+@_prints
+def labels(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
+    """The most probable labels."""
+    yield f"labels: {_list((_named(one['label']), one['p']) for one in view['best'])}"
+
+
 # ------------------------------------------------------------------------------------------------------- one prediction
 
 

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from chainrule.core import UserError
 from chainrule.core.errors import nearest
 from chainrule.core.progress import phase, tracked
-from chainrule.explanation.model_input import ModelInput, RunInput
+from chainrule.explanation.model_input import ModelInput, Picture, RunInput
 from chainrule.explanation.surprise import surprise
 from chainrule.explanation.views import Asked, View, views, views_of
 
@@ -42,6 +42,7 @@ class Head(BaseModel):
     model: str = Field(description="model type")
     tokens: list[Token]
     at: int = Field(description="place of the token whose prediction is explained")
+    image: Picture | None = Field(None, description="the image that some of the tokens are patches of")
 
 
 def schema() -> dict[str, Any]:
@@ -82,8 +83,8 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
     about = Asked(**asked)
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
     name = run.path.resolve().name if run.path else run.name  # where the folder lies concerns no reader of the trace
-    head = Head(run=name, task=run.task, model=run.name, tokens=tokens, at=about.at)
-    return head.model_dump() | {one.name: facts for one, facts in _computed(given, about, found)}
+    head = Head(run=name, task=run.task, model=run.name, tokens=tokens, at=about.at, image=given.picture)
+    return head.model_dump(exclude_none=True) | {one.name: facts for one, facts in _computed(given, about, found)}
 
 
 def _computed(given: RunInput, asked: Asked, found: Sequence[View]) -> Iterator[tuple[View, dict[str, Any]]]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar, get_type_hints
 
+from chainrule.core import UserError
+from chainrule.explanation.image_input import ImageInput
 from chainrule.explanation.model_input import RunInput
 from chainrule.explanation.trace import trace
 from chainrule.runs.run import Run
@@ -28,7 +31,9 @@ def register_input(task: str) -> Callable[[ReaderT], ReaderT]:
     def decorate(read: ReaderT) -> ReaderT:
         kind, own = get_type_hints(read)["return"], list(inspect.signature(read).parameters)[2:]
 
-        def explain(run: Run, text: str, *, view: Sequence[str] = (), **given: Any) -> dict[str, Any]:
+        def explain(run: Run, text: Any, *, view: Sequence[str] = (), **given: Any) -> dict[str, Any]:
+            if not isinstance(text, str) and kind is not ImageInput:
+                raise UserError(f"explain: this run's task is {run.task}: give it a text, not {_file(text)}")
             found = read(run, text, **{name: given.pop(name) for name in own if name in given})
             unknown = {"unknown": found.unknown} if found.unknown else {}
             return {"trace": trace(found, view, given), **unknown}
@@ -42,6 +47,11 @@ def register_input(task: str) -> Callable[[ReaderT], ReaderT]:
         return read
 
     return decorate
+
+
+def _file(given: Any) -> str:
+    """A file that was given, in words."""
+    return f"the file {os.fspath(given)}" if isinstance(given, os.PathLike) else type(given).__name__
 
 
 def input_kind(task: str) -> type[RunInput] | None:

@@ -50,6 +50,7 @@ FIGURES: dict[str, Any] = {
     "cross_attention": lambda v: [f'2 "sein" {v["layers"][1]["heads"][2]["weights"][2]:.3g}'],
     "attention_cell": lambda v: ['7 " or" to 4 "né"', f"{v['score']:.4g} x {v['scale']:.4g} = {v['scaled']:.4g}"]
     + [f"weight {v['weight']:.4g}", f"{v['output'][0]:+.4f}"],
+    "labels": lambda v: [f'"<cat>" {v["best"][0]["p"]:.3g}', f'"dog" {v["best"][1]["p"]:.3g}'],
     "reach": lambda v: [f"(start) {v['start']:.3g}", f"{max(v['norms']):.3g}"],
     "integrated_gradients": lambda v: [f"all: {v['total']:.4g}", f"{max(v['scores'], key=abs):+.3g}"],
     "occlusion": lambda v: [f"add up to {sum(v['scores']):.4g}", f"{max(v['scores'], key=abs):+.3g}"],

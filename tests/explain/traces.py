@@ -128,6 +128,7 @@ def sample_trace() -> dict[str, Any]:
             {"nats": of.one(0, 12), "rank": next(ranks), "entropy": of.one(0, 5), "best": found} for found in best
         ]},
         **_attention(of), **_memories(of), **_causes(of),
+        "labels": {"best": [{"label": label, "p": of.one()} for label in ("<cat>", "dog", "")]},
         "later": {
             "begin": begin, "deep": [{"a": of.one(), "b": of.some(3)}], "flat": of.some(17), "rows": [{"x": of.one()}],
         },
