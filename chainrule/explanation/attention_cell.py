@@ -117,7 +117,9 @@ class _Place:
 
     @property
     def query(self) -> int:
-        return self.found.input_row.query
+        query = self.found.input_row.query
+        assert query is not None, "a cell has one query"
+        return query
 
     @property
     def weights_S(self) -> Tensor:

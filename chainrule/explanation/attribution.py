@@ -16,7 +16,7 @@ from torch import Tensor
 from chainrule.core import Classifier, UserError
 from chainrule.core.progress import tracked
 from chainrule.explanation.image_input import ImageInput
-from chainrule.explanation.model_input import ModelInput, RunInput
+from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.reach import Embedded, embeds_tokens
 from chainrule.explanation.surprise import predicts_tokens
 from chainrule.explanation.views import Asked, Facts, view
@@ -86,7 +86,7 @@ def has_gradients(run: Run) -> bool:
 
 
 @view(has_gradients, usual=False, reads=(ModelInput, ImageInput))
-def integrated_gradients(given: RunInput, asked: Asked) -> IntegratedGradients:
+def integrated_gradients(given: ModelInput | ImageInput, asked: Asked) -> IntegratedGradients:
     """Return how much each token contributed to log p of a token: integrated gradients (Sundararajan et al. 2017) along
     the path on which all embeddings go from the mean of the vocabulary to what they are.
 
@@ -170,7 +170,7 @@ def _mean_gradient(
 @view(
     lambda run: predicts_tokens(run) or isinstance(run.model, Classifier), usual=False, reads=(ModelInput, ImageInput)
 )
-def occlusion(given: RunInput, asked: Asked) -> Occlusion:
+def occlusion(given: ModelInput | ImageInput, asked: Asked) -> Occlusion:
     """Return how much log p of a token falls when one token before it is not known: it is replaced by the four tokens
     that the run holds for most probable in its place, weighted by their probabilities (Kim et al. 2020); a patch of an
     image by the mean of the training pixels.
