@@ -80,9 +80,8 @@ class _Path:
 
 def has_gradients(run: Run) -> bool:
     """Return whether a run has gradients with respect to what it reads."""
-    return embeds_tokens(run) or (
-        isinstance(run.model, Classifier) and any(p.requires_grad for p in run.model.parameters())
-    )
+    labels = isinstance(run.model, SequenceModel) and isinstance(run.model, Classifier)
+    return embeds_tokens(run) or (labels and any(p.requires_grad for p in run.model.parameters()))
 
 
 @view(has_gradients, usual=False, reads=(ModelInput, ImageInput))

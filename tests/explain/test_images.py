@@ -118,7 +118,7 @@ def test_scores_of_patches_add_up_and_are_those_of_a_plain_sum(model: str, setti
     expected = [
         sums[:, y : y + side, x : x + side].sum().item() for y in range(0, SIZE, side) for x in range(0, SIZE, side)
     ]
-    np.testing.assert_allclose(found["scores"], expected, atol=0.015 * np.abs(expected).max())
+    np.testing.assert_allclose(found["scores"], expected, atol=0.04 * np.abs(expected).max())
 
 
 def scores_of(run: Run, pixels_NCYX: Tensor) -> Tensor:
