@@ -13,7 +13,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from chainrule.core import Classifier, UserError
+from chainrule.core import Classifier, SequenceModel, UserError
 from chainrule.core.progress import tracked
 from chainrule.explanation.image_input import ImageInput
 from chainrule.explanation.model_input import ModelInput
@@ -80,8 +80,8 @@ class _Path:
 
 def has_gradients(run: Run) -> bool:
     """Return whether a run has gradients with respect to what it reads."""
-    labels = isinstance(run.model, SequenceModel) and isinstance(run.model, Classifier)
-    return embeds_tokens(run) or (labels and any(p.requires_grad for p in run.model.parameters()))
+    weights = run.model.parameters() if isinstance(run.model, SequenceModel) else ()
+    return embeds_tokens(run) or (isinstance(run.model, Classifier) and any(p.requires_grad for p in weights))
 
 
 @view(has_gradients, usual=False, reads=(ModelInput, ImageInput))
