@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chainrule.options import Options, Result, argument, key, option, register_command
-from chainrule.tasks.groups import FILE_NAME, Language, UsesRun
+from chainrule.tasks.groups import FILE_NAME, Language, Seed, UsesRun
 
 IMAGE_NAME = re.compile(r"\S+\.(png|jpe?g|webp|bmp|gif|tiff?)", re.IGNORECASE)
 FRAME = 'style="width: 100%; height: 40rem; border: 0"'
@@ -25,11 +25,12 @@ class ExplainResult(Result):
 
 
 @register_command("explain", ExplainResult)
-class Explain(UsesRun, Language):
+class Explain(UsesRun, Language, Seed):
     """show what a run expects, remembers and uses when it reads a text or an image"""
 
     text: Any = argument(
-        "the text; of symbols, a record as it is written in a file; to label images, the name of an image file",
+        "the text; of symbols, a record as it is written in a file; to label images, the name of an image "
+        "file; to draw, a caption, whose drawing is explained",
         metavar="INPUT",
     )
     target: str | None = option(
@@ -39,7 +40,8 @@ class Explain(UsesRun, Language):
         "show only this view (may be repeated; default: the usual ones of the model type)", (), metavar="NAME"
     )
     at: int | None = option(
-        "explain the prediction of token N, counted from 0 (default: the most surprising one, the first left aside)",
+        "explain the prediction of token N, counted from 0 (default: the most surprising one, the first left "
+        "aside; of a drawing the middle of the image)",
         metavar="N",
     )
     top_k: int | None = option("alternatives at each place (default: 5)", metavar="K")

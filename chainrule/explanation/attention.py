@@ -18,7 +18,7 @@ from chainrule.explanation.attending import (
     parted,
 )
 from chainrule.explanation.attention_methods import relevance, rollout, weighted_norms
-from chainrule.explanation.image_input import ImageInput
+from chainrule.explanation.image_input import DrawnInput, ImageInput
 from chainrule.explanation.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
 from chainrule.explanation.views import Asked, Facts, view
 
@@ -71,7 +71,7 @@ class AttentionRows(Facts):
     )
 
 
-@view(attends, reads=(ModelInput, PairInput, EncoderInput, ImageInput), takes=("layer", "head"))
+@view(attends, reads=(ModelInput, PairInput, EncoderInput, ImageInput, DrawnInput), takes=("layer", "head"))
 def attention(given: RunInput, asked: Asked) -> AttentionRows:
     """Return which tokens each attention head weighs to predict the token, and three ways to sum this up over heads and
     layers. A large weight does not prove that the token mattered: other weights can give the same prediction."""

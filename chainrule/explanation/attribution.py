@@ -15,7 +15,7 @@ from torch import Tensor
 
 from chainrule.core import Classifier, SequenceModel, UserError
 from chainrule.core.progress import tracked
-from chainrule.explanation.image_input import ImageInput
+from chainrule.explanation.image_input import DrawnInput, ImageInput
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.reach import Embedded, embeds_tokens
 from chainrule.explanation.surprise import predicts_tokens
@@ -84,7 +84,7 @@ def has_gradients(run: Run) -> bool:
     return embeds_tokens(run) or (isinstance(run.model, Classifier) and any(p.requires_grad for p in weights))
 
 
-@view(has_gradients, usual=False, reads=(ModelInput, ImageInput))
+@view(has_gradients, usual=False, reads=(ModelInput, ImageInput, DrawnInput))
 def integrated_gradients(given: ModelInput | ImageInput, asked: Asked) -> IntegratedGradients:
     """Return how much each token contributed to log p of a token: integrated gradients (Sundararajan et al. 2017) along
     the path on which all embeddings go from the mean of the vocabulary to what they are.

@@ -1,4 +1,4 @@
-"""An image that a run labels, as a row of patches, and the probability of each label."""
+"""Images as rows of patches: one that a run labels, with the probability of each label, and one that it has drawn."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from chainrule.explanation.model_input import InputRow, Picture, RunInput
+from chainrule.explanation.model_input import InputRow, ModelInput, Picture, RunInput
 from chainrule.explanation.views import Asked, Facts, view
+from chainrule.inference.scoring import Row
 from chainrule.runs.run import Run
 
 MOST = 8
@@ -69,6 +70,26 @@ class ImageInput(RunInput):
 
     def _read(self) -> tuple[Tensor, str]:
         return self.log_p(self.pixels_1CYX)[0, self.label], self.run.processor.labels[self.label]
+
+
+@dataclass(frozen=True)
+class DrawnInput(ModelInput):
+    """A caption and the image that a run has drawn of it, as one record: the tokens of the caption, then those of the
+    image, row after row.
+
+    Args:
+        names: returns the name of a token of the vocabulary.
+    """
+
+    names: Callable[[int], str]
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """The whole record in one row, as it is drawn."""
+        return [Row(0, 0, len(self.ids), 0)]
+
+    def name(self, k: int) -> str:
+        return self.names(k)
 
 
 class Label(Facts):

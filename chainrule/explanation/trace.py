@@ -74,7 +74,7 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
     if asked.get("top_k", 1) < 1:
         raise UserError(f"--top-k {asked['top_k']}: at least 1")
     asked = {"top_k": 5, "layer": None, "head": None, **asked}
-    asked.setdefault("begin", max(0, min(asked.get("at", 0), most - STRETCH)))
+    asked.setdefault("begin", max(0, min(asked.get("at", given.at or 0), most - STRETCH)))
     asked.setdefault("end", min(most, asked["begin"] + STRETCH))
     if asked["begin"] >= asked["end"]:
         raise UserError(f"--begin {asked['begin']} --end {asked['end']}: nothing between them")
