@@ -50,6 +50,10 @@ class Explain(UsesRun, Language, Seed):
     key: int | None = option(
         "attention_cell: the weight of token N, -1: of the start token (default: the largest weight)", metavar="N"
     )
+    source: int | None = option(
+        "source_attention: the attention of token N of the source (default: the one that the last layer weighs most)",
+        metavar="N",
+    )
     begin: int | None = option(
         "first token of the stretch that is shown (default: 256 tokens from --at on)", metavar="N"
     )

@@ -74,6 +74,9 @@ class Autoregressive(SequenceModel, ABC):
     cross_attention_probe: str | None = None
     """Name of the probe of its attention weights over the prompt, B x T x S or B x H x T x S; None: it has none."""
 
+    prompt_stack: str | None = None
+    """Dotted name of the stack of Transformer blocks whose self-attention reads the prompt; None: it has none."""
+
     token_embedding: str | None = None
     """Name of the ``nn.Embedding`` through which alone tokens reach a prediction: gradients with respect to its outputs
     are those with respect to tokens. None: tokens are counted, or looked up in tables of probabilities.

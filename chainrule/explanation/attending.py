@@ -76,13 +76,14 @@ def attends(run: Run) -> bool:
     return isinstance(run.model, SequenceModel) and run.model.attention_stack is not None
 
 
-def attention_layers(model: SequenceModel) -> list[AttentionLayer]:
-    """Return the self-attention layers of a model, first to last.
+def attention_layers(model: SequenceModel, name: str | None = None) -> list[AttentionLayer]:
+    """Return the self-attention layers of a stack of a model, first to last.
 
     Args:
-        model: a model that has an ``attention_stack``.
+        model: the model.
+        name: dotted name of the stack; None: that of its ``attention_stack``, which it has.
     """
-    name = model.attention_stack
+    name = model.attention_stack if name is None else name
     assert name is not None
     stack = model.get_submodule(name)
     assert isinstance(stack, BlockStack)

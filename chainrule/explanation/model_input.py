@@ -204,6 +204,8 @@ class PairInput(ModelInput):
         source_texts: the text of each.
     """
 
+    options = (*ModelInput.options, "source")
+
     source_ids: np.ndarray
     source_texts: Sequence[str]
 

@@ -105,8 +105,8 @@ def most_surprising(given: RunInput, asked: dict[str, Any]) -> int:
 
 
 def _check_used(given: RunInput, found: Sequence[View], asked: dict[str, Any]) -> None:
-    """Raise UserError if a layer, head or key is asked for of views that have none."""
-    for name in ("layer", "head", "key"):
+    """Raise UserError if a layer, head, key or source is asked for of views that have none."""
+    for name in ("layer", "head", "key", "source"):
         if name in asked and not any(name in one.takes for one in found):
             able = " or ".join(f"--view {one.name}" for one in views_of(given.run, type(given)) if name in one.takes)
             told = (

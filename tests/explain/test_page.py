@@ -210,7 +210,8 @@ def test_the_sample_has_the_form_of_the_views_of_the_package() -> None:
 def test_a_view_of_another_token_says_so() -> None:
     found = of_sample()
     assert set(found["ofOne"]) == {
-        "attention", "attention_cell", "cross_attention", "reach", "integrated_gradients", "occlusion",
+        "attention", "attention_cell", "cross_attention", "source_attention", "reach", "integrated_gradients",
+        "occlusion",
     }  # fmt: skip
     for view in found["ofOne"]:
         assert any(f"Computed for token {AT}" in text for text in found["views"][view]["texts"])

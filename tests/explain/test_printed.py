@@ -47,7 +47,10 @@ FIGURES: dict[str, Any] = {
     "memory": lambda v: [f"k = 8      {v['nats'][3]:.3f}  [{v['interval'][3][0]:.3f}, {v['interval'][3][1]:.3f}]"],
     "stress": lambda v: [f"permute         {v['changes'][2]['amount']:<5g}", f"counts +{v['changes'][4]['bag']:.3f}"],
     "attention": lambda v: [f"{v['nats']:.3f} nats", f"{max(v['layers'][1]['heads'][2]['weights']):.3g}"],
-    "cross_attention": lambda v: [f'2 "sein" {v["layers"][1]["heads"][2]["weights"][2]:.3g}'],
+    "cross_attention": lambda v: [f'2 "sein" {v["layers"][1]["heads"][2]["weights"][2]:.3g}']
+    + [f"{max(v['relevance']):.3g}"],
+    "source_attention": lambda v: ['of 2 "sein"', f"{max(v['layers'][1]['heads'][2]['weights']):.3g}"]
+    + [f"{max(v['rollout']):.3g}"],
     "attention_cell": lambda v: ['7 " or" to 4 "né"', f"{v['score']:.4g} x {v['scale']:.4g} = {v['scaled']:.4g}"]
     + [f"weight {v['weight']:.4g}", f"{v['output'][0]:+.4f}"],
     "labels": lambda v: [f'"<cat>" {v["best"][0]["p"]:.3g}', f'"dog" {v["best"][1]["p"]:.3g}'],

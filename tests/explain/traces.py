@@ -45,6 +45,14 @@ def _attention(of: Numbers) -> dict[str, Any]:
             "layers": [{"layer": layer, "heads": [
                 {"head": k, "weights": of.some(3), "norms": of.some(3)} for k in range(3)
             ]} for layer in range(2)],
+            "relevance": of.some(3),
+        },
+        "source_attention": {
+            "source": [{"id": 210 + k, "text": text} for k, text in enumerate(("zu", " ", "sein"))], "token": 2,
+            "layers": [{"layer": layer, "heads": [
+                {"head": k, "weights": of.some(3), "norms": of.some(3)} for k in range(3)
+            ]} for layer in range(2)],
+            "rollout": of.some(3),
         },
         "attention_cell": {
             "layer": 1, "head": 2, "group": 103, "first": 0, "key": 4,
