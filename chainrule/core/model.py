@@ -47,6 +47,10 @@ class SequenceModel(nn.Module):
     """Number of tokens that this stack reads at once, each chunk behind a start token; None: the whole row, without one
     (of an autoregressive model: as `forward` is given it)."""
 
+    token_vectors: dict[str, bool] = {}
+    """Dotted names of the modules whose outputs are all that a bidirectional model knows of its tokens, with a vector
+    for each; True: of rows that begin with a start token (chunks of ``attention_chunk`` tokens, where it has one)."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.config = config

@@ -158,9 +158,3 @@ def parted(input_row: InputRow, row: list[T]) -> tuple[T | None, list[T]]:
         row: an entry for each of its inputs.
     """
     return (row[0], row[1:]) if input_row.start else (None, row)
-
-
-def check_attends(run: Run) -> None:
-    """Raise UserError if a run has no self-attention, for tasks of which nothing else is shown."""
-    if not attends(run):
-        raise UserError(f"explain: this {run.name} for {run.task} has no attention over a text: nothing of it is shown")

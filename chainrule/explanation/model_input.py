@@ -55,6 +55,27 @@ class InputRow:
         return places_T / places_T.sum()
 
 
+def answering(
+    log_p: Callable[[], Tensor], name: Callable[[int], str], answer: int | None = None
+) -> Callable[[], tuple[Tensor, str]]:
+    """Return the ``read`` of an ``InputRow`` whose answer is one of several.
+
+    Args:
+        log_p: runs the model once; returns log p of each, in nats.
+        name: returns the name of an answer.
+        answer: the one that is explained; None: that which is the most probable when it is first read.
+    """
+    found = [] if answer is None else [answer]
+
+    def read() -> tuple[Tensor, str]:
+        log_p_C = log_p()
+        if not found:
+            found.append(int(log_p_C.argmax()))
+        return log_p_C[found[0]], name(found[0])
+
+    return read
+
+
 class Picture(BaseModel):
     """An image whose patches are tokens of the input, row after row."""
 
@@ -131,9 +152,11 @@ class EncoderInput(RunInput):
 
     Args:
         input_rows: the row in which the token at a place is encoded.
+        words: the first token of each word, where the run reads words beside their tokens; None: it does not.
     """
 
     at: int | None = field(default=0, kw_only=True)
+    words: Sequence[int] | None = field(default=None, kw_only=True)
     input_rows: Callable[[int], InputRow]
 
     def input_row(self, at: int) -> InputRow:

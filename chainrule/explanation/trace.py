@@ -16,6 +16,7 @@ from chainrule.core.progress import phase, tracked
 from chainrule.explanation.model_input import ModelInput, Picture, RunInput
 from chainrule.explanation.surprise import surprise
 from chainrule.explanation.views import Asked, View, views, views_of
+from chainrule.runs.run import Run
 
 FORMAT = 1
 MOST = 4096
@@ -117,10 +118,22 @@ def _check_used(given: RunInput, found: Sequence[View], asked: dict[str, Any]) -
             raise UserError(f"--{name} {asked[name]}: {told}")
 
 
+def check_explains(run: Run, kind: type[RunInput]) -> None:
+    """Raise UserError if a run has no views.
+
+    Args:
+        run: the run.
+        kind: the kind of its inputs.
+    """
+    if not any(views_of(run, kind)):
+        raise UserError(f"explain: nothing of this {run.name} for {run.task} can be shown")
+
+
 def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
     having = {one.name: one for one in views_of(given.run, type(given))}
     for name in names:
         if name not in having:
             told = f"this {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)
             raise UserError(f"--view {name}: {told}")
-    return [having[name] for name in names] or [one for one in having.values() if one.usual]
+    usual = [one for one in having.values() if one.usual]
+    return [having[name] for name in names] or usual or [*having.values()]

@@ -34,6 +34,9 @@ CASES: dict[str, dict[str, Any]] = {
         "pooled": True, "ends": [32, 12],
     },
     "tag transformer": {"text": SOURCE, "at": 2, "query": 2, "row": slice(0, 7), "first": 0, "start": False},
+    "tag bert": {  # in pieces, which are words here, behind a start token
+        "text": SOURCE, "at": 2, "query": 3, "row": slice(0, 8), "first": 0, "start": True, "ends": [8],
+    },
     "translate transformer": {"text": SOURCE, "at": 3, "query": 3, "row": slice(0, 4), "first": 0, "start": True},
 }  # fmt: skip
 
@@ -58,7 +61,10 @@ def replaced(layers: list[nn.Module], config: Any, causal: bool, lengths: list[i
 
         def before(module: Any, args: Any) -> tuple[Tensor, ...]:
             x, H = inputs[module], config.heads
-            packed = lengths is not None and len(x) == 1  # rows side by side, without their padding
+            packed = lengths is not None and x.shape[:2] == (
+                1,
+                sum(lengths),
+            )  # rows side by side
             x = nn.utils.rnn.pad_sequence(x[0].split(lengths), batch_first=True) if packed else x
             q, k, v = (heads_of(w(x), H) for w in (module.queries, module.keys, module.values))
             q, k = (torch.stack([torch.stack([placed(config, head) for head in row]) for row in y]) for y in (q, k))
@@ -276,7 +282,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: task_run("classify", "transformer").explain("a cat", view="surprise"),
         "--view surprise: this transformer has attention, attention_cell",
     ),
-    "no attention": (lambda: task_run("tag", "gru").explain("a cat"), "explain: this gru for tag has no attention"),
+    "nothing that is shown": (
+        lambda: task_run("tag", "hmm").explain("a cat"),
+        "explain: nothing of this hmm for tag can be shown",
+    ),
     "a key of a row without a start token": (
         lambda: task_run("tag", "transformer").explain("a cat", view="attention_cell", key=-1),
         "--key -1: what is shown of token 0 attends to tokens 0 to 1$",
@@ -338,6 +347,19 @@ def test_the_command_prints_what_each_head_weighs_most(capsys: pytest.CaptureFix
     assert f"(start) {relevance['start']:.3g}" in lines[own + 6] and lines[own + 6].startswith("  relevance")
     assert lines[source + 5].startswith("  relevance") and lines[source + 6].startswith("source_attention of ")
     assert len(lines) == source + 12
+
+
+def test_words_that_translators_taggers_and_classifiers_do_not_know_are_counted() -> None:
+    run = task_run("translate", "transformer")
+    told = run.explain("the zebra", target="TAM", view="surprise")["unknown"]
+    assert told == run.translate(["the zebra"])["unknown"] > 0
+    assert run.explain("the cat", target="xyz TAM", view="surprise")["unknown"] == 1
+    assert "unknown" not in run.explain("the cat", target="TAM", view="surprise")
+    run = task_run("classify", "transformer")
+    assert run.explain("the zq고")["unknown"] == run.classify(["the zq고"])["unknown"][0] > 0
+    for model in ("transformer", "bert"):
+        run = task_run("tag", model)
+        assert run.explain("the zebra sat on zebras")["unknown"] == 2 and "unknown" not in run.explain("the cat")
 
 
 def test_words_that_a_run_of_masks_does_not_know_are_counted() -> None:
