@@ -206,7 +206,7 @@ ROUTES = {
         "base64",
         {"text": "home search product", "at": 2}, explaining.work,
         words={"view": "show only this view (or a list of them; default: the usual ones of the model type)"},
-        never=("out",), only=lambda run: bool(explaining.views_of_run(run)),
+        never=("out", "beside"), only=lambda run: bool(explaining.views_of_run(run)),
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",

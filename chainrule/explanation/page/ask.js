@@ -1,5 +1,6 @@
 // Requests to the server that the page came from, and what their answers hold.
 import { isOfOne } from "./panels.js";
+import { placeIn } from "./places.js";
 
 export async function post(path, body, signal) {
   const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
@@ -30,15 +31,7 @@ export function outdated(trace, changes) {
   return (given("layer") && OF_ONE_LAYER.some(name => name in trace)) || ((given("head") || given("key")) && "attention_cell" in trace);
 }
 
-// Where each token begins in its text; the token of another trace at the same place of the text.
-export function starts(trace) {
-  let place = 0;
-  return trace.tokens.map(token => { const start = place; place += token.text.length; return start; });
-}
-export function sameplace(from, at, to) {
-  const place = starts(from)[at], found = starts(to);
-  return Math.max(0, found.findLastIndex((start, k) => start <= place && (to.tokens[k].text !== "" || start === place)));
-}
+export const sameplace = placeIn;
 
 // The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.
 export const following = text => ({ prompt: text, max_tokens: 1, temperature: 0, logprobs: 12 });
