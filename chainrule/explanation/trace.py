@@ -15,7 +15,7 @@ from chainrule.core.errors import nearest
 from chainrule.core.progress import phase, tracked
 from chainrule.explanation.model_input import ModelInput, Picture, RunInput
 from chainrule.explanation.surprise import surprise
-from chainrule.explanation.views import Asked, View, views, views_of
+from chainrule.explanation.views import ALONG, Asked, View, views, views_of
 from chainrule.runs.run import Run
 
 FORMAT = 1
@@ -106,16 +106,19 @@ def most_surprising(given: RunInput, asked: dict[str, Any]) -> int:
 
 
 def _check_used(given: RunInput, found: Sequence[View], asked: dict[str, Any]) -> None:
-    """Raise UserError if a layer, head, key or source is asked for of views that have none."""
-    for name in ("layer", "head", "key", "source"):
-        if name in asked and not any(name in one.takes for one in found):
+    """Raise UserError if an option is asked for that no view uses. A stretch is used to find the token that surprises
+    most, too, where none is asked for."""
+    uses = {name for one in found for name in one.takes} | {"at"}
+    uses |= set(ALONG) if given.at is None and "at" not in asked else set()
+    for name in asked:
+        if name not in uses:
             able = " or ".join(f"--view {one.name}" for one in views_of(given.run, type(given)) if name in one.takes)
             told = (
                 f"{able} of this {given.run.name} uses it: give that"
                 if able
                 else f"no view of this {given.run.name} uses it: leave it out"
             )
-            raise UserError(f"--{name} {asked[name]}: {told}")
+            raise UserError(f"--{name.replace('_', '-')} {asked[name]}: {told}")
 
 
 def check_explains(run: Run, kind: type[RunInput]) -> None:

@@ -44,6 +44,8 @@ class Asked:
     source: int | None = None
 
 
+ALONG = ("begin", "end")
+"""What views of a stretch of the input take."""
 Compute = Callable[[Any, Asked], Facts]
 ComputeT = TypeVar("ComputeT", bound=Compute)
 
@@ -58,7 +60,7 @@ class View:
         applies: whether a run has it.
         usual: it is shown unless others are asked for; the others take long.
         reads: the kinds of input that it explains.
-        takes: which of ``layer``, ``head``, ``key`` and ``source`` it uses.
+        takes: which options of ``Asked`` it uses beside ``at``.
     """
 
     name: str
@@ -90,7 +92,7 @@ def view(
         applies: whether a run has the view, given the run.
         usual: it is shown unless others are asked for.
         reads: the kinds of input that it explains.
-        takes: which of ``layer``, ``head``, ``key`` and ``source`` it uses.
+        takes: which options of ``Asked`` it uses beside ``at``.
     """
 
     def decorate(compute: ComputeT) -> ComputeT:

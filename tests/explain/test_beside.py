@@ -19,9 +19,7 @@ LINE = "3 the cat sat on né mat"
 
 def test_other_runs_explain_the_same_place_of_the_text() -> None:
     gpt, words = small_run("gpt"), small_run("gru", "word")
-    answer = gpt.explain(
-        "the cat sat on a", at=9, begin=4, end=13, view="surprise", beside=[words, small_run("ngram")]
-    )
+    answer = gpt.explain("the cat sat on a", at=9, begin=4, end=13, view="surprise", beside=[words, small_run("ngram")])
     first, (second, third) = answer["trace"], (one["trace"] for one in answer["beside"])
     texts = [token["text"] for token in second["tokens"]]
     starts = [len("".join(texts[:k])) for k in range(len(texts) + 1)]

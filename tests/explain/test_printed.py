@@ -123,12 +123,21 @@ def test_the_first_token_is_left_aside_unless_it_is_asked_for(tmp_path: Path) ->
             {"head": 0, "view": "reach"},
             "--head 0: --view attention or --view attention_cell of this gpt uses it",
         ),
+        ("gpt", {"top_k": 3, "view": "attention"}, "--top-k 3: --view surprise of this gpt uses it: give that"),
+        ("gpt", {"begin": 3, "at": 5, "view": "reach"}, "--begin 3: --view memory or --view stress or --view surprise"),
+        ("hmm", {"end": 9, "at": 5, "view": "occlusion"}, "--end 9: --view belief or --view memory or"),
         ("gru", {"view": "attention"}, "--view attention: this gru has gates, "),
     ],
 )
 def test_options_that_no_view_uses_are_refused(model: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         small_run(model).explain(LINE, **options)
+
+
+def test_a_stretch_chooses_the_token_where_none_is_asked_for() -> None:
+    nats = [one["nats"] for one in small_run("gpt").explain(LINE, view="surprise")["trace"]["surprise"]["tokens"]]
+    trace = small_run("gpt").explain(LINE, view="reach", begin=4, end=9)["trace"]
+    assert trace["at"] == max(range(4, 9), key=nats.__getitem__)
 
 
 def test_the_name_of_a_file_is_no_text(

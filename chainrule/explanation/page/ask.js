@@ -17,7 +17,8 @@ export function questions(run, { text, at, layer, head, key, view }, shown) {
   const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
   const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
   const apart = [layer, head, key].every(one => one === undefined) ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
-  return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];
+  const own = name => Object.fromEntries(Object.entries(body).filter(([key]) => key !== "top_k" && (name === "gates" || !["begin", "end"].includes(key))));
+  return [body, ...apart.map(name => ({ ...own(name), view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];
 }
 // Does a run have the layer that is asked for of a view? A layer chosen for one run may be missing in another.
 export function hasLayer(trace, name, layer) {
