@@ -47,6 +47,10 @@ class SequenceModel(nn.Module):
     """Number of tokens that this stack reads at once, each chunk behind a start token; None: the whole row, without one
     (of an autoregressive model: as `forward` is given it)."""
 
+    token_vectors: dict[str, bool] = {}
+    """Dotted names of the modules whose outputs are all that a bidirectional model knows of its tokens, with a vector
+    for each; True: of rows that begin with a start token (chunks of ``attention_chunk`` tokens, where it has one)."""
+
     def __init__(self, config: Config):
         super().__init__()
         self.config = config
@@ -73,6 +77,9 @@ class Autoregressive(SequenceModel, ABC):
 
     cross_attention_probe: str | None = None
     """Name of the probe of its attention weights over the prompt, B x T x S or B x H x T x S; None: it has none."""
+
+    prompt_stack: str | None = None
+    """Dotted name of the stack of Transformer blocks whose self-attention reads the prompt; None: it has none."""
 
     token_embedding: str | None = None
     """Name of the ``nn.Embedding`` through which alone tokens reach a prediction: gradients with respect to its outputs
@@ -357,6 +364,11 @@ class Tagger(ABC):
 
 class Classifier(ABC):
     """A model that labels a whole record."""
+
+    image_patch: int | None = None
+    """Side in pixels of the patches of an image that its self-attention reads, row after row; None: it reads none."""
+    label_token: bool = False
+    """True: the label is read from a token before these patches (class token); False: from the mean of all patches."""
 
     @abstractmethod
     def classify(self, batch: Batch) -> Tensor:

@@ -249,6 +249,26 @@ def as_png(pixels_YXC: np.ndarray) -> bytes:
     return found.getvalue()
 
 
+def at_most(pixels_YXC: np.ndarray, side: int) -> np.ndarray:
+    """Return an image that is scaled down where it is larger than a square.
+
+    >>> at_most(np.zeros((600, 300, 1), np.uint8), 256).shape, at_most(np.zeros((2, 3, 3), np.uint8), 256).shape
+    ((256, 128, 1), (2, 3, 3))
+
+    Args:
+        pixels_YXC: Y × X × C, uint8, with 1 or 3 channels.
+        side: largest height and width of the result, in pixels.
+    """
+    from PIL import Image
+
+    Y, X, C = pixels_YXC.shape
+    if max(Y, X) <= side:
+        return pixels_YXC
+    size = round(X * side / max(Y, X)), round(Y * side / max(Y, X))
+    image = Image.fromarray(pixels_YXC.squeeze(2) if C == 1 else pixels_YXC)
+    return np.asarray(image.resize(size, Image.Resampling.BOX)).reshape(size[1], size[0], C)
+
+
 def grid(pictures: Sequence[np.ndarray], columns: int, gap: int = 2, least: int = 64) -> np.ndarray:
     """Return images side by side on white, each enlarged by a whole factor.
 

@@ -76,13 +76,14 @@ def attends(run: Run) -> bool:
     return isinstance(run.model, SequenceModel) and run.model.attention_stack is not None
 
 
-def attention_layers(model: SequenceModel) -> list[AttentionLayer]:
-    """Return the self-attention layers of a model, first to last.
+def attention_layers(model: SequenceModel, name: str | None = None) -> list[AttentionLayer]:
+    """Return the self-attention layers of a stack of a model, first to last.
 
     Args:
-        model: a model that has an ``attention_stack``.
+        model: the model.
+        name: dotted name of the stack; None: that of its ``attention_stack``, which it has.
     """
-    name = model.attention_stack
+    name = model.attention_stack if name is None else name
     assert name is not None
     stack = model.get_submodule(name)
     assert isinstance(stack, BlockStack)
@@ -157,9 +158,3 @@ def parted(input_row: InputRow, row: list[T]) -> tuple[T | None, list[T]]:
         row: an entry for each of its inputs.
     """
     return (row[0], row[1:]) if input_row.start else (None, row)
-
-
-def check_attends(run: Run) -> None:
-    """Raise UserError if a run has no self-attention, for tasks of which nothing else is shown."""
-    if not attends(run):
-        raise UserError(f"explain: this {run.name} for {run.task} has no attention over a text: nothing of it is shown")

@@ -17,7 +17,8 @@ from chainrule.explanation.attending import (
     observe,
     parted,
 )
-from chainrule.explanation.attention_methods import one_hot, relevance, rollout, weighted_norms
+from chainrule.explanation.attention_methods import relevance, rollout, weighted_norms
+from chainrule.explanation.image_input import DrawnInput, ImageInput
 from chainrule.explanation.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
 from chainrule.explanation.views import Asked, Facts, view
 
@@ -70,7 +71,7 @@ class AttentionRows(Facts):
     )
 
 
-@view(attends, reads=(ModelInput, PairInput, EncoderInput), takes=("layer", "head"))
+@view(attends, reads=(ModelInput, PairInput, EncoderInput, ImageInput, DrawnInput), takes=("layer", "head"))
 def attention(given: RunInput, asked: Asked) -> AttentionRows:
     """Return which tokens each attention head weighs to predict the token, and three ways to sum this up over heads and
     layers. A large weight does not prove that the token mattered: other weights can give the same prediction."""
@@ -80,7 +81,7 @@ def attention(given: RunInput, asked: Asked) -> AttentionRows:
     recorded = [found.recorded(layer, "weights") for layer in layers]
     gradients = [found.square(gradient) for gradient in torch.autograd.grad(found.log_p, recorded)]
     weights = [found.square(weights_BHTT).detach() for weights_BHTT in recorded]
-    query_T = one_hot(input_row.query, weights[0].shape[-1], weights[0])
+    query_T = input_row.places(weights[0][0, 0])
     return AttentionRows(
         first=input_row.first,
         answer=found.answer,
@@ -102,7 +103,8 @@ def _answered(input_row: InputRow, query_T: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _heads(layer: AttentionLayer, found: Observed, head: int | None) -> list[AttentionHead]:
-    weights_HS = found.square(found.recorded(layer, "weights"))[:, found.input_row.query].double()
+    weights_HTS = found.square(found.recorded(layer, "weights")).double()
+    weights_HS = found.input_row.places(weights_HTS[0, 0]) @ weights_HTS
     value_HSK = found.row(layer, "value")[:, : weights_HS.shape[-1]]
     norms_HS = weighted_norms(weights_HS, value_HSK, layer.attention.out.weight)
     heads = []

@@ -21,6 +21,7 @@ from chainrule.explanation.attending import (
     observe,
     parted,
 )
+from chainrule.explanation.image_input import DrawnInput
 from chainrule.explanation.model_input import EncoderInput, InputRow, ModelInput, PairInput, RunInput
 from chainrule.explanation.views import Asked, Facts, view
 
@@ -73,7 +74,7 @@ class Cell(Facts):
     output: list[float] = Field(description="output of the layer: the sum of these")
 
 
-@view(attends, usual=False, reads=(ModelInput, PairInput, EncoderInput), takes=("layer", "head", "key"))
+@view(attends, usual=False, reads=(ModelInput, PairInput, EncoderInput, DrawnInput), takes=("layer", "head", "key"))
 @torch.no_grad()
 def attention_cell(given: RunInput, asked: Asked) -> Cell:
     """Return the computation of one attention weight and of what it adds to the layer, number by number: that of the
@@ -117,7 +118,9 @@ class _Place:
 
     @property
     def query(self) -> int:
-        return self.found.input_row.query
+        query = self.found.input_row.query
+        assert query is not None, "a cell has one query"
+        return query
 
     @property
     def weights_S(self) -> Tensor:

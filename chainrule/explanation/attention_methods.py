@@ -2,28 +2,16 @@
 
 Every method takes the attention weights of a stack, first layer first, H x T x S of one input, and returns one row:
 that of the place (or mixture of places) which is explained. The rows are products of a vector with one matrix per
-layer, from the last layer down.
+layer, from the last layer down. Relevance through cross-attention alone is a matrix: its rules need all places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-
-
-def one_hot(place: int, size: int, like: Tensor) -> Tensor:
-    """Return a row of zeros with a one, float64.
-
-    Args:
-        place: where the one is; negative: counted from the end.
-        size: length of the row.
-        like: a tensor on the device of the result.
-    """
-    row_T = torch.zeros(size, dtype=torch.float64, device=like.device)
-    row_T[place] = 1
-    return row_T
 
 
 def _mean(x_HTT: Tensor) -> Tensor:
@@ -73,6 +61,51 @@ def relevance(weights: Sequence[Tensor], gradients: Sequence[Tensor], row_T: Ten
     for weights_HTT, gradient_HTT in zip(reversed(weights), reversed(gradients), strict=True):
         found_T = found_T + found_T @ _mean((gradient_HTT * weights_HTT).clamp(min=0))
     return found_T - row_T
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """Attention weights, H x T x S, and the gradients of the output by them."""
+
+    weights: Tensor
+    gradients: Tensor
+
+    @property
+    def positive(self) -> Tensor:
+        """Mean over heads of weight times gradient where that is positive, T x S, float64."""
+        return _mean((self.gradients * self.weights).clamp(min=0))
+
+
+def cross_relevance(source: Sequence[Weighed], target: Sequence[tuple[Weighed, Weighed]]) -> Tensor:
+    """Return the relevance of the tokens of a source for each place of a target (Chefer et al. 2021, rules 5 to 10).
+
+    With A the positive mean of weight times gradient: self-attention adds A R to the relevance R that a side has for
+    its own places (I at first) and to that of the source for the target (0 at first); cross-attention adds
+    N(R_target)' A N(R_source) to the latter, where N(R) = I + (R - I) with rows that are divided by their sums.
+
+    Args:
+        source: self-attention of each layer that reads the source.
+        target: self-attention and cross-attention of each layer that reads the target.
+
+    Returns:
+        T x S, float64, at least 0.
+    """
+    own_SS = torch.eye(source[0].weights.shape[-1], dtype=torch.float64, device=source[0].weights.device)
+    for layer in source:
+        own_SS = own_SS + layer.positive @ own_SS
+    own_TT = torch.eye(target[0][0].weights.shape[-1], dtype=torch.float64, device=own_SS.device)
+    found_TS = own_TT.new_zeros(len(own_TT), len(own_SS))
+    for attention, cross in target:
+        found_TS = found_TS + attention.positive @ found_TS
+        own_TT = own_TT + attention.positive @ own_TT
+        found_TS = found_TS + _normalised(own_TT).mT @ cross.positive @ _normalised(own_SS)
+    return found_TS
+
+
+def _normalised(own_TT: Tensor) -> Tensor:
+    eye_TT = torch.eye(len(own_TT), dtype=own_TT.dtype, device=own_TT.device)
+    sums_T1 = (own_TT - eye_TT).sum(1, keepdim=True)
+    return eye_TT + (own_TT - eye_TT) / torch.where(sums_T1 > 0, sums_T1, 1)
 
 
 def weighted_norms(weights_HS: Tensor, value_HSK: Tensor, out_DF: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from chainrule.data.token_texts import token_name
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.stretch import pieces
 from chainrule.explanation.surprise import predicts_tokens
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.runs.run import Run
 
 
@@ -70,7 +70,7 @@ class _Tried:
     reserved: float
 
 
-@view(backs_off)
+@view(backs_off, takes=ALONG)
 def backoff(given: ModelInput, asked: Asked) -> BackoffFacts:
     """Return the longest context after which each token was seen in training, and what every context contributes to its
     probability. That a context was seen does not make it reliable: it may have been seen only once.

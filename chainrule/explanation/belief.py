@@ -11,7 +11,7 @@ from chainrule.data.token_texts import token_name
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.stretch import pieces
 from chainrule.explanation.surprise import Alternative, predicts_tokens
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.nn.probes import Recorder
 from chainrule.runs.run import Run
 
@@ -42,7 +42,7 @@ def has_hidden_states(run: Run) -> bool:
     return predicts_tokens(run) and isinstance(run.model, HiddenStates)
 
 
-@view(has_hidden_states)
+@view(has_hidden_states, takes=(*ALONG, "top_k"))
 def belief(given: ModelInput, asked: Asked) -> BeliefFacts:
     """Return the belief over the hidden state of each token, before the token is seen and after it, and the tokens that
     each state emits. A state means what the model uses it for: numbers of states carry no order, and training from

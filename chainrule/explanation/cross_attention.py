@@ -1,4 +1,4 @@
-"""Attention of a target to its source."""
+"""Attention to a source: that of a target to it, and that of its tokens to each other."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
 
-from chainrule.core import Autoregressive
-from chainrule.explanation.attending import chosen, cross_attention_layers
-from chainrule.explanation.attention_methods import weighted_norms
-from chainrule.explanation.model_input import PairInput
+from chainrule.core import Autoregressive, UserError
+from chainrule.explanation.attending import attention_layers, chosen, cross_attention_layers
+from chainrule.explanation.attention_methods import Weighed, cross_relevance, rollout, weighted_norms
+from chainrule.explanation.model_input import InputRow, PairInput
 from chainrule.explanation.views import Asked, Facts, view
 from chainrule.nn.attention import Attention
 from chainrule.nn.probes import Recorder
@@ -48,6 +47,25 @@ class CrossAttention(Facts):
 
     source: list[SourceToken]
     layers: list[CrossLayer]
+    relevance: list[float] | None = Field(
+        description="relevance of each token of the source for log p of the token, through all layers: weights times "
+        "gradients, where positive, by the rules for two inputs of Chefer et al. 2021; null: not all layers attend"
+    )
+
+
+class SourceAttention(Facts):
+    """The attention of one token of the source to all of them, where the source is read."""
+
+    source: list[SourceToken]
+    token: int = Field(description="place of the token in the source")
+    layers: list[CrossLayer]
+    rollout: list[float] = Field(
+        description="share of each token in the last layer if every layer passes on half of what is at a place and "
+        "half of what its heads attend to (Abnar & Zuidema 2020); adds up to 1"
+    )
+
+
+# ------------------------------------------------------------------------------------------------- target to source
 
 
 def attends_to_source(run: Run) -> bool:
@@ -56,32 +74,93 @@ def attends_to_source(run: Run) -> bool:
 
 
 @view(attends_to_source, reads=(PairInput,), takes=("layer", "head"))
-@torch.no_grad()
 def cross_attention(given: PairInput, asked: Asked) -> CrossAttention:
-    """Return which tokens of the source each head weighs to predict a token of the target. The weights do not prove
-    which words translate each other, for what stands at a place of the source has been mixed with its neighbours."""
-    layers = cross_attention_layers(given.run.model)
+    """Return which tokens of the source each head weighs to predict a token of the target, and how relevant each is
+    through all layers. The weights do not prove which words translate each other, for what stands at a place of the
+    source has been mixed with its neighbours."""
+    layers, input_row = cross_attention_layers(given.run.model), given.input_row(asked.at)
     shown = chosen("layer", asked.layer, len(layers), range(len(layers)))
-    probes = [f"{name}.{part}".lstrip(".") for name, own in layers for part in ("weights", "value")[: 1 + bool(own)]]
-    input_row = given.input_row(asked.at)
-    with Recorder(given.run.model, *probes) as seen:
+    with torch.no_grad(), _recorder(given, layers) as seen:
         input_row.read()
-    told = []
-    for k in shown:
-        name, own = layers[k]
-        weights_BHTS = seen[f"{name}.weights".lstrip(".")][0]
-        weights_HS = weights_BHTS[0, ..., input_row.query, :].reshape(-1, weights_BHTS.shape[-1])
-        norms = _norms(own, weights_HS, seen[f"{name}.value"][0][0]) if own else None
-        told.append(CrossLayer(layer=k, heads=_heads(weights_HS, norms, asked.head)))
-    source = [SourceToken(id=k, text=text) for k, text in zip(given.source_ids.tolist(), given.source_texts)]
-    return CrossAttention(source=source, layers=told)
+    told = [_layer(k, *layers[k], seen, input_row.query, asked.head) for k in shown]
+    return CrossAttention(source=_source(given), layers=told, relevance=_relevance(given, input_row))
 
 
-def _norms(own: Attention, weights_HS: Tensor, value_HSK: Tensor) -> list[list[float]]:
-    return weighted_norms(weights_HS, value_HSK, own.out.weight).tolist()
+def _recorder(given: PairInput, layers: list[tuple[str, Attention | None]]) -> Recorder:
+    """Record weights of attention layers, and the values of those that are known."""
+    probes = [f"{name}.{part}".lstrip(".") for name, own in layers for part in ("weights", "value")[: 1 + bool(own)]]
+    return Recorder(given.run.model, *probes)
 
 
-def _heads(weights_HS: Tensor, norms: list[Any] | None, head: int | None) -> list[CrossHead]:
-    shown = chosen("head", head, len(weights_HS), range(len(weights_HS)))
+def _layer(
+    number: int, name: str, own: Attention | None, seen: Recorder, query: int | None, head: int | None
+) -> CrossLayer:
+    """The heads of a layer at one query."""
+    weights_BHTS = seen[f"{name}.weights".lstrip(".")][0]
+    weights_HS = weights_BHTS[0, ..., query, :].reshape(-1, weights_BHTS.shape[-1])
+    norms: list[Any] | None = None
+    if own:
+        norms = weighted_norms(weights_HS, seen[f"{name}.value"][0][0], own.out.weight).tolist()
     rows = weights_HS.tolist()
-    return [CrossHead(head=h, weights=rows[h], norms=norms[h] if norms else None) for h in shown]
+    shown = chosen("head", head, len(rows), range(len(rows)))
+    return CrossLayer(
+        layer=number, heads=[CrossHead(head=h, weights=rows[h], norms=norms[h] if norms else None) for h in shown]
+    )
+
+
+def _source(given: PairInput) -> list[SourceToken]:
+    return [SourceToken(id=k, text=text) for k, text in zip(given.source_ids.tolist(), given.source_texts)]
+
+
+def _relevance(given: PairInput, input_row: InputRow) -> list[float] | None:
+    """The relevance of the source for the answer."""
+    model = given.run.model
+    if model.prompt_stack is None or model.attention_stack is None:
+        return None
+    names = {
+        "source": [layer.name for layer in attention_layers(model, model.prompt_stack)],
+        "target": [layer.name for layer in attention_layers(model)],
+        "cross": [name for name, _ in cross_attention_layers(model)],
+    }
+    every = [f"{name}.weights" for some in names.values() for name in some]
+    with torch.enable_grad(), Recorder(model, *every) as seen:
+        log_p, _ = input_row.read()
+    weights = [seen[name][0] for name in every]
+    found = dict(zip(every, zip(weights, torch.autograd.grad(log_p, weights))))
+    parts = {
+        part: [Weighed(*(both[0].detach() for both in found[f"{name}.weights"])) for name in some]
+        for part, some in names.items()
+    }
+    rows_TS = cross_relevance(parts["source"], [*zip(parts["target"], parts["cross"])])
+    return rows_TS[input_row.query].tolist()
+
+
+# ------------------------------------------------------------------------------------------------- source to source
+
+
+def reads_source_by_attention(run: Run) -> bool:
+    """Return whether a run reads a source by self-attention."""
+    return attends_to_source(run) and run.model.prompt_stack is not None
+
+
+@view(reads_source_by_attention, reads=(PairInput,), takes=("layer", "head", "source"))
+@torch.no_grad()
+def source_attention(given: PairInput, asked: Asked) -> SourceAttention:
+    """Return which tokens of the source each head of the encoder weighs at one of them (unless one is asked for, that
+    which the last layer weighs most to predict the token of the target). A large weight does not prove that the
+    translation depends on the token."""
+    model, input_row = given.run.model, given.input_row(asked.at)
+    layers = attention_layers(model, model.prompt_stack)
+    shown, cross = chosen("layer", asked.layer, len(layers), range(len(layers))), cross_attention_layers(model)[-1:]
+    with _recorder(given, [*((layer.name, layer.attention) for layer in layers), *cross]) as seen:
+        input_row.read()
+    token = asked.source
+    if token is None:
+        token = int(seen[f"{cross[0][0]}.weights"][0][0, :, input_row.query].mean(0).argmax())
+    if not 0 <= token < len(given.source_ids):
+        raise UserError(f"--source {token}: the source has {len(given.source_ids)} tokens, which are numbered from 0")
+    weights = [seen[f"{layer.name}.weights"][0][0] for layer in layers]
+    place_S = torch.zeros(len(given.source_ids), dtype=torch.float64, device=weights[0].device)
+    place_S[token] = 1
+    told = [_layer(k, layers[k].name, layers[k].attention, seen, token, asked.head) for k in shown]
+    return SourceAttention(source=_source(given), token=token, layers=told, rollout=rollout(weights, place_S).tolist())

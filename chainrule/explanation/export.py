@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,11 +33,11 @@ CAPTION = "caption_"
 """Messages on what a view shows and does not prove; the docstring of a view stands for one that is missing."""
 
 
-def write_page(trace: dict[str, Any], out: str, lang: str = "en") -> None:
-    """Write the page of a trace.
+def write_page(traces: Sequence[dict[str, Any]], out: str, lang: str = "en") -> None:
+    """Write the page of traces.
 
     Args:
-        trace: the trace.
+        traces: the traces of one text, shown side by side.
         out: the file.
         lang: ``en`` or ``ko``.
 
@@ -45,21 +46,22 @@ def write_page(trace: dict[str, Any], out: str, lang: str = "en") -> None:
     """
     if Path(out).is_dir():
         raise UserError(f"--out {out}: a folder; give the name of a file, such as {Path(out) / 'explain.html'}")
-    write_file(Path(out), page(trace, lang).encode())
+    write_file(Path(out), page(traces, lang).encode())
 
 
-def page(trace: dict[str, Any], lang: str = "en") -> str:
-    """Return the page of a trace: it holds the whole trace as JSON, from which its scripts draw everything.
+def page(traces: Sequence[dict[str, Any]], lang: str = "en") -> str:
+    """Return the page of traces: it holds them as a whole as JSON, from which its scripts draw everything.
 
     Args:
-        trace: the trace.
+        traces: the traces of one text, shown side by side.
         lang: ``en`` or ``ko``.
     """
-    written, trace = script("export"), finite(trace)
+    written, traces = script("export"), finite(traces)
+    tables = [(trace["run"], rows) for trace in traces if (rows := _rows(trace))]
     digest = base64.b64encode(hashlib.sha256(written.encode()).digest()).decode()
     return template("export.html").render(
-        lang=lang, trace=trace, texts=texts(lang), style=Markup(style()), script=Markup(written), rows=_rows(trace),
-        script_hash=f"sha256-{digest}",
+        lang=lang, runs=", ".join(trace["run"] for trace in traces), traces=traces, tables=tables, texts=texts(lang),
+        style=Markup(style()), script=Markup(written), script_hash=f"sha256-{digest}",
     )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from chainrule.core.plural import plural
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.stretch import pieces
 from chainrule.explanation.surprise import predicts_tokens
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.nn.probes import Probe, Recorder
 from chainrule.runs.run import Run
 
@@ -97,7 +97,7 @@ def recurrent_values(
             yield {short: torch.cat(seen[name]).float().unflatten(0, (-1, steps)) for short, name in names.items()}
 
 
-@view(is_recurrent, takes=("layer",))
+@view(is_recurrent, takes=("layer", *ALONG))
 def gates(given: ModelInput, asked: Asked) -> GateFacts:
     """Return the gates, the cell and the hidden state of a recurrent layer when each token is read: means over its
     units, and the units that vary most. An open gate lets values pass, which need not matter for any prediction.

@@ -9,7 +9,7 @@ from chainrule.core.bootstrap import mean_interval
 from chainrule.core.progress import tracked
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.surprise import predicts_tokens
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.inference.memory import MOST, window_costs
 
 
@@ -21,7 +21,7 @@ class Memory(Facts):
     interval: list[tuple[float, float]] = Field(description="its 95 % bootstrap interval over these tokens")
 
 
-@view(predicts_tokens, usual=False)
+@view(predicts_tokens, usual=False, takes=ALONG)
 def memory(given: ModelInput, asked: Asked) -> Memory:
     """Return the mean cost of the tokens of a stretch when the run sees only the last 1, 2, 4, … tokens before each.
 

@@ -11,7 +11,7 @@ from chainrule.core import LinearMixture
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.stretch import pieces
 from chainrule.explanation.surprise import predicts_tokens
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.runs.run import Run
 
 
@@ -41,7 +41,7 @@ def is_mixture(run: Run) -> bool:
     return predicts_tokens(run) and isinstance(run.model, LinearMixture)
 
 
-@view(is_mixture)
+@view(is_mixture, takes=ALONG)
 @torch.no_grad()
 def mixture(given: ModelInput, asked: Asked) -> MixtureFacts:
     """Return the weights of a mixture, what each token costs under each part, and the share of each part in the

@@ -151,6 +151,12 @@ def stress(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
     yield f"  padding changes a token by at most {view['padding']:.2g} nats, other rows by {view['batching']:.2g}"
 
 
+@_prints
+def labels(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
+    """The most probable labels."""
+    yield f"labels: {_list((_named(one['label']), one['p']) for one in view['best'])}"
+
+
 # ------------------------------------------------------------------------------------------------------- one prediction
 
 
@@ -168,7 +174,19 @@ def attention(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
 def cross_attention(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
     """The largest weights of each head over the source."""
     yield f"attention of {_token(trace, trace['at'])} to the source"
-    yield from _heads(view["layers"], lambda k: f"{k} {_named(view['source'][k]['text'])}")
+    named = lambda k: f"{k} {_named(view['source'][k]['text'])}"  # noqa: E731
+    yield from _heads(view["layers"], named)
+    if view["relevance"]:
+        yield f"  {'relevance':<16} {_weights({'weights': view['relevance']}, named)}"
+
+
+@_prints
+def source_attention(trace: Trace, view: dict[str, Any]) -> Iterable[str]:
+    """The largest weights of each head of the encoder over the source."""
+    named = lambda k: f"{k} {_named(view['source'][k]['text'])}"  # noqa: E731
+    yield f"source_attention of {named(view['token'])}, a token of the source, to the others"
+    yield from _heads(view["layers"], named)
+    yield f"  {'rollout':<16} {_weights({'weights': view['rollout']}, named)}"
 
 
 @_prints

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from chainrule.explanation.image_input import DrawnInput
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.surprise import predicts_tokens
 from chainrule.explanation.views import Asked, Facts, view
@@ -30,7 +31,7 @@ def embeds_tokens(run: Run) -> bool:
     return predicts_tokens(run) and run.model.token_embedding is not None
 
 
-@view(embeds_tokens)
+@view(embeds_tokens, reads=(ModelInput, DrawnInput))
 def reach(given: ModelInput, asked: Asked) -> Reach:
     """Return how strongly log p of a token changes with the embedding of each token before it: norms of the gradient.
 

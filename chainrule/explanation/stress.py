@@ -18,7 +18,7 @@ from chainrule.core import IGNORED, Autoregressive, UserError
 from chainrule.core.bootstrap import mean_interval
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.surprise import predicts_tokens
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.inference.sampling import pad
 from chainrule.inference.scoring import token_nats
 
@@ -53,7 +53,7 @@ class Stress(Facts):
     batching: float = Field(description="largest change of a token's nats beside other rows, in float64")
 
 
-@view(predicts_tokens, usual=False)
+@view(predicts_tokens, usual=False, takes=ALONG)
 def stress(given: ModelInput, asked: Asked) -> Stress:
     """Return how much more the tokens of a stretch cost when it is trimmed, when tokens are omitted or permuted, and
     when a permuted copy of it stands before it, beside a control that ignores order.

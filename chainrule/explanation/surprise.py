@@ -10,8 +10,9 @@ from pydantic import Field
 from torch import Tensor
 
 from chainrule.core import Autoregressive
+from chainrule.explanation.image_input import DrawnInput
 from chainrule.explanation.model_input import ModelInput, PairInput
-from chainrule.explanation.views import Asked, Facts, view
+from chainrule.explanation.views import ALONG, Asked, Facts, view
 from chainrule.inference.scoring import Row
 from chainrule.runs.run import Run
 
@@ -48,7 +49,7 @@ def predicts_tokens(run: Run) -> bool:
     return isinstance(run.model, Autoregressive) and run.model.vocab_size > 0
 
 
-@view(predicts_tokens, reads=(ModelInput, PairInput))
+@view(predicts_tokens, reads=(ModelInput, PairInput, DrawnInput), takes=(*ALONG, "top_k"))
 def surprise(given: ModelInput, asked: Asked) -> Surprise:
     """Return how improbable each token was, in nats, and what the run expected instead."""
     found = [

@@ -13,9 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field, create_model
 from chainrule.core import UserError
 from chainrule.core.errors import nearest
 from chainrule.core.progress import phase, tracked
-from chainrule.explanation.model_input import ModelInput, RunInput
+from chainrule.explanation.model_input import ModelInput, Picture, RunInput
 from chainrule.explanation.surprise import surprise
-from chainrule.explanation.views import Asked, View, views, views_of
+from chainrule.explanation.views import ALONG, Asked, View, views, views_of
+from chainrule.runs.run import Run
 
 FORMAT = 1
 MOST = 4096
@@ -42,6 +43,7 @@ class Head(BaseModel):
     model: str = Field(description="model type")
     tokens: list[Token]
     at: int = Field(description="place of the token whose prediction is explained")
+    image: Picture | None = Field(None, description="the image that some of the tokens are patches of")
 
 
 def schema() -> dict[str, Any]:
@@ -73,7 +75,7 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
     if asked.get("top_k", 1) < 1:
         raise UserError(f"--top-k {asked['top_k']}: at least 1")
     asked = {"top_k": 5, "layer": None, "head": None, **asked}
-    asked.setdefault("begin", max(0, min(asked.get("at", 0), most - STRETCH)))
+    asked.setdefault("begin", max(0, min(asked.get("at", given.at or 0), most - STRETCH)))
     asked.setdefault("end", min(most, asked["begin"] + STRETCH))
     if asked["begin"] >= asked["end"]:
         raise UserError(f"--begin {asked['begin']} --end {asked['end']}: nothing between them")
@@ -82,8 +84,8 @@ def trace(given: RunInput, chosen: Sequence[str], asked: dict[str, Any]) -> dict
     about = Asked(**asked)
     run, tokens = given.run, [Token(id=k, text=text) for k, text in zip(given.ids.tolist(), given.texts)]
     name = run.path.resolve().name if run.path else run.name  # where the folder lies concerns no reader of the trace
-    head = Head(run=name, task=run.task, model=run.name, tokens=tokens, at=about.at)
-    return head.model_dump() | {one.name: facts for one, facts in _computed(given, about, found)}
+    head = Head(run=name, task=run.task, model=run.name, tokens=tokens, at=about.at, image=given.picture)
+    return head.model_dump(exclude_none=True) | {one.name: facts for one, facts in _computed(given, about, found)}
 
 
 def _computed(given: RunInput, asked: Asked, found: Sequence[View]) -> Iterator[tuple[View, dict[str, Any]]]:
@@ -104,16 +106,30 @@ def most_surprising(given: RunInput, asked: dict[str, Any]) -> int:
 
 
 def _check_used(given: RunInput, found: Sequence[View], asked: dict[str, Any]) -> None:
-    """Raise UserError if a layer, head or key is asked for of views that have none."""
-    for name in ("layer", "head", "key"):
-        if name in asked and not any(name in one.takes for one in found):
+    """Raise UserError if an option is asked for that no view uses. A stretch is used to find the token that surprises
+    most, too, where none is asked for."""
+    uses = {name for one in found for name in one.takes} | {"at"}
+    uses |= set(ALONG) if given.at is None and "at" not in asked else set()
+    for name in asked:
+        if name not in uses:
             able = " or ".join(f"--view {one.name}" for one in views_of(given.run, type(given)) if name in one.takes)
             told = (
                 f"{able} of this {given.run.name} uses it: give that"
                 if able
                 else f"no view of this {given.run.name} uses it: leave it out"
             )
-            raise UserError(f"--{name} {asked[name]}: {told}")
+            raise UserError(f"--{name.replace('_', '-')} {asked[name]}: {told}")
+
+
+def check_explains(run: Run, kind: type[RunInput]) -> None:
+    """Raise UserError if a run has no views.
+
+    Args:
+        run: the run.
+        kind: the kind of its inputs.
+    """
+    if not any(views_of(run, kind)):
+        raise UserError(f"explain: nothing of this {run.name} for {run.task} can be shown")
 
 
 def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
@@ -122,4 +138,5 @@ def _chosen(given: RunInput, names: Sequence[str]) -> list[View]:
         if name not in having:
             told = f"this {given.run.name} has {', '.join(having)}" if name in views() else nearest(name, having)
             raise UserError(f"--view {name}: {told}")
-    return [having[name] for name in names] or [one for one in having.values() if one.usual]
+    usual = [one for one in having.values() if one.usual]
+    return [having[name] for name in names] or usual or [*having.values()]

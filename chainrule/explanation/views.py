@@ -31,6 +31,7 @@ class Asked:
         begin: first token of the views that show a stretch of the input.
         end: place behind its last token.
         key: token whose attention weight is shown, -1 for the start token; None: the one that weighs most.
+        source: token of the source whose attention is shown; None: the one that weighs most.
     """
 
     at: int
@@ -40,8 +41,11 @@ class Asked:
     begin: int
     end: int
     key: int | None = None
+    source: int | None = None
 
 
+ALONG = ("begin", "end")
+"""What views of a stretch of the input take."""
 Compute = Callable[[Any, Asked], Facts]
 ComputeT = TypeVar("ComputeT", bound=Compute)
 
@@ -56,7 +60,7 @@ class View:
         applies: whether a run has it.
         usual: it is shown unless others are asked for; the others take long.
         reads: the kinds of input that it explains.
-        takes: which of ``layer``, ``head`` and ``key`` it uses.
+        takes: which options of ``Asked`` it uses beside ``at``.
     """
 
     name: str
@@ -88,7 +92,7 @@ def view(
         applies: whether a run has the view, given the run.
         usual: it is shown unless others are asked for.
         reads: the kinds of input that it explains.
-        takes: which of ``layer``, ``head`` and ``key`` it uses.
+        takes: which options of ``Asked`` it uses beside ``at``.
     """
 
     def decorate(compute: ComputeT) -> ComputeT:

@@ -84,6 +84,7 @@ class BERTEncoder(SequenceModel, Encoder):
 
     config: BERTConfig
     attention_stack = "encoder"
+    token_vectors = {"embedding": True}
 
     def __init__(self, config: BERTConfig):
         super().__init__(config)
@@ -218,9 +219,13 @@ class PieceInput(nn.Module):
     side.
     """
 
+    attention_stack = "reader.encoder"
+    token_vectors = {"reader.embedding": True, "words": False}
+
     def __init__(self, config: BERTTaggerConfig):
         super().__init__()
         self.reader, self.words = BERTEncoder(config.encoder_config()), WordInput(config)
+        self.attention_chunk = self.reader.attention_chunk
         self.width = config.width + self.words.width
 
     def forward(self, batch: TaggedBatch) -> Tensor:
@@ -238,6 +243,7 @@ class TextInput(nn.Module):
     """Tokens of a text as vectors: the outputs of the encoder."""
 
     attention_stack = "reader.encoder"
+    token_vectors = {"reader.embedding": True}
 
     def __init__(self, config: BERTClassifierConfig):
         super().__init__()

@@ -67,6 +67,7 @@ class Transformer(Decoder):
     """Encoder and decoder with cross-attention."""
 
     config: TransformerSeq2SeqConfig
+    prompt_stack = "encoder"
 
     def __init__(self, config: TransformerSeq2SeqConfig):
         super().__init__(config, cross=True)

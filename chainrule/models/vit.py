@@ -62,10 +62,12 @@ class VisionTransformer(ImageClassifier):
     """An image classifier by self-attention over patches."""
 
     config: ViTConfig
+    attention_stack = "encoder"
 
     def __init__(self, config: ViTConfig):
         super().__init__(config)
         c = config
+        self.image_patch, self.label_token = c.patch, c.pool == "class"
         self.side = patches_per_side(c.image_size, c.patch)
         self.patches = (
             conv_stem(c.channels, c.width, c.patch)

@@ -82,6 +82,8 @@ class Spelling(nn.Module):
 class WordInput(nn.Module):
     """Tokens as vectors: the embedding of the word and the features of its characters side by side."""
 
+    token_vectors = {"": False}
+
     def __init__(self, config: TokensConfig):
         super().__init__()
         c = config
@@ -98,11 +100,17 @@ class WordInput(nn.Module):
             return x_BTD
         return torch.cat([x_BTD, self.spelling(batch.spellings_UC)[batch.spelled_BT]], -1)
 
+    def blank(self) -> Tensor:
+        """Return the vector of a token of which nothing is known: the mean of all words, and no feature."""
+        mean_D = self.embedding.weight.mean(0)
+        return F.pad(mean_D, (0, self.width - len(mean_D)))
+
 
 class TokenInput(nn.Module):
     """Tokens of a text as vectors: their embeddings, and a convolution over their neighbours."""
 
     reach = 5
+    token_vectors = {"embedding": False}
 
     def __init__(self, config: TextsConfig):
         super().__init__()
@@ -145,6 +153,8 @@ class LabelNetwork(SequenceModel):
             if own := getattr(part, "attention_stack", None):
                 self.attention_stack = f"{name}.{own}"
                 self.attention_chunk = getattr(part, "attention_chunk", None)
+        vectors: dict[str, bool] = getattr(inputs, "token_vectors", {})
+        self.token_vectors = {f"inputs.{name}".removesuffix("."): begins for name, begins in vectors.items()}
         self.head = nn.Linear(self.vectors * body.width, config.num_labels)
 
     def forward(self, batch: Batch) -> Categorical:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chainrule.explanation.image_input import ImageInput
 from chainrule.explanation.trace import MOST
 from chainrule.explanation.views import View, views, views_of
 from chainrule.runs.run import Run
@@ -18,6 +19,11 @@ def views_of_run(run: Run) -> list[View]:
     """
     kind = input_kind(run.task)
     return [] if kind is None else [*views_of(run, kind)]
+
+
+def reads_image(run: Run) -> bool:
+    """Return whether a run explains an image, whose file comes in base64."""
+    return input_kind(run.task) is ImageInput
 
 
 def work(_: Run, given: dict[str, Any]) -> tuple[int, str]:

@@ -37,6 +37,6 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "n_best": (1, BEAMS), "length_penalty": (-10, 10), "coverage_penalty": (0, 10), "min_length": (0, TOKENS),
     "max_length": (1, TOKENS), "no_repeat_ngram": (0, TOKENS), "diverse": (1, BEAMS),
     "at": (0, TOKENS - 1), "begin": (0, TOKENS - 1), "end": (1, TOKENS),
-    "key": (-1, TOKENS - 1), "layer": (0, LAYERS - 1), "head": (0, LAYERS - 1),
+    "key": (-1, TOKENS - 1), "source": (0, TOKENS - 1), "layer": (0, LAYERS - 1), "head": (0, LAYERS - 1),
 }  # fmt: skip
 """Least and largest value of every number that a command takes from a client."""

@@ -201,10 +201,12 @@ ROUTES = {
         _filled,
     ),
     "explain": Route(
-        "explain", "text", str, "a text; where a run reads symbols, a record as it is written in a file",
+        "explain", "text", str,
+        "a text; where a run reads symbols, a record as it is written in a file; of a run of images: an image file in "
+        "base64",
         {"text": "home search product", "at": 2}, explaining.work,
         words={"view": "show only this view (or a list of them; default: the usual ones of the model type)"},
-        never=("out",), only=lambda run: bool(explaining.views_of_run(run)),
+        never=("out", "beside"), only=lambda run: bool(explaining.views_of_run(run)),
     ),
     "forecast": Route(
         "generate", "prompt", Series, "series to continue (default: those that the run was trained on)",
@@ -370,7 +372,9 @@ def _is_symbol(tokenizer: SymbolTokenizer, item: Any) -> bool:
 def _read(run: Run, route: Route, given: Given) -> Given:
     """The fields as the command takes them: numbers of a series as text, images as the bytes of their files."""
     content = given.get(route.reads, [])
-    if isinstance(getattr(run.processor, "reader", None), ImageReader):
+    if route.kind is str:
+        content = _decoded(route.reads, 1, content) if explaining.reads_image(run) else content
+    elif isinstance(getattr(run.processor, "reader", None), ImageReader):
         if len(content) > limits.IMAGES:
             raise Refused(route.reads, f"{len(content)} images, at most {limits.IMAGES} in one request")
         content = [_decoded(route.reads, number, text) for number, text in enumerate(content, 1)]

@@ -41,7 +41,7 @@ class SavedTrace(Strict):
 
 def _page(body: SavedTrace) -> HTMLResponse:
     trace: Any = body.trace
-    return HTMLResponse(export.page(trace, body.lang), headers=HEADERS)
+    return HTMLResponse(export.page([trace], body.lang), headers=HEADERS)
 
 
 router = APIRouter()

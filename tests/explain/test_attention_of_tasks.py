@@ -34,6 +34,9 @@ CASES: dict[str, dict[str, Any]] = {
         "pooled": True, "ends": [32, 12],
     },
     "tag transformer": {"text": SOURCE, "at": 2, "query": 2, "row": slice(0, 7), "first": 0, "start": False},
+    "tag bert": {  # in pieces, which are words here, behind a start token
+        "text": SOURCE, "at": 2, "query": 3, "row": slice(0, 8), "first": 0, "start": True, "ends": [8],
+    },
     "translate transformer": {"text": SOURCE, "at": 3, "query": 3, "row": slice(0, 4), "first": 0, "start": True},
 }  # fmt: skip
 
@@ -58,7 +61,10 @@ def replaced(layers: list[nn.Module], config: Any, causal: bool, lengths: list[i
 
         def before(module: Any, args: Any) -> tuple[Tensor, ...]:
             x, H = inputs[module], config.heads
-            packed = lengths is not None and len(x) == 1  # rows side by side, without their padding
+            packed = lengths is not None and x.shape[:2] == (
+                1,
+                sum(lengths),
+            )  # rows side by side
             x = nn.utils.rnn.pad_sequence(x[0].split(lengths), batch_first=True) if packed else x
             q, k, v = (heads_of(w(x), H) for w in (module.queries, module.keys, module.values))
             q, k = (torch.stack([torch.stack([placed(config, head) for head in row]) for row in y]) for y in (q, k))
@@ -276,7 +282,10 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: task_run("classify", "transformer").explain("a cat", view="surprise"),
         "--view surprise: this transformer has attention, attention_cell",
     ),
-    "no attention": (lambda: task_run("tag", "gru").explain("a cat"), "explain: this gru for tag has no attention"),
+    "nothing that is shown": (
+        lambda: task_run("tag", "hmm").explain("a cat"),
+        "explain: nothing of this hmm for tag can be shown",
+    ),
     "a key of a row without a start token": (
         lambda: task_run("tag", "transformer").explain("a cat", view="attention_cell", key=-1),
         "--key -1: what is shown of token 0 attends to tokens 0 to 1$",
@@ -336,7 +345,21 @@ def test_the_command_prints_what_each_head_weighs_most(capsys: pytest.CaptureFix
     assert lines[source + 3] == f"  layer 1  head 0  {shown}"
     relevance = trace["attention"]["relevance"]
     assert f"(start) {relevance['start']:.3g}" in lines[own + 6] and lines[own + 6].startswith("  relevance")
-    assert len(lines) == source + 5
+    assert lines[source + 5].startswith("  relevance") and lines[source + 6].startswith("source_attention of ")
+    assert len(lines) == source + 12
+
+
+def test_words_that_translators_taggers_and_classifiers_do_not_know_are_counted() -> None:
+    run = task_run("translate", "transformer")
+    told = run.explain("the zebra", target="TAM", view="surprise")["unknown"]
+    assert told == run.translate(["the zebra"])["unknown"] > 0
+    assert run.explain("the cat", target="xyz TAM", view="surprise")["unknown"] == 1
+    assert "unknown" not in run.explain("the cat", target="TAM", view="surprise")
+    run = task_run("classify", "transformer")
+    assert run.explain("the zq고")["unknown"] == run.classify(["the zq고"])["unknown"][0] > 0
+    for model in ("transformer", "bert"):
+        run = task_run("tag", model)
+        assert run.explain("the zebra sat on zebras")["unknown"] == 2 and "unknown" not in run.explain("the cat")
 
 
 def test_words_that_a_run_of_masks_does_not_know_are_counted() -> None:
@@ -344,3 +367,89 @@ def test_words_that_a_run_of_masks_does_not_know_are_counted() -> None:
     assert "unknown" not in run.explain("the cat [MASK]")
     (filled,) = run.fill("the zebra [MASK]")["texts"]
     assert run.explain("the zebra [MASK]")["unknown"] == filled["unknown"] > 0
+
+
+# ------------------------------------------------------------------------------------------------------- the source
+
+
+def weights_and_gradients(run: Run, at: int) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    """Weights of all attention of a translator, and gradients of log p of the token at a place by them."""
+    model, kept = run.model, dict[str, list[Tensor]]()
+    parts = {
+        "source": [block.attention for block in model.encoder.blocks],
+        "target": [block.attention for block in model.blocks],
+        "cross": [block.cross for block in model.blocks],
+    }
+    handles = [
+        layer.weights.register_forward_hook(lambda _m, _i, out, part=part: kept.setdefault(part, []).append(out))
+        for part, layers in parts.items()
+        for layer in layers
+    ]
+    log_p = log_p_of("translate transformer", run)
+    for handle in handles:
+        handle.remove()
+    found: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    for part, weights in kept.items():
+        gradients = torch.autograd.grad(log_p, weights, retain_graph=True)
+        found[part] = [(w[0].detach(), g[0]) for w, g in zip(weights, gradients, strict=True)]
+    return found
+
+
+def test_relevance_of_the_source_is_that_of_the_published_rules() -> None:
+    run, found = explained("translate transformer", "cross_attention")
+    at = CASES["translate transformer"]["at"]
+    seen = weights_and_gradients(run, at)
+    averaged = {part: [(w * g).clamp(min=0).mean(0) for w, g in layers] for part, layers in seen.items()}
+
+    def handle_residual(R: Tensor) -> Tensor:  # equations 8 and 9 of Chefer et al. 2021
+        extra = R - torch.eye(len(R)).double()
+        return torch.nan_to_num(extra / extra.sum(-1, keepdim=True)) + torch.eye(len(R)).double()
+
+    R_ss = torch.eye(7).double()
+    for A in averaged["source"]:
+        R_ss = R_ss + A @ R_ss
+    R_tt, R_ts = torch.eye(at + 1).double(), torch.zeros(at + 1, 7).double()
+    for A, A_cross in zip(averaged["target"], averaged["cross"], strict=True):
+        R_tt, R_ts = R_tt + A @ R_tt, R_ts + A @ R_ts
+        R_ts = R_ts + handle_residual(R_tt).T @ (A_cross @ handle_residual(R_ss))
+    np.testing.assert_allclose(found["relevance"], R_ts[at], atol=1e-12)
+    assert max(found["relevance"]) > 0
+    assert task_run("translate", "lstm").explain(SOURCE)["trace"]["cross_attention"]["relevance"] is None
+
+
+@pytest.mark.parametrize("token", [None, 5])
+def test_attention_within_the_source_is_that_of_the_formula(token: int | None) -> None:
+    given = {} if token is None else {"source": token}
+    run, found = explained("translate transformer", "source_attention", **given)
+    model, c, inputs = run.model, run.model.config, dict[int, Tensor]()
+    handles = [
+        block.attention.queries.register_forward_hook(lambda _m, i, _o, k=k: inputs.update({k: i[0][0]}))
+        for k, block in enumerate(model.encoder.blocks)
+    ]
+    seen = weights_and_gradients(run, CASES["translate transformer"]["at"])
+    for handle in handles:
+        handle.remove()
+    expected = int(seen["cross"][-1][0][:, -1].mean(0).argmax()) if token is None else token
+    assert found["token"] == expected and len(found["layers"]) == 2
+    product = eye = torch.eye(7).double()
+    for k, block in enumerate(model.encoder.blocks):
+        own, all_weights = block.attention, []
+        for h, head in enumerate(found["layers"][k]["heads"]):
+            q, key, v = (
+                w(inputs[k]).unflatten(-1, (c.heads, -1))[:, h].detach() for w in (own.queries, own.keys, own.values)
+            )
+            weights = (placed(c, q) @ placed(c, key).T / q.shape[-1] ** 0.5).softmax(-1)
+            np.testing.assert_allclose(head["weights"], weights[expected], atol=1e-10)
+            out = own.out.weight[:, h * q.shape[1] : (h + 1) * q.shape[1]].detach()
+            np.testing.assert_allclose(head["norms"], weights[expected] * (v @ out.T).norm(dim=1), atol=1e-10)
+            all_weights.append(weights)
+        product = (torch.stack(all_weights).mean(0) + eye) / 2 @ product
+    np.testing.assert_allclose(found["rollout"], product[expected], atol=1e-10)
+
+
+def test_a_token_that_the_source_does_not_have_is_refused() -> None:
+    run = task_run("translate", "transformer")
+    with pytest.raises(UserError, match="--source 7: the source has 7 tokens, which are numbered from 0"):
+        run.explain(SOURCE, source=7)
+    with pytest.raises(UserError, match="--source 1: no view of this gru uses it"):
+        task_run("translate", "gru").explain(SOURCE, source=1)

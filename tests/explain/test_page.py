@@ -166,8 +166,8 @@ def test_an_impossible_token_and_numbers_that_are_none_are_shown() -> None:
     trace["surprise"]["tokens"][2]["nats"] = float("inf")
     found = shown(trace)
     assert ["null", "–"] in found["text"]["rows"]["numbers"] and ["null", "–"] in found["views"]["mixture"]["numbers"]
-    written = json.loads(
-        scripts(export.page(trace))["trace"], parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
+    (written,) = json.loads(
+        scripts(export.page([trace]))["traces"], parse_constant=lambda name: pytest.fail(f"{name} is no JSON")
     )
     assert written["surprise"]["tokens"][2]["nats"] is None and written["tokens"] == trace["tokens"]
 
@@ -210,7 +210,8 @@ def test_the_sample_has_the_form_of_the_views_of_the_package() -> None:
 def test_a_view_of_another_token_says_so() -> None:
     found = of_sample()
     assert set(found["ofOne"]) == {
-        "attention", "attention_cell", "cross_attention", "reach", "integrated_gradients", "occlusion",
+        "attention", "attention_cell", "cross_attention", "source_attention", "reach", "integrated_gradients",
+        "occlusion",
     }  # fmt: skip
     for view in found["ofOne"]:
         assert any(f"Computed for token {AT}" in text for text in found["views"][view]["texts"])
@@ -281,14 +282,14 @@ def test_the_file_holds_the_trace_and_loads_nothing(tmp_path: Path, capsys: pyte
     answer = json.loads(capsys.readouterr().out)
     page = out.read_text()
     assert answer["out"] == str(out) and '<html lang="ko">' in page
-    assert json.loads(scripts(page)["trace"]) == answer["trace"]
+    assert json.loads(scripts(page)["traces"]) == [answer["trace"]]
     assert json.loads(scripts(page)["texts"])["words"]["flow"] == "이어진 텍스트로 보기"
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)|\bsrc=|url\(|@import|\bfetch\(|import\(", page)
     assert str(run.path) not in page, "where a folder lies concerns no reader"
 
 
 def test_only_the_script_of_the_page_may_run() -> None:
-    page = export.page(sample_trace())
+    page = export.page([sample_trace()])
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
     digest = base64.b64encode(hashlib.sha256(scripts(page)["module"].encode()).digest()).decode()
     assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}';" in policy
@@ -298,8 +299,8 @@ def test_no_text_of_a_trace_can_act() -> None:
     trace = sample_trace()
     for text in ("</script><script>alert(1)</script>", "<!--<script>", "<img src=x onerror=alert(1)>", "\u2028"):
         trace["tokens"][4]["text"] = trace["run"] = text
-        page = export.page(trace)
-        assert json.loads(scripts(page)["trace"]) == export.finite(trace)
+        page = export.page([trace])
+        assert json.loads(scripts(page)["traces"]) == [export.finite(trace)]
         assert "<img" not in page and "<!--" not in page
 
 
@@ -343,14 +344,14 @@ def test_modules_import_what_others_export_and_they_use() -> None:
 def test_the_numbers_stand_in_the_file_without_scripts() -> None:
     rows = re.findall(
         r'<tr><th scope="row">(\d+)</th><td>.*?</td><td>(.*?)</td><td>(\d+)</td><td>(.*?)</td></tr>',
-        export.page(sample_trace()),
+        export.page([sample_trace()]),
         re.DOTALL,
     )
     expected = enumerate(sample_trace()["surprise"]["tokens"], 3)
     assert [(int(at), float(nats), int(rank), float(h)) for at, nats, rank, h in rows] == [
         (at, one["nats"], one["rank"], one["entropy"]) for at, one in expected
     ]
-    assert "<noscript>" in export.page(sample_trace())
+    assert "<noscript>" in export.page([sample_trace()])
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
@@ -389,4 +390,4 @@ def test_a_notebook_shows_the_page() -> None:
     shown = answer._repr_html_()
     assert shown.startswith("<iframe srcdoc=") and shown.count("<") == 2, "the page is escaped as a whole"
     (whole,) = re.findall('srcdoc="([^"]*)"', shown)
-    assert html.unescape(whole) == export.page(answer["trace"])
+    assert html.unescape(whole) == export.page([answer["trace"]])

@@ -47,9 +47,13 @@ FIGURES: dict[str, Any] = {
     "memory": lambda v: [f"k = 8      {v['nats'][3]:.3f}  [{v['interval'][3][0]:.3f}, {v['interval'][3][1]:.3f}]"],
     "stress": lambda v: [f"permute         {v['changes'][2]['amount']:<5g}", f"counts +{v['changes'][4]['bag']:.3f}"],
     "attention": lambda v: [f"{v['nats']:.3f} nats", f"{max(v['layers'][1]['heads'][2]['weights']):.3g}"],
-    "cross_attention": lambda v: [f'2 "sein" {v["layers"][1]["heads"][2]["weights"][2]:.3g}'],
+    "cross_attention": lambda v: [f'2 "sein" {v["layers"][1]["heads"][2]["weights"][2]:.3g}']
+    + [f"{max(v['relevance']):.3g}"],
+    "source_attention": lambda v: ['of 2 "sein"', f"{max(v['layers'][1]['heads'][2]['weights']):.3g}"]
+    + [f"{max(v['rollout']):.3g}"],
     "attention_cell": lambda v: ['7 " or" to 4 "né"', f"{v['score']:.4g} x {v['scale']:.4g} = {v['scaled']:.4g}"]
     + [f"weight {v['weight']:.4g}", f"{v['output'][0]:+.4f}"],
+    "labels": lambda v: [f'"<cat>" {v["best"][0]["p"]:.3g}', f'"dog" {v["best"][1]["p"]:.3g}'],
     "reach": lambda v: [f"(start) {v['start']:.3g}", f"{max(v['norms']):.3g}"],
     "integrated_gradients": lambda v: [f"all: {v['total']:.4g}", f"{max(v['scores'], key=abs):+.3g}"],
     "occlusion": lambda v: [f"add up to {sum(v['scores']):.4g}", f"{max(v['scores'], key=abs):+.3g}"],
@@ -119,12 +123,21 @@ def test_the_first_token_is_left_aside_unless_it_is_asked_for(tmp_path: Path) ->
             {"head": 0, "view": "reach"},
             "--head 0: --view attention or --view attention_cell of this gpt uses it",
         ),
+        ("gpt", {"top_k": 3, "view": "attention"}, "--top-k 3: --view surprise of this gpt uses it: give that"),
+        ("gpt", {"begin": 3, "at": 5, "view": "reach"}, "--begin 3: --view memory or --view stress or --view surprise"),
+        ("hmm", {"end": 9, "at": 5, "view": "occlusion"}, "--end 9: --view belief or --view memory or"),
         ("gru", {"view": "attention"}, "--view attention: this gru has gates, "),
     ],
 )
 def test_options_that_no_view_uses_are_refused(model: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(UserError, match=told):
         small_run(model).explain(LINE, **options)
+
+
+def test_a_stretch_chooses_the_token_where_none_is_asked_for() -> None:
+    nats = [one["nats"] for one in small_run("gpt").explain(LINE, view="surprise")["trace"]["surprise"]["tokens"]]
+    trace = small_run("gpt").explain(LINE, view="reach", begin=4, end=9)["trace"]
+    assert trace["at"] == max(range(4, 9), key=nats.__getitem__)
 
 
 def test_the_name_of_a_file_is_no_text(

@@ -45,7 +45,7 @@ def test_a_stretch_and_a_place_are_those_that_are_asked_for() -> None:
 
 def test_every_trace_fits_the_schema() -> None:
     about = schema()
-    assert {*about["properties"]} == {"format", "run", "task", "model", "tokens", "at", *views()}
+    assert {*about["properties"]} == {"format", "run", "task", "model", "tokens", "at", "image", *views()}
     for model in SETTINGS:
         run = small_run(model)
         trace = run.explain(LINE, view=[one.name for one in views_of(run)])["trace"]

@@ -45,6 +45,14 @@ def _attention(of: Numbers) -> dict[str, Any]:
             "layers": [{"layer": layer, "heads": [
                 {"head": k, "weights": of.some(3), "norms": of.some(3)} for k in range(3)
             ]} for layer in range(2)],
+            "relevance": of.some(3),
+        },
+        "source_attention": {
+            "source": [{"id": 210 + k, "text": text} for k, text in enumerate(("zu", " ", "sein"))], "token": 2,
+            "layers": [{"layer": layer, "heads": [
+                {"head": k, "weights": of.some(3), "norms": of.some(3)} for k in range(3)
+            ]} for layer in range(2)],
+            "rollout": of.some(3),
         },
         "attention_cell": {
             "layer": 1, "head": 2, "group": 103, "first": 0, "key": 4,
@@ -128,6 +136,7 @@ def sample_trace() -> dict[str, Any]:
             {"nats": of.one(0, 12), "rank": next(ranks), "entropy": of.one(0, 5), "best": found} for found in best
         ]},
         **_attention(of), **_memories(of), **_causes(of),
+        "labels": {"best": [{"label": label, "p": of.one()} for label in ("<cat>", "dog", "")]},
         "later": {
             "begin": begin, "deep": [{"a": of.one(), "b": of.some(3)}], "flat": of.some(17), "rows": [{"x": of.one()}],
         },

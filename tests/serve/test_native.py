@@ -174,7 +174,7 @@ def test_the_fields_of_a_route_are_texts_and_numbers_that_were_looked_at() -> No
     search = {"beams", "n_best", "must", "forbid", "length_penalty", "coverage_penalty", "min_length", "max_length"}
     assert {name: set(native.body_of(name).model_fields) - {"model"} for name in native.ROUTES} == {
         "predict": {"input", "top_k"}, "score": {"input", "tokens", "unit"}, "classify": {"input"}, "tag": {"input"},
-        "explain": {"text", "target", "view", "at", "top_k", "layer", "head", "key", "begin", "end"},
+        "explain": {"text", "target", "view", "at", "top_k", "layer", "head", "key", "source", "begin", "end", "seed"},
         "fill": {"text", "top_k"}, "forecast": {"prompt", "max_tokens", "n", "seed"},
         "translate": {"input", *search, "no_repeat_ngram", "diverse", "mbr"},
     }  # fmt: skip

@@ -278,8 +278,8 @@ def test_a_token_that_is_no_text_cannot_be_appended() -> None:
 
 def test_the_chosen_place_of_the_text_is_found_among_other_tokens() -> None:
     program = """
-    const { sameplace } = await load("ask");
-    console.log(JSON.stringify(given.map(([from, at, to]) => sameplace(from, at, to))));
+    const { placeIn } = await load("places");
+    console.log(JSON.stringify(given.map(([from, at, to]) => placeIn(from, at, to))));
     """
     letters, words = (
         {"tokens": [{"text": text} for text in texts]} for texts in (["t", "o", " ", "b", "", "é"], ["to", " bé"])

@@ -1,5 +1,5 @@
 // Attention: a row of weights over the text, and the full path of one cell in numbers.
-import { strip } from "./charts.js";
+import { patches, strip } from "./charts.js";
 import { facts, largest, named, namedAt, over, table } from "./tokens.js";
 import { h, num, percent, read, rounded } from "./tree.js";
 import { say } from "./words.js";
@@ -14,11 +14,19 @@ export function attention(view, ctx) {
   return [
     h("div", { class: "fields" }, measures(offered, measure, ctx), OF_HEADS.includes(measure) && [picker("layer", view.layers, layer, ctx), picker("head", layer.heads, head, ctx)]),
     h("p", { class: "note" }, say(`measure_${measure}_told`)),
-    over(ctx.trace, { ...found, choose: ctx.choose, label: say("over_label") }),
+    overInput(ctx.trace, { ...found, choose: ctx.choose, label: say("over_label") }),
     largest(ctx.trace, { ...found, name: say(`measure_${measure}`) }),
     OF_HEADS.includes(measure) && layer.heads.length > 1 && all(view, layer.heads, measure, form, head, ctx),
     facts([[say("answer"), named(view.answer)], [say("nats_explained"), num(view.nats)]]),
   ];
+}
+// Numbers over the tokens of the input: those that are patches over their image, the others over the text.
+export function overInput(trace, list) {
+  const { image } = trace, { first, values, start } = list;
+  if (!image) return over(trace, list);
+  const words = Math.max(0, image.begin - first), own = values.slice(words), began = start !== undefined && start !== null;
+  return [(words > 0 || began) && over(trace, { ...list, values: values.slice(0, words) }),
+    patches(image, { ...list, values: own, first: first + words, name: at => namedAt(trace, at) }), words > 0 && own.length > 0 && h("p", { class: "note" }, say("scales_apart"))];
 }
 // The entry of a number, such as layer 3; the one at a place where there is none.
 const numbered = (list, name, number, place) => list.find(one => one[name] === number) ?? list[place];
@@ -46,14 +54,20 @@ function headStrip(heads, head, begin, rows, text, form, choose) {
 }
 
 export function cross_attention(view, ctx) {
-  const offered = OF_HEADS.filter(name => view.layers[0].heads[0][name]), measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0], form = measure === "norms" ? rounded : percent;
+  return toSource(view, ctx, "cross");
+}
+export function source_attention(view, ctx) {
+  return [h("p", {}, say("source_token"), " ", num(view.token), " ", named(view.source[view.token].text)), toSource(view, ctx, "source")];
+}
+function toSource(view, ctx, own) {                        // rows over the tokens of the source
+  const offered = [...OF_HEADS.filter(name => view.layers[0].heads[0][name]), ...WHOLE.filter(name => view[name])], measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0], ofHead = OF_HEADS.includes(measure), form = measure === "norms" || measure === "relevance" ? rounded : percent;
   const layer = numbered(view.layers, "layer", ctx.state.layer, view.layers.length - 1), head = numbered(layer.heads, "head", ctx.state.head, 0);
-  const source = { tokens: view.source }, found = { first: 0, values: head[measure], form };
+  const source = { tokens: view.source }, found = { first: 0, values: ofHead ? head[measure] : view[measure], form };
   return [
-    h("div", { class: "fields" }, offered.length > 1 && measures(offered, measure, ctx, "cross"), picker("layer", view.layers, layer, ctx, "cross"), picker("head", layer.heads, head, ctx, "cross")),
+    h("div", { class: "fields" }, offered.length > 1 && measures(offered, measure, ctx, own), ofHead && [picker("layer", view.layers, layer, ctx, own), picker("head", layer.heads, head, ctx, own)]),
     h("p", { class: "note" }, say(`measure_${measure}_told`)),
     over(source, { ...found, label: say("over_label") }), largest(source, { ...found, name: say(`measure_${measure}`) }),
-    layer.heads.length > 1 && headStrip(layer.heads, head, 0, layer.heads.map(one => one[measure]), at => `${at} ${named(view.source[at].text)}`, form),
+    ofHead && layer.heads.length > 1 && headStrip(layer.heads, head, 0, layer.heads.map(one => one[measure]), at => `${at} ${named(view.source[at].text)}`, form),
   ];
 }
 

@@ -99,3 +99,15 @@ export function strip({ rows, labels, begin, at, choose, tell, label }) {
     }), at >= begin && at < begin + many && h("span", { class: "cursor", style: { left: `${100 * (at - begin) / many}%`, width: `${100 / many}%` } })),
     h("p", { class: "readout note unpictured", after: node => { out.node = node; } }, "\u00a0"));
 }
+
+// ---- patches: numbers of the patches of an image from token first on, as colour over it -------------------------------------
+export function patches(image, { values, first, choose, name, form = rounded, label }) {
+  const most = greatest(values), side = (many, share) => `repeat(${many - 1}, ${(100 * share).toFixed(4)}%) 1fr`, before = first - image.begin;
+  const tone = v => ({ "--p": (most && v ? Math.abs(v) / most : 0).toFixed(3) });
+  const cells = values.map((v, k) => h("span", { class: v < 0 ? "patch minus" : "patch", "data-at": choose ? first + k : null, "data-value": String(v), title: `${first + k} ${name(first + k)} ${read(v, form)}`, style: tone(v) }));
+  const heat = h("div", { class: "picture", role: "img", "aria-label": label, on: choose ? { click: event => { const at = event.target.dataset?.at; if (at !== undefined) choose(+at); } } : {} },
+    h("img", { src: image.uri, alt: "" }),
+    h("div", { class: "patches", style: { "grid-template-columns": side(image.columns, image.width), "grid-template-rows": side(image.rows, image.height) } },
+      Array.from({ length: Math.max(0, before) }, () => h("span", {})), cells));
+  return h("div", { class: "pictures" }, h("div", { class: "picture" }, h("img", { src: image.uri, alt: "" })), heat);
+}

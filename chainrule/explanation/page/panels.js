@@ -1,5 +1,5 @@
 // The panels of the views: each shows what one view found out, for the chosen token where the view is about many.
-import { attention, attention_cell, cross_attention } from "./attention.js";
+import { attention, attention_cell, cross_attention, overInput, source_attention } from "./attention.js";
 import { bars, doubling, lines, names, stacked, strip } from "./charts.js";
 import { facts, largest, namedAt, over, table, visible } from "./tokens.js";
 import { h, isNumber, num, percent, read } from "./tree.js";
@@ -82,7 +82,7 @@ function reach(view, ctx) {
   const list = { first: view.first, values: view.norms, start: view.start };
   return [
     bars({ values: [...view.norms].reverse(), width: ctx.width, label: say("reach_bars"), distance: say("distance") }),
-    over(ctx.trace, { ...list, choose: ctx.choose, label: say("over_label") }), largest(ctx.trace, { ...list, name: say("norm") }),
+    overInput(ctx.trace, { ...list, choose: ctx.choose, label: say("over_label") }), largest(ctx.trace, { ...list, name: say("norm") }),
   ];
 }
 const interval = ([low, high]) => [num(low), " – ", num(high)];
@@ -102,10 +102,11 @@ function stress(view) {
 function scores(view, ctx) {
   const list = { first: view.first, values: view.scores };
   return [
-    h("p", { class: "note" }, say("signs")), over(ctx.trace, { ...list, choose: ctx.choose, label: say("over_label") }), largest(ctx.trace, { ...list, name: say("score") }),
+    h("p", { class: "note" }, say("signs")), overInput(ctx.trace, { ...list, choose: ctx.choose, label: say("over_label") }), largest(ctx.trace, { ...list, name: say("score") }),
     facts([[say("total"), num(view.total)], [say("difference"), num(view.difference)], ...(isNumber(view.steps) ? [[say("steps"), num(view.steps)]] : [])]),
   ];
 }
+const labels = view => table([say("label"), say("p")], view.best.map(one => [visible(one.label), num(one.p, percent)]));
 function units(view) {
   return view.trackers.map(one => [
     h("h4", {}, spaced(one.name)), h("p", { class: "note" }, one.told),
@@ -138,26 +139,28 @@ export const PANELS = {
   attention_cell: [attention_cell, "layer head group first key q_path k_path q k products score scale scaled bias start_logit logits start_weight weights weight v weighted mixed out others out_bias output"],
   backoff: [backoff, "begin uniform interpolated tokens"],
   belief: [belief, "begin size states predicted filtered emits"],
-  cross_attention: [cross_attention, "source layers"],
+  cross_attention: [cross_attention, "source layers relevance"],
   gates: [gates, "begin layer layers size units means values"],
+  labels: [labels, "best"],
   integrated_gradients: [scores, "first scores total difference steps"],
   memory: [memory, "visible nats interval"],
   mixture: [mixture, "begin parts weights posterior nats"],
   occlusion: [scores, "first scores total difference"],
   reach: [reach, "first start norms"],
+  source_attention: [source_attention, "source token layers rollout"],
   stress: [stress, "nats changes padding batching"],
   units: [units, "trackers"],
 };
 
 // Names of the entries of a trace that are views, the best known first.
-const HEAD = ["format", "run", "task", "model", "tokens", "at"];
-const ORDER = ["cross_attention", "attention", "attention_cell", "gates", "units", "belief", "backoff", "mixture", "reach", "integrated_gradients", "occlusion", "memory", "stress"];
+const HEAD = ["format", "run", "task", "model", "tokens", "at", "image"];
+const ORDER = ["labels", "cross_attention", "source_attention", "attention", "attention_cell", "gates", "units", "belief", "backoff", "mixture", "reach", "integrated_gradients", "occlusion", "memory", "stress"];
 export function viewsOf(trace) {
   const found = Object.keys(trace).filter(name => !HEAD.includes(name) && name !== "surprise" && trace[name] !== null);
   return found.sort((a, b) => (ORDER.indexOf(a) + 1 || 99) - (ORDER.indexOf(b) + 1 || 99));
 }
 // Is the view about the prediction of one token, that of trace.at?
-export const isOfOne = (name, view) => name === "cross_attention" || (view && typeof view === "object" && "first" in view);
+export const isOfOne = (name, view) => ["cross_attention", "source_attention"].includes(name) || (view && typeof view === "object" && "first" in view);
 
 // The body of a panel. What a panel does not show of its view follows as a table, and so does a whole view that is not
 // what its panel takes it for: nothing is left out.

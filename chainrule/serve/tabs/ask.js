@@ -20,7 +20,8 @@ export function questions(run, { text, at, layer, head, key, view }, shown) {
   const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
   const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
   const apart = [layer, head, key].every(one => one === undefined) ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
-  return [body, ...apart.map(name => ({ ...body, view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];
+  const own = name => Object.fromEntries(Object.entries(body).filter(([key]) => key !== "top_k" && (name === "gates" || !["begin", "end"].includes(key))));
+  return [body, ...apart.map(name => ({ ...own(name), view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];
 }
 // Does a run have the layer that is asked for of a view? A layer chosen for one run may be missing in another.
 export function hasLayer(trace, name, layer) {
@@ -32,16 +33,6 @@ export function outdated(trace, changes) {
   if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;
   const given = name => changes[name] !== undefined;
   return (given("layer") && OF_ONE_LAYER.some(name => name in trace)) || ((given("head") || given("key")) && "attention_cell" in trace);
-}
-
-// Where each token begins in its text; the token of another trace at the same place of the text.
-export function starts(trace) {
-  let place = 0;
-  return trace.tokens.map(token => { const start = place; place += token.text.length; return start; });
-}
-export function sameplace(from, at, to) {
-  const place = starts(from)[at], found = starts(to);
-  return Math.max(0, found.findLastIndex((start, k) => start <= place && (to.tokens[k].text !== "" || start === place)));
 }
 
 // The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.

@@ -1,5 +1,6 @@
 // Look inside: traces of one text side by side.
-import { fileOf, hasLayer, outdated, questions, sameplace } from "./ask.js";
+import { fileOf, hasLayer, outdated, questions } from "./ask.js";
+import { placeIn } from "./places.js";
 import { box, textBox, toggled } from "./place.js";
 import { stretch } from "./tokens.js";
 import { h } from "./tree.js";
@@ -69,7 +70,7 @@ class Inspection {
     place.remember();
     await Promise.all(viewers.slice(1).map(async one => {
       let trace = await this.traced(one, Math.min(state.at, first.tokens.length - 1), asked).catch(error => { if (error.name === "AbortError") throw error; return this.traced(one, undefined, asked); });
-      const at = sameplace(first, state.at, trace);
+      const at = placeIn(first, state.at, trace);
       if (trace.at !== at) trace = await this.traced(one, at, asked);
       one.show(trace, { ...state, at }, one.run.name);
     }));
@@ -93,9 +94,9 @@ class Inspection {
   }
   changed(viewer, changes) {                               // something was chosen in one viewer: all follow
     const { place, viewers } = this, from = viewer.trace, at = viewer.at;
-    Object.assign(place.state, changes, { at: viewer === viewers[0] ? at : sameplace(from, at, viewers[0].trace ?? from) });
+    Object.assign(place.state, changes, { at: viewer === viewers[0] ? at : placeIn(from, at, viewers[0].trace ?? from) });
     place.remember();
-    for (const one of viewers) if (one !== viewer && one.trace) one.change({ ...place.state, at: sameplace(from, at, one.trace) });
+    for (const one of viewers) if (one !== viewer && one.trace) one.change({ ...place.state, at: placeIn(from, at, one.trace) });
     const stale = viewers.filter(one => one.trace && (outdated(one.trace, { ...changes, at: one.at }) || !inside(one)));
     if (stale.length) place.soon(() => this.recompute(stale));
   }

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +11,8 @@ import torch
 from chainrule.core import ImageBatch, UserError
 from chainrule.data.lines import STDIN
 from chainrule.runs.run import Run
+from chainrule.tasks.classify_images import explaining  # noqa: F401  (registers itself)
+from chainrule.tasks.images import names_of, opened
 from chainrule.tasks.inference import as_numbers, labelled, register_call
 
 ROWS = 256
@@ -39,15 +39,8 @@ def classify(run: Run, input: Any) -> dict[str, Any]:
     files = [input] if isinstance(input, str | os.PathLike | bytes) else list(input)
     if not files or files == [STDIN]:
         raise UserError("classify: this run labels images: name their files")
-    reader, names = run.processor.reader, _names(files)
-    images = [reader.decode(x, name) if isinstance(x, bytes) else reader.open(Path(x)) for x, name in zip(files, names)]
-    pixels_BCYX = torch.from_numpy(np.stack(images)).movedim(3, 1)
+    pixels_BCYX = torch.from_numpy(np.stack(opened(run, files))).movedim(3, 1)
     batch = ImageBatch(torch.zeros(len(files), 0), torch.zeros(len(files), 0), pixels_BCYX=pixels_BCYX)
     parts = [batch.rows(start, start + ROWS) for start in range(0, len(files), ROWS)]
     log_p_BC = torch.cat([run.model.classify(as_numbers(run, part)) for part in parts])
-    return labelled(run, names, log_p_BC)
-
-
-def _names(files: Sequence[Any]) -> list[str]:
-    """Paths as they are; "image 1", by its number, for the content of a file."""
-    return [f"image {n}" if isinstance(file, bytes) else os.fspath(file) for n, file in enumerate(files, 1)]
+    return labelled(run, names_of(files), log_p_BC)

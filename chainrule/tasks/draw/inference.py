@@ -13,6 +13,7 @@ from chainrule.core import UserError
 from chainrule.core.noise import derive_seeds
 from chainrule.inference.sampling import Filters
 from chainrule.runs.run import Run
+from chainrule.tasks.draw import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.draw.task import drawings, image_of, nearness, settled
 from chainrule.tasks.image_codes import coded
 from chainrule.tasks.images import MOST_DRAWN

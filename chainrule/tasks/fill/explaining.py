@@ -11,7 +11,7 @@ from torch import Tensor
 
 from chainrule.core import Batch
 from chainrule.data.token_texts import token_name, token_texts
-from chainrule.explanation.model_input import EncoderInput, InputRow
+from chainrule.explanation.model_input import EncoderInput, InputRow, answering
 from chainrule.runs.run import Run
 from chainrule.tasks.explaining import register_input
 from chainrule.tasks.fill.masked_text import MASK, masked_text
@@ -44,15 +44,14 @@ def _texts(run: Run, ids: Sequence[int]) -> list[str]:
 def _input_row(run: Run, ids: Sequence[int], at: int) -> InputRow:
     model = run.model.eval()
 
-    def read() -> tuple[Tensor, str]:
+    def log_p() -> Tensor:
         row = [model.start_id, *ids]
         row[at + 1] = model.mask_id
         row_1T = torch.tensor([row], device=run.compute.device)
         with run.compute.autocast():
             hidden_1TD = model.encode(Batch(row_1T, row_1T, torch.tensor([len(row)], device=row_1T.device)))
             logits_V = model.predict(hidden_1TD[:, at + 1 : at + 2]).logits()[0, 0]
-        log_p_V = logits_V.to(torch.promote_types(logits_V.dtype, torch.float32)).log_softmax(-1)
-        answer = int(log_p_V.argmax()) if ids[at] == model.mask_id else ids[at]
-        return log_p_V[answer], token_name(run.processor.tokenizer, answer)
+        return logits_V.to(torch.promote_types(logits_V.dtype, torch.float32)).log_softmax(-1)
 
-    return InputRow(0, True, at + 1, read)
+    answer = None if ids[at] == model.mask_id else ids[at]
+    return InputRow(0, True, at + 1, answering(log_p, lambda k: token_name(run.processor.tokenizer, k), answer))

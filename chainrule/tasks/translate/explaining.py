@@ -35,12 +35,14 @@ def read(run: Run, text: str, target: str | None = None) -> PairInput:
         found = np.array(best.ids, np.int64)
     else:
         found = _encoded(tokenizer, target, "target")
+    strange = run.processor.source.unknown, tokenizer.unknown
     return PairInput(
         run,
         np.append(found, run.model.vocab_size - 1),
         [*token_texts(tokenizer, found.tolist()), ""],
         source,
         token_texts(run.processor.source, source.tolist()),
+        unknown=sum(int((ids == k).sum()) for ids, k in zip((source, found), strange) if k is not None),
     )
 
 
