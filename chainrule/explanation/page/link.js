@@ -2,7 +2,7 @@
 const NUMBERS = ["at", "layer", "head", "key", "flow"];
 const WORDS = ["tab", "text", "target", "claim", "measure", "gate", "moment"];
 const LISTS = ["run", "view"];
-const OF_A_TAB = /^[a-z]+\.[a-z_]+$/;                      // tab.option: a text that only one tab reads
+const OF_A_TAB = /^[a-z]+\.[a-z_]+$/;                      // tab.option: a text of that tab alone
 
 export function parse(hash) {
   const given = new URLSearchParams(hash.replace(/^#/, "")), state = {};
@@ -15,6 +15,6 @@ export function parse(hash) {
 export function write(state) {
   const made = new URLSearchParams();
   for (const name of LISTS) for (const one of state[name] || []) made.append(name, one);
-  for (const name of [...WORDS, ...NUMBERS, ...Object.keys(state).filter(name => OF_A_TAB.test(name))]) if (state[name] !== undefined && state[name] !== null && state[name] !== "") made.set(name, state[name]);
+  for (const name of [...WORDS, ...NUMBERS, ...Object.keys(state).filter(name => OF_A_TAB.test(name) && name.startsWith(`${state.tab}.`))]) if (state[name] !== undefined && state[name] !== null && state[name] !== "") made.set(name, state[name]);
   return `#${made}`;
 }

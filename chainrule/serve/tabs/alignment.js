@@ -73,7 +73,7 @@ export class Alignment {
     return this.targets.map(word => weightsOfWord(word, rows, this.sources));
   }
   draw() {
-    render(this.host, h("h3", {}, say("alignment")), h("p", { class: "note" }, say("alignment_how"), " ", this.captions.cross_attention), this.choices(),
+    render(this.host, h("h2", {}, say("alignment")), h("p", { class: "note" }, say("alignment_how"), " ", this.captions.cross_attention), this.choices(),
       this.side("source", this.sources, { tokens: this.views[0].source }), this.side("target", this.targets, this.trace),
       h("p", { class: "readout note", id: "aligned", "aria-live": "polite" }, say("alignment_hint")), h("div", { class: "filled" }));
     this.fill();
@@ -91,7 +91,7 @@ export class Alignment {
     const button = (word, k) => h("li", {}, h("button", { type: "button", id: `${name}-${k}`, "aria-describedby": "aligned", on: {
       pointerenter: event => event.pointerType !== "touch" && this.choose(name, k), focus: () => this.choose(name, k), click: () => this.choose(name, k),
     } }, label(word)));
-    return [h("h4", { id: `aligned-${name}` }, say(`aligned_${name}`)), h("ol", { class: "aligned", "aria-labelledby": `aligned-${name}` }, words.map(button))];
+    return [h("h3", { id: `aligned-${name}` }, say(`aligned_${name}`)), h("ol", { class: "aligned", "aria-labelledby": `aligned-${name}` }, words.map(button))];
   }
   text(name, k) {
     const words = name === "source" ? this.sources : this.targets, trace = name === "source" ? { tokens: this.views[0].source } : this.trace, { text, begin, end } = words[k];
@@ -133,8 +133,8 @@ export class Alignment {
   }
   matrix(all) {
     const cell = (p, s, k) => h("td", { style: { "--p": p.toFixed(3) }, title: `${this.text("target", k)} ← ${this.text("source", s)} ${read(p, percent)}` }, num(p, percent, { class: "vh" }));
-    return h("div", { class: "scroll", role: "group", tabindex: 0, "aria-label": say("alignment_matrix") }, h("table", { class: "align-matrix" }, h("caption", {}, say("alignment_matrix")),
+    return [h("p", { class: "note", id: "align-matrix" }, say("alignment_matrix")), h("div", { class: "scroll", role: "group", tabindex: 0, "aria-labelledby": "align-matrix" }, h("table", { class: "align-matrix", "aria-labelledby": "align-matrix" },
       h("thead", {}, h("tr", {}, h("td", {}), this.sources.map((_, s) => h("th", { scope: "col" }, h("span", {}, this.text("source", s)))))),
-      h("tbody", {}, all.map((row, k) => h("tr", {}, h("th", { scope: "row" }, this.text("target", k)), row.map((p, s) => cell(p, s, k)))))));
+      h("tbody", {}, all.map((row, k) => h("tr", {}, h("th", { scope: "row" }, this.text("target", k)), row.map((p, s) => cell(p, s, k)))))))];
   }
 }

@@ -12,7 +12,7 @@ export function numbers(place, names) {
 }
 // about: min, max, step of the input, and placeholder: what holds where nothing is given
 export function numberField(place, name, about, change) {
-  return h("label", { class: "field" }, say(`option_${name}`), h("input", { id: `option-${name}`, type: "number", value: own(place, name) ?? "", ...about, on: {
+  return h("label", { class: "field" }, say(`${place.tab.name}_${name}`), h("input", { id: `option-${name}`, type: "number", value: own(place, name) ?? "", ...about, on: {
     change: event => { keep(place, { [name]: event.target.value }); change(); },
   } }));
 }

@@ -53,10 +53,10 @@ export function chart(past, one, width) {
   return h("div", { class: "plot" }, h("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": say("forecast_chart", { n: shown.length, steps: steps.length, low: read(low.at(-1)), high: read(high.at(-1)) }) },
     y.marks.map(v => [h("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y.place(v), y2: y.place(v) }), h("text", { x: LEFT - 6, y: y.place(v) + 4, "text-anchor": "end" }, read(v))]),
     marks.map(v => h("text", { x: x.place(v), y: HEIGHT - 10, "text-anchor": "middle" }, v)),
-    h("g", { class: "s0" }, h("path", { class: "band", d: band })), one.paths.map(path => h("g", { class: "s1 path" }, h("path", { class: "line", d: line(steps, path) }))),
-    h("g", { class: "sobserved" }, h("path", { class: "line", d: line(before, shown) })), h("g", { class: "s0" }, h("path", { class: "line", d: line(steps, median) }))));
+    h("g", { class: "s3" }, h("path", { class: "band", d: band })), one.paths.map(path => h("g", { class: "s1 path" }, h("path", { class: "line", d: line(steps, path) }))),
+    h("g", { class: "sobserved" }, h("path", { class: "line", d: line(before, shown) })), h("g", { class: "s3" }, h("path", { class: "line", d: line(steps, median) }))));
 }
-const legend = one => h("p", { class: "names" }, [["observed", "series_known"], [0, "series_median"], [1, "series_paths"]].map(([style, key]) => h("span", {}, swatch(style), ` ${say(key)}`)), h("span", {}, h("span", { class: "s0 band-swatch", "aria-hidden": "true" }), ` ${say("series_band", { share: percent(one.levels.at(-1) - one.levels[0]).replace(".0%", "%") })}`));
+const legend = one => h("p", { class: "names" }, [["observed", "series_known"], [3, "series_median"], [1, "series_paths"]].map(([style, key]) => h("span", {}, swatch(style), ` ${say(key)}`)), h("span", {}, h("span", { class: "s3 band-swatch", "aria-hidden": "true" }), ` ${say("series_band", { share: percent(one.levels.at(-1) - one.levels[0]).replace(".0%", "%") })}`));
 
 class Forecasting {
   constructor(place) { Object.assign(this, { place, text: own(place, "series") ?? "", columns: [], column: undefined, found: null }); }
@@ -107,9 +107,9 @@ class Forecasting {
   show() {
     if (!this.found) return this.place.results();
     const { place, run } = this, { answer, values } = this.found, one = forecastOf(answer, this.many ? this.shown : 0), past = values.length ? values : run.series[this.many ? this.shown : 0].values;
-    const name = one.name || run.name, width = Math.max(260, Math.min(960, place.resultsHost.clientWidth));
+    const name = values.length ? this.columns[this.column].name : one.name, width = Math.max(260, Math.min(960, place.resultsHost.clientWidth));
     place.results(
-      h("figure", { class: "forecast" }, h("figcaption", {}, h("b", {}, name), " · ", say(values.length ? "series_given" : "series_from_run", { n: values.length || run.series[this.many ? this.shown : 0].read })), chart(past, one, width), legend(one), h("p", { class: "axis-name note" }, say("series_axis"))),
+      h("figure", { class: "forecast" }, h("figcaption", {}, name && [h("b", {}, name), " · "], say(values.length ? "series_given" : "series_from_run", { n: values.length || run.series[this.many ? this.shown : 0].read }), past.length > PAST && `; ${say("series_drawn", { n: PAST })}`), chart(past, one, width), legend(one), h("p", { class: "axis-name note" }, say("series_axis"))),
       h("p", { class: "note" }, say("series_proves")),
       h("p", { class: "tools" }, h("button", { type: "button", class: "chip", id: "save-csv", on: { click: () => save(csv(one), "text/csv", `forecast-${run.name}.csv`) } }, say("forecast_csv"))),
       h("details", { open: true }, h("summary", {}, say("series_table")), table([say("series_step"), ...headOf(one)], rowsOf(one).map(([step, ...rest]) => [step, ...rest.map(v => num(v))]))));

@@ -92,7 +92,7 @@ class Labelling {
     const { place } = this, one = this.flat[at], host = place.resultsHost;
     if (stays) keep(place, { at });
     for (const button of host.querySelectorAll(".tagged button")) button.toggleAttribute("data-chosen", button.id === `token-${at}`);
-    render(host.querySelector(".tag-of"), h("h3", {}, `“${one.token}”: ${one.tag}`), bars(one.p, say("tag_p")));
+    render(host.querySelector(".tag-of"), h("h2", {}, `“${one.token}”: ${one.tag}`), bars(one.p, say("tag_p")));
     const look = host.querySelector("#tag-look");
     if (look) render(look, lookInside(place, this.run, { text: this.flat.filter(of => of.line === one.line).map(of => of.token).join(" "), at: one.k }));
   }

@@ -5,18 +5,22 @@ const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?$/i, WITH_COMMA = /^[+-]?
 const SEPARATORS = ["\t", ";", ","];
 
 const isNumber = text => NUMBER.test(text);
+const isValue = (cell, mark) => isNumber(cell) || (mark !== "," && WITH_COMMA.test(cell));
 const fault = (key, values) => new Error(say(key, values));
 
 // Columns with name and cells: {text, line} each; points: decimal points alone are read, for commas separate cells.
 export function columnsOf(text) {
   const lines = text.split(/\r\n|\n|\r/).map((line, k) => ({ text: line.trim(), line: k + 1 })).filter(one => one.text);
-  const mark = lines.length > 1 ? SEPARATORS.find(one => counts(lines.slice(0, 20), one)) : undefined;
+  const mark = lines.length > 1 ? SEPARATORS.find(one => isTable(lines, one)) : undefined;
   return mark === undefined ? [list(lines)] : columns(lines, mark);
 }
-// Does a separator cut the first lines into as many cells each, more than one?
-function counts(lines, mark) {
-  const many = new Set(lines.map(one => cellsOf(one.text, mark).length));
-  return many.size === 1 && !many.has(1) && !lines.some(one => one.text.endsWith(mark) && mark === ",");
+// Is this a table whose cells a separator parts? A first line with words is one of a table, whatever follows; numbers are
+// cells where all lines have as many, and a list where every line but the last ends with a comma.
+function isTable(lines, mark) {
+  const cells = lines.map(one => cellsOf(one.text, mark)), [first] = cells;
+  if (first.length === 1) return false;
+  if (first.some(cell => cell && !isValue(cell, mark))) return true;
+  return cells.every(one => one.length === first.length) && !lines.slice(0, -1).every(one => one.text.endsWith(","));
 }
 function cellsOf(line, mark) {                             // a separator between double quotes is none
   const cells = [""];
@@ -28,7 +32,7 @@ function columns(lines, mark) {
   const rows = lines.map(one => ({ cells: cellsOf(one.text, mark), line: one.line })), [first] = rows, many = first.cells.length;
   const odd = rows.find(row => row.cells.length !== many);
   if (odd) throw fault("series_cells", { line: odd.line, n: odd.cells.length, many });
-  const value = cell => isNumber(cell) || (mark !== "," && WITH_COMMA.test(cell)), headed = !first.cells.some(value);
+  const headed = !first.cells.some(cell => isValue(cell, mark));
   return first.cells.map((cell, k) => ({ name: headed && cell ? cell : say("series_column", { k: k + 1 }), points: mark === ",", cells: rows.slice(+headed).map(row => ({ text: row.cells[k], line: row.line })) }));
 }
 // Numbers between white space, semicolons or commas. A comma between digits is a decimal one where each number has one

@@ -39,7 +39,7 @@ class Translating {
       if (!this.source.trim()) { place.results(); return place.alarm(say("give_text")); }
       const answer = await place.ask("v1/translate", asked(this.run, this.source, numbers(place, Object.keys(OPTIONS))), asked_), list = found(answer);
       const target = list.some(one => one.text === own(place, "target")) ? own(place, "target") : list[0].text;
-      place.results(this.notes(answer), this.list(list, target), h("div", { class: "alignment panel" }));
+      place.results(this.notes(answer), list.some(one => one.text.includes("\ufffd")) && h("p", { class: "note" }, say("note_bytes")), this.list(list, target), h("div", { class: "alignment panel" }));
       await this.choose(target, asked_);
     });
   }

@@ -18,7 +18,7 @@ ROWS = 2048
 """Sequences that are read at once."""
 
 
-@register_call("tag", items=lambda _, input: read_sequences(input))
+@register_call("tag", items=lambda _, input, **options: read_sequences(input))
 @torch.no_grad()
 def tag(run: Run, input: Any, *, posteriors: bool = False) -> dict[str, Any]:
     """Tag sequences of tokens.
