@@ -236,15 +236,14 @@ def test_tokens_make_words(tokens: list[str], expected: list[str]) -> None:
 
 def test_rows_of_a_sentence_are_asked_for_once_and_those_of_a_longer_text_around_a_word() -> None:
     program = """
-    const { Alignment } = await load("alignment"), told = [];
+    const { Alignment } = await load("alignment"), told = [], set = () => {};
     for (const many of given) {
       const places = [], tokens = Array.from({ length: many }, () => ({ text: " w" })), view = { source: tokens.slice(0, 3), layers: [{ layer: 0, heads: [{ head: 0, weights: [1, 0, 0] }] }] };
       const ask = async body => { places.push(body.at); return { trace: { tokens, cross_attention: view } }; };
-      const made = Object.assign(new Alignment(null, { state: {}, ask }), { draw() {}, mark() {}, fill() {} });
+      const made = Object.assign(new Alignment(null, { state: {}, ask, set }), { draw() {}, mark() {}, fill() {} });
       await made.open();
       const first = [...places];
-      await made.choose("target", many - 1);
-      await made.choose("target", many - 2);
+      await Promise.all([made.choose("target", many - 1), made.choose("target", many - 2, true)]);
       await made.choose("source", 1);
       told.push([first, places.slice(first.length)]);
     }

@@ -41,9 +41,9 @@ const ranked = weights => weights.map((p, k) => [k, p]).filter(([, p]) => p !== 
 
 // ---- the panel ---------------------------------------------------------------------------------------------------------
 export class Alignment {
-  // run: its name; ask(body) answers with a trace; state: layer and head; set(changes): into the address
-  constructor(host, { run, source, target, ask, captions, state, set }) {
-    Object.assign(this, { host, run, source, target, ask, captions, state, set, views: [], chosen: null });
+  // run: its name; ask(body) answers with a trace, failed(error) tells of one; state: layer, head and the word that is chosen; set(changes): into the address
+  constructor(host, { run, source, target, ask, failed, captions, state, set }) {
+    Object.assign(this, { host, run, source, target, ask, failed, captions, state, set, views: [], chosen: null });
   }
   async open() {
     const first = await this.row(0);
@@ -52,20 +52,25 @@ export class Alignment {
     this.trace = first;
     this.draw();
     if (first.tokens.length <= SENTENCE) await this.load(0, first.tokens.length);
+    if (this.targets[Number(this.state.word)]) await this.choose("target", +this.state.word);
   }
   async row(at) {
     const { trace } = await this.ask(question(this.run, this.source, this.target, at));
     this.views[at] = trace.cross_attention;
     return trace;
   }
-  async load(begin, end) {                                 // the rows of a stretch that are missing, a few at a time
-    const missing = Array.from({ length: end - begin }, (_, k) => begin + k).filter(at => !this.views[at]);
+  async load(begin, end) {                                 // the rows of a stretch that are missing, a few at a time; null: it is asked for
+    const missing = Array.from({ length: end - begin }, (_, k) => begin + k).filter(at => this.views[at] === undefined), queue = [...missing];
     if (!missing.length) return;
-    const worker = async () => { while (missing.length) await this.row(missing.shift()); };
-    await Promise.all(Array.from({ length: AT_ONCE }, worker));
+    for (const at of missing) this.views[at] = null;
+    try {
+      await Promise.all(Array.from({ length: AT_ONCE }, async () => { while (queue.length) await this.row(queue.shift()); }));
+    } finally {
+      for (const at of missing) if (this.views[at] === null) delete this.views[at];
+    }
     this.fill();
   }
-  get layer() { return this.state.layer === undefined ? this.views[0].layers.length - 1 : +this.state.layer; }
+  get layer() { const last = this.views[0].layers.length - 1; return this.views[0].layers[this.state.layer] ? +this.state.layer : last; }
   get head() { return this.state.head === undefined ? undefined : +this.state.head; }
   // Of each word of the translation: its weights over the words of the source, or null.
   weights() {
@@ -74,30 +79,31 @@ export class Alignment {
   }
   draw() {
     render(this.host, h("h2", {}, say("alignment")), h("p", { class: "note" }, say("alignment_how"), " ", this.captions.cross_attention), this.choices(),
-      this.side("source", this.sources, { tokens: this.views[0].source }), this.side("target", this.targets, this.trace),
+      this.side("source", this.sources), this.side("target", this.targets),
       h("p", { class: "readout note", id: "aligned", "aria-live": "polite" }, say("alignment_hint")), h("div", { class: "filled" }));
     this.fill();
   }
   choices() {
     const { layers } = this.views[0], { heads } = layers[this.layer] ?? layers.at(-1);
-    const change = changes => { Object.assign(this.state, changes); this.set(this.state); this.draw(); };
+    const change = changes => { Object.assign(this.state, changes); this.set(changes); this.draw(); };
     const headNames = [["", say("mean_of_heads")], ...heads.map(one => [one.head, one.head])];
     return h("div", { class: "fields" },
       layers.length > 1 && choiceField("align-layer", say("layer"), layers.map(one => [one.layer, one.layer]), this.layer, layer => change({ layer: +layer })),
       heads.length > 1 && choiceField("align-head", say("head"), headNames, this.head ?? "", head => change({ head: head === "" ? undefined : +head })));
   }
-  side(name, words, trace) {
-    const label = word => word.end - word.begin === 1 ? shownAt(trace, word.begin) : word.text.trim() || "␣";
-    const button = (word, k) => h("li", {}, h("button", { type: "button", id: `${name}-${k}`, "aria-describedby": "aligned", on: {
-      pointerenter: event => event.pointerType !== "touch" && this.choose(name, k), focus: () => this.choose(name, k), click: () => this.choose(name, k),
-    } }, label(word)));
+  side(name, words) {
+    const choose = (k, stays) => this.choose(name, k, stays).catch(this.failed);
+    const button = (_, k) => h("li", {}, h("button", { type: "button", id: `${name}-${k}`, "aria-describedby": "aligned", on: {
+      pointerenter: event => event.pointerType !== "touch" && choose(k), focus: () => choose(k), click: () => choose(k, true),
+    } }, this.label(name, k)));
     return [h("h3", { id: `aligned-${name}` }, say(`aligned_${name}`)), h("ol", { class: "aligned", "aria-labelledby": `aligned-${name}` }, words.map(button))];
   }
-  text(name, k) {
-    const words = name === "source" ? this.sources : this.targets, trace = name === "source" ? { tokens: this.views[0].source } : this.trace, { text, begin, end } = words[k];
-    return end - begin === 1 ? namedAt(trace, begin) : `“${text.trim()}”`;
-  }
-  async choose(name, k) {
+  tokens(name) { return name === "source" ? { tokens: this.views[0].source } : this.trace; }
+  word(name, k) { return (name === "source" ? this.sources : this.targets)[k]; }
+  label(name, k) { const { text, begin } = this.word(name, k); return text.trim() || shownAt(this.tokens(name), begin); }
+  text(name, k) { const { text, begin } = this.word(name, k); return text.trim() ? `“${text.trim()}”` : namedAt(this.tokens(name), begin); }
+  async choose(name, k, stays = false) {                   // stays: the address keeps it
+    if (stays) this.set({ word: name === "target" ? k : undefined });
     if (this.chosen?.[0] === name && this.chosen[1] === k) return;
     this.chosen = [name, k];
     this.mark();
@@ -127,14 +133,15 @@ export class Alignment {
     const all = this.weights(), rows = all.map((row, k) => row && [k, row]).filter(Boolean);
     const most = rows.map(([k, row]) => { const [[at, p]] = ranked(row); return [this.text("target", k), this.text("source", at), num(p, percent)]; });
     const small = rows.length === this.targets.length && this.targets.length <= MATRIX && this.sources.length <= MATRIX;
-    render(this.host.querySelector(".filled"), small && this.matrix(all),
-      h("details", {}, h("summary", {}, say("alignment_table", { n: rows.length, of: this.targets.length })), table([say("aligned_target"), say("most_attended"), say("weight")], most)));
+    const told = table([say("aligned_target"), say("most_attended"), say("weight")], most);
+    render(this.host.querySelector(".filled"), small && this.matrix(all), h("details", {}, h("summary", {}, say("alignment_table", { n: rows.length, of: this.targets.length })), told));
     this.mark();
   }
   matrix(all) {
     const cell = (p, s, k) => h("td", { style: { "--p": p.toFixed(3) }, title: `${this.text("target", k)} ← ${this.text("source", s)} ${read(p, percent)}` }, num(p, percent, { class: "vh" }));
-    return [h("p", { class: "note", id: "align-matrix" }, say("alignment_matrix")), h("div", { class: "scroll", role: "group", tabindex: 0, "aria-labelledby": "align-matrix" }, h("table", { class: "align-matrix", "aria-labelledby": "align-matrix" },
-      h("thead", {}, h("tr", {}, h("td", {}), this.sources.map((_, s) => h("th", { scope: "col" }, h("span", {}, this.text("source", s)))))),
-      h("tbody", {}, all.map((row, k) => h("tr", {}, h("th", { scope: "row" }, this.text("target", k)), row.map((p, s) => cell(p, s, k)))))))];
+    const about = h("p", { class: "note", id: "align-matrix" }, say("alignment_matrix"));
+    return [about, h("div", { class: "scroll", role: "group", tabindex: 0, "aria-labelledby": "align-matrix" }, h("table", { class: "align-matrix", "aria-labelledby": "align-matrix" },
+      h("thead", {}, h("tr", {}, h("td", {}), this.sources.map((_, s) => h("th", { scope: "col" }, h("span", {}, this.label("source", s)))))),
+      h("tbody", {}, all.map((row, k) => h("tr", {}, h("th", { scope: "row" }, this.label("target", k)), row.map((p, s) => cell(p, s, k)))))))];
   }
 }

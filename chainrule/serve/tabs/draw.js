@@ -11,7 +11,8 @@ const SAMPLER = { temperature: { min: 0, step: "any", placeholder: "–" }, guid
 // One question for each image: the k-th has the k-th seed from the given one on, and can be drawn again by itself.
 export const questions = (run, caption, { n = MANY, seed = SEED, ...sampler }) => Array.from({ length: n }, (_, k) => ({ model: run.name, prompt: caption, n: 1, seed: seed + k, ...sampler }));
 export const source = answer => `data:image/png;base64,${answer.data[0].b64_json}`;
-export const image = (src, caption, seed) => h("figure", {}, h("img", { src, alt: say("drawn_alt", { caption, seed }) }), h("figcaption", {}, say("draw_seed"), ` ${seed} `, h("a", { href: src, download: `${fileName(caption)}-${seed}.png` }, say("draw_png"))));
+export const image = (src, caption, seed) => h("figure", {}, h("img", { src, alt: say("drawn_alt", { caption, seed }) }),
+  h("figcaption", {}, say("draw_seed"), ` ${seed} `, h("a", { href: src, download: `${fileName(caption)}-${seed}.png` }, say("draw_png"))));
 const fileName = caption => caption.trim().toLowerCase().replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60) || "image";
 
 export const draw = {
@@ -33,7 +34,8 @@ class Drawing {
       place.runBoxes(() => { place.remember(); this.form(); place.results(); }, false),
       textBox("caption", say("caption"), own(place, "caption") ?? "", text => keep(place, { caption: text }), start),
       h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "draw", on: { click: start } }, say("draw")), fields(COUNTED)),
-      h("details", { class: "options", open: Object.keys(SAMPLER).some(name => own(place, name) !== undefined) }, h("summary", {}, say("draw_sampler")), h("div", { class: "tools" }, fields(SAMPLER)), h("p", { class: "note" }, say("draw_tuned"))),
+      h("details", { class: "options", open: Object.keys(SAMPLER).some(name => own(place, name) !== undefined) }, h("summary", {}, say("draw_sampler")),
+        h("div", { class: "tools" }, fields(SAMPLER)), h("p", { class: "note" }, say("draw_tuned"))),
     );
   }
   start() {

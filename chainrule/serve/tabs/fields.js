@@ -10,6 +10,17 @@ export function numbers(place, names) {
   const given = names.map(name => [name, own(place, name)]).filter(([, text]) => text !== undefined);
   return Object.fromEntries(given.map(([name, text]) => [name, Number(text)]));
 }
+// The option as the place in a list of so many; 0 where the address has none.
+export function indexOf(place, name, many) { const k = Number(own(place, name)); return Number.isInteger(k) && k >= 0 && k < many ? k : 0; }
+// Ask the server; where that fails, nothing older is shown.
+export const during = (place, call) => place.during(async asked => {
+  try {
+    await call(asked);
+  } catch (error) {
+    if (error.name !== "AbortError") place.results();
+    throw error;
+  }
+});
 // about: min, max, step of the input, and placeholder: what holds where nothing is given
 export function numberField(place, name, about, change) {
   return h("label", { class: "field" }, say(`${place.tab.name}_${name}`), h("input", { id: `option-${name}`, type: "number", value: own(place, name) ?? "", ...about, on: {
@@ -20,17 +31,16 @@ export function numberField(place, name, about, change) {
 export function choiceField(id, label, options, chosen, change) {
   return h("label", { class: "field" }, label, h("select", { id, value: String(chosen), on: { change: event => change(event.target.value) } }, options.map(([value, text]) => h("option", { value: String(value) }, text))));
 }
-// A file of the reader's own, chosen or dropped on the form: read(file) gets it.
-export function fileField(id, label, accept, read) {
-  const taken = files => { if (files?.length) read(files[0]); };
-  return h("label", { class: "chip file", id: `${id}-label`, on: {
-    dragover: event => event.preventDefault(),
-    drop: event => { event.preventDefault(); taken(event.dataTransfer.files); },
-  } }, label, h("input", { class: "vh", id, type: "file", accept, on: { change: event => taken(event.target.files) } }));
+// A file of the reader's own, chosen or dropped here: read(file) gets it. trees: what stands beside the button.
+export function fileField(id, label, accept, read, ...trees) {
+  const taken = files => { if (files.length) read(files[0]); };
+  return h("div", { class: "tools drop", on: { dragover: event => event.preventDefault(), drop: event => { event.preventDefault(); taken(event.dataTransfer.files); } } },
+    h("label", { class: "chip file" }, label, h("input", { class: "vh", id, type: "file", accept, on: { change: event => taken(event.target.files) } })), trees);
 }
 // A button that opens the tab Look inside, where the run explains what it reads.
 export function lookInside(place, run, state) {
-  return run.explains && h("button", { type: "button", class: "chip", id: "look", on: { click: () => place.go("inspect", { ...place.state, at: undefined, layer: undefined, head: undefined, target: undefined, ...state, run: [run.name] }) } }, say("look"));
+  const go = () => place.go("inspect", { ...place.state, at: undefined, layer: undefined, head: undefined, target: undefined, ...state, run: [run.name] });
+  return run.explains && h("button", { type: "button", class: "chip", id: "look", on: { click: go } }, say("look"));
 }
 // A file with some content, saved by the browser.
 export function save(content, type, name) {

@@ -1,5 +1,5 @@
 // Tag and classify: a label for a text or an image, with the probability of every label; a tag for every token.
-import { fileField, keep, lookInside, own } from "./fields.js";
+import { during, fileField, indexOf, keep, lookInside, own } from "./fields.js";
 import { textBox } from "./place.js";
 import { table, visible } from "./tokens.js";
 import { h, num, percent, render } from "./tree.js";
@@ -52,14 +52,14 @@ class Labelling {
     place.form(this.form(kind));
     place.remember();
     if (kind === "image" && !this.file) { place.stop(); place.alarm(); return place.results(); }
-    place.during(async asked => {
+    during(place, async asked => {
       if (kind !== "image" && !this.text.trim()) { place.results(); return place.alarm(say("give_text")); }
       await (kind === "tokens" ? this.tag(asked) : this.classify(asked, kind));
     });
   }
   form(kind) {
     const { place, run } = this, again = () => this.start(), input = kind === "image"
-      ? h("div", { class: "tools drop", on: { dragover: event => event.preventDefault(), drop: event => { event.preventDefault(); this.take(event.dataTransfer.files[0]); } } }, fileField("image-file", say("choose_image"), "image/png,image/jpeg,image/webp", file => this.take(file)), h("span", { class: "note" }, this.file?.name ?? say("drop_image")))
+      ? fileField("image-file", say("choose_image"), "image/png,image/jpeg,image/webp", file => this.take(file), h("span", { class: "note" }, this.file?.name ?? say("drop_image")))
       : textBox("label-text", say("text_box"), this.text, text => keep(place, { text, at: undefined }), again);
     return [
       place.runBoxes(again, false), input,
@@ -67,8 +67,7 @@ class Labelling {
         h("details", {}, h("summary", {}, say(kind === "tokens" ? "known_tags" : "known_labels", { n: run.labels.length })), h("p", { class: "note" }, run.labels.join(" · ")))),
     ];
   }
-  async take(file) {
-    if (!file) return;
+  take(file) {
     const reader = new FileReader();
     reader.onload = () => { this.file = { name: file.name, url: reader.result }; this.start(); };
     reader.onerror = () => this.place.alarm(say("file_unread", { name: file.name }));
@@ -76,17 +75,22 @@ class Labelling {
   }
   async classify(asked, kind) {
     const { place, run, file } = this, answer = await place.ask("v1/classify", classQuestion(run, kind === "image" ? file.url : this.text), asked);
+    const { cut, unknown } = answer, note = (key, n) => h("p", { class: "note" }, say(key, { n }));
     place.results(kind === "image" && h("p", { class: "images" }, h("img", { class: "given", src: file.url, alt: file.name })),
-      h("p", { class: "answer" }, h("b", {}, answer.labels[0])), answer.cut && h("p", { class: "note" }, say("note_cut_text", { n: answer.cut.tokens })), answer.unknown && h("p", { class: "note" }, say("note_unknown", { n: answer.unknown[0] })),
+      h("p", { class: "answer" }, h("b", {}, answer.labels[0])), cut && note("note_cut_text", cut.tokens), unknown && note("note_unknown", unknown[0]),
       bars(answer.p[0], say("label_p")), h("p", { class: "tools" }, kind === "text" && lookInside(place, run, { text: this.text })));
   }
   async tag(asked) {
     const { place, run } = this, answer = await place.ask("v1/tag", tagQuestion(run, this.text), asked);
     this.flat = answer.tokens.flatMap((row, line) => row.map((token, k) => ({ token, line, k, tag: answer.tags[line][k], p: answer.p[line][k] })));
     let first = 0;
-    const rows = answer.tokens.map((row, line) => { const tree = tagged(row, answer.tags[line], run.labels, first, (at, stays) => this.show(at, stays)); first += row.length; return [tree, h("p", { class: "note" }, say("log_p_of_tags"), " ", num(answer.nats[line]))]; });
+    const rows = answer.tokens.map((row, line) => {
+      const tree = tagged(row, answer.tags[line], run.labels, first, (at, stays) => this.show(at, stays));
+      first += row.length;
+      return [tree, h("p", { class: "note" }, say("log_p_of_tags"), " ", num(answer.nats[line]))];
+    });
     place.results(h("p", { class: "note" }, say("tag_hint")), rows, h("div", { class: "panel tag-of", "aria-live": "polite" }), h("p", { class: "tools" }, run.explains && h("span", { id: "tag-look" })));
-    this.show(Math.min(this.flat.length - 1, +(own(place, "at") ?? 0)));
+    this.show(indexOf(place, "at", this.flat.length));
   }
   show(at, stays = false) {                                // stays: the address keeps it
     const { place } = this, one = this.flat[at], host = place.resultsHost;

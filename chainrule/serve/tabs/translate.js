@@ -1,6 +1,6 @@
 // Translate: the best translations of a text, and the words of the source that each word attended to.
 import { Alignment } from "./alignment.js";
-import { keep, lookInside, numberField, numbers, own } from "./fields.js";
+import { during, keep, lookInside, numberField, numbers, own } from "./fields.js";
 import { textBox } from "./place.js";
 import { h, num, render } from "./tree.js";
 import { say } from "./words.js";
@@ -35,19 +35,19 @@ class Translating {
     const { place } = this;
     place.form(this.form());
     place.remember();
-    place.during(async asked_ => {
+    during(place, async asking => {
       if (!this.source.trim()) { place.results(); return place.alarm(say("give_text")); }
-      const answer = await place.ask("v1/translate", asked(this.run, this.source, numbers(place, Object.keys(OPTIONS))), asked_), list = found(answer);
+      const answer = await place.ask("v1/translate", asked(this.run, this.source, numbers(place, Object.keys(OPTIONS))), asking), list = found(answer);
       const target = list.some(one => one.text === own(place, "target")) ? own(place, "target") : list[0].text;
       place.results(this.notes(answer), list.some(one => one.text.includes("\ufffd")) && h("p", { class: "note" }, say("note_bytes")), this.list(list, target), h("div", { class: "alignment panel" }));
-      await this.choose(target, asked_);
+      await this.choose(target, asking);
     });
   }
   form() {
     const { place } = this, again = () => this.start();
     return [
       place.runBoxes(again, false),
-      textBox("source-text", say("source_text"), this.source, text => keep(place, { source: text, target: undefined }), again),
+      textBox("source-text", say("source_text"), this.source, text => keep(place, { source: text, target: undefined, word: undefined }), again),
       h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "translate", on: { click: again } }, say("translate")), Object.entries(OPTIONS).map(([name, about]) => numberField(place, name, about, again))),
     ];
   }
@@ -56,17 +56,18 @@ class Translating {
   }
   list(list, target) {
     const chosen = list.findIndex(one => one.text === target);
-    const line = (one, k) => h("tr", {}, h("th", { scope: "row" }, h("label", {}, h("input", { type: "radio", name: "translation", id: `translation-${k}`, checked: k === chosen, on: { change: () => this.place.during(asked_ => this.choose(one.text, asked_)) } }), " ", h("span", { class: "piece" }, one.text || say("empty_translation")))),
+    const radio = (one, k) => h("input", { type: "radio", name: "translation", id: `translation-${k}`, checked: k === chosen, on: { change: () => this.place.during(asking => this.choose(one.text, asking)) } });
+    const line = (one, k) => h("tr", {}, h("th", { scope: "row" }, h("label", {}, radio(one, k), " ", h("span", { class: "piece" }, one.text || say("empty_translation")))),
       h("td", {}, num(one.nats)), h("td", {}, one.score === null ? "–" : num(one.score)));
     return h("div", { class: "scroll", role: "group", tabindex: 0, "aria-label": say("translations") }, h("table", { class: "plain translations" }, h("caption", {}, say("translations")),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, say("translation")), h("th", { scope: "col" }, say("log_p")), h("th", { scope: "col" }, say("beam_score")))), h("tbody", {}, list.map(line))));
   }
-  async choose(target, asked_) {
+  async choose(target, asking) {
     const { place, run, source } = this, host = place.resultsHost.querySelector(".alignment"), told = !target ? "empty_translation" : attends(run) ? null : "no_alignment";
-    keep(place, { target });
+    if (target !== own(place, "target")) keep(place, { target, word: undefined });
     render(host, h("div", { class: "aligning" }, told && h("p", { class: "note" }, say(told))), h("p", {}, lookInside(place, run, { text: source, target })));
     if (told) return;
-    const state = { layer: own(place, "layer"), head: own(place, "head") }, { captions } = place.given.texts;
-    await new Alignment(host.querySelector(".aligning"), { run: run.name, source, target, state, captions, ask: body => place.ask("v1/explain", body, asked_), set: changes => keep(place, changes) }).open();
+    const state = Object.fromEntries(["layer", "head", "word"].map(name => [name, own(place, name)])), { captions } = place.given.texts;
+    await new Alignment(host.querySelector(".aligning"), { run: run.name, source, target, state, captions, ask: body => place.ask("v1/explain", body, asking), failed: error => place.failed(error), set: changes => keep(place, changes) }).open();
   }
 }
