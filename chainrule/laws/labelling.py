@@ -97,7 +97,7 @@ def one_tag_a_token(asked: Labelling) -> None:
 
 @torch.no_grad()
 def tags_are_probable(asked: Labelling) -> str:
-    """log p(tags | tokens) is at most 0, is 0 without tokens, and the best tag of one token has p >= 1 / C; p(tag at t |
+    """log p(tags | tokens) is at most 0, is 0 without tokens, and the best tag of one token has p >= 1 / C; p(tag |
     tokens) sums to 1 over the tags of each token, and is 0 beyond a row's end."""
     rows = [*asked.words(5, 13, salt=74), (), *((word,) for word in (*SPELLINGS, *STRANGE))]
     batch = asked.pack(rows)

@@ -50,7 +50,15 @@ def train_images(folder: Path) -> str:
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     folder = tmp_path_factory.mktemp("runs")
     (folder / "two.csv").write_text("high,low\n" + "".join(f"{k % 7 + 5},{k % 5}\n" for k in range(120)))
-    chainrule.train(str(folder / "two.csv"), "ar", str(folder / "two"), task="series", columns="high,low", budget="3steps", threads=1)
+    chainrule.train(
+        str(folder / "two.csv"),
+        "ar",
+        str(folder / "two"),
+        task="series",
+        columns="high,low",
+        budget="3steps",
+        threads=1,
+    )
     found = [*train(folder, *NAMES), train_images(folder), str(folder / "two")]
     return {Path(one).name: one for one in found}
 
@@ -207,7 +215,8 @@ def test_one_head_or_the_mean_of_all_heads_of_a_layer() -> None:
     program = """
     const { weightsOf, weightsOfWord } = await load("alignment");
     console.log(JSON.stringify([[0, 5], [0, undefined], [1, 0], [7, 0]].map(([l, k]) => weightsOf(given, l, k))
-      .concat([[[.25, .75, 0], undefined], [[.25, .25, .5], [.75, .25, 0]]].map(rows => weightsOfWord({ begin: 0, end: 2 }, rows, [{ begin: 0, end: 2 }, { begin: 2, end: 3 }])))));
+      .concat([[[.25, .75, 0], undefined], [[.25, .25, .5], [.75, .25, 0]]].map(rows =>
+        weightsOfWord({ begin: 0, end: 2 }, rows, [{ begin: 0, end: 2 }, { begin: 2, end: 3 }])))));
     """
     layers = [
         {"layer": 0, "heads": [{"head": 3, "weights": [0.5, 0.5]}, {"head": 5, "weights": [0.25, 0.75]}]},
@@ -238,7 +247,8 @@ def test_rows_of_a_sentence_are_asked_for_once_and_those_of_a_longer_text_around
     program = """
     const { Alignment } = await load("alignment"), told = [], set = () => {};
     for (const many of given) {
-      const places = [], tokens = Array.from({ length: many }, () => ({ text: " w" })), view = { source: tokens.slice(0, 3), layers: [{ layer: 0, heads: [{ head: 0, weights: [1, 0, 0] }] }] };
+      const places = [], tokens = Array.from({ length: many }, () => ({ text: " w" }));
+      const layers = [{ layer: 0, heads: [{ head: 0, weights: [1, 0, 0] }] }], view = { source: tokens.slice(0, 3), layers };
       const ask = async body => { places.push(body.at); return { trace: { tokens, cross_attention: view } }; };
       const made = Object.assign(new Alignment(null, { state: {}, ask, set }), { draw() {}, mark() {}, fill() {} });
       await made.open();
@@ -256,7 +266,10 @@ def test_rows_of_a_sentence_are_asked_for_once_and_those_of_a_longer_text_around
 
 
 def test_look_inside_is_asked_for_the_pair() -> None:
-    program = 'const { questions } = await load("ask"); console.log(JSON.stringify(given.map(one => questions(...one))));'
+    program = """
+    const { questions } = await load("ask");
+    console.log(JSON.stringify(given.map(one => questions(...one))));
+    """
     views = [{"name": "cross_attention", "usual": True}]
     taking, other = (
         {"name": "pairs", "views": views, "takes": takes} for takes in (["text", "target", "view"], ["text", "view"])
@@ -270,9 +283,7 @@ def test_look_inside_is_asked_for_the_pair() -> None:
 # --- Draw -------------------------------------------------------------------------------------------------------------
 
 
-def test_every_image_is_drawn_with_a_seed_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, words: dict[str, str]
-) -> None:
+def test_every_image_is_drawn_with_a_seed_of_its_own(monkeypatch: pytest.MonkeyPatch, words: dict[str, str]) -> None:
     seeds: list[int] = []
 
     def draw(run: Any, caption: str, **options: Any) -> dict[str, Any]:
@@ -312,7 +323,8 @@ def test_tags_and_their_probabilities_are_those_of_the_command(
     program = f"""
     {SAY}
     const {{ bars, tagQuestion, tagged }} = await load("labels");
-    console.log(JSON.stringify(given.answer ? [tagged(given.answer.tokens[0], given.answer.tags[0], given.run.labels, 7), bars(given.answer.p[0][1], "p")]
+    const shown = ({{ tokens, tags, p }}) => [tagged(tokens[0], tags[0], given.run.labels, 7), bars(p[0][1], "p")];
+    console.log(JSON.stringify(given.answer ? shown(given.answer)
       : tagQuestion(given.run, " the  dog sat\\n\\ndog \\n")));
     """
     given = {"words": words, "run": runs["tags"]}
@@ -339,7 +351,7 @@ def test_posteriors_sum_to_one_and_agree_with_the_probability_of_the_tags(
     from tests.serve.native_runs import TAGGED
 
     if name == "gru":
-        chainrule.train(TAGGED, "gru", str(tmp_path / "gru"), task="tag", budget="3steps", set=["size=tiny"], threads=1)
+        chainrule.train(TAGGED, "gru", str(tmp_path / "gru"), task="tag", budget="3steps", set=["size=tiny"])
     run = chainrule.load(folders.get(name, str(tmp_path / name)), threads=1)
     found = run.tag([["the", "dog", "sat"], ["cat"], []], posteriors=True)
     for p in (one for row in found["p"] for one in row):
@@ -414,7 +426,8 @@ def test_an_image_is_sent_as_the_route_takes_it(
 def test_a_forecast_is_that_of_the_command(client: TestClient, folders: dict[str, str]) -> None:
     program = """
     const { csv, forecastOf, question } = await load("forecast");
-    console.log(JSON.stringify(given.answer ? [0, 1].slice(0, given.answer.columns.length).map(k => { const one = forecastOf(given.answer, k); return [one, csv(one)]; })
+    const shown = answer => answer.columns.map((_, k) => [forecastOf(answer, k), csv(forecastOf(answer, k))]);
+    console.log(JSON.stringify(given.answer ? shown(given.answer)
       : question({ name: given.name }, given.values, { max_tokens: 4, n: 2, seed: 3 })));
     """
     values = [2.0, 2.3, 2.6, 2.8, 3.0, 2.9]

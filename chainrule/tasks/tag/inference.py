@@ -34,7 +34,8 @@ def tag(run: Run, input: Any, *, posteriors: bool = False) -> dict[str, Any]:
     """
     words, labels = read_sequences(input), run.processor.labels
     tags: list[list[str]] = [[] for _ in words]
-    nats, p = [0.0] * len(words), [[] for _ in words]
+    nats = [0.0] * len(words)
+    p: list[list[dict[str, float]]] = [[] for _ in words]
     full = [b for b, row in enumerate(words) if row]
     for group in tracked([*longest_first([len(words[b]) for b in full], rows=ROWS)]):
         rows = [full[k] for k in group]
