@@ -248,7 +248,8 @@ def test_rows_of_a_sentence_are_asked_for_once_and_those_of_a_longer_text_around
     const { Alignment } = await load("alignment"), told = [], set = () => {};
     for (const many of given) {
       const places = [], tokens = Array.from({ length: many }, () => ({ text: " w" }));
-      const layers = [{ layer: 0, heads: [{ head: 0, weights: [1, 0, 0] }] }], view = { source: tokens.slice(0, 3), layers };
+      const layers = [{ layer: 0, heads: [{ head: 0, weights: [1, 0, 0] }] }];
+      const view = { source: tokens.slice(0, 3), layers };
       const ask = async body => { places.push(body.at); return { trace: { tokens, cross_attention: view } }; };
       const made = Object.assign(new Alignment(null, { state: {}, ask, set }), { draw() {}, mark() {}, fill() {} });
       await made.open();
