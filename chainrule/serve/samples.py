@@ -1,4 +1,4 @@
-"""What the page begins with: a text that a run reads, and the end of the series that it was trained on."""
+"""Texts and series that the page begins with: a text that a run reads, the end of the series that it learnt from."""
 
 from __future__ import annotations
 
