@@ -361,6 +361,14 @@ class Tagger(ABC):
             Tags, B x T (IGNORED beyond the end of a row), and log p(tags | tokens), B, in nats.
         """
 
+    @abstractmethod
+    def posteriors(self, batch: Batch) -> Tensor:
+        """Return p(tag at t | all tokens), B x T x C; 0 beyond the end of a row.
+
+        Args:
+            batch: sentences; their tags are not read.
+        """
+
 
 class Classifier(ABC):
     """A model that labels a whole record."""

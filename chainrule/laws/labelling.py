@@ -97,9 +97,16 @@ def one_tag_a_token(asked: Labelling) -> None:
 
 @torch.no_grad()
 def tags_are_probable(asked: Labelling) -> str:
-    """log p(tags | tokens) is at most 0, is 0 without tokens, and the best tag of one token has p >= 1 / C."""
+    """log p(tags | tokens) is at most 0, is 0 without tokens, and the best tag of one token has p >= 1 / C; p(tag |
+    tokens) sums to 1 over the tags of each token, and is 0 beyond a row's end."""
     rows = [*asked.words(5, 13, salt=74), (), *((word,) for word in (*SPELLINGS, *STRANGE))]
-    nats = [float(answer[0]) for answer in asked.judge(asked.labeller, asked.pack(rows))]
+    batch = asked.pack(rows)
+    assert isinstance(asked.labeller, Tagger)
+    sums_BT = asked.labeller.posteriors(batch).double().sum(-1)
+    for b, row in enumerate(rows):
+        want_T = (torch.arange(sums_BT.shape[1]) < len(row)).double()
+        same(sums_BT[b].cpu(), want_T, f"sum of p over the tags at each place of row {b} of {len(row)} words")
+    nats = [float(answer[0]) for answer in asked.judge(asked.labeller, batch)]
     for row, value in zip(rows, nats):
         least = {0: 0.0, 1: -math.log(asked.vocab_size)}.get(len(row), -math.inf)
         if not least - TOLERANCE <= value <= TOLERANCE:

@@ -378,11 +378,7 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
         return nats_B
 
     def posteriors(self, batch: TaggedBatch) -> Tensor:
-        """Return p(tag at t | all tokens), B x T x C, as the gradient of the log-sum by the scores (Eisner 2016).
-
-        Args:
-            batch: sequences of words.
-        """
+        """See `Tagger.posteriors`: they are the gradient of the log-sum by the scores (Eisner 2016)."""
         longest = max((len(row) for row in batch.words), default=0)
         p_BTC = torch.zeros(len(batch.words), longest, self.config.num_labels, dtype=torch.float64)
         for mine, lattice, transitions in self._lattices(batch):

@@ -181,6 +181,13 @@ class NeuralTagger(LabelNetwork, Tagger):
         beyond_BT = torch.arange(longest, device=tags_BT.device) >= batch.lengths_B[:, None]
         return tags_BT.masked_fill(beyond_BT, IGNORED), nats_BT.masked_fill(beyond_BT, 0).sum(1)
 
+    def posteriors(self, batch: Batch) -> Tensor:
+        assert batch.lengths_B is not None
+        longest = int(batch.lengths_B.max()) if len(batch.lengths_B) else 0
+        p_BTC = self(batch).logits()[:, :longest].softmax(-1)
+        beyond_BT = torch.arange(longest, device=p_BTC.device) >= batch.lengths_B[:, None]
+        return p_BTC.masked_fill(beyond_BT[..., None], 0)
+
 
 class NeuralClassifier(LabelNetwork, Classifier):
     """A classifier from the mean, the maximum and the last of the outputs of a backbone."""

@@ -147,6 +147,11 @@ def _read_once(_: Run, given: Given) -> tuple[int, str]:
     return size(given["input"]), "characters and items"
 
 
+def _tagged(run: Run, given: Given) -> tuple[int, str]:
+    read, labels = size(given["input"]), len(run.processor.labels)
+    return read * (labels if given.get("posteriors") else 1), "characters and items (with posteriors, x tags)"
+
+
 def _predicted(_: Run, given: Given) -> tuple[int, str]:
     listed = len(given["input"]) * given.get("top_k", 5)
     return size(given["input"]) + listed, "characters and items, and tokens that are listed"
@@ -194,7 +199,7 @@ ROUTES = {
     ),
     "tag": Route(
         "tag", "input", Sentences, "sentences: texts whose tokens white space separates, or lists of tokens",
-        {"input": ["12 Main Street Springfield IL 62701"]}, _read_once,
+        {"input": ["12 Main Street Springfield IL 62701"]}, _tagged,
     ),
     "fill": Route(
         "fill", "text", TextInput, f"texts with {MASK} in each", {"text": [f"The {MASK} is dead."], "top_k": 3},

@@ -14,13 +14,13 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from chainrule.claims import all_claims
-from chainrule.data import SymbolTokenizer
 from chainrule.explanation import export
 from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
 from chainrule.serve.choice import continues, routes_of
 from chainrule.serve.claims import Measurements
 from chainrule.serve.explaining import views_of_run
+from chainrule.serve.samples import sample, series_of
 from chainrule.serve.service import Service
 from chainrule.tasks.inference import answering, parameters
 
@@ -29,10 +29,6 @@ POLICY = {
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "referrer-policy": "no-referrer",  # the address of the page holds the text
 }
-SAMPLES = {"generate": "To be, or not to be: that is the question.", "fill": "To be, or [MASK] to be."}
-SAMPLE = "Good morning"
-SHOWN = 8
-"""Symbols of a sample."""
 TABS = files("chainrule.serve") / "tabs"
 """The tabs of the page, each a module with its messages; what explanations share with it is in their package."""
 
@@ -116,23 +112,9 @@ def _told(name: str, run: Run) -> dict[str, Any]:
     return {
         "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": continues(run),
         "explains": bool(views), "views": [{"name": one.name, "usual": one.usual} for one in views],
-        "takes": parameters(answering("explain")[run.task]) if views else [], "sample": sample(run) if views else None,
+        "takes": parameters(answering("explain")[run.task]) if views else [], "sample": sample(run),
+        "labels": [*getattr(run.processor, "labels", ())], "series": series_of(run),
     }  # fmt: skip
-
-
-def sample(run: Run) -> str | None:
-    """Return a text that a run reads, to begin with; None: nothing is known of how it is written.
-
-    Args:
-        run: a run that reads text or symbols.
-    """
-    tokenizer = getattr(run.processor, "tokenizer", None)
-    if not isinstance(tokenizer, SymbolTokenizer):
-        return SAMPLES.get(run.task, SAMPLE)
-    names = tokenizer.names[:SHOWN]
-    if tokenizer.form.voices or any(not name or any(c.isspace() for c in name) for name in names):
-        return None
-    return ("" if tokenizer.form.characters else " ").join(names)
 
 
 @cache

@@ -68,6 +68,12 @@ class PlainTagger(Reader, Tagger):
         pad_BT = torch.arange(tags_BT.shape[1]) >= lengths_B[:, None]
         return tags_BT.masked_fill(pad_BT, IGNORED), nats_BT.masked_fill(pad_BT, 0).sum(1)
 
+    def posteriors(self, batch: Batch) -> Tensor:
+        assert isinstance(batch, TaggedBatch)
+        p_BTC = self.scores(batch).exp()
+        lengths_B = torch.tensor([len(row) for row in batch.words])
+        return p_BTC.masked_fill((torch.arange(p_BTC.shape[1]) >= lengths_B[:, None])[..., None], 0)
+
 
 class PlainClassifier(Reader, Classifier):
     """The mean of what was read."""
@@ -128,6 +134,17 @@ class OverflowsOnLongRows(PlainTagger):
         return scores_BTC + (math.nan if scores_BTC.shape[1] > 500 else 0)
 
 
+class CountsThePads(PlainTagger):
+    def posteriors(self, batch: Batch) -> Tensor:
+        assert isinstance(batch, TaggedBatch)
+        return self.scores(batch).exp()
+
+
+class GivesLogarithms(PlainTagger):
+    def posteriors(self, batch: Batch) -> Tensor:
+        return super().posteriors(batch).log()
+
+
 class TagsThePads(PlainTagger):
     def tag(self, batch: Batch) -> tuple[Tensor, Tensor]:
         assert isinstance(batch, TaggedBatch)
@@ -184,6 +201,8 @@ BREAKERS: list[tuple[str, type[Reader]]] = [
     ("one tag per token, of the label set", InventsATag),
     ("p of the tags is a probability", CountsUpward),
     ("p of the tags is a probability", TakesTheWorst),
+    ("p of the tags is a probability", CountsThePads),
+    ("p of the tags is a probability", GivesLogarithms),
     ("p of the labels sums to 1", GivesScores),
 ]
 

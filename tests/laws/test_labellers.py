@@ -83,6 +83,13 @@ def test_laws_grades_a_tagger_of_a_file_outside(tmp_path: Path, capsys: pytest.C
                 def tag(self, batch):
                     tags_BT = torch.zeros(batch.targets_BT.shape, dtype=torch.long)
                     return tags_BT, torch.zeros(len(tags_BT))
+
+                def posteriors(self, batch):
+                    words = batch.words
+                    p_BTC = torch.zeros(len(words), max(map(len, words), default=0), 2)
+                    for b, row in enumerate(words):
+                        p_BTC[b, : len(row), 0] = 1
+                    return p_BTC
             """
         )
     )

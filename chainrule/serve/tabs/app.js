@@ -1,9 +1,13 @@
 // The page of a server: tabs, each of which asks the server for something and shows what it answers.
+import { draw } from "./draw.js";
+import { forecast } from "./forecast.js";
 import { inspect } from "./inspect.js";
+import { labels } from "./labels.js";
 import { learn } from "./learn.js";
 import { parse, write as written } from "./link.js";
 import { Place } from "./place.js";
 import { themeToggle } from "./theme.js";
+import { translate } from "./translate.js";
 import { h, render } from "./tree.js";
 import { say, speak } from "./words.js";
 import { write } from "./write.js";
@@ -13,7 +17,7 @@ speak(given.texts.words);
 themeToggle();
 // A tab: its name; keys, of its state in the address; offered(given), is there anything for it to do; open(place), which
 // fills the place and returns what closes it, if anything must be stopped.
-const tabs = [write, inspect, learn].filter(tab => tab.offered(given));
+const tabs = [write, inspect, translate, draw, labels, forecast, learn].filter(tab => tab.offered(given));
 const host = document.getElementById("app");
 let place = null;
 

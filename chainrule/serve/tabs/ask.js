@@ -15,10 +15,10 @@ export const fileOf = async trace => (await answered("page/explain.html", { trac
 // The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
 // one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
 const OF_ONE_LAYER = ["gates", "attention_cell"];
-export function questions(run, { text, at, layer, head, key, view }, shown) {
+export function questions(run, { text, target, at, layer, head, key, view }, shown) {
   const wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
   const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
-  const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
+  const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ ...(target ? { target } : {}), at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
   const apart = [layer, head, key].every(one => one === undefined) ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
   const own = name => Object.fromEntries(Object.entries(body).filter(([key]) => key !== "top_k" && (name === "gates" || !["begin", "end"].includes(key))));
   return [body, ...apart.map(name => ({ ...own(name), view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];

@@ -34,7 +34,8 @@ class Inspection {
     const more = name => box("checkbox", `view-${name}`, "view", titleOf(name), (state.view || []).includes(name), on => { state.view = toggled(state.view, name, on); this.start(); });
     return [
       place.runBoxes(() => this.start()),
-      textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; }, () => this.start()),
+      textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; delete state.target; }, () => this.start()),
+      place.chosen().some(run => run.takes.includes("target")) && textBox("target", say("target_box"), state.target ?? "", text => { state.target = text; delete state.at; }, () => this.start()),
       h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "show", on: { click: () => this.start() } }, say("show")),
         this.slow().length > 0 && h("fieldset", {}, h("legend", {}, say("more_views")), this.slow().map(more))),
     ];

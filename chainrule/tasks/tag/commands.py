@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import Any
 
-from chainrule.options import Result, argument, key, register_command
+from chainrule.options import Result, argument, key, option, register_command
 from chainrule.tasks.groups import ByLine
 
 
@@ -14,6 +14,7 @@ class TagResult(Result):
     tokens: list[list[str]] = key("the tokens of each sequence", always=True)
     tags: list[list[str]] = key("their tags", always=True)
     nats: list[float] = key("log p of the tags of each sequence", always=True)
+    p: list[list[dict[str, float]]] | None = key("with --posteriors: the probability of every tag at each token")
 
 
 @register_command("tag", TagResult)
@@ -28,9 +29,12 @@ class Tag(ByLine):
         stdin=True,
     )
 
+    posteriors: bool = option("also give the probability of every tag at each token, given all tokens", False)
+
     def rows(self, answer: dict[str, Any]) -> Iterable[dict[str, Any]]:
-        for tokens, tags, nats in zip(answer["tokens"], answer["tags"], answer["nats"]):
-            yield {"tokens": tokens, "tags": tags, "nats": nats}
+        names = [name for name in ("tokens", "tags", "nats", "p") if name in answer]
+        for values in zip(*(answer[name] for name in names)):
+            yield dict(zip(names, values))
 
     def totals(self, answer: dict[str, Any]) -> Iterable[str]:
         spaced = sum(" " in word for row in answer["tokens"] for word in row)
@@ -39,4 +43,5 @@ class Tag(ByLine):
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for k, (words, tags) in enumerate(zip(answer["tokens"], answer["tags"])):
-            yield ("\n" if k else "") + "\n".join(f"{w}\t{t}" for w, t in zip(words, tags))
+            p = [f"\t{of[tag]:.4f}" for of, tag in zip(answer["p"][k], tags)] if "p" in answer else [""] * len(tags)
+            yield ("\n" if k else "") + "\n".join(f"{w}\t{t}{told}" for w, t, told in zip(words, tags, p))

@@ -18,28 +18,33 @@ ROWS = 2048
 """Sequences that are read at once."""
 
 
-@register_call("tag", items=lambda _, input: read_sequences(input))
+@register_call("tag", items=lambda _, input, **options: read_sequences(input))
 @torch.no_grad()
-def tag(run: Run, input: Any) -> dict[str, Any]:
+def tag(run: Run, input: Any, *, posteriors: bool = False) -> dict[str, Any]:
     """Tag sequences of tokens.
 
     Args:
         run: a run of ``tag``.
         input: a path, or sequences in memory.
+        posteriors: also compute the probability of every tag at each token, given all tokens.
 
     Returns:
         ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence; 0 of an
-        empty one.
+        empty one. With ``posteriors`` also ``p``: for each token, the probability of every tag; else None.
     """
-    words = read_sequences(input)
+    words, labels = read_sequences(input), run.processor.labels
     tags: list[list[str]] = [[] for _ in words]
     nats = [0.0] * len(words)
+    p: list[list[dict[str, float]]] = [[] for _ in words]
     full = [b for b, row in enumerate(words) if row]
     for group in tracked([*longest_first([len(words[b]) for b in full], rows=ROWS)]):
         rows = [full[k] for k in group]
         chosen = tuple(tuple(words[b]) for b in rows)
         batch = TaggedBatch(torch.zeros(len(rows), 0), torch.zeros(len(rows), 0), words=chosen)
-        tags_BT, nats_B = run.model.tag(as_numbers(run, batch))
+        read = as_numbers(run, batch)
+        tags_BT, nats_B = run.model.tag(read)
         for b, ids, log_p in zip(rows, tags_BT.tolist(), nats_B.tolist()):
-            tags[b], nats[b] = [run.processor.labels[c] for c in ids[: len(words[b])]], log_p
-    return {"tokens": words, "tags": tags, "nats": nats}
+            tags[b], nats[b] = [labels[c] for c in ids[: len(words[b])]], log_p
+        for b, p_TC in zip(rows, run.model.posteriors(read).tolist() if posteriors else ()):
+            p[b] = [dict(zip(labels, p_C)) for p_C in p_TC[: len(words[b])]]
+    return {"tokens": words, "tags": tags, "nats": nats, "p": p if posteriors else None}

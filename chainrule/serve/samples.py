@@ -1,0 +1,85 @@
+"""Texts and series that the page begins with: a text that a run reads, the end of the series that it learnt from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chainrule.data import SymbolTokenizer
+from chainrule.data.pair_encoding import PairProcessor
+from chainrule.data.processors import CaptionProcessor, LabelProcessor
+from chainrule.data.reading import TextReader
+from chainrule.data.tokenizers import TextTokenizer
+from chainrule.runs.run import Run
+
+SAMPLES = {
+    "generate": "To be, or not to be: that is the question.",
+    "fill": "To be, or [MASK] to be.",
+    "tag": "The old man saw a ship in the harbour .",
+    "draw": "a small red circle",
+}
+SAMPLE = "Good morning"
+SILENT = ("series", "classify-images", "codes")
+"""Tasks whose runs read no text."""
+SHOWN = 8
+"""Tokens of a sample that is made from the vocabulary of a run."""
+VALUES = 200
+"""Values of a series, at most."""
+
+
+def sample(run: Run) -> str | None:
+    """Return a text that a run reads, to begin with; None: it reads no text, or nothing is known of how it is written.
+
+    Args:
+        run: the run.
+    """
+    if run.task in SILENT:
+        return None
+    tokenizer = getattr(run.processor, "tokenizer", None)
+    if isinstance(tokenizer, SymbolTokenizer):
+        return _symbols(tokenizer)
+    return _known(_tokenizer(run), SAMPLES.get(run.task, SAMPLE))
+
+
+def _symbols(tokenizer: SymbolTokenizer) -> str | None:
+    names = tokenizer.names[:SHOWN]
+    if tokenizer.form.voices or any(not name or any(c.isspace() for c in name) for name in names):
+        return None
+    return ("" if tokenizer.form.characters else " ").join(names)
+
+
+def _tokenizer(run: Run) -> TextTokenizer | None:
+    """The tokenizer of the text that a run reads; None: it has none, or several."""
+    processor: Any = run.processor
+    if isinstance(processor, PairProcessor):
+        return processor.source
+    if isinstance(processor, CaptionProcessor):
+        return processor.captions.tokenizer
+    if isinstance(processor, LabelProcessor):
+        return processor.reader.tokenizer if isinstance(processor.reader, TextReader) else None
+    return None
+
+
+def _known(tokenizer: TextTokenizer | None, text: str) -> str:
+    """The text, or in lower case, if all its tokens are known; else tokens of the vocabulary."""
+    unknown = None if tokenizer is None else tokenizer.unknown
+    if tokenizer is None or unknown is None:
+        return text
+    for one in (text, text.lower()):
+        if unknown not in tokenizer.encode(one.encode()).ids:
+            return one
+    known = [k for k in range(tokenizer.vocab_size) if k != unknown][:SHOWN]
+    return tokenizer.decode(known).decode(errors="replace").strip()
+
+
+def series_of(run: Run) -> list[dict[str, Any]]:
+    """Return name and last values of each series that a run was trained on, None where one is missing.
+
+    Args:
+        run: any run; one that reads no series has none.
+    """
+    if run.task != "series":
+        return []
+    return [
+        {"name": name, "values": tail[-VALUES:], "read": len(tail)}
+        for name, tail in zip(run.processor.scaling.columns, run.data["tail"], strict=True)
+    ]
