@@ -62,11 +62,11 @@ export function source_attention(view, ctx) {
 function toSource(view, ctx, own) {                        // rows over the tokens of the source
   const offered = [...OF_HEADS.filter(name => view.layers[0].heads[0][name]), ...WHOLE.filter(name => view[name])], measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0], ofHead = OF_HEADS.includes(measure), form = measure === "norms" || measure === "relevance" ? rounded : percent;
   const layer = numbered(view.layers, "layer", ctx.state.layer, view.layers.length - 1), head = numbered(layer.heads, "head", ctx.state.head, 0);
-  const source = { tokens: view.source }, found = { first: 0, values: ofHead ? head[measure] : view[measure], form };
+  const source = { tokens: view.source }, choose = own === "source" && ctx.live ? at => ctx.set({ source: at }) : undefined, found = { first: 0, values: ofHead ? head[measure] : view[measure], form };
   return [
     h("div", { class: "fields" }, offered.length > 1 && measures(offered, measure, ctx, own), ofHead && [picker("layer", view.layers, layer, ctx, own), picker("head", layer.heads, head, ctx, own)]),
     h("p", { class: "note" }, say(`measure_${measure}_told`)),
-    over(source, { ...found, label: say("over_label") }), largest(source, { ...found, name: say(`measure_${measure}`) }),
+    choose && h("p", { class: "note" }, say("source_choose")), over(source, { ...found, choose, label: say("over_label") }), largest(source, { ...found, name: say(`measure_${measure}`) }),
     ofHead && layer.heads.length > 1 && headStrip(layer.heads, head, 0, layer.heads.map(one => one[measure]), at => `${at} ${named(view.source[at].text)}`, form),
   ];
 }

@@ -1,5 +1,5 @@
 // The state of a page in its address, behind #: places, layer and head are numbers, run may occur several times.
-const NUMBERS = ["at", "layer", "head", "key", "flow"];
+const NUMBERS = ["at", "layer", "head", "key", "source", "flow"];
 const WORDS = ["tab", "text", "target", "claim", "measure", "gate", "moment"];
 const LISTS = ["run", "view"];
 const OF_A_TAB = /^[a-z]+\.[a-z_]+$/;                      // tab.option: a text of that tab alone

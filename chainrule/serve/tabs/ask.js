@@ -12,16 +12,17 @@ export const post = async (path, body, signal) => (await answered(path, body, si
 // The page that `chainrule explain --out` makes of a trace.
 export const fileOf = async trace => (await answered("page/explain.html", { trace, lang: document.documentElement.lang })).blob();
 
-// The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
-// one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
-const OF_ONE_LAYER = ["gates", "attention_cell"];
-export function questions(run, { text, target, at, layer, head, key, view }, shown) {
-  const wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
+// Views that show one layer, head or token alone: what is chosen of them is asked for apart. All others have all of it.
+const APART = { gates: ["layer"], attention_cell: ["layer", "head", "key"], source_attention: ["source"] };
+
+// The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is one.
+export function questions(run, state, shown) {
+  const { text, target, at, view } = state, wanted = run.views.filter(one => one.usual || (view || []).includes(one.name)).map(one => one.name);
   const inside = shown && at >= shown[0] && at < shown[1], taken = ([name]) => run.takes.includes(name);
   const body = { model: run.name, text, ...Object.fromEntries(Object.entries({ ...(target ? { target } : {}), at, view: wanted, top_k: 10, ...(inside ? { begin: shown[0], end: shown[1] } : {}) }).filter(taken)) };
-  const apart = [layer, head, key].every(one => one === undefined) ? [] : wanted.filter(name => OF_ONE_LAYER.includes(name));
+  const apart = wanted.filter(name => APART[name]?.some(key => state[key] !== undefined));
   const own = name => Object.fromEntries(Object.entries(body).filter(([key]) => key !== "top_k" && (name === "gates" || !["begin", "end"].includes(key))));
-  return [body, ...apart.map(name => ({ ...own(name), view: [name], layer, ...(name === "attention_cell" ? { head, key } : {}) }))];
+  return [body, ...apart.map(name => ({ ...own(name), view: [name], ...Object.fromEntries(APART[name].map(key => [key, state[key]])) }))];
 }
 // Does a run have the layer that is asked for of a view? A layer chosen for one run may be missing in another.
 export function hasLayer(trace, name, layer) {
@@ -31,8 +32,7 @@ export function hasLayer(trace, name, layer) {
 // Does the answer for another token, layer or head of the same text hold other numbers than the trace?
 export function outdated(trace, changes) {
   if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;
-  const given = name => changes[name] !== undefined;
-  return (given("layer") && OF_ONE_LAYER.some(name => name in trace)) || ((given("head") || given("key")) && "attention_cell" in trace);
+  return Object.entries(APART).some(([name, keys]) => name in trace && keys.some(key => changes[key] !== undefined));
 }
 
 // The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.

@@ -1,6 +1,8 @@
 // Look inside: traces of one text side by side.
 import { fileOf, hasLayer, outdated, questions } from "./ask.js";
 import { placeIn } from "./places.js";
+import { fileField } from "./fields.js";
+import { reads } from "./labels.js";
 import { box, textBox, toggled } from "./place.js";
 import { stretch } from "./tokens.js";
 import { h } from "./tree.js";
@@ -23,6 +25,7 @@ export const inspect = {
     return () => removeEventListener("resize", resized);
   },
 };
+const ofImage = run => reads(run) === "image";
 const inside = one => { const [begin, end] = stretch(one.trace); return one.at >= begin && one.at < end; };
 
 class Inspection {
@@ -34,21 +37,34 @@ class Inspection {
     const more = name => box("checkbox", `view-${name}`, "view", titleOf(name), (state.view || []).includes(name), on => { state.view = toggled(state.view, name, on); this.start(); });
     return [
       place.runBoxes(() => this.start()),
-      textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; delete state.target; }, () => this.start()),
+      place.chosen().some(ofImage) ? this.imageField() : textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; delete state.target; }, () => this.start()),
       place.chosen().some(run => run.takes.includes("target")) && textBox("target", say("target_box"), state.target ?? "", text => { state.target = text; delete state.at; }, () => this.start()),
       h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "show", on: { click: () => this.start() } }, say("show")),
         this.slow().length > 0 && h("fieldset", {}, h("legend", {}, say("more_views")), this.slow().map(more))),
     ];
   }
+  imageField() {
+    return fileField("inspect-image", say("choose_image"), "image/png,image/jpeg,image/webp", file => this.take(file), h("span", { class: "note" }, this.image?.name ?? say("drop_image")));
+  }
+  take(file) {
+    const reader = new FileReader();
+    reader.onload = () => { this.image = { name: file.name, url: reader.result }; delete this.place.state.at; this.start(); };
+    reader.onerror = () => this.place.alarm(say("file_unread", { name: file.name }));
+    reader.readAsDataURL(file);
+  }
+  // What the chosen runs read. An image is not kept in the address, and runs of images and of texts are not mixed: the
+  // last one that was chosen decides.
+  get input() { return this.place.chosen().some(ofImage) ? this.image?.url : this.place.state.text; }
   start() {
-    const { place } = this, runs = place.chosen();
+    const { place } = this, last = place.chosen().at(-1), runs = place.chosen().filter(run => ofImage(run) === ofImage(last));
+    place.state.run = runs.map(run => run.name);
     place.form(this.form());
     place.remember();
     const asked = place.anew();
-    if (!runs.length || !place.state.text) {
+    if (!runs.length || !this.input) {
       place.results();
       this.viewers = [];
-      return place.alarm(say(runs.length ? "give_text" : "choose_run"));
+      return place.alarm(say(!runs.length ? "choose_run" : ofImage(last) ? "give_image" : "give_text"));
     }
     this.arrange(runs);
     this.explain(asked).catch(error => place.failed(error));
@@ -81,7 +97,7 @@ class Inspection {
     viewer.host.setAttribute("aria-busy", "true");
     place.status(say("computing"));
     try {
-      const [whole, ...apart] = questions(viewer.run, { ...place.state, at }, shown), { trace } = await place.ask("v1/explain", whole, asked);
+      const [whole, ...apart] = questions(viewer.run, { ...place.state, text: this.input, at }, shown), { trace } = await place.ask("v1/explain", whole, asked);
       for (const body of apart) {
         const [name] = body.view;
         const one = hasLayer(trace, name, body.layer) && await place.ask("v1/explain", { ...body, at: trace.at }, asked).catch(error => place.failed(error));
