@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any, Literal
@@ -14,11 +15,13 @@ from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
 from chainrule.claims import all_claims
+from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.explanation import export
 from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
-from chainrule.serve.choice import continues, routes_of
+from chainrule.serve import boards, writing
+from chainrule.serve.choice import routes_of
 from chainrule.serve.claims import Measurements
 from chainrule.serve.explaining import views_of_run
 from chainrule.serve.service import Service
@@ -57,6 +60,8 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
     router.add_api_route("/", page, methods=["GET"], include_in_schema=False)
     router.add_api_route("/page/claims/{name}", claim, methods=["GET"], include_in_schema=False)
+    router.include_router(boards.Boards(service).routes())
+    router.include_router(writing.router)
     router.add_api_route("/page/{name}", _file, methods=["GET"], include_in_schema=False)
     return router
 
@@ -72,11 +77,12 @@ def home(service: Service, request: Request) -> HTMLResponse:
     words, own = Catalogue(lang, messages()), {key: of[lang] for key, of in messages().items()}
     texts = export.texts(lang)
     texts["words"] |= own
-    runs = [_told(name, one.run) for name, one in service.runs.items()]
+    runs = [_told(service, name, one.run) for name, one in service.runs.items()]
     others = [words.message("other_name", other=other, name=name) for other, name in service.others.items()]
     page = export.template("home.html", "chainrule.serve", "tabs").render(
         lang=lang, other_lang="ko" if lang == "en" else "en", words=texts["words"], runs=runs, others=others,
-        given={"runs": runs, "texts": texts, "lang": lang, "claims": [one.told(lang) for one in all_claims()]},
+        given={"runs": runs, "texts": texts, "lang": lang, "claims": [one.told(lang) for one in all_claims()],
+               "boards": [*service.boards]},
     )  # fmt: skip
     return HTMLResponse(page, headers=POLICY)
 
@@ -110,29 +116,36 @@ def language(request: Request) -> str:
     return "ko" if asked.lower().startswith("ko") else "en"
 
 
-def _told(name: str, run: Run) -> dict[str, Any]:
+def _told(service: Service, name: str, run: Run) -> dict[str, Any]:
     """Return the entry of a run in the list that the page is given."""
     paths, views = routes_of(run), views_of_run(run)
     return {
-        "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": continues(run),
+        "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": writing.writes(run),
         "explains": bool(views), "views": [{"name": one.name, "usual": one.usual} for one in views],
-        "takes": parameters(answering("explain")[run.task]) if views else [], "sample": sample(run) if views else None,
+        "takes": parameters(answering("explain")[run.task]) if views else [],
+        "sample": sample(run, service) if views else None,
     }  # fmt: skip
 
 
-def sample(run: Run) -> str | None:
+def sample(run: Run, service: Service | None = None) -> str | None:
     """Return a text that a run reads, to begin with; None: nothing is known of how it is written.
+
+    Symbols are those of a record of the run's board; where it has none, the first of the vocabulary.
 
     Args:
         run: a run that reads text or symbols.
+        service: the runs and boards that it is served with.
     """
     tokenizer = getattr(run.processor, "tokenizer", None)
     if not isinstance(tokenizer, SymbolTokenizer):
         return SAMPLES.get(run.task, SAMPLE)
-    names = tokenizer.names[:SHOWN]
-    if tokenizer.form.voices or any(not name or any(c.isspace() for c in name) for name in names):
+    if not writing.is_text(tokenizer):
         return None
-    return ("" if tokenizer.form.characters else " ").join(names)
+    for record in boards.examples(service, run) if service else []:
+        with suppress(UserError):
+            if ids := tokenizer.encode(record.encode()).ids[:SHOWN].tolist():
+                return tokenizer.decode(ids).decode()
+    return ("" if tokenizer.form.characters else " ").join(tokenizer.names[:SHOWN])
 
 
 @cache
