@@ -30,8 +30,8 @@ from chainrule.tasks.board import section_of
 
 SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
 WORDS = (
-    "warnings_title", "table_title", "costs_title", "curves_title", "curves_note", "col_model", "over_seconds", "over_items",
-    "status_failed",
+    "warnings_title", "table_title", "costs_title", "curves_title", "curves_note", "col_model", "over_seconds",
+    "over_items", "sort", "status_failed",
 )  # fmt: skip
 """Messages of the report that the tab uses."""
 Language = Literal["en", "ko"]

@@ -1,6 +1,6 @@
 // The state of a page in its address, behind #: places, layer and head are numbers, run may occur several times.
 const NUMBERS = ["at", "layer", "head", "key", "flow"];
-const WORDS = ["tab", "text", "claim", "measure", "gate", "moment"];
+const WORDS = ["tab", "text", "claim", "measure", "gate", "moment", "temperature", "top_k", "top_p", "min_p", "seed", "max_tokens"];
 const LISTS = ["run", "view"];
 
 export function parse(hash) {

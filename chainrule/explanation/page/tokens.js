@@ -30,7 +30,8 @@ export function stretch(trace) {                           // [begin, end) of th
   return found ? [found.begin, found.begin + found.tokens.length] : [0, trace.tokens.length];
 }
 const predicted = (trace, at) => trace.surprise?.tokens[at - trace.surprise.begin];
-const heat = nats => Math.min(1, (nats ?? Infinity) / FULL).toFixed(3);
+export const heat = nats => Math.min(1, (nats ?? Infinity) / FULL).toFixed(3);
+export const chance = found => found.nats === null ? 0 : Math.exp(-found.nats);
 
 // ---- the text ------------------------------------------------------------------------------------------------------
 function row(trace, at, chosen, id) {
@@ -75,7 +76,7 @@ export function predictionOf(trace, at) {
   const found = predicted(trace, at);
   if (!found) return [h("p", { class: "note" }, say("outside"))];
   return [
-    facts([[say("nats"), num(found.nats)], [say("rank"), num(found.rank)], [say("entropy"), num(found.entropy)]]),
+    facts([[say("p"), num(chance(found), percent)], [say("nats"), num(found.nats)], [say("rank"), num(found.rank)], [say("entropy"), num(found.entropy)]]),
     found.best.length ? alternatives(found, trace.tokens[at]) : null,
   ];
 }

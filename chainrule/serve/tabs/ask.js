@@ -9,6 +9,26 @@ async function answered(answer) {
 export const get = async (path, signal) => answered(await fetch(path, { signal }));
 export const post = async (path, body, signal) => answered(await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal }));
 
+// An answer as server-sent events: take is called with each object. An error that comes in between is thrown.
+export async function stream(path, body, signal, take) {
+  const answer = await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal });
+  if (!answer.ok) return answered(answer);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), told = events();
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) for (const one of told(piece.value)) {
+    if (one.error) throw new Error(one.error.message);
+    take(one);
+  }
+}
+// The objects of the events that a piece of a stream completes.
+export function events() {
+  let left = "";
+  return piece => {
+    const parts = (left + piece).split("\n\n");
+    left = parts.pop();
+    return parts.map(one => one.replace(/^data: /, "")).filter(one => one !== "[DONE]").map(one => JSON.parse(one));
+  };
+}
+
 // The bodies of requests for the trace of a text: shown is the stretch that is on the screen, [begin, end), if there is
 // one. A layer or head is asked for apart, of the views that show one alone: the others have all of them.
 const OF_ONE_LAYER = ["gates", "attention_cell"];
@@ -39,11 +59,4 @@ export function starts(trace) {
 export function sameplace(from, at, to) {
   const place = starts(from)[at], found = starts(to);
   return Math.max(0, found.findLastIndex((start, k) => start <= place && (to.tokens[k].text !== "" || start === place)));
-}
-
-// The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.
-export const following = text => ({ prompt: text, max_tokens: 1, temperature: 0, logprobs: 12 });
-export function candidates(answer) {
-  const found = Object.entries(answer.choices[0].logprobs?.top_logprobs[0] ?? {});
-  return found.sort((a, b) => b[1] - a[1]).map(([name, log_p]) => ({ name, p: Math.exp(log_p), text: /^bytes:\\x|^<\|\w+\|>$/.test(name) ? null : name }));
 }
