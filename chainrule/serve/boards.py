@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, Response
 from starlette.exceptions import HTTPException
 
+from chainrule.core import UserError
 from chainrule.experiment.plan import Plan, read_plan
 from chainrule.experiment.publish import read_board, render_page
 from chainrule.experiment.uses import planned_uses
@@ -128,15 +130,16 @@ def runs_of_rows(plan: Plan | None, served: Iterable[str]) -> dict[str, str]:
 
 
 def examples(service: Service, run: Run) -> list[str]:
-    """Return beginnings of records of the data that a run was compared on; none where it is of no board.
+    """Return beginnings of records of the data that a run was compared on; none where no board tells any.
 
     Args:
         service: the runs and boards.
         run: the run.
     """
     for folder in service.boards.values():
-        if run.path is not None and run.path.resolve().parent == (folder / "runs").resolve():
-            return read_board(folder / "board.json").get("data", {}).get("examples") or []
+        if run.path is not None and run.path.parent.resolve() == (folder / "runs").resolve():
+            with suppress(UserError):
+                return read_board(folder / "board.json").get("data", {}).get("examples") or []
     return []
 
 

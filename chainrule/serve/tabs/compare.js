@@ -126,6 +126,6 @@ export function lines(chart, width) {
     chart.references.filter(inside).map(one => [h("line", { class: "reference", x1: LEFT, x2: width - RIGHT, y1: y.place(one.value), y2: y.place(one.value) }), h("text", { x: LEFT + 4, y: y.place(one.value) - 4 }, `${one.name} ${read(one.value)}`)]),
     chart.series.map(one => {
       const at = one.points.map(([a, b]) => [x.place(a).toFixed(1), y.place(b).toFixed(1)]);
-      return h("g", { class: `s${one.style}` }, at.length > 1 && h("path", { class: "line", d: at.map(([a, b], k) => `${k ? "L" : "M"}${a} ${b}`).join("") }), at.map(([a, b], k) => h("rect", { class: "mark", x: a - 3, y: b - 3, width: 6, height: 6 }, h("title", {}, `${one.name} ${read(one.points[k][1])}`))));
+      return h("g", { class: `s${one.style}` }, at.length > 1 ? h("path", { class: "line", d: at.map(([a, b], k) => `${k ? "L" : "M"}${a} ${b}`).join("") }) : h("path", { class: "flat", d: `M${at[0][0]} ${at[0][1]}H${width - RIGHT}` }), at.map(([a, b], k) => h("rect", { class: "mark", x: a - 3, y: b - 3, width: 6, height: 6 }, h("title", {}, `${one.name} ${read(one.points[k][1])}`))));
     })), h("p", { class: "axis-name note" }, `${chart.yName} · ${chart.xName}`));
 }

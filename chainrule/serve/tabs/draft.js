@@ -13,9 +13,10 @@ export class Draft extends Viewer {
     super(host, { captions, live: true });
     Object.assign(this, { acts, picked: false });
   }
-  // from: place of the first character that a run has written, null where none did; apart: the text is not the common one
-  display(trace, next, from, apart) {
-    Object.assign(this, { next, from, apart, picked: false });
+  // from: place of the first character that a run has written, null where none did; apart: the text is not the common one;
+  // notes: on how it was written
+  display(trace, next, { from, apart, notes }) {
+    Object.assign(this, { next, from, apart, notes, picked: false });
     this.show(trace, { flow: 1 }, trace.run);
     this.markOwn();
   }
@@ -24,7 +25,7 @@ export class Draft extends Viewer {
   tools() {
     const go = (name, call) => h("button", { type: "button", class: "chip", id: `${this.id}-${name}`, on: { click: call } }, say(name));
     return h("div", { class: "tools" }, this.apart && go("take", () => this.acts.take(this)), this.acts.look && go("look_inside", () => this.acts.look(this)),
-      this.trace.unknown > 0 && h("p", { class: "note" }, say("unknown_read", { n: this.trace.unknown })));
+      [...this.notes, this.trace.unknown > 0 && say("unknown_read", { n: this.trace.unknown })].filter(Boolean).map(text => h("p", { class: "note" }, text)));
   }
   markOwn() {                                              // what a run has written
     if (this.from === null) return;
@@ -59,7 +60,7 @@ export class Draft extends Viewer {
     return h("div", { class: "panel", role: "group", "aria-labelledby": `${this.id}-chosen` }, h("h3", { id: `${this.id}-chosen` }, say("prediction", { at, text: namedAt(trace, at) })),
       facts([[say("p"), num(chance(found), percent)], [say("rank"), num(found.rank)], [say("nats"), num(found.nats)], [say("entropy"), num(found.entropy)]]),
       h("p", { class: "note" }, say("swap")),
-      h("ol", { class: "candidates" }, found.best.map((one, k) => h("li", {}, h("button", { type: "button", id: `${this.id}-swap-${k}`, disabled: one.adds === null || one.id === came, title: one.adds === null ? say("no_text") : null, on: { click: () => this.acts.swap(this, before + one.adds) } },
+      h("ol", { class: "candidates" }, found.best.map((one, k) => h("li", {}, h("button", { type: "button", id: `swap-${this.run.name}-${k}`, disabled: one.adds === null || one.id === came, title: one.adds === null ? say("no_text") : null, on: { click: () => this.acts.swap(this, before + one.adds) } },
         h("span", { class: "piece" }, visible(one.text), one.id === came && h("small", {}, ` ${say("came")}`)), share(one.p, most, "drawn"))))));
   }
   nextPanel() {
@@ -68,7 +69,7 @@ export class Draft extends Viewer {
     return h("div", { class: "panel", role: "group", "aria-labelledby": `${this.id}-next` }, h("h3", { id: `${this.id}-next` }, say("next_token")),
       h("p", { class: "note" }, say("append")),
       h("p", { class: "names" }, ["predicted", "drawn"].map(kind => h("span", {}, h("span", { class: `measure key ${kind}`, "aria-hidden": "true" }, h("span", { class: "share", style: { "--w": "22px" } })), say(kind)))),
-      h("ol", { class: "candidates" }, candidates.map((one, k) => h("li", {}, h("button", { type: "button", id: `${this.id}-next-${k}`, disabled: one.adds === null, title: one.adds === null ? say("no_text") : null, class: one.drawn === 0 ? "out" : null, on: { click: () => this.acts.append(this, one.adds) } },
+      h("ol", { class: "candidates" }, candidates.map((one, k) => h("li", {}, h("button", { type: "button", id: `next-${this.run.name}-${k}`, disabled: one.adds === null, title: one.adds === null ? say("no_text") : null, class: one.drawn === 0 ? "out" : null, on: { click: () => this.acts.append(this, one.adds) } },
         h("span", { class: "piece" }, nameOf(one.name)), both(one)))),
         others.n > 0 && h("li", { class: "others" }, h("span", {}, say("others", { n: others.n })), both(others))),
       h("p", { class: "note" }, say("can_come", { n: can_come, all: candidates.length + others.n })));

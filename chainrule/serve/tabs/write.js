@@ -30,7 +30,7 @@ export function settings(state) {                          // what differs from 
 }
 
 class Writing {
-  constructor(place, branches) { Object.assign(this, { place, branches, drafts: [], own: {}, writing: false }); }
+  constructor(place, branches) { Object.assign(this, { place, branches, drafts: [], own: {}, notes: {}, writing: false }); }
   get state() { return this.place.state; }
   node(draft) { return this.own[draft.run.name] ?? this.branches.at; }
   textFor(draft) { return this.branches.nodes[this.node(draft)].text; }
@@ -43,16 +43,16 @@ class Writing {
     this.arrange();
     place.during(asked => Promise.all(this.drafts.map(draft => this.read(draft, asked))));
   }
-  go(id) {                                                 // another text is the common one
+  go(id, notes = {}) {                                     // another text is the common one
     this.branches.go(id);
-    this.own = {};
+    Object.assign(this, { own: {}, notes });
     this.state.text = this.branches.text;
     delete this.state.at;
     this.start();
   }
   step(name) {
     this.branches[name]();
-    this.own = {};
+    Object.assign(this, { own: {}, notes: {} });
     this.state.text = this.branches.text;
     this.start();
   }
@@ -80,7 +80,7 @@ class Writing {
     const next = this.next(draft, asked).catch(error => { place.failed(error); return null; });
     try {
       const trace = await place.ask("page/written", { model, prompt }, asked);
-      draft.display(trace, await next, this.branches.written(this.node(draft)), model in this.own);
+      draft.display(trace, await next, { from: this.branches.written(this.node(draft)), apart: model in this.own, notes: this.notes[model] ?? [] });
     } catch (error) {
       if (asked.signal.aborted) throw error;
       draft.fail(model, error instanceof TypeError ? say("unreachable") : error.message);
@@ -90,7 +90,7 @@ class Writing {
   form() {
     const { place, branches } = this, tool = (name, call, more = {}) => h("button", { type: "button", class: "chip", id: name, on: { click: call }, ...more }, say(name));
     return [
-      place.runBoxes(() => { this.own = {}; this.start(); }),
+      place.runBoxes(() => { Object.assign(this, { own: {}, notes: {} }); this.start(); }),
       textBox("text", say("text_box"), place.state.text, text => this.type(text), () => this.proceed()),
       h("div", { class: "tools" }, tool("proceed", () => this.proceed(), { class: "chip go" }), tool("halt", () => place.asking.abort("halt"), { disabled: true }), this.field(LENGTH, () => place.remember()),
         tool("undo", () => this.step("undo"), { disabled: !branches.past.length }), tool("redo", () => this.step("redo"), { disabled: !branches.future.length })),
@@ -107,7 +107,7 @@ class Writing {
   // ---- what is done ----------------------------------------------------------------------------------------------------
   type(text) {
     this.state.text = text;
-    this.own = {};
+    Object.assign(this, { own: {}, notes: {} });
     delete this.state.at;
     this.branches.type(text);
     for (const name of ["undo", "redo"]) document.getElementById(name).disabled = !this.branches[name === "undo" ? "past" : "future"].length;
@@ -129,10 +129,8 @@ class Writing {
     const found = await Promise.all(this.drafts.map(draft => this.continued(draft, asked).catch(error => ({ error, draft }))));
     this.busy(false);
     if (asked.signal.aborted && asked.signal.reason !== "halt") return;
-    this.adopt(found.filter(one => one.added));
-    const told = found.filter(one => one.finish === "stop").map(one => say("ended", { run: one.draft.run.name }));
-    const failed = found.filter(one => one.error).map(one => `${one.draft.run.name}: ${one.error instanceof TypeError ? say("unreachable") : one.error.message}`);
-    place.alarm([...failed, ...told].join(" "));
+    this.adopt(found.filter(one => !one.error));
+    place.alarm(found.filter(one => one.error).map(one => `${one.draft.run.name}: ${one.error instanceof TypeError ? say("unreachable") : one.error.message}`).join(" "));
     document.getElementById(typing).focus();
   }
   busy(on) {
@@ -154,9 +152,11 @@ class Writing {
     return found;
   }
   adopt(found) {                                           // one run: its text is the common one; several: each has its own
-    const ids = found.map(({ draft, from, prompt, added }) => [draft.run.name, this.branches.grow(prompt + added, { kind: "continued", run: draft.run.name }, from)]);
-    if (this.drafts.length === 1 && ids.length) return this.go(ids[0][1]);
+    const notes = Object.fromEntries(found.map(({ draft, added, finish }) => [draft.run.name, [finish === "stop" && say("ended"), added.includes("\ufffd") && say("replaced")].filter(Boolean)]));
+    const ids = found.filter(one => one.added).map(({ draft, from, prompt, added }) => [draft.run.name, this.branches.grow(prompt + added, { kind: "continued", run: draft.run.name }, from)]);
+    if (this.drafts.length === 1 && ids.length) return this.go(ids[0][1], notes);
     Object.assign(this.own, Object.fromEntries(ids));
+    this.notes = notes;
     this.start();
   }
 }
