@@ -105,6 +105,7 @@ def test_every_word_and_figure_is_that_of_the_report(client: TestClient, lang: s
     board = sample_board()
     for row, one in zip(board["rows"], found["rows"]):
         assert one["model"] == row["model"] and one["cells"][0]["text"] == f"{row['bits_per_byte']:.3f}"
+        assert one["costs"][0]["key"] == pytest.approx(row["train_seconds"])
     points = {one["model"]: one["points"] for one in found["curves"][0]["series"]}
     assert points == {r["model"]: [[p["seconds"], p["value"]] for p in r["curve"]] for r in board["rows"] if r["curve"]}
 

@@ -223,13 +223,13 @@ def test_a_stream_is_read_in_whatever_pieces_it_comes(client: TestClient) -> Non
 def test_the_settings_of_the_address_are_those_of_a_request() -> None:
     program = """
     const { settings } = await load("write"), { parse, write } = await load("link");
-    console.log(JSON.stringify(given.map(state => settings(parse(write(state))))));
+    console.log(JSON.stringify(given.map(state => [settings(state), settings(parse(write(state)))])));
     """
     states = [{"temperature": "0.7", "top_k": "3", "seed": "5"}, {"top_p": "0.9", "min_p": "0.01", "seed": ""}, {}]
     found = call(program, states)
-    assert found == [{"temperature": 0.7, "top_k": 3, "seed": 5}, {"top_p": 0.9, "min_p": 0.01}, {}]
-    for one in found:
-        assert Completion.model_validate(one)
+    expected = [{"temperature": 0.7, "top_k": 3, "seed": 5}, {"top_p": 0.9, "min_p": 0.01}, {}]
+    assert found == [[one, one] for one in expected]
+    assert all(Completion.model_validate(one) for one in expected)
 
 
 def test_branches_are_kept_and_gone_through() -> None:

@@ -35,11 +35,13 @@ class Board {
       const answer = await fetch(`page/boards/${encodeURIComponent(this.name)}?lang=${this.place.given.lang}`, { cache: "no-cache", signal: this.place.asking.signal });
       const found = await answer.json(), version = answer.headers.get("etag");
       if (!answer.ok) throw new Error(found.error.message);
-      this.place.alarm();
+      if (this.failed) this.place.alarm();
+      this.failed = false;
       if (version === this.version) return;
       Object.assign(this, { version, found });
       this.draw();
     } catch (error) {
+      this.failed = true;
       this.place.failed(error);
     } finally {
       this.asking = false;

@@ -72,7 +72,7 @@ class Writing {
   list() {
     const found = this.branches.shown(), host = this.place.resultsHost.querySelector(".branches");
     const tail = text => [...visible(text)].length > 48 ? `… ${[...visible(text)].slice(-46).join("")}` : visible(text);
-    render(host, found.length > 1 && h("details", { open: true }, h("summary", {}, say("branches_of", { n: found.length })), h("ol", {}, found.map(({ id, depth, how, added }) => h("li", { style: { "--depth": depth } },
+    render(host, found.length > 1 && h("details", { open: !this.folded, on: { toggle: event => { this.folded = !event.currentTarget.open; } } }, h("summary", {}, say("branches_of", { n: found.length })), h("ol", {}, found.map(({ id, depth, how, added }) => h("li", { style: { "--depth": depth } },
       h("button", { type: "button", id: `branch-${id}`, "aria-current": id === this.branches.at ? "true" : null, on: { click: () => this.go(id) } }, h("span", { class: "piece" }, tail(added)), h("small", {}, say(`how_${how.kind}`, how))))))));
   }
   async read(draft, asked) {
