@@ -17,7 +17,9 @@ export class Draft extends Viewer {
   // notes: on how it was written
   display(trace, next, { from, apart, notes }) {
     Object.assign(this, { next, from, apart, notes, picked: false });
+    const focused = this.host.contains(document.activeElement);
     this.show(trace, { flow: 1 }, trace.run);
+    if (focused && !this.host.contains(document.activeElement)) this.host.querySelector(`#${this.id}-text`).focus({ preventScroll: true });
     this.markOwn();
   }
   fail(name, message) { render(this.host, h("h2", {}, name), h("p", { class: "alarm" }, message)); this.trace = null; }
