@@ -1,4 +1,4 @@
-"""What the tab Write asks: the probability of each token of a text, and the next token before and after the sampler."""
+"""Routes of the tab Write: the probability of each token of a text, and the next token before and after the sampler."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ export function predictionOf(trace, at) {
   const found = predicted(trace, at);
   if (!found) return [h("p", { class: "note" }, say("outside"))];
   return [
-    facts([[say("p"), num(chance(found), percent)], [say("nats"), num(found.nats)], [say("rank"), num(found.rank)], [say("entropy"), num(found.entropy)]]),
+    facts([[say("nats"), num(found.nats)], [say("rank"), num(found.rank)], [say("entropy"), num(found.entropy)]]),
     found.best.length ? alternatives(found, trace.tokens[at]) : null,
   ];
 }
