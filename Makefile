@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DATA ?= ../shared/data
 
-.PHONY: demo test check check-all docs evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-explain evidence-overhead clean
+.PHONY: demo page test check check-all docs screenshots evidence-main evidence-sequences evidence-pairs evidence-images evidence-house evidence-verdict evidence-mix evidence-serve evidence-explain evidence-overhead clean
 
 .venv/core: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -18,12 +18,25 @@ DATA ?= ../shared/data
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
+.venv/browser: .venv/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	@touch $@
+
+.venv/serve: .venv/core
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[serve]'
+	@touch $@
+
 .venv/docs: .venv/core
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
 	@touch $@
 
 demo: .venv/core  ## set up, compare six model types on the bundled plays, say where the report is
 	$(BIN)/chainrule compare --budget 20s --out demo
+	@printf '\nTo see in a browser what each of these models expects, remembers and uses:\n  make page\n'
+
+page: .venv/serve  ## the page of the runs that `make demo` trained, at http://127.0.0.1:8000 (Ctrl+C stops)
+	@test -f demo/board.json || { echo "make page shows what make demo trained: type make demo first" >&2; exit 2; }
+	$(BIN)/chainrule serve demo
 
 test: .venv/test  ## set up, run the suite
 	$(BIN)/python -m pytest -m "not slow" -n auto --dist loadfile
@@ -38,8 +51,11 @@ check: .venv/dev  ## format, lint, types, import contracts, docstrings and their
 docs: .venv/docs  ## these pages and the Python reference as HTML in docs/_build/html; a warning is an error
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs docs/_build/html
 
-check-all: check docs  ## everything, the slow and statistical tests, the pages and the wheel too
+check-all: check docs .venv/browser  ## everything, the slow and statistical tests, those in a browser, the pages and the wheel too
 	$(BIN)/python -m pytest
+
+screenshots: .venv/browser  ## the pictures of the page in docs/images, from runs of a minute
+	SCREENSHOTS=docs/images $(BIN)/python -m pytest tests/browser/test_browser_screenshots.py
 
 evidence-main: .venv/test  ## measure what the first milestone must show; tables under docs/evidence (DATA=path)
 	$(BIN)/python benchmarks/evidence_main.py --data $(DATA)

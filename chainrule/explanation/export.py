@@ -22,6 +22,9 @@ from chainrule.report.messages import LANGUAGES
 from chainrule.report.styles import STYLES
 
 PAGE = files("chainrule.explanation") / "page"
+REPORT = files("chainrule.report") / "templates"
+SHARED = {"save.js": REPORT / "save.js"}
+"""Modules that the report has too, by name."""
 IMPORT = re.compile(r'^import \{ ([\w, ]+) \} from "\./(\w+)\.js";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export ((?:async )?(?:function|class|const) (\w+))", re.MULTILINE)
 RETURNS = re.compile(r"^Return ")
@@ -105,7 +108,7 @@ def messages() -> dict[str, dict[str, str]]:
 @functools.cache
 def style() -> str:
     """Return the style sheet of the pages: that of the report, its colours of series, and their own."""
-    report = (files("chainrule.report") / "templates" / "page.css").read_text(encoding="utf-8")
+    report = (REPORT / "page.css").read_text(encoding="utf-8")
     colours = "".join(
         f".s{k} {{ --c: light-dark({one.light}, {one.dark}); --dash: {' '.join(map(str, one.dash)) or 'none'}; }}\n"
         for k, one in enumerate(STYLES)
@@ -119,12 +122,13 @@ def source(name: str) -> str:
     Args:
         name: its name.
     """
-    return (PAGE / name).read_text(encoding="utf-8")
+    return SHARED.get(name, PAGE / name).read_text(encoding="utf-8")
 
 
 def modules() -> list[str]:
     """Return the names of the page's modules, without ``.js``."""
-    return sorted(found.name.removesuffix(".js") for found in PAGE.iterdir() if found.name.endswith(".js"))
+    names = [*SHARED, *(found.name for found in PAGE.iterdir())]
+    return sorted(name.removesuffix(".js") for name in names if name.endswith(".js"))
 
 
 @functools.cache

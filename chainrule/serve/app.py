@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from chainrule.serve import limits, native, openai, page, reference, schema
+from chainrule.serve import limits, native, openai, page, reference, saving, schema
 from chainrule.serve.errors import ErrorBoundary, failure_of
 from chainrule.serve.health import PATH, Health, ShutdownGuard
 from chainrule.serve.lifecycle import RequestLifecycle
@@ -48,6 +48,7 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
     app.include_router(native.routes())
     schema.describe(app, keyed=access.key is not None)
     app.include_router(page.routes(service))
+    app.include_router(saving.router)
     app.add_api_route("/docs", _docs, methods=["GET"], include_in_schema=False)
     told = {
         "response_model": None,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hmac
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -39,14 +41,28 @@ class Access:
         return name is not None and name in LOCAL | self.hosts | ({server[0]} if server else set())
 
     def admits(self, authorization: str) -> bool:
-        """Return whether an Authorization header shows the key; compared in constant time."""
+        """Return whether an Authorization header shows the key; compared in constant time.
+
+        Args:
+            authorization: ``Bearer KEY``; browsers send ``Basic`` with the key as the password.
+        """
         if self.key is None:
             return True
-        scheme, _, key = authorization.partition(" ")
-        return hmac.compare_digest(key.strip().encode(), self.key.encode()) and scheme.lower() == "bearer"
+        scheme, _, shown = authorization.partition(" ")
+        key = shown.strip().encode() if scheme.lower() == "bearer" else _password(scheme, shown)
+        return key is not None and hmac.compare_digest(key, self.key.encode())
 
 
 ANYBODY = Access()
+
+
+def _password(scheme: str, shown: str) -> bytes | None:
+    """The password of basic authentication (RFC 7617); None: it is something else."""
+    try:
+        _, colon, password = base64.b64decode(shown.strip(), validate=True).partition(b":")
+    except (binascii.Error, ValueError):
+        return None
+    return password if colon and scheme.lower() == "basic" else None
 
 
 class AccessGuard:
@@ -70,6 +86,9 @@ class AccessGuard:
                 given = headers.get("authorization", "").partition(" ")[2].strip()
                 told = "this is not the key of this server" if given else "a key is needed"
                 told += ": send the header 'Authorization: Bearer KEY'"
-                asked = {"www-authenticate": "Bearer"}
+                browser = "text/html" in headers.get("accept", "")
+                asked = {
+                    "www-authenticate": 'Basic realm="chainrule: the key is the password"' if browser else "Bearer"
+                }
                 raise Failure(401, told, param="authorization", code="invalid_api_key", headers=asked)
         await self.app(scope, receive, send)

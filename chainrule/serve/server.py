@@ -197,6 +197,7 @@ def _greeting(bound: socket.socket, settings: Settings, service: Service) -> Ite
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     also = " and at every other address of this machine" if everywhere else ""
     yield f"serving {', '.join(service.runs) or 'no run yet'} at {url}{also} (Ctrl+C stops)"
+    yield f"page: {url}/" + (" (any name; the key is the password)" if settings.key else "")
     for name, folder in service.boards.items():
         if not service.runs:
             yield f"{folder}: no run of {name} is finished: its page shows how they come along"

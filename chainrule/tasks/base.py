@@ -63,7 +63,7 @@ class Evaluation:
         found = {
             metric.name: float(metric.figure(sums)) if metric.of else self.given.get(metric.name)
             for metric in self.declared
-            if metric.of in sums or metric.name in self.given
+            if {metric.of, metric.per} <= sums.keys() or metric.name in self.given
         }
         return {**found, **self.info}
 

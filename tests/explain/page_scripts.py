@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import chainrule
+from chainrule.explanation import export
 
-PAGES = [Path(chainrule.__path__[0]) / folder for folder in ("explanation/page", "serve/tabs")]
+TABS = Path(chainrule.__path__[0]) / "serve" / "tabs"
 BEGINNING = """
 import { readFileSync } from "node:fs";
 const given = JSON.parse(readFileSync(0, "utf8")), load = name => import(`./${name}.js`);
@@ -38,8 +39,9 @@ def call(program: str, given: Any) -> Any:
         given: JSON.
     """
     with tempfile.TemporaryDirectory() as folder:
-        for page in PAGES:
-            shutil.copytree(page, folder, dirs_exist_ok=True)
+        shutil.copytree(TABS, folder, dirs_exist_ok=True)
+        for name in export.modules():
+            Path(folder, f"{name}.js").write_text(export.source(f"{name}.js"), encoding="utf-8")
         Path(folder, "package.json").write_text('{"type": "module"}')
         Path(folder, "main.mjs").write_text(BEGINNING + program)
         command = [node(), str(Path(folder, "main.mjs"))]

@@ -201,7 +201,7 @@ def test_a_board_without_a_finished_run_is_served_all_the_same(tmp_path: Path) -
     assert client.get("/v1/models").json()["data"] == []
     with listen("127.0.0.1", 0) as bound:
         lines = [*_greeting(bound, Settings(), service)]
-    assert "serving no run yet" in lines[0] and "no run of plays is finished" in lines[1] and "/v1/models" in lines[2]
+    assert "serving no run yet" in lines[0] and "no run of plays is finished" in lines[2] and "/v1/models" in lines[3]
 
 
 def test_two_boards_of_one_name_are_refused(tmp_path: Path) -> None:

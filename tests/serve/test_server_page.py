@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,9 +179,42 @@ def test_no_name_of_a_run_can_act(service: Service) -> None:
     assert given(TestClient(application(hostile)))["runs"][0]["name"] == name
 
 
-def test_the_page_and_its_files_need_the_key_where_there_is_one(service: Service) -> None:
-    closed = TestClient(application(service, Access(key="secret")))
-    assert {closed.get(path).status_code for path in ("/", "/page/app.js", "/page/page.css")} == {401}
+def test_the_page_and_its_files_need_the_key_which_a_browser_asks_for_as_a_password(service: Service) -> None:
+    closed = TestClient(application(service, Access(key="secret:λ")))
+    for path in ("/", "/page/app.js", "/page/page.css"):
+        answer = closed.get(path, headers={"accept": "text/html,*/*"})
+        assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Basic ")
+        assert closed.get(path).headers["www-authenticate"] == "Bearer", "programs"
+    for name, key, status in [
+        ("", "secret:λ", 200),
+        ("me", "secret:λ", 200),
+        ("me", "secret", 401),
+        ("secret:λ", "", 401),
+    ]:
+        shown = base64.b64encode(f"{name}:{key}".encode()).decode()
+        assert closed.get("/", headers={"authorization": f"Basic {shown}"}).status_code == status
+    for wrong in ("Basic secret", "Basic", "Basic ====", f"Bearer {base64.b64encode(':secret:λ'.encode()).decode()}"):
+        assert closed.get("/", headers={"authorization": wrong}).status_code == 401
+
+
+def test_the_page_of_a_trace_is_that_of_the_command(client: TestClient, folders: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    trace = chainrule.load(folders[0], threads=1).explain(TEXT, at=7, out=str(out), lang="ko")["trace"]
+    answer = client.post("/page/explain.html", json={"trace": trace, "lang": "ko"})
+    assert answer.text == out.read_text(encoding="utf-8")
+    assert "attachment" in answer.headers["content-disposition"], "a file, which is not shown"
+    assert "sandbox" in answer.headers["content-security-policy"]
+
+
+def test_what_is_no_trace_becomes_no_page(client: TestClient) -> None:
+    trace = client.post("/v1/explain", json={"model": "text", "text": TEXT}).json()["trace"]
+    for body, field in [
+        ({}, "trace"), ({"trace": "x"}, "trace"), ({"trace": {**trace, "at": "x"}}, "trace.at"),
+        ({"trace": {**trace, "surprise": {}}}, "trace.surprise"), ({"trace": trace, "lang": "fr"}, "lang"),
+        ({"trace": trace, "more": 1}, "more"),
+    ]:  # fmt: skip
+        answer = client.post("/page/explain.html", json=body)
+        assert answer.status_code == 422 and answer.json()["error"]["param"].startswith(field), answer.text
 
 
 # --- what the scripts ask ---------------------------------------------------------------------------------------------

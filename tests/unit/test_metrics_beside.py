@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from chainrule.api import evaluate, train
+from chainrule.api import compare, evaluate, train
 from chainrule.core import IGNORED, Categorical, Projected
 from chainrule.core.metric import Metric, item_sums
 from chainrule.data import ByteTokenizer
@@ -96,6 +96,15 @@ def test_intervals_of_evaluate_hold_their_figures(tmp_path: Path) -> None:
     for name in ("bits_per_byte", "bits_per_char", "perplexity", "perplexity_per_word"):
         low, high = found["intervals"][name]
         assert low < found[name] < high
+
+
+@pytest.mark.parametrize("text", ["天地玄黃宇宙洪荒日月盈昃辰宿列張", "gattacagattcagcctagagctagctagctagcagtcagcatgc"])
+def test_text_without_white_space_has_no_perplexity_per_word(tmp_path: Path, text: str) -> None:
+    data = tmp_path / "d.txt"
+    data.write_text(text * 300)
+    board = compare(data, tmp_path / "board", models="markov,ngram", budget="1s")
+    for found in (*board["rows"], evaluate(tmp_path / "board" / "best", data)):
+        assert found["bits_per_byte"] > 0 and "perplexity_per_word" not in found and "words" not in found
 
 
 def test_evaluate_prints_tables_of_labels_and_calibration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,7 @@ export const names = list => h("p", { class: "names" }, list.map((name, k) => h(
 
 function frame(width, [low, high], marks, label, inside, log = false) {
   const y = v => TOP + (HEIGHT - TOP - BOTTOM) * (1 - (v - low) / (high - low || 1));
-  const ticks = log ? [low, (low + high) / 2, high] : [low, high, ...(low < 0 && high > 0 ? [0] : [])];
+  const ticks = log ? [low, (low + high) / 2, high] : [low, high, ...([low, high].every(v => Math.abs(y(v) - y(0)) > 12) && low < 0 && high > 0 ? [0] : [])];
   return h("div", { class: "plot" }, h("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": label },
     ticks.map(v => [h("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: y(v), y2: y(v) }), h("text", { x: LEFT - 6, y: y(v) + 4, "text-anchor": "end" }, read(log ? 10 ** v : v, rounded))]),
     marks.map(([x, text]) => h("text", { x, y: HEIGHT - 6, "text-anchor": "middle" }, text)), inside(y)));
@@ -97,5 +97,5 @@ export function strip({ rows, labels, begin, at, choose, tell, label }) {
         click: event => { const found = under(event); if (found && choose) choose(begin + found[1]); },
       },
     }), at >= begin && at < begin + many && h("span", { class: "cursor", style: { left: `${100 * (at - begin) / many}%`, width: `${100 / many}%` } })),
-    h("p", { class: "readout note", after: node => { out.node = node; } }, "\u00a0"));
+    h("p", { class: "readout note unpictured", after: node => { out.node = node; } }, "\u00a0"));
 }

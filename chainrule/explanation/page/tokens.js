@@ -60,7 +60,7 @@ export function textOf(trace, chosen, id, flow) {
   }, plain(0, begin), items, plain(end, most));
 }
 export function heatLegend() {
-  return h("p", { class: "heat-legend note" }, h("span", { class: "ramp", "aria-hidden": "true" }), say("heat_legend", { most: FULL }));
+  return h("p", { class: "heat-legend note" }, h("span", { class: "ramp", "aria-hidden": "true" }, Array.from({ length: 9 }, (_, k) => h("span", { style: { "--p": k / 8 } }))), say("heat_legend", { most: FULL }));
 }
 
 // ---- the prediction of one token --------------------------------------------------------------------------------------

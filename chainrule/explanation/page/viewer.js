@@ -1,5 +1,7 @@
 // A trace: its text beside the panels of its views.
+import { linesOf } from "./numbers.js";
 import { body, isOfOne, viewsOf } from "./panels.js";
+import { csv, download, pictureOf, saveBar } from "./save.js";
 import { alternatives, chance, facts, heatLegend, namedAt, predictionOf, shownAt, stretch, textOf } from "./tokens.js";
 import { h, hundredths, mount, num, percent, render } from "./tree.js";
 import { say, spoken } from "./words.js";
@@ -17,19 +19,25 @@ export function heading(trace, label) {
     known && finite.length === trace.tokens.length && [" · ", say("whole"), ` ${hundredths(sum)}`]));  // compares runs of other tokens
 }
 
+// Buttons that save the element around them as a picture, and a part of the trace as a table.
+function files(trace, name, at, part) {
+  const text = part && (() => csv(linesOf(part)));
+  return h("div", { after: node => { const around = node.parentElement; node.replaceWith(saveBar(`${trace.run}-${name}-${at}`, say("save_as"), () => pictureOf(around), text)); } });
+}
+
 // ctx: trace, at, state, captions, id, width, live, set, choose
 export function predictionPanel(ctx) {
-  const { trace, at } = ctx;
+  const { trace, at } = ctx, found = trace.surprise.tokens[at - trace.surprise.begin];
   return h("div", { class: "panel", role: "group", "aria-labelledby": `${ctx.id}-now` }, h("h3", { id: `${ctx.id}-now` }, say("prediction", { at, text: namedAt(trace, at) })),
-    h("p", { class: "note caption" }, ctx.captions.surprise), predictionOf(trace, at));
+    h("p", { class: "note caption" }, ctx.captions.surprise), predictionOf(trace, at), files(trace, "prediction", at, found));
 }
 export function panel(name, ctx) {
   const view = ctx.trace[name], elsewhere = isOfOne(name, view) && ctx.at !== ctx.trace.at, title = `${ctx.id}-${name}`;
   return h("div", { class: "panel", role: "group", "aria-labelledby": title, "data-view": name },
-    h("div", { class: "panel-head" }, h("h3", { id: title }, titleOf(name)), h("button", { type: "button", class: "chip maximise", "aria-pressed": "false", id: `${title}-full`, on: { click: maximise } }, say("maximise"))),
+    h("div", { class: "panel-head" }, h("h3", { id: title }, titleOf(name)), h("button", { type: "button", class: "chip maximise unpictured", "aria-pressed": "false", id: `${title}-full`, on: { click: maximise } }, say("maximise"))),
     h("p", { class: "note caption" }, ctx.captions[name] || say("unknown_view")),
     elsewhere && h("p", { class: "elsewhere" }, say(ctx.live ? "of_other_live" : "of_other", { at: ctx.trace.at, text: namedAt(ctx.trace, ctx.trace.at) })),
-    body(name, ctx));
+    body(name, ctx), files(ctx.trace, name, isOfOne(name, view) ? ctx.trace.at : ctx.at, view));
 }
 function maximise(event) {
   const found = event.currentTarget.closest(".panel"), full = found.classList.toggle("full");
@@ -38,15 +46,15 @@ function maximise(event) {
 }
 
 export class Viewer {
-  // captions: sentences of the views by name; live: a server computes what is asked for; changed(changes): the state was changed here.
-  constructor(host, { captions, live = false, changed = () => {} }) {
-    Object.assign(this, { host, captions, live, changed, id: `viewer${++made}`, state: {} });
+  // captions: sentences of the views by name; live: a server computes what is asked for; file(trace): the page of a file, nothing where it failed; changed(changes): the state was changed here.
+  constructor(host, { captions, live = false, file = null, changed = () => {} }) {
+    Object.assign(this, { host, captions, live, file, changed, id: `viewer${++made}`, state: {} });
   }
   show(trace, state, label = trace.run) {
     Object.assign(this, { trace, label, state: { ...state } });
     this.at = state.at ?? trace.at;
     this.search = "";
-    render(this.host, heading(trace, label), h("div", { class: "sides" }, h("div", { class: "side-text" }, this.tools(), h("div", { class: "text-box" }, this.text()), trace.surprise && heatLegend()), h("div", { class: "side-panels" })));
+    render(this.host, heading(trace, label), h("div", { class: "sides" }, h("div", { class: "side-text" }, this.tools(), h("div", {}, h("div", { class: "text-box" }, this.text()), trace.surprise && heatLegend(), files(trace, "text", `${stretch(trace).join("-")}`, trace.surprise))), h("div", { class: "side-panels" })));
     this.listen();
     this.panels();
     this.reveal();
@@ -66,7 +74,8 @@ export class Viewer {
   tools() {
     return h("div", { class: "tools" }, h("button", { type: "button", class: "chip", id: `${this.id}-flow`, "aria-pressed": String(!!this.state.flow), on: { click: () => this.set({ flow: this.state.flow ? 0 : 1 }) } }, say("flow")),
       this.live && this.further(), h("input", { type: "search", id: `${this.id}-find`, placeholder: say("find"), "aria-label": say("find"), on: { keydown: event => event.key === "Enter" && this.find(event.target.value) } }),
-      h("button", { type: "button", class: "chip", id: `${this.id}-save`, on: { click: () => this.save() } }, say("save_trace")));
+      h("button", { type: "button", class: "chip", id: `${this.id}-save`, on: { click: () => this.save() } }, say("save_trace")),
+      this.file && h("button", { type: "button", class: "chip", id: `${this.id}-save-page`, on: { click: () => this.savePage() } }, say("save_page")));
   }
   further() {                                              // the stretches of a long text before and behind the one that is shown
     const [begin, end] = stretch(this.trace), go = (name, at) => h("button", { type: "button", class: "chip", id: `${this.id}-${name}`, on: { click: () => this.set({ at }) } }, say(name));
@@ -80,11 +89,11 @@ export class Viewer {
     this.reveal();
   }
   save() {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([JSON.stringify(this.trace)], { type: "application/json" }));
-    link.download = `explain-${this.trace.run}-${this.trace.at}.json`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+    download(`explain-${this.trace.run}-${this.trace.at}.json`, new Blob([JSON.stringify(this.trace)], { type: "application/json" }));
+  }
+  async savePage() {                                       // the server makes the page of a file
+    const name = `explain-${this.trace.run}-${this.trace.at}.html`, made = await this.file(this.trace);
+    if (made) download(name, made);
   }
   panels() {
     const host = this.host.querySelector(".side-panels");

@@ -1,17 +1,7 @@
-"use strict";
 // Line charts from specifications: see charts.py for what they hold. Nothing here knows a task.
-const SVG = "http://www.w3.org/2000/svg";
 const isNumber = v => typeof v === "number" && Number.isFinite(v);
 
 // ---- small tools -------------------------------------------------------------------------------------------------
-function make(parent, name, attributes = {}, text) {
-  const inSvg = name === "svg" || (parent.namespaceURI === SVG && name !== "div");
-  const node = inSvg ? document.createElementNS(SVG, name) : document.createElement(name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  if (text !== undefined) node.textContent = text;
-  parent.append(node);
-  return node;
-}
 function swatch(parent, style) {
   const icon = make(parent, "svg", { class: `swatch s${style}`, viewBox: "0 0 30 12", "aria-hidden": "true" });
   make(icon, "path", { class: "line", d: "M0 6H30" });

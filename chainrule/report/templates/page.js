@@ -59,6 +59,34 @@ function copyCommands() {
     if (navigator.clipboard) navigator.clipboard.writeText(text.textContent).then(done, () => {}); else if (document.execCommand("copy")) done();
   });
 }
+function chartCsv(chart) {
+  const lines = [["model", "name", chart.xName, chart.yName]];
+  for (const one of chart.series) for (const [x, y] of one.points) lines.push([one.model ?? "", one.name, x, y]);
+  return csv(lines);
+}
+function cellValue(cell) {                               // the number behind a cell where there is one, else its text without the small print
+  if (cell.dataset.v !== undefined) return cell.dataset.v;
+  const copy = cell.cloneNode(true);
+  for (const small of copy.querySelectorAll("small")) small.remove();
+  const text = copy.textContent.replaceAll("\u00ad", "").trim();
+  return text === "–" ? "" : text;
+}
+function tableCsv(table) {
+  const lines = [...table.tHead.rows].slice(-1).concat([...table.tBodies[0].rows]);
+  return csv(lines.map(row => [...row.cells].map(cellValue)));
+}
+function offerFiles() {
+  const offer = (host, name, svg, text) => host.after(saveBar(name, words.save, svg, text));
+  for (const host of document.querySelectorAll(".plot[data-chart]")) {
+    const chart = () => view.charts[host.dataset.chart];
+    if (chart() && chart().series.some(one => one.points.length)) offer(host, host.id, () => chartSvg(host.querySelector("svg")), () => chartCsv(chart()));
+  }
+  for (const [i, box] of [...document.querySelectorAll(".scroll")].entries()) {
+    const [table, svg] = [box.querySelector("table"), box.querySelector(":scope > svg")];
+    const name = `${(box.closest("section") || document.body).querySelector("h2").id.slice(2)}-${i + 1}`;
+    if (table) offer(box, name, () => pictureOf(table), () => tableCsv(table)); else if (svg) offer(box, name, () => chartSvg(svg));
+  }
+}
 function hintAtScrolling() {                             // a word above whatever is wider than the screen
   for (const box of document.querySelectorAll(".scroll")) {
     box.dataset.hint = words.scroll_hint;
@@ -81,7 +109,7 @@ buildLegends();
 chooseCharts();
 for (const table of document.querySelectorAll("table.board")) makeSortable(table);
 copyCommands();
-offerAll();
+offerFiles();
 openForPrint();
 reloadWhileRunning();
 drawAll();

@@ -1,13 +1,16 @@
 // Requests to the server that the page came from, and what their answers hold.
 import { isOfOne } from "./panels.js";
 
-async function answered(answer) {
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error.message);
-  return found;
+async function answered(path, body, signal) {
+  const asked = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const answer = await fetch(path, { ...asked, signal });
+  if (!answer.ok) throw new Error((await answer.json()).error.message);
+  return answer;
 }
-export const get = async (path, signal) => answered(await fetch(path, { signal }));
-export const post = async (path, body, signal) => answered(await fetch(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body), signal }));
+export const get = async (path, signal) => (await answered(path, undefined, signal)).json();
+export const post = async (path, body, signal) => (await answered(path, body, signal)).json();
+// The page that `chainrule explain --out` makes of a trace.
+export const fileOf = async trace => (await answered("page/explain.html", { trace, lang: document.documentElement.lang })).blob();
 
 // An answer as server-sent events: take is called with each object. An error that comes in between is thrown.
 export async function stream(path, body, signal, take) {

@@ -1,5 +1,5 @@
 // Look inside: traces of one text side by side.
-import { hasLayer, outdated, questions, sameplace } from "./ask.js";
+import { fileOf, hasLayer, outdated, questions, sameplace } from "./ask.js";
 import { box, textBox, toggled } from "./place.js";
 import { stretch } from "./tokens.js";
 import { h } from "./tree.js";
@@ -53,7 +53,7 @@ class Inspection {
   }
   arrange(runs) {                                          // a viewer for each run; those that are there already stay
     const old = Object.fromEntries(this.viewers.map(one => [one.run.name, one])), { captions } = this.place.given.texts;
-    this.viewers = runs.map(run => Object.assign(old[run.name] ?? new Viewer(document.createElement("div"), { captions, live: true }), { run }));
+    this.viewers = runs.map(run => Object.assign(old[run.name] ?? new Viewer(document.createElement("div"), { captions, live: true, file: trace => fileOf(trace).catch(error => this.place.failed(error)) }), { run }));
     for (const one of this.viewers) { one.host.className = "viewer"; one.changed = changes => this.changed(one, changes); }
     const row = this.place.resultsHost.querySelector(".viewers");
     if (!row) this.place.results(h("div", { class: "viewers" }));
