@@ -119,14 +119,21 @@ def again(board: Path, lang: str = "en") -> tuple[dict[str, Any], Path]:
     if plan is not None and (not board.is_file() or board.name == "board.json"):
         with suppress(UserError), FolderLock(out, wait=0):
             return rebuild(out, lang), page
-    found = _read_board(out / "board.json" if board.is_dir() else board)
+    found = read_board(out / "board.json" if board.is_dir() else board)
     commands = planned_uses(plan, found, out) if plan else []
     write_file(page, render_page(found, lang, commands).encode())
     return found, page
 
 
-def _read_board(path: Path) -> dict[str, Any]:
-    """The content of a board.json."""
+def read_board(path: Path) -> dict[str, Any]:
+    """Return the content of a board.json.
+
+    Args:
+        path: the file.
+
+    Raises:
+        UserError: it is missing, or no board.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such board; name the --out of a compare, or its board.json")
     try:

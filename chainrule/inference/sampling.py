@@ -188,11 +188,8 @@ class SampledTokens(Sampled):
         """State of each request in the automaton of constraints."""
         if request.constraints != Constraints():
             self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
-            after_SV = self.after_SV.tolist()
-            if len(after_SV) > 1:  # with one state there is no place to be found in prompts
-                read_B = [[*handle.request.given, *handle.tokens] for handle in handles]
-                places = [functools.reduce(lambda s, i: after_SV[s][i], read, 0) for read in read_B]
-                self.place_B = torch.tensor(places, device=device)
+            read_B = [[*handle.request.given, *handle.tokens] for handle in handles]
+            self.place_B = torch.tensor(_places(self.after_SV, read_B), device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0
 
@@ -243,6 +240,30 @@ class SampledTokens(Sampled):
         log_p_BK, ids_BK = log_p_BV.topk(min(max(asked_B), self.vocab_size))
         rows = zip(ids_BK.tolist(), log_p_BK.tolist())
         return [list(zip(ids, log_p))[:asked] for asked, (ids, log_p) in zip(asked_B, rows)]
+
+
+def _places(after_SV: Tensor, read_B: Sequence[Sequence[int]]) -> list[int]:
+    """The state of an automaton of constraints after each of some sequences."""
+    if len(after_SV) == 1:  # nothing has to be read
+        return [0] * len(read_B)
+    after = after_SV.tolist()
+    return [functools.reduce(lambda s, i: after[s][i], read, 0) for read in read_B]
+
+
+def sampled_log_p(log_p_V: Tensor, filters: Filters, constraints: Constraints, read: Sequence[int]) -> Tensor:
+    """Return log p of each token as it is drawn, float64, -inf where it cannot be.
+
+    Args:
+        log_p_V: log p as the model predicts it.
+        filters: the settings of the request.
+        constraints: tokens that are never generated.
+        read: the tokens before.
+    """
+    excluded_SV, after_SV = constraints.automaton(len(log_p_V), log_p_V.device)
+    scores_V = log_p_V.double().masked_fill(excluded_SV[_places(after_SV, [read])[0]], -torch.inf)
+    if not (scores_V > -torch.inf).any():
+        return scores_V
+    return filters(scores_V[None])[0].log_softmax(-1)
 
 
 class SampledValues(Sampled):

@@ -17,7 +17,8 @@ from chainrule.claims import all_claims
 from chainrule.explanation import export
 from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
-from chainrule.serve.choice import continues, routes_of
+from chainrule.serve import boards, writing
+from chainrule.serve.choice import routes_of
 from chainrule.serve.claims import Measurements
 from chainrule.serve.explaining import views_of_run
 from chainrule.serve.samples import sample, series_of
@@ -53,6 +54,8 @@ def routes(service: Service) -> APIRouter:
     router = APIRouter()
     router.add_api_route("/", page, methods=["GET"], include_in_schema=False)
     router.add_api_route("/page/claims/{name}", claim, methods=["GET"], include_in_schema=False)
+    router.include_router(boards.Boards(service).routes())
+    router.include_router(writing.router)
     router.add_api_route("/page/{name}", _file, methods=["GET"], include_in_schema=False)
     return router
 
@@ -68,11 +71,12 @@ def home(service: Service, request: Request) -> HTMLResponse:
     words, own = Catalogue(lang, messages()), {key: of[lang] for key, of in messages().items()}
     texts = export.texts(lang)
     texts["words"] |= own
-    runs = [_told(name, one.run) for name, one in service.runs.items()]
+    runs = [_told(service, name, one.run) for name, one in service.runs.items()]
     others = [words.message("other_name", other=other, name=name) for other, name in service.others.items()]
     page = export.template("home.html", "chainrule.serve", "tabs").render(
         lang=lang, other_lang="ko" if lang == "en" else "en", words=texts["words"], runs=runs, others=others,
-        given={"runs": runs, "texts": texts, "lang": lang, "claims": [one.told(lang) for one in all_claims()]},
+        given={"runs": runs, "texts": texts, "lang": lang, "claims": [one.told(lang) for one in all_claims()],
+               "boards": [*service.boards]},
     )  # fmt: skip
     return HTMLResponse(page, headers=POLICY)
 
@@ -106,13 +110,14 @@ def language(request: Request) -> str:
     return "ko" if asked.lower().startswith("ko") else "en"
 
 
-def _told(name: str, run: Run) -> dict[str, Any]:
+def _told(service: Service, name: str, run: Run) -> dict[str, Any]:
     """Return the entry of a run in the list that the page is given."""
     paths, views = routes_of(run), views_of_run(run)
     return {
-        "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": continues(run),
+        "name": name, "task": run.task, "model": run.name, "routes": paths, "writes": writing.writes(run),
         "explains": bool(views), "views": [{"name": one.name, "usual": one.usual} for one in views],
-        "takes": parameters(answering("explain")[run.task]) if views else [], "sample": sample(run),
+        "takes": parameters(answering("explain")[run.task]) if views else [],
+        "sample": sample(run, boards.examples(service, run)),
         "labels": [*getattr(run.processor, "labels", ())], "series": series_of(run),
     }  # fmt: skip
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
 from chainrule.data.pair_encoding import PairProcessor
 from chainrule.data.processors import CaptionProcessor, LabelProcessor
 from chainrule.data.reading import TextReader
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.runs.run import Run
+from chainrule.serve import writing
 
 SAMPLES = {
     "generate": "To be, or not to be: that is the question.",
@@ -26,25 +30,28 @@ VALUES = 200
 """Values of a series, at most."""
 
 
-def sample(run: Run) -> str | None:
+def sample(run: Run, records: Iterable[str] = ()) -> str | None:
     """Return a text that a run reads, to begin with; None: it reads no text, or nothing is known of how it is written.
 
     Args:
         run: the run.
+        records: records of its data, of which the first that it can read is the sample of a run of symbols; where there
+            is none, the first of the vocabulary.
     """
     if run.task in SILENT:
         return None
     tokenizer = getattr(run.processor, "tokenizer", None)
     if isinstance(tokenizer, SymbolTokenizer):
-        return _symbols(tokenizer)
+        return _symbols(tokenizer, records) if writing.is_text(tokenizer) else None
     return _known(_tokenizer(run), SAMPLES.get(run.task, SAMPLE))
 
 
-def _symbols(tokenizer: SymbolTokenizer) -> str | None:
-    names = tokenizer.names[:SHOWN]
-    if tokenizer.form.voices or any(not name or any(c.isspace() for c in name) for name in names):
-        return None
-    return ("" if tokenizer.form.characters else " ").join(names)
+def _symbols(tokenizer: SymbolTokenizer, records: Iterable[str]) -> str:
+    for record in records:
+        with suppress(UserError):
+            if ids := tokenizer.encode(record.encode()).ids[:SHOWN].tolist():
+                return tokenizer.decode(ids).decode()
+    return ("" if tokenizer.form.characters else " ").join(tokenizer.names[:SHOWN])
 
 
 def _tokenizer(run: Run) -> TextTokenizer | None:

@@ -196,7 +196,11 @@ def _greeting(bound: socket.socket, settings: Settings, service: Service) -> Ite
         address = "::1" if ":" in address else "127.0.0.1"
     url = f"http://{f'[{address}]' if ':' in address else address}:{port}"
     also = " and at every other address of this machine" if everywhere else ""
-    yield f"serving {', '.join(service.runs)} at {url}{also} (Ctrl+C stops)"
+    yield f"serving {', '.join(service.runs) or 'no run yet'} at {url}{also} (Ctrl+C stops)"
     yield f"page: {url}/" + (" (any name; the key is the password)" if settings.key else "")
+    for name, folder in service.boards.items():
+        if not service.runs:
+            yield f"{folder}: no run of {name} is finished: its page shows how they come along"
     key = " -H 'Authorization: Bearer KEY'" if settings.key else ""
-    yield f"routes: {url}/docs; for example: {reference.request(url, next(iter(service.runs.values())).run)}{key}"
+    example = reference.request(url, next(iter(service.runs.values())).run) if service.runs else f"curl {url}/v1/models"
+    yield f"routes: {url}/docs; for example: {example}{key}"

@@ -30,6 +30,11 @@ class Text:
             closed = prompt.text is not None and prompt.text[-1:].isspace() and not shown[-1:].isspace()
             self.previous = None if closed else prompt.ids[-1]
 
+    @property
+    def whole(self) -> bool:
+        """True unless the last tokens are the beginning of a character."""
+        return not self._decoder.getstate()[0]
+
     def copy(self) -> Text:
         """Return another text with the same beginning."""
         other = Text(self._vocabulary)

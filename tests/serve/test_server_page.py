@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-import chainrule
 from chainrule.cli import main
 
 pytest.importorskip("fastapi")
@@ -252,28 +251,6 @@ def test_only_fields_that_the_task_of_a_run_takes_are_asked() -> None:
     run = {"name": "tags", "views": [{"name": "attention", "usual": True}], "takes": ["text", "view", "at"]}
     (body,) = call(program, [run, {"text": "the dog", "at": 1}])
     assert body == {"model": "tags", "text": "the dog", "at": 1, "view": ["attention"]}
-
-
-def test_the_candidates_of_the_next_token_are_those_of_predict(client: TestClient, service: Service) -> None:
-    program = """
-    const { candidates, following } = await load("ask");
-    console.log(JSON.stringify(given ? candidates(given) : following("the f")));
-    """
-    answer = client.post("/v1/completions", json={"model": "text", **call(program, None)})
-    assert answer.status_code == 200, answer.text
-    found = call(program, answer.json())
-    (expected,) = chainrule.load(service.find("text").run.path, threads=1).predict(["the f"], top_k=12)["predictions"]
-    assert [one["text"] for one in found] == [one["token"] for one in expected]
-    assert [one["p"] for one in found] == pytest.approx([one["p"] for one in expected], rel=1e-4)
-
-
-def test_a_token_that_is_no_text_cannot_be_appended() -> None:
-    program = 'const { candidates } = await load("ask"); console.log(JSON.stringify(candidates(given)));'
-    logprobs = {"top_logprobs": [{"a": -1.5, "bytes:\\xc3": -0.5, "<|end|>": -3.0, " or": -2.0}]}
-    found = call(program, {"choices": [{"logprobs": logprobs}]})
-    assert [(one["name"], one["text"]) for one in found] == [
-        ("bytes:\\xc3", None), ("a", "a"), (" or", " or"), ("<|end|>", None),
-    ]  # fmt: skip
 
 
 def test_the_chosen_place_of_the_text_is_found_among_other_tokens() -> None:

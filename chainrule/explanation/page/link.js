@@ -1,6 +1,6 @@
 // The state of a page in its address, behind #: places, layer and head are numbers, run may occur several times.
 const NUMBERS = ["at", "layer", "head", "key", "source", "flow"];
-const WORDS = ["tab", "text", "target", "claim", "measure", "gate", "moment"];
+const WORDS = ["tab", "text", "target", "claim", "measure", "gate", "moment", "temperature", "top_k", "top_p", "min_p", "seed", "max_tokens"];
 const LISTS = ["run", "view"];
 const OF_A_TAB = /^[a-z]+\.[a-z_]+$/;                      // tab.option: a text of that tab alone
 

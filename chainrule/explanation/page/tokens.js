@@ -30,7 +30,8 @@ export function stretch(trace) {                           // [begin, end) of th
   return found ? [found.begin, found.begin + found.tokens.length] : [0, trace.tokens.length];
 }
 const predicted = (trace, at) => trace.surprise?.tokens[at - trace.surprise.begin];
-const heat = nats => Math.min(1, (nats ?? Infinity) / FULL).toFixed(3);
+export const heat = nats => Math.min(1, (nats ?? Infinity) / FULL).toFixed(3);
+export const chance = found => found.nats === null ? 0 : Math.exp(-found.nats);
 
 // ---- the text ------------------------------------------------------------------------------------------------------
 function row(trace, at, chosen, id) {

@@ -2,8 +2,8 @@
 import { linesOf } from "./numbers.js";
 import { body, isOfOne, viewsOf } from "./panels.js";
 import { csv, download, pictureOf, saveBar } from "./save.js";
-import { alternatives, facts, heatLegend, namedAt, predictionOf, shownAt, stretch, textOf } from "./tokens.js";
-import { h, hundredths, mount, num, render } from "./tree.js";
+import { alternatives, chance, facts, heatLegend, namedAt, predictionOf, shownAt, stretch, textOf } from "./tokens.js";
+import { h, hundredths, mount, num, percent, render } from "./tree.js";
 import { say, spoken } from "./words.js";
 
 let made = 0;
@@ -13,7 +13,7 @@ const titleOf = name => spoken(`view_${name}`) ? say(`view_${name}`) : name.repl
 
 export function heading(trace, label) {
   const found = trace.surprise?.tokens, finite = (found || []).map(one => one.nats).filter(v => v !== null);
-  const sum = finite.reduce((a, b) => a + b, 0), known = found && finite.length === found.length;
+  const sum = finite.reduce((a, b) => a + b, 0), known = found?.length > 0 && finite.length === found.length;
   return h("header", { class: "about" }, h("h2", {}, label), h("p", { class: "note" }, trace.model, " · ", trace.task, " · ", say("counted", { n: trace.tokens.length }),
     known && [" · ", say("mean"), ` ${hundredths(sum / finite.length)}`],
     known && finite.length === trace.tokens.length && [" · ", say("whole"), ` ${hundredths(sum)}`]));  // compares runs of other tokens
@@ -145,7 +145,7 @@ export class Viewer {
     const found = node && this.trace.surprise?.tokens[+node.dataset.at - this.trace.surprise.begin];
     if (!found) return;
     const at = +node.dataset.at, token = this.trace.tokens[at], edge = this.host.getBoundingClientRect(), place = node.getBoundingClientRect();
-    const tip = mount(h("div", { class: "hint", role: "presentation" }, h("b", {}, `${at} ${shownAt(this.trace, at)}`), facts([[say("nats"), num(found.nats)], [say("rank"), num(found.rank)]]), alternatives({ best: found.best.slice(0, 5) }, token)));
+    const tip = mount(h("div", { class: "hint", role: "presentation" }, h("b", {}, `${at} ${shownAt(this.trace, at)}`), facts([[say("p"), num(chance(found), percent)], [say("nats"), num(found.nats)], [say("rank"), num(found.rank)]]), alternatives({ best: found.best.slice(0, 5) }, token)));
     this.host.append(tip);
     tip.style.left = `${Math.max(0, Math.min(place.left - edge.left + 24, edge.width - tip.offsetWidth))}px`;
     tip.style.top = `${place.bottom - edge.top + 6}px`;

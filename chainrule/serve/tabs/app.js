@@ -1,4 +1,5 @@
 // The page of a server: tabs, each of which asks the server for something and shows what it answers.
+import { compare } from "./compare.js";
 import { draw } from "./draw.js";
 import { forecast } from "./forecast.js";
 import { inspect } from "./inspect.js";
@@ -17,7 +18,7 @@ speak(given.texts.words);
 themeToggle();
 // A tab: its name; keys, of its state in the address; offered(given), is there anything for it to do; open(place), which
 // fills the place and returns what closes it, if anything must be stopped.
-const tabs = [write, inspect, translate, draw, labels, forecast, learn].filter(tab => tab.offered(given));
+const tabs = [write, inspect, compare, translate, draw, labels, forecast, learn].filter(tab => tab.offered(given));
 const host = document.getElementById("app");
 let place = null;
 

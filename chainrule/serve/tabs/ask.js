@@ -12,6 +12,25 @@ export const post = async (path, body, signal) => (await answered(path, body, si
 // The page that `chainrule explain --out` makes of a trace.
 export const fileOf = async trace => (await answered("page/explain.html", { trace, lang: document.documentElement.lang })).blob();
 
+// An answer as server-sent events: take is called with each object. An error that comes in between is thrown.
+export async function stream(path, body, signal, take) {
+  const answer = await answered(path, body, signal);
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader(), told = events();
+  for (let piece = await reader.read(); !piece.done; piece = await reader.read()) for (const one of told(piece.value)) {
+    if (one.error) throw new Error(one.error.message);
+    take(one);
+  }
+}
+// The objects of the events that a piece of a stream completes.
+export function events() {
+  let left = "";
+  return piece => {
+    const parts = (left + piece).split("\n\n");
+    left = parts.pop();
+    return parts.map(one => one.replace(/^data: /, "")).filter(one => one !== "[DONE]").map(one => JSON.parse(one));
+  };
+}
+
 // Views that show one layer, head or token alone: what is chosen of them is asked for apart. All others have all of it.
 const APART = { gates: ["layer"], attention_cell: ["layer", "head", "key"], source_attention: ["source"] };
 
@@ -33,11 +52,4 @@ export function hasLayer(trace, name, layer) {
 export function outdated(trace, changes) {
   if ("at" in changes && trace.at !== changes.at && Object.entries(trace).some(([name, view]) => isOfOne(name, view))) return true;
   return Object.entries(APART).some(([name, keys]) => name in trace && keys.some(key => changes[key] !== undefined));
-}
-
-// The most probable next tokens in an answer of /v1/completions; text is null where a token is no text by itself.
-export const following = text => ({ prompt: text, max_tokens: 1, temperature: 0, logprobs: 12 });
-export function candidates(answer) {
-  const found = Object.entries(answer.choices[0].logprobs?.top_logprobs[0] ?? {});
-  return found.sort((a, b) => b[1] - a[1]).map(([name, log_p]) => ({ name, p: Math.exp(log_p), text: /^bytes:\\x|^<\|\w+\|>$/.test(name) ? null : name }));
 }
