@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from chainrule.core import ChainruleError
 from chainrule.data import SymbolTokenizer, plays
 from chainrule.data.source import locate, unpacked
+from chainrule.data.token_texts import token_texts
 from chainrule.explanation.model_input import ModelInput
 from chainrule.runs.run import Run
-from chainrule.tasks.generate.explaining import read
 
 BYTES = 1 << 16
 """Bytes of a file that are taken from its end, where a stream is held out."""
@@ -50,12 +52,13 @@ def passage(run: Run, tokens: int) -> Passage:
     that ship with the package where its files are no texts, or gone.
 
     Args:
-        run: a run of ``generate`` that reads text.
+        run: a run of ``generate`` or ``fill`` that reads text.
         tokens: so many tokens, or as many as the file has.
     """
     text, source = _text(run.settings.get("data")) or _text(plays()) or ("", "")
-    given = read(run, text[: PER_TOKEN * tokens])
-    return Passage(replace(given, ids=given.ids[:tokens], texts=given.texts[:tokens]), source)
+    tokenizer = run.processor.tokenizer
+    ids = tokenizer.encode(text[: PER_TOKEN * tokens].encode()).ids[:tokens].astype(np.int64)
+    return Passage(ModelInput(run, ids, token_texts(tokenizer, ids.tolist())), source)
 
 
 def _text(data: str | Path | None) -> tuple[str, str] | None:
