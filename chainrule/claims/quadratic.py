@@ -49,8 +49,8 @@ def quadratic(runs: Runs) -> Finding:
     told = [say("scores" if scores == WORDS**2 else "not_scores", words=WORDS, scores=scores)]
     told += [say("explicit", time=explicit.time_exponent, memory=explicit.memory_exponent, mib=explicit.mib[-1], n=LAYER_LENGTHS[-1])]
     faster = explicit.seconds[-1] / fused.seconds[-1]
-    told += [say("fused", time=fused.time_exponent, memory=fused.memory_exponent, mib=fused.mib[-1], faster=faster)]
-    told += [say("windowed", span=SPAN, time=windowed.time_exponent, memory=windowed.memory_exponent)]
+    told += [say("fused" if fused.memory_exponent < LEAST else "fused_same", time=fused.time_exponent, memory=fused.memory_exponent, mib=fused.mib[-1], faster=faster)]
+    told += [say("windowed" if windowed.memory_exponent > LEAST else "windowed_saves", span=SPAN, time=windowed.time_exponent, memory=windowed.memory_exponent)]
     told += [say("linear", time=recurrent.time_exponent), *_whole(read, attending)]
     square = scores == WORDS**2 and explicit.memory_exponent > LEAST
     holds = "yes" if square and explicit.time_exponent > LEAST else "partly" if square else "no"
@@ -191,7 +191,7 @@ def _run_figures(read: Mapping[str, Mapping[str, Any]]) -> list[Chart | Table]:
     lines = [(name, _at(one, [1000 * s for s in one["seconds"]])) for name, one in read.items()]
     rows = [[name, one["time_exponent"], one["memory_exponent"], one["bytes"][-1] / 1024] for name, one in read.items()]
     columns = [say("run"), say("time"), say("state"), say("kib_at", n=LENGTHS[-1])]
-    chart = Chart(say("runs"), LENGTHS, lines, say("length"), say("milliseconds"), "xy")
+    chart = Chart(say("runs"), LENGTHS, lines, say("length"), say("wall_milliseconds"), "xy")
     return [chart, Table(say("run_exponents"), columns, rows)]
 
 

@@ -47,7 +47,7 @@ def state_bytes(
 
 @torch.no_grad()
 def growth(
-    model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = GROWTH_LENGTHS
+    model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = ()
 ) -> dict[str, Any]:
     """Measure seconds and bytes of State by the length of one sequence.
 
@@ -55,7 +55,7 @@ def growth(
         model: the model.
         compute: where it runs.
         seed: seed of the tokens that are read.
-        lengths: lengths of the sequence, in rising order.
+        lengths: lengths of the sequence, in rising order; none: ``GROWTH_LENGTHS``.
 
     Returns:
         ``lengths``, ``seconds`` and ``bytes``, as far as the model reads; and the exponents of power laws fitted to the
@@ -63,7 +63,7 @@ def growth(
     """
     rng = torch.Generator().manual_seed(seed)
     seconds, sizes, read_lengths = [], [], []
-    for length in tracked(lengths):
+    for length in tracked(lengths or GROWTH_LENGTHS):
         read = torch.randint(0, model.vocab_size, (1, length), generator=rng).to(compute.device)
         times = []
         try:
