@@ -19,7 +19,7 @@ from chainrule.runs.run import Run
 SENTENCES, SEED = 160, 7
 COMMANDS = (
     "chainrule data make agreement --out agreement",
-    "chainrule train agreement --model gpt --unit lines --tokenizer word --context 32 --budget 4min --out runs/agreement",
+    "chainrule train agreement --model gpt --unit lines --tokenizer word --budget 4min --out runs/agreement",
 )
 
 

@@ -131,8 +131,8 @@ def _errors(layer: nn.Module, size: Sizes) -> list[tuple[Text, str]]:
     assert isinstance(layer, Recurrent)
     x_BTD = torch.zeros(size.rows, size.steps, layer.input_size, dtype=torch.float64)
     state = tuple(part.transpose(0, 1) for part in layer.initial(size.rows, x_BTD))
-    tried: list[tuple[Text, Tensor, Any]] = [(say("given_width"), x_BTD.transpose(1, 2), None)]
-    tried += [(say("given_state"), x_BTD, state if len(state) > 1 else state[0])]
+    given: Any = state if len(state) > 1 else next(iter(state))
+    tried = [(say("given_width"), x_BTD.transpose(1, 2), None), (say("given_state"), x_BTD, given)]
     return [(what, _error(layer, *given)) for what, *given in tried]
 
 

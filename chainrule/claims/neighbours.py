@@ -63,7 +63,7 @@ def _frequent(text: Passage) -> list[int]:
 
 
 def _name(text: Passage, token: int) -> str:
-    return text.given.texts[text.given.ids.tolist().index(token)].strip()
+    return str(text.given.texts[text.given.ids.tolist().index(token)]).strip()
 
 
 @torch.no_grad()

@@ -167,6 +167,7 @@ class Beyond:
     more: tuple[float, float]
 
 
+@torch.no_grad()
 def beyond(run: Run, rows: int) -> Beyond:
     """Return what tokens cost up to and beyond the context of a run.
 

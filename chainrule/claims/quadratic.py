@@ -41,16 +41,36 @@ def quadratic(runs: Runs) -> Finding:
     """Count the scores of attention, and time fresh layers and loaded runs by the length of what they read."""
     scores, layers = score_count(WORDS), {name: measured(read) for name, read in _layers().items()}
     explicit, fused, windowed, recurrent = (layers[name] for name in ("explicit", "fused", "windowed", "recurrent"))
-    read = {
-        runs.named(run): growth(run.model.eval(), run.compute, lengths=LENGTHS)
-        for run in one_of_each(runs.of())
-    }
+    read = {runs.named(run): growth(run.model.eval(), run.compute, lengths=LENGTHS) for run in one_of_each(runs.of())}
     attending = [runs.named(run) for run in one_of_each(runs.of()) if attends(run)]
     told = [say("scores" if scores == WORDS**2 else "not_scores", words=WORDS, scores=scores)]
-    told += [say("explicit", time=explicit.time_exponent, memory=explicit.memory_exponent, mib=explicit.mib[-1], n=LAYER_LENGTHS[-1])]
+    told += [
+        say(
+            "explicit",
+            time=explicit.time_exponent,
+            memory=explicit.memory_exponent,
+            mib=explicit.mib[-1],
+            n=LAYER_LENGTHS[-1],
+        )
+    ]
     faster = explicit.seconds[-1] / fused.seconds[-1]
-    told += [say("fused" if fused.memory_exponent < LEAST else "fused_same", time=fused.time_exponent, memory=fused.memory_exponent, mib=fused.mib[-1], faster=faster)]
-    told += [say("windowed" if windowed.memory_exponent > LEAST else "windowed_saves", span=SPAN, time=windowed.time_exponent, memory=windowed.memory_exponent)]
+    told += [
+        say(
+            "fused" if fused.memory_exponent < LEAST else "fused_same",
+            time=fused.time_exponent,
+            memory=fused.memory_exponent,
+            mib=fused.mib[-1],
+            faster=faster,
+        )
+    ]
+    told += [
+        say(
+            "windowed" if windowed.memory_exponent > LEAST else "windowed_saves",
+            span=SPAN,
+            time=windowed.time_exponent,
+            memory=windowed.memory_exponent,
+        )
+    ]
     told += [say("linear", time=recurrent.time_exponent), *_whole(read, attending)]
     square = scores == WORDS**2 and explicit.memory_exponent > LEAST
     holds = "yes" if square and explicit.time_exponent > LEAST else "partly" if square else "no"
@@ -62,7 +82,8 @@ def quadratic(runs: Runs) -> Finding:
 
 @dataclass(frozen=True)
 class Growth:
-    """Seconds of the processor, which other programs do not lengthen, and MiB of the largest tensor that an operation gives, at each of ``LAYER_LENGTHS``."""
+    """Seconds of the processor, which other programs do not lengthen, and MiB of the largest tensor that an operation
+    gives, at each of ``LAYER_LENGTHS``."""
 
     seconds: list[float]
     mib: list[float]
@@ -181,7 +202,9 @@ def _whole(read: Mapping[str, Mapping[str, Any]], attending: Sequence[str]) -> l
     if others:
         least = min(read[name]["memory_exponent"] for name in others)
         most = max(read[name]["memory_exponent"] for name in others)
-        told.append(say("run_steep" if steep else "run_linear", runs=", ".join(steep or others), least=least, most=most))
+        told.append(
+            say("run_steep" if steep else "run_linear", runs=", ".join(steep or others), least=least, most=most)
+        )
     return told or [say("no_runs")]
 
 

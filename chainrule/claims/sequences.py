@@ -27,11 +27,7 @@ def sequences(runs: Runs) -> Finding:
     if not examined:
         raise MissingRun("gru / lstm / gpt", COMMAND)
     texts = [passage(run, TOKENS) for run in examined]
-    found = {
-        runs.named(run): _stressed(text)
-        for run, text in zip(examined, texts)
-        if len(text.given) >= LEAST
-    }
+    found = {runs.named(run): _stressed(text) for run, text in zip(examined, texts) if len(text.given) >= LEAST}
     if not found:
         raise MissingRun("gru / lstm / gpt", COMMAND)
     costly = {kind: [name for name, one in found.items() if _worst(one, kind).interval[0] > 0] for kind in WORST}

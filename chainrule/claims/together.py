@@ -57,7 +57,10 @@ FAMILIES = (
     Family(
         "dalle",
         "draw",
-        ("chainrule data make rainbow --out rainbow", "chainrule train rainbow --model dalle --budget 150s --out runs/dalle"),
+        (
+            "chainrule data make rainbow --out rainbow",
+            "chainrule train rainbow --model dalle --budget 150s --out runs/dalle",
+        ),
     ),
 )
 TEXT = 60
@@ -76,7 +79,9 @@ class Parts:
     def of(cls, run: Run) -> Parts:
         """Return the blocks of a run's model."""
         modules = [*run.model.modules()]
-        encoder, decoder = (sum(len(m.blocks) for m in modules if isinstance(m, kind)) for kind in (Encoder, CausalBlocks))
+        encoder, decoder = (
+            sum(len(m.blocks) for m in modules if isinstance(m, kind)) for kind in (Encoder, CausalBlocks)
+        )
         return cls(encoder, decoder, sum(isinstance(m, Block) and m.cross is not None for m in modules))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -175,23 +175,31 @@ def _depths(runs: Runs) -> dict[str, list[int]]:
     """How often the busiest layer of each run is passed, one time after the other, while some tokens are read."""
     found = {}
     for run in runs.of():
-        recurrent = [f"{n}.hidden".lstrip(".") for n, m in run.model.named_modules() if isinstance(m, Recurrent)]
-        attention = [f"{layer.name}.weights" for layer in attention_layers(run.model)] if attends(run) else []
-        if recurrent or attention:
-            found[runs.named(run)] = [_passes(run, [*recurrent, *attention], tokens) for tokens in READ]
+        stacks = {name: m for name, m in run.model.named_modules() if isinstance(m, Recurrent)}
+        layers = {f"{name}.hidden".lstrip("."): stack.num_layers for name, stack in stacks.items()}
+        layers |= {f"{layer.name}.weights": 1 for layer in attention_layers(run.model)} if attends(run) else {}
+        if layers:
+            found[runs.named(run)] = [_passes(run, layers, tokens) for tokens in READ]
     return found
 
 
 @torch.no_grad()
-def _passes(run: Run, probes: Sequence[str], tokens: int) -> int:
+def _passes(run: Run, layers: Mapping[str, int], tokens: int) -> int:
+    """Passes through the busiest layer.
+
+    Args:
+        run: the run.
+        layers: probes, each with the number of layers that share it.
+        tokens: tokens that are read.
+    """
     inputs_1T = torch.zeros(1, tokens, dtype=torch.long, device=run.compute.device)
-    with Recorder(run.model.eval(), *probes) as seen, run.compute.autocast():
+    with Recorder(run.model.eval(), *layers) as seen, run.compute.autocast():
         run.model(inputs_1T)
-    return max(len(seen[probe]) for probe in probes)
+    return max(len(seen[probe]) // shared for probe, shared in layers.items())
 
 
 def _deep(depth: dict[str, list[int]]) -> list[Said]:
-    first, last = READ
+    last = READ[-1]
     flat = [name for name, (few, many) in depth.items() if few == many]
     steep = [name for name, (few, many) in depth.items() if many > few]
     told = [say("depth_flat", runs=", ".join(flat), many=last, passes=depth[flat[0]][1])] if flat else []

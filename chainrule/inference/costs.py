@@ -46,9 +46,7 @@ def state_bytes(
 
 
 @torch.no_grad()
-def growth(
-    model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = ()
-) -> dict[str, Any]:
+def growth(model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = ()) -> dict[str, Any]:
     """Measure seconds and bytes of State by the length of one sequence.
 
     Args:
