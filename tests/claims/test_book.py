@@ -61,6 +61,13 @@ def test_commands_can_be_typed(claim: Claim) -> None:
     assert missing.holds != "unmeasured" or missing.command
 
 
+def test_a_run_is_borrowed_once() -> None:
+    runs, used = {model: loaded(model).of()[0] for model in ("gru", "gpt")}, []
+    one = Runs(runs, use=used.append)
+    assert len(one.of("gru")) == 1 and len(one.of()) == 2 and one.need("gru", "gpt", command="") is runs["gru"]
+    assert used == ["gru", "gpt"]
+
+
 @pytest.mark.parametrize("claim", CLAIMS)
 def test_look_inside_opens_a_loaded_run(claim: Claim) -> None:
     assert found(claim, MODELS).inspect.get("run", MODELS[0]) in MODELS
