@@ -47,7 +47,7 @@ ROUNDING, CHANGED = 1e-12, 1e-3
 """Shares of the largest output, in float64: at most this is rounding, at least that is a change."""
 TABLE = (64, 64)
 """Positions and width of the sinusoids that are compared."""
-BEYOND, PIECES, ROWS, COST = 3, 4, 8, 6144
+BEYOND, PIECES, ROWS, COST = 3, 4, 6, 4608
 """Text that is read, in contexts; pieces of a context whose mean cost is drawn; texts; and tokens of all runs."""
 VARIANTS = ",".join(
     "gpt:" + "+".join(f"{name}={value}" for name, value in settings.items()) for settings in KINDS.values()

@@ -9,19 +9,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Chart, Finding, Said, Table, say
 from chainrule.claims.runs import Runs
 from chainrule.claims.texts import one_of_each
-from chainrule.explanation.attending import attends
+from chainrule.explanation.attending import attends, attention_layers
 from chainrule.inference.costs import growth
 from chainrule.nn.attention import Attention, AttentionBias, build_attention_bias
 from chainrule.nn.masks import Causal, Window
 from chainrule.nn.probes import Recorder
 from chainrule.nn.recurrent import GRU
+from chainrule.runs.run import Run
 
 LENGTHS = (128, 256, 512, 1024)
 """Lengths that loaded runs read."""
@@ -41,37 +42,16 @@ def quadratic(runs: Runs) -> Finding:
     """Count the scores of attention, and time fresh layers and loaded runs by the length of what they read."""
     scores, layers = score_count(WORDS), {name: measured(read) for name, read in _layers().items()}
     explicit, fused, windowed, recurrent = (layers[name] for name in ("explicit", "fused", "windowed", "recurrent"))
-    read = {runs.named(run): growth(run.model.eval(), run.compute, lengths=LENGTHS) for run in one_of_each(runs.of())}
-    attending = [runs.named(run) for run in one_of_each(runs.of()) if attends(run)]
+    examined = {runs.named(run): run for run in one_of_each(runs.of())}
+    read = {name: growth(run.model.eval(), run.compute, lengths=LENGTHS) for name, run in examined.items()}
     told = [say("scores" if scores == WORDS**2 else "not_scores", words=WORDS, scores=scores)]
-    told += [
-        say(
-            "explicit",
-            time=explicit.time_exponent,
-            memory=explicit.memory_exponent,
-            mib=explicit.mib[-1],
-            n=LAYER_LENGTHS[-1],
-        )
-    ]
+    told += [say("explicit", mib=explicit.mib[-1], n=LAYER_LENGTHS[-1], **_written(explicit))]
     faster = explicit.seconds[-1] / fused.seconds[-1]
-    told += [
-        say(
-            "fused" if fused.memory_exponent < LEAST else "fused_same",
-            time=fused.time_exponent,
-            memory=fused.memory_exponent,
-            mib=fused.mib[-1],
-            faster=faster,
-        )
-    ]
-    told += [
-        say(
-            "windowed" if windowed.memory_exponent > LEAST else "windowed_saves",
-            span=SPAN,
-            time=windowed.time_exponent,
-            memory=windowed.memory_exponent,
-        )
-    ]
-    told += [say("linear", time=recurrent.time_exponent), *_whole(read, attending)]
+    same = "fused" if fused.memory_exponent < LEAST else "fused_same"
+    told += [say(same, mib=fused.mib[-1], faster=faster, **_written(fused))]
+    dense = "windowed" if windowed.memory_exponent > LEAST else "windowed_saves"
+    told += [say(dense, span=SPAN, **_written(windowed)), say("linear", **_written(recurrent))]
+    told += _whole(examined, read)
     square = scores == WORDS**2 and explicit.memory_exponent > LEAST
     holds = "yes" if square and explicit.time_exponent > LEAST else "partly" if square else "no"
     return Finding(holds, told, [_layer_chart(layers), _layer_table(layers), *_run_figures(read)], command=COMMAND)
@@ -172,6 +152,15 @@ def measured(read: Callable[[Tensor], Tensor]) -> Growth:
     return Growth(seconds, mib)
 
 
+def _number(exponent: float) -> str:
+    return f"{exponent:.2f}"
+
+
+def _written(growth: Growth) -> dict[str, str]:
+    """The exponents of a layer for a sentence."""
+    return {"time": _number(growth.time_exponent), "memory": _number(growth.memory_exponent)}
+
+
 def _layer_chart(layers: Mapping[str, Growth]) -> Chart:
     lines = [(say(f"layer_{name}", span=SPAN), [1000 * s for s in one.seconds]) for name, one in layers.items()]
     return Chart(say("layers"), LAYER_LENGTHS, lines, say("length"), say("milliseconds"), "xy")
@@ -190,22 +179,33 @@ def _layer_table(layers: Mapping[str, Growth]) -> Table:
 # --------------------------------------------------------------------------------------------------------- loaded runs
 
 
-def _whole(read: Mapping[str, Mapping[str, Any]], attending: Sequence[str]) -> list[Said]:
+def _whole(runs: Mapping[str, Run], read: Mapping[str, Mapping[str, Any]]) -> list[Said]:
     """What whole runs cost: those that attend, and the others."""
     told = []
     for name, one in read.items():
-        if name in attending:
-            values = {"time": one["time_exponent"], "memory": one["memory_exponent"], "n": one["lengths"][-1]}
-            told.append(say("run_mixed" if values["time"] < LEAST else "run_quadratic", run=name, **values))
-    others = [name for name in read if name not in attending]
-    steep = [name for name in others if read[name]["time_exponent"] > LINEAR]
+        if attends(runs[name]):
+            mixed = "run_mixed" if one["time_exponent"] < LEAST else "run_quadratic"
+            exponents = {"time": _number(one["time_exponent"]), "memory": _number(one["memory_exponent"])}
+            told.append(say(mixed, run=name, n=one["lengths"][-1], even=even_length(runs[name]), **exponents))
+    others = {name: one for name, one in read.items() if not attends(runs[name])}
+    steep = [name for name, one in others.items() if one["time_exponent"] > LINEAR]
     if others:
-        least = min(read[name]["memory_exponent"] for name in others)
-        most = max(read[name]["memory_exponent"] for name in others)
-        told.append(
-            say("run_steep" if steep else "run_linear", runs=", ".join(steep or others), least=least, most=most)
-        )
+        sizes = [one["memory_exponent"] for one in others.values()]
+        named = ", ".join(steep or others)
+        told.append(say("run_steep" if steep else "run_linear", runs=named, least=min(sizes), most=max(sizes)))
     return told or [say("no_runs")]
+
+
+def even_length(run: Run) -> int:
+    """Return the length at which the products of scores and weighted values are as many as those of linear maps, where
+    every token is compared with all.
+
+    Args:
+        run: a run that attends.
+    """
+    linear = sum(m.weight.numel() for m in run.model.modules() if isinstance(m, nn.Linear))
+    layers = [layer.attention for layer in attention_layers(run.model)]
+    return round(linear / sum(one.heads * (one.head_width + one.value_width) for one in layers))
 
 
 def _run_figures(read: Mapping[str, Mapping[str, Any]]) -> list[Chart | Table]:

@@ -71,7 +71,7 @@ def _bag(found: Mapping[str, Stress]) -> Said:
 
 def _exact(found: Mapping[str, Stress], exact: bool) -> Said:
     padding, batching = (max(getattr(one, name) for one in found.values()) for name in ("padding", "batching"))
-    return say("exact" if exact else "not_exact", padding=padding, batching=batching)
+    return say("exact" if exact else "not_exact", padding=f"{padding:.3g}", batching=f"{batching:.3g}")
 
 
 # --------------------------------------------------------------------------------------------------------- the figures

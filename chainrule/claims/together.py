@@ -69,7 +69,8 @@ TEXT = 60
 
 @dataclass(frozen=True)
 class Parts:
-    """The Transformer blocks of a model, and how many of them attend to a source."""
+    """The Transformer blocks of a model that are trained (the codec of images is not), and how many of them attend to a
+    source."""
 
     encoder: int
     decoder: int
@@ -78,11 +79,10 @@ class Parts:
     @classmethod
     def of(cls, run: Run) -> Parts:
         """Return the blocks of a run's model."""
-        modules = [*run.model.modules()]
-        encoder, decoder = (
-            sum(len(m.blocks) for m in modules if isinstance(m, kind)) for kind in (Encoder, CausalBlocks)
-        )
-        return cls(encoder, decoder, sum(isinstance(m, Block) and m.cross is not None for m in modules))
+        modules = [m for m in run.model.modules() if any(weight.requires_grad for weight in m.parameters())]
+        stacks = {kind: sum(len(m.blocks) for m in modules if isinstance(m, kind)) for kind in (Encoder, CausalBlocks)}
+        cross = sum(isinstance(m, Block) and m.cross is not None for m in modules)
+        return cls(stacks[Encoder], stacks[CausalBlocks], cross)
 
 
 @claim(13)
@@ -135,7 +135,10 @@ def _views(run: Run) -> list[str]:
 
 def _row(runs: Runs, run: Run) -> list[Text]:
     parts = Parts.of(run)
-    blocks = say("parts", encoder=parts.encoder, decoder=parts.decoder, cross=parts.cross) if _blocks(run) else None
+    told = say(
+        "parts_cross" if parts.cross else "parts", encoder=parts.encoder, decoder=parts.decoder, cross=parts.cross
+    )
+    blocks = told if _blocks(run) else None
     return [runs.named(run), run.name, run.task, blocks, _trained(run), _figure(run), ", ".join(_views(run)) or None]
 
 

@@ -36,6 +36,10 @@ def test_the_largest_tensors_are_those_of_arithmetic() -> None:
     config = small_run("gpt").model.config
     assert sizes["gpt"] * 1024 == pytest.approx(2 * config.layers * config.width * 64 * 4, rel=0.01)
     assert sizes["gru"] < 1
+    linear = sum(
+        w.numel() for name, w in small_run("gpt").model.named_parameters() if w.dim() == 2 and "embedding" not in name
+    )
+    assert quadratic.even_length(small_run("gpt")) == round(linear / (2 * config.layers * config.width))
 
 
 def made(monkeypatch: pytest.MonkeyPatch, time: float, memory: float) -> str:

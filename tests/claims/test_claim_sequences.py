@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,15 @@ def test_a_passage_is_the_end_of_the_data() -> None:
     assert TEXT.startswith(text.text)  # the whole file is shorter than what is taken from its end
     gone = replace(small_run("gru"), settings={**small_run("gru").settings, "data": "/nowhere/text.txt"})
     assert passage(gone, 40).source == "test.txt.gz"
+
+
+def test_a_passage_of_a_long_file_begins_with_a_line_near_its_end(tmp_path: Path) -> None:
+    lines = [f"line {k}\n" for k in range(10_000)]
+    (tmp_path / "long.txt").write_text("".join(lines))
+    run = replace(small_run("gru"), settings={**small_run("gru").settings, "data": str(tmp_path / "long.txt")})
+    text = passage(run, 40).text
+    number = int(text.split()[1])
+    assert text.startswith(f"line {number}\n") and 65_000 < sum(map(len, lines[number:])) <= 1 << 16
 
 
 def test_a_trimmed_text_costs_what_score_says_of_it() -> None:
