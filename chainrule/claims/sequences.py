@@ -37,7 +37,7 @@ def sequences(runs: Runs) -> Finding:
     holds = "yes" if all(len(names) == len(found) for names in costly.values()) else "partly"
     holds = holds if exact and any(costly.values()) else "no"
     run = examined[0]
-    return Finding(holds, told, _figures(found), {"run": runs.named(run), "text": texts[0].text})
+    return Finding(holds, told, _figures(found), {"run": [runs.named(run)], "text": texts[0].text, "view": ["stress"]})
 
 
 def _stressed(text: Passage) -> Stress:

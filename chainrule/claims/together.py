@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Finding, Said, Table, Text, say
@@ -153,8 +154,8 @@ def _figure(run: Run) -> Text:
     return say("value", en=metric.said(best), ko=metric.said(best, "ko"))
 
 
-def _look(runs: Runs, loaded: dict[Family, Run]) -> dict[str, str]:
+def _look(runs: Runs, loaded: dict[Family, Run]) -> dict[str, Any]:
     for run in loaded.values():
         if run.task == "generate" and reads_text(run):
-            return {"run": runs.named(run), "text": passage(run, TEXT).text}
+            return {"run": [runs.named(run)], "text": passage(run, TEXT).text}
     return {}
