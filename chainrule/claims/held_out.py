@@ -24,6 +24,8 @@ from chainrule.tasks.settings import RunConfig
 
 LARGEST = 64 << 20
 """Bytes of data that are read again for a claim."""
+LINE = 200
+"""Tokens among which the beginning of a line is searched."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,8 @@ class Tokens:
 
 
 def tokens(run: Run, split: str, most: int) -> Tokens:
-    """Return the first tokens of a split of the data that a run was trained on; where these are no longer there, or
-    have changed, those of the bundled plays.
+    """Return tokens from the middle of a split of the data that a run was trained on; where these are no longer there,
+    or have changed, of the bundled plays.
 
     Args:
         run: a run of ``generate``.
@@ -52,12 +54,12 @@ def tokens(run: Run, split: str, most: int) -> Tokens:
         MissingRun: the data are not there, and the run does not read text.
     """
     if (part := _own(run, split)) is not None:
-        return Tokens(_first(part, most), say("text_own", run=run.name))
+        return Tokens(_middle(part, most), say("text_own", run=run.name))
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
         raise MissingRun(run.name, f"chainrule train DATA --model {run.name} --out runs/{run.name}")
     settings = RunConfig(data=str(plays()), model_type=run.name)
     part = _encoded(run, find_task("generate").read(settings), split)
-    return Tokens(_first(part, most), say("text_plays", run=run.name))
+    return Tokens(_middle(part, most), say("text_plays", run=run.name))
 
 
 def model_input(run: Run, ids: Sequence[int] | np.ndarray) -> ModelInput:
@@ -72,13 +74,16 @@ def model_input(run: Run, ids: Sequence[int] | np.ndarray) -> ModelInput:
 
 
 def held_out(run: Run, most: int) -> ModelInput:
-    """Return the first tokens of the test split as what a run reads.
+    """Return tokens of the test split as what a run reads, from the beginning of a line where there is one.
 
     Args:
         run: a run of ``generate``.
         most: so many tokens at most.
     """
-    return model_input(run, tokens(run, "test", most).ids)
+    ids = tokens(run, "test", most + LINE).ids
+    texts = token_texts(run.processor.tokenizer, ids[: max(0, len(ids) - most)].tolist())
+    begin = next((k for k, text in enumerate(texts, 1) if text.endswith("\n")), 0)
+    return model_input(run, ids[begin : begin + most])
 
 
 def asked(given: ModelInput, at: int | None = None, *, begin: int = 0, top_k: int = 5) -> Asked:
@@ -110,12 +115,15 @@ def _encoded(run: Run, dataset: Any, split: str) -> Part:
     return find_task(run.task).encode(dataset, run.processor).parts[split]
 
 
-def _first(part: Part, most: int) -> np.ndarray:
-    """The first tokens of a split, records one after the other."""
+def _middle(part: Part, most: int) -> np.ndarray:
+    """Tokens from the middle of a split, records one after the other; the first ones where there are not so many."""
+    lengths = part.ends - part.starts
+    stops = np.cumsum(lengths)
+    skip = max(0, (len(part) - most) // 2)
     found, left = [np.zeros(0, np.int64)], most
-    for start, end in zip(part.starts.tolist(), part.ends.tolist()):
-        if left <= 0:
-            break
-        found.append(np.asarray(part.ids[start : min(end, start + left)], np.int64))
-        left -= len(found[-1])
+    for start, end, stop in zip(part.starts.tolist(), part.ends.tolist(), stops.tolist()):
+        if left > 0 and stop > skip:
+            start = max(start, end - (stop - skip))
+            found.append(np.asarray(part.ids[start : min(end, start + left)], np.int64))
+            left -= len(found[-1])
     return np.concatenate(found)

@@ -21,7 +21,6 @@ from chainrule.claims.gradients import (
     growth,
     in_double,
     norms_by_distance,
-    spectral_radius,
     train_adding,
     with_radius,
 )
@@ -49,12 +48,11 @@ FRESH = {
 }
 """Name in the picture -> model type, and settings."""
 RADII = (0.5, 0.9, 1.2, 1.6, 2.0, 4.0)
-TEXTS, HISTORY, STRETCH = 4, 80, 32
+TEXTS, HISTORY, STRETCH = 4, 64, 48
 """Texts of which the reach is averaged; tokens before the stretch of the memory curve, and its length."""
 EXPLODING, STEPS, LR, LENGTH = 1.6, 40, 0.01, 50
 BATCH = 16
 """Spectral radius, steps, learning rate, sequence length and batch size of the explosion."""
-
 
 
 @claim(4)

@@ -164,10 +164,14 @@ class KnownSource:
 def known_source() -> KnownSource:
     """Return the ladder on a generated source of known entropy, counted on a small text and on a large one."""
     made = make("markov", "generate", size=LARGE, seed=1)
-    train, test = (np.frombuffer(made.files[f"{part}.txt"], np.uint8).astype(np.int64) - 97 for part in ("train", "test"))
+    train, test = (
+        np.frombuffer(made.files[f"{part}.txt"], np.uint8).astype(np.int64) - 97 for part in ("train", "test")
+    )
     exact = [entry["value"] for entry in made.truth["memory"]]
     exact += [exact[-1]] * (len(ORDERS) - len(exact))
-    small, large = (list(ladder(train[:most], test[:HELD], made.truth["vocab_size"]).values()) for most in (SMALL, LARGE))
+    small, large = (
+        list(ladder(train[:most], test[:HELD], made.truth["vocab_size"]).values()) for most in (SMALL, LARGE)
+    )
     return KnownSource(exact, small, large)
 
 
@@ -307,4 +311,6 @@ def _known_chart(known: KnownSource) -> Chart:
 
 def _tests_table(tests: Sequence[Dependence]) -> Table:
     rows = [[say("order", k=one.known), one.bits, one.chance, one.most] for one in tests]
-    return Table(say("tests"), [say("order_column"), say("bits_column"), say("chance_column"), say("most_column")], rows)
+    return Table(
+        say("tests"), [say("order_column"), say("bits_column"), say("chance_column"), say("most_column")], rows
+    )

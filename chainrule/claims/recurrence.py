@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from chainrule.claims.claim import claim
@@ -119,13 +119,13 @@ def compare(stack: Recurrent, x_1TD: Tensor) -> Unrolled:
         x_1TD: what it reads.
     """
     out_1TH, _ = Recurrent.forward(stack, x_1TD)
-    layers = [[leaf for leaf in fully_connected(stack, k)] for k in range(stack.num_layers)]
-    copies = [[tuple(w.detach().clone().requires_grad_() for w in layer) for _ in range(x_1TD.shape[1])] for layer in layers]
+    layers = [fully_connected(stack, k) for k in range(stack.num_layers)]
+    copies = [[_leaves(*layer) for _ in range(x_1TD.shape[1])] for layer in layers]
     apart_1TH = unroll(stack, copies, x_1TD)
     gap_T = (out_1TH - apart_1TH).detach().abs().amax((0, 2)).tolist()
     shared = torch.autograd.grad(out_1TH.square().sum(), stack.weight_hh_l0)[0]
     apart_1TH.square().sum().backward()
-    summed = torch.stack([weight.grad for weight, _ in copies[0] if weight.grad is not None]).sum(0)[:, -stack.hidden_size :]
+    summed = sum(weight.grad for weight, _ in copies[0] if weight.grad is not None)[:, -stack.hidden_size :]  # type: ignore[index]
     weight, bias = layers[0]
     return Unrolled(
         weight.shape[0],
@@ -137,9 +137,13 @@ def compare(stack: Recurrent, x_1TD: Tensor) -> Unrolled:
     )
 
 
+def _leaves(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    return weight.detach().clone().requires_grad_(), bias.detach().clone().requires_grad_()
+
+
 def fully_connected(stack: Recurrent, layer: int) -> tuple[Tensor, Tensor]:
-    """Return weight and bias of the fully connected layer of a recurrent layer, over its input and the hidden state side
-    by side. The bias of the GRU has a second part, which its reset gate multiplies: it comes last.
+    """Return weight and bias of the fully connected layer of a recurrent layer, over its input and the hidden state,
+    side by side. The bias of the GRU has a second part, which its reset gate multiplies: it comes last.
 
     Args:
         stack: the stack.
