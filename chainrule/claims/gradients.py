@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from chainrule.claims.held_out import asked
 from chainrule.core import model_type
+from chainrule.core.compute import RandomState
 from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.reach import reach
 from chainrule.runs.run import Run
@@ -36,8 +37,8 @@ def in_double(run: Run) -> Run:
 
 def untrained(run: Run) -> Run:
     """Return a run with new initial weights."""
-    torch.manual_seed(1)
-    return replace(run, model=model_type(run.name).build(run.model.config).eval())
+    with RandomState(seed=1):
+        return replace(run, model=model_type(run.name).build(run.model.config).eval())
 
 
 def norms_by_distance(run: Run, texts: Sequence[np.ndarray], furthest: int) -> np.ndarray:
@@ -93,8 +94,8 @@ def fresh(name: str, preset: str = "small", **settings: Any) -> Any:
         settings: its settings.
     """
     chosen = model_type(name)
-    torch.manual_seed(1)
-    return chosen.build(chosen.configure(preset, vocab_size=VOCABULARY, **settings)).double().eval()
+    with RandomState(seed=1):
+        return chosen.build(chosen.configure(preset, vocab_size=VOCABULARY, **settings)).double().eval()
 
 
 def fresh_norms(model: Any, furthest: int, rows: int = 4) -> np.ndarray:
@@ -203,8 +204,8 @@ def train_adding(layer: nn.Module, batches: Sequence[tuple[Tensor, Tensor]], lr:
         lr: learning rate.
         clip: largest norm of the gradient; None: it is not clipped.
     """
-    torch.manual_seed(4)
-    head = nn.Linear(layer.hidden_size, 1)  # type: ignore[arg-type]
+    with RandomState(seed=4):
+        head = nn.Linear(layer.hidden_size, 1)  # type: ignore[arg-type]
     weights, losses, norms = [*layer.parameters(), *head.parameters()], [], []
     for inputs_BTD, sums_B in batches:
         loss = (head(layer(inputs_BTD)[0][:, -1])[:, 0] - sums_B).square().mean()

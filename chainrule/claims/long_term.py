@@ -26,6 +26,7 @@ from chainrule.claims.gradients import (
 )
 from chainrule.claims.held_out import asked, held_out, tokens
 from chainrule.claims.runs import Runs
+from chainrule.core.compute import RandomState
 from chainrule.data.synthetic_tasks import adding
 from chainrule.explanation.memory import Memory, memory
 from chainrule.nn import RNN
@@ -133,8 +134,8 @@ def explosion() -> Explosion:
     batches = [(torch.tensor(x).float(), torch.tensor(y).float()) for x, y in drawn]
     found = []
     for clip in (None, 1.0):
-        torch.manual_seed(0)
-        layer = RNN(2, WIDTH, nonlinearity="relu")
+        with RandomState(seed=0):
+            layer = RNN(2, WIDTH, nonlinearity="relu")
         with torch.no_grad():
             layer.weight_hh_l0.copy_(with_radius(EXPLODING))
         found.append(train_adding(layer, batches, LR, clip))
@@ -228,10 +229,14 @@ def _memory_chart(used: Mapping[str, Memory]) -> Chart:
 def _steps_table(steps: Mapping[tuple[str, float | None], Growth]) -> Table:
     columns = [say(f"column_{name}") for name in ("activation", "radius", "predicted", "measured", "sign")]
     rows = [
-        [kind, say("default") if at is None else at, one.predicted, one.measured, say("grows" if one.measured > 1 else "falls")]
+        [kind, say("default") if at is None else at, one.predicted, one.measured, _sign(one)]
         for (kind, at), one in steps.items()
-    ]  # fmt: skip
+    ]
     return Table(say("steps", steps=50), columns, rows)
+
+
+def _sign(one: Growth) -> Said:
+    return say("grows" if one.measured > 1 else "falls")
 
 
 def _explosion_chart(boom: Explosion) -> Chart:
