@@ -145,8 +145,8 @@ def step_seconds(layer: Recurrent, rows: int = 16, steps: int = 64) -> float:
 
 
 def adding_race() -> dict[str, list[float]]:
-    """Train LSTM and GRU of equal width on the adding problem from one seed each (batches of 32, Adam, gradients clipped
-    at 1).
+    """Train LSTM and GRU of equal width on the adding problem from one seed each, in batches of 32 by Adam, with
+    gradients clipped at 1.
 
     Returns:
         Mean squared error of every step, by cell.

@@ -54,7 +54,7 @@ def tokens(run: Run, split: str, most: int) -> Tokens:
         MissingRun: the data are not there, and the run does not read text.
     """
     if (part := _own(run, split)) is not None:
-        return Tokens(_middle(part, most), say("text_own", run=run.name))
+        return Tokens(_middle(part, most), say("text_train" if split == "train" else "text_own", run=run.name))
     if isinstance(run.processor.tokenizer, SymbolTokenizer):
         raise MissingRun(run.name, f"chainrule train DATA --model {run.name} --out runs/{run.name}")
     settings = RunConfig(data=str(plays()), model_type=run.name)

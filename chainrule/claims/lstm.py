@@ -47,7 +47,7 @@ def lstm(runs: Runs) -> Finding:
             "kept", median=f"{kept.median:.3g}", longest=f"{kept.longest:.3g}", unit=kept.unit, layer=kept.layer,
             mean=f"{kept.mean:.3g}",
         ),
-        say("tracked", beyond=len(beyond), of=len(tracked), tokens=len(given), units=values[CELL].shape[::2].numel() * 2),
+        say("tracked", beyond=len(beyond), of=len(tracked), tokens=len(given), units=2 * values[CELL][:, 0].numel()),
         *map(_told, sorted(beyond, key=lambda one: -abs(one.correlation))[:2]),
     ]  # fmt: skip
     holds = "no" if gap > ROUNDING else "yes" if beyond else "partly"
@@ -99,7 +99,7 @@ class Retention:
 
 
 def retention(forget_LTH: Tensor) -> Retention:
-    """Return the half-lives of the cells: their geometric mean share that is kept per token, to the power of it, is 1/2.
+    """Return the half-lives of the cells, from the geometric mean of the share that is kept with each token.
 
     Args:
         forget_LTH: the forget gate.
