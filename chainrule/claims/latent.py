@@ -28,7 +28,7 @@ TRAIN = "chainrule train DATA --model hmm --tokenizer char --set model.states=2 
 ANY = ("hmm", "markov", "ngram", "rnn", "lstm", "gru", "gpt", "window")
 LETTERS = "abcdefghijklmnopqrstuvwxyz "
 VOWELS = "aeiou"
-READ, ROW, STEPS, SEEDS = 6_000, 30, 80, (1, 2, 3)
+READ, ROW, STEPS, SEEDS = 16_000, 40, 60, (1, 2, 3)
 """Letters that are read, in rows of so many; iterations of expectation-maximisation; starts."""
 SHORT, SENTENCE, STRETCH = 10, 120, 256
 """Letters whose hidden paths are enumerated, letters of the strip, and tokens of a loaded HMM."""
