@@ -38,6 +38,8 @@ LARGER = (
     "chainrule compare copies --models rnn,lstm,gru,gpt --budget 60s --memory-curves all --out board"
 )
 FURTHEST = 100
+LOWEST = 1e-30
+"""Smallest relative gradient that is drawn."""
 FRESH = {
     "sigmoid RNN": ("rnn", {"activation": "sigmoid", "width": WIDTH}),
     "tanh RNN": ("rnn", {"width": WIDTH}),
@@ -48,10 +50,10 @@ FRESH = {
     "attention": ("gpt", {"preset": "tiny", "context": 2 * FURTHEST}),
 }
 """Name in the picture -> model type, and settings."""
-RADII = (0.5, 0.9, 1.2, 1.6, 2.0, 4.0)
+RADII = (0.9, 1.6, 2.0, 4.0)
 TEXTS, HISTORY, STRETCH = 4, 64, 48
 """Texts of which the reach is averaged; tokens before the stretch of the memory curve, and its length."""
-EXPLODING, STEPS, LR, LENGTH = 1.6, 40, 0.01, 50
+EXPLODING, STEPS, LR, LENGTH = 1.4, 40, 0.01, 50
 BATCH = 16
 """Spectral radius, steps, learning rate, sequence length and batch size of the explosion."""
 
@@ -76,8 +78,8 @@ def long_term(runs: Runs) -> Finding:
         *(_told_used(name, used[name], learnt[name]) for name in trained),
     ]
     figures = [
-        _gradient_chart(say("fresh"), untrained),
-        _gradient_chart(say("learnt"), learnt),
+        _gradient_chart(say("fresh", lowest=f"{LOWEST:.0e}"), untrained),
+        _gradient_chart(say("learnt", lowest=f"{LOWEST:.0e}"), learnt),
         _memory_chart(used),
         _steps_table(steps),
         _explosion_chart(boom),
@@ -194,8 +196,8 @@ def _told_explosion(boom: Explosion) -> Said:
     steps = next((k for k, loss in enumerate(boom.free.losses) if loss is None), None)
     first, last = boom.clipped.losses[0], boom.clipped.losses[-1]
     values = {
-        "radius": f"{EXPLODING:.3g}", "norm": f"{boom.free.norms[0] or math.inf:.1e}", "length": LENGTH,
-        "first": f"{first or math.nan:.1e}", "last": f"{math.nan if last is None else last:.3g}", "steps": STEPS,
+        "radius": f"{EXPLODING:.3g}", "norm": f"{boom.free.norms[0] or math.inf:.3g}", "length": LENGTH,
+        "first": f"{first or math.inf:.3g}", "last": f"{math.inf if last is None else last:.3g}", "steps": STEPS,
     }  # fmt: skip
     if steps is None:
         return say("no_explosion", **values)
@@ -214,9 +216,10 @@ def _told_used(name: str, used: Memory, learnt: Sequence[float]) -> Said:
 
 
 def _gradient_chart(title: Said, norms: Mapping[str, np.ndarray]) -> Chart:
-    """Norms relative to the nearest token."""
+    """Norms relative to the nearest token, down to ``LOWEST``."""
     most = max(map(len, norms.values()))
-    series = {name: [*(curve / curve[0]).tolist(), *[None] * (most - len(curve))] for name, curve in norms.items()}
+    shown = {name: [x if x >= LOWEST else None for x in (curve / curve[0]).tolist()] for name, curve in norms.items()}
+    series = {name: [*curve, *[None] * (most - len(curve))] for name, curve in shown.items()}
     return Chart(title, [*range(1, most + 1)], series, say("distance"), say("gradient"), log="y")
 
 
