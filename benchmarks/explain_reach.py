@@ -19,6 +19,7 @@ from chainrule.claims.gradients import geometric_mean, in_double, norms_by_dista
 from chainrule.data.synthetic_tasks import adding as adding_arrays
 from chainrule.nn import GRU, LSTM, RNN
 from chainrule.report.plot import draw_chart
+from chainrule.runs.run import Run as RunData
 
 FURTHEST = 100
 """Largest distance at which the reach is measured."""
@@ -78,17 +79,17 @@ def reach(_data: Path, work: Path) -> Iterator[Line]:
     yield line("all on one picture", "", picture.name, True, "make evidence-explain")
 
 
-def encoded(run: Run, texts: Sequence[str]) -> list[np.ndarray]:
+def encoded(run: RunData, texts: Sequence[str]) -> list[np.ndarray]:
     """The tokens of each text."""
     return [run.processor.encode_texts([text.encode()], "stream").ids for text in texts]
 
 
-def norms(run: Run, texts: Sequence[str]) -> np.ndarray:
+def norms(run: RunData, texts: Sequence[str]) -> np.ndarray:
     """Reach of the last token of each text by distance, texts x distances, in float64."""
     return norms_by_distance(in_double(run), encoded(run, texts), FURTHEST)
 
 
-def bound(run: Run, texts: Sequence[str]) -> np.ndarray:
+def bound(run: RunData, texts: Sequence[str]) -> np.ndarray:
     """Bound of the reach of a sigmoid RNN of one layer, texts x distances."""
     return np.array([sigmoid_bound(run, ids, FURTHEST) for ids in encoded(run, texts)])
 

@@ -181,7 +181,7 @@ def _described(model: Any, letters: np.ndarray, nats: float) -> Fitted:
         there = p_NV[state] > p_NV[1 - state]
         states.append(float((there[seen] == vowel[seen]).mean()))
     state = int(np.argmax(states))
-    there = [LETTERS[k].replace(" ", "␣") for k in np.flatnonzero(p_NV[state] > p_NV[1 - state])]
+    there = [LETTERS[k].replace(" ", "␣") for k in np.unique(letters) if p_NV[state, k] > p_NV[1 - state, k]]
     return Fitted(model, nats, state, there, states[state], float((step_NN[0, 1] + step_NN[1, 0]) / 2))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,7 @@ def explosion() -> Explosion:
         with RandomState(seed=0):
             layer = RNN(2, WIDTH, nonlinearity="relu")
         with torch.no_grad():
-            layer.weight_hh_l0.copy_(with_radius(EXPLODING))
+            layer.weights(0)[1].copy_(with_radius(EXPLODING))
         found.append(train_adding(layer, batches, LR, clip))
     return Explosion(*found)
 
@@ -204,7 +204,7 @@ def _told_explosion(boom: Explosion) -> Said:
     return say("explosion_told", diverged=steps, **values)
 
 
-def _told_used(name: str, used: Memory, learnt: Sequence[float]) -> Said:
+def _told_used(name: str, used: Memory, learnt: np.ndarray) -> Said:
     return say(
         "used_told", run=name, few=used.visible[0], few_nats=f"{used.nats[0]:.3g}", all=used.visible[-1],
         all_nats=f"{used.nats[-1]:.3g}", enough=enough(used), furthest=len(learnt),

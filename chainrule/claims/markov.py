@@ -164,15 +164,18 @@ class KnownSource:
 def known_source() -> KnownSource:
     """Return the ladder on a generated source of known entropy, counted on a small text and on a large one."""
     made = make("markov", "generate", size=LARGE, seed=1)
-    train, test = (
-        np.frombuffer(made.files[f"{part}.txt"], np.uint8).astype(np.int64) - 97 for part in ("train", "test")
-    )
+    train, test = (_symbols(made.files[f"{part}.txt"]) for part in ("train", "test"))
     exact = [entry["value"] for entry in made.truth["memory"]]
     exact += [exact[-1]] * (len(ORDERS) - len(exact))
     small, large = (
         list(ladder(train[:most], test[:HELD], made.truth["vocab_size"]).values()) for most in (SMALL, LARGE)
     )
     return KnownSource(exact, small, large)
+
+
+def _symbols(text: str | bytes) -> np.ndarray:
+    """A stream of letters as numbers, a as 0."""
+    return np.frombuffer(text.encode() if isinstance(text, str) else text, np.uint8).astype(np.int64) - ord("a")
 
 
 # -------------------------------------------------------------------------------------------------------------- a test

@@ -123,7 +123,7 @@ def compare(stack: Recurrent, x_1TD: Tensor) -> Unrolled:
     copies = [[_leaves(*layer) for _ in range(x_1TD.shape[1])] for layer in layers]
     apart_1TH = unroll(stack, copies, x_1TD)
     gap_T = (out_1TH - apart_1TH).detach().abs().amax((0, 2)).tolist()
-    shared = torch.autograd.grad(out_1TH.square().sum(), stack.weight_hh_l0)[0]
+    shared = torch.autograd.grad(out_1TH.square().sum(), stack.weights(0)[1])[0]
     apart_1TH.square().sum().backward()
     summed = sum(weight.grad for weight, _ in copies[0] if weight.grad is not None)[:, -stack.hidden_size :]  # type: ignore[index]
     weight, bias = layers[0]

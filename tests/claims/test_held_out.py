@@ -1,4 +1,4 @@
-"""The text of claims: the held-out data of a run where they are unchanged, else the bundled plays, and it says which."""
+"""The text of claims: the held-out data of a run where they are unchanged, else the bundled plays."""
 
 from __future__ import annotations
 
