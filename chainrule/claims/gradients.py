@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.reach import reach
 from chainrule.runs.run import Run
 
+RunT = TypeVar("RunT", bound=Run)
 VOCABULARY, WIDTH = 16, 64
 """Tokens and units of fresh networks."""
 SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -30,12 +31,12 @@ SLOPES: dict[str, Callable[[Tensor], Tensor]] = {
 # -------------------------------------------------------------------------------------------------------- trained runs
 
 
-def in_double(run: Run) -> Run:
+def in_double(run: RunT) -> RunT:
     """Return a run with a copy of its model in float64: products of many slopes are small."""
     return replace(run, model=copy.deepcopy(run.model).double(), compute=replace(run.compute, bf16=False))
 
 
-def untrained(run: Run) -> Run:
+def untrained(run: RunT) -> RunT:
     """Return a run with new initial weights."""
     with RandomState(seed=1):
         return replace(run, model=model_type(run.name).build(run.model.config).eval())
@@ -124,7 +125,7 @@ def fresh_norms(model: Any, furthest: int, rows: int = 4) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Growth:
-    """What a recurrent layer does to a gradient on its way back through time.
+    """The change of a gradient on its way back through time by a recurrent layer.
 
     Args:
         predicted: spectral radius of W_hh times the root mean square of the slopes of the activation.

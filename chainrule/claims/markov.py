@@ -183,7 +183,7 @@ def _symbols(text: str | bytes) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Dependence:
-    """What a token further back tells about the next one, when the last ``known`` tokens are known.
+    """Information in a token further back about the next one, when the last ``known`` tokens are known.
 
     Args:
         known: number of tokens that are known.
