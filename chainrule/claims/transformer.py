@@ -54,7 +54,7 @@ def transformer(runs: Runs) -> Finding:
     holds = "no" if not hand else code[0]
     heads = [_strip(replace(text, given=short)), *_sentence(scored)]
     figures = [_chart(moved), _cell(steps), *heads, _heads(text), _sequential(depth)]
-    look = {"run": [runs.named(run)], "view": ["attention", "attention_cell"], "text": "".join(short.texts), "at": len(short) - 1}
+    look = {"run": [runs.named(run)], "view": ["attention_cell"], "text": "".join(short.texts), "at": len(short) - 1}
     command = "" if scored else "\n".join(COMMANDS)
     return Finding(holds, told, figures, {**look, "layer": cell.layer, "head": cell.head}, command)
 

@@ -11,12 +11,6 @@ from tests.claims.loaded import claim, loaded, table
 from tests.explain.runs import small_run
 
 
-@pytest.fixture(autouse=True)
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quadratic, "LENGTHS", (16, 32, 64))
-    monkeypatch.setattr(quadratic, "REPEATS", 1)
-
-
 def test_scores_are_the_square_of_the_words() -> None:
     assert score_count(50) == 2500
 
