@@ -1,4 +1,4 @@
-"""What a reflexive attends to: sentences of a grammar in which the antecedent is known."""
+"""Attention of a reflexive to its antecedent: sentences of a grammar in which the antecedent is known."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Sentence:
 
 @dataclass(frozen=True)
 class Found:
-    """How often the place that predicts the reflexive weighs the antecedent most among the nouns.
+    """The share of sentences in which the place that predicts the reflexive weighs the antecedent most.
 
     Args:
         sentences: sentences that are scored.
@@ -114,7 +114,7 @@ def antecedents(run: Run, given: Sequence[Sentence]) -> Found:
 
 
 def _hits(one: Sentence, weights_LHS: Tensor) -> Tensor:
-    """Whether each head weighs the antecedent more than any other noun."""
+    """True where a head weighs the antecedent more than any other noun."""
     return weights_LHS[..., one.antecedent] > weights_LHS[..., one.others].amax(-1)
 
 

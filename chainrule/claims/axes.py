@@ -19,7 +19,7 @@ COMMAND = "chainrule train examples/data/macbeth.txt --model lstm --budget 60s -
 ROUNDING = 1e-10
 """Differences in float64 that rounding explains."""
 INPUT_AXES, STATE_AXES = "(batch, time, width)", "(batch, layers, width)"
-"""What an error says of a tensor of another shape."""
+"""The words in an error of a tensor of another shape."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Read:
-    """What a layer was given, and what it gave back."""
+    """The tensors that a layer was given, and those that it gave back."""
 
     inputs: Tensor
     outputs: Tensor
@@ -127,7 +127,7 @@ def _layers_first(read: Read, size: Sizes) -> bool:
 
 
 def _errors(layer: nn.Module, size: Sizes) -> list[tuple[Text, str]]:
-    """What is given, and the error, for inputs of another width and for a state with its layers first."""
+    """The input that is given, and the error, for inputs of another width and for a state with its layers first."""
     assert isinstance(layer, Recurrent)
     x_BTD = torch.zeros(size.rows, size.steps, layer.input_size, dtype=torch.float64)
     state = tuple(part.transpose(0, 1) for part in layer.initial(size.rows, x_BTD))

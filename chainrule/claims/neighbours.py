@@ -1,4 +1,4 @@
-"""How far the code of one token moves when its neighbours change, layer by layer."""
+"""Distances that the code of one token moves when its neighbours change, layer by layer."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def order(runs: Runs) -> Finding:
 
 
 def _slides(run: Run) -> bool:
-    """Whether a run reads one long text through a window of attention."""
+    """True for a run that reads one long text through a window of attention."""
     stream = run.data.get("unit") == "stream"
     return attends(run) and reads_text(run) and stream and (run.model.window or 0) >= PIECES
 

@@ -110,7 +110,7 @@ def score_count(words: int) -> int:
 
 
 def _layers() -> dict[str, Callable[[Tensor], Tensor]]:
-    """What reads inputs, 1 x n x D, by name."""
+    """The layers that read inputs, 1 x n x D, by name."""
     torch.manual_seed(0)
     layer, recurrent = Attention(WIDTH, HEADS), GRU(WIDTH, WIDTH)
     causal = AttentionBias(causal=True)
@@ -180,7 +180,7 @@ def _layer_table(layers: Mapping[str, Growth]) -> Table:
 
 
 def _whole(runs: Mapping[str, Run], read: Mapping[str, Mapping[str, Any]]) -> list[Said]:
-    """What whole runs cost: those that attend, and the others."""
+    """The costs of whole runs: those that attend, and the others."""
     told = []
     for name, one in read.items():
         if attends(runs[name]):

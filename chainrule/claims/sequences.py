@@ -56,7 +56,7 @@ def _worst(one: Stress, kind: str) -> Changed:
 
 
 def _costs(found: Mapping[str, Stress], costly: Mapping[str, list[str]], kind: str) -> Said:
-    """What the largest change of a kind costs, least and most, and whether it costs every run something."""
+    """The cost of the largest change of a kind, least and most, and whether it costs every run something."""
     changes = {name: _worst(one, kind).change for name, one in found.items()}
     few, many = min(changes, key=changes.__getitem__), max(changes, key=changes.__getitem__)
     told = "costs_all" if len(costly[kind]) == len(found) else "costs_some" if costly[kind] else "costs_none"

@@ -24,8 +24,8 @@ TRAIN = "chainrule train examples/data/"
 
 
 @dataclass(frozen=True)
-class Family:
-    """A way to put the halves of the Transformer to use.
+class Use:
+    """A use of encoder and decoder.
 
     Args:
         model: its model type.
@@ -38,24 +38,24 @@ class Family:
     commands: tuple[str, ...]
 
 
-FAMILIES = (
-    Family(
+USES = (
+    Use(
         "transformer",
         "translate",
         (f"{TRAIN}english_french.tsv --task translate --model transformer --budget 4min --out runs/transformer",),
     ),
-    Family(
+    Use(
         "bert",
         "fill",
         (f"{TRAIN}macbeth.txt --task fill --model bert --tokenizer word --budget 2min --out runs/bert",),
     ),
-    Family("gpt", "generate", (f"{TRAIN}macbeth.txt --model gpt --budget 60s --out runs/gpt",)),
-    Family(
+    Use("gpt", "generate", (f"{TRAIN}macbeth.txt --model gpt --budget 60s --out runs/gpt",)),
+    Use(
         "vit",
         "classify-images",
         (f"{TRAIN}clothes.npz --task classify --model vit --budget 4min --set model.flip=true --out runs/vit",),
     ),
-    Family(
+    Use(
         "dalle",
         "draw",
         (
@@ -89,20 +89,20 @@ class Parts:
 @claim(13)
 def together(runs: Runs) -> Finding:
     """Look for a run of each family, and for what its model is made of, how it was trained and what explains it."""
-    loaded = {family: found[0] for family in FAMILIES if (found := runs.of(family.model, task=family.task))}
-    missing = [family for family in FAMILIES if family not in loaded]
+    loaded = {family: found[0] for family in USES if (found := runs.of(family.model, task=family.task))}
+    missing = [family for family in USES if family not in loaded]
     commands = "\n".join(command for family in missing for command in family.commands)
     if not loaded:
-        raise MissingRun(" / ".join(family.model for family in FAMILIES), commands)
+        raise MissingRun(" / ".join(family.model for family in USES), commands)
     alike = [family for family, run in loaded.items() if _trained(run) == "gradient" and _blocks(run)]
-    told = [say("loaded", runs=_names(runs, loaded.values()), many=len(loaded), of=len(FAMILIES))]
+    told = [say("loaded", runs=_names(runs, loaded.values()), many=len(loaded), of=len(USES))]
     if missing:
         told.append(say("missing", families=", ".join(f"{family.model} ({family.task})" for family in missing)))
     told += _alike(runs, loaded, alike)
     every = [run for task in packages() for run in runs.of(task=task)]
     blind = [run for run in loaded.values() if not _views(run)]
     told.append(say("unexplained", runs=_names(runs, blind)) if blind else say("explained"))
-    holds = "yes" if len(alike) == len(FAMILIES) and not blind else "partly" if alike else "no"
+    holds = "yes" if len(alike) == len(USES) and not blind else "partly" if alike else "no"
     rows = [_row(runs, run) for run in every]
     columns = [say(name) for name in ("run", "model", "task", "blocks", "rule", "figure", "views")]
     return Finding(holds, told, [Table(say("table"), columns, rows)], _look(runs, loaded), commands)
@@ -122,8 +122,8 @@ def _blocks(run: Run) -> int:
     return parts.encoder + parts.decoder
 
 
-def _alike(runs: Runs, loaded: dict[Family, Run], alike: Sequence[Family]) -> list[Said]:
-    """Whether the loaded families are made of the same block and were trained by the same update rule."""
+def _alike(runs: Runs, loaded: dict[Use, Run], alike: Sequence[Use]) -> list[Said]:
+    """The sentences on whether the loaded families are made of one block and trained by one update rule."""
     told = [say("alike", runs=_names(runs, [loaded[family] for family in alike]))] if alike else []
     other = [run for family, run in loaded.items() if family not in alike]
     return [*told, say("unlike", runs=_names(runs, other))] if other else told
@@ -154,7 +154,7 @@ def _figure(run: Run) -> Text:
     return say("value", en=metric.said(best), ko=metric.said(best, "ko"))
 
 
-def _look(runs: Runs, loaded: dict[Family, Run]) -> dict[str, Any]:
+def _look(runs: Runs, loaded: dict[Use, Run]) -> dict[str, Any]:
     for run in loaded.values():
         if run.task == "generate" and reads_text(run):
             return {"run": [runs.named(run)], "text": passage(run, TEXT).text}

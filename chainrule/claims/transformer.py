@@ -75,7 +75,7 @@ def _asked(tokens: int) -> Asked:
 
 
 def _codes(moved: dict[str, Moves]) -> tuple[Any, list[Said]]:
-    """Whether codes move while the table does not, and the sentences about it."""
+    """The outcome for codes that move while the table does not, and the sentences about it."""
     told, right = [], []
     for name, one in moved.items():
         table, *layers = one.same
@@ -128,7 +128,7 @@ def _strip(text: Passage) -> Strip:
 
 
 def _heads(text: Passage) -> Table:
-    """Where each head looks, on average over the places of a passage."""
+    """The mean weights of each head by distance, on average over the places of a passage."""
     size = min(64, text.given.run.model.window or 64, len(text.given))
     given = replace(text.given, ids=text.given.ids[:size], texts=text.given.texts[:size])
     rows = []
@@ -172,7 +172,7 @@ def _sentence(scored: Found | None) -> list[Strip]:
 
 
 def _depths(runs: Runs) -> dict[str, list[int]]:
-    """How often the busiest layer of each run is passed, one time after the other, while some tokens are read."""
+    """The passes through the busiest layer of each run, one after the other, while some tokens are read."""
     found = {}
     for run in runs.of():
         stacks = {name: m for name, m in run.model.named_modules() if isinstance(m, Recurrent)}

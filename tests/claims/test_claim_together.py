@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from chainrule.claims import Runs
-from chainrule.claims.together import FAMILIES, Parts
+from chainrule.claims.together import USES, Parts
 from chainrule.core import model_type
 from tests.claims.loaded import claim, loaded, table, told
 from tests.claims.test_book import check_command
@@ -23,7 +23,7 @@ def runs() -> Runs:
 
 
 def test_families_are_model_types_of_their_tasks() -> None:
-    for family in FAMILIES:
+    for family in USES:
         assert model_type(family.model, family.task).name == family.model
 
 
