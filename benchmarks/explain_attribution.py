@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from evidence_main import Line, chainrule, line
-from explain_reach import Adder, adder, batch, trained, untrained
+from explain_reach import Adder, adder, batch, trained
 from explain_scale import SCALE
 
 from chainrule.api import Run
+from chainrule.claims.gradients import untrained
 from chainrule.data.synthetic_tasks import alignment
 from chainrule.explanation.attribution import integrate
 from chainrule.explanation.views import views

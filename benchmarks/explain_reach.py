@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import statistics
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,10 +15,11 @@ from torch import Tensor, nn
 
 import chainrule as library
 from chainrule.api import Run
-from chainrule.core import model_type
+from chainrule.claims.gradients import geometric_mean, in_double, norms_by_distance, sigmoid_bound, untrained
 from chainrule.data.synthetic_tasks import adding as adding_arrays
 from chainrule.nn import GRU, LSTM, RNN
 from chainrule.report.plot import draw_chart
+from chainrule.runs.run import Run as RunData
 
 FURTHEST = 100
 """Largest distance at which the reach is measured."""
@@ -48,12 +46,6 @@ def trained(data: Path, out: Path, model: str, settings: Sequence[str], *flags: 
             "train", str(data), "--model", model, "--out", str(out), "--budget", SCALE.budget, "--overwrite", *flags
         )
     return library.load(str(out), precision="fp32")
-
-
-def untrained(run: Run) -> Run:
-    """The run with new initial weights."""
-    torch.manual_seed(1)
-    return replace(run, model=model_type(run.name).build(run.model.config).eval())
 
 
 # ---------------------------------------------------------------------------------------------------------------- reach
@@ -87,35 +79,19 @@ def reach(_data: Path, work: Path) -> Iterator[Line]:
     yield line("all on one picture", "", picture.name, True, "make evidence-explain")
 
 
-def geometric_mean(norms_ND: np.ndarray) -> np.ndarray:
-    return np.exp(np.log(np.maximum(norms_ND, 1e-300)).mean(0))
+def encoded(run: RunData, texts: Sequence[str]) -> list[np.ndarray]:
+    """The tokens of each text."""
+    return [run.processor.encode_texts([text.encode()], "stream").ids for text in texts]
 
 
-def norms(run: Run, texts: Sequence[str]) -> np.ndarray:
-    """Reach of the last token of each text by distance, texts x distances, in float64: products of slopes are small."""
-    run = replace(run, model=copy.deepcopy(run.model).double())
-    found = [run.explain(text, view="reach", at=len(text) - 1)["trace"]["reach"]["norms"] for text in texts]
-    return np.array([one[::-1][:FURTHEST] for one in found])
+def norms(run: RunData, texts: Sequence[str]) -> np.ndarray:
+    """Reach of the last token of each text by distance, texts x distances, in float64."""
+    return norms_by_distance(in_double(run), encoded(run, texts), FURTHEST)
 
 
-def bound(run: Run, texts: Sequence[str]) -> np.ndarray:
-    """Bound of the reach of a sigmoid RNN of one layer, texts x distances: the gradient with respect to the last hidden
-    state, times |W_hh| / 4 for each step back, times |W_ih| / 4.
-    """
-    model: Any = run.model
-    w_ih, w_hh, *biases = (x.detach().double() for x in model.stack.weights(0))
-    spectral = lambda matrix: float(torch.linalg.matrix_norm(matrix, 2))  # noqa: E731
-    head, embedding = model.head.weight.detach().double(), model.embedding.weight.detach().double()
-    found = []
-    for text in texts:
-        ids = run.processor.encode_texts([text.encode()], "stream").ids.tolist()
-        h = torch.zeros(len(w_hh), dtype=torch.float64)
-        for token in (model.start_id, *ids[:-1]):
-            h = (w_ih @ embedding[token] + w_hh @ h + sum(biases)).sigmoid()
-        p = (head @ h + model.head.bias.detach().double()).softmax(0)
-        last = float((head[ids[-1]] - p @ head).norm()) * spectral(w_ih) / 4
-        found.append([last * (spectral(w_hh) / 4) ** k for k in range(FURTHEST)])
-    return np.array(found)
+def bound(run: RunData, texts: Sequence[str]) -> np.ndarray:
+    """Bound of the reach of a sigmoid RNN of one layer, texts x distances."""
+    return np.array([sigmoid_bound(run, ids, FURTHEST) for ids in encoded(run, texts)])
 
 
 def draw(curves: dict[str, np.ndarray]) -> str:

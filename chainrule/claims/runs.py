@@ -21,11 +21,11 @@ class Runs:
 
     Args:
         runs: the runs.
-        use: called with the name of a run before a claim computes with it, which a server lends it then.
+        use: called with the name of a run, once, before a claim computes with it, which a server lends it then.
     """
 
     def __init__(self, runs: Mapping[str, Run], use: Callable[[str], object] = lambda name: None):
-        self._runs, self._use = dict(runs), use
+        self._runs, self._use, self._used = dict(runs), use, set[str]()
 
     def named(self, run: Run) -> str:
         """Return the name under which a run is loaded, as the address of a page needs it."""
@@ -41,7 +41,8 @@ class Runs:
         found = [(name, run) for name, run in self._runs.items() if run.task == task]
         if model_types:
             found = [(name, run) for wanted in model_types for name, run in found if run.name == wanted]
-        for name, _ in found:
+        for name in [name for name, _ in found if name not in self._used]:
+            self._used.add(name)
             self._use(name)
         return [run for _, run in found]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,21 +46,22 @@ def state_bytes(
 
 
 @torch.no_grad()
-def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, Any]:
+def growth(model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = ()) -> dict[str, Any]:
     """Measure seconds and bytes of State by the length of one sequence.
 
     Args:
         model: the model.
         compute: where it runs.
         seed: seed of the tokens that are read.
+        lengths: lengths of the sequence, in rising order; none: ``GROWTH_LENGTHS``.
 
     Returns:
         ``lengths``, ``seconds`` and ``bytes``, as far as the model reads; and the exponents of power laws fitted to the
         four longest (``time_exponent``, ``memory_exponent``).
     """
     rng = torch.Generator().manual_seed(seed)
-    seconds, sizes, lengths = [], [], []
-    for length in tracked(GROWTH_LENGTHS):
+    seconds, sizes, read_lengths = [], [], []
+    for length in tracked(lengths or GROWTH_LENGTHS):
         read = torch.randint(0, model.vocab_size, (1, length), generator=rng).to(compute.device)
         times = []
         try:
@@ -74,11 +75,11 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0) -> dict[str, 
             break
         seconds.append(sorted(times)[1])
         sizes.append(state.nbytes())
-        lengths.append(length)
+        read_lengths.append(length)
     longest = slice(-4, None)  # short sequences time the call, not the reading
-    fit = lambda y: float(np.polyfit(np.log(lengths[longest]), np.log(y[longest]), 1)[0])  # noqa: E731
+    fit = lambda y: float(np.polyfit(np.log(read_lengths[longest]), np.log(y[longest]), 1)[0])  # noqa: E731
     return {
-        "lengths": lengths, "seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds),
+        "lengths": read_lengths, "seconds": seconds, "bytes": sizes, "time_exponent": fit(seconds),
         "memory_exponent": fit(sizes),
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 // Figures of a finding: lines over an axis, tables, and strips of numbers over tokens.
 import { names, strip } from "./charts.js";
-import { table, visible } from "./tokens.js";
+import { over, table, visible } from "./tokens.js";
 import { h, isNumber, num, read } from "./tree.js";
 
 const HEIGHT = 260, LEFT = 58, RIGHT = 14, TOP = 10, BOTTOM = 30;
@@ -53,7 +53,8 @@ function chart(one, width) {
 const cell = value => isNumber(value) ? num(value) : value ?? "–";
 const rows = one => table(one.columns, one.rows.map(row => row.map(cell)));
 function colours(one) {
-  const labels = one.rows.map(row => row.name);
-  return strip({ rows: one.rows.map(row => row.values), labels, begin: 0, at: -1, label: one.title, tell: (r, k, v) => `${labels[r]} · ${k} ${visible(one.tokens[k])} · ${read(v)}` });
+  const labels = one.rows.map(row => row.name), text = { tokens: one.tokens.map(text => ({ text })) };
+  return [strip({ rows: one.rows.map(row => row.values), labels, begin: 0, at: -1, label: one.title, tell: (r, k, v) => `${labels[r]} · ${k} ${visible(one.tokens[k])} · ${read(v)}` }),
+    one.rows.map((row, r) => h("details", { open: r === 0 }, h("summary", {}, row.name), over(text, { first: 0, values: row.values, label: row.name })))];
 }
 const DRAWN = { chart, table: rows, strip: colours };

@@ -1,0 +1,105 @@
+"""Why sequences are hard: lengths differ, parts are trimmed, left out and exchanged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from chainrule.claims.claim import claim
+from chainrule.claims.finding import Chart, Finding, Said, Table, say
+from chainrule.claims.runs import MissingRun, Runs
+from chainrule.claims.texts import Passage, one_of_each, passage
+from chainrule.explanation.stress import LEAST, Changed, Stress, stress
+from chainrule.explanation.views import Asked
+
+COMMAND = "chainrule train examples/data/macbeth.txt --model gru --budget 60s --out runs/gru"
+TOKENS = 128
+"""Tokens of the text that is changed."""
+ROUNDING = 1e-9
+"""Changes of a token's nats, in float64, that rounding explains."""
+WORST = {"trim": 0.75, "omit": 0.25, "permute": None}
+"""The largest change of each kind; None: the only one."""
+
+
+@claim(9)
+def sequences(runs: Runs) -> Finding:
+    """Change a text in every way, and compare the cost of its tokens."""
+    examined = one_of_each(runs.of())
+    if not examined:
+        raise MissingRun("gru / lstm / gpt", COMMAND)
+    texts = [passage(run, TOKENS) for run in examined]
+    found = {runs.named(run): _stressed(text) for run, text in zip(examined, texts) if len(text.given) >= LEAST}
+    if not found:
+        raise MissingRun("gru / lstm / gpt", COMMAND)
+    costly = {kind: [name for name, one in found.items() if _worst(one, kind).interval[0] > 0] for kind in WORST}
+    exact = max(max(one.padding, one.batching) for one in found.values()) < ROUNDING
+    told = [say("read", tokens=len(texts[0].given), source=texts[0].source), *(_costs(found, costly, k) for k in WORST)]
+    told += [_bag(found), _exact(found, exact)]
+    holds = "yes" if all(len(names) == len(found) for names in costly.values()) else "partly"
+    holds = holds if exact and any(costly.values()) else "no"
+    run = examined[0]
+    return Finding(holds, told, _figures(found), {"run": [runs.named(run)], "text": texts[0].text, "view": ["stress"]})
+
+
+def _stressed(text: Passage) -> Stress:
+    return stress(text.given, Asked(at=0, top_k=1, layer=None, head=None, begin=0, end=len(text.given)))
+
+
+def _of_kind(one: Stress, kind: str) -> list[Changed]:
+    return [changed for changed in one.changes if changed.kind == kind]
+
+
+def _worst(one: Stress, kind: str) -> Changed:
+    return _of_kind(one, kind)[-1]
+
+
+# ------------------------------------------------------------------------------------------------------- the sentences
+
+
+def _costs(found: Mapping[str, Stress], costly: Mapping[str, list[str]], kind: str) -> Said:
+    """The cost of the largest change of a kind, least and most, and whether it costs every run something."""
+    changes = {name: _worst(one, kind).change for name, one in found.items()}
+    few, many = min(changes, key=changes.__getitem__), max(changes, key=changes.__getitem__)
+    told = "costs_all" if len(costly[kind]) == len(found) else "costs_some" if costly[kind] else "costs_none"
+    values = {"least": changes[few], "few": few, "most": changes[many], "many": many, "of": len(found)}
+    return say(told, what=say(f"all_{kind}"), some=len(costly[kind]), **values)
+
+
+def _bag(found: Mapping[str, Stress]) -> Said:
+    permuted = [abs(_worst(one, "permute").bag) for one in found.values()]
+    return say("bag_same", change=max(permuted), omit=_worst(next(iter(found.values())), "omit").bag)
+
+
+def _exact(found: Mapping[str, Stress], exact: bool) -> Said:
+    padding, batching = (max(getattr(one, name) for one in found.values()) for name in ("padding", "batching"))
+    return say("exact" if exact else "not_exact", padding=f"{padding:.3g}", batching=f"{batching:.3g}")
+
+
+# --------------------------------------------------------------------------------------------------------- the figures
+
+
+def _figures(found: Mapping[str, Stress]) -> list[Chart | Table]:
+    omitted = _chart(found, ("omit",), "omitted")
+    return [omitted, _chart(found, ("permute_nearby", "permute"), "permuted"), _others(found), _invariant(found)]
+
+
+def _chart(found: Mapping[str, Stress], kinds: tuple[str, ...], title: str) -> Chart:
+    """The change of the cost by the amount of a change, with none at the least amount."""
+    amounts = {name: [c for c in one.changes if c.kind in kinds] for name, one in found.items()}
+    first = next(iter(amounts.values()))
+    none = 0.0 if kinds == ("omit",) else 1.0
+    lines = [(name, [0.0, *(c.change for c in some)]) for name, some in amounts.items()]
+    bag = (say("bag"), [0.0, *(c.bag for c in first)])
+    x = [none, *(float(c.amount) for c in first)]
+    return Chart(say(title), x, [*lines, bag], say(f"{title}_x"), say("change"), "" if not none else "x")
+
+
+def _others(found: Mapping[str, Stress]) -> Table:
+    kinds = [c for c in next(iter(found.values())).changes if c.kind in ("trim", "lengthen")]
+    columns = [say("run"), *(say(c.kind, percent=round(100 * c.amount), times=round(c.amount)) for c in kinds)]
+    rows = [[name, *(c.change for c in one.changes if c.kind in ("trim", "lengthen"))] for name, one in found.items()]
+    return Table(say("others"), columns, [*rows, [say("bag"), *(c.bag for c in kinds)]])
+
+
+def _invariant(found: Mapping[str, Stress]) -> Table:
+    rows = [[name, one.padding, one.batching] for name, one in found.items()]
+    return Table(say("invariant"), [say("run"), say("padding"), say("batching")], rows)
