@@ -50,6 +50,7 @@ def checked(given: ModelInput, asked: Asked) -> tuple[Cell, list[Step]]:
     with layer.attention.queries.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0])):
         found = observe(given.input_row(asked.at), [layer], ("score_bias",))
     x_SD, query = read[0][0].numpy(), found.input_row.query
+    assert query is not None, "a row of tokens"
     bias = found.recorded(layer, "score_bias")
     bias_HS = bias.broadcast_to(1, layer.attention.heads, *bias.shape[-2:])[0, :, query].numpy()
     plain = by_hand(layer, x_SD, bias_HS, Place(cell.head, query, cell.k_path.place))

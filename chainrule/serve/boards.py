@@ -30,7 +30,7 @@ from chainrule.runs.run import Run
 from chainrule.serve.service import Service
 from chainrule.tasks.board import section_of
 
-SCRIPT = re.compile(r"<script>(.*?)</script>", re.DOTALL)
+SCRIPT = re.compile(r'<script(?: type="module")?>(.*?)</script>', re.DOTALL)
 WORDS = (
     "warnings_title", "table_title", "costs_title", "curves_title", "curves_note", "col_model", "over_seconds",
     "over_items", "sort", "status_failed",

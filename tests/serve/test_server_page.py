@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import chainrule
 from chainrule.cli import main
 
 pytest.importorskip("fastapi")

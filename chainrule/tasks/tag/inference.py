@@ -45,6 +45,7 @@ def tag(run: Run, input: Any, *, posteriors: bool = False) -> dict[str, Any]:
         tags_BT, nats_B = run.model.tag(read)
         for b, ids, log_p in zip(rows, tags_BT.tolist(), nats_B.tolist()):
             tags[b], nats[b] = [labels[c] for c in ids[: len(words[b])]], log_p
-        for b, p_TC in zip(rows, run.model.posteriors(read).tolist() if posteriors else ()):
+        p_BTC: list[list[list[float]]] = run.model.posteriors(read).tolist() if posteriors else []
+        for b, p_TC in zip(rows, p_BTC):
             p[b] = [dict(zip(labels, p_C)) for p_C in p_TC[: len(words[b])]]
     return {"tokens": words, "tags": tags, "nats": nats, "p": p if posteriors else None}
