@@ -36,7 +36,7 @@ class Inspection {
     const { place } = this, { state } = place, titleOf = name => place.given.texts.words[`view_${name}`] ?? name.replaceAll("_", " ");
     const more = name => box("checkbox", `view-${name}`, "view", titleOf(name), (state.view || []).includes(name), on => { state.view = toggled(state.view, name, on); this.start(); });
     return [
-      place.runBoxes(() => this.start()),
+      place.runBoxes(() => { place.state.text ||= place.chosen().at(-1)?.sample ?? ""; this.start(); }),
       place.chosen().some(ofImage) ? this.imageField() : textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; delete state.target; }, () => this.start()),
       place.chosen().some(run => run.takes.includes("target")) && textBox("target", say("target_box"), state.target ?? "", text => { state.target = text; delete state.at; }, () => this.start()),
       h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "show", on: { click: () => this.start() } }, say("show")),
