@@ -99,7 +99,7 @@ class Label(Facts):
     p: float
 
 
-class Labels(Facts):
+class LabelRanking(Facts):
     """The most probable labels, the first of all first."""
 
     best: list[Label]
@@ -107,9 +107,9 @@ class Labels(Facts):
 
 @view(lambda run: True, reads=(ImageInput,), takes=("top_k",))
 @torch.no_grad()
-def labels(given: ImageInput, asked: Asked) -> Labels:
+def labels(given: ImageInput, asked: Asked) -> LabelRanking:
     """Return the most probable labels of the image. A probability near 1 does not prove that the label is right: a
     network gives one to images of no label that it has learnt."""
     names = given.run.processor.labels
     best = given.log_p(given.pixels_1CYX)[0].double().exp().topk(min(asked.top_k, len(names)))
-    return Labels(best=[Label(label=names[k], p=p) for p, k in zip(best.values.tolist(), best.indices.tolist())])
+    return LabelRanking(best=[Label(label=names[k], p=p) for p, k in zip(best.values.tolist(), best.indices.tolist())])

@@ -45,7 +45,7 @@ class Asked:
 
 
 ALONG = ("begin", "end")
-"""What views of a stretch of the input take."""
+"""Settings of views of a stretch of the input."""
 Compute = Callable[[Any, Asked], Facts]
 ComputeT = TypeVar("ComputeT", bound=Compute)
 

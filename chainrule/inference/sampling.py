@@ -188,8 +188,9 @@ class SampledTokens(Sampled):
         """State of each request in the automaton of constraints."""
         if request.constraints != Constraints():
             self.excluded_SV, self.after_SV = request.constraints.automaton(model.vocab_size, device)
-            read_B = [[*handle.request.given, *handle.tokens] for handle in handles]
-            self.place_B = torch.tensor(_places(self.after_SV, read_B), device=device)
+            if len(self.after_SV) > 1:  # with one state there is no place to be found in prompts
+                read_B = [[*handle.request.given, *handle.tokens] for handle in handles]
+                self.place_B = torch.tensor(_places(self.after_SV, read_B), device=device)
         self._noise_BTV: Tensor | None = None
         self._noise_at = 0
 
@@ -244,8 +245,6 @@ class SampledTokens(Sampled):
 
 def _places(after_SV: Tensor, read_B: Sequence[Sequence[int]]) -> list[int]:
     """The state of an automaton of constraints after each of some sequences."""
-    if len(after_SV) == 1:  # nothing has to be read
-        return [0] * len(read_B)
     after = after_SV.tolist()
     return [functools.reduce(lambda s, i: after[s][i], read, 0) for read in read_B]
 

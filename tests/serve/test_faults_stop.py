@@ -111,7 +111,8 @@ def test_a_server_tells_where_it_is_and_ends_with_status_0_and_one_object(run: s
         out, err = server.stdout.read(), server.stderr.read()  # type: ignore[union-attr]
         assert out == '{"served": ["cats"]}\n'
         command = f"""curl {url}/v1/completions --json '{{"max_tokens": 40}}' -H 'Authorization: Bearer KEY'"""
-        assert err == f"routes: {url}/docs; for example: {command}\n"
+        page = f"page: {url}/ (any name; the key is the password)\n"
+        assert err == f"{page}routes: {url}/docs; for example: {command}\n"
 
 
 def test_an_interrupted_server_says_what_still_runs_and_prints_nothing_else(run: str) -> None:

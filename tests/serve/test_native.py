@@ -173,7 +173,8 @@ def test_the_fields_of_a_route_are_texts_and_numbers_that_were_looked_at() -> No
     """A new option of a command is a field of its route from then on: it must name no file."""
     search = {"beams", "n_best", "must", "forbid", "length_penalty", "coverage_penalty", "min_length", "max_length"}
     assert {name: set(native.body_of(name).model_fields) - {"model"} for name in native.ROUTES} == {
-        "predict": {"input", "top_k"}, "score": {"input", "tokens", "unit"}, "classify": {"input"}, "tag": {"input"},
+        "predict": {"input", "top_k"}, "score": {"input", "tokens", "unit"}, "classify": {"input"},
+        "tag": {"input", "posteriors"},
         "explain": {"text", "target", "view", "at", "top_k", "layer", "head", "key", "source", "begin", "end", "seed"},
         "fill": {"text", "top_k"}, "forecast": {"prompt", "max_tokens", "n", "seed"},
         "translate": {"input", *search, "no_repeat_ngram", "diverse", "mbr"},

@@ -129,7 +129,7 @@ def test_the_report_runs_its_own_script_and_no_other(client: TestClient, service
     write(service.boards["plays"], board)
     answer = client.get("/page/boards/plays/report")
     policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
-    (script,) = re.findall(r"<script>(.*?)</script>", answer.text, re.DOTALL)
+    (script,) = re.findall(r'<script type="module">(.*?)</script>', answer.text, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert policy["script-src"] == f"'sha256-{digest}'" and policy["default-src"] == "'none'"
     assert "alert(1)</script>" not in answer.text and "drawAll();" in script

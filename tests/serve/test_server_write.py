@@ -20,9 +20,10 @@ from fastapi.testclient import TestClient
 
 from chainrule.data.symbols import Form, SymbolTokenizer
 from chainrule.explanation import export
-from chainrule.serve import page, writing
+from chainrule.serve import boards, page, writing
 from chainrule.serve.app import application
 from chainrule.serve.completions import Completion
+from chainrule.serve.samples import sample
 from chainrule.serve.service import Service, open_service
 from tests.explain.page_scripts import call
 from tests.serve.native_runs import train
@@ -189,14 +190,16 @@ def test_only_runs_that_read_again_what_they_wrote_are_offered(service: Service)
 
 def test_symbols_begin_with_a_record_of_their_board(service: Service, tmp_path: Path) -> None:
     run = service.find("visits").run
-    assert run.path is not None and page.sample(run, service) == "cart checkout home product search", "of no board"
+    assert run.path is not None
+    assert sample(run, boards.examples(service, run)) == "cart checkout home product search", "of no board"
     (tmp_path / "runs").mkdir()
     shutil.copytree(run.path, tmp_path / "runs" / "visits")
     board = {"format": 1, "rows": [], "task": "generate", "data": {"examples": ["home search product cart"]}}
     (tmp_path / "board.json").write_text(json.dumps(board))
     opened = open_service([str(tmp_path)], threads=1)
     try:
-        assert page.sample(opened.find("visits").run, opened) == "home search product cart"
+        run = opened.find("visits").run
+        assert sample(run, boards.examples(opened, run)) == "home search product cart"
     finally:
         opened.close()
 

@@ -245,6 +245,8 @@ class MineTags(Mine, Tagger):
     def tag(self, batch):
         nats_BT, tags_BT = self(batch).logits().log_softmax(-1).max(-1)
         return tags_BT, nats_BT.sum(1)
+    def posteriors(self, batch):
+        return self(batch).logits().softmax(-1)
 
 @register("mine", task="classify", config=MineConfig, recipe=Recipe(lr=0.1, warmup=5, batch_size=16, sequence_length=1))
 class MineLabels(Mine, Classifier):
