@@ -76,7 +76,8 @@ PANELS = [("gpt", "attention"), ("gpt", "reach"), ("lstm", "gates"), ("hmm", "be
 def test_the_table_of_a_panel_holds_the_numbers_of_the_trace(visit: Visits, site: Site, run: str, view: str) -> None:
     page = visit(site.link(run=run, text=SENTENCE, at=7))
     head, *lines = rows(saved(page, button(page.locator(f"[data-view={view}]"), "CSV")))
-    trace = chainrule.load(site.folders[run], threads=1).explain(SENTENCE, at=7, top_k=10, view=view)["trace"]
+    both = ["surprise", view]
+    trace = chainrule.load(site.folders[run], threads=1).explain(SENTENCE, at=7, top_k=10, view=both)["trace"]
     expected = [*entries(json.loads(json.dumps(trace[view])))]
     assert head[0] == "entry" and head[-1] == "value" and len(lines) == len(expected) > 5
     for line, (name, places, content) in zip(lines, expected):
@@ -165,7 +166,7 @@ def test_the_page_of_a_file_saves_its_panels_too(visit: Visits, explained: str) 
     panel = page.locator("[data-view=gates]")
     assert picture(saved(page, button(panel, "PNG"))).std() > 5
     assert "Gates" in words(ElementTree.fromstring(saved(page, button(panel, "SVG"))))
-    trace = json.loads(page.locator("#trace").text_content() or "")
+    (trace,) = json.loads(page.locator("#traces").text_content() or "")
     assert len(rows(saved(page, button(panel, "CSV")))) == 1 + len([*entries(trace["gates"])])
     text = rows(saved(page, button(page.locator(".side-text"), "CSV")))
     assert [float(line[-1]) for line in text if line[0] == "tokens.nats"] == [

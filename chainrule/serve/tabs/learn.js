@@ -31,7 +31,7 @@ function finding(place, found, width) {
   return [
     h("p", { class: `holds ${found.holds}` }, say(`holds_${found.holds}`)),
     found.told.map(text => h("p", { class: "told" }, text)),
-    found.command && h("div", { class: "command" }, h("p", { class: "note" }, say(found.holds === "unmeasured" ? "command_missing" : "command_more")), h("pre", {}, h("code", {}, found.command))),
+    found.command && h("div", { class: "command" }, h("p", { class: "note" }, say(found.holds === "unmeasured" ? "command_missing" : "command_more")), h("pre", { tabindex: 0, role: "group", "aria-label": say("command") }, h("code", {}, found.command))),
     found.figures.map(one => figure(one, Math.max(260, Math.min(760, width)))),
     Object.keys(found.inspect).length > 0 && h("p", {}, h("button", { type: "button", class: "chip go", id: "look", on: { click: () => place.go("inspect", { ...place.state, run: undefined, at: undefined, ...found.inspect }) } }, say("look"))),
   ];
