@@ -166,13 +166,14 @@ def memory_of(run: Run) -> Memory:
 
 
 def enough(curve: Memory, share: float = 0.02) -> int:
-    """Return the fewest visible tokens whose cost is within a share of the cost of the longest context.
+    """Return the fewest visible tokens from which on the cost stays within a share of that of the longest context.
 
     Args:
         curve: the memory curve.
         share: the share.
     """
-    return next(k for k, nats in zip(curve.visible, curve.nats) if nats <= curve.nats[-1] * (1 + share))
+    beyond = [i for i, nats in enumerate(curve.nats) if nats > curve.nats[-1] * (1 + share)]
+    return curve.visible[beyond[-1] + 1 if beyond else 0]
 
 
 # ----------------------------------------------------------------------------------------------------------- sentences

@@ -185,7 +185,7 @@ def _whole(runs: Mapping[str, Run], read: Mapping[str, Mapping[str, Any]]) -> li
     for name, one in read.items():
         if attends(runs[name]):
             mixed = "run_mixed" if one["time_exponent"] < LEAST else "run_quadratic"
-            exponents = {"time": _number(one["time_exponent"]), "memory": _number(one["memory_exponent"])}
+            exponents = {"time": f"{one['time_exponent']:.1f}", "memory": f"{one['memory_exponent']:.1f}"}
             told.append(say(mixed, run=name, n=one["lengths"][-1], even=even_length(runs[name]), **exponents))
     others = {name: one for name, one in read.items() if not attends(runs[name])}
     steep = [name for name, one in others.items() if one["time_exponent"] > LINEAR]

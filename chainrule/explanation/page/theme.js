@@ -1,4 +1,4 @@
-// Light or dark, kept for the next page; in print everything is open.
+// Light or dark, kept for the next page; in print everything is open but the numbers of charts.
 export function themeToggle() {
   const root = document.documentElement, button = document.getElementById("theme"), kept = "chainrule-theme";
   const store = { get: () => { try { return localStorage.getItem(kept); } catch { return null; } }, set: v => { try { localStorage.setItem(kept, v); } catch { /* a file opened from disk may have no storage */ } } };
@@ -9,5 +9,5 @@ export function themeToggle() {
     root.dataset.theme = dark ? "light" : "dark";
     store.set(root.dataset.theme);
   });
-  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details:not([open])")) one.open = true; });
+  addEventListener("beforeprint", () => { for (const one of document.querySelectorAll("details:not([open])")) if (!one.closest(".finding")) one.open = true; });
 }

@@ -22,7 +22,9 @@ const tabs = [write, inspect, compare, translate, draw, labels, forecast, learn]
 const host = document.getElementById("app");
 let place = null;
 
-function open(name, state) {
+// added: the browser's history gets an entry, so that Back returns to what was there before.
+function open(name, state, added = true) {
+  if (place && added) history.pushState(null, "", location.href);
   place?.close();
   const tab = tabs.find(one => one.name === name) ?? tabs.find(one => one === inspect) ?? tabs[0];
   for (const one of tabs) {
@@ -43,7 +45,7 @@ function step(event) {                                    // the arrow keys go f
   open(tabs[to].name, place.state);
   document.getElementById(`tab-${tabs[to].name}`).focus();
 }
-const begin = () => { const { tab, ...state } = parse(location.hash); open(tab, state); };
+const begin = () => { const { tab, ...state } = parse(location.hash); open(tab, state, false); };
 
 document.getElementById("language").addEventListener("click", event => { event.currentTarget.href = event.currentTarget.getAttribute("href").split("#")[0] + location.hash; });
 if (tabs.length) {

@@ -2,6 +2,7 @@
 import { names, strip } from "./charts.js";
 import { over, table, visible } from "./tokens.js";
 import { h, isNumber, num, read } from "./tree.js";
+import { say } from "./words.js";
 
 const HEIGHT = 260, LEFT = 58, RIGHT = 14, TOP = 10, BOTTOM = 30;
 
@@ -47,7 +48,7 @@ function chart(one, width) {
       apart.map(v => h("text", { x: x.place(v), y: HEIGHT - 10, "text-anchor": "middle" }, read(v))),
       one.series.map((of, s) => line(of.values, s)))),
     h("p", { class: "axis-name note" }, `${one.y_label} · ${one.x_label}`),
-    h("details", {}, h("summary", {}, one.x_label), table([one.x_label, ...one.series.map(of => of.name)], one.x.map((at, k) => [num(at), ...one.series.map(of => num(of.values[k]))]))),
+    h("details", {}, h("summary", {}, say("numbers")), table([one.x_label, ...one.series.map(of => of.name)], one.x.map((at, k) => [num(at), ...one.series.map(of => num(of.values[k]))]))),
   ];
 }
 const cell = value => isNumber(value) ? num(value) : value ?? "–";

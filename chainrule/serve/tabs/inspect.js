@@ -1,6 +1,6 @@
 // Look inside: traces of one text side by side.
 import { fileOf, hasLayer, outdated, questions } from "./ask.js";
-import { placeIn } from "./places.js";
+import { placeIn, sameText } from "./places.js";
 import { fileField } from "./fields.js";
 import { reads } from "./labels.js";
 import { box, textBox, toggled } from "./place.js";
@@ -87,6 +87,10 @@ class Inspection {
     place.remember();
     await Promise.all(viewers.slice(1).map(async one => {
       let trace = await this.traced(one, Math.min(state.at, first.tokens.length - 1), asked).catch(error => { if (error.name === "AbortError") throw error; return this.traced(one, undefined, asked); });
+      if (!sameText(first, trace)) {
+        place.alarm(say("other_text", { name: one.run.name }));
+        return one.show(trace, { ...state, at: trace.at }, one.run.name);
+      }
       const at = placeIn(first, state.at, trace);
       if (trace.at !== at) trace = await this.traced(one, at, asked);
       one.show(trace, { ...state, at }, one.run.name);
@@ -110,11 +114,12 @@ class Inspection {
     }
   }
   changed(viewer, changes) {                               // something was chosen in one viewer: all follow
-    const { place, viewers } = this, from = viewer.trace, at = viewer.at;
-    Object.assign(place.state, changes, { at: viewer === viewers[0] ? at : placeIn(from, at, viewers[0].trace ?? from) });
+    const { place } = this, from = viewer.trace, at = viewer.at, viewers = this.viewers.filter(one => one === viewer || (one.trace && sameText(one.trace, from)));
+    const [first] = this.viewers, kept = !viewers.includes(first) ? place.state.at : viewer === first ? at : placeIn(from, at, first.trace);
+    Object.assign(place.state, changes, { at: kept });
     place.remember();
-    for (const one of viewers) if (one !== viewer && one.trace) one.change({ ...place.state, at: placeIn(from, at, one.trace) });
-    const stale = viewers.filter(one => one.trace && (outdated(one.trace, { ...changes, at: one.at }) || !inside(one)));
+    for (const one of viewers) if (one !== viewer) one.change({ ...place.state, at: placeIn(from, at, one.trace) });
+    const stale = viewers.filter(one => outdated(one.trace, { ...changes, at: one.at }) || !inside(one));
     if (stale.length) place.soon(() => this.recompute(stale));
   }
   async recompute(stale) {
