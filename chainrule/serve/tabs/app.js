@@ -35,7 +35,11 @@ function open(name, state, added = true) {
   const panel = document.getElementById("tab-panel");
   panel.setAttribute("aria-labelledby", `tab-${tab.name}`);
   place = new Place(panel, tab, given, state, state => history.replaceState(null, "", written({ ...state, tab: tab.name })));
-  place.open(open);
+  place.open((name, state) => {                           // from within a tab: the other one is read from its beginning
+    open(name, state);
+    scrollTo(0, 0);
+    document.getElementById(`tab-${place.tab.name}`).focus();
+  });
 }
 function step(event) {                                    // the arrow keys go from tab to tab
   const steps = { ArrowRight: 1, ArrowLeft: -1, Home: -Infinity, End: Infinity };
