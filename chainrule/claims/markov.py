@@ -292,7 +292,7 @@ def _told_pair(run: Run, pair: Pasts) -> Said:
 
 
 def _factors(run: Run, ids: np.ndarray, looked: np.ndarray) -> Table:
-    name = lambda k: token_name(run.processor.tokenizer, int(k)).replace(" ", "␣").replace("\n", "⏎")  # noqa: E731
+    name = lambda k: token_name(run.processor.tokenizer, int(k)).replace(" ", "␣").replace("\n", "↵")  # noqa: E731
     before = [say("start"), *map(name, ids[: SHOWN - 1])]
     sums = looked.cumsum()
     rows = [[before[t], name(ids[t]), float(np.exp(looked[t])), float(sums[t])] for t in range(min(SHOWN, len(looked)))]
