@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chainrule.claims.texts import reads_text
+from chainrule.claims.runs import reads_text
 from chainrule.data.synthetic import make
 from chainrule.data.synthetic_tasks import NOUNS, REFLEXIVES, mentions
 from chainrule.explanation.attending import attends, attention_layers

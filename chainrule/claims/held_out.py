@@ -11,9 +11,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from chainrule.claims.finding import Said, say
-from chainrule.claims.runs import MissingRun
+from chainrule.claims.runs import MissingRun, reads_text
 from chainrule.core import ChainruleError
-from chainrule.data import SymbolTokenizer, plays
+from chainrule.data import plays
 from chainrule.data.encoding import Part
 from chainrule.data.token_texts import token_texts
 from chainrule.explanation.model_input import ModelInput
@@ -46,7 +46,7 @@ def tokens(run: Run, split: str, most: int) -> Tokens:
     or have changed, of the bundled plays.
 
     Args:
-        run: a run of ``generate``.
+        run: a run of ``generate`` or ``fill``.
         split: ``train``, ``valid`` or ``test``.
         most: so many tokens at most.
 
@@ -55,10 +55,10 @@ def tokens(run: Run, split: str, most: int) -> Tokens:
     """
     if (part := _own(run, split)) is not None:
         return Tokens(_middle(part, most), say("text_train" if split == "train" else "text_own", run=run.name))
-    if isinstance(run.processor.tokenizer, SymbolTokenizer):
+    if not reads_text(run):
         raise MissingRun(run.name, f"chainrule train DATA --model {run.name} --out runs/{run.name}")
-    settings = RunConfig(data=str(plays()), model_type=run.name)
-    part = _encoded(run, find_task("generate").read(settings), split)
+    settings = RunConfig(data=str(plays()), model_type=run.name, task=run.task)
+    part = _encoded(run, find_task(run.task).read(settings), split)
     return Tokens(_middle(part, most), say("text_plays", run=run.name))
 
 
@@ -66,7 +66,7 @@ def model_input(run: Run, ids: Sequence[int] | np.ndarray) -> ModelInput:
     """Return tokens as what a run reads.
 
     Args:
-        run: a run of ``generate``.
+        run: a run of ``generate`` or ``fill``.
         ids: the tokens.
     """
     ids = np.asarray(ids, np.int64)
@@ -77,7 +77,7 @@ def held_out(run: Run, most: int) -> ModelInput:
     """Return tokens of the test split as what a run reads, from the beginning of a line where there is one.
 
     Args:
-        run: a run of ``generate``.
+        run: a run of ``generate`` or ``fill``.
         most: so many tokens at most.
     """
     ids = tokens(run, "test", most + LINE).ids

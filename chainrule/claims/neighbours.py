@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from chainrule.claims.texts import Passage
 from chainrule.core import Batch
+from chainrule.explanation.model_input import ModelInput
 from chainrule.nn.blocks import BlockStack
 from chainrule.nn.probes import Recorder
 from chainrule.runs.run import Run
@@ -37,14 +37,14 @@ class Moves:
     other: list[float]
 
 
-def moves(run: Run, text: Passage) -> Moves:
+def moves(run: Run, text: ModelInput) -> Moves:
     """Return how far a token's code moves, in float64.
 
     Args:
         run: a run of ``generate`` or ``fill`` that attends.
         text: a passage of at least ``CONTEXTS + AROUND`` tokens, as the run reads it.
     """
-    ids = text.given.ids.tolist()
+    ids = text.ids.tolist()
     kinds = _frequent(text)
     token = kinds[0]
     step = max(1, (len(ids) - AROUND) // CONTEXTS)
@@ -55,15 +55,15 @@ def moves(run: Run, text: Passage) -> Moves:
     return Moves(_name(text, token), *(_spread(codes(run, rows, place + 1)) for rows in (one, many)))
 
 
-def _frequent(text: Passage) -> list[int]:
+def _frequent(text: ModelInput) -> list[int]:
     """The kinds of tokens of a passage that hold a letter, the most frequent first."""
-    counts = Counter(text.given.ids.tolist())
+    counts = Counter(text.ids.tolist())
     kinds = [kind for kind, _ in counts.most_common()]
     return [kind for kind in kinds if any(letter.isalpha() for letter in _name(text, kind))] or kinds
 
 
-def _name(text: Passage, token: int) -> str:
-    return str(text.given.texts[text.given.ids.tolist().index(token)]).strip()
+def _name(text: ModelInput, token: int) -> str:
+    return str(text.texts[text.ids.tolist().index(token)]).strip()
 
 
 @torch.no_grad()

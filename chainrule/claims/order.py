@@ -14,8 +14,8 @@ from torch import Tensor
 
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Chart, Finding, Said, Table, say
-from chainrule.claims.runs import Runs
-from chainrule.claims.texts import passage, reads_text
+from chainrule.claims.held_out import tokens
+from chainrule.claims.runs import Runs, reads_text
 from chainrule.core import UserError
 from chainrule.core.bootstrap import mean_interval
 from chainrule.explanation.attending import attends
@@ -176,7 +176,7 @@ def beyond(run: Run, rows: int) -> Beyond:
         rows: texts that are read.
     """
     context, kind = run.model.window, str(getattr(run.model.config, "positions", "none"))
-    ids = passage(run, rows * BEYOND * context).given.ids
+    ids = tokens(run, "test", rows * BEYOND * context).ids
     size = context // PIECES
     length = BEYOND * PIECES * size
     texts_BT = ids[: len(ids) // length * length].reshape(-1, length)

@@ -14,8 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Chart, Finding, Said, Table, say
-from chainrule.claims.runs import Runs
-from chainrule.claims.texts import one_of_each
+from chainrule.claims.runs import Runs, one_of_each
 from chainrule.explanation.attending import attends, attention_layers
 from chainrule.inference.costs import growth
 from chainrule.nn.attention import Attention, AttentionBias, build_attention_bias

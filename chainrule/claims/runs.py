@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from chainrule.core import UserError
+from chainrule.data import SymbolTokenizer
 from chainrule.runs.run import Run
 
 
@@ -60,3 +61,17 @@ class Runs:
         if found := self.of(*model_types, task=task):
             return found[0]
         raise MissingRun(" / ".join(model_types), command)
+
+
+def reads_text(run: Run) -> bool:
+    """Return whether a run reads text, not symbols without bytes."""
+    return not isinstance(run.processor.tokenizer, SymbolTokenizer)
+
+
+def one_of_each(runs: Iterable[Run]) -> list[Run]:
+    """Return the first run of each model type that reads text; a mixture is none, as it is made of other runs."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        if reads_text(run) and run.name != "mix":
+            found.setdefault(run.name, run)
+    return list(found.values())

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Chart, Finding, Said, Table, say
-from chainrule.claims.runs import MissingRun, Runs
-from chainrule.claims.texts import Passage, one_of_each, passage
+from chainrule.claims.held_out import held_out, tokens
+from chainrule.claims.runs import MissingRun, Runs, one_of_each
+from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.stress import LEAST, Changed, Stress, stress
 from chainrule.explanation.views import Asked
 
@@ -26,22 +27,23 @@ def sequences(runs: Runs) -> Finding:
     examined = one_of_each(runs.of())
     if not examined:
         raise MissingRun("gru / lstm / gpt", COMMAND)
-    texts = [passage(run, TOKENS) for run in examined]
-    found = {runs.named(run): _stressed(text) for run, text in zip(examined, texts) if len(text.given) >= LEAST}
+    read = [held_out(run, TOKENS) for run in examined]
+    found = {runs.named(run): _stressed(given) for run, given in zip(examined, read) if len(given) >= LEAST}
     if not found:
         raise MissingRun("gru / lstm / gpt", COMMAND)
     costly = {kind: [name for name, one in found.items() if _worst(one, kind).interval[0] > 0] for kind in WORST}
     exact = max(max(one.padding, one.batching) for one in found.values()) < ROUNDING
-    told = [say("read", tokens=len(texts[0].given), source=texts[0].source), *(_costs(found, costly, k) for k in WORST)]
+    run, source = examined[0], tokens(examined[0], "test", 1).told
+    told = [say("read", tokens=len(read[0]), source=source), *(_costs(found, costly, kind) for kind in WORST)]
     told += [_bag(found), _exact(found, exact)]
     holds = "yes" if all(len(names) == len(found) for names in costly.values()) else "partly"
     holds = holds if exact and any(costly.values()) else "no"
-    run = examined[0]
-    return Finding(holds, told, _figures(found), {"run": [runs.named(run)], "text": texts[0].text, "view": ["stress"]})
+    look = {"run": [runs.named(run)], "text": "".join(read[0].texts), "view": ["stress"]}
+    return Finding(holds, told, _figures(found), look)
 
 
-def _stressed(text: Passage) -> Stress:
-    return stress(text.given, Asked(at=0, top_k=1, layer=None, head=None, begin=0, end=len(text.given)))
+def _stressed(given: ModelInput) -> Stress:
+    return stress(given, Asked(at=0, top_k=1, layer=None, head=None, begin=0, end=len(given)))
 
 
 def _of_kind(one: Stress, kind: str) -> list[Changed]:

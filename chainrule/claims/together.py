@@ -8,8 +8,8 @@ from typing import Any
 
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Finding, Said, Table, Text, say
-from chainrule.claims.runs import MissingRun, Runs
-from chainrule.claims.texts import passage, reads_text
+from chainrule.claims.held_out import held_out
+from chainrule.claims.runs import MissingRun, Runs, reads_text
 from chainrule.core.task_registry import packages
 from chainrule.explanation.views import views_of
 from chainrule.nn.blocks import Block
@@ -157,5 +157,5 @@ def _figure(run: Run) -> Text:
 def _look(runs: Runs, loaded: dict[Use, Run]) -> dict[str, Any]:
     for run in loaded.values():
         if run.task == "generate" and reads_text(run):
-            return {"run": [runs.named(run)], "text": passage(run, TEXT).text}
+            return {"run": [runs.named(run)], "text": "".join(held_out(run, TEXT).texts)}
     return {}

@@ -13,10 +13,11 @@ from chainrule.claims.antecedent import COMMANDS, Found, antecedents, knows_gram
 from chainrule.claims.cell_by_hand import Step, checked, in_double
 from chainrule.claims.claim import claim
 from chainrule.claims.finding import Chart, Finding, Said, Strip, Table, say
+from chainrule.claims.held_out import held_out
 from chainrule.claims.neighbours import AROUND, CONTEXTS, EMBEDDING, Moves, moves
-from chainrule.claims.runs import MissingRun, Runs
-from chainrule.claims.texts import Passage, passage, reads_text
+from chainrule.claims.runs import MissingRun, Runs, reads_text
 from chainrule.explanation.attending import attends, attention_layers, observe
+from chainrule.explanation.model_input import ModelInput
 from chainrule.explanation.views import Asked
 from chainrule.nn.probes import Recorder
 from chainrule.nn.recurrent import Recurrent
@@ -41,10 +42,10 @@ def transformer(runs: Runs) -> Finding:
     if not own:
         raise MissingRun("gpt", COMMAND)
     run = next((one for one in own if not knows_grammar(one)), own[0])
-    texts = {runs.named(one): passage(one, TOKENS) for one in reading}
-    moved = {name: moves(text.given.run, text) for name, text in texts.items() if _long(text)}
+    texts = {runs.named(one): held_out(one, TOKENS) for one in reading}
+    moved = {name: moves(text.run, text) for name, text in texts.items() if _long(text)}
     text = texts[runs.named(run)]
-    short = replace(text.given, ids=text.given.ids[:SHORT], texts=text.given.texts[:SHORT])
+    short = replace(text, ids=text.ids[:SHORT], texts=text.texts[:SHORT])
     cell, steps = checked(in_double(short), _asked(len(short)))
     grammar = next((one for one in own if knows_grammar(one)), None)
     scored = antecedents(grammar, sentences()) if grammar else None
@@ -52,7 +53,7 @@ def transformer(runs: Runs) -> Finding:
     code, hand = _codes(moved), max(step.apart for step in steps) < ROUNDING
     told = [*code[1], _by_hand(steps, hand), *_deep(depth), _scored(scored, runs, grammar)]
     holds = "no" if not hand else code[0]
-    heads = [_strip(replace(text, given=short)), *_sentence(scored)]
+    heads = [_strip(short), *_sentence(scored)]
     figures = [_chart(moved), _cell(steps), *heads, _heads(text), _sequential(depth)]
     look = {"run": [runs.named(run)], "view": ["attention_cell"], "text": "".join(short.texts), "at": len(short) - 1}
     command = "" if scored else "\n".join(COMMANDS)
@@ -63,8 +64,8 @@ def _examined(run: Run) -> bool:
     return attends(run) and reads_text(run) and hasattr(run.model, EMBEDDING)
 
 
-def _long(text: Passage) -> bool:
-    return len(text.given) >= CONTEXTS + AROUND
+def _long(text: ModelInput) -> bool:
+    return len(text) >= CONTEXTS + AROUND
 
 
 def _asked(tokens: int) -> Asked:
@@ -111,28 +112,27 @@ def _cell(steps: Sequence[Step]) -> Table:
 # ----------------------------------------------------------------------------------------------------------- the heads
 
 
-def _weights(text: Passage) -> list[Tensor]:
+def _weights(given: ModelInput) -> list[Tensor]:
     """Attention weights of each layer while a passage is read, H x T x T."""
-    given, layers = text.given, attention_layers(text.given.run.model)
+    layers = attention_layers(given.run.model)
     found = observe(given.input_row(len(given) - 1), layers, ("weights",))
     return [found.square(found.recorded(layer, "weights")).double().cpu() for layer in layers]
 
 
-def _strip(text: Passage) -> Strip:
+def _strip(given: ModelInput) -> Strip:
     rows = [
         (say("head", layer=k, head=h), weights_TT[-1, 1:].tolist())
-        for k, weights_HTT in enumerate(_weights(text))
+        for k, weights_HTT in enumerate(_weights(given))
         for h, weights_TT in enumerate(weights_HTT)
     ]
-    return Strip(say("strip"), text.given.texts[:-1], rows)
+    return Strip(say("strip"), given.texts[:-1], rows)
 
 
-def _heads(text: Passage) -> Table:
+def _heads(text: ModelInput) -> Table:
     """The mean weights of each head by distance, on average over the places of a passage."""
-    size = min(64, text.given.run.model.window or 64, len(text.given))
-    given = replace(text.given, ids=text.given.ids[:size], texts=text.given.texts[:size])
+    size = min(64, text.run.model.window or 64, len(text))
     rows = []
-    for k, weights_HTT in enumerate(_weights(replace(text, given=given))):
+    for k, weights_HTT in enumerate(_weights(replace(text, ids=text.ids[:size], texts=text.texts[:size]))):
         for h, weights_TT in enumerate(weights_HTT):
             rows.append([say("head", layer=k, head=h), *_shares(weights_TT)])
     columns = ["", say("own"), say("previous"), say("near", near=NEAR), say("further"), say("start")]

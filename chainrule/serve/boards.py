@@ -7,7 +7,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -129,8 +129,8 @@ def runs_of_rows(plan: Plan | None, served: Iterable[str]) -> dict[str, str]:
     return {row: name for row, name in found.items() if name in names}
 
 
-def examples(service: Service, run: Run) -> list[str]:
-    """Return beginnings of records of the data that a run was compared on; none where no board tells any.
+def examples(service: Service, run: Run) -> Iterator[str]:
+    """Yield beginnings of records of the data that a run was compared on; none where no board tells any.
 
     Args:
         service: the runs and boards.
@@ -139,8 +139,7 @@ def examples(service: Service, run: Run) -> list[str]:
     for folder in service.boards.values():
         if run.path is not None and run.path.parent.resolve() == (folder / "runs").resolve():
             with suppress(UserError):
-                return read_board(folder / "board.json").get("data", {}).get("examples") or []
-    return []
+                yield from read_board(folder / "board.json").get("data", {}).get("examples") or []
 
 
 def policy(page: str) -> str:

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from chainrule.claims import Runs, order
+from chainrule.claims.held_out import tokens
 from chainrule.claims.order import BEYOND, PIECES, beyond, unlike_when_permuted
-from chainrule.claims.texts import passage
 from chainrule.core import model_type
 from tests.claims.loaded import claim, loaded, table
 from tests.explain.decoders import CONTEXT, random_run, read_by_hand
@@ -62,7 +62,7 @@ def test_sinusoids_differ_as_their_formulas_do() -> None:
 def test_costs_beyond_the_context_are_those_of_a_model_written_out() -> None:
     run, size = random_run("rotary"), CONTEXT // PIECES
     found, length = beyond(run, 1), BEYOND * PIECES * size
-    ids = passage(run, BEYOND * CONTEXT).given.ids[:length].tolist()
+    ids = tokens(run, "test", BEYOND * CONTEXT).ids[:length].tolist()
     wide = replace(run, model=model_type("gpt").build(run.model.config.replace(context=length)).double())
     wide.model.load_state_dict(run.model.state_dict())
     with torch.no_grad():

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from chainrule.claims import Runs
+from chainrule.claims.held_out import held_out
 from chainrule.claims.sequences import TOKENS
-from chainrule.claims.texts import passage
 from tests.claims.loaded import claim, loaded, table
-from tests.explain.runs import TEXT, small_run
+from tests.explain.runs import small_run
 from tests.explain.test_stress import Leaky, Unigram
 
 
@@ -22,26 +21,9 @@ def nats(model: str, text: str) -> np.ndarray:
     return -np.array(line["token_nats"])
 
 
-def test_a_passage_is_the_end_of_the_data() -> None:
-    text = passage(small_run("gru"), 40)
-    assert text.source == "text.txt" and len(text.given) == 40
-    assert TEXT.startswith(text.text)  # the whole file is shorter than what is taken from its end
-    gone = replace(small_run("gru"), settings={**small_run("gru").settings, "data": "/nowhere/text.txt"})
-    assert passage(gone, 40).source == "test.txt.gz"
-
-
-def test_a_passage_of_a_long_file_begins_with_a_line_near_its_end(tmp_path: Path) -> None:
-    lines = [f"line {k}\n" for k in range(10_000)]
-    (tmp_path / "long.txt").write_text("".join(lines))
-    run = replace(small_run("gru"), settings={**small_run("gru").settings, "data": str(tmp_path / "long.txt")})
-    text = passage(run, 40).text
-    number = int(text.split()[1])
-    assert text.startswith(f"line {number}\n") and 65_000 < sum(map(len, lines[number:])) <= 1 << 16
-
-
 def test_a_trimmed_text_costs_what_score_says_of_it() -> None:
     found = claim("sequences").measure(loaded("ngram", "gru"))
-    text = passage(small_run("ngram"), TOKENS).text
+    text = "".join(held_out(small_run("ngram"), TOKENS).texts)
     for model, *changes in table(found, "others")[:-1]:
         for share, change in zip((0.5, 0.75), changes):
             cut = round(TOKENS * share)

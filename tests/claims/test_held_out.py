@@ -47,3 +47,17 @@ def test_symbols_have_no_plays(tmp_path: Path) -> None:
     assert len(tokens(run, "test", 5).ids) == 5
     with pytest.raises(MissingRun, match="chainrule train DATA --model markov"):
         tokens(replace(run, settings={**run.settings, "data": str(tmp_path / "gone.txt")}), "test", 5)
+
+
+def test_runs_of_fill_read_text_too(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text(TEXT)
+    settings = {"size": "tiny"}
+    chainrule.train(
+        str(tmp_path / "text.txt"), "bert", str(tmp_path / "run"), task="fill", set=settings, tokenizer="char",
+        budget="1steps", threads=1,
+    )  # fmt: skip
+    run = chainrule.load(str(tmp_path / "run"), threads=1)
+    given = held_out(run, 30)
+    assert tokens(run, "test", 9).told.key == "text_own" and "".join(given.texts) in TEXT and len(given) == 30
+    gone = replace(run, settings={**run.settings, "data": str(tmp_path / "gone.txt")})
+    assert tokens(gone, "test", 9).told.key == "text_plays" and len(tokens(gone, "test", 9).ids) == 9

@@ -16,7 +16,7 @@ import { write } from "./write.js";
 const given = JSON.parse(document.getElementById("given").textContent);
 speak(given.texts.words);
 themeToggle();
-// A tab: its name; keys, of its state in the address; offered(given), is there anything for it to do; open(place), which
+// A tab: its name; can(run), does it ask such runs; offered(given), is there anything for it to do; open(place), which
 // fills the place and returns what closes it, if anything must be stopped.
 const tabs = [write, inspect, compare, translate, draw, labels, forecast, learn].filter(tab => tab.offered(given));
 const host = document.getElementById("app");

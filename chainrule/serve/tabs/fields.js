@@ -37,16 +37,18 @@ export function fileField(id, label, accept, read, ...trees) {
   return h("div", { class: "tools drop", on: { dragover: event => event.preventDefault(), drop: event => { event.preventDefault(); taken(event.dataTransfer.files); } } },
     h("label", { class: "chip file" }, label, h("input", { class: "vh", id, type: "file", accept, on: { change: event => taken(event.target.files) } })), trees);
 }
+// An image of the reader's own: read(name, url) gets it as a data URL; name: of the one that was read.
+export function imageField(place, id, name, read) {
+  const taken = file => {
+    const reader = new FileReader();
+    reader.onload = () => read(file.name, reader.result);
+    reader.onerror = () => place.alarm(say("file_unread", { name: file.name }));
+    reader.readAsDataURL(file);
+  };
+  return fileField(id, say("choose_image"), "image/png,image/jpeg,image/webp", taken, h("span", { class: "note" }, name ?? say("drop_image")));
+}
 // A button that opens the tab Look inside, where the run explains what it reads.
 export function lookInside(place, run, state) {
   const go = () => place.go("inspect", { ...place.state, at: undefined, layer: undefined, head: undefined, target: undefined, ...state, run: [run.name] });
   return run.explains && h("button", { type: "button", class: "chip", id: "look", on: { click: go } }, say("look"));
-}
-// A file with some content, saved by the browser.
-export function save(content, type, name) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([content], { type }));
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10000);
 }

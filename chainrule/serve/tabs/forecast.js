@@ -1,5 +1,6 @@
 // Forecast: a series and what is expected of its next values, with the quantiles of sampled paths.
-import { choiceField, during, fileField, indexOf, keep, numberField, numbers, own, save } from "./fields.js";
+import { choiceField, during, fileField, indexOf, keep, numberField, numbers, own } from "./fields.js";
+import { download } from "./save.js";
 import { axis } from "./figures.js";
 import { textBox } from "./place.js";
 import { columnsOf, firstColumn, numbersOf } from "./series.js";
@@ -118,7 +119,7 @@ class Forecasting {
         h("figcaption", {}, name && [h("b", {}, name), " · "], say(values.length ? "series_given" : "series_from_run", { n: values.length || series.read }), past.length > drawn(one, width) && `; ${say("series_drawn", { n: drawn(one, width) })}`),
         chart(past, one, width), legend(one), h("p", { class: "axis-name note" }, say("series_axis"))),
       h("p", { class: "note" }, say("series_proves")),
-      h("p", { class: "tools" }, h("button", { type: "button", class: "chip", id: "save-csv", on: { click: () => save(csv(one), "text/csv", `forecast-${run.name}.csv`) } }, say("forecast_csv"))),
+      h("p", { class: "tools" }, h("button", { type: "button", class: "chip", id: "save-csv", on: { click: () => download(`forecast-${run.name}.csv`, new Blob([csv(one)], { type: "text/csv" })) } }, say("forecast_csv"))),
       h("details", { open: true }, h("summary", {}, say("series_table")), table([say("series_step"), ...headOf(one)], rowsOf(one).map(([step, ...rest]) => [step, ...rest.map(v => num(v))]))));
   }
 }

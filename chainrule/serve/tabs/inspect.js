@@ -1,7 +1,7 @@
 // Look inside: traces of one text side by side.
 import { fileOf, hasLayer, outdated, questions } from "./ask.js";
 import { placeIn, sameText } from "./places.js";
-import { fileField } from "./fields.js";
+import { imageField } from "./fields.js";
 import { reads } from "./labels.js";
 import { box, textBox, toggled } from "./place.js";
 import { stretch } from "./tokens.js";
@@ -14,9 +14,8 @@ export const inspect = {
   can: run => run.explains,
   offered: given => given.runs.some(run => run.explains),
   open(place) {
-    place.settle(place.runs.find(run => run.sample) ?? place.runs[0]);
+    place.settleText();
     place.state = { flow: +matchMedia("(max-width: 640px)").matches, ...place.state };
-    place.state.text ??= place.chosen()[0].sample ?? "";
     const inspection = new Inspection(place);
     inspection.start();
     let width = innerWidth;
@@ -37,20 +36,11 @@ class Inspection {
     const more = name => box("checkbox", `view-${name}`, "view", titleOf(name), (state.view || []).includes(name), on => { state.view = toggled(state.view, name, on); this.start(); });
     return [
       place.runBoxes(() => { place.state.text ||= place.chosen().at(-1)?.sample ?? ""; this.start(); }),
-      place.chosen().some(ofImage) ? this.imageField() : textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; delete state.target; }, () => this.start()),
+      place.chosen().some(ofImage) ? imageField(place, "inspect-image", this.image?.name, (name, url) => { this.image = { name, url }; delete state.at; this.start(); }) : textBox("text", say("text_box"), state.text, text => { state.text = text; delete state.at; delete state.target; }, () => this.start()),
       place.chosen().some(run => run.takes.includes("target")) && textBox("target", say("target_box"), state.target ?? "", text => { state.target = text; delete state.at; }, () => this.start()),
       h("div", { class: "tools" }, h("button", { type: "button", class: "chip go", id: "show", on: { click: () => this.start() } }, say("show")),
         this.slow().length > 0 && h("fieldset", {}, h("legend", {}, say("more_views")), this.slow().map(more))),
     ];
-  }
-  imageField() {
-    return fileField("inspect-image", say("choose_image"), "image/png,image/jpeg,image/webp", file => this.take(file), h("span", { class: "note" }, this.image?.name ?? say("drop_image")));
-  }
-  take(file) {
-    const reader = new FileReader();
-    reader.onload = () => { this.image = { name: file.name, url: reader.result }; delete this.place.state.at; this.start(); };
-    reader.onerror = () => this.place.alarm(say("file_unread", { name: file.name }));
-    reader.readAsDataURL(file);
   }
   // What the chosen runs read. An image is not kept in the address, and runs of images and of texts are not mixed: the
   // last one that was chosen decides.

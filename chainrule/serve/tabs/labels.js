@@ -1,5 +1,5 @@
 // Tag and classify: a label for a text or an image, with the probability of every label; a tag for every token.
-import { during, fileField, indexOf, keep, lookInside, own } from "./fields.js";
+import { during, imageField, indexOf, keep, lookInside, own } from "./fields.js";
 import { textBox } from "./place.js";
 import { table, visible } from "./tokens.js";
 import { h, num, percent, render } from "./tree.js";
@@ -59,19 +59,13 @@ class Labelling {
   }
   form(kind) {
     const { place, run } = this, again = () => this.start(), input = kind === "image"
-      ? fileField("image-file", say("choose_image"), "image/png,image/jpeg,image/webp", file => this.take(file), h("span", { class: "note" }, this.file?.name ?? say("drop_image")))
+      ? imageField(place, "image-file", this.file?.name, (name, url) => { this.file = { name, url }; this.start(); })
       : textBox("label-text", say("text_box"), this.text, text => keep(place, { text, at: undefined }), again);
     return [
       place.runBoxes(again, false), input,
       h("div", { class: "tools" }, kind !== "image" && h("button", { type: "button", class: "chip go", id: "label", on: { click: again } }, say(kind === "tokens" ? "tag" : "classify")),
         h("details", {}, h("summary", {}, say(kind === "tokens" ? "known_tags" : "known_labels", { n: run.labels.length })), h("p", { class: "note" }, run.labels.join(" · ")))),
     ];
-  }
-  take(file) {
-    const reader = new FileReader();
-    reader.onload = () => { this.file = { name: file.name, url: reader.result }; this.start(); };
-    reader.onerror = () => this.place.alarm(say("file_unread", { name: file.name }));
-    reader.readAsDataURL(file);
   }
   async classify(asked, kind) {
     const { place, run, file } = this, answer = await place.ask("v1/classify", classQuestion(run, kind === "image" ? file.url : this.text), asked);

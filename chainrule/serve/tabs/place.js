@@ -36,6 +36,11 @@ export class Place {
     const known = this.chosen().map(run => run.name);
     this.state.run = known.length ? (many ? known : known.slice(0, 1)) : [first.name];
   }
+  // The same for runs of text, and a text where the address has none.
+  settleText() {
+    this.settle(this.runs.find(run => run.sample) ?? this.runs[0]);
+    this.state.text ??= this.chosen()[0].sample ?? "";
+  }
   runBoxes(change, many = true) {
     const name = run => [run.name, run.name === run.model ? "" : ` · ${run.model}`];
     return h("fieldset", {}, h("legend", {}, say("runs")), this.runs.map(run => box(many ? "checkbox" : "radio", `run-${run.name}`, "run", name(run), this.state.run.includes(run.name), on => {

@@ -12,8 +12,7 @@ export const write = {
   can: run => run.writes,
   offered: given => given.runs.some(run => run.writes),
   open(place) {
-    place.settle(place.runs.find(run => run.sample) ?? place.runs[0]);
-    place.state.text ??= place.chosen()[0].sample ?? "";
+    place.settleText();
     if (!kept) kept = new Branches(place.state.text);
     else if (kept.text !== place.state.text) kept.go(kept.grow(place.state.text, { kind: "given" }));
     new Writing(place, kept).start();
