@@ -1,0 +1,338 @@
+"""Programs: lists of operations on buffers, run by all threads of a team without a return to Python.
+
+An *operation* is a row of 64-bit integers: which it is, then addresses and sizes. Every thread goes through the list
+and does its share of each operation, with a barrier after it: products are split by blocks of rows of the matrix, all
+else by tokens or by heads. A step of a decoder of 12 layers is about 120 operations.
+
+What changes from call to call is a row of its own, the *call*: number of tokens, the cache, and a table of the tokens
+with row, position and beginning of the record of each.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numba
+import numpy as np
+from numba import types
+from numba.extending import intrinsic
+
+from chainrule.kernels import attention as at
+from chainrule.kernels import elementwise as el
+from chainrule.kernels import matmul as mm
+from chainrule.kernels.threads import barrier, team
+
+FIELDS = 16
+"""Integers of an operation."""
+
+
+class Kind(IntEnum):
+    """Operations; the fields of each are those of the function below that bears its name."""
+
+    PREPARE = 0
+    MULTIPLY = 1
+    ANGLES = 2
+    SPLIT = 3
+    ATTEND = 4
+
+
+class Call(IntEnum):
+    """Fields of a call."""
+
+    COUNTER = 0
+    """Arrivals at barriers."""
+    PROGRAM = 1
+    OPERATIONS = 2
+    TOKENS = 3
+    """Number of tokens."""
+    TABLE = 4
+    """Address of row, position and first visible position of each token."""
+    SLOTS = 5
+    """Slots S of the cache."""
+    KEYS = 6
+    VALUES = 7
+    ROW = 8
+    """Numbers of a row of the cache: those of all layers."""
+    SCORES = 9
+    """Address of room for the scores of a query, for each thread."""
+
+
+INT8, BF16 = 0, 1
+"""Kinds of weights."""
+
+
+def _pointer(kind: Any) -> Any:
+    """Return a compiled function that turns an address into a pointer."""
+
+    @intrinsic
+    def pointer(_context: Any, address: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
+
+        return types.CPointer(kind)(types.int64), generate
+
+    return pointer
+
+
+floats, doubles, longs, shorts = (_pointer(kind) for kind in (types.float32, types.float64, types.int64, types.uint16))
+
+
+@intrinsic
+def _to_bf16(_context: Any, number: Any) -> Any:
+    """The bits of a float32, rounded to bf16, to nearest even."""
+    from llvmlite import ir
+
+    def generate(_context: Any, b: Any, _signature: Any, values: Any) -> Any:
+        bits = b.bitcast(values[0], ir.IntType(32))
+        odd = b.and_(b.lshr(bits, ir.IntType(32)(16)), ir.IntType(32)(1))
+        rounded = b.add(bits, b.add(odd, ir.IntType(32)(0x7FFF)))
+        return b.trunc(b.lshr(rounded, ir.IntType(32)(16)), ir.IntType(16))
+
+    return types.uint16(types.float32), generate
+
+
+@numba.njit
+def share(count: int, thread: int, threads: int) -> tuple[int, int]:
+    """Return the first and the last but one of the units of a thread."""
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+@numba.njit(fastmath=True)
+def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
+    """Normalise the rows of x, where it is asked for, and convert them to what a product multiplies.
+
+    Fields: x; width; gain, 0: no norm; bias, 0: none; epsilon as bits of a float; kind of weights; result; its scales
+    and sums; room for a row of float32 for each thread; groups.
+    """
+    x, width, gain, bias, epsilon, kind, result, scales, sums, room, groups = op[1:12]
+    eps = np.float64(epsilon) * 1e-12
+    stride = groups * mm.GROUP
+    begin, end = share(call[Call.TOKENS], thread, threads)
+    mine = room + 4 * stride * thread
+    for m in range(begin, end):
+        source = x + 4 * width * m
+        if gain or width != stride:
+            row, normed = numba.carray(floats(source), width), numba.carray(floats(mine), stride)
+            if gain:
+                mean = np.float32(0)
+                for i in range(width):
+                    mean += row[i]
+                mean /= width
+                variance = np.float32(0)
+                for i in range(width):
+                    variance += (row[i] - mean) ** 2
+                factor = np.float32(1 / np.sqrt(variance / width + eps))
+                gains = numba.carray(floats(gain), width)
+                for i in range(width):
+                    normed[i] = (row[i] - mean) * factor * gains[i]
+                if bias:
+                    biases = numba.carray(floats(bias), width)
+                    for i in range(width):
+                        normed[i] += biases[i]
+            else:
+                normed[:width] = row
+            normed[width:] = 0
+            source = mine
+        if kind == INT8:
+            el.quantise(source, result + stride * m, scales + 4 * groups * m, sums + 4 * groups * m, groups)
+        else:
+            el.round_to_bf16(source, result + 2 * stride * m, stride // 16)
+
+
+@numba.njit
+def multiply(op: Any, call: Any, thread: int, threads: int) -> None:
+    """y = activation(x W^T + bias), or y += that.
+
+    Fields: kind of weights; weights; scales; blocks and groups of the matrix; x; its scales and sums; y; numbers of a
+    row of y; bias, 0: none; activation; residual path that the result is added to, 0: none.
+    """
+    kind, weights, scales, blocks, groups, x, x_scales, x_sums, y, stride, bias, activation, residual = op[1:14]
+    tokens = call[Call.TOKENS]
+    first, last = share(blocks, thread, threads)
+    step = 8  # blocks at a time: their results are in the nearest cache when they are finished
+    while first < last:
+        many = min(step, last - first)
+        m = 0
+        here = y + 64 * first
+        if kind == INT8:
+            w, s = weights + first * groups * 1024, scales + first * groups * 32
+        else:
+            w, s = weights + first * groups * 2048, 0
+        while m < tokens:
+            rows = 8 if tokens - m >= 8 else 4 if tokens - m >= 4 else 2 if tokens - m >= 2 else 1
+            to = here + 4 * stride * m
+            if kind == INT8:
+                a, b, c = x + 64 * groups * m, x_scales + 4 * groups * m, x_sums + 4 * groups * m
+                if rows == 8:
+                    mm.int8_8(w, s, a, b, c, to, many, groups, 4 * stride)
+                elif rows == 4:
+                    mm.int8_4(w, s, a, b, c, to, many, groups, 4 * stride)
+                elif rows == 2:
+                    mm.int8_2(w, s, a, b, c, to, many, groups, 4 * stride)
+                else:
+                    mm.int8_1(w, s, a, b, c, to, many, groups, 4 * stride)
+            else:
+                a = x + 128 * groups * m
+                if rows == 8:
+                    mm.bf16_8(w, a, to, many, groups, 4 * stride)
+                elif rows == 4:
+                    mm.bf16_4(w, a, to, many, groups, 4 * stride)
+                elif rows == 2:
+                    mm.bf16_2(w, a, to, many, groups, 4 * stride)
+                else:
+                    mm.bf16_1(w, a, to, many, groups, 4 * stride)
+            m += rows
+        for m in range(tokens):
+            to = here + 4 * stride * m
+            if bias:
+                el.add_into(to, bias + 64 * first, many)
+            if activation == 1:
+                el.gelu(to, many)
+            elif activation == 2:
+                el.gelu_tanh(to, many)
+            elif activation == 3:
+                el.relu(to, many)
+            elif activation == 4:
+                el.relu2(to, many)
+            elif activation == 5:
+                el.swish(to, many)
+            if residual:
+                el.add_into(residual + 4 * stride * m + 64 * first, to, many)
+        first += many
+
+
+@numba.njit
+def angles(op: Any, call: Any, thread: int, threads: int) -> None:
+    """Write cos and sin of the rotary angles of every token. Fields: frequencies, half a head, result."""
+    frequencies, half, result = op[1:4]
+    table = longs(call[Call.TABLE])
+    rate, to = doubles(frequencies), floats(result)
+    begin, end = share(call[Call.TOKENS], thread, threads)
+    for m in range(begin, end):
+        for i in range(half):
+            angle = table[3 * m + 1] * rate[i]
+            to[(2 * m) * half + i] = np.cos(angle)
+            to[(2 * m + 1) * half + i] = np.sin(angle)
+
+
+@numba.njit(fastmath=True)
+def split(op: Any, call: Any, thread: int, threads: int) -> None:
+    """Make queries, keys and values of the result of one product: normalise and rotate; keys and values to the cache.
+
+    Fields: result of the product; numbers of its rows; heads; groups; width of a head; queries in bf16; 1: queries and
+    keys are normalised; cos and sin, 0: not rotated; layer.
+    """
+    source, stride, heads, groups, width, queries, normalised, rotary, layer = op[1:10]
+    table, slots = longs(call[Call.TABLE]), call[Call.SLOTS]
+    parts = heads + 2 * groups
+    half = width // 2
+    begin, end = share(call[Call.TOKENS] * parts, thread, threads)
+    for unit in range(begin, end):
+        m, part = unit // parts, unit % parts
+        x = numba.carray(floats(source + 4 * (stride * m + width * part)), width)
+        if part < heads + groups:
+            if normalised:
+                total = np.float32(0)
+                for i in range(width):
+                    total += x[i] * x[i]
+                factor = np.float32(1 / np.sqrt(total / width + np.float32(1.1920929e-07)))
+                for i in range(width):
+                    x[i] *= factor
+            if rotary:
+                cos = numba.carray(floats(rotary + 8 * half * m), half)
+                sin = numba.carray(floats(rotary + 8 * half * m + 4 * half), half)
+                for i in range(half):
+                    a, b = x[i], x[half + i]
+                    x[i], x[half + i] = a * cos[i] - b * sin[i], b * cos[i] + a * sin[i]
+        if part < heads:
+            q = shorts(queries + 2 * width * (heads * m + part))
+            scale = np.float32(1 / np.sqrt(width))
+            for i in range(width):
+                q[i] = _to_bf16(np.float32(x[i] * scale))
+            continue
+        slot = table[3 * m + 1] % slots
+        head = (part - heads) % groups
+        at_row = 2 * (call[Call.ROW] * table[3 * m] + ((layer * groups) + head) * slots * width)
+        if part < heads + groups:
+            k = shorts(call[Call.KEYS] + at_row + 2 * (slot // 16) * 16 * width)
+            for i in range(width):
+                k[(i // 2) * 32 + (slot % 16) * 2 + i % 2] = _to_bf16(x[i])
+        else:
+            v = shorts(call[Call.VALUES] + at_row + 2 * slot * width)
+            for i in range(width):
+                v[i] = _to_bf16(x[i])
+
+
+@numba.njit
+def attend(op: Any, call: Any, thread: int, threads: int) -> None:
+    """Attention of every head of every token over the cache.
+
+    Fields: queries in bf16; heads; groups; width of a head; result; numbers of its rows; layer; context.
+    """
+    queries, heads, groups, width, result, stride, layer, context = op[1:9]
+    table, slots = longs(call[Call.TABLE]), call[Call.SLOTS]
+    room = call[Call.SCORES] + 4 * (slots + 16) * thread
+    score = numba.carray(floats(room), slots)
+    begin, end = share(call[Call.TOKENS] * heads, thread, threads)
+    for unit in range(begin, end):
+        m, head = unit // heads, unit % heads
+        row, place, origin = table[3 * m], table[3 * m + 1], table[3 * m + 2]
+        newest = table[3 * m + 1]
+        for other in range(m + 1, call[Call.TOKENS]):  # tokens of the same row that were written after this one
+            if table[3 * other] != row:
+                break
+            newest = table[3 * other + 1]
+        oldest = max(origin, place - context + 1)
+        used = min(newest + 1, slots)
+        blocks = (used + 15) // 16
+        shift = 2 * (call[Call.ROW] * row + (layer * groups + head // (heads // groups)) * slots * width)
+        keys, values = call[Call.KEYS] + shift, call[Call.VALUES] + shift
+        at.scores(queries + 2 * width * (heads * m + head), keys, room, blocks, width // 2)
+        if oldest > 0 or newest > place or blocks * 16 > used:
+            for slot in range(blocks * 16):
+                position = newest - (newest - slot) % slots
+                if position < oldest or position > place:
+                    score[slot] = -np.inf
+        total = room + 4 * slots
+        at.softmax(room, blocks, total)
+        to = result + 4 * (stride * m + width * head)
+        if width == 64:
+            at.mix_64(room, values, total, to, used)
+        elif width == 16:
+            at.mix_16(room, values, total, to, used)
+        elif width == 32:
+            at.mix_32(room, values, total, to, used)
+        elif width == 48:
+            at.mix_48(room, values, total, to, used)
+        elif width == 80:
+            at.mix_80(room, values, total, to, used)
+        elif width == 96:
+            at.mix_96(room, values, total, to, used)
+        else:
+            at.mix_128(room, values, total, to, used)
+
+
+@numba.cfunc(types.void(types.intp))
+def run(address: int) -> None:
+    """Run the program of a call in this thread: the function that a team calls.
+
+    Args:
+        address: that of the call.
+    """
+    thread, threads = team()
+    call = numba.carray(longs(address), 16)
+    for i in range(call[Call.OPERATIONS]):
+        op = numba.carray(longs(call[Call.PROGRAM] + 8 * FIELDS * i), FIELDS)
+        if op[0] == Kind.MULTIPLY:
+            multiply(op, call, thread, threads)
+        elif op[0] == Kind.PREPARE:
+            prepare(op, call, thread, threads)
+        elif op[0] == Kind.ANGLES:
+            angles(op, call, thread, threads)
+        elif op[0] == Kind.SPLIT:
+            split(op, call, thread, threads)
+        else:
+            attend(op, call, thread, threads)
+        if threads > 1:
+            barrier(address, (i + 1) * threads)
