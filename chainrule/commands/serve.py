@@ -41,8 +41,9 @@ class Serve(Machine):
         choices=("requests", "errors"),
     )
     precision: str | None = option(
-        "number format (default: fp32; in bf16 an answer depends, in the last bits, on what else is asked)",
-        choices=("auto", "fp32", "bf16"),
+        "number format (default: fp32; in bf16 the last bits of an answer depend on what else is asked; int8: weights "
+        "of 8 bits, to generate faster (gpt))",
+        choices=("auto", "fp32", "bf16", "int8"),
         group="machine",
     )
 

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 from functools import partial
 
-from chainrule.kernels.vectors import FLOAT, FLOATS, INT, INTS, LANES, Emitter, Value, micro_kernel
-
-WIDTHS = (16, 32, 48, 64, 80, 96, 128)
-"""Widths of a head that there are kernels for."""
+from chainrule.kernels.precision import WIDTHS
+from chainrule.kernels.vectors import FLOAT, INT, INTS, LANES, Emitter, Value, micro_kernel
 
 
 @micro_kernel(5)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from chainrule.core import Autoregressive, NotRewindable, Prediction, Projected, State
-from chainrule.kernels.attention import WIDTHS
 from chainrule.kernels.elementwise import ACTIVATIONS
-from chainrule.kernels.matmul import BLOCK, GROUP, pack_bf16, pack_int8
+from chainrule.kernels.packing import BLOCK, GROUP, pack_bf16, pack_int8
 from chainrule.kernels.program import BF16, FIELDS, INT8, Call, Kind, run
 from chainrule.kernels.threads import start
 from chainrule.nn.decoder import Decoder
+from chainrule.nn.transformer_config import TransformerLMConfig
 
-Precision = Literal["int8", "bf16"]
+Precision = str
+"""``int8`` or ``bf16``."""
 CHUNK = 64
 """Tokens that a program reads at most; so many can be rewound."""
 
@@ -159,25 +160,6 @@ class Program:
         start(run, self.call.ctypes.data, self.threads)
 
 
-def unsupported(model: object) -> str | None:
-    """Return why a model cannot be compiled; None: it can.
-
-    Args:
-        model: any model.
-    """
-    if type(model).forward is not Decoder.forward or not isinstance(model, Decoder):
-        return f"{type(model).__name__} has no compiled step"
-    c = model.config
-    width = c.head_width or c.width // c.heads
-    if c.positions in ("alibi", "relative"):
-        return f"positions={c.positions} add a bias to the scores"
-    if c.norm != "pre":
-        return "norm=post"
-    if width not in WIDTHS or c.width % BLOCK:
-        return f"heads of width {width}: compiled are {', '.join(map(str, WIDTHS))}, in a width that divides by {BLOCK}"
-    return None
-
-
 class PackedDecoder(Autoregressive):
     """A decoder with packed weights.
 
@@ -185,15 +167,13 @@ class PackedDecoder(Autoregressive):
         model: the decoder whose weights are packed; its embeddings are used as they are.
         precision: number format of the weights.
         threads: number of threads.
-
-    Raises:
-        ValueError: the model is of a kind that has no compiled step.
     """
+
+    config: TransformerLMConfig
 
     def __init__(self, model: Decoder, precision: Precision, threads: int):
         super().__init__(model.config)
-        if (why := unsupported(model)) is not None:
-            raise ValueError(why)
+        self.parameters_of_model = model.parameters_count
         c = self.config = model.config
         self.vocab_size, self.context, self.window = model.vocab_size, model.context, model.window
         self.embedding, self.position = model.embedding, model.position
@@ -209,6 +189,11 @@ class PackedDecoder(Autoregressive):
         assert isinstance(model.norm, nn.LayerNorm)
         self.head.linear([weight], self.hidden, self.logits, norm=model.norm)
         self.head.finish()
+
+    @property
+    def parameters_count(self) -> int:
+        """Number of parameters of the model whose weights are packed."""
+        return self.parameters_of_model
 
     def _body(self, model: Decoder, precision: Precision) -> Program:
         c, H, G, K = model.config, model.config.heads, self.groups, self.head_width

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from functools import partial
 
-from chainrule.kernels.matmul import GROUP
+from chainrule.kernels.packing import GROUP
 from chainrule.kernels.vectors import BYTES, FLOAT, INT, LANES, Emitter, Value, micro_kernel
 
 ACTIVATIONS = ("none", "gelu", "gelu_tanh", "relu", "relu2", "swish")
@@ -45,7 +45,9 @@ def activated(emit: Emitter, x: Value, kind: str) -> Value:
         return emit.times(x, share)
     if kind == "gelu_tanh":  # tanh(u) = 2 sigmoid(2u) - 1
         cubic = emit.fma(emit.times(x, x), emit.constant(0.044715), emit.constant(1.0))
-        return emit.times(x, _sigmoid(emit, emit.times(emit.times(x, cubic), emit.constant(2 * math.sqrt(2 / math.pi)))))
+        return emit.times(
+            x, _sigmoid(emit, emit.times(emit.times(x, cubic), emit.constant(2 * math.sqrt(2 / math.pi))))
+        )
     if kind == "swish":
         return emit.times(x, _sigmoid(emit, x))
     above = emit.largest(x, emit.zeros())

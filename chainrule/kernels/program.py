@@ -21,6 +21,8 @@ from numba.extending import intrinsic
 from chainrule.kernels import attention as at
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
+from chainrule.kernels.packing import GROUP
+from chainrule.kernels.selftest import cache_folder
 from chainrule.kernels.threads import barrier, team
 
 FIELDS = 16
@@ -107,7 +109,7 @@ def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
     """
     x, width, gain, bias, epsilon, kind, result, scales, sums, room, groups = op[1:12]
     eps = np.float64(epsilon) * 1e-12
-    stride = groups * mm.GROUP
+    stride = groups * GROUP
     begin, end = share(call[Call.TOKENS], thread, threads)
     mine = room + 4 * stride * thread
     for m in range(begin, end):
@@ -204,14 +206,17 @@ def multiply(op: Any, call: Any, thread: int, threads: int) -> None:
 
 @numba.njit
 def angles(op: Any, call: Any, thread: int, threads: int) -> None:
-    """Write cos and sin of the rotary angles of every token. Fields: frequencies, half a head, result."""
+    """Write cos and sin of the rotary angles of every token. Fields: frequencies, half a head, result.
+
+    Positions count from the beginning of the record, so that a record is rounded the same wherever it stands.
+    """
     frequencies, half, result = op[1:4]
     table = longs(call[Call.TABLE])
     rate, to = doubles(frequencies), floats(result)
     begin, end = share(call[Call.TOKENS], thread, threads)
     for m in range(begin, end):
         for i in range(half):
-            angle = table[3 * m + 1] * rate[i]
+            angle = (table[3 * m + 1] - table[3 * m + 2]) * rate[i]
             to[(2 * m) * half + i] = np.cos(angle)
             to[(2 * m + 1) * half + i] = np.sin(angle)
 
@@ -313,8 +318,7 @@ def attend(op: Any, call: Any, thread: int, threads: int) -> None:
             at.mix_128(room, values, total, to, used)
 
 
-@numba.cfunc(types.void(types.intp))
-def run(address: int) -> None:
+def _run(address: int) -> None:
     """Run the program of a call in this thread: the function that a team calls.
 
     Args:
@@ -336,3 +340,15 @@ def run(address: int) -> None:
             attend(op, call, thread, threads)
         if threads > 1:
             barrier(address, (i + 1) * threads)
+
+
+def _compiled() -> Any:
+    """Compile ``_run``, or load it from the cache of this processor and these sources."""
+    before, numba.config.CACHE_DIR = numba.config.CACHE_DIR, str(cache_folder())  # type: ignore[attr-defined]
+    try:
+        return numba.cfunc(types.void(types.intp), cache=True)(_run)
+    finally:
+        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+
+
+run = _compiled()

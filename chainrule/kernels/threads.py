@@ -57,7 +57,9 @@ def start(function: Any, argument: int, threads: int) -> None:
 if (_library := openmp()) is not None:
     for _name in ("omp_get_thread_num", "omp_get_num_threads"):
         llvmlite.binding.add_symbol(_name, ctypes.cast(getattr(_library, _name), ctypes.c_void_p).value)
-    _number, _size = (types.ExternalFunction(f"omp_get_{name}", types.int32()) for name in ("thread_num", "num_threads"))
+    _number, _size = (
+        types.ExternalFunction(f"omp_get_{name}", types.int32()) for name in ("thread_num", "num_threads")
+    )
 
     @numba.njit(inline="always")
     def team() -> tuple[int, int]:

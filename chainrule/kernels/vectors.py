@@ -7,8 +7,8 @@ products that low precision lives from:
     vpdpbusd    acc[i] += sum over j < 4 of unsigned a[i, j] * signed b[i, j]      4 x 16 bytes -> 16 x int32
     vdpbf16ps   acc[i] += sum over j < 2 of a[i, j] * b[i, j]                      2 x 16 bf16  -> 16 x float32
 
-``micro_kernel`` turns a function of an emitter into a function that compiled code calls. Its arguments are addresses and
-sizes. Import this module inside functions only: it loads the compiler.
+``micro_kernel`` turns a function of an emitter into a function that compiled code calls. Its arguments are addresses
+and sizes. Import this module inside functions only: it loads the compiler.
 """
 
 from __future__ import annotations
@@ -148,7 +148,9 @@ class Emitter:
             return self._call("llvm.vector.reduce.add.v16i32", INT, a)
         half = a
         for shift in (8, 4, 2, 1):  # the tree of additions is the same on every processor
-            mixed = self.builder.shuffle_vector(half, half, ir.Constant(INTS, [(i + shift) % LANES for i in range(LANES)]))
+            mixed = self.builder.shuffle_vector(
+                half, half, ir.Constant(INTS, [(i + shift) % LANES for i in range(LANES)])
+            )
             half = self.plus(half, mixed)
         return self.builder.extract_element(half, INT(0))
 

@@ -39,5 +39,5 @@ class Run(Generic[ProcessorT]):
 
     def __repr__(self) -> str:
         where = f" from {self.path}" if self.path else ""
-        size = sum(x.numel() for x in self.model.parameters())
-        return f"<Run {self.name} for {self.task}, {size:,} parameters, processor {self.processor.kind}{where}>"
+        size = f"{self.model.parameters_count:,} parameters"
+        return f"<Run {self.name} for {self.task}, {size}, processor {self.processor.kind}{where}>"

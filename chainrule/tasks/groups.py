@@ -159,6 +159,12 @@ class UsesRun(Machine):
     """Options of the commands that take a run. By default, a function of the run's task answers."""
 
     run: Any = argument("the folder of a run", first=True)
+    precision: str | None = option(
+        "number format; int8: weights of 8 bits, to generate faster (gpt); auto (default): bf16 where the processor is "
+        "faster with it, else fp32",
+        choices=("auto", "fp32", "bf16", "int8"),
+        group="machine",
+    )
 
     def call(self) -> dict[str, Any]:
         """Return the answer of the run's task: of the function that it registered for this command."""

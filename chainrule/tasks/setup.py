@@ -26,9 +26,11 @@ from chainrule.core.compute import RandomState, decide
 from chainrule.core.errors import is_out_of_memory
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
+from chainrule.kernels.precision import with_int8_weights
 from chainrule.runs import RunFolder
 from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task, refuse_unused
+from chainrule.tasks.progress import say
 from chainrule.tasks.settings import ResolvedRun, RunConfig
 from chainrule.training.budget import Budget
 from chainrule.training.loop import Plan, Trainer
@@ -313,7 +315,7 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     Args:
         path: the folder.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        precision: ``auto``, ``fp32`` or ``bf16``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``int8``.
         threads: CPU threads; None: all.
 
     Raises:
@@ -344,6 +346,8 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     settings = run.read_settings()
     compute = decide(device, precision, threads, prefers_bf16=settings["train"].get("bf16", False))
     model.to(compute.device).eval()
+    if precision == "int8":
+        model = with_int8_weights(model, compute.threads, say)
     processor = processor_from_json(files["processor.json"])
     return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path)
 

@@ -1,0 +1,58 @@
+"""A model with its weights in int8: by compiled kernels, or in plain torch where there are none for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from chainrule.core import Autoregressive, SequenceModel, UserError
+from chainrule.kernels.rounding import round_weights
+from chainrule.kernels.selftest import why_not
+from chainrule.nn.decoder import Decoder
+
+WIDTHS = (16, 32, 48, 64, 80, 96, 128)
+"""Widths of a head that there are kernels for."""
+
+
+def with_int8_weights(model: SequenceModel, threads: int, tell: Callable[[str], None]) -> Autoregressive:
+    """Return a model that predicts with int8 weights.
+
+    Args:
+        model: a trained model with its weights as they were saved.
+        threads: number of threads.
+        tell: is given a note where the model is computed in torch, which saves neither time nor memory.
+
+    Raises:
+        UserError: models of this type are not used in int8.
+    """
+    if not isinstance(model, Decoder) or type(model).forward is not Decoder.forward:
+        raise UserError(
+            f"--precision int8 is for Transformer decoders (gpt), and this run is a {type(model).__name__}: use fp32 "
+            "or bf16"
+        )
+    why = no_kernel(model) or why_not()
+    if why is not None:
+        tell(f"note: int8 weights are computed with in torch, which is not faster than fp32: {why}")
+        return round_weights(model)
+    from chainrule.kernels.decoder import PackedDecoder
+
+    return PackedDecoder(model, "int8", threads).eval()
+
+
+def no_kernel(model: Decoder) -> str | None:
+    """Return why a decoder has no compiled step; None: it has.
+
+    Args:
+        model: the decoder.
+    """
+    c = model.config
+    width = c.head_width or c.width // c.heads
+    if c.positions in ("alibi", "relative"):
+        return f"positions={c.positions} add a bias to the scores, for which there is no kernel"
+    if c.norm != "pre":
+        return "there is no kernel for norm=post"
+    if width not in WIDTHS or c.width % 16:
+        known = ", ".join(map(str, WIDTHS))
+        return (
+            f"there are kernels for heads of width {known} in a width that divides by 16, not for {width} in {c.width}"
+        )
+    return None

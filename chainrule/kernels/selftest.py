@@ -1,0 +1,128 @@
+"""May compiled kernels be used here? Asked once for each processor and version, in a process of its own.
+
+LLVM can end the whole process where it does not know an instruction, so that the first compilation runs in a child. It
+compiles the kernels into a cache, compares them with torch and writes its finding beside them; later processes read the
+finding and load the kernels in a fraction of a second. The folder bears a hash of the sources, the versions of Python,
+numba and LLVM, and the processor: what one of them changes is compiled and tested again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from chainrule.core.progress import phase
+
+FOUND = "found.json"
+"""File of the finding: ``{"why": null}``, or why the kernels may not be used."""
+SECONDS = 600
+"""Time that a self-test may take."""
+CLOSE = {"int8": 2e-2, "bf16": 5e-3}
+"""Largest difference of the logits of a small decoder from torch's, as a share of their spread."""
+
+
+@functools.cache
+def cache_folder() -> Path:
+    """Return the folder of the compiled kernels: in the user's cache, or a temporary one where that is read-only."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "chainrule" / "kernels" / _key()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="chainrule-kernels-"))
+
+
+def _key() -> str:
+    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
+    facts = [sys.version, version("numba"), version("llvmlite"), torch.__version__, _processor()]
+    return hashlib.sha256(sources + json.dumps(facts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    """Model name and features of the first processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    except OSError:
+        return platform.processor()
+    return "; ".join(line for line in lines if line.startswith(("model name", "flags")))
+
+
+@functools.cache
+def why_not() -> str | None:
+    """Return why compiled kernels may not be used here; None: they may. The first call on a machine compiles them.
+
+    Returns:
+        A reason for a note, such as "this processor has no AVX512-VNNI".
+    """
+    if os.environ.get("CHAINRULE_KERNELS") == "off":
+        return "CHAINRULE_KERNELS=off"
+    for name, has in (("VNNI", torch.cpu._is_vnni_supported), ("BF16", torch.cpu._is_avx512_bf16_supported)):
+        if not has():
+            return f"this processor has no AVX512-{name}"
+    file = cache_folder() / FOUND
+    if not file.exists():
+        with phase("compiling kernels, once"):
+            _ask_child(file)
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))["why"]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{file} cannot be read: {error}"
+
+
+def _ask_child(file: Path) -> None:
+    """Run the self-test in a child process, which writes the finding; where it cannot, this process does."""
+    command = [sys.executable, "-c", "from chainrule.kernels.selftest import test; test()"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), *sys.path])}
+    try:
+        ended = subprocess.run(command, capture_output=True, timeout=SECONDS, env=environment, text=True)
+        why = None if ended.returncode == 0 else f"the self-test ended with status {ended.returncode}: {_last(ended)}"
+    except (OSError, subprocess.TimeoutExpired) as error:
+        why = f"the self-test did not end: {error}"
+    if why is not None or not file.exists():
+        _write(file, why or "the self-test wrote nothing")
+
+
+def _last(ended: subprocess.CompletedProcess[str]) -> str:
+    return (ended.stderr.strip().splitlines() or ["no message"])[-1]
+
+
+def _write(file: Path, why: str | None) -> None:
+    temporary = file.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps({"why": why}), encoding="utf-8")
+    temporary.replace(file)
+
+
+def test() -> None:
+    """Compile the kernels, compare a small decoder with torch, and write the finding. Runs in the child."""
+    from chainrule.core import model_type
+    from chainrule.kernels.decoder import PackedDecoder
+    from chainrule.kernels.rounding import round_weights
+
+    torch.manual_seed(1)
+    found = model_type("gpt")
+    why = None
+    for positions, activation in (("rotary", "relu2"), ("learned", "gelu_tanh")):
+        settings = {"width": 64, "layers": 2, "heads": 2, "positions": positions, "activation": activation}
+        model = found.build(found.configure("tiny", vocab_size=99, **settings)).eval()
+        ids_BT = torch.randint(0, 99, (2, 24))
+        for precision, most in CLOSE.items():
+            packed = PackedDecoder(model, precision, torch.get_num_threads())
+            with torch.no_grad():
+                got = packed(ids_BT)[0].logits()
+                wanted = (round_weights(model) if precision == "int8" else model)(ids_BT)[0].logits()
+            error = float((got - wanted).abs().max() / (wanted.max() - wanted.min()))
+            if not error <= most:
+                why = why or f"{precision} kernels differ from torch by {error:.1e} of the spread of the logits"
+    _write(cache_folder() / FOUND, why)

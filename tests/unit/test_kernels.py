@@ -1,0 +1,296 @@
+"""Compiled kernels against torch in float64, the laws of a packed decoder, and machines that have no kernels."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from chainrule.core import UserError, model_type
+from chainrule.kernels import selftest
+from chainrule.kernels.packing import GROUP, pack_bf16, pack_int8, unpack_int8
+from chainrule.kernels.precision import no_kernel, with_int8_weights
+from chainrule.kernels.rounding import round_weights
+from chainrule.laws import LAWS, Subject
+
+WHY_NOT = selftest.why_not()
+needs_kernels = pytest.mark.skipif(WHY_NOT is not None, reason=f"compiled kernels: {WHY_NOT}")
+
+
+@pytest.fixture(autouse=True)
+def no_gradients():
+    with torch.no_grad():
+        yield
+
+
+def decoder(seed: int = 0, vocab_size: int = 50, **settings):
+    """A decoder with large random weights, as a trained one has."""
+    torch.manual_seed(seed)
+    found = model_type("gpt")
+    given = {"width": 64, "layers": 2, "heads": 2, "context": 48, **settings}
+    model = found.build(found.configure("tiny", vocab_size=vocab_size, **given)).eval()
+    for p in model.parameters():
+        if p.dim() == 2:
+            nn.init.normal_(p, std=p.shape[1] ** -0.5)
+    return model
+
+
+# -------------------------------------------------------------------------------------------------------------- packing
+
+
+def test_int8_rounds_each_group_to_the_nearest_of_255_steps():
+    weight_NK = torch.randn(37, 150)
+    back_NK = unpack_int8(*pack_int8(weight_NK))
+    assert back_NK.shape == (48, 192)
+    assert not back_NK[37:].any() and not back_NK[:, 150:].any()
+    padded_NgG = F.pad(weight_NK, (0, 42)).unflatten(1, (-1, GROUP))
+    step_Ng1 = padded_NgG.abs().amax(-1, keepdim=True) / 127
+    error_NgG = (back_NK[:37].unflatten(1, (-1, GROUP)) - padded_NgG).abs()
+    # half a step, and what rounding the scale to bf16 adds at the largest q: 127 steps times 2^-9
+    assert bool((error_NgG <= step_Ng1 * (0.5 + 127 / 512) * 1.01).all())
+
+
+def test_bytes_of_four_neighbours_of_a_row_lie_side_by_side():
+    weight_NK = torch.zeros(16, 64)
+    weight_NK[3, 8:12] = torch.tensor([127.0, -127.0, 1.0, 0.0])
+    packed, _ = pack_int8(weight_NK)
+    assert packed[0, 2, 3].tolist() == [255, 1, 129, 128]
+    assert pack_bf16(weight_NK)[0, 4, 3].tolist() == [127.0, -127.0]
+
+
+# -------------------------------------------------------------------------------------------------------- micro-kernels
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize(("N", "K"), [(16, 64), (77, 100), (160, 192)])
+def test_products_equal_those_of_torch(precision, N, K):
+    from chainrule.kernels.decoder import Program
+
+    torch.manual_seed(N)
+    linear, norm = nn.Linear(K, N), nn.LayerNorm(K)
+    nn.init.normal_(norm.weight), nn.init.normal_(norm.bias)
+    program = Program(precision, K, 1)
+    x, y = program.buffer(64, K), program.buffer(64, -(-N // 16) * 16)
+    program.linear([linear], x, y, norm=norm, activation="gelu")
+    program.finish()
+    for tokens in (1, 2, 3, 8, 13):
+        x.normal_()
+        program.run(tokens)
+        normed = norm(x[:tokens]).double()
+        if precision == "int8":
+            groups = F.pad(normed, (0, -K % GROUP)).unflatten(1, (-1, GROUP))
+            scale = groups.abs().amax(-1, keepdim=True) / 127
+            normed = ((groups / scale).round() * scale).flatten(1)[:, :K]
+            weight = unpack_int8(*pack_int8(linear.weight))[:N, :K].double()
+        else:
+            normed, weight = normed.bfloat16().double(), linear.weight.bfloat16().double()
+        wanted = F.gelu(normed @ weight.T + linear.bias.double())
+        # a number between two steps may be rounded the other way: one step of 127 in one of K factors
+        torch.testing.assert_close(y[:tokens, :N].double(), wanted, atol=2e-2, rtol=1e-3)
+        assert float((y[:tokens, :N].double() - wanted).abs().mean()) < 1e-3
+
+
+@needs_kernels
+@pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "relu2", "swish"])
+def test_activation_functions_equal_those_of_torch(activation):
+    import numba
+
+    from chainrule.kernels import elementwise
+    from chainrule.nn.blocks import activate
+
+    x = torch.linspace(-30, 30, 4096)
+    wanted = activate(x.double(), activation)
+    kernel = getattr(elementwise, activation)
+    numba.njit(lambda address, vectors: kernel(address, vectors))(x.data_ptr(), len(x) // 16)
+    torch.testing.assert_close(x.double(), wanted, atol=2e-6, rtol=2e-6)
+
+
+@needs_kernels
+def test_exp_is_exact_to_two_units_in_the_last_place():
+    import numba
+
+    from chainrule.kernels.vectors import micro_kernel
+
+    kernel = micro_kernel(1)(lambda emit, at: emit.store(emit.exp(emit.load(at)), at))
+    run = numba.njit(lambda at: kernel(at))
+    for begin in np.linspace(-86, 87, 400):
+        x = torch.linspace(float(begin), float(begin) + 1, 16)
+        wanted = x.double().exp()
+        run(x.data_ptr())
+        assert float(((x.double() - wanted) / wanted).abs().max()) < 2.5e-7
+    x = torch.tensor([-100.0, -torch.inf] * 8)
+    run(x.data_ptr())
+    assert not x.any()
+
+
+# ---------------------------------------------------------------------------------------------------------- the decoder
+
+OPTIONS = [
+    {},
+    {"positions": "learned", "bias": True, "activation": "gelu_tanh", "qk_norm": False, "tied": True},
+    {"positions": "sinusoidal", "activation": "gelu"},
+    {"positions": "none", "activation": "swish", "groups": 1},
+    {"heads": 4, "groups": 2, "activation": "relu", "context": 16},
+    {"width": 96, "heads": 2, "expansion": 3, "bias": True},
+    {"head_width": 48},
+]
+
+
+@needs_kernels
+@pytest.mark.parametrize("settings", OPTIONS, ids=lambda s: ", ".join(s) or "default")
+@pytest.mark.parametrize(("precision", "most"), [("bf16", 2e-3), ("int8", 2e-3)])
+def test_predicts_what_torch_predicts(settings, precision, most):
+    """Mean Kullback-Leibler divergence from the model in float64, with packed records and rows of unequal length."""
+    from chainrule.kernels.decoder import PackedDecoder
+
+    model = decoder(**settings)
+    ids_BT = torch.randint(0, 50, (3, 40))
+    ids_BT[:, 0] = ids_BT[1, 17] = model.start_id
+    lengths_B = torch.tensor([40, 40, 23])
+    packed = PackedDecoder(model, precision, 1)
+    oracle = (round_weights(model) if precision == "int8" else model).double()
+    with torch.no_grad():
+        wanted = oracle(ids_BT, None, lengths_B)[0].logits().log_softmax(-1)
+        got = packed(ids_BT, None, lengths_B)[0].logits().double().log_softmax(-1)
+    divergence_BT = (wanted.exp() * (wanted - got)).sum(-1)
+    assert float(divergence_BT[torch.arange(40) < lengths_B[:, None]].mean()) < most
+    spread = float(wanted.std())
+    assert spread > 0.5  # the predictions differ enough for an error to be seen
+
+
+class Packed(Subject):
+    """The laws' subject with packed weights, which are rounded; what they predict is the same in every order."""
+
+    precision = "int8"
+
+    def build(self, vocab_size=None):
+        from chainrule.kernels.decoder import PackedDecoder
+
+        return PackedDecoder(super().build(vocab_size), self.precision, 1).eval()
+
+
+EXACT = (
+    "start() = reading the start token", "all at once = one at a time", "all at once = in chunks",
+    "padded batches = rows alone", "padded records = records alone", "packed records = separate records",
+    "rows are independent", "beyond the trained window", "the future is not seen", "draws follow p", "state: reorder",
+    "state: concat", "state: where", "state: clone", "state: rewind", "state: length and bytes",
+    "generated alone = among others", "generated beside cancelled = alone", "generated in turns = alone",
+    "prompts in chunks = at once", "kept = read again", "generated as a stream = in a batch",
+)  # fmt: skip
+
+
+@needs_kernels
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+@pytest.mark.parametrize("name", EXACT)
+def test_laws(name, precision):
+    """To 1e-9, in float32: a row is rounded the same alone, among others, in one piece and token by token."""
+    subject = Packed(model_type("gpt"), settings={"width": 32, "heads": 2, "layers": 2})
+    subject.precision = precision
+    (law,) = (law for law in LAWS if law.name == name)
+    law.check(subject)
+
+
+@needs_kernels
+def test_two_threads_compute_what_one_computes():
+    from chainrule.kernels.decoder import PackedDecoder
+
+    model, ids_BT = decoder(width=128, heads=4), torch.randint(0, 50, (5, 70))
+    for precision in ("int8", "bf16"):
+        one, two = (PackedDecoder(model, precision, threads)(ids_BT)[0].logits() for threads in (1, 2))
+        assert torch.equal(one, two)
+
+
+@needs_kernels
+def test_a_window_that_slides_past_the_slots_of_the_cache():
+    from chainrule.kernels.decoder import CHUNK, PackedDecoder
+
+    model = decoder(context=16)
+    packed = PackedDecoder(model, "bf16", 1)
+    ids_1T = torch.randint(0, 50, (1, 3 * CHUNK + 40))
+    with torch.no_grad():
+        wanted = model.double()(ids_1T)[0].logits().log_softmax(-1)
+        prediction, state = packed(ids_1T)
+        back = state.rewind(torch.tensor([CHUNK]))
+        again, _ = packed(ids_1T[:, -CHUNK:], back)
+    got = prediction.logits().double().log_softmax(-1)
+    assert float((wanted.exp() * (wanted - got)).sum(-1).mean()) < 2e-3
+    assert torch.equal(again.logits(), prediction.logits()[:, -CHUNK:])
+
+
+# -------------------------------------------------------------------------------------------------- where they are used
+
+
+def test_without_kernels_the_weights_are_rounded_in_torch(monkeypatch):
+    monkeypatch.setenv("CHAINRULE_KERNELS", "off")
+    selftest.why_not.cache_clear()
+    try:
+        model, told = decoder(), []
+        used = with_int8_weights(model, 1, told.append)
+        assert "CHAINRULE_KERNELS=off" in told[0]
+        inner = used.blocks[0].feed_forward.inner.weight
+        assert torch.equal(inner, unpack_int8(*pack_int8(model.blocks[0].feed_forward.inner.weight)))
+        assert torch.equal(used.embedding.weight, model.embedding.weight)
+    finally:
+        monkeypatch.undo()
+        selftest.why_not.cache_clear()
+
+
+@pytest.mark.parametrize("settings", [{"positions": "alibi"}, {"norm": "post"}, {"width": 16}, {"width": 40}], ids=str)
+def test_what_has_no_kernel_is_told_and_computed_in_torch(settings):
+    model, told = decoder(**settings), []
+    assert no_kernel(model) in with_int8_told(model, told)
+
+
+def with_int8_told(model, told):
+    with_int8_weights(model, 1, told.append)
+    return told[0]
+
+
+def test_other_model_types_are_refused():
+    found = model_type("lstm")
+    model = found.build(found.configure("tiny", vocab_size=9))
+    with pytest.raises(UserError, match="int8 is for Transformer decoders"):
+        with_int8_weights(model, 1, print)
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    """No processor was asked yet."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for function in (selftest.cache_folder, selftest.why_not):
+        function.cache_clear()
+    yield tmp_path
+    monkeypatch.undo()
+    for function in (selftest.cache_folder, selftest.why_not):
+        function.cache_clear()
+
+
+@needs_kernels
+def test_a_self_test_that_crashes_is_remembered(empty_cache, monkeypatch):
+    crash = "import os; os.abort()"
+    command = lambda found: ["-c" if word == "-c" else crash if "selftest" in word else word for word in found]  # noqa: E731
+    real = selftest.subprocess.run
+    asked = []
+    monkeypatch.setattr(
+        selftest.subprocess, "run", lambda found, **given: asked.append(1) or real(command(found), **given)
+    )
+    assert "status -6" in selftest.why_not()
+    selftest.why_not.cache_clear()
+    assert "status -6" in selftest.why_not()
+    assert len(asked) == 1
+    assert "status -6" in json.loads((selftest.cache_folder() / selftest.FOUND).read_text())["why"]
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(empty_cache, monkeypatch):
+    (empty_cache / "chainrule").write_text("a file in the way")
+    assert str(empty_cache) not in str(selftest.cache_folder())
+
+
+def test_a_processor_without_the_instructions_is_told(monkeypatch, empty_cache):
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    assert selftest.why_not() == "this processor has no AVX512-VNNI"
