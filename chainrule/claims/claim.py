@@ -27,7 +27,8 @@ class Claim:
     """A sentence that people repeat, and its measurement.
 
     Its messages stand in a JSON file beside its module: ``title``, ``text`` (what the claim says and why, in two to
-    four sentences) and those of its findings. Those of the pages of explanations, such as names of gates, are known too.
+    four sentences) and those of its findings. Those of the pages of explanations, such as names of gates, are known
+    too.
 
     Args:
         name: name of its module.

@@ -138,7 +138,8 @@ def verdict(cells: Mapping[str, Cell], stacks: Mapping[str, np.ndarray]) -> Hold
 
 def _told(name: str, one: Cell) -> Said:
     return say(
-        "shut" if one.left < 0.1 else "shut_little", run=name, gate=say(f"name_{one.gate}"), far=FAR, left=f"{one.left:.2g}",
+        "shut" if one.left < 0.1 else "shut_little", run=name, gate=say(f"name_{one.gate}"), far=FAR,
+        left=f"{one.left:.2g}",
         bits=f"{one.bits:.3g}", shut_bits=f"{one.shut_bits:.3g}",
     )  # fmt: skip
 

@@ -52,7 +52,7 @@ def told(client: TestClient, path: str, body: dict[str, Any], **headers: str) ->
         ("v1/explain", {"text": ""}, "읽을 것이 없습니다."),
         ("v1/explain", {"text": "the", "at": 7}, "토큰 번호(at) 7: 입력에는 토큰이 3개 있고 번호는 0부터입니다."),
         ("v1/explain", {"text": "the", "view": "stress"}, "토큰 3개로는"),
-        ("v1/explain", {"text": "the " * 1000, "view": ["occlusion"]}, "(글자 수(오래 걸리는 뷰마다 그 제곱)와 나열할 토큰 수): 요청 하나에 최대"),
+        ("v1/explain", {"text": "the " * 1000, "view": ["occlusion"]}, "나열할 토큰 수): 요청 하나에 최대"),
         ("v1/explain", {"text": "the", "model": "other"}, "\"other\": 이 서버에 없는 모델입니다."),
         ("v1/forecast", {"max_tokens": 5000}, "토큰 수(max_tokens)는 4096 이하여야 합니다"),
     ],

@@ -59,7 +59,7 @@ function row(trace, at, chosen, id) {
 }
 // What the model held for most probable there: printed alone, as on the screen it stands beside the token that is chosen.
 const printedBest = ({ text, p }) => h("span", { class: "printed" }, h("span", { class: "piece" }, visible(text)), " ", num(p, percent));
-const printedHead = () => h("li", { class: "token printed", role: "presentation" }, ["place", "token", "nats"].map(name => h("span", { class: name === "token" ? "" : name }, say(name))), h("span", {}), h("span", { class: "printed" }, say("most_probable")));
+const printedHead = () => h("li", { class: "token printed", role: "presentation" }, ["place", "token", "nats"].map(name => h("span", { class: name === "token" ? "" : name }, say(name))), h("span", { class: "printed" }, say("most_probable")));
 function word(trace, at, chosen, id) {
   const found = predicted(trace, at);
   const label = found ? say("token_label", { at, text: namedAt(trace, at), nats: read(found.nats, hundredths) }) : `${at} ${namedAt(trace, at)}`;
