@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from chainrule.data.captioned import tokens_of
 from chainrule.data.image_files import as_png
 from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
 from chainrule.serve.choice import chosen
@@ -62,8 +63,21 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
     if body.size not in ("auto", f"{side}x{side}"):
         raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")
     images = await served.workers.compute(lambda: _drawn(served, body))
+    told = _notes(served, body.prompt)
     data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
-    return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}"}
+    return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}", **told}
+
+
+def _notes(served: Served, caption: str) -> dict[str, int]:
+    """How many tokens of a caption the run does not know, and of a longer one than it reads, how many it read."""
+    captions = served.run.processor.captions
+    ids = tokens_of(caption, captions.tokenizer)
+    read = ids[: captions.places]
+    told = {
+        "unknown": sum(k == captions.tokenizer.unknown for k in read.tolist()),
+        "cut": len(read) * (len(read) < len(ids)),
+    }
+    return {name: many for name, many in told.items() if many}
 
 
 def _drawn(served: Served, body: Drawing) -> list[bytes]:

@@ -91,13 +91,14 @@ class Inspection {
     viewer.host.setAttribute("aria-busy", "true");
     place.status(say("computing"));
     try {
-      const [whole, ...apart] = questions(viewer.run, { ...place.state, text: this.input, at }, shown), { trace } = await place.ask("v1/explain", whole, asked);
+      const [whole, ...apart] = questions(viewer.run, { ...place.state, text: this.input, at }, shown), { trace, unknown = 0 } = await place.ask("v1/explain", whole, asked);
       for (const body of apart) {
         const [name] = body.view;
         const one = hasLayer(trace, name, body.layer) && await place.ask("v1/explain", { ...body, at: trace.at }, asked).catch(error => place.failed(error));
         if (one) trace[name] = one.trace[name];
       }
       asked.signal.throwIfAborted();
+      viewer.unknown = unknown;
       return trace;
     } finally {
       if (!asked.signal.aborted) { viewer.host.removeAttribute("aria-busy"); place.status(); }
