@@ -19,7 +19,6 @@ from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
 from chainrule.serve import boards, writing
 from chainrule.serve.choice import routes_of
-from chainrule.serve.claims import Measurements
 from chainrule.serve.errors import language
 from chainrule.serve.explaining import views_of_run
 from chainrule.serve.samples import sample, series_of
@@ -42,13 +41,11 @@ def routes(service: Service) -> APIRouter:
         service: the runs.
     """
 
-    measurements = Measurements(service)
-
     def page(request: Request) -> HTMLResponse:
         return home(service, request)
 
     async def claim(name: str, lang: Literal["en", "ko"] = "en") -> dict[str, Any]:
-        if (found := await measurements.find(name, lang)) is None:
+        if (found := await service.claims.find(name, lang)) is None:
             raise HTTPException(404)
         return found
 
