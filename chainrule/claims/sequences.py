@@ -110,7 +110,7 @@ def _table(found: Mapping[str, Stress], kinds: tuple[str, ...], title: str) -> T
 
 def _with_interval(one: Changed) -> str:
     low, high = one.interval
-    return f"{one.change:+.3g} ({low:+.3g} … {high:+.3g})"
+    return f"{one.change:+.3g} ({low:+.3g}\u00a0…\u00a0{high:+.3g})"  # no-break spaces
 
 
 def _invariant(found: Mapping[str, Stress]) -> Table:
