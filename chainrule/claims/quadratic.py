@@ -62,7 +62,7 @@ def quadratic(runs: Runs) -> Finding:
 
 @dataclass(frozen=True)
 class Growth:
-    """What reading costs by length.
+    """The cost of reading by length.
 
     Args:
         lengths: numbers of tokens.
@@ -174,7 +174,7 @@ def _timed(read: Callable[[Tensor], Tensor], x_1TD: Tensor) -> float:
 
 
 def _read(run: Run) -> Growth:
-    """What a run costs by the clock, and its state; the first measurement, in which memory is allocated, counts not."""
+    """The cost of a run by the clock, without the first measurement, in which memory is allocated, and its state."""
     model, found = run.model.eval(), []
     for _ in range(1 + REPEATS):
         found.append(growth(model, run.compute, lengths=LENGTHS, repeats=1))

@@ -69,7 +69,7 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
 
 
 def _notes(served: Served, caption: str) -> dict[str, int]:
-    """How many tokens of a caption the run does not know, and of a longer one than it reads, how many it read."""
+    """The number of unknown tokens of a caption, and of a caption that was cut, the number that was read."""
     captions = served.run.processor.captions
     ids = tokens_of(caption, captions.tokenizer)
     read = ids[: captions.places]

@@ -49,7 +49,7 @@ function all(view, heads, measure, form, head, ctx) {
 function headStrip(heads, head, begin, rows, text, form, choose) {
   return [h("h4", {}, say("all_heads")), strip({
     rows, labels: heads.map(one => one === head ? `${one.head} ◂` : one.head), begin, at: -2, choose, label: say("all_heads"),
-    tell: (k, t, v) => `${say("head")} ${heads[k].head} · ${text(begin + t)} · ${read(v, form)}`,
+    tell: (k, t, v) => `${say("head_number", { k: heads[k].head })} · ${text(begin + t)} · ${read(v, form)}`,
   })];
 }
 
