@@ -256,6 +256,26 @@ def test_the_most_probable_token_stands_beside_each_token_in_print() -> None:
     )
 
 
+def test_layers_are_told_to_be_counted_from_0() -> None:
+    """As in the trace, on the command line and in links: the first and the last one are named."""
+    for view in ("attention", "attention_cell", "cross_attention", "gates"):
+        texts = of_sample()["views"][view]["texts"]
+        assert "Layer (from 0)" in texts and {"0 (first)", "1 (last)"} <= {*texts}, view
+    assert "Head (from 0)" in of_sample()["views"]["attention_cell"]["texts"]
+
+
+def test_tokens_that_a_run_does_not_know_are_told_above_the_text() -> None:
+    program = """
+    const [{ heading }, { speak }] = await Promise.all(["viewer", "words"].map(load));
+    speak(given.words);
+    const notes = n => heading(given.trace, "run", n).children.slice(2).map(one => one.children[0]);
+    console.log(JSON.stringify([0, 1, 3].map(notes)));
+    """
+    found = call(program, {"trace": export.finite(sample_trace()), **export.texts("en")})
+    told = "The run does not know {} of this text."
+    assert found == [[], [told.format("1 token")], [told.format("3 tokens")]]
+
+
 def test_names_of_the_program_are_those_of_textbooks_in_both_languages() -> None:
     """Tasks, gates and cells of the recurrent networks, and the properties that units follow."""
     words, ko = (export.texts(lang)["words"] for lang in ("en", "ko"))
