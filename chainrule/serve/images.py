@@ -62,8 +62,9 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
     side = served.run.processor.reader.size
     if body.size not in ("auto", f"{side}x{side}"):
         raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")
-    images = await served.workers.compute(lambda: _drawn(served, body))
-    told = _notes(served, body.prompt)
+    caption = decode_inputs(served.run, {"caption": body.prompt})["caption"]
+    images = await served.workers.compute(lambda: _drawn(served, caption, body))
+    told = _notes(served, caption)
     data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
     return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}", **told}
 
@@ -80,8 +81,7 @@ def _notes(served: Served, caption: str) -> dict[str, int]:
     return {name: many for name, many in told.items() if many}
 
 
-def _drawn(served: Served, body: Drawing) -> list[bytes]:
-    caption = decode_inputs(served.run, {"caption": body.prompt})["caption"]
+def _drawn(served: Served, caption: str, body: Drawing) -> list[bytes]:
     how = body.model_dump(include={"n", "guidance", "temperature", "top_k", "top_p"})
     how["seed"] = secrets.randbits(62) if body.seed is None else body.seed
     return [as_png(image) for image in draw(served.run, caption, **how)["images"]]
