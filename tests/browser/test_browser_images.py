@@ -71,7 +71,7 @@ def drawn(page: Page, many: int) -> list[np.ndarray]:
 
 
 def test_images_of_a_caption_are_those_that_the_command_draws(visit: Visits, site: Site) -> None:
-    page = visit(site.link("draw", **{"draw.n": 2, "draw.seed": 7}))
+    page = visit(site.link("draw", "en", **{"draw.n": 2, "draw.seed": 7}))
     caption = page.locator("#caption").input_value()
     assert caption and {*caption.split()} <= {"a", "small", "red", "circle", "square", "blue"}
     found = drawn(page, 2)
