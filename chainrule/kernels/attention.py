@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from chainrule.kernels.precision import WIDTHS
+from chainrule.kernels.packing import WIDTHS
 from chainrule.kernels.vectors import FLOAT, INT, INTS, LANES, Emitter, Value, micro_kernel
 
 

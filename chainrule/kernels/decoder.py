@@ -125,8 +125,9 @@ class Program:
             activation: applied last.
             residual: what y is added to.
         """
-        weight_NK = torch.cat([m if isinstance(m, Tensor) else m.weight for m in maps])
-        biases = [m.bias for m in maps if isinstance(m, nn.Linear) and m.bias is not None]
+        matrices: list[Tensor] = [m if isinstance(m, Tensor) else m.weight for m in maps]
+        weight_NK = torch.cat(matrices)
+        biases: list[Tensor] = [m.bias for m in maps if isinstance(m, nn.Linear) and m.bias is not None]
         N, K = weight_NK.shape
         blocks, groups = -(-N // BLOCK), -(-K // GROUP)
         gain = bias = None

@@ -1,4 +1,4 @@
-"""How matrices are packed for compiled products, in plain torch.
+"""Packing of matrices for compiled products, in plain torch.
 
 A matrix of N x K is packed in blocks of 16 rows, one row for each lane of a register. A lane holds neighbours k, which
 one instruction multiplies and adds; nothing is ever summed across lanes:
@@ -20,6 +20,8 @@ GROUP = 64
 """Neighbours that share a scale."""
 BLOCK = 16
 """Rows of a block."""
+WIDTHS = (16, 32, 48, 64, 80, 96, 128)
+"""Widths of a head that there are kernels for."""
 
 
 def padded(weight_NK: Tensor) -> Tensor:

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from chainrule.core import Autoregressive, SequenceModel, UserError
+from chainrule.kernels.packing import WIDTHS
 from chainrule.kernels.rounding import round_weights
 from chainrule.kernels.selftest import why_not
 from chainrule.nn.decoder import Decoder
-
-WIDTHS = (16, 32, 48, 64, 80, 96, 128)
-"""Widths of a head that there are kernels for."""
 
 
 def with_int8_weights(model: SequenceModel, threads: int, tell: Callable[[str], None]) -> Autoregressive:

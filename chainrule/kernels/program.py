@@ -16,14 +16,16 @@ from typing import Any
 import numba
 import numpy as np
 from numba import types
-from numba.extending import intrinsic
 
 from chainrule.kernels import attention as at
 from chainrule.kernels import elementwise as el
 from chainrule.kernels import matmul as mm
+from chainrule.kernels.cache import cache_folder
 from chainrule.kernels.packing import GROUP
-from chainrule.kernels.selftest import cache_folder
 from chainrule.kernels.threads import barrier, team
+from chainrule.kernels.vectors import INT, SHORT, instruction
+
+carray: Any = numba.carray  # type: ignore[attr-defined]
 
 FIELDS = 16
 """Integers of an operation."""
@@ -67,7 +69,7 @@ INT8, BF16 = 0, 1
 def _pointer(kind: Any) -> Any:
     """Return a compiled function that turns an address into a pointer."""
 
-    @intrinsic
+    @instruction
     def pointer(_context: Any, address: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             return builder.inttoptr(values[0], context.get_value_type(signature.return_type))
@@ -80,16 +82,15 @@ def _pointer(kind: Any) -> Any:
 floats, doubles, longs, shorts = (_pointer(kind) for kind in (types.float32, types.float64, types.int64, types.uint16))
 
 
-@intrinsic
+@instruction
 def _to_bf16(_context: Any, number: Any) -> Any:
     """The bits of a float32, rounded to bf16, to nearest even."""
-    from llvmlite import ir
 
     def generate(_context: Any, b: Any, _signature: Any, values: Any) -> Any:
-        bits = b.bitcast(values[0], ir.IntType(32))
-        odd = b.and_(b.lshr(bits, ir.IntType(32)(16)), ir.IntType(32)(1))
-        rounded = b.add(bits, b.add(odd, ir.IntType(32)(0x7FFF)))
-        return b.trunc(b.lshr(rounded, ir.IntType(32)(16)), ir.IntType(16))
+        bits = b.bitcast(values[0], INT)
+        odd = b.and_(b.lshr(bits, INT(16)), INT(1))
+        rounded = b.add(bits, b.add(odd, INT(0x7FFF)))
+        return b.trunc(b.lshr(rounded, INT(16)), SHORT)
 
     return types.uint16(types.float32), generate
 
@@ -115,7 +116,7 @@ def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
     for m in range(begin, end):
         source = x + 4 * width * m
         if gain or width != stride:
-            row, normed = numba.carray(floats(source), width), numba.carray(floats(mine), stride)
+            row, normed = carray(floats(source), width), carray(floats(mine), stride)
             if gain:
                 mean = np.float32(0)
                 for i in range(width):
@@ -125,11 +126,11 @@ def prepare(op: Any, call: Any, thread: int, threads: int) -> None:
                 for i in range(width):
                     variance += (row[i] - mean) ** 2
                 factor = np.float32(1 / np.sqrt(variance / width + eps))
-                gains = numba.carray(floats(gain), width)
+                gains = carray(floats(gain), width)
                 for i in range(width):
                     normed[i] = (row[i] - mean) * factor * gains[i]
                 if bias:
-                    biases = numba.carray(floats(bias), width)
+                    biases = carray(floats(bias), width)
                     for i in range(width):
                         normed[i] += biases[i]
             else:
@@ -235,7 +236,7 @@ def split(op: Any, call: Any, thread: int, threads: int) -> None:
     begin, end = share(call[Call.TOKENS] * parts, thread, threads)
     for unit in range(begin, end):
         m, part = unit // parts, unit % parts
-        x = numba.carray(floats(source + 4 * (stride * m + width * part)), width)
+        x = carray(floats(source + 4 * (stride * m + width * part)), width)
         if part < heads + groups:
             if normalised:
                 total = np.float32(0)
@@ -245,8 +246,8 @@ def split(op: Any, call: Any, thread: int, threads: int) -> None:
                 for i in range(width):
                     x[i] *= factor
             if rotary:
-                cos = numba.carray(floats(rotary + 8 * half * m), half)
-                sin = numba.carray(floats(rotary + 8 * half * m + 4 * half), half)
+                cos = carray(floats(rotary + 8 * half * m), half)
+                sin = carray(floats(rotary + 8 * half * m + 4 * half), half)
                 for i in range(half):
                     a, b = x[i], x[half + i]
                     x[i], x[half + i] = a * cos[i] - b * sin[i], b * cos[i] + a * sin[i]
@@ -278,7 +279,7 @@ def attend(op: Any, call: Any, thread: int, threads: int) -> None:
     queries, heads, groups, width, result, stride, layer, context = op[1:9]
     table, slots = longs(call[Call.TABLE]), call[Call.SLOTS]
     room = call[Call.SCORES] + 4 * (slots + 16) * thread
-    score = numba.carray(floats(room), slots)
+    score = carray(floats(room), slots)
     begin, end = share(call[Call.TOKENS] * heads, thread, threads)
     for unit in range(begin, end):
         m, head = unit // heads, unit % heads
@@ -325,9 +326,9 @@ def _run(address: int) -> None:
         address: that of the call.
     """
     thread, threads = team()
-    call = numba.carray(longs(address), 16)
+    call = carray(longs(address), 16)
     for i in range(call[Call.OPERATIONS]):
-        op = numba.carray(longs(call[Call.PROGRAM] + 8 * FIELDS * i), FIELDS)
+        op = carray(longs(call[Call.PROGRAM] + 8 * FIELDS * i), FIELDS)
         if op[0] == Kind.MULTIPLY:
             multiply(op, call, thread, threads)
         elif op[0] == Kind.PREPARE:

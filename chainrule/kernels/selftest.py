@@ -2,26 +2,23 @@
 
 LLVM can end the whole process where it does not know an instruction, so that the first compilation runs in a child. It
 compiles the kernels into a cache, compares them with torch and writes its finding beside them; later processes read the
-finding and load the kernels in a fraction of a second. The folder bears a hash of the sources, the versions of Python,
-numba and LLVM, and the processor: what one of them changes is compiled and tested again.
+finding and load the kernels in a fraction of a second.
 """
 
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
-import tempfile
-from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from chainrule.core.progress import phase
+from chainrule.kernels.cache import cache_folder
 
 FOUND = "found.json"
 """File of the finding: ``{"why": null}``, or why the kernels may not be used."""
@@ -29,34 +26,6 @@ SECONDS = 600
 """Time that a self-test may take."""
 CLOSE = {"int8": 2e-2, "bf16": 5e-3}
 """Largest difference of the logits of a small decoder from torch's, as a share of their spread."""
-
-
-@functools.cache
-def cache_folder() -> Path:
-    """Return the folder of the compiled kernels: in the user's cache, or a temporary one where that is read-only."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "chainrule" / "kernels" / _key()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="chainrule-kernels-"))
-
-
-def _key() -> str:
-    sources = b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    facts = [sys.version, version("numba"), version("llvmlite"), torch.__version__, _processor()]
-    return hashlib.sha256(sources + json.dumps(facts).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    """Model name and features of the first processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
-    except OSError:
-        return platform.processor()
-    return "; ".join(line for line in lines if line.startswith(("model name", "flags")))
 
 
 @functools.cache
@@ -115,7 +84,7 @@ def test() -> None:
     why = None
     for positions, activation in (("rotary", "relu2"), ("learned", "gelu_tanh")):
         settings = {"width": 64, "layers": 2, "heads": 2, "positions": positions, "activation": activation}
-        model = found.build(found.configure("tiny", vocab_size=99, **settings)).eval()
+        model: Any = found.build(found.configure("tiny", vocab_size=99, **settings)).eval()
         ids_BT = torch.randint(0, 99, (2, 24))
         for precision, most in CLOSE.items():
             packed = PackedDecoder(model, precision, torch.get_num_threads())

@@ -16,9 +16,8 @@ import llvmlite.binding
 import numba
 from llvmlite import ir
 from numba import types
-from numba.extending import intrinsic
 
-from chainrule.kernels.vectors import LONG
+from chainrule.kernels.vectors import LONG, instruction
 
 SPINS = 20_000
 """Turns of waiting before a thread gives its processor away."""
@@ -74,7 +73,7 @@ else:
         return 0, 1
 
 
-@intrinsic
+@instruction
 def _arrive(_context: Any, address: Any) -> Any:
     """Count this thread at a barrier: an atomic addition."""
 
@@ -84,7 +83,7 @@ def _arrive(_context: Any, address: Any) -> Any:
     return types.int64(types.int64), generate
 
 
-@intrinsic
+@instruction
 def _arrived(_context: Any, address: Any) -> Any:
     """Return how many threads were counted."""
 

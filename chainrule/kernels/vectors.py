@@ -206,7 +206,8 @@ class Emitter:
             count: number of turns.
             carried: values that a turn takes over from the one before.
         """
-        before, body = self.builder.block, self.builder.append_basic_block("loop")
+        before: Any = self.builder.block
+        body = self.builder.append_basic_block("loop")
         after = self.builder.append_basic_block("after")
         self.builder.branch(body)
         self.builder.position_at_end(body)
@@ -234,6 +235,16 @@ class Loop:
             phi.add_incoming(value, before)
         self.index, *self.values = self.phis
         self.results: list[Value] = []
+
+
+def instruction(function: Callable[..., Any]) -> Any:
+    """Make instructions callable from compiled code: a decorator, ``numba.extending.intrinsic``.
+
+    Args:
+        function: takes numba's typing context and the types of the arguments; returns a signature and what writes the
+            instructions.
+    """
+    return intrinsic(function)
 
 
 def micro_kernel(arguments: int, name: str = "micro_kernel") -> Callable[[Callable[..., None]], Any]:
@@ -265,6 +276,6 @@ def micro_kernel(arguments: int, name: str = "micro_kernel") -> Callable[[Callab
         parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names]
         typed.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         typed.__name__ = typed.__qualname__ = name
-        return intrinsic(typed)
+        return instruction(typed)
 
     return decorate

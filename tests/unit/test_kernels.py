@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from chainrule.core import UserError, model_type
-from chainrule.kernels import selftest
+from chainrule.kernels import cache, selftest
 from chainrule.kernels.packing import GROUP, pack_bf16, pack_int8, unpack_int8
 from chainrule.kernels.precision import no_kernel, with_int8_weights
 from chainrule.kernels.rounding import round_weights
@@ -262,11 +262,11 @@ def test_other_model_types_are_refused():
 def empty_cache(tmp_path, monkeypatch):
     """No processor was asked yet."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    for function in (selftest.cache_folder, selftest.why_not):
+    for function in (cache.cache_folder, selftest.why_not):
         function.cache_clear()
     yield tmp_path
     monkeypatch.undo()
-    for function in (selftest.cache_folder, selftest.why_not):
+    for function in (cache.cache_folder, selftest.why_not):
         function.cache_clear()
 
 
@@ -283,12 +283,12 @@ def test_a_self_test_that_crashes_is_remembered(empty_cache, monkeypatch):
     selftest.why_not.cache_clear()
     assert "status -6" in selftest.why_not()
     assert len(asked) == 1
-    assert "status -6" in json.loads((selftest.cache_folder() / selftest.FOUND).read_text())["why"]
+    assert "status -6" in json.loads((cache.cache_folder() / selftest.FOUND).read_text())["why"]
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(empty_cache, monkeypatch):
     (empty_cache / "chainrule").write_text("a file in the way")
-    assert str(empty_cache) not in str(selftest.cache_folder())
+    assert str(empty_cache) not in str(cache.cache_folder())
 
 
 def test_a_processor_without_the_instructions_is_told(monkeypatch, empty_cache):
