@@ -47,15 +47,24 @@ def area(scores: Sequence[float], relevant: Collection[int]) -> float:
 
 
 def lines_of(kind: str, work: Path) -> Path:
-    """Make the data of a kind as lines of ``source>answer``, without spaces."""
+    """Make the data of a kind as lines of ``source>answer``, without spaces; of recall, all keys are asked for."""
     made, folder = work / f"{kind}-made", work / f"{kind}-lines"
     chainrule("data", "make", kind, "--task", TASKS[kind], "--out", str(made), "--size", str(SCALE.records))
     folder.mkdir(exist_ok=True)
+    rng = np.random.default_rng(0)
     for part in ("train", "valid", "test"):
-        rows = [row.split("\t") for row in (made / f"{part}.tsv").read_text().splitlines()[1:]]
-        lines = (f"{source.replace(' ', '')}>{answer.replace(' ', '')}\n" for source, answer in rows)
+        rows = [row.replace(" ", "").split("\t") for row in (made / f"{part}.tsv").read_text().splitlines()[1:]]
+        more = [further_queries(source, rng) if kind == "recall" else "" for source, _ in rows]
+        lines = (f"{source}>{answer}{further}\n" for (source, answer), further in zip(rows, more))
         (folder / f"{part}.txt").write_text("".join(lines))
     return folder
+
+
+def further_queries(source: str, rng: np.random.Generator) -> str:
+    """Ask for the other keys too, in any order: with one answer a line, a model of this size learns none in time."""
+    pairs, asked = source[:-2], source[-1]
+    values = dict(zip(pairs[::2], pairs[1::2]))
+    return "".join(f"?{key}>{values[key]}" for key in rng.permutation([key for key in values if key != asked]))
 
 
 def explained(kind: str, folder: Path) -> list[Explained]:

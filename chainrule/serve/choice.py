@@ -11,7 +11,8 @@ from chainrule.runs.run import Run
 from chainrule.serve.errors import Refused
 
 if TYPE_CHECKING:
-    from chainrule.serve.service import Served, Service
+    from chainrule.serve.served import Served
+    from chainrule.serve.service import Service
 
 Test = Callable[[Run], bool]
 

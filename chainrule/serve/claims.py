@@ -6,13 +6,11 @@ import asyncio
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chainrule.claims import Claim, Finding, Runs, all_claims
 from chainrule.inference.scheduler import Caller
-
-if TYPE_CHECKING:
-    from chainrule.serve.service import Served
+from chainrule.serve.served import Served
 
 
 class Measurements:

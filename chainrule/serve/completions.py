@@ -17,7 +17,7 @@ from chainrule.serve.generation import Piece, Token, Wanted, check_work, continu
 from chainrule.serve.limits import ALTERNATIVES, CHOICES, TOKENS
 from chainrule.serve.prompts import TextsOrIds, listed
 from chainrule.serve.scoring import Scored, score_prompts
-from chainrule.serve.service import Served
+from chainrule.serve.served import Served
 from chainrule.serve.streaming import started
 from chainrule.serve.text import Text
 from chainrule.serve.tokens import Prompt, Vocabulary

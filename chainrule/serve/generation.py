@@ -16,7 +16,7 @@ from chainrule.inference.scheduler import Closing, Scheduler
 from chainrule.serve.errors import Refused
 from chainrule.serve.limits import CHOICES, WORK
 from chainrule.serve.scoring import Scored
-from chainrule.serve.service import Served
+from chainrule.serve.served import Served
 from chainrule.serve.text import Stops, Text
 from chainrule.serve.token_queue import TokenQueue
 from chainrule.serve.tokens import Prompt, Vocabulary

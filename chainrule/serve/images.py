@@ -16,7 +16,7 @@ from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
 from chainrule.serve.choice import chosen
 from chainrule.serve.errors import Refused, shown
 from chainrule.serve.limits import IMAGES
-from chainrule.serve.service import Served
+from chainrule.serve.served import Served
 from chainrule.tasks.draw.inference import draw
 from chainrule.tasks.inference import decode_inputs
 

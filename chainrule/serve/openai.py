@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Request
 
 from chainrule.serve import chat, completions, embeddings, images, tokenizing
-from chainrule.serve.service import Served, Service
+from chainrule.serve.served import Served
+from chainrule.serve.service import Service
 
 router = APIRouter()
 for routes in (completions, chat, embeddings, images, tokenizing):

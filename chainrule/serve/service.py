@@ -7,14 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from chainrule.core import Autoregressive, UserError
+from chainrule.core import UserError
 from chainrule.experiment.plan import read_plan
 from chainrule.experiment.publish import read_board
-from chainrule.inference.scheduler import QUEUE, Scheduler
-from chainrule.runs.run import Run
+from chainrule.inference.scheduler import QUEUE
 from chainrule.serve.claims import Measurements
 from chainrule.serve.errors import UnknownModel
-from chainrule.serve.workers import WorkerPool
+from chainrule.serve.served import Served
 from chainrule.tasks.inference import answering
 from chainrule.tasks.setup import load
 
@@ -22,28 +21,6 @@ CALLS = ("generate", "predict", "score", "translate", "classify", "tag", "fill")
 """Commands on runs that routes answer, beside drawing."""
 STILL = ("waiting", "running")
 """States of rows that are not finished."""
-
-
-class Served:
-    """A run under the name that clients ask for, with its threads.
-
-    Args:
-        name: the name.
-        run: the run.
-        queue: requests that wait or run at once.
-    """
-
-    def __init__(self, name: str, run: Run, queue: int = QUEUE):
-        if isinstance(run.model, Autoregressive):
-            run.scheduler = Scheduler(run.model, run.compute, queue=queue)
-        self.name, self.run = name, run
-        self.workers = WorkerPool(run.scheduler, queue=queue)
-        """Threads for computations that use the whole model."""
-
-    @property
-    def scheduler(self) -> Scheduler | None:
-        """The thread that takes the steps of the run; None: it generates nothing step by step."""
-        return self.run.scheduler
 
 
 class Service:

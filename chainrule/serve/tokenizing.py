@@ -14,7 +14,7 @@ from pydantic import Field
 from chainrule.serve.bodies import Body, example
 from chainrule.serve.choice import chosen
 from chainrule.serve.limits import WORK
-from chainrule.serve.service import Served
+from chainrule.serve.served import Served
 from chainrule.serve.tokens import Vocabulary
 
 router = APIRouter()

@@ -23,7 +23,7 @@ from chainrule.serve.choice import chosen, continues
 from chainrule.serve.completions import Completion
 from chainrule.serve.errors import Refused
 from chainrule.serve.generation import Wanted, check_work, continuations
-from chainrule.serve.service import Served
+from chainrule.serve.served import Served
 from chainrule.serve.text import Text
 from chainrule.serve.tokens import Prompt, Vocabulary
 from chainrule.tasks.generate.inference import record_rules

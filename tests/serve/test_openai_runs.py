@@ -20,7 +20,8 @@ from PIL import Image
 from chainrule import api
 from chainrule.data.captioned import fit_captions
 from chainrule.serve import images
-from chainrule.serve.service import Served, Service, open_service
+from chainrule.serve.served import Served
+from chainrule.serve.service import Service, open_service
 from tests.serve.clients import ROOT, URL, asked, posted, refusal, train
 
 

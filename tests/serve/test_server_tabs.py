@@ -27,7 +27,8 @@ from chainrule.data.reading import Lexicon
 from chainrule.data.words import WordTokenizer
 from chainrule.serve import images, native, page, samples
 from chainrule.serve.app import application
-from chainrule.serve.service import Served, Service, open_service
+from chainrule.serve.served import Served
+from chainrule.serve.service import Service, open_service
 from chainrule.tasks.series.inference import read_numbers
 from chainrule.tasks.translate.inference import alignment_of
 from tests.explain.page_scripts import call
