@@ -25,6 +25,8 @@ from torch import Tensor
 
 from chainrule.counting.counts import Counts, closed
 
+TABLE = ("keys", "best", "following", "share")
+"""The columns of the table."""
 SHARES = 255
 """The share 1 as it is stored."""
 ROW_BYTES = 8 + 4 + 4 + 1
@@ -91,20 +93,20 @@ class NgramDrafter:
         """Return the number of contexts."""
         return len(self.keys)
 
+    def described(self) -> dict[str, int]:
+        """Return the facts that a reader of ``data.json`` is told."""
+        return {"context": self.context, "contexts": len(self), "bytes": ROW_BYTES * len(self)}
+
     def tensors(self) -> dict[str, Tensor]:
         """Return the table by name, as it is kept in a file."""
-        return {name: torch.from_numpy(getattr(self, name)) for name in ("keys", "best", "following", "share")}
+        sizes = {"sizes": torch.tensor([self.vocab_size, self.context])}
+        return {name: torch.from_numpy(getattr(self, name)) for name in TABLE} | sizes
 
     @classmethod
-    def restored(cls, tensors: dict[str, Tensor], vocab_size: int, context: int) -> Self:
-        """Return the drafter that ``tensors`` came from.
-
-        Args:
-            tensors: the table.
-            vocab_size: V.
-            context: tokens of the longest contexts.
-        """
-        return cls(vocab_size, context, **{name: tensor.numpy() for name, tensor in tensors.items()})
+    def restored(cls, tensors: dict[str, Tensor]) -> Self:
+        """Return the drafter whose ``tensors`` these are."""
+        vocab_size, context = tensors["sizes"].tolist()
+        return cls(vocab_size, context, **{name: tensors[name].numpy() for name in TABLE})
 
     def draft(self, read: Sequence[int], k: int) -> tuple[list[int], list[int]]:
         """Return the tokens that follow most probably.

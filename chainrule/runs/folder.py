@@ -5,6 +5,7 @@
     processor.json     tokenizers, labels, …         MANIFEST.json       SHA-256 of every file but the log
     data.json          hashes and notes of the data  checkpoints/        step-000300/: the newest, to resume from;
     environment.json   machine and versions                              fork-000150/: to train further from
+    drafter.safetensors  of a language model: a table that drafts tokens for it (speculative decoding)
 
 Weights and manifest are two files and cannot be replaced in one step. So the manifest first lists the new weights as
 *pending*, then they are replaced, then it lists only them; a kill between any two steps leaves a folder that loads.
@@ -30,9 +31,9 @@ from chainrule.core.files import BINARY, is_temporary, machine_errors, temporary
 from chainrule.runs import store
 from chainrule.runs.store import MANIFEST, Entry, Manifest
 
-MODEL, CONFIG, METRICS = "model.safetensors", "config.json", "metrics.jsonl"
+MODEL, DRAFTER, CONFIG, METRICS = "model.safetensors", "drafter.safetensors", "config.json", "metrics.jsonl"
 _OURS = re.compile(
-    r"config\.(yaml|json)|model\.safetensors|(processor|data|environment)\.json"
+    r"config\.(yaml|json)|(model|drafter)\.safetensors|(processor|data|environment)\.json"
     r"|metrics\.jsonl|report\.html"
 )
 _STEP = re.compile(r"step-(\d{6,})(?:\.(\d+))?")
@@ -200,6 +201,14 @@ class RunFolder:
         """
         self._replace({MODEL: store.tensor_bytes(tensors)})
 
+    def write_drafter(self, tensors: dict[str, Tensor]) -> None:
+        """Replace the table that drafts tokens for the model.
+
+        Args:
+            tensors: the table.
+        """
+        self._replace({DRAFTER: store.tensor_bytes(tensors)})
+
     def _replace(self, files: dict[str, bytes]) -> None:
         settled = self._settled()
         new = {name: Entry.of(data) for name, data in files.items()}
@@ -225,7 +234,8 @@ class RunFolder:
         """Read the run; every file that the manifest lists is verified before any is used.
 
         Returns:
-            The content of ``config.json``, the weights, and the other JSON files by name.
+            The content of ``config.json``, the weights, and the content of the other files by name: JSON objects, and
+            tensors by name.
 
         Raises:
             CheckpointCorrupt: a file is damaged; the message names it.
@@ -239,6 +249,8 @@ class RunFolder:
         others = {
             n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG
         }
+        if DRAFTER in files:
+            others[DRAFTER] = store.view_tensors(files[DRAFTER], self.path / DRAFTER)
         return config, tensors, others
 
     def read_json(self, name: str) -> dict[str, Any]:
@@ -415,7 +427,7 @@ class RunFolder:
 
 
 def _reading(name: str) -> Callable[[Path, Sequence[Entry]], Any]:
-    return store.map_verified if name == MODEL else store.read_verified
+    return store.map_verified if name in (MODEL, DRAFTER) else store.read_verified
 
 
 def _last_byte(descriptor: int) -> bytes:

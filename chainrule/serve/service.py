@@ -34,7 +34,7 @@ class Served:
 
     def __init__(self, name: str, run: Run, queue: int = QUEUE):
         if isinstance(run.model, Autoregressive):
-            run.scheduler = Scheduler(run.model, run.compute, queue=queue)
+            run.scheduler = Scheduler(run.model, run.compute, queue=queue, drafter=run.drafter)
         self.name, self.run = name, run
         self.workers = WorkerPool(run.scheduler, queue=queue)
         """Threads for computations that use the whole model."""
@@ -82,12 +82,13 @@ class Service:
                 one.scheduler.close()
 
 
-def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) -> Service:
+def open_service(paths: Iterable[str], *, queue: int = QUEUE, speculate: bool = True, **machine: Any) -> Service:
     """Load runs, and boards with all their finished runs, the best one first.
 
     Args:
         paths: folders of runs or boards.
         queue: requests that wait or run at once, for each run.
+        speculate: tokens are drafted for runs that have a drafter.
         machine: device, precision and threads.
 
     Raises:
@@ -103,7 +104,10 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
             if places.setdefault(name, folder.resolve()) != folder.resolve():
                 raise UserError(f"{folder}: {places[name]} is called {name} too; rename one of the folders")
             if name not in served:
-                served[name] = _loaded(name, folder, queue, machine)
+                run = load(folder, **machine)
+                check_task(run.task, str(folder))
+                run.drafter = run.drafter if speculate else None
+                served[name] = Served(name, run, queue)
         if (folder := Path(path).resolve()) and is_board(folder):
             if boards.setdefault(folder.name, folder) != folder:
                 raise UserError(f"{path}: {boards[folder.name]} is called {folder.name} too; rename one of the folders")
@@ -116,12 +120,6 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, **machine: Any) ->
 def is_board(folder: Path) -> bool:
     """Return whether a folder is that of a comparison, which may still be running."""
     return (folder / "board.json").is_file()
-
-
-def _loaded(name: str, folder: Path, queue: int, machine: dict[str, Any]) -> Served:
-    run = load(folder, **machine)
-    check_task(run.task, str(folder))
-    return Served(name, run, queue)
 
 
 def check_task(task: str, path: str) -> None:

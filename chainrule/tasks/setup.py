@@ -24,9 +24,11 @@ from chainrule.core import (
 )
 from chainrule.core.compute import RandomState, decide
 from chainrule.core.errors import is_out_of_memory
+from chainrule.counting.drafter import NgramDrafter
 from chainrule.data.dataset import Dataset
 from chainrule.data.processors import processor_from_json
 from chainrule.runs import RunFolder
+from chainrule.runs.folder import DRAFTER
 from chainrule.runs.run import Run
 from chainrule.tasks.base import find_task, refuse_unused
 from chainrule.tasks.settings import ResolvedRun, RunConfig
@@ -254,8 +256,12 @@ def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
     data = _described(ready)
     run = Run(task.name, model, ready.processor, config, resolved(ready), data, trainer.plan.compute, folder.path)
     if settled := task.tune_decoding(run, ready.data):
-        data |= settled
         folder.write_model(model.state_dict())
+    run.drafter = task.fit_drafter(model, ready.data)
+    if run.drafter is not None:
+        folder.write_drafter(run.drafter.tensors())
+        settled = {**settled, "drafter": run.drafter.described()}
+    data |= settled
     describe(folder, ready, settled)
     return run
 
@@ -345,7 +351,8 @@ def load(path: Path | str, *, device: str = "auto", precision: str = "auto", thr
     compute = decide(device, precision, threads, prefers_bf16=settings["train"].get("bf16", False))
     model.to(compute.device).eval()
     processor = processor_from_json(files["processor.json"])
-    return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path)
+    drafter = NgramDrafter.restored(files[DRAFTER]) if DRAFTER in files else None
+    return Run(chosen.task, model, processor, config, settings, files["data.json"], compute, run.path, drafter)
 
 
 def plugin_of(chosen: ModelType) -> dict[str, str] | None:

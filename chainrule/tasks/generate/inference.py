@@ -42,6 +42,7 @@ def generate(
     must: Sequence[str] = (),
     forbid: Sequence[str] = (),
     seed: int | None = None,
+    speculate: str = "auto",
 ) -> dict[str, Any]:
     """Continue each prompt ``n`` times. A sequence depends on its prompt, the seed and its number among the ``n``
     alone.
@@ -62,11 +63,15 @@ def generate(
         must: texts that all of these contain, as the tokens that they are encoded to.
         forbid: texts that none of these contains.
         seed: seed of the noise; None: 42.
+        speculate: ``auto``: samples are drafted by the table that is kept with the run, where there is one, and
+            verified by the model; ``off``: they are not.
 
     Returns:
         ``texts``, without the prompts (``prompts``, where ``input`` holds them); ``nats``, log p of each under the
-        model as it is; ``tokens_per_second``. Of symbols: ``sequences``, whole records as lists of symbols (or steps),
-        and ``written``, the same as `predict` and `score` read it from a file: a line each, but for formats of several.
+        model as it is; ``tokens_per_second``; where tokens may be drafted, ``draft_tokens``, how many were, and
+        ``accepted_tokens``, how many of them hold. Of symbols: ``sequences``, whole records as lists of symbols (or
+        steps), and ``written``, the same as `predict` and `score` read it from a file: a line each, but for formats of
+        several.
 
     Raises:
         UserError: a run of another task, options that exclude each other, or a limit that the model cannot meet.
@@ -83,17 +88,22 @@ def generate(
     if beams is not None and n > beams >= 1:
         raise UserError(f"-n {n}: more than --beams {beams}; give at least as many beams")
     encoded = encoded_all(run, prompts, "generate")
+    told: dict[str, Any] = {}
     began = time.perf_counter()
     if beams is not None:
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
         made = _n_best(run, _made(run, encoded, options, [seed], max_tokens, stop), n)
     else:
-        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop)
+        drafted = speculate == "auto"
+        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop, speculate=drafted)
         made = [(handle.tokens, handle.total) for handle in handles]
+        if drafted and run.drafter is not None:
+            told["draft_tokens"] = sum(handle.drafted for handle in handles)
+            told["accepted_tokens"] = sum(handle.accepted for handle in handles)
     speed = sum(len(ids) for ids, _ in made) / max(time.perf_counter() - began, 1e-9)
     unknown = [count_unknown(run, ids) for ids in encoded]
     result = _shown_all(run, [p for p in prompts for _ in range(n)], [p for p in encoded for _ in range(n)], made)
-    told = {"prompts": None if input is None else prompts, "unknown": unknown if any(unknown) else None}
+    told |= {"prompts": None if input is None else prompts, "unknown": unknown if any(unknown) else None}
     return {**result, **told, "tokens_per_second": speed}
 
 
@@ -107,10 +117,17 @@ def _prompts(run: Run, prompt: Sequence[str], input: Any) -> list[Any]:
 
 
 def _made(
-    run: Run, prompts: list[list[int]], sampler: Sampler, seeds: list[int], max_tokens: int | None, stop: Sequence[str]
+    run: Run,
+    prompts: list[list[int]],
+    sampler: Sampler,
+    seeds: list[int],
+    max_tokens: int | None,
+    stop: Sequence[str],
+    *,
+    speculate: bool = False,
 ) -> list[Handle]:
     """A finished request of each prompt and seed."""
-    engine, rules = engine_of(run), record_rules(run, stop)
+    engine, rules = engine_of(run), {**record_rules(run, stop), "speculate": speculate}
 
     def limit(ids: list[int]) -> int | None:
         if max_tokens is not None or engine.room is None:
