@@ -20,7 +20,7 @@ class GenerateResult(Result):
     nats: list[float] = key("log p of each", always=True)
     unknown: list[int] | None = key("for each prompt: tokens that the run does not know, if there are any")
     tokens_per_second: float = key("speed", always=True)
-    draft_tokens: int | None = key("with --speculate auto, of a run that has a drafter: tokens that were drafted")
+    draft_tokens: int | None = key("with speculative decoding: tokens that were drafted")
     accepted_tokens: int | None = key("of these: tokens that the model accepted")
     columns: list[str] | None = key("of a series: the name of each")
     levels: list[float] | None = key("of a series: the probabilities of the quantiles")
@@ -54,9 +54,9 @@ class Generate(UsesRun, Sampling, Constraints):
     )
 
     speculate: str | None = option(
-        "speculative decoding: auto (default) verifies tokens that the run's n-gram table drafts, several in one pass; "
-        "the same samples, faster",
-        choices=("auto", "off"),
+        "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass: the same samples, "
+        "faster; auto (default): on, but for bf16, whose rounding may change a sample",
+        choices=("auto", "on", "off"),
     )
 
     def completed(self) -> Options:

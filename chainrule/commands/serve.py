@@ -37,8 +37,8 @@ class Serve(Machine):
     )
     timeout: float | None = option("seconds that an answer may take (default: 120)", metavar="S")
     speculate: str | None = option(
-        "speculative decoding: auto (default) where a run has a drafter, as in generate",
-        choices=("auto", "off"),
+        "speculative decoding of runs that have a drafter, as in generate: auto (default) is on, but for bf16",
+        choices=("auto", "on", "off"),
     )
     log: str | None = option(
         "lines on standard error: requests (default; never their content), or errors alone",

@@ -31,7 +31,7 @@ from chainrule.inference.fair_queue import FairQueue
 from chainrule.inference.reading import Reader
 from chainrule.inference.requests import Capacity, Event, Generator, Group, Handle, Request, StepOutput
 from chainrule.inference.sampling import Filters, draws_tokens
-from chainrule.inference.speculation import Drafter, Drafts, Speculation, can_rewind
+from chainrule.inference.speculation import Drafter, Drafts, Speculation, can_rewind, step_clock
 
 KEPT = ("end", "stop", "length")
 """Reasons why a sequence ended whose State is kept for records that go on from it."""
@@ -90,8 +90,9 @@ class Engine:
         self.draws_tokens = draws_tokens(model)
         self.tokens = 0
         """Tokens that were generated so far."""
-        rewinds = drafter is not None and can_rewind(model)
-        self.speculation = Speculation(drafter) if drafter is not None and rewinds else None
+        self.speculation = None
+        if drafter is not None and can_rewind(model):
+            self.speculation = Speculation(drafter, step_clock(compute.device))
         self.reader = Reader(model, compute, self.capacity)
         self.waiting = FairQueue(self.capacity.rows)
         self._state: State | None = None

@@ -410,8 +410,24 @@ class SharedEngine:
         return job.handles
 
 
-def engine_of(run: Any) -> Generator:
-    """Return the engine that generates for a run: a shared one where the run is served, else one of its own."""
+def engine_of(run: Any, speculate: str = "off") -> Generator:
+    """Return the engine that generates for a run: a shared one where the run is served, else one of its own.
+
+    Args:
+        run: the run.
+        speculate: see `drafter_of`; a shared engine has been given its drafter already.
+    """
     if run.scheduler is not None:
         return SharedEngine(run.scheduler)
-    return Engine(run.model, run.compute, drafter=run.drafter)
+    return Engine(run.model, run.compute, drafter=drafter_of(run, speculate))
+
+
+def drafter_of(run: Any, speculate: str) -> Drafter | None:
+    """Return the drafter of a run, where its tokens are to be drafted.
+
+    Args:
+        run: the run.
+        speculate: "off"; "on"; or "auto": on, but for bf16, where a pass over several tokens is rounded so differently
+            that a sample would depend on how fast the machine was.
+    """
+    return run.drafter if speculate == "on" or (speculate == "auto" and not run.compute.bf16) else None

@@ -34,7 +34,7 @@ MOST = 8
 """Tokens of a draft at most."""
 LOSS = 0.015
 """Part of the time that drafts may lose against plain steps."""
-ALLOWANCE, CREDIT = 3, 8
+ALLOWANCE, CREDIT = 1.5, 4
 """What drafts may lose at first, and what they may lose at most at a later time, in plain steps."""
 RECENT, ENOUGH = 5, 3
 """Steps of one length whose median counts; plain steps that are measured before anything is drafted."""
@@ -111,6 +111,8 @@ class Pace:
     def __init__(self) -> None:
         self._seconds: dict[int, deque[float]] = {}
         """Seconds of recent steps by the number of drafted tokens."""
+        self.costs: list[float] = []
+        """Seconds of a step with k drafted tokens, k = 0 to ``MOST``."""
         self._balance = 0.0
         """Seconds that drafts may still lose."""
         self._tokens, self._time = 0.0, 0.0
@@ -122,15 +124,16 @@ class Pace:
         """True where drafts may be looked up: plain steps were measured, and not too much was lost."""
         return len(self._seconds.get(0, ())) >= ENOUGH and self._balance > 0
 
-    def cost(self, k: int) -> float:
-        """Return the seconds of a step with k drafted tokens, interpolated where that was not measured."""
-        if k in self._seconds:
-            return statistics.median_low(self._seconds[k])
-        below = max(j for j in self._seconds if j < k)
-        above = min((j for j in self._seconds if j > k), default=None)
-        low = self.cost(below)
-        slope = (low - self.cost(0)) / max(1, below) if above is None else (self.cost(above) - low) / (above - below)
-        return low + slope * (k - below)
+    def _tabulate(self) -> None:
+        """Interpolate the seconds of a step with k drafted tokens, k = 0 to ``MOST``, between those that are measured;
+        beyond them they go on as they rose before.
+        """
+        known = sorted((k, statistics.median_low(seen)) for k, seen in self._seconds.items())
+        (low, least), slope, self.costs = known[0], 0.0, []
+        for high, most in [*known[1:], (MOST + 1, None)]:
+            slope = (most - least) / (high - low) if most is not None else (least - known[0][1]) / max(1, low)
+            self.costs += [least + slope * j for j in range(high - low)]
+            low, least = high, most if most is not None else least
 
     def choose(self, chances_RK: Sequence[Sequence[float]]) -> int:
         """Return the number of tokens to draft.
@@ -138,17 +141,17 @@ class Pace:
         Args:
             chances_RK: for each row the probability that each token is accepted, if those before it are.
         """
-        rows, most = len(chances_RK), len(chances_RK[0])
+        rows, most = len(chances_RK), min(len(chances_RK[0]), 2 * max(1, *self._seconds))
         if self._since_plain >= REFRESH:
             return 0
         if self._idle >= self._patience:
             return min(TRIAL, most)
         speed, tokens, reached_R = self._tokens / self._time, float(rows), [1.0] * rows
-        values = [tokens - speed * self.cost(0)]
+        values = [tokens - speed * self.costs[0]]
         for k in range(1, most + 1):
             reached_R = [reached * chances_K[k - 1] for reached, chances_K in zip(reached_R, chances_RK)]
             tokens += sum(reached_R)
-            values.append(tokens - speed * self.cost(k))
+            values.append(tokens - speed * self.costs[k])
         return max(range(most + 1), key=values.__getitem__)
 
     def record(self, k: int, rows: int, tokens: int, seconds: float, lookup: float) -> None:
@@ -162,12 +165,17 @@ class Pace:
             lookup: duration of the search for drafts.
         """
         # The first step of a new shape also sets up its kernels, which later ones do not.
-        measured = self.cost(k) if k and k not in self._seconds else seconds
+        measured = self.costs[k] if k and k not in self._seconds else seconds
         self._seconds.setdefault(k, deque(maxlen=RECENT)).append(measured)
-        plain = self.cost(0)
+        if (
+            k or self._idle % RECENT == 0 or len(self._seconds[0]) <= ENOUGH
+        ):  # plain steps follow each other, and hardly change the table
+            self._tabulate()
+        plain = self.costs[0]
         if not self._time:
             self._balance, self._tokens, self._time = ALLOWANCE * plain, rows, plain
-        saved = tokens / rows * plain - min(seconds, 3 * max(self.cost(k), plain)) if k else 0.0
+        spent = min(seconds, 3 * max(self.costs[k], plain))  # what is far beyond that was not spent on the step
+        saved = tokens / rows * plain - spent if k else 0.0
         self._balance = min(self._balance + LOSS * plain + saved - lookup, CREDIT * plain)
         self._tokens += RENEWAL * (tokens - self._tokens)
         self._time += RENEWAL * (seconds + lookup - self._time)
@@ -175,6 +183,16 @@ class Pace:
         if k and (saved > 0 or self._idle >= self._patience):
             self._patience = PATIENCE[0] if saved > 0 else min(2 * self._patience, PATIENCE[1])
         self._idle = 0 if k else self._idle + 1
+
+
+def step_clock(device: torch.device | str) -> Callable[[], float]:
+    """Return the clock that steps are measured by.
+
+    On a CPU that is the processor time of the thread, which does not run on while other processes have the processor:
+    on a busy machine, wall-clock times of short steps are all alike.
+    """
+    fine = time.get_clock_info("thread_time").resolution < 1e-5
+    return time.thread_time if fine and torch.device(device).type == "cpu" else time.perf_counter
 
 
 class Speculation:
@@ -185,7 +203,7 @@ class Speculation:
         clock: returns seconds.
     """
 
-    def __init__(self, drafter: Drafter, clock: Callable[[], float] = time.perf_counter):
+    def __init__(self, drafter: Drafter, clock: Callable[[], float]):
         self.drafter, self.clock = drafter, clock
         self.acceptance = Acceptance()
         self.drafted, self.accepted = 0, 0

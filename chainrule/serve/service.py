@@ -10,7 +10,7 @@ from typing import Any
 from chainrule.core import Autoregressive, UserError
 from chainrule.experiment.plan import read_plan
 from chainrule.experiment.publish import read_board
-from chainrule.inference.scheduler import QUEUE, Scheduler
+from chainrule.inference.scheduler import QUEUE, Scheduler, drafter_of
 from chainrule.runs.run import Run
 from chainrule.serve.errors import UnknownModel
 from chainrule.serve.workers import WorkerPool
@@ -82,13 +82,13 @@ class Service:
                 one.scheduler.close()
 
 
-def open_service(paths: Iterable[str], *, queue: int = QUEUE, speculate: bool = True, **machine: Any) -> Service:
+def open_service(paths: Iterable[str], *, queue: int = QUEUE, speculate: str = "auto", **machine: Any) -> Service:
     """Load runs, and boards with all their finished runs, the best one first.
 
     Args:
         paths: folders of runs or boards.
         queue: requests that wait or run at once, for each run.
-        speculate: tokens are drafted for runs that have a drafter.
+        speculate: "auto", "on" or "off": whether tokens are drafted for runs that have a drafter.
         machine: device, precision and threads.
 
     Raises:
@@ -106,7 +106,7 @@ def open_service(paths: Iterable[str], *, queue: int = QUEUE, speculate: bool = 
             if name not in served:
                 run = load(folder, **machine)
                 check_task(run.task, str(folder))
-                run.drafter = run.drafter if speculate else None
+                run.drafter = drafter_of(run, speculate)
                 served[name] = Served(name, run, queue)
         if (folder := Path(path).resolve()) and is_board(folder):
             if boards.setdefault(folder.name, folder) != folder:

@@ -15,7 +15,7 @@ from chainrule.data.tokenizers import TextTokenizer
 from chainrule.inference.beam import Beams
 from chainrule.inference.requests import DEFAULT_TOKENS, Constraints, Handle, Request, Sampler
 from chainrule.inference.sampling import Filters
-from chainrule.inference.scheduler import engine_of
+from chainrule.inference.scheduler import drafter_of, engine_of
 from chainrule.runs.run import Run
 from chainrule.tasks.generate import explaining  # noqa: F401  (registers itself)
 from chainrule.tasks.generate.reading import encoded_all, predict, read_sequences, score, scored_items
@@ -63,8 +63,8 @@ def generate(
         must: texts that all of these contain, as the tokens that they are encoded to.
         forbid: texts that none of these contains.
         seed: seed of the noise; None: 42.
-        speculate: ``auto``: samples are drafted by the table that is kept with the run, where there is one, and
-            verified by the model; ``off``: they are not.
+        speculate: ``on``: the table that is kept with the run, where there is one, drafts tokens of samples, and the
+            model verifies several of them in one pass; ``off``: not; ``auto``: on, but for bf16.
 
     Returns:
         ``texts``, without the prompts (``prompts``, where ``input`` holds them); ``nats``, log p of each under the
@@ -94,10 +94,9 @@ def generate(
         options = Beams(beams, n, must=phrases(run, "--must", must), forbid=phrases(run, "--forbid", forbid))
         made = _n_best(run, _made(run, encoded, options, [seed], max_tokens, stop), n)
     else:
-        drafted = speculate == "auto"
-        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop, speculate=drafted)
+        handles = _made(run, encoded, filters, derive_seeds(seed, n), max_tokens, stop, speculate=speculate)
         made = [(handle.tokens, handle.total) for handle in handles]
-        if drafted and run.drafter is not None:
+        if drafter_of(run, speculate) is not None:
             told["draft_tokens"] = sum(handle.drafted for handle in handles)
             told["accepted_tokens"] = sum(handle.accepted for handle in handles)
     speed = sum(len(ids) for ids, _ in made) / max(time.perf_counter() - began, 1e-9)
@@ -124,10 +123,10 @@ def _made(
     max_tokens: int | None,
     stop: Sequence[str],
     *,
-    speculate: bool = False,
+    speculate: str = "off",
 ) -> list[Handle]:
     """A finished request of each prompt and seed."""
-    engine, rules = engine_of(run), {**record_rules(run, stop), "speculate": speculate}
+    engine, rules = engine_of(run, speculate), {**record_rules(run, stop), "speculate": speculate != "off"}
 
     def limit(ids: list[int]) -> int | None:
         if max_tokens is not None or engine.room is None:
