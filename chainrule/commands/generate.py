@@ -54,8 +54,8 @@ class Generate(UsesRun, Sampling, Constraints):
     )
 
     speculate: str | None = option(
-        "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass: the same samples, "
-        "faster; auto (default): on, but for bf16, whose rounding may change a sample",
+        "speculative decoding: verify tokens that the run's n-gram table drafts, several in one pass (the same "
+        "samples, faster); auto (default): on, but for bf16, whose rounding may change a sample",
         choices=("auto", "on", "off"),
     )
 

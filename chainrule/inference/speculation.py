@@ -201,10 +201,11 @@ class Speculation:
     Args:
         drafter: proposes tokens.
         clock: returns seconds.
+        pace: makes what decides how many tokens are drafted.
     """
 
-    def __init__(self, drafter: Drafter, clock: Callable[[], float]):
-        self.drafter, self.clock = drafter, clock
+    def __init__(self, drafter: Drafter, clock: Callable[[], float], pace: Callable[[], Pace] = Pace):
+        self.drafter, self.clock, self.pace = drafter, clock, pace
         self.acceptance = Acceptance()
         self.drafted, self.accepted = 0, 0
         """Tokens that were drafted so far; that were accepted."""
@@ -259,7 +260,7 @@ class Speculation:
         )  # fmt: skip
 
     def _pace(self, rows: int) -> Pace:
-        return self._paces.setdefault(rows.bit_length(), Pace())
+        return self._paces.setdefault(rows.bit_length(), self.pace())
 
 
 def can_rewind(model: Autoregressive) -> bool:
