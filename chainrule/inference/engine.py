@@ -308,7 +308,8 @@ class Engine:
             return StepOutput(*self.model(inputs_R1, state))
         drafts_RK = drafts.tensor(inputs_R1.device)
         inputs_RT = torch.cat([inputs_R1, drafts_RK], 1)
-        return StepOutput(*self.model(inputs_RT, state.rewindable(drafts.length)), drafts_RK)
+        prediction, state = self.model(inputs_RT, state.rewindable(drafts.length))
+        return StepOutput(prediction, state, drafts_RK)
 
     def _cut_back(self, state: State, drafts: Drafts | None, many_R: Sequence[int]) -> State:
         """The State without drafts that were rejected."""

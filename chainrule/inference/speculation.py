@@ -24,6 +24,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,7 @@ class Pace:
         self._seconds: dict[int, deque[float]] = {}
         """Seconds of recent steps by the number of drafted tokens."""
         self.costs: list[float] = []
-        """Seconds of a step with k drafted tokens, k = 0 to ``MOST``."""
+        """Seconds of a step with k drafted tokens, k = 0 to ``MOST``: the medians, and between them a straight line."""
         self._balance = 0.0
         """Seconds that drafts may still lose."""
         self._tokens, self._time = 0.0, 0.0
@@ -123,17 +124,6 @@ class Pace:
     def open(self) -> bool:
         """True where drafts may be looked up: plain steps were measured, and not too much was lost."""
         return len(self._seconds.get(0, ())) >= ENOUGH and self._balance > 0
-
-    def _tabulate(self) -> None:
-        """Interpolate the seconds of a step with k drafted tokens, k = 0 to ``MOST``, between those that are measured;
-        beyond them they go on as they rose before.
-        """
-        known = sorted((k, statistics.median_low(seen)) for k, seen in self._seconds.items())
-        (low, least), slope, self.costs = known[0], 0.0, []
-        for high, most in [*known[1:], (MOST + 1, None)]:
-            slope = (most - least) / (high - low) if most is not None else (least - known[0][1]) / max(1, low)
-            self.costs += [least + slope * j for j in range(high - low)]
-            low, least = high, most if most is not None else least
 
     def choose(self, chances_RK: Sequence[Sequence[float]]) -> int:
         """Return the number of tokens to draft.
@@ -167,10 +157,9 @@ class Pace:
         # The first step of a new shape also sets up its kernels, which later ones do not.
         measured = self.costs[k] if k and k not in self._seconds else seconds
         self._seconds.setdefault(k, deque(maxlen=RECENT)).append(measured)
-        if (
-            k or self._idle % RECENT == 0 or len(self._seconds[0]) <= ENOUGH
-        ):  # plain steps follow each other, and hardly change the table
-            self._tabulate()
+        if k or self._idle % RECENT < ENOUGH:  # in a series of plain steps the table hardly changes
+            lengths, medians = zip(*sorted((k, statistics.median_low(seen)) for k, seen in self._seconds.items()))
+            self.costs = np.interp(range(MOST + 1), lengths, medians).tolist()
         plain = self.costs[0]
         if not self._time:
             self._balance, self._tokens, self._time = ALLOWANCE * plain, rows, plain
