@@ -300,7 +300,8 @@ class Engine:
         self.speculation.begin()
         if not all(rows.group.verifies for rows in self._rows):
             return None
-        return self.speculation.propose([h for rows in self._rows for h in rows.group.handles_R], self.model.start_id)
+        handles_R = [handle for rows in self._rows for handle in rows.group.handles_R]
+        return self.speculation.propose(handles_R, self.model.start_id, bounded=self.room is not None)
 
     def _read(self, inputs_R1: Tensor, state: State, drafts: Drafts | None) -> StepOutput:
         """Read the next token of every row, and the drafted ones behind it."""

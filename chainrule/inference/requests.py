@@ -321,7 +321,7 @@ class StepOutput:
     prediction: Prediction
     state: State
     drafts_RK: Tensor | None = None
-    """What each row has read behind its next token, to be verified; None: nothing."""
+    """Tokens that each row has read behind its next one, to be verified; None: none."""
 
     @cached_property
     def logits_RTV(self) -> Tensor:

@@ -124,14 +124,14 @@ def draws_tokens(model: Autoregressive) -> bool:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What was drawn at a step, after each token that the requests have read.
+class Draws:
+    """The tokens, or values, that were drawn at a step, one after each token that the requests have read.
 
     Args:
-        next_BT: the tokens, or values.
+        next_BT: the tokens.
         nats_BT: log p of each under the unmodified model.
         best_BT: the most probable tokens at each place, with their log p.
-        many_B: how many of the tokens hold: as many as follow each other if drafts are replaced by what was drawn.
+        many_B: number of tokens that hold: the first one, and those after drafts that equal what was drawn.
     """
 
     next_BT: Tensor
@@ -184,10 +184,10 @@ class Sampled(Group):
         """The number of tokens of each request, B: the position of its next one."""
         return torch.tensor([len(handle.tokens) for handle in self.handles], device=self.seeds_B.device)
 
-    def taken(self, drawn: Drawn) -> Decision:
+    def taken(self, draws: Draws) -> Decision:
         """Hand out the tokens that were drawn. Requests that have ended leave."""
         handles, events, alive, many_B = self.handles, [], [], []
-        rows = zip(handles, drawn.next_BT.tolist(), drawn.nats_BT.tolist(), drawn.best_BT, drawn.many_B)
+        rows = zip(handles, draws.next_BT.tolist(), draws.nats_BT.tolist(), draws.best_BT, draws.many_B)
         for b, (handle, tokens, nats, best, many) in enumerate(rows):
             many_B.append(0)
             for token, log_p, others in zip(tokens[:many], nats, best):
@@ -200,7 +200,7 @@ class Sampled(Group):
             else:
                 alive.append(b)
         parents_R = self.stay(alive) if len(alive) < len(handles) else None
-        inputs_R1 = drawn.last_B1 if self.width == 1 else drawn.last_B1.repeat_interleave(self.width, 0)
+        inputs_R1 = draws.last_B1 if self.width == 1 else draws.last_B1.repeat_interleave(self.width, 0)
         many_R = [many for many in many_B for _ in range(self.width)]
         return Decision(events, parents_R, inputs_R1 if parents_R is None else inputs_R1[parents_R], many_R)
 
@@ -274,7 +274,7 @@ class SampledTokens(Sampled):
             nats_BT = nats_BT.masked_fill(scores_BTV.gather(-1, next_BT1)[..., 0] == -torch.inf, -torch.inf)
             last_B = torch.tensor(many_B, device=next_BT.device) - 1
             self.place_B = self.after_SV[places_BT, next_BT].gather(1, last_B[:, None])[:, 0]
-        return self.taken(Drawn(next_BT, nats_BT, self._best(log_p_BTV), many_B))
+        return self.taken(Draws(next_BT, nats_BT, self._best(log_p_BTV), many_B))
 
     def _reached(self, drafts_BK: Tensor | None) -> Tensor:
         """The states of each request in the automaton of constraints, now and after each drafted token, B x T."""
@@ -294,7 +294,7 @@ class SampledTokens(Sampled):
 
 
 def _many(next_BT: Tensor, drafts_BK: Tensor | None) -> list[int]:
-    """How many of the tokens that were drawn follow each other: those after drafts that equal what was drawn."""
+    """The number of drawn tokens that follow each other: those after drafts that equal what was drawn."""
     if drafts_BK is None:
         return [1] * len(next_BT)
     return ((next_BT[:, :-1] == drafts_BK).long().cumprod(1).sum(1) + 1).tolist()
@@ -328,7 +328,7 @@ class SampledValues(Sampled):
     def decide(self, output: StepOutput, rows: slice) -> Decision:
         next_B1 = output.prediction.sample(Noise(self.seeds_B, self.positions()))
         nats_B1, ones = output.prediction.log_prob(next_B1).double(), [1] * len(self.handles)
-        return self.taken(Drawn(next_B1, nats_B1, [[()]] * len(self.handles), ones))
+        return self.taken(Draws(next_B1, nats_B1, [[()]] * len(self.handles), ones))
 
 
 def pad(prompts: Sequence[Sequence[int]], start: int) -> tuple[Tensor, Tensor]:

@@ -36,7 +36,7 @@ MOST = 8
 LOSS = 0.015
 """Part of the time that drafts may lose against plain steps."""
 ALLOWANCE, CREDIT = 1.5, 4
-"""What drafts may lose at first, and what they may lose at most at a later time, in plain steps."""
+"""Plain steps that drafts may lose at first, and at most at a later time."""
 RECENT, ENOUGH = 5, 3
 """Steps of one length whose median counts; plain steps that are measured before anything is drafted."""
 TRIAL = 4
@@ -49,7 +49,7 @@ REFRESH = 64
 CLASSES = 16
 """Classes of shares, each with its own rate of acceptance."""
 MEMORY = 0.98
-"""What is left of a count after the next one: about 50 drafts are remembered."""
+"""The share of a count that is left after the next draft: about 50 drafts are remembered."""
 
 
 class Drafter(Protocol):
@@ -88,7 +88,7 @@ class Drafts:
 
 
 class Acceptance:
-    """How often drafts were accepted, by the drafter's estimate of their probability."""
+    """Rates at which drafts were accepted, by the drafter's estimate of their probability."""
 
     def __init__(self) -> None:
         self.tries = [4.0] * CLASSES  # the drafter's own estimate counts as much as four drafts
@@ -206,17 +206,19 @@ class Speculation:
         """Begin a step."""
         self._began = self._found = self.clock()
 
-    def propose(self, handles_R: Sequence[Handle], start: int) -> Drafts | None:
+    def propose(self, handles_R: Sequence[Handle], start: int, *, bounded: bool) -> Drafts | None:
         """Return drafts for the next step; None: it is a plain one.
 
         Args:
             handles_R: the request of each row.
             start: id of the start token.
+            bounded: no row can read beyond its limit. Else drafts are as long as the row with most room has use for.
         """
         pace = self._pace(len(handles_R))
         if not all(handle.request.speculate for handle in handles_R):
             return None
-        most = min(MOST, *(handle.limit - len(handle.tokens) - 1 for handle in handles_R))
+        left_R = [handle.limit - len(handle.tokens) - 1 for handle in handles_R]
+        most = min(MOST, min(left_R) if bounded else max(left_R))
         if most < 1 or not pace.open:
             return None
         found = [self.drafter.draft(_last(handle, start, self.drafter.context), most) for handle in handles_R]

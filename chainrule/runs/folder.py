@@ -193,21 +193,14 @@ class RunFolder:
             }
         )
 
-    def write_model(self, tensors: dict[str, Tensor]) -> None:
+    def write_model(self, tensors: dict[str, Tensor], name: str = MODEL) -> None:
         """Replace the weights; killed at any instant, the folder holds the old ones or the new ones, verified.
 
         Args:
             tensors: weights by name.
+            name: the file; ``DRAFTER`` for the table that drafts tokens.
         """
-        self._replace({MODEL: store.tensor_bytes(tensors)})
-
-    def write_drafter(self, tensors: dict[str, Tensor]) -> None:
-        """Replace the table that drafts tokens for the model.
-
-        Args:
-            tensors: the table.
-        """
-        self._replace({DRAFTER: store.tensor_bytes(tensors)})
+        self._replace({name: store.tensor_bytes(tensors)})
 
     def _replace(self, files: dict[str, bytes]) -> None:
         settled = self._settled()
@@ -234,8 +227,7 @@ class RunFolder:
         """Read the run; every file that the manifest lists is verified before any is used.
 
         Returns:
-            The content of ``config.json``, the weights, and the content of the other files by name: JSON objects, and
-            tensors by name.
+            The content of ``config.json``, the weights, and the other files by name: JSON objects, and tensors by name.
 
         Raises:
             CheckpointCorrupt: a file is damaged; the message names it.
@@ -246,12 +238,9 @@ class RunFolder:
         if config.get("format") != store.FORMAT:
             raise store.other_format(self.path / CONFIG, config.get("format"))
         tensors = store.view_tensors(self._listed(files, MODEL), self.path / MODEL)
-        others = {
-            n: store.parse_json(x, self.path / n) for n, x in files.items() if n.endswith(".json") and n != CONFIG
-        }
-        if DRAFTER in files:
-            others[DRAFTER] = store.view_tensors(files[DRAFTER], self.path / DRAFTER)
-        return config, tensors, others
+        parsed = {".json": store.parse_json, ".safetensors": store.view_tensors}
+        others = [n for n in files if n not in (CONFIG, MODEL) and Path(n).suffix in parsed]
+        return config, tensors, {n: parsed[Path(n).suffix](files[n], self.path / n) for n in others}
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Return the content of a JSON file (``config.json``, ``data.json`` …), verified."""

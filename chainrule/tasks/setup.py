@@ -259,7 +259,7 @@ def trained(trainer: Trainer, ready: ResolvedRun) -> Run:
         folder.write_model(model.state_dict())
     run.drafter = task.fit_drafter(model, ready.data)
     if run.drafter is not None:
-        folder.write_drafter(run.drafter.tensors())
+        folder.write_model(run.drafter.tensors(), DRAFTER)
         settled = {**settled, "drafter": run.drafter.described()}
     data |= settled
     describe(folder, ready, settled)

@@ -244,9 +244,10 @@ def _plain(model: Autoregressive, seed: int) -> list[int]:
 
 def test_learned_positions_are_never_drafted_beyond():
     model = build("gpt", context=16, positions="learned")
-    request = Request([1, 2, 3], Filters(), 5, max_tokens=13)
-    plain = Engine(model, CPU).run([request])
-    agree(speculating(model, Foreseen(plain, 0), 8).run([request]), plain)
+    made = [Request([1, 2, 3], Filters(), 5, max_tokens=13), Request([1, 2], Filters(), 5, max_tokens=9)]
+    plain = Engine(model, CPU).run(made)
+    for asked, wanted in ((made[:1], plain[:1]), (made, plain)):
+        agree(speculating(model, Foreseen(plain, 0), 8).run(asked), wanted)
 
 
 def test_the_most_probable_tokens_are_reported_at_every_accepted_place():
