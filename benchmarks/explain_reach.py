@@ -30,7 +30,7 @@ LOWEST = 1e-16
 KINDS: dict[str, tuple[str, ...]] = {
     "sigmoid RNN": ("rnn", *SCALE.recurrent, "model.activation=sigmoid"),
     "tanh RNN": ("rnn", *SCALE.recurrent),
-    "ReLU RNN": ("rnn", *SCALE.recurrent, "model.activation=relu"),
+    "ReLU RNN": ("rnn", *SCALE.recurrent, "model.activation=relu", "train.lr=1e-3"),  # at 4e-3 it diverges
     "LSTM": ("lstm", *SCALE.recurrent),
     "GRU": ("gru", *SCALE.recurrent),
     "attention": ("gpt", *SCALE.transformer, "model.context=128"),

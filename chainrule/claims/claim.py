@@ -13,6 +13,7 @@ from typing import Any
 
 from chainrule.claims.finding import Finding, say
 from chainrule.claims.runs import MissingRun, Runs
+from chainrule.explanation.export import messages
 from chainrule.report.messages import Catalogue
 
 PLACE = files("chainrule.claims")
@@ -26,7 +27,8 @@ class Claim:
     """A sentence that people repeat, and its measurement.
 
     Its messages stand in a JSON file beside its module: ``title``, ``text`` (what the claim says and why, in two to
-    four sentences) and those of its findings.
+    four sentences) and those of its findings. Those of the pages of explanations, such as names of gates, are known
+    too.
 
     Args:
         name: name of its module.
@@ -40,7 +42,8 @@ class Claim:
 
     def words(self, lang: str) -> Catalogue:
         """Return the messages of the claim in one language."""
-        return Catalogue(lang, PLACE / f"{SHARED}.json", PLACE / f"{self.name}.json")  # type: ignore[arg-type]
+        own = PLACE / f"{SHARED}.json", PLACE / f"{self.name}.json"
+        return Catalogue(lang, messages(), *own)  # type: ignore[arg-type]
 
     def told(self, lang: str) -> dict[str, Any]:
         """Return name, title and text of the claim."""

@@ -23,7 +23,7 @@ from chainrule.tasks.base import find_task
 from chainrule.tasks.settings import RunConfig
 
 LARGEST = 64 << 20
-"""Bytes of data that are read again for a claim."""
+"""Bytes of data that are read again."""
 LINE = 200
 """Tokens among which the beginning of a line is searched."""
 
@@ -99,16 +99,24 @@ def asked(given: ModelInput, at: int | None = None, *, begin: int = 0, top_k: in
     return Asked(at=at, top_k=top_k, layer=None, head=None, begin=begin, end=len(given))
 
 
-def _own(run: Run, split: str) -> Part | None:
-    """A split of the data of a run; None where they are not there, have changed, or are large."""
+def data_of(run: Run) -> Any:
+    """Return the data that a run was trained on; None where they are not there, have changed, or are large.
+
+    Args:
+        run: the run.
+    """
     place = Path(str(run.settings.get("data", "")))
     if not place.exists() or sum(p.stat().st_size for p in ([place], place.rglob("*"))[place.is_dir()]) > LARGEST:
         return None
     try:
         dataset: Any = find_task(run.task).read(RunConfig(**run.settings))
-        return _encoded(run, dataset, split) if dataset.sha256 == run.data.get("sha256") else None
+        return dataset if dataset.sha256 == run.data.get("sha256") else None
     except (ChainruleError, ValidationError, OSError):
         return None
+
+
+def _own(run: Run, split: str) -> Part | None:
+    return None if (dataset := data_of(run)) is None else _encoded(run, dataset, split)
 
 
 def _encoded(run: Run, dataset: Any, split: str) -> Part:

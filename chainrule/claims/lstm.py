@@ -166,7 +166,7 @@ def gate_strip(given: ModelInput, values: Mapping[str, Tensor]) -> Strip:
         given: the text.
         values: of the gates, L x T x H.
     """
-    rows = [(say(name), _relative(values[name][-1].mean(1))) for name in GATES]
+    rows = [(say(f"name_{name}"), _relative(values[name][-1].mean(1))) for name in GATES]
     rows.append((say("cell"), _relative(values[CELL][-1].abs().mean(1))))
     return Strip(say("gates"), given.texts, rows)
 

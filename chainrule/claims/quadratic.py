@@ -29,7 +29,8 @@ LAYER_LENGTHS = (256, 512, 1024)
 WIDTH, HEADS, SPAN = 64, 4, 128
 """The fresh layers, and the window of the one that has one."""
 WORDS = 1000
-REPEATS = 3
+REPEATS = 5
+"""Measurements of each growth: the median of the exponents is told, beside the least and the greatest of them."""
 LEAST, LINEAR = 1.6, 1.4
 """Fitted exponents from which growth is called quadratic, and up to which it is called linear."""
 COMMAND = "chainrule compare examples/data/macbeth.txt --budget 30s --memory-curves all --out runs/growth"
@@ -42,15 +43,15 @@ def quadratic(runs: Runs) -> Finding:
     scores, layers = score_count(WORDS), {name: measured(read) for name, read in _layers().items()}
     explicit, fused, windowed, recurrent = (layers[name] for name in ("explicit", "fused", "windowed", "recurrent"))
     examined = {runs.named(run): run for run in one_of_each(runs.of())}
-    read = {name: growth(run.model.eval(), run.compute, lengths=LENGTHS) for name, run in examined.items()}
+    read = {name: _read(run) for name, run in examined.items()}
     told = [say("scores" if scores == WORDS**2 else "not_scores", words=WORDS, scores=scores)]
-    told += [say("explicit", mib=explicit.mib[-1], n=LAYER_LENGTHS[-1], **_written(explicit))]
+    told += [say("explicit", mib=explicit.sizes[-1], n=LAYER_LENGTHS[-1], **_written(explicit))]
     faster = explicit.seconds[-1] / fused.seconds[-1]
     same = "fused" if fused.memory_exponent < LEAST else "fused_same"
-    told += [say(same, mib=fused.mib[-1], faster=faster, **_written(fused))]
+    told += [say(same, mib=fused.sizes[-1], faster=faster, **_written(fused))]
     dense = "windowed" if windowed.memory_exponent > LEAST else "windowed_saves"
     told += [say(dense, span=SPAN, **_written(windowed)), say("linear", **_written(recurrent))]
-    told += _whole(examined, read)
+    told += [*_whole(examined, read), say("repeated", times=REPEATS)]
     square = scores == WORDS**2 and explicit.memory_exponent > LEAST
     holds = "yes" if square and explicit.time_exponent > LEAST else "partly" if square else "no"
     return Finding(holds, told, [_layer_chart(layers), _layer_table(layers), *_run_figures(read)], command=COMMAND)
@@ -61,19 +62,40 @@ def quadratic(runs: Runs) -> Finding:
 
 @dataclass(frozen=True)
 class Growth:
-    """Seconds of the processor, which other programs do not lengthen, and MiB of the largest tensor that an operation
-    gives, at each of ``LAYER_LENGTHS``."""
+    """The cost of reading by length.
 
-    seconds: list[float]
-    mib: list[float]
+    Args:
+        lengths: numbers of tokens.
+        times: seconds at each length, of each measurement.
+        sizes: MiB of the largest tensor that an operation gives, or of the state.
+    """
+
+    lengths: Sequence[int]
+    times: Sequence[Sequence[float]]
+    sizes: Sequence[float]
+
+    @property
+    def seconds(self) -> list[float]:
+        """The median time at each length."""
+        return np.median(self.times, axis=0).tolist()
+
+    @property
+    def time_exponents(self) -> list[float]:
+        """Those of all measurements, in rising order."""
+        return sorted(exponent(self.lengths, seconds) for seconds in self.times)
 
     @property
     def time_exponent(self) -> float:
-        return exponent(LAYER_LENGTHS, self.seconds)
+        return float(np.median(self.time_exponents))
 
     @property
     def memory_exponent(self) -> float:
-        return exponent(LAYER_LENGTHS, self.mib)
+        return exponent(self.lengths, self.sizes)
+
+    @property
+    def interval(self) -> str:
+        """The least and the greatest exponent of the time."""
+        return f"{self.time_exponents[0]:.2f}–{self.time_exponents[-1]:.2f}"
 
 
 def exponent(lengths: Sequence[float], values: Sequence[float]) -> float:
@@ -131,33 +153,38 @@ def _layers() -> dict[str, Callable[[Tensor], Tensor]]:
 
 
 def measured(read: Callable[[Tensor], Tensor]) -> Growth:
-    """Return what reading costs: the least of some times, and the largest tensor.
+    """Return what reading costs, by the time of the processor, which other programs do not lengthen.
 
     Args:
         read: a layer.
     """
-    seconds, mib = [], []
-    for length in LAYER_LENGTHS:
-        x_1TD = torch.randn(1, length, WIDTH, generator=torch.Generator().manual_seed(length))
+    inputs = [torch.randn(1, n, WIDTH, generator=torch.Generator().manual_seed(n)) for n in LAYER_LENGTHS]
+    mib = []
+    for x_1TD in inputs:
         with Largest() as largest:
             read(x_1TD)
         mib.append(largest.bytes / 2**20)
-        times = []
-        for _ in range(REPEATS):
-            began = time.process_time()
-            read(x_1TD)
-            times.append(time.process_time() - began)
-        seconds.append(min(times))
-    return Growth(seconds, mib)
+    return Growth(LAYER_LENGTHS, [[_timed(read, x_1TD) for x_1TD in inputs] for _ in range(REPEATS)], mib)
 
 
-def _number(exponent: float) -> str:
-    return f"{exponent:.2f}"
+def _timed(read: Callable[[Tensor], Tensor], x_1TD: Tensor) -> float:
+    began = time.process_time()
+    read(x_1TD)
+    return time.process_time() - began
+
+
+def _read(run: Run) -> Growth:
+    """The cost of a run by the clock, without the first measurement, in which memory is allocated, and its state."""
+    model, found = run.model.eval(), []
+    for _ in range(1 + REPEATS):
+        found.append(growth(model, run.compute, lengths=LENGTHS, repeats=1))
+    times = [one["seconds"] for one in found[1:]]
+    return Growth(found[0]["lengths"], times, [size / 2**20 for size in found[0]["bytes"]])
 
 
 def _written(growth: Growth) -> dict[str, str]:
     """The exponents of a layer for a sentence."""
-    return {"time": _number(growth.time_exponent), "memory": _number(growth.memory_exponent)}
+    return {"time": f"{growth.time_exponent:.2f} ({growth.interval})", "memory": f"{growth.memory_exponent:.2f}"}
 
 
 def _layer_chart(layers: Mapping[str, Growth]) -> Chart:
@@ -167,29 +194,40 @@ def _layer_chart(layers: Mapping[str, Growth]) -> Chart:
 
 def _layer_table(layers: Mapping[str, Growth]) -> Table:
     rows = [
-        [say(f"layer_{name}", span=SPAN), one.time_exponent, one.memory_exponent, 1000 * one.seconds[-1], one.mib[-1]]
+        [say(f"layer_{name}", span=SPAN), *_exponents(one), 1000 * one.seconds[-1], one.sizes[-1]]
         for name, one in layers.items()
     ]
     last = {"n": LAYER_LENGTHS[-1]}
-    columns = [say("layer"), say("time"), say("memory"), say("milliseconds_at", **last), say("mib_at", **last)]
+    columns = [
+        say("layer"),
+        say("time"),
+        say("interval"),
+        say("memory"),
+        say("milliseconds_at", **last),
+        say("mib_at", **last),
+    ]
     return Table(say("exponents"), columns, rows)
+
+
+def _exponents(one: Growth) -> list[float | str]:
+    return [one.time_exponent, one.interval, one.memory_exponent]
 
 
 # --------------------------------------------------------------------------------------------------------- loaded runs
 
 
-def _whole(runs: Mapping[str, Run], read: Mapping[str, Mapping[str, Any]]) -> list[Said]:
+def _whole(runs: Mapping[str, Run], read: Mapping[str, Growth]) -> list[Said]:
     """The costs of whole runs: those that attend, and the others."""
     told = []
     for name, one in read.items():
         if attends(runs[name]):
-            mixed = "run_mixed" if one["time_exponent"] < LEAST else "run_quadratic"
-            exponents = {"time": f"{one['time_exponent']:.1f}", "memory": f"{one['memory_exponent']:.1f}"}
-            told.append(say(mixed, run=name, n=one["lengths"][-1], even=even_length(runs[name]), **exponents))
+            mixed = "run_mixed" if one.time_exponent < LEAST else "run_quadratic"
+            about = {"run": name, "n": one.lengths[-1], "even": even_length(runs[name])}
+            told.append(say(mixed, **about, **_written(one)))
     others = {name: one for name, one in read.items() if not attends(runs[name])}
-    steep = [name for name, one in others.items() if one["time_exponent"] > LINEAR]
+    steep = [name for name, one in others.items() if one.time_exponent > LINEAR]
     if others:
-        sizes = [one["memory_exponent"] for one in others.values()]
+        sizes = [one.memory_exponent for one in others.values()]
         named = ", ".join(steep or others)
         told.append(say("run_steep" if steep else "run_linear", runs=named, least=min(sizes), most=max(sizes)))
     return told or [say("no_runs")]
@@ -207,16 +245,16 @@ def even_length(run: Run) -> int:
     return round(linear / sum(one.heads * (one.head_width + one.value_width) for one in layers))
 
 
-def _run_figures(read: Mapping[str, Mapping[str, Any]]) -> list[Chart | Table]:
+def _run_figures(read: Mapping[str, Growth]) -> list[Chart | Table]:
     if not read:
         return []
-    lines = [(name, _at(one, [1000 * s for s in one["seconds"]])) for name, one in read.items()]
-    rows = [[name, one["time_exponent"], one["memory_exponent"], one["bytes"][-1] / 1024] for name, one in read.items()]
-    columns = [say("run"), say("time"), say("state"), say("kib_at", n=LENGTHS[-1])]
+    lines = [(name, _at(one, [1000 * s for s in one.seconds])) for name, one in read.items()]
+    rows = [[name, *_exponents(one), 1024 * one.sizes[-1]] for name, one in read.items()]
+    columns = [say("run"), say("time"), say("interval"), say("state"), say("kib_at", n=LENGTHS[-1])]
     chart = Chart(say("runs"), LENGTHS, lines, say("length"), say("wall_milliseconds"), "xy")
     return [chart, Table(say("run_exponents"), columns, rows)]
 
 
-def _at(one: Mapping[str, Any], values: Sequence[float]) -> list[float | None]:
-    known = dict(zip(one["lengths"], values))
+def _at(one: Growth, values: Sequence[float]) -> list[float | None]:
+    known = dict(zip(one.lengths, values))
     return [known.get(length) for length in LENGTHS]

@@ -80,8 +80,12 @@ def _exact(found: Mapping[str, Stress], exact: bool) -> Said:
 
 
 def _figures(found: Mapping[str, Stress]) -> list[Chart | Table]:
-    omitted = _chart(found, ("omit",), "omitted")
-    return [omitted, _chart(found, ("permute_nearby", "permute"), "permuted"), _others(found), _invariant(found)]
+    omitted, permuted = ("omit",), ("permute_nearby", "permute")
+    return [
+        _chart(found, omitted, "omitted"), _table(found, omitted, "omitted_table"),
+        _chart(found, permuted, "permuted"), _table(found, permuted, "permuted_table"),
+        _table(found, ("trim", "lengthen"), "others"), _invariant(found),
+    ]  # fmt: skip
 
 
 def _chart(found: Mapping[str, Stress], kinds: tuple[str, ...], title: str) -> Chart:
@@ -95,11 +99,18 @@ def _chart(found: Mapping[str, Stress], kinds: tuple[str, ...], title: str) -> C
     return Chart(say(title), x, [*lines, bag], say(f"{title}_x"), say("change"), "" if not none else "x")
 
 
-def _others(found: Mapping[str, Stress]) -> Table:
-    kinds = [c for c in next(iter(found.values())).changes if c.kind in ("trim", "lengthen")]
-    columns = [say("run"), *(say(c.kind, percent=round(100 * c.amount), times=round(c.amount)) for c in kinds)]
-    rows = [[name, *(c.change for c in one.changes if c.kind in ("trim", "lengthen"))] for name, one in found.items()]
-    return Table(say("others"), columns, [*rows, [say("bag"), *(c.bag for c in kinds)]])
+def _table(found: Mapping[str, Stress], kinds: tuple[str, ...], title: str) -> Table:
+    """The changes of the cost with their intervals; those of the control are no sample."""
+    amounts = {name: [c for c in one.changes if c.kind in kinds] for name, one in found.items()}
+    first = next(iter(amounts.values()))
+    heads = [say(c.kind, percent=round(100 * c.amount), times=round(c.amount)) for c in first]
+    rows = [[name, *map(_with_interval, some)] for name, some in amounts.items()]
+    return Table(say(title), [say("run"), *heads], [*rows, [say("bag"), *(f"{c.bag:+.3g}" for c in first)]])
+
+
+def _with_interval(one: Changed) -> str:
+    low, high = one.interval
+    return f"{one.change:+.3g} ({low:+.3g}\u00a0…\u00a0{high:+.3g})"  # no-break spaces
 
 
 def _invariant(found: Mapping[str, Stress]) -> Table:

@@ -138,7 +138,8 @@ def verdict(cells: Mapping[str, Cell], stacks: Mapping[str, np.ndarray]) -> Hold
 
 def _told(name: str, one: Cell) -> Said:
     return say(
-        "shut" if one.left < 0.1 else "shut_little", run=name, gate=say(one.gate), far=FAR, left=f"{one.left:.2g}",
+        "shut" if one.left < 0.1 else "shut_little", run=name, gate=say(f"name_{one.gate}"), far=FAR,
+        left=f"{one.left:.2g}",
         bits=f"{one.bits:.3g}", shut_bits=f"{one.shut_bits:.3g}",
     )  # fmt: skip
 
@@ -154,7 +155,7 @@ def _reach_chart(cells: Mapping[str, Cell]) -> Chart:
         for name, one in cells.items()
         for line in (
             (say("whole", run=name), (one.whole / one.whole[0]).tolist()),
-            (say("forced", run=name, gate=say(one.gate)), (one.shut / one.shut[0]).tolist()),
+            (say("forced", run=name, gate=say(f"name_{one.gate}")), (one.shut / one.shut[0]).tolist()),
         )
     ]
     return Chart(say("reach"), [*range(1, FURTHEST + 1)], series, say("distance"), say("gradient"), log="y")
@@ -162,7 +163,7 @@ def _reach_chart(cells: Mapping[str, Cell]) -> Chart:
 
 def _cells_table(cells: Mapping[str, Cell]) -> Table:
     columns = [say(f"column_{name}", far=FAR) for name in ("run", "gate", "left", "bits", "shut_bits")]
-    rows = [[name, say(one.gate), one.left, one.bits, one.shut_bits] for name, one in cells.items()]
+    rows = [[name, say(f"name_{one.gate}"), one.left, one.bits, one.shut_bits] for name, one in cells.items()]
     return Table(say("cells"), columns, rows)
 
 

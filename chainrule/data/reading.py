@@ -91,6 +91,10 @@ class Lexicon:
         pieces = [np.concatenate([np.zeros(0, np.int64), *row]) for row in cut]
         return {"pieces_BS": padded(pieces), "owners_BS": padded(owners, none)}
 
+    def knows(self, word: str) -> bool:
+        """Return whether a word is one of them, in lower case."""
+        return word.lower() in self._word
+
     def spell(self, word: str) -> list[int]:
         """Return the ids of a word's characters between two marks; of a long word the first and the last."""
         ids = [self._character.get(c, UNKNOWN) for c in _decomposed(word)]

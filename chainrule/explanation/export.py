@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from chainrule.core import UserError
@@ -67,7 +67,7 @@ def page(traces: Sequence[dict[str, Any]], lang: str = "en") -> str:
 
 @functools.cache
 def template(name: str, package: str = "chainrule.explanation", folder: str = "page") -> Template:
-    """Return a template of a page: everything that it is given is escaped.
+    """Return a template of a page, which may include those of the report: everything that it is given is escaped.
 
     Args:
         name: its file.
@@ -75,8 +75,8 @@ def template(name: str, package: str = "chainrule.explanation", folder: str = "p
         folder: the folder within the package.
     """
     environment = Environment(
-        loader=PackageLoader(package, folder), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
+        loader=ChoiceLoader([PackageLoader(package, folder), PackageLoader("chainrule.report", "templates")]),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template(name)

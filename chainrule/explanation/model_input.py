@@ -25,6 +25,8 @@ from chainrule.data.token_texts import token_name
 from chainrule.inference.scoring import EvalWindow, Row
 from chainrule.runs.run import Run
 
+NOTHING = "explain: nothing to read: give a text of at least one token"
+
 
 @dataclass(frozen=True)
 class InputRow:
@@ -132,7 +134,7 @@ class RunInput(ABC):
 
     def __post_init__(self) -> None:
         if not len(self.ids):
-            raise UserError("explain: nothing to read: give a text of at least one token")
+            raise UserError(NOTHING)
 
     def __len__(self) -> int:
         return len(self.ids)

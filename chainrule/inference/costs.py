@@ -46,7 +46,9 @@ def state_bytes(
 
 
 @torch.no_grad()
-def growth(model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = ()) -> dict[str, Any]:
+def growth(
+    model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequence[int] = (), repeats: int = 3
+) -> dict[str, Any]:
     """Measure seconds and bytes of State by the length of one sequence.
 
     Args:
@@ -54,6 +56,7 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequ
         compute: where it runs.
         seed: seed of the tokens that are read.
         lengths: lengths of the sequence, in rising order; none: ``GROWTH_LENGTHS``.
+        repeats: times that each sequence is read; the median is told.
 
     Returns:
         ``lengths``, ``seconds`` and ``bytes``, as far as the model reads; and the exponents of power laws fitted to the
@@ -65,7 +68,7 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequ
         read = torch.randint(0, model.vocab_size, (1, length), generator=rng).to(compute.device)
         times = []
         try:
-            for _ in range(3):
+            for _ in range(repeats):
                 began = time.perf_counter()
                 with compute.autocast():
                     prediction, state = model(read)
@@ -73,7 +76,7 @@ def growth(model: Autoregressive, compute: Compute, seed: int = 0, lengths: Sequ
                 times.append(time.perf_counter() - began)
         except ValueError:
             break
-        seconds.append(sorted(times)[1])
+        seconds.append(float(np.median(times)))
         sizes.append(state.nbytes())
         read_lengths.append(length)
     longest = slice(-4, None)  # short sequences time the call, not the reading

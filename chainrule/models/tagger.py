@@ -342,6 +342,10 @@ class TrigramTagger(DataSized, CountingModel[TagCounts], Tagger):
             self._derived = Lexicon(words, self.emissions.numpy(), states, c), transitions
         return self._derived
 
+    def knows(self, word: str) -> bool:
+        """Return whether training has seen a word, in lower or upper case."""
+        return ("lower", word.lower()) in self.tables()[0].features
+
     def _lattices(self, batch: TaggedBatch) -> Iterator[tuple[list[int], Lattice, Transitions]]:
         """Yield rows of the batch with their lattice, in groups of similar length, the longest first; empty rows are
         left out.

@@ -114,12 +114,17 @@ class Catalogue:
         return text if self.lang == "en" else self._translated(text, "note_")
 
     def error(self, text: str) -> str | None:
-        """Return the reason of a failed row in this language, or None where no message ``error_…`` has its form.
+        """Return the reason of a failure in this language, or None where no message ``error_…`` has its form.
+
+        Several reasons, with semicolons between them, are translated one by one.
 
         >>> Catalogue("ko").error("the worker process ended with status -9")
         '작업 프로세스가 종료 코드 -9로 끝났습니다.'
         """
-        return text if self.lang == "en" else self._translated(text, "error_")
+        if self.lang == "en":
+            return text
+        pieces = [self._translated(piece, "error_") for piece in text.split("; ")]
+        return self._translated(text, "error_") if None in pieces else " ".join(filter(None, pieces))
 
     def _translated(self, text: str, kind: str) -> str | None:
         """The text by the most specific of the messages that have its form."""

@@ -70,7 +70,7 @@ def application(service: Service, access: Access = ANYBODY, seconds: float = lim
 async def _answer(request: Request, error: Exception) -> Response:
     endpoint = request.scope.get("endpoint")
     model = get_type_hints(endpoint).get("body") if isinstance(error, RequestValidationError) else None
-    return failure_of(error, request.state.id, model).response()
+    return failure_of(error, request.state.id, model).translated(request.headers).response()
 
 
 def _docs(request: Request) -> Response:

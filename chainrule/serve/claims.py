@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chainrule.claims import Claim, Finding, Runs, all_claims
 from chainrule.inference.scheduler import Caller
-from chainrule.serve.service import Service
+
+if TYPE_CHECKING:
+    from chainrule.serve.service import Served
 
 
 class Measurements:
     """Findings of the claims that were measured so far.
 
     Args:
-        service: the runs.
+        served: the runs by name.
     """
 
-    def __init__(self, service: Service):
-        self._service = service
+    def __init__(self, served: Mapping[str, Served]):
+        self._served, self._caller = served, Caller()
         self._found: dict[str, Finding] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="chainrule-claims")
         """One thread: two claims that borrow the same runs never wait for each other."""
@@ -38,13 +41,17 @@ class Measurements:
         found = await asyncio.wrap_future(self._thread.submit(self._measure, claim))
         return found.as_json(claim.words(lang))
 
+    def close(self) -> None:
+        """Refuse new measurements, and end the one that runs before its next piece."""
+        self._caller.leave()
+        self._thread.shutdown(cancel_futures=True)
+
     def _measure(self, claim: Claim) -> Finding:
         if claim.name not in self._found:
-            served = self._service.runs
             with ExitStack() as lent:
                 runs = Runs(
-                    {name: one.run for name, one in served.items()},
-                    use=lambda name: lent.enter_context(served[name].workers.borrowed(Caller())),
+                    {name: one.run for name, one in self._served.items()},
+                    use=lambda name: lent.enter_context(self._served[name].workers.borrowed(self._caller)),
                 )
                 self._found[claim.name] = claim.measure(runs)
         return self._found[claim.name]

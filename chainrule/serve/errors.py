@@ -1,7 +1,8 @@
 """Errors as clients see them: one object in the form of OpenAI's API, whatever the route.
 
 An answer names the field and what is accepted, never a path, an address of memory, a version or a traceback. A bug is
-answered with the id of the request, under which the log has the traceback.
+answered with the id of the request, under which the log has the traceback. Messages are in English, or in Korean for
+clients that prefer it (``accept-language``), as the page does where it is read in Korean.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import json
 import logging
 import re
 from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chainrule.core import UserError
 from chainrule.core.errors import is_out_of_memory
 from chainrule.inference.scheduler import Busy, Closing
+from chainrule.report.messages import Catalogue
 from chainrule.serve.wording import mistakes, sentence, shown
 
 LOG = logging.getLogger("chainrule.serve")
@@ -60,9 +65,33 @@ class Failure(Exception):
         kind = _TYPES.get(self.status, "server_error" if self.status >= 500 else "invalid_request_error")
         return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
 
+    def translated(self, headers: Headers) -> Failure:
+        """Return the error in the language that a request asks for; in English where its message has no translation.
+
+        Args:
+            headers: of the request.
+        """
+        korean = language(headers.get("accept-language", "")) == "ko"
+        told = _korean().error(self.message) if korean else None
+        return Failure(self.status, told or self.message, param=self.param, code=self.code, headers=self.headers)
+
     def response(self) -> JSONResponse:
         """Return the answer."""
         return JSONResponse(self.content, self.status, headers=self.headers)
+
+
+@cache
+def _korean() -> Catalogue:
+    return Catalogue("ko", json.loads((files("chainrule.serve") / "messages.json").read_text(encoding="utf-8")))
+
+
+def language(preferred: str) -> str:
+    """Return the language of answers: Korean where that is preferred, else English.
+
+    Args:
+        preferred: the value of ``accept-language``.
+    """
+    return "ko" if preferred.lower().startswith("ko") else "en"
 
 
 class Refused(UserError):
@@ -160,7 +189,7 @@ class ErrorBoundary:
         try:
             await self.app(scope, receive, noted)
         except Exception as error:
-            failure = failure_of(error, scope["state"]["id"])
+            failure = failure_of(error, scope["state"]["id"]).translated(Headers(scope=scope))
             if not begun:
                 await failure.response()(scope, receive, send)
             elif _is_stream(begun[0]):

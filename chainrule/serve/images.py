@@ -10,6 +10,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import Field
 
+from chainrule.data.captioned import tokens_of
 from chainrule.data.image_files import as_png
 from chainrule.serve.bodies import Body, Seed, Share, Temperature, example
 from chainrule.serve.choice import chosen
@@ -61,13 +62,26 @@ async def generations(body: Drawing, request: Request) -> dict[str, Any]:
     side = served.run.processor.reader.size
     if body.size not in ("auto", f"{side}x{side}"):
         raise Refused("size", f"size {shown(body.size)}: this model draws {side}x{side}")
-    images = await served.workers.compute(lambda: _drawn(served, body))
-    data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
-    return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}"}
-
-
-def _drawn(served: Served, body: Drawing) -> list[bytes]:
     caption = decode_inputs(served.run, {"caption": body.prompt})["caption"]
+    images = await served.workers.compute(lambda: _drawn(served, caption, body))
+    told = _notes(served, caption)
+    data = [{"b64_json": base64.b64encode(image).decode()} for image in images]
+    return {"created": int(time.time()), "data": data, "output_format": "png", "size": f"{side}x{side}", **told}
+
+
+def _notes(served: Served, caption: str) -> dict[str, int]:
+    """The number of unknown tokens of a caption, and of a caption that was cut, the number that was read."""
+    captions = served.run.processor.captions
+    ids = tokens_of(caption, captions.tokenizer)
+    read = ids[: captions.places]
+    told = {
+        "unknown": sum(k == captions.tokenizer.unknown for k in read.tolist()),
+        "cut": len(read) * (len(read) < len(ids)),
+    }
+    return {name: many for name, many in told.items() if many}
+
+
+def _drawn(served: Served, caption: str, body: Drawing) -> list[bytes]:
     how = body.model_dump(include={"n", "guidance", "temperature", "top_k", "top_p"})
     how["seed"] = secrets.randbits(62) if body.seed is None else body.seed
     return [as_png(image) for image in draw(served.run, caption, **how)["images"]]

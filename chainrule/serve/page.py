@@ -19,7 +19,7 @@ from chainrule.report.messages import Catalogue
 from chainrule.runs.run import Run
 from chainrule.serve import boards, writing
 from chainrule.serve.choice import routes_of
-from chainrule.serve.claims import Measurements
+from chainrule.serve.errors import language
 from chainrule.serve.explaining import views_of_run
 from chainrule.serve.samples import sample, series_of
 from chainrule.serve.service import Service
@@ -41,13 +41,11 @@ def routes(service: Service) -> APIRouter:
         service: the runs.
     """
 
-    measurements = Measurements(service)
-
     def page(request: Request) -> HTMLResponse:
         return home(service, request)
 
     async def claim(name: str, lang: Literal["en", "ko"] = "en") -> dict[str, Any]:
-        if (found := await measurements.find(name, lang)) is None:
+        if (found := await service.claims.find(name, lang)) is None:
             raise HTTPException(404)
         return found
 
@@ -67,7 +65,7 @@ def home(service: Service, request: Request) -> HTMLResponse:
         service: the runs.
         request: its query or its header of languages chooses English or Korean.
     """
-    lang = language(request)
+    lang = language(request.query_params.get("lang") or request.headers.get("accept-language", ""))
     words, own = Catalogue(lang, messages()), {key: of[lang] for key, of in messages().items()}
     texts = export.texts(lang)
     texts["words"] |= own
@@ -98,16 +96,6 @@ def _sources(ending: str) -> Iterator[tuple[str, str]]:
     for one in sorted(TABS.iterdir(), key=lambda found: found.name):
         if one.name.endswith(ending):
             yield one.name, one.read_text(encoding="utf-8")
-
-
-def language(request: Request) -> str:
-    """Return the language of the page: that of ``?lang=``, else Korean where the browser prefers it, else English.
-
-    Args:
-        request: the request for the page.
-    """
-    asked = request.query_params.get("lang") or request.headers.get("accept-language", "")
-    return "ko" if asked.lower().startswith("ko") else "en"
 
 
 def _told(service: Service, name: str, run: Run) -> dict[str, Any]:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
+from chainrule.claims.held_out import data_of
 from chainrule.core import UserError
 from chainrule.data import SymbolTokenizer
+from chainrule.data.labelled import SHOWN as EXCERPT
 from chainrule.data.pair_encoding import PairProcessor
 from chainrule.data.processors import CaptionProcessor, LabelProcessor
-from chainrule.data.reading import TextReader
+from chainrule.data.reading import Lexicon, TextReader
 from chainrule.data.tokenizers import TextTokenizer
 from chainrule.runs.run import Run
 from chainrule.serve import writing
@@ -24,6 +26,10 @@ SAMPLES = {
 SAMPLE = "Good morning"
 SILENT = ("series", "classify-images", "codes")
 """Tasks whose runs read no text."""
+_SEQUENCES: dict[str, str | None] = {}
+"""Sequences of taggers by the digest of their data, which are read once."""
+LONGEST = 40
+"""Tokens of such a sequence."""
 SHOWN = 8
 """Tokens of a sample that is made from the vocabulary of a run."""
 VALUES = 200
@@ -36,10 +42,12 @@ def sample(run: Run, records: Iterable[str] = ()) -> str | None:
     Args:
         run: the run.
         records: records of its data, of which the first that it can read is the sample of a run of symbols; where there
-            is none, the first of the vocabulary.
+            is none, the first of the vocabulary. For a tagger, tokens with their tags, where its data are not there.
     """
     if run.task in SILENT:
         return None
+    if run.task == "tag":
+        return _sequence(run, records)
     tokenizer = getattr(run.processor, "tokenizer", None)
     if isinstance(tokenizer, SymbolTokenizer):
         return _symbols(tokenizer, records) if writing.is_text(tokenizer) else None
@@ -52,6 +60,26 @@ def _symbols(tokenizer: SymbolTokenizer, records: Iterable[str]) -> str:
             if ids := tokenizer.encode(record.encode()).ids[:SHOWN].tolist():
                 return tokenizer.decode(ids).decode()
     return ("" if tokenizer.form.characters else " ").join(tokenizer.names[:SHOWN])
+
+
+def _sequence(run: Run, records: Iterable[str]) -> str:
+    """Tokens like those that a tagger was trained on: held out of its data, else of an excerpt, else known to it."""
+    if (digest := str(run.data.get("sha256"))) not in _SEQUENCES:
+        rows = [] if (dataset := data_of(run)) is None else dataset.parts["test"].rows
+        told = (
+            row.words[:LONGEST] for row in rows if row.words and not any(len(word.split()) != 1 for word in row.words)
+        )
+        _SEQUENCES[digest] = next(map(" ".join, told), None)
+    if found := _SEQUENCES[digest]:
+        return found
+    for record in records:
+        pairs = record.split()[: -1 if len(record) >= EXCERPT else None]  # the last one may be cut
+        if pairs:
+            return " ".join(pair.rpartition("/")[0] for pair in pairs)
+    usual, reader = SAMPLES["tag"], run.processor.reader
+    if isinstance(reader, Lexicon) and not {*usual.lower().split()} & {*reader.words}:
+        return " ".join(reader.words[:SHOWN])
+    return usual
 
 
 def _tokenizer(run: Run) -> TextTokenizer | None:

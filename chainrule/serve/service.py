@@ -12,6 +12,7 @@ from chainrule.experiment.plan import read_plan
 from chainrule.experiment.publish import read_board
 from chainrule.inference.scheduler import QUEUE, Scheduler, drafter_of
 from chainrule.runs.run import Run
+from chainrule.serve.claims import Measurements
 from chainrule.serve.errors import UnknownModel
 from chainrule.serve.workers import WorkerPool
 from chainrule.tasks.inference import answering
@@ -61,6 +62,7 @@ class Service:
         boards: Mapping[str, Path] | None = None,
     ):
         self.runs = {one.name: one for one in served}
+        self.claims = Measurements(self.runs)
         self.boards = dict(boards or {})
         self.others = {name: run for name, run in (others or {}).items() if name not in self.runs}
 
@@ -75,7 +77,8 @@ class Service:
         return found
 
     def close(self) -> None:
-        """Finish what runs, and end the threads."""
+        """Finish what runs, but measurements of claims, and end the threads."""
+        self.claims.close()
         for one in self.runs.values():
             one.workers.close()
             if one.scheduler is not None:

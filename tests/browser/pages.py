@@ -82,8 +82,8 @@ class Visits:
 
 
 def settled(page: Page) -> None:
-    """Wait until the page shows something and nothing is computed any more."""
-    until(page, "body:has(.viewer > *, .results > *, .verdict):not(:has([aria-busy=true]))")
+    """Wait until the page shows something, or waits for its reader, and nothing is computed any more."""
+    until(page, "body:has(.viewer > *, .results > *, .verdict, #draw, #image-file):not(:has([aria-busy=true]))")
 
 
 def until(page: Page, selector: str) -> None:

@@ -23,9 +23,9 @@ def test_the_largest_tensors_are_those_of_arithmetic() -> None:
     found = claim("quadratic").measure(loaded("gpt", "gru"))
     rows = {said.key: row for said, *row in table(found, "exponents")}
     n = LAYER_LENGTHS[-1]
-    assert rows["layer_explicit"][3] == HEADS * n * n * 4 / 2**20
-    assert rows["layer_fused"][3] == WIDTH * n * 4 / 2**20  # queries, keys and values, no scores
-    assert rows["layer_windowed"][3] >= n * n * 4 / 2**20
+    assert rows["layer_explicit"][4] == HEADS * n * n * 4 / 2**20
+    assert rows["layer_fused"][4] == WIDTH * n * 4 / 2**20  # queries, keys and values, no scores
+    assert rows["layer_windowed"][4] >= n * n * 4 / 2**20
     sizes = {name: kib for name, *_, kib in table(found, "run_exponents")}
     config = small_run("gpt").model.config
     assert sizes["gpt"] * 1024 == pytest.approx(2 * config.layers * config.width * 64 * 4, rel=0.01)
@@ -38,9 +38,25 @@ def test_the_largest_tensors_are_those_of_arithmetic() -> None:
 
 def made(monkeypatch: pytest.MonkeyPatch, time: float, memory: float) -> str:
     n = np.array(LAYER_LENGTHS, float)
-    growth = Growth((n**time).tolist(), (n**memory).tolist())
+    growth = Growth(LAYER_LENGTHS, [(n**time).tolist()], (n**memory).tolist())
     monkeypatch.setattr(quadratic, "measured", lambda read: growth)
     return claim("quadratic").measure(Runs({})).holds
+
+
+def test_an_exponent_of_time_is_the_median_of_measurements_beside_the_least_and_the_greatest() -> None:
+    n = np.array([16, 32, 64], float)
+    growth = Growth((16, 32, 64), [(c * n**b).tolist() for c, b in ((9, 1.5), (1, 2.25), (4, 1.75))], n.tolist())
+    assert growth.time_exponent == pytest.approx(1.75) and growth.interval == "1.50–2.25"
+    assert growth.seconds == np.median([9 * n**1.5, n**2.25, 4 * n**1.75], axis=0).tolist()
+
+
+def test_every_growth_is_measured_several_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quadratic, "REPEATS", 3)
+    found = claim("quadratic").measure(loaded("gru"))
+    for row in [*table(found, "exponents"), *table(found, "run_exponents")]:
+        least, most = map(float, row[2].split("–"))
+        assert least - 0.005 <= row[1] <= most + 0.005
+    assert found.told[-1].key == "repeated" and found.told[-1].values == {"times": 3}
 
 
 def test_the_finding_follows_the_exponents(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -292,6 +292,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "an empty source": (lambda: task_run("translate", "gru").explain(""), "explain: the source is empty"),
     "no text": (lambda: task_run("classify", "transformer").explain(""), "nothing to read"),
+    "no token to tag": (lambda: task_run("tag", "bert").explain(" "), "nothing to read"),
     "a long source": (
         lambda: task_run("translate", "gru").explain("cat " * 257),
         "explain: the source has 257 tokens, and at most 256 are read",

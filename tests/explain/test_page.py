@@ -18,7 +18,10 @@ import pytest
 from chainrule.cli import main
 from chainrule.core import UserError
 from chainrule.explanation import export
+from chainrule.explanation.gates import recurrent_probes
+from chainrule.explanation.units import PROPERTIES, RECORD
 from chainrule.explanation.views import views, views_of
+from chainrule.tasks.base import all_tasks
 from tests.explain.page_scripts import call, node
 from tests.explain.runs import small_run
 from tests.explain.traces import AT, sample_trace
@@ -121,7 +124,8 @@ def test_a_choice_of_layer_head_and_measure_shows_these() -> None:
 def test_the_text_and_the_prediction_show_the_numbers_of_surprise() -> None:
     found, expected = of_sample(), sample_trace()["surprise"]["tokens"]
     nats = [one["nats"] for one in expected]
-    assert [float(value) for value, _ in found["text"]["rows"]["numbers"]] == nats
+    printed = [*numbers([[one["nats"], one["best"][0]["p"]] for one in expected])]
+    assert [float(value) for value, _ in found["text"]["rows"]["numbers"]] == printed
     assert [*map(float, found["text"]["flow"]["drawn"])] == nats
     told = [float(value) for value, _ in found["prediction"]["numbers"]]
     assert told == [*numbers([[one["nats"], one["rank"], one["entropy"], one["best"]] for one in expected], {"id"})]
@@ -219,7 +223,7 @@ def test_a_view_of_another_token_says_so() -> None:
 
 def test_the_text_is_a_list_for_keyboard_and_screen_reader() -> None:
     nats = [one["nats"] for one in sample_trace()["surprise"]["tokens"]]
-    names = ["“↵”", "“né”", "part of a character", "“<b>&'”", "“␣or”", "“␛”", "“not”"]
+    names = ["“↵”", "“né”", "“<” 1/2", "“<b>&'”", "“␣or”", "“␛”", "“not”"]
     found = of_sample()["text"]
     for kind in ("rows", "flow"):
         roles = found[kind]["roles"]
@@ -229,18 +233,61 @@ def test_the_text_is_a_list_for_keyboard_and_screen_reader() -> None:
     assert labels == [f"{at}: {name}, {one:.2f} nats" for at, (name, one) in enumerate(zip(names, nats), 3)]
     spoken = "".join(found["rows"]["texts"])
     places = [
-        spoken.index(f"{at} {text}{one:.2f} nats") for at, (text, one) in enumerate(zip(["↵", "né", "·"], nats), 3)
+        spoken.index(f"{at} {text}{one:.2f} nats") for at, (text, one) in enumerate(zip(["↵", "né", "< 1/2"], nats), 3)
     ]
     assert places == sorted(places)
 
 
 def test_a_last_token_without_text_is_the_end_and_others_are_parts_of_characters() -> None:
     trace = sample_trace()
-    trace["tokens"] = [*trace["tokens"][:9], {"id": 900, "text": ""}]
-    found = shown(trace)
-    labels = [label for role, label in found["text"]["flow"]["roles"] if role == "option"]
-    assert labels[2].startswith("5: part of a character, ") and labels[6].startswith("9: (end), ")
-    assert "(end)" in found["text"]["rows"]["texts"] and "·" in found["text"]["rows"]["texts"]
+    texts = ["a", "\n", "b", "", "", "가", "c", "", "é", ""]
+    trace["tokens"] = [{"id": k, "text": text} for k, text in enumerate(texts)]
+    found = shown(trace)["text"]
+    labels = [label.rpartition(",")[0] for role, label in found["flow"]["roles"] if role == "option"]
+    assert labels == ["3: “가” 1/3", "4: “가” 2/3", "5: “가”", "6: “c”", "7: “é” 1/2", "8: “é”", "9: (end)"]
+    assert {"가 1/3", "가 2/3", "가", "é 1/2", "(end)"} <= {*found["rows"]["texts"]}
+    assert [text for text in found["flow"]["texts"] if len(text) == 1] == [*"¹²가c¹é"]
+
+
+def test_the_most_probable_token_stands_beside_each_token_in_print() -> None:
+    texts = of_sample()["text"]["rows"]["texts"]
+    assert texts.count("most probable") == 1 and texts.count("to") == 7, (
+        "the head of the column, and one for each token"
+    )
+
+
+def test_layers_are_told_to_be_counted_from_0() -> None:
+    """As in the trace, on the command line and in links: the first and the last one are named."""
+    for view in ("attention", "attention_cell", "cross_attention", "gates"):
+        texts = of_sample()["views"][view]["texts"]
+        assert "Layer (from 0)" in texts and {"0 (first)", "1 (last)"} <= {*texts}, view
+    assert "Head (from 0)" in of_sample()["views"]["attention_cell"]["texts"]
+
+
+def test_tokens_that_a_run_does_not_know_are_told_above_the_text() -> None:
+    program = """
+    const [{ heading }, { speak }] = await Promise.all(["viewer", "words"].map(load));
+    speak(given.words);
+    const notes = n => heading(given.trace, "run", n).children.slice(2).map(one => one.children[0]);
+    console.log(JSON.stringify([0, 1, 3].map(notes)));
+    """
+    found = call(program, {"trace": export.finite(sample_trace()), **export.texts("en")})
+    told = "The run does not know {} of this text."
+    assert found == [[], [told.format("1 token")], [told.format("3 tokens")]]
+
+
+def test_names_of_the_program_are_those_of_textbooks_in_both_languages() -> None:
+    """Tasks, gates and cells of the recurrent networks, and the properties that units follow."""
+    words, ko = (export.texts(lang)["words"] for lang in ("en", "ko"))
+    gates = {name for model in ("rnn", "lstm", "gru") for name in recurrent_probes(small_run(model))}
+    assert {"forget_gate", "memory", "reset_gate", "hidden"} <= gates
+    names = gates | {one.name for one in all_tasks()}
+    for key in [*(f"name_{name}" for name in names), *(f"property_{name}" for name in (*PROPERTIES, RECORD[0]))]:
+        assert words[key] and re.search("[가-힣]", ko[key]), key
+    found = shown(sample_trace(), "ko")
+    told = " ".join(found["views"]["gates"]["texts"])
+    assert "망각 게이트" in told and "셀 상태" in told and "forget" not in told
+    assert not [text for text in ko.values() if re.search(r"\bnats\b(?!})", text)], "one word in Korean: nat"
 
 
 def test_every_panel_has_its_sentence_and_every_picture_a_label() -> None:
@@ -376,7 +423,7 @@ def test_a_link_keeps_what_was_chosen() -> None:
     assert written == links[0] and wrong == {}
 
 
-@pytest.mark.parametrize(("lang", "told"), [("en", "nats of the whole text"), ("ko", "텍스트 전체 nats")])
+@pytest.mark.parametrize(("lang", "told"), [("en", "nats of the whole text"), ("ko", "텍스트 전체 nat")])
 def test_the_cost_of_the_whole_text_is_told_where_all_of_it_is_shown(lang: str, told: str) -> None:
     run = small_run("gru")
     whole, part = (run.explain("the cat sat", view="surprise", end=end)["trace"] for end in (11, 10))

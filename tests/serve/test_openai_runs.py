@@ -18,6 +18,7 @@ pytest.importorskip("openai")
 from PIL import Image
 
 from chainrule import api
+from chainrule.data.captioned import fit_captions
 from chainrule.serve import images
 from chainrule.serve.service import Served, Service, open_service
 from tests.serve.clients import ROOT, URL, asked, posted, refusal, train
@@ -138,11 +139,14 @@ def test_a_request_for_images_is_a_call_of_draw(monkeypatch: pytest.MonkeyPatch)
         return {"images": np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3)}
 
     monkeypatch.setattr(images, "draw", draw)
-    processor = SimpleNamespace(reader=SimpleNamespace(size=4))
+    captions = fit_captions(["é", "é"], "word", 4)
+    processor = SimpleNamespace(reader=SimpleNamespace(size=4), captions=captions)
     run = SimpleNamespace(task="draw", settings={}, processor=processor, model=None, scheduler=None)
     service = Service([Served("painter", run)])  # type: ignore[arg-type]
     body = {"prompt": "e\u0301", "n": 2, "size": "4x4", "seed": 5, "guidance": 2.5}
-    data = posted(service, "/v1/images/generations", body)["data"]
+    answer = posted(service, "/v1/images/generations", body)
+    data = answer["data"]
+    assert not {"unknown", "cut"} & answer.keys(), "so it is known, too"
     found = [np.asarray(Image.open(io.BytesIO(base64.b64decode(item["b64_json"])))) for item in data]
     assert np.array_equal(np.stack(found).ravel(), np.arange(96))
     how = {"n": 2, "seed": 5, "guidance": 2.5, "temperature": None, "top_k": 0, "top_p": 1.0}

@@ -22,6 +22,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from chainrule.core import UserError
+from chainrule.data.captioned import fit_captions
+from chainrule.data.reading import Lexicon
 from chainrule.data.words import WordTokenizer
 from chainrule.serve import images, native, page, samples
 from chainrule.serve.app import application
@@ -29,7 +31,7 @@ from chainrule.serve.service import Served, Service, open_service
 from chainrule.tasks.series.inference import read_numbers
 from chainrule.tasks.translate.inference import alignment_of
 from tests.explain.page_scripts import call
-from tests.serve.native_runs import train
+from tests.serve.native_runs import TAGGED, train
 
 SAY = 'const { speak } = await load("words"); speak(given.words);'
 NAMES = ("pairs", "tags", "labels", "waves")
@@ -143,6 +145,29 @@ def test_a_sample_of_unknown_words_is_replaced_by_words_of_the_vocabulary() -> N
     assert samples._known(WordTokenizer(["to", "good", "morning"], lines=True), "Good morning") == "good morning"
     assert samples._known(WordTokenizer(["to", "be"], lines=True), "Good morning") == "to be"
     assert samples._known(None, "Good morning") == "Good morning"
+
+
+def test_a_tagger_begins_with_tokens_of_its_data(folders: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    run = chainrule.load(folders["tags"], threads=1)
+    rows = [" ".join(row["tokens"]) for row in TAGGED]
+    monkeypatch.setattr(samples, "_SEQUENCES", {})
+    assert samples.sample(run) in rows
+    monkeypatch.setattr(samples, "_SEQUENCES", {})
+    run.settings["data"] = "gone.tsv"
+    assert samples.sample(run, ["a/D b/c/N", "the/D"]) == "a b/c", "an excerpt: tokens with their tags"
+    cut = ("the/D " * 17)[: samples.EXCERPT]
+    assert samples.sample(run, [cut]) == " ".join(["the"] * 16), "the end of an excerpt may be half a token"
+    assert samples.sample(run) == samples.SAMPLES["tag"]
+    run.processor.reader = Lexicon.fit(["maple", "street"] * 2)
+    assert samples.sample(run) == "maple street", "of the usual sentence it knows nothing"
+
+
+def test_tokens_that_a_tagger_does_not_know_are_counted(client: TestClient) -> None:
+    sentences = [["the", "Dog", "sat"], ["the", "zebra", "zigzagged"], []]
+    assert posted(client, "tag", {"model": "tags", "input": sentences})["unknown"] == [0, 2, 0]
+    assert "unknown" not in posted(client, "tag", {"model": "tags", "input": sentences[:1]})
+    lexicon = Lexicon.fit(["to", "be", "or", "not", "To", "be"])
+    assert [word for word in ("to", "BE", "or", "is") if lexicon.knows(word)] == ["to", "BE"], "those that occur twice"
 
 
 def test_the_address_keeps_the_options_of_the_tab_that_is_open() -> None:
@@ -288,12 +313,13 @@ def test_every_image_is_drawn_with_a_seed_of_its_own(monkeypatch: pytest.MonkeyP
     seeds: list[int] = []
 
     def draw(run: Any, caption: str, **options: Any) -> dict[str, Any]:
-        assert (caption, options["n"], options["top_k"], options["temperature"]) == ("a circle", 1, 3, 0.5)
+        assert (options["n"], options["top_k"], options["temperature"]) == (1, 3, 0.5)
         seeds.append(options["seed"])
         return {"images": np.full((1, 4, 4, 3), options["seed"], np.uint8)}
 
     monkeypatch.setattr(images, "draw", draw)
-    processor = SimpleNamespace(reader=SimpleNamespace(size=4))
+    captions = fit_captions(["a circle", "a square"] * 3, "word", 4)
+    processor = SimpleNamespace(reader=SimpleNamespace(size=4), captions=captions)
     run = SimpleNamespace(task="draw", settings={}, processor=processor, model=None, scheduler=None)
     service = Service([Served("painter", run)])  # type: ignore[arg-type]
     client = TestClient(application(service))
@@ -312,6 +338,13 @@ def test_every_image_is_drawn_with_a_seed_of_its_own(monkeypatch: pytest.MonkeyP
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(address.split(",")[1]))))
         assert address.startswith("data:image/png;base64,") and pixels.shape == (4, 4, 3) and {*pixels.flat} == {seed}
         assert caption["children"][-1]["attributes"] == {"href": address, "download": "a-circle-5.png"}
+    assert not {"unknown", "cut"} & answers[0].keys()
+    strange = posted(client, "images/generations", {**bodies[0], "prompt": "a hexagon square"})
+    assert (strange["unknown"], strange["cut"]) == (1, 2), "two tokens are read, as the longest caption has"
+    told = f"{SAY} const {{ notes }} = await load('draw'); console.log(JSON.stringify(notes(given.answer)));"
+    lines = [one["children"][0] for one in call(told, {"words": words, "answer": strange})]
+    assert lines[0] == "The caption is too long: its first 2 tokens were read."
+    assert lines[1] == "The run does not know 1 token of this text."
     service.close()
 
 

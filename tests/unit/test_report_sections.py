@@ -404,6 +404,9 @@ def test_every_message_of_the_page_is_used() -> None:
         "belief_",
         "cell_",
         "stress_",
+        "name_",
+        "property_",
+        "phrase_",
         "other_name",  # said by the server
         "span_",
     )

@@ -2,7 +2,7 @@
 import { patches, strip } from "./charts.js";
 import { facts, largest, named, namedAt, over, table } from "./tokens.js";
 import { h, num, percent, read, rounded } from "./tree.js";
-import { say } from "./words.js";
+import { layerName, say } from "./words.js";
 
 const OF_HEADS = ["weights", "norms"], WHOLE = ["rollout", "relevance"];
 
@@ -38,7 +38,7 @@ function measures(offered, chosen, ctx, own = "self") {
 }
 function picker(name, list, chosen, ctx, own = "self") {
   return h("label", { class: "field" }, say(name), h("select", { id: `${ctx.id}-${own}-${name}`, value: String(chosen[name]), on: { change: event => ctx.set({ [name]: +event.target.value }) } },
-    list.map(one => h("option", { value: String(one[name]) }, one[name]))));
+    list.map(one => h("option", { value: String(one[name]) }, name === "layer" ? layerName(one.layer, list.length) : one[name]))));
 }
 // All heads of the layer, one below the other; the start token, where there is one, is the first column.
 function all(view, heads, measure, form, head, ctx) {
@@ -49,7 +49,7 @@ function all(view, heads, measure, form, head, ctx) {
 function headStrip(heads, head, begin, rows, text, form, choose) {
   return [h("h4", {}, say("all_heads")), strip({
     rows, labels: heads.map(one => one === head ? `${one.head} ◂` : one.head), begin, at: -2, choose, label: say("all_heads"),
-    tell: (k, t, v) => `${say("head")} ${heads[k].head} · ${text(begin + t)} · ${read(v, form)}`,
+    tell: (k, t, v) => `${say("head_number", { k: heads[k].head })} · ${text(begin + t)} · ${read(v, form)}`,
   })];
 }
 
@@ -57,7 +57,7 @@ export function cross_attention(view, ctx) {
   return toSource(view, ctx, "cross");
 }
 export function source_attention(view, ctx) {
-  return [h("p", {}, say("source_token"), " ", num(view.token), " ", named(view.source[view.token].text)), toSource(view, ctx, "source")];
+  return [h("p", {}, say("source_token"), " ", num(view.token), " ", namedAt({ tokens: view.source }, view.token)), toSource(view, ctx, "source")];
 }
 function toSource(view, ctx, own) {                        // rows over the tokens of the source
   const offered = [...OF_HEADS.filter(name => view.layers[0].heads[0][name]), ...WHOLE.filter(name => view[name])], measure = offered.includes(ctx.state.measure) ? ctx.state.measure : offered[0], ofHead = OF_HEADS.includes(measure), form = measure === "norms" || measure === "relevance" ? rounded : percent;
@@ -67,7 +67,7 @@ function toSource(view, ctx, own) {                        // rows over the toke
     h("div", { class: "fields" }, offered.length > 1 && measures(offered, measure, ctx, own), ofHead && [picker("layer", view.layers, layer, ctx, own), picker("head", layer.heads, head, ctx, own)]),
     h("p", { class: "note" }, say(`measure_${measure}_told`)),
     choose && h("p", { class: "note" }, say("source_choose")), over(source, { ...found, choose, label: say("over_label") }), largest(source, { ...found, name: say(`measure_${measure}`) }),
-    ofHead && layer.heads.length > 1 && headStrip(layer.heads, head, 0, layer.heads.map(one => one[measure]), at => `${at} ${named(view.source[at].text)}`, form),
+    ofHead && layer.heads.length > 1 && headStrip(layer.heads, head, 0, layer.heads.map(one => one[measure]), at => `${at} ${namedAt(source, at)}`, form),
   ];
 }
 
@@ -97,7 +97,7 @@ function output(view) {
 export function attention_cell(view, ctx) {
   const key = view.key === null ? say("start") : [num(view.key), " ", namedAt(ctx.trace, view.key)];
   return [
-    ctx.live ? h("div", { class: "fields" }, ["layer", "head"].map(name => asked(name, view[name], ctx))) : facts([[say("layer"), num(view.layer)], [say("head"), num(view.head)]]),
+    ctx.live ? h("div", { class: "fields" }, asked(view, ctx)) : facts([[say("layer"), num(view.layer)], [say("head"), num(view.head)]]),
     facts([[say("cell_group"), num(view.group)], [say("cell_key"), key]]),
     h("ol", { class: "path" },
       h("li", {}, say("cell_ways"), hidden(say("cell_query"), way(view.q_path, view.q, "q")), hidden(say("cell_key_way"), way(view.k_path, view.k, "k"))),
@@ -110,4 +110,8 @@ export function attention_cell(view, ctx) {
     ),
   ];
 }
-const asked = (name, value, ctx) => h("label", { class: "field" }, say(name), h("input", { id: `${ctx.id}-cell-${name}`, type: "number", min: 0, value, on: { change: event => ctx.set({ [name]: +event.target.value }) } }));
+// The layer and the head that are shown: another one must be asked for. Those that there are stand in the view of attention.
+function asked(view, ctx) {
+  const layers = ctx.trace.attention?.layers ?? [view], heads = layers.find(one => one.layer === view.layer)?.heads ?? [view];
+  return [picker("layer", layers, view, ctx, "cell"), picker("head", heads, view, ctx, "cell")];
+}

@@ -3,7 +3,7 @@ import { attention, attention_cell, cross_attention, overInput, source_attention
 import { bars, doubling, lines, names, stacked, strip } from "./charts.js";
 import { facts, largest, namedAt, over, table, visible } from "./tokens.js";
 import { h, isNumber, num, percent, read } from "./tree.js";
-import { say } from "./words.js";
+import { inWords, layerName, say, spoken } from "./words.js";
 
 const TOP_STATES = 8;
 
@@ -11,7 +11,6 @@ const TOP_STATES = 8;
 const place = (view, many, at) => at >= view.begin && at < view.begin + many ? at - view.begin : null;
 const uncovered = () => h("p", { class: "note" }, say("outside"));
 
-const spaced = name => name.replaceAll("_", " ");
 function gates(view, ctx) {
   const kinds = Object.keys(view.means), gate = kinds.includes(ctx.state.gate) ? ctx.state.gate : kinds[0];
   const k = place(view, view.means[gate].length, ctx.at), values = view.values[gate];
@@ -19,22 +18,22 @@ function gates(view, ctx) {
   const units = view.units.map(unit => say("unit", { unit }));
   return [
     layerOf(view, ctx),
-    h("h4", {}, say("gate_means")), names(kinds.map(spaced)), lines({ ...chart, series: kinds.map(kind => view.means[kind]), label: say("gate_means") }),
-    k !== null && facts(kinds.map(kind => [spaced(kind), num(view.means[kind][k])])),
+    h("h4", {}, say("gate_means")), names(kinds.map(inWords)), lines({ ...chart, series: kinds.map(kind => view.means[kind]), label: say("gate_means") }),
+    k !== null && facts(kinds.map(kind => [inWords(kind), num(view.means[kind][k])])),
     h("h4", {}, say("gate_units")), choice(`${ctx.id}-gate`, say("gate"), kinds, gate, of => ctx.set({ gate: of })),
     strip({ ...chart, rows: view.units.map((_, u) => values.map(row => row[u])), labels: units, label: say("gate_units"),
       tell: (u, t, v) => `${units[u]} · ${t + view.begin} ${namedAt(ctx.trace, t + view.begin)} · ${read(v)}` }),
     k === null ? uncovered() : h("details", {}, h("summary", {}, say("chosen_numbers")),
-      table([say("unit_name"), ...kinds.map(spaced)], view.units.map((unit, u) => [num(unit), ...kinds.map(kind => num(view.values[kind][k][u]))]))),
+      table([say("unit_name"), ...kinds.map(inWords)], view.units.map((unit, u) => [num(unit), ...kinds.map(kind => num(view.values[kind][k][u]))]))),
   ];
 }
 function layerOf(view, ctx) {                              // the layer that a view shows: another one must be asked for
   if (!ctx.live) return facts([[say("layer"), num(view.layer)], [say("layers"), num(view.layers)], [say("size"), num(view.size)]]);
   const layers = Array.from({ length: view.layers }, (_, layer) => String(layer));
-  return h("div", { class: "fields" }, choice(`${ctx.id}-asked-layer`, say("layer"), layers, String(view.layer), layer => ctx.set({ layer: +layer })));
+  return h("div", { class: "fields" }, choice(`${ctx.id}-asked-layer`, say("layer"), layers, String(view.layer), layer => ctx.set({ layer: +layer }), layer => layerName(+layer, view.layers)));
 }
-export function choice(id, label, names, chosen, choose) {
-  return h("label", { class: "field" }, label, h("select", { id, value: chosen, on: { change: event => choose(event.target.value) } }, names.map(name => h("option", { value: name }, spaced(name)))));
+export function choice(id, label, names, chosen, choose, shown = inWords) {
+  return h("label", { class: "field" }, label, h("select", { id, value: chosen, on: { change: event => choose(event.target.value) } }, names.map(name => h("option", { value: name }, shown(name)))));
 }
 
 function belief(view, ctx) {
@@ -109,8 +108,8 @@ function scores(view, ctx) {
 const labels = view => table([say("label"), say("p")], view.best.map(one => [visible(one.label), num(one.p, percent)]));
 function units(view) {
   return view.trackers.map(one => [
-    h("h4", {}, spaced(one.name)), h("p", { class: "note" }, one.told),
-    one.best.length ? table([say("layer"), say("value"), say("unit_name"), say("correlation")], one.best.map(best => [num(best.layer), best.value, num(best.unit), num(best.correlation)])) : h("p", {}, "–"),
+    h("h4", {}, spoken(`property_${one.name}`) ? say(`property_${one.name}`) : one.told),
+    one.best.length ? table([say("layer"), say("value"), say("unit_name"), say("correlation")], one.best.map(best => [num(best.layer), inWords(best.value), num(best.unit), num(best.correlation)])) : h("p", {}, "–"),
     facts([[say("chance"), num(one.chance)]]),
   ]);
 }

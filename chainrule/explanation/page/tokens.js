@@ -16,8 +16,25 @@ export const named = text => text === "" ? say("part") : `“${visible(text)}”
 
 // The token at a place, to be shown and to be spoken of: the last one is empty only where it is the end of the record.
 const isEnd = (trace, at) => trace.tokens[at].text === "" && at === trace.tokens.length - 1;
-export const shownAt = (trace, at) => isEnd(trace, at) ? say("end") : visible(trace.tokens[at].text);
-export const namedAt = (trace, at) => isEnd(trace, at) ? say("end") : named(trace.tokens[at].text);
+export const shownAt = (trace, at) => isEnd(trace, at) ? say("end") : partOf(trace.tokens, at) ?? visible(trace.tokens[at].text);
+export const namedAt = (trace, at) => isEnd(trace, at) ? say("end") : partOf(trace.tokens, at, named) ?? named(trace.tokens[at].text);
+
+// The text of a character of several tokens is that of the last one, and the others are empty: the first of three tokens
+// of 가 is shown as 가 1/3. In a text that flows, the empty ones are small numbers in front of it.
+function pieceOf(tokens, at) {
+  let first = at, last = at;
+  while (first > 0 && tokens[first - 1].text === "") first--;
+  while (last < tokens.length - 1 && tokens[last].text === "") last++;
+  return last > at ? { number: at - first + 1, of: last - first + 1, character: [...tokens[last].text][0] } : null;
+}
+function partOf(tokens, at, show = visible) {
+  const piece = tokens[at].text === "" && pieceOf(tokens, at);
+  return piece ? `${show(piece.character)} ${piece.number}/${piece.of}` : null;
+}
+const flowingAt = ({ tokens }, at) => {
+  const piece = tokens[at]?.text === "" && pieceOf(tokens, at);
+  return piece ? [...String(piece.number)].map(digit => "⁰¹²³⁴⁵⁶⁷⁸⁹"[digit]).join("") : flowing(tokens[at]?.text ?? "");
+};
 
 // Words and events stand apart where nothing between them is a token or part of one.
 export function apart(tokens) {
@@ -38,27 +55,31 @@ function row(trace, at, chosen, id) {
   const found = predicted(trace, at);
   return h("li", { id: `${id}-${at}`, role: "option", "aria-selected": String(at === chosen), "data-at": at, class: "token", style: found ? { "--p": heat(found.nats) } : {} },
     h("span", { class: "place" }, at, " "), h("span", { class: "piece" }, shownAt(trace, at)),
-    found && [num(found.nats, hundredths, { class: "nats" }), h("span", { class: "vh" }, " ", say("nats")), h("span", { class: "rail" })]);
+    found && [num(found.nats, hundredths, { class: "nats" }), h("span", { class: "vh" }, " ", say("nats")), h("span", { class: "rail" }), found.best.length > 0 && printedBest(found.best[0])]);
 }
+// What the model held for most probable there: printed alone, as on the screen it stands beside the token that is chosen.
+const printedBest = ({ text, p }) => h("span", { class: "printed" }, h("span", { class: "piece" }, visible(text)), " ", num(p, percent));
+const printedHead = () => h("li", { class: "token printed", role: "presentation" }, ["place", "token", "nats"].map(name => h("span", { class: name === "token" ? "" : name }, say(name))), h("span", { class: "printed" }, say("most_probable")));
 function word(trace, at, chosen, id) {
   const found = predicted(trace, at);
   const label = found ? say("token_label", { at, text: namedAt(trace, at), nats: read(found.nats, hundredths) }) : `${at} ${namedAt(trace, at)}`;
   return h("li", {
     id: `${id}-${at}`, role: "option", "aria-selected": String(at === chosen), "aria-label": label, "data-at": at, class: "word",
     "data-value": found ? String(found.nats) : null, style: found ? { "--p": heat(found.nats) } : {},
-  }, isEnd(trace, at) ? say("end") : flowing(trace.tokens[at].text));
+  }, isEnd(trace, at) ? say("end") : flowingAt(trace, at));
 }
 export function textOf(trace, chosen, id, flow) {
   const [begin, end] = stretch(trace), most = trace.tokens.length;
   const plain = (from, to) => to > from && h("li", { role: "presentation", class: "outside" },
     flow ? trace.tokens.slice(from, to).map(token => token.text).join(apart(trace.tokens) ? " " : "") : say("not_shown", { n: to - from }));
-  const items = [];
+  const items = flow || !trace.surprise ? [] : [printedHead()];
   for (let at = begin; at < end; at++) items.push((flow ? word : row)(trace, at, chosen, id));
   return h("ol", {
     id, role: "listbox", tabindex: 0, "aria-label": say("text_label"), "aria-activedescendant": `${id}-${chosen}`,
     class: `text-tokens ${flow ? "flow" : "rows"}${apart(trace.tokens) ? " apart" : ""}`,
   }, plain(0, begin), items, plain(end, most));
 }
+export const partsTold = ({ tokens }) => tokens.some((_, at) => partOf(tokens, at)) && h("p", { class: "note" }, say("part_told"));
 export function heatLegend() {
   return h("p", { class: "heat-legend note" }, h("span", { class: "ramp", "aria-hidden": "true" }, Array.from({ length: 9 }, (_, k) => h("span", { style: { "--p": k / 8 } }))), say("heat_legend", { most: FULL }));
 }
@@ -91,7 +112,7 @@ export function over(trace, { first, values, start, choose, withStart = false, f
     class: `word${v < 0 ? " minus" : ""}${at === null ? " start" : ""}`, "data-at": choose ? at ?? (withStart ? -1 : null) : null, "data-value": String(v), title: `${at ?? ""} ${read(v, form)}`, style: tone(v),
   }, text);
   const text = [start === undefined || start === null ? null : piece(start, say("start"), null),
-    ...values.map((v, k) => piece(v, flowing(trace.tokens[first + k]?.text ?? "·"), first + k))];
+    ...values.map((v, k) => piece(v, flowingAt(trace, first + k), first + k))];
   return h("div", { class: `over${spaced ? " apart" : ""}`, role: "img", "aria-label": label, on: choose ? {
     click: event => { const at = event.target.dataset?.at; if (at !== undefined) choose(+at); },
   } : {} }, text);

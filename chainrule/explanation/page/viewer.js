@@ -2,21 +2,19 @@
 import { linesOf } from "./numbers.js";
 import { body, isOfOne, viewsOf } from "./panels.js";
 import { csv, download, pictureOf, saveBar } from "./save.js";
-import { alternatives, chance, facts, heatLegend, namedAt, predictionOf, shownAt, stretch, textOf } from "./tokens.js";
+import { alternatives, chance, facts, heatLegend, namedAt, partsTold, predictionOf, shownAt, stretch, textOf } from "./tokens.js";
 import { h, hundredths, mount, num, percent, render } from "./tree.js";
-import { say, spoken } from "./words.js";
+import { inWords, say, titleOf } from "./words.js";
 
 let made = 0;
 
-// The name of a view and what it shows and does not prove.
-const titleOf = name => spoken(`view_${name}`) ? say(`view_${name}`) : name.replaceAll("_", " ");
-
-export function heading(trace, label) {
+// unknown: tokens of the text that the run does not know, which stand in no trace.
+export function heading(trace, label, unknown = 0) {
   const found = trace.surprise?.tokens, finite = (found || []).map(one => one.nats).filter(v => v !== null);
   const sum = finite.reduce((a, b) => a + b, 0), known = found?.length > 0 && finite.length === found.length;
-  return h("header", { class: "about" }, h("h2", {}, label), h("p", { class: "note" }, trace.model, " · ", trace.task, " · ", say("counted", { n: trace.tokens.length }),
+  return h("header", { class: "about" }, h("h2", {}, label), h("p", { class: "note" }, trace.model, " · ", inWords(trace.task), " · ", say("counted", { n: trace.tokens.length }),
     known && [" · ", say("mean"), ` ${hundredths(sum / finite.length)}`],
-    known && finite.length === trace.tokens.length && [" · ", say("whole"), ` ${hundredths(sum)}`]));  // compares runs of other tokens
+    known && finite.length === trace.tokens.length && [" · ", say("whole"), ` ${hundredths(sum)}`]), unknown > 0 && h("p", { class: "note" }, say("note_unknown", { n: unknown })));  // compares runs of other tokens
 }
 
 // Buttons that save the element around them as a picture, and a part of the trace as a table.
@@ -54,7 +52,7 @@ export class Viewer {
     Object.assign(this, { trace, label, state: { ...state } });
     this.at = state.at ?? trace.at;
     this.search = "";
-    render(this.host, heading(trace, label), h("div", { class: "sides" }, h("div", { class: "side-text" }, this.tools(), h("div", {}, h("div", { class: "text-box" }, this.text()), trace.surprise && heatLegend(), files(trace, "text", `${stretch(trace).join("-")}`, trace.surprise))), h("div", { class: "side-panels" })));
+    render(this.host, heading(trace, label, this.unknown), h("div", { class: "sides" }, h("div", { class: "side-text" }, this.tools(), h("div", {}, h("div", { class: "text-box" }, this.text()), trace.surprise && heatLegend(), partsTold(trace), files(trace, "text", `${stretch(trace).join("-")}`, trace.surprise))), h("div", { class: "side-panels" })));
     this.listen();
     this.panels();
     this.reveal();

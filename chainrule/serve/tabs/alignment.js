@@ -2,7 +2,7 @@
 import { choiceField } from "./fields.js";
 import { apart, namedAt, shownAt, table } from "./tokens.js";
 import { h, num, percent, read, render } from "./tree.js";
-import { say } from "./words.js";
+import { layerName, say } from "./words.js";
 
 const SENTENCE = 48;                                       // tokens of a translation whose rows are all asked for at once
 const WINDOW = 16;                                         // tokens of a longer one that are asked for around a chosen word
@@ -88,7 +88,7 @@ export class Alignment {
     const change = changes => { Object.assign(this.state, changes); this.set(changes); this.draw(); };
     const headNames = [["", say("mean_of_heads")], ...heads.map(one => [one.head, one.head])];
     return h("div", { class: "fields" },
-      layers.length > 1 && choiceField("align-layer", say("layer"), layers.map(one => [one.layer, one.layer]), this.layer, layer => change({ layer: +layer })),
+      layers.length > 1 && choiceField("align-layer", say("layer"), layers.map(one => [one.layer, layerName(one.layer, layers.length)]), this.layer, layer => change({ layer: +layer })),
       heads.length > 1 && choiceField("align-head", say("head"), headNames, this.head ?? "", head => change({ head: head === "" ? undefined : +head })));
   }
   side(name, words) {

@@ -2,7 +2,8 @@
 import { isOfOne } from "./panels.js";
 
 async function answered(path, body, signal) {
-  const asked = body === undefined ? {} : { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) };
+  const headers = { "accept-language": document.documentElement.lang };       // errors are told in the language of the page
+  const asked = body === undefined ? { headers } : { method: "POST", headers: { ...headers, "content-type": "application/json" }, body: JSON.stringify(body) };
   const answer = await fetch(path, { ...asked, signal });
   if (!answer.ok) throw new Error((await answer.json()).error.message);
   return answer;

@@ -12,6 +12,15 @@ export function numbers(place, names) {
 }
 // The option as the place in a list of so many; 0 where the address has none.
 export function indexOf(place, name, many) { const k = Number(own(place, name)); return Number.isInteger(k) && k >= 0 && k < many ? k : 0; }
+// A tab for one run at a time. Its text is an option of the tab: that of the address, else one that the run reads.
+export function tabOfOne(name, route, option, begin) {
+  const can = run => run.routes.includes(route);
+  return { name, can, offered: given => given.runs.some(can), open(place) {
+    place.settle(place.runs[0], false);
+    if (own(place, option) === undefined) keep(place, { [option]: place.chosen()[0].sample });
+    begin(place);
+  } };
+}
 // Ask the server; where that fails, nothing older is shown.
 export const during = (place, call) => place.during(async asked => {
   try {

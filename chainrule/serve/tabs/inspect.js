@@ -7,7 +7,7 @@ import { box, textBox, toggled } from "./place.js";
 import { stretch } from "./tokens.js";
 import { h } from "./tree.js";
 import { Viewer } from "./viewer.js";
-import { say } from "./words.js";
+import { say, titleOf } from "./words.js";
 
 export const inspect = {
   name: "inspect",
@@ -32,7 +32,7 @@ class Inspection {
   redraw() { for (const one of this.viewers) if (one.trace) one.panels(); }
   slow() { return [...new Set(this.place.chosen().flatMap(run => run.views.filter(one => !one.usual).map(one => one.name)))]; }
   form() {
-    const { place } = this, { state } = place, titleOf = name => place.given.texts.words[`view_${name}`] ?? name.replaceAll("_", " ");
+    const { place } = this, { state } = place;
     const more = name => box("checkbox", `view-${name}`, "view", titleOf(name), (state.view || []).includes(name), on => { state.view = toggled(state.view, name, on); this.start(); });
     return [
       place.runBoxes(() => { place.state.text ||= place.chosen().at(-1)?.sample ?? ""; this.start(); }),
@@ -91,13 +91,14 @@ class Inspection {
     viewer.host.setAttribute("aria-busy", "true");
     place.status(say("computing"));
     try {
-      const [whole, ...apart] = questions(viewer.run, { ...place.state, text: this.input, at }, shown), { trace } = await place.ask("v1/explain", whole, asked);
+      const [whole, ...apart] = questions(viewer.run, { ...place.state, text: this.input, at }, shown), { trace, unknown = 0 } = await place.ask("v1/explain", whole, asked);
       for (const body of apart) {
         const [name] = body.view;
         const one = hasLayer(trace, name, body.layer) && await place.ask("v1/explain", { ...body, at: trace.at }, asked).catch(error => place.failed(error));
         if (one) trace[name] = one.trace[name];
       }
       asked.signal.throwIfAborted();
+      viewer.unknown = unknown;
       return trace;
     } finally {
       if (!asked.signal.aborted) { viewer.host.removeAttribute("aria-busy"); place.status(); }

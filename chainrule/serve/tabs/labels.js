@@ -81,7 +81,8 @@ class Labelling {
     const rows = answer.tokens.map((row, line) => {
       const tree = tagged(row, answer.tags[line], run.labels, first, (at, stays) => this.show(at, stays));
       first += row.length;
-      return [tree, h("p", { class: "note" }, say("log_p_of_tags"), " ", num(answer.nats[line]))];
+      const unknown = answer.unknown?.[line];
+      return [tree, h("p", { class: "note" }, say("log_p_of_tags"), " ", num(answer.nats[line])), unknown > 0 && h("p", { class: "note" }, say("note_unknown", { n: unknown }))];
     });
     place.results(h("p", { class: "note" }, say("tag_hint")), rows, h("div", { class: "panel tag-of", "aria-live": "polite" }), h("p", { class: "tools" }, run.explains && h("span", { id: "tag-look" })));
     this.show(indexOf(place, "at", this.flat.length));

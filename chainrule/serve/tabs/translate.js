@@ -1,11 +1,11 @@
 // Translate: the best translations of a text, and the words of the source that each word attended to.
 import { Alignment } from "./alignment.js";
-import { during, keep, lookInside, numberField, numbers, own } from "./fields.js";
+import { during, keep, lookInside, numberField, numbers, own, tabOfOne } from "./fields.js";
 import { textBox } from "./place.js";
 import { h, num, render } from "./tree.js";
 import { say } from "./words.js";
 
-const ROUTE = "/v1/translate", N_BEST = 3;
+const N_BEST = 3;
 const OPTIONS = {
   beams: { min: 1, max: 32, placeholder: 4 }, n_best: { min: 1, max: 32, placeholder: N_BEST },
   length_penalty: { min: -10, max: 10, step: "any", placeholder: "–" }, coverage_penalty: { min: 0, max: 10, step: "any", placeholder: 0 },
@@ -16,16 +16,7 @@ export const asked = (run, source, options) => ({ model: run.name, input: [sourc
 export const found = answer => answer.n_best?.[0] ?? [{ text: answer.translations[0], nats: answer.nats[0], score: null }];
 export const attends = run => run.views.some(one => one.name === "cross_attention");
 
-export const translate = {
-  name: "translate",
-  can: run => run.routes.includes(ROUTE),
-  offered: given => given.runs.some(translate.can),
-  open(place) {
-    place.settle(place.runs[0], false);
-    if (own(place, "source") === undefined) keep(place, { source: place.chosen()[0].sample });
-    new Translating(place).start();
-  },
-};
+export const translate = tabOfOne("translate", "/v1/translate", "source", place => new Translating(place).start());
 
 class Translating {
   constructor(place) { this.place = place; }

@@ -15,6 +15,7 @@ class TagResult(Result):
     tags: list[list[str]] = key("their tags", always=True)
     nats: list[float] = key("log p of the tags of each sequence", always=True)
     p: list[list[dict[str, float]]] | None = key("with --posteriors: the probability of every tag at each token")
+    unknown: list[int] | None = key("number of tokens of each sequence that the run does not know")
 
 
 @register_command("tag", TagResult)
@@ -40,6 +41,8 @@ class Tag(ByLine):
         spaced = sum(" " in word for row in answer["tokens"] for word in row)
         if spaced and isinstance(self.input, str | os.PathLike):
             yield f"read as one token a line: {spaced} token{'s' * (spaced > 1)} with a space inside"
+        if answer.get("unknown"):
+            yield f"tokens that the run does not know: {sum(answer['unknown'])}"
 
     def lines(self, answer: dict[str, Any]) -> Iterable[str]:
         for k, (words, tags) in enumerate(zip(answer["tokens"], answer["tags"])):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from chainrule.core import TaggedBatch
+from chainrule.core import TaggedBatch, UserError
 from chainrule.data.lines import read_sequences
 from chainrule.data.token_texts import token_texts
-from chainrule.explanation.model_input import EncoderInput, InputRow, answering
+from chainrule.explanation.model_input import NOTHING, EncoderInput, InputRow, answering
 from chainrule.explanation.trace import check_explains
 from chainrule.runs.run import Run
 from chainrule.tasks.explaining import register_input
@@ -25,10 +25,12 @@ def read(run: Run, text: str) -> EncoderInput:
         text: the tokens, with white space between them.
 
     Raises:
-        UserError: nothing of the run is shown.
+        UserError: nothing of the run is shown, or there is no token.
     """
     check_explains(run, EncoderInput)
     ((*words,),) = read_sequences([text])
+    if not words:
+        raise UserError(NOTHING)
     nothing = torch.zeros(1, 0)
     batch = as_numbers(run, TaggedBatch(nothing, nothing, words=(tuple(words),)))
     texts = [f" {word}" if k else word for k, word in enumerate(words)]

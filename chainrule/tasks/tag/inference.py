@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def tag(run: Run, input: Any, *, posteriors: bool = False) -> dict[str, Any]:
 
     Returns:
         ``tokens``, their most probable ``tags``, and ``nats``, log p(these tags | tokens) of each sequence; 0 of an
-        empty one. With ``posteriors`` also ``p``: for each token, the probability of every tag; else None.
+        empty one. With ``posteriors`` also ``p``: for each token, the probability of every tag; else None. ``unknown``,
+        how many tokens of each sequence the run does not know; None if there are none.
     """
     words, labels = read_sequences(input), run.processor.labels
     tags: list[list[str]] = [[] for _ in words]
@@ -48,4 +50,13 @@ def tag(run: Run, input: Any, *, posteriors: bool = False) -> dict[str, Any]:
         p_BTC: list[list[list[float]]] = run.model.posteriors(read).tolist() if posteriors else []
         for b, p_TC in zip(rows, p_BTC):
             p[b] = [dict(zip(labels, p_C)) for p_C in p_TC[: len(words[b])]]
-    return {"tokens": words, "tags": tags, "nats": nats, "p": p if posteriors else None}
+    return {
+        "tokens": words, "tags": tags, "nats": nats, "p": p if posteriors else None, "unknown": _unknown(run, words),
+    }  # fmt: skip
+
+
+def _unknown(run: Run, words: Sequence[Sequence[str]]) -> list[int] | None:
+    """The number of tokens of each sequence that the run does not know: they are tagged by their characters alone."""
+    knows = getattr(run.processor.reader or run.model, "knows", None)
+    found = [sum(not knows(word) for word in row) for row in words] if knows else []
+    return found if any(found) else None
