@@ -16,7 +16,7 @@ from chainrule.inference.engine import Engine
 from chainrule.inference.requests import Capacity, Constraints, Handle, Request
 from chainrule.inference.sampling import Filters
 from chainrule.inference.scheduler import Scheduler
-from chainrule.inference.speculation import ALLOWANCE, LOSS, Pace, Speculation, can_rewind
+from chainrule.inference.speculation import ALLOWANCE, LOSS, Drafts, Pace, Speculation, can_rewind
 
 CPU = Compute("cpu", False, 1)
 V = 11
@@ -358,6 +358,22 @@ def test_drafts_that_hold_save_time(wrong, most):
     plain = Engine(model, CPU).run([Request([], Filters(), 1, max_tokens=400)])
     taken, handle, _ = seconds(model, Foreseen(plain, wrong), 400, 0.05, 0.3)
     assert handle.tokens == plain[0].tokens and taken < most * 400
+
+
+def test_chances_follow_the_drafts_that_were_compared():
+    """Of three drafted tokens the first holds and the second does not; the third one was not compared."""
+    model = build("rnn")
+    drafts = Drafts([[1, 2, 3]], [[100, 200, 30]])
+    for finish, accepted, moved in ((None, 1, (1, -1, 0)), ("stop", 2, (1, 1, 0))):
+        engine = speculating(model, Foreseen([], 0), 3)
+        handle, speculation = engine.submit(Request([], Filters(), 1)), engine.speculation
+        assert speculation is not None
+        handle.finish = finish
+        before = [speculation.acceptance.chance(share) for share in (100, 200, 30)]
+        speculation.end(drafts, [handle], [2])
+        after = [speculation.acceptance.chance(share) for share in (100, 200, 30)]
+        assert tuple((b > a) - (b < a) for a, b in zip(before, after)) == moved
+        assert (handle.drafted, handle.accepted) == (3, accepted)
 
 
 def test_drafts_become_shorter_where_long_ones_cost_more_than_they_bring():
