@@ -271,7 +271,8 @@ class Engine:
         state, inputs_R1 = self._state, torch.cat([rows.inputs_R1 for rows in self._rows])
         if self._moved:
             state = state.reorder(torch.cat([rows.index_R for rows in self._rows]))
-        drafts = self._draft()
+        measured = self.speculation is not None and not self.speculation.rests()
+        drafts = self._draft() if measured else None
         output = self._read(inputs_R1, state, drafts)
         first, decided, many_R = 0, [], []
         for rows in self._rows:
@@ -289,16 +290,13 @@ class Engine:
             if decision.parents_R is not None:
                 rows.index_R, self._moved = rows.index_R[decision.parents_R], True
         self._rows = [rows for rows in self._rows if rows.group.handles_R]
-        if self.speculation is not None:
+        if self.speculation is not None and measured:
             self.speculation.end(drafts, [handle for _, handles_R, _, _ in decided for handle in handles_R], many_R)
         return [event for _, _, _, decision in decided for event in decision.events]
 
     def _draft(self) -> Drafts | None:
         """Drafts for the next step, where all groups verify them."""
-        if self.speculation is None:
-            return None
-        self.speculation.begin()
-        if not all(rows.group.verifies for rows in self._rows):
+        if self.speculation is None or not all(rows.group.verifies for rows in self._rows):
             return None
         handles_R = [handle for rows in self._rows for handle in rows.group.handles_R]
         return self.speculation.propose(handles_R, self.model.start_id, bounded=self.room is not None)

@@ -17,6 +17,7 @@ themselves off; they are tried again now and then.
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections import deque
@@ -33,17 +34,19 @@ from chainrule.inference.requests import Handle, given
 
 MOST = 8
 """Tokens of a draft at most."""
-LOSS = 0.015
+LOSS = 0.01
 """Part of the time that drafts may lose against plain steps."""
 ALLOWANCE, CREDIT = 1.5, 4
 """Plain steps that drafts may lose at first, and at most at a later time."""
-RECENT, ENOUGH = 5, 3
-"""Steps of one length whose median counts; plain steps that are measured before anything is drafted."""
+RECENT, ENOUGH = 7, 6
+"""Steps of one length whose median counts; plain steps that are only measured, at first."""
 TRIAL = 4
 """Tokens of a draft that is tried again, after ``PATIENCE[0]`` steps without one, at most ``PATIENCE[1]``."""
 PATIENCE = 32, 1024
 RENEWAL = 0.05
 """Weight of the last step in the means of tokens and seconds."""
+REVIEW = 3
+"""Plain steps after which the seconds of steps are compared again, if none had drafts."""
 REFRESH = 64
 """Steps with drafts after which the time of a plain one is measured again."""
 CLASSES = 16
@@ -122,8 +125,8 @@ class Pace:
 
     @property
     def open(self) -> bool:
-        """True where drafts may be looked up: plain steps were measured, and not too much was lost."""
-        return len(self._seconds.get(0, ())) >= ENOUGH and self._balance > 0
+        """True where drafts may be looked up: more plain steps were measured than the first ones."""
+        return len(self._seconds.get(0, ())) > ENOUGH
 
     def choose(self, chances_RK: Sequence[Sequence[float]]) -> int:
         """Return the number of tokens to draft.
@@ -144,7 +147,7 @@ class Pace:
             values.append(tokens - speed * self.costs[k])
         return max(range(most + 1), key=values.__getitem__)
 
-    def record(self, k: int, rows: int, tokens: int, seconds: float, lookup: float) -> None:
+    def record(self, k: int, rows: int, tokens: int, seconds: float, lookup: float) -> int:
         """Take account of a step.
 
         Args:
@@ -152,19 +155,22 @@ class Pace:
             rows: number of rows.
             tokens: tokens that came.
             seconds: duration of the step, without the search for drafts.
-            lookup: duration of the search for drafts.
+            lookup: duration of the search for drafts, and of the last account.
+
+        Returns:
+            Number of plain steps that are to follow, until drafts have earned what they have lost, and one step more.
         """
         # The first step of a new shape also sets up its kernels, which later ones do not.
         measured = self.costs[k] if k and k not in self._seconds else seconds
         self._seconds.setdefault(k, deque(maxlen=RECENT)).append(measured)
-        if k or self._idle % RECENT < ENOUGH:  # in a series of plain steps the table hardly changes
+        if k or not self.open or not self._idle % REVIEW:
             lengths, medians = zip(*sorted((k, statistics.median_low(seen)) for k, seen in self._seconds.items()))
             self.costs = np.interp(range(MOST + 1), lengths, medians).tolist()
-        plain = self.costs[0]
-        if not self._time:
+        plain = max(self.costs[0], 1e-9)
+        if not k and not self.open:  # the first steps are slower than those that follow
             self._balance, self._tokens, self._time = ALLOWANCE * plain, rows, plain
-        spent = min(seconds, 3 * max(self.costs[k], plain))  # what is far beyond that was not spent on the step
-        saved = tokens / rows * plain - spent if k else 0.0
+            return 0
+        saved = tokens / rows * plain - min(seconds, 10 * plain) if k else 0.0  # what is beyond that was no step
         self._balance = min(self._balance + LOSS * plain + saved - lookup, CREDIT * plain)
         self._tokens += RENEWAL * (tokens - self._tokens)
         self._time += RENEWAL * (seconds + lookup - self._time)
@@ -172,6 +178,11 @@ class Pace:
         if k and (saved > 0 or self._idle >= self._patience):
             self._patience = PATIENCE[0] if saved > 0 else min(2 * self._patience, PATIENCE[1])
         self._idle = 0 if k else self._idle + 1
+        if self._balance > 0:
+            return 0
+        rest = math.ceil((1 - self._balance / plain) / LOSS)
+        self._balance, self._idle = plain, self._idle + rest
+        return rest
 
 
 def step_clock(device: torch.device | str) -> Callable[[], float]:
@@ -200,11 +211,17 @@ class Speculation:
         """Tokens that were drafted so far; that were accepted."""
         self._paces: dict[int, Pace] = {}
         """By the number of rows, doubling from one to the next."""
-        self._began = self._found = 0.0
+        self._rest = 0
+        """Plain steps that follow without being measured."""
+        self._began = self._found = self._account = 0.0
 
-    def begin(self) -> None:
-        """Begin a step."""
+    def rests(self) -> bool:
+        """Begin a step; return whether it is a plain one that is not even measured, because too much was lost."""
+        self._rest -= 1
+        if self._rest >= 0:
+            return True
         self._began = self._found = self.clock()
+        return False
 
     def propose(self, handles_R: Sequence[Handle], start: int, *, bounded: bool) -> Drafts | None:
         """Return drafts for the next step; None: it is a plain one.
@@ -227,7 +244,7 @@ class Speculation:
         return Drafts([tokens[:k] for tokens, _ in found], [shares[:k] for _, shares in found]) if k else None
 
     def end(self, drafts: Drafts | None, handles_R: Sequence[Handle], many_R: Sequence[int]) -> None:
-        """Take account of a step.
+        """Take account of a step that was measured.
 
         Args:
             drafts: its drafts.
@@ -245,10 +262,10 @@ class Speculation:
             handle.accepted += accepted
             self.drafted += len(shares)
             self.accepted += accepted
-        self._pace(len(handles_R)).record(
-            drafts.length if drafts else 0, len(handles_R), sum(many_R), self.clock() - self._found,
-            self._found - self._began,
-        )  # fmt: skip
+        ended, lookup = self.clock(), self._found - self._began + self._account
+        many, rows = drafts.length if drafts else 0, len(handles_R)
+        self._rest = self._pace(rows).record(many, rows, sum(many_R), ended - self._found, lookup)
+        self._account = self.clock() - ended
 
     def _pace(self, rows: int) -> Pace:
         return self._paces.setdefault(rows.bit_length(), self.pace())
