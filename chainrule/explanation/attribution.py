@@ -5,9 +5,10 @@ Of an image, the baseline of both is the mean of the training pixels, by channel
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,12 +27,17 @@ from chainrule.explanation.views import Asked, Facts, view
 from chainrule.nn.probes import Recorder
 from chainrule.runs.run import Run
 
-STEPS = (32, 64, 128, 256, 512)
-"""Points of the path that gradients are computed at; more are taken until the scores are complete."""
-COMPLETE = 0.01
-"""Largest difference between the sum of the scores and what they explain, as a share of it."""
-POWER = 3
-"""Layers that normalise have steep gradients where an image is nearly blank: most points of its path lie there."""
+BASELINES, SEED = 16, 0
+"""Texts that stand for one of which nothing is known, and the seed that they are drawn with."""
+PIECES, MOST = 8, 1 << 12
+"""Pieces of a path at first, and the most points of a path that gradients are computed at."""
+NODES, WEIGHTS = np.polynomial.legendre.leggauss(3)
+"""Quadrature of a piece."""
+COMPLETE, LEAST = 0.01, 1e-3
+"""Largest difference between the sum of the scores and what they explain, as a share of it; of less than so many nats,
+as a share of these."""
+NARROW = 1 / 32
+"""The error that a piece may have is proportional to its width, but not for narrower ones."""
 REPLACEMENTS = 4
 """Tokens that stand in for one that is left out."""
 TOKENS = 1 << 14
@@ -48,9 +54,10 @@ class Attribution(Facts):
 
 
 class IntegratedGradients(Attribution):
-    """Integrated gradients from the mean embedding; the total is the change of log p along the path."""
+    """Integrated gradients, the mean over all baselines; the total is the mean change of log p along their paths."""
 
-    steps: int = Field(description="points of the path that gradients were computed at")
+    steps: int = Field(description="points of all paths that gradients were computed at")
+    baselines: int = Field(description="inputs of which nothing is known that paths begin at")
 
 
 class Occlusion(Attribution):
@@ -69,17 +76,15 @@ class _Path:
         first: place of the first token.
         log_p: maps N x T x D vectors to N values of log p of the answer.
         x_TD: the vectors.
-        baseline_TD: those of which nothing is known.
+        baselines_KTD: those of which nothing is known.
         owner_T: the token that each belongs to, counted from the first.
-        power: that of ``integrate``.
     """
 
     first: int
     log_p: Callable[[Tensor], Tensor]
     x_TD: Tensor
-    baseline_TD: Tensor
+    baselines_KTD: Tensor
     owner_T: Tensor
-    power: int = 1
 
     @property
     def size(self) -> int:
@@ -109,17 +114,23 @@ def has_gradients(run: Run) -> bool:
 @view(has_gradients, usual=False, reads=(ModelInput, EncoderInput, ImageInput, DrawnInput))
 def integrated_gradients(given: ModelInput | EncoderInput | ImageInput, asked: Asked) -> IntegratedGradients:
     """Return how much each token contributed to log p of a token: integrated gradients (Sundararajan et al. 2017) along
-    the path on which all embeddings go from the mean of the vocabulary to what they are.
+    paths on which all embeddings go from a baseline to what they are.
+
+    Of a language model, the mean over 16 baselines (Erion et al. 2021) whose tokens are drawn, half of them as the run
+    expects them in their places, half from the vocabulary evenly: no vector between two embeddings is as far from all
+    tokens as the mean of the vocabulary, where layers that normalise are steep. Of a token that is encoded with all
+    others, and of pixels, the baseline is their mean.
 
     The scores add up to the difference that the tokens make together, but how it is divided depends on the baseline
     and on a path through vectors that stand for no token.
     """
     path = _embeddings(given, asked.at) if isinstance(given, ModelInput) else _path(given, asked.at)
-    scores_T, total, steps = integrate(path.log_p, path.x_TD, path.baseline_TD, path.power)
+    scores_T, total, steps = integrate(path.log_p, path.x_TD, path.baselines_KTD)
     scores = path.by_token(scores_T)
     return IntegratedGradients(
-        first=path.first, scores=scores, total=total, difference=sum(scores) - total, steps=steps
-    )
+        first=path.first, scores=scores, total=total, difference=sum(scores) - total, steps=steps,
+        baselines=len(path.baselines_KTD),
+    )  # fmt: skip
 
 
 def _path(given: EncoderInput | ImageInput, at: int) -> _Path:
@@ -129,10 +140,24 @@ def _path(given: EncoderInput | ImageInput, at: int) -> _Path:
 def _embeddings(given: ModelInput, at: int) -> _Path:
     read = Embedded(given, at)
     start_1D, tokens_TD = read.vectors_SD.split([1, len(read.vectors_SD) - 1])
-    mean_D = read.embedding.weight[: given.run.model.vocab_size].detach().mean(0)
-    own_T = torch.arange(len(tokens_TD), device=mean_D.device)
+    baselines_KTD = read.embedding.weight.detach()[_drawn(given, read.first, at)].to(tokens_TD)
+    own_T = torch.arange(len(tokens_TD), device=tokens_TD.device)
     log_p = lambda x_NTD: read.log_p(start_1D, x_NTD)  # noqa: E731
-    return _Path(read.first, log_p, tokens_TD, mean_D.expand_as(tokens_TD), own_T)
+    return _Path(read.first, log_p, tokens_TD, baselines_KTD, own_T)
+
+
+@torch.no_grad()
+def _drawn(given: ModelInput, first: int, at: int) -> Tensor:
+    """Tokens of the baselines, K x T, each independent of the others."""
+    model, inputs_1S = given.run.model.eval(), given.inputs(first, at + 1)
+    if inputs_1S.shape[1] == 1:
+        return inputs_1S.new_zeros(1, 0)
+    expected_TV = model(inputs_1S)[0].logits()[0, :-1].double().softmax(-1)
+    drawn_TK = torch.multinomial(
+        (expected_TV.cpu() + 1 / model.vocab_size) / 2, BASELINES, replacement=True,
+        generator=torch.Generator().manual_seed(SEED),
+    )  # fmt: skip
+    return drawn_TK.T.to(inputs_1S.device)
 
 
 def _pixels(given: ImageInput) -> _Path:
@@ -140,7 +165,7 @@ def _pixels(given: ImageInput) -> _Path:
     C, Y, X = given.pixels_1CYX[0].shape
     log_p = lambda x_NTC: given.log_p(x_NTC.mT.reshape(-1, C, Y, X))[:, given.label]  # noqa: E731
     x_TC = given.pixels_1CYX[0].flatten(1).T
-    return _Path(1, log_p, x_TC, torch.zeros_like(x_TC), given.patch_of_YX.flatten(), POWER)
+    return _Path(1, log_p, x_TC, torch.zeros_like(x_TC)[None], given.patch_of_YX.flatten())
 
 
 # ------------------------------------------------------------------------------------------- tokens that are encoded
@@ -187,7 +212,7 @@ def _encoded(given: EncoderInput, at: int) -> _Path:
         0,
         log_p,
         torch.cat([wide(part.x_TD) for part in parts]),
-        torch.cat([wide(part.baseline_D.expand_as(part.x_TD)) for part in parts]),
+        torch.cat([wide(part.baseline_D.expand_as(part.x_TD)) for part in parts])[None],
         torch.cat([part.owner_T for part in parts]),
     )
 
@@ -217,50 +242,99 @@ def _vectors(given: EncoderInput, name: str, output_BSD: Tensor) -> _Vectors:
 # ------------------------------------------------------------------------------------------------------- quadrature
 
 
-def integrate(
-    function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor, power: int = 1
-) -> tuple[Tensor, float, int]:
-    """Return integrated gradients, by Gauss-Legendre quadrature with as many points as completeness takes.
+class _Pieces(NamedTuple):
+    """Pieces of paths: which path each is of, where it begins and ends, and the values of the function there."""
+
+    path_N: Tensor
+    begin_N: Tensor
+    end_N: Tensor
+    first_N: Tensor
+    last_N: Tensor
+
+    @property
+    def middle_N(self) -> Tensor:
+        return (self.begin_N + self.end_N) / 2
+
+    def pick(self, which_N: Tensor) -> _Pieces:
+        return _Pieces(*(x_N[which_N] for x_N in self))
+
+    def halved(self, value_N: Tensor) -> _Pieces:
+        """Return the halves; ``value_N``: values of the function between them."""
+        begin_N, end_N = torch.cat([self.begin_N, self.middle_N]), torch.cat([self.middle_N, self.end_N])
+        first_N, last_N = torch.cat([self.first_N, value_N]), torch.cat([value_N, self.last_N])
+        return _Pieces(self.path_N.repeat(2), begin_N, end_N, first_N, last_N)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """Straight lines from several baselines to an input, and a function along them."""
+
+    function: Callable[[Tensor], Tensor]
+    x_TD: Tensor
+    baselines_KTD: Tensor
+
+    def _chunks(self, path_N: Tensor, at_N: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield points of lines and the directions of the lines, n x T x D each, a bounded number at a time."""
+        rows = max(1, TOKENS // max(1, len(self.x_TD)))
+        for path_n, at_n in tracked([*zip(path_N.split(rows), at_N.split(rows))]):
+            begin_nTD = self.baselines_KTD[path_n]
+            yield torch.lerp(begin_nTD, self.x_TD, at_n[:, None, None].to(self.x_TD)), self.x_TD - begin_nTD
+
+    @torch.no_grad()
+    def values(self, path_N: Tensor, at_N: Tensor) -> Tensor:
+        """Return the function at points of lines, N, float64."""
+        return torch.cat([self.function(x_nTD).double() for x_nTD, _ in self._chunks(path_N, at_N)])
+
+    def slopes(self, path_N: Tensor, at_N: Tensor) -> Tensor:
+        """Return the derivatives along lines, by vector, N x T, float64."""
+        found = []
+        for x_nTD, direction_nTD in self._chunks(path_N, at_N):
+            (gradient_nTD,) = torch.autograd.grad(self.function(x_nTD.requires_grad_()).sum(), x_nTD)
+            found.append((gradient_nTD.double() * direction_nTD.double()).sum(-1))
+        return torch.cat(found)
+
+    def integrals(self, pieces: _Pieces) -> Tensor:
+        """Return the integral of ``slopes`` over each piece, N x T."""
+        half_N1 = ((pieces.end_N - pieces.begin_N) / 2)[:, None]
+        nodes, weights = (torch.from_numpy(found).to(half_N1) for found in (NODES, WEIGHTS))
+        at_NM = pieces.middle_N[:, None] + half_N1 * nodes
+        slopes_NMT = self.slopes(pieces.path_N.repeat_interleave(len(nodes)), at_NM.flatten()).unflatten(0, at_NM.shape)
+        return (slopes_NMT * (half_N1 * weights)[..., None]).sum(1)
+
+
+def integrate(function: Callable[[Tensor], Tensor], x_TD: Tensor, baselines_KTD: Tensor) -> tuple[Tensor, float, int]:
+    """Return integrated gradients, the mean over lines from several baselines, by adaptive quadrature.
+
+    The integral over a piece of a line must be the change of the function along it: a piece where it is not is halved.
 
     Args:
         function: maps N x T x D inputs to N values.
         x_TD: the input.
-        baseline_TD: where the path begins.
-        power: larger values put more of the points near the baseline: that at t of the path becomes t^power.
+        baselines_KTD: where the lines begin.
 
     Returns:
-        The score of each of the T vectors, float64; the value of the input less that of the baseline; and the number of
-        points.
+        The score of each of the T vectors, float64; the value of the input less the mean of those of the baselines; and
+        the number of points.
     """
-    with torch.no_grad():
-        end, begin = function(torch.stack([x_TD, baseline_TD])).double().tolist()
-    total = end - begin
-    for steps in STEPS:
-        slope_TD = _mean_gradient(function, x_TD, baseline_TD, _points(steps, power))
-        scores_T = (slope_TD * (x_TD - baseline_TD).double()).sum(1)
-        if abs(float(scores_T.sum()) - total) <= COMPLETE * abs(total):
-            break
-    return scores_T, total, steps
-
-
-def _points(steps: int, power: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points between 0 and 1 of a quadrature, and their weights."""
-    nodes, weights = np.polynomial.legendre.leggauss(steps)
-    t = (nodes + 1) / 2
-    return t**power, weights / 2 * power * t ** (power - 1)
-
-
-def _mean_gradient(
-    function: Callable[[Tensor], Tensor], x_TD: Tensor, baseline_TD: Tensor, points: tuple[np.ndarray, np.ndarray]
-) -> Tensor:
-    shares, weights = (torch.from_numpy(found).to(x_TD) for found in points)
-    slope_TD = torch.zeros_like(x_TD, dtype=torch.float64)
-    pieces = max(1, TOKENS // max(1, len(x_TD)))
-    for share_N, weight_N in tracked([*zip(shares.split(pieces), weights.split(pieces))]):
-        path_NTD = torch.lerp(baseline_TD, x_TD, share_N[:, None, None]).requires_grad_()
-        (each_NTD,) = torch.autograd.grad(function(path_NTD).sum(), path_NTD)
-        slope_TD += (each_NTD * weight_N[:, None, None]).double().sum(0)
-    return slope_TD
+    lines, K, device = _Lines(function, x_TD, baselines_KTD), len(baselines_KTD), x_TD.device
+    ends_P = torch.linspace(0, 1, PIECES + 1, dtype=torch.float64, device=device)
+    path_KP = torch.arange(K, device=device)[:, None].expand(K, PIECES + 1)
+    values_KP = lines.values(path_KP.flatten(), ends_P.repeat(K)).view(K, -1)
+    total = float((values_KP[:, -1] - values_KP[:, 0]).mean())
+    begin_KP, end_KP = ends_P[:-1].expand(K, -1), ends_P[1:].expand(K, -1)
+    columns = path_KP[:, 1:], begin_KP, end_KP, values_KP[:, :-1], values_KP[:, 1:]
+    pieces = _Pieces(*(x_KP.flatten() for x_KP in columns))
+    scores_T, points = torch.zeros(len(x_TD), dtype=torch.float64, device=device), 0
+    while len(pieces.path_N):
+        integral_NT = lines.integrals(pieces)
+        points += len(NODES) * len(integral_NT)
+        error_N = (integral_NT.sum(1) - (pieces.last_N - pieces.first_N)).abs()
+        width_N = (pieces.end_N - pieces.begin_N).clamp(min=NARROW)
+        wrong_N = (error_N > COMPLETE * max(abs(total), LEAST) * width_N) & (points < MOST * K)
+        scores_T += integral_NT[~wrong_N].sum(0) / K
+        pieces = pieces.pick(wrong_N)
+        pieces = pieces.halved(lines.values(pieces.path_N, pieces.middle_N)) if len(pieces.path_N) else pieces
+    return scores_T, total, points
 
 
 # ------------------------------------------------------------------------------------------------------------ occlusion
@@ -284,11 +358,11 @@ def occlusion(given: ModelInput | EncoderInput | ImageInput, asked: Asked) -> Oc
 @torch.no_grad()
 def _blanked(path: _Path) -> Occlusion:
     """Scores of the tokens whose vectors are replaced by those of which nothing is known."""
-    found = []
+    found, baseline_TD = [], path.baselines_KTD[0]
     for some_N in tracked(torch.arange(path.size, device=path.owner_T.device).split(max(1, TOKENS // len(path.x_TD)))):
         hidden_NT1 = (path.owner_T == some_N[:, None])[:, :, None]
-        found.append(path.log_p(torch.where(hidden_NT1, path.baseline_TD, path.x_TD)))
-    known, nothing = path.log_p(torch.stack([path.x_TD, path.baseline_TD])).double().tolist()
+        found.append(path.log_p(torch.where(hidden_NT1, baseline_TD, path.x_TD)))
+    known, nothing = path.log_p(torch.stack([path.x_TD, baseline_TD])).double().tolist()
     scores = (known - torch.cat(found).double()).tolist()
     total = known - nothing
     return Occlusion(first=path.first, scores=scores, total=total, difference=sum(scores) - total)

@@ -108,6 +108,7 @@ def _causes(of: Numbers) -> dict[str, Any]:
         "memory": {"visible": [1, 2, 4, 8], "nats": of.some(4, high=5), "interval": of.some(4, 2)},
         "integrated_gradients": {
             "first": 0, "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one(), "steps": 149,
+            "baselines": 16,
         },
         "occlusion": {"first": 0, "scores": of.some(AT, low=-3), "total": of.one(), "difference": of.one()},
         "stress": {
